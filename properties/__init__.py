@@ -1,0 +1,1 @@
+"""The properties: what the contract promises of any script, on both backends."""

@@ -1,0 +1,18 @@
+"""The backends and the number of examples for every property."""
+
+import os
+
+import hypothesis
+import pytest
+
+# A loop that starts, or a busy machine, is no reason for a property to fail.
+hypothesis.settings.register_profile("short", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+
+@pytest.fixture(scope="session", params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Give the backend on which the property runs each of its examples."""
+    name: str = request.param
+    return name

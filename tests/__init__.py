@@ -1,0 +1,1 @@
+"""The tests: what the contract promises, on every backend."""

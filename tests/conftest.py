@@ -1,0 +1,63 @@
+"""The backends that every test runs on."""
+
+import asyncio
+import os
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+Backend = tuple[str, dict[str, Any]]
+
+
+def eager_event_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop that runs each new task at once, up to its first wait."""
+    loop = asyncio.new_event_loop()
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def backends() -> dict[str, Backend]:
+    """Name the backends of this interpreter and this environment."""
+    found: dict[str, Backend] = {"asyncio": ("asyncio", {"debug": True})}
+    if sys.version_info >= (3, 12):
+        eager = {"debug": True, "loop_factory": eager_event_loop}
+        found["asyncio-eager"] = ("asyncio", eager)
+    if find_spec("trio") is not None:
+        found["trio"] = ("trio", {})
+    return found
+
+
+BACKENDS = backends()
+
+
+def pytest_configure() -> None:
+    """Refuse an environment where trio is missing by mistake, or there by mistake."""
+    without_trio = "FLEXIFLOW_TESTS_WITHOUT_TRIO" in os.environ
+    if without_trio and "trio" in BACKENDS:
+        message = "FLEXIFLOW_TESTS_WITHOUT_TRIO is set, but trio is installed: uninstall it"
+        raise pytest.UsageError(message)
+    if not without_trio and "trio" not in BACKENDS:
+        message = "trio is not installed: install it, or set FLEXIFLOW_TESTS_WITHOUT_TRIO"
+        raise pytest.UsageError(message)
+
+
+@pytest.fixture(scope="module", params=BACKENDS.values(), ids=list(BACKENDS))
+def anyio_backend(request: pytest.FixtureRequest) -> Backend:
+    """Give the backend that the test runs on, with its options."""
+    backend: Backend = request.param
+    return backend
+
+
+@pytest.fixture(scope="module")
+def backend_name(anyio_backend: Backend) -> str:
+    """Give a test that starts its own loop the name to pass to `anyio.run`."""
+    return anyio_backend[0]
+
+
+@pytest.fixture(scope="module")
+def backend_options(anyio_backend: Backend) -> dict[str, Any]:
+    """Give a test that starts its own loop the options to pass to `anyio.run`."""
+    return anyio_backend[1]
