@@ -1,0 +1,57 @@
+"""Event names and patterns: dot-separated, non-empty segments."""
+
+from __future__ import annotations
+
+import reprlib
+
+ONE = "*"
+REST = "**"
+
+
+def check_event_name(name: object) -> str:
+    """Return `name` if it can be published, else raise (B3)."""
+    return ".".join(_segments(name, patterns=False))
+
+
+def check_subscribed_name(name: object) -> str:
+    """Return `name` if it can be subscribed to, patterns included, else raise (B3, B10)."""
+    return ".".join(_segments(name, patterns=True))
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a valid name has a wildcard."""
+    return ONE in name
+
+
+def check_component_name(name: object) -> str:
+    """Return `name` if a component may be called so, else raise (B3)."""
+    if not isinstance(name, str):
+        raise TypeError(f"a component's name must be a str, not {reprlib.repr(name)}")
+    if not name:
+        raise ValueError("a component's name must not be empty")
+    return name
+
+
+def _segments(name: object, *, patterns: bool) -> list[str]:
+    if not isinstance(name, str):
+        raise TypeError(f"an event name must be a str, not {reprlib.repr(name)}")
+    segments = name.split(".")
+    if not all(segments):
+        raise ValueError(
+            f"malformed event name {name!r}: it must be non-empty segments joined by dots, "
+            "like 'order.placed'"
+        )
+    if ONE in name:
+        _check_wildcards(name, segments, patterns=patterns)
+    return segments
+
+
+def _check_wildcards(name: str, segments: list[str], *, patterns: bool) -> None:
+    if not patterns:
+        raise ValueError(f"can't publish to the pattern {name!r}: an event's name has no wildcard")
+    if any(ONE in segment and segment not in (ONE, REST) for segment in segments):
+        raise ValueError(
+            f"malformed pattern {name!r}: a wildcard is a segment of its own, '*' or '**'"
+        )
+    if REST in segments[:-1]:
+        raise ValueError(f"malformed pattern {name!r}: '**' may only be the last segment")

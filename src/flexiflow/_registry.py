@@ -1,0 +1,184 @@
+"""Who is subscribed to what: plain data, without I/O and without a loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+from flexiflow._names import ONE, REST, check_event_name, is_pattern
+from flexiflow._subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flexiflow._subscription import Filter, Handler
+
+MAX_ROUTES: Final = 4_096
+"""How many event names the registry remembers the routes of (B10)."""
+
+# A dict keeps the order of subscription and removes at a constant cost; a list does not.
+_Bucket: TypeAlias = dict[Subscription, None]
+
+_by_delivery = attrgetter("priority", "order")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The subscriptions to one event name, in order of delivery (B4).
+
+    Attributes:
+        subscriptions: all of them, exact names and patterns merged.
+        unconditional: none has a filter, and none is `once`.
+    """
+
+    subscriptions: tuple[Subscription, ...]
+    unconditional: bool
+
+
+class _PatternNode:
+    """A segment of the patterns' tree; `*` and `**` are segments like others."""
+
+    __slots__ = ("bucket", "children")
+
+    def __init__(self) -> None:
+        self.bucket: _Bucket = {}
+        self.children: dict[str, _PatternNode] = {}
+
+
+@final
+class Registry:
+    """The subscriptions of one bus.
+
+    Adding and removing cost the same however many others there are (B6), and so does resolving
+    a name that was seen before (B10).
+    """
+
+    __slots__ = ("_exact", "_order", "_owned", "_patterns", "_routes", "_unsubscribe")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, _Bucket] = {}
+        self._patterns = _PatternNode()
+        self._owned: dict[str, _Bucket] = {}
+        self._routes: dict[str, Route] = {}
+        self._order = count()
+        # One bound method for all subscriptions: each would hold 64 bytes of its own.
+        self._unsubscribe = self.remove
+
+    def __iter__(self) -> Iterator[Subscription]:
+        """Go through all subscriptions, those of a component together."""
+        for bucket in self._owned.values():
+            yield from bucket
+
+    def create(
+        self,
+        event_name: str,
+        component_name: str,
+        handler: Handler,
+        *,
+        priority: int,
+        filter: Filter | None,
+        once: bool,
+    ) -> Subscription:
+        """Make a subscription of valid arguments, and add it."""
+        subscription = Subscription(
+            event_name,
+            component_name,
+            handler,
+            priority,
+            filter,
+            once,
+            order=next(self._order),
+            _unsubscribe=self._unsubscribe,
+        )
+        self._owned.setdefault(component_name, {})[subscription] = None
+        if is_pattern(event_name):
+            self._add_pattern(subscription)
+        else:
+            self._exact.setdefault(event_name, {})[subscription] = None
+            self._routes.pop(event_name, None)
+        return subscription
+
+    def remove(self, subscription: Subscription) -> bool:
+        """Remove it; False where it is not (or no longer) one of this registry's."""
+        owned = self._owned.get(subscription.component_name, {})
+        if subscription not in owned:
+            return False
+        subscription.deactivate()
+        _discard(self._owned, subscription.component_name, subscription)
+        if is_pattern(subscription.event_name):
+            self._remove_pattern(subscription)
+        else:
+            _discard(self._exact, subscription.event_name, subscription)
+            self._routes.pop(subscription.event_name, None)
+        return True
+
+    def remove_all(self, component_name: str) -> int:
+        """Remove all of one owner, and return their number."""
+        owned = tuple(self._owned.get(component_name, ()))
+        for subscription in owned:
+            self.remove(subscription)
+        return len(owned)
+
+    def resolve(self, event_name: str) -> Route:
+        """Return the route of an event name, checking the name where it is new (B3)."""
+        try:
+            return self._routes[event_name]
+        except (KeyError, TypeError):
+            return self._learn(check_event_name(event_name))
+
+    def _learn(self, event_name: str) -> Route:
+        found = [*self._exact.get(event_name, ()), *self._matching(event_name.split("."))]
+        found.sort(key=_by_delivery)
+        route = Route(
+            tuple(found),
+            unconditional=all(each.filter is None and not each.once for each in found),
+        )
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        self._routes[event_name] = route
+        return route
+
+    def _matching(self, segments: list[str]) -> Iterator[Subscription]:
+        nodes = [self._patterns]
+        for segment in segments:
+            for node in nodes:
+                if REST in node.children:
+                    yield from node.children[REST].bucket
+            nodes = [
+                node.children[key]
+                for node in nodes
+                for key in (segment, ONE)
+                if key in node.children
+            ]
+        for node in nodes:
+            yield from node.bucket
+
+    def _add_pattern(self, subscription: Subscription) -> None:
+        node = self._patterns
+        for segment in subscription.event_name.split("."):
+            node = node.children.setdefault(segment, _PatternNode())
+        node.bucket[subscription] = None
+        self._routes.clear()
+
+    def _remove_pattern(self, subscription: Subscription) -> None:
+        path = [self._patterns]
+        segments = subscription.event_name.split(".")
+        for segment in segments:
+            path.append(path[-1].children[segment])
+        del path[-1].bucket[subscription]
+        for segment in reversed(segments):
+            node = path.pop()
+            if node.bucket or node.children:
+                break
+            del path[-1].children[segment]
+        self._routes.clear()
+
+
+def _discard(buckets: dict[str, _Bucket], key: str, subscription: Subscription) -> None:
+    bucket = buckets[key]
+    del bucket[subscription]
+    if not bucket:
+        del buckets[key]

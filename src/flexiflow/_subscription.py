@@ -1,0 +1,111 @@
+"""A handler's place on the bus, and what is said of it when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
+
+from flexiflow._callables import describe
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Handler: TypeAlias = Callable[[Any], object]
+"""Takes the payload; sync, or async, or returning an awaitable (B7)."""
+
+Filter: TypeAlias = Callable[[str, Any], bool]
+"""Takes the event's name and the payload, and says whether the handler is to see it (B8)."""
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Subscription:
+    """One handler's place on the bus (B2), made by `EventBus.subscribe`.
+
+    Read-only, hashed by identity, and a plain context manager that unsubscribes on exit.
+
+    Attributes:
+        event_name: the event's name, or a pattern.
+        component_name: who owns the subscription.
+        handler: what is called with the payload.
+        priority: 1 (first) to 5 (last).
+        filter: asked before each start of the handler, or None.
+        once: whether it is unsubscribed as its handler starts (B9).
+        active: False from the moment when it is unsubscribed.
+    """
+
+    event_name: str
+    component_name: str
+    handler: Handler
+    priority: int
+    filter: Filter | None
+    once: bool
+    order: int = field(kw_only=True)
+    _unsubscribe: Callable[[Subscription], bool] = field(kw_only=True)
+    active: bool = field(default=True, kw_only=True)
+
+    def admits(self, event_name: str, data: Any) -> bool:
+        """Decide whether the handler starts now (B5, B8, B9); `once` unsubscribes by it."""
+        if not self.active:
+            return False
+        if self.filter is not None and not _accepts(self.filter, event_name, data):
+            return False
+        # The filter may have unsubscribed it, or published what it waited for.
+        return self._unsubscribe(self) if self.once else self.active
+
+    def deactivate(self) -> None:
+        """Mark it as unsubscribed; the registry's part of unsubscribing."""
+        # Frozen for its holders, so that the one who ends it must step around that.
+        object.__setattr__(self, "active", False)
+
+    def __enter__(self) -> Self:
+        """Return the subscription itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unsubscribe; harmless where that was done before."""
+        self._unsubscribe(self)
+
+    def __repr__(self) -> str:
+        """Name the event, the component and the handler."""
+        state = "" if self.active else ", unsubscribed"
+        return (
+            f"<Subscription {self.component_name!r} to {self.event_name!r}: "
+            f"{describe(self.handler)}, priority {self.priority}{state}>"
+        )
+
+
+def _accepts(filter: Filter, event_name: str, data: Any) -> bool:
+    verdict: object = filter(event_name, data)
+    if isawaitable(verdict):
+        if isinstance(verdict, Coroutine):
+            verdict.close()
+        raise TypeError(
+            f"the filter {describe(filter)} returned an awaitable; a filter must answer at once"
+        )
+    return bool(verdict)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class HandlerFailure:
+    """An exception that a handler, or its filter, let out (E1).
+
+    Attributes:
+        event_name: the event that was published.
+        component_name: who owns the subscription.
+        exception: the exception object itself.
+        subscription: whose handler it was.
+    """
+
+    event_name: str
+    component_name: str
+    exception: Exception
+    subscription: Subscription

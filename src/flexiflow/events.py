@@ -1,0 +1,71 @@
+"""The built-in events: their names, and the shapes of their payloads.
+
+Each payload is a plain dict of the TypedDict's shape. The events are published with
+`on_error="continue"`: an observer that fails never changes what it observes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypedDict
+
+COMPONENT_REGISTERED: Final = "engine.component.registered"
+"""A component was registered; the payload is a `ComponentRegistered`."""
+
+MESSAGE_RECEIVED: Final = "component.message.received"
+"""A component is about to handle a message; the payload is a `MessageReceived`."""
+
+STATE_CHANGED: Final = "state.changed"
+"""A transition was committed; the payload is a `StateChanged`."""
+
+HANDLER_FAILED: Final = "event.handler.failed"
+"""A failure is reported; the payload is a `HandlerFailed`."""
+
+
+class ComponentRegistered(TypedDict):
+    """Payload of `engine.component.registered`.
+
+    Attributes:
+        component: the component's name.
+    """
+
+    component: str
+
+
+class MessageReceived(TypedDict):
+    """Payload of `component.message.received`.
+
+    Attributes:
+        component: the component's name.
+        message: the observers' own shallow copy of the message (C10).
+    """
+
+    component: str
+    message: dict[str, Any]
+
+
+class StateChanged(TypedDict):
+    """Payload of `state.changed`.
+
+    Attributes:
+        component: the component's name.
+        from_state: its state at the time of the transition.
+        to_state: the state that was committed.
+    """
+
+    component: str
+    from_state: str
+    to_state: str
+
+
+class HandlerFailed(TypedDict):
+    """Payload of `event.handler.failed`.
+
+    Attributes:
+        event_name: the event whose handler failed.
+        component_name: who owns the subscription, or the component whose message failed (C4).
+        exception: the exception object itself.
+    """
+
+    event_name: str
+    component_name: str
+    exception: Exception
