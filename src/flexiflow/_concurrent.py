@@ -1,0 +1,242 @@
+"""Calling the handlers of one publish at once, or tier by tier (D2, D3).
+
+Handlers are taken in order from one queue by *runner* tasks. Before a runner starts a handler,
+it sees to it that standby runners are scheduled, as many as are busy, never more than handlers
+are waiting. So a handler that never waits needs no task of its own, one that waits hands over to
+the next runner at once, the order of starting is the order of delivery on trio too, whose
+scheduler starts tasks in random order, and the pool doubles with each turn of the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from contextvars import copy_context
+from inspect import isawaitable
+from itertools import groupby
+from operator import attrgetter, is_
+from traceback import format_exception_only
+from typing import TYPE_CHECKING, Any
+
+from anyio import create_task_group, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from flexiflow._callables import describe
+from flexiflow._cancellation import (
+    cancel_counter,
+    cancel_requests,
+    effectively_cancelled,
+    judge,
+    leaves,
+    split,
+)
+from flexiflow._reporting import log_failure
+from flexiflow._subscription import HandlerFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Context
+
+    from anyio.abc import TaskGroup
+
+    from flexiflow._delivery import Failures
+    from flexiflow._registry import Route
+    from flexiflow._reporting import Announce
+    from flexiflow._subscription import Subscription
+
+
+async def deliver_concurrent(
+    name: str, data: Any, route: Route, *, stops: bool, announce: Announce
+) -> Failures:
+    """Call all handlers at once; as `deliver_sequential` otherwise."""
+    return await _Delivery(name, data, stops=stops, announce=announce).run(route.subscriptions)
+
+
+async def deliver_tiered(
+    name: str, data: Any, route: Route, *, stops: bool, announce: Announce
+) -> Failures:
+    """Call the handlers of one priority at once, then those of the next."""
+    failures: list[HandlerFailure] = []
+    for _, tier in groupby(route.subscriptions, attrgetter("priority")):
+        failures += await _Delivery(name, data, stops=stops, announce=announce).run(tuple(tier))
+    return tuple(failures)
+
+
+class _Delivery:
+    """One task group's worth of handlers, and what came of them."""
+
+    __slots__ = (
+        "_announce",
+        "_busy",
+        "_data",
+        "_failures",
+        "_fatals",
+        "_kept",
+        "_name",
+        "_standby",
+        "_stops",
+        "_waiting",
+    )
+
+    def __init__(self, name: str, data: Any, *, stops: bool, announce: Announce) -> None:
+        self._name = name
+        self._data = data
+        self._stops = stops
+        self._announce = announce
+        self._waiting: deque[tuple[int, Subscription]] = deque()
+        self._busy = 0
+        self._standby = 0
+        self._failures: dict[int, HandlerFailure] = {}
+        self._kept: list[HandlerFailure] = []
+        self._fatals: list[BaseException] = []
+
+    async def run(self, subscriptions: Sequence[Subscription]) -> Failures:
+        """Call all handlers, and return the reported failures or raise what leaves."""
+        if not subscriptions:
+            return ()
+        self._waiting.extend(enumerate(subscriptions))
+        cancellation = await self._work()
+        if self._fatals or self._kept:
+            cancelled = cancellation is not None or effectively_cancelled()
+            raise await self._leaving(cancelled=cancelled)
+        if cancellation is not None:
+            raise cancellation
+        if effectively_cancelled():
+            await checkpoint_if_cancelled()
+        return tuple(self._failures[place] for place in sorted(self._failures))
+
+    async def _work(self) -> BaseException | None:
+        try:
+            async with create_task_group() as group:
+                self._standby += 1
+                group.start_soon(self._runner, group)
+        except BaseException as exc:
+            return self._take_apart(exc)
+        return None
+
+    def _take_apart(self, exception: BaseException) -> BaseException | None:
+        """Keep what isn't a cancellation, such as trio's Ctrl-C, bare; return what is."""
+        cancellation, rest = split(exception)
+        if rest is not None:
+            self._fatals.extend(leaves(rest))
+        return cancellation
+
+    async def _runner(self, group: TaskGroup) -> None:
+        self._standby -= 1
+        requests = cancel_counter()
+        reusable = True
+        while self._waiting and reusable:
+            place, subscription = self._waiting.popleft()
+            self._busy += 1
+            self._ensure_standbys(group)
+            context = copy_context()
+            try:
+                if subscription.admits(self._name, self._data):
+                    result = subscription.handler(self._data)
+                    if result is not None and isawaitable(result):
+                        await result
+                if requests():
+                    await checkpoint()
+            except BaseException as exc:
+                await self._settle(exc, place, subscription, group)
+            self._busy -= 1
+            reusable = not requests() and _is_same(context, copy_context())
+        await _absorb_native_cancel()
+
+    def _ensure_standbys(self, group: TaskGroup) -> None:
+        while self._standby < min(self._busy, len(self._waiting)):
+            self._standby += 1
+            group.start_soon(self._runner, group)
+
+    async def _settle(
+        self, exception: BaseException, place: int, subscription: Subscription, group: TaskGroup
+    ) -> None:
+        """Deal with what left a handler, in the handler's task."""
+        cancelled = effectively_cancelled()
+        verdict = judge(exception, cancelled=cancelled, culprit=describe(subscription.handler))
+        if verdict.failure is not None:
+            failed = HandlerFailure(
+                self._name, subscription.component_name, verdict.failure, subscription
+            )
+            if self._stops:
+                self._kept.append(failed)
+                self._stop(group)
+            else:
+                self._failures[place] = failed
+                log_failure(failed)
+                if not cancelled:
+                    await self._report(failed, group)
+        elif verdict.cancellation is None:
+            self._fatals.append(verdict.leaving)
+            self._stop(group)
+        if verdict.cancellation is not None:
+            self._waiting.clear()
+            raise verdict.cancellation
+
+    def _stop(self, group: TaskGroup) -> None:
+        self._waiting.clear()
+        group.cancel_scope.cancel()
+
+    async def _report(self, failed: HandlerFailure, group: TaskGroup) -> None:
+        await _absorb_native_cancel()
+        try:
+            await self._announce(failed)
+        except BaseException as exc:
+            cancellation = self._take_apart(exc)
+            if self._fatals:
+                self._stop(group)
+            # Else a native cancel of this task: it was for the handler, which has failed already.
+            if cancellation is not None and effectively_cancelled():
+                raise cancellation from None
+
+    async def _leaving(self, *, cancelled: bool) -> BaseException:
+        """Report what will not leave, and return what will, with that noted on it (E3, E4)."""
+        first = None if self._fatals else self._kept[0]
+        unraised = self._kept if first is None else self._kept[1:]
+        for failed in unraised:
+            log_failure(failed)
+        if not cancelled:
+            await self._announce_all(unraised)
+        if first is not None and not self._fatals:
+            leaving: BaseException = first.exception
+        else:
+            leaving = self._fatals[0]
+            if first is not None:
+                log_failure(first)
+        for failed in unraised:
+            _note(leaving, f"{describe(failed.subscription.handler)} failed too", failed.exception)
+        for other in self._fatals[1:]:
+            _note(leaving, "so did", other)
+        return leaving
+
+    async def _announce_all(self, unraised: Sequence[HandlerFailure]) -> None:
+        try:
+            for failed in unraised:
+                await self._announce(failed)
+        except BaseException as exc:
+            # A cancellation gives way to the failure that leaves, as in a plain await (E5).
+            self._take_apart(exc)
+
+
+def _is_same(before: Context, after: Context) -> bool:
+    # By identity: comparing values would take an equal but different object for the same, and
+    # call a user's __eq__.
+    return (
+        len(before) == len(after)
+        and all(map(is_, before.values(), after.values()))
+        and all(map(is_, before, after))
+    )
+
+
+async def _absorb_native_cancel() -> None:
+    # A native cancel that is still pending would strike whatever the task awaits next, and as
+    # the task ends, asyncio's task group would silently cancel the siblings.
+    if cancel_requests() and not effectively_cancelled():
+        with suppress(get_cancelled_exc_class()):
+            await checkpoint()
+
+
+def _note(exception: BaseException, what: str, other: BaseException) -> None:
+    # add_note fails on a frozen dataclass; what it would have told is in the log as well.
+    with suppress(Exception):
+        exception.add_note(f"{what}: {''.join(format_exception_only(other)).strip()}")
