@@ -1,0 +1,274 @@
+"""State machines as tables: plain data, checked when it is made, asked when a message comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
+
+from flexiflow._callables import check_callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ANY_STATE = "*"
+
+# The second argument is the component. Components know this module, not the other way round, and a
+# guard names the subclass that it is written for, which a parameter of the base type would refuse.
+Guard: TypeAlias = Callable[[dict[str, Any], Any], object]
+Action: TypeAlias = Callable[[dict[str, Any], Any], object]
+
+_Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# Found out with Mermaid 10 and 11: words of its grammar, in any case; its own names for the root of
+# a diagram; and what every JavaScript object inherits, which its layout takes for a state drawn
+# before. "direction" ending a line swallows the next one where that begins with "tb" or the like.
+_NO_MERMAID_ID = re.compile(
+    r"(?i:accdescr|acctitle|class|classdef|click|default|href|note|scale|state|statediagram|style"
+    r"|\w*direction)"
+    r"|root|root_start"
+    r"|constructor|hasOwnProperty|isPrototypeOf|propertyIsEnumerable|toLocaleString|toString|valueOf"
+    r"|__proto__|__(?:define|lookup)[GS]etter__"
+)
+
+# Mermaid reads some punctuation as its grammar, and the rest as Markdown ("1. pay" is a list).
+# Inside words the commonest is safe and stays readable; spaces are lost at the ends and in rows.
+_NO_MERMAID_TEXT = re.compile(
+    r"[^\w ./-]|(?<![^\W_])[_./-]|[_./-](?![^\W_])|(?<![^ ]) | (?![^ ])"
+    r"|(?i:(?<=directio)n(?![^ ]))"
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row of a state machine's table (C5, C7).
+
+    Args:
+        source: The state that it leaves, or several, or ``"*"`` for every state of the table.
+            Several are kept as a tuple, in their order, repeats dropped; a set is sorted.
+        trigger: The ``type`` of the messages that it answers, to the letter.
+        target: The state that it enters, which may be its source; ``None`` for an internal
+            transition, which runs its action and changes nothing.
+        guard: Called with ``(message, component)``, sync or async: it is taken only where that
+            gives something true. ``None``: always.
+        action: Called with ``(message, component)``, sync or async, before the state changes.
+
+    Raises:
+        TypeError: A name that is no ``str``; a guard or action that is not callable with two
+            positional arguments, is a coroutine object, or is a generator function.
+        ValueError: An empty name, no source at all, or ``"*"`` as a target or among several
+            sources.
+    """
+
+    source: str | Iterable[str]
+    trigger: str
+    target: str | None
+    guard: Guard | None = None
+    action: Action | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not isinstance(self.source, str):
+            object.__setattr__(self, "source", _check_sources(self.source))
+        else:
+            _check_name("source", self.source)
+        _check_name("trigger", self.trigger)
+        if self.target is not None:
+            _check_state("target", self.target)
+        for role, fn in (("guard", self.guard), ("action", self.action)):
+            if fn is not None:
+                check_callable(role, fn, 2)
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
+class StateMachine:
+    """An immutable table of transitions, shared by any number of components (C8, C9).
+
+    It does no I/O and keeps nothing of those who use it: each component has its own current state.
+
+    Attributes:
+        initial: The state in which a component begins.
+        transitions: The rows, in the order in which they were given.
+        strict: Whether a message that no transition matches is refused instead of ignored.
+        states: Every state, in order of appearance, the initial one first.
+    """
+
+    initial: str
+    transitions: tuple[Transition, ...]
+    strict: bool = field(kw_only=True)
+    states: tuple[str, ...] = field(init=False)
+    _index: _Index = field(init=False)
+
+    def __init__(
+        self, initial: str, transitions: Iterable[Transition], *, strict: bool = False
+    ) -> None:
+        """Check the table and index it.
+
+        Args:
+            initial: The state in which a component begins.
+            transitions: The rows; where several match, the first one is taken.
+            strict: Refuse a message that no transition matches, instead of ignoring it.
+
+        Raises:
+            TypeError: `initial` is no ``str``, `strict` no ``bool``, or something in `transitions`
+                is no `Transition`.
+            ValueError: No transition leaves the initial state, or some states can't be reached
+                from it, guards left aside.
+        """
+        _check_state("initial", initial)
+        if type(strict) is not bool:
+            raise TypeError(f"strict must be True or False, not {strict!r}")
+        rows = _check_rows(transitions)
+        states = _states(initial, rows)
+        index = _indexed(states, rows)
+        _check_reachable(initial, states, index)
+        object.__setattr__(self, "initial", initial)
+        object.__setattr__(self, "transitions", rows)
+        object.__setattr__(self, "strict", strict)
+        object.__setattr__(self, "states", states)
+        object.__setattr__(self, "_index", index)
+
+    def candidates(self, state: str, trigger: str) -> tuple[Transition, ...]:
+        """Give the transitions from `state` on `trigger`, in the order of the table (C5).
+
+        One dictionary look-up, however long the table; empty where nothing matches.
+        """
+        return self._index.get((state, trigger), ())
+
+    def triggers(self, state: str) -> tuple[str, ...]:
+        """Give what `state` answers to, in the order of the table, without repeats (C8)."""
+        return tuple(trigger for source, trigger in self._index if source == state)
+
+    def mermaid(self) -> str:
+        """Draw the table as a Mermaid ``stateDiagram-v2`` (C9).
+
+        A state whose name is an ASCII identifier is written as it is, any other through an alias,
+        as are the few identifiers that Mermaid does not take for a state, such as ``state`` or
+        ``default``. A label is the trigger; an internal transition is drawn from its state to
+        itself. Guards and actions are not drawn.
+        """
+        ids = _mermaid_ids(self.states)
+        aliases = [
+            f'state "{_mermaid_text(state)}" as {short}'
+            for state, short in ids.items()
+            if state != short
+        ]
+        arrows = [
+            f"{ids[source]} --> {ids[target]}: {_mermaid_text(trigger)}"
+            for source, trigger, target in _arrows(self.states, self.transitions)
+        ]
+        lines = dict.fromkeys([*aliases, f"[*] --> {ids[self.initial]}", *arrows])
+        return "\n    ".join(["stateDiagram-v2", *lines])
+
+    def __repr__(self) -> str:
+        """Show the size only: a table may be long."""
+        size = f"{len(self.states)} states, {len(self.transitions)} transitions"
+        return f"<StateMachine {self.initial!r}: {size}{', strict' * self.strict}>"
+
+
+def _check_name(role: str, name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{role} must be a str, not {name!r}")
+    if not name:
+        raise ValueError(f"{role} must not be empty")
+    return name
+
+
+def _check_state(role: str, name: object) -> str:
+    state = _check_name(role, name)
+    if state == _ANY_STATE:
+        raise ValueError(f"{role} must be one state, not '*', which is a source only, on its own")
+    return state
+
+
+def _check_sources(given: object) -> tuple[str, ...]:
+    items = _items("source must be a state, several, or '*'", given)
+    if not items:
+        raise ValueError(f"source must name at least one state, not none: {given!r}")
+    names = [_check_state("each source", item) for item in items]
+    # A set has another order in each process, and the diagram would change with it.
+    return tuple(dict.fromkeys(sorted(names) if isinstance(given, set | frozenset) else names))
+
+
+def _check_rows(given: object) -> tuple[Transition, ...]:
+    rows: list[Transition] = []
+    for number, row in enumerate(_items("transitions must be several Transition objects", given)):
+        if not isinstance(row, Transition):
+            raise TypeError(f"transitions[{number}] must be a Transition, not {row!r}")
+        rows.append(row)
+    return tuple(rows)
+
+
+def _items(allowed: str, given: object) -> tuple[object, ...]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{allowed}, not {given!r}")
+    return tuple(cast("Iterable[object]", given))
+
+
+def _sources(row: Transition, states: tuple[str, ...]) -> tuple[str, ...]:
+    if row.source == _ANY_STATE:
+        return states
+    return (row.source,) if isinstance(row.source, str) else tuple(row.source)
+
+
+def _states(initial: str, rows: Iterable[Transition]) -> tuple[str, ...]:
+    found = [initial]
+    for row in rows:
+        found += _sources(row, ())
+        found += [] if row.target is None else [row.target]
+    return tuple(dict.fromkeys(found))
+
+
+def _indexed(states: tuple[str, ...], rows: Iterable[Transition]) -> _Index:
+    index: dict[tuple[str, str], list[Transition]] = {}
+    for row in rows:
+        for source in _sources(row, states):
+            index.setdefault((source, row.trigger), []).append(row)
+    return {key: tuple(matching) for key, matching in index.items()}
+
+
+def _check_reachable(initial: str, states: tuple[str, ...], index: _Index) -> None:
+    neighbours: dict[str, set[str]] = {}
+    for (source, _), rows in index.items():
+        targets = {row.target for row in rows if row.target is not None}
+        neighbours.setdefault(source, set()).update(targets)
+    if initial not in neighbours:
+        raise ValueError(
+            f"no transition leaves the initial state {initial!r}; one must have it as a source"
+        )
+    reached, ahead = {initial}, [initial]
+    while ahead:
+        new = neighbours.get(ahead.pop(), set()) - reached
+        reached |= new
+        ahead += new
+    lost = ", ".join(repr(state) for state in states if state not in reached)
+    if lost:
+        raise ValueError(
+            f"no way leads from the initial state {initial!r} to {lost}; add one or drop them"
+        )
+
+
+def _arrows(states: tuple[str, ...], rows: Iterable[Transition]) -> Iterator[tuple[str, str, str]]:
+    for row in rows:
+        for source in _sources(row, states):
+            yield source, row.trigger, source if row.target is None else row.target
+
+
+def _mermaid_ids(states: tuple[str, ...]) -> dict[str, str]:
+    names = [str.__str__(state) for state in states]  # a member of an enum formats as it likes
+    free = (alias for number in count(1) if (alias := f"s{number}") not in states)
+    return {name: name if _is_mermaid_id(name) else next(free) for name in names}
+
+
+def _is_mermaid_id(name: str) -> bool:
+    return bool(_IDENTIFIER.fullmatch(name)) and not _NO_MERMAID_ID.fullmatch(name)
+
+
+def _mermaid_text(text: str) -> str:
+    return _NO_MERMAID_TEXT.sub(lambda match: f"#{ord(match[0])};", str.__str__(text))
