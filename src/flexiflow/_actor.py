@@ -1,0 +1,225 @@
+"""What handles a component's messages: its state, its mailbox, and the order of one message (C5).
+
+Apart from `Component`, since whatever a subclass defines must not get in the way.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
+
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from flexiflow._bus import announce, emit, yield_if_due
+from flexiflow._cancellation import (
+    attempt,
+    cancel_requests,
+    effectively_cancelled,
+    is_being_cancelled,
+    resume_cancellation,
+)
+from flexiflow._errors import TransitionRefused, UnknownComponent
+from flexiflow._mailbox import Mailbox
+from flexiflow._reporting import announcing, is_announcing, log_exception
+from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
+
+if TYPE_CHECKING:
+    from flexiflow._bus import EventBus
+    from flexiflow._machine import StateMachine, Transition
+    from flexiflow._mailbox import Turn
+    from flexiflow.events import MessageReceived, StateChanged
+
+
+@final
+class Outcome(Enum):
+    """What became of a message.
+
+    Attributes:
+        TRANSITIONED: a transition was taken, perhaps an internal one (C7).
+        IGNORED: no transition matched, or the component has no machine (C8).
+        DEFERRED: the component will handle it after the message in hand (C4).
+    """
+
+    TRANSITIONED = "transitioned"
+    IGNORED = "ignored"
+    DEFERRED = "deferred"
+
+
+class Host(Protocol):
+    """What a component knows of the engine that it is registered with."""
+
+    @property
+    def bus(self) -> EventBus:
+        """Where its events are published."""
+        ...
+
+
+def copy_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a message, one level, or refuse what is none (C5)."""
+    if not isinstance(message, Mapping):
+        raise TypeError(
+            f"a message must be a mapping with a str 'type', not {reprlib.repr(message)}"
+        )
+    copied = dict(message)
+    if not isinstance(copied.get("type"), str):
+        shown = reprlib.repr(copied)
+        # By contract (C5) it is no TypeError: that is for what is no message at all.
+        raise ValueError(  # noqa: TRY004
+            f"a message must have a str 'type', like {{'type': 'confirm'}}; given {shown}"
+        )
+    return copied
+
+
+@final
+class Actor:
+    """A component's inside.
+
+    Attributes:
+        name: the component's name.
+        machine: the table of its transitions, or None.
+        state: the current state, or None.
+        mailbox: whose turn it is.
+        host: the engine that it is registered with, or None.
+    """
+
+    __slots__ = ("host", "machine", "mailbox", "name", "state")
+
+    def __init__(self, name: str, machine: StateMachine | None) -> None:
+        self.name = name
+        self.machine = machine
+        self.state = None if machine is None else machine.initial
+        self.mailbox = Mailbox()
+        self.host: Host | None = None
+
+    async def handle(
+        self, component: object, turn: Turn, message: dict[str, Any], host: Host | None
+    ) -> Outcome:
+        """Handle a message when its turn has come, and those deferred meanwhile (C3, C4).
+
+        Args:
+            component: what guards and actions are given.
+            turn: a place in the mailbox.
+            message: the component's own copy.
+            host: the engine that it was registered with as the turn was taken.
+        """
+        if not await turn.granted():
+            turn.mailbox.defer(message, announcing=is_announcing())
+            return Outcome.DEFERRED
+        try:
+            bus = None if host is None else host.bus
+            if bus is not None:
+                await yield_if_due(bus)
+                if self.host is not host:
+                    raise UnknownComponent(self.name)
+            return await _Run(self, component, turn, bus).to_completion(message)
+        finally:
+            turn.end()
+
+    async def report_deferred(self, bus: EventBus) -> None:
+        """Report the deferred messages of a component that was unregistered (C1, C4)."""
+        unhandled = [(each, UnknownComponent(self.name)) for each in self.mailbox.take_deferred()]
+        for each, failure in unhandled:
+            self.log(failure, each.message)
+        for each, failure in unhandled:
+            if not each.announcing:
+                await announce(bus, MESSAGE_RECEIVED, self.name, failure)
+
+    def log(self, failure: Exception, message: dict[str, Any]) -> None:
+        """Log a failure that no sender gets."""
+        culprit = f"message {message['type']!r}"
+        log_exception(failure, MESSAGE_RECEIVED, self.name, culprit)
+
+
+@final
+class _Run:
+    """One turn's work."""
+
+    __slots__ = ("_actor", "_bus", "_component", "_turn")
+
+    def __init__(self, actor: Actor, component: object, turn: Turn, bus: EventBus | None) -> None:
+        self._actor = actor
+        self._component = component
+        self._turn = turn
+        self._bus = bus
+
+    async def to_completion(self, message: dict[str, Any]) -> Outcome:
+        """Handle a message, the deferred ones before and after it."""
+        await self._deferred()  # what a cancelled send left
+        try:
+            outcome = await self._handle(message)
+        except Exception as exc:
+            try:
+                await self._deferred()
+            except BaseException:
+                # What leaves now hides this failure from the sender, so it goes to the log (E4).
+                self._actor.log(exc, message)
+                raise
+            raise
+        await self._deferred()
+        return outcome
+
+    async def _deferred(self) -> None:
+        deferred = self._actor.mailbox.deferred
+        while deferred:
+            if effectively_cancelled():
+                await checkpoint_if_cancelled()
+            message, within_announcement = deferred.popleft()
+            with announcing() if within_announcement else nullcontext():
+                await self._handle_reporting(message)
+
+    async def _handle_reporting(self, message: dict[str, Any]) -> None:
+        requests_before = cancel_requests()
+        try:
+            await self._handle(message)
+        except Exception as exc:  # noqa: BLE001  whatever it is, nobody waits for it
+            self._actor.log(exc, message)
+            if is_being_cancelled(requests_before):
+                await resume_cancellation()
+            if self._bus is not None:
+                with self._turn.handling():
+                    await announce(self._bus, MESSAGE_RECEIVED, self._actor.name, exc)
+
+    async def _handle(self, message: dict[str, Any]) -> Outcome:
+        with self._turn.handling():
+            if self._bus is not None:
+                received: MessageReceived = {
+                    "component": self._actor.name,
+                    "message": dict(message),
+                }
+                await emit(self._bus, MESSAGE_RECEIVED, received)
+            transition = await self._choose(message)
+            if transition is None:
+                return Outcome.IGNORED
+            if transition.action is not None:
+                await attempt(transition.action, message, self._component)
+            if transition.target is not None:
+                await self._commit(transition.target)
+            return Outcome.TRANSITIONED
+
+    async def _choose(self, message: dict[str, Any]) -> Transition | None:
+        machine, state = self._actor.machine, self._actor.state
+        if machine is None or state is None:
+            return None
+        trigger = message["type"]
+        for transition in machine.candidates(state, trigger):
+            if transition.guard is None or await attempt(
+                transition.guard, message, self._component
+            ):
+                return transition
+        if machine.strict:
+            raise TransitionRefused(self._actor.name, state, trigger, machine.triggers(state))
+        return None
+
+    async def _commit(self, target: str) -> None:
+        source = cast("str", self._actor.state)  # it has a transition, so it has a state
+        self._actor.state = target
+        if self._bus is not None:
+            changed: StateChanged = {
+                "component": self._actor.name,
+                "from_state": source,
+                "to_state": target,
+            }
+            await emit(self._bus, STATE_CHANGED, changed)

@@ -1,0 +1,157 @@
+"""Components: named owners of subscriptions that handle messages, one at a time."""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+
+from flexiflow._actor import Actor, copy_message
+from flexiflow._bus import check_terms
+from flexiflow._callables import check_callable
+from flexiflow._machine import StateMachine
+from flexiflow._names import check_component_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flexiflow._actor import Outcome
+    from flexiflow._subscription import Filter, Handler
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+_ON = "_flexiflow_on"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class On:
+    """What `on` was told of one method."""
+
+    event: str
+    priority: int
+    filter: Filter | None
+    once: bool
+
+
+def on(
+    event: str, *, priority: int = 3, filter: Filter | None = None, once: bool = False
+) -> Callable[[_F], _F]:
+    """Mark a method of a `Component` as a handler, subscribed when the component is registered.
+
+    It is subscribed under the component's name, and takes the payload. The arguments are those
+    of `EventBus.subscribe`. A method may be marked several times; one that a subclass overrides
+    counts as the subclass marks it.
+
+    Raises:
+        ValueError: a malformed or empty name, or a priority that is no int in 1..5 (B3).
+        TypeError: a name that is no str, a filter that can't be one (B3), or a method that
+            can't be marked.
+    """
+    check_terms(event, priority=priority, filter=filter)
+
+    def mark(method: _F) -> _F:
+        check_callable("a method marked with @on", method, 2)
+        marks = (*getattr(method, _ON, ()), On(event, priority, filter, bool(once)))
+        setattr(method, _ON, marks)
+        return method
+
+    return mark
+
+
+class Component:
+    """A named owner of subscriptions, with a state where it has a state machine.
+
+    Made to be subclassed; methods marked with `on` are its handlers.
+
+    Args:
+        name: unique within an engine; not empty.
+        machine: the table of its transitions, which other components may share (C9). Without
+            one it ignores every message.
+
+    Raises:
+        ValueError: an empty name.
+        TypeError: a name that is no str, or a machine that is no `StateMachine`.
+    """
+
+    __slots__ = ("__weakref__", "_actor")
+
+    _handlers: ClassVar[tuple[tuple[str, On], ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Gather the marked methods, base classes first, in the order of their definition."""
+        super().__init_subclass__(**kwargs)
+        attributes: dict[str, object] = {}
+        for base in reversed(cls.__mro__):
+            attributes |= vars(base)
+        cls._handlers = tuple(
+            (attribute, mark)
+            for attribute, value in attributes.items()
+            for mark in getattr(value, _ON, ())
+        )
+
+    def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
+        if not (machine is None or isinstance(machine, StateMachine)):
+            raise TypeError(f"machine must be a StateMachine or None, not {reprlib.repr(machine)}")
+        self._actor = Actor(check_component_name(name), machine)
+
+    @property
+    def name(self) -> str:
+        """The component's name."""
+        return self._actor.name
+
+    @property
+    def machine(self) -> StateMachine | None:
+        """The table of its transitions, or None."""
+        return self._actor.machine
+
+    @property
+    def state(self) -> str | None:
+        """The current state; None without a machine."""
+        return self._actor.state
+
+    @final
+    async def handle_message(self, message: Mapping[str, Any]) -> Outcome:
+        """Handle a message when its turn has come (C3 to C8).
+
+        Without an engine nothing is published.
+
+        Args:
+            message: has a str `type`, which triggers a transition. It is copied, one level.
+
+        Returns:
+            What became of it.
+
+        Raises:
+            TypeError: no mapping (C5).
+            ValueError: no str `type` (C5).
+            TransitionRefused: a strict machine has no transition for it (C8).
+            UnknownComponent: it was unregistered while this waited (C1).
+            Exception: what a guard or an action raised (C6).
+        """
+        actor, copied = self._actor, copy_message(message)
+        return await actor.handle(self, actor.mailbox.join(), copied, actor.host)
+
+    def __repr__(self) -> str:
+        """Tell the name and the state."""
+        state = "" if self.state is None else f" in state {self.state!r}"
+        return f"<{type(self).__name__} {self.name!r}{state}>"
+
+
+def actor_of(component: Component) -> Actor:
+    """Return a component's inside, for its engine."""
+    return component._actor
+
+
+def handlers_of(component: Component) -> Iterator[tuple[On, Handler]]:
+    """Give the component's marked methods, bound.
+
+    Raises:
+        TypeError: one that can't be a handler (B3).
+    """
+    for attribute, mark in component._handlers:
+        handler = getattr(component, attribute)
+        check_callable("handler", handler, 1)
+        yield mark, handler

@@ -1,0 +1,231 @@
+"""The engine: hosts components under their names, and makes them when they are asked for."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Awaitable, Callable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from anyio.lowlevel import checkpoint
+
+from flexiflow._actor import copy_message
+from flexiflow._bus import EventBus, emit, subscribe_now
+from flexiflow._callables import check_callable
+from flexiflow._cancellation import attempt
+from flexiflow._component import Component, actor_of, handlers_of
+from flexiflow._errors import ComponentError, DuplicateComponent, UnknownComponent
+from flexiflow._mailbox import Mailbox
+from flexiflow._names import check_component_name
+from flexiflow.events import COMPONENT_REGISTERED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flexiflow._actor import Outcome
+    from flexiflow._mailbox import Turn
+    from flexiflow.events import ComponentRegistered
+
+ComponentFactory: TypeAlias = Callable[[str], Component | Awaitable[Component | None] | None]
+"""Takes a name and gives a component of that name, or None; sync or async (C2)."""
+
+
+@final
+class Engine:
+    """Hosts components, each under its name, and delivers messages to them.
+
+    Args:
+        bus: where its components subscribe and publish; a new one where none is given.
+        component_factory: asked for a component that is sent a message but isn't registered (C2).
+
+    Raises:
+        TypeError: `bus` is no `EventBus`; the factory can't be called with a name.
+    """
+
+    __slots__ = ("_bus", "_components", "_factory", "_pending", "_view")
+
+    def __init__(
+        self, *, bus: EventBus | None = None, component_factory: ComponentFactory | None = None
+    ) -> None:
+        if not (bus is None or isinstance(bus, EventBus)):
+            raise TypeError(f"bus must be an EventBus or None, not {reprlib.repr(bus)}")
+        if component_factory is not None:
+            check_callable("component_factory", component_factory, 1)
+        self._bus = EventBus() if bus is None else bus
+        self._factory = component_factory
+        self._components: dict[str, Component] = {}
+        self._view = MappingProxyType(self._components)
+        # Where those wait who ask for a component that is being made or registered.
+        self._pending: dict[str, Mailbox] = {}
+
+    @property
+    def bus(self) -> EventBus:
+        """Where its components subscribe and publish."""
+        return self._bus
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        """The registered components by name; a read-only view."""
+        return self._view
+
+    async def register(self, component: Component) -> None:
+        """Register a component: its name, its handlers, then its event; a checkpoint (C1).
+
+        Cancelled before its event is published, nothing is registered.
+
+        Raises:
+            TypeError: no `Component`, or one with a method marked `on` that can't be a handler.
+            DuplicateComponent: the name is taken.
+            ComponentError: the component is registered already, here or elsewhere.
+        """
+        if not isinstance(component, Component):
+            raise TypeError(f"register takes a Component, not {reprlib.repr(component)}")
+        name = component.name
+        if name in self._components or name in self._pending:
+            raise DuplicateComponent(name)
+        _check(component)
+        line = self._pending[name] = Mailbox()
+        try:
+            with line.join().handling():
+                await checkpoint()
+                await self._introduce(component)
+        finally:
+            self._go_on(name, line)
+
+    async def unregister(self, name: str) -> None:
+        """Unregister a component and end its subscriptions, at once (C1).
+
+        The message in hand finishes; waiting senders get `UnknownComponent`, and deferred
+        messages are reported with it.
+
+        Raises:
+            UnknownComponent: no component has that name.
+        """
+        component = self._components.pop(check_component_name(name), None)
+        if component is None:
+            raise UnknownComponent(name, self._components)
+        actor = actor_of(component)
+        actor.host = None
+        self._bus.unsubscribe_all(name)
+        if (line := self._pending.pop(name, None)) is not None:
+            line.refuse(lambda: UnknownComponent(name, self._components))
+        actor.mailbox.refuse(lambda: UnknownComponent(name, self._components))
+        await actor.report_deferred(self._bus)
+
+    async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
+        """Send a message to a component, and wait until it was handled or deferred (C2 to C6).
+
+        Args:
+            name: the component's name.
+            message: has a str `type`; copied, one level, when it is sent.
+
+        Returns:
+            What became of it.
+
+        Raises:
+            TypeError: no mapping, or a name that is no str.
+            ValueError: no str `type`, or an empty name.
+            UnknownComponent: no component has that name, and no factory gave one.
+            ComponentError: the factory gave something else, or asked for the name itself.
+            TransitionRefused: a strict machine has no transition for it (C8).
+            Exception: what the factory, a guard or an action raised.
+        """
+        copied = copy_message(message)
+        component = self._components.get(check_component_name(name))
+        line = self._pending.get(name)
+        if component is None or line is not None:
+            component, turn = await self._wait_for(name, line)
+        else:
+            turn = actor_of(component).mailbox.join()
+        return await actor_of(component).handle(component, turn, copied, self)
+
+    async def _wait_for(self, name: str, line: Mailbox | None) -> tuple[Component, Turn]:
+        """Wait in line for a component, and make it where one is the first."""
+        if line is None:
+            line = self._pending[name] = Mailbox()
+        turn = line.join()
+        granted = await turn.granted()
+        if granted and turn.mailbox is line:
+            return await self._ask(name, line, turn)
+        component = self._components.get(name)
+        if component is None:
+            turn.end()
+            if granted:
+                raise UnknownComponent(name, self._components)
+            raise ComponentError(
+                f"component {name!r} is asked for while it is being made, by what makes it"
+            )
+        # A turn refused by the line itself is that of whoever makes the component, or observes
+        # its registration: the component is there, so they need not wait.
+        return component, actor_of(component).mailbox.join() if turn.mailbox is line else turn
+
+    async def _ask(self, name: str, line: Mailbox, turn: Turn) -> tuple[Component, Turn]:
+        """Make and register a component for all who wait in `line`, oneself first."""
+        try:
+            with turn.handling():
+                component = await self._make(name)
+                await self._introduce(component)
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                failure = exc
+                line.refuse(lambda: failure)
+            self._go_on(name, line)
+            raise
+        if self._components.get(name) is not component:
+            self._go_on(name, line)
+            raise UnknownComponent(name, self._components)
+        own = actor_of(component).mailbox.join()
+        self._go_on(name, line)
+        return component, own
+
+    async def _make(self, name: str) -> Component:
+        component = None if self._factory is None else await attempt(self._factory, name)
+        if component is None:
+            raise UnknownComponent(name, self._components)
+        if not isinstance(component, Component):
+            given = reprlib.repr(component)
+            raise ComponentError(
+                f"component_factory must give a Component or None for {name!r}, not {given}"
+            )
+        if component.name != name:
+            raise ComponentError(f"component_factory was asked for {name!r} and gave {component!r}")
+        _check(component)
+        return component
+
+    async def _introduce(self, component: Component) -> None:
+        """Register a component, all at once, and tell of it."""
+        _check(component)
+        actor_of(component).host = self
+        self._components[component.name] = component
+        for mark, handler in handlers_of(component):
+            subscribe_now(
+                self._bus,
+                mark.event,
+                component.name,
+                handler,
+                priority=mark.priority,
+                filter=mark.filter,
+                once=mark.once,
+            )
+        registered: ComponentRegistered = {"component": component.name}
+        await emit(self._bus, COMPONENT_REGISTERED, registered)
+
+    def _go_on(self, name: str, line: Mailbox) -> None:
+        """Let those who wait in `line` go on: to the component, or the next one asks again."""
+        component = self._components.get(name)
+        if component is None:
+            line.pass_on()
+        else:
+            actor_of(component).mailbox.adopt(line)
+        is_done = component is not None or line.holder is None
+        if is_done and self._pending.get(name) is line:
+            del self._pending[name]
+
+
+def _check(component: Component) -> None:
+    if actor_of(component).host is not None:
+        raise ComponentError(
+            f"{component!r} is registered already; a component belongs to at most one engine"
+        )
+    for _ in handlers_of(component):
+        pass

@@ -1,0 +1,221 @@
+"""Whose turn it is: one message at a time, first come first served, and never a deadlock (C3, C4).
+
+A *turn* is one sender's time with a component; a *handling* is one message within a turn, since
+messages that were deferred meanwhile are handled in the same turn. A handling is marked in the
+context, so whoever sends from within it, from a child task too, can be told from an outsider.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
+
+from anyio import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextvars import Token
+
+
+class Deferred(NamedTuple):
+    """A message that waits for the handling in hand to end.
+
+    Attributes:
+        message: the component's copy.
+        announcing: it was sent from within the handling of `event.handler.failed` (E7).
+    """
+
+    message: dict[str, Any]
+    announcing: bool
+
+
+@final
+class Mailbox:
+    """The turns of one component, or of those who wait for one to be made.
+
+    Attributes:
+        holder: the turn in hand; without one nobody waits.
+        deferred: the messages to be handled before the next turn's own.
+    """
+
+    __slots__ = ("_waiting", "deferred", "holder")
+
+    def __init__(self) -> None:
+        self.holder: Turn | None = None
+        # None while empty: there is a mailbox for each of perhaps 100,000 components.
+        self.deferred: deque[Deferred] | None = None
+        self._waiting: OrderedDict[Turn, None] | None = None
+
+    def join(self) -> Turn:
+        """Take a place in line, at once; the turn then tells when it has come."""
+        turn = Turn(self)
+        if self.holder is None:
+            self.holder = turn
+        else:
+            turn.enclosing = {handling.turn for handling in _live_handlings()}
+            self._line_up(turn)
+        return turn
+
+    def adopt(self, other: Mailbox) -> None:
+        """Take over those who wait in another mailbox, in their order, behind one's own."""
+        for turn in other._take_waiting():
+            turn.mailbox = self
+            if self.holder is None:
+                self.holder = turn
+                turn.end_waiting()
+            else:
+                self._line_up(turn)
+
+    def refuse(self, refusal: Callable[[], Exception]) -> None:
+        """Let all who wait fail."""
+        for turn in self._take_waiting():
+            turn.refusal = refusal()
+            turn.end_waiting()
+
+    def withdraw(self, turn: Turn) -> None:
+        """Give up a place in line, or the turn itself, which passes to the next in line."""
+        if self.holder is turn:
+            self.pass_on()
+        elif self._waiting is not None:
+            self._waiting.pop(turn, None)
+
+    def pass_on(self) -> None:
+        """End the turn in hand; the next in line has it from now on, if anyone waits."""
+        self.holder = None
+        if self._waiting:
+            self.holder, _ = self._waiting.popitem(last=False)
+            self.holder.end_waiting()
+
+    def defer(self, message: dict[str, Any], *, announcing: bool) -> None:
+        """Keep a message until the handling in hand has ended."""
+        if self.deferred is None:
+            self.deferred = deque()
+        self.deferred.append(Deferred(message, announcing))
+
+    def take_deferred(self) -> list[Deferred]:
+        """Take all deferred messages out."""
+        taken = list(self.deferred or ())
+        if self.deferred is not None:
+            self.deferred.clear()
+        return taken
+
+    def _line_up(self, turn: Turn) -> None:
+        if self._is_waiting_for(turn.enclosing):
+            turn.would_deadlock = True
+            turn.end_waiting()
+            return
+        if self._waiting is None:
+            self._waiting = OrderedDict()
+        self._waiting[turn] = None
+        turn.begin_waiting()
+
+    def _is_waiting_for(self, turns: set[Turn]) -> bool:
+        """Tell whether the turn in hand can't end before one of `turns` does."""
+        seen: set[Turn] = set()
+        holders = [self.holder] if turns else []
+        while holders:
+            holder = holders.pop()
+            if holder in turns:
+                return True
+            if holder is not None and holder not in seen:
+                seen.add(holder)
+                holders += [awaited.mailbox.holder for awaited in holder.awaited]
+        return False
+
+    def _take_waiting(self) -> Iterable[Turn]:
+        waiting, self._waiting = self._waiting, None
+        return waiting or ()
+
+
+@final
+class Turn:
+    """One sender's time with a mailbox.
+
+    Attributes:
+        mailbox: whose turn it is, or will be.
+        enclosing: the turns within whose handlings the sender runs; they wait while it waits.
+        awaited: the turns that are waited for within this one.
+        would_deadlock: waiting would be for oneself: for an enclosing turn to end.
+        refusal: what the sender gets instead of the turn.
+    """
+
+    __slots__ = ("_granted", "awaited", "enclosing", "mailbox", "refusal", "would_deadlock")
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
+        self.enclosing: set[Turn] = set()
+        self.awaited: set[Turn] = set()
+        self.would_deadlock = False
+        self.refusal: Exception | None = None
+        self._granted: Event | None = None
+
+    async def granted(self) -> bool:
+        """Wait until the turn has come; False where it would never.
+
+        Raises:
+            Exception: the refusal.
+        """
+        if self._granted is not None:
+            try:
+                await self._granted.wait()
+            except BaseException:
+                self.end()
+                raise
+        if self.refusal is not None:
+            raise self.refusal
+        return not self.would_deadlock
+
+    def begin_waiting(self) -> None:
+        """Let the enclosing turns know what they wait for."""
+        if self._granted is None:
+            self._granted = Event()
+        for turn in self.enclosing:
+            turn.awaited.add(self)
+
+    def end_waiting(self) -> None:
+        """Wake the sender."""
+        for turn in self.enclosing:
+            turn.awaited.discard(self)
+        if self._granted is not None:
+            self._granted.set()
+
+    def end(self) -> None:
+        """Pass the turn on, or leave the line."""
+        self.mailbox.withdraw(self)
+        self.end_waiting()
+
+    def handling(self) -> _Handling:
+        """Mark the context: what it encloses is the handling of one message."""
+        return _Handling(self)
+
+
+class _Handling:
+    """A context manager; over when it is left, for those too who inherited the context."""
+
+    __slots__ = ("_token", "is_over", "outer", "turn")
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.is_over = False
+        # Only one that is not over: else each would keep all that ever went before it in memory.
+        self.outer = next(_live_handlings(), None)
+
+    def __enter__(self) -> Self:
+        self._token: Token[_Handling | None] = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over = True
+        _current.reset(self._token)
+
+
+_current: ContextVar[_Handling | None] = ContextVar("handling", default=None)
+
+
+def _live_handlings() -> Iterator[_Handling]:
+    handling = _current.get()
+    while handling is not None:
+        if not handling.is_over:
+            yield handling
+        handling = handling.outer
