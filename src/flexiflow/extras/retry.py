@@ -1,0 +1,352 @@
+"""Retrying async functions, handlers among them, on asyncio and on trio (R1 to R6)."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import math
+import random
+import reprlib
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ParamSpec,
+    Protocol,
+    TypeGuard,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from flexiflow._callables import describe, is_coroutine_callable
+from flexiflow._cancellation import is_being_cancelled, leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from types import TracebackType
+
+    from tenacity import AsyncRetrying, RetryCallState
+
+__all__ = ["RetryConfig", "retry_async"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_logger = logging.getLogger("flexiflow")
+
+# What may be retried. A group of exceptions need not be an `Exception` itself.
+_FAILURES = (Exception, BaseExceptionGroup)
+
+# Since Python 3.14 annotations run when they are asked for, and may name what is defined later.
+# 3 is annotationlib.Format.FORWARDREF, which leaves such a name open.
+_ANNOTATIONS_OPEN: dict[str, Any] = {"annotation_format": 3} if sys.version_info >= (3, 14) else {}
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryConfig:
+    """How often to try, how long to wait in between, and after what (R1).
+
+    The delay after attempt ``n`` is ``base_delay * backoff ** (n - 1)`` seconds, plus the jitter,
+    and at most ``max_delay``.
+
+    Attributes:
+        max_attempts: attempts in all, the first included; an int of 1 or more, 1 for no retry.
+        base_delay: seconds between the first attempt and the second; finite, 0 or more.
+        jitter: up to that many random seconds, uniform, are added to each delay; finite, 0 or
+            more.
+        backoff: each delay is that many times the one before; finite, more than 0.
+        max_delay: the most seconds of a delay, jitter included; 0 or more, None for no cap.
+        retry_on: what is retried: a subclass of `Exception`, or a tuple of them. A group of
+            exceptions is retried when each exception in it, at any depth, would be; so
+            `ExceptionGroup` itself matches nothing here (R4).
+
+    Raises:
+        ValueError: a number is out of its range, or `retry_on` is an empty tuple.
+        TypeError: `retry_on` is, or holds, something else than a subclass of `Exception`.
+    """
+
+    max_attempts: int = 3
+    base_delay: float = 1.0
+    jitter: float = 0.0
+    backoff: float = 1.0
+    max_delay: float | None = None
+    retry_on: type[Exception] | tuple[type[Exception], ...] = Exception
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for field, (fits, allowed) in _NUMBERS.items():
+            value = getattr(self, field)
+            if not fits(value):
+                msg = f"{field} must be {allowed}, not {reprlib.repr(value)}"
+                raise ValueError(msg)
+        _check_types(self.retry_on)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # Compared, not converted: an int may be too large for a float.
+    return -sys.float_info.max <= value <= sys.float_info.max
+
+
+def _is_seconds(value: object) -> bool:
+    return _is_finite(value) and value >= 0
+
+
+def _is_factor(value: object) -> bool:
+    return _is_finite(value) and value > 0
+
+
+def _is_cap(value: object) -> bool:
+    return value is None or value == math.inf or _is_seconds(value)
+
+
+_NUMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "max_attempts": (_is_count, "an int of 1 or more"),
+    "base_delay": (_is_seconds, "a finite number of seconds, 0 or more"),
+    "jitter": (_is_seconds, "a finite number of seconds, 0 or more"),
+    "backoff": (_is_factor, "a finite number, more than 0"),
+    "max_delay": (_is_cap, "a number of seconds, 0 or more, or None for no cap"),
+}
+
+
+def _is_exception_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+def _check_types(retry_on: object) -> None:
+    if retry_on == ():
+        msg = "retry_on must hold at least one subclass of Exception, not be an empty tuple"
+        raise ValueError(msg)
+    kinds = cast("tuple[object, ...]", retry_on if isinstance(retry_on, tuple) else (retry_on,))
+    for kind in kinds:
+        if not _is_exception_class(kind):
+            msg = (
+                "retry_on must be a subclass of Exception, or a tuple of them: "
+                f"{reprlib.repr(kind)} is none"
+            )
+            raise TypeError(msg)
+
+
+_DEFAULTS = RetryConfig()
+
+
+class _Decorator(Protocol):
+    """Makes an async function retry, and keeps its signature."""
+
+    def __call__(
+        self, function: Callable[_P, Coroutine[Any, Any, _T]], /
+    ) -> Callable[_P, Coroutine[Any, Any, _T]]: ...
+
+
+@overload
+def retry_async(
+    function: Callable[_P, Coroutine[Any, Any, _T]], /
+) -> Callable[_P, Coroutine[Any, Any, _T]]: ...
+
+
+@overload
+def retry_async(config: RetryConfig = ...) -> _Decorator: ...
+
+
+def retry_async(config: Any = _DEFAULTS) -> Any:
+    """Make an async function try again when it fails.
+
+    ``@retry_async(RetryConfig(...))``, or ``@retry_async`` for the defaults. Each call is
+    retried on its own, and calls share nothing (R5). Each retry is logged as a warning by the
+    logger ``flexiflow``: the attempt, the delay, the exception. After the last attempt the last
+    exception is raised as it is (R2).
+
+    Cancellation ends a call at once, in an attempt or in a delay. An attempt that turns it into
+    an exception of its own is not retried either: that exception is raised (R3).
+
+    Example:
+        >>> from flexiflow.extras.retry import RetryConfig, retry_async
+        >>> @retry_async(RetryConfig(max_attempts=5, base_delay=0.2, jitter=0.2))
+        ... async def charge(order): ...
+
+    Args:
+        config: how to retry.
+
+    Returns:
+        A decorator. What that returns has the function's arguments, result, name, docstring and
+        signature; so has what ``@retry_async`` makes of a function.
+
+    Raises:
+        TypeError: what is decorated is no async function, no partial of one, and no object whose
+            ``__call__`` is async (R6).
+    """
+
+    def decorate(
+        function: Callable[_P, Coroutine[Any, Any, _T]],
+    ) -> Callable[_P, Coroutine[Any, Any, _T]]:
+        return _retrying(function, config)
+
+    if isinstance(config, RetryConfig):
+        return decorate
+    return _retrying(config, _DEFAULTS)
+
+
+def _retrying(
+    function: Callable[_P, Coroutine[Any, Any, _T]], config: RetryConfig
+) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    if not is_coroutine_callable(function):
+        raise TypeError(_refusal(function))
+
+    async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        handled = sys.exception()
+        try:
+            return await function(*args, **kwargs)
+        except _FAILURES as exc:
+            if not _may_retry(exc, 1, config, handled):
+                raise
+            attempt = functools.partial(function, *args, **kwargs)
+            retries = _retry(attempt, call.__qualname__, config, handled, exc)
+        # Awaited only here: in the clause each failure would get the first one as its context.
+        return await retries
+
+    _dress(call, function)
+    return call
+
+
+def _refusal(function: object) -> str:
+    if inspect.iscoroutine(function):
+        given = "a coroutine; did you call the function?"
+    elif callable(function):
+        given = f"{describe(function)}, which is not async"
+    else:
+        given = reprlib.repr(function)
+    return (
+        "retry_async takes an async function, a partial of one, or an object with an async "
+        f"__call__, not {given}"
+    )
+
+
+def _dress(call: Callable[..., Any], function: Callable[..., Any]) -> None:
+    """Give the wrapper the function's name, docstring and signature (R2)."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if hasattr(inner, "__name__"):
+        functools.update_wrapper(call, inner)
+    else:
+        functools.update_wrapper(call, type(inner).__call__)
+        call.__name__ = type(inner).__name__
+        call.__qualname__ = type(inner).__qualname__
+        call.__doc__ = inner.__doc__
+    vars(call)["__wrapped__"] = function
+    with suppress(TypeError, ValueError):  # some objects show no signature
+        vars(call)["__signature__"] = inspect.signature(function, **_ANNOTATIONS_OPEN)
+
+
+async def _retry(
+    attempt: Callable[[], Coroutine[Any, Any, _T]],
+    name: str,
+    config: RetryConfig,
+    handled: BaseException | None,
+    failure: BaseException,
+) -> _T:
+    """Go on after a first attempt that failed, until one succeeds or must not be retried."""
+    turns = aiter(_turns(name, config))
+    state = (await anext(turns)).retry_state
+    # Tenacity is told of a failure as of a result. An exception it would judge itself: one that
+    # is false counts as none, and its own TryAgain as an order.
+    state.set_result(failure)
+    del failure
+    while True:
+        await anext(turns)
+        try:
+            return await attempt()
+        except _FAILURES as exc:
+            _forget_earlier_raises(exc)
+            if not _may_retry(exc, state.attempt_number, config, handled):
+                raise
+            state.set_result(exc)
+
+
+def _turns(name: str, config: RetryConfig) -> AsyncRetrying:
+    # Imported by the first call that is retried: most programs start without any.
+    from tenacity import AsyncRetrying, retry_always  # noqa: PLC0415
+
+    return AsyncRetrying(
+        sleep=_pause,
+        wait=lambda state: _delay(config, state.attempt_number),
+        retry=retry_always,
+        before_sleep=functools.partial(_log, name, config),
+    )
+
+
+async def _pause(delay: float) -> None:
+    await anyio.sleep(delay)
+    # A cancellation that comes as the delay ends must not begin another attempt (R3).
+    await checkpoint_if_cancelled()
+
+
+def _delay(config: RetryConfig, attempt: int) -> float:
+    """Tell the seconds between this attempt and the next (R1)."""
+    try:
+        delay = float(config.base_delay) * float(config.backoff) ** (attempt - 1)
+    except OverflowError:
+        delay = math.inf if config.base_delay else 0.0
+    jitter = random.uniform(0, config.jitter)  # noqa: S311  nothing here is secret
+    cap = math.inf if config.max_delay is None else config.max_delay
+    return min(delay + jitter, cap)
+
+
+def _log(name: str, config: RetryConfig, state: RetryCallState) -> None:
+    failure = state.outcome.result() if state.outcome else None
+    _logger.warning(
+        "attempt %d of %d of %s failed, the next is in %g s: %r",
+        state.attempt_number,
+        config.max_attempts,
+        name,
+        state.upcoming_sleep,
+        failure,
+    )
+
+
+def _may_retry(
+    failure: BaseException, attempt: int, config: RetryConfig, handled: BaseException | None
+) -> bool:
+    """Tell whether an attempt is left (R1), each leaf matches (R4), nothing is cancelled (R3)."""
+    return (
+        attempt < config.max_attempts
+        and all(_matches(leaf, config) for leaf in leaves(failure))
+        and not is_being_cancelled(handled)
+    )
+
+
+def _matches(leaf: BaseException, config: RetryConfig) -> bool:
+    # A class may claim instances that don't inherit from it, a cancellation among them.
+    return isinstance(leaf, Exception) and isinstance(leaf, config.retry_on)
+
+
+def _forget_earlier_raises(exception: BaseException) -> None:
+    """Drop what earlier attempts left in the traceback of an exception that is raised again.
+
+    It would grow with each attempt: Python puts the new entries before those that are there.
+    """
+    entries = list(_entries(exception.__traceback__))
+    for entry, following in pairwise(entries):
+        if following.tb_frame is entries[0].tb_frame:
+            entry.tb_next = None
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
