@@ -14,7 +14,7 @@ import pytest
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 
 def plain(payload: object) -> None:
@@ -129,6 +129,12 @@ class Hostile:
         raise LookupError(name)
 
 
+def with_defaults(
+    payload: Unreadable, when: object = UNREADABLE, *, where: object, why: object = UNREADABLE
+) -> None:
+    """Lack its option, and have what no message can show."""
+
+
 def wrapped_generator() -> Callable[[object], None]:
     """Make a plain function that carries the marks of a generator function."""
 
@@ -177,7 +183,7 @@ def refusal(fn: object, arguments: int = 1, role: str = "handler") -> str:
         AsyncCalled(),
         MethodType(two, 1).__call__,
         MethodType(functools.partial(two), 1),
-        [].append,
+        list[object]().append,
         print,
         Mock(),
         AsyncMock(),
@@ -235,7 +241,7 @@ def test_what_is_not_callable_is_refused_whatever_its_repr_does() -> None:
         (Owner().no_argument, "Owner.no_argument()"),
         (Owner.method, "Owner.method(self, payload)"),
         (UNREADABLE, "Unreadable()"),
-        (lambda a, b=UNREADABLE, *, c: None, "<lambda>(a, b=..., *, c)"),
+        (with_defaults, "with_defaults(payload, when=..., *, where, why=...)"),
         (signed(inspect.Signature()), "signed.<locals>.fn()"),
     ],
 )
@@ -269,7 +275,7 @@ def test_a_coroutine_object_that_has_begun_is_left_alone() -> None:
     """B3: A refusal changes nothing: only a coroutine that never ran is closed."""
 
     class Pause:
-        def __await__(self) -> Iterator[None]:
+        def __await__(self) -> Generator[None]:
             yield
 
     async def pausing() -> str:
@@ -342,7 +348,7 @@ def test_what_is_called_synchronously_is_no_coroutine_function(fn: object) -> No
         (functools.partial(Owner().method, 1), "Owner.method"),
         (functools.partial(functools.partial(two), 1), "two"),
         (functools.lru_cache(plain), "plain"),
-        ([].append, "list.append"),
+        (list[object]().append, "list.append"),
         (Owner, "Owner"),
         (Called(), "Called"),
         (UNREADABLE, "Unreadable"),

@@ -6,6 +6,7 @@ Apart from `Component`, since whatever a subclass defines must not get in the wa
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
@@ -16,14 +17,13 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from flexiflow._bus import announce, emit, yield_if_due
 from flexiflow._cancellation import (
     attempt,
-    cancel_requests,
     effectively_cancelled,
     is_being_cancelled,
     resume_cancellation,
 )
 from flexiflow._errors import TransitionRefused, UnknownComponent
 from flexiflow._mailbox import Mailbox
-from flexiflow._reporting import announcing, is_announcing, log_exception
+from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ class Actor:
         self.mailbox = Mailbox()
         self.host: Host | None = None
 
+    @property
+    def bus(self) -> EventBus | None:
+        """Where its events are published, if anywhere."""
+        return None if self.host is None else self.host.bus
+
     async def handle(
         self, component: object, turn: Turn, message: dict[str, Any], host: Host | None
     ) -> Outcome:
@@ -108,15 +113,20 @@ class Actor:
         if not await turn.granted():
             turn.mailbox.defer(message, announcing=is_announcing())
             return Outcome.DEFERRED
+        run = _Run(self, component, turn)
         try:
-            bus = None if host is None else host.bus
-            if bus is not None:
-                await yield_if_due(bus)
-                if self.host is not host:
-                    raise UnknownComponent(self.name)
-            return await _Run(self, component, turn, bus).to_completion(message)
+            await run.deferred()  # what a cancelled send left
+            await self.yield_if_due()
+            if host is not None and self.host is not host:
+                raise UnknownComponent(self.name)
+            return await run.to_completion(message)
         finally:
             turn.end()
+
+    async def yield_if_due(self) -> None:
+        """Yield before a message is taken up, where the bus says so (D6)."""
+        if self.bus is not None:
+            await yield_if_due(self.bus)
 
     async def report_deferred(self, bus: EventBus) -> None:
         """Report the deferred messages of a component that was unregistered (C1, C4)."""
@@ -139,50 +149,55 @@ class _Run:
 
     __slots__ = ("_actor", "_bus", "_component", "_turn")
 
-    def __init__(self, actor: Actor, component: object, turn: Turn, bus: EventBus | None) -> None:
+    def __init__(self, actor: Actor, component: object, turn: Turn) -> None:
         self._actor = actor
         self._component = component
         self._turn = turn
-        self._bus = bus
+        self._bus: EventBus | None = None
 
     async def to_completion(self, message: dict[str, Any]) -> Outcome:
-        """Handle a message, the deferred ones before and after it."""
-        await self._deferred()  # what a cancelled send left
+        """Handle a message, then those deferred meanwhile."""
         try:
             outcome = await self._handle(message)
         except Exception as exc:
             try:
-                await self._deferred()
+                await self.deferred()
             except BaseException:
                 # What leaves now hides this failure from the sender, so it goes to the log (E4).
                 self._actor.log(exc, message)
                 raise
             raise
-        await self._deferred()
+        await self.deferred()
         return outcome
 
-    async def _deferred(self) -> None:
-        deferred = self._actor.mailbox.deferred
-        while deferred:
+    async def deferred(self) -> None:
+        """Handle the deferred messages until none is left."""
+        mailbox = self._actor.mailbox
+        while mailbox.deferred:
+            await self._actor.yield_if_due()
             if effectively_cancelled():
                 await checkpoint_if_cancelled()
-            message, within_announcement = deferred.popleft()
-            with announcing() if within_announcement else nullcontext():
-                await self._handle_reporting(message)
+            # While this yielded, the component may have been unregistered.
+            if mailbox.deferred:
+                message, within_announcement = mailbox.deferred.popleft()
+                with Announcing() if within_announcement else nullcontext():
+                    await self._handle_reporting(message)
 
     async def _handle_reporting(self, message: dict[str, Any]) -> None:
-        requests_before = cancel_requests()
+        handled = sys.exception()
         try:
             await self._handle(message)
         except Exception as exc:  # noqa: BLE001  whatever it is, nobody waits for it
             self._actor.log(exc, message)
-            if is_being_cancelled(requests_before):
+            if is_being_cancelled(handled):
                 await resume_cancellation()
             if self._bus is not None:
                 with self._turn.handling():
                     await announce(self._bus, MESSAGE_RECEIVED, self._actor.name, exc)
 
     async def _handle(self, message: dict[str, Any]) -> Outcome:
+        # A deferred message may have come after its component went to another engine.
+        self._bus = self._actor.bus
         with self._turn.handling():
             if self._bus is not None:
                 received: MessageReceived = {

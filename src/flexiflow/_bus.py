@@ -3,8 +3,9 @@
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import math
 import reprlib
-from sys import maxsize
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final
 
 from anyio.lowlevel import checkpoint
@@ -14,7 +15,7 @@ from flexiflow._concurrent import deliver_concurrent, deliver_tiered
 from flexiflow._delivery import deliver_sequential
 from flexiflow._names import check_component_name, check_subscribed_name
 from flexiflow._registry import Registry
-from flexiflow._reporting import announcing, is_announcing
+from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._subscription import Subscription
 from flexiflow.events import HANDLER_FAILED
 
@@ -35,6 +36,7 @@ _DELIVER: Final = {
     "tiered": deliver_tiered,
 }
 _STOPS: Final = {"continue": False, "raise": True}
+_NOT_ANNOUNCING: Final = nullcontext()
 
 
 @final
@@ -67,7 +69,7 @@ class EventBus:
     ) -> None:
         self._deliver = _choose("delivery", delivery, _DELIVER)
         self._stops = _choose("on_error", on_error, _STOPS)
-        self._yield_every = _check_int("yield_every", yield_every, "1 or more", range(1, maxsize))
+        self._yield_every = _check_int("yield_every", yield_every, "1 or more", least=1)
         self._since_yield = 0
         self._registry = Registry()
 
@@ -162,11 +164,11 @@ class EventBus:
         if self._since_yield >= self._yield_every:
             self._since_yield = 0
             await checkpoint()
-        return await deliver(event, data, route, stops=stops, announce=self._announce)
+        with Announcing() if event == HANDLER_FAILED else _NOT_ANNOUNCING:
+            return await deliver(event, data, route, stops=stops, announce=self._announce)
 
     async def _announce(self, failed: HandlerFailure) -> None:
-        if failed.event_name != HANDLER_FAILED:
-            await announce(self, failed.event_name, failed.component_name, failed.exception)
+        await announce(self, failed.event_name, failed.component_name, failed.exception)
 
 
 # What the engine and its components do with a bus, and its users do not: no methods, since they
@@ -190,7 +192,7 @@ def check_subscription(
 def check_terms(event: object, *, priority: object, filter: object) -> None:
     """Check what of a subscription is known before its component and handler are (B3)."""
     check_subscribed_name(event)
-    _check_int("priority", priority, "1 (first) to 5 (last)", range(1, 6))
+    _check_int("priority", priority, "1 (first) to 5 (last)", least=1, most=5)
     if filter is None:
         return
     check_callable("filter", filter, 2)
@@ -248,7 +250,7 @@ async def announce(
             "component_name": component_name,
             "exception": exception,
         }
-        with announcing():
+        with Announcing():
             await emit(bus, HANDLER_FAILED, payload)
 
 
@@ -260,7 +262,9 @@ def _choose(option: str, given: str, choices: Mapping[str, _T]) -> _T:
         raise ValueError(f"{option} must be one of {allowed}, not {reprlib.repr(given)}") from None
 
 
-def _check_int(what: str, given: object, allowed: str, values: range) -> int:
-    if not isinstance(given, int) or isinstance(given, bool) or given not in values:
+def _check_int(
+    what: str, given: object, allowed: str, *, least: int, most: float = math.inf
+) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
         raise ValueError(f"{what} must be an int, {allowed}, not {reprlib.repr(given)}")
     return given

@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from anyio import current_effective_deadline, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from flexiflow._callables import describe
 from flexiflow._errors import HandlerCancelled
@@ -33,19 +33,26 @@ class Verdict(NamedTuple):
     leaving: BaseException
 
 
-def judge(exception: BaseException, *, cancelled: bool, culprit: str) -> Verdict:
-    """Judge what left the handler named `culprit` while publish was, or wasn't, `cancelled`."""
+def judge(
+    exception: BaseException, function: Callable[..., object], *, cancelled: Callable[[], bool]
+) -> Verdict:
+    """Judge what left a handler, or another function, given what tells of a cancellation."""
     if isinstance(exception, Exception):
         return Verdict(exception, None, exception)
+    if isinstance(exception, GeneratorExit):  # perhaps no loop is left to ask about anything
+        return Verdict(None, None, exception)
     cancellation, rest = split(exception)
-    if cancellation is not None and rest is None:
-        if cancelled:
+    if cancellation is not None and cancelled():
+        if rest is None:
             return Verdict(None, cancellation, cancellation)
-        rest = HandlerCancelled(culprit)
-        rest.__cause__ = exception
+    else:
+        cancellation = None
+        if rest is None:
+            rest = HandlerCancelled(describe(function))
+            rest.__cause__ = exception
     if isinstance(rest, Exception):
-        return Verdict(rest, cancellation if cancelled else None, rest)
-    return Verdict(None, None, exception if rest is None else rest)
+        return Verdict(rest, cancellation, rest)
+    return Verdict(None, None, rest)
 
 
 async def attempt(function: Callable[..., object], *arguments: object) -> Any:
@@ -57,8 +64,7 @@ async def attempt(function: Callable[..., object], *arguments: object) -> Any:
         result = function(*arguments)
         return await result if isawaitable(result) else result
     except BaseException as exc:
-        verdict = judge(exc, cancelled=is_being_cancelled(), culprit=describe(function))
-        raise verdict.leaving
+        raise judge(exc, function, cancelled=is_being_cancelled).leaving
 
 
 def split(exception: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -101,25 +107,38 @@ def cancel_requests() -> int:
     return cancel_counter()()
 
 
-def is_being_cancelled(requests_before: int = 0) -> bool:
-    """Tell whether a scope around is cancelled, or the task natively since `requests_before`.
+def is_being_cancelled(handled: BaseException | None = None) -> bool:
+    """Tell whether a scope around is cancelled, or the current task natively; in doubt, it is.
 
-    A shielded cleanup runs in a task that had requests before it began; they don't count.
+    Whoever cleans up after a cancellation, perhaps in a shield, still has the native requests
+    that it cleans up after. Where `handled`, the exception that was being handled before, shows
+    that, they don't count.
     """
-    return effectively_cancelled() or cancel_requests() > requests_before
+    return effectively_cancelled() or (cancel_requests() > 0 and not _shows_cancellation(handled))
+
+
+def _shows_cancellation(exception: BaseException | None) -> bool:
+    while exception is not None and split(exception)[0] is None:
+        exception = exception.__context__
+    return exception is not None
 
 
 async def resume_cancellation() -> NoReturn:
-    """Go on with a cancellation that a handler turned into a failure (E5)."""
+    """Go on with a cancellation in the midst of which a handler failed (E5)."""
     await checkpoint_if_cancelled()
-    # No scope is cancelled, so it was a native cancel, which asyncio says only once.
+    # No scope is cancelled, so it was a native cancel: perhaps it is still to be delivered,
+    await checkpoint()
+    # else the handler had it, and asyncio says it only once.
     raise get_cancelled_exc_class()
 
 
 def leaves(exception: BaseException) -> Iterator[BaseException]:
     """Go through what a group holds at any depth; of another exception, through itself."""
-    if isinstance(exception, BaseExceptionGroup):
-        for each in cast("BaseExceptionGroup[BaseException]", exception).exceptions:
-            yield from leaves(each)
-    else:
-        yield exception
+    stack = [exception]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", each)
+            stack += reversed(group.exceptions)
+        else:
+            yield each

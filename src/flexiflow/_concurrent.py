@@ -30,6 +30,7 @@ from flexiflow._cancellation import (
     leaves,
     split,
 )
+from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import log_failure
 from flexiflow._subscription import HandlerFailure
 
@@ -101,8 +102,11 @@ class _Delivery:
             raise await self._leaving(cancelled=cancelled)
         if cancellation is not None:
             raise cancellation
-        if effectively_cancelled():
-            await checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
+        if self._standby:
+            # Someone cancelled a runner natively before its first step: asyncio then lets its
+            # siblings down without a word, so that nobody knows which handlers have ended.
+            raise HandlerCancelled(f"a task of publishing {self._name!r}")
         return tuple(self._failures[place] for place in sorted(self._failures))
 
     async def _work(self) -> BaseException | None:
@@ -152,19 +156,20 @@ class _Delivery:
         self, exception: BaseException, place: int, subscription: Subscription, group: TaskGroup
     ) -> None:
         """Deal with what left a handler, in the handler's task."""
-        cancelled = effectively_cancelled()
-        verdict = judge(exception, cancelled=cancelled, culprit=describe(subscription.handler))
+        verdict = judge(exception, subscription.handler, cancelled=effectively_cancelled)
         if verdict.failure is not None:
             failed = HandlerFailure(
                 self._name, subscription.component_name, verdict.failure, subscription
             )
-            if self._stops:
+            if self._stops or self._fatals:
                 self._kept.append(failed)
                 self._stop(group)
             else:
                 self._failures[place] = failed
                 log_failure(failed)
-                if not cancelled:
+                if effectively_cancelled():
+                    self._waiting.clear()
+                else:
                     await self._report(failed, group)
         elif verdict.cancellation is None:
             self._fatals.append(verdict.leaving)
@@ -220,12 +225,8 @@ class _Delivery:
 
 def _is_same(before: Context, after: Context) -> bool:
     # By identity: comparing values would take an equal but different object for the same, and
-    # call a user's __eq__.
-    return (
-        len(before) == len(after)
-        and all(map(is_, before.values(), after.values()))
-        and all(map(is_, before, after))
-    )
+    # call a user's __eq__. No variable can be gone, since its token is of another context.
+    return len(before) == len(after) and all(map(is_, before.values(), after.values()))
 
 
 async def _absorb_native_cancel() -> None:

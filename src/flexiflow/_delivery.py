@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flexiflow._callables import describe
 from flexiflow._cancellation import (
-    cancel_requests,
     is_being_cancelled,
     judge,
     resume_cancellation,
@@ -38,7 +37,7 @@ async def deliver_sequential(
         The reported failures, in order of delivery.
     """
     failures: list[HandlerFailure] = []
-    requests_before = cancel_requests()
+    handled = sys.exception()
     for subscription in route.subscriptions:
         try:
             if subscription.active if route.unconditional else subscription.admits(name, data):
@@ -46,8 +45,7 @@ async def deliver_sequential(
                 if result is not None and isawaitable(result):
                     await result
         except BaseException as exc:
-            culprit = describe(subscription.handler)
-            verdict = judge(exc, cancelled=is_being_cancelled(), culprit=culprit)
+            verdict = judge(exc, subscription.handler, cancelled=is_being_cancelled)
             if verdict.failure is None or stops:
                 raise verdict.leaving
             failed = HandlerFailure(
@@ -56,7 +54,7 @@ async def deliver_sequential(
             log_failure(failed)
             if verdict.cancellation is not None:
                 raise verdict.cancellation
-            if is_being_cancelled(requests_before):
+            if is_being_cancelled(handled):
                 await resume_cancellation()
             await announce(failed)
             failures.append(failed)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flexiflow._actor import Outcome
+    from flexiflow._component import On
     from flexiflow._mailbox import Turn
+    from flexiflow._subscription import Handler
     from flexiflow.events import ComponentRegistered
 
 ComponentFactory: TypeAlias = Callable[[str], Component | Awaitable[Component | None] | None]
@@ -108,8 +110,8 @@ class Engine:
         actor.host = None
         self._bus.unsubscribe_all(name)
         if (line := self._pending.pop(name, None)) is not None:
-            line.refuse(lambda: UnknownComponent(name, self._components))
-        actor.mailbox.refuse(lambda: UnknownComponent(name, self._components))
+            line.refuse(lambda: UnknownComponent(name))
+        actor.mailbox.refuse(lambda: UnknownComponent(name))
         await actor.report_deferred(self._bus)
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
@@ -144,20 +146,26 @@ class Engine:
         if line is None:
             line = self._pending[name] = Mailbox()
         turn = line.join()
-        granted = await turn.granted()
+        try:
+            granted = await turn.granted()
+        except BaseException:
+            self._close(name, line)
+            raise
         if granted and turn.mailbox is line:
             return await self._ask(name, line, turn)
         component = self._components.get(name)
-        if component is None:
+        if not granted:
+            # One who makes the component must not wait for it; one who observes its
+            # registration need not, since it is there.
+            if component is None:
+                raise ComponentError(
+                    f"component {name!r} is asked for while it is being made, by what makes it"
+                )
+            return component, actor_of(component).mailbox.join()
+        if component is None or actor_of(component).mailbox is not turn.mailbox:
             turn.end()
-            if granted:
-                raise UnknownComponent(name, self._components)
-            raise ComponentError(
-                f"component {name!r} is asked for while it is being made, by what makes it"
-            )
-        # A turn refused by the line itself is that of whoever makes the component, or observes
-        # its registration: the component is there, so they need not wait.
-        return component, actor_of(component).mailbox.join() if turn.mailbox is line else turn
+            raise UnknownComponent(name)
+        return component, turn
 
     async def _ask(self, name: str, line: Mailbox, turn: Turn) -> tuple[Component, Turn]:
         """Make and register a component for all who wait in `line`, oneself first."""
@@ -173,7 +181,7 @@ class Engine:
             raise
         if self._components.get(name) is not component:
             self._go_on(name, line)
-            raise UnknownComponent(name, self._components)
+            raise UnknownComponent(name)
         own = actor_of(component).mailbox.join()
         self._go_on(name, line)
         return component, own
@@ -189,15 +197,14 @@ class Engine:
             )
         if component.name != name:
             raise ComponentError(f"component_factory was asked for {name!r} and gave {component!r}")
-        _check(component)
         return component
 
     async def _introduce(self, component: Component) -> None:
         """Register a component, all at once, and tell of it."""
-        _check(component)
+        handlers = _check(component)
         actor_of(component).host = self
         self._components[component.name] = component
-        for mark, handler in handlers_of(component):
+        for mark, handler in handlers:
             subscribe_now(
                 self._bus,
                 mark.event,
@@ -217,15 +224,18 @@ class Engine:
             line.pass_on()
         else:
             actor_of(component).mailbox.adopt(line)
-        is_done = component is not None or line.holder is None
-        if is_done and self._pending.get(name) is line:
+        self._close(name, line)
+
+    def _close(self, name: str, line: Mailbox) -> None:
+        """Forget a line in which nobody is left."""
+        if line.holder is None and self._pending.get(name) is line:
             del self._pending[name]
 
 
-def _check(component: Component) -> None:
+def _check(component: Component) -> list[tuple[On, Handler]]:
+    """Return the handlers of a component that may be registered."""
     if actor_of(component).host is not None:
         raise ComponentError(
             f"{component!r} is registered already; a component belongs to at most one engine"
         )
-    for _ in handlers_of(component):
-        pass
+    return list(handlers_of(component))

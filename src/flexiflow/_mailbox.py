@@ -59,6 +59,7 @@ class Mailbox:
 
     def adopt(self, other: Mailbox) -> None:
         """Take over those who wait in another mailbox, in their order, behind one's own."""
+        other.holder = None
         for turn in other._take_waiting():
             turn.mailbox = self
             if self.holder is None:
@@ -177,6 +178,7 @@ class Turn:
         """Wake the sender."""
         for turn in self.enclosing:
             turn.awaited.discard(self)
+        self.enclosing.clear()
         if self._granted is not None:
             self._granted.set()
 
@@ -198,8 +200,7 @@ class _Handling:
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
         self.is_over = False
-        # Only one that is not over: else each would keep all that ever went before it in memory.
-        self.outer = next(_live_handlings(), None)
+        self.outer = next(iter([*_live_handlings()]), None)
 
     def __enter__(self) -> Self:
         self._token: Token[_Handling | None] = _current.set(self)
@@ -207,15 +208,25 @@ class _Handling:
 
     def __exit__(self, *_: object) -> None:
         self.is_over = True
+        self.turn.awaited.clear()
         _current.reset(self._token)
+        del self._token  # it keeps what was marked before
 
 
 _current: ContextVar[_Handling | None] = ContextVar("handling", default=None)
 
 
 def _live_handlings() -> Iterator[_Handling]:
-    handling = _current.get()
+    handling = _first_live(_current.get())
     while handling is not None:
-        if not handling.is_over:
-            yield handling
+        yield handling
+        # What is over is forgotten: else a chain of tasks, each started by the handling of the
+        # message that the one before sent, would keep all its handlings in memory.
+        handling.outer = _first_live(handling.outer)
         handling = handling.outer
+
+
+def _first_live(handling: _Handling | None) -> _Handling | None:
+    while handling is not None and handling.is_over:
+        handling = handling.outer
+    return handling

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from flexiflow._subscription import Filter, Handler
 
-MAX_ROUTES: Final = 4_096
-"""How many event names the registry remembers the routes of (B10)."""
+MAX_REMEMBERED: Final = 65_536
+"""How many names and places in routes, taken together, the registry remembers (B10)."""
 
 # A dict keeps the order of subscription and removes at a constant cost; a list does not.
 _Bucket: TypeAlias = dict[Subscription, None]
@@ -56,13 +56,22 @@ class Registry:
     a name that was seen before (B10).
     """
 
-    __slots__ = ("_exact", "_order", "_owned", "_patterns", "_routes", "_unsubscribe")
+    __slots__ = (
+        "_exact",
+        "_order",
+        "_owned",
+        "_patterns",
+        "_remembered",
+        "_routes",
+        "_unsubscribe",
+    )
 
     def __init__(self) -> None:
         self._exact: dict[str, _Bucket] = {}
         self._patterns = _PatternNode()
         self._owned: dict[str, _Bucket] = {}
         self._routes: dict[str, Route] = {}
+        self._remembered = 0
         self._order = count()
         # One bound method for all subscriptions: each would hold 64 bytes of its own.
         self._unsubscribe = self.remove
@@ -83,6 +92,8 @@ class Registry:
         once: bool,
     ) -> Subscription:
         """Make a subscription of valid arguments, and add it."""
+        # A subclass of str may compare and hash as it likes, and would miss the routes.
+        event_name = str.__str__(event_name)
         subscription = Subscription(
             event_name,
             component_name,
@@ -98,7 +109,7 @@ class Registry:
             self._add_pattern(subscription)
         else:
             self._exact.setdefault(event_name, {})[subscription] = None
-            self._routes.pop(event_name, None)
+            self._forget(event_name)
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
@@ -112,7 +123,7 @@ class Registry:
             self._remove_pattern(subscription)
         else:
             _discard(self._exact, subscription.event_name, subscription)
-            self._routes.pop(subscription.event_name, None)
+            self._forget(subscription.event_name)
         return True
 
     def remove_all(self, component_name: str) -> int:
@@ -136,10 +147,21 @@ class Registry:
             tuple(found),
             unconditional=all(each.filter is None and not each.once for each in found),
         )
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
+        size = 1 + len(found)
+        if self._remembered + size > MAX_REMEMBERED:
+            self._forget_all()
+        self._remembered += size
         self._routes[event_name] = route
         return route
+
+    def _forget(self, event_name: str) -> None:
+        route = self._routes.pop(event_name, None)
+        if route is not None:
+            self._remembered -= 1 + len(route.subscriptions)
+
+    def _forget_all(self) -> None:
+        self._routes.clear()
+        self._remembered = 0
 
     def _matching(self, segments: list[str]) -> Iterator[Subscription]:
         nodes = [self._patterns]
@@ -161,7 +183,7 @@ class Registry:
         for segment in subscription.event_name.split("."):
             node = node.children.setdefault(segment, _PatternNode())
         node.bucket[subscription] = None
-        self._routes.clear()
+        self._forget_all()
 
     def _remove_pattern(self, subscription: Subscription) -> None:
         path = [self._patterns]
@@ -174,7 +196,7 @@ class Registry:
             if node.bucket or node.children:
                 break
             del path[-1].children[segment]
-        self._routes.clear()
+        self._forget_all()
 
 
 def _discard(buckets: dict[str, _Bucket], key: str, subscription: Subscription) -> None:

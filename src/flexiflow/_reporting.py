@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias, final
 
 from flexiflow._callables import describe
 from flexiflow._subscription import HandlerFailure
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 logger = logging.getLogger("flexiflow")
 
@@ -20,28 +16,27 @@ Announce: TypeAlias = Callable[[HandlerFailure], Awaitable[None]]
 """Publishes a failure, already logged, as `event.handler.failed`."""
 
 
-class _Announcement:
-    """One `event.handler.failed` being published; over when all its handlers have ended."""
+@final
+class Announcing:
+    """A context manager: what happens inside is the publishing of `event.handler.failed`.
 
-    __slots__ = ("over",)
+    A class, since contextlib's generators write to the exception that passes, which may be frozen.
+    """
+
+    __slots__ = ("_token", "is_over")
 
     def __init__(self) -> None:
-        self.over = False
+        self.is_over = False
+
+    def __enter__(self) -> None:
+        self._token = _announcing.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over = True
+        _announcing.reset(self._token)
 
 
-_announcement: ContextVar[_Announcement | None] = ContextVar("announcement", default=None)
-
-
-@contextmanager
-def announcing() -> Generator[None]:
-    """Mark that what happens inside is the publishing of `event.handler.failed`."""
-    announcement = _Announcement()
-    token = _announcement.set(announcement)
-    try:
-        yield
-    finally:
-        announcement.over = True
-        _announcement.reset(token)
+_announcing: ContextVar[Announcing | None] = ContextVar("announcing", default=None)
 
 
 def is_announcing() -> bool:
@@ -49,8 +44,8 @@ def is_announcing() -> bool:
 
     A task that such a handler left behind, with the context that it inherited, does not.
     """
-    announcement = _announcement.get()
-    return announcement is not None and not announcement.over
+    announcing = _announcing.get()
+    return announcing is not None and not announcing.is_over
 
 
 def log_failure(failed: HandlerFailure) -> None:
@@ -65,7 +60,8 @@ def log_exception(exception: Exception, event_name: str, component_name: str, cu
         culprit,
         component_name,
         event_name,
-        exc_info=exception,
+        # As a triple: logging asks a bare exception whether it is true, and some are not.
+        exc_info=(type(exception), exception, exception.__traceback__),
     )
 
 
