@@ -1,0 +1,278 @@
+"""Bad arguments: B3."""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from enum import IntEnum
+from functools import partial
+from inspect import isawaitable
+from itertools import product
+from typing import Any, cast
+
+import pytest
+
+from flexiflow import EventBus
+from flexiflow._bus import subscriptions
+from tests.helpers import MODES, never, noting
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+each_name = pytest.mark.parametrize("event", ["a", "*", "**"])
+
+NO_HASH: list[object] = []
+ALLOWED = {
+    "delivery": "one of 'sequential', 'concurrent', 'tiered'",
+    "on_error": "one of 'continue', 'raise'",
+    "yield_every": "an int, 1 or more",
+}
+
+
+class Level(IntEnum):
+    """Priorities of the kind that projects keep in one place."""
+
+    NONE = 0
+    FIRST = 1
+
+
+class Unwalkable(int):
+    """Can't be looked for one by one."""
+
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError
+
+
+class AsyncCallable:
+    """An object that is called like a coroutine function."""
+
+    async def __call__(self, *arguments: object) -> bool:
+        return True
+
+
+class Methods:
+    """Handlers that are none."""
+
+    def nothing(self) -> None:
+        """Take nothing but self."""
+
+    def two(self, data: object, more: object) -> None:
+        """Take too much."""
+
+    def items(self, data: object) -> Iterator[int]:
+        """Do nothing until iterated over."""
+        yield 1
+
+
+def nothing() -> None:
+    """Take nothing."""
+
+
+def two(data: object, more: object) -> None:
+    """Take too much."""
+
+
+def keyword_needed(data: object, *, retries: int) -> None:
+    """Take what the bus doesn't give."""
+
+
+def items(data: object) -> Iterator[int]:
+    """Do nothing until iterated over."""
+    yield 1
+
+
+async def stream(data: object) -> AsyncIterator[int]:
+    """Do nothing until iterated over."""
+    yield 1
+
+
+async def asks(event_name: str, data: object) -> bool:
+    """Answer too late for a filter."""
+    return True
+
+
+def three(event_name: str, data: object, more: object) -> bool:
+    """Take too much for a filter."""
+    return True
+
+
+def refused_priorities() -> list[Any]:
+    """List what is no int in 1..5."""
+    return [True, False, 0, 6, -1, 2.5, 3.0, "3", None, [3], 10**30, Level.NONE, float("nan")]
+
+
+async def is_refused(kind: type[Exception], call: Callable[[EventBus], object]) -> str:
+    """See a bus refuse a call and stay as it was; return the message."""
+    bus = EventBus()
+    notes: list[str] = []
+    kept = await bus.subscribe("a", "c", noting(notes, "kept"), once=True)
+    with pytest.raises(kind) as caught:
+        result = call(bus)
+        if isawaitable(result):
+            await result
+    assert type(caught.value) is kind
+    assert ([*subscriptions(bus)], kept.active, notes) == ([kept], True, [])
+    await bus.publish("a")
+    assert notes == ["kept"]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("priority", refused_priorities(), ids=repr)
+async def test_a_priority_outside_1_to_5_is_refused(priority: Any) -> None:
+    """B3: it must be an int in 1..5, and a bool is none."""
+    message = await is_refused(
+        ValueError, lambda bus: bus.subscribe("a", "c", never, priority=priority)
+    )
+    assert message == f"priority must be an int, 1 (first) to 5 (last), not {priority!r}"
+
+
+@pytest.mark.parametrize("priority", [1, 2, 3, 4, 5, Level.FIRST], ids=repr)
+async def test_each_priority_from_1_to_5_is_accepted(priority: int) -> None:
+    """B3: both ends belong to it, and a subclass of int does."""
+    subscription = await EventBus().subscribe("a", "c", never, priority=priority)
+    assert subscription.priority == priority
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "shown"),
+    [
+        ("", ValueError, "malformed event name ''"),
+        ("a..b", ValueError, "malformed event name 'a..b'"),
+        ("a*", ValueError, "malformed pattern 'a*'"),
+        ("**.a", ValueError, "malformed pattern '**.a'"),
+        ("a.**.b", ValueError, "malformed pattern 'a.**.b'"),
+        (None, TypeError, "must be a str, not None"),
+        (b"a", TypeError, "must be a str, not b'a'"),
+        (["a"], TypeError, "must be a str, not ['a']"),
+    ],
+)
+async def test_a_bad_event_name_is_refused(event: Any, kind: type[Exception], shown: str) -> None:
+    """B3: an empty or malformed name is a ValueError, and what is no str a TypeError."""
+    assert shown in await is_refused(kind, lambda bus: bus.subscribe(event, "c", never))
+
+
+@pytest.mark.parametrize(
+    ("component", "kind"), [("", ValueError), (None, TypeError), (1, TypeError)]
+)
+async def test_a_bad_component_name_is_refused(component: Any, kind: type[Exception]) -> None:
+    """B3: an empty component is a ValueError, and what is no str a TypeError."""
+    message = await is_refused(kind, lambda bus: bus.subscribe("a", component, never))
+    assert message.startswith("a component's name must ")
+    same = await is_refused(kind, lambda bus: bus.unsubscribe_all(component))
+    assert same == message
+
+
+@pytest.mark.parametrize(
+    ("handler", "shown"),
+    [
+        (None, "not None"),
+        ("handler", "not 'handler'"),
+        (Methods(), "not <tests"),
+        (nothing, "nothing()"),
+        (two, "two(data, more)"),
+        (keyword_needed, "keyword_needed(data, *, retries)"),
+        (Methods().nothing, "Methods.nothing()"),
+        (Methods().two, "Methods.two(data, more)"),
+        (partial(two, 1, 2), "two()"),
+        (lambda: None, "<lambda>()"),
+        (items, "items is a generator function"),
+        (stream, "stream is a generator function"),
+        (Methods().items, "Methods.items is a generator function"),
+        (partial(items), "items is a generator function"),
+    ],
+)
+async def test_a_bad_handler_is_refused(handler: Any, shown: str) -> None:
+    """B3: what can't be called with one argument, or runs nothing when called, is a TypeError."""
+    message = await is_refused(TypeError, lambda bus: bus.subscribe("a", "c", handler))
+    assert message.startswith("handler ")
+    assert shown in message
+
+
+async def test_a_handler_that_was_called_is_refused() -> None:
+    """B3: a coroutine object instead of the function is taught, without a warning left behind."""
+
+    async def charge(data: object) -> None: ...
+
+    handler: Any = charge(1)
+    message = await is_refused(TypeError, lambda bus: bus.subscribe("a", "c", handler))
+    assert "did you call it?" in message
+    assert "give charge, not charge(...)" in message
+
+
+@pytest.mark.parametrize(
+    ("filter", "shown"),
+    [
+        (1, "not 1"),
+        (False, "not False"),
+        (nothing, "nothing()"),
+        (three, "three(event_name, data, more)"),
+        (asks, "asks is async"),
+        (partial(asks), "asks is async"),
+        (AsyncCallable(), "AsyncCallable is async"),
+        (AsyncCallable().__call__, "AsyncCallable.__call__ is async"),
+    ],
+)
+async def test_a_bad_filter_is_refused(filter: Any, shown: str) -> None:
+    """B3: what can't be called with two arguments, or is a coroutine function, is a TypeError."""
+    message = await is_refused(TypeError, lambda bus: bus.subscribe("a", "c", never, filter=filter))
+    assert "filter" in message
+    assert shown in message
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *product(["delivery"], ["parallel", "", None, 1, NO_HASH, "Sequential"]),
+        *product(["on_error"], ["ignore", "", None, False, NO_HASH, "RAISE"]),
+        *product(["yield_every"], [0, -1, True, 2.5, "61", None]),
+    ],
+    ids=repr,
+)
+def test_a_bad_option_of_the_bus_is_refused(option: str, value: object) -> None:
+    """B3: the message names the option, what was given and what is allowed."""
+    with pytest.raises(ValueError, match=option) as caught:
+        EventBus(**{option: cast("Any", value)})
+    assert str(caught.value) == f"{option} must be {ALLOWED[option]}, not {value!r}"
+
+
+@pytest.mark.parametrize("yield_every", [1, 61, sys.maxsize, 10**30])
+async def test_any_int_from_1_on_is_a_number_of_publishes(yield_every: int) -> None:
+    """B3: `yield_every` has no upper end."""
+    assert await EventBus(yield_every=yield_every).publish("a") == ()
+
+
+def test_a_bad_number_of_an_own_type_is_refused_at_once() -> None:
+    """B3: a subclass of int is judged by its value, not looked for in a range."""
+    with pytest.raises(ValueError, match="must be an int, 1 or more, not 0"):
+        EventBus(yield_every=Unwalkable(0))
+
+
+@pytest.mark.parametrize("option", ["delivery", "on_error"])
+@pytest.mark.parametrize("value", ["", "parallel", 0, NO_HASH, "Raise"])
+async def test_a_bad_option_of_a_publish_is_refused(option: str, value: Any) -> None:
+    """B3: an unknown delivery or policy starts no handler, not even one that is `once`."""
+    options: dict[str, Any] = {option: value}
+    message = await is_refused(ValueError, lambda bus: bus.publish("a", **options))
+    assert message.startswith(f"{option} must be one of ")
+    assert message.endswith(f", not {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ("", ValueError), ("a..b", ValueError), ("a.*", ValueError), ("**", ValueError),
+        ("a*", ValueError), (None, TypeError), (1, TypeError), (b"a", TypeError),
+        (["a"], TypeError), ({"a": 1}, TypeError),
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_a_bad_name_is_not_published(event: Any, kind: type[Exception]) -> None:
+    """B3: a wildcard, a malformed name and what is no str are refused with nothing started."""
+    message = await is_refused(kind, lambda bus: bus.publish(event))
+    assert repr(event) in message
+
+
+async def test_what_is_no_subscription_can_not_be_unsubscribed() -> None:
+    """B3: the handler instead of its subscription is a TypeError that says what is wanted."""
+    bus = EventBus()
+    wrong: Any = never
+    with pytest.raises(TypeError, match="unsubscribe takes what subscribe returned, not <function"):
+        bus.unsubscribe(wrong)

@@ -1,0 +1,391 @@
+"""Who is subscribed to what, without a loop: B3, B4, B6, B9, B10."""
+
+import gc
+import re
+import weakref
+from itertools import product
+from typing import Any
+
+import pytest
+
+from flexiflow import Subscription
+from flexiflow._registry import MAX_REMEMBERED, Registry
+from tests.helpers import never, tracing
+
+EXACT_AND_PATTERNS = ["order.placed", "order.*", "*.placed", "order.**", "**"]
+
+
+class Insensitive(str):
+    """Equal in any case, and hashed accordingly."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+
+def add(
+    registry: Registry,
+    event: str = "order.placed",
+    component: str = "billing",
+    handler: Any = never,
+    **options: Any,
+) -> Subscription:
+    """Add a subscription, for the most part an ordinary one."""
+    options = {"priority": 3, "filter": None, "once": False} | options
+    return registry.create(event, component, handler, **options)
+
+
+def found(registry: Registry, event: str = "order.placed") -> list[Subscription]:
+    """List the subscriptions to an event, in order of delivery."""
+    return [*registry.resolve(event).subscriptions]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Say what matches, in the words of the contract."""
+    escaped = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", "[^.]+")
+    return re.fullmatch(escaped, name) is not None
+
+
+def words(*letters: str) -> list[str]:
+    """Form all names of one to three such segments."""
+    return [".".join(word) for size in (1, 2, 3) for word in product(letters, repeat=size)]
+
+
+def crowd(number: int, event: str) -> tuple[Registry, list[Subscription]]:
+    """Make a registry with so many subscriptions of all kinds, and routes for some names."""
+    registry = Registry()
+    owners = ["billing", *(f"c{place}" for place in range(number))]
+    for place in range(number):
+        add(registry, event.format(place), owners[place % 2 * place])
+    for place in range(9):
+        registry.resolve(f"order.seen{place}")
+    registry.resolve("order.placed")
+    return registry, [*registry]
+
+
+def test_equal_priorities_are_in_order_of_subscription() -> None:
+    """B4: who subscribed first is called first."""
+    registry = Registry()
+    added = [add(registry) for _ in range(20)]
+    assert found(registry) == added
+
+
+def test_priority_one_comes_first_and_five_last() -> None:
+    """B4: the priority number ascends, whoever subscribed first."""
+    registry = Registry()
+    added = [add(registry, priority=priority) for priority in (3, 5, 1, 4, 2, 1)]
+    assert [added.index(each) for each in found(registry)] == [2, 5, 4, 0, 3, 1]
+
+
+def test_exact_names_and_patterns_are_merged() -> None:
+    """B4: a pattern's place among exact names is by priority and order of subscription alone."""
+    for names in (EXACT_AND_PATTERNS, EXACT_AND_PATTERNS[::-1]):
+        registry = Registry()
+        last, *rest = [add(registry, name, priority=4 - (name != names[0])) for name in names]
+        assert found(registry) == [*rest, last]
+
+
+def test_a_place_given_up_is_not_given_back() -> None:
+    """B4: who unsubscribes and subscribes again comes last among equals."""
+    registry = Registry()
+    first, second = add(registry), add(registry)
+    registry.remove(first)
+    again = add(registry, "**")
+    assert found(registry) == [second, again]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "heard"),
+    [
+        ("order.*", "order.placed", True),
+        ("order.*", "order.item.added", False),
+        ("order.*", "order", False),
+        ("order.*", "orders.placed", False),
+        ("order.**", "order.placed", True),
+        ("order.**", "order.item.added", True),
+        ("order.**", "order", False),
+        ("*", "order", True),
+        ("*", "order.placed", False),
+        ("**", "order", True),
+        ("**", "engine.component.registered", True),
+        ("*.placed", "order.placed", True),
+        ("*.placed", "placed", False),
+        ("*.**", "order", False),
+        ("*.**", "order.item.added", True),
+    ],
+)
+def test_a_wildcard_stands_for_segments(pattern: str, name: str, *, heard: bool) -> None:
+    """B10: `*` is exactly one segment, and `**` one or more."""
+    registry = Registry()
+    subscription = add(registry, pattern)
+    assert found(registry, name) == [subscription] * heard
+
+
+def test_patterns_match_as_the_contract_says_whatever_else_is_there() -> None:
+    """B10: among all short patterns each name finds exactly those that match, each of them once."""
+    registry = Registry()
+    heads = words("a", "b", "*")
+    patterns = [*heads, "**", *(f"{head}.**" for head in heads)]
+    added = [add(registry, pattern) for pattern in patterns]
+    for name in words("a", "b"):
+        assert found(registry, name) == [each for each in added if matches(each.event_name, name)]
+    for each in added[::2]:
+        registry.remove(each)
+    for name in words("a", "b"):
+        expected = [each for each in added[1::2] if matches(each.event_name, name)]
+        assert found(registry, name) == expected
+
+
+@pytest.mark.parametrize("event", EXACT_AND_PATTERNS)
+def test_who_comes_and_goes_is_noticed_though_the_name_was_seen(event: str) -> None:
+    """B10: what is remembered of a name is never out of date."""
+    registry = Registry()
+    seen = [found(registry)]
+    subscription = add(registry, event)
+    seen.append(found(registry))
+    registry.remove(subscription)
+    seen.append(found(registry))
+    assert seen == [[], [subscription], []]
+
+
+def test_a_subclass_of_str_counts_for_its_value() -> None:
+    """B3: how a subclass of str compares and hashes doesn't matter to who hears what."""
+    registry = Registry()
+    found(registry, "Order")
+    subscription = add(registry, Insensitive("Order"))
+    assert [found(registry, name) for name in ("Order", "order")] == [[subscription], []]
+    assert registry.remove(subscription)
+    assert found(registry, "Order") == []
+
+
+def test_the_first_removal_counts_and_no_other() -> None:
+    """B6: True once, then False."""
+    registry = Registry()
+    subscription = add(registry)
+    assert [registry.remove(subscription) for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("event", EXACT_AND_PATTERNS)
+def test_a_twin_in_another_registry_is_not_removed(event: str) -> None:
+    """B6: a subscription of another bus gives False, and nothing changes on either."""
+    registry, other = Registry(), Registry()
+    own, foreign = add(registry, event), add(other, event)
+    assert registry.remove(foreign) is False
+    assert (foreign.active, found(other), found(registry)) == (True, [foreign], [own])
+
+
+def test_a_removed_subscription_is_no_longer_active() -> None:
+    """B6: the subscription itself tells."""
+    registry = Registry()
+    subscriptions = [add(registry, event) for event in EXACT_AND_PATTERNS]
+    for each in subscriptions:
+        registry.remove(each)
+    assert not any(each.active for each in subscriptions)
+
+
+def test_the_same_handler_twice_is_removed_once() -> None:
+    """B6: only the subscription given goes, not its equal."""
+    registry = Registry()
+    first, second = add(registry), add(registry)
+    registry.remove(second)
+    assert found(registry) == [first]
+
+
+def test_removing_all_of_a_component_leaves_the_others() -> None:
+    """B6: the number removed is returned, names and patterns counted."""
+    registry = Registry()
+    other = add(registry, "**", "shipping")
+    for event in EXACT_AND_PATTERNS:
+        add(registry, event)
+    counts = [registry.remove_all(name) for name in ("billing", "billing", "nobody")]
+    assert (counts, found(registry), [*registry]) == ([5, 0, 0], [other], [other])
+
+
+def test_all_subscriptions_are_listed_those_of_a_component_together() -> None:
+    """B6: the registry lists what it holds."""
+    registry = Registry()
+    first, second = add(registry, component="a"), add(registry, "**", "b")
+    third = add(registry, "x.*", "a")
+    assert [*registry] == [first, third, second]
+
+
+def test_nothing_is_kept_of_what_was_removed() -> None:
+    """B6: names, owners and the patterns' segments go with the last subscription."""
+    registry = Registry()
+    for order in (1, -1):
+        added = [add(registry, event, event) for event in [*EXACT_AND_PATTERNS, "a.*.b.**", "a.*"]]
+        found(registry)
+        for each in added[::order]:
+            registry.remove(each)
+        patterns = registry._patterns
+        assert not any([registry._exact, registry._owned, patterns.children, patterns.bucket])
+
+
+def test_a_pattern_goes_without_those_that_share_its_segments() -> None:
+    """B6: what is cleared away is never what another one needs."""
+    registry = Registry()
+    patterns = ("a.*", "a.*.*.d", "a.*.**", "a.*.*")
+    shorter, longer, beside, removed = (add(registry, pattern) for pattern in patterns)
+    registry.remove(removed)
+    assert [found(registry, name) for name in ("a.b", "a.b.c", "a.b.c.d")] == [
+        [shorter],
+        [beside],
+        [longer, beside],
+    ]
+
+
+@pytest.mark.parametrize("event", EXACT_AND_PATTERNS)
+def test_a_removed_handler_is_free_to_go(event: str) -> None:
+    """B6: no reference stays in memory, though the event's name was seen before."""
+
+    def handler(data: object) -> None: ...
+
+    registry = Registry()
+    subscription = add(registry, event, handler=handler)
+    references = weakref.ref(handler), weakref.ref(found(registry)[0].handler)
+    registry.remove(subscription)
+    del handler, subscription
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "event", [*EXACT_AND_PATTERNS, "order.n{}", "order.n{}.*", "n{}.placed.**"]
+)
+def test_adding_and_removing_cost_the_same_among_many(event: str) -> None:
+    """B6: one among 10,000 costs what one among 10 costs, patterns included."""
+    costs: list[list[int]] = []
+    for number in (10, 10_000):
+        registry, others = crowd(number, event)
+        lines: list[int] = []
+        with tracing() as trace:
+            added = add(registry, event.format(number // 2))
+            lines.append(trace.lines)
+            for each in (others[0], others[number // 2], others[-1], added):
+                assert registry.remove(each)
+                lines.append(trace.lines)
+        costs.append(lines)
+    assert costs[0] == costs[1]
+
+
+def test_removing_a_component_costs_the_same_among_many() -> None:
+    """B6: what others are subscribed to costs nothing."""
+    costs: list[int] = []
+    for number in (10, 5_000):
+        registry = Registry()
+        for place in range(number):
+            add(registry, ("order.placed", "order.*")[place % 2], f"c{place}")
+        with tracing() as trace:
+            assert registry.remove_all("c5") == 1
+        costs.append(trace.lines)
+    assert costs[0] == costs[1]
+
+
+def test_a_name_seen_before_costs_the_same_whoever_is_subscribed() -> None:
+    """B10: a name that was seen is looked up, and nothing is matched or sorted."""
+    costs: list[int] = []
+    for number in (0, 1_000):
+        registry = Registry()
+        for place in range(number):
+            add(registry, ("order.placed", "order.*", f"order.*.n{place}")[place % 3])
+        registry.resolve("order.placed")
+        with tracing() as trace:
+            registry.resolve("order.placed")
+        costs.append(trace.lines)
+    assert costs[0] == costs[1]
+
+
+def test_a_new_name_costs_the_same_whatever_patterns_begin_otherwise() -> None:
+    """B10: the first time, only patterns that share the name's beginning may count."""
+    costs: list[int] = []
+    for number in (1, 1_000):
+        registry = Registry()
+        for place in range(number):
+            add(registry, f"n{place}.*")
+            add(registry, f"order.n{place}.**")
+        with tracing() as trace:
+            registry.resolve("order.placed")
+        costs.append(trace.lines)
+    assert costs[0] == costs[1]
+
+
+def test_a_route_is_kept_until_its_own_name_changes() -> None:
+    """B10: who subscribes to one name doesn't make the others new again."""
+    registry = Registry()
+    kept = registry.resolve("order.placed")
+    registry.remove(add(registry, "order.paid"))
+    assert registry.resolve("order.placed") is kept
+
+
+@pytest.mark.parametrize("wide", [0, 1, 50])
+def test_what_is_kept_for_names_is_bounded(wide: int) -> None:
+    """B10: however many names are seen, names and places in routes stay within the bound."""
+    registry = Registry()
+    for _ in range(wide):
+        add(registry, "**")
+    most = 0
+    for place in range(3 * MAX_REMEMBERED // (1 + wide)):
+        registry.resolve(f"order.n{place}")
+        most = max(most, len(registry._routes) * (1 + wide))
+    assert MAX_REMEMBERED - wide <= most <= MAX_REMEMBERED
+
+
+def test_a_forgotten_route_makes_room() -> None:
+    """B10: what came and went does not count against what is remembered."""
+    registry = Registry()
+    kept = registry.resolve("order.placed")
+    for _ in range(MAX_REMEMBERED):
+        subscription = add(registry, "order.paid")
+        registry.resolve("order.paid")
+        registry.remove(subscription)
+    assert registry.resolve("order.placed") is kept
+
+
+def test_names_keep_their_subscriptions_when_too_many_were_seen() -> None:
+    """B10: forgetting a route loses nothing."""
+    registry = Registry()
+    subscriptions = [add(registry, "order.n0"), add(registry, "order.*")]
+    before = found(registry, "order.n0")
+    for place in range(MAX_REMEMBERED + 1):
+        registry.resolve(f"order.n{place}")
+    assert found(registry, "order.n0") == before == subscriptions
+
+
+@pytest.mark.parametrize("name", [[], {}, set[str](), None, 1, b"order", ["order.placed"]])
+def test_what_is_no_name_is_refused_hashable_or_not(name: Any) -> None:
+    """B3: a name that is no str is a TypeError that says so, and nothing is remembered."""
+    registry = Registry()
+    for _ in range(2):
+        with pytest.raises(TypeError, match="an event name must be a str, not "):
+            registry.resolve(name)
+    assert not registry._routes
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "a.*", "**"])
+def test_a_bad_name_is_refused_each_time(name: str) -> None:
+    """B3: a bad name is never remembered as one that is good."""
+    registry = Registry()
+    add(registry, "**")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=re.escape(repr(name))):
+            registry.resolve(name)
+    assert not registry._routes
+
+
+@pytest.mark.parametrize(
+    ("options", "unconditional"),
+    [({}, True), ({"filter": never}, False), ({"once": True}, False)],
+)
+def test_a_route_tells_whether_all_its_handlers_start(
+    options: dict[str, Any], *, unconditional: bool
+) -> None:
+    """B8: one subscription with a filter, or `once`, is enough to ask before each start."""
+    registry = Registry()
+    add(registry)
+    add(registry, "**", **options)
+    add(registry)
+    assert registry.resolve("order.placed").unconditional is unconditional
