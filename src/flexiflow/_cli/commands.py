@@ -1,0 +1,145 @@
+"""The arguments of `flexiflow`, and what becomes of them; the one module that knows click."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Final
+
+import anyio
+import click
+
+from flexiflow._cli.graph import draw
+from flexiflow._cli.observing import matching
+from flexiflow._cli.problems import CannotRun
+from flexiflow._cli.session import INTERRUPTED, Options, report_writing_failure, run
+from flexiflow._cli.target import build, load
+from flexiflow._names import check_subscribed_name
+
+CANNOT_RUN: Final = 2
+"""The exit status where nothing could be run (L5)."""
+
+
+def run_command_line() -> int:
+    """Do what the process's arguments say, and return the exit status.
+
+    What can't be run is told on standard error, on one line (L5).
+    """
+    try:
+        status: int = _flexiflow.main(prog_name="flexiflow", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as exc:
+        return _refuse(exc.format_message())
+    except CannotRun as exc:
+        return _refuse(exc.reason)
+    return status
+
+
+def _refuse(reason: str) -> int:
+    click.echo(f"flexiflow: {reason}", err=True)
+    return CANNOT_RUN
+
+
+def _check_backend(_context: click.Context, _parameter: click.Parameter, backend: str) -> str:
+    if find_spec(backend) is None:
+        raise click.BadParameter(f"{backend} is not installed: pip install flexiflow[{backend}]")
+    return backend
+
+
+def _check_patterns(
+    _context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]
+) -> tuple[str, ...]:
+    try:
+        return tuple(map(check_subscribed_name, patterns))
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
+
+
+# In click's help, \b keeps the lines of a paragraph as they are.
+_RUN_HELP = """\
+Feed INPUT, line by line, to the engine that TARGET names, and show the built-in events.
+
+INPUT is a file of JSON Lines, gzipped if its name ends in .gz, or - for standard input. Each
+line sends a message or publishes an event:
+
+\b
+{"component": "order-7", "message": {"type": "confirm"}}
+{"event": "order.placed", "data": {"item": "lamp"}}
+
+Standard output gets the events, as JSON Lines; standard error what could not be done, and a
+summary of what was. In it, messages are the lines that sent one, and transitions and ignored
+say what became of them; messages that components send each other are not counted.
+
+\b
+Exit status:
+  0    all well, or who read the output has closed it
+  1    a line was rejected, something failed, the input broke off, or
+       output could not be written
+  2    the command, the target or the input can't be used
+  130  Ctrl-C
+"""
+
+
+@click.group(no_args_is_help=False)
+def _flexiflow() -> None:
+    """Run the components of a FlexiFlow engine on a log of messages, or draw them.
+
+    TARGET is package.module:name or path/to/file.py:name, an Engine or a function, sync or async,
+    that returns one. The current directory is on the import path, and so is the file's folder.
+    """
+
+
+@_flexiflow.command("run", help=_RUN_HELP)
+@click.argument("target")
+@click.argument("input", default="-")
+@click.option(
+    "--backend",
+    type=click.Choice(["asyncio", "trio"]),
+    default="asyncio",
+    show_default=True,
+    callback=_check_backend,
+    help="What the event loop is.",
+)
+@click.option(
+    "--delivery",
+    type=click.Choice(["sequential", "concurrent", "tiered"]),
+    help="How lines publish events, instead of the bus's own way.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["continue", "raise"]),
+    help="What a failure of such an event does, instead of the bus's own way.",
+)
+@click.option(
+    "--events",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    callback=_check_patterns,
+    help="Show only the built-in events that match, like 'state.*'; may be given several times.",
+)
+@click.option("--quiet", is_flag=True, help="Show no events.")
+@click.option("--verbose", is_flag=True, help="Show the traceback of each failure.")
+def _run(*, patterns: tuple[str, ...], quiet: bool, **options: Any) -> int:
+    """Run an engine on an input."""
+    shown = () if quiet else tuple(matching(patterns or ("**",)))
+    return run(Options(shown=shown, **options))
+
+
+@_flexiflow.command("graph")
+@click.argument("target")
+def _graph(target: str) -> int:
+    """Draw the engine that TARGET names, in Markdown with Mermaid diagrams.
+
+    First its components and the events that they subscribe to, then each state machine.
+    """
+    with redirect_stdout(sys.stderr):
+        engine = anyio.run(build, target, load(target))
+    try:
+        click.echo(draw(engine))
+    except OSError as exc:
+        return report_writing_failure(exc, partial(click.echo, err=True))
+    return 0

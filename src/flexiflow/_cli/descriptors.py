@@ -1,0 +1,40 @@
+"""Waiting for a file descriptor, where the system lets one wait for it."""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISREG
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+@final
+class Readiness:
+    """Waits until a pipe, a terminal or a socket is ready; for other descriptors not at all.
+
+    Args:
+        fd: the descriptor.
+        wait: waits for it, and raises `OSError` where it can't be waited for.
+    """
+
+    def __init__(self, fd: int, wait: Callable[[int], Awaitable[None]]) -> None:
+        self._fd = fd
+        self._wait = wait
+        self.pollable = not _is_file(fd)
+
+    async def wait(self) -> None:
+        """Return when the descriptor is ready."""
+        if self.pollable:
+            try:
+                await self._wait(self._fd)
+            except OSError:  # a device like /dev/null
+                self.pollable = False
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return S_ISREG(os.fstat(fd).st_mode)
+    except OSError:  # no descriptor at all, as whoever reads or writes it will be told
+        return True

@@ -1,0 +1,115 @@
+"""Standard error: reports, the live line, and the summary (L4, L5)."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, suppress
+from traceback import format_exception
+from typing import TYPE_CHECKING, Protocol, TextIO, final
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rich.live import Live
+
+
+class Display(Protocol):
+    """Shows what is not output."""
+
+    def tell(self, text: str) -> None:
+        """Show a text, of one line or several."""
+        ...
+
+    def update(self, progress: str) -> None:
+        """Show how far it has got, instead of what was shown of that before."""
+        ...
+
+    def make_way(self) -> None:
+        """Let something else be written to the same terminal."""
+        ...
+
+
+@contextmanager
+def open_display() -> Generator[Display]:
+    """Show a live line where standard error is a terminal, and else only what is told."""
+    stream: TextIO | None = sys.stderr
+    live = _make_live() if stream is not None and stream.isatty() else None
+    if live is None:
+        yield Plain(stream)
+        return
+    display = _OnTerminal(live)
+    try:
+        yield display
+    finally:
+        display.make_way()
+
+
+def with_traceback(text: str, exception: BaseException | None) -> str:
+    """Add the exception's traceback to a text."""
+    return "\n".join([text, *format_exception(exception)]).rstrip() if exception else text
+
+
+@final
+class Plain:
+    """Writes texts as they are; what can't be written is lost.
+
+    Args:
+        stream: standard error, or None where it was closed.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def tell(self, text: str) -> None:
+        """Write a text."""
+        if self._stream is not None:
+            with suppress(OSError):
+                print(text, file=self._stream, flush=True)
+
+    def update(self, progress: str) -> None:
+        """Show nothing: the line would not be replaced by the next."""
+
+    def make_way(self) -> None:
+        """Do nothing: nothing is in the way."""
+
+
+@final
+class _OnTerminal:
+    """Keeps a live line below what is told."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def tell(self, text: str) -> None:
+        with suppress(OSError):
+            self._live.console.print(
+                text, markup=False, emoji=False, highlight=False, soft_wrap=True
+            )
+
+    def update(self, progress: str) -> None:
+        with suppress(OSError):
+            self._live.start()
+            line = self._live.console.render_str(
+                progress, markup=False, emoji=False, highlight=False
+            )
+            self._live.update(line, refresh=True)
+
+    def make_way(self) -> None:
+        with suppress(OSError):
+            self._live.stop()
+
+
+def _make_live() -> Live | None:
+    # Imported only here: rich takes longer to import than most of the rest together.
+    try:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
+    except ImportError:
+        return None
+    return Live(
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -1,0 +1,74 @@
+"""`flexiflow graph`: an engine as Mermaid diagrams (L6)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from flexiflow._bus import subscriptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flexiflow import Engine, StateMachine
+
+_MOST_NAMED = 5
+
+# Mermaid reads punctuation as its grammar or as Markdown; the commonest is safe inside words.
+_NO_MERMAID_TEXT = re.compile(r"[^\w ./-]|(?<![^\W_])[_ ./-]|[_ ./-](?![^\W_])")
+
+
+def draw(engine: Engine) -> str:
+    """Draw the components and what each subscribes to, then each state machine.
+
+    Returns:
+        Markdown, each diagram in a fenced block of its own, with a line before it that says what
+        it shows.
+    """
+    blocks = [_block("Components, and the events that they subscribe to", _flowchart(engine))]
+    for machine, names in _machines(engine).items():
+        blocks.append(_block(f"State machine of {_enumerate(names)}", machine.mermaid()))
+    return "\n\n".join(blocks)
+
+
+def _block(title: str, diagram: str) -> str:
+    return f"{title}:\n\n```mermaid\n{diagram}\n```"
+
+
+def _flowchart(engine: Engine) -> str:
+    # Several subscriptions of one component to one event are one arrow.
+    arrows = dict.fromkeys(
+        (each.event_name, each.component_name) for each in subscriptions(engine.bus)
+    )
+    events = _ids("e", (event for event, _ in arrows))
+    components = _ids("c", [*engine.components, *(component for _, component in arrows)])
+    lines = [
+        "flowchart LR",
+        *(f'{short}(["{_text(event)}"])' for event, short in events.items()),
+        *(f'{short}["{_text(component)}"]' for component, short in components.items()),
+        *(f"{events[event]} --> {components[component]}" for event, component in arrows),
+    ]
+    return "\n    ".join(lines if components else [*lines, "%% no component is registered yet"])
+
+
+def _ids(letter: str, names: Iterable[str]) -> dict[str, str]:
+    distinct = dict.fromkeys(names)
+    return {name: f"{letter}{number}" for number, name in enumerate(distinct, 1)}
+
+
+def _machines(engine: Engine) -> dict[StateMachine, list[str]]:
+    found: dict[StateMachine, list[str]] = {}
+    for component in engine.components.values():
+        if component.machine is not None:
+            found.setdefault(component.machine, []).append(component.name)
+    return found
+
+
+def _enumerate(names: list[str]) -> str:
+    named = ", ".join(names[:_MOST_NAMED])
+    others = len(names) - _MOST_NAMED
+    return f"{named} and {others} more" if others > 0 else named
+
+
+def _text(text: str) -> str:
+    return _NO_MERMAID_TEXT.sub(lambda match: f"#{ord(match[0])};", text)

@@ -1,0 +1,172 @@
+"""From bytes to lines, and from a line to what it asks for (L2); without I/O."""
+
+from __future__ import annotations
+
+from json import JSONDecodeError, JSONDecoder
+from typing import TYPE_CHECKING, Any, Final, NoReturn, NotRequired, TypedDict, cast, final
+
+from flexiflow._cli.problems import Rejected
+from flexiflow._cli.text import one_line, show_message
+from flexiflow._names import check_component_name, check_event_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_LINE: Final = 16 * 2**20
+"""The longest line that is used, in bytes without its line feed (L2)."""
+
+_BOM = b"\xef\xbb\xbf"
+
+# All that JSON itself skips, but for the line feed.
+_JSON_SPACE = b" \t\r"
+
+_MESSAGE_KEYS = {"component", "message"}
+_EVENT_KEYS = ({"event", "data"}, {"event"})
+
+
+@final
+class LineSplitter:
+    """Cuts chunks of bytes into lines, and holds no more than one line of the largest size.
+
+    Args:
+        limit: the longest line, in bytes without its line feed.
+    """
+
+    __slots__ = ("_held", "_limit", "_skipping", "_started")
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._held = bytearray()
+        self._skipping = False
+        self._started = False
+
+    def feed(self, chunk: bytes) -> list[bytes | None]:
+        """Return the lines that end in this chunk; None for one that is too long."""
+        first, *others = chunk.split(b"\n")
+        self._hold(first)
+        if not others:
+            return []
+        rest = others.pop()
+        lines = [self._complete(), *map(self._checked, others)]
+        self._hold(rest)
+        return lines
+
+    def finish(self) -> list[bytes | None]:
+        """Return the last line, if it ended without a line feed."""
+        return [self._complete()] if self._held or self._skipping else []
+
+    def _hold(self, part: bytes) -> None:
+        if not self._skipping:
+            self._held += part
+        if len(self._held) > self._limit:
+            self._held = bytearray()
+            self._skipping = True
+
+    def _complete(self) -> bytes | None:
+        line = None if self._skipping else bytes(self._held)
+        self._held = bytearray()
+        self._skipping = False
+        if line is not None and not self._started:
+            line = line.removeprefix(_BOM)
+        self._started = True
+        return line
+
+    def _checked(self, line: bytes) -> bytes | None:
+        return line if len(line) <= self._limit else None
+
+
+@final
+class MessageLine(TypedDict):
+    """A line that sends a component a message."""
+
+    component: str
+    message: dict[str, Any]
+
+
+@final
+class EventLine(TypedDict):
+    """A line that publishes an event."""
+
+    event: str
+    data: NotRequired[Any]
+
+
+def parse(line: bytes | None) -> MessageLine | EventLine | None:
+    """Read what a line asks for; nothing, if it is blank.
+
+    `NaN` and `Infinity` are not JSON and are refused; of a key given twice the last one counts.
+
+    Args:
+        line: as `LineSplitter` gives it.
+
+    Raises:
+        Rejected: it is too long, not UTF-8, not JSON, or not of one of the two shapes.
+    """
+    if line is None:
+        raise Rejected(f"longer than {MAX_LINE >> 20} MiB")
+    if not line or line.isspace():
+        return None
+    record = _decode(line)
+    if not isinstance(record, dict):
+        raise Rejected(f"it must be a JSON object, not {_json_kind(record)}")
+    fields = cast("dict[str, Any]", record)
+    keys = fields.keys()
+    if keys == _MESSAGE_KEYS:
+        _check_message(fields["message"])
+        _check(check_component_name, fields["component"])
+        return cast("MessageLine", fields)
+    if keys in _EVENT_KEYS:
+        _check(check_event_name, fields["event"])
+        return cast("EventLine", fields)
+    given = ", ".join(map(repr, keys)) or "none"
+    raise Rejected(
+        "its keys must be 'component' and 'message', or 'event' and, if wanted, 'data', "
+        f"not {one_line(given)}"
+    )
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no value of JSON")
+
+
+_read = JSONDecoder(parse_constant=_refuse_constant).raw_decode
+
+
+def _decode(line: bytes) -> object:
+    try:
+        text = line.strip(_JSON_SPACE).decode()
+        record, end = _read(text)
+    except UnicodeDecodeError as exc:
+        raise Rejected(f"not UTF-8: {exc.reason}") from None
+    except JSONDecodeError as exc:
+        raise Rejected(f"not JSON: {exc.msg.removesuffix(' at')} at column {exc.colno}") from None
+    except RecursionError:
+        raise Rejected("not JSON that can be read: it is nested too deeply") from None
+    except ValueError as exc:  # a constant, or an int of more digits than Python reads
+        raise Rejected(f"not JSON that can be read: {show_message(exc)}") from None
+    if end != len(text):
+        raise Rejected(f"not JSON: something follows the value at column {end + 1}")
+    return record
+
+
+def _check_message(message: object) -> None:
+    if not isinstance(message, dict):
+        raise Rejected(f"'message' must be an object, not {_json_kind(message)}")
+    if not isinstance(cast("dict[str, Any]", message).get("type"), str):
+        raise Rejected("'message' must have a string 'type', like {\"type\": \"confirm\"}")
+
+
+def _check(check: Callable[[object], object], name: object) -> None:
+    try:
+        check(name)
+    except (TypeError, ValueError) as exc:
+        raise Rejected(show_message(exc)) from None
+
+
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+
+
+def _json_kind(value: object) -> str:
+    if value is None:
+        return "null"
+    return _KINDS.get(type(value), "a number")

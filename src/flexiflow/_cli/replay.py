@@ -1,0 +1,124 @@
+"""Taking the lines of the input one after another (L2, L5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from anyio import get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
+
+from flexiflow import TransitionRefused, UnknownComponent
+from flexiflow._cancellation import cancel_requests
+from flexiflow._cli.lines import LineSplitter, parse
+from flexiflow._cli.problems import Rejected
+from flexiflow._cli.text import show_exception, show_message
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from flexiflow import Engine
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
+    from flexiflow._cli.lines import EventLine, MessageLine
+    from flexiflow._cli.source import Source
+    from flexiflow._cli.tally import Tally
+
+
+@final
+class Replay:
+    """Hands each line to the engine, the next one when it has been handled.
+
+    Args:
+        engine: what the lines are for.
+        tally: counts them.
+        report: told of each line that is rejected or fails, and of the exception if it fails.
+        delivery: how events are published (D5); None for the bus's own way.
+        on_error: what their failures do (D5); None for the bus's own way.
+
+    Attributes:
+        number: of the line in hand, from 1.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tally: Tally,
+        report: Callable[[str, BaseException | None], object],
+        *,
+        delivery: DeliveryMode | None,
+        on_error: ErrorPolicy | None,
+    ) -> None:
+        self._engine = engine
+        self._tally = tally
+        self._report = report
+        self._delivery: DeliveryMode | None = delivery
+        self._on_error: ErrorPolicy | None = on_error
+        self.number = 0
+
+    async def run(self, source: Source, before_waiting: Callable[[], Awaitable[None]]) -> None:
+        """Take all lines of the source.
+
+        Raises:
+            InputBroken: it can't be read to its end.
+        """
+        splitter = LineSplitter()
+        while True:
+            await before_waiting()
+            chunk = await source.read()
+            if not chunk:
+                break
+            await self._take_all(splitter.feed(chunk))
+        await self._take_all(splitter.finish())
+
+    async def _take_all(self, lines: Iterable[bytes | None]) -> None:
+        send, add = self._engine.send, self._tally.add
+        for line in lines:
+            self.number += 1
+            order = None
+            try:
+                order = parse(line)
+                if order is None:
+                    continue
+                if "component" in order:
+                    add(await send(order["component"], order["message"]))
+                else:
+                    await self._publish(order)
+            except Rejected as exc:
+                self._reject(exc.reason)
+            except Exception as exc:  # noqa: BLE001  whatever a handler or an action raises
+                self._judge(exc, order)
+                await _go_on_ending()
+        # A regular file never makes one wait, nor does a line that is rejected.
+        await checkpoint()
+
+    async def _publish(self, order: EventLine) -> None:
+        self._tally.events += 1
+        await self._engine.bus.publish(
+            order["event"], order.get("data"), delivery=self._delivery, on_error=self._on_error
+        )
+
+    def _judge(self, exception: Exception, order: MessageLine | EventLine | None) -> None:
+        if order and "component" in order:
+            if _is_refusal(exception, order["component"]):
+                self._reject(show_message(exception))
+                return
+            self._tally.failed += 1
+        self._tally.failures += 1
+        self._report(f"failed: {show_exception(exception)}", exception)
+
+    def _reject(self, reason: str) -> None:
+        self._tally.rejected += 1
+        self._report(f"rejected: {reason}", None)
+
+
+async def _go_on_ending() -> None:
+    """Go on with Ctrl-C if a handler made it its failure: asyncio says it only once."""
+    if cancel_requests():
+        await checkpoint()
+        raise get_cancelled_exc_class()
+
+
+def _is_refusal(exception: Exception, component: str) -> bool:
+    """Tell what the engine said of this line from what an action met when it sent on."""
+    if isinstance(exception, UnknownComponent):
+        return exception.name == component
+    return isinstance(exception, TransitionRefused) and exception.component == component

@@ -1,0 +1,191 @@
+"""`flexiflow run`: from a target and an input to an exit status (L1 to L5)."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+
+from flexiflow._cancellation import leaves
+from flexiflow._cli.display import open_display, with_traceback
+from flexiflow._cli.observing import logging_to, observe
+from flexiflow._cli.problems import InputBroken
+from flexiflow._cli.replay import Replay
+from flexiflow._cli.source import open_source
+from flexiflow._cli.tally import Tally
+from flexiflow._cli.target import build, load
+from flexiflow._cli.text import one_line
+from flexiflow._cli.writer import MOST_SECONDS, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
+    from flexiflow._cli.display import Display
+    from flexiflow._cli.source import Source
+
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as shells have it (L5)."""
+
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+
+# A reader that takes nothing must not keep Ctrl-C from ending the run.
+_GRACE_SECONDS = 1
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `flexiflow run` is asked for.
+
+    Attributes:
+        target: names an engine, or a function that returns one.
+        input: a file's name, or "-" for standard input.
+        backend: "asyncio" or "trio".
+        delivery: how lines publish events (D5); None for the bus's own way.
+        on_error: what a failure of such an event does (D5); None for the bus's own way.
+        shown: the built-in events that are written.
+        verbose: whether tracebacks are shown.
+    """
+
+    target: str
+    input: str
+    backend: str
+    delivery: DeliveryMode | None
+    on_error: ErrorPolicy | None
+    shown: tuple[str, ...]
+    verbose: bool
+
+
+def run(options: Options) -> int:
+    """Feed the input to the target, sum up, and return the exit status.
+
+    Raises:
+        CannotRun: the target or the input can't be used.
+    """
+    with ExitStack() as stack:
+        output = -1 if sys.stdout is None else sys.stdout.fileno()
+        source = stack.enter_context(open_source(options.input))
+        display = stack.enter_context(open_display())
+        # Standard output is for events alone, so what the target prints goes elsewhere.
+        stack.enter_context(redirect_stdout(sys.stderr))
+        session = _Session(options, display, output)
+        stack.enter_context(logging_to(session.report, session.tally))
+        stack.enter_context(_rare_collections())
+        found = load(options.target)
+        try:
+            anyio.run(session.main, found, source, backend=options.backend)
+        except BaseException as exc:  # noqa: BLE001  raised again, but for Ctrl-C
+            session.end(exc)
+        finally:
+            status = session.sum_up()
+        return status
+
+
+def report_writing_failure(failure: OSError, tell: Callable[[str], object]) -> int:
+    """Tell why output could not be written, unless nobody reads it; return the exit status (L5)."""
+    if isinstance(failure, BrokenPipeError):
+        return 0
+    tell(f"flexiflow: standard output can't be written: {one_line(str(failure))}")
+    return 1
+
+
+@contextmanager
+def _rare_collections() -> Generator[None]:
+    """Look for garbage in cycles less often: many messages make many objects, and no cycles."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+@final
+class _Session:
+    """One run, in the making or over."""
+
+    def __init__(self, options: Options, display: Display, output: int) -> None:
+        self._options = options
+        self._display = display
+        self._output = output
+        self._replay: Replay | None = None
+        self._writing_failed: OSError | None = None
+        self._reading_failed = False
+        self._interrupted = False
+        self.tally = Tally()
+
+    async def main(self, found: object, source: Source) -> None:
+        engine = await build(self._options.target, found)
+        self.tally.start()
+        self._replay = Replay(
+            engine,
+            self.tally,
+            self.report,
+            delivery=self._options.delivery,
+            on_error=self._options.on_error,
+        )
+        async with anyio.create_task_group() as tasks:
+            writer = Writer(
+                self._output,
+                before_writing=self._display.make_way,
+                on_failure=tasks.cancel_scope.cancel,
+            )
+            tasks.start_soon(self._keep_up, writer)
+            with await observe(engine.bus, self._options.shown, writer, self.tally):
+                try:
+                    await self._feed(self._replay, source, writer)
+                finally:
+                    tasks.cancel_scope.cancel()
+                    with anyio.move_on_after(_GRACE_SECONDS, shield=True):
+                        await writer.drain()
+                    self._writing_failed = writer.failure
+
+    def report(self, text: str, exception: BaseException | None) -> None:
+        """Show what happened, and on which line of the input."""
+        place = f"line {self._replay.number}: " if self._replay and self._replay.number else ""
+        shown = exception if self._options.verbose else None
+        self._display.tell(with_traceback(f"{place}{text}", shown))
+
+    def end(self, exception: BaseException) -> None:
+        """Note Ctrl-C, and raise whatever else ended the run."""
+        # A task group wraps what leaves it, Ctrl-C on trio among it.
+        bare = next((leaf for leaf in leaves(exception) if not isinstance(leaf, Exception)), None)
+        if not isinstance(bare, KeyboardInterrupt):
+            raise bare or exception
+        self._interrupted = True
+
+    def sum_up(self) -> int:
+        """Show the counts, and return the exit status (L5)."""
+        self._display.make_way()
+        status = self._status()
+        if self._replay is not None:
+            self._display.tell(self.tally.summary())
+        return status
+
+    def _status(self) -> int:
+        if self._interrupted:
+            return INTERRUPTED
+        if self._writing_failed is not None:
+            return report_writing_failure(self._writing_failed, self._display.tell)
+        return 1 if self.tally.rejected or self.tally.failures or self._reading_failed else 0
+
+    async def _feed(self, replay: Replay, source: Source, writer: Writer) -> None:
+        try:
+            await replay.run(source, writer.drain)
+        except InputBroken as exc:
+            self._reading_failed = True
+            self._display.tell(
+                f"flexiflow: the input can't be read on after line {replay.number}: {exc.reason}"
+            )
+        await writer.drain()
+
+    async def _keep_up(self, writer: Writer) -> None:
+        while True:
+            await anyio.sleep(MOST_SECONDS / 2)
+            await writer.drain()
+            self._display.update(self.tally.progress())

@@ -1,0 +1,101 @@
+"""What a run counts, and how it is summed up (L4)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import final
+
+from flexiflow import Outcome
+
+# Looking up a member of an enum takes long enough to count here.
+_TRANSITIONED, _IGNORED = Outcome.TRANSITIONED, Outcome.IGNORED
+
+# A failure is published right after it was logged, so few of them lie in between.
+_REMEMBERED = 1_000
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Tally:
+    """The counts of one run.
+
+    Attributes:
+        transitions: messages that led to a transition.
+        ignored: messages that no transition matched.
+        deferred: messages that a component has yet to handle.
+        failed: messages of which a guard, an action or a factory failed.
+        events: lines that published an event.
+        rejected: lines that could not be used.
+        failures: whatever failed, handlers included, each time that it did.
+    """
+
+    transitions: int = 0
+    ignored: int = 0
+    deferred: int = 0
+    failed: int = 0
+    events: int = 0
+    rejected: int = 0
+    failures: int = 0
+    _started: float = field(default_factory=perf_counter)
+    _logged: deque[BaseException] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+
+    @property
+    def messages(self) -> int:
+        """How many lines sent a component a message that it took, whether it failed or not."""
+        return self.transitions + self.ignored + self.deferred + self.failed
+
+    def start(self) -> None:
+        """Set the clock to zero."""
+        self._started = perf_counter()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a message that was handled, or deferred."""
+        if outcome is _TRANSITIONED:
+            self.transitions += 1
+        elif outcome is _IGNORED:
+            self.ignored += 1
+        else:
+            self.deferred += 1
+
+    def failure_logged(self, exception: BaseException) -> None:
+        """Count a failure that was logged."""
+        self.failures += 1
+        self._logged.append(exception)
+
+    def failure_published(self, exception: BaseException) -> None:
+        """Count a failure that was published, unless its log record was counted.
+
+        Neither way tells of all: a target may silence the log, and what fails while a failure is
+        reported, or on another bus than the engine's, is not published there.
+        """
+        for position, logged in enumerate(self._logged):
+            if logged is exception:
+                del self._logged[position]
+                return
+        self.failures += 1
+
+    def progress(self) -> str:
+        """Tell the count and the rate."""
+        count = self.messages + self.events + self.rejected
+        return f"lines: {count}, lines per second: {count / self._seconds():.0f}"
+
+    def summary(self) -> str:
+        """Tell all counts."""
+        seconds = self._seconds()
+        counts = {
+            "messages": self.messages,
+            "events": self.events,
+            "transitions": self.transitions,
+            "ignored": self.ignored,
+            "failures": self.failures,
+            "rejected lines": self.rejected,
+            "seconds": f"{seconds:.2f}",
+            "messages per second": f"{self.messages / seconds:.0f}",
+        }
+        return ", ".join(f"{name}: {count}" for name, count in counts.items())
+
+    def _seconds(self) -> float:
+        # A clock may stand still between two readings.
+        return max(perf_counter() - self._started, 1e-9)

@@ -1,0 +1,117 @@
+"""From the target's name to an engine (L1)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flexiflow import Engine, _cancellation
+from flexiflow._cancellation import attempt
+from flexiflow._cli.problems import CannotRun
+from flexiflow._cli.text import one_line, show_exception, show_origin, show_value
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+# Frames of these files say nothing about where a target failed.
+_OURS = (__file__, importlib.__file__, _cancellation.__file__)
+
+
+def load(target: str) -> object:
+    """Import what a target names, the current directory first on the import path (L1).
+
+    The folder of a file comes second, as if Python itself ran that file.
+
+    Args:
+        target: "package.module:name" or "path/to/file.py:name". What comes after the last colon
+            is the name, so that a path may have a drive letter.
+
+    Raises:
+        CannotRun: there is no such thing, or importing it raised something, `SystemExit` included.
+    """
+    place, _, name = target.rpartition(":")
+    if not (place and name):
+        raise CannotRun(
+            f"the target must be 'package.module:name' or 'path/to/file.py:name', not {target!r}"
+        )
+    try:
+        sys.path.insert(0, str(Path.cwd()))
+        module = _import_file(place) if _is_path(place) else importlib.import_module(place)
+        return _attribute(module, name, target)
+    except (CannotRun, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        raise _unusable(target, "importing it raised", exc) from exc
+
+
+async def build(target: str, found: object) -> Engine:
+    """Return the engine that was found, or that the function that was found returns (L1).
+
+    Args:
+        target: its name, for messages.
+        found: what `load` returned. It is called inside the event loop, sync or async.
+
+    Raises:
+        CannotRun: it is neither, or the function raised something, `SystemExit` included.
+    """
+    if isinstance(found, Engine):
+        return found
+    if not callable(found):
+        raise CannotRun(_no_engine(target, "is", found))
+    try:
+        made = await attempt(found)
+    except (Exception, SystemExit) as exc:
+        raise _unusable(target, "calling it raised", exc) from exc
+    if not isinstance(made, Engine):
+        raise CannotRun(_no_engine(target, "returned", made))
+    return made
+
+
+def _is_path(place: str) -> bool:
+    return place.endswith(".py") or "/" in place or os.sep in place
+
+
+def _import_file(place: str) -> ModuleType:
+    path = Path(place)
+    if not path.is_file():
+        raise CannotRun(f"there is no file {place!r} to take the target from")
+    # A file may be called like a module that is in use; that one must not be replaced.
+    name = path.stem if path.stem not in sys.modules else f"{path.stem}_target"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise CannotRun(f"a target's file must be Python, its name ending in .py, not {place!r}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(1, str(path.resolve().parent))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attribute(module: ModuleType, name: str, target: str) -> object:
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        closest = get_close_matches(name, vars(module))
+        hint = f"; did you mean {' or '.join(map(repr, closest))}?" if closest else ""
+        raise CannotRun(
+            f"target {target!r} can't be loaded: {module.__name__!r} has no {name!r}{hint}"
+        ) from None
+
+
+def _unusable(target: str, what: str, exception: BaseException) -> CannotRun:
+    return CannotRun(
+        f"target {target!r} can't be loaded: {what} {show_exception(exception)}"
+        f"{show_origin(exception, _OURS)}"
+    )
+
+
+def _no_engine(target: str, verb: str, given: object) -> str:
+    return (
+        f"target {target!r} must be an Engine, or a function that returns one; "
+        f"it {verb} {one_line(show_value(given))}"
+    )

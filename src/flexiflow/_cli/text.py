@@ -1,0 +1,53 @@
+"""Showing anything at all on one line: names, values and exceptions that users made."""
+
+from __future__ import annotations
+
+from traceback import extract_tb
+
+_LONGEST = 500
+
+
+def one_line(text: str) -> str:
+    """Put a text on one line of at most 500 characters, what can't be printed escaped."""
+    words = " ".join(text[: 2 * _LONGEST].split())
+    shown = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
+    return "".join(map(_printable, shown))
+
+
+def show_value(value: object) -> str:
+    """Return the value's repr, or what it is where that fails."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  a user's repr may raise anything
+        return f"<{type(value).__qualname__} without a repr>"
+
+
+def show_exception(exception: BaseException) -> str:
+    """Name the exception's type and show its message, on one line."""
+    kind = type(exception).__qualname__
+    message = show_message(exception)
+    return f"{kind}: {message}" if message else kind
+
+
+def show_message(exception: BaseException) -> str:
+    """Show the exception's message on one line."""
+    try:
+        return one_line(str(exception))
+    except Exception:  # noqa: BLE001  a user's exception may fail to show itself
+        return ""
+
+
+def show_origin(exception: BaseException, ours: tuple[str, ...]) -> str:
+    """Tell the last line of a file that the exception came through, `ours` and imports aside."""
+    frames = [
+        frame
+        for frame in extract_tb(exception.__traceback__)
+        if frame.filename not in ours and not frame.filename.startswith("<frozen ")
+    ]
+    return f" ({one_line(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")

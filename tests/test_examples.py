@@ -1,0 +1,84 @@
+"""The examples, run as the documentation says (L1 to L6)."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command_line import run
+
+INCIDENTS = Path("../shared/data/incidents.jsonl.gz")
+
+
+def changes(events: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Pick the payloads of `state.changed`."""
+    return [event["data"] for event in events if event["event"] == "state.changed"]
+
+
+def last_states(events: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Follow the state of each component, checking that its changes form a chain."""
+    current: dict[str, str] = {}
+    for change in changes(events):
+        before = current.get(change["component"], change["from_state"])
+        assert before == change["from_state"]
+        current[change["component"]] = change["to_state"]
+    return current
+
+
+def test_orders_come_to_all_their_ends(backend_name: str) -> None:
+    """L5: each order comes to its end, and what can't be used is told with line and reason."""
+    ran = run(
+        "run", "examples/orders.py:engine", "examples/orders.jsonl", "--backend", backend_name
+    )
+    ends = last_states(ran.events)
+    assert (ran.status, ends.pop("warehouse")) == (1, "open")
+    assert Counter(ends.values()) == {"shipped": 55, "cancelled": 23, "refused": 10, "paid": 3}
+
+
+def test_the_log_of_orders_has_all_kinds_of_lines() -> None:
+    """L5: the example shows each way in which a line can be rejected or fail."""
+    told = run("run", "examples/orders.py:engine", "examples/orders.jsonl").told
+    for part in (
+        "not JSON",
+        "must be a JSON object",
+        "its keys must be",
+        "must have a string 'type'",
+        "malformed event name",
+        "did you mean",
+        "refuses",
+        "failed: OutOfStock",
+        "attempt 2 of 3",
+        "ConnectionError",
+    ):
+        assert part in told
+
+
+def test_the_orders_can_be_drawn() -> None:
+    """L6: the components of the example, and the machine of its warehouse."""
+    drawn = run("graph", "examples/orders.py:engine").output
+    assert drawn.count("```mermaid") == 2
+    assert "open --> closed: close" in drawn
+
+
+@pytest.mark.skipif(not INCIDENTS.exists(), reason=f"{INCIDENTS} is not there")
+def test_the_incidents_are_replayed(backend_name: str) -> None:
+    """L3: the real log leads to exactly the events that its facts tell."""
+    ran = run("run", "examples/incidents.py:engine", str(INCIDENTS), "--backend", backend_name)
+    assert (ran.status, ran.reports) == (0, [])
+    events = ran.events
+    assert Counter(event["event"] for event in events) == {
+        "engine.component.registered": 7_554,
+        "component.message.received": 65_533,
+        "state.changed": 65_533,
+    }
+    steps = Counter((change["from_state"], change["to_state"]) for change in changes(events))
+    assert len(steps) == 90
+    assert sum(count for (before, after), count in steps.items() if before == after) == 8_648
+    ends = Counter(last_states(events).values())
+    assert ends.total() == 7_554
+    assert ends["Completed/Closed"] == 5_573
+    assert ends["Completed/In Call"] == 1_882
+    assert ends["Completed/Resolved"] == 90
+    assert ran.summary["messages"] == ran.summary["transitions"] == 65_533
