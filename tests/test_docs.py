@@ -1,0 +1,75 @@
+"""What the documentation names is there, and what is there is named."""
+
+import inspect
+import re
+import runpy
+from pathlib import Path
+
+import flexiflow
+from flexiflow import events
+from flexiflow.extras import retry
+
+DOCS = Path("docs")
+SEMANTICS = (DOCS / "semantics.md").read_text(encoding="utf-8")
+API = (DOCS / "api.md").read_text(encoding="utf-8")
+CLAUSES = re.findall(r"^### ([A-Z]\d+): ", SEMANTICS, re.MULTILINE)
+
+
+def clauses_of_tests() -> set[str]:
+    """Collect the clauses that begin the docstrings of tests and properties."""
+    sources = [*Path("tests").glob("test_*.py"), *Path("properties").glob("test_*.py")]
+    docstrings = [
+        docstring
+        for source in sources
+        for docstring in re.findall(
+            r'def test_\w+\(.*?"""(.*?)"""', source.read_text(encoding="utf-8"), re.DOTALL
+        )
+    ]
+    return {
+        clause
+        for docstring in docstrings
+        for clause in re.findall(r"\b[A-Z]\d+\b", docstring.partition(":")[0])
+    }
+
+
+def test_each_clause_has_a_section_of_its_own_in_order() -> None:
+    """Documentation: the semantics have each clause once, none left out."""
+    last = {"B": 11, "D": 6, "E": 8, "C": 10, "R": 6, "L": 6}
+    assert [
+        f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
+    ] == CLAUSES
+
+
+def test_each_clause_gives_its_reason() -> None:
+    """Documentation: no clause stands without a why."""
+    sections = re.split(r"^#{2,3} ", SEMANTICS, flags=re.MULTILINE)
+    clauses = [section for section in sections if re.match(r"[A-Z]\d+: ", section)]
+    assert [clause.partition("\n")[0] for clause in clauses if "*Why:*" not in clause] == []
+
+
+def test_each_clause_is_named_by_a_test() -> None:
+    """Documentation: what the semantics promise is tested."""
+    assert set(CLAUSES) - clauses_of_tests() == set()
+
+
+def test_each_public_name_is_in_the_reference() -> None:
+    """Documentation: nothing public is left out of the API reference."""
+    shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", API, re.MULTILINE))
+    public = {name for name in flexiflow.__all__ if not inspect.ismodule(getattr(flexiflow, name))}
+    assert public - shown == set()
+    assert {events.__name__, retry.__name__} <= shown
+
+
+def test_each_name_in_the_reference_is_public() -> None:
+    """Documentation: the API reference shows nothing that is not there."""
+    shown = set(re.findall(r"^\.\. auto(?!module)\w+:: (\w+)", API, re.MULTILINE))
+    assert shown - set(flexiflow.__all__) == set()
+
+
+def test_the_picture_of_the_example_shows_its_states_and_transitions() -> None:
+    """C9: the drawing of the orders' machine has each state, and an arrow for each transition."""
+    picture = (DOCS / "_static" / "orders.svg").read_text(encoding="utf-8")
+    machine = runpy.run_path("examples/orders.py")["LIFE"]
+    arrows = re.findall(r"--> \w+: (\w+)", machine.mermaid())
+    shown = re.findall(r"<text[^>]*>(.*?)</text>", picture)
+    assert sorted(shown) == sorted([*machine.states, *arrows])
