@@ -6,7 +6,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -95,7 +95,7 @@ def write_target(folder: Path, source: str = TARGET, name: str = "target.py") ->
 
 
 @contextmanager
-def _restored() -> Iterator[None]:
+def _restored() -> Generator[None]:
     """Undo what loading a target does to the process."""
     before = set(sys.modules)
     with patch.object(sys, "path", sys.path[:]):
@@ -147,7 +147,7 @@ def run(
 @contextmanager
 def started(
     *arguments: str, through: Iterable[str] = (), **options: Any
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Generator[subprocess.Popen[bytes]]:
     """Start the command line as a process, ended at the end in any case.
 
     Args:
