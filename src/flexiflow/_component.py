@@ -6,11 +6,11 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, final
 
 from flexiflow._actor import Actor, copy_message
 from flexiflow._bus import check_terms
-from flexiflow._callables import check_callable
+from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
 
@@ -55,7 +55,10 @@ def on(
     def mark(method: _F) -> _F:
         check_callable("a method marked with @on", method, 2)
         marks = (*getattr(method, _ON, ()), On(event, priority, filter, bool(once)))
-        setattr(method, _ON, marks)
+        try:
+            setattr(method, _ON, marks)
+        except AttributeError:
+            raise TypeError(f"@on marks a method, and {describe(method)} takes no mark") from None
         return method
 
     return mark
@@ -87,9 +90,7 @@ class Component:
         for base in reversed(cls.__mro__):
             attributes |= vars(base)
         cls._handlers = tuple(
-            (attribute, mark)
-            for attribute, value in attributes.items()
-            for mark in getattr(value, _ON, ())
+            (attribute, mark) for attribute, value in attributes.items() for mark in _marks(value)
         )
 
     def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
@@ -138,6 +139,12 @@ class Component:
         """Tell the name and the state."""
         state = "" if self.state is None else f" in state {self.state!r}"
         return f"<{type(self).__name__} {self.name!r}{state}>"
+
+
+def _marks(value: object) -> tuple[On, ...]:
+    # What a class holds may answer to any name.
+    marks: object = getattr(value, _ON, None)
+    return cast("tuple[On, ...]", marks) if isinstance(marks, tuple) else ()
 
 
 def actor_of(component: Component) -> Actor:

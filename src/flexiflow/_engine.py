@@ -95,7 +95,7 @@ class Engine:
             self._go_on(name, line)
 
     async def unregister(self, name: str) -> None:
-        """Unregister a component and end its subscriptions, at once (C1).
+        """Unregister a component and end all subscriptions under its name, at once (C1).
 
         The message in hand finishes; waiting senders get `UnknownComponent`, and deferred
         messages are reported with it.
@@ -180,7 +180,7 @@ class Engine:
             self._go_on(name, line)
             raise
         if self._components.get(name) is not component:
-            self._go_on(name, line)
+            # Unregistered by an observer, and with it all who waited in line.
             raise UnknownComponent(name)
         own = actor_of(component).mailbox.join()
         self._go_on(name, line)

@@ -34,6 +34,7 @@ class Announcing:
     def __exit__(self, *_: object) -> None:
         self.is_over = True
         _announcing.reset(self._token)
+        del self._token  # it keeps what was marked before
 
 
 _announcing: ContextVar[Announcing | None] = ContextVar("announcing", default=None)
