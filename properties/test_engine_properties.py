@@ -284,7 +284,7 @@ plans = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8)), min_size=1, ma
 
 def is_idle(engine: Engine) -> bool:
     """Tell whether nobody waits for anything."""
-    mailboxes = [component._actor.mailbox for component in engine.components.values()]
+    mailboxes = [component._flexiflow_actor.mailbox for component in engine.components.values()]
     return not engine._pending and all(each.holder is None for each in mailboxes)
 
 
@@ -347,7 +347,9 @@ def test_many_tasks_never_overlap_and_never_deadlock(
         assert hosted.overlaps == 0
         assert are_chained(hosted.log)
         assert is_idle(hosted.engine)
-        assert not any(each._actor.mailbox.deferred for each in hosted.engine.components.values())
+        assert not any(
+            each._flexiflow_actor.mailbox.deferred for each in hosted.engine.components.values()
+        )
         received = Counter(each[2] for each in hosted.log if each[1] == "received")
         assert received == Counter(step for step, outcome in hosted.sent if outcome != "refused")
         committed = sum(len(changes(hosted.log, name)) for name in NAMES)
@@ -437,7 +439,7 @@ def test_cancelled_sends_leave_everything_usable(
 
 def deferred(hosted: Hosted, name: str) -> list[Any]:
     """Give what a cancelled send left."""
-    return list(hosted.engine.components[name]._actor.mailbox.deferred or ())
+    return list(hosted.engine.components[name]._flexiflow_actor.mailbox.deferred or ())
 
 
 def check(hosted: Hosted) -> None:
@@ -586,7 +588,7 @@ def test_many_tasks_register_without_trace_of_each_other(
         await Cancelling(len(scripts), cancelled).run(act)
         assert is_idle(engine)
         assert sorted(owners(engine)) == sorted(engine.components)
-        assert all(each._actor.host is engine for each in engine.components.values())
+        assert all(each._flexiflow_actor.host is engine for each in engine.components.values())
         for name in NAMES:
             if name in engine.components:
                 await engine.unregister(name)
@@ -627,7 +629,7 @@ def test_components_that_come_and_go_leave_nobody_waiting(
         engine = hosted.engine
         assert hosted.overlaps == 0
         assert is_idle(engine)
-        assert all(each._actor.mailbox.holder is None for each in hosted.kept)
+        assert all(each._flexiflow_actor.mailbox.holder is None for each in hosted.kept)
         assert sorted(owners(engine)) == sorted(engine.components)
         hosted.making = {}
         for name in NAMES:

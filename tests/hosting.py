@@ -180,7 +180,7 @@ def owners(engine: Engine) -> list[str]:
 
 def is_idle(engine: Engine) -> bool:
     """Tell whether nobody waits for anything."""
-    mailboxes = [component._actor.mailbox for component in engine.components.values()]
+    mailboxes = [component._flexiflow_actor.mailbox for component in engine.components.values()]
     return not engine._pending and all(each.holder is None for each in mailboxes)
 
 

@@ -20,7 +20,7 @@ flowchart LR
     e2(["order#46;#42;"])
     e3(["#42;#42;"])
     c1["billing"]
-    c2["the#32;#34;audit#34;"]
+    c2["the #34;audit#34;"]
     e1 --> c1
     e2 --> c1
     e3 --> c2
@@ -90,7 +90,7 @@ def test_a_component_without_a_machine_has_no_diagram_of_its_own(tmp_path: Path)
     )
     assert run("graph", write_target(tmp_path, source)).output == (
         "Components, and the events that they subscribe to:\n\n```mermaid\nflowchart LR\n"
-        '    c1["1#46;#32;quiet#10;#40;one#41;"]\n```\n'
+        '    c1["1#46; quiet#10;#40;one#41;"]\n```\n'
     )
 
 
@@ -115,3 +115,12 @@ def test_a_graph_that_can_not_be_written_is_a_failure(tmp_path: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as output:
         ran = run("graph", write_target(tmp_path), output=output)
     assert (ran.status, ran.told.count("\n")) == (1, 1)
+
+
+async def test_a_name_does_not_break_the_document() -> None:
+    """L6: names stand in the text between the diagrams without opening or ending a block."""
+    hostile = Engine()
+    await hostile.register(Component("a\n```\n`b`", machine=MACHINE))
+    drawn = draw(hostile)
+    assert drawn.count("```") == 4
+    assert "State machine of a ''' 'b':" in drawn

@@ -334,3 +334,10 @@ TABLE.append(Transition("*", "wait", "on", action=wait_for_output))
         lines = [send("lamp"), send("lamp", "wait")]
         ran = run("run", target, "--backend", backend_name, lines=lines, output=output)
     assert (ran.status, ran.summary["transitions"]) == (0, 2)
+
+
+@pytest.mark.parametrize("data", ["", ', "data": {"a": 1}', ', "data": {"exception": 1}'])
+def test_a_line_may_publish_a_built_in_event(target: str, data: str) -> None:
+    """L2: whatever its data, such a line is published, and counts as no failure of a handler."""
+    ran = run("run", target, lines=[f'{{"event": "event.handler.failed"{data}}}'])
+    assert (ran.status, ran.reports, ran.summary["failures"]) == (0, [], 0)

@@ -1042,6 +1042,38 @@ def test_what_takes_no_mark_is_refused() -> None:
         on("order.placed")(dict[str, int].get)
 
 
+async def test_a_subclass_may_use_any_name_of_its_own() -> None:
+    """B2: what a subclass calls its attributes does not get in the way of its handlers."""
+    heard: list[object] = []
+
+    class Cart(Component):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self._handlers = self._actor = self._state = self._bus = None
+
+        @on("item.added")
+        def hear(self, data: object) -> None:
+            heard.append(data)
+
+    engine = Engine()
+    await engine.register(Cart("cart"))
+    await engine.bus.publish("item.added", 1)
+    assert heard == [1]
+
+
+async def test_a_subclass_must_call_the_init_of_component() -> None:
+    """C1: a component that was never made is refused, and told how to be."""
+
+    class Half(Component):
+        def __init__(self) -> None:
+            pass
+
+    engine = Engine()
+    with pytest.raises(TypeError, match=r"Half\.__init__ must call super\(\)\.__init__\(name\)"):
+        await engine.register(Half())
+    assert not engine.components
+
+
 def test_a_class_may_hold_what_answers_to_any_name() -> None:
     """B2: only what `on` marked is subscribed."""
 
@@ -1053,3 +1085,12 @@ def test_a_class_may_hold_what_answers_to_any_name() -> None:
         yes = Yes()
 
     assert repr(Odd("odd")) == "<Odd 'odd'>"
+
+
+async def test_a_strict_machine_tells_that_guards_refused() -> None:
+    """C8: where the state has the trigger, it says that no guard let the message through."""
+    table = StateMachine(
+        "a", [Transition("a", "go", "b", guard=lambda message, component: False)], strict=True
+    )
+    with pytest.raises(TransitionRefused, match="refuses 'go', since no guard lets it through; "):
+        await Component("c", machine=table).handle_message({"type": "go"})

@@ -572,7 +572,7 @@ class TestUnregister:
         assert [type(each) for each in results] == [UnknownComponent]
         assert lamp.state == "off"
         assert is_idle(engine)
-        assert lamp._actor.mailbox.holder is None
+        assert lamp._flexiflow_actor.mailbox.holder is None
         assert await lamp.handle_message(GO) is Outcome.TRANSITIONED
 
     @pytest.mark.parametrize("directly", [False, True])
@@ -587,7 +587,7 @@ class TestUnregister:
         with pytest.raises(UnknownComponent, match=r"'a'$"):
             await stepping(send, lambda: run_at_once(engine.unregister("a")))
         assert (lamp.state, diary.lines) == ("off", ["a registered"])
-        assert lamp._actor.mailbox.holder is None
+        assert lamp._flexiflow_actor.mailbox.holder is None
 
     async def test_component_may_unregister_itself(self) -> None:
         """C1: Within its own handling, too, the message in hand finishes."""

@@ -1,7 +1,9 @@
 """The examples, run as the documentation says (L1 to L6)."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,21 @@ def test_the_orders_can_be_drawn() -> None:
     assert "open --> closed: close" in drawn
 
 
-@pytest.mark.skipif(not INCIDENTS.exists(), reason=f"{INCIDENTS} is not there")
+def test_an_incident_takes_the_status_of_each_message(tmp_path: Path, backend_name: str) -> None:
+    """L2: the example for the real log, with a log of three lines."""
+    log = tmp_path / "log.jsonl"
+    statuses = ("Accepted/In Progress", "Accepted/In Progress", "Completed/Closed")
+    lines = [{"component": "1-7", "message": {"type": status}} for status in statuses]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    ran = run("run", "examples/incidents.py:engine", str(log), "--backend", backend_name)
+    steps = [(change["from_state"], change["to_state"]) for change in changes(ran.events)]
+    assert steps == list(pairwise(("New", *statuses)))
+
+
+@pytest.mark.skipif(
+    not INCIDENTS.exists(),
+    reason="the log of the BPI Challenge 2013 is not a part of the project; it is not there",
+)
 def test_the_incidents_are_replayed(backend_name: str) -> None:
     """L3: the real log leads to exactly the events that its facts tell."""
     ran = run("run", "examples/incidents.py:engine", str(INCIDENTS), "--backend", backend_name)

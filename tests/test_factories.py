@@ -511,7 +511,7 @@ class Life:
     async def go_on(self) -> None:
         """Send to all that is there, and look at what is handled before."""
         for name, component in list(self.engine.components.items()):
-            left = [each.message["n"] for each in component._actor.mailbox.deferred or ()]
+            left = [each.message["n"] for each in component._flexiflow_actor.mailbox.deferred or ()]
             self.handled.clear()
             with fail_after(PATIENCE):
                 assert await self.engine.send(name, GO | {"n": "after"}) is Outcome.TRANSITIONED
@@ -526,7 +526,7 @@ class Life:
         assert is_idle(self.engine)
         assert sorted(owners(self.engine)) == sorted(self.engine.components)
         for name, component in self.engine.components.items():
-            assert component._actor.host is self.engine
+            assert component._flexiflow_actor.host is self.engine
             told = self.diary.since_registered(name)
             assert told.is_chained(name)
             assert ["off", *(after for _, after in told.changes(name))][-1] == component.state

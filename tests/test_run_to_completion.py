@@ -313,9 +313,10 @@ class TestDeferred:
 
         engine = Engine()
         await engine.register(Component("a", machine=machine(act)))
-        async with create_task_group() as group:
-            group.start_soon(stop_it)
-            await engine.send("a", GO)
+        with fail_after(PATIENCE):
+            async with create_task_group() as group:
+                group.start_soon(stop_it)
+                await engine.send("a", GO)
         assert count < 200
 
     async def test_endless_chain_can_be_cancelled(self) -> None:
@@ -605,7 +606,7 @@ class TestRings:
                 await open_each(gate, made)
         from_a = [] if dissolves else ["from a"]
         assert handled == ["first", "second", *from_a, "from b"]
-        assert not component._actor.mailbox.deferred
+        assert not component._flexiflow_actor.mailbox.deferred
 
 
 class TestFailures:

@@ -12,12 +12,9 @@ from contextlib import nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
-from anyio.lowlevel import checkpoint_if_cancelled
-
 from flexiflow._bus import announce, emit, yield_if_due
 from flexiflow._cancellation import (
     attempt,
-    effectively_cancelled,
     is_being_cancelled,
     resume_cancellation,
 )
@@ -147,13 +144,14 @@ class Actor:
 class _Run:
     """One turn's work."""
 
-    __slots__ = ("_actor", "_bus", "_component", "_turn")
+    __slots__ = ("_actor", "_bus", "_component", "_handled", "_turn")
 
     def __init__(self, actor: Actor, component: object, turn: Turn) -> None:
         self._actor = actor
         self._component = component
         self._turn = turn
         self._bus: EventBus | None = None
+        self._handled = sys.exception()
 
     async def to_completion(self, message: dict[str, Any]) -> Outcome:
         """Handle a message, then those deferred meanwhile."""
@@ -175,8 +173,8 @@ class _Run:
         mailbox = self._actor.mailbox
         while mailbox.deferred:
             await self._actor.yield_if_due()
-            if effectively_cancelled():
-                await checkpoint_if_cancelled()
+            if is_being_cancelled(self._handled):
+                await resume_cancellation()
             # While this yielded, the component may have been unregistered.
             if mailbox.deferred:
                 message, within_announcement = mailbox.deferred.popleft()
@@ -184,12 +182,11 @@ class _Run:
                     await self._handle_reporting(message)
 
     async def _handle_reporting(self, message: dict[str, Any]) -> None:
-        handled = sys.exception()
         try:
             await self._handle(message)
         except Exception as exc:  # noqa: BLE001  whatever it is, nobody waits for it
             self._actor.log(exc, message)
-            if is_being_cancelled(handled):
+            if is_being_cancelled(self._handled):
                 await resume_cancellation()
             if self._bus is not None:
                 with self._turn.handling():

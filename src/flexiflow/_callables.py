@@ -25,12 +25,12 @@ def check_callable(role: str, fn: object, arguments: int) -> None:
     """Refuse what could not be called as the role demands, before anything is changed (B3).
 
     Args:
-        role: What it is to be, as messages call it: "handler", "guard", ...
-        fn: What was given.
+        role: what it is to be, as messages call it: "handler", "guard", ...
+        fn: what was given.
         arguments: How many positional arguments it will be called with, and nothing else.
 
     Raises:
-        TypeError: It is not callable, is a coroutine object, is a generator or async generator
+        TypeError: it is not callable, is a coroutine object, is a generator or async generator
             function in any guise, or does not take that many positional arguments. A callable
             that shows no signature, as some builtins do, is accepted.
     """
@@ -53,14 +53,14 @@ def check_callable(role: str, fn: object, arguments: int) -> None:
 def is_coroutine_callable(fn: object) -> bool:
     """Tell whether calling it can only give a coroutine.
 
-    True of a coroutine function, also behind partials, as a bound method or as the ``__call__`` of
+    True of a coroutine function, also behind partials, as a bound method or as the `__call__` of
     an object. A sync callable that happens to return an awaitable can't be told beforehand.
     """
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_code_bearer(fn))
 
 
 def describe(fn: object) -> str:
-    """Name a callable for a message or a log line, without calling any ``__repr__`` of a user."""
+    """Name a callable for a message or a log line, without calling any `__repr__` of a user."""
     try:
         name = getattr(_without_partials(fn), "__qualname__", None)
     except Exception:  # noqa: BLE001  a name is asked for where a failure is being reported
@@ -100,7 +100,7 @@ def _is_generator_function(fn: object) -> bool:
 
 
 def _code_bearer(fn: object) -> object:
-    """Find what runs when `fn` is called: through partials, bound methods and ``__call__``."""
+    """Find what runs when `fn` is called: through partials, bound methods and `__call__`."""
     inner = _unbound(fn)
     return inner if isinstance(inner, FunctionType | type) else _unbound(type(inner).__call__)
 
@@ -132,7 +132,7 @@ def _takes(signature: inspect.Signature, arguments: int) -> bool:
 
 
 def _outline(signature: inspect.Signature) -> str:
-    """Show names and kinds only: defaults and annotations have a ``__repr__`` of the user's."""
+    """Show names and kinds only: defaults and annotations have a `__repr__` of the user's."""
     bare = [
         parameter.replace(
             annotation=parameter.empty,

@@ -79,9 +79,10 @@ class Component:
         TypeError: a name that is no str, or a machine that is no `StateMachine`.
     """
 
-    __slots__ = ("__weakref__", "_actor")
+    # Names that no subclass would think of: a clash would do harm without a word.
+    __slots__ = ("__weakref__", "_flexiflow_actor")
 
-    _handlers: ClassVar[tuple[tuple[str, On], ...]] = ()
+    _flexiflow_handlers: ClassVar[tuple[tuple[str, On], ...]] = ()
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Gather the marked methods, base classes first, in the order of their definition."""
@@ -89,29 +90,29 @@ class Component:
         attributes: dict[str, object] = {}
         for base in reversed(cls.__mro__):
             attributes |= vars(base)
-        cls._handlers = tuple(
+        cls._flexiflow_handlers = tuple(
             (attribute, mark) for attribute, value in attributes.items() for mark in _marks(value)
         )
 
     def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
         if not (machine is None or isinstance(machine, StateMachine)):
             raise TypeError(f"machine must be a StateMachine or None, not {reprlib.repr(machine)}")
-        self._actor = Actor(check_component_name(name), machine)
+        self._flexiflow_actor = Actor(check_component_name(name), machine)
 
     @property
     def name(self) -> str:
         """The component's name."""
-        return self._actor.name
+        return self._flexiflow_actor.name
 
     @property
     def machine(self) -> StateMachine | None:
         """The table of its transitions, or None."""
-        return self._actor.machine
+        return self._flexiflow_actor.machine
 
     @property
     def state(self) -> str | None:
         """The current state; None without a machine."""
-        return self._actor.state
+        return self._flexiflow_actor.state
 
     @final
     async def handle_message(self, message: Mapping[str, Any]) -> Outcome:
@@ -132,7 +133,7 @@ class Component:
             UnknownComponent: it was unregistered while this waited (C1).
             Exception: what a guard or an action raised (C6).
         """
-        actor, copied = self._actor, copy_message(message)
+        actor, copied = self._flexiflow_actor, copy_message(message)
         return await actor.handle(self, actor.mailbox.join(), copied, actor.host)
 
     def __repr__(self) -> str:
@@ -148,8 +149,16 @@ def _marks(value: object) -> tuple[On, ...]:
 
 
 def actor_of(component: Component) -> Actor:
-    """Return a component's inside, for its engine."""
-    return component._actor
+    """Return a component's inside, for its engine.
+
+    Raises:
+        TypeError: its class does not call `Component.__init__`.
+    """
+    try:
+        return component._flexiflow_actor
+    except AttributeError:
+        kind = type(component).__qualname__
+        raise TypeError(f"{kind}.__init__ must call super().__init__(name)") from None
 
 
 def handlers_of(component: Component) -> Iterator[tuple[On, Handler]]:
@@ -158,7 +167,7 @@ def handlers_of(component: Component) -> Iterator[tuple[On, Handler]]:
     Raises:
         TypeError: one that can't be a handler (B3).
     """
-    for attribute, mark in component._handlers:
+    for attribute, mark in type(component)._flexiflow_handlers:
         handler = getattr(component, attribute)
         check_callable("handler", handler, 1)
         yield mark, handler

@@ -32,7 +32,7 @@ from flexiflow._cancellation import (
 )
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import log_failure
-from flexiflow._subscription import HandlerFailure
+from flexiflow._subscription import HandlerFailure, admits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +135,7 @@ class _Delivery:
             self._ensure_standbys(group)
             context = copy_context()
             try:
-                if subscription.admits(self._name, self._data):
+                if admits(subscription, self._name, self._data):
                     result = subscription.handler(self._data)
                     if result is not None and isawaitable(result):
                         await result

@@ -12,7 +12,7 @@ from flexiflow._cancellation import (
     resume_cancellation,
 )
 from flexiflow._reporting import log_failure
-from flexiflow._subscription import HandlerFailure
+from flexiflow._subscription import HandlerFailure, admits
 
 if TYPE_CHECKING:
     from flexiflow._registry import Route
@@ -40,7 +40,7 @@ async def deliver_sequential(
     handled = sys.exception()
     for subscription in route.subscriptions:
         try:
-            if subscription.active if route.unconditional else subscription.admits(name, data):
+            if subscription.active if route.unconditional else admits(subscription, name, data):
                 result = subscription.handler(data)
                 if result is not None and isawaitable(result):
                     await result

@@ -82,7 +82,7 @@ class Engine:
         """
         if not isinstance(component, Component):
             raise TypeError(f"register takes a Component, not {reprlib.repr(component)}")
-        name = component.name
+        name = actor_of(component).name
         if name in self._components or name in self._pending:
             raise DuplicateComponent(name)
         _check(component)

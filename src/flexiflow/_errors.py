@@ -101,7 +101,8 @@ class TransitionRefused(ComponentError):
     def __str__(self) -> str:
         """Name the state, the trigger, and the triggers that it would take."""
         accepted = ", ".join(map(repr, self.accepted)) or "none"
+        why = ", since no guard lets it through" if self.trigger in self.accepted else ""
         return (
-            f"component {self.component!r} in state {self.state!r} refuses {self.trigger!r}; "
+            f"component {self.component!r} in state {self.state!r} refuses {self.trigger!r}{why}; "
             f"it would take: {accepted}"
         )

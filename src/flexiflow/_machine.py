@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
 from flexiflow._callables import check_callable
+from flexiflow._mermaid import escape, identify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,26 +21,6 @@ Action: TypeAlias = Callable[[dict[str, Any], Any], object]
 
 _Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-# Found out with Mermaid 10 and 11: words of its grammar, in any case; its own names for the root of
-# a diagram; and what every JavaScript object inherits, which its layout takes for a state drawn
-# before. "direction" ending a line swallows the next one where that begins with "tb" or the like.
-_NO_MERMAID_ID = re.compile(
-    r"(?i:accdescr|acctitle|class|classdef|click|default|href|note|scale|state|statediagram|style"
-    r"|\w*direction)"
-    r"|root|root_start"
-    r"|constructor|hasOwnProperty|isPrototypeOf|propertyIsEnumerable|toLocaleString|toString|valueOf"
-    r"|__proto__|__(?:define|lookup)[GS]etter__"
-)
-
-# Mermaid reads some punctuation as its grammar, and the rest as Markdown ("1. pay" is a list).
-# Inside words the commonest is safe and stays readable; spaces are lost at the ends and in rows.
-_NO_MERMAID_TEXT = re.compile(
-    r"[^\w ./-]|(?<![^\W_])[_./-]|[_./-](?![^\W_])|(?<![^ ]) | (?![^ ])"
-    r"|(?i:(?<=directio)n(?![^ ]))"
-)
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -49,19 +28,19 @@ class Transition:
     """One row of a state machine's table (C5, C7).
 
     Args:
-        source: The state that it leaves, or several, or ``"*"`` for every state of the table.
+        source: the state that it leaves, or several, or `"*"` for every state of the table.
             Several are kept as a tuple, in their order, repeats dropped; a set is sorted.
-        trigger: The ``type`` of the messages that it answers, to the letter.
-        target: The state that it enters, which may be its source; ``None`` for an internal
+        trigger: the `type` of the messages that it answers, to the letter.
+        target: the state that it enters, which may be its source; `None` for an internal
             transition, which runs its action and changes nothing.
-        guard: Called with ``(message, component)``, sync or async: it is taken only where that
-            gives something true. ``None``: always.
-        action: Called with ``(message, component)``, sync or async, before the state changes.
+        guard: called with `(message, component)`, sync or async: it is taken only where that
+            gives something true. `None`: always.
+        action: called with `(message, component)`, sync or async, before the state changes.
 
     Raises:
-        TypeError: A name that is no ``str``; a guard or action that is not callable with two
+        TypeError: a name that is no `str`; a guard or action that is not callable with two
             positional arguments, is a coroutine object, or is a generator function.
-        ValueError: An empty name, no source at all, or ``"*"`` as a target or among several
+        ValueError: an empty name, no source at all, or `"*"` as a target or among several
             sources.
     """
 
@@ -93,10 +72,10 @@ class StateMachine:
     It does no I/O and keeps nothing of those who use it: each component has its own current state.
 
     Attributes:
-        initial: The state in which a component begins.
-        transitions: The rows, in the order in which they were given.
-        strict: Whether a message that no transition matches is refused instead of ignored.
-        states: Every state, in order of appearance, the initial one first.
+        initial: the state in which a component begins.
+        transitions: the rows, in the order in which they were given.
+        strict: whether a message that no transition matches is refused instead of ignored.
+        states: every state, in order of appearance, the initial one first.
     """
 
     initial: str
@@ -111,14 +90,14 @@ class StateMachine:
         """Check the table and index it.
 
         Args:
-            initial: The state in which a component begins.
-            transitions: The rows; where several match, the first one is taken.
-            strict: Refuse a message that no transition matches, instead of ignoring it.
+            initial: the state in which a component begins.
+            transitions: the rows; where several match, the first one is taken.
+            strict: refuse a message that no transition matches, instead of ignoring it.
 
         Raises:
-            TypeError: `initial` is no ``str``, `strict` no ``bool``, or something in `transitions`
+            TypeError: `initial` is no `str`, `strict` no `bool`, or something in `transitions`
                 is no `Transition`.
-            ValueError: No transition leaves the initial state, or some states can't be reached
+            ValueError: no transition leaves the initial state, or some states can't be reached
                 from it, guards left aside.
         """
         _check_state("initial", initial)
@@ -146,21 +125,19 @@ class StateMachine:
         return tuple(trigger for source, trigger in self._index if source == state)
 
     def mermaid(self) -> str:
-        """Draw the table as a Mermaid ``stateDiagram-v2`` (C9).
+        """Draw the table as a Mermaid `stateDiagram-v2` (C9).
 
         A state whose name is an ASCII identifier is written as it is, any other through an alias,
-        as are the few identifiers that Mermaid does not take for a state, such as ``state`` or
-        ``default``. A label is the trigger; an internal transition is drawn from its state to
+        as are the few identifiers that Mermaid does not take for a state, such as `state` or
+        `default`. A label is the trigger; an internal transition is drawn from its state to
         itself. Guards and actions are not drawn.
         """
-        ids = _mermaid_ids(self.states)
+        ids = identify(self.states)
         aliases = [
-            f'state "{_mermaid_text(state)}" as {short}'
-            for state, short in ids.items()
-            if state != short
+            f'state "{escape(state)}" as {short}' for state, short in ids.items() if state != short
         ]
         arrows = [
-            f"{ids[source]} --> {ids[target]}: {_mermaid_text(trigger)}"
+            f"{ids[source]} --> {ids[target]}: {escape(trigger)}"
             for source, trigger, target in _arrows(self.states, self.transitions)
         ]
         lines = dict.fromkeys([*aliases, f"[*] --> {ids[self.initial]}", *arrows])
@@ -258,17 +235,3 @@ def _arrows(states: tuple[str, ...], rows: Iterable[Transition]) -> Iterator[tup
     for row in rows:
         for source in _sources(row, states):
             yield source, row.trigger, source if row.target is None else row.target
-
-
-def _mermaid_ids(states: tuple[str, ...]) -> dict[str, str]:
-    names = [str.__str__(state) for state in states]  # a member of an enum formats as it likes
-    free = (alias for number in count(1) if (alias := f"s{number}") not in states)
-    return {name: name if _is_mermaid_id(name) else next(free) for name in names}
-
-
-def _is_mermaid_id(name: str) -> bool:
-    return bool(_IDENTIFIER.fullmatch(name)) and not _NO_MERMAID_ID.fullmatch(name)
-
-
-def _mermaid_text(text: str) -> str:
-    return _NO_MERMAID_TEXT.sub(lambda match: f"#{ord(match[0])};", str.__str__(text))

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from flexiflow._names import ONE, REST, check_event_name, is_pattern
-from flexiflow._subscription import Subscription
+from flexiflow._subscription import Subscription, deactivate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ MAX_REMEMBERED: Final = 65_536
 # A dict keeps the order of subscription and removes at a constant cost; a list does not.
 _Bucket: TypeAlias = dict[Subscription, None]
 
-_by_delivery = attrgetter("priority", "order")
+_by_delivery = attrgetter("priority", "_order")
 
 
 @final
@@ -101,7 +101,7 @@ class Registry:
             priority,
             filter,
             once,
-            order=next(self._order),
+            _order=next(self._order),
             _unsubscribe=self._unsubscribe,
         )
         self._owned.setdefault(component_name, {})[subscription] = None
@@ -117,7 +117,7 @@ class Registry:
         owned = self._owned.get(subscription.component_name, {})
         if subscription not in owned:
             return False
-        subscription.deactivate()
+        deactivate(subscription)
         _discard(self._owned, subscription.component_name, subscription)
         if is_pattern(subscription.event_name):
             self._remove_pattern(subscription)

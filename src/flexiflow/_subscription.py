@@ -1,5 +1,6 @@
 """A handler's place on the bus, and what is said of it when it fails."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
@@ -42,23 +43,9 @@ class Subscription:
     priority: int
     filter: Filter | None
     once: bool
-    order: int = field(kw_only=True)
+    _order: int = field(kw_only=True)
     _unsubscribe: Callable[[Subscription], bool] = field(kw_only=True)
     active: bool = field(default=True, kw_only=True)
-
-    def admits(self, event_name: str, data: Any) -> bool:
-        """Decide whether the handler starts now (B5, B8, B9); `once` unsubscribes by it."""
-        if not self.active:
-            return False
-        if self.filter is not None and not _accepts(self.filter, event_name, data):
-            return False
-        # The filter may have unsubscribed it, or published what it waited for.
-        return self._unsubscribe(self) if self.once else self.active
-
-    def deactivate(self) -> None:
-        """Mark it as unsubscribed; the registry's part of unsubscribing."""
-        # Frozen for its holders, so that the one who ends it must step around that.
-        object.__setattr__(self, "active", False)
 
     def __enter__(self) -> Self:
         """Return the subscription itself."""
@@ -80,6 +67,27 @@ class Subscription:
             f"<Subscription {self.component_name!r} to {self.event_name!r}: "
             f"{describe(self.handler)}, priority {self.priority}{state}>"
         )
+
+
+# What a bus does with a subscription, and its holder does not: no methods, since they would be
+# everybody's.
+
+
+def admits(subscription: Subscription, event_name: str, data: Any) -> bool:
+    """Decide whether the handler starts now (B5, B8, B9); `once` unsubscribes by it."""
+    if not subscription.active:
+        return False
+    accepts = subscription.filter
+    if accepts is not None and not _accepts(accepts, event_name, data):
+        return False
+    # The filter may have unsubscribed it, or published what it waited for.
+    return subscription._unsubscribe(subscription) if subscription.once else subscription.active
+
+
+def deactivate(subscription: Subscription) -> None:
+    """Mark it as unsubscribed; the registry's part of unsubscribing."""
+    # Frozen for its holders, so that the one who ends it must step around that.
+    object.__setattr__(subscription, "active", False)
 
 
 def _accepts(filter: Filter, event_name: str, data: Any) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from flexiflow._bus import subscriptions
+from flexiflow._cli.text import one_line
+from flexiflow._mermaid import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from flexiflow import Engine, StateMachine
 
 _MOST_NAMED = 5
-
-# Mermaid reads punctuation as its grammar or as Markdown; the commonest is safe inside words.
-_NO_MERMAID_TEXT = re.compile(r"[^\w ./-]|(?<![^\W_])[_ ./-]|[_ ./-](?![^\W_])")
 
 
 def draw(engine: Engine) -> str:
@@ -44,8 +42,8 @@ def _flowchart(engine: Engine) -> str:
     components = _ids("c", [*engine.components, *(component for _, component in arrows)])
     lines = [
         "flowchart LR",
-        *(f'{short}(["{_text(event)}"])' for event, short in events.items()),
-        *(f'{short}["{_text(component)}"]' for component, short in components.items()),
+        *(f'{short}(["{escape(event)}"])' for event, short in events.items()),
+        *(f'{short}["{escape(component)}"]' for component, short in components.items()),
         *(f"{events[event]} --> {components[component]}" for event, component in arrows),
     ]
     return "\n    ".join(lines if components else [*lines, "%% no component is registered yet"])
@@ -65,10 +63,7 @@ def _machines(engine: Engine) -> dict[StateMachine, list[str]]:
 
 
 def _enumerate(names: list[str]) -> str:
-    named = ", ".join(names[:_MOST_NAMED])
+    # In Markdown, where a backtick would open code, and a line's end another paragraph.
+    named = ", ".join(one_line(name).replace("`", "'") for name in names[:_MOST_NAMED])
     others = len(names) - _MOST_NAMED
     return f"{named} and {others} more" if others > 0 else named
-
-
-def _text(text: str) -> str:
-    return _NO_MERMAID_TEXT.sub(lambda match: f"#{ord(match[0])};", text)

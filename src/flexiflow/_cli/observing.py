@@ -73,8 +73,11 @@ def _as_regex(pattern: str) -> str:
 
 
 def _counting(tally: Tally) -> Callable[[HandlerFailed], None]:
-    def count(payload: HandlerFailed) -> None:
-        tally.failure_published(payload["exception"])
+    def count(payload: HandlerFailed | None) -> None:
+        # A line of the input may publish an event of that name, with any data.
+        exception = payload.get("exception") if isinstance(payload, dict) else None
+        if isinstance(exception, Exception):
+            tally.failure_published(exception)
 
     return count
 

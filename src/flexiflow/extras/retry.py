@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import math
 import random
 import reprlib
@@ -29,6 +28,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from flexiflow._callables import describe, is_coroutine_callable
 from flexiflow._cancellation import is_being_cancelled, leaves
+from flexiflow._reporting import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -40,8 +40,6 @@ __all__ = ["RetryConfig", "retry_async"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-_logger = logging.getLogger("flexiflow")
 
 # What may be retried. A group of exceptions need not be an `Exception` itself.
 _FAILURES = (Exception, BaseExceptionGroup)
@@ -87,8 +85,7 @@ class RetryConfig:
         for field, (fits, allowed) in _NUMBERS.items():
             value = getattr(self, field)
             if not fits(value):
-                msg = f"{field} must be {allowed}, not {reprlib.repr(value)}"
-                raise ValueError(msg)
+                raise ValueError(f"{field} must be {allowed}, not {reprlib.repr(value)}")
         _check_types(self.retry_on)
 
 
@@ -130,16 +127,16 @@ def _is_exception_class(value: object) -> bool:
 
 def _check_types(retry_on: object) -> None:
     if retry_on == ():
-        msg = "retry_on must hold at least one subclass of Exception, not be an empty tuple"
-        raise ValueError(msg)
+        raise ValueError(
+            "retry_on must hold at least one subclass of Exception, not be an empty tuple"
+        )
     kinds = cast("tuple[object, ...]", retry_on if isinstance(retry_on, tuple) else (retry_on,))
     for kind in kinds:
         if not _is_exception_class(kind):
-            msg = (
+            raise TypeError(
                 "retry_on must be a subclass of Exception, or a tuple of them: "
                 f"{reprlib.repr(kind)} is none"
             )
-            raise TypeError(msg)
 
 
 _DEFAULTS = RetryConfig()
@@ -309,7 +306,7 @@ def _delay(config: RetryConfig, attempt: int) -> float:
 
 def _log(name: str, config: RetryConfig, state: RetryCallState) -> None:
     failure = state.outcome.result() if state.outcome else None
-    _logger.warning(
+    logger.warning(
         "attempt %d of %d of %s failed, the next is in %g s: %r",
         state.attempt_number,
         config.max_attempts,
