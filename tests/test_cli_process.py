@@ -208,3 +208,59 @@ def test_rich_is_not_imported_where_there_is_no_terminal(target: str) -> None:
         timeout=PATIENCE,
     )
     assert finished.stderr.splitlines()[-1] == b"False"
+
+
+WRITING = """
+import os, subprocess, sys
+
+def write(message, component):
+    os.write(1, b"raw\\n")
+    sys.__stdout__.write("python\\n")
+    sys.__stdout__.flush()
+    subprocess.run(["echo", "child"], check=True)
+
+TABLE.append(Transition("*", "write", None, action=write))
+"""
+
+CLEANING_UP = """
+async def clean_up(message, component):
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise ValueError("nothing to clean up with")
+
+async def clean_up_after(data):
+    await clean_up(data, None)
+
+TABLE.append(Transition("*", "wait", None, action=clean_up))
+
+async def engine():
+    engine = Engine(component_factory=lamp)
+    await engine.bus.subscribe("wait", "tests", clean_up_after)
+    return engine
+"""
+
+
+def test_standard_output_is_for_events_alone(tmp_path: Path, backend_name: str) -> None:
+    """L3: what the target, or a process that it starts, writes there goes to standard error."""
+    target = write_target(tmp_path, TARGET + WRITING)
+    with started("run", target, "--backend", backend_name) as process:
+        ran = finish(process, [send("lamp", "write")])
+    assert (ran.status, len(ran.events)) == (0, 2)
+    assert {"raw", "python", "child"} <= set(ran.reports)
+
+
+@pytest.mark.parametrize("line", [send("lamp", "wait"), '{"event": "wait"}'])
+def test_ctrl_c_gets_through_a_handler_that_fails_of_it(
+    tmp_path: Path, backend_name: str, line: str
+) -> None:
+    """L5: where its cleanup raises, that is told, and the run ends all the same."""
+    target = write_target(tmp_path, TARGET + CLEANING_UP)
+    with started("run", target, "--backend", backend_name) as process:
+        type_in(process, send("lamp"))
+        type_in(process, line)
+        await_output(process.stdout, b"message.received" if "lamp" in line else b"state.changed")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        ran = finish(process)
+    assert ran.summary["messages"] >= 1

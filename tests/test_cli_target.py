@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flexiflow.__main__ import main
 from tests.command_line import TARGET, Ran, run, send, started, write_target
 
 LINES = [send("lamp")]
@@ -200,3 +201,26 @@ def test_the_package_can_be_run_as_a_module() -> None:
     """L1: `python -m flexiflow` is the same command line."""
     with started("run", "target") as process:
         assert process.wait(60) == 2
+
+
+def test_whatever_the_function_raises_is_told(tmp_path: Path, backend_name: str) -> None:
+    """L5: a target whose function raises what is no Exception is one that can't be loaded."""
+    source = "class Odd(BaseException): ...\n\ndef engine():\n    raise Odd('no')\n"
+    ran = run("run", write_target(tmp_path, source), "--backend", backend_name)
+    assert ran.status == 2
+    assert "calling it raised Odd: no" in ran.told
+
+
+def test_ctrl_c_while_the_command_line_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L5: before anything has begun, Ctrl-C ends it with 130 and without a traceback."""
+
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "flexiflow._cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "flexiflow._cli.commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == 130

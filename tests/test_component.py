@@ -1081,8 +1081,13 @@ def test_a_class_may_hold_what_answers_to_any_name() -> None:
         def __getattr__(self, name: str) -> object:
             return self
 
+    class No:
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(name)
+
     class Odd(Component):
         yes = Yes()
+        no = No()
 
     assert repr(Odd("odd")) == "<Odd 'odd'>"
 

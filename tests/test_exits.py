@@ -16,6 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
 from flexiflow._bus import DeliveryMode, ErrorPolicy
+from flexiflow._cancellation import contexts
 from flexiflow.events import HANDLER_FAILED
 from tests.accounting import EVENT, Boom, Fatal, Ledger, Publisher
 from tests.attacks import (
@@ -267,3 +268,10 @@ def test_ctrl_c_in_the_wait_of_publish_leaves_bare(
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)
     assert [type(each) for each in left] == [KeyboardInterrupt]
+
+
+def test_a_ring_of_contexts_has_an_end() -> None:
+    """E5: whoever looks for a cancellation among contexts that were set by hand comes to an end."""
+    first, second = Boom("first"), Boom("second")
+    first.__context__, second.__context__ = second, first
+    assert [*contexts(first)] == [first, second]

@@ -1124,3 +1124,24 @@ async def test_many_senders_and_deferred_messages_keep_their_order() -> None:
 
     await together(*(stage.sending("a", (n, 0), do=partial(send_two, n)) for n in range(10)))
     assert stage.begun == [(n, step) for n in range(10) for step in range(3)]
+
+
+async def test_a_stack_that_ends_keeps_no_turn() -> None:
+    """C3: where a chain of sends ends in RecursionError, each component goes on afterwards."""
+
+    async def pass_on(message: dict[str, Any], component: Component) -> None:
+        await engine.send(f"c{int(component.name[1:]) + 1}", {"type": "go"})
+
+    async def from_deeper(depth: int) -> None:
+        await (from_deeper(depth - 1) if depth else engine.send("c0", {"type": "go"}))
+
+    table = StateMachine("s", [Transition("s", "go", "s", action=pass_on)])
+    for depth in range(12):
+        engine = Engine()
+        for number in range(500):
+            await engine.register(Component(f"c{number}", machine=table))
+        with pytest.raises((RecursionError, UnknownComponent)):
+            await from_deeper(depth)
+        with fail_after(PATIENCE):
+            for name in engine.components:
+                assert await engine.send(name, {"type": "nothing"}) is Outcome.IGNORED

@@ -18,6 +18,8 @@ def main() -> None:
             raise
         sys.stderr.write("flexiflow: its command line needs click: pip install flexiflow[cli]\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     try:
         sys.exit(run_command_line())
     finally:

@@ -97,28 +97,39 @@ class Actor:
         return None if self.host is None else self.host.bus
 
     async def handle(
-        self, component: object, turn: Turn, message: dict[str, Any], host: Host | None
+        self,
+        component: object,
+        message: dict[str, Any],
+        host: Host | None,
+        turn: Turn | None = None,
     ) -> Outcome:
         """Handle a message when its turn has come, and those deferred meanwhile (C3, C4).
 
         Args:
             component: what guards and actions are given.
-            turn: a place in the mailbox.
             message: the component's own copy.
-            host: the engine that it was registered with as the turn was taken.
+            host: the engine that it was registered with as the message was sent.
+            turn: a place in the mailbox that was taken before; else one is taken now.
         """
-        if not await turn.granted():
-            turn.mailbox.defer(message, announcing=is_announcing())
-            return Outcome.DEFERRED
-        run = _Run(self, component, turn)
+        mailbox = self.mailbox
+        if turn is None:
+            turn = mailbox.join()
         try:
+            if not await turn.granted():
+                turn.mailbox.defer(message, announcing=is_announcing())
+                return Outcome.DEFERRED
+            run = _Run(self, component, turn)
             await run.deferred()  # what a cancelled send left
             await self.yield_if_due()
             if host is not None and self.host is not host:
                 raise UnknownComponent(self.name)
             return await run.to_completion(message)
         finally:
-            turn.end()
+            if mailbox.holder is turn and not mailbox.waiting:
+                # Without a call: where the stack ended there is none left for one.
+                mailbox.holder = None
+            else:
+                turn.end()
 
     async def yield_if_due(self) -> None:
         """Yield before a message is taken up, where the bus says so (D6)."""

@@ -118,9 +118,16 @@ def is_being_cancelled(handled: BaseException | None = None) -> bool:
 
 
 def _shows_cancellation(exception: BaseException | None) -> bool:
-    while exception is not None and split(exception)[0] is None:
+    return any(split(each)[0] is not None for each in contexts(exception))
+
+
+def contexts(exception: BaseException | None) -> Iterator[BaseException]:
+    """Go through an exception, the one that was being handled as it was raised, and so on."""
+    seen: set[int] = set()  # whoever sets contexts by hand can make a ring of them
+    while exception is not None and id(exception) not in seen:
+        seen.add(id(exception))
+        yield exception
         exception = exception.__context__
-    return exception is not None
 
 
 async def resume_cancellation() -> NoReturn:

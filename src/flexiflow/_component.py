@@ -6,6 +6,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, final
 
 from flexiflow._actor import Actor, copy_message
@@ -134,7 +135,7 @@ class Component:
             Exception: what a guard or an action raised (C6).
         """
         actor, copied = self._flexiflow_actor, copy_message(message)
-        return await actor.handle(self, actor.mailbox.join(), copied, actor.host)
+        return await actor.handle(self, copied, actor.host)
 
     def __repr__(self) -> str:
         """Tell the name and the state."""
@@ -143,8 +144,8 @@ class Component:
 
 
 def _marks(value: object) -> tuple[On, ...]:
-    # What a class holds may answer to any name.
-    marks: object = getattr(value, _ON, None)
+    # What else a class holds may answer to any name, or refuse to be asked.
+    marks: object = getattr_static(value, _ON, None)
     return cast("tuple[On, ...]", marks) if isinstance(marks, tuple) else ()
 
 

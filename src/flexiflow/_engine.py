@@ -135,11 +135,10 @@ class Engine:
         copied = copy_message(message)
         component = self._components.get(check_component_name(name))
         line = self._pending.get(name)
+        turn = None
         if component is None or line is not None:
             component, turn = await self._wait_for(name, line)
-        else:
-            turn = actor_of(component).mailbox.join()
-        return await actor_of(component).handle(component, turn, copied, self)
+        return await actor_of(component).handle(component, copied, self, turn)
 
     async def _wait_for(self, name: str, line: Mailbox | None) -> tuple[Component, Turn]:
         """Wait in line for a component, and make it where one is the first."""

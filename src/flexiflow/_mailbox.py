@@ -36,16 +36,17 @@ class Mailbox:
 
     Attributes:
         holder: the turn in hand; without one nobody waits.
+        waiting: the turns that will follow, in order; None or empty where nobody waits.
         deferred: the messages to be handled before the next turn's own.
     """
 
-    __slots__ = ("_waiting", "deferred", "holder")
+    __slots__ = ("deferred", "holder", "waiting")
 
     def __init__(self) -> None:
         self.holder: Turn | None = None
         # None while empty: there is a mailbox for each of perhaps 100,000 components.
         self.deferred: deque[Deferred] | None = None
-        self._waiting: OrderedDict[Turn, None] | None = None
+        self.waiting: OrderedDict[Turn, None] | None = None
 
     def join(self) -> Turn:
         """Take a place in line, at once; the turn then tells when it has come."""
@@ -78,14 +79,14 @@ class Mailbox:
         """Give up a place in line, or the turn itself, which passes to the next in line."""
         if self.holder is turn:
             self.pass_on()
-        elif self._waiting is not None:
-            self._waiting.pop(turn, None)
+        elif self.waiting is not None:
+            self.waiting.pop(turn, None)
 
     def pass_on(self) -> None:
         """End the turn in hand; the next in line has it from now on, if anyone waits."""
         self.holder = None
-        if self._waiting:
-            self.holder, _ = self._waiting.popitem(last=False)
+        if self.waiting:
+            self.holder, _ = self.waiting.popitem(last=False)
             self.holder.end_waiting()
 
     def defer(self, message: dict[str, Any], *, announcing: bool) -> None:
@@ -106,9 +107,9 @@ class Mailbox:
             turn.would_deadlock = True
             turn.end_waiting()
             return
-        if self._waiting is None:
-            self._waiting = OrderedDict()
-        self._waiting[turn] = None
+        if self.waiting is None:
+            self.waiting = OrderedDict()
+        self.waiting[turn] = None
         turn.begin_waiting()
 
     def _is_waiting_for(self, turns: set[Turn]) -> bool:
@@ -125,7 +126,7 @@ class Mailbox:
         return False
 
     def _take_waiting(self) -> Iterable[Turn]:
-        waiting, self._waiting = self._waiting, None
+        waiting, self.waiting = self.waiting, None
         return waiting or ()
 
 

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, suppress
 from stat import S_ISREG
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
+
+
+@contextmanager
+def set_apart(fd: int, other: int) -> Generator[int]:
+    """Give a descriptor of one's own for what `fd` leads to; the others' writing goes to `other`.
+
+    So what a target, or a process that it starts, writes to standard output goes elsewhere (L3).
+    """
+    try:
+        own = os.dup(fd)
+    except OSError:  # it is closed, as whoever writes to it will be told
+        yield fd
+        return
+    with suppress(OSError):  # the other is closed
+        os.dup2(other, fd)
+    try:
+        yield own
+    finally:
+        os.dup2(own, fd)
+        os.close(own)
 
 
 @final

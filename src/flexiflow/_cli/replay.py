@@ -8,7 +8,7 @@ from anyio import get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
 from flexiflow import TransitionRefused, UnknownComponent
-from flexiflow._cancellation import cancel_requests
+from flexiflow._cancellation import cancel_requests, contexts
 from flexiflow._cli.lines import LineSplitter, parse
 from flexiflow._cli.problems import Rejected
 from flexiflow._cli.text import show_exception, show_message
@@ -16,7 +16,7 @@ from flexiflow._cli.text import show_exception, show_message
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from flexiflow import Engine
+    from flexiflow import Engine, HandlerFailure
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow._cli.lines import EventLine, MessageLine
     from flexiflow._cli.source import Source
@@ -81,18 +81,20 @@ class Replay:
                 if "component" in order:
                     add(await send(order["component"], order["message"]))
                 else:
-                    await self._publish(order)
+                    for failed in await self._publish(order):
+                        _check_interrupt(failed.exception)
             except Rejected as exc:
                 self._reject(exc.reason)
             except Exception as exc:  # noqa: BLE001  whatever a handler or an action raises
                 self._judge(exc, order)
+                _check_interrupt(exc)
                 await _go_on_ending()
         # A regular file never makes one wait, nor does a line that is rejected.
         await checkpoint()
 
-    async def _publish(self, order: EventLine) -> None:
+    async def _publish(self, order: EventLine) -> tuple[HandlerFailure, ...]:
         self._tally.events += 1
-        await self._engine.bus.publish(
+        return await self._engine.bus.publish(
             order["event"], order.get("data"), delivery=self._delivery, on_error=self._on_error
         )
 
@@ -108,6 +110,12 @@ class Replay:
     def _reject(self, reason: str) -> None:
         self._tally.rejected += 1
         self._report(f"rejected: {reason}", None)
+
+
+def _check_interrupt(failure: Exception) -> None:
+    """Go on with Ctrl-C if a handler made it its failure: trio says it once, in the handler."""
+    if any(isinstance(each, KeyboardInterrupt) for each in contexts(failure)):
+        raise KeyboardInterrupt
 
 
 async def _go_on_ending() -> None:

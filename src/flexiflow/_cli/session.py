@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 import anyio
 
 from flexiflow._cancellation import leaves
+from flexiflow._cli.descriptors import set_apart
 from flexiflow._cli.display import open_display, with_traceback
 from flexiflow._cli.observing import logging_to, observe
 from flexiflow._cli.problems import InputBroken
@@ -69,10 +70,12 @@ def run(options: Options) -> int:
     """
     with ExitStack() as stack:
         output = -1 if sys.stdout is None else sys.stdout.fileno()
+        told = -1 if sys.stderr is None else sys.stderr.fileno()
         source = stack.enter_context(open_source(options.input))
         display = stack.enter_context(open_display())
         # Standard output is for events alone, so what the target prints goes elsewhere.
         stack.enter_context(redirect_stdout(sys.stderr))
+        output = stack.enter_context(set_apart(output, told))
         session = _Session(options, display, output)
         stack.enter_context(logging_to(session.report, session.tally))
         stack.enter_context(_rare_collections())

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio import get_cancelled_exc_class
+
 from flexiflow import Engine, _cancellation
 from flexiflow._cancellation import attempt
 from flexiflow._cli.problems import CannotRun
@@ -65,7 +67,9 @@ async def build(target: str, found: object) -> Engine:
         raise CannotRun(_no_engine(target, "is", found))
     try:
         made = await attempt(found)
-    except (Exception, SystemExit) as exc:
+    except (KeyboardInterrupt, get_cancelled_exc_class()):
+        raise
+    except BaseException as exc:
         raise _unusable(target, "calling it raised", exc) from exc
     if not isinstance(made, Engine):
         raise CannotRun(_no_engine(target, "returned", made))
