@@ -224,3 +224,10 @@ def test_ctrl_c_while_the_command_line_is_loaded(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as exited:
         main()
     assert exited.value.code == 130
+
+
+def test_ctrl_c_while_the_function_runs(tmp_path: Path, backend_name: str) -> None:
+    """L5: the target is not to blame for Ctrl-C, which ends the run with 130."""
+    source = "def engine():\n    raise KeyboardInterrupt\n"
+    ran = run("run", write_target(tmp_path, source), "--backend", backend_name)
+    assert (ran.status, ran.output, ran.told) == (130, "", "")

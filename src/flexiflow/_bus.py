@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from contextlib import nullcontext
+from inspect import isawaitable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final
 
 from anyio.lowlevel import checkpoint
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._concurrent import deliver_concurrent, deliver_tiered
-from flexiflow._delivery import deliver_sequential
+from flexiflow._delivery import SequentialDelivery, deliver_sequential
 from flexiflow._names import check_component_name, check_subscribed_name
 from flexiflow._registry import Registry
 from flexiflow._reporting import Announcing, is_announcing
@@ -20,8 +23,10 @@ from flexiflow._subscription import Subscription
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Coroutine, Iterator, Mapping
 
+    from flexiflow._delivery import Failures
+    from flexiflow._registry import Route
     from flexiflow._subscription import Filter, Handler, HandlerFailure
     from flexiflow.events import HandlerFailed
 
@@ -36,7 +41,6 @@ _DELIVER: Final = {
     "tiered": deliver_tiered,
 }
 _STOPS: Final = {"continue": False, "raise": True}
-_NOT_ANNOUNCING: Final = nullcontext()
 
 
 @final
@@ -58,7 +62,7 @@ class EventBus:
         ValueError: unknown `delivery` or `on_error`; `yield_every` is no int of 1 or more.
     """
 
-    __slots__ = ("_deliver", "_registry", "_since_yield", "_stops", "_yield_every")
+    __slots__ = ("_deliver", "_registry", "_routes", "_since_yield", "_stops", "_yield_every")
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class EventBus:
         self._yield_every = _check_int("yield_every", yield_every, "1 or more", least=1)
         self._since_yield = 0
         self._registry = Registry()
+        self._routes = self._registry.routes
 
     async def subscribe(
         self,
@@ -132,7 +137,7 @@ class EventBus:
         """
         return self._registry.remove_all(check_component_name(component))
 
-    async def publish(
+    async def publish(  # noqa: C901  in one piece: each call more costs as much as a handler
         self,
         event: str,
         data: Any = None,
@@ -157,14 +162,55 @@ class EventBus:
             TypeError: a name that is no str (B3).
             Exception: under "raise", the first failure, as it is (E2, E3).
         """
-        route = self._registry.resolve(event)
+        try:
+            route = self._routes[event]
+        except (KeyError, TypeError):
+            route = self._registry.resolve(event)
+        if (
+            delivery is not None
+            or on_error is not None
+            or self._deliver is not deliver_sequential
+            or not route.unconditional
+        ):
+            return await self._publish_as_told(event, data, route, delivery, on_error)
+        self._since_yield += 1
+        if self._since_yield >= self._yield_every:
+            await yield_now(self)
+        # The commonest publish, in place: a coroutine of its own would cost as much again.
+        handled = sys.exception()
+        remaining = iter(route.subscriptions)
+        try:
+            for subscription in remaining:
+                if subscription.active:
+                    result = subscription.handler(data)
+                    if type(result) is CoroutineType or (
+                        result is not None and isawaitable(result)
+                    ):
+                        await result
+        except BaseException as exc:
+            rest = SequentialDelivery(event, data, self._stops, self._announce, handled)
+            failure, cancellation = rest.judge(exc, subscription)
+        else:
+            return ()
+        await rest.report(failure, cancellation, subscription)
+        await rest.call(remaining)
+        return tuple(rest.failures)
+
+    async def _publish_as_told(
+        self,
+        event: str,
+        data: Any,
+        route: Route,
+        delivery: DeliveryMode | None,
+        on_error: ErrorPolicy | None,
+    ) -> Failures:
         deliver = self._deliver if delivery is None else _choose("delivery", delivery, _DELIVER)
         stops = self._stops if on_error is None else _choose("on_error", on_error, _STOPS)
         self._since_yield += 1
-        if self._since_yield >= self._yield_every:
-            self._since_yield = 0
-            await checkpoint()
-        with Announcing() if event == HANDLER_FAILED else _NOT_ANNOUNCING:
+        if is_yield_due(self):
+            await yield_now(self)
+        # A handler of that event is silent whoever publishes it (E7).
+        with Announcing() if event == HANDLER_FAILED else nullcontext():
             return await deliver(event, data, route, stops=stops, announce=self._announce)
 
     async def _announce(self, failed: HandlerFailure) -> None:
@@ -221,37 +267,48 @@ def subscriptions(bus: EventBus) -> Iterator[Subscription]:
     return iter(bus._registry)
 
 
-async def emit(bus: EventBus, event: str, payload: Mapping[str, Any]) -> None:
-    """Publish a built-in event: sequentially, and without a yield of the bus's own.
-
-    So nothing runs between a transition's commit and its first observer (C6). It counts as a
-    publish, and `yield_if_due` makes up for the yield (D6).
-    """
+def listeners(bus: EventBus, event: str) -> Route | None:
+    """Count a built-in event as a publish (D6), and return its route if anyone listens."""
     bus._since_yield += 1
     route = bus._registry.resolve(event)
-    if route.subscriptions:
-        await deliver_sequential(event, payload, route, stops=False, announce=bus._announce)
+    return route if route.subscriptions else None
 
 
-async def yield_if_due(bus: EventBus) -> None:
-    """Yield if `yield_every` publishes have gone by since the last time (D6)."""
-    if bus._since_yield >= bus._yield_every:
-        bus._since_yield = 0
-        await checkpoint()
+def emit(
+    bus: EventBus, event: str, payload: Mapping[str, Any], route: Route
+) -> Coroutine[Any, Any, Failures]:
+    """Publish a built-in event: sequentially, and without a yield of the bus's own.
+
+    So nothing runs between a transition's commit and its first observer (C6); `yield_if_due`
+    makes up for the yield (D6).
+    """
+    return deliver_sequential(event, payload, route, stops=False, announce=bus._announce)
+
+
+def is_yield_due(bus: EventBus) -> bool:
+    """Tell whether `yield_every` publishes have gone by since the last yield (D6)."""
+    return bus._since_yield >= bus._yield_every
+
+
+async def yield_now(bus: EventBus) -> None:
+    """Yield, and begin to count anew."""
+    bus._since_yield = 0
+    await checkpoint()
 
 
 async def announce(
     bus: EventBus, event_name: str, component_name: str, exception: Exception
 ) -> None:
     """Publish a failure that was logged as `event.handler.failed`, unless within one (E7)."""
-    if not is_announcing():
+    route = None if is_announcing() else listeners(bus, HANDLER_FAILED)
+    if route is not None:
         payload: HandlerFailed = {
             "event_name": event_name,
             "component_name": component_name,
             "exception": exception,
         }
         with Announcing():
-            await emit(bus, HANDLER_FAILED, payload)
+            await emit(bus, HANDLER_FAILED, payload, route)
 
 
 def _choose(option: str, given: str, choices: Mapping[str, _T]) -> _T:

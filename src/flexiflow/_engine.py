@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from anyio.lowlevel import checkpoint
 
 from flexiflow._actor import copy_message
-from flexiflow._bus import EventBus, emit, subscribe_now
+from flexiflow._bus import EventBus, emit, listeners, subscribe_now
 from flexiflow._callables import check_callable
 from flexiflow._cancellation import attempt
 from flexiflow._component import Component, actor_of, handlers_of
@@ -133,17 +133,19 @@ class Engine:
             Exception: what the factory, a guard or an action raised.
         """
         copied = copy_message(message)
-        component = self._components.get(check_component_name(name))
-        line = self._pending.get(name)
+        try:
+            component = self._components[name]
+        except (KeyError, TypeError):
+            component = None
+            check_component_name(name)
         turn = None
-        if component is None or line is not None:
-            component, turn = await self._wait_for(name, line)
+        if component is None or name in self._pending:
+            component, turn = await self._wait_for(name)
         return await actor_of(component).handle(component, copied, self, turn)
 
-    async def _wait_for(self, name: str, line: Mailbox | None) -> tuple[Component, Turn]:
+    async def _wait_for(self, name: str) -> tuple[Component, Turn]:
         """Wait in line for a component, and make it where one is the first."""
-        if line is None:
-            line = self._pending[name] = Mailbox()
+        line = self._pending.setdefault(name, Mailbox())
         turn = line.join()
         try:
             granted = await turn.granted()
@@ -213,8 +215,9 @@ class Engine:
                 filter=mark.filter,
                 once=mark.once,
             )
-        registered: ComponentRegistered = {"component": component.name}
-        await emit(self._bus, COMPONENT_REGISTERED, registered)
+        if (route := listeners(self._bus, COMPONENT_REGISTERED)) is not None:
+            registered: ComponentRegistered = {"component": component.name}
+            await emit(self._bus, COMPONENT_REGISTERED, registered, route)
 
     def _go_on(self, name: str, line: Mailbox) -> None:
         """Let those who wait in `line` go on: to the component, or the next one asks again."""

@@ -201,7 +201,8 @@ class _Handling:
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
         self.is_over = False
-        self.outer = next(iter([*_live_handlings()]), None)
+        current = _current.get()
+        self.outer = None if current is None else next(iter([*_live_handlings()]), None)
 
     def __enter__(self) -> Self:
         self._token: Token[_Handling | None] = _current.set(self)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from flexiflow._names import ONE, REST, check_event_name, is_pattern
 from flexiflow._subscription import Subscription, deactivate
+from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,8 @@ class Route:
 
     Attributes:
         subscriptions: all of them, exact names and patterns merged.
-        unconditional: none has a filter, and none is `once`.
+        unconditional: none has a filter, none is `once`, and the event is not
+            `event.handler.failed`, whose handlers are called in a way of their own (E7).
     """
 
     subscriptions: tuple[Subscription, ...]
@@ -54,6 +56,9 @@ class Registry:
 
     Adding and removing cost the same however many others there are (B6), and so does resolving
     a name that was seen before (B10).
+
+    Attributes:
+        routes: the routes that are remembered, by event name; always the same dict.
     """
 
     __slots__ = (
@@ -62,15 +67,15 @@ class Registry:
         "_owned",
         "_patterns",
         "_remembered",
-        "_routes",
         "_unsubscribe",
+        "routes",
     )
 
     def __init__(self) -> None:
         self._exact: dict[str, _Bucket] = {}
         self._patterns = _PatternNode()
         self._owned: dict[str, _Bucket] = {}
-        self._routes: dict[str, Route] = {}
+        self.routes: dict[str, Route] = {}
         self._remembered = 0
         self._order = count()
         # One bound method for all subscriptions: each would hold 64 bytes of its own.
@@ -136,7 +141,7 @@ class Registry:
     def resolve(self, event_name: str) -> Route:
         """Return the route of an event name, checking the name where it is new (B3)."""
         try:
-            return self._routes[event_name]
+            return self.routes[event_name]
         except (KeyError, TypeError):
             return self._learn(check_event_name(event_name))
 
@@ -145,22 +150,23 @@ class Registry:
         found.sort(key=_by_delivery)
         route = Route(
             tuple(found),
-            unconditional=all(each.filter is None and not each.once for each in found),
+            unconditional=event_name != HANDLER_FAILED
+            and all(each.filter is None and not each.once for each in found),
         )
         size = 1 + len(found)
         if self._remembered + size > MAX_REMEMBERED:
             self._forget_all()
         self._remembered += size
-        self._routes[event_name] = route
+        self.routes[event_name] = route
         return route
 
     def _forget(self, event_name: str) -> None:
-        route = self._routes.pop(event_name, None)
+        route = self.routes.pop(event_name, None)
         if route is not None:
             self._remembered -= 1 + len(route.subscriptions)
 
     def _forget_all(self) -> None:
-        self._routes.clear()
+        self.routes.clear()
         self._remembered = 0
 
     def _matching(self, segments: list[str]) -> Iterator[Subscription]:
