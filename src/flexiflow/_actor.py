@@ -61,11 +61,11 @@ _IGNORED = Outcome.IGNORED
 
 def copy_message(message: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a message, one level, or refuse what is none (C5)."""
-    if type(message) is not dict and not isinstance(message, Mapping):
+    if not isinstance(message, dict | Mapping):
         raise TypeError(
             f"a message must be a mapping with a str 'type', not {reprlib.repr(message)}"
         )
-    copied = dict(message)
+    copied: dict[str, Any] = dict(message)
     if not isinstance(copied.get("type"), str):
         shown = reprlib.repr(copied)
         # By contract (C5) it is no TypeError: that is for what is no message at all.

@@ -179,22 +179,23 @@ class EventBus:
         # The commonest publish, in place: a coroutine of its own would cost as much again.
         handled = sys.exception()
         remaining = iter(route.subscriptions)
-        try:
-            for subscription in remaining:
+        for subscription in remaining:
+            try:
                 if subscription.active:
                     result = subscription.handler(data)
                     if type(result) is CoroutineType or (
                         result is not None and isawaitable(result)
                     ):
                         await result
-        except BaseException as exc:
-            rest = SequentialDelivery(event, data, self._stops, self._announce, handled)
-            failure, cancellation = rest.judge(exc, subscription)
-        else:
-            return ()
-        await rest.report(failure, cancellation, subscription)
-        await rest.call(remaining)
-        return tuple(rest.failures)
+            except BaseException as exc:
+                rest = SequentialDelivery(event, data, self._stops, self._announce, handled)
+                failure, cancellation = rest.judge(exc, subscription)
+            else:
+                continue
+            await rest.report(failure, cancellation, subscription)
+            await rest.call(remaining)
+            return tuple(rest.failures)
+        return ()
 
     async def _publish_as_told(
         self,
