@@ -166,16 +166,15 @@ class EventBus:
             route = self._routes[event]
         except (KeyError, TypeError):
             route = self._registry.resolve(event)
-        if (
-            delivery is not None
-            or on_error is not None
-            or self._deliver is not deliver_sequential
-            or not route.unconditional
-        ):
-            return await self._publish_as_told(event, data, route, delivery, on_error)
+        deliver = self._deliver if delivery is None else _choose("delivery", delivery, _DELIVER)
+        stops = self._stops if on_error is None else _choose("on_error", on_error, _STOPS)
         self._since_yield += 1
         if self._since_yield >= self._yield_every:
             await yield_now(self)
+        if deliver is not deliver_sequential or not route.unconditional:
+            # A handler of that event is silent whoever publishes it (E7).
+            with Announcing() if event == HANDLER_FAILED else nullcontext():
+                return await deliver(event, data, route, stops=stops, announce=self._announce)
         # The commonest publish, in place: a coroutine of its own would cost as much again.
         handled = sys.exception()
         remaining = iter(route.subscriptions)
@@ -188,7 +187,7 @@ class EventBus:
                     ):
                         await result
             except BaseException as exc:
-                rest = SequentialDelivery(event, data, self._stops, self._announce, handled)
+                rest = SequentialDelivery(event, data, stops, self._announce, handled)
                 failure, cancellation = rest.judge(exc, subscription)
             else:
                 continue
@@ -196,23 +195,6 @@ class EventBus:
             await rest.call(remaining)
             return tuple(rest.failures)
         return ()
-
-    async def _publish_as_told(
-        self,
-        event: str,
-        data: Any,
-        route: Route,
-        delivery: DeliveryMode | None,
-        on_error: ErrorPolicy | None,
-    ) -> Failures:
-        deliver = self._deliver if delivery is None else _choose("delivery", delivery, _DELIVER)
-        stops = self._stops if on_error is None else _choose("on_error", on_error, _STOPS)
-        self._since_yield += 1
-        if is_yield_due(self):
-            await yield_now(self)
-        # A handler of that event is silent whoever publishes it (E7).
-        with Announcing() if event == HANDLER_FAILED else nullcontext():
-            return await deliver(event, data, route, stops=stops, announce=self._announce)
 
     async def _announce(self, failed: HandlerFailure) -> None:
         await announce(self, failed.event_name, failed.component_name, failed.exception)

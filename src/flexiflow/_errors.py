@@ -72,7 +72,8 @@ class UnknownComponent(ComponentError, KeyError):
     def __init__(self, name: str, known: Collection[str] = ()) -> None:
         super().__init__(name)
         self.name = name
-        self.closest = tuple(get_close_matches(name, known)) if len(known) <= _MOST_COMPARED else ()
+        compared = known if len(known) <= _MOST_COMPARED else ()
+        self.closest: tuple[str, ...] = tuple(get_close_matches(name, compared))
 
     def __str__(self) -> str:
         """Say which name is unknown, and which ones are close to it."""
