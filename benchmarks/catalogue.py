@@ -1,0 +1,39 @@
+"""All measures, in the order in which the table has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import (
+    components,
+    concurrent_delivery,
+    growth,
+    memory,
+    parts,
+    peers,
+    processes,
+    sequential_delivery,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from benchmarks.measuring import Measure
+
+
+def measures(backends: Sequence[str]) -> list[Measure]:
+    """Give every measure on each of these backends, those of one figure together."""
+    found = list(_found(backends))
+    places = {measure.figure: place for place, measure in reversed(list(enumerate(found)))}
+    return sorted(found, key=lambda measure: places[measure.figure])
+
+
+def _found(backends: Sequence[str]) -> Iterator[Measure]:
+    for module in (sequential_delivery, concurrent_delivery, peers, growth, components):
+        for backend in backends:
+            yield from module.measures(backend)
+    yield from growth.measures_of_any()
+    yield from processes.measures(backends)
+    yield from memory.measures()
+    for backend in backends:
+        yield from parts.measures(backend)

@@ -1,0 +1,83 @@
+"""What subscriptions and components hold of memory, as tracemalloc counts it."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from benchmarks.handlers import wait_once
+from benchmarks.measuring import Measure, Round
+from flexiflow import Component, Engine, EventBus, StateMachine, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from benchmarks.measuring import Effort, Run
+
+_NUMBER: Final = 100_000
+_QUICK_NUMBER: Final = 20_000
+
+
+def measures() -> Iterator[Measure]:
+    """Give the measures of this module, which no backend plays a part in."""
+    yield Measure(
+        figure="memory of a subscription, 100 components, 100 names",
+        against="",
+        backend="",
+        at_most=350,
+        unit="bytes",
+        run=_bytes_of(_subscriptions),
+    )
+    yield Measure(
+        figure="memory of a registered component, one machine for all",
+        against="",
+        backend="",
+        at_most=400,
+        unit="bytes",
+        run=_bytes_of(_components),
+    )
+
+
+def _bytes_of(make: Callable[[int], Awaitable[object]]) -> Run:
+    def run(effort: Effort) -> list[Round]:
+        number = _QUICK_NUMBER if effort.quick else _NUMBER
+        # Memory is no matter of luck: one round tells it.
+        return [Round(anyio.run(_held, make, number), 0.0)]
+
+    return run
+
+
+async def _held(make: Callable[[int], Awaitable[object]], number: int) -> float:
+    """Return the bytes that are held for each of what is made, the names included."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = await make(number)
+        gc.collect()
+        held, _peak = tracemalloc.get_traced_memory()
+        del kept
+    finally:
+        tracemalloc.stop()
+    return held / number
+
+
+async def _subscriptions(number: int) -> EventBus:
+    """Subscribe 100 components to 100 names."""
+    bus = EventBus()
+    owners = [f"component{place}" for place in range(100)]
+    names = [f"order.event{place}" for place in range(100)]
+    for place in range(number):
+        await bus.subscribe(names[place % 100], owners[place // 100 % 100], wait_once)
+    return bus
+
+
+async def _components(number: int) -> Engine:
+    """Register components that share a machine."""
+    machine = StateMachine("new", [Transition("new", "confirm", "confirmed")])
+    engine = Engine()
+    for place in range(number):
+        await engine.register(Component(f"order-{place}", machine=machine))
+    return engine
