@@ -262,8 +262,8 @@ def emit(
 ) -> Coroutine[Any, Any, Failures]:
     """Publish a built-in event: sequentially, and without a yield of the bus's own.
 
-    So nothing runs between a transition's commit and its first observer (C6); `yield_if_due`
-    makes up for the yield (D6).
+    So nothing runs between a transition's commit and its first observer (C6). Whoever takes up
+    the next message makes up for the yield, by `is_yield_due` and `yield_now` (D6).
     """
     return deliver_sequential(event, payload, route, stops=False, announce=bus._announce)
 

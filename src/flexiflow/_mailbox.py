@@ -202,6 +202,7 @@ class _Handling:
         self.turn = turn
         self.is_over = False
         current = _current.get()
+        # All are gone through for one, so that what is over is forgotten all the way out.
         self.outer = None if current is None else next(iter([*_live_handlings()]), None)
 
     def __enter__(self) -> Self:

@@ -51,7 +51,8 @@ def is_announcing() -> bool:
 
 def log_failure(failed: HandlerFailure) -> None:
     """Log a failure with its traceback."""
-    log_exception(failed.exception, failed.event_name, failed.component_name, culprit_of(failed))
+    culprit = describe(failed.subscription.handler)
+    log_exception(failed.exception, failed.event_name, failed.component_name, culprit)
 
 
 def log_exception(exception: Exception, event_name: str, component_name: str, culprit: str) -> None:
@@ -64,8 +65,3 @@ def log_exception(exception: Exception, event_name: str, component_name: str, cu
         # As a triple: logging asks a bare exception whether it is true, and some are not.
         exc_info=(type(exception), exception, exception.__traceback__),
     )
-
-
-def culprit_of(failed: HandlerFailure) -> str:
-    """Name the handler that failed."""
-    return describe(failed.subscription.handler)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._cli.text import one_line, show_exception
 from flexiflow._names import REST
+from flexiflow._reporting import logger
 from flexiflow.events import (
     COMPONENT_REGISTERED,
     HANDLER_FAILED,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from flexiflow.events import HandlerFailed
 
 BUILT_IN: Final = (COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED, HANDLER_FAILED)
-
-_logger = logging.getLogger("flexiflow")
 
 _OBSERVER = "flexiflow run"
 
@@ -60,11 +59,11 @@ def logging_to(
     Whatever the target has set up for logging works as it would without.
     """
     handler = _LogHandler(report, tally)
-    _logger.addHandler(handler)
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        _logger.removeHandler(handler)
+        logger.removeHandler(handler)
 
 
 def _as_regex(pattern: str) -> str:
