@@ -3,6 +3,7 @@
 import gc
 import re
 import weakref
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from flexiflow import Subscription
 from flexiflow._registry import MAX_REMEMBERED, Registry
+from flexiflow.events import HANDLER_FAILED
 from tests.helpers import never, tracing
 
 EXACT_AND_PATTERNS = ["order.placed", "order.*", "*.placed", "order.**", "**"]
@@ -376,16 +378,59 @@ def test_a_bad_name_is_refused_each_time(name: str) -> None:
     assert not registry.routes
 
 
+async def placed(data: object) -> None:
+    """Be a coroutine function."""
+
+
+class Shop:
+    """Has a method that is one."""
+
+    async def placed(self, data: object) -> None:
+        """Be a coroutine function, bound."""
+
+
 @pytest.mark.parametrize(
-    ("options", "unconditional"),
-    [({}, True), ({"filter": never}, False), ({"once": True}, False)],
+    ("event", "handler", "options", "in_place"),
+    [
+        ("order.placed", placed, {}, True),
+        ("order.placed", Shop().placed, {}, True),
+        ("order.placed", placed, {"filter": never}, True),
+        ("order.placed", placed, {"once": True}, False),
+        ("order.placed", never, {}, False),
+        ("order.placed", partial(placed), {}, False),
+        (HANDLER_FAILED, placed, {}, False),
+    ],
 )
-def test_a_route_tells_whether_all_its_handlers_start(
-    options: dict[str, Any], *, unconditional: bool
+def test_a_route_tells_whether_its_handlers_are_called_in_place(
+    event: str, handler: Any, options: dict[str, Any], *, in_place: bool
 ) -> None:
-    """B8: one subscription with a filter, or `once`, is enough to ask before each start."""
+    """B7, B9, E7: one that is `once`, or no coroutine function, is enough for another way."""
     registry = Registry()
-    add(registry)
-    add(registry, "**", **options)
-    add(registry)
-    assert registry.resolve("order.placed").unconditional is unconditional
+    add(registry, event, handler=placed)
+    add(registry, "**", handler=handler, **options)
+    add(registry, event, handler=placed)
+    assert registry.resolve(event).in_place is in_place
+
+
+def test_a_route_has_its_handlers_at_hand() -> None:
+    """B4: each with its handler where none has a filter, in order of delivery."""
+    registry = Registry()
+    second = add(registry, handler=Shop().placed)
+    first = add(registry, handler=placed, priority=1)
+    route = registry.resolve("order.placed")
+    assert (route.direct, route.filtered) == (
+        ((first, first.handler), (second, second.handler)),
+        (),
+    )
+
+
+def test_a_route_has_its_filters_at_hand() -> None:
+    """B8: each with its handler and its filter where some have one, in order of delivery."""
+    registry = Registry()
+    second = add(registry, handler=placed)
+    first = add(registry, handler=placed, priority=1, filter=never)
+    route = registry.resolve("order.placed")
+    assert (route.direct, route.filtered) == (
+        (),
+        ((first, placed, never), (second, placed, None)),
+    )

@@ -288,7 +288,8 @@ async def test_a_native_cancel_of_a_task_that_has_not_begun_is_told(
     """E6, D4: whoever cancels every task in sight doesn't make handlers vanish in silence."""
     before = asyncio.all_tasks()
 
-    def cancel_what_is_new(_: Any) -> None:
+    async def cancel_what_is_new(_: Any) -> None:
+        await checkpoint()  # until another task is to take the next handler
         for task in asyncio.all_tasks() - before - {asyncio.current_task()}:
             task.cancel()
 
@@ -299,4 +300,29 @@ async def test_a_native_cancel_of_a_task_that_has_not_begun_is_told(
         with pytest.raises(HandlerCancelled):
             await ledger.publish(mode, policy)
         ledger.raised.clear()
+    gc.collect()
+
+
+@on_asyncio
+@each_parallel_mode
+@each_policy
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_a_native_cancel_of_the_first_task_before_it_begins_is_told(
+    mode: DeliveryMode, policy: ErrorPolicy
+) -> None:
+    """E6, D4: nor does who cancels before the first handler has begun."""
+    before = asyncio.all_tasks()
+
+    async def cancel_what_is_new() -> None:
+        for task in asyncio.all_tasks() - before - {asyncio.current_task()}:
+            task.cancel()
+
+    async with Ledger() as ledger:
+        await ledger.on(wait)
+        await ledger.on(wait)
+        cancelling = asyncio.ensure_future(cancel_what_is_new())
+        with pytest.raises(HandlerCancelled):
+            await ledger.publish(mode, policy)
+        ledger.raised.clear()
+    await cancelling
     gc.collect()

@@ -7,9 +7,10 @@ import inspect
 import reprlib
 import sys
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from types import CoroutineType
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -57,6 +58,16 @@ def is_coroutine_callable(fn: object) -> bool:
     an object. A sync callable that happens to return an awaitable can't be told beforehand.
     """
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_code_bearer(fn))
+
+
+def is_coroutine_function(fn: object) -> TypeGuard[Callable[..., Coroutine[Any, Any, object]]]:
+    """Tell at a glance whether it is a coroutine function, or a method that is one.
+
+    False of what would have to be looked into, which may give a coroutine all the same.
+    """
+    if type(fn) is MethodType:
+        fn = fn.__func__
+    return type(fn) is FunctionType and bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
 
 
 def describe(fn: object) -> str:

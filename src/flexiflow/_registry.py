@@ -7,14 +7,15 @@ from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
+from flexiflow._callables import is_coroutine_function
 from flexiflow._names import ONE, REST, check_event_name, is_pattern
 from flexiflow._subscription import Subscription, deactivate
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from flexiflow._subscription import Filter, Handler
+    from flexiflow._subscription import AsyncHandler, Filter, Handler
 
 MAX_REMEMBERED: Final = 65_536
 """How many names and places in routes, taken together, the registry remembers (B10)."""
@@ -30,14 +31,21 @@ _by_delivery = attrgetter("priority", "_order")
 class Route:
     """The subscriptions to one event name, in order of delivery (B4).
 
+    What can be told of them beforehand, a publish need not ask of each. Most often all handlers
+    are coroutine functions, and none is `once`: they can be called where they are published to.
+
     Attributes:
         subscriptions: all of them, exact names and patterns merged.
-        unconditional: none has a filter, none is `once`, and the event is not
-            `event.handler.failed`, whose handlers are called in a way of their own (E7).
+        in_place: whether that is so; not of `event.handler.failed`, whose handlers are called in
+            a way of their own (E7).
+        direct: if so, and if none has a filter, each with its handler; else empty.
+        filtered: if so, and if some have, each with its handler and its filter; else empty.
     """
 
     subscriptions: tuple[Subscription, ...]
-    unconditional: bool
+    in_place: bool = False
+    direct: tuple[tuple[Subscription, AsyncHandler], ...] = ()
+    filtered: tuple[tuple[Subscription, AsyncHandler, Filter | None], ...] = ()
 
 
 class _PatternNode:
@@ -148,11 +156,7 @@ class Registry:
     def _learn(self, event_name: str) -> Route:
         found = [*self._exact.get(event_name, ()), *self._matching(event_name.split("."))]
         found.sort(key=_by_delivery)
-        route = Route(
-            tuple(found),
-            unconditional=event_name != HANDLER_FAILED
-            and all(each.filter is None and not each.once for each in found),
-        )
+        route = _route(event_name, found)
         size = 1 + len(found)
         if self._remembered + size > MAX_REMEMBERED:
             self._forget_all()
@@ -203,6 +207,22 @@ class Registry:
                 break
             del path[-1].children[segment]
         self._forget_all()
+
+
+def _route(event_name: str, found: Sequence[Subscription]) -> Route:
+    subscriptions = tuple(found)
+    if event_name == HANDLER_FAILED or any(each.once for each in found):
+        return Route(subscriptions)
+    filtered: list[tuple[Subscription, AsyncHandler, Filter | None]] = []
+    for each in found:
+        handler = each.handler
+        if not is_coroutine_function(handler):
+            return Route(subscriptions)
+        filtered.append((each, handler, each.filter))
+    if any(each.filter for each in found):
+        return Route(subscriptions, in_place=True, filtered=tuple(filtered))
+    direct = tuple((each, handler) for each, handler, _ in filtered)
+    return Route(subscriptions, in_place=True, direct=direct)
 
 
 def _discard(buckets: dict[str, _Bucket], key: str, subscription: Subscription) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Handler: TypeAlias = Callable[[Any], object]
 """Takes the payload; sync, or async, or returning an awaitable (B7)."""
 
+AsyncHandler: TypeAlias = Callable[[Any], Coroutine[Any, Any, object]]
+"""A handler that is known to be a coroutine function."""
+
 Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and says whether the handler is to see it (B8)."""
 
@@ -75,30 +78,36 @@ class Subscription:
 
 def admits(subscription: Subscription, event_name: str, data: Any) -> bool:
     """Decide whether the handler starts now (B5, B8, B9); `once` unsubscribes by it."""
-    if not subscription.active:
-        return False
     accepts = subscription.filter
-    if accepts is not None and not _accepts(accepts, event_name, data):
+    if not subscription.active or not (
+        accepts is None
+        or (verdict := accepts(event_name, data)) is True
+        or is_true(verdict, accepts)
+    ):
         return False
     # The filter may have unsubscribed it, or published what it waited for.
     return subscription._unsubscribe(subscription) if subscription.once else subscription.active
 
 
-def deactivate(subscription: Subscription) -> None:
-    """Mark it as unsubscribed; the registry's part of unsubscribing."""
-    # Frozen for its holders, so that the one who ends it must step around that.
-    object.__setattr__(subscription, "active", False)
+def is_true(verdict: object, filter: Filter) -> bool:
+    """Tell whether a filter's answer lets the handler start; most answers are True itself.
 
-
-def _accepts(filter: Filter, event_name: str, data: Any) -> bool:
-    verdict: object = filter(event_name, data)
-    if isawaitable(verdict):
+    Raises:
+        TypeError: it is an awaitable.
+    """
+    if verdict is not False and isawaitable(verdict):
         if isinstance(verdict, Coroutine):
             verdict.close()
         raise TypeError(
             f"the filter {describe(filter)} returned an awaitable; a filter must answer at once"
         )
     return bool(verdict)
+
+
+def deactivate(subscription: Subscription) -> None:
+    """Mark it as unsubscribed; the registry's part of unsubscribing."""
+    # Frozen for its holders, so that the one who ends it must step around that.
+    object.__setattr__(subscription, "active", False)
 
 
 @final
