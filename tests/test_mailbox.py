@@ -11,7 +11,7 @@ from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component
-from flexiflow._mailbox import Deferred, Mailbox, Turn, _Handling
+from flexiflow._mailbox import Deferred, Mailbox, Turn
 from tests.conftest import Backend
 from tests.helpers import PATIENCE
 from tests.hosting import GO, Victim, styles, switch
@@ -32,11 +32,11 @@ def in_line(mailbox: Mailbox) -> Iterator[Turn]:
 
 @final
 class Task:
-    """What a task is to a mailbox: a context, in which handlings are marked."""
+    """What a task is to a mailbox: a context, in which turns are marked."""
 
     def __init__(self, parent: "Task | None" = None) -> None:
         self._context = copy_context() if parent is None else parent.context()
-        self._handlings: list[_Handling] = []
+        self._turns: list[Turn] = []
 
     def context(self) -> Context:
         """Give a child task's context."""
@@ -47,20 +47,20 @@ class Task:
         return self._context.run(mailbox.join)
 
     def handle(self, mailbox: Mailbox) -> Turn:
-        """Begin a handling of a mailbox where nobody waits."""
-        turn = self.join(mailbox)
-        self.handle_next(turn)
+        """Begin to handle a message where nobody waits."""
+        return self._begin(self.join(mailbox))
+
+    def handle_next(self, mailbox: Mailbox) -> Turn:
+        """Begin to handle a deferred message."""
+        return self._begin(mailbox.go_on())
+
+    def _begin(self, turn: Turn) -> Turn:
+        self._turns.append(self._context.run(turn.__enter__))
         return turn
 
-    def handle_next(self, turn: Turn) -> None:
-        """Begin a handling in a turn that has come."""
-        handling = self._context.run(turn.handling)
-        self._context.run(handling.__enter__)
-        self._handlings.append(handling)
-
     def finish(self) -> None:
-        """End the innermost handling, and not its turn."""
-        self._context.run(self._handlings.pop().__exit__)
+        """Have handled the innermost message, and pass nothing on."""
+        self._context.run(self._turns.pop().__exit__)
 
 
 class TestLine:
@@ -241,13 +241,13 @@ class TestDeadlock:
         waiting = [task.join(mailbox), child.join(mailbox)]
         assert list(in_line(mailbox)) == [turn, *waiting]
 
-    async def test_turn_may_have_many_handlings(self) -> None:
-        """C4: Who was left by one handling of a turn is an outsider to the next one."""
+    async def test_deferred_message_has_a_turn_of_its_own(self) -> None:
+        """C4: Who was left by the handling of one message is an outsider to the next one."""
         mailbox, task = Mailbox(), Task()
-        turn = task.handle(mailbox)
+        task.handle(mailbox)
         child = Task(task)
         task.finish()
-        task.handle_next(turn)
+        task.handle_next(mailbox)
         assert not child.join(mailbox).would_deadlock
         assert task.join(mailbox).would_deadlock
 
@@ -341,11 +341,11 @@ class TestDeadlock:
         """C4: What a task left behind still waits for does not close a ring."""
         mine, other = Mailbox(), Mailbox()
         one, two = Task(), Task()
-        turn = one.handle(mine)
+        one.handle(mine)
         two.handle(other)
         assert not Task(one).join(other).would_deadlock
         one.finish()
-        one.handle_next(turn)
+        one.handle_next(mine)
         assert not two.join(mine).would_deadlock
 
     async def test_refused_wait_closes_no_ring(self) -> None:
@@ -397,7 +397,7 @@ async def test_chain_of_tasks_keeps_no_handling_in_memory(*, overlapping: bool) 
 
     async def start_next(message: dict[str, int], component: Component) -> None:
         begun[len(alive)].set()
-        alive.append(sum(type(each) is _Handling for each in gc.get_objects()))
+        alive.append(sum(type(each) is Turn for each in gc.get_objects()))
         following = len(alive)
         if following < hops:
             group.start_soon(hop, components[following % 2])

@@ -266,7 +266,10 @@ def subscriptions(bus: EventBus) -> Iterator[Subscription]:
 def listeners(bus: EventBus, event: str) -> Route | None:
     """Count a built-in event as a publish (D6), and return its route if anyone listens."""
     bus._since_yield += 1
-    route = bus._registry.resolve(event)
+    try:
+        route = bus._routes[event]
+    except KeyError:
+        route = bus._registry.resolve(event)
     return route if route.subscriptions else None
 
 

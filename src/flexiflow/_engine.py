@@ -88,7 +88,7 @@ class Engine:
         _check(component)
         line = self._pending[name] = Mailbox()
         try:
-            with line.join().handling():
+            with line.join():
                 await checkpoint()
                 await self._introduce(component)
         finally:
@@ -107,7 +107,7 @@ class Engine:
         if component is None:
             raise UnknownComponent(name, self._components)
         actor = actor_of(component)
-        actor.host = None
+        actor.host = actor.bus = None
         self._bus.unsubscribe_all(name)
         if (line := self._pending.pop(name, None)) is not None:
             line.refuse(lambda: UnknownComponent(name))
@@ -139,7 +139,7 @@ class Engine:
             component = None
             check_component_name(name)
         turn = None
-        if component is None or name in self._pending:
+        if component is None or (self._pending and name in self._pending):
             component, turn = await self._wait_for(name)
         return await actor_of(component).handle(component, copied, self, turn)
 
@@ -171,7 +171,7 @@ class Engine:
     async def _ask(self, name: str, line: Mailbox, turn: Turn) -> tuple[Component, Turn]:
         """Make and register a component for all who wait in `line`, oneself first."""
         try:
-            with turn.handling():
+            with turn:
                 component = await self._make(name)
                 await self._introduce(component)
         except BaseException as exc:
@@ -203,7 +203,8 @@ class Engine:
     async def _introduce(self, component: Component) -> None:
         """Register a component, all at once, and tell of it."""
         handlers = _check(component)
-        actor_of(component).host = self
+        actor = actor_of(component)
+        actor.host, actor.bus = self, self._bus
         self._components[component.name] = component
         for mark, handler in handlers:
             subscribe_now(

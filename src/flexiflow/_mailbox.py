@@ -1,8 +1,8 @@
 """Whose turn it is: one message at a time, first come first served, and never a deadlock (C3, C4).
 
-A *turn* is one sender's time with a component; a *handling* is one message within a turn, since
-messages that were deferred meanwhile are handled in the same turn. A handling is marked in the
-context, so whoever sends from within it, from a child task too, can be told from an outsider.
+A *turn* is the handling of one message, and the wait for it. It is marked in the context, so
+whoever sends from within it, from a child task too, can be told from an outsider. Messages that
+are deferred meanwhile have turns of their own, before all who wait.
 """
 
 from __future__ import annotations
@@ -54,9 +54,14 @@ class Mailbox:
         if self.holder is None:
             self.holder = turn
         else:
-            turn.enclosing = {handling.turn for handling in _live_handlings()}
+            turn.enclosing = frozenset(_live_turns())
             self._line_up(turn)
         return turn
+
+    def go_on(self) -> Turn:
+        """Let another turn follow the one in hand at once, for a deferred message."""
+        self.holder = Turn(self)
+        return self.holder
 
     def adopt(self, other: Mailbox) -> None:
         """Take over those who wait in another mailbox, in their order, behind one's own."""
@@ -112,7 +117,7 @@ class Mailbox:
         self.waiting[turn] = None
         turn.begin_waiting()
 
-    def _is_waiting_for(self, turns: set[Turn]) -> bool:
+    def _is_waiting_for(self, turns: frozenset[Turn]) -> bool:
         """Tell whether the turn in hand can't end before one of `turns` does."""
         seen: set[Turn] = set()
         holders = [self.holder] if turns else []
@@ -122,7 +127,7 @@ class Mailbox:
                 return True
             if holder is not None and holder not in seen:
                 seen.add(holder)
-                holders += [awaited.mailbox.holder for awaited in holder.awaited]
+                holders += [awaited.mailbox.holder for awaited in holder.awaited or ()]
         return False
 
     def _take_waiting(self) -> Iterable[Turn]:
@@ -132,25 +137,42 @@ class Mailbox:
 
 @final
 class Turn:
-    """One sender's time with a mailbox.
+    """One message's time with a mailbox; a context manager that marks it in the context.
+
+    It is over when that is left, for those too who inherited the context.
 
     Attributes:
         mailbox: whose turn it is, or will be.
-        enclosing: the turns within whose handlings the sender runs; they wait while it waits.
-        awaited: the turns that are waited for within this one.
+        enclosing: the turns within which the sender waits; they wait while it waits.
+        awaited: the turns that are waited for within this one, or None.
         would_deadlock: waiting would be for oneself: for an enclosing turn to end.
         refusal: what the sender gets instead of the turn.
+        outer: the turn within which this one is handled, or None.
+        is_over: it has been handled.
     """
 
-    __slots__ = ("_granted", "awaited", "enclosing", "mailbox", "refusal", "would_deadlock")
+    # There is one for each message; most need no more than the first, which come cheaper so.
+    enclosing: frozenset[Turn] = frozenset()
+    awaited: set[Turn] | None = None
+    would_deadlock = False
+    refusal: Exception | None = None
+    outer: Turn | None = None
+    is_over = False
+    _granted: Event | None = None
 
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
-        self.enclosing: set[Turn] = set()
-        self.awaited: set[Turn] = set()
-        self.would_deadlock = False
-        self.refusal: Exception | None = None
-        self._granted: Event | None = None
+
+    def __enter__(self) -> Self:
+        self.outer = innermost_turn()
+        self._token: Token[Turn | None] = current_turn.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over = True
+        self.awaited = None
+        current_turn.reset(self._token)
+        del self._token  # it keeps what was marked before
 
     async def granted(self) -> bool:
         """Wait until the turn has come; False where it would never.
@@ -173,13 +195,16 @@ class Turn:
         if self._granted is None:
             self._granted = Event()
         for turn in self.enclosing:
+            if turn.awaited is None:
+                turn.awaited = set()
             turn.awaited.add(self)
 
     def end_waiting(self) -> None:
         """Wake the sender."""
         for turn in self.enclosing:
-            turn.awaited.discard(self)
-        self.enclosing.clear()
+            if turn.awaited is not None:
+                turn.awaited.discard(self)
+        self.enclosing = frozenset()
         if self._granted is not None:
             self._granted.set()
 
@@ -188,48 +213,27 @@ class Turn:
         self.mailbox.withdraw(self)
         self.end_waiting()
 
-    def handling(self) -> _Handling:
-        """Mark the context: what it encloses is the handling of one message."""
-        return _Handling(self)
+
+current_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
 
 
-class _Handling:
-    """A context manager; over when it is left, for those too who inherited the context."""
-
-    __slots__ = ("_token", "is_over", "outer", "turn")
-
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
-        self.is_over = False
-        current = _current.get()
-        # All are gone through for one, so that what is over is forgotten all the way out.
-        self.outer = None if current is None else next(iter([*_live_handlings()]), None)
-
-    def __enter__(self) -> Self:
-        self._token: Token[_Handling | None] = _current.set(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_over = True
-        self.turn.awaited.clear()
-        _current.reset(self._token)
-        del self._token  # it keeps what was marked before
+def innermost_turn() -> Turn | None:
+    """Tell which turn is being handled here, if any."""
+    # All are gone through for one, so that what is over is forgotten all the way out.
+    return next(iter([*_live_turns()]), None)
 
 
-_current: ContextVar[_Handling | None] = ContextVar("handling", default=None)
-
-
-def _live_handlings() -> Iterator[_Handling]:
-    handling = _first_live(_current.get())
-    while handling is not None:
-        yield handling
+def _live_turns() -> Iterator[Turn]:
+    turn = _first_live(current_turn.get())
+    while turn is not None:
+        yield turn
         # What is over is forgotten: else a chain of tasks, each started by the handling of the
-        # message that the one before sent, would keep all its handlings in memory.
-        handling.outer = _first_live(handling.outer)
-        handling = handling.outer
+        # message that the one before sent, would keep all its turns in memory.
+        turn.outer = _first_live(turn.outer)
+        turn = turn.outer
 
 
-def _first_live(handling: _Handling | None) -> _Handling | None:
-    while handling is not None and handling.is_over:
-        handling = handling.outer
-    return handling
+def _first_live(turn: Turn | None) -> Turn | None:
+    while turn is not None and turn.is_over:
+        turn = turn.outer
+    return turn
