@@ -1,6 +1,7 @@
 """A cancellation that passes through a publish: E5, and what of D4 and E4 it touches."""
 
 import asyncio
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from anyio import (
 from anyio.lowlevel import checkpoint
 
 from flexiflow._bus import DeliveryMode, ErrorPolicy
+from flexiflow._cancellation import cancel_requests
 from flexiflow.events import HANDLER_FAILED
 from tests.accounting import EVENT, Boom, Ledger, Publisher
 from tests.attacks import (
@@ -417,3 +419,12 @@ async def test_a_cancellation_in_an_observer_leaves(mode: DeliveryMode, style: s
         await publisher.run_until_blocked()
     assert publisher.was_cancelled
     assert (len(ledger.records), started) == (1, [])
+
+
+def test_where_asyncio_is_not_loaded_nothing_is_cancelled_natively(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E6: trio knows no cancel but its scopes', and needs no asyncio to tell so."""
+    monkeypatch.delitem(sys.modules, "asyncio")
+    assert cancel_requests() == 0
+    assert "asyncio" not in sys.modules

@@ -397,7 +397,7 @@ async def test_chain_of_tasks_keeps_no_handling_in_memory(*, overlapping: bool) 
 
     async def start_next(message: dict[str, int], component: Component) -> None:
         begun[len(alive)].set()
-        alive.append(sum(type(each) is Turn for each in gc.get_objects()))
+        alive.append([*map(type, gc.get_objects())].count(Turn))
         following = len(alive)
         if following < hops:
             group.start_soon(hop, components[following % 2])

@@ -18,6 +18,7 @@ from tests.helpers import (
     PATIENCE,
     Later,
     Refusal,
+    accept,
     follow,
     never,
     noting,
@@ -176,22 +177,24 @@ async def test_one_who_subscribes_meanwhile_does_not_hear_this_event(mode: Deliv
 
 
 @each_mode
+@pytest.mark.parametrize("make", [noting, noting_async])
+@pytest.mark.parametrize("filter", [None, accept], ids=["plain", "filtered"])
 @pytest.mark.parametrize("event", ["a", "**"])
 async def test_one_who_is_unsubscribed_by_a_handler_never_starts(
-    event: str, mode: DeliveryMode
+    event: str, filter: Any, make: Any, mode: DeliveryMode
 ) -> None:
     """B5: a handler ends others that come later, each its own and no neighbour."""
     bus = EventBus()
     notes: list[str] = []
     doomed: list[Subscription] = []
 
-    def unsubscribe(data: object) -> None:
+    async def unsubscribe(data: object) -> None:
         for each in doomed:
             bus.unsubscribe(each)
 
-    await bus.subscribe(event, "c", unsubscribe)
+    await bus.subscribe(event, "c", unsubscribe, filter=filter)
     for name in ("kept 1", "doomed", "kept 2", "doomed", "doomed", "kept 3"):
-        subscription = await bus.subscribe(event, "c", noting(notes, name))
+        subscription = await bus.subscribe(event, "c", make(notes, name), filter=filter)
         doomed += [subscription] * (name == "doomed")
     for _ in range(2):
         await bus.publish("a", delivery=mode)
