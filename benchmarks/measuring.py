@@ -56,8 +56,8 @@ class Effort:
     quick: bool
 
 
-FULL: Final = Effort(rounds=11, heavy_rounds=7, seconds=0.03, quick=False)
-QUICK: Final = Effort(rounds=7, heavy_rounds=2, seconds=0.004, quick=True)
+FULL: Final = Effort(rounds=31, heavy_rounds=7, seconds=0.008, quick=False)
+QUICK: Final = Effort(rounds=9, heavy_rounds=2, seconds=0.003, quick=True)
 
 Run: TypeAlias = Callable[[Effort], list[Round]]
 """Takes a measure's rounds. Raises `LeftOut` where it can't."""
