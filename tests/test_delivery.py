@@ -20,7 +20,7 @@ from anyio import (
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from flexiflow import EventBus, _concurrent
+from flexiflow import EventBus
 from flexiflow._bus import DeliveryMode, ErrorPolicy
 from tests.helpers import (
     MODES,
@@ -62,7 +62,7 @@ def count_task_groups(monkeypatch: pytest.MonkeyPatch) -> list[TaskGroup]:
         made.append(create_task_group())
         return made[-1]
 
-    monkeypatch.setattr(_concurrent, "create_task_group", make)
+    monkeypatch.setattr(anyio, "create_task_group", make)
     return made
 
 
@@ -130,7 +130,6 @@ async def test_sequential_delivery_asks_for_no_task_group(monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         for name in ("CancelScope", "create_task_group", "fail_after", "move_on_after"):
             patch.setattr(anyio, name, never)
-        patch.setattr(_concurrent, "create_task_group", never)
         await bus.publish("a")
         with pytest.raises(pytest.fail.Exception):
             await bus.publish("a", delivery="concurrent")

@@ -7,7 +7,7 @@ import sys
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from anyio import current_effective_deadline, get_cancelled_exc_class
+import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from flexiflow._callables import describe
@@ -69,7 +69,7 @@ async def attempt(function: Callable[..., object], *arguments: object) -> Any:
 
 def split(exception: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Take an exception apart: one cancellation out of it, and what else it holds (E8)."""
-    kind = get_cancelled_exc_class()
+    kind = anyio.get_cancelled_exc_class()
     if isinstance(exception, kind):
         return exception, None
     if not isinstance(exception, BaseExceptionGroup):
@@ -83,7 +83,7 @@ def split(exception: BaseException) -> tuple[BaseException | None, BaseException
 
 def effectively_cancelled() -> bool:
     """Tell whether a scope around is cancelled, shields counted."""
-    return current_effective_deadline() == -math.inf
+    return anyio.current_effective_deadline() == -math.inf
 
 
 def cancel_counter() -> Callable[[], int]:
@@ -136,7 +136,7 @@ async def resume_cancellation() -> NoReturn:
     # No scope is cancelled, so it was a native cancel: perhaps it is still to be delivered,
     await checkpoint()
     # else the handler had it, and asyncio says it only once.
-    raise get_cancelled_exc_class()
+    raise anyio.get_cancelled_exc_class()
 
 
 def leaves(exception: BaseException) -> Iterator[BaseException]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast, final
 
 from flexiflow._actor import Actor, copy_message
 from flexiflow._bus import check_terms
@@ -26,9 +25,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 _ON = "_flexiflow_on"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class On:
+class On(NamedTuple):
     """What `on` was told of one method."""
 
     event: str

@@ -20,7 +20,7 @@ from traceback import format_exception_only
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from anyio import create_task_group, get_cancelled_exc_class
+import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from flexiflow._callables import describe
@@ -104,7 +104,7 @@ class _Delivery:
         self._waiting.extend(enumerate(subscriptions))
         cancellation = None
         try:
-            async with create_task_group() as group:
+            async with anyio.create_task_group() as group:
                 self._start_runner(group)
                 await self._oversee(group)
         except BaseException as exc:
@@ -255,7 +255,7 @@ async def _absorb_native_cancel(requests: Callable[[], int]) -> None:
     # A native cancel that is still pending would strike whatever the task awaits next, and as
     # the task ends, asyncio's task group would silently cancel the siblings.
     if requests() and not effectively_cancelled():
-        with suppress(get_cancelled_exc_class()):
+        with suppress(anyio.get_cancelled_exc_class()):
             await checkpoint()
 
 

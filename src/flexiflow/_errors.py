@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
@@ -72,6 +71,9 @@ class UnknownComponent(ComponentError, KeyError):
     def __init__(self, name: str, known: Collection[str] = ()) -> None:
         super().__init__(name)
         self.name = name
+        # Imported by the first name that is unknown: difflib is 4 % of importing FlexiFlow.
+        from difflib import get_close_matches  # noqa: PLC0415
+
         compared = known if len(known) <= _MOST_COMPARED else ()
         self.closest: tuple[str, ...] = tuple(get_close_matches(name, compared))
 

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
 
-from anyio import Event
+import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -158,7 +158,7 @@ class Turn:
     refusal: Exception | None = None
     outer: Turn | None = None
     is_over = False
-    _granted: Event | None = None
+    _granted: anyio.Event | None = None
 
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
@@ -193,7 +193,7 @@ class Turn:
     def begin_waiting(self) -> None:
         """Let the enclosing turns know what they wait for."""
         if self._granted is None:
-            self._granted = Event()
+            self._granted = anyio.Event()
         for turn in self.enclosing:
             if turn.awaited is None:
                 turn.awaited = set()

@@ -27,7 +27,7 @@ _by_delivery = attrgetter("priority", "_order")
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Route:
     """The subscriptions to one event name, in order of delivery (B4).
 
