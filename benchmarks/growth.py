@@ -36,7 +36,7 @@ _MANY: Final = 50_000
 _FEW: Final = 1_000
 
 # More than a bus remembers the routes of, so that each publish meets its name as a new one.
-_NEW_NAMES: Final = 5_000
+_NEW_NAMES: Final = 100_000
 
 
 def measures_of_any() -> Iterator[Measure]:
