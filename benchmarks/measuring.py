@@ -57,7 +57,7 @@ class Effort:
 
 
 FULL: Final = Effort(rounds=31, heavy_rounds=7, seconds=0.008, quick=False)
-QUICK: Final = Effort(rounds=9, heavy_rounds=2, seconds=0.003, quick=True)
+QUICK: Final = Effort(rounds=7, heavy_rounds=2, seconds=0.002, quick=True)
 
 Run: TypeAlias = Callable[[Effort], list[Round]]
 """Takes a measure's rounds. Raises `LeftOut` where it can't."""

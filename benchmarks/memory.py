@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Run
 
 _NUMBER: Final = 100_000
-_QUICK_NUMBER: Final = 20_000
+_QUICK_NUMBER: Final = 5_000
 
 
 def measures() -> Iterator[Measure]:

@@ -56,7 +56,8 @@ def _importing(effort: Effort) -> list[Round]:
         # The first ones write bytecode.
         ours()
         theirs()
-        return _alternate(effort.rounds, ours, theirs)
+        rounds = effort.heavy_rounds if effort.quick else effort.rounds
+        return _alternate(rounds, ours, theirs)
 
 
 def _import(modules: str, cache: str) -> float:
