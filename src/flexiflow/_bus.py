@@ -19,7 +19,7 @@ from flexiflow._subscription import Subscription, is_true
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
     from flexiflow._delivery import Failures
     from flexiflow._registry import Route
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
 ErrorPolicy: TypeAlias = Literal["continue", "raise"]
 
+_Deliver: TypeAlias = "Callable[..., Awaitable[Failures]]"
+
 _T = TypeVar("_T")
 
-_DELIVER: Final = {
+_DELIVER: Final[Mapping[str, _Deliver]] = {
     "sequential": deliver_sequential,
     "concurrent": deliver_concurrent,
     "tiered": deliver_tiered,
@@ -58,7 +60,7 @@ class EventBus:
         ValueError: unknown `delivery` or `on_error`; `yield_every` is no int of 1 or more.
     """
 
-    __slots__ = ("_deliver", "_registry", "_routes", "_since_yield", "_stops", "_yield_every")
+    __slots__ = ("_deliver", "_registry", "_routes", "_stops", "_until_yield", "_yield_every")
 
     def __init__(
         self,
@@ -70,8 +72,8 @@ class EventBus:
         self._deliver = _choose("delivery", delivery, _DELIVER)
         self._stops = _choose("on_error", on_error, _STOPS)
         self._yield_every = _check_int("yield_every", yield_every, "1 or more", least=1)
-        self._since_yield = 0
-        self._registry = Registry()
+        self._until_yield = self._yield_every
+        self._registry = Registry(in_place=self._deliver is deliver_sequential)
         self._routes = self._registry.routes
 
     async def subscribe(
@@ -162,20 +164,15 @@ class EventBus:
             route = self._routes[event]
         except (KeyError, TypeError):
             route = self._registry.resolve(event)
-        deliver = self._deliver if delivery is None else _choose("delivery", delivery, _DELIVER)
+        deliver = None if delivery is None else _choose("delivery", delivery, _DELIVER)
         stops = self._stops if on_error is None else _choose("on_error", on_error, _STOPS)
-        self._since_yield += 1
-        if self._since_yield >= self._yield_every:
+        self._until_yield -= 1
+        if self._until_yield <= 0:
             await yield_now(self)
-        if deliver is not deliver_sequential or not route.in_place:
-            delivering = deliver(
-                event, data, route.subscriptions, stops=stops, announce=self._announce
+        if deliver is not None or not route.in_place:
+            return await self._publish_apart(
+                event, data, route.subscriptions, deliver or self._deliver, stops=stops
             )
-            if event != HANDLER_FAILED:
-                return await delivering
-            # A handler of that event is silent whoever publishes it (E7).
-            with Announcing():
-                return await delivering
         # The commonest publishes, in place: a coroutine of its own costs as much as a handler.
         for subscription, handler in route.direct:
             try:
@@ -185,6 +182,8 @@ class EventBus:
                 trouble = assess(exc, subscription, stops=stops)
                 break
         else:
+            if not route.filtered:
+                return ()
             # Apart, since asking those without one for their filter costs them 6 %.
             for subscription, handler, accepts in route.filtered:
                 try:
@@ -208,6 +207,22 @@ class EventBus:
         return failed, *await deliver_sequential(
             event, data, rest, stops=stops, announce=self._announce
         )
+
+    async def _publish_apart(
+        self,
+        event: str,
+        data: Any,
+        subscriptions: Sequence[Subscription],
+        deliver: _Deliver,
+        *,
+        stops: bool,
+    ) -> tuple[HandlerFailure, ...]:
+        delivering = deliver(event, data, subscriptions, stops=stops, announce=self._announce)
+        if event != HANDLER_FAILED:
+            return await delivering
+        # A handler of that event is silent whoever publishes it (E7).
+        with Announcing():
+            return await delivering
 
     async def _announce(self, failed: HandlerFailure) -> None:
         await announce(self, failed.event_name, failed.component_name, failed.exception)
@@ -265,7 +280,7 @@ def subscriptions(bus: EventBus) -> Iterator[Subscription]:
 
 def listeners(bus: EventBus, event: str) -> Route | None:
     """Count a built-in event as a publish (D6), and return its route if anyone listens."""
-    bus._since_yield += 1
+    bus._until_yield -= 1
     try:
         route = bus._routes[event]
     except KeyError:
@@ -288,12 +303,12 @@ def emit(
 
 def is_yield_due(bus: EventBus) -> bool:
     """Tell whether `yield_every` publishes have gone by since the last yield (D6)."""
-    return bus._since_yield >= bus._yield_every
+    return bus._until_yield <= 0
 
 
 async def yield_now(bus: EventBus) -> None:
     """Yield, and begin to count anew."""
-    bus._since_yield = 0
+    bus._until_yield = bus._yield_every
     await checkpoint()
 
 

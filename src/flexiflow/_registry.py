@@ -31,8 +31,9 @@ _by_delivery = attrgetter("priority", "_order")
 class Route:
     """The subscriptions to one event name, in order of delivery (B4).
 
-    What can be told of them beforehand, a publish need not ask of each. Most often all handlers
-    are coroutine functions, and none is `once`: they can be called where they are published to.
+    What can be told of them beforehand, a publish need not ask of each. Most often the bus delivers
+    sequentially, all handlers are coroutine functions, and none is `once`: they can be called where
+    they are published to.
 
     Attributes:
         subscriptions: all of them, exact names and patterns merged.
@@ -65,12 +66,16 @@ class Registry:
     Adding and removing cost the same however many others there are (B6), and so does resolving
     a name that was seen before (B10).
 
+    Args:
+        in_place: whether the bus delivers sequentially where a publish doesn't say.
+
     Attributes:
         routes: the routes that are remembered, by event name; always the same dict.
     """
 
     __slots__ = (
         "_exact",
+        "_in_place",
         "_order",
         "_owned",
         "_patterns",
@@ -79,7 +84,8 @@ class Registry:
         "routes",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_place: bool = True) -> None:
+        self._in_place = in_place
         self._exact: dict[str, _Bucket] = {}
         self._patterns = _PatternNode()
         self._owned: dict[str, _Bucket] = {}
@@ -156,7 +162,8 @@ class Registry:
     def _learn(self, event_name: str) -> Route:
         found = [*self._exact.get(event_name, ()), *self._matching(event_name.split("."))]
         found.sort(key=_by_delivery)
-        route = _route(event_name, found)
+        in_place = self._in_place and event_name != HANDLER_FAILED
+        route = _route(found) if in_place else Route(tuple(found))
         size = 1 + len(found)
         if self._remembered + size > MAX_REMEMBERED:
             self._forget_all()
@@ -209,9 +216,9 @@ class Registry:
         self._forget_all()
 
 
-def _route(event_name: str, found: Sequence[Subscription]) -> Route:
+def _route(found: Sequence[Subscription]) -> Route:
     subscriptions = tuple(found)
-    if event_name == HANDLER_FAILED or any(each.once for each in found):
+    if any(each.once for each in found):
         return Route(subscriptions)
     filtered: list[tuple[Subscription, AsyncHandler, Filter | None]] = []
     for each in found:
