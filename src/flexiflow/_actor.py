@@ -97,7 +97,7 @@ class Actor:
         component: object,
         message: dict[str, Any],
         host: object,
-        turn: Turn | None = None,
+        turn: Turn,
     ) -> Outcome:
         """Handle a message when its turn has come, and those deferred meanwhile (C3, C4).
 
@@ -105,23 +105,26 @@ class Actor:
             component: what guards and actions are given.
             message: the component's own copy.
             host: the engine that it was registered with as the message was sent, or None.
-            turn: a place in the mailbox that was taken before; else one is taken now.
+            turn: the message's place in the mailbox.
         """
         mailbox = self.mailbox
-        if turn is None:
-            turn = mailbox.join()
         if mailbox.holder is not turn and not await turn.granted():
             turn.mailbox.defer(message, announcing=is_announcing())
             return Outcome.DEFERRED
+        handled = sys.exception()
         try:
-            if mailbox.deferred:  # a cancelled send left some
-                await self._handle_deferred(component, sys.exception())
-                turn = mailbox.go_on()
-            if self.bus is not None and is_yield_due(self.bus):
-                await yield_now(self.bus)
+            if mailbox.deferred or (self.bus is not None and is_yield_due(self.bus)):
+                turn = await self._catch_up(component, turn, handled)
             if self.host is not host and host is not None:
                 raise UnknownComponent(self.name)
-            return await self._handle_all(component, message, turn)
+            try:
+                outcome = await self._handle(component, message, turn, self.bus)
+            except Exception as exc:
+                await self._handle_deferred_despite(exc, component, message, handled)
+                raise
+            if mailbox.deferred:
+                await self._handle_deferred(component, handled)
+            return outcome
         finally:
             if mailbox.waiting:
                 mailbox.pass_on()
@@ -129,22 +132,14 @@ class Actor:
                 # Without a call: where the stack ended there is none left for one.
                 mailbox.holder = None
 
-    async def _handle_all(self, component: object, message: dict[str, Any], turn: Turn) -> Outcome:
-        """Handle a message, then those deferred meanwhile."""
-        handled = sys.exception()
-        try:
-            outcome = await self._handle(component, message, turn, self.bus)
-        except Exception as exc:
-            try:
-                await self._handle_deferred(component, handled)
-            except BaseException:
-                # What leaves now hides this failure from the sender, so it goes to the log (E4).
-                self.log(exc, message)
-                raise
-            raise
+    async def _catch_up(self, component: object, turn: Turn, handled: BaseException | None) -> Turn:
+        """Handle what a cancelled send has left, and yield where that is due (D6)."""
         if self.mailbox.deferred:
             await self._handle_deferred(component, handled)
-        return outcome
+            turn = self.mailbox.go_on()
+        if self.bus is not None and is_yield_due(self.bus):
+            await yield_now(self.bus)
+        return turn
 
     async def _handle(  # noqa: C901, PLR0912  each function more takes a twentieth more time
         self, component: object, message: dict[str, Any], turn: Turn, bus: EventBus | None
@@ -218,6 +213,20 @@ class Actor:
                 message, within_announcement = mailbox.deferred.popleft()
                 with Announcing() if within_announcement else nullcontext():
                     await self._handle_reporting(component, message, handled)
+
+    async def _handle_deferred_despite(
+        self,
+        failure: Exception,
+        component: object,
+        message: dict[str, Any],
+        handled: BaseException | None,
+    ) -> None:
+        try:
+            await self._handle_deferred(component, handled)
+        except BaseException:
+            # What leaves now hides the failure from the sender, so it goes to the log (E4).
+            self.log(failure, message)
+            raise
 
     async def _handle_reporting(
         self, component: object, message: dict[str, Any], handled: BaseException | None

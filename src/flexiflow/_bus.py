@@ -19,9 +19,9 @@ from flexiflow._subscription import Subscription, is_true
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from flexiflow._delivery import Failures
+    from flexiflow._delivery import Failures, Trouble
     from flexiflow._registry import Route
     from flexiflow._subscription import Filter, Handler, HandlerFailure
     from flexiflow.events import HandlerFailed
@@ -202,6 +202,19 @@ class EventBus:
                     break
             else:
                 return ()
+        return await self._go_on(event, data, route, subscription, trouble, stops=stops)
+
+    async def _go_on(
+        self,
+        event: str,
+        data: Any,
+        route: Route,
+        subscription: Subscription,
+        trouble: Trouble,
+        *,
+        stops: bool,
+    ) -> Failures:
+        """Report the first failure of handlers called in place, and call those after it."""
         failed = await report(event, subscription, trouble, self._announce)
         rest = route.subscriptions[route.subscriptions.index(subscription) + 1 :]
         return failed, *await deliver_sequential(
@@ -288,17 +301,27 @@ def listeners(bus: EventBus, event: str) -> Route | None:
     return route if route.subscriptions else None
 
 
-def emit(
-    bus: EventBus, event: str, payload: Mapping[str, Any], route: Route
-) -> Coroutine[Any, Any, Failures]:
+async def emit(bus: EventBus, event: str, payload: Mapping[str, Any], route: Route) -> None:
     """Publish a built-in event: sequentially, and without a yield of the bus's own.
 
     So nothing runs between a transition's commit and its first observer (C6). Whoever takes up
     the next message makes up for the yield, by `is_yield_due` and `yield_now` (D6).
     """
-    return deliver_sequential(
-        event, payload, route.subscriptions, stops=False, announce=bus._announce
-    )
+    # In place as in `publish`: with a coroutine more a message takes 8 % more time.
+    for subscription, handler in route.direct:
+        try:
+            if subscription.active:
+                await handler(payload)
+        except BaseException as exc:
+            trouble = assess(exc, subscription, stops=False)
+            break
+    else:
+        if not route.direct:
+            await deliver_sequential(
+                event, payload, route.subscriptions, stops=False, announce=bus._announce
+            )
+        return
+    await bus._go_on(event, payload, route, subscription, trouble, stops=False)
 
 
 def is_yield_due(bus: EventBus) -> bool:

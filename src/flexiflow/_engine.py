@@ -141,7 +141,8 @@ class Engine:
         turn = None
         if component is None or (self._pending and name in self._pending):
             component, turn = await self._wait_for(name)
-        return await actor_of(component).handle(component, copied, self, turn)
+        actor = actor_of(component)
+        return await actor.handle(component, copied, self, turn or actor.mailbox.join())
 
     async def _wait_for(self, name: str) -> tuple[Component, Turn]:
         """Wait in line for a component, and make it where one is the first."""

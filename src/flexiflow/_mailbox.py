@@ -50,7 +50,8 @@ class Mailbox:
 
     def join(self) -> Turn:
         """Take a place in line, at once; the turn then tells when it has come."""
-        turn = Turn(self)
+        turn = Turn()
+        turn.mailbox = self
         if self.holder is None:
             self.holder = turn
         else:
@@ -60,8 +61,9 @@ class Mailbox:
 
     def go_on(self) -> Turn:
         """Let another turn follow the one in hand at once, for a deferred message."""
-        self.holder = Turn(self)
-        return self.holder
+        turn = self.holder = Turn()
+        turn.mailbox = self
+        return turn
 
     def adopt(self, other: Mailbox) -> None:
         """Take over those who wait in another mailbox, in their order, behind one's own."""
@@ -142,7 +144,7 @@ class Turn:
     It is over when that is left, for those too who inherited the context.
 
     Attributes:
-        mailbox: whose turn it is, or will be.
+        mailbox: whose turn it is, or will be; set by the mailbox that makes it.
         enclosing: the turns within which the sender waits; they wait while it waits.
         awaited: the turns that are waited for within this one, or None.
         would_deadlock: waiting would be for oneself: for an enclosing turn to end.
@@ -151,7 +153,8 @@ class Turn:
         is_over: it has been handled.
     """
 
-    # There is one for each message; most need no more than the first, which come cheaper so.
+    # There is one for each message, and most need no more than the mailbox. Without an `__init__`,
+    # which would be called from Python, a message takes 5 % less time.
     enclosing: frozenset[Turn] = frozenset()
     awaited: set[Turn] | None = None
     would_deadlock = False
@@ -159,9 +162,7 @@ class Turn:
     outer: Turn | None = None
     is_over = False
     _granted: anyio.Event | None = None
-
-    def __init__(self, mailbox: Mailbox) -> None:
-        self.mailbox = mailbox
+    mailbox: Mailbox
 
     def __enter__(self) -> Self:
         self.outer = innermost_turn()
