@@ -37,7 +37,7 @@ from flexiflow._reporting import log_failure
 from flexiflow._subscription import HandlerFailure, admits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -105,7 +105,7 @@ class _Delivery:
         cancellation = None
         try:
             async with anyio.create_task_group() as group:
-                self._start_runner(group)
+                self._start_runners(group, 1)
                 await self._oversee(group)
         except BaseException as exc:
             cancellation = self._take_apart(exc)
@@ -138,16 +138,17 @@ class _Delivery:
             await checkpoint()
         if self._waiting:
             self._hands_over = True
-            self._start_runner(group)
+            self._start_runners(group, 1)
 
-    def _start_runner(self, group: TaskGroup) -> None:
-        self._standby += 1
-        # With start_soon, which looks for a name, waiting handlers take 7 % longer.
-        group.create_task(self._runner(group), name=self._task_name)
+    def _start_runners(self, group: TaskGroup, number: int) -> None:
+        self._standby += number
+        for _ in range(number):
+            # With start_soon, which looks for a name, waiting handlers take 7 % longer.
+            group.create_task(self._runner(group), name=self._task_name)
 
     async def _runner(self, group: TaskGroup) -> None:
         self._standby -= 1
-        waiting, data, inherited = self._waiting, self._data, self._inherited
+        waiting, inherited = self._waiting, self._inherited
         requests = cancel_counter()
         reusable = True
         while waiting and reusable:
@@ -156,8 +157,8 @@ class _Delivery:
             if self._hands_over:
                 self._ensure_standbys(group)
             try:
-                if admits(subscription, self._name, data):
-                    result = subscription.handler(data)
+                if admits(subscription, self._name, self._data):
+                    result = subscription.handler(self._data)
                     if type(result) is CoroutineType or (
                         result is not None and isawaitable(result)
                     ):
@@ -171,14 +172,19 @@ class _Delivery:
             self._busy -= 1
             # By identity: comparing values would take an equal but different object for the same,
             # and call a user's __eq__. No variable can be gone: its token is of another context.
-            context = copy_context()
-            if len(context) != len(inherited) or not all(map(is_, inherited, context.values())):
-                reusable = False
-        await _absorb_native_cancel(requests)
+            reusable = (
+                reusable
+                and bool(waiting)
+                and len(context := copy_context()) == len(inherited)
+                and all(map(is_, inherited, context.values()))
+            )
+        if requests():
+            await _absorb_native_cancel()
 
     def _ensure_standbys(self, group: TaskGroup) -> None:
-        while self._standby < min(self._busy, len(self._waiting)):
-            self._start_runner(group)
+        missing = min(self._busy, len(self._waiting)) - self._standby
+        if missing > 0:
+            self._start_runners(group, missing)
 
     async def _settle(
         self, exception: BaseException, place: int, subscription: Subscription, group: TaskGroup
@@ -211,7 +217,8 @@ class _Delivery:
         group.cancel_scope.cancel()
 
     async def _report(self, failed: HandlerFailure, group: TaskGroup) -> None:
-        await _absorb_native_cancel(cancel_requests)
+        if cancel_requests():
+            await _absorb_native_cancel()
         try:
             await self._announce(failed)
         except BaseException as exc:
@@ -251,10 +258,10 @@ class _Delivery:
             self._take_apart(exc)
 
 
-async def _absorb_native_cancel(requests: Callable[[], int]) -> None:
+async def _absorb_native_cancel() -> None:
     # A native cancel that is still pending would strike whatever the task awaits next, and as
     # the task ends, asyncio's task group would silently cancel the siblings.
-    if requests() and not effectively_cancelled():
+    if not effectively_cancelled():
         with suppress(anyio.get_cancelled_exc_class()):
             await checkpoint()
 
