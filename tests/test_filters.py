@@ -69,6 +69,28 @@ async def test_a_filter_answers_by_truth(answer: Any, calls: int, mode: Delivery
 
 
 @each_mode
+async def test_a_filter_is_never_asked_for_its_own_truth(mode: DeliveryMode) -> None:
+    """B8: a filter that is itself false, like an empty collection that can be called, decides."""
+
+    class Allowed(set[object]):
+        def __call__(self, name: str, data: object) -> bool:
+            return data in self
+
+    notes: list[int] = []
+
+    async def handler(data: int) -> None:
+        notes.append(data)
+
+    allowed = Allowed()
+    bus = EventBus(delivery=mode)
+    await bus.subscribe("a", "c", handler, filter=allowed)
+    await bus.publish("a", 1)
+    allowed.add(2)
+    await bus.publish("a", 2)
+    assert notes == [2]
+
+
+@each_mode
 async def test_a_filter_is_asked_just_before_its_handler_would_start(mode: DeliveryMode) -> None:
     """B8: it sees what the handlers before have done."""
     bus = EventBus()

@@ -226,7 +226,7 @@ def _route(found: Sequence[Subscription]) -> Route:
         if not is_coroutine_function(handler):
             return Route(subscriptions)
         filtered.append((each, handler, each.filter))
-    if any(each.filter for each in found):
+    if any(each.filter is not None for each in found):
         return Route(subscriptions, in_place=True, filtered=tuple(filtered))
     direct = tuple((each, handler) for each, handler, _ in filtered)
     return Route(subscriptions, in_place=True, direct=direct)
