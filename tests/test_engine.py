@@ -142,6 +142,19 @@ class TestRegister:
         assert (owners(engine), diary.lines) == (["a"], [])
         await Engine().register(second)
 
+    async def test_subclass_can_not_change_the_name(self) -> None:
+        """C1: A component is registered under the name that it was made with."""
+
+        class Shadowed(Component):
+            name = "shadow"  # pyright: ignore[reportAssignmentType]
+
+        engine, seen = Engine(component_factory=Shadowed), list[Any]()
+        await engine.bus.subscribe(COMPONENT_REGISTERED, "watch", seen.append)
+        await engine.register(Shadowed("a"))
+        assert await engine.send("b", {"type": "go"}) is Outcome.IGNORED
+        assert list(engine.components) == ["a", "b"]
+        assert seen == [{"component": "a"}, {"component": "b"}]
+
     async def test_name_being_made_is_taken(self) -> None:
         """C1: A name that a factory is asked for can't be registered meanwhile."""
         gate = Gate(Lamp("a"))

@@ -197,7 +197,7 @@ class Engine:
             raise ComponentError(
                 f"component_factory must give a Component or None for {name!r}, not {given}"
             )
-        if component.name != name:
+        if actor_of(component).name != name:
             raise ComponentError(f"component_factory was asked for {name!r} and gave {component!r}")
         return component
 
@@ -206,19 +206,19 @@ class Engine:
         handlers = _check(component)
         actor = actor_of(component)
         actor.host, actor.bus = self, self._bus
-        self._components[component.name] = component
+        self._components[actor.name] = component
         for mark, handler in handlers:
             subscribe_now(
                 self._bus,
                 mark.event,
-                component.name,
+                actor.name,
                 handler,
                 priority=mark.priority,
                 filter=mark.filter,
                 once=mark.once,
             )
         if (route := listeners(self._bus, COMPONENT_REGISTERED)) is not None:
-            registered: ComponentRegistered = {"component": component.name}
+            registered: ComponentRegistered = {"component": actor.name}
             await emit(self._bus, COMPONENT_REGISTERED, registered, route)
 
     def _go_on(self, name: str, line: Mailbox) -> None:
