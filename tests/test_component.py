@@ -700,6 +700,11 @@ class TestAllOrNothing:
         assert len(caplog.records) == 2
 
 
+def taking(answer: bool) -> Callable[[str, Any], bool]:  # noqa: FBT001  it answers that
+    """Make a filter."""
+    return lambda name, data: answer
+
+
 class TestCommit:
     """Nothing comes between a commit and its first observer."""
 
@@ -762,6 +767,65 @@ class TestCommit:
             await engine.bus.subscribe(STATE_CHANGED, name, observer(name))
         await engine.send("a", GO)
         assert steps == ["one begins", "one ends", "two begins", "two ends"]
+
+
+@pytest.mark.parametrize("delivery", ["sequential", "concurrent", "tiered"])
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("as_function", [False, True])
+class TestObservers:
+    """Observers of every kind, on buses of every kind, whose policy would be to raise."""
+
+    @staticmethod
+    async def hear(delivery: DeliveryMode, *observers: Any, filter: Any = None) -> None:
+        """Send a message, with these observers of its transition."""
+        engine = Engine(bus=EventBus(delivery=delivery, on_error="raise"))
+        await engine.register(Component("a", machine=switch()))
+        for observer in observers:
+            await engine.bus.subscribe(STATE_CHANGED, "observer", observer, filter=filter)
+        assert await engine.send("a", GO) is Outcome.TRANSITIONED
+
+    @staticmethod
+    def made(observe: Callable[[Any], None], *, as_function: bool) -> Callable[[Any], Any]:
+        """Make an observer, sync or async."""
+
+        async def observe_later(data: Any) -> None:
+            await checkpoint()
+            observe(data)
+
+        return observe if as_function else observe_later
+
+    async def test_one_that_fails_stops_no_other(
+        self, delivery: DeliveryMode, *, filtered: bool, as_function: bool
+    ) -> None:
+        """C5, E1: built-in events are published under `continue`."""
+        seen: list[Any] = []
+
+        def fail(data: Any) -> None:
+            raise Boom
+
+        observers = [self.made(each, as_function=as_function) for each in (fail, seen.append)]
+        accept = taking(True) if filtered else None
+        await self.hear(delivery, *observers, *observers, filter=accept)
+        assert [each["to_state"] for each in seen] == ["on", "on"]
+
+    async def test_one_that_is_unsubscribed_or_refused_does_not_start(
+        self, delivery: DeliveryMode, *, filtered: bool, as_function: bool
+    ) -> None:
+        """B5, B8: it holds for built-in events as for others."""
+        engine, seen = Engine(bus=EventBus(delivery=delivery)), list[Any]()
+        await engine.register(Component("a", machine=switch()))
+
+        def unsubscribe(data: Any) -> None:
+            engine.bus.unsubscribe(second)
+
+        observe = self.made(unsubscribe, as_function=as_function)
+        await engine.bus.subscribe(STATE_CHANGED, "first", observe)
+        observe = self.made(seen.append, as_function=as_function)
+        refuse = taking(False) if filtered else None
+        second = await engine.bus.subscribe(STATE_CHANGED, "second", observe, filter=refuse)
+        third = await engine.bus.subscribe(STATE_CHANGED, "third", observe, filter=refuse)
+        await engine.send("a", GO)
+        assert (len(seen), second.active, third.active) == (int(not filtered), False, True)
 
 
 class TestOn:

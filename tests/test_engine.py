@@ -146,7 +146,9 @@ class TestRegister:
         """C1: A component is registered under the name that it was made with."""
 
         class Shadowed(Component):
-            name = "shadow"  # pyright: ignore[reportAssignmentType]
+            @property
+            def name(self) -> str:
+                return "shadow"
 
         engine, seen = Engine(component_factory=Shadowed), list[Any]()
         await engine.bus.subscribe(COMPONENT_REGISTERED, "watch", seen.append)

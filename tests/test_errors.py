@@ -133,8 +133,10 @@ async def test_whoever_publishes_the_event_its_handlers_report_no_further(
 ) -> None:
     """E7: it is the event that counts, not that a failure was behind it."""
     async with Ledger() as ledger:
+        observed: list[Any] = []
 
-        async def observe(_: Any) -> None:
+        async def observe(payload: Any) -> None:
+            observed.append(payload)
             await ledger.bus.publish("inner", delivery=mode)
             raise ledger.inject(Boom(), announced=False)
 
@@ -143,7 +145,7 @@ async def test_whoever_publishes_the_event_its_handlers_report_no_further(
         payload = {"event_name": "none", "component_name": "none", "exception": None}
         failures = await ledger.bus.publish(HANDLER_FAILED, payload, delivery=mode)
         ledger.observed.clear()
-    assert (len(failures), len(ledger.records)) == (1, 2)
+    assert (observed, len(failures), len(ledger.records)) == ([payload], 1, 2)
 
 
 @each_mode

@@ -942,6 +942,20 @@ class TestCancelled:
         assert stage.diary.failures == [boom]
         assert stage.ended == [0, 2]
 
+    async def test_message_after_a_left_over_one_may_send_to_its_component(self) -> None:
+        """C4: The next send is within a handling of its own, which such a message waits for."""
+        stage, victim = await Stage().set(), Victim("scope")
+
+        async def send_and_be_cancelled() -> None:
+            await stage.send("a", 1)
+            victim.cancel()
+
+        await victim.run(stage.sending("a", 0, do=send_and_be_cancelled))
+        with fail_after(PATIENCE):
+            await stage.send("a", 2, do=stage.sending("a", 3))
+        assert stage.ended == [0, 1, 2, 3]
+        assert stage.outcomes[-2:] == [Outcome.DEFERRED, Outcome.TRANSITIONED]
+
     async def test_left_over_message_that_unregisters_refuses_the_next_send(self) -> None:
         """C1, C4: A send whose message was not begun when the component went is refused."""
         stage, victim = await Stage().set(), Victim("scope")

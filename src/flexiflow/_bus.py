@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import math
 import reprlib
+from contextlib import nullcontext
+from inspect import isawaitable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final
 
 from anyio.lowlevel import checkpoint
@@ -169,34 +172,43 @@ class EventBus:
         self._until_yield -= 1
         if self._until_yield <= 0:
             await yield_now(self)
-        if deliver is not None or not route.in_place:
+        if (deliver is not None and deliver is not deliver_sequential) or not route.in_place:
             return await self._publish_apart(
                 event, data, route.subscriptions, deliver or self._deliver, stops=stops
             )
         # The commonest publishes, in place: a coroutine of its own costs as much as a handler.
-        for subscription, handler in route.direct:
-            try:
-                if subscription.active:
-                    await handler(data)
-            except BaseException as exc:
-                trouble = assess(exc, subscription, stops=stops)
-                break
-        else:
-            if not route.filtered:
+        if route.direct:
+            for subscription in route.subscriptions:
+                try:
+                    if subscription.active:
+                        handler: Any = subscription.handler
+                        await handler(data)
+                except BaseException as exc:
+                    trouble = assess(exc, subscription, stops=stops)
+                    break
+            else:
                 return ()
-            # Apart, since asking those without one for their filter costs them 6 %.
-            for subscription, handler, accepts in route.filtered:
+        else:
+            # Apart, since with these questions ten handlers take 12 % longer.
+            are_async = route.are_async
+            for subscription in route.subscriptions:
                 try:
                     if (
                         subscription.active
                         and (
-                            accepts is None
+                            (accepts := subscription.filter) is None
                             or (verdict := accepts(event, data)) is True
                             or is_true(verdict, accepts)
                         )
                         and subscription.active
                     ):
-                        await handler(data)
+                        result: Any = subscription.handler(data)
+                        if (
+                            are_async
+                            or type(result) is CoroutineType
+                            or (result is not None and isawaitable(result))
+                        ):
+                            await result
                 except BaseException as exc:
                     trouble = assess(exc, subscription, stops=stops)
                     break
@@ -229,13 +241,10 @@ class EventBus:
         deliver: _Deliver,
         *,
         stops: bool,
-    ) -> tuple[HandlerFailure, ...]:
-        delivering = deliver(event, data, subscriptions, stops=stops, announce=self._announce)
-        if event != HANDLER_FAILED:
-            return await delivering
+    ) -> Failures:
         # A handler of that event is silent whoever publishes it (E7).
-        with Announcing():
-            return await delivering
+        with Announcing() if event == HANDLER_FAILED else nullcontext():
+            return await deliver(event, data, subscriptions, stops=stops, announce=self._announce)
 
     async def _announce(self, failed: HandlerFailure) -> None:
         await announce(self, failed.event_name, failed.component_name, failed.exception)
@@ -308,18 +317,20 @@ async def emit(bus: EventBus, event: str, payload: Mapping[str, Any], route: Rou
     the next message makes up for the yield, by `is_yield_due` and `yield_now` (D6).
     """
     # In place as in `publish`: with a coroutine more a message takes 8 % more time.
-    for subscription, handler in route.direct:
+    if not route.direct:
+        await deliver_sequential(
+            event, payload, route.subscriptions, stops=False, announce=bus._announce
+        )
+        return
+    for subscription in route.subscriptions:
         try:
             if subscription.active:
+                handler: Any = subscription.handler
                 await handler(payload)
         except BaseException as exc:
             trouble = assess(exc, subscription, stops=False)
             break
     else:
-        if not route.direct:
-            await deliver_sequential(
-                event, payload, route.subscriptions, stops=False, announce=bus._announce
-            )
         return
     await bus._go_on(event, payload, route, subscription, trouble, stops=False)
 

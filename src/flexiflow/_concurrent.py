@@ -167,8 +167,8 @@ class _Delivery:
                     reusable = False
                     await checkpoint()
             except BaseException as exc:
-                reusable = False
                 await self._settle(exc, place, subscription, group)
+                reusable = not requests()
             self._busy -= 1
             # By identity: comparing values would take an equal but different object for the same,
             # and call a user's __eq__. No variable can be gone: its token is of another context.

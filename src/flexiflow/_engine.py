@@ -139,7 +139,7 @@ class Engine:
             component = None
             check_component_name(name)
         turn = None
-        if component is None or (self._pending and name in self._pending):
+        if component is None or name in self._pending:
             component, turn = await self._wait_for(name)
         actor = actor_of(component)
         return await actor.handle(component, copied, self, turn or actor.mailbox.join())

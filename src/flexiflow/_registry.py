@@ -13,9 +13,9 @@ from flexiflow._subscription import Subscription, deactivate
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from flexiflow._subscription import AsyncHandler, Filter, Handler
+    from flexiflow._subscription import Filter, Handler
 
 MAX_REMEMBERED: Final = 65_536
 """How many names and places in routes, taken together, the registry remembers (B10)."""
@@ -32,21 +32,20 @@ class Route:
     """The subscriptions to one event name, in order of delivery (B4).
 
     What can be told of them beforehand, a publish need not ask of each. Most often the bus delivers
-    sequentially, all handlers are coroutine functions, and none is `once`: they can be called where
-    they are published to.
+    sequentially, and none is `once`: then handlers can be called where they are published to.
 
     Attributes:
         subscriptions: all of them, exact names and patterns merged.
         in_place: whether that is so; not of `event.handler.failed`, whose handlers are called in
             a way of their own (E7).
-        direct: if so, and if none has a filter, each with its handler; else empty.
-        filtered: if so, and if some have, each with its handler and its filter; else empty.
+        are_async: whether all handlers are known to be coroutine functions.
+        direct: whether they are in place, async, and without a filter.
     """
 
     subscriptions: tuple[Subscription, ...]
     in_place: bool = False
-    direct: tuple[tuple[Subscription, AsyncHandler], ...] = ()
-    filtered: tuple[tuple[Subscription, AsyncHandler, Filter | None], ...] = ()
+    are_async: bool = False
+    direct: bool = False
 
 
 class _PatternNode:
@@ -84,7 +83,7 @@ class Registry:
         "routes",
     )
 
-    def __init__(self, *, in_place: bool = True) -> None:
+    def __init__(self, *, in_place: bool) -> None:
         self._in_place = in_place
         self._exact: dict[str, _Bucket] = {}
         self._patterns = _PatternNode()
@@ -163,7 +162,7 @@ class Registry:
         found = [*self._exact.get(event_name, ()), *self._matching(event_name.split("."))]
         found.sort(key=_by_delivery)
         in_place = self._in_place and event_name != HANDLER_FAILED
-        route = _route(found) if in_place else Route(tuple(found))
+        route = _route(tuple(found)) if in_place else Route(tuple(found))
         size = 1 + len(found)
         if self._remembered + size > MAX_REMEMBERED:
             self._forget_all()
@@ -216,20 +215,12 @@ class Registry:
         self._forget_all()
 
 
-def _route(found: Sequence[Subscription]) -> Route:
-    subscriptions = tuple(found)
-    if any(each.once for each in found):
+def _route(subscriptions: tuple[Subscription, ...]) -> Route:
+    if any(each.once for each in subscriptions):
         return Route(subscriptions)
-    filtered: list[tuple[Subscription, AsyncHandler, Filter | None]] = []
-    for each in found:
-        handler = each.handler
-        if not is_coroutine_function(handler):
-            return Route(subscriptions)
-        filtered.append((each, handler, each.filter))
-    if any(each.filter is not None for each in found):
-        return Route(subscriptions, in_place=True, filtered=tuple(filtered))
-    direct = tuple((each, handler) for each, handler, _ in filtered)
-    return Route(subscriptions, in_place=True, direct=direct)
+    are_async = all(is_coroutine_function(each.handler) for each in subscriptions)
+    direct = are_async and all(each.filter is None for each in subscriptions)
+    return Route(subscriptions, in_place=True, are_async=are_async, direct=direct)
 
 
 def _discard(buckets: dict[str, _Bucket], key: str, subscription: Subscription) -> None:

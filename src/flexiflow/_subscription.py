@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 Handler: TypeAlias = Callable[[Any], object]
 """Takes the payload; sync, or async, or returning an awaitable (B7)."""
 
-AsyncHandler: TypeAlias = Callable[[Any], Coroutine[Any, Any, object]]
-"""A handler that is known to be a coroutine function."""
-
 Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and says whether the handler is to see it (B8)."""
 
