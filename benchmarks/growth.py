@@ -16,7 +16,6 @@ from benchmarks.handlers import (
     crowd,
     idle_handlers,
     publishing,
-    wait_once,
 )
 from benchmarks.measuring import Measure
 from benchmarks.timing import Pair, alternate, collector_off, now, paired
@@ -144,5 +143,8 @@ def _unsubscribe(all_held: list[Held]) -> float:
 
 
 async def _full_bus(number: int) -> Held:
-    bus = EventBus()
-    return bus, [await bus.subscribe(EVENT, OWNER, wait_once) for _ in range(number)]
+    bus, (handler,) = EventBus(), idle_handlers(1)
+    subscriptions = [await bus.subscribe(EVENT, OWNER, handler) for _ in range(number)]
+    # From now on the bus remembers whom the event goes to.
+    await bus.publish(EVENT, ORDER)
+    return bus, subscriptions

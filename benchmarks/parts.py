@@ -36,7 +36,9 @@ def measures(backend: str) -> Iterator[Measure]:
         ("an AnyIO task group with one task", "a bare awaited call"): _task,
         ("a filter on each of 10 handlers", "none"): _filters,
         ("10 handlers subscribed by a pattern", "by the name"): _patterns,
-        ("10 sync handlers", "10 async ones"): _sync,
+        ("10 sync handlers", "10 async ones"): partial(_sync, 10),
+        ("1 sync handler and 9 async ones", "10 async ones"): partial(_sync, 1),
+        ("10 handlers, delivery='sequential' named", "not named"): _named,
         ("yield_every=1, 1 handler", "the default of 61"): _yields,
         ("concurrent, 1 handler that does not wait", "sequential"): partial(_concurrent, 1),
         ("concurrent, 10 handlers that do not wait", "sequential"): partial(_concurrent, 10),
@@ -72,13 +74,19 @@ async def _patterns() -> Pair:
     return Pair(publishing(by_pattern), publishing(by_name))
 
 
-async def _sync() -> Pair:
-    plain = [partial(_note, place) for place in range(10)]
-    return Pair(publishing(await bus_of(plain)), publishing(await bus_of(idle_handlers(10))))
+async def _sync(number: int) -> Pair:
+    handlers = idle_handlers(10)
+    mixed = [*([_note] * number), *handlers[number:]]
+    return Pair(publishing(await bus_of(mixed)), publishing(await bus_of(handlers)))
 
 
-def _note(_place: int, _data: object) -> None:
+def _note(_data: object) -> None:
     pass
+
+
+async def _named() -> Pair:
+    bus = await bus_of(idle_handlers(10))
+    return Pair(publishing(bus, delivery="sequential"), publishing(bus))
 
 
 async def _yields() -> Pair:

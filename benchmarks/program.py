@@ -33,6 +33,7 @@ _PACKAGES: Final = (
     "pymitter",
     "bubus",
 )
+_OUTPUT: Final = Path("build", "benchmarks")
 _EPILOG: Final = """A figure over its target does not make the program fail; --check does. For
 figures worth keeping nothing else should run on the machine, and its clock should be steady."""
 
@@ -50,7 +51,10 @@ def main(arguments: Sequence[str]) -> int:
     begun = perf_counter()
     session = measure_all(chosen, QUICK if options.quick else FULL)
     say(f"\n{report.summary(session.results)}; {perf_counter() - begun:.0f} seconds")
-    write(session, options.output)
+    if options.output is not None:
+        write(session, options.output)
+    elif not (options.only or options.backend):
+        write(session, _OUTPUT)
     return 1 if options.check and _is_any_over(session.results) else 0
 
 
@@ -70,10 +74,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("build", "benchmarks"),
         metavar="DIR",
         help="where benchmarks.json, benchmarks.inc, which is Markdown, and _static/benchmarks.svg"
-        " go (%(default)s); in the first two, what other interpreters measured stays",
+        f" go ({_OUTPUT}, or nowhere if only some figures are measured); in the first two, what"
+        " other interpreters measured stays",
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--list", action="store_true", help="show the figures' titles, no more")

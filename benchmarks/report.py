@@ -146,7 +146,8 @@ def _cell(result: Result | None) -> str:
         for value in (result.best, result.median, result.lowest, result.highest)
     )
     told = best if result.rounds == 1 else f"{best}, {median} ({lowest} to {highest})"
-    return f"**{told}**" if result.verdict == "over" else told
+    mark = {"over": "**", "near": "_"}.get(result.verdict, "")
+    return f"{mark}{told}{mark}"
 
 
 def _cells(cells: Iterable[str]) -> str:

@@ -240,17 +240,20 @@ def test_what_is_stored_comes_back() -> None:
 
 
 def test_the_table_has_interpreters_side_by_side() -> None:
-    """Benchmarks: a figure that one of them lacks is not measured there, one over it is bold."""
-    over = result(at_most=1.0)
+    """Benchmarks: one over its target is bold, or italic if only by its best or its median."""
+    over, near = result(at_most=1.0), result("near", at_most=2.0)
     once = result("once", [Round(2.0, 1.0)])
     table = report.markdown(
-        {"3.11": session(over, once), "3.13": session(over, python="CPython 3.13")}
+        {"3.11": session(over, once, near), "3.13": session(over, python="CPython 3.13")}
     )
     lines = table.splitlines()
     assert lines[0] == "| figure | against | backend | at most | CPython 3.11 | CPython 3.13 |"
     cell = "**2.00, 3.00 (2.00 to 3.00)**"
     assert lines[2] == f"| publish | a loop | asyncio | 1 | {cell} | {cell} |"
     assert lines[3] == "| once | a loop | asyncio |  | 2.00 | not measured |"
+    assert lines[4] == (
+        "| near | a loop | asyncio | 2 | _2.00, 3.00 (2.00 to 3.00)_ | not measured |"
+    )
     assert "Measured on 2026-11-24 with CPython 3.13 on a machine: anyio 4.16." in table
 
 
@@ -297,6 +300,29 @@ def test_what_other_interpreters_measured_stays(measures: Any, tmp_path: Path) -
     figures = [[each["figure"] for each in kept["results"]] for kept in stored.values()]
     assert figures == [["old"], ["second"]]
     assert "CPython 3.9" in (tmp_path / "benchmarks.inc").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        ([], ["build"]),
+        (["--only", "publish"], []),
+        (["--backend", "asyncio"], []),
+        (["--only", "publish", "--output", "here"], ["here"]),
+    ],
+)
+def test_some_figures_do_not_replace_all(
+    arguments: list[str],
+    written: list[str],
+    measures: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Benchmarks: a few figures are written only where that is asked for."""
+    monkeypatch.chdir(tmp_path)
+    measures(measure())
+    assert program.main(arguments) == 0
+    assert [path.name for path in tmp_path.iterdir()] == written
 
 
 def test_what_is_left_out_is_told(measures: Any, tmp_path: Path) -> None:
