@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import reprlib
 from contextlib import nullcontext
+from contextvars import ContextVar
 from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final
@@ -43,6 +44,9 @@ _DELIVER: Final[Mapping[str, _Deliver]] = {
 }
 _STOPS: Final = {"continue": False, "raise": True}
 
+# Set while schedules are explored, so that every publish lets other tasks in (P2).
+yields_always: ContextVar[bool] = ContextVar("yields_always", default=False)
+
 
 @final
 class EventBus:
@@ -75,6 +79,8 @@ class EventBus:
         self._deliver = _choose("delivery", delivery, _DELIVER)
         self._stops = _choose("on_error", on_error, _STOPS)
         self._yield_every = _check_int("yield_every", yield_every, "1 or more", least=1)
+        if yields_always.get():
+            self._yield_every = 1
         self._until_yield = self._yield_every
         self._registry = Registry(in_place=self._deliver is deliver_sequential)
         self._routes = self._registry.routes
