@@ -1,0 +1,130 @@
+"""What the kit raises where a scenario fails, or does not end."""
+
+from __future__ import annotations
+
+from traceback import format_exception_only
+from typing import final
+
+from flexiflow._cancellation import leaves
+from flexiflow._errors import FlexiFlowError
+
+
+@final
+class ScenarioStuck(FlexiFlowError):
+    """A scenario does not come to its end: a deadlock, or a loop without end (P2).
+
+    `__cause__`, where there is one, shows where it waited.
+
+    Args:
+        reason: what was seen.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say what was seen."""
+        return f"the scenario does not come to its end: {self.reason}"
+
+
+@final
+class ScheduleFailure(FlexiFlowError):
+    """A scenario failed under one of the schedules that were explored (P2).
+
+    `__cause__` is what the scenario raised under the shrunk schedule.
+
+    Args:
+        backend: on which it ran.
+        seed: explores the same schedules again.
+        run: which of them failed, counted from 1.
+        decisions: the shrunk schedule.
+        exception: what the scenario raised.
+        replays: whether it failed again when the same schedule was run again.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: str,
+        seed: int,
+        run: int,
+        decisions: tuple[int, ...],
+        exception: BaseException,
+        replays: bool,
+    ) -> None:
+        super().__init__(backend, seed, run, decisions, exception, replays)
+        self.backend = backend
+        self.seed = seed
+        self.run = run
+        self.decisions = decisions
+        self.exception = exception
+        self.replays = replays
+
+    def __str__(self) -> str:
+        """Tell the exception, the seed, the shrunk decisions, and how to replay them."""
+        how = (
+            f"replay it: replay(scenario, backend={self.backend!r}, decisions={self.decisions})"
+            if self.replays
+            else "it did not fail when that schedule was run again, so the scenario depends on "
+            "something else too: on state of an earlier run, on time, on randomness"
+        )
+        return (
+            f"schedule {self.run} of seed {self.seed} fails on {self.backend}: "
+            f"{tell(self.exception)}\n  decisions: {self.decisions}\n  {how}"
+        )
+
+
+@final
+class CancellationFailure(FlexiFlowError):
+    """A scenario, or its check, failed after it was cancelled at a checkpoint (P3).
+
+    `__cause__` is what was raised.
+
+    Args:
+        backend: on which it ran.
+        checkpoint: at which it was cancelled, counted from 1; 0 is before its beginning, and
+            None means that it failed without being cancelled.
+        style: how it was cancelled.
+        exception: what was raised.
+    """
+
+    def __init__(
+        self, *, backend: str, checkpoint: int | None, style: str, exception: BaseException
+    ) -> None:
+        super().__init__(backend, checkpoint, style, exception)
+        self.backend = backend
+        self.checkpoint = checkpoint
+        self.style = style
+        self.exception = exception
+
+    def __str__(self) -> str:
+        """Tell the exception, and where the scenario was cancelled."""
+        when = (
+            "before anything is cancelled"
+            if self.checkpoint is None
+            else f"cancelled at checkpoint {self.checkpoint} ({self.style})"
+        )
+        return f"the scenario fails on {self.backend}, {when}: {tell(self.exception)}"
+
+
+@final
+class TasksLeft(FlexiFlowError):
+    """Tasks outlived what had started them (D4, P4).
+
+    Args:
+        names: the names of the tasks.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(names)
+        self.names = names
+
+    def __str__(self) -> str:
+        """Name the tasks."""
+        return f"tasks are left behind: {', '.join(map(repr, self.names))}"
+
+
+def tell(exception: BaseException) -> str:
+    """Show an exception as the end of its traceback does; of a group, what it holds."""
+    return ", ".join("".join(format_exception_only(leaf)).strip() for leaf in leaves(exception))

@@ -1,0 +1,132 @@
+"""Runs on trio: the only module that knows it.
+
+Its clock is a part of trio's interface; its scheduler is not. The private names are the run queue
+and the tasks of trio's runner, and how a task is made to go on; the tests would see them change.
+"""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, final
+
+import anyio
+import trio
+from trio._core._run import GLOBAL_RUN_CONTEXT
+
+from flexiflow.testing._failures import ScenarioStuck
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trio.lowlevel import Task
+
+    from flexiflow.testing._run import Run
+
+_T = TypeVar("_T")
+
+
+def run(run: Run[_T]) -> _T | None:
+    """Run it in an event loop of its own."""
+    host = Host(run)
+
+    async def main() -> _T | None:
+        try:
+            return await run.main(host)
+        finally:
+            host.end()
+
+    return anyio.run(main, backend="trio", backend_options={"clock": host})
+
+
+@final
+class Host(trio.abc.Clock):
+    """A clock that jumps ahead whenever nothing is ready, and a stand-in for the run queue."""
+
+    def __init__(self, run: Run[Any]) -> None:
+        self._run = run
+        self._now = 0.0
+        self._is_over = False
+
+    def start_clock(self) -> None:
+        """Begin; the runner is there only now."""
+        self._runner = GLOBAL_RUN_CONTEXT.runner
+
+    def current_time(self) -> float:
+        """Return the virtual time, in seconds since the run began."""
+        return self._now
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Jump to the next deadline; trio asks when nothing is ready."""
+        if self._is_over or self._runner.waiting_for_idle:
+            # Who waits for the others to be idle goes on now, and no clock jumps before that.
+            return math.inf
+        if deadline < math.inf:
+            self._now = max(deadline, self._now)
+        else:
+            self._run.idle()
+        return 0
+
+    def begin(self) -> None:
+        """Take over the run queue."""
+        self._task = trio.lowlevel.current_task()
+        queue = _Ready(self._run, self._runner.tasks)
+        for task in self._runner.runq:
+            queue.append(task)
+        self._runner.runq = cast("Any", queue)
+
+    def end(self) -> None:
+        """Leave trio to itself, which waits for its own tasks in earnest."""
+        self._is_over = True
+
+    def cancel_natively(self) -> None:
+        """Do what trio has no other way for than a scope."""
+        raise NotImplementedError
+
+    def absorb(self) -> None:
+        """Do nothing, as nothing is cancelled natively."""
+
+    def abort(self) -> None:
+        """Let the scenario's tasks fail where they wait, whatever shields them."""
+        tasks = [self._task]
+        for task in tasks:
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+            if task._abort_func is not None:
+                task._attempt_abort(_abort)
+
+
+def _abort() -> NoReturn:
+    raise ScenarioStuck("it does not end when it is cancelled")
+
+
+@final
+class _Ready:
+    """Stands in for the runner's queue: a batch is one task, and the run decides which."""
+
+    def __init__(self, run: Run[Any], tasks: set[Task]) -> None:
+        self._run = run
+        self._line = run.line
+        self._tasks = tasks
+        self._going: Task | None = None
+
+    def __bool__(self) -> bool:
+        # Asked as each turn begins: the one before is over.
+        going, self._going = self._going, None
+        if going is not None:
+            self._run.turn_over(waits=going in self._tasks)
+        return bool(self._line)
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def __iter__(self) -> Iterator[Task]:
+        if self._line:
+            task: Task = self._line.leave()
+            self._going = task
+            yield task
+
+    def append(self, task: Task) -> None:
+        self._line.join(task, task)
+
+    def clear(self) -> None:
+        """Do nothing: the batch was taken out as it was made."""
