@@ -1,0 +1,77 @@
+"""Bad arguments fail at the call."""
+
+from __future__ import annotations
+
+import reprlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from flexiflow._callables import check_callable, describe, is_coroutine_callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BACKENDS: Final = ("asyncio", "trio")
+
+
+def check_scenario(scenario: object) -> None:
+    """Refuse what is no coroutine function without arguments, or a call from within a loop.
+
+    Raises:
+        TypeError: it can't be a scenario.
+        RuntimeError: an event loop is running here already.
+    """
+    check_callable("scenario", scenario, 0)
+    if not is_coroutine_callable(scenario):
+        raise TypeError(f"scenario must be an async function, which {describe(scenario)} is not")
+    try:
+        anyio.get_cancelled_exc_class()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "a scenario runs in an event loop of its own: call this from a plain function, not from "
+        "async code"
+    )
+
+
+def check_backend(backend: object) -> None:
+    """Refuse a backend that is unknown, or not installed.
+
+    Raises:
+        ValueError: it is unknown.
+        ImportError: it is not installed.
+    """
+    if backend not in BACKENDS:
+        allowed = " or ".join(map(repr, BACKENDS))
+        raise ValueError(f"backend must be {allowed}, not {reprlib.repr(backend)}")
+    if backend == "trio" and find_spec("trio") is None:
+        raise ImportError("backend 'trio' needs trio, which is not installed: flexiflow[trio]")
+
+
+def check_int(what: str, given: object, *, least: int) -> None:
+    """Refuse what is no int, or too small.
+
+    Raises:
+        ValueError: it is one of that.
+    """
+    if not isinstance(given, int) or isinstance(given, bool) or given < least:
+        raise ValueError(f"{what} must be an int, {least} or more, not {reprlib.repr(given)}")
+
+
+def check_decisions(decisions: Iterable[int]) -> tuple[int, ...]:
+    """Return a schedule as a tuple.
+
+    Raises:
+        TypeError: it is no iterable.
+        ValueError: one of its items is no int of 0 or more.
+    """
+    try:
+        checked = tuple(decisions)
+    except TypeError:
+        given = reprlib.repr(decisions)
+        raise TypeError(f"decisions must be a sequence of ints, not {given}") from None
+    for decision in checked:
+        check_int("a decision", decision, least=0)
+    return checked

@@ -1,0 +1,204 @@
+"""Which schedules are explored: each another one, in an order that finds faults early.
+
+Three kinds are drawn, since each finds soon what the others find late or never:
+
+- any of the ready tasks goes, with equal chances: many tasks, each with few steps;
+- one task is preferred to another all along, but for a few changes of mind: a step of one task that
+  must fall between two certain steps of another;
+- first come first served, but for a few exceptions: what a fair scheduler does that is busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias, final
+
+if TYPE_CHECKING:
+    from random import Random
+
+_MOST_CHANGES = 3
+
+# Takes the number of the turn, the numbers of the ready tasks, and the places that may be chosen.
+_Kind: TypeAlias = Callable[[int, Sequence[int], Sequence[int]], int]
+
+
+@final
+class Search:
+    """Decides for one schedule after the other, never for the same twice while there are others.
+
+    Args:
+        random: what the schedules are drawn from; only its `random()`, the same everywhere.
+
+    Attributes:
+        decisions: what was decided in this run.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random.random
+        self._known = Known()
+        self._turns = 0
+        self._kind: _Kind = _first_come
+        self.decisions: list[int] = []
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether there are no other schedules left."""
+        return self._known.is_closed
+
+    def __call__(self, ready: Sequence[int]) -> int:
+        """Decide; never for what is known through and through."""
+        turn = len(self.decisions)
+        # A preferred task may wait, in a loop, for one that is not: then fairness ends it.
+        kind = self._kind if turn <= 2 * self._turns else _first_come
+        place = kind(turn, ready, self._known.open_places(len(ready)))
+        self._known.step(place, len(ready))
+        self.decisions.append(place)
+        return place
+
+    def next(self) -> None:
+        """Remember this run, and begin another one; the first is first come first served."""
+        self._known.finish()
+        self._turns = self._turns or len(self.decisions)
+        self._kind = self._draw_kind()
+        self.decisions = []
+
+    def _draw_kind(self) -> _Kind:
+        kind, changes = self._below(3), self._below(_MOST_CHANGES + 1)
+        turns = {self._below(self._turns) for _ in range(changes)}
+        if kind == 0:
+            return self._any
+        return _Preferring(self._random, turns) if kind == 1 else _Excepting(self._any, turns)
+
+    def _any(self, _turn: int, _ready: Sequence[int], places: Sequence[int]) -> int:
+        return places[self._below(len(places))]
+
+    def _below(self, limit: int) -> int:
+        return int(self._random() * limit)
+
+
+def _first_come(_turn: int, _ready: Sequence[int], places: Sequence[int]) -> int:
+    return places[0]
+
+
+@final
+class _Preferring:
+    """Lets the task of the highest rank go; in some turns, the highest becomes the lowest."""
+
+    def __init__(self, random: Callable[[], float], changes: set[int]) -> None:
+        self._random = random
+        self._changes = changes
+        self._ranks: dict[int, float] = {}
+
+    def __call__(self, turn: int, ready: Sequence[int], places: Sequence[int]) -> int:
+        for number in ready:
+            if number not in self._ranks:
+                self._ranks[number] = self._random()
+        if turn in self._changes:
+            self._ranks[max(ready, key=self._ranks.__getitem__)] = -turn
+        return max(places, key=lambda place: self._ranks[ready[place]])
+
+
+@final
+class _Excepting:
+    """Lets the first go; in some turns, any other."""
+
+    def __init__(self, otherwise: _Kind, exceptions: set[int]) -> None:
+        self._otherwise = otherwise
+        self._exceptions = exceptions
+
+    def __call__(self, turn: int, ready: Sequence[int], places: Sequence[int]) -> int:
+        kind = self._otherwise if turn in self._exceptions else _first_come
+        return kind(turn, ready, places)
+
+
+# What is known of a schedule from some turn on, while no other one parts from it there: each
+# decision, and out of how many. A node for each turn would take fifty times the memory.
+_Tail: TypeAlias = tuple[int, ...]
+
+
+class _Node:
+    """A turn that several known schedules have in common.
+
+    Attributes:
+        places: how many tasks were ready.
+        closed: the decisions after which every schedule is known.
+        others: what is known after the other decisions.
+    """
+
+    __slots__ = ("closed", "others", "places")
+
+    def __init__(self, place: int, places: int, tail: _Tail) -> None:
+        self.places = places
+        self.closed: set[int] = set()
+        self.others: dict[int, _Node | _Tail] = {}
+        self.add(place, tail)
+
+    def add(self, place: int, tail: _Tail) -> None:
+        """Add a schedule that is new from here on."""
+        if tail:
+            self.others[place] = tail
+        else:
+            self.closed.add(place)
+
+
+@final
+class Known:
+    """The schedules that were run, and where the present one leaves them.
+
+    Attributes:
+        is_closed: whether there is no other one.
+    """
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._root: _Node | None = None
+        # The present one's turn, where it is known, the decisions up to there, and those since.
+        self._node: _Node | None = None
+        self._path: list[tuple[_Node, int]] = []
+        self._new: list[int] = []
+
+    def open_places(self, places: int) -> Sequence[int]:
+        """Tell what may be decided for to get, now or later, to a schedule that is new."""
+        every = range(places)
+        if self._node is None:
+            return every
+        # All are closed only where a scenario does not do the same each time.
+        return [place for place in every if place not in self._node.closed] or every
+
+    def step(self, place: int, places: int) -> None:
+        """Note a decision, and out of how many."""
+        node = self._node
+        if node is None:
+            self._new += place, places
+            return
+        self._path.append((node, place))
+        below = node.others.get(place)
+        if isinstance(below, tuple):
+            below = node.others[place] = _Node(below[0], below[1], below[2:])
+        self._node = below
+
+    def finish(self) -> None:
+        """Add the present schedule, and begin another one."""
+        new = tuple(self._new)
+        if self._path:
+            if self._node is None:
+                node, place = self._path[-1]
+                node.add(place, new)
+            self._close()
+        elif new:
+            self._root = _Node(new[0], new[1], new[2:])
+        else:
+            self.is_closed = True
+        self._node, self._path, self._new = self._root, [], []
+
+    def _close(self) -> None:
+        """Close what has no other schedule left, from the end to the beginning."""
+        while self._path:
+            node, _ = self._path.pop()
+            if len(node.closed) < node.places:
+                return
+            if self._path:
+                above, place = self._path[-1]
+                above.closed.add(place)
+                above.others.pop(place, None)
+        self.is_closed = True
