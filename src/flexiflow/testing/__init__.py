@@ -1,0 +1,25 @@
+"""Prove handlers, components and buses right: under every schedule, cancelled everywhere."""
+
+from flexiflow.testing._explore import Exploration, explore, replay
+from flexiflow.testing._failures import (
+    CancellationFailure,
+    ScenarioStuck,
+    ScheduleFailure,
+    TasksLeft,
+)
+from flexiflow.testing._record import Recorded, RecordedEvent, record
+from flexiflow.testing._sweep import cancel_everywhere
+
+__all__ = [
+    "CancellationFailure",
+    "Exploration",
+    "Recorded",
+    "RecordedEvent",
+    "ScenarioStuck",
+    "ScheduleFailure",
+    "TasksLeft",
+    "cancel_everywhere",
+    "explore",
+    "record",
+    "replay",
+]
