@@ -61,3 +61,10 @@ def backend_name(anyio_backend: Backend) -> str:
 def backend_options(anyio_backend: Backend) -> dict[str, Any]:
     """Give a test that starts its own loop the options to pass to `anyio.run`."""
     return anyio_backend[1]
+
+
+@pytest.fixture(scope="session", params=sorted({name for name, _ in BACKENDS.values()}))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Give a test that explores or sweeps a backend; it brings event loops of its own."""
+    name: str = request.param
+    return name

@@ -1,7 +1,7 @@
 """Runs on asyncio: the only module that knows it.
 
-What others use through AnyIO does not reach an event loop's scheduler. The names of `BaseEventLoop`
-that are private, `_ready` and `_scheduled`, are the same in every CPython from 3.11 on.
+AnyIO has no interface for an event loop's scheduler. The private names of `BaseEventLoop` are
+`_ready`, `_scheduled` and `_clock_resolution`, the same in every CPython from 3.11 on.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         when = self._scheduled[0].when() if self._scheduled else math.inf
         if when < math.inf:
             self._now = max(when, self._now)
+            # A timer is due that much early; a smaller number is lost in one as large as the time.
+            self._clock_resolution = math.ulp(self._now)
         else:
             self._run.idle()
 

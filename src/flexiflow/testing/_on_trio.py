@@ -8,10 +8,12 @@ and the tasks of trio's runner, and how a task is made to go on; the tests would
 from __future__ import annotations
 
 import math
+from inspect import CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, final
 
 import anyio
 import trio
+from outcome import capture
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from flexiflow.testing._failures import ScenarioStuck
@@ -36,11 +38,11 @@ def run(run: Run[_T]) -> _T | None:
         finally:
             host.end()
 
-    return anyio.run(main, backend="trio", backend_options={"clock": host})
+    return anyio.run(main, backend="trio", backend_options={"clock": host, "instruments": [host]})
 
 
 @final
-class Host(trio.abc.Clock):
+class Host(trio.abc.Clock, trio.abc.Instrument):
     """A clock that jumps ahead whenever nothing is ready, and a stand-in for the run queue."""
 
     def __init__(self, run: Run[Any]) -> None:
@@ -67,10 +69,14 @@ class Host(trio.abc.Clock):
             self._run.idle()
         return 0
 
+    def after_task_step(self, task: Task) -> None:
+        """Tell that a turn is over."""
+        self._run.turn_over(waits=task in self._runner.tasks)
+
     def begin(self) -> None:
         """Take over the run queue."""
         self._task = trio.lowlevel.current_task()
-        queue = _Ready(self._run, self._runner.tasks)
+        queue = _Ready(self._run)
         for task in self._runner.runq:
             queue.append(task)
         self._runner.runq = cast("Any", queue)
@@ -93,6 +99,8 @@ class Host(trio.abc.Clock):
             tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
             if task._abort_func is not None:
                 task._attempt_abort(_abort)
+            elif getcoroutinestate(task.coro) == CORO_SUSPENDED:
+                task._next_send = capture(_abort)
 
 
 def _abort() -> NoReturn:
@@ -103,27 +111,15 @@ def _abort() -> NoReturn:
 class _Ready:
     """Stands in for the runner's queue: a batch is one task, and the run decides which."""
 
-    def __init__(self, run: Run[Any], tasks: set[Task]) -> None:
-        self._run = run
+    def __init__(self, run: Run[Any]) -> None:
         self._line = run.line
-        self._tasks = tasks
-        self._going: Task | None = None
-
-    def __bool__(self) -> bool:
-        # Asked as each turn begins: the one before is over.
-        going, self._going = self._going, None
-        if going is not None:
-            self._run.turn_over(waits=going in self._tasks)
-        return bool(self._line)
 
     def __len__(self) -> int:
         return len(self._line)
 
     def __iter__(self) -> Iterator[Task]:
         if self._line:
-            task: Task = self._line.leave()
-            self._going = task
-            yield task
+            yield self._line.leave()
 
     def append(self, task: Task) -> None:
         self._line.join(task, task)
