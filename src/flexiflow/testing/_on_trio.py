@@ -49,6 +49,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         self._run = run
         self._now = 0.0
         self._is_over = False
+        self._system: set[Task] = set()
 
     def start_clock(self) -> None:
         """Begin; the runner is there only now."""
@@ -71,11 +72,12 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
 
     def after_task_step(self, task: Task) -> None:
         """Tell that a turn is over."""
-        self._run.turn_over(waits=task in self._runner.tasks)
+        self._run.turn_over(waits=task in self._runner.tasks and task not in self._system)
 
     def begin(self) -> None:
         """Take over the run queue."""
         self._task = trio.lowlevel.current_task()
+        self._system.update(self._runner.tasks - {self._task})
         queue = _Ready(self._run)
         for task in self._runner.runq:
             queue.append(task)
