@@ -181,7 +181,7 @@ def test_a_run_that_cannot_be_ended_raises_out_of_its_loop(monkeypatch: pytest.M
         while True:
             try:
                 await Event().wait()
-            except BaseException:  # noqa: BLE001, S112  no way to end it is to be left
+            except asyncio.CancelledError:
                 continue
 
     with pytest.raises(ScenarioStuck):
@@ -287,6 +287,25 @@ def test_buses_yield_at_every_publish(backend: str, turns: int, *, buses_yield: 
         return counts
 
     assert run_scheduled(scenario, backend=backend, buses_yield=buses_yield)[1] == turns
+
+
+def test_tasks_that_have_not_begun_are_ended_too(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a scenario that starts ever more tasks is ended, whichever of them have begun."""
+
+    async def scenario() -> None:
+        with CancelScope(shield=True):
+            async with create_task_group() as group:
+                while True:
+                    group.start_soon(checkpoint)
+                    group.start_soon(checkpoint)
+                    await checkpoint()
+
+    for turns in (50, 51, 52):
+        monkeypatch.setattr("flexiflow.testing._run.MOST_TURNS", turns)
+        with pytest.raises(ScenarioStuck, match=f"it goes on after {turns} turns"):
+            run_scheduled(scenario, backend=backend)
 
 
 async def test_buses_outside_yield_as_ever() -> None:

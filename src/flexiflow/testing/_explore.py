@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final
 
+from flexiflow._callables import describe
 from flexiflow._cancellation import leaves
 from flexiflow.testing._checks import check_backend, check_decisions, check_int, check_scenario
 from flexiflow.testing._failures import ScheduleFailure
@@ -136,6 +137,7 @@ def _raise_shrunk(
     if replays:
         decisions = shrink(decisions, trials.fails)
     raise ScheduleFailure(
+        scenario=describe(scenario).rpartition(".")[2],
         backend=backend,
         seed=seed,
         run=run,

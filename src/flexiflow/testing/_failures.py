@@ -35,6 +35,7 @@ class ScheduleFailure(FlexiFlowError):
     `__cause__` is what the scenario raised under the shrunk schedule.
 
     Args:
+        scenario: its name.
         backend: on which it ran.
         seed: explores the same schedules again.
         run: which of them failed, counted from 1.
@@ -46,6 +47,7 @@ class ScheduleFailure(FlexiFlowError):
     def __init__(
         self,
         *,
+        scenario: str,
         backend: str,
         seed: int,
         run: int,
@@ -53,7 +55,8 @@ class ScheduleFailure(FlexiFlowError):
         exception: BaseException,
         replays: bool,
     ) -> None:
-        super().__init__(backend, seed, run, decisions, exception, replays)
+        super().__init__(scenario, backend, seed, run, decisions, exception, replays)
+        self.scenario = scenario
         self.backend = backend
         self.seed = seed
         self.run = run
@@ -63,8 +66,9 @@ class ScheduleFailure(FlexiFlowError):
 
     def __str__(self) -> str:
         """Tell the exception, the seed, the shrunk decisions, and how to replay them."""
+        arguments = f"{self.scenario}, backend={self.backend!r}, decisions={self.decisions}"
         how = (
-            f"replay it: replay(scenario, backend={self.backend!r}, decisions={self.decisions})"
+            f"replay it: replay({arguments})"
             if self.replays
             else "it did not fail when that schedule was run again, so the scenario depends on "
             "something else too: on state of an earlier run, on time, on randomness"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from inspect import CORO_SUSPENDED, getcoroutinestate
 from selectors import SelectSelector
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
 import anyio
 
@@ -56,22 +57,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def begin(self) -> None:
         """Know the scenario's task."""
-        self._task = asyncio.current_task()
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
 
     def cancel_natively(self) -> None:
         """Cancel the scenario's task."""
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
     def absorb(self) -> None:
         """Count that cancel as dealt with."""
-        if self._task is not None:
-            self._task.uncancel()
+        self._task.uncancel()
 
     def abort(self) -> None:
         """Cancel every task, since no scope of AnyIO's shields from that."""
         for task in asyncio.all_tasks(self):
-            task.cancel()
+            # One of AnyIO's that has not begun would leave a coroutine that was never awaited.
+            if getcoroutinestate(cast("Any", task.get_coro())) == CORO_SUSPENDED:
+                task.cancel()
 
     def _wait(self) -> None:
         """Jump to the next timer, since nothing is ready."""

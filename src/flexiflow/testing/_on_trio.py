@@ -78,18 +78,15 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         """Take over the run queue."""
         self._task = trio.lowlevel.current_task()
         self._system.update(self._runner.tasks - {self._task})
-        queue = _Ready(self._run)
-        for task in self._runner.runq:
-            queue.append(task)
-        self._runner.runq = cast("Any", queue)
+        # The old one is empty: this task is of the first batch in which there is any other.
+        self._runner.runq = cast("Any", _Ready(self._run))
 
     def end(self) -> None:
         """Leave trio to itself, which waits for its own tasks in earnest."""
         self._is_over = True
 
     def cancel_natively(self) -> None:
-        """Do what trio has no other way for than a scope."""
-        raise NotImplementedError
+        """Do nothing, as trio has no other way than a scope; `cancel_everywhere` refuses it."""
 
     def absorb(self) -> None:
         """Do nothing, as nothing is cancelled natively."""

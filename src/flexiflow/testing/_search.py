@@ -188,7 +188,7 @@ class Known:
         elif new:
             self._root = _Node(new[0], new[1], new[2:])
         else:
-            self.is_closed = True
+            self.is_closed = self._root is None
         self._node, self._path, self._new = self._root, [], []
 
     def _close(self) -> None:

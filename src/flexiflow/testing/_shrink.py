@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 Decisions = tuple[int, ...]
 
+_SHORT = 12
+"""Of pieces up to this length all are tried, of longer ones those that lie side by side."""
+
 MOST_TRIALS = 500
 """How many schedules are tried at most; most failures need a tenth of that."""
 
@@ -37,6 +40,12 @@ def shrink(decisions: Decisions, fails: Callable[[Decisions], bool]) -> Decision
     return best
 
 
+def _sizes(length: int) -> Iterator[int]:
+    while length:
+        yield length
+        length = length - 1 if length <= _SHORT else length // 2
+
+
 def _without_end(decisions: Decisions) -> Decisions:
     """Cut off what is first come first served anyway."""
     length = len(decisions)
@@ -47,14 +56,11 @@ def _without_end(decisions: Decisions) -> Decisions:
 
 def _smaller(decisions: Decisions) -> Iterator[Decisions]:
     """Give what is worth a trial, the smallest first."""
-    length = len(decisions)
-    size = length
-    while size:
-        for begin in range(length - size, -1, -size):
+    for size in _sizes(len(decisions)):
+        for begin in range(len(decisions) - size, -1, -1 if size < _SHORT else -size):
             head, tail = decisions[:begin], decisions[begin + size :]
             yield head + tail
             yield head + (0,) * size + tail
-        size //= 2
     for place, decision in enumerate(decisions):
         for lower in range(1, decision):
             yield (*decisions[:place], lower, *decisions[place + 1 :])
