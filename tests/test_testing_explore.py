@@ -2,6 +2,7 @@
 
 import random
 import re
+import signal
 from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import permutations
@@ -301,14 +302,32 @@ def test_what_is_no_exception_of_a_program_fails_too(backend: str) -> None:
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
 def test_what_ends_the_program_leaves(backend: str, ending: type[BaseException]) -> None:
-    """P2: Ctrl-C is no failure of a scenario, and ends the exploration."""
+    """P2: an exit is no failure of a scenario, and leaves bare."""
 
-    async def fail(number: int) -> None:
+    async def leave(number: int) -> None:
         raise ending
 
-    with pytest.raises(BaseException) as caught:  # noqa: PT011  a group on either backend
-        explore(partial(each, 1, fail), backend=backend)
-    assert not isinstance(caught.value, ScheduleFailure)
+    with pytest.raises(ending):
+        explore(partial(each, 1, leave), backend=backend)
+
+
+def test_ctrl_c_ends_an_exploration(backend: str) -> None:
+    """P2: it leaves as it does anywhere, and nothing is explored any more."""
+    runs: list[int] = []
+
+    async def interrupt(number: int) -> None:
+        await checkpoint()
+        if number == 2 and len(runs) == 3:
+            signal.raise_signal(signal.SIGINT)
+        await checkpoint()
+
+    async def scenario() -> None:
+        runs.append(1)
+        await each(3, interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(scenario, backend=backend, schedules=10)
+    assert len(runs) == 3
 
 
 def test_shrinking_gives_the_smallest() -> None:

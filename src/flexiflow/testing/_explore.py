@@ -110,15 +110,14 @@ def replay(scenario: Callable[[], Awaitable[_T]], *, backend: str, decisions: It
 
 
 def failure_of(run: Run[Any], backend: str) -> BaseException | None:
-    """Run it, and return what it raises, unless that is to end the whole program.
-
-    pytest's failures are no `Exception`, and failures all the same.
-    """
+    """Run it, and return what it raises, unless that is to end the whole program."""
     try:
         run.on(backend)
-    except BaseException as exc:
-        if any(isinstance(leaf, _ENDS) for leaf in leaves(exc)):
-            raise
+    except BaseException as exc:  # noqa: BLE001  pytest's failures are no `Exception`
+        for leaf in leaves(exc):
+            if isinstance(leaf, _ENDS):
+                # Bare, whatever group it struck in.
+                raise leaf from None
         return exc
     return None
 
