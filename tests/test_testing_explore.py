@@ -179,6 +179,26 @@ def test_one_task_out_of_20_is_found(seed: int, backend: str) -> None:
         explore(scenario, backend=backend, seed=seed)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_task_that_is_always_preferred_is_found(seed: int, backend: str) -> None:
+    """P2: that a certain task of 20 takes all its steps before any other is found."""
+    scenario = partial(orders, 20, 5, partial(forbid, (13,) * 5))
+    with pytest.raises(ScheduleFailure):
+        explore(scenario, backend=backend, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_task_that_is_interrupted_once_is_found(seed: int, backend: str) -> None:
+    """P2: that a task takes its many steps within one gap of another is found."""
+
+    def judge(order: tuple[int, ...]) -> None:
+        begin = order.index(1)
+        assert begin == 0 or order[begin : begin + 20] != (1,) * 20 or order[-1] == 1
+
+    with pytest.raises(ScheduleFailure):
+        explore(partial(orders, 2, 20, judge), backend=backend, seed=seed)
+
+
 def test_a_failing_schedule_is_shrunk(backend: str) -> None:
     """P2: what is told is the shortest list of the smallest numbers, whatever was run."""
     shrunk: set[tuple[int, ...]] = set()

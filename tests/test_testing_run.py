@@ -206,6 +206,21 @@ def test_a_loop_without_end_is_an_error(
     assert MOST_TURNS == 100_000
 
 
+def test_a_callback_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: a callback that calls itself again and again is no progress."""
+    monkeypatch.setattr("flexiflow.testing._run.MOST_TURNS", 100)
+
+    def again() -> None:
+        asyncio.get_running_loop().call_soon(again)
+
+    async def scenario() -> None:
+        again()
+        await Event().wait()
+
+    with pytest.raises(ScenarioStuck, match="it goes on after 100 turns"):
+        run_scheduled(scenario, backend="asyncio")
+
+
 def test_what_a_scenario_raises_leaves_as_it_is(backend: str) -> None:
     """P2: a replay returns what the scenario does, and raises the same exception object."""
     error = LookupError("the shelf is empty")

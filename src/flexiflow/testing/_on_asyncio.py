@@ -116,8 +116,7 @@ class _Ready:
     def __bool__(self) -> bool:
         # Asked as each turn begins: the one before is over.
         going, self._going = self._going, None
-        if going is not None:
-            self._run.turn_over(waits=not going.done())
+        self._run.turn_over(waits=going is not None and not going.done())
         return bool(self._places)
 
     def __len__(self) -> int:
