@@ -1,5 +1,6 @@
 """What the tests of the bus share: handlers that note what happens, and ways to watch them."""
 
+import gc
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -189,9 +190,13 @@ class Trace:
 def tracing() -> Generator[Trace]:
     """Count what code runs inside: a cost that is the same on every machine."""
     trace = Trace()
-    before = sys.gettrace()
+    before, collects = sys.gettrace(), gc.isenabled()
+    # Hypothesis, once used, has code of its own run by each collection.
+    gc.disable()
     sys.settrace(trace)
     try:
         yield trace
     finally:
         sys.settrace(before)
+        if collects:
+            gc.enable()

@@ -1,5 +1,6 @@
 """Prove handlers, components and buses right: under every schedule, cancelled everywhere."""
 
+from flexiflow.testing._check import ContractViolation, check_bus
 from flexiflow.testing._explore import Exploration, explore, replay
 from flexiflow.testing._failures import (
     CancellationFailure,
@@ -12,6 +13,7 @@ from flexiflow.testing._sweep import cancel_everywhere
 
 __all__ = [
     "CancellationFailure",
+    "ContractViolation",
     "Exploration",
     "Recorded",
     "RecordedEvent",
@@ -19,6 +21,7 @@ __all__ = [
     "ScheduleFailure",
     "TasksLeft",
     "cancel_everywhere",
+    "check_bus",
     "explore",
     "record",
     "replay",

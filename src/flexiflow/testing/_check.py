@@ -1,0 +1,90 @@
+"""`check_bus`, and what it raises (P1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from flexiflow._errors import FlexiFlowError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLES: Final = 200
+"""How many programs a clause is tried with where nothing is said."""
+
+
+@final
+class ContractViolation(FlexiFlowError, AssertionError):
+    """A bus breaks a clause of the contract (P1).
+
+    Args:
+        clause: the clause's number, as "B4".
+        sentence: what it promises.
+        complaint: what happened instead.
+        counterexample: the smallest program that was found to show it, as Python code.
+        operations: how many calls of the bus's methods that program is made of.
+        backend: what it ran on.
+        seed: what `check_bus` finds it again with.
+    """
+
+    def __init__(
+        self,
+        *,
+        clause: str,
+        sentence: str,
+        complaint: str,
+        counterexample: str,
+        operations: int,
+        backend: str,
+        seed: int,
+    ) -> None:
+        super().__init__(clause, complaint)
+        self.clause = clause
+        self.sentence = sentence
+        self.complaint = complaint
+        self.counterexample = counterexample
+        self.operations = operations
+        self.backend = backend
+        self.seed = seed
+
+    def __str__(self) -> str:
+        """Say what is promised and what happened, show the program, and tell the seed."""
+        return (
+            f"{self.clause} does not hold on {self.backend}: {self.complaint}\n\n"
+            f"{self.clause}: {self.sentence}\n\n"
+            f"{self.counterexample}\n"
+            f"found with seed={self.seed}"
+        )
+
+
+def check_bus(
+    factory: Callable[[], Any],
+    *,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> None:
+    """Try to break each clause of the bus, with small programs that are drawn at random (P1).
+
+    Args:
+        factory: makes a bus, or, if it is async, gives one; called for each program. A bus is
+            whatever has the methods `subscribe`, `unsubscribe`, `unsubscribe_all` and `publish`.
+        backend: "asyncio" or "trio".
+        examples: how many programs a clause is tried with, 1 or more; a clause that has fewer is
+            tried with each of those.
+        seed: an int of 0 or more, which draws the same programs again; None draws one, which a
+            violation tells.
+
+    Raises:
+        ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
+        TypeError: `factory` is not callable, or makes something that is no bus.
+        ValueError: an unknown backend; `examples` or `seed` is no int, or too small.
+        ImportError: the backend, or Hypothesis, is not installed.
+        RuntimeError: called from async code.
+    """
+    # Exploring needs no Hypothesis, which takes longer to import than all the rest.
+    from flexiflow.testing._examine import examine  # noqa: PLC0415
+
+    for verdict in examine(factory, backend=backend, examples=examples, seed=seed):
+        if verdict.violation is not None:
+            raise verdict.violation

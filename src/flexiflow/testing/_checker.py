@@ -1,0 +1,120 @@
+"""What checks a clause: the cases that exercise it, and the judgement on what happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hypothesis import strategies as st
+
+from flexiflow.testing._failures import ScenarioStuck
+from flexiflow.testing._script import Program, Publish, Script
+
+if TYPE_CHECKING:
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
+    from flexiflow.testing._code import Step
+    from flexiflow.testing._program import Case
+    from flexiflow.testing._script import Subscribe
+    from flexiflow.testing._trace import Trace
+
+MODES: tuple[DeliveryMode, ...] = ("sequential", "concurrent", "tiered")
+POLICIES: tuple[ErrorPolicy, ...] = ("continue", "raise")
+
+
+class Complain(Protocol):
+    """Says what of a trace breaks a clause, or None."""
+
+    def __call__(self, trace: Trace) -> str | None:
+        """Judge a trace."""
+        ...
+
+
+def nothing(trace: Trace) -> None:
+    """Leave the judgement to the program, which asserts."""
+
+
+@dataclass(frozen=True)
+class Checker:
+    """How a clause is checked.
+
+    Attributes:
+        cases: what to try, drawn before any loop starts.
+        complain: what is wrong with what happened.
+    """
+
+    cases: st.SearchStrategy[Case]
+    complain: Complain = nothing
+
+    def judge(self, trace: Trace) -> str | None:
+        """Say what of a trace breaks the clause, or None."""
+        if isinstance(trace.left, ScenarioStuck):
+            # What its tasks did when they were ended is not what the bus does.
+            return _describe(trace.left)
+        complaint = self.complain(trace)
+        if complaint is None and trace.left is not None:
+            return _describe(trace.left)
+        return complaint
+
+
+def _describe(left: BaseException) -> str:
+    if isinstance(left, AssertionError):
+        return str(left)
+    return f"the program was left by {type(left).__name__}: {left}"
+
+
+# Numbers are sampled: Hypothesis' own integers also try constants of the modules that happen to
+# be loaded, and one seed would give other cases in another process.
+def number(least: int, most: int) -> st.SearchStrategy[int]:
+    """Draw a number, the least one first."""
+    return st.sampled_from(range(least, most + 1))
+
+
+turns = number(0, 3)
+priorities = st.sampled_from([3, 1, 2, 4, 5])
+schedules: st.SearchStrategy[tuple[int, ...]] = st.lists(number(0, 3), max_size=12).map(tuple)
+
+
+def scripts(
+    subscriptions: st.SearchStrategy[Subscribe],
+    after: st.SearchStrategy[Step],
+    *,
+    most: int = 5,
+    most_after: int = 1,
+    scheduled: bool = True,
+) -> st.SearchStrategy[Case]:
+    """Draw scripts: some subscriptions, then something else."""
+    return st.builds(
+        _script,
+        st.lists(subscriptions, min_size=1, max_size=most),
+        st.lists(after, min_size=1, max_size=most_after),
+        schedules if scheduled else st.just(()),
+    )
+
+
+def _script(first: list[Subscribe], then: list[Step], decisions: tuple[int, ...]) -> Script:
+    return Script((*first, *then), decisions)
+
+
+def publishes(
+    deliveries: tuple[DeliveryMode, ...] = MODES,
+    policies: tuple[ErrorPolicy, ...] = ("continue",),
+) -> st.SearchStrategy[Publish]:
+    """Draw publishes that say how."""
+    return st.builds(
+        Publish, delivery=st.sampled_from(deliveries), on_error=st.sampled_from(policies)
+    )
+
+
+def programs(*texts: str, again: str = "") -> st.SearchStrategy[Case]:
+    """Draw one of several programs; those that name DELIVERY or POLICY come with each."""
+    variants = dict.fromkeys(
+        Program(_filled(text, delivery, policy), _filled(again, delivery, policy))
+        for text in texts
+        for delivery in MODES
+        for policy in POLICIES
+    )
+    return st.sampled_from(list(variants))
+
+
+def _filled(text: str, delivery: DeliveryMode, policy: ErrorPolicy) -> str:
+    return text.replace("DELIVERY", f'"{delivery}"').replace("POLICY", f'"{policy}"')

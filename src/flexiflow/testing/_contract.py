@@ -1,0 +1,218 @@
+"""The contract as data: every clause of the bus, its sentence, and what checks it (P1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, final
+
+from flexiflow.testing import _bus_clauses as bus
+from flexiflow.testing import _delivery_clauses as delivery
+from flexiflow.testing import _error_clauses as errors
+from flexiflow.testing import _failure_clauses as failures
+
+if TYPE_CHECKING:
+    from flexiflow.testing._checker import Checker
+
+
+@final
+@dataclass(frozen=True)
+class Clause:
+    """A numbered promise of the contract.
+
+    Attributes:
+        identifier: its number, as "B4".
+        title: what it is called in the documentation.
+        sentence: what is promised, as far as it can be checked from outside.
+        checker: what tries to break it, or None where nothing does yet.
+        part: whose promise it is.
+    """
+
+    identifier: str
+    title: str
+    sentence: str
+    checker: Checker | None
+    part: Literal["bus", "component"] = "bus"
+
+
+CONTRACT: Final = (
+    Clause(
+        "B1",
+        "a bus is bound to no loop",
+        "A bus needs no running loop to be made, holds nothing that is bound to one, and serves "
+        "several runs one after another.",
+        bus.B1,
+    ),
+    Clause(
+        "B2",
+        "a subscription is an object",
+        "subscribe, a checkpoint, returns a read-only, hashable object that is also a context "
+        "manager; the same handler subscribed twice is two subscriptions, and a subscribe that "
+        "is cancelled has subscribed nothing.",
+        bus.B2,
+    ),
+    Clause(
+        "B3",
+        "bad arguments fail at the call, and change nothing",
+        "Bad arguments raise ValueError or TypeError at the call, and change nothing.",
+        bus.B3,
+    ),
+    Clause(
+        "B4",
+        "the order is by priority, then by age",
+        "Handlers come in ascending order of the priority's number, 1 first; equal priorities "
+        "in the order in which they were subscribed, exact names and patterns merged.",
+        bus.B4,
+    ),
+    Clause(
+        "B5",
+        "a publish has a snapshot",
+        "publish calls exactly those that were subscribed when it began; one that is subscribed "
+        "meanwhile does not see this event, and one that is unsubscribed meanwhile never "
+        "starts.",
+        bus.B5,
+    ),
+    Clause(
+        "B6",
+        "unsubscribing is idempotent, and cheap",
+        "unsubscribe returns True the first time and False afterwards, or for a subscription of "
+        "another bus; unsubscribe_all returns how many it removed; nothing of a removed "
+        "subscription stays in memory.",
+        bus.B6,
+    ),
+    Clause(
+        "B7",
+        "sync and async handlers",
+        "A handler may be any callable, sync or async; if a call returns an awaitable, it is "
+        "awaited.",
+        bus.B7,
+    ),
+    Clause(
+        "B8",
+        "a filter decides just before the start",
+        "A filter is asked at each publish, just before its handler would start; one that "
+        "raises, or returns an awaitable, is a failure of that subscription and touches no "
+        "other.",
+        bus.B8,
+    ),
+    Clause(
+        "B9",
+        "`once` is at most once",
+        "A handler subscribed with once=True starts at most once, also when publishes overlap; "
+        "it is unsubscribed before it starts, and a filter that refuses or raises leaves it "
+        "subscribed.",
+        bus.B9,
+    ),
+    Clause(
+        "B10",
+        "patterns",
+        "In subscribe, * stands for exactly one segment, and **, as the last one, for one or "
+        "more; ** matches every event, the built-in ones included.",
+        bus.B10,
+    ),
+    Clause(
+        "B11",
+        "publishing inside a handler",
+        "A publish inside a handler runs at once, depth first, as a plain await would.",
+        bus.B11,
+    ),
+    Clause(
+        "D1",
+        "sequential",
+        "One handler at a time, in the publisher's own task and context: what one sets in a "
+        "context variable, later ones and the publisher see.",
+        delivery.D1,
+    ),
+    Clause(
+        "D2",
+        "concurrent",
+        "All handlers at once, started in order; each sees the publisher's context variables "
+        "and nobody what another sets; handlers that wait for each other make progress.",
+        delivery.D2,
+    ),
+    Clause(
+        "D3",
+        "tiered",
+        "The handlers of priority 1 concurrently; when all have ended, whatever failed, those "
+        "of priority 2, and so on to 5.",
+        delivery.D3,
+    ),
+    Clause(
+        "D4",
+        "nothing is left running",
+        "When publish returns, raises or is cancelled, every handler that it started has ended, "
+        "and it leaves no task behind.",
+        delivery.D4,
+    ),
+    Clause(
+        "D5",
+        "defaults of the bus",
+        "The delivery and the policy that a publish names win; where it names none, the bus's "
+        "own hold.",
+        delivery.D5,
+    ),
+    Clause(
+        "D6",
+        "yielding",
+        "publish is a checkpoint at least once in yield_every publishes of the bus, which is 61 "
+        "where nothing else was said.",
+        delivery.D6,
+    ),
+    Clause(
+        "E1",
+        "`continue`",
+        "Each failure is logged as an error with its traceback, naming event, component and "
+        "handler, published as event.handler.failed, and returned, in order of delivery; every "
+        "other handler still runs.",
+        failures.E1,
+    ),
+    Clause(
+        "E2",
+        "`raise`, sequential",
+        "The first failure leaves publish as it is, the same exception object; later handlers, "
+        "and in tiered delivery later tiers, don't start.",
+        failures.E2,
+    ),
+    Clause(
+        "E3",
+        "`raise`, concurrent",
+        "The first failure cancels its siblings, waits for their cleanup, and leaves publish "
+        "bare; handlers not yet started don't start and keep their once; what a sibling raises "
+        "in its cleanup is logged, published, and noted on what is raised.",
+        failures.E3,
+    ),
+    Clause(
+        "E4",
+        "either raised or reported",
+        "Every failure is either raised to the publisher or reported, and never both.",
+        failures.E4,
+    ),
+    Clause(
+        "E5",
+        "a cancellation is no failure",
+        "A cancellation is never reported as a failure and never swallowed; if a handler fails "
+        "in it, no further handler starts; what is no Exception leaves publish bare.",
+        errors.E5,
+    ),
+    Clause(
+        "E6",
+        "a stray cancellation is a failure",
+        "A cancellation that leaves a handler while publish is not being cancelled becomes "
+        "HandlerCancelled, with the cancellation as its cause, and harms no sibling.",
+        errors.E6,
+    ),
+    Clause(
+        "E7",
+        "failures of failure handlers",
+        "If a handler of event.handler.failed fails, or anything published from within it, that "
+        "is logged and reported no further.",
+        errors.E7,
+    ),
+    Clause(
+        "E8",
+        "exception groups",
+        "An exception group that leaves a handler is its exception, kept whole; of one that "
+        "holds cancellations, the rest is the failure.",
+        errors.E8,
+    ),
+)
+"""Every clause, in order."""

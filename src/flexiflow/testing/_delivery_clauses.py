@@ -1,0 +1,260 @@
+"""How the clauses of delivery are checked (D1 to D6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import strategies as st
+
+from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._bus_clauses import order
+from flexiflow.testing._checker import (
+    MODES,
+    POLICIES,
+    Checker,
+    number,
+    priorities,
+    programs,
+    publishes,
+    schedules,
+    scripts,
+)
+from flexiflow.testing._script import (
+    Publish,
+    Script,
+    Subscribe,
+)
+from flexiflow.testing._trace import names
+
+if TYPE_CHECKING:
+    from flexiflow._bus import DeliveryMode
+    from flexiflow.testing._program import Case
+    from flexiflow.testing._trace import Publication, Trace
+
+
+def one_at_a_time(trace: Trace) -> str | None:
+    """D1: one after another, in the publisher's task and context."""
+    return trace.first_complaint(_one_at_a_time)
+
+
+def _one_at_a_time(trace: Trace, publication: Publication) -> str | None:
+    span, running = trace.span(publication), None
+    mark = span[0].mark
+    for entry in span:
+        name = trace.name(entry)
+        if entry.what == "started" and running is not None:
+            return f"{name} started while {running} was running"
+        if entry.task != span[0].task:
+            return f"{name} ran in another task than the publisher"
+        if entry.what in ("started", "returned") and entry.mark is not mark:
+            return f"{name} did not see what was set in a context variable before"
+        if entry.what == "started":
+            running = name
+        elif entry.what in ("ended", "failed"):
+            running, mark = None, entry.mark
+    return None
+
+
+def all_at_once(trace: Trace) -> str | None:
+    """D2: started in order, all under way together, each with a context of its own."""
+    return order(trace) or trace.first_complaint(_isolated)
+
+
+def _isolated(trace: Trace, publication: Publication) -> str | None:
+    span, seen = trace.span(publication), list[object]()
+    mine = span[0].mark
+    for entry in span:
+        if entry.what in ("started", "returned") and entry.mark is not mine:
+            return f"{trace.name(entry)} saw what another handler set in a context variable"
+        if entry.what == "ended" and entry.mark is not mine:
+            if any(mark is entry.mark for mark in seen):
+                return f"{trace.name(entry)} saw what another handler set in a context variable"
+            seen.append(entry.mark)
+    return None
+
+
+def tier_by_tier(trace: Trace) -> str | None:
+    """D3: all of one priority at once, and have ended before the next begins."""
+    return order(trace) or trace.first_complaint(_tiers)
+
+
+def _tiers(trace: Trace, publication: Publication) -> str | None:
+    running: dict[int, int] = {}
+    for entry in trace.span(publication):
+        if entry.what == "started":
+            seat = trace.seats[entry.seat]
+            if any(priority != seat.priority for priority in running.values()):
+                return f"{seat.name} started before the tier before it had ended"
+            running[seat.number] = seat.priority
+        elif entry.what in ("ended", "failed"):
+            running.pop(entry.seat, None)
+    started = trace.started(publication)
+    missing = [seat for seat in trace.audience(publication) if seat not in started]
+    return f"{names(missing)} never started" if missing else None
+
+
+def nothing_runs_on(trace: Trace) -> str | None:
+    """D4: when publish is over, so is every handler that it started."""
+    complaint = trace.first_complaint(_over)
+    if complaint is None and trace.tasks_left:
+        return f"tasks were left behind: {', '.join(trace.tasks_left)}"
+    return complaint
+
+
+def _over(trace: Trace, publication: Publication) -> str | None:
+    running: set[int] = set()
+    for entry in trace.span(publication):
+        if entry.publication == publication.number and entry.what == "started":
+            running.add(entry.seat)
+        elif entry.publication == publication.number and entry.what in ("ended", "failed"):
+            running.discard(entry.seat)
+    if running:
+        seats = [trace.seats[seat] for seat in sorted(running)]
+        return f"{names(seats)} had not ended when publish was over"
+    late = trace.all("started", publication=publication.number)[
+        len(trace.started_in(publication)) :
+    ]
+    return f"{trace.name(late[0])} started when publish was over" if late else None
+
+
+def defaults(trace: Trace) -> str | None:
+    """D5: what a publish says holds; where it says nothing, always the same holds."""
+    seen: list[tuple[str, str]] = []
+    for publication in trace.publications:
+        seen.append(observed := _observed(trace, publication))
+        asked = publication.delivery, publication.on_error
+        for want, have in zip(asked, observed, strict=True):
+            if want not in (None, have):
+                return f"publish was to be {want}, and was {have}"
+    for option in (0, 1):
+        silent = {
+            observed[option]
+            for observed, publication in zip(seen, trace.publications, strict=True)
+            if (publication.delivery, publication.on_error)[option] is None
+        }
+        if len(silent) > 1:
+            return f"what holds where publish says nothing changed: {' and '.join(sorted(silent))}"
+    return None
+
+
+def _observed(trace: Trace, publication: Publication) -> tuple[str, str]:
+    """Tell delivery and policy by what happened to the handlers of `_TELLTALE`."""
+    starts = trace.all("started", publication=publication.number)
+    end = trace.end(publication)
+    policy = "raise" if end.what == "raised" else "continue"
+    if not starts:
+        return "nothing at all", policy
+    if starts[0].task == trace.span(publication)[0].task:
+        return "sequential", policy
+    ended = trace.all("ended", "failed", publication=publication.number)
+    together = len(starts) > 1 and trace.place(starts[1]) < trace.place(ended[0])
+    return ("concurrent" if together else "tiered"), policy
+
+
+_TELLTALE: Final = (
+    Subscribe((Wait(9),), priority=1),
+    Subscribe((Wait(9), Raise()), priority=2),
+)
+
+_CANCELLED: Final = """
+await bus.subscribe("a", "c", print)
+with anyio.CancelScope() as scope:
+    scope.cancel()
+    for _ in range(61):
+        await bus.publish(EVENT, delivery=DELIVERY)
+assert scope.cancelled_caught, "61 publishes in a row, and none is a checkpoint"
+"""
+_YIELDING: Final = """
+async def other():
+    while True:
+        heard.append("a turn")
+        await checkpoint()
+
+await bus.subscribe("a", "c", print)
+async with anyio.create_task_group() as group:
+    group.start_soon(other)
+    for _ in range(61 * 4):
+        await bus.publish(EVENT, delivery=DELIVERY)
+    assert len(heard) > 1, "244 publishes in a row, and another task had one turn at most"
+    group.cancel_scope.cancel()
+"""
+
+_marks = st.lists(st.one_of(st.builds(Wait, number(1, 2)), st.just(Mark())), max_size=2).map(tuple)
+_apart = scripts(
+    st.builds(Subscribe, _marks, priority=priorities), publishes(("concurrent",)), most=4
+)
+
+
+def _together(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
+    """Draw handlers that wait for each other."""
+
+    def script(waits: list[int], decisions: tuple[int, ...]) -> Script:
+        subscriptions = (Subscribe((Wait(wait), Meet())) for wait in waits)
+        return Script((*subscriptions, Publish(delivery, "continue")), decisions)
+
+    return st.builds(script, st.lists(number(0, 2), min_size=1, max_size=6), schedules)
+
+
+def _telling(published: list[Publish]) -> Script:
+    return Script((*_TELLTALE, *published), whole=True)
+
+
+_fates = st.tuples(
+    st.builds(Wait, number(0, 2)),
+    st.sampled_from([Wait(), Hang(), Raise()]),
+    st.builds(CleanUp, number(0, 2), fails=st.sampled_from(["no", "alone"])),
+)
+
+D1 = Checker(scripts(st.builds(Subscribe, _marks), publishes(("sequential",))), one_at_a_time)
+D2 = Checker(st.one_of(_apart, _together("concurrent")), all_at_once)
+D3 = Checker(
+    st.one_of(
+        scripts(
+            st.builds(
+                Subscribe,
+                st.tuples(st.builds(Wait, number(0, 2)), st.sampled_from([Wait(0), Raise()])),
+                priority=priorities,
+            ),
+            publishes(("tiered",)),
+        ),
+        _together("tiered"),
+    ),
+    tier_by_tier,
+)
+D4 = Checker(
+    scripts(
+        st.builds(Subscribe, _fates, priority=priorities),
+        st.builds(
+            Publish,
+            st.sampled_from(MODES),
+            st.sampled_from(POLICIES),
+            cancelled_after=number(0, 6),
+        ),
+        most=4,
+    ),
+    nothing_runs_on,
+)
+D5 = Checker(
+    st.builds(
+        _telling,
+        st.lists(
+            st.builds(
+                Publish,
+                st.sampled_from([None, *MODES]),
+                st.sampled_from([None, *POLICIES]),
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+    ),
+    defaults,
+)
+D6 = Checker(
+    programs(
+        *(
+            text.replace("EVENT", event)
+            for text in (_CANCELLED, _YIELDING)
+            for event in ('"a"', '"b"')
+        )
+    )
+)

@@ -1,0 +1,204 @@
+"""How the clauses of what is more than a failure are checked (E5 to E8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import strategies as st
+
+from flexiflow._errors import HandlerCancelled
+from flexiflow.events import HANDLER_FAILED
+from flexiflow.testing._acts import CleanUp, Hang, Raise, Wait
+from flexiflow.testing._checker import POLICIES, Checker, number, publishes, scripts
+from flexiflow.testing._failure_clauses import cancelled, hanging, waiting
+from flexiflow.testing._reports import announced, every_report, is_a, logged, parts, returned
+from flexiflow.testing._script import Publish, Subscribe
+from flexiflow.testing._trace import names
+
+if TYPE_CHECKING:
+    from flexiflow.testing._trace import Publication, Trace
+
+
+def cancellation_passes(trace: Trace) -> str | None:
+    """E5: a cancellation is no failure and goes on; an exit leaves bare."""
+    for exception in every_report(trace):
+        if trace.cancellation in map(type, parts(exception)) or isinstance(
+            exception, HandlerCancelled
+        ):
+            return f"a cancellation was reported as a failure: {exception!r}"
+    return trace.first_complaint(_exit_leaves) or trace.first_complaint(_cancellation_passes)
+
+
+def _cancellation_passes(trace: Trace, publication: Publication) -> str | None:
+    struck = [
+        entry for entry in trace.all("failed", publication=publication.number) if entry.cancelled
+    ]
+    end = trace.end(publication)
+    if not struck or not end.cancelled:
+        return None
+    failures = [entry for entry in struck if trace.is_failure(entry)]
+    if end.what == "returned":
+        return "publish returned, though it was cancelled: the cancellation was swallowed"
+    if publication.on_error == "raise":
+        before = trace.failures(publication)
+        expected = before[0].value if before else None
+        if expected is not None and end.value is not expected:
+            return f"publish raised {end.value!r}, not {expected!r}, which left a handler"
+        return None
+    if not trace.is_cancelled(end):
+        return f"publish raised {end.value!r} instead of the cancellation"
+    late = trace.after(failures[0], "started", publication) if failures else []
+    return f"{trace.name(late[0])} started in a publish that is cancelled" if late else None
+
+
+def _exit_leaves(trace: Trace, publication: Publication) -> str | None:
+    exits = [
+        entry.value
+        for entry in trace.all("failed", publication=publication.number)
+        if not trace.is_failure(entry) and not trace.is_cancelled(entry)
+    ]
+    end = trace.end(publication)
+    if exits and end.value is not exits[0]:
+        return f"publish {end.what} {end.value!r}, and {exits[0]!r} was to leave it bare"
+    return None
+
+
+def strays_are_failures(trace: Trace) -> str | None:
+    """E6: a cancellation that nobody meant becomes `HandlerCancelled`; the siblings live on."""
+    return trace.first_complaint(_strays)
+
+
+def _strays(trace: Trace, publication: Publication) -> str | None:
+    end, ends = trace.end(publication), trace.all("failed", publication=publication.number)
+    strays = [entry for entry in ends if trace.is_cancelled(entry) and not entry.cancelled]
+    if end.what == "raised" and trace.is_cancelled(end):
+        return "a stray cancellation left publish"
+    surfaced = [*every_report(trace), end.value]
+    for stray in strays:
+        causes = [each.__cause__ for each in surfaced if isinstance(each, HandlerCancelled)]
+        if not any(cause is stray.value for cause in causes):
+            return f"the cancellation that left {trace.name(stray)} is no HandlerCancelled"
+    if publication.on_error == "raise":
+        return None
+    struck = [entry for entry in ends if entry.cancelled]
+    if struck:
+        return f"{trace.name(struck[0])} was cancelled by the stray cancellation of another"
+    started = trace.started(publication)
+    missing = [seat for seat in trace.audience(publication) if seat not in started]
+    if missing:
+        return f"{names(missing)} never started, or was dropped"
+    given = returned(end)
+    return None if given is None or len(given) == len(strays) else f"publish returned {given}"
+
+
+def no_recursion(trace: Trace) -> str | None:
+    """E7: what fails within the handling of a failure is logged, and published no further."""
+    observing: list[int] = []
+    for entry in trace.entries:
+        heard = entry.publication < 0 or (
+            trace.publications[entry.publication].event == HANDLER_FAILED
+        )
+        if entry.what == "started" and heard:
+            observing.append(entry.seat)
+        if trace.is_failure(entry) and observing:
+            in_log, told = len(logged(trace, entry.value)), len(announced(trace, entry.value))
+            if in_log != 1 or told:
+                return (
+                    f"the failure of {trace.name(entry)}, within the handling of another one, "
+                    f"was logged {in_log} times and published {told} times"
+                )
+        elif trace.is_failure(entry) and len(announced(trace, entry.value)) != 1:
+            return f"the failure of {trace.name(entry)} was not published"
+        if entry.what in ("ended", "failed") and heard and observing:
+            observing.pop()
+    return None
+
+
+def groups(trace: Trace) -> str | None:
+    """E8: a group is the failure as a whole; cancellations are taken out of it."""
+    return trace.first_complaint(_groups)
+
+
+def _groups(trace: Trace, publication: Publication) -> str | None:
+    end = trace.end(publication)
+    surfaced = [*every_report(trace), *([end.value] if end.what == "raised" else [])]
+    for entry in trace.all("failed", publication=publication.number):
+        if is_a(entry.value, BaseExceptionGroup) and not any(
+            _is_rest(trace, each, entry.value) for each in surfaced
+        ):
+            return f"{entry.value!r} left {trace.name(entry)}, and surfaced as {surfaced!r}"
+    reported = [part for each in every_report(trace) for part in parts(each)]
+    if any(isinstance(part, trace.cancellation) for part in reported):
+        return "a cancellation was reported within a group"
+    return None
+
+
+def _is_rest(trace: Trace, given: BaseException, group: BaseException) -> bool:
+    """Say whether it is the group itself, or what is left of it without the cancellations."""
+    held = parts(group)
+    if not any(isinstance(part, trace.cancellation) for part in held):
+        return given is group
+    wanted = [part for part in held if isinstance(part, Exception) and part not in (given, group)]
+    return all(any(part is want for part in parts(given)) for want in wanted)
+
+
+E5 = Checker(
+    st.one_of(
+        cancelled(hanging),
+        scripts(
+            st.builds(
+                Subscribe,
+                st.tuples(waiting, st.sampled_from([Wait(0), Raise("exit"), Raise("failure")])),
+            ),
+            publishes(policies=POLICIES),
+            most=3,
+        ),
+    ),
+    cancellation_passes,
+)
+E6 = Checker(
+    scripts(
+        st.builds(Subscribe, st.tuples(waiting, st.sampled_from([Raise("stray"), Wait(2)]))),
+        publishes(policies=POLICIES),
+        most=4,
+    ),
+    strays_are_failures,
+)
+E7 = Checker(
+    scripts(
+        st.builds(
+            Subscribe,
+            st.sampled_from(
+                [(Raise(),), (Publish("sequential", "continue", "b"),), (Wait(), Raise())]
+            ),
+            event=st.sampled_from(["a", "b", HANDLER_FAILED, "**"]),
+        ),
+        st.builds(Publish, st.just("sequential"), st.just("continue"), st.sampled_from(["a", "b"])),
+        scheduled=False,
+    ),
+    no_recursion,
+)
+E8 = Checker(
+    st.one_of(
+        scripts(
+            st.builds(
+                Subscribe,
+                st.tuples(waiting, st.sampled_from([Raise("group"), Raise("mixed"), Wait(0)])),
+            ),
+            publishes(policies=POLICIES),
+            most=3,
+        ),
+        cancelled(
+            st.builds(
+                Subscribe,
+                st.tuples(
+                    waiting,
+                    st.just(Hang()),
+                    st.builds(CleanUp, number(0, 1), fails=st.sampled_from(["in a group", "no"])),
+                ),
+            ),
+            most=2,
+        ),
+    ),
+    groups,
+)

@@ -1,0 +1,152 @@
+"""Examining a bus, clause by clause."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis.errors import Flaky
+
+from flexiflow.testing._check import EXAMPLES, ContractViolation
+from flexiflow.testing._checks import check_backend, check_int
+from flexiflow.testing._contract import CONTRACT
+from flexiflow.testing._execute import execute, probe
+from flexiflow.testing._program import operations, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from flexiflow.testing._checker import Checker
+    from flexiflow.testing._contract import Clause
+    from flexiflow.testing._program import Case
+
+_SETTINGS: Final = hypothesis.settings(
+    database=None,
+    deadline=None,
+    derandomize=False,
+    phases=[Phase.generate, Phase.shrink],
+    print_blob=False,
+    report_multiple_bugs=False,
+    suppress_health_check=[
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+        HealthCheck.large_base_example,
+        HealthCheck.nested_given,
+        HealthCheck.too_slow,
+    ],
+    verbosity=Verbosity.quiet,
+)
+
+
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """What came of examining one clause.
+
+    Attributes:
+        clause: the clause.
+        examples: how many programs were tried, up to the one that broke it.
+        violation: how it is broken, or None where it held.
+    """
+
+    clause: Clause
+    examples: int
+    violation: ContractViolation | None
+
+
+def examine(
+    factory: Callable[[], Any],
+    clauses: Iterable[Clause] = CONTRACT,
+    *,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> Iterator[Verdict]:
+    """Examine one clause after another, those without a checker aside.
+
+    Raises:
+        Exception: as `check_bus`, and at once, but for a violation.
+    """
+    check_backend(backend)
+    check_int("examples", examples, least=1)
+    if seed is not None:
+        check_int("seed", seed, least=0)
+    drawn = secrets.randbits(32) if seed is None else seed
+    is_async = probe(factory, backend)
+    checked = [(clause, clause.checker) for clause in clauses if clause.checker is not None]
+    return (
+        _Search(clause, checker, factory, backend=backend, is_async=is_async).run(examples, drawn)
+        for clause, checker in checked
+    )
+
+
+class _Broken(Exception):
+    """What Hypothesis is to find, and to shrink."""
+
+
+class _Search:
+    """The search for a case that breaks a clause."""
+
+    def __init__(
+        self,
+        clause: Clause,
+        checker: Checker,
+        factory: Callable[[], Any],
+        *,
+        backend: str,
+        is_async: bool,
+    ) -> None:
+        self._clause = clause
+        self._checker = checker
+        self._factory = factory
+        self._backend = backend
+        self._is_async = is_async
+        self._tried = 0
+        self._found: list[tuple[Case, str]] = []
+
+    def run(self, examples: int, seed: int) -> Verdict:
+        """Try so many cases, and make the first that breaks the clause as small as can be."""
+        drawing = hypothesis.given(self._checker.cases)(self._attempt)
+        settings = hypothesis.settings(_SETTINGS, max_examples=examples)
+        try:
+            hypothesis.seed(seed)(settings(drawing))()
+        except (_Broken, Flaky):
+            # What is flaky was broken once all the same.
+            return Verdict(self._clause, self._tried, self._violation(seed))
+        return Verdict(self._clause, self._tried, None)
+
+    def _attempt(self, case: Case) -> None:
+        self._tried += not self._found
+        if self._breaks(case):
+            self._break()
+
+    def _break(self) -> NoReturn:
+        # Always from the same line, so that Hypothesis takes all for one bug.
+        raise _Broken
+
+    def _breaks(self, case: Case) -> bool:
+        trace = execute(case, self._factory, backend=self._backend, is_async=self._is_async)
+        complaint = self._checker.judge(trace)
+        if complaint is not None:
+            self._found.append((case, complaint))
+        return complaint is not None
+
+    def _violation(self, seed: int) -> ContractViolation:
+        # Hypothesis ends with the smallest that it found, of which more can often be left out.
+        while any(map(self._breaks, self._found[-1][0].smaller())):
+            pass
+        case, complaint = self._found[-1]
+        return ContractViolation(
+            clause=self._clause.identifier,
+            sentence=self._clause.sentence,
+            complaint=complaint,
+            counterexample=show(
+                case, self._factory, backend=self._backend, is_async=self._is_async
+            ),
+            operations=operations(case),
+            backend=self._backend,
+            seed=seed,
+        )

@@ -1,0 +1,132 @@
+"""Running a program on a bus, and giving the trace."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from functools import lru_cache, partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import anyio
+
+from flexiflow._cancellation import leaves
+from flexiflow.testing._failures import TasksLeft
+from flexiflow.testing._program import define, mains
+from flexiflow.testing._recorder import Recorder
+from flexiflow.testing._run import run_scheduled
+from flexiflow.testing._script import Script
+from flexiflow.testing._trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import CodeType
+
+    from flexiflow.testing._program import Case
+
+METHODS = ("subscribe", "unsubscribe", "unsubscribe_all", "publish")
+
+_logger = logging.getLogger("flexiflow")
+_H = TypeVar("_H", bound=logging.Handler)
+
+
+def probe(factory: Callable[[], object], backend: str) -> bool:
+    """Call a factory once, and tell whether what it returns has to be awaited.
+
+    Raises:
+        TypeError: it isn't callable, or what it gives lacks one of the methods of a bus.
+    """
+    if not callable(factory):
+        raise TypeError(f"factory must be callable without arguments, not {factory!r}")
+
+    async def make() -> tuple[object, bool]:
+        made = factory()
+        return (await made, True) if isawaitable(made) else (made, False)
+
+    bus, is_async = run_scheduled(make, backend=backend)
+    missing = [name for name in METHODS if not callable(getattr(bus, name, None))]
+    if missing:
+        raise TypeError(
+            f"factory must make a bus, with the methods {', '.join(METHODS)}, "
+            f"not {bus!r}, which lacks {', '.join(missing)}"
+        )
+    return is_async
+
+
+def execute(
+    case: Case, factory: Callable[[], Any], *, backend: str, is_async: bool = False
+) -> Trace:
+    """Run a program to its end.
+
+    What a script does is recorded; a program that asserts for itself has the bus as it is.
+    """
+    trace = Trace()
+    namespace: dict[str, Any] = {"print": _be_silent}
+
+    def disguise(bus: object) -> object:
+        if not isinstance(case, Script):
+            return bus
+        return log.enter(Recorder(bus, trace, namespace.get("mark")))
+
+    async def make() -> object:
+        return disguise(await factory())
+
+    namespace["factory"] = make if is_async else lambda: disguise(factory())
+    program = _compiled(define(case, is_async=is_async))
+    with _Log() as log:
+        try:
+            # The text is our own: it is run as it is shown, so that what is shown was run.
+            exec(program, namespace)  # noqa: S102
+            for name in mains(case):
+                _run(partial(_watch, namespace[name], trace), case, backend)
+        except TasksLeft as exc:
+            trace.tasks_left = exc.names
+        except BaseException as exc:  # noqa: BLE001  whatever a faulty bus lets out
+            trace.left = _unless_ctrl_c(exc)
+    return trace
+
+
+def _be_silent(*_: object) -> None:
+    """Print nothing."""
+
+
+def _run(main: Callable[[], Awaitable[None]], case: Case, backend: str) -> None:
+    # Without a schedule as with `anyio.run`, which is what the program then shows.
+    scheduled = bool(case.decisions)
+    run_scheduled(main, backend=backend, decisions=case.decisions, buses_yield=scheduled)
+
+
+def _unless_ctrl_c(exception: BaseException) -> BaseException:
+    """Give what a faulty bus let out, unless it is for whoever runs all this."""
+    for leaf in leaves(exception):
+        if isinstance(leaf, KeyboardInterrupt):
+            raise leaf from None
+    return exception
+
+
+async def _watch(main: Callable[[], Awaitable[object]], trace: Trace) -> None:
+    trace.cancellation = anyio.get_cancelled_exc_class()
+    await main()
+
+
+class _Log(ExitStack):
+    """Keeps what is logged on purpose from the program's own log."""
+
+    def __enter__(self) -> Self:
+        self.callback(setattr, _logger, "propagate", _logger.propagate)
+        self.callback(_logger.setLevel, _logger.level)
+        _logger.propagate = False
+        _logger.setLevel(logging.DEBUG)
+        self.enter(logging.NullHandler())
+        return super().__enter__()
+
+    def enter(self, handler: _H) -> _H:
+        """Let a handler see what is logged from now on."""
+        _logger.addHandler(handler)
+        self.callback(_logger.removeHandler, handler)
+        return handler
+
+
+@lru_cache(maxsize=512)
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<program>", "exec")

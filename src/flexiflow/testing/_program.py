@@ -1,0 +1,152 @@
+"""From a script to a program that anyone can run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from itertools import accumulate
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from flexiflow.testing._code import block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flexiflow.testing._code import Lines
+
+# What programs use, by the word that shows that they do, each after what it uses itself.
+_PRELUDE = {
+    "heard": "heard = []",
+    "async_filter": "async def async_filter(event, data):\n    return True",
+    "early": "early = checkpoint()\nearly.close()",
+    "generator": "def generator(data):\n    yield",
+    "async_generator": "async def async_generator(data):\n    yield",
+    "Boom": "class Boom(Exception):\n    pass",
+    "Exit": "class Exit(BaseException):\n    pass",
+    "Later": """\
+class Later:
+    def __await__(self):
+        yield from checkpoint().__await__()""",
+    "Mark": """\
+class Mark:
+    def __eq__(self, other):
+        return isinstance(other, Mark)
+
+    def __hash__(self):
+        return 0""",
+    "mark": 'mark = ContextVar("mark", default=None)',
+    "cancel_after": """\
+async def cancel_after(scope, turns):
+    for _ in range(turns):
+        await checkpoint()
+    scope.cancel()""",
+    "kept_cancellation": """\
+async def kept_cancellation():
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class() as error:
+            kept = error
+            raise
+    return kept""",
+}
+_IMPORTS = {
+    "gc": "import gc",
+    "weakref": "import weakref",
+    "ContextVar": "from contextvars import ContextVar",
+    "partial": "from functools import partial",
+    "anyio": "import anyio",
+    "checkpoint": "from anyio.lowlevel import checkpoint",
+    "replay": "from flexiflow.testing import replay",
+}
+
+
+@runtime_checkable
+class Case(Protocol):
+    """What a checker tries: a script, or a program that is written out."""
+
+    @property
+    def decisions(self) -> tuple[int, ...]:
+        """The schedule."""
+        ...
+
+    @property
+    def again(self) -> str:
+        """What is done with the same bus in a second run, if there is one."""
+        ...
+
+    def smaller(self) -> Iterable[Case]:
+        """Give cases with something left out."""
+        ...
+
+    def main(self) -> Lines:
+        """Write what is done with `bus`."""
+        ...
+
+
+def mains(case: Case) -> tuple[str, ...]:
+    """Name the coroutine functions to run, one after another."""
+    return ("main", "again") if case.again else ("main",)
+
+
+def define(case: Case, *, is_async: bool) -> str:
+    """Write what defines the coroutine functions to run, for a `factory` that is there."""
+    parts = _definitions(case, is_async=is_async)
+    return "\n\n\n".join([_imports(parts), *parts])
+
+
+def show(case: Case, factory: Callable[[], object], *, backend: str, is_async: bool) -> str:
+    """Write the whole program, which needs AnyIO, the factory, and a schedule if it has one."""
+    options = f'backend="{backend}"'
+    run = "anyio.run"
+    if case.decisions:
+        run, options = "replay", f"{options}, decisions={case.decisions}"
+    parts = _definitions(case, is_async=is_async)
+    runs = "\n".join(f"{run}({name}, {options})" for name in mains(case))
+    imports = f"{_imports([*parts, runs])}\n\n{name_factory(factory)}"
+    return "\n\n\n".join([imports, *parts, f"{runs}\n"])
+
+
+def _definitions(case: Case, *, is_async: bool) -> list[str]:
+    parts = _runs(case, is_async=is_async)
+    for word, definition in reversed(_PRELUDE.items()):
+        if any(_uses(word, part) for part in parts):
+            parts.insert(0, definition)
+    return parts
+
+
+def _imports(parts: list[str]) -> str:
+    text = "\n".join(parts)
+    return "\n".join(line for word, line in _IMPORTS.items() if _uses(word, text))
+
+
+def _runs(case: Case, *, is_async: bool) -> list[str]:
+    new_bus = "await factory()" if is_async else "factory()"
+    made, does = f"bus = {new_bus}", [line.replace("NEW_BUS", new_bus) for line in case.main()]
+    if not case.again:
+        return ["\n".join(block("async def main():", [made, *does]))]
+    # Only a sync factory can make a bus outside of any loop.
+    first = ["global bus", made] if is_async else []
+    main = "\n".join(block("async def main():", [*first, *does]))
+    again = "\n".join(block("async def again():", case.again.strip("\n").split("\n")))
+    return [main, again] if is_async else [made, main, again]
+
+
+def name_factory(factory: Callable[[], object]) -> str:
+    """Write how the factory is imported, or that it can't be."""
+    name, module = getattr(factory, "__qualname__", ""), getattr(factory, "__module__", "")
+    packages = accumulate(str(module).split("."), "{}.{}".format)
+    for place in packages:
+        if place != "__main__" and getattr(sys.modules.get(place), name, None) is factory:
+            return f"from {place} import {name} as factory"
+    return "factory = ...  # what makes your bus"
+
+
+def operations(case: Case) -> int:
+    """Count the calls of the bus's methods that a program is made of."""
+    return sum(len(re.findall(r"\bbus\.\w+\(", line)) for line in case.main())
+
+
+def _uses(word: str, text: str) -> bool:
+    return re.search(rf"\b{word}\b", text) is not None

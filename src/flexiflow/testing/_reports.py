@@ -1,0 +1,107 @@
+"""Where a failure surfaced: what was logged, announced and returned of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, cast
+
+from flexiflow.testing._trace import NOBODY, names
+
+if TYPE_CHECKING:
+    from flexiflow.testing._trace import Entry, Seat, Trace
+
+
+def exception_of(entry: Entry) -> object:
+    """Give the exception that was logged with its traceback, or announced."""
+    if entry.what == "logged":
+        return (entry.value.exc_info or (None, None))[1]
+    return entry.value.get("exception") if is_a(entry.value, dict) else None
+
+
+def is_a(value: object, kind: type) -> bool:
+    """Say what `isinstance` says, and let type checkers take the value for anything still."""
+    return isinstance(value, kind)
+
+
+def logged(trace: Trace, exception: BaseException) -> list[Entry]:
+    """Give the entries that log an exception."""
+    return [entry for entry in trace.all("logged") if exception_of(entry) is exception]
+
+
+def announced(trace: Trace, exception: BaseException) -> list[Entry]:
+    """Give the entries in which an exception was heard as `event.handler.failed`."""
+    return [entry for entry in trace.all("announced") if exception_of(entry) is exception]
+
+
+def returned(end: Entry) -> list[object] | None:
+    """Give the exceptions that publish returned, or None if it returned no tuple (E1)."""
+    if end.what != "returned" or not is_a(end.value, tuple):
+        return None
+    return [getattr(failure, "exception", None) for failure in end.value]
+
+
+def every_report(trace: Trace) -> list[BaseException]:
+    """Give all exceptions that were logged, announced or returned."""
+    told = [exception_of(entry) for entry in trace.all("logged", "announced")]
+    for end in trace.all("returned"):
+        told += returned(end) or []
+    return [each for each in told if isinstance(each, BaseException)]
+
+
+def parts(exception: BaseException) -> list[BaseException]:
+    """Give an exception itself, and what it holds at any depth if it is a group."""
+    if not isinstance(exception, BaseExceptionGroup):
+        return [exception]
+    group = cast("BaseExceptionGroup[BaseException]", exception)
+    return [exception, *(part for each in group.exceptions for part in parts(each))]
+
+
+def returned_complaint(
+    trace: Trace, audience: list[Seat], failures: list[Entry], end: Entry
+) -> str | None:
+    """Compare what publish returned with the failures there were, in order of delivery."""
+    if not is_a(end.value, tuple):
+        return f"publish returned {end.value!r}, not a tuple of failures"
+    by_seat = {entry.seat: entry.value for entry in failures}
+    expected = [seat for seat in audience if seat.number in by_seat]
+    places = [
+        trace.subscriptions.get(getattr(each, "subscription", None), NOBODY) for each in end.value
+    ]
+    told = [trace.seats[place] for place in places if place >= 0]
+    if places != [seat.number for seat in expected]:
+        return f"publish returned failures of {names(told)}, not of {names(expected)}"
+    for failure, exception, seat in zip(end.value, returned(end) or [], expected, strict=True):
+        if exception is not by_seat[seat.number]:
+            return f"the failure of {seat.name} was returned with {exception!r}"
+        component = getattr(failure, "component_name", None)
+        if component != seat.component:
+            return f"the failure of {seat.name} was returned as of {component!r}"
+    return None
+
+
+def report_complaint(trace: Trace, failed: Entry, event: str) -> str | None:
+    """Say what is wrong with how a failure was logged and announced (E1)."""
+    seat = trace.seats[failed.seat]
+    records = logged(trace, failed.value)
+    if len(records) != 1:
+        return f"the failure of {seat.name} was logged with its traceback {len(records)} times"
+    wrong = _log_complaint(trace, failed, records[0], event)
+    if wrong:
+        return wrong
+    told = announced(trace, failed.value)
+    if len(told) != 1:
+        return f"the failure of {seat.name} was published {len(told)} times"
+    payload = told[0].value
+    if (payload.get("event_name"), payload.get("component_name")) != (event, seat.component):
+        return f"the failure of {seat.name} was published with another event or component"
+    return None
+
+
+def _log_complaint(trace: Trace, failed: Entry, logged: Entry, event: str) -> str | None:
+    seat, record = trace.seats[failed.seat], logged.value
+    whose = f"the failure of {seat.name} was logged"
+    if record.levelno != logging.ERROR:
+        return f"{whose} as {record.levelname}, not as ERROR"
+    message = record.getMessage()
+    unnamed = [name for name in (event, seat.component, seat.name) if name not in message]
+    return f"{whose} without {', '.join(unnamed)}" if unnamed else None

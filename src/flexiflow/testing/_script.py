@@ -1,0 +1,232 @@
+"""Scripts: what is done with a bus, as data that is shown, and run, as a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from flexiflow.testing._acts import CleanUp, Hang, Meet, Raise
+from flexiflow.testing._code import Place, block, quote, without_one, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
+    from flexiflow.testing._code import Lines, Step
+
+FilterKind: TypeAlias = Literal["accepts", "refuses", "raises", "awaitable"]
+
+
+@dataclass(frozen=True)
+class Subscribe:
+    """Subscribe a handler, which does one thing after another; sync where it can be."""
+
+    does: tuple[Step, ...] = ()
+    event: str = "a"
+    component: str = "c"
+    priority: int = 3
+    filter: FilterKind | None = None
+    once: bool = False
+    awaits: bool = field(default=True, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Define the handler and its filter, and subscribe it."""
+        name = place.name
+        is_async = any(step.awaits for step in self.does)
+        body = [f'print("h{name} starts")', *self._body(replace(place, handler=name))]
+        handler = block(f"{'async ' if is_async else ''}def h{name}(data):", body)
+        given = f"{quote(self.event)}, {quote(self.component)}, h{name}{self._options(name)}"
+        call = f"await bus.subscribe({given})"
+        subscribed = [f"s{name} = {call}"] if place.handler is None else [call]
+        return [*self._filter(name), *handler, *subscribed]
+
+    def _body(self, place: Place) -> Lines:
+        body = write(self.does, place)
+        for step in self.does:
+            if isinstance(step, CleanUp):
+                body = step.around(body, place)
+        return body
+
+    def _options(self, name: str) -> str:
+        options = ""
+        if self.priority != Subscribe.priority:
+            options += f", priority={self.priority}"
+        if self.filter is not None:
+            options += f", filter=f{name}"
+        return f"{options}, once=True" if self.once else options
+
+    def _filter(self, name: str) -> Lines:
+        decides = {
+            "accepts": ["return True"],
+            "refuses": ["return False"],
+            "raises": [f'raise Boom("f{name}")'],
+            "awaitable": ["return Later()"],
+        }
+        if self.filter is None:
+            return []
+        return block(f"def f{name}(event, data):", decides[self.filter])
+
+
+@dataclass(frozen=True)
+class Unsubscribe:
+    """End one of the script's subscriptions."""
+
+    number: int
+    awaits: bool = field(default=False, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Write it as Python."""
+        return [f"bus.unsubscribe({place.subscription(self.number)})"]
+
+
+@dataclass(frozen=True)
+class UnsubscribeAll:
+    """End a component's subscriptions."""
+
+    component: str
+    awaits: bool = field(default=False, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Write it as Python."""
+        return [f"bus.unsubscribe_all({quote(self.component)})"]
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Publish an event; at the top the program goes on whatever it raises.
+
+    Attributes:
+        cancelled_after: after how many turns of another task it is cancelled, or None.
+    """
+
+    delivery: DeliveryMode | None = None
+    on_error: ErrorPolicy | None = None
+    event: str = "a"
+    cancelled_after: int | None = None
+    awaits: bool = field(default=True, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Write it as Python."""
+        options = "".join(
+            f", {name}={quote(value)}"
+            for name, value in (("delivery", self.delivery), ("on_error", self.on_error))
+            if value is not None
+        )
+        call = f"await bus.publish({quote(self.event)}, {quote(place.name)}{options})"
+        if place.handler is not None:
+            return [call]
+        attempt = [
+            *block("try:", [f"print({call})"]),
+            *block("except (Exception, Exit) as error:", ['print("raised", repr(error))']),
+        ]
+        if self.cancelled_after is None:
+            return attempt
+        started = f"group.start_soon(cancel_after, scope, {self.cancelled_after})"
+        scope = block("with anyio.CancelScope() as scope:", [started, *attempt])
+        return block(
+            "async with anyio.create_task_group() as group:",
+            [*scope, "group.cancel_scope.cancel()"],
+        )
+
+
+@dataclass(frozen=True)
+class Together:
+    """Do something in several tasks at once."""
+
+    tasks: tuple[tuple[Step, ...], ...]
+    awaits: bool = field(default=True, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Write it as Python."""
+        names = [f"task{place.name}_{number}" for number in range(len(self.tasks))]
+        lines: Lines = []
+        for name, steps in zip(names, self.tasks, strict=True):
+            lines += block(f"async def {name}():", write(steps, place))
+        started = [f"group.start_soon({name})" for name in names]
+        return [*lines, *block("async with anyio.create_task_group() as group:", started)]
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is done with a new bus, and in which order tasks get their turns.
+
+    Attributes:
+        steps: first all subscriptions, since others refer to them by number.
+        decisions: the schedule, as `run_scheduled` takes it.
+        whole: whether its checker needs all of it, so that nothing may be left out.
+    """
+
+    steps: tuple[Step, ...]
+    decisions: tuple[int, ...] = ()
+    whole: bool = False
+    again: str = field(default="", init=False)
+
+    def smaller(self) -> Iterator[Script]:
+        """Give scripts with something left out: a step, something that a handler does, a turn."""
+        less = () if self.whole else self._with_less()
+        return (script for script in less if script.is_sound())
+
+    def is_sound(self) -> bool:
+        """Say whether there is who is unsubscribed, and whatever hangs is cancelled.
+
+        It is by the program, or since another handler fails.
+        """
+        done = [step.does for step in self.steps if isinstance(step, Subscribe)]
+        if not done and any(isinstance(step, Unsubscribe) for step in self.steps):
+            return False
+        if not any(Hang() in does for does in done):
+            return True
+        return all(
+            step.cancelled_after is not None
+            or (step.delivery != "sequential" and any(Raise() in does for does in done))
+            for step in self.steps
+            if isinstance(step, Publish)
+        )
+
+    def _with_less(self) -> Iterator[Script]:
+        for steps in without_one(self.steps):
+            yield replace(self, steps=steps)
+        for at, step in enumerate(self.steps):
+            if isinstance(step, Subscribe):
+                for does in without_one(step.does):
+                    less = replace(step, does=does)
+                    yield replace(self, steps=(*self.steps[:at], less, *self.steps[at + 1 :]))
+        for decisions in without_one(self.decisions):
+            yield replace(self, decisions=decisions)
+
+    def main(self) -> Lines:
+        """Write what is done."""
+        subscribed = [step for step in self.steps if isinstance(step, Subscribe)]
+        lines = write(self.steps, Place(len(subscribed)))
+        if not any("raise Exit" in line for line in lines):
+            lines = [line.replace("(Exception, Exit)", "Exception") for line in lines]
+        before: Lines = []
+        meeting = tuple(at for at, step in enumerate(subscribed) if Meet() in step.does)
+        if meeting:
+            before.append(f"arrived = {{number: anyio.Event() for number in {meeting}}}")
+        if any("mark." in line for line in lines):
+            before.append("mark.set(Mark())")
+        return before + lines
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that itself asserts what a clause promises.
+
+    Attributes:
+        text: what is done with `bus`, at the indentation of a module.
+        again: what is done with the same bus in a second run; the bus is then made before, outside
+            of any loop where the factory can.
+    """
+
+    text: str
+    again: str = ""
+    decisions: tuple[int, ...] = field(default=(), init=False)
+
+    def smaller(self) -> Iterator[Program]:
+        """Give nothing: it is as small as it was written."""
+        yield from ()
+
+    def main(self) -> Lines:
+        """Write what is done."""
+        return self.text.strip("\n").split("\n")

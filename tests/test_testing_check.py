@@ -1,0 +1,299 @@
+"""`check_bus`: what it tells of a bus, and how it finds that again (P1)."""
+
+import logging
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from flexiflow import EventBus
+from flexiflow.testing import ContractViolation, check_bus
+from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._contract import CONTRACT
+from flexiflow.testing._examine import Verdict, examine
+from flexiflow.testing._execute import execute
+from flexiflow.testing._program import name_factory, show
+from flexiflow.testing._script import (
+    Program,
+    Publish,
+    Script,
+    Subscribe,
+    Together,
+    Unsubscribe,
+    UnsubscribeAll,
+)
+
+CLAUSES = {clause.identifier: clause for clause in CONTRACT}
+
+
+class Thin:
+    """A bus that hands everything on to a real one."""
+
+    def __init__(self) -> None:
+        self.real = EventBus()
+
+    async def subscribe(self, *arguments: Any, **options: Any) -> Any:
+        return await self.real.subscribe(*arguments, **options)
+
+    def unsubscribe(self, subscription: Any) -> Any:
+        return self.real.unsubscribe(subscription)
+
+    def unsubscribe_all(self, component: str) -> Any:
+        return self.real.unsubscribe_all(component)
+
+    async def publish(self, *arguments: Any, **options: Any) -> Any:
+        return await self.real.publish(*arguments, **options)
+
+
+class Careless(Thin):
+    """Has checked the priority, and forgets it."""
+
+    async def subscribe(self, *arguments: Any, **options: Any) -> Any:
+        (await EventBus().subscribe(*arguments, **options)).__exit__(None, None, None)
+        if options.get("priority") == 1:
+            options["priority"] = 3
+        return await self.real.subscribe(*arguments, **options)
+
+
+async def careless() -> Careless:
+    """Make a careless bus, in a way that has to be awaited."""
+    await checkpoint()
+    return Careless()
+
+
+def check_one(
+    clause: str, factory: Callable[[], Any], backend: str, *, examples: int = 100, seed: int = 1
+) -> Verdict:
+    """Check one clause alone."""
+    clauses = [CLAUSES[clause]]
+    [verdict] = examine(factory, clauses, backend=backend, examples=examples, seed=seed)
+    return verdict
+
+
+def broken(clause: str, factory: Callable[[], Any], backend: str) -> ContractViolation:
+    """Give the violation that checking one clause finds."""
+    violation = check_one(clause, factory, backend).violation
+    assert violation is not None
+    return violation
+
+
+def run_text(program: str) -> list[str]:
+    """Run a program as its reader would, and give the lines that it prints."""
+    lines: list[str] = []
+
+    def note(*values: object) -> None:
+        lines.append(" ".join(map(str, values)))
+
+    exec(program, {"print": note})  # noqa: S102  that it can be run is what is tested
+    return lines
+
+
+def test_the_clauses_are_those_of_the_documentation() -> None:
+    """P1: the list has each clause of the bus, under the same title, in the same order."""
+    semantics = Path("docs/semantics.md").read_text(encoding="utf-8")
+    told = re.findall(r"^### ([BDE]\d+): (.*)$", semantics, re.MULTILINE)
+    assert [(clause.identifier, clause.title) for clause in CONTRACT] == told
+
+
+def test_each_clause_has_a_checker() -> None:
+    """P1: a promise that nothing checks would be seen here."""
+    assert [clause.identifier for clause in CONTRACT if clause.checker is None] == []
+
+
+def test_a_clause_without_a_checker_is_passed_over(backend: str) -> None:
+    """P1: what can't be checked yet is not said to hold."""
+    clause = type(CONTRACT[0])("B99", "a promise", "Something is promised.", None)
+    assert list(examine(EventBus, [clause], backend=backend)) == []
+
+
+def test_the_bus_holds(backend: str) -> None:
+    """P1: nothing is raised for a bus that keeps the contract; a seed is drawn."""
+    check_bus(EventBus, backend=backend, examples=2)
+
+
+def test_a_violation_tells_everything(backend: str) -> None:
+    """P1: the clause, its sentence, what happened, a program, its size, and the seed."""
+    with pytest.raises(ContractViolation) as found:
+        check_bus(Careless, backend=backend, examples=100, seed=7)
+    violation = found.value
+    assert (violation.clause, violation.backend, violation.seed) == ("B4", backend, 7)
+    assert violation.sentence == CLAUSES["B4"].sentence
+    assert violation.complaint == "started h0, h1, not h1, h0"
+    assert violation.operations == 3
+    told = str(violation)
+    assert told.startswith(f"B4 does not hold on {backend}: started h0, h1, not h1, h0\n")
+    assert violation.counterexample in told
+    assert told.endswith("found with seed=7")
+
+
+def test_the_same_seed_finds_the_same(backend: str) -> None:
+    """P1: a violation is found again, by the same program."""
+    first, second = (check_one("B4", Careless, backend) for _ in range(2))
+    assert str(first.violation) == str(second.violation)
+    assert first.examples == second.examples
+
+
+def test_a_counterexample_can_be_run(backend: str) -> None:
+    """P1: it is a program that shows what it was found for."""
+    program = broken("B4", Careless, backend).counterexample
+    assert f"from {__name__} import Careless as factory" in program
+    assert run_text(program) == ["h0 starts", "h1 starts", "()"]
+
+
+def test_a_factory_may_be_async(backend: str) -> None:
+    """P1: what it gives is awaited, in the counterexample too."""
+    program = broken("B4", careless, backend).counterexample
+    assert "bus = await factory()" in program
+    assert run_text(program) == ["h0 starts", "h1 starts", "()"]
+    assert check_one("B1", careless, backend).violation is None
+
+
+def test_a_factory_that_has_no_name_is_left_to_the_reader() -> None:
+    """P1: what can't be imported is not imported."""
+    assert name_factory(lambda: None) == "factory = ...  # what makes your bus"
+    assert name_factory(EventBus) == "from flexiflow import EventBus as factory"
+
+
+def test_a_program_under_a_schedule_replays_it(backend: str) -> None:
+    """P1: where the order of turns matters, the program has it."""
+    script = Script((Subscribe((Wait(),)), Publish("concurrent", "raise")), (0, 1))
+    program = show(script, EventBus, backend=backend, is_async=False)
+    assert program.endswith(f'replay(main, backend="{backend}", decisions=(0, 1))\n')
+    assert run_text(program) == ["h0 starts", "()"]
+
+
+def test_whatever_a_script_does_can_be_shown(backend: str) -> None:
+    """P1: each step is Python, and does in the program what it did when it was tried."""
+    script = Script(
+        (
+            Subscribe((Wait(3), CleanUp(1, "in a group"), Hang()), priority=1, filter="refuses"),
+            Subscribe((Mark(), Publish("sequential", "continue", "b"))),
+            Subscribe((Raise("exit"),), filter="accepts"),
+            Subscribe((Raise("mixed"),), event="b", once=True),
+            Subscribe((Raise("stray"),), event="b", filter="awaitable"),
+            Subscribe((Subscribe(), Unsubscribe(0), UnsubscribeAll("d")), event="b"),
+            Subscribe((CleanUp(fails="alone"), Meet()), event="c", filter="raises"),
+            Publish("sequential", "raise", cancelled_after=99),
+            Together(((Publish("tiered", "continue", "b"),), (Unsubscribe(1),))),
+            Publish("concurrent", "continue", "c"),
+        )
+    )
+    trace = execute(script, EventBus, backend=backend)
+    started = [f"{trace.seats[entry.seat].name} starts" for entry in trace.all("started")]
+    printed = run_text(show(script, EventBus, backend=backend, is_async=False))
+    # Without a schedule trio goes its own way.
+    assert sorted(line for line in printed if line.endswith("starts")) == sorted(started)
+    assert "raised Exit('h2')" in printed
+
+
+@pytest.mark.parametrize("clause", ["B2", "B8", "D2", "E1", "E3"])
+def test_a_deadlock_is_a_violation(clause: str, backend: str) -> None:
+    """P1: a bus that never returns is told of, whatever was asked, and not waited for."""
+
+    class Stuck(Thin):
+        async def publish(self, *arguments: Any, **options: Any) -> Any:
+            with suppress(Exception):
+                await self.real.publish(*arguments, **options)
+            await anyio.sleep_forever()
+
+    assert "does not come to its end" in broken(clause, Stuck, backend).complaint
+
+
+def test_what_leaves_a_program_is_a_violation(backend: str) -> None:
+    """P1: a bus that breaks down is not taken to hold."""
+
+    class Down(Thin):
+        def unsubscribe(self, subscription: Any) -> Any:
+            raise OSError("the bus is on fire")
+
+    complaint = broken("B9", Down, backend).complaint
+    assert complaint == "the program was left by OSError: the bus is on fire"
+
+
+def test_what_fails_only_once_is_a_violation_all_the_same(backend: str) -> None:
+    """P1: chance does not excuse a bus."""
+    failures = [OSError("only once")]
+
+    class Moody(Thin):
+        def unsubscribe_all(self, component: str) -> Any:
+            if failures:
+                raise failures.pop()
+            return super().unsubscribe_all(component)
+
+    assert "only once" in broken("B6", Moody, backend).complaint
+
+
+def test_ctrl_c_ends_the_check(backend: str) -> None:
+    """P1: Ctrl-C is for whoever checks, and no fault of the bus."""
+
+    class Interrupted(Thin):
+        async def publish(self, *arguments: Any, **options: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_one("B4", Interrupted, backend)
+
+
+def test_the_log_is_left_as_it_was(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """P1: failures on purpose don't reach the program's own log."""
+    logger = logging.getLogger("flexiflow")
+    before = logger.level, logger.propagate, logger.handlers[:]
+    assert check_one("E1", EventBus, backend, examples=5).violation is None
+    assert (logger.level, logger.propagate, logger.handlers) == before
+    assert caplog.records == []
+
+
+def test_a_program_of_its_own_asserts(backend: str) -> None:
+    """P1: what an assertion says is what is told."""
+    trace = execute(Program('assert bus is None, "it is there"'), EventBus, backend=backend)
+    assert str(trace.left) == "it is there"
+    assert list(Program("").smaller()) == []
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (None, "factory must be callable without arguments, not None"),
+        (list, r"must make a bus, with the methods .*, not \[\], which lacks subscribe, unsub"),
+    ],
+)
+def test_what_makes_no_bus_is_refused(factory: Any, message: str, backend: str) -> None:
+    """P1: a factory that can't be one fails at the call."""
+    with pytest.raises(TypeError, match=message):
+        check_bus(factory, backend=backend)
+
+
+def test_what_a_factory_raises_is_raised(backend: str) -> None:
+    """P1: a factory that fails at once breaks no clause."""
+
+    def factory() -> EventBus:
+        raise OSError("no bus today")
+
+    with pytest.raises(OSError, match="no bus today"):
+        check_bus(factory, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "curio"}, "backend must be 'asyncio' or 'trio', not 'curio'"),
+        ({"examples": 0}, "examples must be an int, 1 or more, not 0"),
+        ({"examples": True}, "examples must be an int, 1 or more, not True"),
+        ({"seed": -1}, "seed must be an int, 0 or more, not -1"),
+    ],
+)
+def test_bad_arguments_are_refused(options: Any, message: str) -> None:
+    """P1: they fail at the call, and say what would be right."""
+    with pytest.raises(ValueError, match=message):
+        check_bus(EventBus, **({"backend": "asyncio"} | options))
+
+
+async def test_async_code_can_not_check() -> None:
+    """P1: the check runs loops of its own, which can't be started within another one."""
+    with pytest.raises(RuntimeError):
+        check_bus(EventBus, backend="asyncio")

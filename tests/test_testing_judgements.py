@@ -1,0 +1,162 @@
+"""What each clause makes of traces that no bus here leaves (P1)."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flexiflow.testing import _delivery_clauses as delivery
+from flexiflow.testing import _error_clauses as errors
+from flexiflow.testing import _failure_clauses as failures
+from flexiflow.testing._trace import NOBODY, Entry, Publication, Seat, Trace
+
+SEATS = [Seat(number, "a", "c", f"h{number}", 3, once=False) for number in range(2)]
+MINE, OTHER = object(), object()
+FIRST, SECOND = ValueError("first"), ValueError("second")
+
+
+class Cancelled(BaseException):
+    """Stands for a cancellation."""
+
+
+def happened(what: str, seat: int = NOBODY, value: Any = None, **details: Any) -> Entry:
+    """Make an entry of the one publish."""
+    facts: dict[str, Any] = {"publication": 0, "task": 1, "mark": MINE, "cancelled": False}
+    return Entry(what, seat, value=value, **(facts | details))
+
+
+def told(seat: int, exception: Exception, component: str = "c") -> Any:
+    """Make a failure as publish returns it."""
+    return SimpleNamespace(subscription=SEATS[seat], exception=exception, component_name=component)
+
+
+def logs(exception: Exception) -> Entry:
+    """Make an entry of the log."""
+    info = (type(exception), exception, None)
+    record = logging.LogRecord("flexiflow", logging.ERROR, "", 0, "h0 of c on a", None, info)
+    return happened("logged", value=record)
+
+
+def trace(*entries: Entry, seats: int = 1, on_error: str = "continue") -> Trace:
+    """Make a trace of one publish, and what was subscribed before."""
+    begin = [happened("subscribed", number) for number in range(seats)]
+    return Trace(
+        [*begin, happened("published"), *entries],
+        SEATS[:seats],
+        [Publication(0, "a", None, "sequential", on_error)],
+        cancellation=Cancelled,
+        subscriptions={seat: seat.number for seat in SEATS},
+    )
+
+
+FAILED = happened("failed", 0, FIRST)
+STRUCK = happened("failed", 0, FIRST, cancelled=True)
+GROUP: Any = BaseExceptionGroup("two", [FIRST, Cancelled()])
+STARTS = (happened("started", 0), FAILED)
+ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
+
+
+@pytest.mark.parametrize(
+    ("judge", "seen", "complaint"),
+    [
+        (
+            delivery.all_at_once,
+            trace(
+                happened("started", 0),
+                happened("started", 1),
+                happened("ended", 0, mark=OTHER),
+                happened("ended", 1, mark=OTHER),
+                happened("returned", value=()),
+                seats=2,
+            ),
+            "h1 saw what another handler set in a context variable",
+        ),
+        (
+            errors.cancellation_passes,
+            trace(STRUCK, happened("raised", value=SECOND, cancelled=True), on_error="raise"),
+            "publish raised ValueError('second'), not ValueError('first'), which left a handler",
+        ),
+        (
+            errors.cancellation_passes,
+            trace(STRUCK, happened("raised", value=SECOND, cancelled=True)),
+            "publish raised ValueError('second') instead of the cancellation",
+        ),
+        (
+            errors.strays_are_failures,
+            trace(
+                happened("failed", 0, Cancelled(), cancelled=True), happened("returned", value=())
+            ),
+            "h0 was cancelled by the stray cancellation of another",
+        ),
+        (
+            errors.strays_are_failures,
+            trace(happened("returned", value=())),
+            "h0 never started, or was dropped",
+        ),
+        (
+            errors.no_recursion,
+            trace(FAILED),
+            "the failure of h0 was not published",
+        ),
+        (
+            failures.continues,
+            trace(*STARTS, happened("raised", value=FIRST)),
+            "publish raised ValueError('first')",
+        ),
+        (
+            failures.raises_at_once,
+            trace(FAILED, happened("raised", value=FIRST), happened("failed", 1, SECOND), seats=2),
+            "publish did not wait for the cleanup of a sibling",
+        ),
+        (
+            failures.raised_or_reported,
+            trace(FAILED, logs(FIRST), happened("returned", value=())),
+            "the failure of h0 was logged 1 times and published 0 times",
+        ),
+        (
+            # What it returned is for another clause to judge.
+            errors.strays_are_failures,
+            trace(happened("started", 0), happened("returned")),
+            None,
+        ),
+        (
+            delivery.one_at_a_time,
+            trace(happened("started", 0), happened("started", 1), seats=2),
+            "h1 started while h0 was running",
+        ),
+        (
+            errors.groups,
+            trace(happened("failed", 0, GROUP), happened("returned", value=(told(0, GROUP),))),
+            "a cancellation was reported within a group",
+        ),
+        (
+            failures.continues,
+            trace(*STARTS, happened("returned", value=[FIRST])),
+            "publish returned [ValueError('first')], not a tuple of failures",
+        ),
+        (
+            failures.continues,
+            trace(*STARTS, happened("returned", value=(told(0, SECOND),))),
+            "the failure of h0 was returned with ValueError('second')",
+        ),
+        (
+            failures.continues,
+            trace(*STARTS, happened("returned", value=(told(0, FIRST, "d"),))),
+            "the failure of h0 was returned as of 'd'",
+        ),
+        (
+            failures.continues,
+            trace(*STARTS, logs(FIRST), ANNOUNCED, happened("returned", value=(told(0, FIRST),))),
+            "the failure of h0 was published with another event or component",
+        ),
+        (
+            failures.raises_in_turn,
+            trace(happened("raised", value=FIRST)),
+            "publish raised ValueError('first'), and nobody did",
+        ),
+    ],
+)
+def test_a_judgement(judge: Any, seen: Trace, complaint: str | None) -> None:
+    """P1: what breaks the clause is told in so many words."""
+    assert judge(seen) == complaint
