@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from contextlib import redirect_stdout
 from functools import partial
@@ -16,6 +17,8 @@ from flexiflow._cli.observing import matching
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import INTERRUPTED, Options, report_writing_failure, run
 from flexiflow._cli.target import build, load
+from flexiflow._cli.verify import BACKENDS, verify
+from flexiflow._cli.verify import Options as Verification
 from flexiflow._names import check_subscribed_name
 
 CANNOT_RUN: Final = 2
@@ -43,8 +46,10 @@ def _refuse(reason: str) -> int:
     return CANNOT_RUN
 
 
-def _check_backend(_context: click.Context, _parameter: click.Parameter, backend: str) -> str:
-    if find_spec(backend) is None:
+def _check_backend(
+    _context: click.Context, _parameter: click.Parameter, backend: str | None
+) -> str | None:
+    if backend is not None and find_spec(backend) is None:
         raise click.BadParameter(f"{backend} is not installed: pip install flexiflow[{backend}]")
     return backend
 
@@ -97,7 +102,7 @@ def _flexiflow() -> None:
 @click.argument("input", default="-")
 @click.option(
     "--backend",
-    type=click.Choice(["asyncio", "trio"]),
+    type=click.Choice(BACKENDS),
     default="asyncio",
     show_default=True,
     callback=_check_backend,
@@ -143,3 +148,53 @@ def _graph(target: str) -> int:
     except OSError as exc:
         return report_writing_failure(exc, partial(click.echo, err=True))
     return 0
+
+
+_VERIFY_HELP = """\
+Try to break each clause of the contract with the buses that TARGET makes.
+
+TARGET is package.module:name or path/to/file.py:name, a function, sync or async, or a class, that
+makes a bus: anything with the methods subscribe, unsubscribe, unsubscribe_all and publish.
+
+Standard output gets a table of the clauses, and for each one that is violated the smallest
+program that was found to show it.
+
+\b
+Exit status:
+  0    every clause held
+  1    a clause is violated, or output could not be written
+  2    the command or the target can't be used
+  130  Ctrl-C
+"""
+
+
+@_flexiflow.command("verify", help=_VERIFY_HELP)
+@click.argument("target")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    callback=_check_backend,
+    help="What to verify it on, instead of all that are installed.",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="How many programs each clause is tried with.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Draws the same programs again; told at the end of each run.",
+)
+def _verify(*, target: str, backend: str | None, examples: int, seed: int | None) -> int:
+    """Verify the buses that a target makes."""
+    return verify(
+        Verification(
+            target=target,
+            backends=(backend,) if backend else (),
+            examples=examples,
+            seed=secrets.randbits(32) if seed is None else seed,
+        )
+    )

@@ -48,7 +48,7 @@ def load(target: str) -> object:
     except (CannotRun, KeyboardInterrupt):
         raise
     except BaseException as exc:
-        raise _unusable(target, "importing it raised", exc) from exc
+        raise unusable(target, "importing it raised", exc) from exc
 
 
 async def build(target: str, found: object) -> Engine:
@@ -70,10 +70,18 @@ async def build(target: str, found: object) -> Engine:
     except (KeyboardInterrupt, get_cancelled_exc_class()):
         raise
     except BaseException as exc:
-        raise _unusable(target, "calling it raised", exc) from exc
+        raise unusable(target, "calling it raised", exc) from exc
     if not isinstance(made, Engine):
         raise CannotRun(_no_engine(target, "returned", made))
     return made
+
+
+def unusable(target: str, what: str, exception: BaseException) -> CannotRun:
+    """Say that a target can't be used, what happened, and where."""
+    return CannotRun(
+        f"target {target!r} can't be loaded: {what} {show_exception(exception)}"
+        f"{show_origin(exception, _OURS)}"
+    )
 
 
 def _is_path(place: str) -> bool:
@@ -105,13 +113,6 @@ def _attribute(module: ModuleType, name: str, target: str) -> object:
         raise CannotRun(
             f"target {target!r} can't be loaded: {module.__name__!r} has no {name!r}{hint}"
         ) from None
-
-
-def _unusable(target: str, what: str, exception: BaseException) -> CannotRun:
-    return CannotRun(
-        f"target {target!r} can't be loaded: {what} {show_exception(exception)}"
-        f"{show_origin(exception, _OURS)}"
-    )
 
 
 def _no_engine(target: str, verb: str, given: object) -> str:
