@@ -1,0 +1,242 @@
+"""Faults of delivery: D1 to D6."""
+
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from properties.faults._registry import breaks
+from properties.faults.plain import Plain, PlainSubscription, Publishing, spawn
+
+
+@breaks("D1")
+class SequentialInTasks(Plain):
+    """Runs each handler of a sequential publish in a task of its own."""
+
+    async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        for each in audience:
+            async with anyio.create_task_group() as group:
+                group.start_soon(super().sequential, publishing, [each])
+
+
+@breaks("D1")
+class ForgetsTheContext(Plain):
+    """Takes back what a handler set in a context variable."""
+
+    async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        before = dict(copy_context())
+        for each in audience:
+            await super().sequential(publishing, [each])
+            for variable, value in before.items():
+                variable.set(value)
+
+
+@breaks("D1")
+class SequentialAtOnce(Plain):
+    """Delivers concurrently whatever was asked for."""
+
+    async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        await self.concurrent(publishing, audience)
+
+
+@breaks("D2")
+class ConcurrentInTurn(Plain):
+    """Delivers sequentially whatever was asked for."""
+
+    async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        await self.sequential(publishing, audience)
+
+
+@breaks("D2")
+class StartsOutOfOrder(Plain):
+    """Starts the second of three handlers last."""
+
+    async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
+        await super().start_all(group, publishing, audience[:1] + audience[2:] + audience[1:2])
+
+
+@breaks("D2")
+class TakesTheBackendsOrder(Plain):
+    """Starts handlers as the backend's scheduler happens to."""
+
+    async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
+        for each in audience:
+            group.start_soon(self.run, group, publishing, each)
+
+
+@breaks("D2")
+class LeaksWhereThereIsOne(Plain):
+    """Runs a single handler in the publisher's own context."""
+
+    async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        if len(audience) == 1:
+            await self.sequential(publishing, audience)
+        else:
+            await super().concurrent(publishing, audience)
+
+
+@breaks("D2")
+class LeaksToLaterHandlers(Plain):
+    """Starts each handler in the context that the last one to end has left."""
+
+    async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
+        self.left = copy_context()
+        await super().start_all(group, publishing, audience)
+
+    async def call(self, subscription: PlainSubscription, data: Any) -> None:
+        if hasattr(self, "left"):
+            for variable, value in self.left.items():
+                variable.set(value)
+        await super().call(subscription, data)
+        self.left = copy_context()
+
+
+@breaks("D2")
+class TwoAtATime(Plain):
+    """Lets no more than two handlers of a publish run at once."""
+
+    async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
+        slots = anyio.Semaphore(2)
+
+        async def run(each: PlainSubscription) -> None:
+            async with slots:
+                await self.run(group, publishing, each)
+
+        for each in audience:
+            group.start_soon(run, each)
+            await checkpoint()
+
+
+@breaks("D3")
+class TiersOverlap(Plain):
+    """Delivers all tiers at once."""
+
+    async def tiered(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        await self.concurrent(publishing, audience)
+
+
+@breaks("D3")
+class TiersInTurn(Plain):
+    """Delivers the handlers of a tier one after another."""
+
+    async def tiered(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        await self.sequential(publishing, audience)
+
+
+@breaks("D3")
+class AFailedTierIsTheLast(Plain):
+    """Gives up after a tier in which something failed."""
+
+    async def tiered(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        for priority in sorted({each.priority for each in audience}):
+            await self.concurrent(publishing, [e for e in audience if e.priority == priority])
+            if publishing.failures:
+                return
+
+
+@breaks("D4")
+class LeavesTasksBehind(Plain):
+    """Lets its handlers run on when a concurrent publish is cancelled."""
+
+    async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        outcome: list[BaseException] = []
+        over = anyio.Event()
+
+        async def run() -> None:
+            try:
+                await Plain.concurrent(self, publishing, audience)
+            except Exception as exc:
+                outcome.append(exc)
+            over.set()
+
+        spawn(run)
+        await over.wait()
+        for exception in outcome:
+            raise exception
+
+
+@breaks("D4")
+class DoesNotWaitForTheLast(Plain):
+    """Returns while the last handler of a concurrent publish is running."""
+
+    async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
+        if not audience or audience[-1].filter is not None:
+            await super().start_all(group, publishing, audience)
+            return
+        await super().start_all(group, publishing, audience[:-1])
+        spawn(self.attempt, publishing, audience[-1])
+        await checkpoint()
+        await checkpoint()
+
+
+@breaks("D4", "E3")
+class DoesNotWaitForCleanup(Plain):
+    """Raises a failure while the siblings still clean up."""
+
+    async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        over = anyio.Event()
+
+        async def run() -> None:
+            with suppress(Exception):
+                await Plain.concurrent(self, publishing, audience)
+            over.set()
+
+        spawn(run)
+        while not over.is_set() and not publishing.kept:
+            await checkpoint()
+        if publishing.kept:
+            raise publishing.kept[0].exception
+
+
+@breaks("D5")
+class IgnoresTheCallsPolicy(Plain):
+    """Goes on, whatever the call says."""
+
+    def choose(self, delivery: str | None, on_error: str | None) -> tuple[str, str]:
+        return super().choose(delivery, None)
+
+
+@breaks("D2", "D3", "D5")
+class IgnoresTheCallsDelivery(Plain):
+    """Delivers one after another, whatever the call says."""
+
+    def choose(self, delivery: str | None, on_error: str | None) -> tuple[str, str]:
+        return super().choose(None, on_error)
+
+
+@breaks("D5")
+class RemembersTheLastCall(Plain):
+    """Takes what a call says for the default from then on."""
+
+    def choose(self, delivery: str | None, on_error: str | None) -> tuple[str, str]:
+        chosen = super().choose(delivery, on_error)
+        self.default_delivery, self.default_on_error = chosen
+        return chosen
+
+
+@breaks("D6")
+class NeverYields(Plain):
+    """Starves every other task."""
+
+    async def make_way(self) -> None:
+        """Do nothing."""
+
+
+@breaks("D6")
+class YieldsTooRarely(Plain):
+    """Counts only every other publish."""
+
+    async def make_way(self) -> None:
+        self.since_yield -= 0.5
+        await super().make_way()
+
+
+@breaks("D6")
+class LooksButDoesNotYield(Plain):
+    """Sees that it is cancelled, but gives no other task its turn."""
+
+    async def make_way(self) -> None:
+        if anyio.current_effective_deadline() == -float("inf"):
+            await checkpoint()

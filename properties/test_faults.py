@@ -1,0 +1,56 @@
+"""The proof that the proof works: `check_bus` finds each deliberate fault, and names it rightly."""
+
+import hypothesis
+import pytest
+
+from flexiflow import EventBus
+from flexiflow.testing import ContractViolation, check_bus
+from flexiflow.testing._contract import CONTRACT, Clause
+from flexiflow.testing._examine import examine
+from properties.faults import FAULTS, Fault
+from properties.faults.plain import Plain
+
+CLAUSES = {clause.identifier: clause for clause in CONTRACT}
+IS_LONG = hypothesis.settings().max_examples > 1_000
+# One clause of each is enough for every day, since shrinking takes its time.
+BROKEN = [(fault, clause) for fault in FAULTS for clause in fault.clauses[: None if IS_LONG else 1]]
+SEED = 20
+
+in_the_long_run = pytest.mark.skipif(not IS_LONG, reason="takes minutes")
+
+
+@pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.identifier)
+def test_the_bus_keeps_each_clause(backend: str, clause: Clause) -> None:
+    """P1: our own bus holds, whatever is tried."""
+    examples = 10_000 if IS_LONG else 40
+    [verdict] = examine(EventBus, [clause], backend=backend, examples=examples)
+    assert verdict.violation is None, str(verdict.violation)
+
+
+def test_another_bus_keeps_the_contract(backend: str) -> None:
+    """P1: what is checked is the contract, not how our own bus keeps it."""
+    check_bus(Plain, backend=backend, examples=1_000 if IS_LONG else 20)
+
+
+@pytest.mark.parametrize(
+    ("fault", "clause"), BROKEN, ids=[f"{fault.name}-{clause}" for fault, clause in BROKEN]
+)
+def test_a_fault_is_found_by_its_clause(backend: str, fault: Fault, clause: str) -> None:
+    """P1: the clause that it breaks tells of it, by a program of at most 5 operations."""
+    [verdict] = examine(fault.bus, [CLAUSES[clause]], backend=backend, seed=SEED)
+    assert verdict.violation is not None
+    assert verdict.violation.operations <= 5
+
+
+def test_every_clause_is_broken_by_some_fault() -> None:
+    """P1: there is no checker that was never seen to fail."""
+    assert set(CLAUSES) == {clause for fault in FAULTS for clause in fault.clauses}
+
+
+@in_the_long_run
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_a_fault_is_named_by_the_right_clause(backend: str, fault: Fault) -> None:
+    """P1: the first clause that all of them together name is one that it breaks."""
+    with pytest.raises(ContractViolation) as found:
+        check_bus(fault.bus, backend=backend, seed=SEED)
+    assert found.value.clause in fault.clauses
