@@ -1,4 +1,4 @@
-"""Examining a bus, clause by clause."""
+"""Examining a bus, or an engine and its components, clause by clause."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._checker import Checker
     from flexiflow.testing._contract import Clause
     from flexiflow.testing._program import Case
+    from flexiflow.testing._trace import Trace
 
 _SETTINGS: Final = hypothesis.settings(
     database=None,
@@ -65,22 +66,53 @@ def examine(
     examples: int = EXAMPLES,
     seed: int | None = None,
 ) -> Iterator[Verdict]:
-    """Examine one clause after another, those without a checker aside.
+    """Examine one clause of the bus after another, those without a checker aside.
 
     Raises:
         Exception: as `check_bus`, and at once, but for a violation.
     """
+    drawn = check_terms(backend, examples, seed)
+    how: dict[str, Any] = {"backend": backend, "is_async": probe(factory, backend)}
+    subject = Subject(
+        backend,
+        lambda case: execute(case, factory, **how),
+        lambda case: show(case, factory, **how),
+    )
+    return search(clauses, subject, examples, drawn)
+
+
+def check_terms(backend: str, examples: int, seed: int | None) -> int:
+    """Refuse bad arguments, and give the seed, or draw one."""
     check_backend(backend)
     check_int("examples", examples, least=1)
-    if seed is not None:
-        check_int("seed", seed, least=0)
-    drawn = secrets.randbits(32) if seed is None else seed
-    is_async = probe(factory, backend)
+    if seed is None:
+        return secrets.randbits(32)
+    check_int("seed", seed, least=0)
+    return seed
+
+
+@final
+@dataclass(frozen=True)
+class Subject:
+    """What is examined.
+
+    Attributes:
+        backend: what it runs on.
+        attempt: runs a program on it, and gives what happened.
+        show: writes a program, as it can be run by anyone.
+    """
+
+    backend: str
+    attempt: Callable[[Case], Trace]
+    show: Callable[[Case], str]
+
+
+def search(
+    clauses: Iterable[Clause], subject: Subject, examples: int, seed: int
+) -> Iterator[Verdict]:
+    """Try to break one clause after another."""
     checked = [(clause, clause.checker) for clause in clauses if clause.checker is not None]
-    return (
-        _Search(clause, checker, factory, backend=backend, is_async=is_async).run(examples, drawn)
-        for clause, checker in checked
-    )
+    return (_Search(clause, checker, subject).run(examples, seed) for clause, checker in checked)
 
 
 class _Broken(Exception):
@@ -90,20 +122,10 @@ class _Broken(Exception):
 class _Search:
     """The search for a case that breaks a clause."""
 
-    def __init__(
-        self,
-        clause: Clause,
-        checker: Checker,
-        factory: Callable[[], Any],
-        *,
-        backend: str,
-        is_async: bool,
-    ) -> None:
+    def __init__(self, clause: Clause, checker: Checker, subject: Subject) -> None:
         self._clause = clause
         self._checker = checker
-        self._factory = factory
-        self._backend = backend
-        self._is_async = is_async
+        self._subject = subject
         self._tried = 0
         self._found: list[tuple[Case, str]] = []
 
@@ -128,8 +150,7 @@ class _Search:
         raise _Broken
 
     def _breaks(self, case: Case) -> bool:
-        trace = execute(case, self._factory, backend=self._backend, is_async=self._is_async)
-        complaint = self._checker.judge(trace)
+        complaint = self._checker.judge(self._subject.attempt(case))
         if complaint is not None:
             self._found.append((case, complaint))
         return complaint is not None
@@ -143,10 +164,8 @@ class _Search:
             clause=self._clause.identifier,
             sentence=self._clause.sentence,
             complaint=complaint,
-            counterexample=show(
-                case, self._factory, backend=self._backend, is_async=self._is_async
-            ),
+            counterexample=self._subject.show(case),
             operations=operations(case),
-            backend=self._backend,
+            backend=self._subject.backend,
             seed=seed,
         )

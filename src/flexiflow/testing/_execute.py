@@ -61,7 +61,7 @@ def execute(
     What a script does is recorded; a program that asserts for itself has the bus as it is.
     """
     trace = Trace()
-    namespace: dict[str, Any] = {"print": _be_silent}
+    namespace: dict[str, Any] = {"print": be_silent}
 
     def disguise(bus: object) -> object:
         if not isinstance(case, Script):
@@ -72,21 +72,25 @@ def execute(
         return disguise(await factory())
 
     namespace["factory"] = make if is_async else lambda: disguise(factory())
-    program = _compiled(define(case, is_async=is_async))
-    with _Log() as log:
-        try:
-            # The text is our own: it is run as it is shown, so that what is shown was run.
-            exec(program, namespace)  # noqa: S102
-            for name in mains(case):
-                _run(partial(_watch, namespace[name], trace), case, backend)
-        except TasksLeft as exc:
-            trace.tasks_left = exc.names
-        except BaseException as exc:  # noqa: BLE001  whatever a faulty bus lets out
-            trace.left = _unless_ctrl_c(exc)
+    with Log() as log:
+        run(case, define(case, is_async=is_async), namespace, trace, backend)
     return trace
 
 
-def _be_silent(*_: object) -> None:
+def run(case: Case, source: str, namespace: dict[str, Any], trace: Trace, backend: str) -> None:
+    """Run what a program defines, and note what leaves it."""
+    try:
+        # The text is our own: it is run as it is shown, so that what is shown was run.
+        exec(_compiled(source), namespace)  # noqa: S102
+        for name in mains(case):
+            _run(partial(_watch, namespace[name], trace), case, backend)
+    except TasksLeft as exc:
+        trace.tasks_left = exc.names
+    except BaseException as exc:  # noqa: BLE001  whatever a faulty bus lets out
+        trace.left = _unless_ctrl_c(exc)
+
+
+def be_silent(*_: object) -> None:
     """Print nothing."""
 
 
@@ -109,7 +113,7 @@ async def _watch(main: Callable[[], Awaitable[object]], trace: Trace) -> None:
     await main()
 
 
-class _Log(ExitStack):
+class Log(ExitStack):
     """Keeps what is logged on purpose from the program's own log."""
 
     def __enter__(self) -> Self:

@@ -21,6 +21,7 @@ _PRELUDE = {
     "early": "early = checkpoint()\nearly.close()",
     "generator": "def generator(data):\n    yield",
     "async_generator": "async def async_generator(data):\n    yield",
+    "noted": "def noted(message, component):\n    heard.append(message)",
     "Boom": "class Boom(Exception):\n    pass",
     "Exit": "class Exit(BaseException):\n    pass",
     "Later": """\
@@ -34,6 +35,20 @@ class Mark:
 
     def __hash__(self):
         return 0""",
+    "refused": """\
+@contextmanager
+def refused(error_type, otherwise):
+    errors = []
+    try:
+        yield errors
+    except error_type as error:
+        errors.append(error)
+        return
+    raise AssertionError(otherwise)""",
+    "settle": """\
+async def settle():
+    for _ in range(20):
+        await checkpoint()""",
     "mark": 'mark = ContextVar("mark", default=None)',
     "cancel_after": """\
 async def cancel_after(scope, turns):
@@ -54,12 +69,24 @@ async def kept_cancellation():
 _IMPORTS = {
     "gc": "import gc",
     "weakref": "import weakref",
+    "contextmanager": "from contextlib import contextmanager",
+    "suppress": "from contextlib import suppress",
     "ContextVar": "from contextvars import ContextVar",
     "partial": "from functools import partial",
     "anyio": "import anyio",
     "checkpoint": "from anyio.lowlevel import checkpoint",
     "replay": "from flexiflow.testing import replay",
 }
+_OURS = (
+    "ComponentError",
+    "DuplicateComponent",
+    "HandlerCancelled",
+    "Outcome",
+    "StateMachine",
+    "Transition",
+    "TransitionRefused",
+    "UnknownComponent",
+)
 
 
 @runtime_checkable
@@ -92,24 +119,34 @@ def mains(case: Case) -> tuple[str, ...]:
 
 def define(case: Case, *, is_async: bool) -> str:
     """Write what defines the coroutine functions to run, for a `factory` that is there."""
-    parts = _definitions(case, is_async=is_async)
+    return complete(_runs(case, is_async=is_async))
+
+
+def complete(parts: list[str]) -> str:
+    """Write the parts of a program, after what they use."""
+    parts = _with_prelude(parts)
     return "\n\n\n".join([_imports(parts), *parts])
 
 
 def show(case: Case, factory: Callable[[], object], *, backend: str, is_async: bool) -> str:
     """Write the whole program, which needs AnyIO, the factory, and a schedule if it has one."""
+    return with_runs(case, _runs(case, is_async=is_async), [name_factory(factory)], backend)
+
+
+def with_runs(case: Case, parts: list[str], factories: list[str], backend: str) -> str:
+    """Write the parts of a program, after what they use, and how it is run."""
     options = f'backend="{backend}"'
     run = "anyio.run"
     if case.decisions:
         run, options = "replay", f"{options}, decisions={case.decisions}"
-    parts = _definitions(case, is_async=is_async)
+    parts = _with_prelude(parts)
     runs = "\n".join(f"{run}({name}, {options})" for name in mains(case))
-    imports = f"{_imports([*parts, runs])}\n\n{name_factory(factory)}"
+    imports = "\n".join([_imports([*parts, runs]), "", *factories])
     return "\n\n\n".join([imports, *parts, f"{runs}\n"])
 
 
-def _definitions(case: Case, *, is_async: bool) -> list[str]:
-    parts = _runs(case, is_async=is_async)
+def _with_prelude(parts: list[str]) -> list[str]:
+    parts = [*parts]
     for word, definition in reversed(_PRELUDE.items()):
         if any(_uses(word, part) for part in parts):
             parts.insert(0, definition)
@@ -118,7 +155,9 @@ def _definitions(case: Case, *, is_async: bool) -> list[str]:
 
 def _imports(parts: list[str]) -> str:
     text = "\n".join(parts)
-    return "\n".join(line for word, line in _IMPORTS.items() if _uses(word, text))
+    imports = [line for word, line in _IMPORTS.items() if _uses(word, text)]
+    ours = [name for name in _OURS if _uses(name, text)]
+    return "\n".join([*imports, f"from flexiflow import {', '.join(ours)}"] if ours else imports)
 
 
 def _runs(case: Case, *, is_async: bool) -> list[str]:
@@ -133,19 +172,22 @@ def _runs(case: Case, *, is_async: bool) -> list[str]:
     return [main, again] if is_async else [made, main, again]
 
 
-def name_factory(factory: Callable[[], object]) -> str:
-    """Write how the factory is imported, or that it can't be."""
+def name_factory(
+    factory: Callable[..., object], alias: str = "factory", makes: str = "your bus"
+) -> str:
+    """Write how a factory is imported, or that it can't be."""
     name, module = getattr(factory, "__qualname__", ""), getattr(factory, "__module__", "")
     packages = accumulate(str(module).split("."), "{}.{}".format)
     for place in packages:
         if place != "__main__" and getattr(sys.modules.get(place), name, None) is factory:
-            return f"from {place} import {name} as factory"
-    return "factory = ...  # what makes your bus"
+            return f"from {place} import {name} as {alias}"
+    return f"{alias} = ...  # what makes {makes}"
 
 
 def operations(case: Case) -> int:
-    """Count the calls of the bus's methods that a program is made of."""
-    return sum(len(re.findall(r"\bbus\.\w+\(", line)) for line in case.main())
+    """Count the calls of the examined methods that a program is made of."""
+    calls = r"\b(?:bus|engine|component)\.\w+\("
+    return sum(len(re.findall(calls, line)) for line in case.main())
 
 
 def _uses(word: str, text: str) -> bool:
