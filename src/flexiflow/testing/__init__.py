@@ -1,6 +1,6 @@
 """Prove handlers, components and buses right: under every schedule, cancelled everywhere."""
 
-from flexiflow.testing._check import ContractViolation, check_bus
+from flexiflow.testing._check import ContractViolation, check_bus, check_component
 from flexiflow.testing._explore import Exploration, explore, replay
 from flexiflow.testing._failures import (
     CancellationFailure,
@@ -22,6 +22,7 @@ __all__ = [
     "TasksLeft",
     "cancel_everywhere",
     "check_bus",
+    "check_component",
     "explore",
     "record",
     "replay",

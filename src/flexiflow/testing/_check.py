@@ -1,4 +1,4 @@
-"""`check_bus`, and what it raises (P1)."""
+"""`check_bus` and `check_component`, and what they raise (P1)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ EXAMPLES: Final = 200
 
 @final
 class ContractViolation(FlexiFlowError, AssertionError):
-    """A bus breaks a clause of the contract (P1).
+    """A bus, or an engine with its components, breaks a clause of the contract (P1).
 
     Args:
         clause: the clause's number, as "B4".
         sentence: what it promises.
         complaint: what happened instead.
         counterexample: the smallest program that was found to show it, as Python code.
-        operations: how many calls of the bus's methods that program is made of.
+        operations: how many calls of the examined methods that program is made of.
         backend: what it ran on.
-        seed: what `check_bus` finds it again with.
+        seed: what the same check finds it again with.
     """
 
     def __init__(
@@ -86,5 +86,46 @@ def check_bus(
     from flexiflow.testing._examine import examine  # noqa: PLC0415
 
     for verdict in examine(factory, backend=backend, examples=examples, seed=seed):
+        if verdict.violation is not None:
+            raise verdict.violation
+
+
+def check_component(
+    factory: Callable[..., Any],
+    *,
+    engine: Callable[..., Any] | None = None,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> None:
+    """Try to break each clause of engines and components, with small programs (P1).
+
+    They are drawn at random; each is run with an engine of its own, in virtual time, under a
+    schedule that is drawn as well.
+
+    Args:
+        factory: called as `factory(name, machine=machine)`, where `machine` is a `StateMachine` or
+            None, to make a component: a `Component`, or whatever `engine` hosts that has `name`,
+            `machine`, `state` and `handle_message`.
+        engine: called as `engine()` or `engine(component_factory=function)`, to make what has
+            `bus`, `components`, `register`, `unregister` and `send`; None for `Engine`.
+        backend: "asyncio" or "trio".
+        examples: how many programs a clause is tried with, 1 or more; a clause that has fewer is
+            tried with each of those.
+        seed: an int of 0 or more, which draws the same programs again; None draws one, which a
+            violation tells.
+
+    Raises:
+        ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
+        TypeError: `factory` or `engine` is not callable, or makes what lacks something.
+        ValueError: an unknown backend; `examples` or `seed` is no int, or too small.
+        ImportError: the backend, or Hypothesis, is not installed.
+        RuntimeError: called from async code.
+    """
+    from flexiflow.testing._component_run import examine_component  # noqa: PLC0415  as above
+
+    for verdict in examine_component(
+        factory, engine=engine, backend=backend, examples=examples, seed=seed
+    ):
         if verdict.violation is not None:
             raise verdict.violation

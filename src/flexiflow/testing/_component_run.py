@@ -1,0 +1,111 @@
+"""Examining engines and their components, clause by clause."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flexiflow._engine import Engine
+from flexiflow.testing._check import EXAMPLES
+from flexiflow.testing._code import block
+from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._component_recorder import ComponentRecorder
+from flexiflow.testing._component_script import ComponentScript
+from flexiflow.testing._component_trace import History
+from flexiflow.testing._examine import Subject, check_terms, search
+from flexiflow.testing._execute import Log, be_silent, run
+from flexiflow.testing._program import complete, name_factory, with_runs
+from flexiflow.testing._run import run_scheduled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from flexiflow.testing._contract import Clause
+    from flexiflow.testing._examine import Verdict
+    from flexiflow.testing._program import Case
+
+_COMPONENT = ("name", "machine", "state", "handle_message")
+_ENGINE = ("bus", "components", "register", "unregister", "send")
+
+
+def examine_component(
+    factory: Callable[..., Any],
+    clauses: Iterable[Clause] = COMPONENT_CONTRACT,
+    *,
+    engine: Callable[..., Any] | None = None,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> Iterator[Verdict]:
+    """Examine one clause of components after another.
+
+    Raises:
+        Exception: as `check_component`, and at once, but for a violation.
+    """
+    drawn = check_terms(backend, examples, seed)
+    new_engine = Engine if engine is None else engine
+    probe(factory, new_engine, backend)
+    how: dict[str, Any] = {"factory": factory, "engine": new_engine, "backend": backend}
+    subject = Subject(backend, partial(execute, **how), partial(show, **how))
+    return search(clauses, subject, examples, drawn)
+
+
+def probe(factory: Callable[..., Any], engine: Callable[..., Any], backend: str) -> None:
+    """Make one of each.
+
+    Raises:
+        TypeError: a factory isn't callable, or what it makes lacks something.
+    """
+    for role, each in (("factory", factory), ("engine", engine)):
+        if not callable(each):
+            raise TypeError(f"{role} must be callable, not {each!r}")
+
+    async def make() -> tuple[object, object]:
+        return factory("probe", machine=None), engine()
+
+    component, host = run_scheduled(make, backend=backend)
+    _check_parts("factory", component, _COMPONENT)
+    _check_parts("engine", host, _ENGINE)
+
+
+def _check_parts(role: str, made: object, parts: tuple[str, ...]) -> None:
+    missing = [name for name in parts if not hasattr(made, name)]
+    if missing:
+        raise TypeError(
+            f"what {role} makes must have {', '.join(parts)}; {made!r} lacks {', '.join(missing)}"
+        )
+
+
+def execute(
+    case: Case, *, factory: Callable[..., Any], engine: Callable[..., Any], backend: str
+) -> History:
+    """Run a program to its end.
+
+    What a script does is recorded; a program that asserts for itself has the engines as they are.
+    """
+    history = History()
+    namespace: dict[str, Any] = {"print": be_silent, "factory": factory, "new_engine": engine}
+    if isinstance(case, ComponentScript):
+        recorder = ComponentRecorder(factory, engine, history)
+        namespace["print"] = recorder.print
+        namespace["factory"] = recorder.factory
+        namespace["new_engine"] = recorder.new_engine
+    with Log():
+        run(case, complete(define(case)), namespace, history, backend)
+    return history
+
+
+def define(case: Case) -> list[str]:
+    """Write the coroutine function to run, for a `factory` and a `new_engine`."""
+    return ["\n".join(block("async def main():", case.main()))]
+
+
+def show(
+    case: Case, *, factory: Callable[..., Any], engine: Callable[..., Any], backend: str
+) -> str:
+    """Write the whole program."""
+    factories = [
+        name_factory(factory, "factory", "your component"),
+        name_factory(engine, "new_engine", "your engine"),
+    ]
+    return with_runs(case, define(case), factories, backend)

@@ -1,0 +1,258 @@
+"""Scripts for components: a table of transitions, and who sends what, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from flexiflow._machine import StateMachine, Transition
+from flexiflow.testing._code import Place, block, quote, without_one, write
+from flexiflow.testing._script import Together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flexiflow.testing._code import Lines, Step
+
+INITIAL = "s0"
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message; at the top the program goes on whatever it raises.
+
+    Attributes:
+        to: the component's name.
+        trigger: the message's type.
+        in_child: whether it is sent in a child task.
+        cancelled_after: after how many turns of another task it is cancelled, or None.
+    """
+
+    to: str = "a"
+    trigger: str = "t0"
+    in_child: bool = False
+    cancelled_after: int | None = None
+    awaits: bool = field(default=True, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Write it as Python."""
+        given = f'{quote(self.to)}, {{"type": {quote(self.trigger)}}}'
+        if place.handler is not None and self.in_child:
+            started = [f"group.start_soon(engine.send, {given})"]
+            return block("async with anyio.create_task_group() as group:", started)
+        call = f"await engine.send({given})"
+        if place.handler is not None:
+            return [call]
+        attempt = [
+            *block("try:", [f"print({call})"]),
+            *block("except Exception as error:", ['print("raised", repr(error))']),
+        ]
+        if self.cancelled_after is None:
+            return attempt
+        started = [f"group.start_soon(cancel_after, scope, {self.cancelled_after})", *attempt]
+        scope = block("with anyio.CancelScope() as scope:", started)
+        return block(
+            "async with anyio.create_task_group() as group:",
+            [*scope, "group.cancel_scope.cancel()"],
+        )
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Let an exception out."""
+
+    awaits: bool = field(default=False, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Write it as Python."""
+        return [f'raise Boom("{place.handler}")']
+
+
+@dataclass(frozen=True)
+class Look:
+    """Look at the state of a component again and again."""
+
+    turns: int
+    to: str = "a"
+    awaits: bool = field(default=True, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Write it as Python."""
+        looks = [f"print({quote(self.to)}, {self.to}.state)", "await checkpoint()"]
+        return block(f"for _ in range({self.turns}):", looks)
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Subscribe, for one time, an observer that does one thing after another."""
+
+    event: str
+    does: tuple[Step, ...] = ()
+    awaits: bool = field(default=True, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Define the observer, and subscribe it."""
+        name = f"o{place.name}"
+        observer = _function(name, "data", self.does, place)
+        call = f'await engine.bus.subscribe({quote(self.event)}, "o", {name}, once=True)'
+        return [*observer, call]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A transition.
+
+    Attributes:
+        guard: what the guard does before it answers, or None where there is no guard.
+        accepts: what the guard answers.
+        action: what the action does, or None where there is no action.
+    """
+
+    trigger: str = "t0"
+    source: str = "*"
+    target: str = "s1"
+    guard: tuple[Step, ...] | None = None
+    accepts: bool = True
+    action: tuple[Step, ...] | None = None
+
+    def steps(self) -> Iterator[Step]:
+        """Give what the guard and the action do."""
+        yield from self.guard or ()
+        yield from self.action or ()
+
+    def functions(self, number: int) -> Lines:
+        """Define the guard and the action."""
+        place, given = Place(0), "message, component"
+        lines: Lines = []
+        if self.guard is not None:
+            answer = [f"return {self.accepts}"]
+            lines += _function(f"g{number}", given, self.guard, place, answer)
+        if self.action is not None:
+            lines += _function(f"a{number}", given, self.action, place)
+        return lines
+
+    def code(self, number: int) -> str:
+        """Write the transition."""
+        guard = "" if self.guard is None else f", guard=g{number}"
+        action = "" if self.action is None else f", action=a{number}"
+        states = f"{quote(self.source)}, {quote(self.trigger)}, {quote(self.target)}"
+        return f"Transition({states}{guard}{action}),"
+
+
+@dataclass(frozen=True)
+class ComponentScript:
+    """What is done with a new engine and its components, which share one machine.
+
+    Attributes:
+        rows: the machine's transitions; some leave the state that it begins with.
+        steps: what is done.
+        decisions: the schedule, as `run_scheduled` takes it.
+    """
+
+    rows: tuple[Row, ...]
+    steps: tuple[Step, ...]
+    decisions: tuple[int, ...] = ()
+    again: str = field(default="", init=False)
+
+    def smaller(self) -> Iterator[ComponentScript]:
+        """Give scripts with something left out: a step, a transition or its guard, a turn."""
+        for steps in _with_less(self.steps):
+            yield replace(self, steps=steps)
+            # With a task less, another one is in its place.
+            for decisions in _lowered(self.decisions):
+                yield replace(self, steps=steps, decisions=decisions)
+        for rows in (*without_one(self.rows), *_with_less_done(self.rows)):
+            if is_table(rows):
+                yield replace(self, rows=rows)
+        for decisions in without_one(self.decisions):
+            yield replace(self, decisions=decisions)
+
+    def main(self) -> Lines:
+        """Write what is done."""
+        lines = ["engine = new_engine()"]
+        for number, row in enumerate(self.rows):
+            lines += row.functions(number)
+        lines += [f"machine = StateMachine({quote(INITIAL)}, ["]
+        lines += [f"    {row.code(number)}" for number, row in enumerate(self.rows)]
+        return [*lines, "])", *self._registered(), *write(self.steps, Place(0))]
+
+    def _registered(self) -> Iterator[str]:
+        done = {step for step in flat(self.steps) if isinstance(step, Send | Look)}
+        for row in self.rows:
+            done |= {step for step in row.steps() if isinstance(step, Send)}
+        for name in sorted({step.to for step in done}):
+            yield f"{name} = factory({quote(name)}, machine=machine)"
+            yield f"await engine.register({name})"
+
+
+def is_table(rows: tuple[Row, ...]) -> bool:
+    """Tell whether a machine can have these rows (C8)."""
+    try:
+        StateMachine(INITIAL, [Transition(row.source, row.trigger, row.target) for row in rows])
+    except ValueError:
+        return False
+    return True
+
+
+def _lowered(decisions: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    for at, decision in enumerate(decisions):
+        if decision:
+            yield (*decisions[:at], decision - 1, *decisions[at + 1 :])
+
+
+def _with_less(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    yield from without_one(steps)
+    for at, step in enumerate(steps):
+        for less in _less(step):
+            yield (*steps[:at], *less, *steps[at + 1 :])
+
+
+def _less(step: Step) -> Iterator[tuple[Step, ...]]:
+    """Give what a step may be replaced by."""
+    if isinstance(step, Observe):
+        for does in _with_less(step.does):
+            yield (replace(step, does=does),)
+    elif isinstance(step, Send):
+        yield from () if step.cancelled_after is None else ((replace(step, cancelled_after=None),),)
+    elif isinstance(step, Together):
+        for at, task in enumerate(step.tasks):
+            others = step.tasks[:at], step.tasks[at + 1 :]
+            # One task alone needs no group.
+            yield task if not any(others) else (replace(step, tasks=(*others[0], *others[1])),)
+            for fewer in _with_less(task):
+                yield (replace(step, tasks=(*others[0], fewer, *others[1])),)
+
+
+def _with_less_done(rows: tuple[Row, ...]) -> Iterator[tuple[Row, ...]]:
+    for at, row in enumerate(rows):
+        for less in _less_done(row):
+            yield (*rows[:at], less, *rows[at + 1 :])
+
+
+def _less_done(row: Row) -> Iterator[Row]:
+    if row.guard is not None:
+        yield replace(row, guard=None)
+        yield from (replace(row, guard=does) for does in _with_less(row.guard))
+    if row.action is not None:
+        yield replace(row, action=None)
+        yield from (replace(row, action=does) for does in _with_less(row.action))
+
+
+def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Give steps, and those that are done within them."""
+    for step in steps:
+        yield step
+        if isinstance(step, Together):
+            for task in step.tasks:
+                yield from flat(task)
+        elif isinstance(step, Observe):
+            yield from step.does
+
+
+def _function(
+    name: str, given: str, does: tuple[Step, ...], place: Place, answer: Lines | None = None
+) -> Lines:
+    is_async = any(step.awaits for step in does)
+    inside = replace(place, handler=name)
+    body = [f'print("{name} starts")', *write(does, inside), *(answer or [])]
+    return block(f"{'async ' if is_async else ''}def {name}({given}):", body)

@@ -1,0 +1,304 @@
+"""Programs that assert what the clauses C3 to C10 promise, but for what scripts show."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flexiflow.testing._component_programs import fill
+
+TURNS: Final = fill(
+    """
+met = anyio.Event()
+
+async def wait(message, component):
+    if component.name == "a":
+        with anyio.move_on_after(1):
+            await met.wait()
+            heard.append("met")
+    else:
+        met.set()
+
+HOSTED
+await engine.register(factory("b", machine=machine))
+async with anyio.create_task_group() as group:
+    group.start_soon(engine.send, "a", {"type": "go"})
+    await settle()
+    group.start_soon(engine.send, "b", {"type": "go"})
+assert heard == ["met"], "a component waited for another one's message to be handled"
+""",
+    """
+async def wait(message, component):
+    heard.append("begins")
+    await settle()
+    heard.append("ends")
+
+HOSTED
+async with anyio.create_task_group() as group:
+    group.start_soon(engine.send, "a", {"type": "go"})
+    group.start_soon(component.handle_message, {"type": "go"})
+assert heard == ["begins", "ends"] * 2, f"send and handle_message at once: {heard}"
+""",
+)
+
+COMPLETION: Final = fill(
+    """
+async def act(message, component):
+    if message.get("left", 0):
+        await engine.send("a", {"type": "go", "left": message["left"] - 1})
+    else:
+        heard.append(message)
+
+HOSTED
+with anyio.move_on_after(1e3):
+    await engine.send("a", {"type": "go", "left": 2_000})
+assert len(heard) == 1, "a chain of 2,000 deferred messages did not come to its end"
+""",
+    """
+async def later():
+    await gate.wait()
+    outcomes.append(await engine.send("a", {"type": "note"}))
+
+async def act(message, component):
+    group.start_soon(later)
+
+gate = anyio.Event()
+outcomes = []
+HOSTED
+async with anyio.create_task_group() as group:
+    await engine.send("a", {"type": "go"})
+    gate.set()
+told = f"a task that a handling has left behind got {outcomes}"
+assert outcomes == [Outcome.TRANSITIONED], told
+""",
+    """
+async def act(message, component):
+    if component.name == "a":
+        outcomes.append(await engine.send("b", {"type": "go"}))
+    else:
+        await settle()
+
+outcomes = []
+HOSTED
+await engine.register(factory("b", machine=machine))
+async with anyio.create_task_group() as group:
+    group.start_soon(engine.send, "b", {"type": "go"})
+    await checkpoint()
+    group.start_soon(engine.send, "a", {"type": "go"})
+told = f"sent to one that is busy, but waits for nobody: {outcomes}"
+assert outcomes == [Outcome.TRANSITIONED], told
+""",
+    """
+async def act(message, component):
+    await settle()
+    other = "b" if component.name == "a" else "a"
+    outcomes.append(await engine.send(other, {"type": "note"}))
+
+outcomes = []
+HOSTED
+await engine.register(factory("b", machine=machine))
+with anyio.move_on_after(1):
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.send, "a", {"type": "go"})
+        group.start_soon(engine.send, "b", {"type": "go"})
+assert len(outcomes) == len(heard) == 2, "two that send to each other wait for each other"
+""",
+)
+
+_REFUSED_MESSAGE: Final = """
+HOSTED
+await engine.bus.subscribe("**", "o", heard.append)
+with refused(ERROR, "GIVEN is not refused with ERROR"):
+    await CALL(GIVEN)
+assert heard == [], f"of what is no message was published {heard}"
+"""
+STEPS: Final = fill(
+    *(
+        _REFUSED_MESSAGE.replace("CALL(GIVEN)", call)
+        .replace("GIVEN", given)
+        .replace("ERROR", error)
+        for given, error in (
+            ("None", "TypeError"),
+            ("'go'", "TypeError"),
+            ("{}", "ValueError"),
+            ("{'type': 1}", "ValueError"),
+        )
+        for call in (f'engine.send("a", {given})', f"component.handle_message({given})")
+    ),
+    """
+HOSTED
+sent = {"type": "note", "value": 1}
+await engine.bus.subscribe("component.message.received", "o", lambda data: sent.update(value=2))
+await engine.send("a", sent)
+assert heard == [{"type": "note", "value": 1}], f"it was handled as it was changed: {heard}"
+""",
+    """
+HOSTED
+sent = {"type": "note", "value": 1}
+gate = anyio.Event()
+
+async def observe(data):
+    await gate.wait()
+
+await engine.bus.subscribe("component.message.received", "o", observe)
+async with anyio.create_task_group() as group:
+    group.start_soon(engine.send, "a", {"type": "note", "value": 0})
+    await settle()
+    group.start_soon(engine.send, "a", sent)
+    await settle()
+    sent["value"] = 2
+    gate.set()
+assert heard[1:] == [{"type": "note", "value": 1}], f"sent as 1, it was handled as {heard[1:]}"
+""",
+    """
+HOSTED
+
+def fail(data):
+    raise Boom
+
+await engine.bus.subscribe("component.message.received", "o", fail)
+await engine.bus.subscribe("state.changed", "o", fail)
+outcome = await engine.send("a", {"type": "go"})
+assert outcome is Outcome.TRANSITIONED, f"with observers that fail, the outcome is {outcome}"
+assert component.state == "s1", f"with observers that fail, the state is {component.state}"
+""",
+    """
+HOSTED
+assert (await component.handle_message({"type": "note"})) is Outcome.TRANSITIONED
+component = factory("b", machine=StateMachine("s0", machine.transitions))
+outcome = await component.handle_message({"type": "go"})
+assert outcome is Outcome.TRANSITIONED, f"without an engine, the outcome is {outcome}"
+assert component.state == "s1", f"without an engine, the state is {component.state}"
+""",
+)
+
+_STRAY: Final = """
+async def stray(*_):
+    raise await kept_cancellation()
+
+machine = StateMachine("s0", [Transition("*", "go", "s1", ROLE=stray)])
+engine = new_engine()
+component = factory("a", machine=machine)
+await engine.register(component)
+with refused(HandlerCancelled, "a stray cancellation of a ROLE is lost"):
+    await engine.send("a", {"type": "go"})
+assert component.state == "s0", f"after a stray cancellation the state is {component.state}"
+"""
+STRAYS: Final = fill(
+    _STRAY.replace("ROLE", "guard"),
+    _STRAY.replace("ROLE", "action"),
+    """
+async def make(name):
+    raise await kept_cancellation()
+
+engine = new_engine(component_factory=make)
+with refused(HandlerCancelled, "a stray cancellation of a factory is lost"):
+    await engine.send("a", {"type": "go"})
+""",
+)
+
+INTERNAL: Final = fill(
+    """
+rows = [Transition("s0", "note", None, action=noted)]
+component = factory("a", machine=StateMachine("s0", rows))
+engine = new_engine()
+await engine.register(component)
+await engine.bus.subscribe("state.changed", "o", heard.append)
+outcome = await engine.send("a", {"type": "note"})
+assert heard == [{"type": "note"}], f"of an internal transition was heard {heard}"
+assert component.state == "s0", f"an internal transition led to {component.state}"
+assert outcome is Outcome.TRANSITIONED, f"the outcome of an internal transition is {outcome}"
+""",
+    """
+machine = StateMachine("s0", [Transition("s0", "go", "s0")])
+engine = new_engine()
+await engine.register(factory("a", machine=machine))
+await engine.bus.subscribe("state.changed", "o", heard.append)
+outcome = await engine.send("a", {"type": "go"})
+expected = [{"component": "a", "from_state": "s0", "to_state": "s0"}]
+assert heard == expected, f"of a transition to its own source was published {heard}"
+assert outcome is Outcome.TRANSITIONED, f"the outcome of one to its own source is {outcome}"
+""",
+)
+
+UNMATCHED: Final = fill(
+    """
+HOSTED
+await engine.bus.subscribe("state.changed", "o", heard.append)
+outcome = await engine.send("a", {"type": "other"})
+assert outcome is Outcome.IGNORED, f"of a message that nothing matches came {outcome}"
+assert (heard, component.state) == ([], "s0"), "a message that nothing matches changed something"
+""",
+    """
+engine = new_engine()
+await engine.register(factory("a"))
+outcome = await engine.send("a", {"type": "other"})
+assert outcome is Outcome.IGNORED, f"of a message to a component without a machine came {outcome}"
+""",
+    """
+rows = [Transition("s0", "go", "s1"), Transition("s1", "back", "s0")]
+component = factory("a", machine=StateMachine("s0", rows, strict=True))
+engine = new_engine()
+await engine.register(component)
+with refused(TransitionRefused, "a strict machine ignores what nothing matches") as errors:
+    await engine.send("a", {"type": "other"})
+unnamed = [word for word in ("s0", "other", "go") if word not in str(errors[0])]
+assert not unnamed, f"{errors[0]!s} does not name {unnamed}"
+assert component.state == "s0", f"a message that was refused led to {component.state}"
+""",
+)
+
+SHARED: Final = fill(
+    """
+HOSTED
+rows = machine.transitions
+other = factory("b", machine=machine)
+await engine.register(other)
+await engine.send("a", {"type": "go"})
+states = component.state, other.state
+assert states == ("s1", "s0"), f"of two with one machine, one was sent a message: {states}"
+assert component.machine is machine, "machine is not what was given"
+assert machine.transitions is rows, "the machine has changed"
+""",
+    """
+HOSTED
+await engine.send("a", {"type": "go"})
+late = factory("b", machine=machine)
+assert late.state == "s0", f"made after another one has moved, it begins in {late.state}"
+""",
+    """
+component = factory("a")
+for name in ("name", "machine", "state"):
+    with refused(AttributeError, f"{name} can be set"):
+        setattr(component, name, None)
+""",
+)
+
+COPIES: Final = fill(
+    """
+HOSTED
+await engine.bus.subscribe(
+    "component.message.received", "o", lambda data: data["message"].update(value=2)
+)
+await engine.send("a", {"type": "note", "value": 1})
+assert heard == [{"type": "note", "value": 1}], f"an observer's change reached it: {heard}"
+""",
+    """
+HOSTED
+nested = []
+await engine.bus.subscribe(
+    "component.message.received", "o", lambda data: data["message"]["value"].append(2)
+)
+await engine.send("a", {"type": "note", "value": nested})
+assert heard[0]["value"] is nested, "nested values are not shared"
+assert nested == [2], "an observer has other nested values"
+""",
+    """
+HOSTED
+sent = {"type": "note", "value": 1}
+await engine.bus.subscribe(
+    "component.message.received", "o", lambda data: data["message"].clear()
+)
+await engine.send("a", sent)
+assert sent == {"type": "note", "value": 1}, f"an observer's change reached the sender: {sent}"
+""",
+)
