@@ -1,0 +1,202 @@
+"""`check_component` from outside: what it raises, shows and refuses."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, on
+from flexiflow.events import COMPONENT_REGISTERED
+from flexiflow.testing import ContractViolation, check_component
+from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._component_run import examine_component
+
+SEED = 5
+
+
+class Delegating:
+    """An engine that lets another one do everything."""
+
+    def __init__(self, **options: Any) -> None:
+        self._engine = Engine(**options)
+
+    @property
+    def bus(self) -> EventBus:
+        return self._engine.bus
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        return self._engine.components
+
+    async def register(self, component: Component) -> None:
+        await self._engine.register(component)
+
+    async def unregister(self, name: str) -> None:
+        await self._engine.unregister(name)
+
+    async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
+        return await self._engine.send(name, message)
+
+
+class TellsTwice(Delegating):
+    """Breaks C1."""
+
+    async def register(self, component: Component) -> None:
+        await super().register(component)
+        await self.bus.publish(COMPONENT_REGISTERED, {"component": component.name})
+
+
+class ForgetsTheOutcome(Delegating):
+    """Breaks C3, among others: what it returns of each message."""
+
+    async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
+        with_machine = self.components[name].machine if name in self.components else None
+        if with_machine is not None and message["type"] == "t0":
+            return Outcome.IGNORED
+        return await super().send(name, message)
+
+
+class Billing(Component):
+    """A component with handlers of its own."""
+
+    def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
+        super().__init__(name, machine=machine)
+        self.charged: list[object] = []
+
+    @on("order.placed")
+    def charge(self, order: object) -> None:
+        self.charged.append(order)
+
+
+def violation(backend_name: str, engine: Callable[..., Any], **options: Any) -> ContractViolation:
+    """Check components in an engine that breaks a clause."""
+    with pytest.raises(ContractViolation) as raised:
+        check_component(Component, engine=engine, backend=backend_name, seed=SEED, **options)
+    return raised.value
+
+
+def make_less(name: str, *, machine: StateMachine | None) -> SimpleNamespace:
+    """Make what is no component."""
+    return SimpleNamespace(name=name)
+
+
+def replayed(program: str) -> BaseException | None:
+    """Run a program as it is shown."""
+    try:
+        exec(program, {})  # noqa: S102  it is the kit's own
+    except AssertionError as exc:
+        return exc
+    return None
+
+
+@pytest.mark.parametrize("factory", [Component, Billing])
+def test_components_that_keep_the_contract_pass(
+    factory: Callable[..., Component], backend_name: str
+) -> None:
+    """P1: nothing is raised where every clause holds."""
+    check_component(factory, backend=backend_name, examples=5, seed=SEED)
+
+
+def test_any_engine_that_keeps_the_contract_passes(backend_name: str) -> None:
+    """P1: an engine is whatever has the methods of one."""
+    verdicts = examine_component(
+        Component, engine=Delegating, backend=backend_name, examples=5, seed=SEED
+    )
+
+    assert [(each.clause.identifier, each.violation) for each in verdicts] == [
+        (f"C{number}", None) for number in range(1, 11)
+    ]
+
+
+def test_a_violation_tells_the_clause_and_the_seed(backend_name: str) -> None:
+    """P1: a violation has the clause, its sentence, what happened, and the seed."""
+    raised = violation(backend_name, TellsTwice)
+
+    assert (raised.clause, raised.sentence) == ("C1", COMPONENT_CONTRACT[0].sentence)
+    assert (raised.backend, raised.seed, raised.operations) == (backend_name, SEED, 2)
+    assert "published as [{'component': 'a'}, {'component': 'a'}]" in raised.complaint
+    assert str(raised).endswith(f"{raised.counterexample}\nfound with seed={SEED}")
+
+
+def test_what_is_shown_can_be_run(backend_name: str) -> None:
+    """P1: the counterexample is a whole program, which shows the violation again."""
+    raised = violation(backend_name, TellsTwice)
+    imported = f"from {__name__} import TellsTwice as new_engine"
+
+    assert imported in raised.counterexample
+    assert "from flexiflow import Component as factory" in raised.counterexample
+    assert str(replayed(raised.counterexample)) == raised.complaint
+
+
+def test_a_script_is_shown_with_what_it_needs_alone(backend_name: str) -> None:
+    """P1: a script is shrunk to the steps that break the clause."""
+    raised = violation(backend_name, ForgetsTheOutcome)
+
+    assert raised.clause == "C3"
+    assert raised.operations == 2
+    assert 'await engine.send("a", {"type": "t0"})' in raised.counterexample
+    assert replayed(raised.counterexample) is None
+
+
+def test_the_same_seed_finds_the_same(backend_name: str) -> None:
+    """P1: a seed replays what was found, to the letter."""
+    first, second = (violation(backend_name, ForgetsTheOutcome) for _ in range(2))
+
+    assert str(first) == str(second)
+
+
+def test_what_cannot_be_imported_is_named(backend_name: str) -> None:
+    """P1: the program says where its reader is to put what makes the engine."""
+    raised = violation(backend_name, partial(TellsTwice))
+
+    assert "new_engine = ...  # what makes your engine" in raised.counterexample
+
+
+@pytest.mark.parametrize(
+    ("factory", "engine", "told"),
+    [
+        (None, Engine, "factory must be callable, not None"),
+        (Component, 1, "engine must be callable, not 1"),
+        (make_less, Engine, "lacks machine, state, handle_message"),
+        (Component, SimpleNamespace, "lacks bus, components, register, unregister, send"),
+    ],
+)
+def test_what_is_no_component_or_engine_is_refused(
+    factory: Any, engine: Any, told: str, backend_name: str
+) -> None:
+    """P1: what lacks a part that the clauses speak of is a TypeError."""
+    with pytest.raises(TypeError, match=told):
+        check_component(factory, engine=engine, backend=backend_name)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"backend": "curio"}, "backend must be 'asyncio' or 'trio', not 'curio'"),
+        ({"backend": "asyncio", "examples": 0}, "examples must be an int, 1 or more, not 0"),
+        ({"backend": "asyncio", "seed": -1}, "seed must be an int, 0 or more, not -1"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], told: str) -> None:
+    """P1: a bad option is a ValueError at the call."""
+    with pytest.raises(ValueError, match=told):
+        check_component(Component, **options)
+
+
+def test_a_seed_is_drawn_where_none_is_given(backend_name: str) -> None:
+    """P1: what is found without a seed tells the one that was drawn."""
+    with pytest.raises(ContractViolation) as raised:
+        check_component(Component, engine=TellsTwice, backend=backend_name)
+
+    assert 0 <= raised.value.seed < 2**32
+
+
+def test_each_clause_of_components_has_a_sentence_and_a_checker() -> None:
+    """P1: the contract is data: C1 to C10, each with what checks it."""
+    assert [clause.identifier for clause in COMPONENT_CONTRACT] == [f"C{n}" for n in range(1, 11)]
+    for clause in COMPONENT_CONTRACT:
+        assert clause.part == "component"
+        assert clause.sentence.endswith(".")
+        assert clause.checker is not None
