@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flexiflow._machine import StateMachine, Transition
 from flexiflow.testing._code import Place, block, quote, without_one, write
@@ -153,6 +153,10 @@ class ComponentScript:
     steps: tuple[Step, ...]
     decisions: tuple[int, ...] = ()
     again: str = field(default="", init=False)
+
+    # What Hypothesis writes of a case that fails nobody sees, and takes as long as 20 cases.
+    def _repr_pretty_(self, printer: Any, _: object) -> None:
+        printer.text(type(self).__name__)
 
     def smaller(self) -> Iterator[ComponentScript]:
         """Give scripts with something left out: a step, a transition or its guard, a turn."""
