@@ -14,7 +14,7 @@ from flexiflow.testing._component_run import examine_component, execute
 from flexiflow.testing._component_script import ComponentScript, Row, Send
 from flexiflow.testing._component_turns import run_to_completion
 from flexiflow.testing._contract import Clause
-from properties.faults import of_components
+from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.faults.plain_engine import PlainComponent, PlainEngine
 
@@ -61,10 +61,10 @@ ONE, NEXT = Send("a", "t0"), Row("t1")
 @pytest.mark.parametrize(
     ("faulty", "rows", "steps", "complaint"),
     [
-        (of_components.HandlesAtOnceAndTells, (SENDS_ON, NEXT), (ONE,), "not deferred"),
-        (of_components.HandlesAtOnce, (SENDS_ON, NEXT), (ONE,), "in the midst of another one"),
-        (of_components.DefersWhatIsNested, (SENDS_OVER, NEXT), (ONE,), "could be waited for"),
-        (of_components.ReturnsBeforeTheDeferred, (SENDS_ON, NEXT), (ONE, ONE), "had ended"),
+        (of_turns.HandlesAtOnceAndTells, (SENDS_ON, NEXT), (ONE,), "not deferred"),
+        (of_turns.HandlesAtOnce, (SENDS_ON, NEXT), (ONE,), "in the midst of another one"),
+        (of_turns.DefersWhatIsNested, (SENDS_OVER, NEXT), (ONE,), "could be waited for"),
+        (of_turns.ReturnsBeforeTheDeferred, (SENDS_ON, NEXT), (ONE, ONE), "had ended"),
         (PlainComponent, (SENDS_ON, NEXT), (ONE,), None),
     ],
 )

@@ -1,0 +1,46 @@
+"""The list of the faulty components and engines, and of what each of them breaks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from properties.faults.plain_engine import PlainComponent, PlainEngine
+
+_F = TypeVar("_F", bound=type[PlainComponent] | type[PlainEngine])
+
+
+@dataclass(frozen=True)
+class ComponentFault:
+    """A component or an engine with one fault.
+
+    Attributes:
+        clauses: what it breaks; the first one is what `check_component` is to name.
+    """
+
+    faulty: type[PlainComponent] | type[PlainEngine]
+    clauses: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.faulty.__name__
+
+    @property
+    def component(self) -> type[PlainComponent]:
+        return self.faulty if issubclass(self.faulty, PlainComponent) else PlainComponent
+
+    @property
+    def engine(self) -> type[PlainEngine]:
+        return self.faulty if issubclass(self.faulty, PlainEngine) else PlainEngine
+
+
+COMPONENT_FAULTS: list[ComponentFault] = []
+
+
+def breaks(*clauses: str) -> Callable[[_F], _F]:
+    """Enter a component or an engine into the list."""
+
+    def enter(faulty: _F) -> _F:
+        COMPONENT_FAULTS.append(ComponentFault(faulty, clauses))
+        return faulty
+
+    return enter
