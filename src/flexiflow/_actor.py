@@ -92,12 +92,12 @@ class Actor:
         self.host: object = None
         self.bus: EventBus | None = None
 
-    async def handle(
+    async def handle(  # noqa: PLR0912  each function more takes a twentieth more time
         self,
         component: object,
         message: dict[str, Any],
         host: object,
-        turn: Turn,
+        turn: Turn | None = None,
     ) -> Outcome:
         """Handle a message when its turn has come, and those deferred meanwhile (C3, C4).
 
@@ -105,13 +105,15 @@ class Actor:
             component: what guards and actions are given.
             message: the component's own copy.
             host: the engine that it was registered with as the message was sent, or None.
-            turn: the message's place in the mailbox.
+            turn: a place in the mailbox that was taken before; else one is taken now.
         """
-        mailbox = self.mailbox
+        mailbox, handled = self.mailbox, sys.exception()
+        # No call between this and the `try`: where the stack ends there, the turn would be kept.
+        if turn is None:
+            turn = mailbox.join()
         if mailbox.holder is not turn and not await turn.granted():
             turn.mailbox.defer(message, announcing=is_announcing())
             return Outcome.DEFERRED
-        handled = sys.exception()
         try:
             if mailbox.deferred or (self.bus is not None and is_yield_due(self.bus)):
                 turn = await self._catch_up(component, turn, handled)

@@ -132,7 +132,7 @@ class Component:
             Exception: what a guard or an action raised (C6).
         """
         actor, copied = self._flexiflow_actor, copy_message(message)
-        return await actor.handle(self, copied, actor.host, actor.mailbox.join())
+        return await actor.handle(self, copied, actor.host)
 
     def __repr__(self) -> str:
         """Tell the name and the state."""

@@ -141,8 +141,7 @@ class Engine:
         turn = None
         if component is None or name in self._pending:
             component, turn = await self._wait_for(name)
-        actor = actor_of(component)
-        return await actor.handle(component, copied, self, turn or actor.mailbox.join())
+        return await actor_of(component).handle(component, copied, self, turn)
 
     async def _wait_for(self, name: str) -> tuple[Component, Turn]:
         """Wait in line for a component, and make it where one is the first."""
