@@ -157,7 +157,7 @@ class LeavesTasksBehind(Plain):
             raise exception
 
 
-@breaks("D4")
+@breaks("D4", "B10")
 class DoesNotWaitForTheLast(Plain):
     """Returns while the last handler of a concurrent publish is running."""
 

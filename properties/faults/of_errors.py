@@ -27,7 +27,7 @@ class ReturnsAsTheyFailed(Plain):
         return tuple(publishing.failures.values())
 
 
-@breaks("E1")
+@breaks("E1", "B8")
 class ReturnsNothing(Plain):
     """Tells of failures in the log alone."""
 
@@ -62,7 +62,7 @@ class LogsNoHandler(Plain):
         logger.error("something of %r failed on %r", *parts, exc_info=failed.exception)
 
 
-@breaks("E1")
+@breaks("E1", "B10")
 class PublishesTwice(Plain):
     """Publishes each failure twice."""
 
@@ -71,7 +71,7 @@ class PublishesTwice(Plain):
         await super().announce(failed)
 
 
-@breaks("E1")
+@breaks("E1", "B10")
 class PublishesNothing(Plain):
     """Tells no handler of a failure."""
 
@@ -79,7 +79,7 @@ class PublishesNothing(Plain):
         """Do nothing."""
 
 
-@breaks("E1")
+@breaks("E1", "B8")
 class StopsAtAFailure(Plain):
     """Starts nobody after a failure, whatever the policy."""
 
@@ -148,7 +148,7 @@ class LaterTiersAllTheSame(Plain):
             raise failures[0]
 
 
-@breaks("E3")
+@breaks("E3", "E2")
 class RaisesAGroup(Plain):
     """Raises failures as a task group does."""
 
@@ -200,7 +200,7 @@ class RaisesTheLastOfThem(Plain):
         await super().conclude(publishing, passing)
 
 
-@breaks("E3")
+@breaks("E3", "B9")
 class StartsAfterAFailure(Plain):
     """Starts the rest one after another when one has failed."""
 
@@ -222,7 +222,7 @@ class LogsWhatItRaises(Plain):
         await super().sequential_failure(publishing, failed)
 
 
-@breaks("E4", "E2")
+@breaks("E4", "E2", "D5")
 class RaisesNothing(Plain):
     """Neither raises nor reports a failure under `raise`."""
 
