@@ -38,7 +38,9 @@ def logs(exception: Exception) -> Entry:
     return happened("logged", value=record)
 
 
-def trace(*entries: Entry, seats: int = 1, on_error: str = "continue") -> Trace:
+def trace(
+    *entries: Entry, seats: int = 1, on_error: str = "continue", tasks_left: tuple[str, ...] = ()
+) -> Trace:
     """Make a trace of one publish, and what was subscribed before."""
     begin = [happened("subscribed", number) for number in range(seats)]
     return Trace(
@@ -47,6 +49,7 @@ def trace(*entries: Entry, seats: int = 1, on_error: str = "continue") -> Trace:
         [Publication(0, "a", None, "sequential", on_error)],
         cancellation=Cancelled,
         subscriptions={seat: seat.number for seat in SEATS},
+        tasks_left=tasks_left,
     )
 
 
@@ -124,6 +127,16 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             delivery.one_at_a_time,
             trace(happened("started", 0), happened("started", 1), seats=2),
             "h1 started while h0 was running",
+        ),
+        (
+            delivery.nothing_runs_on,
+            trace(happened("returned", value=()), tasks_left=("left",)),
+            "tasks were left behind: left",
+        ),
+        (
+            delivery.defaults,
+            trace(happened("returned", value=())),
+            "publish was to be sequential, and was nothing at all",
         ),
         (
             errors.groups,
