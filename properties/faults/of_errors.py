@@ -355,7 +355,7 @@ class LosesFailuresOfObservers(Plain):
             super().log(failed)
 
 
-@breaks("E8")
+@breaks("E8", "E1")
 class TakesGroupsApart(Plain):
     """Reports the first exception of a group."""
 
@@ -374,7 +374,7 @@ class KeepsCancellationsInGroups(Plain):
         return (cancellation, None) if cancellation is not None else (None, rest)
 
 
-@breaks("E8")
+@breaks("E8", "E1")
 class CopiesGroups(Plain):
     """Reports a group made anew of what the group held."""
 
