@@ -56,11 +56,13 @@ class Line(Generic[_T]):
         turns: how many have gone.
     """
 
-    __slots__ = ("_numbers", "_waiting", "decide", "turns")
+    __slots__ = ("_count", "_numbers", "_waiting", "decide", "turns")
 
     def __init__(self) -> None:
         self.decide: Decide = first_come
         self.turns = 0
+        # Not how many numbers are kept: that shrinks whenever a task dies.
+        self._count = 0
         self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._waiting: list[tuple[int, int, _T]] = []
 
@@ -70,7 +72,10 @@ class Line(Generic[_T]):
 
     def join(self, task: object, item: _T) -> None:
         """Add what is to be run for a task; who joins first is taken to be the oldest."""
-        number = self._numbers.setdefault(task, len(self._numbers))
+        number = self._numbers.get(task)
+        if number is None:
+            number = self._numbers[task] = self._count
+            self._count += 1
         insort(self._waiting, (self.turns, number, item), key=_place)
 
     def leave(self) -> _T:
