@@ -49,6 +49,17 @@ def test_whoever_becomes_ready_first_goes_first() -> None:
     assert leave_all(line) == "ca"
 
 
+def test_who_goes_comes_after_those_whom_it_makes_ready() -> None:
+    """P2: of those of one turn, the one whose turn it was comes last, however old it is."""
+    line: Line[str] = Line()
+    walkers = [Walker(), Walker(), Walker()]
+    line.join(walkers[0], "a")
+    assert line.leave() == "a"
+    for walker, name in zip(walkers, "abc", strict=True):
+        line.join(walker, name)
+    assert leave_all(line) == "bca"
+
+
 def test_who_dies_leaves_its_number_to_nobody() -> None:
     """P2: a task is told from every other, also from those that begin after another one's end."""
     line: Line[str] = Line()
@@ -115,6 +126,49 @@ def test_a_schedule_says_whose_turn_it_is(
 ) -> None:
     """P2: the same decisions give the same order on every backend."""
     assert replay(four_tasks, backend=backend, decisions=decisions) == order
+
+
+async def starting() -> list[str]:
+    """Start three tasks, and then let them go."""
+    steps: list[str] = []
+
+    async def note(name: str) -> None:
+        steps.append(name)
+
+    async with create_task_group() as group:
+        for name in "abc":
+            group.start_soon(note, name)
+        await checkpoint()
+        steps.append("the one that started them")
+    return steps
+
+
+async def waking() -> list[str]:
+    """Wake three tasks, and then let them go."""
+    steps: list[str] = []
+    gate = Event()
+
+    async def note(name: str) -> None:
+        await gate.wait()
+        steps.append(name)
+
+    async with create_task_group() as group:
+        for name in "abc":
+            group.start_soon(note, name)
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+        await checkpoint()
+        steps.append("the one that woke them")
+    return steps
+
+
+@pytest.mark.parametrize("scenario", [starting, waking])
+def test_a_task_that_lets_others_go_comes_after_them(
+    scenario: Callable[[], Awaitable[list[str]]], backend: str
+) -> None:
+    """P2: first come first served is what the backends do, where one yields to whom it started."""
+    *others, last = replay(scenario, backend=backend, decisions=())
+    assert (others, last[:7]) == (["a", "b", "c"], "the one")
 
 
 def test_time_jumps_to_the_next_timer_when_all_wait(backend: str) -> None:

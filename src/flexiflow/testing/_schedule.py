@@ -49,22 +49,24 @@ class Line(Generic[_T]):
     """Those who are ready to run, in the order in which they became so.
 
     Those who became ready within the same turn are in order of their creation: a cancelled scope,
-    or an event of trio's, wakes its tasks in the order of a set, another one in each process.
+    or an event of trio's, wakes its tasks in the order of a set, another one in each process. The
+    one whose turn it was comes last of them, since it yields to whom it has started or woken.
 
     Attributes:
         decide: says who goes next.
         turns: how many have gone.
     """
 
-    __slots__ = ("_count", "_numbers", "_waiting", "decide", "turns")
+    __slots__ = ("_count", "_last", "_numbers", "_waiting", "decide", "turns")
 
     def __init__(self) -> None:
         self.decide: Decide = first_come
         self.turns = 0
         # Not how many numbers are kept: that shrinks whenever a task dies.
         self._count = 0
+        self._last = (-1, -1)
         self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
-        self._waiting: list[tuple[int, int, _T]] = []
+        self._waiting: list[tuple[int, bool, int, _T]] = []
 
     def __len__(self) -> int:
         """Count those who are ready."""
@@ -76,19 +78,22 @@ class Line(Generic[_T]):
         if number is None:
             number = self._numbers[task] = self._count
             self._count += 1
-        insort(self._waiting, (self.turns, number, item), key=_place)
+        goes_again = self._last == (self.turns, number)
+        insort(self._waiting, (self.turns, goes_again, number, item), key=_place)
 
     def leave(self) -> _T:
         """Take out what goes next."""
         waiting = self._waiting
-        place = self.decide([number for _, number, _ in waiting]) if len(waiting) > 1 else 0
+        place = self.decide([number for *_, number, _ in waiting]) if len(waiting) > 1 else 0
+        *_, number, item = waiting.pop(place)
         self.turns += 1
-        return waiting.pop(place)[2]
+        self._last = (self.turns, number)
+        return item
 
     def clear(self) -> None:
         """Forget all who are ready."""
         self._waiting.clear()
 
 
-def _place(entry: tuple[int, int, object]) -> tuple[int, int]:
-    return entry[:2]
+def _place(entry: tuple[int, bool, int, object]) -> tuple[int, bool, int]:
+    return entry[:3]
