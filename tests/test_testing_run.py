@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -312,7 +312,7 @@ def test_what_a_scenario_raises_leaves_as_it_is(backend: str) -> None:
 
 
 def test_a_task_that_is_left_behind_is_an_error() -> None:
-    """P4: no task outlives a scenario; only asyncio lets one try."""
+    """P4: no task outlives a scenario, whatever started it."""
     tasks: list[asyncio.Task[None]] = []
 
     async def linger() -> None:
@@ -326,6 +326,42 @@ def test_a_task_that_is_left_behind_is_an_error() -> None:
         run_scheduled(scenario, backend="asyncio")
     assert tasks[0].cancelled()
     assert caught.value.names[0].endswith("linger")
+
+
+def test_a_system_task_of_trio_is_left_behind_too() -> None:
+    """P4: what trio itself would cancel, once the scenario is over, is a task of the scenario's."""
+    trio = pytest.importorskip("trio")
+
+    async def linger() -> None:
+        with CancelScope(shield=True):
+            await sleep(60)
+
+    async def scenario() -> None:
+        trio.lowlevel.spawn_system_task(linger)
+
+    with pytest.raises(TasksLeft, match=r"tasks are left behind: '.*linger'"):
+        run_scheduled(scenario, backend="trio")
+
+
+def test_generators_are_closed_in_virtual_time(backend: str) -> None:
+    """P2: the cleanup of a generator that is left may sleep, although the scenario is over."""
+    kept: list[AsyncGenerator[int]] = []
+    slept: list[float] = []
+
+    async def count() -> AsyncGenerator[int]:
+        try:
+            yield 1
+        finally:
+            with CancelScope(shield=True):
+                await sleep(60)
+                slept.append(current_time())
+
+    async def scenario() -> None:
+        kept.append(count())
+        await anext(kept[0])
+
+    run_scheduled(scenario, backend=backend)
+    assert slept == [60]
 
 
 def test_callbacks_of_asyncio_keep_their_places() -> None:

@@ -61,11 +61,13 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Jump to the next deadline; trio asks when nothing is ready."""
-        if self._is_over or self._runner.waiting_for_idle:
+        if self._runner.waiting_for_idle:
             # Who waits for the others to be idle goes on now, and no clock jumps before that.
             return math.inf
         if deadline < math.inf:
             self._now = max(deadline, self._now)
+        elif self._is_over:
+            return math.inf
         else:
             self._run.idle()
         return 0
@@ -82,7 +84,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         self._runner.runq = cast("Any", _Ready(self._run))
 
     def end(self) -> None:
-        """Leave trio to itself, which waits for its own tasks in earnest."""
+        """Let trio wait in earnest for what its own tasks may still wait for, but for timers."""
         self._is_over = True
 
     def cancel_natively(self) -> None:

@@ -58,7 +58,7 @@ def run_scheduled(
 
     Raises:
         ScenarioStuck: nothing is ready and no timer is set, or there is no end.
-        TasksLeft: the scenario left tasks behind; on asyncio only.
+        TasksLeft: the scenario left tasks behind.
     """
     run = Run(scenario, Decisions(decisions), buses_yield=buses_yield)
     # Nothing cancels it, so that it has a result.
