@@ -331,6 +331,20 @@ def test_what_ends_the_program_leaves(backend: str, ending: type[BaseException])
         explore(partial(each, 1, leave), backend=backend)
 
 
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_leaves_a_deadlock(backend: str, ending: type[BaseException]) -> None:
+    """P2: an exit leaves bare, although the scenario was stuck before."""
+
+    async def leave(number: int) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ending
+
+    with pytest.raises(ending):
+        explore(partial(each, 1, leave), backend=backend)
+
+
 def test_ctrl_c_ends_an_exploration(backend: str) -> None:
     """P2: it leaves as it does anywhere, and nothing is explored any more."""
     runs: list[int] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final
 from flexiflow._callables import describe
 from flexiflow._cancellation import leaves
 from flexiflow.testing._checks import check_backend, check_decisions, check_int, check_scenario
-from flexiflow.testing._failures import ScheduleFailure
+from flexiflow.testing._failures import ScheduleFailure, ending_of
 from flexiflow.testing._run import Run, run_scheduled
 from flexiflow.testing._schedule import Decisions
 from flexiflow.testing._search import Search
@@ -23,8 +23,6 @@ _T = TypeVar("_T")
 _SEEDS = 2**32
 _MOST_TURNS = 1_000_000
 """After so many turns in all a schedule is shrunk no further."""
-# What ends the program, and is no failure of a scenario.
-_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 @final
@@ -114,10 +112,10 @@ def failure_of(run: Run[Any], backend: str) -> BaseException | None:
     try:
         run.on(backend)
     except BaseException as exc:  # noqa: BLE001  pytest's failures are no `Exception`
-        for leaf in leaves(exc):
-            if isinstance(leaf, _ENDS):
-                # Bare, whatever group it struck in.
-                raise leaf from None
+        ending = ending_of(exc)
+        if ending is not None:
+            # Bare, whatever group it struck in.
+            raise ending from None
         return exc
     return None
 

@@ -129,6 +129,12 @@ class TasksLeft(FlexiFlowError):
         return f"tasks are left behind: {', '.join(map(repr, self.names))}"
 
 
+def ending_of(exception: BaseException) -> BaseException | None:
+    """Find what ends the program, and is no failure of a scenario, in an exception or group."""
+    ends = (KeyboardInterrupt, SystemExit, GeneratorExit)
+    return next((leaf for leaf in leaves(exception) if isinstance(leaf, ends)), None)
+
+
 def tell(exception: BaseException) -> str:
     """Show an exception as the end of its traceback does; of a group, what it holds."""
     return ", ".join("".join(format_exception_only(leaf)).strip() for leaf in leaves(exception))

@@ -8,7 +8,7 @@ import anyio
 from anyio import CancelScope
 
 from flexiflow._bus import yields_always
-from flexiflow.testing._failures import ScenarioStuck
+from flexiflow.testing._failures import ScenarioStuck, ending_of
 from flexiflow.testing._schedule import Decisions, Line, first_come
 from flexiflow.testing._tasks import check_left, running_tasks
 
@@ -131,9 +131,9 @@ class Run(Generic[_T]):
                 if self._afterwards is not None:
                     await self._afterwards()
         except BaseException as exc:
-            if self._stuck is not None:
-                raise self._stuck from exc
-            raise
+            if self._stuck is None or ending_of(exc) is not None:
+                raise
+            raise self._stuck from exc
         if self._stuck is not None:
             raise self._stuck
         return result
