@@ -1,7 +1,9 @@
 """Sweeping cancellation: at which checkpoints, what is checked, what is told."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -154,6 +156,52 @@ def test_a_scenario_may_end_although_it_is_cancelled(backend: str) -> None:
 
     assert cancel_everywhere(scenario, backend=backend) == 1
     assert ended == [True] * 3
+
+
+def test_a_scenario_that_waits_for_nothing_is_swept(backend: str) -> None:
+    """P3: a cancellation that is still to come when the scenario ends does not hit the check."""
+
+    async def check() -> None:
+        await checkpoint()
+
+    for style in STYLES[backend]:
+        assert cancel_everywhere(Walk(0), backend=backend, style=style, check=check) == 0
+
+
+def test_a_swallowed_cancellation_leaves_the_check_alone(backend: str) -> None:
+    """P3: the check is not cancelled, whatever the scenario did with its own cancellation."""
+    requests: list[int] = []
+
+    async def scenario() -> None:
+        with suppress(get_cancelled_exc_class()):
+            await checkpoint()
+
+    def check() -> None:
+        requests.append(cancel_requests())
+
+    for style in STYLES[backend]:
+        cancel_everywhere(scenario, backend=backend, style=style, check=check)
+    assert requests == [0] * 3 * len(STYLES[backend])
+
+
+def test_ctrl_c_ends_a_sweep(backend: str) -> None:
+    """P3: it leaves as it does anywhere, also in the cleanup of what is being cancelled."""
+    walk = Walk(2)
+
+    async def scenario() -> None:
+        try:
+            await walk()
+        except get_cancelled_exc_class():
+            signal.raise_signal(signal.SIGINT)
+            with CancelScope(shield=True):
+                await checkpoint()
+            raise
+
+    for style in STYLES[backend]:
+        walk.runs.clear()
+        with pytest.raises(KeyboardInterrupt):
+            cancel_everywhere(scenario, backend=backend, style=style)
+        assert walk.runs == [2, 0]
 
 
 def test_a_cancellation_that_nobody_asked_for_fails(backend: str) -> None:

@@ -63,9 +63,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Cancel the scenario's task."""
         self._task.cancel()
 
-    def absorb(self) -> None:
-        """Count that cancel as dealt with."""
-        self._task.uncancel()
+    def absorb(self) -> bool:
+        """Count that cancel as dealt with, and tell whether no other is left."""
+        return self._task.uncancel() == 0
 
     def abort(self) -> None:
         """Cancel every task, since no scope of AnyIO's shields from that."""

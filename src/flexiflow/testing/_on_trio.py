@@ -90,8 +90,9 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
     def cancel_natively(self) -> None:
         """Do nothing, as trio has no other way than a scope; `cancel_everywhere` refuses it."""
 
-    def absorb(self) -> None:
-        """Do nothing, as nothing is cancelled natively."""
+    def absorb(self) -> bool:
+        """Tell that nothing is cancelled natively."""
+        return True
 
     def abort(self) -> None:
         """Let the scenario's tasks fail where they wait, whatever shields them."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, Ty
 
 import anyio
 from anyio import CancelScope
+from anyio.lowlevel import checkpoint
 
 from flexiflow._bus import yields_always
 from flexiflow.testing._failures import ScenarioStuck, ending_of
@@ -34,8 +35,9 @@ class Host(Protocol):
     def cancel_natively(self) -> None:
         """Cancel the scenario's task as the backend itself does."""
 
-    def absorb(self) -> None:
-        """Count a native cancel as dealt with; called in the scenario's task."""
+    def absorb(self) -> bool:
+        """Count one native cancel as dealt with, and tell whether no other is left."""
+        ...
 
     def abort(self) -> None:
         """Make every task go on that waits, whatever shields it."""
@@ -145,11 +147,16 @@ class Run(Generic[_T]):
             with self._scope:
                 if self._cancel_at == 0:
                     self._cancel()
-                return await self._scenario()
+                result = await self._scenario()
+                if self._is_cancelled_natively:
+                    # It is still to come where the scenario did not wait any more.
+                    await checkpoint()
+                    self._host.absorb()
+                return result
         except anyio.get_cancelled_exc_class():
-            if not self._is_cancelled_natively:
+            # What is cancelled by somebody else too is so by Ctrl-C.
+            if not (self._is_cancelled_natively and self._host.absorb()):
                 raise
-            self._host.absorb()
         finally:
             self._is_on = False
             self.line.decide = first_come
