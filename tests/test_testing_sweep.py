@@ -13,7 +13,7 @@ from anyio import CancelScope, create_task_group, get_cancelled_exc_class, sleep
 from anyio.lowlevel import checkpoint
 
 from flexiflow._cancellation import cancel_requests
-from flexiflow.testing import CancellationFailure, TasksLeft, cancel_everywhere
+from flexiflow.testing import CancellationFailure, CheckpointMissed, TasksLeft, cancel_everywhere
 from flexiflow.testing._run import Style
 
 STYLES: dict[str, tuple[Style, ...]] = {"asyncio": ("scope", "native"), "trio": ("scope",)}
@@ -233,6 +233,27 @@ def test_a_task_that_outlives_a_cancelled_scenario_fails() -> None:
     with pytest.raises(CancellationFailure, match=r"checkpoint 0 .*left behind: 'Walk") as caught:
         cancel_everywhere(scenario, backend="asyncio")
     assert isinstance(caught.value.__cause__, TasksLeft)
+
+
+def test_a_scenario_that_is_shorter_when_it_runs_again_fails(backend: str) -> None:
+    """P3: a sweep does not pass where there was nothing to cancel."""
+    known: list[str] = []
+
+    async def scenario() -> None:
+        await checkpoint()
+        if not known:
+            known.append("by now")
+            await checkpoint()
+
+    for style in STYLES[backend]:
+        known.clear()
+        with pytest.raises(
+            CancellationFailure, match=r"checkpoint 2 .*not passed.* only 1"
+        ) as caught:
+            cancel_everywhere(scenario, backend=backend, style=style)
+        missed = caught.value.__cause__
+        assert isinstance(missed, CheckpointMissed)
+        assert (missed.checkpoint, missed.passed) == (2, 1)
 
 
 def test_a_sweep_is_bounded(backend: str) -> None:

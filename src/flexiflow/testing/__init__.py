@@ -4,6 +4,7 @@ from flexiflow.testing._check import ContractViolation, check_bus, check_compone
 from flexiflow.testing._explore import Exploration, explore, replay
 from flexiflow.testing._failures import (
     CancellationFailure,
+    CheckpointMissed,
     ScenarioStuck,
     ScheduleFailure,
     TasksLeft,
@@ -13,6 +14,7 @@ from flexiflow.testing._sweep import cancel_everywhere
 
 __all__ = [
     "CancellationFailure",
+    "CheckpointMissed",
     "ContractViolation",
     "Exploration",
     "Recorded",

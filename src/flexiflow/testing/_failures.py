@@ -113,6 +113,28 @@ class CancellationFailure(FlexiFlowError):
 
 
 @final
+class CheckpointMissed(FlexiFlowError):
+    """A scenario ended before the checkpoint at which it was to be cancelled (P3).
+
+    Args:
+        checkpoint: which one, counted from 1.
+        passed: how many it passed.
+    """
+
+    def __init__(self, checkpoint: int, passed: int) -> None:
+        super().__init__(checkpoint, passed)
+        self.checkpoint = checkpoint
+        self.passed = passed
+
+    def __str__(self) -> str:
+        """Tell how far it came, and why it must come further."""
+        return (
+            f"checkpoint {self.checkpoint} was not passed this time, only {self.passed} were, so "
+            "the scenario depends on something else too: on state of an earlier run, on randomness"
+        )
+
+
+@final
 class TasksLeft(FlexiFlowError):
     """Tasks outlived what had started them (D4, P4).
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import reprlib
 from inspect import isawaitable
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from flexiflow._callables import check_callable
 from flexiflow.testing._checks import check_backend, check_int, check_scenario
 from flexiflow.testing._explore import failure_of
-from flexiflow.testing._failures import CancellationFailure
+from flexiflow.testing._failures import CancellationFailure, CheckpointMissed
 from flexiflow.testing._run import Run, Style
 from flexiflow.testing._schedule import first_come
 
@@ -32,8 +32,8 @@ def cancel_everywhere(
     its first checkpoint, and so on. Each run is in an event loop of its own, in virtual time, first
     come first served; buses that the scenario makes yield at every publish.
 
-    A run fails if anything but the cancellation leaves the scenario, if a task outlives it, or if
-    `check` raises.
+    A run fails if anything but the cancellation leaves the scenario, if a task outlives it, if
+    `check` raises, or if the scenario ends before the checkpoint at which it was to be cancelled.
 
     Args:
         scenario: an async function without arguments, which does the same whenever it is run.
@@ -68,7 +68,7 @@ def cancel_everywhere(
 
     def run(cancel_at: int | None) -> int:
         run = Run(scenario, first_come, cancel_at=cancel_at, style=style, afterwards=afterwards)
-        exception = failure_of(run, backend)
+        exception = failure_of(run, backend) or _missed(run, cancel_at or 0)
         if exception is not None:
             raise CancellationFailure(
                 backend=backend, checkpoint=cancel_at, style=style, exception=exception
@@ -83,6 +83,12 @@ def cancel_everywhere(
     for checkpoint in range(checkpoints + 1):
         run(checkpoint)
     return checkpoints
+
+
+def _missed(run: Run[Any], checkpoint: int) -> CheckpointMissed | None:
+    if run.checkpoints < checkpoint:
+        return CheckpointMissed(checkpoint, run.checkpoints)
+    return None
 
 
 def _check_style(style: object, backend: str) -> None:
