@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -263,6 +264,31 @@ def test_a_run_that_cannot_be_ended_raises_out_of_its_loop(monkeypatch: pytest.M
 
     with pytest.raises(ScenarioStuck):
         run_scheduled(scenario, backend="asyncio")
+
+
+def test_who_waits_for_a_thread_is_stuck(backend: str) -> None:
+    """P2: a thread that ends only with the scenario is waited for, or left to itself."""
+    gate = threading.Event()
+
+    async def hold() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            gate.set()
+
+    async def scenario() -> None:
+        async with create_task_group() as group:
+            group.start_soon(hold)
+            await anyio.to_thread.run_sync(gate.wait)
+
+    with pytest.raises(ScenarioStuck, match="unless one waits for a thread"):
+        run_scheduled(scenario, backend=backend)
+
+
+def test_a_thread_that_is_quick_may_be_in_time(backend: str) -> None:
+    """P2: what waits for a thread ends well or as stuck, and in no other way."""
+    with suppress(ScenarioStuck):
+        run_scheduled(partial(anyio.to_thread.run_sync, int), backend=backend)
 
 
 @each_ending

@@ -49,6 +49,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         self._run = run
         self._now = 0.0
         self._is_over = False
+        self._is_aborted = False
         self._system: set[Task] = set()
 
     def start_clock(self) -> None:
@@ -66,7 +67,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
             return math.inf
         if deadline < math.inf:
             self._now = max(deadline, self._now)
-        elif self._is_over:
+        elif self._is_over or (self._is_aborted and any(map(_refuses, self._tasks()))):
             return math.inf
         else:
             self._run.idle()
@@ -96,13 +97,24 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
 
     def abort(self) -> None:
         """Let the scenario's tasks fail where they wait, whatever shields them."""
-        tasks = [self._task]
-        for task in tasks:
-            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        self._is_aborted = True
+        for task in self._tasks():
             if task._abort_func is not None:
                 task._attempt_abort(_abort)
             elif getcoroutinestate(task.coro) == CORO_SUSPENDED:
                 task._next_send = capture(_abort)
+
+    def _tasks(self) -> list[Task]:
+        tasks = [self._task]
+        for task in tasks:
+            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        return tasks
+
+
+def _refuses(task: Task) -> bool:
+    """Tell whether a task that waits refuses to be aborted, as one does that waits for a thread."""
+    has_children = any(nursery.child_tasks for nursery in task.child_nurseries)
+    return task._abort_func is None and not has_children
 
 
 def _abort() -> NoReturn:
