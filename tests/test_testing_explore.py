@@ -226,6 +226,23 @@ def test_a_failure_tells_all_that_replays_it(backend: str) -> None:
         replay(scenario, backend=backend, decisions=failure.decisions)
 
 
+def test_what_the_shrunk_schedule_raises_is_told(backend: str) -> None:
+    """P2: the exception is that of the decisions that are told, not that of the first failure."""
+
+    def judge(order: tuple[int, ...]) -> None:
+        if order[0] == 2:
+            raise LookupError(order)
+
+    scenario = partial(orders, 3, 3, judge)
+    with pytest.raises(LookupError) as replayed:
+        replay(scenario, backend=backend, decisions=(2,))
+    for seed in range(5):
+        with pytest.raises(ScheduleFailure) as caught:
+            explore(scenario, backend=backend, seed=seed)
+        assert isinstance(caught.value.__cause__, LookupError)
+        assert caught.value.__cause__.args == replayed.value.args
+
+
 def test_the_exceptions_of_a_group_are_told(backend: str) -> None:
     """P2: a failure in a child task is told as what it is, and not as a group."""
 

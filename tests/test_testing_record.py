@@ -66,3 +66,13 @@ async def test_recorders_do_not_disturb_each_other() -> None:
         failures = await bus.publish("a")
     assert len(failures) == 1
     assert (one.events, one.failures) == (other.events, other.failures)
+
+
+async def test_a_recorder_handles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4: it only looks on, so that no handler of its own is ever called."""
+    called: list[object] = []
+    monkeypatch.setattr("flexiflow.testing._record._never_called", called.append)
+    bus = EventBus()
+    async with record(bus) as recorded:
+        await bus.publish("a", 1)
+    assert (recorded.events, called) == ([("a", 1)], [])

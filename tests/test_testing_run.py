@@ -16,8 +16,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
 from flexiflow.testing import ScenarioStuck, TasksLeft, replay
-from flexiflow.testing._run import MOST_TURNS, run_scheduled
-from flexiflow.testing._schedule import Decisions, Line
+from flexiflow.testing._run import MOST_TURNS, Run, run_scheduled
+from flexiflow.testing._schedule import Decisions, Line, first_come
 from tests import traces
 from tests.conftest import BACKENDS
 from tests.helpers import run_at_once
@@ -367,6 +367,20 @@ def test_a_system_task_of_trio_is_left_behind_too() -> None:
 
     with pytest.raises(TasksLeft, match=r"tasks are left behind: '.*linger'"):
         run_scheduled(scenario, backend="trio")
+
+
+def test_a_schedule_ends_with_its_scenario(backend: str) -> None:
+    """P2: what comes after the scenario's last turn is not decided any more."""
+    decided: list[Sequence[int]] = []
+
+    def last(ready: Sequence[int]) -> int:
+        decided.append(ready)
+        return -1
+
+    run = Run(four_tasks, last)
+    run.on(backend)
+    assert decided
+    assert run.line.decide is first_come
 
 
 def test_generators_are_closed_in_virtual_time(backend: str) -> None:
