@@ -14,7 +14,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._cancellation import cancel_requests
 from flexiflow.testing import CancellationFailure, CheckpointMissed, TasksLeft, cancel_everywhere
-from flexiflow.testing._run import Style
+from flexiflow.testing._run import Run, Style
+from flexiflow.testing._schedule import first_come
 
 STYLES: dict[str, tuple[Style, ...]] = {"asyncio": ("scope", "native"), "trio": ("scope",)}
 
@@ -288,6 +289,9 @@ def test_trio_has_no_native_style() -> None:
     pytest.importorskip("trio")
     with pytest.raises(ValueError, match="not 'native' on trio"):
         cancel_everywhere(Walk(1), backend="trio", style="native")
+    run = Run(Walk(1), first_come, cancel_at=1, style="native")
+    run.on("trio")
+    assert run.checkpoints == 2  # and one after the scenario, where it was not cancelled
 
 
 async def test_to_sweep_from_async_code_is_refused(backend_name: str) -> None:
