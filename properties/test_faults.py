@@ -22,7 +22,7 @@ in_the_long_run = pytest.mark.skipif(not IS_LONG, reason="takes minutes")
 @pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.identifier)
 def test_the_bus_keeps_each_clause(backend: str, clause: Clause) -> None:
     """P1: our own bus holds, whatever is tried."""
-    examples = 10_000 if IS_LONG else 40
+    examples = 10_000 if IS_LONG else 200
     [verdict] = examine(EventBus, [clause], backend=backend, examples=examples)
     assert verdict.violation is None, str(verdict.violation)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from flexiflow.testing import _bus_clauses as bus
 from flexiflow.testing import _delivery_clauses as delivery
 from flexiflow.testing import _error_clauses as errors
 from flexiflow.testing import _failure_clauses as failures
-from flexiflow.testing._trace import NOBODY, Entry, Publication, Seat, Trace
+from flexiflow.testing._trace import AWAITABLE, NOBODY, Entry, Publication, Seat, Trace
 
 SEATS = [Seat(number, "a", "c", f"h{number}", 3, once=False) for number in range(2)]
 MINE, OTHER = object(), object()
@@ -127,6 +128,15 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             delivery.one_at_a_time,
             trace(happened("started", 0), happened("started", 1), seats=2),
             "h1 started while h0 was running",
+        ),
+        (
+            bus.filters,
+            trace(
+                happened("asked", 0, "a"),
+                happened("answered", 0, AWAITABLE),
+                happened("returned", value=()),
+            ),
+            "a filter that returned an awaitable is no failure",
         ),
         (
             delivery.nothing_runs_on,
