@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flexiflow import EventBus, Subscription
 from flexiflow._bus import DeliveryMode, ErrorPolicy
 from flexiflow.events import HANDLER_FAILED
+from flexiflow.testing._trace import matches
 
 DEEPEST = 3
 """How many publishes may be inside each other."""
@@ -119,16 +120,6 @@ scripts = st.builds(
     st.lists(specs, min_size=1, max_size=6),
     st.lists(steps, max_size=6),
 )
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Say whether a pattern hears a name (B10)."""
-    wanted, given = pattern.split("."), name.split(".")
-    if wanted[-1] == "**":
-        wanted = wanted[:-1] + ["*"] * max(1, len(given) - len(wanted) + 1)
-    return len(wanted) == len(given) and all(
-        want in ("*", have) for want, have in zip(wanted, given, strict=True)
-    )
 
 
 @dataclass

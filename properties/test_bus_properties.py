@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from flexiflow import EventBus, HandlerCancelled, Subscription
 from flexiflow._bus import DeliveryMode, ErrorPolicy
+from flexiflow.testing._trace import matches
 from properties.model import (
     COMPONENTS,
     NAMES,
@@ -25,7 +26,6 @@ from properties.model import (
     Model,
     Reality,
     Script,
-    matches,
     scripts,
 )
 from tests.accounting import (

@@ -16,6 +16,7 @@ from flexiflow._cancellation import cancel_requests
 from flexiflow.testing import CancellationFailure, CheckpointMissed, TasksLeft, cancel_everywhere
 from flexiflow.testing._run import Run, Style
 from flexiflow.testing._schedule import first_come
+from tests.attacks import kept_cancellation
 
 STYLES: dict[str, tuple[Style, ...]] = {"asyncio": ("scope", "native"), "trio": ("scope",)}
 
@@ -209,14 +210,7 @@ def test_a_cancellation_that_nobody_asked_for_fails(backend: str) -> None:
     """P3: a scenario that lets out a cancellation of its own fails without being cancelled."""
 
     async def scenario() -> None:
-        kept: list[BaseException] = []
-        with CancelScope() as scope:
-            scope.cancel()
-            try:
-                await checkpoint()
-            except get_cancelled_exc_class() as exc:
-                kept.append(exc)
-        raise kept[0]
+        raise await kept_cancellation()
 
     with pytest.raises(CancellationFailure, match="before anything is cancelled"):
         cancel_everywhere(scenario, backend=backend)
