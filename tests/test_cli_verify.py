@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from flexiflow._cli import verify
-from flexiflow.testing._contract import CONTRACT
+from flexiflow._cli.display import Display, Plain
+from flexiflow.testing import _contract
+from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._contract import CONTRACT, Clause
 from tests.command_line import run
 
 BUSES = """
+from flexiflow import Component, Engine
 from tests.test_testing_check import Careless
 
 async def careless():
@@ -22,6 +26,14 @@ def broken():
 
 def interrupted():
     raise KeyboardInterrupt
+
+class Kept(Component):
+    pass
+
+class Forgetful(Engine):
+    async def send(self, name, message):
+        await self.bus.publish("lost")
+        return await super().send(name, message)
 
 seven = 7
 """
@@ -47,6 +59,86 @@ def test_a_bus_that_holds(backend: str) -> None:
     ]
     assert rows[3].endswith("  the order is by priority, then by age")
     assert ran.told == f"held: {len(CONTRACT)}, violated: 0, seed: 5\n"
+
+
+def test_a_clause_that_nothing_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: it is shown, and not said to hold."""
+    clause = Clause("B99", "a promise", "Something is promised.", None)
+    monkeypatch.setattr(_contract, "CONTRACT", (*CONTRACT[:1], clause))
+    arguments = ("--backend", "asyncio", "--examples", "1", "--seed", "5")
+    ran = run("verify", "flexiflow:EventBus", *arguments)
+    assert ran.status == 0
+    assert ran.output.splitlines()[-1].split() == [
+        "asyncio",
+        "B99",
+        "unchecked",
+        "0",
+        "a",
+        "promise",
+    ]
+    assert ran.told == "held: 1, violated: 0, unchecked: 1, seed: 5\n"
+
+
+def test_a_component_that_holds(backend: str, buses: str) -> None:
+    """P1: components have a contract of their own, and a row for each of its clauses."""
+    arguments = ("--backend", backend, "--examples", "1", "--contract", "component")
+    ran = run("verify", f"{buses}:Kept", *arguments)
+    assert ran.status == 0
+    assert [row.split()[1:3] for row in ran.output.splitlines()[1:]] == [
+        [clause.identifier, "held"] for clause in COMPONENT_CONTRACT
+    ]
+
+
+def test_an_engine_that_does_not(backend: str, buses: str) -> None:
+    """P1: --engine names another host for the components, whose violations are shown."""
+    arguments = ("--backend", backend, "--seed", "5", "--examples", "100")
+    engine = ("--contract", "component", "--engine", f"{buses}:Forgetful")
+    ran = run("verify", f"{buses}:Kept", *arguments, *engine)
+    assert ran.status == 1
+    assert "from buses import Kept as factory\n" in ran.output
+    assert "from buses import Forgetful as new_engine\n" in ran.output
+    assert "\nfound with seed=5\n" in ran.output
+
+
+@pytest.mark.usefixtures("buses")
+def test_both_targets_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: a file that is named twice is imported once, also by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--contract", "component", "--examples", "100", "--backend", "asyncio")
+    ran = run("verify", "buses.py:Kept", "--engine", "buses.py:Forgetful", *arguments)
+    assert "from buses import Forgetful as new_engine\n" in ran.output
+
+
+def test_a_component_where_a_bus_is_expected() -> None:
+    """P1: whoever forgets which contract to verify is told of it, with status 2."""
+    ran = run("verify", "flexiflow:Component")
+    assert (ran.status, ran.output) == (2, "")
+    assert ran.told == (
+        "flexiflow: target 'flexiflow:Component' makes components, not buses; to verify those: "
+        "--contract component\n"
+    )
+
+
+def test_an_engine_for_a_bus() -> None:
+    """P1: an engine that would not be used is refused, with status 2."""
+    ran = run("verify", "flexiflow:EventBus", "--engine", "flexiflow:Engine")
+    assert (ran.status, ran.output) == (2, "")
+    assert "--contract component" in ran.told
+
+
+def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: on a terminal one sees how far it has got."""
+    seen: list[str] = []
+
+    def update(_: Display, progress: str) -> None:
+        seen.append(progress)
+
+    monkeypatch.setattr(Plain, "update", update)
+    arguments = ("--backend", "asyncio", "--examples", "1")
+    assert run("verify", "flexiflow:EventBus", *arguments).status == 0
+    total = len(CONTRACT)
+    expected = [f"{n} of {total} clauses, held: {n}, violated: 0" for n in range(total + 1)]
+    assert seen == ["asyncio: making a bus", *expected]
 
 
 def test_a_bus_that_does_not(buses: str, backend: str) -> None:
@@ -104,7 +196,7 @@ def test_another_module_that_is_missing_is_not_hidden(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "flexiflow.testing._contract", None)
     monkeypatch.delitem(sys.modules, "flexiflow.testing._examine", raising=False)
     with pytest.raises(ModuleNotFoundError, match="_contract"):
-        verify.verify(verify.Options(target="flexiflow:EventBus", backends=(), examples=1, seed=1))
+        run("verify", "flexiflow:EventBus")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +223,27 @@ def test_wrong_usage(option: tuple[str, str]) -> None:
     ran = run("verify", "flexiflow:EventBus", *option)
     assert (ran.status, ran.output) == (2, "")
     assert option[0] in ran.told
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "told"),
+    [
+        ("seven", "Forgetful", "class, that makes a component; it is no callable, but of type"),
+        ("Kept", "seven", "class, that makes an engine; it is no callable, but of type int"),
+        (
+            "Kept",
+            "careless",
+            "making a component raised TypeError: engine must be sync, not <corou",
+        ),
+        ("Kept", "broken", "making a component raised OSError: no bus today ("),
+    ],
+)
+def test_a_target_that_makes_no_component(buses: str, name: str, engine: str, told: str) -> None:
+    """P1: one clear line, no table, and status 2."""
+    arguments = ("--contract", "component", "--engine", f"{buses}:{engine}")
+    ran = run("verify", f"{buses}:{name}", "--backend", "asyncio", *arguments)
+    assert (ran.status, ran.output) == (2, "")
+    assert told in ran.told
 
 
 def test_ctrl_c(buses: str) -> None:

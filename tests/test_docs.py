@@ -5,9 +5,13 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 import flexiflow
 from flexiflow import events, testing
 from flexiflow.extras import retry
+from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._contract import CONTRACT, Clause
 
 DOCS = Path("docs")
 SEMANTICS = (DOCS / "semantics.md").read_text(encoding="utf-8")
@@ -34,7 +38,7 @@ def clauses_of_tests() -> set[str]:
 
 def test_each_clause_has_a_section_of_its_own_in_order() -> None:
     """Documentation: the semantics have each clause once, none left out."""
-    last = {"B": 11, "D": 6, "E": 8, "C": 10, "R": 6, "L": 6}
+    last = {"B": 11, "D": 6, "E": 8, "C": 10, "R": 6, "L": 6, "P": 4}
     assert [
         f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
     ] == CLAUSES
@@ -45,6 +49,23 @@ def test_each_clause_gives_its_reason() -> None:
     sections = re.split(r"^#{2,3} ", SEMANTICS, flags=re.MULTILINE)
     clauses = [section for section in sections if re.match(r"[A-Z]\d+: ", section)]
     assert [clause.partition("\n")[0] for clause in clauses if "*Why:*" not in clause] == []
+
+
+@pytest.mark.parametrize("clause", CONTRACT + COMPONENT_CONTRACT, ids=lambda it: it.identifier)
+def test_what_is_checked_is_what_is_promised(clause: Clause) -> None:
+    """P1: the semantics give each clause the title and the sentence that a check shows."""
+    quoted = re.search(rf"^### {clause.identifier}: (.*)\n\n((?:> .*\n)+)", SEMANTICS, re.MULTILINE)
+    assert quoted is not None
+    title, sentence = quoted.groups()
+    assert title == clause.title
+    assert sentence.replace("> ", "").replace("\n", " ").strip() == clause.sentence
+
+
+def test_what_is_promised_is_checked() -> None:
+    """P1: each clause of buses and components is in the list, in its order."""
+    assert [clause.identifier for clause in CONTRACT + COMPONENT_CONTRACT] == [
+        clause for clause in CLAUSES if clause[0] in "BDEC"
+    ]
 
 
 def test_each_clause_is_named_by_a_test() -> None:

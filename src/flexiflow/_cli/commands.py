@@ -151,10 +151,11 @@ def _graph(target: str) -> int:
 
 
 _VERIFY_HELP = """\
-Try to break each clause of the contract with the buses that TARGET makes.
+Try to break each clause of the contract with what TARGET makes.
 
-TARGET is package.module:name or path/to/file.py:name, a function, sync or async, or a class, that
-makes a bus: anything with the methods subscribe, unsubscribe, unsubscribe_all and publish.
+TARGET is package.module:name or path/to/file.py:name, a function or a class. It makes a bus, which
+is anything with the methods subscribe, unsubscribe, unsubscribe_all and publish, and may be async;
+or, with --contract component, it is called as TARGET(name, machine=machine) to make a component.
 
 Standard output gets a table of the clauses, and for each one that is violated the smallest
 program that was found to show it.
@@ -170,6 +171,18 @@ Exit status:
 
 @_flexiflow.command("verify", help=_VERIFY_HELP)
 @click.argument("target")
+@click.option(
+    "--contract",
+    type=click.Choice(["bus", "component"]),
+    default="bus",
+    show_default=True,
+    help="Whose clauses to try: B1 to E8, or C1 to C10.",
+)
+@click.option(
+    "--engine",
+    metavar="TARGET",
+    help="What makes an engine to host the components, instead of flexiflow:Engine.",
+)
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
@@ -188,13 +201,14 @@ Exit status:
     type=click.IntRange(min=0),
     help="Draws the same programs again; told at the end of each run.",
 )
-def _verify(*, target: str, backend: str | None, examples: int, seed: int | None) -> int:
-    """Verify the buses that a target makes."""
+def _verify(*, backend: str | None, seed: int | None, **options: Any) -> int:
+    """Verify what a target makes."""
+    if options["engine"] is not None and options["contract"] != "component":
+        raise click.UsageError("--engine is what hosts components: add --contract component")
     return verify(
         Verification(
-            target=target,
             backends=(backend,) if backend else (),
-            examples=examples,
             seed=secrets.randbits(32) if seed is None else seed,
+            **options,
         )
     )

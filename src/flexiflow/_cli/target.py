@@ -20,8 +20,13 @@ from flexiflow._cli.text import one_line, show_exception, show_origin, show_valu
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Frames of these files say nothing about where a target failed.
-_OURS = (__file__, importlib.__file__, _cancellation.__file__)
+# What is raised here says nothing about where a target failed.
+_OURS = (
+    __file__,
+    importlib.__file__,
+    _cancellation.__file__,
+    str(Path(__file__).parent.parent / "testing"),
+)
 
 
 def load(target: str) -> object:
@@ -92,6 +97,9 @@ def _import_file(place: str) -> ModuleType:
     path = Path(place)
     if not path.is_file():
         raise CannotRun(f"there is no file {place!r} to take the target from")
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path.absolute()):
+        return known
     # A file may be called like a module that is in use; that one must not be replaced.
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_target"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -38,13 +38,15 @@ def show_message(exception: BaseException) -> str:
 
 
 def show_origin(exception: BaseException, ours: tuple[str, ...]) -> str:
-    """Tell the last line of a file that the exception came through, `ours` and imports aside."""
+    """Tell the line that raised the exception, unless its path begins as one of `ours`."""
     frames = [
         frame
         for frame in extract_tb(exception.__traceback__)
-        if frame.filename not in ours and not frame.filename.startswith("<frozen ")
+        if not frame.filename.startswith("<frozen ")
     ]
-    return f" ({one_line(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    if not frames or frames[-1].filename.startswith(ours):
+        return ""
+    return f" ({one_line(frames[-1].filename)}, line {frames[-1].lineno})"
 
 
 def _printable(character: str) -> str:

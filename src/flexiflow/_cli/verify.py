@@ -1,29 +1,34 @@
-"""`flexiflow verify`: a bus run through the contract, clause by clause (P1)."""
+"""`flexiflow verify`: a bus, or a component, run through the contract, clause by clause (P1)."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
+from flexiflow import Component
 from flexiflow._cli.display import open_display
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import report_writing_failure
 from flexiflow._cli.target import load, unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from flexiflow._cli.display import Display
     from flexiflow.testing import ContractViolation
+    from flexiflow.testing._contract import Clause
     from flexiflow.testing._examine import Verdict
 
 BACKENDS: Final = ("asyncio", "trio")
 
 _ROW: Final = "{:<8} {:<7} {:<9} {:>8}  {}"
+_A: Final = {"bus": "a bus", "component": "a component"}
 
 
 @final
@@ -32,13 +37,17 @@ class Options:
     """What `flexiflow verify` is asked for.
 
     Attributes:
-        target: names a function, or a class, that makes a bus.
+        target: names a function, or a class, that makes what is verified.
+        contract: whose clauses.
+        engine: names what makes an engine for components, or None for `Engine`.
         backends: what to verify it on; none for every one that is installed.
         examples: how many programs a clause is tried with.
         seed: what draws the programs.
     """
 
     target: str
+    contract: Literal["bus", "component"]
+    engine: str | None
     backends: tuple[str, ...]
     examples: int
     seed: int
@@ -68,56 +77,44 @@ class _Verification:
         self._display = display
         self._output = output
         self._violations: list[ContractViolation] = []
-        self._held = 0
+        self._words = Counter(held=0, violated=0)
+        self._total = 0
 
     def run(self) -> int:
         """Examine, and show what comes of it."""
-        examine, factory = _import_examine(), self._load()
+        examine, clauses = _prepare(self._options)
         backends = self._options.backends or tuple(filter(find_spec, BACKENDS))
         if not self._options.backends and len(backends) < len(BACKENDS):
             self._display.tell("flexiflow: trio is not installed: verified on asyncio alone")
-        examinations = [(name, self._begin(examine, factory, name)) for name in backends]
+        examinations = [(name, self._begin(examine, name)) for name in backends]
         self._show(_ROW.format("backend", "clause", "verdict", "examples", "what is promised"))
+        self._total = len(clauses) * len(backends)
+        self._display.update(self._progress())
         for backend, verdicts in examinations:
             for verdict in verdicts:
                 self._take(backend, verdict)
         return self._sum_up()
 
-    def _load(self) -> Callable[[], Any]:
-        factory = load(self._options.target)
-        if not callable(factory):
-            raise CannotRun(
-                f"target {self._options.target!r} must be a function, or a class, that makes a "
-                f"bus; it is no callable, but of type {type(factory).__qualname__}"
-            )
-        return factory
-
-    def _begin(
-        self, examine: Callable[..., Iterator[Verdict]], factory: Callable[[], Any], backend: str
-    ) -> Iterator[Verdict]:
-        self._display.update(f"{backend}: making a bus")
+    def _begin(self, examine: Callable[..., Iterator[Verdict]], backend: str) -> Iterator[Verdict]:
+        what = f"making {_A[self._options.contract]}"
+        self._display.update(f"{backend}: {what}")
         try:
             return examine(
-                factory,
-                backend=backend,
-                examples=self._options.examples,
-                seed=self._options.seed,
+                backend=backend, examples=self._options.examples, seed=self._options.seed
             )
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
-            raise unusable(self._options.target, "making a bus raised", exc) from exc
+            raise unusable(self._options.target, f"{what} raised", exc) from exc
 
     def _take(self, backend: str, verdict: Verdict) -> None:
-        clause, violation = verdict.clause, verdict.violation
-        if violation is None:
-            self._held += 1
-        else:
-            self._violations.append(violation)
-        word = "held" if violation is None else "violated"
+        clause, word = verdict.clause, _word(verdict)
+        self._words[word] += 1
+        if verdict.violation is not None:
+            self._violations.append(verdict.violation)
         row = (backend, clause.identifier, word, verdict.examples, clause.title)
         self._show(_ROW.format(*row))
-        self._display.update(self._counts())
+        self._display.update(self._progress())
 
     def _sum_up(self) -> int:
         for violation in self._violations:
@@ -126,17 +123,30 @@ class _Verification:
         self._display.tell(f"{self._counts()}, seed: {self._options.seed}")
         return 1 if self._violations else 0
 
+    def _progress(self) -> str:
+        return f"{self._words.total()} of {self._total} clauses, {self._counts()}"
+
     def _counts(self) -> str:
-        return f"held: {self._held}, violated: {len(self._violations)}"
+        return ", ".join(f"{word}: {count}" for word, count in self._words.items())
 
     def _show(self, text: str) -> None:
         self._display.make_way()
         print(text, file=self._output, flush=True)
 
 
-def _import_examine() -> Callable[..., Iterator[Verdict]]:
+def _word(verdict: Verdict) -> str:
+    if verdict.violation is not None:
+        return "violated"
+    return "held" if verdict.examples else "unchecked"
+
+
+def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequence[Clause]]:
+    """Find what examines the target, and by which clauses."""
     # Imported only here: what the kit needs is an extra of its own.
     try:
+        from flexiflow.testing._component_contract import COMPONENT_CONTRACT  # noqa: PLC0415
+        from flexiflow.testing._component_run import examine_component  # noqa: PLC0415
+        from flexiflow.testing._contract import CONTRACT  # noqa: PLC0415
         from flexiflow.testing._examine import examine  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "hypothesis":
@@ -144,4 +154,26 @@ def _import_examine() -> Callable[..., Iterator[Verdict]]:
         raise CannotRun(
             "verify needs Hypothesis, which is not installed: pip install flexiflow[testing]"
         ) from None
-    return examine
+    factory = _load_factory(options.target, _A[options.contract])
+    if options.contract == "bus":
+        _refuse_components(options.target, factory)
+        return partial(examine, factory, CONTRACT), CONTRACT
+    engine = options.engine and _load_factory(options.engine, "an engine")
+    return partial(examine_component, factory, engine=engine or None), COMPONENT_CONTRACT
+
+
+def _load_factory(target: str, what: str) -> Callable[..., Any]:
+    factory = load(target)
+    if not callable(factory):
+        raise CannotRun(
+            f"target {target!r} must be a function, or a class, that makes {what}; it is no "
+            f"callable, but of type {type(factory).__qualname__}"
+        )
+    return factory
+
+
+def _refuse_components(target: str, factory: object) -> None:
+    if isinstance(factory, type) and issubclass(factory, Component):
+        raise CannotRun(
+            f"target {target!r} makes components, not buses; to verify those: --contract component"
+        )

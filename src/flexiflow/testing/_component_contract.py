@@ -11,11 +11,11 @@ COMPONENT_CONTRACT: Final = (
     Clause(
         "C1",
         "registering",
-        "register takes the name at once and publishes its event once; cancelled before that, "
-        "nothing is registered; a taken name is a DuplicateComponent that changes nothing, "
-        "and a component belongs to one engine. unregister ends the component and its "
+        "`register` takes the name at once and publishes its event once; cancelled before that, "
+        "nothing is registered; a taken name is a `DuplicateComponent` that changes nothing, "
+        "and a component belongs to one engine. `unregister` ends the component and its "
         "subscriptions at once: the message in hand finishes, waiting senders get "
-        "UnknownComponent, deferred messages are reported with it, and it may be registered "
+        "`UnknownComponent`, deferred messages are reported with it, and it may be registered "
         "again.",
         clauses.C1,
         "component",
@@ -23,17 +23,17 @@ COMPONENT_CONTRACT: Final = (
     Clause(
         "C2",
         "asking for a component",
-        "send to an unknown name asks component_factory once, however many ask at the same "
-        "time, registers what it gives, then delivers; None is UnknownComponent, what it "
+        "`send` to an unknown name asks `component_factory` once, however many ask at the same "
+        "time, registers what it gives, then delivers; None is `UnknownComponent`, what it "
         "raises all who wait get; if the asker is cancelled, the next one asks again; asking "
-        "for the same name from within it, or giving another name, is a ComponentError.",
+        "for the same name from within it, or giving another name, is a `ComponentError`.",
         clauses.C2,
         "component",
     ),
     Clause(
         "C3",
         "one message at a time",
-        "A component handles one message at a time, in the order in which send was first run; "
+        "A component handles one message at a time, in the order in which `send` was first run; "
         "different components run in parallel.",
         clauses.C3,
         "component",
@@ -41,19 +41,19 @@ COMPONENT_CONTRACT: Final = (
     Clause(
         "C4",
         "run to completion",
-        "A message that a component is sent from within its own handling, or that would close "
-        "a cycle of components waiting for each other, is DEFERRED, and handled right after "
-        "the one in hand, in order, before other senders' messages, in the task of the send "
-        "in hand, which waits for it; if it fails, that is reported as event.handler.failed.",
+        "A message that a component is sent from within its own handling, or that would close a "
+        "cycle of components waiting for each other, is `DEFERRED`, and handled right after the "
+        "one in hand, in order, before other senders' messages, in the task of the send in "
+        "hand, which waits for it; if it fails, that is reported as `event.handler.failed`.",
         clauses.C4,
         "component",
     ),
     Clause(
         "C5",
         "the order of one message",
-        "component.message.received; guard; action; commit; state.changed. The first "
-        "transition whose source, trigger and guard match is taken. The message is copied "
-        "when it is sent; what is no mapping with a str type is refused before anything is "
+        "`component.message.received`; guard; action; commit; `state.changed`. The first "
+        "transition whose source, trigger and guard match is taken. The message is copied when "
+        "it is sent; what is no mapping with a str `type` is refused before anything is "
         "published.",
         clauses.C5,
         "component",
@@ -61,18 +61,18 @@ COMPONENT_CONTRACT: Final = (
     Clause(
         "C6",
         "all or nothing",
-        "A guard or action that raises, or is cancelled, leaves the state as it was, "
-        "publishes no state.changed, and raises to the sender; each from_state is the "
-        "to_state before it, and nothing yields between the commit and its first observer; a "
-        "stray cancellation is a failure.",
+        "A guard or action that raises, or is cancelled, leaves the state as it was, publishes "
+        "no `state.changed`, and raises to the sender; each `from_state` is the `to_state` "
+        "before it, and nothing yields between the commit and its first observer; a stray "
+        "cancellation is a failure.",
         clauses.C6,
         "component",
     ),
     Clause(
         "C7",
         "internal transitions",
-        "With target=None the action runs, nothing changes, no state.changed is published, "
-        "and the outcome is TRANSITIONED; a transition from a state to itself is one like any "
+        "With `target=None` the action runs, nothing changes, no `state.changed` is published, "
+        "and the outcome is `TRANSITIONED`; a transition from a state to itself is one like any "
         "other.",
         clauses.C7,
         "component",
@@ -80,8 +80,8 @@ COMPONENT_CONTRACT: Final = (
     Clause(
         "C8",
         "no transition matches",
-        "The outcome is IGNORED, as it is without a machine; with a strict machine it is "
-        "TransitionRefused, which names the state, the trigger, and the triggers that would "
+        "The outcome is `IGNORED`, as it is without a machine; with a strict machine it is "
+        "`TransitionRefused`, which names the state, the trigger, and the triggers that would "
         "be taken.",
         clauses.C8,
         "component",
@@ -90,14 +90,14 @@ COMPONENT_CONTRACT: Final = (
         "C9",
         "a machine is shared",
         "Components that share a machine each keep their own state, and begin in its initial "
-        "one; name, machine and state are read-only.",
+        "one; `name`, `machine` and `state` are read-only.",
         clauses.C9,
         "component",
     ),
     Clause(
         "C10",
         "observers have their own copy",
-        "Observers of component.message.received get a shallow copy of the message: what they "
+        "Observers of `component.message.received` get a shallow copy of the message: what they "
         "change there neither the component nor the sender sees; nested values are shared.",
         clauses.C10,
         "component",

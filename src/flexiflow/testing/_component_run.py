@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from flexiflow._engine import Engine
@@ -69,6 +70,9 @@ def probe(factory: Callable[..., Any], engine: Callable[..., Any], backend: str)
 
 
 def _check_parts(role: str, made: object, parts: tuple[str, ...]) -> None:
+    if iscoroutine(made):
+        made.close()
+        raise TypeError(f"{role} must be sync, not {made!r}")
     missing = [name for name in parts if not hasattr(made, name)]
     if missing:
         raise TypeError(

@@ -45,15 +45,15 @@ CONTRACT: Final = (
     Clause(
         "B2",
         "a subscription is an object",
-        "subscribe, a checkpoint, returns a read-only, hashable object that is also a context "
-        "manager; the same handler subscribed twice is two subscriptions, and a subscribe that "
-        "is cancelled has subscribed nothing.",
+        "`subscribe`, a checkpoint, returns a read-only, hashable object that is also a context "
+        "manager; the same handler subscribed twice is two subscriptions, and a `subscribe` "
+        "that is cancelled has subscribed nothing.",
         bus.B2,
     ),
     Clause(
         "B3",
         "bad arguments fail at the call, and change nothing",
-        "Bad arguments raise ValueError or TypeError at the call, and change nothing.",
+        "Bad arguments raise `ValueError` or `TypeError` at the call, and change nothing.",
         bus.B3,
     ),
     Clause(
@@ -66,16 +66,16 @@ CONTRACT: Final = (
     Clause(
         "B5",
         "a publish has a snapshot",
-        "publish calls exactly those that were subscribed when it began; one that is subscribed "
-        "meanwhile does not see this event, and one that is unsubscribed meanwhile never "
-        "starts.",
+        "`publish` calls exactly those that were subscribed when it began; one that is "
+        "subscribed meanwhile does not see this event, and one that is unsubscribed meanwhile "
+        "never starts.",
         bus.B5,
     ),
     Clause(
         "B6",
         "unsubscribing is idempotent, and cheap",
-        "unsubscribe returns True the first time and False afterwards, or for a subscription of "
-        "another bus; unsubscribe_all returns how many it removed; nothing of a removed "
+        "`unsubscribe` returns True the first time and False afterwards, or for a subscription "
+        "of another bus; `unsubscribe_all` returns how many it removed; nothing of a removed "
         "subscription stays in memory.",
         bus.B6,
     ),
@@ -97,29 +97,29 @@ CONTRACT: Final = (
     Clause(
         "B9",
         "`once` is at most once",
-        "A handler subscribed with once=True starts at most once, also when publishes overlap; "
-        "it is unsubscribed before it starts, and a filter that refuses or raises leaves it "
-        "subscribed.",
+        "A handler subscribed with `once=True` starts at most once, also when publishes "
+        "overlap; it is unsubscribed before it starts, and a filter that refuses or raises "
+        "leaves it subscribed.",
         bus.B9,
     ),
     Clause(
         "B10",
         "patterns",
-        "In subscribe, * stands for exactly one segment, and **, as the last one, for one or "
-        "more; ** matches every event, the built-in ones included.",
+        "In `subscribe`, `*` stands for exactly one segment, and `**`, as the last one, for one "
+        "or more; `**` matches every event, the built-in ones included.",
         bus.B10,
     ),
     Clause(
         "B11",
         "publishing inside a handler",
-        "A publish inside a handler runs at once, depth first, as a plain await would.",
+        "A publish inside a handler runs at once, depth first, as a plain `await` would.",
         bus.B11,
     ),
     Clause(
         "D1",
         "sequential",
-        "One handler at a time, in the publisher's own task and context: what one sets in a "
-        "context variable, later ones and the publisher see.",
+        "One handler at a time, in order, in the publisher's own task and context: what one "
+        "sets in a context variable, later ones and the publisher see.",
         delivery.D1,
     ),
     Clause(
@@ -132,15 +132,15 @@ CONTRACT: Final = (
     Clause(
         "D3",
         "tiered",
-        "The handlers of priority 1 concurrently; when all have ended, whatever failed, those "
-        "of priority 2, and so on to 5.",
+        "The handlers of priority 1 concurrently; when all have ended, those of priority 2, and "
+        "so on to 5.",
         delivery.D3,
     ),
     Clause(
         "D4",
         "nothing is left running",
-        "When publish returns, raises or is cancelled, every handler that it started has ended, "
-        "and it leaves no task behind.",
+        "When `publish` returns, raises or is cancelled, every handler that it started has "
+        "ended, and it leaves no task behind.",
         delivery.D4,
     ),
     Clause(
@@ -153,31 +153,31 @@ CONTRACT: Final = (
     Clause(
         "D6",
         "yielding",
-        "publish is a checkpoint at least once in yield_every publishes of the bus, which is 61 "
-        "where nothing else was said.",
+        "`publish` is a checkpoint at least once in `yield_every` publishes of the bus, which "
+        "is 61 where nothing else was said.",
         delivery.D6,
     ),
     Clause(
         "E1",
         "`continue`",
         "Each failure is logged as an error with its traceback, naming event, component and "
-        "handler, published as event.handler.failed, and returned, in order of delivery; every "
-        "other handler still runs.",
+        "handler, published as `event.handler.failed`, and returned, in order of delivery; "
+        "every other handler still runs.",
         failures.E1,
     ),
     Clause(
         "E2",
         "`raise`, sequential",
-        "The first failure leaves publish as it is, the same exception object; later handlers, "
-        "and in tiered delivery later tiers, don't start.",
+        "The first failure leaves `publish` as it is, the same exception object; later "
+        "handlers, and in tiered delivery later tiers, don't start.",
         failures.E2,
     ),
     Clause(
         "E3",
         "`raise`, concurrent",
-        "The first failure cancels its siblings, waits for their cleanup, and leaves publish "
-        "bare; handlers not yet started don't start and keep their once; what a sibling raises "
-        "in its cleanup is logged, published, and noted on what is raised.",
+        "The first failure cancels its siblings, waits for their cleanup, and leaves `publish` "
+        "bare; handlers not yet started don't start and keep their `once`; what a sibling "
+        "raises in its cleanup is logged, published, and noted on what is raised.",
         failures.E3,
     ),
     Clause(
@@ -190,21 +190,21 @@ CONTRACT: Final = (
         "E5",
         "a cancellation is no failure",
         "A cancellation is never reported as a failure and never swallowed; if a handler fails "
-        "in it, no further handler starts; what is no Exception leaves publish bare.",
+        "in it, no further handler starts; what is no `Exception` leaves `publish` bare.",
         errors.E5,
     ),
     Clause(
         "E6",
         "a stray cancellation is a failure",
-        "A cancellation that leaves a handler while publish is not being cancelled becomes "
-        "HandlerCancelled, with the cancellation as its cause, and harms no sibling.",
+        "A cancellation that leaves a handler while `publish` is not being cancelled becomes "
+        "`HandlerCancelled`, with the cancellation as its cause, and harms no sibling.",
         errors.E6,
     ),
     Clause(
         "E7",
         "failures of failure handlers",
-        "If a handler of event.handler.failed fails, or anything published from within it, that "
-        "is logged and reported no further.",
+        "If a handler of `event.handler.failed` fails, or anything published from within it, "
+        "that is logged and reported no further.",
         errors.E7,
     ),
     Clause(

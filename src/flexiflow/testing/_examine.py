@@ -49,7 +49,8 @@ class Verdict:
 
     Attributes:
         clause: the clause.
-        examples: how many programs were tried, up to the one that broke it.
+        examples: how many programs were tried, up to the one that broke it; 0 where the clause
+            has no checker.
         violation: how it is broken, or None where it held.
     """
 
@@ -66,7 +67,7 @@ def examine(
     examples: int = EXAMPLES,
     seed: int | None = None,
 ) -> Iterator[Verdict]:
-    """Examine one clause of the bus after another, those without a checker aside.
+    """Examine one clause of the bus after another.
 
     Raises:
         Exception: as `check_bus`, and at once, but for a violation.
@@ -111,8 +112,11 @@ def search(
     clauses: Iterable[Clause], subject: Subject, examples: int, seed: int
 ) -> Iterator[Verdict]:
     """Try to break one clause after another."""
-    checked = [(clause, clause.checker) for clause in clauses if clause.checker is not None]
-    return (_Search(clause, checker, subject).run(examples, seed) for clause, checker in checked)
+    for clause in clauses:
+        if clause.checker is None:
+            yield Verdict(clause, 0, None)
+        else:
+            yield _Search(clause, clause.checker, subject).run(examples, seed)
 
 
 class _Broken(Exception):
