@@ -289,3 +289,12 @@ async def test_async_code_can_not_check() -> None:
     """P1: the check runs loops of its own, which can't be started within another one."""
     with pytest.raises(RuntimeError):
         check_bus(EventBus, backend="asyncio")
+
+
+def test_what_is_left_out_is_no_longer_counted() -> None:
+    """P1: with one subscription less, the steps still speak of those they spoke of."""
+    first, second = Subscribe((Unsubscribe(1),)), Subscribe(priority=1)
+    script = Script((first, second, Unsubscribe(3)))
+    without_first, without_second, *_ = script.smaller()
+    assert without_first == Script((second, Unsubscribe(0)))
+    assert without_second == Script((Subscribe((Unsubscribe(1),)), Unsubscribe(1)))

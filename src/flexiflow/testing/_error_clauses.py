@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from flexiflow._errors import HandlerCancelled
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._acts import CleanUp, Hang, Raise, Wait
-from flexiflow.testing._checker import POLICIES, Checker, number, publishes, scripts
-from flexiflow.testing._failure_clauses import cancelled, hanging, waiting
+from flexiflow.testing._checker import POLICIES, Checker, number, priorities, publishes, scripts
+from flexiflow.testing._failure_clauses import cancelled, cleaning, hanging, waiting
 from flexiflow.testing._reports import announced, every_report, is_a, logged, parts, returned
 from flexiflow.testing._script import Publish, Subscribe
 from flexiflow.testing._trace import names
@@ -145,6 +145,7 @@ def _is_rest(trace: Trace, given: BaseException, group: BaseException) -> bool:
 E5 = Checker(
     st.one_of(
         cancelled(hanging),
+        cancelled(st.builds(Subscribe, st.tuples(st.just(Hang()), cleaning), priority=priorities)),
         scripts(
             st.builds(
                 Subscribe,

@@ -144,10 +144,10 @@ _failing = st.builds(
     priority=priorities,
     filter=st.sampled_from([None, None, "raises"]),
 )
-_cleaning = st.builds(CleanUp, number(0, 2), fails=st.sampled_from(["no", "alone"]))
+cleaning = st.builds(CleanUp, number(0, 2), fails=st.sampled_from(["no", "alone"]))
 hanging = st.builds(
     Subscribe,
-    st.tuples(waiting, st.sampled_from([Wait(0), Hang(), Raise()]), _cleaning),
+    st.tuples(waiting, st.sampled_from([Wait(0), Hang(), Raise()]), cleaning),
     priority=priorities,
     once=st.booleans(),
 )
@@ -178,11 +178,11 @@ E2 = Checker(
     scripts(_failing, publishes(("sequential", "tiered"), ("raise",))),
     raises_in_turn,
 )
-E3 = Checker(
-    st.builds(_failing_at_once, st.lists(hanging, max_size=3), number(0, 3), schedules),
-    raises_at_once,
+_among_siblings = st.builds(
+    _failing_at_once, st.lists(hanging, max_size=3), number(0, 3), schedules
 )
+E3 = Checker(_among_siblings, raises_at_once)
 E4 = Checker(
-    st.one_of(scripts(_failing, publishes(policies=POLICIES)), cancelled(hanging)),
+    st.one_of(scripts(_failing, publishes(policies=POLICIES)), cancelled(hanging), _among_siblings),
     raised_or_reported,
 )

@@ -184,8 +184,9 @@ class Script:
         )
 
     def _with_less(self) -> Iterator[Script]:
-        for steps in without_one(self.steps):
-            yield replace(self, steps=steps)
+        count = sum(isinstance(step, Subscribe) for step in self.steps)
+        for at, steps in enumerate(without_one(self.steps)):
+            yield replace(self, steps=tuple(_renumber(step, at, count) for step in steps))
         for at, step in enumerate(self.steps):
             if isinstance(step, Subscribe):
                 for does in without_one(step.does):
@@ -207,6 +208,16 @@ class Script:
         if any("mark." in line for line in lines):
             before.append("mark.set(Mark())")
         return before + lines
+
+
+def _renumber(step: Step, gone: int, count: int) -> Step:
+    """Let a step speak of the same subscriptions when one of them is left out."""
+    if isinstance(step, Unsubscribe):
+        number = step.number % count
+        return Unsubscribe(number - (number > gone))
+    if isinstance(step, Subscribe):
+        return replace(step, does=tuple(_renumber(each, gone, count) for each in step.does))
+    return step
 
 
 @dataclass(frozen=True)
