@@ -25,6 +25,7 @@ from flexiflow.testing._script import (
     Unsubscribe,
     UnsubscribeAll,
 )
+from flexiflow.testing._story import story
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
 
@@ -137,6 +138,52 @@ def test_a_counterexample_can_be_run(backend: str) -> None:
     assert run_text(program) == ["h0 starts", "h1 starts", "()"]
 
 
+def test_what_happened_is_told(backend: str) -> None:
+    """P1: a violation tells what happened while its program ran, the same in every process."""
+    assert broken("B4", Careless, backend).history.splitlines() == [
+        "task 0: h0 subscribed",
+        "task 0: h1 subscribed",
+        "task 0: publish 0 of 'a' published",
+        "task 0: h0 in publish 0 of 'a' started",
+        "task 0: h0 in publish 0 of 'a' ended",
+        "task 0: h1 in publish 0 of 'a' started",
+        "task 0: h1 in publish 0 of 'a' ended",
+        "task 0: publish 0 of 'a' returned ()",
+    ]
+
+
+def test_each_thing_that_happens_can_be_told(backend: str) -> None:
+    """P1: filters, failures, logs, removals and cancellations have their line."""
+    script = Script(
+        (
+            Subscribe((Raise(),), filter="accepts"),
+            Subscribe((Hang(), CleanUp())),
+            Subscribe((Raise("exit"),), event="b"),
+            UnsubscribeAll("d"),
+            Unsubscribe(1),
+            Publish("sequential", "continue"),
+            Publish("sequential", "continue", "b"),
+        )
+    )
+    told = story(execute(script, EventBus, backend=backend)).splitlines()
+    assert told[3:] == [
+        "task 0: emptied (d, 0)",
+        "task 0: h1 unsubscribed True",
+        "task 0: publish 0 of 'a' published",
+        "task 0: h0 in publish 0 of 'a' asked a",
+        "task 0: h0 in publish 0 of 'a' answered True",
+        "task 0: h0 in publish 0 of 'a' started",
+        "task 0: h0 in publish 0 of 'a' failed Boom('h0')",
+        "task 0: logged \"main.<locals>.h0 of component 'c' failed on event 'a'\"",
+        "task 0: announced exception=Boom('h0')",
+        "task 0: publish 0 of 'a' returned (HandlerFailure)",
+        "task 0: publish 1 of 'b' published",
+        "task 0: h2 in publish 1 of 'b' started",
+        "task 0: h2 in publish 1 of 'b' failed Exit",
+        "task 0: publish 1 of 'b' raised Exit",
+    ]
+
+
 def test_a_factory_may_be_async(backend: str) -> None:
     """P1: what it gives is awaited, in the counterexample too."""
     program = broken("B4", careless, backend).counterexample
@@ -178,8 +225,7 @@ def test_whatever_a_script_does_can_be_shown(backend: str) -> None:
     trace = execute(script, EventBus, backend=backend)
     started = [f"{trace.seats[entry.seat].name} starts" for entry in trace.all("started")]
     printed = run_text(show(script, EventBus, backend=backend, is_async=False))
-    # Without a schedule trio goes its own way.
-    assert sorted(line for line in printed if line.endswith("starts")) == sorted(started)
+    assert [line for line in printed if line.endswith("starts")] == started
     assert "raised Exit('h2')" in printed
 
 
@@ -238,6 +284,21 @@ def test_the_log_is_left_as_it_was(backend: str, caplog: pytest.LogCaptureFixtur
     assert check_one("E1", EventBus, backend, examples=5).violation is None
     assert (logger.level, logger.propagate, logger.handlers) == before
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("configured", ["disabled", "filtered", "off"])
+def test_a_log_that_is_off_hides_nothing(
+    configured: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: however the program has set its log, what a bus logs is seen."""
+    logger = logging.getLogger("flexiflow")
+    monkeypatch.setattr(logger, "disabled", configured == "disabled")
+    filters = [logging.Filter("nobody")] if configured == "filtered" else []
+    monkeypatch.setattr(logger, "filters", filters)
+    monkeypatch.setattr(logging.root.manager, "disable", 50 if configured == "off" else 0)
+    before = logger.disabled, logger.filters, logging.root.manager.disable
+    assert check_one("E1", EventBus, backend, examples=20).violation is None
+    assert (logger.disabled, logger.filters, logging.root.manager.disable) == before
 
 
 def test_a_program_of_its_own_asserts(backend: str) -> None:

@@ -130,14 +130,21 @@ def test_what_is_shown_can_be_run(backend_name: str) -> None:
     assert str(replayed(raised.counterexample)) == raised.complaint
 
 
-def test_a_script_is_shown_with_what_it_needs_alone(backend_name: str) -> None:
-    """P1: a script is shrunk to the steps that break the clause."""
+def test_a_script_is_shown_with_what_it_needs_alone(
+    backend_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P1: a script is shrunk to the steps that break the clause, and shows it when it is run."""
     raised = violation(backend_name, ForgetsTheOutcome)
 
     assert raised.clause == "C3"
     assert raised.operations == 2
     assert 'await engine.send("a", {"type": "t0"})' in raised.counterexample
     assert replayed(raised.counterexample) is None
+    assert capsys.readouterr().out == "Outcome.IGNORED\n"
+    assert raised.history.splitlines() == [
+        "task 0: message 0 (t0 to a) sent",
+        "task 0: message 0 (t0 to a) returned IGNORED",
+    ]
 
 
 def test_the_same_seed_finds_the_same(backend_name: str) -> None:

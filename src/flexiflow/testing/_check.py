@@ -22,7 +22,9 @@ class ContractViolation(FlexiFlowError, AssertionError):
         sentence: what it promises.
         complaint: what happened instead.
         counterexample: the smallest program that was found to show it, as Python code.
-        operations: how many calls of the examined methods that program is made of.
+        history: what happened while it ran, a line for each thing; empty where the program itself
+            asserts what the clause promises.
+        operations: in how many places that program calls one of the examined methods.
         backend: what it ran on.
         seed: what the same check finds it again with.
     """
@@ -34,6 +36,7 @@ class ContractViolation(FlexiFlowError, AssertionError):
         sentence: str,
         complaint: str,
         counterexample: str,
+        history: str,
         operations: int,
         backend: str,
         seed: int,
@@ -43,16 +46,19 @@ class ContractViolation(FlexiFlowError, AssertionError):
         self.sentence = sentence
         self.complaint = complaint
         self.counterexample = counterexample
+        self.history = history
         self.operations = operations
         self.backend = backend
         self.seed = seed
 
     def __str__(self) -> str:
         """Say what is promised and what happened, show the program, and tell the seed."""
+        history = f"what happened:\n{self.history}\n\n" if self.history else ""
         return (
             f"{self.clause} does not hold on {self.backend}: {self.complaint}\n\n"
             f"{self.clause}: {self.sentence}\n\n"
             f"{self.counterexample}\n"
+            f"{history}"
             f"found with seed={self.seed}"
         )
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flexiflow.testing._trace import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flexiflow._machine import Transition
 
 ENDS = ("returned", "raised")
@@ -76,6 +78,12 @@ class History(Trace):
     moments: list[Moment] = field(default_factory=list[Moment])
     messages: list[Message] = field(default_factory=list[Message])
     rows: tuple[Transition, ...] = ()
+
+    def told(self) -> Iterator[tuple[int, str, str, Any]]:
+        """Give of each moment its task, what happened, to whom, and what came of it."""
+        for each in self.moments:
+            who = self.messages[each.number].name if each.number >= 0 else each.component
+            yield each.task, each.what, who, each.value
 
     def of(self, number: int, *whats: str) -> list[Moment]:
         """Give the moments of some kinds of one message."""

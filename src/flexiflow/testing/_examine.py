@@ -15,6 +15,7 @@ from flexiflow.testing._checks import check_backend, check_int
 from flexiflow.testing._contract import CONTRACT
 from flexiflow.testing._execute import execute, probe
 from flexiflow.testing._program import operations, show
+from flexiflow.testing._story import story
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -131,7 +132,7 @@ class _Search:
         self._checker = checker
         self._subject = subject
         self._tried = 0
-        self._found: list[tuple[Case, str]] = []
+        self._found: list[tuple[Case, str, Trace]] = []
 
     def run(self, examples: int, seed: int) -> Verdict:
         """Try so many cases, and make the first that breaks the clause as small as can be."""
@@ -154,21 +155,23 @@ class _Search:
         raise _Broken
 
     def _breaks(self, case: Case) -> bool:
-        complaint = self._checker.judge(self._subject.attempt(case))
+        trace = self._subject.attempt(case)
+        complaint = self._checker.judge(trace)
         if complaint is not None:
-            self._found.append((case, complaint))
+            self._found.append((case, complaint, trace))
         return complaint is not None
 
     def _violation(self, seed: int) -> ContractViolation:
         # Hypothesis ends with the smallest that it found, of which more can often be left out.
         while any(map(self._breaks, self._found[-1][0].smaller())):
             pass
-        case, complaint = self._found[-1]
+        case, complaint, trace = self._found[-1]
         return ContractViolation(
             clause=self._clause.identifier,
             sentence=self._clause.sentence,
             complaint=complaint,
             counterexample=self._subject.show(case),
+            history=story(trace),
             operations=operations(case),
             backend=self._subject.backend,
             seed=seed,

@@ -6,13 +6,13 @@ import logging
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import anyio
 
 from flexiflow._cancellation import leaves
 from flexiflow.testing._failures import TasksLeft
-from flexiflow.testing._program import define, mains
+from flexiflow.testing._program import buses_yield, define, mains
 from flexiflow.testing._recorder import Recorder
 from flexiflow.testing._run import run_scheduled
 from flexiflow.testing._script import Script
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 METHODS = ("subscribe", "unsubscribe", "unsubscribe_all", "publish")
 
 _logger = logging.getLogger("flexiflow")
+_OPEN: Final = {"disabled": False, "filters": (), "propagate": False}
 _H = TypeVar("_H", bound=logging.Handler)
 
 
@@ -95,9 +96,7 @@ def be_silent(*_: object) -> None:
 
 
 def _run(main: Callable[[], Awaitable[None]], case: Case, backend: str) -> None:
-    # Without a schedule as with `anyio.run`, which is what the program then shows.
-    scheduled = bool(case.decisions)
-    run_scheduled(main, backend=backend, decisions=case.decisions, buses_yield=scheduled)
+    run_scheduled(main, backend=backend, decisions=case.decisions, buses_yield=buses_yield(case))
 
 
 def _unless_ctrl_c(exception: BaseException) -> BaseException:
@@ -117,10 +116,14 @@ class Log(ExitStack):
     """Keeps what is logged on purpose from the program's own log."""
 
     def __enter__(self) -> Self:
-        self.callback(setattr, _logger, "propagate", _logger.propagate)
+        # However the program has set its log, a checker sees all.
+        for name, value in _OPEN.items():
+            self.callback(setattr, _logger, name, getattr(_logger, name))
+            setattr(_logger, name, value)
         self.callback(_logger.setLevel, _logger.level)
-        _logger.propagate = False
         _logger.setLevel(logging.DEBUG)
+        self.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.NOTSET)
         self.enter(logging.NullHandler())
         return super().__enter__()
 

@@ -86,13 +86,21 @@ def explore(
     return Exploration(schedules, exhausted=False, seed=seed)
 
 
-def replay(scenario: Callable[[], Awaitable[_T]], *, backend: str, decisions: Iterable[int]) -> _T:
+def replay(
+    scenario: Callable[[], Awaitable[_T]],
+    *,
+    backend: str,
+    decisions: Iterable[int],
+    buses_yield: bool = True,
+) -> _T:
     """Run a scenario under one schedule, as `explore` did; return or raise what it does (P2).
 
     Args:
         scenario: as for `explore`.
         backend: "asyncio" or "trio".
         decisions: what a `ScheduleFailure` told; `()` is first come first served.
+        buses_yield: whether buses that the scenario makes yield at every publish, as they do when
+            it is explored, or once in `yield_every`.
 
     Raises:
         ScenarioStuck: the scenario does not come to its end.
@@ -104,7 +112,12 @@ def replay(scenario: Callable[[], Awaitable[_T]], *, backend: str, decisions: It
     """
     check_scenario(scenario)
     check_backend(backend)
-    return run_scheduled(scenario, backend=backend, decisions=check_decisions(decisions))
+    return run_scheduled(
+        scenario,
+        backend=backend,
+        decisions=check_decisions(decisions),
+        buses_yield=buses_yield,
+    )
 
 
 def failure_of(run: Run[Any], backend: str) -> BaseException | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from flexiflow.testing._code import block
 
@@ -89,7 +89,6 @@ _OURS = (
 )
 
 
-@runtime_checkable
 class Case(Protocol):
     """What a checker tries: a script, or a program that is written out."""
 
@@ -117,6 +116,11 @@ def mains(case: Case) -> tuple[str, ...]:
     return ("main", "again") if case.again else ("main",)
 
 
+def buses_yield(case: Case) -> bool:
+    """Tell whether buses yield at every publish: only those without a schedule are left alone."""
+    return bool(case.decisions)
+
+
 def define(case: Case, *, is_async: bool) -> str:
     """Write what defines the coroutine functions to run, for a `factory` that is there."""
     return complete(_runs(case, is_async=is_async))
@@ -129,18 +133,17 @@ def complete(parts: list[str]) -> str:
 
 
 def show(case: Case, factory: Callable[[], object], *, backend: str, is_async: bool) -> str:
-    """Write the whole program, which needs AnyIO, the factory, and a schedule if it has one."""
+    """Write the whole program, which needs the factory."""
     return with_runs(case, _runs(case, is_async=is_async), [name_factory(factory)], backend)
 
 
 def with_runs(case: Case, parts: list[str], factories: list[str], backend: str) -> str:
     """Write the parts of a program, after what they use, and how it is run."""
-    options = f'backend="{backend}"'
-    run = "anyio.run"
-    if case.decisions:
-        run, options = "replay", f"{options}, decisions={case.decisions}"
+    options = f'backend="{backend}", decisions={case.decisions}'
+    if not buses_yield(case):
+        options += ", buses_yield=False"
     parts = _with_prelude(parts)
-    runs = "\n".join(f"{run}({name}, {options})" for name in mains(case))
+    runs = "\n".join(f"replay({name}, {options})" for name in mains(case))
     imports = "\n".join([_imports([*parts, runs]), "", *factories])
     return "\n\n\n".join([imports, *parts, f"{runs}\n"])
 
@@ -185,8 +188,8 @@ def name_factory(
 
 
 def operations(case: Case) -> int:
-    """Count the calls of the examined methods that a program is made of."""
-    calls = r"\b(?:bus|engine|component)\.\w+\("
+    """Count where in a program one of the examined methods is called."""
+    calls = r"\b(?:bus|engine|component)\.\w+[(,]"
     return sum(len(re.findall(calls, line)) for line in case.main())
 
 

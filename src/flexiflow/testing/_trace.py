@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NOBODY = -1
 """The number of no subscription, and of no publish."""
@@ -92,6 +92,18 @@ class Trace:
     tasks_left: tuple[str, ...] = ()
     cancellation: type[BaseException] = GeneratorExit
     subscriptions: dict[object, int] = field(default_factory=dict[object, int])
+
+    def told(self) -> Iterator[tuple[int, str, str, Any]]:
+        """Give of each entry its task, what happened, to whom, and what came of it."""
+        for entry in self.entries:
+            yield entry.task, entry.what, self._who(entry), entry.value
+
+    def _who(self, entry: Entry) -> str:
+        who = [self.seats[entry.seat].name] if entry.seat >= 0 else []
+        if entry.publication >= 0:
+            event = self.publications[entry.publication].event
+            who.append(f"publish {entry.publication} of {event!r}")
+        return " in ".join(who)
 
     def all(self, *whats: str, publication: int | None = None) -> list[Entry]:
         """Give the entries of some kinds, and of one publish or of any."""
