@@ -14,7 +14,7 @@ from flexiflow.testing._contract import CONTRACT, Clause
 from tests.command_line import run
 
 BUSES = """
-from flexiflow import Component, Engine
+from flexiflow import Component, Engine, EventBus
 from tests.test_testing_check import Careless
 
 async def careless():
@@ -29,6 +29,13 @@ def interrupted():
 
 class Kept(Component):
     pass
+
+left = list(range(9))
+
+def exhausted():
+    if not left:
+        raise OSError("no more buses today")
+    return EventBus(yield_every=left.pop() + 1)
 
 class Forgetful(Engine):
     async def send(self, name, message):
@@ -250,6 +257,32 @@ def test_a_target_that_makes_no_component(buses: str, name: str, engine: str, to
 def test_ctrl_c(buses: str) -> None:
     """P1: Ctrl-C ends it with 130."""
     assert run("verify", f"{buses}:interrupted", "--backend", "asyncio").status == 130
+
+
+def test_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: without a standard output there is nothing to show, with status 1."""
+    told: list[str] = []
+
+    def tell(_: Display, text: str) -> None:
+        told.append(text)
+
+    monkeypatch.setattr(Plain, "tell", tell)
+    monkeypatch.setattr(sys, "stdout", None)
+    options = verify.Options(
+        target="flexiflow:EventBus", contract="bus", engine=None, backends=(), examples=1, seed=1
+    )
+    assert verify.verify(options) == 1
+    assert told == [
+        "flexiflow: standard output can't be written: [Errno 9] standard output is closed"
+    ]
+
+
+def test_a_target_that_fails_later(buses: str, backend: str) -> None:
+    """P1: what a factory raises breaks no clause: the target can't be used, with status 2."""
+    ran = run("verify", f"{buses}:exhausted", "--backend", backend)
+    assert ran.status == 2
+    assert "making a bus raised OSError: no more buses today (" in ran.told
+    assert "violated" not in ran.output
 
 
 def test_output_that_can_not_be_written() -> None:

@@ -1,7 +1,11 @@
 """`check_bus`: what it tells of a bus, and how it finds that again (P1)."""
 
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +18,7 @@ from flexiflow.testing import ContractViolation, check_bus
 from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
 from flexiflow.testing._contract import CONTRACT
 from flexiflow.testing._examine import Verdict, examine
-from flexiflow.testing._execute import execute
+from flexiflow.testing._execute import execute, only_one
 from flexiflow.testing._program import name_factory, show
 from flexiflow.testing._script import (
     Program,
@@ -299,6 +303,80 @@ def test_a_log_that_is_off_hides_nothing(
     before = logger.disabled, logger.filters, logging.root.manager.disable
     assert check_one("E1", EventBus, backend, examples=20).violation is None
     assert (logger.disabled, logger.filters, logging.root.manager.disable) == before
+
+
+def test_one_thread_at_a_time(backend: str) -> None:
+    """P1: two threads that check buses don't hear what is logged of each other's."""
+    held: list[bool] = []
+
+    def make() -> EventBus:
+        held.append(only_one.locked())
+        return EventBus()
+
+    assert check_one("E1", make, backend, examples=1).violation is None
+    assert set(held) == {True}
+    assert not only_one.locked()
+
+
+def test_another_thread_may_check(backend: str) -> None:
+    """P1: a check needs no main thread."""
+    with ThreadPoolExecutor() as threads:
+        verdict = threads.submit(check_one, "B4", EventBus, backend, examples=5).result()
+    assert verdict.violation is None
+
+
+def test_assertions_hold_in_optimized_python() -> None:
+    """P1: what a program asserts is asserted under `python -O` too."""
+    code = """
+from functools import partial
+from flexiflow import EventBus
+from flexiflow.testing import check_bus
+check_bus(partial(EventBus, yield_every=9999), backend="asyncio", examples=5)
+"""
+    ran = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, check=False)
+    assert b"D6 does not hold on asyncio: 61 publishes in a row" in ran.stderr
+
+
+def test_what_a_factory_raises_later_is_raised(backend: str) -> None:
+    """P1: no clause is blamed for what makes the bus."""
+    made: list[EventBus] = []
+
+    def make() -> EventBus:
+        if len(made) > 3:
+            raise OSError("no more of them")
+        made.append(EventBus())
+        return made[-1]
+
+    async def make_later() -> EventBus:
+        return make()
+
+    for factory in (make, make_later):
+        made.clear()
+        with pytest.raises(OSError, match="no more of them"):
+            check_bus(factory, backend=backend)
+
+
+def test_a_factory_gives_a_new_bus_each_time(backend: str) -> None:
+    """P1: one bus for all programs would show what no program did."""
+    bus = EventBus()
+    with pytest.raises(TypeError, match="factory must make a new bus each time"):
+        check_bus(lambda: bus, backend=backend)
+
+
+def test_ctrl_c_is_not_taken_for_a_cancellation(backend: str) -> None:
+    """P1: it ends a check though a bus swallows what asyncio makes of it."""
+
+    class Swallowing(Thin):
+        async def publish(self, *arguments: Any, **options: Any) -> Any:
+            with suppress(anyio.get_cancelled_exc_class()):
+                signal.raise_signal(signal.SIGINT)
+                await checkpoint()
+            return ()
+
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        check_one("B4", Swallowing, backend)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_program_of_its_own_asserts(backend: str) -> None:

@@ -207,3 +207,27 @@ def test_each_clause_of_components_has_a_sentence_and_a_checker() -> None:
         assert clause.part == "component"
         assert clause.sentence.endswith(".")
         assert clause.checker is not None
+
+
+def test_what_a_factory_raises_later_is_raised(backend_name: str) -> None:
+    """P1: no clause is blamed for what makes the components."""
+    made: list[Component] = []
+
+    def make(name: str, *, machine: StateMachine | None = None) -> Component:
+        if len(made) > 3:
+            raise OSError("no more of them")
+        made.append(Component(name, machine=machine))
+        return made[-1]
+
+    with pytest.raises(OSError, match="no more of them"):
+        check_component(make, backend=backend_name)
+
+
+def test_a_factory_that_is_async_is_refused(backend_name: str) -> None:
+    """P1: a component's factory is sync."""
+
+    async def make(name: str, *, machine: StateMachine | None) -> Component:
+        return Component(name, machine=machine)
+
+    with pytest.raises(TypeError, match="factory must be sync, not <coroutine object"):
+        check_component(make, backend=backend_name)

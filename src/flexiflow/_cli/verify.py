@@ -6,9 +6,10 @@ import sys
 from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from errno import EBADF
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 
 from flexiflow import Component
 from flexiflow._cli.display import open_display
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._contract import Clause
     from flexiflow.testing._examine import Verdict
 
+_T = TypeVar("_T")
 BACKENDS: Final = ("asyncio", "trio")
 
 _ROW: Final = "{:<8} {:<7} {:<9} {:>8}  {}"
@@ -59,9 +61,12 @@ def verify(options: Options) -> int:
     Raises:
         CannotRun: the target can't be used, or Hypothesis is not installed.
     """
-    output = sys.stdout
+    output: TextIO | None = sys.stdout
     # Standard output is for the table alone, so what the target prints goes elsewhere.
     with redirect_stdout(sys.stderr), open_display() as display:
+        if output is None:
+            closed = OSError(EBADF, "standard output is closed")
+            return report_writing_failure(closed, display.tell)
         try:
             return _Verification(options, display, output).run()
         except OSError as exc:
@@ -72,7 +77,7 @@ def verify(options: Options) -> int:
 class _Verification:
     """One run of `flexiflow verify`."""
 
-    def __init__(self, options: Options, display: Display, output: TextIO | None) -> None:
+    def __init__(self, options: Options, display: Display, output: TextIO) -> None:
         self._options = options
         self._display = display
         self._output = output
@@ -91,21 +96,24 @@ class _Verification:
         self._total = len(clauses) * len(backends)
         self._display.update(self._progress())
         for backend, verdicts in examinations:
-            for verdict in verdicts:
+            while (verdict := self._made(partial(next, verdicts, None))) is not None:
                 self._take(backend, verdict)
         return self._sum_up()
 
     def _begin(self, examine: Callable[..., Iterator[Verdict]], backend: str) -> Iterator[Verdict]:
-        what = f"making {_A[self._options.contract]}"
-        self._display.update(f"{backend}: {what}")
+        self._display.update(f"{backend}: making {_A[self._options.contract]}")
+        how: dict[str, Any] = {"examples": self._options.examples, "seed": self._options.seed}
+        return self._made(partial(examine, backend=backend, **how))
+
+    def _made(self, call: Callable[[], _T]) -> _T:
+        """Call what makes buses or components, and what a factory raises is all that it raises."""
         try:
-            return examine(
-                backend=backend, examples=self._options.examples, seed=self._options.seed
-            )
+            return call()
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
-            raise unusable(self._options.target, f"{what} raised", exc) from exc
+            what = f"making {_A[self._options.contract]} raised"
+            raise unusable(self._options.target, what, exc) from exc
 
     def _take(self, backend: str, verdict: Verdict) -> None:
         clause, word = verdict.clause, _word(verdict)

@@ -14,7 +14,7 @@ from flexiflow.testing._component_recorder import ComponentRecorder
 from flexiflow.testing._component_script import ComponentScript
 from flexiflow.testing._component_trace import History
 from flexiflow.testing._examine import Subject, check_terms, search
-from flexiflow.testing._execute import Log, be_silent, run
+from flexiflow.testing._execute import Log, be_silent, run, unblamed
 from flexiflow.testing._program import complete, name_factory, with_runs
 from flexiflow.testing._run import run_scheduled
 
@@ -64,7 +64,8 @@ def probe(factory: Callable[..., Any], engine: Callable[..., Any], backend: str)
     async def make() -> tuple[object, object]:
         return factory("probe", machine=None), engine()
 
-    component, host = run_scheduled(make, backend=backend)
+    with Log():
+        component, host = run_scheduled(make, backend=backend)
     _check_parts("factory", component, _COMPONENT)
     _check_parts("engine", host, _ENGINE)
 
@@ -87,7 +88,7 @@ def execute(
 
     What a script does is recorded; a program that asserts for itself has the engines as they are.
     """
-    history = History()
+    history, factory, engine = History(), unblamed(factory), unblamed(engine)
     namespace: dict[str, Any] = {"print": be_silent, "factory": factory, "new_engine": engine}
     if isinstance(case, ComponentScript):
         recorder = ComponentRecorder(factory, engine, history)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -19,7 +20,7 @@ from flexiflow.testing._script import Script
 from flexiflow.testing._trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
     from types import CodeType
 
     from flexiflow.testing._program import Case
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 METHODS = ("subscribe", "unsubscribe", "unsubscribe_all", "publish")
 
 _logger = logging.getLogger("flexiflow")
+only_one: Final = threading.Lock()
 _OPEN: Final = {"disabled": False, "filters": (), "propagate": False}
+_T = TypeVar("_T")
 _H = TypeVar("_H", bound=logging.Handler)
 
 
@@ -40,17 +43,23 @@ def probe(factory: Callable[[], object], backend: str) -> bool:
     if not callable(factory):
         raise TypeError(f"factory must be callable without arguments, not {factory!r}")
 
-    async def make() -> tuple[object, bool]:
-        made = factory()
-        return (await made, True) if isawaitable(made) else (made, False)
+    async def make() -> tuple[object, object, bool]:
+        made: Any = factory()
+        again: Any = factory()
+        if isawaitable(made):
+            return await made, await again, True
+        return made, again, False
 
-    bus, is_async = run_scheduled(make, backend=backend)
+    with Log():
+        bus, again, is_async = run_scheduled(make, backend=backend)
     missing = [name for name in METHODS if not callable(getattr(bus, name, None))]
     if missing:
         raise TypeError(
             f"factory must make a bus, with the methods {', '.join(METHODS)}, "
             f"not {bus!r}, which lacks {', '.join(missing)}"
         )
+    if again is bus:
+        raise TypeError(f"factory must make a new bus each time, not {bus!r} again")
     return is_async
 
 
@@ -70,9 +79,10 @@ def execute(
         return log.enter(Recorder(bus, trace, namespace.get("mark")))
 
     async def make() -> object:
-        return disguise(await factory())
+        with _out_of_factory():
+            return disguise(await factory())
 
-    namespace["factory"] = make if is_async else lambda: disguise(factory())
+    namespace["factory"] = make if is_async else unblamed(lambda: disguise(factory()))
     with Log() as log:
         run(case, define(case, is_async=is_async), namespace, trace, backend)
     return trace
@@ -87,6 +97,8 @@ def run(case: Case, source: str, namespace: dict[str, Any], trace: Trace, backen
             _run(partial(_watch, namespace[name], trace), case, backend)
     except TasksLeft as exc:
         trace.tasks_left = exc.names
+    except _FactoryFailed as exc:
+        raise exc.reason from None
     except BaseException as exc:  # noqa: BLE001  whatever a faulty bus lets out
         trace.left = _unless_ctrl_c(exc)
 
@@ -112,10 +124,36 @@ async def _watch(main: Callable[[], Awaitable[object]], trace: Trace) -> None:
     await main()
 
 
+class _FactoryFailed(BaseException):
+    """A factory raised something, for which what it makes is not to blame."""
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
+def unblamed(factory: Callable[..., _T]) -> Callable[..., _T]:
+    """Let a factory do the same, but what it raises leave the whole examination."""
+
+    def make(*arguments: Any, **options: Any) -> _T:
+        with _out_of_factory():
+            return factory(*arguments, **options)
+
+    return make
+
+
+@contextmanager
+def _out_of_factory() -> Generator[None]:
+    try:
+        yield
+    except BaseException as exc:
+        raise _FactoryFailed(exc) from exc
+
+
 class Log(ExitStack):
-    """Keeps what is logged on purpose from the program's own log."""
+    """Keeps what is logged on purpose from the program's own log, for one thread at a time."""
 
     def __enter__(self) -> Self:
+        self.enter_context(only_one)
         # However the program has set its log, a checker sees all.
         for name, value in _OPEN.items():
             self.callback(setattr, _logger, name, getattr(_logger, name))
@@ -136,4 +174,5 @@ class Log(ExitStack):
 
 @lru_cache(maxsize=512)
 def _compiled(source: str) -> CodeType:
-    return compile(source, "<program>", "exec")
+    # Programs assert what is promised, under `python -O` too.
+    return compile(source, "<program>", "exec", optimize=0)

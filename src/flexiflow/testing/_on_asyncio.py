@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections import deque
 from inspect import CORO_SUSPENDED, getcoroutinestate
 from selectors import SelectSelector
+from signal import SIGINT, default_int_handler, getsignal, signal
 from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
 import anyio
 
+from flexiflow.testing._failures import ScenarioStuck
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from selectors import SelectorKey
+    from types import FrameType
 
     from flexiflow.testing._run import Run
 
@@ -33,10 +38,44 @@ def run(run: Run[_T]) -> _T | None:
         loop = VirtualLoop(run)
         return loop
 
-    async def main() -> _T | None:
-        return await run.main(loop)
+    ctrl_c = _CtrlC()
 
-    return anyio.run(main, backend="asyncio", backend_options={"loop_factory": make_loop})
+    async def main() -> _T | None:
+        ctrl_c.watch()
+        try:
+            return await run.main(loop)
+        finally:
+            if ctrl_c.struck:
+                raise KeyboardInterrupt
+
+    try:
+        return anyio.run(main, backend="asyncio", backend_options={"loop_factory": make_loop})
+    finally:
+        ctrl_c.restore()
+
+
+@final
+class _CtrlC:
+    """Knows of Ctrl-C, for which asyncio cancels a task that may live on all the same."""
+
+    def __init__(self) -> None:
+        # asyncio takes it over only there, and only so.
+        is_main = threading.current_thread() is threading.main_thread()
+        self._is_taken_over = is_main and getsignal(SIGINT) is default_int_handler
+        self.struck = False
+
+    def watch(self) -> None:
+        if self._is_taken_over:
+            self._cancel: Any = getsignal(SIGINT)
+            signal(SIGINT, self._note)
+
+    def restore(self) -> None:
+        if self._is_taken_over:
+            signal(SIGINT, default_int_handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.struck = True
+        self._cancel(number, frame)
 
 
 @final
@@ -50,6 +89,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now = 0.0
         super().__init__(_Selector(self._wait))
         self._ready = _Ready(run)
+        self.set_exception_handler(_tell)
 
     def time(self) -> float:
         """Return the virtual time, in seconds since the run began."""
@@ -83,6 +123,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._clock_resolution = math.ulp(self._now)
         else:
             self._run.idle()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of what ended a run that did not end by itself."""
+    if not isinstance(context.get("exception"), ScenarioStuck):
+        loop.default_exception_handler(context)
 
 
 @final
