@@ -16,3 +16,9 @@ def backend(request: pytest.FixtureRequest) -> str:
     """Give the backend on which the property runs each of its examples."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="session")
+def schedules() -> int:
+    """Tell under how many schedules a scenario is explored."""
+    return 10_000 if hypothesis.settings().max_examples > 1_000 else 200

@@ -1,22 +1,14 @@
-"""The engine, held against its model: any program, step by step, with sends that overlap."""
+"""The engine, held against its model: any program, with sends that overlap and are nested."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class, sleep
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from flexiflow import (
     Component,
@@ -29,28 +21,63 @@ from flexiflow import (
     on,
 )
 from flexiflow._bus import subscriptions
-from flexiflow.testing import replay
-from properties.engine_model import (
-    INITIAL,
-    Cancel,
-    Failed,
-    Message,
-    Model,
-    Open,
-    Register,
-    Step,
-    Unregister,
-)
-from properties.watching import logged
+from properties.engine_model import ModelEngine
+from properties.programs import ModelStage, ProgramMachine, Stage, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from anyio.abc import TaskGroup
+    from collections.abc import Mapping
+    from logging import LogRecord
 
 NAMES = ("a", "b", "c")
-MOST_OPENED = 20
-"""How many gates are opened in the end, before what is left is cancelled."""
+STATES = ("x", "y")
+OBSERVED = (
+    events.COMPONENT_REGISTERED,
+    events.MESSAGE_RECEIVED,
+    events.STATE_CHANGED,
+    events.HANDLER_FAILED,
+)
+
+
+class Failed(Exception):
+    """What a guard or an action raises."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message.
+
+    What is sent from within the handling of a message is sent behind a gate. So those that go on at
+    the same time are in different components, and in each what happens is determined.
+
+    Attributes:
+        name: the component that it is sent to.
+        fate: where it fails, or that no transition takes it.
+        target: the state that it leads to; None for an internal transition.
+        waits: whether its action waits at a gate before it ends.
+        then: what is sent, one after another, by its action.
+        observed: whether that is sent by an observer of its arrival instead.
+    """
+
+    name: str
+    fate: Literal["passes", "guard fails", "guard refuses", "action fails", "ignored"]
+    target: str | None
+    waits: bool
+    then: tuple[Send, ...]
+    observed: bool
+
+
+@dataclass(frozen=True)
+class Register:
+    """Register a new component."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Unregister:
+    """Unregister a component."""
+
+    name: str
 
 
 class Subscribed(Component):
@@ -61,230 +88,171 @@ class Subscribed(Component):
         """Hear it."""
 
 
-@dataclass
-class Hosted:
-    """The same as the model with the real engine."""
+class RealEngine:
+    """An engine, with what its model takes and tells."""
 
-    group: TaskGroup
-    makes: frozenset[str]
-    trace: defaultdict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
-    outcomes: dict[int, str] = field(default_factory=dict[int, str])
-    gates: dict[int, Event] = field(default_factory=dict[int, Event])
-    scopes: list[CancelScope] = field(default_factory=list[CancelScope])
-    sent: int = 0
+    def __init__(self, makes: frozenset[str], guard: Any, action: Any) -> None:
+        rows = [Transition("*", f"to {each}", each, guard, action) for each in (None, *STATES)]
+        self.machine = StateMachine(STATES[0], rows)
+        self.engine = Engine(component_factory=lambda n: self.make(n) if n in makes else None)
+        self.send = self.engine.send
+        self.unregister = self.engine.unregister
+
+    def make(self, name: str) -> Component:
+        """Make a component."""
+        return Subscribed(name, machine=self.machine)
+
+    async def register(self, name: str) -> None:
+        """Register a new component."""
+        await self.engine.register(self.make(name))
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The components that have subscriptions, which must be those that are registered."""
+        owners = [each.component_name for each in subscriptions(self.engine.bus)]
+        assert sorted(owners) == sorted([*self.engine.components, *["watcher"] * len(OBSERVED)])
+        return dict(self.engine.components)
+
+
+class EngineWorld(World):
+    """An engine, or a model of one, and what goes on in its components.
+
+    Args:
+        makes: the names of those that its factory makes.
+        stage: where they go on.
+    """
+
+    def __init__(self, makes: frozenset[str], stage: Stage) -> None:
+        super().__init__(stage)
+        self.engine: Any = (
+            ModelEngine(STATES[0], makes, self._guard, self._act, self._observe, self._logged)
+            if isinstance(stage, ModelStage)
+            else RealEngine(makes, self._guard, self._act)
+        )
+        self._sent = 0
 
     async def start(self) -> None:
-        """Make the engine, and watch it."""
-        rows = [
-            Transition("*", f"to {target}", target, self._guard, self._act)
-            for target in (None, "x", "y")
-        ]
-        self.machine = StateMachine(INITIAL, rows)
-        self.engine = Engine(component_factory=self._make)
-        for event, note in {
-            events.COMPONENT_REGISTERED: self._registered,
-            events.MESSAGE_RECEIVED: self._received,
-            events.STATE_CHANGED: self._changed,
-            events.HANDLER_FAILED: self._reported,
-        }.items():
-            await self.engine.bus.subscribe(event, "watcher", note)
+        """Watch the real engine."""
+        for event in OBSERVED:
+            observer = partial(self._observe, event)
+            await self.engine.engine.bus.subscribe(event, "watcher", observer)
 
-    async def perform(self, step: Step) -> None:
-        """Do a step, and wait until nothing moves."""
-        match step:
-            case Register(name):
-                try:
-                    await self.engine.register(Subscribed(name, machine=self.machine))
-                except DuplicateComponent:
-                    self.trace[name].append("duplicate")
-            case Unregister(name):
-                try:
-                    await self.engine.unregister(name)
-                except UnknownComponent:
-                    self.trace[name].append("unknown")
-            case Open(number):
-                self.gates[number].set()
-            case Cancel(task):
-                self.scopes[task].cancel()
-            case Message():
-                self.scopes.append(CancelScope())
-                self.group.start_soon(self._begin, step, self.scopes[-1])
-        # In virtual time it ends when nothing else can happen.
-        await sleep(1)
+    def log(self, failure: object, record: LogRecord) -> None:
+        """Note what is logged."""
+        assert isinstance(record.args, tuple)
+        self._logged(str(record.args[1]))
 
-    def look(self) -> tuple[Any, ...]:
-        """Tell what has happened, what came of what, who is there in which state, and who waits."""
-        trace, self.trace = dict(self.trace), defaultdict(list)
-        owners = [each.component_name for each in subscriptions(self.engine.bus)]
-        assert sorted(owners) == sorted([*self.engine.components, *["watcher"] * 4])
-        states = {
-            name: (each.state, len(each._flexiflow_actor.mailbox.deferred or ()))
+    def _logged(self, name: str) -> None:
+        self.trace.append((name, "logged"))
+
+    def look(self, *, in_any_order: bool) -> Any:
+        """Tell what happened in each component; they run in parallel."""
+        trace, *rest = super().look(in_any_order=in_any_order)
+        apart = defaultdict[str, list[Any]](list)
+        for name, *what in trace:
+            apart[name].append(what)
+        return apart, *rest
+
+    def state(self) -> object:
+        """Tell who is there, in which state, and with how many deferred messages."""
+        return {
+            name: (each.state, len(getattr(each, "_flexiflow_actor", each).mailbox.deferred or ()))
+            if isinstance(each, Component)
+            else (each.state, len(each.deferred))
             for name, each in self.engine.components.items()
         }
-        return trace, dict(self.outcomes), states, {*self.gates}
 
-    async def _begin(self, message: Message, scope: CancelScope) -> None:
-        with scope:
-            await self._send(message)
+    async def do(self, act: Send | Register | Unregister) -> None:
+        """Do it, and note what comes of it."""
+        match act:
+            case Send():
+                await self._send(act)
+            case Register(name):
+                await self._try(name, self.engine.register(name))
+            case Unregister(name):
+                await self._try(name, self.engine.unregister(name))
 
-    async def _send(self, message: Message) -> None:
-        self.sent += 1
-        number = self.sent
-        trigger = "ignored" if message.fate == "ignored" else f"to {message.target}"
-        content = {"type": trigger, "message": message, "number": number}
+    async def _send(self, act: Send) -> None:
+        self._sent += 1
+        trigger = "ignored" if act.fate == "ignored" else f"to {act.target}"
+        message = {"type": trigger, "target": act.target, "act": act, "number": self._sent}
+        # Noted apart from what happens in the component, where others may have gone on by then.
+        await self._try(f"outcome of {self._sent}", self.engine.send(act.name, message))
+
+    async def _try(self, where: str, doing: Any) -> None:
         try:
-            outcome = (await self.engine.send(message.name, content)).value
-        except Failed:
-            outcome = "failed"
-        except UnknownComponent:
-            outcome = "unknown"
-        except get_cancelled_exc_class():
-            self.outcomes[number] = "cancelled"
+            self.trace.append((where, await doing))
+        except (Failed, UnknownComponent, DuplicateComponent) as exc:
+            self.trace.append((where, type(exc)))
+        except self.stage.cancellation:
+            self.trace.append((where, "cancelled"))
             raise
-        self.outcomes[number] = outcome
 
-    def _make(self, name: str) -> Component | None:
-        return Subscribed(name, machine=self.machine) if name in self.makes else None
+    async def _observe(self, event: str, data: Mapping[str, Any]) -> None:
+        name = data.get("component") or data["component_name"]
+        message = data.get("message", {"number": None})
+        states = data.get("from_state"), data.get("to_state")
+        self.trace.append((name, event, message["number"], states))
+        if event == events.MESSAGE_RECEIVED and message["act"].observed:
+            await self._send_then(message)
 
-    def _registered(self, data: Mapping[str, Any]) -> None:
-        self.trace[data["component"]].append("registered")
-
-    async def _received(self, data: Mapping[str, Any]) -> None:
-        content = data["message"]
-        self.trace[data["component"]].append(("received", content["number"]))
-        if content["message"].observed:
-            await self._send_then(content)
-
-    def _changed(self, data: Mapping[str, Any]) -> None:
-        self.trace[data["component"]].append((data["from_state"], data["to_state"]))
-
-    def _reported(self, data: Mapping[str, Any]) -> None:
-        self.trace[data["component_name"]].append("reported")
-
-    def _guard(self, content: Mapping[str, Any], _: object) -> bool:
-        if content["message"].fate == "guard fails":
+    def _guard(self, message: Mapping[str, Any], _: object) -> bool:
+        if message["act"].fate == "guard fails":
             raise Failed
-        return True
+        return message["act"].fate != "guard refuses"
 
-    async def _act(self, content: Mapping[str, Any], _: object) -> None:
-        message: Message = content["message"]
-        if not message.observed:
-            await self._send_then(content)
-        if message.waits:
-            await self._pass_gate(content["number"])
-        if message.fate == "action fails":
+    async def _act(self, message: Mapping[str, Any], _: object) -> None:
+        act: Send = message["act"]
+        if not act.observed:
+            await self._send_then(message)
+        if act.waits:
+            await self.stage.wait(message["number"])
+        if act.fate == "action fails":
             raise Failed
 
-    async def _send_then(self, content: Mapping[str, Any]) -> None:
-        for each in content["message"].then:
-            await self._pass_gate(content["number"])
+    async def _send_then(self, message: Mapping[str, Any]) -> None:
+        for each in message["act"].then:
+            await self.stage.wait(message["number"])
             await self._send(each)
 
-    async def _pass_gate(self, number: int) -> None:
-        gate = self.gates[number] = Event()
-        try:
-            await gate.wait()
-        finally:
-            del self.gates[number]
+
+FATES = ("guard fails", "guard refuses", "action fails", "ignored")
 
 
-async def run(makes: frozenset[str], program: list[tuple[Step, Any]]) -> None:
-    """Do on the real engine what a model has done."""
-    async with create_task_group() as group:
-        hosted = Hosted(group, makes)
-        await hosted.start()
-        with logged(lambda _, record: hosted.trace[record.args[1]].append("logged")):
-            for step, expected in program:
-                await hosted.perform(step)
-                assert hosted.look() == expected
-
-
-def messages(*then: st.SearchStrategy[Message]) -> st.SearchStrategy[Message]:
+def sends(*then: st.SearchStrategy[Send]) -> st.SearchStrategy[Send]:
     """Draw messages that send other messages."""
     return st.builds(
-        Message,
+        Send,
         name=st.sampled_from(NAMES),
-        fate=st.sampled_from(
-            ["passes", "passes", "passes", "guard fails", "action fails", "ignored"]
-        ),
-        target=st.sampled_from([None, "x", "y"]),
+        fate=st.sampled_from(["passes"] * 4 + [*FATES]),
+        target=st.sampled_from([None, *STATES]),
         waits=st.booleans(),
         then=st.lists(st.one_of(then), max_size=2 * len(then)).map(tuple),
         observed=st.booleans(),
     )
 
 
-nested = messages(messages(messages(messages())))
+class EngineMachine(ProgramMachine):
+    """Programs of an engine whose factory makes the component "c"."""
 
+    @initialize()
+    def begin(self) -> None:
+        """Register the others."""
+        self.perform(Register("a"))
+        self.perform(Register("b"))
 
-class EngineMachine(RuleBasedStateMachine):
-    """A program, drawn with the model at hand; in the end it is run on the real engine.
-
-    Args:
-        backend: on which.
-    """
-
-    def __init__(self, backend: str) -> None:
-        super().__init__()
-        self._backend = backend
-        self._program: list[tuple[Step, Any]] = []
-
-    def _perform(self, step: Step) -> None:
-        self._model.perform(step)
-        self._program.append((step, self._model.look()))
-
-    @initialize(
-        makes=st.frozensets(st.sampled_from(NAMES)),
-        schedule=st.lists(st.integers(0, 3), max_size=20),
-    )
-    def begin(self, makes: frozenset[str], schedule: list[int]) -> None:
-        """Register those that the factory doesn't make."""
-        self._model = Model(makes)
-        self._schedule = schedule
-        for name in NAMES:
-            if name not in makes:
-                self._perform(Register(name))
-
-    @rule(message=nested)
-    def send(self, message: Message) -> None:
+    @rule(act=sends(sends(sends(sends()))))
+    def send(self, act: Send) -> None:
         """Send, perhaps while other sends wait."""
-        self._perform(message)
-
-    @precondition(lambda self: self._model.waiting)
-    @rule(place=st.integers(0, 9))
-    def open(self, place: int) -> None:
-        """Let a message go on."""
-        self._perform(Open(self._one_of(self._model.waiting, place)))
-
-    @precondition(lambda self: self._model.tasks)
-    @rule(place=st.integers(0, 9))
-    def cancel(self, place: int) -> None:
-        """Cancel one of the sends that overlap."""
-        self._perform(Cancel(self._one_of(self._model.tasks, place)))
+        self.perform(act)
 
     @rule(name=st.sampled_from(NAMES), kind=st.sampled_from([Register, Unregister]))
     def register_or_unregister(self, name: str, kind: type[Register | Unregister]) -> None:
         """Change who is there."""
-        self._perform(kind(name))
-
-    def _one_of(self, numbers: Iterable[int], place: int) -> int:
-        known = sorted(numbers)
-        return known[place % len(known)]
-
-    def teardown(self) -> None:
-        """Bring everything to its end, and do the same with the real engine."""
-        for _ in range(MOST_OPENED):
-            if self._model.waiting:
-                self._perform(Open(min(self._model.waiting)))
-        while self._model.tasks:
-            self._perform(Cancel(min(self._model.tasks)))
-        replay(
-            partial(run, self._model.makes, self._program),
-            backend=self._backend,
-            decisions=self._schedule,
-        )
+        self.perform(kind(name))
 
 
 def test_any_program_goes_as_in_the_model(backend: str) -> None:
     """C1 C2 C3 C4 C5 C6: all is as in the model, step by step, and nobody waits for ever."""
-    run_state_machine_as_test(partial(EngineMachine, backend))  # type: ignore[arg-type]
+    world = partial(EngineWorld, frozenset("c"))
+    run_state_machine_as_test(partial(EngineMachine, world, backend))  # type: ignore[arg-type]

@@ -1,0 +1,362 @@
+"""What holds of several tasks under every schedule: a program or more for each clause marked P.
+
+The programs are the kit's own, as data; while one runs, all that happens is noted, and judged by what
+the kit checks the clause with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio import create_task_group, current_time, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
+
+from flexiflow import Component, Engine, EventBus
+from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow.extras.retry import RetryConfig, retry_async
+from flexiflow.testing import explore
+from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._component_recorder import ComponentRecorder
+from flexiflow.testing._component_run import define as define_component
+from flexiflow.testing._component_script import ComponentScript, Fail, Look, Observe, Row, Send
+from flexiflow.testing._component_trace import History
+from flexiflow.testing._contract import CONTRACT
+from flexiflow.testing._execute import Log, be_silent
+from flexiflow.testing._program import complete, define
+from flexiflow.testing._recorder import Recorder
+from flexiflow.testing._script import (
+    Publish,
+    Script,
+    Subscribe,
+    Together,
+    Unsubscribe,
+    UnsubscribeAll,
+)
+from flexiflow.testing._trace import NOBODY, Trace
+from tests.accounting import POLICIES
+from tests.helpers import MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import CodeType
+
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
+    from flexiflow.testing._checker import Complain
+    from flexiflow.testing._code import Step
+
+    Scenario = Callable[[], Coroutine[Any, Any, None]]
+
+CHECKERS = {clause.identifier: clause.checker for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
+EXPLORED = "B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2".split()
+
+
+def at_once(*tasks: Step | tuple[Step, ...]) -> Together:
+    """Do something in several tasks at once."""
+    return Together(tuple(each if isinstance(each, tuple) else (each,) for each in tasks))
+
+
+def published(*modes: DeliveryMode) -> tuple[Step, ...]:
+    """Publish in each of several ways, each in a task of its own."""
+    return tuple(Publish(mode, "continue") for mode in modes)
+
+
+def handler(*does: Step, **options: Any) -> Subscribe:
+    """Subscribe a handler."""
+    return Subscribe(does, **options)
+
+
+WAITS, FAILS, ENDS = handler(Wait()), (Wait(), Raise()), Unsubscribe
+TIDIES, SPOILS = (Hang(), CleanUp(2)), (Hang(), CleanUp(1, fails="alone"))
+
+OF_BUS: dict[str, tuple[Step, ...]] = {
+    "B4": (
+        handler(Wait(), priority=3),
+        handler(Wait(), event="*", priority=1),
+        handler(Wait(2), event="**", priority=3),
+        handler(priority=1),
+        at_once(*published(*MODES), handler(priority=2), handler(event="*", priority=1)),
+    ),
+    "B5": (
+        handler(Wait(), Unsubscribe(2), priority=1),
+        handler(Wait(), handler(priority=1), priority=2),
+        handler(Wait(), priority=3),
+        handler(Wait(), event="*", priority=4, component="d"),
+        handler(event="**", priority=5),
+        at_once(
+            *published(*MODES),
+            (WAITS, Unsubscribe(4), handler(priority=1), UnsubscribeAll("d")),
+        ),
+    ),
+    "B6": (
+        handler(Wait(), event="**", component="d"),
+        handler(Wait()),
+        handler(Unsubscribe(0), component="d"),
+        WAITS,
+        at_once(
+            *published("sequential", "concurrent"),
+            (Unsubscribe(0), Unsubscribe(1), WAITS, Unsubscribe(3)),
+            (Unsubscribe(3), WAITS, UnsubscribeAll("d"), Unsubscribe(1)),
+            (UnsubscribeAll("d"), WAITS, UnsubscribeAll("c")),
+        ),
+    ),
+    "D1": (
+        handler(Mark(), Wait()),
+        handler(Wait(), Mark(), Wait()),
+        WAITS,
+        at_once(*[(Mark(), each) for each in published(*["sequential"] * 4)]),
+    ),
+    "D2": (
+        handler(Mark()),
+        handler(Wait(), Mark(), Wait()),
+        handler(Mark(), Wait()),
+        WAITS,
+        handler(Wait(2)),
+        at_once(*[(Mark(), each) for each in published(*["concurrent"] * 3)]),
+    ),
+    "D2 meeting": (*[handler(Wait(n), Meet()) for n in (0, 2, 1, 0)], *published("concurrent")),
+    "D3": (
+        handler(Wait(2), priority=2),
+        handler(Wait(), priority=1),
+        handler(*FAILS, priority=2),
+        handler(Wait(2), priority=1),
+        handler(priority=5),
+        at_once(*published(*["tiered"] * 3)),
+    ),
+    "D4": (
+        handler(Wait(2), CleanUp(2), priority=1),
+        handler(Wait(), Wait(), CleanUp(1), priority=2),
+        handler(*FAILS, priority=2),
+        handler(Wait(3), CleanUp(2), priority=2),
+        at_once(
+            Publish("concurrent", "raise"),
+            Publish("sequential", "raise", cancelled_after=3),
+            Publish("concurrent", "continue", cancelled_after=3),
+            Publish("tiered", "continue", cancelled_after=3),
+        ),
+    ),
+    "E1": (
+        handler(*FAILS, priority=2),
+        handler(Raise(), priority=1),
+        handler(Wait(2), Raise(), priority=1, component="d"),
+        handler(filter="raises", priority=2),
+        handler(Wait(), priority=3),
+        at_once(*published(*MODES)),
+    ),
+    "E2": (
+        handler(Wait(), priority=1),
+        handler(*FAILS, priority=2),
+        handler(Wait(2), Raise(), priority=2),
+        handler(Wait(), priority=4),
+        at_once(*(Publish(mode, "raise") for mode in ("sequential", "tiered", "sequential"))),
+    ),
+    "E3": (
+        handler(*SPOILS),
+        handler(*FAILS),
+        handler(*SPOILS),
+        handler(Wait(2), Raise()),
+        handler(Wait(), once=True),
+        handler(*TIDIES, once=True),
+        at_once(Publish("concurrent", "raise"), Publish("concurrent", "raise")),
+        Unsubscribe(4),
+        Unsubscribe(5),
+    ),
+    "E4": (
+        handler(*FAILS, priority=2),
+        handler(*SPOILS, priority=2),
+        handler(Raise("group"), priority=2),
+        handler(Wait(2), Raise()),
+        at_once(
+            Publish("concurrent", "raise"),
+            Publish("sequential", "continue", cancelled_after=4),
+            Publish("concurrent", "continue", cancelled_after=4),
+            Publish("tiered", "raise", cancelled_after=4),
+        ),
+    ),
+    "E5": (
+        handler(Wait(), priority=1),
+        handler(*TIDIES, priority=2),
+        handler(*SPOILS, priority=2),
+        handler(Wait(), priority=4),
+        at_once(
+            Publish("sequential", "continue", cancelled_after=3),
+            Publish("sequential", "raise", cancelled_after=3),
+            Publish("concurrent", "continue", cancelled_after=3),
+            Publish("tiered", "raise", cancelled_after=3),
+        ),
+    ),
+    "E5 exits": (
+        handler(*TIDIES),
+        handler(Wait(), Raise("exit")),
+        handler(*SPOILS),
+        at_once(Publish("concurrent", "continue"), Publish("tiered", "raise")),
+    ),
+}
+
+OF_COMPONENTS: dict[str, tuple[tuple[Row, ...], tuple[Step, ...]]] = {
+    "C3": (
+        (Row(guard=(Wait(),), action=(Wait(),)),),
+        (
+            Observe(MESSAGE_RECEIVED, (Wait(),)),
+            at_once((Send("a"), Send("b")), (Send("b"), Send("a")), Send("a"), Send("b")),
+        ),
+    ),
+    "C4": (
+        (
+            Row("t0", action=(Wait(), Send("b", "t1"), Send("a", "t2"))),
+            Row("t1", action=(Wait(), Send("a", "t2", in_child=True))),
+            Row("t2", guard=(Wait(),), action=(Wait(), Fail())),
+        ),
+        (
+            Observe(STATE_CHANGED, (Send("b", "t2"),)),
+            at_once(
+                Send("a", "t0"),
+                Send("b", "t0"),
+                Send("b", "t1"),
+                (Send("a", "t1", cancelled_after=5), Send("a", "t1")),
+            ),
+        ),
+    ),
+    "C5": (
+        (
+            Row("t0", "s0", "s1", guard=(Wait(),), accepts=False, action=(Wait(),)),
+            Row("t0", "*", "s1", guard=(), action=(Wait(),)),
+            Row("t0", "*", "s0"),
+            Row("t1", "s1", "s0", action=(Wait(),)),
+        ),
+        (
+            *[Observe(event, (Fail(),)) for event in (MESSAGE_RECEIVED, STATE_CHANGED)],
+            at_once((Send(), Send("a", "t1")), (Send("a", "t1"), Send()), Send(), Send("a", "t1")),
+        ),
+    ),
+    "C6": (
+        (
+            Row("t0", target="s1", guard=(Wait(),), action=(Wait(), Fail())),
+            Row("t1", target="s2", guard=(Wait(),), action=(Wait(),)),
+            Row("t2", target="s0", guard=(Wait(), Fail())),
+        ),
+        (
+            Observe(STATE_CHANGED, (Wait(2),)),
+            at_once(
+                Send("a", "t0"),
+                (Send("a", "t1", cancelled_after=4), Send("a", "t1")),
+                (Send("a", "t2"), Send("a", "t1", cancelled_after=6)),
+                Look(8),
+            ),
+        ),
+    ),
+}
+
+
+def apart(trace: Trace) -> list[Trace]:
+    """Give what happened in one publish, as if there were no others, for each."""
+    return [
+        replace(
+            trace,
+            publications=[each],
+            entries=[e for e in trace.entries if e.publication in (each.number, NOBODY)],
+        )
+        for each in trace.publications
+    ]
+
+
+def bus_scenario(clause: str, steps: tuple[Step, ...]) -> Scenario:
+    """Make a scenario of a bus's program."""
+    program = compile(define(Script(steps), is_async=False), clause, "exec")
+
+    async def scenario() -> None:
+        trace = Trace(cancellation=get_cancelled_exc_class())
+        namespace: dict[str, Any] = {"print": be_silent}
+        with Log() as log:
+
+            def make() -> Recorder:
+                return log.enter(Recorder(EventBus(), trace, namespace.get("mark")))
+
+            namespace["factory"] = make
+            await run(program, namespace)
+        # How handlers are called is judged by all that goes on from a publish's begin to its end.
+        for each in apart(trace) if clause[0] == "D" else [trace]:
+            assert_kept(clause, each)
+
+    return scenario
+
+
+def component_scenario(clause: str, rows: tuple[Row, ...], steps: tuple[Step, ...]) -> Scenario:
+    """Make a scenario of a program of components."""
+    lines = complete(define_component(ComponentScript(rows, steps)))
+    program = compile(lines, clause, "exec")
+
+    async def scenario() -> None:
+        history = History(cancellation=get_cancelled_exc_class())
+        recorder = ComponentRecorder(Component, Engine, history)
+        namespace = {each: getattr(recorder, each) for each in ("print", "factory", "new_engine")}
+        with Log():
+            await run(program, namespace)
+        assert_kept(clause, history)
+
+    return scenario
+
+
+async def run(program: CodeType, namespace: dict[str, Any]) -> None:
+    """Run what a program defines."""
+    exec(program, namespace)  # noqa: S102  the text is the kit's own
+    await namespace["main"]()
+
+
+def assert_kept(clause: str, trace: Trace) -> None:
+    """Judge what happened by one clause."""
+    checker = CHECKERS[clause]
+    assert checker is not None
+    complaint = checker.complain(trace)
+    assert complaint is None, f"{clause}: {complaint}"
+
+
+async def calls_are_retried_each_on_its_own() -> None:
+    """R2: Each counts its own attempts and delays, and raises its own last exception."""
+    tried: dict[int, list[float]] = {fails: [] for fails in range(5)}
+    raised: dict[int, list[OSError]] = {fails: [] for fails in range(5)}
+
+    @retry_async(RetryConfig(max_attempts=3, base_delay=1, backoff=2))
+    async def call(fails: int, *, given: object) -> object:
+        tried[fails].append(current_time())
+        await checkpoint()
+        if len(tried[fails]) > fails:
+            return given
+        raised[fails].append(OSError(fails))
+        raise raised[fails][-1]
+
+    async def check(fails: int) -> None:
+        given = object()
+        left: object = None
+        try:
+            left = await call(fails, given=given)
+        except OSError as exc:
+            left = exc
+        assert left is (given if fails < 3 else raised[fails][-1])
+        assert [each - tried[fails][0] for each in tried[fails]] == [0.0, 1.0, 3.0][: fails + 1]
+
+    with Log():
+        async with create_task_group() as group:
+            for fails in tried:
+                group.start_soon(check, fails)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    **{name: bus_scenario(name[:2], steps) for name, steps in OF_BUS.items()},
+    **{name: component_scenario(name[:2], *given) for name, given in OF_COMPONENTS.items()},
+    "R2": calls_are_retried_each_on_its_own,
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_clause_holds_under_every_schedule(backend: str, name: str, schedules: int) -> None:
+    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2: whichever task goes when."""
+    explored = explore(SCENARIOS[name], backend=backend, schedules=schedules)
+    assert explored.schedules == schedules
+
+
+def test_each_clause_is_explored() -> None:
+    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2: none is left out."""
+    assert {name[:2] for name in SCENARIOS} == {*EXPLORED}
