@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._trace import matches
 from properties.programs import Cancelled, Going, until
+from tests.accounting import Boom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -35,7 +37,7 @@ class Failure(NamedTuple):
     """What `publish` returns of a failure."""
 
     subscription: Seat
-    exception: Exception
+    exception: Boom
 
 
 silent = ContextVar("silent", default=False)
@@ -60,7 +62,7 @@ class ModelBus:
             order.
     """
 
-    log: Callable[[Exception], None]
+    log: Callable[[Boom], None]
     seats: list[Seat] = field(default_factory=list[Seat])
     in_any_order: bool = False
 
@@ -88,13 +90,13 @@ class ModelBus:
         reset = silent.set(silent.get() or event == HANDLER_FAILED)
         here = [seat for seat in self.seats if seat.active and matches(seat.event, event)]
         here.sort(key=lambda seat: seat.priority)
-        failures: dict[Seat, Exception] = {}
+        failures: dict[Seat, Boom] = {}
 
         async def attempt(seat: Seat) -> None:
             try:
                 if self._admits(seat, event, data):
                     await seat.handler(data)
-            except Exception as exc:
+            except Boom as exc:
                 if on_error == "raise":
                     raise
                 failures[seat] = exc
@@ -113,36 +115,36 @@ class ModelBus:
     async def _together(self, calls: list[Going]) -> None:
         """Call some at once; where one fails or all are cancelled, the others are too."""
         try:
-            while not all(call.is_over for call in calls):
-                for call in calls:
-                    if call.is_ready():
-                        call.go_on()
-                if not all(call.is_over for call in calls):
-                    await until(lambda: any(call.is_ready() for call in calls))
-        except (Exception, Cancelled) as exc:
+            while waiting := [call for call in calls if not call.is_over]:
+                for call in filter(Going.is_ready, waiting):
+                    call.go_on()
+                await until(lambda: any(call.is_ready() or call.is_over for call in waiting))
+        except (Boom, Cancelled) as exc:
             late = self._cancel(calls)
             first = late.pop(0) if late and isinstance(exc, Cancelled) else exc
-            for other in late:
-                self.log(other)
-            try:
-                for other in late if not Going.cancelling else ():
-                    await self._announce(other)
-            except Cancelled:
-                pass
+            await self._report(late)
             raise first from None
 
-    def _cancel(self, calls: list[Going]) -> list[Exception]:
+    async def _report(self, late: list[Boom]) -> None:
+        """Report what is let out by cleanups; a cancellation gives way to the first failure."""
+        for each in late:
+            self.log(each)
+        with suppress(Cancelled):
+            for each in late if not Going.cancelling else ():
+                await self._announce(each)
+
+    def _cancel(self, calls: list[Going]) -> list[Boom]:
         """Cancel those that wait, and give what they let out instead of the cancellation."""
         self.in_any_order |= sum(call.has_begun and not call.is_over for call in calls) > 1
-        late: list[Exception] = []
+        late: list[Boom] = []
         for call in calls:
             try:
                 call.cancel()
-            except Exception as exc:
+            except Boom as exc:
                 late.append(exc)
         return late
 
-    async def _announce(self, exception: Exception) -> None:
+    async def _announce(self, exception: Boom) -> None:
         if not silent.get():
             payload = {"exception": exception}
             await self.publish(HANDLER_FAILED, payload, delivery="sequential", on_error="continue")

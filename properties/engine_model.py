@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Message: TypeAlias = Mapping[str, Any]
 
 
+class Failed(Exception):
+    """What a guard or an action lets out."""
+
+
 @dataclass(eq=False)
 class Sender:
     """Somebody who sends, and for whose turn he waits."""
@@ -100,6 +104,10 @@ class ModelEngine:
         for _ in range(deferred):
             await self.observe(HANDLER_FAILED, {"component_name": name})
 
+    def states(self) -> dict[str, tuple[str, int]]:
+        """Tell the state of each, and how many messages it has deferred."""
+        return {name: (each.state, len(each.deferred)) for name, each in self.components.items()}
+
     async def send(self, name: str, message: Message) -> Outcome:
         """Handle a message when its turn has come, or defer it."""
         if name not in self.components:
@@ -143,7 +151,7 @@ class ModelEngine:
             raise UnknownComponent(actor.name)
         try:
             outcome = await self._handle(actor, message)
-        except Exception:
+        except Failed:
             try:
                 await self._catch_up(actor)
             except Cancelled:
@@ -158,7 +166,7 @@ class ModelEngine:
         while actor.deferred:
             try:
                 await self._handle(actor, actor.deferred.popleft())
-            except Exception:
+            except Failed:
                 self.log(actor.name)
                 await self.observe(HANDLER_FAILED, {"component_name": actor.name})
 

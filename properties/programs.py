@@ -1,28 +1,30 @@
 """Programs that a model does first, and then what it is a model of, compared step by step.
 
-What is done in a program is the same code for both: coroutines, on a `Stage` of a model or a real
-one. A coroutine that waits does so at a gate, which has a number; a step opens a gate, or begins
-something, or cancels what a step before has begun. Then all goes on until everything waits.
+What is done in a program is the same code for both: coroutines, which go on on a stage. One that
+waits does so at a gate, which has a number. A step opens a gate, cancels what a step before it has
+begun, or begins something. Then all goes on until everything waits.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from types import coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class, sleep
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from flexiflow.testing import replay
-from properties.watching import logged
+from flexiflow.testing._execute import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
-    from logging import LogRecord
 
     from anyio.abc import TaskGroup
 
@@ -42,9 +44,10 @@ class Open:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Cancel what was begun by the step of this number."""
+    """Cancel what was begun with this number, by its scope or as asyncio itself does."""
 
     begun: int
+    natively: bool
 
 
 class Cancelled(BaseException):
@@ -54,15 +57,15 @@ class Cancelled(BaseException):
 @coroutine
 def until(condition: Condition) -> Generator[Condition]:
     """Wait, in a model."""
-    yield condition
+    while not condition():
+        yield condition
 
 
-@final
 class Going:
     """Something that goes on in a model, in a context of its own, whenever `go_on` is called.
 
     Attributes:
-        cancelling: whether something is being cancelled right now, more than 0.
+        cancelling: more than 0 while something is being cancelled.
     """
 
     cancelling: ClassVar[int] = 0
@@ -74,88 +77,62 @@ class Going:
         self.has_begun = self.is_over = False
 
     def is_ready(self) -> bool:
-        """Say whether it may go on."""
         return not self.is_over and self._may_go_on()
+
+    def is_waiting(self) -> bool:
+        return self.has_begun and not self.is_over
 
     def go_on(self) -> None:
         """Go on until it waits."""
         self.has_begun = self.is_over = True
-        try:
+        with suppress(StopIteration):
             self._may_go_on = self._context.run(self._doing.send, None)
-        except StopIteration:
-            return
-        self.is_over = False
+            self.is_over = False
 
     def cancel(self) -> None:
-        """Let it clean up, if it has begun."""
-        begun, self.is_over = self.has_begun and not self.is_over, True
+        """Let it clean up, where it waits."""
+        waits, self.is_over = self.is_waiting(), True
         Going.cancelling += 1
         try:
-            if begun:
-                self._context.run(self._doing.throw, Cancelled())
-        except (StopIteration, Cancelled):
-            pass
+            with suppress(StopIteration, Cancelled):
+                if waits:
+                    self._context.run(self._doing.throw, Cancelled())
         finally:
             Going.cancelling -= 1
             self._doing.close()
 
 
-class Stage(Protocol):
-    """Where coroutines of a program go on."""
-
-    cancellation: type[BaseException]
-
-    def begin(self, doing: Doing) -> None:
-        """Begin something."""
-
-    def cancel(self, begun: int) -> None:
-        """Cancel what was begun; its number is how much was begun before."""
-
-    def open(self, gate: int) -> None:
-        """Open a gate that somebody waits at."""
-
-    async def wait(self, gate: int) -> None:
-        """Wait until a gate is opened."""
-
-    def waiting(self) -> set[int]:
-        """Tell the gates that somebody waits at."""
-        ...
-
-
-@final
 class ModelStage:
-    """The stage of a model.
+    """Where a model goes on.
 
     Attributes:
-        going: what goes on, by its number.
+        going: what does, by number.
+        gates: where it waits, and whether it need not any more.
     """
 
-    cancellation = Cancelled
+    cancellation: type[BaseException] = Cancelled
 
     def __init__(self) -> None:
         self.going: dict[int, Going] = {}
+        self.gates: dict[int, bool] = {}
         self._begun = 0
-        self._gates: dict[int, bool] = {}
 
     def begin(self, doing: Doing) -> None:
         self.going[self._begun] = Going(doing)
         self._begun += 1
 
-    def cancel(self, begun: int) -> None:
+    def cancel(self, begun: int, *, natively: bool) -> None:
         self.going.pop(begun).cancel()
 
     def open(self, gate: int) -> None:
-        self._gates[gate] = True
+        self.gates[gate] = True
 
     async def wait(self, gate: int) -> None:
-        self._gates[gate] = False
+        self.gates[gate] = False
         try:
-            await until(lambda: self._gates[gate])
+            await until(lambda: self.gates[gate])
         finally:
-            del self._gates[gate]
-
-    def waiting(self) -> set[int]:
-        return {*self._gates}
+            del self.gates[gate]
 
     def settle(self) -> None:
         """Go on until everything waits."""
@@ -164,61 +141,65 @@ class ModelStage:
             self.going = {number: each for number, each in self.going.items() if not each.is_over}
 
 
-@final
 class RealStage:
-    """The stage of tasks in a group, in virtual time."""
+    """Tasks, in virtual time."""
 
     def __init__(self, group: TaskGroup) -> None:
         self.cancellation = get_cancelled_exc_class()
+        self.gates: dict[int, Event] = {}
         self._group = group
         self._scopes: list[CancelScope] = []
-        self._gates: dict[int, Event] = {}
+        self._tasks: dict[CancelScope, asyncio.Task[Any] | None] = {}
 
     def begin(self, doing: Doing) -> None:
         self._scopes.append(CancelScope())
         self._group.start_soon(self._run, doing, self._scopes[-1])
 
     async def _run(self, doing: Doing, scope: CancelScope) -> None:
-        with scope:
+        is_asyncio = self.cancellation is asyncio.CancelledError
+        self._tasks[scope] = task = asyncio.current_task() if is_asyncio else None
+        # A native cancel ends here, one of the scope where that does.
+        with suppress(asyncio.CancelledError), scope:
             await doing
+        if task is not None:
+            task.uncancel()
 
-    def cancel(self, begun: int) -> None:
-        self._scopes[begun].cancel()
+    def cancel(self, begun: int, *, natively: bool) -> None:
+        scope = self._scopes[begun]
+        task = self._tasks[scope] if natively else None
+        if task is None:
+            scope.cancel()
+        else:
+            task.cancel()
 
     def open(self, gate: int) -> None:
-        self._gates[gate].set()
+        self.gates[gate].set()
 
     async def wait(self, gate: int) -> None:
-        event = self._gates[gate] = Event()
+        event = self.gates[gate] = Event()
         try:
             await event.wait()
         finally:
-            del self._gates[gate]
-
-    def waiting(self) -> set[int]:
-        return {*self._gates}
+            del self.gates[gate]
 
 
-class World(ABC):
-    """What is done in a program, and what is seen of it."""
+Stage: TypeAlias = ModelStage | RealStage
+
+
+class World(logging.Handler, ABC):
+    """What is done in a program, and what is seen of it, the log included."""
 
     def __init__(self, stage: Stage) -> None:
+        super().__init__()
         self.stage = stage
         self.trace: list[Any] = []
 
     async def start(self) -> None:
         """Do what comes before the program, in reality."""
 
-    def log(self, failure: Any, record: LogRecord) -> None:
-        """Note what is logged."""
-
-    def in_any_order(self) -> bool:
-        """Say whether what happened since the last look might come in another order too."""
-        return False
-
     @abstractmethod
     async def do(self, act: Any) -> None:
-        """Do what is neither `Open` nor `Cancel`."""
+        """Do what a step begins."""
 
     @abstractmethod
     def state(self) -> object:
@@ -229,17 +210,21 @@ class World(ABC):
         match step:
             case Open(gate):
                 self.stage.open(gate)
-            case Cancel(begun):
-                self.stage.cancel(begun)
+            case Cancel(begun, natively):
+                self.stage.cancel(begun, natively=natively)
             case _:
                 self.stage.begin(self.do(step))
 
-    def look(self, *, in_any_order: bool) -> tuple[list[Any], set[int], object]:
-        """Tell what happened since the last look, who waits, and how things are."""
+    def is_unordered(self) -> bool:
+        """Say of a model whether what has happened since the last look may come in any order."""
+        return False
+
+    def look(self, *, unordered: bool) -> tuple[Any, set[int], object]:
+        """Tell what has happened since the last look, who waits, and how things are."""
         trace, self.trace = self.trace, []
-        if in_any_order:
+        if unordered:
             trace.sort(key=repr)
-        return trace, self.stage.waiting(), self.state()
+        return trace, {*self.stage.gates}, self.state()
 
 
 class ProgramMachine(RuleBasedStateMachine):
@@ -255,54 +240,53 @@ class ProgramMachine(RuleBasedStateMachine):
         self._make = world
         self._backend = backend
         self._stage = ModelStage()
-        self._world = world(self._stage)
+        self._model = world(self._stage)
         self._program: list[tuple[Any, bool, Any]] = []
         self._schedule: list[int] = []
 
     def perform(self, step: object) -> None:
         """Do one more step in the model."""
-        self._world.perform(step)
+        self._model.perform(step)
         self._stage.settle()
-        in_any_order = self._world.in_any_order()
-        seen = self._world.look(in_any_order=in_any_order)
-        self._program.append((step, in_any_order, seen))
+        unordered = self._model.is_unordered()
+        self._program.append((step, unordered, self._model.look(unordered=unordered)))
 
     @initialize(schedule=st.lists(st.integers(0, 3), max_size=20))
     def choose(self, schedule: list[int]) -> None:
         """Choose in which order tasks get their turns."""
         self._schedule = schedule
 
-    @precondition(lambda self: self._stage.waiting())
+    @precondition(lambda self: self._stage.gates)
     @rule(place=st.integers(0, 9))
     def open(self, place: int) -> None:
         """Let one who waits go on."""
-        self.perform(Open(_one_of(self._stage.waiting(), place)))
+        self.perform(Open(_one_of(self._stage.gates, place)))
 
     @precondition(lambda self: self._stage.going)
-    @rule(place=st.integers(0, 9))
-    def cancel(self, place: int) -> None:
-        """Cancel one of those things that go on at the same time."""
-        self.perform(Cancel(_one_of(self._stage.going, place)))
+    @rule(place=st.integers(0, 9), natively=st.booleans())
+    def cancel(self, place: int, natively: bool) -> None:  # noqa: FBT001  Hypothesis names it
+        """Cancel one of those that go on at the same time."""
+        self.perform(Cancel(_one_of(self._stage.going, place), natively))
 
     def teardown(self) -> None:
         """Bring everything to its end, and do the same in reality."""
         for _ in range(MOST_OPENED):
-            if self._stage.waiting():
-                self.perform(Open(min(self._stage.waiting())))
+            if self._stage.gates:
+                self.perform(Open(min(self._stage.gates)))
         while self._stage.going:
-            self.perform(Cancel(min(self._stage.going)))
+            self.perform(Cancel(min(self._stage.going), natively=False))
         replay(self._run, backend=self._backend, decisions=self._schedule)
 
     async def _run(self) -> None:
-        async with create_task_group() as group:
-            world = self._make(RealStage(group))
-            await world.start()
-            with logged(world.log):
-                for step, in_any_order, seen in self._program:
+        with Log() as log:
+            async with create_task_group() as group:
+                world = log.enter(self._make(RealStage(group)))
+                await world.start()
+                for step, unordered, seen in self._program:
                     world.perform(step)
                     # In virtual time it ends when nothing else can happen.
                     await sleep(1)
-                    assert world.look(in_any_order=in_any_order) == seen, step
+                    assert world.look(unordered=unordered) == seen, step
 
 
 def _one_of(numbers: Iterable[int], place: int) -> int:

@@ -11,13 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from flexiflow import EventBus, HandlerCancelled
-from flexiflow._bus import DeliveryMode, ErrorPolicy, subscriptions
+from flexiflow._bus import subscriptions
 from flexiflow.events import HANDLER_FAILED
+from flexiflow.testing._script import Publish, Unsubscribe, UnsubscribeAll
 from properties.bus_model import ModelBus
-from properties.programs import ModelStage, ProgramMachine, Stage, World
+from properties.programs import ModelStage, ProgramMachine, World
 from tests.accounting import POLICIES, Boom
 from tests.attacks import kept_cancellation
 from tests.helpers import MODES
+
+if TYPE_CHECKING:
+    import logging
+
+    from properties.programs import Stage
 
 DEEPEST = 3
 """How many publishes may be inside each other."""
@@ -54,29 +60,6 @@ class Subscribe:
     fails_cancelled: bool
 
 
-@dataclass(frozen=True)
-class Unsubscribe:
-    """End one of the subscriptions made so far."""
-
-    place: int
-
-
-@dataclass(frozen=True)
-class UnsubscribeAll:
-    """End those of a component."""
-
-    component: str
-
-
-@dataclass(frozen=True)
-class Publish:
-    """Publish an event."""
-
-    event: str
-    delivery: DeliveryMode
-    on_error: ErrorPolicy
-
-
 Act: TypeAlias = Subscribe | Unsubscribe | UnsubscribeAll | Publish
 
 
@@ -89,29 +72,29 @@ class BusWorld(World):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
-        self.model = ModelBus(self.log)
+        self.model = ModelBus(self._log)
         self.bus: Any = self.model if isinstance(stage, ModelStage) else EventBus()
         self._seats: list[Any] = []
         self._starts = 0
 
-    def log(self, failure: Any, record: object = None) -> None:
-        """Note what is logged."""
+    def emit(self, record: logging.LogRecord) -> None:
+        assert record.exc_info is not None
+        self._log(record.exc_info[1])
+
+    def _log(self, failure: Any) -> None:
         self.trace.append(("logged", told(failure)))
 
-    def in_any_order(self) -> bool:
-        """Say whether several cleaned up at the same time."""
+    def is_unordered(self) -> bool:
         unordered, self.model.in_any_order = self.model.in_any_order, False
         return unordered
 
     async def do(self, act: Act) -> None:
-        """Do it, and note what comes of it; nobody else is to be harmed by a failure."""
         try:
             await self._do(act)
         except (Boom, HandlerCancelled):
             assert isinstance(act, Publish)
 
     def state(self) -> object:
-        """Tell who is subscribed."""
         active = [seat for seat in self._seats if seat.active]
         assert isinstance(self.bus, ModelBus) or {*subscriptions(self.bus)} == {*active}
         return [seat.active for seat in self._seats]
@@ -219,7 +202,7 @@ ends = st.one_of(
     st.builds(UnsubscribeAll, st.sampled_from(COMPONENTS)),
 )
 publishes = st.builds(
-    Publish, st.sampled_from(NAMES), st.sampled_from(MODES), st.sampled_from(POLICIES)
+    Publish, st.sampled_from(MODES), st.sampled_from(POLICIES), st.sampled_from(NAMES)
 )
 
 

@@ -21,12 +21,14 @@ from flexiflow import (
     on,
 )
 from flexiflow._bus import subscriptions
-from properties.engine_model import ModelEngine
-from properties.programs import ModelStage, ProgramMachine, Stage, World
+from properties.engine_model import Failed, ModelEngine
+from properties.programs import ModelStage, ProgramMachine, World
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Mapping
-    from logging import LogRecord
+
+    from properties.programs import Stage
 
 NAMES = ("a", "b", "c")
 STATES = ("x", "y")
@@ -38,10 +40,6 @@ OBSERVED = (
 )
 
 
-class Failed(Exception):
-    """What a guard or an action raises."""
-
-
 @dataclass(frozen=True)
 class Send:
     """Send a message.
@@ -51,7 +49,8 @@ class Send:
 
     Attributes:
         name: the component that it is sent to.
-        fate: where it fails, or that no transition takes it.
+        fate: where it fails, that its action unregisters the component, or that no transition
+            takes it.
         target: the state that it leads to; None for an internal transition.
         waits: whether its action waits at a gate before it ends.
         then: what is sent, one after another, by its action.
@@ -59,7 +58,7 @@ class Send:
     """
 
     name: str
-    fate: Literal["passes", "guard fails", "guard refuses", "action fails", "ignored"]
+    fate: Literal["passes", "guard fails", "guard refuses", "action fails", "leaves", "ignored"]
     target: str | None
     waits: bool
     then: tuple[Send, ...]
@@ -99,19 +98,19 @@ class RealEngine:
         self.unregister = self.engine.unregister
 
     def make(self, name: str) -> Component:
-        """Make a component."""
         return Subscribed(name, machine=self.machine)
 
     async def register(self, name: str) -> None:
-        """Register a new component."""
         await self.engine.register(self.make(name))
 
-    @property
-    def components(self) -> dict[str, Any]:
-        """The components that have subscriptions, which must be those that are registered."""
+    def states(self) -> dict[str, tuple[str | None, int]]:
+        # Each has one subscription, and who isn't registered has none.
         owners = [each.component_name for each in subscriptions(self.engine.bus)]
         assert sorted(owners) == sorted([*self.engine.components, *["watcher"] * len(OBSERVED)])
-        return dict(self.engine.components)
+        return {
+            name: (each.state, len(each._flexiflow_actor.mailbox.deferred or ()))
+            for name, each in self.engine.components.items()
+        }
 
 
 class EngineWorld(World):
@@ -132,38 +131,29 @@ class EngineWorld(World):
         self._sent = 0
 
     async def start(self) -> None:
-        """Watch the real engine."""
         for event in OBSERVED:
             observer = partial(self._observe, event)
             await self.engine.engine.bus.subscribe(event, "watcher", observer)
 
-    def log(self, failure: object, record: LogRecord) -> None:
-        """Note what is logged."""
+    def emit(self, record: logging.LogRecord) -> None:
         assert isinstance(record.args, tuple)
         self._logged(str(record.args[1]))
 
     def _logged(self, name: str) -> None:
         self.trace.append((name, "logged"))
 
-    def look(self, *, in_any_order: bool) -> Any:
-        """Tell what happened in each component; they run in parallel."""
-        trace, *rest = super().look(in_any_order=in_any_order)
+    def look(self, *, unordered: bool) -> tuple[Any, set[int], object]:
+        # Components run in parallel, so that only the order in each of them is determined.
+        trace, gates, state = super().look(unordered=unordered)
         apart = defaultdict[str, list[Any]](list)
         for name, *what in trace:
             apart[name].append(what)
-        return apart, *rest
+        return apart, gates, state
 
     def state(self) -> object:
-        """Tell who is there, in which state, and with how many deferred messages."""
-        return {
-            name: (each.state, len(getattr(each, "_flexiflow_actor", each).mailbox.deferred or ()))
-            if isinstance(each, Component)
-            else (each.state, len(each.deferred))
-            for name, each in self.engine.components.items()
-        }
+        return self.engine.states()
 
     async def do(self, act: Send | Register | Unregister) -> None:
-        """Do it, and note what comes of it."""
         match act:
             case Send():
                 await self._send(act)
@@ -197,9 +187,10 @@ class EngineWorld(World):
             await self._send_then(message)
 
     def _guard(self, message: Mapping[str, Any], _: object) -> bool:
-        if message["act"].fate == "guard fails":
+        act: Send = message["act"]
+        if act.fate == "guard fails":
             raise Failed
-        return message["act"].fate != "guard refuses"
+        return act.fate != "guard refuses"
 
     async def _act(self, message: Mapping[str, Any], _: object) -> None:
         act: Send = message["act"]
@@ -207,6 +198,8 @@ class EngineWorld(World):
             await self._send_then(message)
         if act.waits:
             await self.stage.wait(message["number"])
+        if act.fate == "leaves":
+            await self._try(act.name, self.engine.unregister(act.name))
         if act.fate == "action fails":
             raise Failed
 
@@ -216,7 +209,7 @@ class EngineWorld(World):
             await self._send(each)
 
 
-FATES = ("guard fails", "guard refuses", "action fails", "ignored")
+FATES = ("guard fails", "guard refuses", "action fails", "leaves", "ignored")
 
 
 def sends(*then: st.SearchStrategy[Send]) -> st.SearchStrategy[Send]:

@@ -1,7 +1,7 @@
 """What holds of several tasks under every schedule: a program or more for each clause marked P.
 
-The programs are the kit's own, as data; while one runs, all that happens is noted, and judged by what
-the kit checks the clause with.
+The programs are the kit's own, as data. While one runs, all that happens is noted, and then judged
+by what the kit checks the clause with.
 """
 
 from __future__ import annotations
@@ -36,21 +36,20 @@ from flexiflow.testing._script import (
     UnsubscribeAll,
 )
 from flexiflow.testing._trace import NOBODY, Trace
-from tests.accounting import POLICIES
 from tests.helpers import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import CodeType
 
-    from flexiflow._bus import DeliveryMode, ErrorPolicy
-    from flexiflow.testing._checker import Complain
+    from flexiflow._bus import DeliveryMode
     from flexiflow.testing._code import Step
 
     Scenario = Callable[[], Coroutine[Any, Any, None]]
 
 CHECKERS = {clause.identifier: clause.checker for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
-EXPLORED = "B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2".split()
+EXPLORED = {*("B4", "B5", "B6"), *("D1", "D2", "D3", "D4"), *("E1", "E2", "E3", "E4", "E5")}
+EXPLORED |= {"C3", "C4", "C5", "C6", "R2"}
 
 
 def at_once(*tasks: Step | tuple[Step, ...]) -> Together:
@@ -61,6 +60,11 @@ def at_once(*tasks: Step | tuple[Step, ...]) -> Together:
 def published(*modes: DeliveryMode) -> tuple[Step, ...]:
     """Publish in each of several ways, each in a task of its own."""
     return tuple(Publish(mode, "continue") for mode in modes)
+
+
+def marking(mode: DeliveryMode, times: int) -> Together:
+    """Publish in several tasks, each of which has set a context variable of its own."""
+    return at_once(*[(Mark(), Publish(mode, "continue"))] * times)
 
 
 def handler(*does: Step, **options: Any) -> Subscribe:
@@ -106,7 +110,7 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         handler(Mark(), Wait()),
         handler(Wait(), Mark(), Wait()),
         WAITS,
-        at_once(*[(Mark(), each) for each in published(*["sequential"] * 4)]),
+        marking("sequential", 4),
     ),
     "D2": (
         handler(Mark()),
@@ -114,7 +118,7 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         handler(Mark(), Wait()),
         WAITS,
         handler(Wait(2)),
-        at_once(*[(Mark(), each) for each in published(*["concurrent"] * 3)]),
+        marking("concurrent", 3),
     ),
     "D2 meeting": (*[handler(Wait(n), Meet()) for n in (0, 2, 1, 0)], *published("concurrent")),
     "D3": (
@@ -123,7 +127,7 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         handler(*FAILS, priority=2),
         handler(Wait(2), priority=1),
         handler(priority=5),
-        at_once(*published(*["tiered"] * 3)),
+        marking("tiered", 3),
     ),
     "D4": (
         handler(Wait(2), CleanUp(2), priority=1),
@@ -354,9 +358,9 @@ SCENARIOS: dict[str, Scenario] = {
 def test_a_clause_holds_under_every_schedule(backend: str, name: str, schedules: int) -> None:
     """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2: whichever task goes when."""
     explored = explore(SCENARIOS[name], backend=backend, schedules=schedules)
-    assert explored.schedules == schedules
+    assert explored.schedules == schedules or explored.exhausted
 
 
 def test_each_clause_is_explored() -> None:
     """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2: none is left out."""
-    assert {name[:2] for name in SCENARIOS} == {*EXPLORED}
+    assert {name[:2] for name in SCENARIOS} == EXPLORED
