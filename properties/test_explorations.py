@@ -21,7 +21,14 @@ from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
 from flexiflow.testing._component_contract import COMPONENT_CONTRACT
 from flexiflow.testing._component_recorder import ComponentRecorder
 from flexiflow.testing._component_run import define as define_component
-from flexiflow.testing._component_script import ComponentScript, Fail, Look, Observe, Row, Send
+from flexiflow.testing._component_script import (
+    ComponentScript,
+    Fail,
+    Look,
+    Observe,
+    Row,
+    Send,
+)
 from flexiflow.testing._component_trace import History
 from flexiflow.testing._contract import CONTRACT
 from flexiflow.testing._execute import Log, be_silent
@@ -48,7 +55,11 @@ if TYPE_CHECKING:
     Scenario = Callable[[], Coroutine[Any, Any, None]]
 
 CHECKERS = {clause.identifier: clause.checker for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
-EXPLORED = {*("B4", "B5", "B6"), *("D1", "D2", "D3", "D4"), *("E1", "E2", "E3", "E4", "E5")}
+EXPLORED = {
+    *("B4", "B5", "B6"),
+    *("D1", "D2", "D3", "D4"),
+    *("E1", "E2", "E3", "E4", "E5"),
+}
 EXPLORED |= {"C3", "C4", "C5", "C6", "R2"}
 
 
@@ -72,8 +83,21 @@ def handler(*does: Step, **options: Any) -> Subscribe:
     return Subscribe(does, **options)
 
 
-WAITS, FAILS, ENDS = handler(Wait()), (Wait(), Raise()), Unsubscribe
-TIDIES, SPOILS = (Hang(), CleanUp(2)), (Hang(), CleanUp(1, fails="alone"))
+WAITS = handler(Wait())
+FAILING = (
+    handler(Wait(), priority=1),
+    handler(Wait(), Raise(), priority=2),
+    handler(Wait(2), Raise(), priority=2, component="d"),
+    handler(Raise(), priority=4),
+    handler(Wait(), priority=5),
+)
+CLEANING = (
+    handler(Wait(), Hang(), CleanUp(2), priority=2),
+    handler(Hang(), CleanUp(1, fails="alone"), priority=2),
+    handler(Wait(), Raise(), CleanUp(2), priority=2),
+    handler(Wait(2), Raise(), priority=2),
+    handler(Wait(), once=True, priority=2),
+)
 
 OF_BUS: dict[str, tuple[Step, ...]] = {
     "B4": (
@@ -120,20 +144,20 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         handler(Wait(2)),
         marking("concurrent", 3),
     ),
-    "D2 meeting": (*[handler(Wait(n), Meet()) for n in (0, 2, 1, 0)], *published("concurrent")),
+    "D2 meeting": (
+        *[handler(Wait(n), Meet()) for n in (0, 2, 1, 0)],
+        *published("concurrent"),
+    ),
     "D3": (
         handler(Wait(2), priority=2),
         handler(Wait(), priority=1),
-        handler(*FAILS, priority=2),
+        handler(Wait(), Raise(), priority=2),
         handler(Wait(2), priority=1),
         handler(priority=5),
         marking("tiered", 3),
     ),
     "D4": (
-        handler(Wait(2), CleanUp(2), priority=1),
-        handler(Wait(), Wait(), CleanUp(1), priority=2),
-        handler(*FAILS, priority=2),
-        handler(Wait(3), CleanUp(2), priority=2),
+        *CLEANING,
         at_once(
             Publish("concurrent", "raise"),
             Publish("sequential", "raise", cancelled_after=3),
@@ -141,37 +165,19 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
             Publish("tiered", "continue", cancelled_after=3),
         ),
     ),
-    "E1": (
-        handler(*FAILS, priority=2),
-        handler(Raise(), priority=1),
-        handler(Wait(2), Raise(), priority=1, component="d"),
-        handler(filter="raises", priority=2),
-        handler(Wait(), priority=3),
-        at_once(*published(*MODES)),
-    ),
+    "E1": (*FAILING, handler(filter="raises", priority=2), at_once(*published(*MODES))),
     "E2": (
-        handler(Wait(), priority=1),
-        handler(*FAILS, priority=2),
-        handler(Wait(2), Raise(), priority=2),
-        handler(Wait(), priority=4),
+        *FAILING,
         at_once(*(Publish(mode, "raise") for mode in ("sequential", "tiered", "sequential"))),
     ),
     "E3": (
-        handler(*SPOILS),
-        handler(*FAILS),
-        handler(*SPOILS),
-        handler(Wait(2), Raise()),
-        handler(Wait(), once=True),
-        handler(*TIDIES, once=True),
+        *CLEANING,
+        handler(Hang(), CleanUp(2), once=True),
         at_once(Publish("concurrent", "raise"), Publish("concurrent", "raise")),
-        Unsubscribe(4),
-        Unsubscribe(5),
+        *map(Unsubscribe, (4, 5)),
     ),
     "E4": (
-        handler(*FAILS, priority=2),
-        handler(*SPOILS, priority=2),
-        handler(Raise("group"), priority=2),
-        handler(Wait(2), Raise()),
+        *CLEANING,
         at_once(
             Publish("concurrent", "raise"),
             Publish("sequential", "continue", cancelled_after=4),
@@ -180,9 +186,7 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         ),
     ),
     "E5": (
-        handler(Wait(), priority=1),
-        handler(*TIDIES, priority=2),
-        handler(*SPOILS, priority=2),
+        *CLEANING[:2],
         handler(Wait(), priority=4),
         at_once(
             Publish("sequential", "continue", cancelled_after=3),
@@ -192,9 +196,8 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         ),
     ),
     "E5 exits": (
-        handler(*TIDIES),
-        handler(Wait(), Raise("exit")),
-        handler(*SPOILS),
+        *CLEANING[:2],
+        handler(Wait(), Raise("exit"), priority=2),
         at_once(Publish("concurrent", "continue"), Publish("tiered", "raise")),
     ),
 }
@@ -232,7 +235,12 @@ OF_COMPONENTS: dict[str, tuple[tuple[Row, ...], tuple[Step, ...]]] = {
         ),
         (
             *[Observe(event, (Fail(),)) for event in (MESSAGE_RECEIVED, STATE_CHANGED)],
-            at_once((Send(), Send("a", "t1")), (Send("a", "t1"), Send()), Send(), Send("a", "t1")),
+            at_once(
+                (Send(), Send("a", "t1")),
+                (Send("a", "t1"), Send()),
+                Send(),
+                Send("a", "t1"),
+            ),
         ),
     ),
     "C6": (
