@@ -69,18 +69,15 @@ class ModelBus:
     async def subscribe(
         self, event: str, component: str, handler: Any, *, priority: int, filter: Any, once: bool
     ) -> Seat:
-        """Add a subscription."""
         seat = Seat(len(self.seats), event, component, handler, priority, filter, once)
         self.seats.append(seat)
         return seat
 
     def unsubscribe(self, seat: Seat) -> bool:
-        """End a subscription, for one time."""
         was_active, seat.active = seat.active, False
         return was_active
 
     def unsubscribe_all(self, component: str) -> int:
-        """End those of a component."""
         return sum(self.unsubscribe(seat) for seat in self.seats if seat.component == component)
 
     async def publish(

@@ -84,7 +84,6 @@ class ModelEngine:
     components: dict[str, Actor] = field(default_factory=dict[str, Actor])
 
     async def register(self, name: str) -> None:
-        """Register a new component."""
         if name in self.components:
             raise DuplicateComponent(name)
         self.components[name] = Actor(name, self.initial)
@@ -105,7 +104,6 @@ class ModelEngine:
             await self.observe(HANDLER_FAILED, {"component_name": name})
 
     def states(self) -> dict[str, tuple[str, int]]:
-        """Tell the state of each, and how many messages it has deferred."""
         return {name: (each.state, len(each.deferred)) for name, each in self.components.items()}
 
     async def send(self, name: str, message: Message) -> Outcome:

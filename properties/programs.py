@@ -83,7 +83,6 @@ class Going:
         return self.has_begun and not self.is_over
 
     def go_on(self) -> None:
-        """Go on until it waits."""
         self.has_begun = self.is_over = True
         with suppress(StopIteration):
             self._may_go_on = self._context.run(self._doing.send, None)
@@ -135,7 +134,6 @@ class ModelStage:
             del self.gates[gate]
 
     def settle(self) -> None:
-        """Go on until everything waits."""
         while ready := [each for each in self.going.values() if each.is_ready()]:
             ready[0].go_on()
             self.going = {number: each for number, each in self.going.items() if not each.is_over}
@@ -206,7 +204,6 @@ class World(logging.Handler, ABC):
         """Tell how things are."""
 
     def perform(self, step: Any) -> None:
-        """Begin a step."""
         match step:
             case Open(gate):
                 self.stage.open(gate)
@@ -245,7 +242,6 @@ class ProgramMachine(RuleBasedStateMachine):
         self._schedule: list[int] = []
 
     def perform(self, step: object) -> None:
-        """Do one more step in the model."""
         self._model.perform(step)
         self._stage.settle()
         unordered = self._model.is_unordered()
@@ -253,19 +249,16 @@ class ProgramMachine(RuleBasedStateMachine):
 
     @initialize(schedule=st.lists(st.integers(0, 3), max_size=20))
     def choose(self, schedule: list[int]) -> None:
-        """Choose in which order tasks get their turns."""
         self._schedule = schedule
 
     @precondition(lambda self: self._stage.gates)
     @rule(place=st.integers(0, 9))
     def open(self, place: int) -> None:
-        """Let one who waits go on."""
         self.perform(Open(_one_of(self._stage.gates, place)))
 
     @precondition(lambda self: self._stage.going)
     @rule(place=st.integers(0, 9), natively=st.booleans())
     def cancel(self, place: int, natively: bool) -> None:  # noqa: FBT001  Hypothesis names it
-        """Cancel one of those that go on at the same time."""
         self.perform(Cancel(_one_of(self._stage.going, place), natively))
 
     def teardown(self) -> None:

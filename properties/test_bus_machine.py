@@ -239,12 +239,10 @@ class BusMachine(ProgramMachine):
 
     @rule(act=st.one_of(simple, full, full, ends))
     def subscribe_or_unsubscribe(self, act: Act) -> None:
-        """Change who is subscribed."""
         self.perform(act)
 
     @rule(act=publishes)
     def publish(self, act: Publish) -> None:
-        """Publish, perhaps while other publishes wait for their handlers."""
         self.perform(act)
 
 

@@ -230,18 +230,15 @@ class EngineMachine(ProgramMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Register the others."""
         self.perform(Register("a"))
         self.perform(Register("b"))
 
     @rule(act=sends(sends(sends(sends()))))
     def send(self, act: Send) -> None:
-        """Send, perhaps while other sends wait."""
         self.perform(act)
 
     @rule(name=st.sampled_from(NAMES), kind=st.sampled_from([Register, Unregister]))
     def register_or_unregister(self, name: str, kind: type[Register | Unregister]) -> None:
-        """Change who is there."""
         self.perform(kind(name))
 
 

@@ -186,7 +186,7 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         ),
     ),
     "E5": (
-        *CLEANING[:2],
+        *reversed(CLEANING[:2]),
         handler(Wait(), priority=4),
         at_once(
             Publish("sequential", "continue", cancelled_after=3),
