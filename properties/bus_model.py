@@ -132,7 +132,7 @@ class ModelBus:
 
     def _cancel(self, calls: list[Going]) -> list[Boom]:
         """Cancel those that wait, and give what they let out instead of the cancellation."""
-        self.in_any_order |= sum(call.has_begun and not call.is_over for call in calls) > 1
+        self.in_any_order |= sum(map(Going.is_waiting, calls)) > 1
         late: list[Boom] = []
         for call in calls:
             try:

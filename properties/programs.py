@@ -195,6 +195,9 @@ class World(logging.Handler, ABC):
     async def start(self) -> None:
         """Do what comes before the program, in reality."""
 
+    def end(self) -> None:
+        """Check what holds when the program has ended, in reality."""
+
     @abstractmethod
     async def do(self, act: Any) -> None:
         """Do what a step begins."""
@@ -280,6 +283,7 @@ class ProgramMachine(RuleBasedStateMachine):
                     # In virtual time it ends when nothing else can happen.
                     await sleep(1)
                     assert world.look(unordered=unordered) == seen, step
+            world.end()
 
 
 def _one_of(numbers: Iterable[int], place: int) -> int:

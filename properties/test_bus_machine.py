@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import ref
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
@@ -75,6 +77,7 @@ class BusWorld(World):
         self.model = ModelBus(self._log)
         self.bus: Any = self.model if isinstance(stage, ModelStage) else EventBus()
         self._seats: list[Any] = []
+        self._handlers: list[ref[Any]] = []
         self._starts = 0
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -98,6 +101,16 @@ class BusWorld(World):
         active = [seat for seat in self._seats if seat.active]
         assert isinstance(self.bus, ModelBus) or {*subscriptions(self.bus)} == {*active}
         return [seat.active for seat in self._seats]
+
+    def end(self) -> None:
+        left = sum(seat.active for seat in self._seats)
+        assert not any(map(EventBus().unsubscribe, self._seats))
+        assert sum(map(self.bus.unsubscribe_all, COMPONENTS)) == left
+        self._seats.clear()
+        # To collect takes as long as all the rest, so few programs have to do.
+        if self._starts % 8 == 1:
+            gc.collect()
+            assert [each() for each in self._handlers if each() is not None] == []
 
     async def _do(self, act: Act) -> None:
         match act:
@@ -124,6 +137,7 @@ class BusWorld(World):
         # What waits for nothing is a plain function, which only the bus itself tells apart.
         is_plain = act.ends != "strays" and not act.waits and self.bus is not self.model
         handler = partial(self._handle_now if is_plain else self._handle, place, act)
+        self._handlers.append(ref(handler))
         seat = await self.bus.subscribe(
             act.event,
             act.component,

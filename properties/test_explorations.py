@@ -55,12 +55,8 @@ if TYPE_CHECKING:
     Scenario = Callable[[], Coroutine[Any, Any, None]]
 
 CHECKERS = {clause.identifier: clause.checker for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
-EXPLORED = {
-    *("B4", "B5", "B6"),
-    *("D1", "D2", "D3", "D4"),
-    *("E1", "E2", "E3", "E4", "E5"),
-}
-EXPLORED |= {"C3", "C4", "C5", "C6", "R2"}
+_MARKED = {"B": (4, 5, 6), "D": (1, 2, 3, 4), "E": (1, 2, 3, 4, 5), "C": (3, 4, 5, 6), "R": (2,)}
+EXPLORED = {f"{part}{number}" for part, numbers in _MARKED.items() for number in numbers}
 
 
 def at_once(*tasks: Step | tuple[Step, ...]) -> Together:
