@@ -1,0 +1,1 @@
+"""Mutation testing: small faults are put into the core, and the tests must notice each one."""

@@ -1,0 +1,126 @@
+"""Puts faults into a copy of the core, runs the tests on each, and tells which ones survive."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.mutation.mutants import Change, Mutant, documented, read_change, read_results
+
+ROOT = Path(__file__).parents[2]
+PAGE = "docs/mutation.md"
+COPIED = ("src", "tests", "pyproject.toml", "README.md")
+AT_LEAST = 95.0
+"""Per cent of the mutants that must be killed."""
+FEW = "150"
+"""How many tests are tried on a mutant at first; most mutants fall to them."""
+
+# Three tests go through three times as many names as are remembered, in half a minute; they take
+# the number from here, and show the same with a smaller one.
+SMALLER = ("src/flexiflow/_registry.py", "= 65_536", "= 1_024")
+
+
+def copy_project(folder: Path) -> None:
+    """Copy what the tests of the core need; nothing is done in the working tree."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copy(source, folder)
+    path, large, small = SMALLER
+    text = (folder / path).read_text(encoding="utf-8")
+    assert text.count(large) == 1, f"{path} must have {large!r} once"
+    (folder / path).write_text(text.replace(large, small), encoding="utf-8")
+
+
+def mutmut(folder: Path, *arguments: str, fastest: str = "", shown: bool = False) -> str:
+    """Run a command of mutmut in the copy."""
+    done = subprocess.run(
+        [sys.executable, folder / "tests/mutation/start_mutmut.py", *arguments],
+        cwd=folder,
+        env=os.environ | {"FASTEST_TESTS": fastest},
+        stdout=None if shown else subprocess.PIPE,
+        check=True,
+        encoding="utf-8",
+    )
+    return done.stdout or ""
+
+
+def tried(folder: Path) -> list[Mutant]:
+    """Ask mutmut what came of the mutants."""
+    return [*read_results(mutmut(folder, "results", "--all", "true").splitlines())]
+
+
+def try_mutants(folder: Path, patterns: Sequence[str], jobs: int) -> list[Mutant]:
+    """Try each mutant with a few tests, and those that survive with all tests that concern them."""
+    run = ("run", "--max-children", str(jobs))
+    mutmut(folder, *run, *patterns, fastest=FEW, shown=True)
+    if survivors := [each.key for each in tried(folder) if not each.is_killed]:
+        mutmut(folder, *run, *survivors, shown=True)
+    return tried(folder)
+
+
+def change_of(mutant: Mutant, folder: Path) -> Change:
+    """Ask mutmut what a mutant changes."""
+    return read_change(mutant.place, mutmut(folder, "show", mutant.key).splitlines())
+
+
+def print_table(mutants: Sequence[Mutant]) -> float:
+    """Print the figures of each module, and return the per cent killed of all."""
+    print(f"{'module':<16}{'mutants':>8}{'killed':>8}{'survived':>10}{'killed, %':>11}")
+    percent = 0.0
+    for module in (*sorted({each.module for each in mutants}), "all"):
+        chosen = [each for each in mutants if module in (each.module, "all")]
+        killed = sum(each.is_killed for each in chosen)
+        percent = 100 * killed / len(chosen)
+        survived = len(chosen) - killed
+        print(f"{module:<16}{len(chosen):>8}{killed:>8}{survived:>10}{percent:>11.1f}")
+    return percent
+
+
+def print_changes(title: str, changes: Sequence[Change]) -> None:
+    """Print changes as the documentation is to hold them."""
+    print(f"\n{title}: {len(changes)}")
+    for change in changes:
+        removed, added = (
+            "\n".join(f"{sign}{line}" for line in lines)
+            for sign, lines in zip("-+", change[1:], strict=True)
+        )
+        print(f"\n### `{change.place}`\n\n```diff\n{removed}\n{added}\n```")
+
+
+def main(modules: Sequence[str], jobs: int) -> int:
+    """Run it all; 0 where enough is killed, and each survivor has its reason in the documentation.
+
+    Args:
+        modules: the modules to mutate, such as "_bus"; all of the core if there are none.
+        jobs: how many mutants are tried at the same time.
+    """
+    reasons = set(documented((ROOT / PAGE).read_text(encoding="utf-8").splitlines()))
+    with TemporaryDirectory(prefix="flexiflow-mutants-") as name:
+        folder = Path(name)
+        copy_project(folder)
+        patterns = [f"flexiflow.{module}.*" for module in modules]
+        mutants = try_mutants(folder, patterns, jobs)
+        changes = [change_of(each, folder) for each in mutants if not each.is_killed]
+    percent = print_table(mutants)
+    unexplained = [change for change in changes if change not in reasons]
+    print_changes(f"survivors without a reason in {PAGE}", unexplained)
+    places = {each.place for each in mutants}
+    killed = [change for change in reasons - {*changes} if change.place in places]
+    print_changes(f"killed, though {PAGE} has them as survivors", sorted(killed))
+    return int(bool(unexplained) or percent < AT_LEAST)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="such as _bus or extras.retry; default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at the same time; default: 1")
+    options = parser.parse_args()
+    sys.exit(main(options.modules, options.jobs))
