@@ -196,7 +196,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(field: str, value: object) 
         {"max_attempts": 1},
         {"max_attempts": 10**9},
         {"base_delay": 0},
-        {"base_delay": 1e308},
+        {"base_delay": sys.float_info.max},
         {"jitter": 0},
         {"backoff": 0.5},
         {"max_delay": 0},
@@ -498,6 +498,7 @@ def test_an_object_is_named_for_its_class_and_lends_no_attributes() -> None:
     assert (retried.__name__, retried.__qualname__) == ("Flaky", "Flaky")
     assert retried.__doc__ == Flaky.__doc__
     assert inspect.signature(retried, follow_wrapped=False) == inspect.signature(flaky)
+    assert retried.__module__ == __name__
     assert not hasattr(retried, "failures")
 
 
@@ -519,6 +520,13 @@ def test_a_callable_without_a_signature_is_accepted() -> None:
         async def __call__(self) -> None: ...
 
     assert retry_async(Silent()).__name__ == "Silent"
+
+
+def test_a_partial_of_too_many_arguments_is_accepted() -> None:
+    """R2: it shows no signature, and fails where it is called."""
+    partial: Any = functools.partial
+    retried = retry_async(partial(ready, 1, 2, 3, 4, 5))
+    assert "__signature__" not in vars(retried)
 
 
 async def test_a_method_is_bound_as_before() -> None:

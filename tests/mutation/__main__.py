@@ -5,11 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.mutation.mutants import Change, Mutant, documented, read_change, read_results
+from tests.mutation.mutants import (
+    Change,
+    Mutant,
+    concerns_types_alone,
+    documented,
+    read_change,
+    read_results,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = "docs/mutation.md"
@@ -57,18 +64,28 @@ def tried(folder: Path) -> list[Mutant]:
     return [*read_results(mutmut(folder, "results", "--all", "true").splitlines())]
 
 
-def try_mutants(folder: Path, patterns: Sequence[str], jobs: int) -> list[Mutant]:
-    """Try each mutant with a few tests, and those that survive with all tests that concern them."""
-    run = ("run", "--max-children", str(jobs))
-    mutmut(folder, *run, *patterns, fastest=FEW, shown=True)
-    if survivors := [each.key for each in tried(folder) if not each.is_killed]:
-        mutmut(folder, *run, *survivors, shown=True)
-    return tried(folder)
-
-
 def change_of(mutant: Mutant, folder: Path) -> Change:
     """Ask mutmut what a mutant changes."""
     return read_change(mutant.place, mutmut(folder, "show", mutant.key).splitlines())
+
+
+def try_mutants(
+    folder: Path, modules: Sequence[str], known: Container[Change], jobs: int
+) -> tuple[list[Mutant], list[Change]]:
+    """Try each mutant with few tests, then all tests that concern it if it survives unexplained.
+
+    Returns:
+        The mutants, without those that concern types alone, and what the survivors change.
+    """
+    run = ("run", "--max-children", str(jobs))
+    mutmut(folder, *run, *(f"flexiflow.{each}.*" for each in modules), fastest=FEW, shown=True)
+    changes = {each: change_of(each, folder) for each in tried(folder) if not each.is_killed}
+    meant = {each: change for each, change in changes.items() if not concerns_types_alone(change)}
+    if unexplained := [each.key for each, change in meant.items() if change not in known]:
+        mutmut(folder, *run, *unexplained, shown=True)
+    left_out = {each.key for each in changes.keys() - meant.keys()}
+    mutants = [each for each in tried(folder) if each.key not in left_out]
+    return mutants, [meant[each] for each in mutants if not each.is_killed]
 
 
 def print_table(mutants: Sequence[Mutant]) -> float:
@@ -106,14 +123,12 @@ def main(modules: Sequence[str], jobs: int) -> int:
     with TemporaryDirectory(prefix="flexiflow-mutants-") as name:
         folder = Path(name)
         copy_project(folder)
-        patterns = [f"flexiflow.{module}.*" for module in modules]
-        mutants = try_mutants(folder, patterns, jobs)
-        changes = [change_of(each, folder) for each in mutants if not each.is_killed]
+        mutants, survivors = try_mutants(folder, modules, reasons, jobs)
     percent = print_table(mutants)
-    unexplained = [change for change in changes if change not in reasons]
+    unexplained = [each for each in survivors if each not in reasons]
     print_changes(f"survivors without a reason in {PAGE}", unexplained)
     places = {each.place for each in mutants}
-    killed = [change for change in reasons - {*changes} if change.place in places]
+    killed = [each for each in reasons - {*survivors} if each.place in places]
     print_changes(f"killed, though {PAGE} has them as survivors", sorted(killed))
     return int(bool(unexplained) or percent < AT_LEAST)
 
