@@ -99,6 +99,27 @@ async def test_what_siblings_raise_in_cleanup_is_reported_and_noted(
 
 
 @each_parallel_mode
+async def test_a_note_tells_all_that_the_exception_does(mode: DeliveryMode) -> None:
+    """E3: a note is the handler, the exception's line, and the exception's own notes."""
+    other = Boom("the other")
+    other.add_note("in the cellar")
+    async with Ledger() as ledger:
+
+        async def fail(_: Any) -> None:
+            await checkpoint()
+            await checkpoint()
+            raise ledger.inject(Boom())
+
+        await ledger.on(clean_up_badly := failing_in_cleanup(ledger, other))
+        await ledger.on(fail)
+        with pytest.raises(Boom) as caught:
+            await ledger.publish(mode, "raise")
+    name = clean_up_badly.__qualname__
+    line = f"{Boom.__module__}.{Boom.__qualname__}: the other"
+    assert caught.value.__notes__ == [f"{name} failed too: {line}\nin the cellar"]
+
+
+@each_parallel_mode
 @each_kind
 async def test_an_exception_that_takes_no_notes_leaves_all_the_same(
     mode: DeliveryMode, kind: type[Exception]

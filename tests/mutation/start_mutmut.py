@@ -7,7 +7,7 @@ import signal
 from importlib import import_module
 from typing import Any
 
-MOST_MEMORY = 4 * 2**30
+MOST_MEMORY = 2 * 2**30
 """Bytes of address space: a mutant that grows without end fails before the machine does."""
 
 
