@@ -99,6 +99,7 @@ class Stage:
         return self.begun == ["last"] * len(self._names)
 
     async def _act(self, message: dict[str, Any], component: Component) -> None:
+        assert component.name in self._names
         self.begun.append(message["n"])
         if "do" in message:
             await message["do"]()
@@ -112,6 +113,11 @@ def fail_with(exception: BaseException) -> Callable[[], Any]:
         raise exception
 
     return fail
+
+
+def booms(number: int) -> list[Boom]:
+    """Make failures that can be told apart."""
+    return [Boom(str(each)) for each in range(number)]
 
 
 async def by(way: str, send: Callable[[], Any]) -> None:
@@ -623,8 +629,7 @@ class TestFailures:
         assert seen == [{"event_name": MESSAGE_RECEIVED, "component_name": "a", "exception": boom}]
         (record,) = caplog.records
         assert (record.name, record.levelname) == ("flexiflow", "ERROR")
-        assert record.exc_info is not None
-        assert record.exc_info[1] is boom
+        assert record.exc_info == (Boom, boom, boom.__traceback__)
         assert record.getMessage() == (
             "message 'go' of component 'a' failed on event 'component.message.received'"
         )
@@ -955,6 +960,42 @@ class TestCancelled:
             await stage.send("a", 2, do=stage.sending("a", 3))
         assert stage.ended == [0, 1, 2, 3]
         assert stage.outcomes[-2:] == [Outcome.DEFERRED, Outcome.TRANSITIONED]
+
+    async def test_cleanup_after_a_native_cancel_sends_like_others(
+        self, anyio_backend: Backend
+    ) -> None:
+        """C4, E5: Deferred messages, old and new, are handled, and failures raised or reported."""
+        for style in styles(anyio_backend):
+            stage, victim, old, new, own = await Stage().set(), Victim("scope"), *booms(3)
+
+            async def send_and_be_cancelled(
+                stage: Stage = stage, victim: Victim = victim, old: Boom = old
+            ) -> None:
+                await stage.send("a", 1, do=fail_with(old))
+                victim.cancel()
+
+            async def send_and_fail(stage: Stage = stage, new: Boom = new, own: Boom = own) -> None:
+                await stage.send("a", 3, do=fail_with(new))
+                await stage.send("a", 4)
+                raise own
+
+            async def clean_up(stage: Stage = stage, act: Any = send_and_fail) -> None:
+                try:
+                    await Event().wait()
+                finally:
+                    with CancelScope(shield=True):
+                        await stage.send("a", 2, do=act)
+
+            await victim.run(stage.sending("a", 0, do=send_and_be_cancelled))
+            sender = Victim(style)
+            with fail_after(PATIENCE):
+                async with create_task_group() as group:
+                    group.start_soon(sender.run, clean_up)
+                    await others_run()
+                    sender.cancel()
+            assert sender.error is own
+            assert stage.diary.failures == [old, new]
+            assert stage.ended == [0, 4]
 
     async def test_left_over_message_that_unregisters_refuses_the_next_send(self) -> None:
         """C1, C4: A send whose message was not begun when the component went is refused."""
