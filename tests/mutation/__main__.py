@@ -46,12 +46,12 @@ def copy_project(folder: Path) -> None:
     (folder / path).write_text(text.replace(large, small), encoding="utf-8")
 
 
-def mutmut(folder: Path, *arguments: str, fastest: str = "", shown: bool = False) -> str:
+def mutmut(folder: Path, *arguments: str, few: str = "", shown: bool = False) -> str:
     """Run a command of mutmut in the copy."""
     done = subprocess.run(
         [sys.executable, folder / "tests/mutation/start_mutmut.py", *arguments],
         cwd=folder,
-        env=os.environ | {"FASTEST_TESTS": fastest},
+        env=os.environ | {"FEW_TESTS": few},
         stdout=None if shown else subprocess.PIPE,
         check=True,
         encoding="utf-8",
@@ -78,7 +78,7 @@ def try_mutants(
         The mutants, without those that concern types alone, and what the survivors change.
     """
     run = ("run", "--max-children", str(jobs))
-    mutmut(folder, *run, *(f"flexiflow.{each}.*" for each in modules), fastest=FEW, shown=True)
+    mutmut(folder, *run, *(f"flexiflow.{each}.*" for each in modules), few=FEW, shown=True)
     changes = {each: change_of(each, folder) for each in tried(folder) if not each.is_killed}
     meant = {each: change for each, change in changes.items() if not concerns_types_alone(change)}
     if unexplained := [each.key for each, change in meant.items() if change not in known]:

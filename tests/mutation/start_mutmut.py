@@ -14,6 +14,27 @@ MOST_MEMORY = 2 * 2**30
 LONGEST = 60
 """Seconds of processor time for the few tests that are tried at first."""
 
+NEAREST = {
+    "_actor": "run_to_completion component",
+    "_bus": "publish messages failures yielding subscribe filters",
+    "_callables": "callables messages",
+    "_cancellation": "strays errors cancellation exits",
+    "_component": "component messages",
+    "_concurrent": "siblings strays isolation exits delivery",
+    "_delivery": "failures publish strays filters",
+    "_engine": "messages engine factories",
+    "_errors": "messages errors",
+    "_machine": "machine messages",
+    "_mailbox": "run_to_completion mailbox engine factories",
+    "_mermaid": "machine",
+    "_names": "names messages",
+    "_registry": "registry subscribe publish",
+    "_reporting": "failures errors run_to_completion",
+    "_subscription": "subscribe filters messages",
+    "retry": "retry messages",
+}
+"""The files of tests that are tried first on a module's mutants."""
+
 
 def leave_contexts_alone() -> None:
     """Keep mutmut's call stack, which it uses to tell who calls whom, out of the context.
@@ -27,28 +48,32 @@ def leave_contexts_alone() -> None:
     stack.reset = lambda _: None
 
 
-def try_the_fastest(number: int) -> None:
-    """Try so many tests on each mutant, of those that run its function: the fastest ones.
+def try_the_nearest(number: int) -> None:
+    """Try only so many tests on each mutant, of the nearest files, and of those the fastest.
 
     Most mutants fall to them; to collect all tests anew takes as long as to run a hundred.
     """
     runner: Any = import_module("mutmut.workers.isolation").ForkRunner
     state: Any = import_module("mutmut.state").state
-    submit = runner.submit
+    execute: Any = runner.submit
 
-    def submit_fastest(self: object, name: str, tests: list[str], *_: float) -> None:
+    def submit(self: object, mutant: str, tests: list[str], *_: float) -> None:
         durations = state().duration_by_test
-        fastest = sorted(tests, key=durations.__getitem__)[:number]
-        expected = sum(map(durations.__getitem__, fastest))
-        submit(self, name, fastest, LONGEST, expected)
+        module = mutant.partition(".x")[0].rpartition(".")[2]
+        files = {f"tests/test_{name}.py" for name in NEAREST[module].split()}
+        nearest = sorted(
+            tests, key=lambda test: (test.partition("::")[0] not in files, durations[test])
+        )[:number]
+        expected = sum(durations[test] for test in nearest)
+        execute(self, mutant, nearest, LONGEST, expected)
 
-    runner.submit = submit_fastest
+    runner.submit = submit
 
 
 if __name__ == "__main__":
     leave_contexts_alone()
-    if fastest := os.environ.get("FASTEST_TESTS"):
-        try_the_fastest(int(fastest))
+    if few := os.environ.get("FEW_TESTS"):
+        try_the_nearest(int(few))
     # A shell's background jobs ignore it, and tests of Ctrl-C would fail.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.RLIM_INFINITY))
