@@ -288,12 +288,13 @@ async def test_handlers_may_come_and_go_in_every_publish(mode: DeliveryMode) -> 
 
 @each_mode
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_handler_may_be_any_callable(kind: str, mode: DeliveryMode) -> None:
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_handler_may_be_any_callable(kind: str, mode: DeliveryMode, *, once: bool) -> None:
     """B7: sync or async, it is run to its end, and gets the payload itself."""
     bus = EventBus()
     notes: list[object] = []
     data = object()
-    await bus.subscribe("a", "c", KINDS[kind](notes.append))
+    await bus.subscribe("a", "c", KINDS[kind](notes.append), once=once)
     assert await bus.publish("a", data, delivery=mode) == ()
     assert len(notes) == 1
     assert notes[0] is data
