@@ -30,7 +30,7 @@ from flexiflow import (
     on,
 )
 from flexiflow._bus import DeliveryMode, subscriptions
-from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.extras.retry import RetryConfig, retry_async
 from tests.accounting import Boom, Fatal, leaves
 from tests.attacks import kept_cancellation
@@ -776,13 +776,16 @@ class TestObservers:
     """Observers of every kind, on buses of every kind, whose policy would be to raise."""
 
     @staticmethod
-    async def hear(delivery: DeliveryMode, *observers: Any, filter: Any = None) -> None:
-        """Send a message, with these observers of its transition."""
+    async def hear(delivery: DeliveryMode, *observers: Any, filter: Any = None) -> list[Any]:
+        """Send a message, with these observers of its transition; return what is reported."""
+        reported: list[Any] = []
         engine = Engine(bus=EventBus(delivery=delivery, on_error="raise"))
         await engine.register(Component("a", machine=switch()))
         for observer in observers:
             await engine.bus.subscribe(STATE_CHANGED, "observer", observer, filter=filter)
+        await engine.bus.subscribe(HANDLER_FAILED, "observer", reported.append)
         assert await engine.send("a", GO) is Outcome.TRANSITIONED
+        return reported
 
     @staticmethod
     def made(observe: Callable[[Any], None], *, as_function: bool) -> Callable[[Any], Any]:
@@ -798,15 +801,18 @@ class TestObservers:
         self, delivery: DeliveryMode, *, filtered: bool, as_function: bool
     ) -> None:
         """C5, E1: built-in events are published under `continue`."""
-        seen: list[Any] = []
+        seen, boom = list[Any](), Boom()
 
         def fail(data: Any) -> None:
-            raise Boom
+            raise boom
 
         observers = [self.made(each, as_function=as_function) for each in (fail, seen.append)]
         accept = taking(True) if filtered else None
-        await self.hear(delivery, *observers, *observers, filter=accept)
+        reported = await self.hear(delivery, *observers, *observers, filter=accept)
         assert [each["to_state"] for each in seen] == ["on", "on"]
+        assert [tuple(each.values()) for each in reported] == [
+            (STATE_CHANGED, "observer", boom)
+        ] * 2
 
     async def test_one_that_is_unsubscribed_or_refused_does_not_start(
         self, delivery: DeliveryMode, *, filtered: bool, as_function: bool

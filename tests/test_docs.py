@@ -12,6 +12,7 @@ from flexiflow import events, testing
 from flexiflow.extras import retry
 from flexiflow.testing._component_contract import COMPONENT_CONTRACT
 from flexiflow.testing._contract import CONTRACT, Clause
+from tests.mutation.mutants import documented
 
 DOCS = Path("docs")
 SEMANTICS = (DOCS / "semantics.md").read_text(encoding="utf-8")
@@ -94,3 +95,16 @@ def test_the_picture_of_the_example_shows_its_states_and_transitions() -> None:
     arrows = re.findall(r"--> \w+: (\w+)", machine.mermaid())
     shown = re.findall(r"<text[^>]*>(.*?)</text>", picture)
     assert sorted(shown) == sorted([*machine.states, *arrows])
+
+
+def test_each_survivor_is_a_line_of_the_core() -> None:
+    """Documentation: what mutation testing left over is told of code that is still there."""
+    page = (DOCS / "mutation.md").read_text(encoding="utf-8").splitlines()
+    gone: list[object] = []
+    for survivor in documented(page):
+        module = survivor.place.removeprefix("extras.").partition(".")[0]
+        (source,) = Path(flexiflow.__path__[0]).rglob(f"{module}.py")
+        lines = {line.strip() for line in source.read_text(encoding="utf-8").splitlines()}
+        if not lines.issuperset(survivor.removed):
+            gone.append(survivor)
+    assert gone == []

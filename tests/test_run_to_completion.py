@@ -447,6 +447,23 @@ class TestOutsiders:
         assert stage.begun == ["first", "late", "nested"]
         assert stage.outcomes == [Outcome.TRANSITIONED, Outcome.DEFERRED, Outcome.TRANSITIONED]
 
+    async def test_task_that_outlives_a_registration_waits(self) -> None:
+        """C3, C4: What an observer of the registration left behind gets its turn like others."""
+        stage, gate = await Stage().set(), Gate()
+
+        async def leave_behind(data: Any) -> None:
+            group.start_soon(stage.sending("a", "left behind"))
+            await others_run()
+
+        await stage.engine.bus.subscribe(COMPONENT_REGISTERED, "observer", leave_behind)
+        with fail_after(PATIENCE):
+            async with create_task_group() as group:
+                group.start_soon(stage.sending("a", "first", do=gate))
+                await gate.reached.wait()
+                await stage.engine.register(Component("b"))
+                gate.open.set()
+        assert stage.begun == ["first", "left behind"]
+
     async def test_wait_of_a_task_that_outlived_its_handling_closes_no_ring(self) -> None:
         """C4: A component whose handling is over waits for nothing that it left behind."""
         stage, hold, gate = await Stage("a", "b").set(), Gate(), Gate()
