@@ -539,7 +539,7 @@ class TestUnregister:
         assert diary.changes("a") == [("off", "on")]
 
     async def test_waiting_senders_get_unknown_component(self) -> None:
-        """C1: Each sender in line is told at once, by an exception of its own."""
+        """C1: Each sender in line is told at once, and the turn in hand goes on."""
         gate, engine = Gate(), Engine()
         await engine.register(lamp := Lamp("a", machine=switch(action=gate)))
         results: list[object] = []
@@ -560,6 +560,7 @@ class TestUnregister:
                 await engine.unregister("a")
                 await others_run()
                 assert [str(each) for each in results] == ["no component is named 'a'"] * 2
+                assert lamp._flexiflow_actor.mailbox.holder is not None
                 gate.open.set()
         assert results[0] is not results[1]
         assert lamp.state == "on"

@@ -358,6 +358,27 @@ async def test_a_handlers_group_with_the_cancellation_is_both(
 
 @each_mode
 @each_policy
+@each_style
+async def test_a_handlers_group_of_the_cancellation_alone_is_one(
+    mode: DeliveryMode, policy: ErrorPolicy, style: str
+) -> None:
+    """E8, E5: the cancellation goes on bare, and nothing has failed."""
+    async with Ledger() as ledger:
+
+        async def gather(_: Any) -> None:
+            with pytest.raises(get_cancelled_exc_class()) as caught:
+                await sleep_forever()
+            raise BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [caught.value])])
+
+        publisher = Publisher(ledger, style, mode, policy)
+        await ledger.on(gather)
+        await publisher.run_until_blocked()
+    assert publisher.was_cancelled
+    assert ledger.records == []
+
+
+@each_mode
+@each_policy
 async def test_a_group_that_can_not_be_split_is_not_lost(
     mode: DeliveryMode, policy: ErrorPolicy
 ) -> None:
