@@ -182,6 +182,7 @@ class TestTable:
     def test_may_be_strict(self) -> None:
         """C8: A machine says whether what nothing matches is to be refused."""
         assert StateMachine("new", [NOTE], strict=True).strict
+        assert not StateMachine("new", [NOTE]).strict
 
     def test_strict_is_given_by_name_only(self) -> None:
         """C8: An option is keyword-only."""

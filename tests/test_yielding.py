@@ -16,7 +16,7 @@ from anyio import (
 )
 from anyio.lowlevel import checkpoint
 
-from flexiflow import EventBus, _bus
+from flexiflow import Component, Engine, EventBus, _bus
 from flexiflow._bus import DeliveryMode
 from tests.helpers import MODES, PATIENCE, never, run_at_once
 
@@ -110,6 +110,21 @@ async def test_built_in_events_count_heard_or_not(
     if heard:
         await bus.subscribe("event.handler.failed", "c", str)
     assert await yields_of(bus, yields, 6) == [3, 5]
+
+
+async def test_a_send_yields_before_its_message_once_so_many_events_went_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """D6, C4: each message is one event here, and a yield is due after three."""
+    yields = count_yields(monkeypatch)
+    engine, yielding = Engine(bus=EventBus(yield_every=3)), list[int]()
+    await engine.register(Component("a"))
+    for place in range(9):
+        before = len(yields)
+        await engine.send("a", {"type": "go"})
+        yielding += [place] * (len(yields) - before)
+    # The registration was the first event.
+    assert yielding == [2, 5, 8]
 
 
 async def test_a_refused_publish_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ LONGEST = 60
 """Seconds of processor time for the few tests that are tried at first."""
 
 NEAREST = {
-    "_actor": "run_to_completion component",
+    "_actor": "messages component run_to_completion",
     "_bus": "publish messages failures yielding subscribe filters",
     "_callables": "callables messages",
     "_cancellation": "strays errors cancellation exits",
