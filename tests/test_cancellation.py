@@ -428,3 +428,35 @@ def test_where_asyncio_is_not_loaded_nothing_is_cancelled_natively(
     monkeypatch.delitem(sys.modules, "asyncio")
     assert cancel_requests() == 0
     assert "asyncio" not in sys.modules
+
+
+@on_asyncio
+async def test_where_no_task_runs_nothing_is_cancelled_natively() -> None:
+    """E6: a callback of asyncio's loop runs in no task."""
+    counted = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: counted.set_result(cancel_requests()))
+    assert await counted == 0
+
+
+@on_asyncio
+async def test_in_cleanup_after_a_native_cancel_doubt_is_for_the_cancellation() -> None:
+    """E6, E8: sequentially, a cancellation in a handler's group may be one of the publish."""
+    async with Ledger(announced=False) as ledger:
+        left: list[BaseException] = []
+
+        async def clean_up(_: Any) -> None:
+            try:
+                await wait(_)
+            except asyncio.CancelledError as cancellation:
+                group = BaseExceptionGroup("both", [cancellation, ledger.inject(Boom())])
+                await ledger.bus.subscribe("cleanup", "worker", partial(let_out, group, 1))
+                with pytest.raises(asyncio.CancelledError) as caught:
+                    await ledger.bus.publish("cleanup")
+                left.append(caught.value)
+                raise
+
+        publisher = Publisher(ledger, "native", "sequential")
+        await ledger.on(clean_up)
+        await publisher.run_until_blocked()
+    assert publisher.was_cancelled
+    assert len(left) == len(ledger.records) == 1

@@ -154,6 +154,21 @@ async def test_concurrent_handlers_start_in_order_of_priority() -> None:
 
 
 @at_once
+async def test_a_task_is_named_for_the_event(mode: DeliveryMode) -> None:
+    """D2: whoever lists the tasks that run sees whose they are."""
+    bus, names = EventBus(delivery=mode), list[str | None]()
+
+    async def look(data: object) -> None:
+        names.append(get_current_task().name)
+        await checkpoint()
+
+    for _ in range(3):
+        await bus.subscribe("order.placed", "c", look)
+    await bus.publish("order.placed")
+    assert names == ["handlers of order.placed"] * 3
+
+
+@at_once
 @pytest.mark.parametrize("period", [1, 2, 3, 7])
 async def test_a_hundred_handlers_start_in_order(period: int, mode: DeliveryMode) -> None:
     """D2: those that wait and those that don't start in order, on trio too, every time."""

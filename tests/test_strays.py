@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import HandlerCancelled
 from flexiflow._bus import DeliveryMode, ErrorPolicy
 from flexiflow.events import HANDLER_FAILED
-from tests.accounting import Boom, Ledger, Publisher
+from tests.accounting import EVENT, Boom, Ledger, Publisher
 from tests.attacks import (
     each_mode,
     each_parallel_mode,
@@ -297,7 +297,7 @@ async def test_a_native_cancel_of_a_task_that_has_not_begun_is_told(
         await ledger.on(cancel_what_is_new)
         await ledger.on(wait)
         await ledger.on(wait)
-        with pytest.raises(HandlerCancelled):
+        with pytest.raises(HandlerCancelled, match=f"left a task of publishing '{EVENT}', "):
             await ledger.publish(mode, policy)
         ledger.raised.clear()
     gc.collect()
@@ -321,7 +321,7 @@ async def test_a_native_cancel_of_the_first_task_before_it_begins_is_told(
         await ledger.on(wait)
         await ledger.on(wait)
         cancelling = asyncio.ensure_future(cancel_what_is_new())
-        with pytest.raises(HandlerCancelled):
+        with pytest.raises(HandlerCancelled, match=f"left a task of publishing '{EVENT}', "):
             await ledger.publish(mode, policy)
         ledger.raised.clear()
     await cancelling

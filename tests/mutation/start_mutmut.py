@@ -43,9 +43,11 @@ def leave_contexts_alone() -> None:
     """
     # Not a plain import: type checkers run where mutmut is not installed.
     stack: Any = import_module("mutmut.core").MutmutCallStack
-    stack.get = lambda: (None, 0)
-    stack.set = lambda _: None
-    stack.reset = lambda _: None
+
+    def forget(_: object) -> None:
+        """Keep nothing."""
+
+    stack.get, stack.set, stack.reset = (lambda: (None, 0)), forget, forget
 
 
 def try_the_nearest(number: int) -> None:
