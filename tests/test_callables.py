@@ -43,6 +43,14 @@ def two(payload: object, component: object) -> None:
     """Take one argument too many for a handler."""
 
 
+def three(payload: object, component: object, more: object) -> None:
+    """Take three arguments."""
+
+
+def one_with_default(payload: object = None) -> None:
+    """Take an argument or none."""
+
+
 def two_with_default(payload: object, component: object = None) -> None:
     """Take one argument or two."""
 
@@ -147,7 +155,7 @@ def wrapped_generator() -> Callable[[object], None]:
 def signed(signature: object) -> Callable[..., None]:
     """Make a function that shows another signature than its own."""
 
-    def fn(*payloads: object) -> None: ...
+    def fn(payload: object) -> None: ...
 
     fn.__signature__ = signature  # type: ignore[attr-defined]
     return fn
@@ -239,6 +247,8 @@ def test_what_is_not_callable_is_refused_whatever_its_repr_does() -> None:
         (functools.partial(two, 1, 2), "two()"),
         (functools.partial(two), "two(payload, component)"),
         (Owner().no_argument, "Owner.no_argument()"),
+        (MethodType(one_with_default, 1), "one_with_default()"),
+        (MethodType(three, 1), "three(component, more)"),
         (Owner.method, "Owner.method(self, payload)"),
         (UNREADABLE, "Unreadable()"),
         (with_defaults, "with_defaults(payload, when=..., *, where, why=...)"),

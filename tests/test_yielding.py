@@ -67,6 +67,17 @@ async def test_one_publish_in_61_yields_unless_told_otherwise(
     assert await yields_of(EventBus(), yields, 190) == [61, 122, 183]
 
 
+async def test_while_schedules_are_explored_each_publish_yields(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P2: whatever the bus was told, and heard or not."""
+    yields = count_yields(monkeypatch)
+    token = _bus.yields_always.set(True)
+    bus = EventBus(yield_every=5)
+    _bus.yields_always.reset(token)
+    assert await yields_of(bus, yields, 3) == [1, 2, 3]
+
+
 async def test_publishes_of_all_names_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """D6: it is the publishes of the bus that count, not those of one event."""
     yields = count_yields(monkeypatch)
