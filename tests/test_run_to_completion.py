@@ -992,8 +992,8 @@ class TestCancelled:
                 victim.cancel()
 
             async def send_and_fail(stage: Stage = stage, new: Boom = new, own: Boom = own) -> None:
-                await stage.send("a", 3, do=fail_with(new))
-                await stage.send("a", 4)
+                await stage.send("a", 5, do=fail_with(new))
+                await stage.send("a", 6)
                 raise own
 
             async def clean_up(stage: Stage = stage, act: Any = send_and_fail) -> None:
@@ -1001,7 +1001,8 @@ class TestCancelled:
                     await Event().wait()
                 finally:
                     with CancelScope(shield=True):
-                        await stage.send("a", 2, do=act)
+                        await stage.send("a", 2, do=stage.sending("a", 3))
+                        await stage.send("a", 4, do=act)
 
             await victim.run(stage.sending("a", 0, do=send_and_be_cancelled))
             sender = Victim(style)
@@ -1012,7 +1013,7 @@ class TestCancelled:
                     sender.cancel()
             assert sender.error is own
             assert stage.diary.failures == [old, new]
-            assert stage.ended == [0, 4]
+            assert stage.ended == [0, 2, 3, 6]
 
     async def test_left_over_message_that_unregisters_refuses_the_next_send(self) -> None:
         """C1, C4: A send whose message was not begun when the component went is refused."""
