@@ -55,19 +55,22 @@ async def test_failures_are_returned_in_order_of_delivery(mode: DeliveryMode) ->
 
 @each_mode
 async def test_every_other_handler_still_runs(mode: DeliveryMode) -> None:
-    """E1: a failure keeps no other handler from running to its end."""
+    """E1: a failure keeps no other handler from running to its end, with the same payload."""
     ended: list[int] = []
+    payloads: list[object] = []
 
-    async def end(place: int, _: Any) -> None:
+    async def end(place: int, data: object) -> None:
         await checkpoint()
         ended.append(place)
+        payloads.append(data)
 
     async with Ledger() as ledger:
         for place in range(6):
             handler = partial(end, place) if place % 2 else failing(ledger)
             await ledger.on(handler, priority=1 + place // 2)
-        await ledger.publish(mode)
+        await ledger.bus.publish(EVENT, ended, delivery=mode)
     assert sorted(ended) == [1, 3, 5]
+    assert [data is ended for data in payloads] == [True] * 3
 
 
 @each_mode

@@ -460,10 +460,11 @@ async def test_a_component_that_is_asked_for_by_what_makes_it() -> None:
     await says(lambda: made.send("a", GO), ComponentError, message)
 
 
-async def test_a_filter_that_answers_later() -> None:
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_filter_that_answers_later(*, once: bool) -> None:
     """B8: the message names the filter."""
     strict = EventBus(on_error="raise")
-    await strict.subscribe("a", "c", heard, filter=answer_later)
+    await strict.subscribe("a", "c", heard, filter=answer_later, once=once)
     message = "the filter answer_later returned an awaitable; a filter must answer at once"
     await says(lambda: strict.publish("a"), TypeError, message)
 

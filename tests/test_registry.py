@@ -350,6 +350,17 @@ def test_a_forgotten_route_makes_room() -> None:
     assert registry.resolve("order.placed") is kept
 
 
+def test_what_is_remembered_is_counted_exactly() -> None:
+    """B10: the bound holds however routes come and go."""
+    registry, subscriptions = crowd(7, "order.n{}")
+    for subscription in subscriptions:
+        registry.resolve(subscription.event_name)
+        registry.remove(subscription)
+        registry.resolve("order.placed")
+        routes = registry.routes.values()
+        assert registry._remembered == sum(1 + len(route.subscriptions) for route in routes)
+
+
 def test_names_keep_their_subscriptions_when_too_many_were_seen() -> None:
     """B10: forgetting a route loses nothing."""
     registry = Registry(in_place=True)

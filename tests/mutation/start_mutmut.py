@@ -20,7 +20,7 @@ NEAREST = {
     "_callables": "callables messages",
     "_cancellation": "strays errors cancellation exits",
     "_component": "component messages",
-    "_concurrent": "siblings strays isolation exits delivery",
+    "_concurrent": "siblings strays isolation exits delivery cancellation",
     "_delivery": "failures publish strays filters",
     "_engine": "messages engine factories",
     "_errors": "messages errors",
