@@ -10,7 +10,6 @@ from typing import Any
 MOST_MEMORY = 2 * 2**30
 """Bytes of address space: a mutant that grows without end fails before the machine does."""
 
-
 LONGEST = 60
 """Seconds of processor time for the few tests that are tried at first."""
 
@@ -62,7 +61,7 @@ def try_the_nearest(number: int) -> None:
     def submit(self: object, mutant: str, tests: list[str], *_: float) -> None:
         durations = state().duration_by_test
         module = mutant.partition(".x")[0].rpartition(".")[2]
-        files = {f"tests/test_{name}.py" for name in NEAREST[module].split()}
+        files = {f"tests/test_{name}.py" for name in NEAREST.get(module, "").split()}
         nearest = sorted(
             tests, key=lambda test: (test.partition("::")[0] not in files, durations[test])
         )[:number]
