@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-# A mutant that makes pytest stop at once, by Ctrl-C of its own, is noticed as well.
-NOTICED = ("killed", "timeout", "segfault", "check was interrupted by user")
+# One that stops pytest by a Ctrl-C of its own is noticed as well, and so is one that makes the
+# interpreter abort, which mutmut calls suspicious.
+NOTICED = ("killed", "timeout", "segfault", "suspicious", "check was interrupted by user")
 
 _KEY = re.compile(r"(?P<module>[\w.]+)\.x(?:ǁ(?P<kind>\w+)ǁ|_)(?P<function>\w+)__mutmut_\d+")
 _CAST = re.compile(r'\bcast\((?:None|"[^"]*"), ')
