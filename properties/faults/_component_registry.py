@@ -14,7 +14,7 @@ class ComponentFault:
     """A component or an engine with one fault.
 
     Attributes:
-        clauses: what it breaks; the first one is what `check_component` is to name.
+        clauses: what it breaks, the one that it is there for first.
     """
 
     faulty: type[PlainComponent] | type[PlainEngine]
