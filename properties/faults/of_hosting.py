@@ -5,13 +5,14 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import Outcome
+from flexiflow import ComponentError, DuplicateComponent, Outcome, UnknownComponent
 from flexiflow.events import COMPONENT_REGISTERED
 from properties.faults._component_registry import breaks
 from properties.faults.plain_engine import (
     Handling,
     PlainComponent,
     PlainEngine,
+    making,
 )
 
 
@@ -107,6 +108,84 @@ class LosesTheDeferredAsItLeaves(PlainComponent):
         return []
 
 
+@breaks("C1")
+class KeepsWhatItRefuses(PlainEngine):
+    """Counts a component that it refuses as a duplicate as its own."""
+
+    def check(self, component: Any) -> None:
+        try:
+            super().check(component)
+        except DuplicateComponent:
+            component.engine = component.engine or self
+            raise
+
+
+@breaks("C1")
+class ADuplicateEndsSubscriptions(PlainEngine):
+    """Ends the subscriptions under a name that it refuses."""
+
+    def check(self, component: Any) -> None:
+        try:
+            super().check(component)
+        except DuplicateComponent:
+            self.end_subscriptions(component.name)
+            raise
+
+
+@breaks("C1")
+class TakesAwayWhatItRefuses(PlainEngine):
+    """Takes what it refuses away from the engine that has it."""
+
+    def check(self, component: Any) -> None:
+        try:
+            super().check(component)
+        except ComponentError:
+            if component.name not in self.hosted:
+                component.engine = None
+            raise
+
+
+@breaks("C1")
+class ForgetsWhoWaitsForARegistration(PlainEngine):
+    """Lets those hang who wait for a component that is unregistered as it is registered."""
+
+    async def unregister(self, name: str) -> None:
+        del self.pending.get(name, [])[1:]
+        await super().unregister(name)
+
+
+@breaks("C1")
+class ReportsTheFirstDeferred(PlainComponent):
+    """Reports the first of several deferred messages, when it is unregistered."""
+
+    def leave(self) -> list[Handling]:
+        return super().leave()[:1]
+
+
+@breaks("C1")
+class LogsNothingAsItLeaves(PlainEngine):
+    """Publishes what was deferred when a component leaves, and doesn't log it."""
+
+    def log(self, name: str, mine: Handling, failure: Exception) -> None:
+        if not isinstance(failure, UnknownComponent):
+            super().log(name, mine, failure)
+
+
+@breaks("C1")
+class DoesNotFinish(PlainComponent):
+    """Doesn't change its state any more once it is unregistered."""
+
+    async def commit(self, target: str) -> None:
+        if not self.has_left:
+            await super().commit(target)
+
+    has_left = False
+
+    def leave(self) -> list[Handling]:
+        self.has_left = True
+        return super().leave()
+
+
 @breaks("C2")
 class AsksForEach(PlainEngine):
     """Asks the factory for each of those who ask at the same time."""
@@ -123,6 +202,16 @@ class TellsTheAskerAlone(PlainEngine):
 
     def failed(self, name: str, failure: Exception) -> None:
         self.made(name)
+
+
+@breaks("C2")
+class AsksAgainForNothing(PlainEngine):
+    """Asks again after the factory has given None."""
+
+    def failed(self, name: str, failure: Exception) -> None:
+        if isinstance(failure, UnknownComponent):
+            self.made(name)
+        super().failed(name, failure)
 
 
 @breaks("C2")
@@ -147,3 +236,29 @@ class TakesAnyName(PlainEngine):
 
     def check_made(self, name: str, component: Any) -> None:
         """Let it pass."""
+
+
+@breaks("C2")
+class LetsNoFactorySend(PlainEngine):
+    """Refuses whatever unknown name a factory asks for."""
+
+    def is_made_by_caller(self, name: str) -> bool:
+        return super().is_made_by_caller(name) or (bool(making.get()) and name not in self.hosted)
+
+
+@breaks("C2")
+class RemembersFailures(PlainEngine):
+    """Never asks a factory again that has failed for a name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.failures: dict[str, Exception] = {}
+
+    def failed(self, name: str, failure: Exception) -> None:
+        self.failures[name] = failure
+        super().failed(name, failure)
+
+    async def make(self, name: str) -> Any:
+        if name in self.failures:
+            raise self.failures[name]
+        return await super().make(name)

@@ -7,12 +7,16 @@ import anyio.lowlevel
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Outcome
+from flexiflow.events import MESSAGE_RECEIVED
 from properties.faults._component_registry import breaks
 from properties.faults.plain_engine import (
     Handling,
     PlainComponent,
+    PlainEngine,
+    copied,
     current,
     live,
+    logger,
 )
 
 
@@ -50,6 +54,32 @@ class DropsWhenItIsBusy(PlainComponent):
         if self.line:
             return Outcome.IGNORED
         return await super().take(message, engine)
+
+
+@breaks("C3")
+class ReversesWhoWaitForIt(PlainEngine):
+    """Lets those who wait for a component to be made or registered go on in another order."""
+
+    def made(self, name: str) -> None:
+        if name in self.hosted:
+            self.pending.get(name, [])[1:] = self.pending.get(name, [])[:0:-1]
+        super().made(name)
+
+
+@breaks("C3")
+class ReversesWhoWaitForAFactory(PlainEngine):
+    """Lets those who wait for a component to be made go on in another order."""
+
+    async def ask(self, name: str, mine: Handling) -> None:
+        self.asked = name
+        await super().ask(name, mine)
+
+    def made(self, name: str) -> None:
+        if name in self.hosted and name == self.asked:
+            self.pending.get(name, [])[1:] = self.pending.get(name, [])[:0:-1]
+        super().made(name)
+
+    asked = ""
 
 
 @breaks("C3")
@@ -130,6 +160,27 @@ class HandlesAtOnceAndTells(PlainComponent):
 
 
 @breaks("C4")
+class HandlesAtOnceWhatItIsHanded(PlainComponent):
+    """Handles what it is handed from within in the midst of the message in hand."""
+
+    async def handle_message(self, message: Any) -> Outcome:
+        if self.in_hand in live():
+            await self.handle(Handling(copied(message), live()))
+            return Outcome.DEFERRED
+        return await super().handle_message(message)
+
+
+@breaks("C4")
+class HangsOnWhatItIsHanded(PlainComponent):
+    """Lets who hands it a message from within its own handling wait for ever."""
+
+    async def handle_message(self, message: Any) -> Outcome:
+        if self.in_hand in live():
+            await anyio.sleep_forever()
+        return await super().handle_message(message)
+
+
+@breaks("C4")
 class DeferredLast(PlainComponent):
     """Handles what was deferred after those who wait."""
 
@@ -191,7 +242,7 @@ class LosesDeferredWhenCancelled(PlainComponent):
 class SaysNothingOfDeferredFailures(PlainComponent):
     """Loses the failure of a deferred message."""
 
-    async def deferred_failure(self, failure: Exception) -> None:
+    async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
         """Do nothing."""
 
 
@@ -199,26 +250,79 @@ class SaysNothingOfDeferredFailures(PlainComponent):
 class ReportsDeferredFailuresTwice(PlainComponent):
     """Reports the failure of a deferred message twice."""
 
-    async def deferred_failure(self, failure: Exception) -> None:
-        await super().deferred_failure(failure)
-        await super().deferred_failure(failure)
+    async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
+        await super().deferred_failure(mine, failure)
+        await super().deferred_failure(mine, failure)
 
 
 @breaks("C4")
 class ReportsAsOfAnother(PlainComponent):
     """Reports the failure of a deferred message under another name."""
 
-    async def deferred_failure(self, failure: Exception) -> None:
+    async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
         if self.engine is not None:
-            await self.engine.report("another", failure)
+            await self.engine.report("another", mine, failure)
+
+
+@breaks("C4", "C1")
+class LogsNoDeferredFailures(PlainEngine):
+    """Publishes the failure of a deferred message, and doesn't log it."""
+
+    def log(self, name: str, mine: Handling, failure: Exception) -> None:
+        """Do nothing."""
+
+
+@breaks("C4", "C1")
+class PublishesNoDeferredFailures(PlainEngine):
+    """Logs the failure of a deferred message, and doesn't publish it."""
+
+    async def report(self, name: str, mine: Handling, failure: Exception) -> None:
+        self.log(name, mine, failure)
+
+
+@breaks("C4", "C1")
+class LogsDeferredFailuresAsWarnings(PlainEngine):
+    """Logs the failure of a deferred message as a warning."""
+
+    def log(self, name: str, mine: Handling, failure: Exception) -> None:
+        told = mine.message["type"], name, MESSAGE_RECEIVED
+        logger.warning("message %r of component %r failed on %r", *told, exc_info=failure)
+
+
+@breaks("C4")
+class LogsNoTypeOfAMessage(PlainEngine):
+    """Doesn't name a deferred message by its type as it logs its failure."""
+
+    def log(self, name: str, mine: Handling, failure: Exception) -> None:
+        told = name, MESSAGE_RECEIVED
+        logger.error("a message of component %r failed on %r", *told, exc_info=failure)
+
+
+@breaks("C4")
+class LosesAFailureBehindTheDeferred(PlainComponent):
+    """Ignores that a message failed once it has handled what was deferred meanwhile."""
+
+    had_deferred = False
+
+    async def handle_all(self, mine: Handling) -> Outcome:
+        try:
+            return await super().handle_all(mine)
+        except Exception:
+            if self.had_deferred:
+                return Outcome.IGNORED
+            raise
+
+    async def handle_deferred(self) -> None:
+        self.had_deferred = bool(self.deferred)
+        await super().handle_deferred()
 
 
 @breaks("C4")
 class RaisesDeferredFailures(PlainComponent):
     """Raises the failure of a deferred message to the sender of the one in hand."""
 
-    async def deferred_failure(self, failure: Exception) -> None:
-        await super().deferred_failure(failure)
+    async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
+        await super().deferred_failure(mine, failure)
         raise failure
 
 

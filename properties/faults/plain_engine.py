@@ -225,17 +225,17 @@ class PlainComponent:
     async def handle_deferred(self) -> None:
         while self.deferred:
             await checkpoint_if_cancelled()
-            self.in_hand = self.deferred.pop(0)
+            self.in_hand = mine = self.deferred.pop(0)
             try:
-                await self.handle(self.in_hand)
+                await self.handle(mine)
             except Exception as exc:
-                await self.deferred_failure(exc)
+                await self.deferred_failure(mine, exc)
 
-    async def deferred_failure(self, failure: Exception) -> None:
+    async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
         if self.engine is not None:
             self.in_hand = Handling({}, ())
             with self.marked(self.in_hand):
-                await self.engine.report(self.name, failure)
+                await self.engine.report(self.name, mine, failure)
 
     # One message.
 
@@ -316,10 +316,14 @@ class PlainEngine:
     async def publish(self, event: str, data: dict[str, Any]) -> None:
         await self.bus.publish(event, data, delivery="sequential", on_error="continue")
 
-    async def report(self, name: str, failure: Exception) -> None:
-        logger.error("a deferred message of %r failed", name, exc_info=failure)
+    async def report(self, name: str, mine: Handling, failure: Exception) -> None:
+        self.log(name, mine, failure)
         data = {"event_name": MESSAGE_RECEIVED, "component_name": name, "exception": failure}
         await self.publish(HANDLER_FAILED, data)
+
+    def log(self, name: str, mine: Handling, failure: Exception) -> None:
+        told = mine.message["type"], name, MESSAGE_RECEIVED
+        logger.error("message %r of component %r failed on %r", *told, exc_info=failure)
 
     # Registering.
 
@@ -365,8 +369,8 @@ class PlainEngine:
         self.end_subscriptions(name)
         for each in self.pending.pop(name, [])[1:]:
             each.refuse(UnknownComponent(name))
-        for _ in component.leave():
-            await self.report(name, UnknownComponent(name))
+        for each in component.leave():
+            await self.report(name, each, UnknownComponent(name))
 
     def end_subscriptions(self, name: str) -> None:
         self.bus.unsubscribe_all(name)

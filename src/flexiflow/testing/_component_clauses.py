@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing import _handling_programs as handling
 from flexiflow.testing import _hosting_programs as hosting
+from flexiflow.testing import _turn_programs as turns
 from flexiflow.testing._acts import Wait
 from flexiflow.testing._checker import Checker, number, schedules
 from flexiflow.testing._component_script import (
@@ -101,7 +102,7 @@ C3 = Checker(
             st.builds(Send, _names, cancelled_after=_cancelled_after),
             observers=_steps(st.builds(Observe, _observed, _waits), most=1),
         ),
-        _programs(handling.TURNS),
+        _programs(turns.TURNS),
     ),
     _judged(in_turn),
 )
@@ -114,7 +115,7 @@ C4 = Checker(
             ),
             observers=_steps(st.builds(Observe, _observed, st.tuples(_last)), most=1),
         ),
-        _programs(handling.COMPLETION),
+        _programs(turns.COMPLETION),
     ),
     _judged(run_to_completion),
 )

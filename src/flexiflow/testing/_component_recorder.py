@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -24,7 +25,7 @@ NUMBER = "number"
 """Under which key a message is told its number, to be known by."""
 
 
-class ComponentRecorder:
+class ComponentRecorder(logging.Handler):
     """Stands where the engine, its bus and the components' factory would, and notes what happens.
 
     Args:
@@ -36,6 +37,7 @@ class ComponentRecorder:
     def __init__(
         self, factory: Callable[..., Any], engine: Callable[..., Any], history: History
     ) -> None:
+        super().__init__()
         self._factory = factory
         self._new_engine = engine
         self._history = history
@@ -110,6 +112,10 @@ class ComponentRecorder:
         """Note a state that the program shows, with its component's name."""
         if len(words) > 1 and words[0] in self._components:
             self._note("seen", NOBODY, words[0])
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note what is logged."""
+        self._note("logged", NOBODY, "", value=record)
 
     def _received(self, data: dict[str, Any]) -> None:
         self._note("received", self._number_of(data), data["component"], value=data)

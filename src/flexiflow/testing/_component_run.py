@@ -90,12 +90,12 @@ def execute(
     """
     history, factory, engine = History(), unblamed(factory), unblamed(engine)
     namespace: dict[str, Any] = {"print": be_silent, "factory": factory, "new_engine": engine}
-    if isinstance(case, ComponentScript):
-        recorder = ComponentRecorder(factory, engine, history)
-        namespace["print"] = recorder.print
-        namespace["factory"] = recorder.factory
-        namespace["new_engine"] = recorder.new_engine
-    with Log():
+    with Log() as log:
+        if isinstance(case, ComponentScript):
+            recorder = log.enter(ComponentRecorder(factory, engine, history))
+            namespace["print"] = recorder.print
+            namespace["factory"] = recorder.factory
+            namespace["new_engine"] = recorder.new_engine
         run(case, complete(define(case)), namespace, history, backend)
     return history
 

@@ -86,7 +86,7 @@ def all_or_nothing(history: History) -> str | None:
             if complaint:
                 return complaint
             states[moment.component] = {moment.value.get("to_state")}
-        elif moment.what != "reported" and moment.state not in known:
+        elif moment.what not in ("logged", "reported") and moment.state not in known:
             return _unheard(moment, known)
         if moment.what == "acted" and history.left_by_cancellation(moment.number):
             # It may have been cancelled after its commit.

@@ -47,11 +47,11 @@ class Moment:
     Attributes:
         what: "sent", then "returned" or "raised"; "received" and "changed", the observed events;
             "asked", then "answered", of a guard; "acts", then "acted", of an action; "failed", of
-            either; "reported", a failure; "seen", a state.
+            either; "logged"; "reported", a failure; "seen", a state.
         number: the message's, or -1.
         component: whose moment it is.
         row: which transition's, or -1.
-        value: what came of it: an outcome, an answer, an exception, a payload.
+        value: what came of it: an outcome, an answer, an exception, a log record, a payload.
         state: the component's state.
         task: the task that it happened in.
     """

@@ -10,6 +10,8 @@ from flexiflow.events import MESSAGE_RECEIVED
 from flexiflow.testing._component_trace import ENDS, HANDLED
 
 if TYPE_CHECKING:
+    import logging
+
     from flexiflow.testing._component_trace import History, Message, Moment
 
 
@@ -74,6 +76,7 @@ def run_to_completion(history: History) -> str | None:
         or _one_at_a_time(history)
         or _next_in_line(history)
         or next(filter(None, (_deferred(history, each) for each in history.messages)), None)
+        or next(filter(None, (_own_failure(history, each) for each in history.messages)), None)
     )
 
 
@@ -137,16 +140,52 @@ def _reported(history: History, message: Message) -> str | None:
             if each.what == "raised" and each.value is failed.value
         ):
             return f"the failure of {message.name}, which was deferred, was raised to a sender"
-        told = [
-            each.value
-            for each in history.moments
-            if each.what == "reported" and each.value.get("exception") is failed.value
-        ]
-        if len(told) != 1:
-            return (
-                f"the failure of {message.name}, which was deferred, was reported {len(told)} times"
-            )
-        event, component = told[0].get("event_name"), told[0].get("component_name")
-        if (event, component) != (MESSAGE_RECEIVED, message.to):
-            return f"the failure of {message.name} was reported as of {event!r}, {component!r}"
+        wrong = _logged(history, message, failed) or _published(history, message, failed)
+        if wrong:
+            return f"the failure of {message.name}, which was deferred, was {wrong}"
+    return None
+
+
+def _logged(history: History, message: Message, failed: Moment) -> str | None:
+    """Judge how a failure was logged (E1)."""
+    records: list[logging.LogRecord] = [
+        each.value
+        for each in history.moments
+        if each.what == "logged" and (each.value.exc_info or (0, 0))[1] is failed.value
+    ]
+    if [each.levelname for each in records] != ["ERROR"]:
+        return f"logged with its traceback as {[each.levelname for each in records]}, not one ERROR"
+    told = records[0].getMessage()
+    unnamed = [name for name in (message.trigger, MESSAGE_RECEIVED, message.to) if name not in told]
+    return f"logged without {', '.join(unnamed)}" if unnamed else None
+
+
+def _published(history: History, message: Message, failed: Moment) -> str | None:
+    """Judge how a failure was published."""
+    told = [
+        each.value
+        for each in history.moments
+        if each.what == "reported" and each.value.get("exception") is failed.value
+    ]
+    if len(told) != 1:
+        return f"published {len(told)} times"
+    given = told[0].get("event_name"), told[0].get("component_name")
+    return None if given == (MESSAGE_RECEIVED, message.to) else f"published as of {given}"
+
+
+def _own_failure(history: History, message: Message) -> str | None:
+    """Judge whether the failure of a message is raised when none is left of those it deferred."""
+    has_deferred = any(
+        _is_deferred(history, each.number)
+        for each in history.messages
+        if message.number in each.within
+    )
+    if not has_deferred or _is_deferred(history, message.number):
+        return None
+    end = history.outcome(message.number)
+    for failed in history.of(message.number, "failed"):
+        if history.left_by_cancellation(message.number) or not isinstance(failed.value, Exception):
+            continue
+        if end is None or end.value is not failed.value:
+            return f"{message.name} failed with {failed.value!r}, and came to {end and end.value!r}"
     return None

@@ -1,108 +1,10 @@
-"""Programs that assert what the clauses C3 to C10 promise, but for what scripts show."""
+"""Programs that assert what the clauses C5 to C10 promise, but for what scripts show."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from flexiflow.testing._component_programs import fill
-
-TURNS: Final = fill(
-    """
-met = anyio.Event()
-
-async def wait(message, component):
-    if component.name == "a":
-        with anyio.move_on_after(1):
-            await met.wait()
-            heard.append("met")
-    else:
-        met.set()
-
-HOSTED
-await engine.register(factory("b", machine=machine))
-async with anyio.create_task_group() as group:
-    group.start_soon(engine.send, "a", {"type": "go"})
-    await settle()
-    group.start_soon(engine.send, "b", {"type": "go"})
-assert heard == ["met"], "a component waited for another one's message to be handled"
-""",
-    """
-async def wait(message, component):
-    heard.append("begins")
-    await settle()
-    heard.append("ends")
-
-HOSTED
-async with anyio.create_task_group() as group:
-    group.start_soon(engine.send, "a", {"type": "go"})
-    group.start_soon(component.handle_message, {"type": "go"})
-assert heard == ["begins", "ends"] * 2, f"send and handle_message at once: {heard}"
-""",
-)
-
-COMPLETION: Final = fill(
-    """
-async def act(message, component):
-    if message.get("left", 0):
-        await engine.send("a", {"type": "go", "left": message["left"] - 1})
-    else:
-        heard.append(message)
-
-HOSTED
-with anyio.move_on_after(1e3):
-    await engine.send("a", {"type": "go", "left": 2_000})
-assert len(heard) == 1, "a chain of 2,000 deferred messages did not come to its end"
-""",
-    """
-async def later():
-    await gate.wait()
-    outcomes.append(await engine.send("a", {"type": "note"}))
-
-async def act(message, component):
-    group.start_soon(later)
-
-gate = anyio.Event()
-outcomes = []
-HOSTED
-async with anyio.create_task_group() as group:
-    await engine.send("a", {"type": "go"})
-    gate.set()
-told = f"a task that a handling has left behind got {outcomes}"
-assert outcomes == [Outcome.TRANSITIONED], told
-""",
-    """
-async def act(message, component):
-    if component.name == "a":
-        outcomes.append(await engine.send("b", {"type": "go"}))
-    else:
-        await settle()
-
-outcomes = []
-HOSTED
-await engine.register(factory("b", machine=machine))
-async with anyio.create_task_group() as group:
-    group.start_soon(engine.send, "b", {"type": "go"})
-    await checkpoint()
-    group.start_soon(engine.send, "a", {"type": "go"})
-told = f"sent to one that is busy, but waits for nobody: {outcomes}"
-assert outcomes == [Outcome.TRANSITIONED], told
-""",
-    """
-async def act(message, component):
-    await settle()
-    other = "b" if component.name == "a" else "a"
-    outcomes.append(await engine.send(other, {"type": "note"}))
-
-outcomes = []
-HOSTED
-await engine.register(factory("b", machine=machine))
-with anyio.move_on_after(1):
-    async with anyio.create_task_group() as group:
-        group.start_soon(engine.send, "a", {"type": "go"})
-        group.start_soon(engine.send, "b", {"type": "go"})
-assert len(outcomes) == len(heard) == 2, "two that send to each other wait for each other"
-""",
-)
 
 _REFUSED_MESSAGE: Final = """
 HOSTED

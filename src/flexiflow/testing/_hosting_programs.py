@@ -6,6 +6,35 @@ from typing import Final
 
 from flexiflow.testing._component_programs import fill
 
+_WHILE_IT_IS_REGISTERED: Final = """
+machine = StateMachine("s0", [Transition("*", "go", "s1")])
+engine = new_engine()
+gate = anyio.Event()
+
+async def observe(data):
+    await gate.wait()
+
+async def send():
+    try:
+        await engine.send("a", {"type": "go"})
+        heard.append("sent")
+    except UnknownComponent:
+        heard.append("unknown")
+
+await engine.bus.subscribe("engine.component.registered", "o", observe)
+async with anyio.create_task_group() as group:
+    group.start_soon(engine.register, factory("a", machine=machine))
+    await settle()
+    group.start_soon(send)
+    group.start_soon(send)
+    await settle()
+    early = list(heard)
+    MEANWHILE
+    gate.set()
+assert early == [], "a message was handled before its component was registered"
+assert heard == ["EXPECTED"] * 2, f"two that waited for a registration, to be EXPECTED: {heard}"
+"""
+
 REGISTERING: Final = fill(
     """
 engine = new_engine()
@@ -17,9 +46,16 @@ assert heard == [{"component": "a"}], f"its registration was published as {heard
 """,
     """
 HOSTED
+await engine.bus.subscribe("**", "a", heard.append)
+duplicate = factory("a")
 with refused(DuplicateComponent, "a second component of one name is not refused"):
-    await engine.register(factory("a"))
+    await engine.register(duplicate)
 assert engine.components["a"] is component, "a component that was refused replaced another"
+await engine.bus.publish("b", 1)
+assert heard == [1], f"after a duplicate was refused, a handler of the other one heard {heard}"
+elsewhere = new_engine()
+await elsewhere.register(duplicate)
+assert "a" in elsewhere.components, "what was refused as a duplicate belongs to an engine"
 """,
     """
 engine = new_engine()
@@ -52,35 +88,18 @@ other = new_engine()
 with refused(ComponentError, "a component was registered with two engines"):
     await other.register(component)
 assert "a" not in other.components, "what was refused is among the components"
+outcome = await engine.send("a", {"type": "go"})
+assert outcome is Outcome.TRANSITIONED, f"refused elsewhere, it made of a message {outcome}"
 """,
     """
 HOSTED
 with refused(TypeError, "components is not read-only"):
     engine.components["b"] = component
 """,
-    """
-HOSTED
-gate = anyio.Event()
-await engine.unregister("a")
-
-async def observe(data):
-    await gate.wait()
-
-async def send():
-    await engine.send("a", {"type": "go"})
-    heard.append("sent")
-
-await engine.bus.subscribe("engine.component.registered", "o", observe)
-async with anyio.create_task_group() as group:
-    group.start_soon(engine.register, component)
-    await settle()
-    group.start_soon(send)
-    await settle()
-    early = list(heard)
-    gate.set()
-assert early == [], "a message was handled before its component was registered"
-assert heard[1:] == ["sent"], "a message that waited for a registration was not handled"
-""",
+    _WHILE_IT_IS_REGISTERED.replace("MEANWHILE", "pass").replace("EXPECTED", "sent"),
+    _WHILE_IT_IS_REGISTERED.replace("MEANWHILE", 'await engine.unregister("a")').replace(
+        "EXPECTED", "unknown"
+    ),
     """
 HOSTED
 await engine.unregister("a")
@@ -131,24 +150,30 @@ expected = ["unknown", Outcome.TRANSITIONED]
 # Two at once break C3.
 if len(begun) == 1:
     assert heard == expected, f"who waited, and who was in hand, got {heard}, not {expected}"
+    assert component.state == "s1", f"unregistered, it did not finish: it is in {component.state}"
 """,
     """
 async def act(message, component):
     with anyio.move_on_after(1), suppress(Exception):
-        outcomes.append(await engine.send("a", {"type": "note"}))
+        for _ in range(2):
+            outcomes.append(await engine.send("a", {"type": "note"}))
     outcomes.extend(heard)
     await engine.unregister("a")
 
 outcomes = []
 HOSTED
 await engine.bus.subscribe("event.handler.failed", "o", heard.append)
-await engine.send("a", {"type": "go"})
+with log_kept() as records:
+    await engine.send("a", {"type": "go"})
 told = [(each["event_name"], each["component_name"], each["exception"]) for each in heard
         if isinstance(each.get("exception"), UnknownComponent)]
 # What else may go wrong with a message to oneself breaks C4.
-if outcomes == [Outcome.DEFERRED]:
-    assert len(told) == 1, f"{len(told)} deferred messages of what left were reported, not 1"
-    assert told[0][:2] == ("component.message.received", "a"), f"reported as {told[0][:2]}"
+if outcomes == [Outcome.DEFERRED] * 2:
+    assert len(told) == 2, f"of 2 deferred messages of what left were {len(told)} published"
+    names = {each[:2] for each in told}
+    assert names == {("component.message.received", "a")}, f"published as {names}"
+    logged = [each.levelname for each in records if each.exc_info]
+    assert logged == ["ERROR"] * 2, f"2 deferred messages of what left were logged as {logged}"
 """,
 )
 
@@ -192,11 +217,16 @@ for _ in range(2):
     await engine.send("a", {"type": "go"})
 assert heard == ["a", {"component": "a"}], f"asked for and registered as {heard}"
 """,
-    f"""
-{_MAKING.replace("RESULT", "raise Boom")}
-assert Boom in heard and heard == [Boom] * 3, f"a factory that raises gave the senders {{heard}}"
-assert asked == ["a"], f"a factory that raises was asked {{len(asked)}} times"
-""",
+    *(
+        f"""
+{_MAKING.replace("RESULT", result)}
+assert heard == [{error}] * 3, f"with `{result}` in the factory, the senders got {{heard}}"
+assert asked == ["a"], f"with `{result}` in it, a factory was asked {{len(asked)}} times"
+await send()
+assert asked == ["a", "a"], "a factory that gave nothing for a name is not asked again"
+"""
+        for result, error in (("raise Boom", "Boom"), ("return None", "UnknownComponent"))
+    ),
     """
 async def make(name):
     heard.append(name)
@@ -240,6 +270,17 @@ with refused(ComponentError, "a factory may ask for the very name") as errors:
 {_ASK}
 told = "a factory that asks for the very name is told that it is unknown"
 assert not isinstance(errors[0], UnknownComponent), told
+""",
+    """
+async def make(name):
+    if name == "a":
+        await engine.send("b", {"type": "go"})
+    return factory(name)
+
+engine = new_engine(component_factory=make)
+await engine.send("a", {"type": "go"})
+made = sorted(engine.components)
+assert made == ["a", "b"], f"a factory that sends to another unknown name has made {made}"
 """,
     f"""
 def make(name):

@@ -45,6 +45,16 @@ def refused(error_type, otherwise):
         errors.append(error)
         return
     raise AssertionError(otherwise)""",
+    "log_kept": """\
+@contextmanager
+def log_kept():
+    records, handler = [], logging.Handler()
+    handler.emit = records.append
+    logging.getLogger("flexiflow").addHandler(handler)
+    try:
+        yield records
+    finally:
+        logging.getLogger("flexiflow").removeHandler(handler)""",
     "settle": """\
 async def settle():
     for _ in range(20):
@@ -68,11 +78,13 @@ async def kept_cancellation():
 }
 _IMPORTS = {
     "gc": "import gc",
+    "logging": "import logging",
     "weakref": "import weakref",
     "contextmanager": "from contextlib import contextmanager",
     "suppress": "from contextlib import suppress",
     "ContextVar": "from contextvars import ContextVar",
     "partial": "from functools import partial",
+    "MappingProxyType": "from types import MappingProxyType",
     "anyio": "import anyio",
     "checkpoint": "from anyio.lowlevel import checkpoint",
     "replay": "from flexiflow.testing import replay",
