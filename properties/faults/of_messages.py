@@ -86,6 +86,25 @@ class KeepsTheSendersMessage(PlainEngine):
 
 
 @breaks("C5")
+class KeepsWhatItIsHanded(PlainComponent):
+    """Doesn't copy a message that it is handed itself."""
+
+    async def handle_message(self, message: Any) -> Outcome:
+        copied(message)
+        return await self.take(message, self.engine)
+
+
+@breaks("C5")
+class TakesDictsAlone(PlainEngine):
+    """Refuses a mapping that is no dict."""
+
+    def copied(self, message: Any) -> Any:
+        if not isinstance(message, dict):
+            raise TypeError("no dict")
+        return super().copied(message)
+
+
+@breaks("C5")
 class TellsOfNoMessages(PlainEngine):
     """Publishes what is no message before it refuses it."""
 
@@ -140,7 +159,7 @@ class TakesAnyGuard(PlainComponent):
         return await super().choose(message) or next(iter(self.candidates(message)), None)
 
 
-@breaks("C6")
+@breaks("C6", "C4")
 class WrapsFailures(PlainComponent):
     """Raises something else than the action did."""
 
@@ -153,7 +172,7 @@ class WrapsFailures(PlainComponent):
             raise RuntimeError("an action failed") from exc
 
 
-@breaks("C6")
+@breaks("C6", "C4")
 class SwallowsFailures(PlainComponent):
     """Ignores a message whose action fails."""
 
@@ -207,6 +226,17 @@ async def _awaited(made: Any) -> Any:
     return await made if hasattr(made, "__await__") else made
 
 
+@breaks("C6")
+class HidesTheCauseOfAStray(PlainComponent):
+    """Doesn't say which cancellation an action has let out."""
+
+    async def act(self, row: Transition, message: dict[str, Any]) -> None:
+        try:
+            await super().act(row, message)
+        except HandlerCancelled as exc:
+            raise exc from None
+
+
 @breaks("C7")
 class TellsOfInternalTransitions(PlainComponent):
     """Publishes `state.changed` for an internal transition."""
@@ -233,6 +263,23 @@ class NoChangeWithoutAnother(PlainComponent):
     async def commit(self, target: str) -> None:
         if target != self.state:
             await super().commit(target)
+
+
+@breaks("C7")
+class AsksNoGuardsOfInternalOnes(PlainComponent):
+    """Takes an internal transition whatever its guard answers."""
+
+    async def choose(self, message: dict[str, Any]) -> Transition | None:
+        internal = (row for row in self.candidates(message) if row.target is None)
+        return next(internal, None) or await super().choose(message)
+
+
+@breaks("C8")
+class IgnoresWhatGuardsRefuse(PlainComponent):
+    """Ignores a message that a guard refuses, though its machine is strict."""
+
+    def unmatched(self, message: dict[str, Any]) -> Outcome:
+        return Outcome.IGNORED if self.candidates(message) else super().unmatched(message)
 
 
 @breaks("C8")
