@@ -11,12 +11,12 @@ COMPONENT_CONTRACT: Final = (
     Clause(
         "C1",
         "registering",
-        "`register` takes the name at once and publishes its event once; cancelled before that, "
-        "nothing is registered; a taken name is a `DuplicateComponent` that changes nothing, "
-        "and a component belongs to one engine. `unregister` ends the component and its "
-        "subscriptions at once: the message in hand finishes, waiting senders get "
-        "`UnknownComponent`, deferred messages are reported with it, and it may be registered "
-        "again.",
+        "`register` takes the name at once and publishes its event once, and a `send` waits for "
+        "that; cancelled before, nothing is registered; a taken name is a `DuplicateComponent` "
+        "that changes nothing, and a component belongs to one engine. `unregister` ends the "
+        "component and its subscriptions at once: the message in hand finishes, waiting senders "
+        "get `UnknownComponent`, deferred messages are reported with it, and it may be "
+        "registered again. `components` is read-only.",
         clauses.C1,
         "component",
     ),
@@ -24,9 +24,10 @@ COMPONENT_CONTRACT: Final = (
         "C2",
         "asking for a component",
         "`send` to an unknown name asks `component_factory` once, however many ask at the same "
-        "time, registers what it gives, then delivers; None is `UnknownComponent`, what it "
-        "raises all who wait get; if the asker is cancelled, the next one asks again; asking "
-        "for the same name from within it, or giving another name, is a `ComponentError`.",
+        "time, registers what it gives, then delivers; None is `UnknownComponent`, also a "
+        "`KeyError`, which names the closest name; what it raises all who wait get; if the asker "
+        "is cancelled, the next one asks again; asking for the same name from within it, or "
+        "giving another name, is a `ComponentError`.",
         clauses.C2,
         "component",
     ),
@@ -44,7 +45,8 @@ COMPONENT_CONTRACT: Final = (
         "A message that a component is sent from within its own handling, or that would close a "
         "cycle of components waiting for each other, is `DEFERRED`, and handled right after the "
         "one in hand, in order, before other senders' messages, in the task of the send in "
-        "hand, which waits for it; if it fails, that is reported as `event.handler.failed`.",
+        "hand, which only then returns, or raises its own failure. If the deferred one fails, "
+        "that is logged, and published as `event.handler.failed`.",
         clauses.C4,
         "component",
     ),
@@ -54,7 +56,7 @@ COMPONENT_CONTRACT: Final = (
         "`component.message.received`; guard; action; commit; `state.changed`. The first "
         "transition whose source, trigger and guard match is taken. The message is copied when "
         "it is sent; what is no mapping with a str `type` is refused before anything is "
-        "published.",
+        "published. Observers that fail change nothing.",
         clauses.C5,
         "component",
     ),
@@ -64,7 +66,7 @@ COMPONENT_CONTRACT: Final = (
         "A guard or action that raises, or is cancelled, leaves the state as it was, publishes "
         "no `state.changed`, and raises to the sender; each `from_state` is the `to_state` "
         "before it, and nothing yields between the commit and its first observer; a stray "
-        "cancellation is a failure.",
+        "cancellation is a failure, `HandlerCancelled` from it.",
         clauses.C6,
         "component",
     ),
@@ -80,7 +82,7 @@ COMPONENT_CONTRACT: Final = (
     Clause(
         "C8",
         "no transition matches",
-        "The outcome is `IGNORED`, as it is without a machine; with a strict machine it is "
+        "The outcome is `IGNORED`, as it is without a machine; a strict machine raises "
         "`TransitionRefused`, which names the state, the trigger, and the triggers that would "
         "be taken.",
         clauses.C8,
