@@ -17,6 +17,7 @@ from properties.faults.plain_engine import (
     current,
     live,
     logger,
+    waiting,
 )
 
 
@@ -110,6 +111,18 @@ class IgnoresCycles(PlainComponent):
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return self.in_hand in mine.within
+
+
+@breaks("C4")
+class SeesCyclesOfTwo(PlainComponent):
+    """Sees no cycle of three that wait for each other."""
+
+    def is_to_be_deferred(self, mine: Handling) -> bool:
+        return self.in_hand in mine.within or any(
+            each.component.in_hand in mine.within
+            for each in waiting
+            if each.component and self.in_hand in each.within
+        )
 
 
 @breaks("C4")
