@@ -265,7 +265,7 @@ class NoChangeWithoutAnother(PlainComponent):
             await super().commit(target)
 
 
-@breaks("C7")
+@breaks("C7", "C5")
 class AsksNoGuardsOfInternalOnes(PlainComponent):
     """Takes an internal transition whatever its guard answers."""
 

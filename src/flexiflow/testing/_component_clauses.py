@@ -127,7 +127,7 @@ C5 = Checker(
                     Row,
                     st.sampled_from(["t0", "t1"]),
                     st.sampled_from(["*", "s0", "s1"]),
-                    st.sampled_from(["s1", "s0"]),
+                    st.sampled_from(["s1", "s0", None]),
                     st.one_of(_no_guard, _waits),
                     st.booleans(),
                     st.one_of(_no_guard, _waits),

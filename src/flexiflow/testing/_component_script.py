@@ -103,6 +103,7 @@ class Row:
     """A transition.
 
     Attributes:
+        target: where it leads, or None where it is an internal one.
         guard: what the guard does before it answers, or None where there is no guard.
         accepts: what the guard answers.
         action: what the action does, or None where there is no action.
@@ -110,7 +111,7 @@ class Row:
 
     trigger: str = "t0"
     source: str = "*"
-    target: str = "s1"
+    target: str | None = "s1"
     guard: tuple[Step, ...] | None = None
     accepts: bool = True
     action: tuple[Step, ...] | None = None
@@ -135,7 +136,8 @@ class Row:
         """Write the transition."""
         guard = "" if self.guard is None else f", guard=g{number}"
         action = "" if self.action is None else f", action=a{number}"
-        states = f"{quote(self.source)}, {quote(self.trigger)}, {quote(self.target)}"
+        target = "None" if self.target is None else quote(self.target)
+        states = f"{quote(self.source)}, {quote(self.trigger)}, {target}"
         return f"Transition({states}{guard}{action}),"
 
 

@@ -9,6 +9,7 @@ from flexiflow._actor import Outcome
 from flexiflow.testing._component_script import INITIAL
 
 if TYPE_CHECKING:
+    from flexiflow._machine import Transition
     from flexiflow.testing._component_trace import History, Message, Moment
 
 
@@ -28,7 +29,8 @@ def steps_in_order(history: History) -> str | None:
 
 def _steps_of(history: History, message: Message, states: dict[str, str]) -> str | None:
     state = states[message.to]
-    expected, target = _expected(history, message, state)
+    expected, row = _expected(history, message, state)
+    target = state if row is None or row.target is None else row.target
     handling = history.handling(message.number)
     given = [_step(each) for each in handling]
     if target == state:  # whether that is a change is a matter of C7
@@ -43,16 +45,18 @@ def _steps_of(history: History, message: Message, states: dict[str, str]) -> str
     late = [each for each in handling if each.what == "changed" and each.state != target]
     if late:
         return f"{message.name} had its change to {target} told before it was made"
-    states[message.to] = target or state
+    states[message.to] = target
     end = history.outcome(message.number)
     # What becomes of a message that nothing matches is a matter of C8.
-    if target is not None and (end is None or end.value is not Outcome.TRANSITIONED):
+    if row is not None and (end is None or end.value is not Outcome.TRANSITIONED):
         return f"{message.name} came to {end and end.value!r}, though it was handled"
     return None
 
 
-def _expected(history: History, message: Message, state: str) -> tuple[list[str], str | None]:
-    """Say which steps a message goes through, and where it leads."""
+def _expected(
+    history: History, message: Message, state: str
+) -> tuple[list[str], Transition | None]:
+    """Say which steps a message goes through, and which transition it takes."""
     steps = ["received"]
     for at, row in enumerate(history.rows):
         if row.trigger != message.trigger or row.source not in ("*", state):
@@ -61,7 +65,7 @@ def _expected(history: History, message: Message, state: str) -> tuple[list[str]
         steps += [] if row.guard is None else [f"asked g{at}", f"answered g{at}"]
         if row.guard is None or answers == [True]:
             steps += [] if row.action is None else [f"acts a{at}", f"acted a{at}"]
-            return [*steps, f"changed to {row.target}"], row.target
+            return [*steps, f"changed to {row.target}"], row
     return steps, None
 
 
