@@ -62,37 +62,42 @@ class Raise:
     """Let something out.
 
     Attributes:
-        what: "failure"; "exit", which is no `Exception`; "stray", a cancellation that somebody
-            else's scope is through with; a "group" of failures; a "mixed" group, of a failure
-            and a stray cancellation.
+        what: "failure"; "exit", which is no `Exception`; "quit", which is one of `SystemExit`;
+            "stray", a cancellation that somebody else's scope is through with; a "group" of
+            failures; a "mixed" group, of a failure and a stray cancellation; a "nested" one, in
+            which that is in a group of its own.
     """
 
-    what: Literal["failure", "exit", "stray", "group", "mixed"] = "failure"
+    what: Literal["failure", "exit", "quit", "stray", "group", "mixed", "nested"] = "failure"
 
     @property
     def awaits(self) -> bool:
         """Whether only async code can do it."""
-        return self.what in ("stray", "mixed")
+        return self.what in ("stray", "mixed", "nested")
 
     def code(self, place: Place) -> Lines:
         """Write it as Python."""
         boom = f'Boom("h{place.handler}")'
+        stray = "await kept_cancellation()"
         raises = {
             "failure": f"raise {boom}",
             "exit": f'raise Exit("h{place.handler}")',
-            "stray": "raise await kept_cancellation()",
+            "quit": f'raise Quit("h{place.handler}")',
+            "stray": f"raise {stray}",
             "group": f'raise ExceptionGroup("two", [{boom}, {boom}])',
-            "mixed": f'raise BaseExceptionGroup("two", [{boom}, await kept_cancellation()])',
+            "mixed": f'raise BaseExceptionGroup("two", [{boom}, {stray}])',
+            "nested": f'raise BaseExceptionGroup("two", [{boom}, '
+            f'BaseExceptionGroup("one", [{stray}])])',
         }
         return [raises[self.what]]
 
 
 @dataclass(frozen=True)
 class CleanUp:
-    """Clean up where cancelled: wait in a shield, and then perhaps fail, alone or in a group."""
+    """Clean up where cancelled: wait in a shield, and then perhaps fail, or exit."""
 
     turns: int = 0
-    fails: Literal["no", "alone", "in a group"] = "no"
+    fails: Literal["no", "alone", "in a group", "by an exit"] = "no"
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
@@ -106,6 +111,7 @@ class CleanUp:
             "no": "raise",
             "alone": f"raise {boom}",
             "in a group": f'raise BaseExceptionGroup("two", [{boom}, error])',
+            "by an exit": f'raise Exit("h{place.handler} in cleanup")',
         }
         shield = block("with anyio.CancelScope(shield=True):", wait(self.turns))
         cleanup = [*(shield if self.turns else []), endings[self.fails]]

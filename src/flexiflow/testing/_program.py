@@ -24,6 +24,7 @@ _PRELUDE = {
     "noted": "def noted(message, component):\n    heard.append(message)",
     "Boom": "class Boom(Exception):\n    pass",
     "Exit": "class Exit(BaseException):\n    pass",
+    "Quit": "class Quit(SystemExit):\n    pass",
     "Later": """\
 class Later:
     def __await__(self):
@@ -80,6 +81,7 @@ _IMPORTS = {
     "gc": "import gc",
     "logging": "import logging",
     "weakref": "import weakref",
+    "get_ident": "from threading import get_ident",
     "contextmanager": "from contextlib import contextmanager",
     "suppress": "from contextlib import suppress",
     "ContextVar": "from contextvars import ContextVar",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._trace import AWAITABLE, NOBODY, Entry, Publication, Seat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from flexiflow.testing._trace import Trace
 
@@ -23,6 +24,7 @@ MOST_STARTS = 30
 
 
 _UNSET: ContextVar[object] = ContextVar("unset", default=None)
+_observing: ContextVar[bool] = ContextVar("observing", default=False)
 
 
 class Recorder(logging.Handler):
@@ -107,27 +109,29 @@ class Recorder(logging.Handler):
 
     def _handler(self, seat: Seat, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def call(data: object) -> object:
-            number, data = self._opened(data)
-            try:
-                result = handler(data) if self._start(seat, number) else None
-            except BaseException as exc:
-                self._note("failed", seat.number, number, exc)
-                raise
-            self._note("ended", seat.number, number, None)
-            return result
+            with self._observation(data):
+                number, data = self._opened(data)
+                try:
+                    result = handler(data) if self._start(seat, number) else None
+                except BaseException as exc:
+                    self._note("failed", seat.number, number, exc)
+                    raise
+                self._note("ended", seat.number, number, None)
+                return result
 
         return call
 
     def _async_handler(self, seat: Seat, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
         async def call(data: object) -> None:
-            number, data = self._opened(data)
-            try:
-                if self._start(seat, number):
-                    await handler(data)
-            except BaseException as exc:
-                self._note("failed", seat.number, number, exc)
-                raise
-            self._note("ended", seat.number, number, None)
+            with self._observation(data):
+                number, data = self._opened(data)
+                try:
+                    if self._start(seat, number):
+                        await handler(data)
+                except BaseException as exc:
+                    self._note("failed", seat.number, number, exc)
+                    raise
+                self._note("ended", seat.number, number, None)
 
         return call
 
@@ -146,6 +150,23 @@ class Recorder(logging.Handler):
 
         return ask
 
+    @contextmanager
+    def _observation(self, data: object) -> Generator[None]:
+        """Mark what a handler of `event.handler.failed` does, and whatever that calls (E7)."""
+        is_failure = (
+            data.event == HANDLER_FAILED
+            if isinstance(data, Publication)
+            # The bus's own; it may publish more than failures, also to the handlers of `**`.
+            else isinstance(data, dict) and "exception" in data
+        )
+        # Only there: a context that was changed is not one that a bus has to keep.
+        token = _observing.set(True) if is_failure else None
+        try:
+            yield
+        finally:
+            if token is not None:
+                _observing.reset(token)
+
     def _opened(self, data: object) -> tuple[int, object]:
         if isinstance(data, Publication):
             return data.number, data.data
@@ -156,14 +177,17 @@ class Recorder(logging.Handler):
         return len(self._trace.all("started")) < MOST_STARTS
 
     def _note(self, what: str, seat: int, publication: int, value: object) -> None:
+        task = anyio.get_current_task()
         self._trace.entries.append(
             Entry(
                 what,
                 seat,
                 publication,
                 value,
-                anyio.get_current_task().id,
+                task.id,
                 self._mark.get(),
                 anyio.current_effective_deadline() == -math.inf,
+                task.parent_id,
+                _observing.get(),
             )
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow.testing._code import Lines, Step
 
-FilterKind: TypeAlias = Literal["accepts", "refuses", "raises", "awaitable"]
+FilterKind: TypeAlias = Literal["accepts", "refuses", "raises", "exits", "awaitable"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Subscribe:
             "accepts": ["return True"],
             "refuses": ["return False"],
             "raises": [f'raise Boom("f{name}")'],
+            "exits": [f'raise Exit("f{name}")'],
             "awaitable": ["return Later()"],
         }
         if self.filter is None:
@@ -117,7 +118,7 @@ class Publish:
             return [call]
         attempt = [
             *block("try:", [f"print({call})"]),
-            *block("except (Exception, Exit) as error:", ['print("raised", repr(error))']),
+            *block("except (Exception, Exit, Quit) as error:", ['print("raised", repr(error))']),
         ]
         if self.cancelled_after is None:
             return attempt
@@ -178,7 +179,7 @@ class Script:
             return True
         return all(
             step.cancelled_after is not None
-            or (step.delivery != "sequential" and any(Raise() in does for does in done))
+            or (step.delivery != "sequential" and any(_ends_others & {*does} for does in done))
             for step in self.steps
             if isinstance(step, Publish)
         )
@@ -199,8 +200,10 @@ class Script:
         """Write what is done."""
         subscribed = [step for step in self.steps if isinstance(step, Subscribe)]
         lines = write(self.steps, Place(len(subscribed)))
-        if not any("raise Exit" in line for line in lines):
-            lines = [line.replace("(Exception, Exit)", "Exception") for line in lines]
+        for unused in (", Exit", ", Quit"):
+            if not any(f"raise {unused[2:]}" in line for line in lines):
+                lines = [line.replace(unused, "") for line in lines]
+        lines = [line.replace("(Exception)", "Exception") for line in lines]
         before: Lines = []
         meeting = tuple(at for at, step in enumerate(subscribed) if Meet() in step.does)
         if meeting:
@@ -208,6 +211,9 @@ class Script:
         if any("mark." in line for line in lines):
             before.append("mark.set(Mark())")
         return before + lines
+
+
+_ends_others = {Raise(), Raise("exit"), Raise("quit")}
 
 
 def _renumber(step: Step, gone: int, count: int) -> Step:

@@ -54,8 +54,10 @@ class Entry:
         publication: the number of the publish, or -1: a built-in event's.
         value: what came of it: a result, an exception, a log record, a payload.
         task: the task that it happened in.
+        parent: the task that this one was started by, or None.
         mark: the context variable that programs set.
         cancelled: whether a scope around was cancelled.
+        observing: whether it happened within a handler of `event.handler.failed`.
     """
 
     what: str
@@ -65,6 +67,8 @@ class Entry:
     task: int
     mark: object
     cancelled: bool
+    parent: int | None = None
+    observing: bool = False
 
 
 UNENDED = Entry("was not over", NOBODY, NOBODY, None, 0, None, cancelled=False)
