@@ -1,6 +1,18 @@
 """Buses with one deliberate fault each, which prove that `check_bus` finds what it is to find."""
 
-from properties.faults import of_bus, of_delivery, of_errors
+from properties.faults import (
+    of_bus,
+    of_delivery,
+    of_errors,
+    of_subscriptions,
+)
 from properties.faults._registry import FAULTS, Fault
 
-__all__ = ["FAULTS", "Fault", "of_bus", "of_delivery", "of_errors"]
+__all__ = [
+    "FAULTS",
+    "Fault",
+    "of_bus",
+    "of_delivery",
+    "of_errors",
+    "of_subscriptions",
+]

@@ -62,7 +62,7 @@ class LogsNoHandler(Plain):
         logger.error("something of %r failed on %r", *parts, exc_info=failed.exception)
 
 
-@breaks("E1", "B10")
+@breaks("E1")
 class PublishesTwice(Plain):
     """Publishes each failure twice."""
 
@@ -71,7 +71,7 @@ class PublishesTwice(Plain):
         await super().announce(failed)
 
 
-@breaks("E1", "B10")
+@breaks("E1")
 class PublishesNothing(Plain):
     """Tells no handler of a failure."""
 

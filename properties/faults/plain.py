@@ -128,8 +128,9 @@ class Plain:
     async def publish(
         self, event: Any, data: Any = None, *, delivery: Any = None, on_error: Any = None
     ) -> tuple[HandlerFailure, ...]:
+        # Before what may yield, as it does in explored schedules.
+        audience = self.audience(event) if isinstance(event, str) else []
         await EventBus().publish(event, delivery=delivery, on_error=on_error)
-        audience = self.audience(event)
         await self.make_way()
         delivery, on_error = self.choose(delivery, on_error)
         publishing = Publishing(event, data, on_error == "raise")
@@ -253,7 +254,9 @@ class Plain:
         for failed in publishing.kept[not publishing.fatal :]:
             self.log(failed)
             if not is_cancelled():
-                await self.announce(failed)
+                # A cancellation that comes now gives way to what leaves.
+                with contextlib.suppress(anyio.get_cancelled_exc_class()):
+                    await self.announce(failed)
         if leaving:
             for other in leaving[1:]:
                 leaving[0].add_note(f"another one failed too: {other!r}")
@@ -330,7 +333,8 @@ class Plain:
     # Reporting.
 
     def log(self, failed: HandlerFailure) -> None:
-        name = failed.subscription.handler.__qualname__
+        handler = failed.subscription.handler
+        name = getattr(handler, "__qualname__", repr(handler))
         logger.error(
             "%s of component %r failed on event %r",
             name,
