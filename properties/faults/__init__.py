@@ -1,6 +1,7 @@
 """Buses with one deliberate fault each, which prove that `check_bus` finds what it is to find."""
 
 from properties.faults import (
+    of_audience,
     of_bus,
     of_delivery,
     of_errors,
@@ -11,6 +12,7 @@ from properties.faults._registry import FAULTS, Fault
 __all__ = [
     "FAULTS",
     "Fault",
+    "of_audience",
     "of_bus",
     "of_delivery",
     "of_errors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from flexiflow.testing import _bus_programs as texts
 from flexiflow.testing._acts import Wait
 from flexiflow.testing._checker import (
+    MODES,
     POLICIES,
     Checker,
     number,
@@ -60,6 +62,8 @@ def _snapshot_of(trace: Trace, publication: Publication) -> str | None:
                 return f"{seat.name} was started, but was not subscribed when the publish began"
             if seat in gone:
                 return f"{seat.name} was started, but had been unsubscribed"
+        if entry.what == "failed" and entry.publication == publication.number:
+            return f"{trace.name(entry)} was running, and was ended by {entry.value!r}"
     missing = [seat for seat in audience if seat not in started and seat not in gone]
     if missing:
         return f"{names(missing)} never started"
@@ -93,19 +97,21 @@ def _filters_of(trace: Trace, publication: Publication) -> str | None:
         complaint = _asked(trace, entry, publication) if entry.what == "asked" else None
         if complaint:
             return complaint
-    started = trace.started(publication)
-    asked = [trace.seats[entry.seat] for entry in span if entry.what == "asked"]
-    missing = [
-        seat for seat in trace.audience(publication) if seat not in started and seat not in asked
-    ]
-    if missing:
+    seen = [*trace.started(publication), *_removed(trace, trace.end(publication))]
+    seen += [trace.seats[entry.seat] for entry in span if entry.what == "asked"]
+    missing = [seat for seat in trace.audience(publication) if seat not in seen]
+    if missing and trace.end(publication).what == "returned":
         return f"{names(missing)} never started, though another one's filter decides only for it"
     return None
 
 
 def _asked(trace: Trace, asked: Entry, publication: Publication) -> str | None:
     seat = trace.seats[asked.seat]
-    answer, *after = trace.entries[trace.place(asked) + 1 :][:2]
+    # What a bus logs in between is its own affair.
+    rest = (each for each in trace.entries[trace.place(asked) + 1 :] if each.what != "logged")
+    answer, *after = islice(rest, 2)
+    if seat in _removed(trace, asked):
+        return f"the filter of {seat.name} was asked, which had been unsubscribed"
     if asked.value != publication.event or asked.publication != publication.number:
         return f"the filter of {seat.name} was given another event or payload"
     starts = bool(after) and after[0].what == "started" and after[0].seat == seat.number
@@ -116,6 +122,11 @@ def _asked(trace: Trace, asked: Entry, publication: Publication) -> str | None:
     if answer.value is True and not starts:
         return f"{seat.name} did not start just after its filter had let it"
     return _awaitable(trace, publication) if answer.value == AWAITABLE else None
+
+
+def _removed(trace: Trace, before: Entry) -> set[Seat]:
+    earlier = trace.entries[: trace.place(before)] if before in trace.entries else trace.entries
+    return {seat for entry in earlier for seat in trace.removed_by(entry)}
 
 
 def _filter_failed(trace: Trace, failed: Entry, seat: Seat, publication: Publication) -> str | None:
@@ -143,7 +154,9 @@ def at_most_once(trace: Trace) -> str | None:
             if entry.seat != seat.number:
                 continue
             before = [start for start in starts if trace.place(start) < trace.place(entry)]
-            expected = not (seat.once and before) and seat in trace.active(entry)
+            # It may be taken out some time before it starts.
+            used = before or (starts and not entry.value)
+            expected = not (seat.once and used) and seat in trace.active(entry)
             if entry.value != expected:
                 state = "still" if entry.value else "no longer"
                 return f"{seat.name} was {state} subscribed after {len(before)} starts"
@@ -175,20 +188,40 @@ def at_once(trace: Trace) -> str | None:
         late = [seat for seat in trace.audience(publication) if seat.number not in started]
         if late:
             return f"{names(late)} had not run when publish({publication.event!r}) was over"
+    return trace.first_complaint(_in_place)
+
+
+def _in_place(trace: Trace, publication: Publication) -> str | None:
+    span = trace.span(publication)
+    for entry in trace.started_in(publication) if publication.delivery == "sequential" else ():
+        if entry.task != span[0].task:
+            return f"{trace.name(entry)} ran in another task than who published"
     return None
 
 
-_names = st.sampled_from(["a", "a.b", "a.c", "b", "a.b.c"])
+_names = st.sampled_from(["a", "a.b", "axb", "a.c", "b", "a.b.c"])
 _patterns = st.sampled_from(["a", "*", "**", "a.*", "a.**", "a.b", "*.b", "b", "a.*.c", "*.**"])
 _heard = st.sampled_from(["a", "*", "**"])
 _components = st.sampled_from(["c", "d"])
 _waits = st.lists(st.builds(Wait, number(1, 3)), max_size=1).map(tuple)
+_meanwhile = st.one_of(
+    st.builds(UnsubscribeAll, _components),
+    st.builds(Subscribe, component=_components, priority=priorities),
+)
 _meddling = st.one_of(
     st.builds(Unsubscribe, number(0, 4)),
     st.builds(UnsubscribeAll, _components),
     st.builds(Subscribe, priority=priorities),
     st.builds(Wait),
 )
+
+
+def _aging_script(first: list[Subscribe], then: list[Unsubscribe], publish: Publish) -> Script:
+    return Script((*first, *then, publish))
+
+
+def _amid(publish: Publish, meddling: Step) -> Together:
+    return Together(((publish,), (meddling,)))
 
 
 def _once_script(first: list[Subscribe], then: list[Step], decisions: tuple[int, ...]) -> Script:
@@ -204,7 +237,10 @@ def _once_scripts() -> st.SearchStrategy[Case]:
         st.lists(
             st.builds(
                 Subscribe,
-                _waits,
+                st.lists(
+                    st.one_of(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 2))),
+                    max_size=2,
+                ).map(tuple),
                 once=st.sampled_from([True, True, False]),
                 filter=st.sampled_from([None, None, "accepts", "refuses", "raises"]),
             ),
@@ -229,10 +265,17 @@ B1 = Checker(programs(texts.BOUND_TO_NO_LOOP[0], again=texts.BOUND_TO_NO_LOOP[1]
 B2 = Checker(programs(*texts.SUBSCRIPTIONS))
 B3 = Checker(programs(*texts.REFUSALS))
 B4 = Checker(
-    scripts(
-        st.builds(Subscribe, _waits, event=_heard, priority=priorities),
-        publishes(("sequential",)),
-        scheduled=False,
+    st.builds(
+        _aging_script,
+        st.lists(
+            st.builds(
+                Subscribe, _waits, event=_heard, priority=st.sampled_from([3, 3, 1, 2, 4, 5])
+            ),
+            min_size=1,
+            max_size=5,
+        ),
+        st.lists(st.builds(Unsubscribe, number(0, 4)), max_size=2),
+        publishes(("sequential",), POLICIES),
     ),
     order,
 )
@@ -244,7 +287,7 @@ B5 = Checker(
             component=_components,
             priority=priorities,
         ),
-        publishes(),
+        st.one_of(publishes(), st.builds(_amid, publishes(), _meanwhile)),
         most_after=2,
     ),
     snapshot,
@@ -266,11 +309,14 @@ B8 = Checker(
     scripts(
         st.builds(
             Subscribe,
-            _waits,
-            filter=st.sampled_from([None, "accepts", "refuses", "raises", "awaitable"]),
+            st.lists(
+                st.one_of(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 4))),
+                max_size=1,
+            ).map(tuple),
+            filter=st.sampled_from([None, "accepts", "refuses", "raises", "exits", "awaitable"]),
             priority=priorities,
         ),
-        publishes(("sequential", "concurrent")),
+        publishes(),
     ),
     filters,
 )
@@ -298,7 +344,11 @@ B11 = Checker(
         st.builds(
             Subscribe,
             st.lists(
-                st.one_of(st.builds(Publish, event=st.just("b")), st.builds(Wait)), max_size=2
+                st.one_of(
+                    st.builds(Publish, st.sampled_from([None, *MODES]), event=st.just("b")),
+                    st.builds(Wait),
+                ),
+                max_size=2,
             ).map(tuple),
             event=st.sampled_from(["a", "b", "*"]),
             priority=priorities,
