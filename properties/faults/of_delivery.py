@@ -5,8 +5,9 @@ from contextvars import copy_context
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from flexiflow.events import HANDLER_FAILED
 from properties.faults._registry import breaks
 from properties.faults.plain import Plain, PlainSubscription, Publishing, spawn
 
@@ -97,8 +98,10 @@ class LeaksToLaterHandlers(Plain):
 class TwoAtATime(Plain):
     """Lets no more than two handlers of a publish run at once."""
 
+    most = 2
+
     async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
-        slots = anyio.Semaphore(2)
+        slots = anyio.Semaphore(self.most)
 
         async def run(each: PlainSubscription) -> None:
             async with slots:
@@ -107,6 +110,13 @@ class TwoAtATime(Plain):
         for each in audience:
             group.start_soon(run, each)
             await checkpoint()
+
+
+@breaks("D2", "D3")
+class SixAtATime(TwoAtATime):
+    """Lets no more than six handlers of a publish run at once."""
+
+    most = 6
 
 
 @breaks("D3")
@@ -157,7 +167,7 @@ class LeavesTasksBehind(Plain):
             raise exception
 
 
-@breaks("D4", "B10")
+@breaks("D4")
 class DoesNotWaitForTheLast(Plain):
     """Returns while the last handler of a concurrent publish is running."""
 
@@ -240,3 +250,64 @@ class LooksButDoesNotYield(Plain):
     async def make_way(self) -> None:
         if anyio.current_effective_deadline() == -float("inf"):
             await checkpoint()
+
+
+@breaks("D1")
+class SequentialInTasksUnderRaise(Plain):
+    """Runs the handlers of a sequential publish under `raise` in a task of their own."""
+
+    async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        if not publishing.stops:
+            await super().sequential(publishing, audience)
+            return
+        failures: list[Exception] = []
+
+        async def run() -> None:
+            try:
+                await Plain.sequential(self, publishing, audience)
+            except Exception as exc:
+                failures.append(exc)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+        for exception in failures:
+            raise exception
+
+
+@breaks("D2")
+class ReversesUnderRaise(Plain):
+    """Starts the last handler first under `raise`."""
+
+    async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
+        in_order = audience[::-1] if publishing.stops else audience
+        await super().start_all(group, publishing, in_order)
+
+
+@breaks("D2", "D3")
+class TooManyInTurn(Plain):
+    """Delivers one after another to more than six."""
+
+    async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
+        if len(audience) > 6:
+            await self.sequential(publishing, audience)
+        else:
+            await super().concurrent(publishing, audience)
+
+
+@breaks("D6")
+class YieldsHalfAsOften(Plain):
+    """Looks whether it is cancelled, and yields in every 122nd publish."""
+
+    async def make_way(self) -> None:
+        self.since_yield -= 0.5
+        await checkpoint_if_cancelled()
+        await super().make_way()
+
+
+@breaks("D6")
+class BuiltInEventsDoNotCount(Plain):
+    """Counts only what is published from outside."""
+
+    async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
+        self.since_yield -= event == HANDLER_FAILED
+        return await super().publish(event, data, **options)

@@ -19,6 +19,7 @@ from flexiflow.testing._checker import (
     schedules,
     scripts,
 )
+from flexiflow.testing._code import quote
 from flexiflow.testing._script import (
     Publish,
     Script,
@@ -88,6 +89,8 @@ def _tiers(trace: Trace, publication: Publication) -> str | None:
             running[seat.number] = seat.priority
         elif entry.what in ("ended", "failed"):
             running.pop(entry.seat, None)
+    if trace.end(publication).what == "raised":
+        return None
     started = trace.started(publication)
     missing = [seat for seat in trace.audience(publication) if seat not in started]
     return f"{names(missing)} never started" if missing else None
@@ -167,32 +170,79 @@ assert scope.cancelled_caught, "61 publishes in a row, and none is a checkpoint"
 _YIELDING: Final = """
 async def other():
     while True:
-        heard.append("a turn")
+        heard.clear()
         await checkpoint()
 
+longest = 0
 await bus.subscribe("a", "c", print)
 async with anyio.create_task_group() as group:
     group.start_soon(other)
-    for _ in range(61 * 4):
+    for number in range(61 * 3):
+        heard.append(number)
         await bus.publish(EVENT, delivery=DELIVERY)
-    assert len(heard) > 1, "244 publishes in a row, and another task had one turn at most"
+        longest = max(longest, len(heard))
     group.cancel_scope.cancel()
+assert longest <= 61, f"{longest} publishes in a row, and another task had no turn"
+"""
+_COUNTING: Final = """
+async def other():
+    while True:
+        heard.clear()
+        await checkpoint()
+
+def fail(data):
+    raise Boom
+
+longest = 0
+await bus.subscribe("a", "c", fail)
+async with anyio.create_task_group() as group:
+    group.start_soon(other)
+    for number in range(61 * 2):
+        heard.append(number)
+        await bus.publish("a", delivery=DELIVERY, on_error="continue")
+        longest = max(longest, len(heard))
+    group.cancel_scope.cancel()
+told = f"{longest} publishes in a row, with as many failures that are published too"
+assert longest <= 31, f"{told}, and another task had no turn"
+"""
+_MANY: Final = """
+everyone, seen = anyio.Event(), set()
+
+async def handler(number, data):
+    heard.append(number)
+    seen.add(mark.get())
+    mark.set(number)
+    if len(heard) == 40:
+        everyone.set()
+    await everyone.wait()
+
+for number in range(40):
+    await bus.subscribe("a", "c", partial(handler, number))
+await bus.publish("a", delivery=DELIVERY, on_error=POLICY)
+assert heard == [*range(40)], f"40 handlers were started in the order {heard}"
+assert seen == {None}, f"40 handlers saw {seen} in a context variable that nobody had set"
 """
 
 _marks = st.lists(st.one_of(st.builds(Wait, number(1, 2)), st.just(Mark())), max_size=2).map(tuple)
 _apart = scripts(
-    st.builds(Subscribe, _marks, priority=priorities), publishes(("concurrent",)), most=4
+    st.builds(Subscribe, _marks, priority=priorities), publishes(("concurrent",), POLICIES), most=4
 )
 
 
 def _together(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
     """Draw handlers that wait for each other."""
 
-    def script(waits: list[int], decisions: tuple[int, ...]) -> Script:
+    def script(waits: list[int], publish: Publish, decisions: tuple[int, ...]) -> Script:
         subscriptions = (Subscribe((Wait(wait), Meet())) for wait in waits)
-        return Script((*subscriptions, Publish(delivery, "continue")), decisions)
+        return Script((*subscriptions, publish), decisions)
 
-    return st.builds(script, st.lists(number(0, 2), min_size=1, max_size=6), schedules)
+    waits = st.lists(number(0, 2), min_size=1, max_size=6)
+    return st.builds(script, waits, publishes((delivery,), POLICIES), schedules)
+
+
+def _many(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
+    """Draw a program with more handlers than a script has."""
+    return programs(_MANY.replace("DELIVERY", quote(delivery)))
 
 
 def _telling(published: list[Publish]) -> Script:
@@ -205,8 +255,15 @@ _fates = st.tuples(
     st.builds(CleanUp, number(0, 2), fails=st.sampled_from(["no", "alone"])),
 )
 
-D1 = Checker(scripts(st.builds(Subscribe, _marks), publishes(("sequential",))), one_at_a_time)
-D2 = Checker(st.one_of(_apart, _together("concurrent")), all_at_once)
+D1 = Checker(
+    scripts(st.builds(Subscribe, _marks), publishes(("sequential",), POLICIES)), one_at_a_time
+)
+D2 = Checker(
+    st.one_of(
+        _apart, _apart, _together("concurrent"), _together("concurrent"), _many("concurrent")
+    ),
+    all_at_once,
+)
 D3 = Checker(
     st.one_of(
         scripts(
@@ -215,9 +272,10 @@ D3 = Checker(
                 st.tuples(st.builds(Wait, number(0, 2)), st.sampled_from([Wait(0), Raise()])),
                 priority=priorities,
             ),
-            publishes(("tiered",)),
+            publishes(("tiered",), POLICIES),
         ),
         _together("tiered"),
+        _many("tiered"),
     ),
     tier_by_tier,
 )
@@ -255,6 +313,7 @@ D6 = Checker(
             text.replace("EVENT", event)
             for text in (_CANCELLED, _YIELDING)
             for event in ('"a"', '"b"')
-        )
+        ),
+        _COUNTING,
     )
 )
