@@ -29,13 +29,18 @@ def happened(what: str, seat: int = NOBODY, value: Any = None, **details: Any) -
 
 def told(seat: int, exception: Exception, component: str = "c") -> Any:
     """Make a failure as publish returns it."""
-    return SimpleNamespace(subscription=SEATS[seat], exception=exception, component_name=component)
+    return SimpleNamespace(
+        subscription=SEATS[seat],
+        exception=exception,
+        event_name="a",
+        component_name=component,
+    )
 
 
-def logs(exception: Exception) -> Entry:
+def logs(exception: Exception, level: int = logging.ERROR) -> Entry:
     """Make an entry of the log."""
     info = (type(exception), exception, None)
-    record = logging.LogRecord("flexiflow", logging.ERROR, "", 0, "h0 of c on a", None, info)
+    record = logging.LogRecord("flexiflow", level, "", 0, "h0 of c on a", None, info)
     return happened("logged", value=record)
 
 
@@ -119,6 +124,12 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             "the failure of h0 was logged 1 times and published 0 times",
         ),
         (
+            # What helps to find a bug is no report.
+            failures.raised_or_reported,
+            trace(FAILED, logs(FIRST, logging.DEBUG), happened("raised", value=FIRST)),
+            None,
+        ),
+        (
             # What it returned is for another clause to judge.
             errors.strays_are_failures,
             trace(happened("started", 0), happened("returned")),
@@ -150,7 +161,10 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
         ),
         (
             errors.groups,
-            trace(happened("failed", 0, GROUP), happened("returned", value=(told(0, GROUP),))),
+            trace(
+                happened("failed", 0, GROUP),
+                happened("returned", value=(told(0, FIRST), told(0, GROUP))),
+            ),
             "a cancellation was reported within a group",
         ),
         (
@@ -166,7 +180,7 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
         (
             failures.continues,
             trace(*STARTS, happened("returned", value=(told(0, FIRST, "d"),))),
-            "the failure of h0 was returned as of 'd'",
+            "the failure of h0 was returned as of 'a' and 'd'",
         ),
         (
             failures.continues,

@@ -5,6 +5,8 @@ from properties.faults import (
     of_bus,
     of_delivery,
     of_errors,
+    of_exits,
+    of_reports,
     of_subscriptions,
 )
 from properties.faults._registry import FAULTS, Fault
@@ -16,5 +18,7 @@ __all__ = [
     "of_bus",
     "of_delivery",
     "of_errors",
+    "of_exits",
+    "of_reports",
     "of_subscriptions",
 ]

@@ -98,10 +98,15 @@ def _script(first: list[Subscribe], then: list[Step], decisions: tuple[int, ...]
 def publishes(
     deliveries: tuple[DeliveryMode, ...] = MODES,
     policies: tuple[ErrorPolicy, ...] = ("continue",),
+    *,
+    event: str = Publish.event,
 ) -> st.SearchStrategy[Publish]:
     """Draw publishes that say how."""
     return st.builds(
-        Publish, delivery=st.sampled_from(deliveries), on_error=st.sampled_from(policies)
+        Publish,
+        delivery=st.sampled_from(deliveries),
+        on_error=st.sampled_from(policies),
+        event=st.just(event),
     )
 
 

@@ -46,8 +46,8 @@ CONTRACT: Final = (
         "B2",
         "a subscription is an object",
         "`subscribe`, a checkpoint, returns a read-only, hashable object that is also a context "
-        "manager; the same handler subscribed twice is two subscriptions, and a `subscribe` "
-        "that is cancelled has subscribed nothing.",
+        "manager, and tells whether it is `active`; the same handler subscribed twice is two "
+        "subscriptions, and a `subscribe` that is cancelled has subscribed nothing.",
         bus.B2,
     ),
     Clause(
@@ -66,14 +66,14 @@ CONTRACT: Final = (
     Clause(
         "B5",
         "a publish has a snapshot",
-        "`publish` calls exactly those that were subscribed when it began; one that is "
-        "subscribed meanwhile does not see this event, and one that is unsubscribed meanwhile "
-        "never starts.",
+        "`publish` calls exactly those that were subscribed when it began, before any yield; one "
+        "that is subscribed meanwhile does not see this event, and one that is unsubscribed "
+        "meanwhile never starts, though it goes on if it is running.",
         bus.B5,
     ),
     Clause(
         "B6",
-        "unsubscribing is idempotent, and cheap",
+        "unsubscribing is idempotent",
         "`unsubscribe` returns True the first time and False afterwards, or for a subscription "
         "of another bus; `unsubscribe_all` returns how many it removed; nothing of a removed "
         "subscription stays in memory.",
@@ -82,16 +82,16 @@ CONTRACT: Final = (
     Clause(
         "B7",
         "sync and async handlers",
-        "A handler may be any callable, sync or async; if a call returns an awaitable, it is "
-        "awaited.",
+        "A handler may be any callable, sync or async; a sync one runs inline, and if a call "
+        "returns an awaitable, it is awaited.",
         bus.B7,
     ),
     Clause(
         "B8",
         "a filter decides just before the start",
-        "A filter is asked at each publish, just before its handler would start; one that "
-        "raises, or returns an awaitable, is a failure of that subscription and touches no "
-        "other.",
+        "A filter is asked at each publish, just before its handler would start, and not if that "
+        "was unsubscribed; one that raises, or returns an awaitable, is a failure of that "
+        "subscription and touches no other.",
         bus.B8,
     ),
     Clause(
@@ -160,16 +160,18 @@ CONTRACT: Final = (
     Clause(
         "E1",
         "`continue`",
-        "Each failure is logged as an error with its traceback, naming event, component and "
-        "handler, published as `event.handler.failed`, and returned, in order of delivery; "
-        "every other handler still runs.",
+        "Each failure is, at once and in the task of the handler that failed, logged as an error "
+        "with its traceback, naming event, component and handler, and published as "
+        "`event.handler.failed`; all are returned, in order of delivery; every other handler "
+        "still runs.",
         failures.E1,
     ),
     Clause(
         "E2",
         "`raise`, sequential",
-        "The first failure leaves `publish` as it is, the same exception object; later "
-        "handlers, and in tiered delivery later tiers, don't start.",
+        "The first failure leaves `publish` as it is, the same exception object, and later "
+        "handlers don't start; in tiered delivery it is as in concurrent, and later tiers don't "
+        "start.",
         failures.E2,
     ),
     Clause(
@@ -190,14 +192,17 @@ CONTRACT: Final = (
         "E5",
         "a cancellation is no failure",
         "A cancellation is never reported as a failure and never swallowed; if a handler fails "
-        "in it, no further handler starts; what is no `Exception` leaves `publish` bare.",
+        "in it, no further handler starts, and under `raise` the failure leaves. What is no "
+        "`Exception` leaves `publish` bare when the siblings have been cancelled; of several the "
+        "first, the others noted on it.",
         errors.E5,
     ),
     Clause(
         "E6",
         "a stray cancellation is a failure",
         "A cancellation that leaves a handler while `publish` is not being cancelled becomes "
-        "`HandlerCancelled`, with the cancellation as its cause, and harms no sibling.",
+        "`HandlerCancelled`, with the cancellation as its cause: a failure like any other, which "
+        "under `continue` harms no sibling.",
         errors.E6,
     ),
     Clause(
@@ -210,8 +215,9 @@ CONTRACT: Final = (
     Clause(
         "E8",
         "exception groups",
-        "An exception group that leaves a handler is its exception, kept whole; of one that "
-        "holds cancellations, the rest is the failure.",
+        "An exception group that leaves a handler is its exception, kept whole; one that holds "
+        "cancellations, at any depth, is split: the rest is the failure, and the cancellation "
+        "goes on if `publish` is being cancelled.",
         errors.E8,
     ),
 )

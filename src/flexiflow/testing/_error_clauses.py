@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
 from flexiflow._errors import HandlerCancelled
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._acts import CleanUp, Hang, Raise, Wait
-from flexiflow.testing._checker import POLICIES, Checker, number, priorities, publishes, scripts
-from flexiflow.testing._failure_clauses import cancelled, cleaning, hanging, waiting
-from flexiflow.testing._reports import announced, every_report, is_a, logged, parts, returned
+from flexiflow.testing._checker import (
+    MODES,
+    POLICIES,
+    Checker,
+    number,
+    priorities,
+    programs,
+    publishes,
+    scripts,
+)
+from flexiflow.testing._failure_clauses import (
+    among_siblings,
+    cancelled,
+    cleaning,
+    hanging,
+    waiting,
+)
+from flexiflow.testing._reports import (
+    announced,
+    every_report,
+    is_a,
+    logged,
+    parts,
+    returned,
+    unnoted,
+)
 from flexiflow.testing._script import Publish, Subscribe
 from flexiflow.testing._trace import names
 
@@ -53,14 +76,16 @@ def _cancellation_passes(trace: Trace, publication: Publication) -> str | None:
 
 def _exit_leaves(trace: Trace, publication: Publication) -> str | None:
     exits = [
-        entry.value
+        entry
         for entry in trace.all("failed", publication=publication.number)
         if not trace.is_failure(entry) and not trace.is_cancelled(entry)
     ]
     end = trace.end(publication)
-    if exits and end.value is not exits[0]:
-        return f"publish {end.what} {end.value!r}, and {exits[0]!r} was to leave it bare"
-    return None
+    if not exits:
+        return None
+    if end.value is not exits[0].value:
+        return f"publish {end.what} {end.value!r}, and {exits[0].value!r} was to leave it bare"
+    return unnoted(trace, end.value, exits[1:])
 
 
 def strays_are_failures(trace: Trace) -> str | None:
@@ -93,30 +118,21 @@ def _strays(trace: Trace, publication: Publication) -> str | None:
 
 def no_recursion(trace: Trace) -> str | None:
     """E7: what fails within the handling of a failure is logged, and published no further."""
-    observing: list[int] = []
-    for entry in trace.entries:
-        heard = entry.publication < 0 or (
-            trace.publications[entry.publication].event == HANDLER_FAILED
-        )
-        if entry.what == "started" and heard:
-            observing.append(entry.seat)
-        if trace.is_failure(entry) and observing:
-            in_log, told = len(logged(trace, entry.value)), len(announced(trace, entry.value))
-            if in_log != 1 or told:
-                return (
-                    f"the failure of {trace.name(entry)}, within the handling of another one, "
-                    f"was logged {in_log} times and published {told} times"
-                )
-        elif trace.is_failure(entry) and len(announced(trace, entry.value)) != 1:
+    for entry in filter(trace.is_failure, trace.entries):
+        in_log, told = len(logged(trace, entry.value)), len(announced(trace, entry.value))
+        if entry.observing and (in_log != 1 or told):
+            return (
+                f"the failure of {trace.name(entry)}, within the handling of another one, "
+                f"was logged {in_log} times and published {told} times"
+            )
+        if not entry.observing and told != 1:
             return f"the failure of {trace.name(entry)} was not published"
-        if entry.what in ("ended", "failed") and heard and observing:
-            observing.pop()
     return None
 
 
 def groups(trace: Trace) -> str | None:
     """E8: a group is the failure as a whole; cancellations are taken out of it."""
-    return trace.first_complaint(_groups)
+    return trace.first_complaint(_groups) or trace.first_complaint(_cancellation_passes)
 
 
 def _groups(trace: Trace, publication: Publication) -> str | None:
@@ -138,31 +154,59 @@ def _is_rest(trace: Trace, given: BaseException, group: BaseException) -> bool:
     held = parts(group)
     if not any(isinstance(part, trace.cancellation) for part in held):
         return given is group
+    if any(isinstance(part, trace.cancellation) for part in parts(given)):
+        return False
     wanted = [part for part in held if isinstance(part, Exception) and part not in (given, group)]
     return all(any(part is want for part in parts(given)) for want in wanted)
 
 
+_EXITS: Final = (Raise("exit"), Raise("quit"))
+_exiting = st.builds(
+    Subscribe,
+    st.tuples(
+        waiting,
+        st.just(Hang()),
+        st.builds(CleanUp, number(0, 1), fails=st.sampled_from(["no", "by an exit"])),
+    ),
+)
+
 E5 = Checker(
     st.one_of(
+        cancelled(hanging),
         cancelled(hanging),
         cancelled(st.builds(Subscribe, st.tuples(st.just(Hang()), cleaning), priority=priorities)),
         scripts(
             st.builds(
                 Subscribe,
-                st.tuples(waiting, st.sampled_from([Wait(0), Raise("exit"), Raise("failure")])),
+                st.tuples(waiting, st.sampled_from([Wait(0), *_EXITS, Raise("failure")])),
             ),
             publishes(policies=POLICIES),
             most=3,
         ),
+        among_siblings(("concurrent", "tiered"), *_EXITS, siblings=_exiting, policies=POLICIES),
     ),
     cancellation_passes,
 )
+_SHIELDED: Final = """
+async def stray(data):
+    raise await kept_cancellation()
+
+failures = ()
+await bus.subscribe("a", "c", stray)
+with anyio.CancelScope() as scope:
+    scope.cancel()
+    with anyio.CancelScope(shield=True):
+        failures = await bus.publish("a", delivery=DELIVERY, on_error="continue")
+told = [type(failure.exception) for failure in failures]
+assert told == [HandlerCancelled], f"in a shield, a stray cancellation is a failure of {told}"
+"""
+_strays_alone = scripts(
+    st.builds(Subscribe, st.tuples(waiting, st.sampled_from([Raise("stray"), Wait(2)]))),
+    publishes(policies=POLICIES),
+    most=4,
+)
 E6 = Checker(
-    scripts(
-        st.builds(Subscribe, st.tuples(waiting, st.sampled_from([Raise("stray"), Wait(2)]))),
-        publishes(policies=POLICIES),
-        most=4,
-    ),
+    st.one_of(_strays_alone, _strays_alone, _strays_alone, programs(_SHIELDED)),
     strays_are_failures,
 )
 E7 = Checker(
@@ -170,11 +214,17 @@ E7 = Checker(
         st.builds(
             Subscribe,
             st.sampled_from(
-                [(Raise(),), (Publish("sequential", "continue", "b"),), (Wait(), Raise())]
+                [
+                    (Raise(),),
+                    *((Publish(mode, "continue", "b"),) for mode in MODES),
+                    (Wait(), Raise()),
+                ]
             ),
             event=st.sampled_from(["a", "b", HANDLER_FAILED, "**"]),
         ),
-        st.builds(Publish, st.just("sequential"), st.just("continue"), st.sampled_from(["a", "b"])),
+        st.builds(
+            Publish, st.sampled_from(MODES), st.just("continue"), st.sampled_from(["a", "b"])
+        ),
         scheduled=False,
     ),
     no_recursion,
@@ -184,7 +234,10 @@ E8 = Checker(
         scripts(
             st.builds(
                 Subscribe,
-                st.tuples(waiting, st.sampled_from([Raise("group"), Raise("mixed"), Wait(0)])),
+                st.tuples(
+                    waiting,
+                    st.sampled_from([Raise("group"), Raise("mixed"), Raise("nested"), Wait(0)]),
+                ),
             ),
             publishes(policies=POLICIES),
             most=3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
@@ -19,15 +20,18 @@ from flexiflow.testing._checker import (
 )
 from flexiflow.testing._reports import (
     announced,
+    lateness,
     logged,
     parts,
     report_complaint,
     returned_complaint,
+    unnoted,
 )
 from flexiflow.testing._script import Publish, Script, Subscribe, Unsubscribe
 from flexiflow.testing._trace import names
 
 if TYPE_CHECKING:
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow.testing._program import Case
     from flexiflow.testing._trace import Entry, Publication, Trace
 
@@ -38,26 +42,24 @@ def continues(trace: Trace) -> str | None:
 
 
 def _continues(trace: Trace, publication: Publication) -> str | None:
-    audience, failures = trace.audience(publication), trace.failures(publication)
+    failures = trace.failures(publication)
     ran = {entry.seat for entry in (*trace.all("started"), *failures)}
-    skipped = [seat for seat in audience if seat.number not in ran]
+    skipped = [seat for seat in trace.audience(publication) if seat.number not in ran]
     if skipped:
         return f"{names(skipped)} never started, though a failure is to stop nobody else"
     end = trace.end(publication)
     if end.what != "returned":
         return f"publish {end.what} {end.value!r}"
-    for entry in failures:
-        if any(record.task != entry.task for record in logged(trace, entry.value)):
-            return f"the failure of {trace.name(entry)} was logged in another task than its own"
-    complaints = (report_complaint(trace, entry, publication.event) for entry in failures)
-    return returned_complaint(trace, audience, failures, end) or next(
-        filter(None, complaints), None
+    complaints = (
+        lateness(trace, entry) or report_complaint(trace, entry, publication.event)
+        for entry in failures
     )
+    return returned_complaint(trace, publication) or next(filter(None, complaints), None)
 
 
 def raises_in_turn(trace: Trace) -> str | None:
     """E2: the first failure leaves as it is, and what comes later in order doesn't start."""
-    return trace.first_complaint(_raises_in_turn)
+    return trace.first_complaint(_raises_in_turn) or _keeps_once(trace)
 
 
 def _raises_in_turn(trace: Trace, publication: Publication) -> str | None:
@@ -72,7 +74,9 @@ def _raises_in_turn(trace: Trace, publication: Publication) -> str | None:
         if publication.delivery == "sequential"
         or trace.seats[entry.seat].priority > trace.seats[failures[0].seat].priority
     ]
-    return f"{names(later)} started after a failure" if later else None
+    if later:
+        return f"{names(later)} started after a failure"
+    return _siblings(trace, publication, failures[1:], end)
 
 
 def raises_at_once(trace: Trace) -> str | None:
@@ -97,11 +101,8 @@ def _siblings(
 ) -> str | None:
     if any(trace.place(other) > trace.place(end) for other in others):
         return "publish did not wait for the cleanup of a sibling"
-    notes = getattr(end.value, "__notes__", [])
-    if len(notes) < len(others):
-        return f"{len(others)} siblings failed in their cleanup, and {len(notes)} were noted"
     complaints = (report_complaint(trace, other, publication.event) for other in others)
-    return next(filter(None, complaints), None)
+    return unnoted(trace, end.value, others) or next(filter(None, complaints), None)
 
 
 def _keeps_once(trace: Trace) -> str | None:
@@ -137,10 +138,13 @@ def _raised_or_reported(trace: Trace, publication: Publication) -> str | None:
 
 
 waiting = st.builds(Wait, number(0, 2))
+# Names that are no part of what a message says without them.
+_EVENT = "order.placed"
 _failing = st.builds(
     Subscribe,
     st.tuples(waiting, st.sampled_from([Wait(0), Raise("failure"), Raise("group")])),
-    component=st.sampled_from(["c", "other"]),
+    event=st.just(_EVENT),
+    component=st.sampled_from(["billing", "shipping"]),
     priority=priorities,
     filter=st.sampled_from([None, None, "raises"]),
 )
@@ -166,23 +170,41 @@ def cancelled(
     return scripts(subscriptions, publish, most=most)
 
 
-def _failing_at_once(first: list[Subscribe], turns: int, decisions: tuple[int, ...]) -> Script:
-    """Put a handler that fails last, and at the end an `unsubscribe` of each for one time."""
+def _beside(
+    first: list[Subscribe], last: Subscribe, publish: Publish, decisions: tuple[int, ...]
+) -> Script:
+    """Put last who ends the others, all in one tier, and then an `unsubscribe` of each `once`."""
     ended = (Unsubscribe(at) for at, each in enumerate(first) if each.once)
-    last = Subscribe((Wait(turns), Raise()))
-    return Script((*first, last, Publish("concurrent", "raise"), *ended), decisions)
+    tier = (replace(each, priority=Subscribe.priority) for each in first)
+    return Script((*tier, last, publish, *ended), decisions)
 
 
-E1 = Checker(scripts(_failing, publishes()), continues)
+def among_siblings(
+    deliveries: tuple[DeliveryMode, ...],
+    *ends: Raise,
+    siblings: st.SearchStrategy[Subscribe] = hanging,
+    policies: tuple[ErrorPolicy, ...] = ("raise",),
+) -> st.SearchStrategy[Case]:
+    """Draw handlers that may hang, and one that ends them."""
+    last = st.builds(Subscribe, st.tuples(st.builds(Wait, number(0, 3)), st.sampled_from(ends)))
+    publish = publishes(deliveries, policies)
+    return st.builds(_beside, st.lists(siblings, max_size=3), last, publish, schedules)
+
+
+E1 = Checker(scripts(_failing, publishes(event=_EVENT)), continues)
 E2 = Checker(
-    scripts(_failing, publishes(("sequential", "tiered"), ("raise",))),
+    st.one_of(
+        scripts(_failing, publishes(("sequential", "tiered"), ("raise",), event=_EVENT)),
+        among_siblings(("tiered",), Raise()),
+    ),
     raises_in_turn,
 )
-_among_siblings = st.builds(
-    _failing_at_once, st.lists(hanging, max_size=3), number(0, 3), schedules
-)
-E3 = Checker(_among_siblings, raises_at_once)
+E3 = Checker(among_siblings(("concurrent",), Raise()), raises_at_once)
 E4 = Checker(
-    st.one_of(scripts(_failing, publishes(policies=POLICIES)), cancelled(hanging), _among_siblings),
+    st.one_of(
+        scripts(_failing, publishes(policies=POLICIES, event=_EVENT)),
+        cancelled(hanging),
+        among_siblings(("concurrent", "tiered"), Raise()),
+    ),
     raised_or_reported,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from flexiflow.testing._trace import NOBODY, names
 
 if TYPE_CHECKING:
-    from flexiflow.testing._trace import Entry, Seat, Trace
+    from flexiflow.testing._trace import Entry, Publication, Trace
 
 
 def exception_of(entry: Entry) -> object:
@@ -24,8 +24,8 @@ def is_a(value: object, kind: type) -> bool:
 
 
 def logged(trace: Trace, exception: BaseException) -> list[Entry]:
-    """Give the entries that log an exception."""
-    return [entry for entry in trace.all("logged") if exception_of(entry) is exception]
+    """Give the entries that log an exception, as more than what helps to find a bug."""
+    return [entry for entry in _reported(trace, "logged") if exception_of(entry) is exception]
 
 
 def announced(trace: Trace, exception: BaseException) -> list[Entry]:
@@ -42,10 +42,18 @@ def returned(end: Entry) -> list[object] | None:
 
 def every_report(trace: Trace) -> list[BaseException]:
     """Give all exceptions that were logged, announced or returned."""
-    told = [exception_of(entry) for entry in trace.all("logged", "announced")]
+    told = [exception_of(entry) for entry in _reported(trace, "logged", "announced")]
     for end in trace.all("returned"):
         told += returned(end) or []
     return [each for each in told if isinstance(each, BaseException)]
+
+
+def _reported(trace: Trace, *whats: str) -> list[Entry]:
+    return [
+        entry
+        for entry in trace.all(*whats)
+        if entry.what != "logged" or entry.value.levelno >= logging.WARNING
+    ]
 
 
 def parts(exception: BaseException) -> list[BaseException]:
@@ -56,14 +64,13 @@ def parts(exception: BaseException) -> list[BaseException]:
     return [exception, *(part for each in group.exceptions for part in parts(each))]
 
 
-def returned_complaint(
-    trace: Trace, audience: list[Seat], failures: list[Entry], end: Entry
-) -> str | None:
+def returned_complaint(trace: Trace, publication: Publication) -> str | None:
     """Compare what publish returned with the failures there were, in order of delivery."""
+    end = trace.end(publication)
     if not is_a(end.value, tuple):
         return f"publish returned {end.value!r}, not a tuple of failures"
-    by_seat = {entry.seat: entry.value for entry in failures}
-    expected = [seat for seat in audience if seat.number in by_seat]
+    by_seat = {entry.seat: entry.value for entry in trace.failures(publication)}
+    expected = [seat for seat in trace.audience(publication) if seat.number in by_seat]
     places = [
         trace.subscriptions.get(getattr(each, "subscription", None), NOBODY) for each in end.value
     ]
@@ -73,9 +80,39 @@ def returned_complaint(
     for failure, exception, seat in zip(end.value, returned(end) or [], expected, strict=True):
         if exception is not by_seat[seat.number]:
             return f"the failure of {seat.name} was returned with {exception!r}"
-        component = getattr(failure, "component_name", None)
-        if component != seat.component:
-            return f"the failure of {seat.name} was returned as of {component!r}"
+        of = [getattr(failure, f"{owner}_name", None) for owner in ("event", "component")]
+        if of != [publication.event, seat.component]:
+            return f"the failure of {seat.name} was returned as of {of[0]!r} and {of[1]!r}"
+    return None
+
+
+def lateness(trace: Trace, failed: Entry) -> str | None:
+    """Say what shows that a failure was not reported at once, in its own task (E1)."""
+    told = [*logged(trace, failed.value), *announced(trace, failed.value)]
+    rest = trace.entries[trace.place(failed) + 1 :]
+    goes_on = [
+        entry
+        for entry in rest
+        if entry.task == failed.task and entry.what not in ("logged", "announced")
+    ]
+    for entry in told:
+        verb = "logged" if entry.what == "logged" else "published"
+        report = f"the failure of {trace.name(failed)} was {verb}"
+        # A bus may deliver its own event in tasks that the handler's task waits for.
+        if failed.task not in (entry.task, entry.what == "announced" and entry.parent):
+            return f"{report} in another task than its own"
+        if goes_on and trace.place(goes_on[0]) < trace.place(entry):
+            return f"{report} only when its task had gone on"
+    return None
+
+
+def unnoted(trace: Trace, raised: BaseException, others: list[Entry]) -> str | None:
+    """Say what of several exceptions is not noted on the one that was raised (E3, E5)."""
+    notes = getattr(raised, "__notes__", [])
+    for other in others:
+        telling = trace.name(other), repr(other.value)
+        if not any(word in note for note in notes for word in telling):
+            return f"{other.value!r}, which left {telling[0]}, is not noted on {raised!r}"
     return None
 
 
