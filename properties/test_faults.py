@@ -9,6 +9,7 @@ from flexiflow.testing._contract import CONTRACT, Clause
 from flexiflow.testing._examine import examine
 from properties.faults import FAULTS, Fault
 from properties.faults.plain import Plain
+from properties.variants import VARIANTS
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
 IS_LONG = hypothesis.settings().max_examples > 1_000
@@ -27,9 +28,10 @@ def test_the_bus_keeps_each_clause(backend: str, clause: Clause) -> None:
     assert verdict.violation is None, str(verdict.violation)
 
 
-def test_another_bus_keeps_the_contract(backend: str) -> None:
+@pytest.mark.parametrize("bus", VARIANTS)
+def test_another_bus_keeps_the_contract(backend: str, bus: type[Plain]) -> None:
     """P1: what is checked is the contract, not how our own bus keeps it."""
-    check_bus(Plain, backend=backend, examples=1_000 if IS_LONG else 20)
+    check_bus(bus, backend=backend, examples=1_000 if IS_LONG else 20)
 
 
 @pytest.mark.parametrize(
