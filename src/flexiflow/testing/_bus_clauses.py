@@ -14,6 +14,7 @@ from flexiflow.testing._checker import (
     POLICIES,
     Checker,
     number,
+    often,
     priorities,
     programs,
     publishes,
@@ -204,10 +205,8 @@ _patterns = st.sampled_from(["a", "*", "**", "a.*", "a.**", "a.b", "*.b", "b", "
 _heard = st.sampled_from(["a", "*", "**"])
 _components = st.sampled_from(["c", "d"])
 _waits = st.lists(st.builds(Wait, number(1, 3)), max_size=1).map(tuple)
-_meanwhile = st.one_of(
-    st.builds(UnsubscribeAll, _components),
-    st.builds(Subscribe, component=_components, priority=priorities),
-)
+_newcomer = st.builds(Subscribe, component=_components, priority=priorities)
+_meanwhile = st.one_of(often(2, _newcomer), st.builds(UnsubscribeAll, _components))
 _meddling = st.one_of(
     st.builds(Unsubscribe, number(0, 4)),
     st.builds(UnsubscribeAll, _components),
@@ -288,6 +287,7 @@ B5 = Checker(
             priority=priorities,
         ),
         st.one_of(publishes(), st.builds(_amid, publishes(), _meanwhile)),
+        least=2,
         most_after=2,
     ),
     snapshot,
@@ -321,18 +321,20 @@ B8 = Checker(
     filters,
 )
 B9 = Checker(_once_scripts(), at_most_once)
+_listening = scripts(
+    st.builds(
+        Subscribe,
+        st.lists(st.builds(Subscribe, event=_patterns), max_size=1).map(tuple),
+        event=_patterns,
+    ),
+    st.builds(Publish, st.just("sequential"), st.just("continue"), event=_names),
+    least=3,
+    most_after=5,
+    scheduled=False,
+)
 B10 = Checker(
     st.one_of(
-        scripts(
-            st.builds(
-                Subscribe,
-                st.lists(st.builds(Subscribe, event=_patterns), max_size=1).map(tuple),
-                event=_patterns,
-            ),
-            st.builds(Publish, st.just("sequential"), st.just("continue"), event=_names),
-            most_after=3,
-            scheduled=False,
-        ),
+        often(3, _listening),
         programs(
             *(texts.BUILT_IN.replace("PATTERN", pattern) for pattern in ("**", "event.handler.*"))
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from flexiflow.testing._program import Case
     from flexiflow.testing._script import Subscribe
     from flexiflow.testing._trace import Trace
+
+_T = TypeVar("_T")
 
 MODES: tuple[DeliveryMode, ...] = ("sequential", "concurrent", "tiered")
 POLICIES: tuple[ErrorPolicy, ...] = ("continue", "raise")
@@ -74,10 +76,20 @@ priorities = st.sampled_from([3, 1, 2, 4, 5])
 schedules: st.SearchStrategy[tuple[int, ...]] = st.lists(number(0, 3), max_size=12).map(tuple)
 
 
+def often(times: int, cases: st.SearchStrategy[_T]) -> st.SearchStrategy[_T]:
+    """Give a branch more weight in `one_of`, which takes the same one for one only."""
+    return st.one_of(*(cases.map(_same) for _ in range(times)))
+
+
+def _same(case: _T) -> _T:
+    return case
+
+
 def scripts(
     subscriptions: st.SearchStrategy[Subscribe],
     after: st.SearchStrategy[Step],
     *,
+    least: int = 1,
     most: int = 5,
     most_after: int = 1,
     scheduled: bool = True,
@@ -85,7 +97,7 @@ def scripts(
     """Draw scripts: some subscriptions, then something else."""
     return st.builds(
         _script,
-        st.lists(subscriptions, min_size=1, max_size=most),
+        st.lists(subscriptions, min_size=least, max_size=most),
         st.lists(after, min_size=1, max_size=most_after),
         schedules if scheduled else st.just(()),
     )

@@ -13,6 +13,7 @@ from flexiflow.testing._checker import (
     POLICIES,
     Checker,
     number,
+    often,
     priorities,
     programs,
     publishes,
@@ -259,9 +260,7 @@ D1 = Checker(
     scripts(st.builds(Subscribe, _marks), publishes(("sequential",), POLICIES)), one_at_a_time
 )
 D2 = Checker(
-    st.one_of(
-        _apart, _apart, _together("concurrent"), _together("concurrent"), _many("concurrent")
-    ),
+    st.one_of(often(3, _apart), often(2, _together("concurrent")), _many("concurrent")),
     all_at_once,
 )
 D3 = Checker(

@@ -14,6 +14,7 @@ from flexiflow.testing._checker import (
     POLICIES,
     Checker,
     number,
+    often,
     priorities,
     programs,
     publishes,
@@ -172,8 +173,7 @@ _exiting = st.builds(
 
 E5 = Checker(
     st.one_of(
-        cancelled(hanging),
-        cancelled(hanging),
+        often(3, cancelled(hanging)),
         cancelled(st.builds(Subscribe, st.tuples(st.just(Hang()), cleaning), priority=priorities)),
         scripts(
             st.builds(
@@ -183,7 +183,10 @@ E5 = Checker(
             publishes(policies=POLICIES),
             most=3,
         ),
-        among_siblings(("concurrent", "tiered"), *_EXITS, siblings=_exiting, policies=POLICIES),
+        often(
+            2,
+            among_siblings(("concurrent", "tiered"), *_EXITS, siblings=_exiting, policies=POLICIES),
+        ),
     ),
     cancellation_passes,
 )
@@ -206,7 +209,7 @@ _strays_alone = scripts(
     most=4,
 )
 E6 = Checker(
-    st.one_of(_strays_alone, _strays_alone, _strays_alone, programs(_SHIELDED)),
+    st.one_of(often(3, _strays_alone), programs(_SHIELDED)),
     strays_are_failures,
 )
 E7 = Checker(

@@ -191,7 +191,13 @@ def among_siblings(
     return st.builds(_beside, st.lists(siblings, max_size=3), last, publish, schedules)
 
 
-E1 = Checker(scripts(_failing, publishes(event=_EVENT)), continues)
+E1 = Checker(
+    st.one_of(
+        scripts(_failing, publishes(event=_EVENT)),
+        scripts(_failing, publishes(("concurrent",), event=_EVENT)),
+    ),
+    continues,
+)
 E2 = Checker(
     st.one_of(
         scripts(_failing, publishes(("sequential", "tiered"), ("raise",), event=_EVENT)),
