@@ -1,12 +1,13 @@
 """What each clause makes of traces that no bus here leaves (P1)."""
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from flexiflow.testing import _bus_clauses as bus
+from flexiflow.testing import _bus_judgements as bus
 from flexiflow.testing import _delivery_clauses as delivery
 from flexiflow.testing import _error_clauses as errors
 from flexiflow.testing import _failure_clauses as failures
@@ -57,6 +58,11 @@ def trace(
         subscriptions={seat: seat.number for seat in SEATS},
         tasks_left=tasks_left,
     )
+
+
+def once(seen: Trace) -> Trace:
+    """Let its first subscription be for one time."""
+    return replace(seen, seats=[replace(SEATS[0], once=True), *seen.seats[1:]])
 
 
 FAILED = happened("failed", 0, FIRST)
@@ -148,6 +154,11 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
                 happened("returned", value=()),
             ),
             "a filter that returned an awaitable is no failure",
+        ),
+        (
+            bus.at_most_once,
+            once(trace(happened("started", 0), happened("started", 0))),
+            "h0 started 2 times",
         ),
         (
             delivery.nothing_runs_on,

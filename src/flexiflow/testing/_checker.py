@@ -77,11 +77,12 @@ schedules: st.SearchStrategy[tuple[int, ...]] = st.lists(number(0, 3), max_size=
 
 
 def often(times: int, cases: st.SearchStrategy[_T]) -> st.SearchStrategy[_T]:
-    """Give a branch more weight in `one_of`, which takes the same one for one only."""
-    return st.one_of(*(cases.map(_same) for _ in range(times)))
+    """Give a branch more weight in `one_of`, which drops what it sees to be the same."""
+    return st.one_of(*(st.tuples(cases).map(_only) for _ in range(times)))
 
 
-def _same(case: _T) -> _T:
+def _only(cases: tuple[_T]) -> _T:
+    [case] = cases
     return case
 
 

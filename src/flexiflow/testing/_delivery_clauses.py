@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
+from flexiflow.testing import _delivery_programs as texts
 from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
-from flexiflow.testing._bus_clauses import order
+from flexiflow.testing._bus_judgements import order
 from flexiflow.testing._checker import (
     MODES,
     POLICIES,
@@ -160,70 +161,6 @@ _TELLTALE: Final = (
     Subscribe((Wait(9), Raise()), priority=2),
 )
 
-_CANCELLED: Final = """
-await bus.subscribe("a", "c", print)
-with anyio.CancelScope() as scope:
-    scope.cancel()
-    for _ in range(61):
-        await bus.publish(EVENT, delivery=DELIVERY)
-assert scope.cancelled_caught, "61 publishes in a row, and none is a checkpoint"
-"""
-_YIELDING: Final = """
-async def other():
-    while True:
-        heard.clear()
-        await checkpoint()
-
-longest = 0
-await bus.subscribe("a", "c", print)
-async with anyio.create_task_group() as group:
-    group.start_soon(other)
-    for number in range(61 * 3):
-        heard.append(number)
-        await bus.publish(EVENT, delivery=DELIVERY)
-        longest = max(longest, len(heard))
-    group.cancel_scope.cancel()
-assert longest <= 61, f"{longest} publishes in a row, and another task had no turn"
-"""
-_COUNTING: Final = """
-async def other():
-    while True:
-        heard.clear()
-        await checkpoint()
-
-def fail(data):
-    raise Boom
-
-longest = 0
-await bus.subscribe("a", "c", fail)
-async with anyio.create_task_group() as group:
-    group.start_soon(other)
-    for number in range(61 * 2):
-        heard.append(number)
-        await bus.publish("a", delivery=DELIVERY, on_error="continue")
-        longest = max(longest, len(heard))
-    group.cancel_scope.cancel()
-told = f"{longest} publishes in a row, with as many failures that are published too"
-assert longest <= 31, f"{told}, and another task had no turn"
-"""
-_MANY: Final = """
-everyone, seen = anyio.Event(), set()
-
-async def handler(number, data):
-    heard.append(number)
-    seen.add(mark.get())
-    mark.set(number)
-    if len(heard) == 40:
-        everyone.set()
-    await everyone.wait()
-
-for number in range(40):
-    await bus.subscribe("a", "c", partial(handler, number))
-await bus.publish("a", delivery=DELIVERY, on_error=POLICY)
-assert heard == [*range(40)], f"40 handlers were started in the order {heard}"
-assert seen == {None}, f"40 handlers saw {seen} in a context variable that nobody had set"
-"""
-
 _marks = st.lists(st.one_of(st.builds(Wait, number(1, 2)), st.just(Mark())), max_size=2).map(tuple)
 _apart = scripts(
     st.builds(Subscribe, _marks, priority=priorities), publishes(("concurrent",), POLICIES), most=4
@@ -243,7 +180,7 @@ def _together(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
 
 def _many(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
     """Draw a program with more handlers than a script has."""
-    return programs(_MANY.replace("DELIVERY", quote(delivery)))
+    return programs(texts.MANY.replace("DELIVERY", quote(delivery)))
 
 
 def _telling(published: list[Publish]) -> Script:
@@ -310,9 +247,9 @@ D6 = Checker(
     programs(
         *(
             text.replace("EVENT", event)
-            for text in (_CANCELLED, _YIELDING)
+            for text in (texts.CANCELLED, texts.YIELDING)
             for event in ('"a"', '"b"')
         ),
-        _COUNTING,
+        texts.COUNTING,
     )
 )
