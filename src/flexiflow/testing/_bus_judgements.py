@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from flexiflow.testing._reports import every_report, returned
+from flexiflow.testing._story import shown
 from flexiflow.testing._trace import AWAITABLE, matches, names
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _snapshot_of(trace: Trace, publication: Publication) -> str | None:
             if seat in gone:
                 return f"{seat.name} was started, but had been unsubscribed"
         if entry.what == "failed" and entry.publication == publication.number:
-            return f"{trace.name(entry)} was running, and was ended by {entry.value!r}"
+            return f"{trace.name(entry)} was running, and was ended by {shown(entry.value)}"
     missing = [seat for seat in audience if seat not in started and seat not in gone]
     if missing:
         return f"{names(missing)} never started"
@@ -58,7 +59,7 @@ def removals(trace: Trace) -> str | None:
             expected = sum(seat.component == component for seat in active)
             what = f"unsubscribe_all({component!r})"
         if given is not expected and (given != expected or isinstance(expected, bool)):
-            return f"{what} returned {given!r}, not {expected!r}"
+            return f"{what} returned {given!r}, not {shown(expected)}"
     return None
 
 

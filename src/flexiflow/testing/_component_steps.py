@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flexiflow._actor import Outcome
 from flexiflow.testing._component_script import INITIAL
+from flexiflow.testing._story import shown
 
 if TYPE_CHECKING:
     from flexiflow._machine import Transition
@@ -49,7 +50,7 @@ def _steps_of(history: History, message: Message, states: dict[str, str]) -> str
     end = history.outcome(message.number)
     # What becomes of a message that nothing matches is a matter of C8.
     if row is not None and (end is None or end.value is not Outcome.TRANSITIONED):
-        return f"{message.name} came to {end and end.value!r}, though it was handled"
+        return f"{message.name} came to {shown(end and end.value)}, though it was handled"
     return None
 
 
@@ -102,7 +103,7 @@ def _chains(changed: Moment, known: set[str | None]) -> str | None:
     data = changed.value
     if data.get("from_state") not in known:
         expected = " or ".join(sorted(map(str, known)))
-        return f"state.changed has from_state {data.get('from_state')!r}, not {expected!r}"
+        return f"state.changed has from_state {data.get('from_state')!r}, not {shown(expected)}"
     return None
 
 
@@ -122,5 +123,6 @@ def _raised(history: History, message: Message) -> str | None:
         if cancelled and history.left_by_cancellation(message.number):
             continue
         if end is None or end.value is not failed.value:
-            return f"{message.name} failed with {failed.value!r}, and came to {end and end.value!r}"
+            came = shown(end and end.value)
+            return f"{message.name} failed with {shown(failed.value)}, and came to {came}"
     return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flexiflow._actor import Outcome
 from flexiflow.events import MESSAGE_RECEIVED
 from flexiflow.testing._component_trace import ENDS, HANDLED
+from flexiflow.testing._story import shown
 
 if TYPE_CHECKING:
     import logging
@@ -187,5 +188,6 @@ def _own_failure(history: History, message: Message) -> str | None:
         if history.left_by_cancellation(message.number) or not isinstance(failed.value, Exception):
             continue
         if end is None or end.value is not failed.value:
-            return f"{message.name} failed with {failed.value!r}, and came to {end and end.value!r}"
+            came = shown(end and end.value)
+            return f"{message.name} failed with {shown(failed.value)}, and came to {came}"
     return None

@@ -37,6 +37,7 @@ from flexiflow.testing._reports import (
     unnoted,
 )
 from flexiflow.testing._script import Publish, Subscribe
+from flexiflow.testing._story import shown
 from flexiflow.testing._trace import names
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def cancellation_passes(trace: Trace) -> str | None:
         if trace.cancellation in map(type, parts(exception)) or isinstance(
             exception, HandlerCancelled
         ):
-            return f"a cancellation was reported as a failure: {exception!r}"
+            return f"a cancellation was reported as a failure: {shown(exception)}"
     return trace.first_complaint(_exit_leaves) or trace.first_complaint(_cancellation_passes)
 
 
@@ -67,10 +68,10 @@ def _cancellation_passes(trace: Trace, publication: Publication) -> str | None:
         before = trace.failures(publication)
         expected = before[0].value if before else None
         if expected is not None and end.value is not expected:
-            return f"publish raised {end.value!r}, not {expected!r}, which left a handler"
+            return f"publish raised {shown(end.value)}, not {shown(expected)}, which left a handler"
         return None
     if not trace.is_cancelled(end):
-        return f"publish raised {end.value!r} instead of the cancellation"
+        return f"publish raised {shown(end.value)} instead of the cancellation"
     late = trace.after(failures[0], "started", publication) if failures else []
     return f"{trace.name(late[0])} started in a publish that is cancelled" if late else None
 
@@ -85,7 +86,8 @@ def _exit_leaves(trace: Trace, publication: Publication) -> str | None:
     if not exits:
         return None
     if end.value is not exits[0].value:
-        return f"publish {end.what} {end.value!r}, and {exits[0].value!r} was to leave it bare"
+        first = shown(exits[0].value)
+        return f"publish {end.what} {shown(end.value)}, and {first} was to leave it bare"
     return unnoted(trace, end.value, exits[1:])
 
 
@@ -143,7 +145,9 @@ def _groups(trace: Trace, publication: Publication) -> str | None:
         if is_a(entry.value, BaseExceptionGroup) and not any(
             _is_rest(trace, each, entry.value) for each in surfaced
         ):
-            return f"{entry.value!r} left {trace.name(entry)}, and surfaced as {surfaced!r}"
+            return (
+                f"{shown(entry.value)} left {trace.name(entry)}, and surfaced as {shown(surfaced)}"
+            )
     reported = [part for each in every_report(trace) for part in parts(each)]
     if any(isinstance(part, trace.cancellation) for part in reported):
         return "a cancellation was reported within a group"

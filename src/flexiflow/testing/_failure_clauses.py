@@ -28,6 +28,7 @@ from flexiflow.testing._reports import (
     unnoted,
 )
 from flexiflow.testing._script import Publish, Script, Subscribe, Unsubscribe
+from flexiflow.testing._story import shown
 from flexiflow.testing._trace import names
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _continues(trace: Trace, publication: Publication) -> str | None:
         return f"{names(skipped)} never started, though a failure is to stop nobody else"
     end = trace.end(publication)
     if end.what != "returned":
-        return f"publish {end.what} {end.value!r}"
+        return f"publish {end.what} {shown(end.value)}"
     complaints = (
         lateness(trace, entry) or report_complaint(trace, entry, publication.event)
         for entry in failures
@@ -65,9 +66,11 @@ def raises_in_turn(trace: Trace) -> str | None:
 def _raises_in_turn(trace: Trace, publication: Publication) -> str | None:
     failures, end = trace.failures(publication), trace.end(publication)
     if not failures:
-        return None if end.what == "returned" else f"publish raised {end.value!r}, and nobody did"
+        return (
+            None if end.what == "returned" else f"publish raised {shown(end.value)}, and nobody did"
+        )
     if end.value is not failures[0].value:
-        return f"publish {end.what} {end.value!r}, not {failures[0].value!r} itself"
+        return f"publish {end.what} {shown(end.value)}, not {shown(failures[0].value)} itself"
     later = [
         trace.seats[entry.seat]
         for entry in trace.after(failures[0], "started", publication)
@@ -89,7 +92,7 @@ def _raises_at_once(trace: Trace, publication: Publication) -> str | None:
     if not failures:
         return None
     if end.value is not failures[0].value:
-        return f"publish {end.what} {end.value!r}, not {failures[0].value!r} itself"
+        return f"publish {end.what} {shown(end.value)}, not {shown(failures[0].value)} itself"
     late = trace.after(failures[0], "started", publication)
     if late:
         return f"{trace.name(late[0])} started after a failure"

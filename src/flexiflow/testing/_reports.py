@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
+from flexiflow.testing._story import shown
 from flexiflow.testing._trace import NOBODY, names
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def returned_complaint(trace: Trace, publication: Publication) -> str | None:
     """Compare what publish returned with the failures there were, in order of delivery."""
     end = trace.end(publication)
     if not is_a(end.value, tuple):
-        return f"publish returned {end.value!r}, not a tuple of failures"
+        return f"publish returned {shown(end.value)}, not a tuple of failures"
     by_seat = {entry.seat: entry.value for entry in trace.failures(publication)}
     expected = [seat for seat in trace.audience(publication) if seat.number in by_seat]
     places = [
@@ -79,7 +80,7 @@ def returned_complaint(trace: Trace, publication: Publication) -> str | None:
         return f"publish returned failures of {names(told)}, not of {names(expected)}"
     for failure, exception, seat in zip(end.value, returned(end) or [], expected, strict=True):
         if exception is not by_seat[seat.number]:
-            return f"the failure of {seat.name} was returned with {exception!r}"
+            return f"the failure of {seat.name} was returned with {shown(exception)}"
         of = [getattr(failure, f"{owner}_name", None) for owner in ("event", "component")]
         if of != [publication.event, seat.component]:
             return f"the failure of {seat.name} was returned as of {of[0]!r} and {of[1]!r}"
@@ -112,7 +113,7 @@ def unnoted(trace: Trace, raised: BaseException, others: list[Entry]) -> str | N
     for other in others:
         telling = trace.name(other), repr(other.value)
         if not any(word in note for note in notes for word in telling):
-            return f"{other.value!r}, which left {telling[0]}, is not noted on {raised!r}"
+            return f"{shown(other.value)}, which left {telling[0]}, is not noted on {shown(raised)}"
     return None
 
 

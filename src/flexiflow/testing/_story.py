@@ -25,24 +25,30 @@ def story(trace: Trace) -> str:
     return "\n".join(lines)
 
 
+def shown(value: Any) -> str:
+    """Write a value for a complaint: nothing that differs from one run to the next."""
+    return _show(value) or repr(value)
+
+
 def _show(value: Any) -> str:
-    # Nothing that differs from one run to the next, like an address.
+    # What is no failure is shown by its type alone: its text may have an address.
     match value:
         case None:
-            shown = ""
+            text = ""
         case Exception():
-            shown = repr(value)
+            text = repr(value)
         case logging.LogRecord():
-            shown = repr(value.getMessage().partition("\n")[0])
+            text = repr(value.getMessage().partition("\n")[0])
         case Mapping():
             payload = cast("Mapping[str, Any]", value)
-            shown = ", ".join(f"{name}={_show(payload[name])}" for name in _TOLD if name in payload)
+            text = ", ".join(f"{name}={_show(payload[name])}" for name in _TOLD if name in payload)
         case tuple() | list():
-            shown = f"({', '.join(map(_show, cast('list[Any]', value)))})"
+            inner = ", ".join(map(_show, cast("list[Any]", value)))
+            text = f"[{inner}]" if isinstance(value, list) else f"({inner})"
         case Enum():
-            shown = value.name
+            text = value.name
         case str() | int():
-            shown = str(value)
+            text = str(value)
         case _:
-            shown = type(value).__name__
-    return shown
+            text = type(value).__name__
+    return text
