@@ -1,17 +1,17 @@
 """The backends and the number of examples for every property."""
 
-import os
-
 import hypothesis
 import pytest
+
+from properties.profile import BACKENDS, IS_LONG, PROFILE
 
 # A loop that starts, or a busy machine, is no reason for a property to fail.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+hypothesis.settings.load_profile(PROFILE)
 
 
-@pytest.fixture(scope="session", params=["asyncio", "trio"])
+@pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     """Give the backend on which the property runs each of its examples."""
     name: str = request.param
@@ -21,4 +21,4 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def schedules() -> int:
     """Tell under how many schedules a scenario is explored."""
-    return 10_000 if hypothesis.settings().max_examples > 1_000 else 200
+    return 10_000 if IS_LONG else 200

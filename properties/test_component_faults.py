@@ -1,6 +1,5 @@
 """`check_component` finds each fault, and finds none where there is none (P1)."""
 
-import os
 from collections import Counter
 
 import pytest
@@ -14,24 +13,14 @@ from flexiflow.testing._component_turns import run_to_completion
 from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.faults.plain_engine import PlainComponent, PlainEngine
+from properties.profile import IS_LONG, each_broken, in_the_long_run
 
 SEED = 1
-IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 EXAMPLES = 10_000 if IS_LONG else 200
 CLAUSES = {clause.identifier: clause for clause in COMPONENT_CONTRACT}
-# One clause of each is enough for every day.
-BROKEN = [
-    (fault, clause)
-    for fault in COMPONENT_FAULTS
-    for clause in fault.clauses[: None if IS_LONG else 1]
-]
-
-in_the_long_run = pytest.mark.skipif(not IS_LONG, reason="takes minutes")
 
 
-@pytest.mark.parametrize(
-    ("fault", "clause"), BROKEN, ids=[f"{fault.name}-{clause}" for fault, clause in BROKEN]
-)
+@each_broken(COMPONENT_FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: ComponentFault, clause: str, backend: str) -> None:
     """P1: the check of the clause that it breaks finds it, and a program of at most 5 calls."""
     [verdict] = examine_component(

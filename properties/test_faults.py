@@ -1,6 +1,5 @@
 """The proof that the proof works: `check_bus` finds each deliberate fault, and names it rightly."""
 
-import hypothesis
 import pytest
 
 from flexiflow import EventBus
@@ -9,15 +8,11 @@ from flexiflow.testing._contract import CONTRACT, Clause
 from flexiflow.testing._examine import examine
 from properties.faults import FAULTS, Fault
 from properties.faults.plain import Plain
+from properties.profile import IS_LONG, each_broken, in_the_long_run
 from properties.variants import VARIANTS
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
-IS_LONG = hypothesis.settings().max_examples > 1_000
-# One clause of each is enough for every day, since shrinking takes its time.
-BROKEN = [(fault, clause) for fault in FAULTS for clause in fault.clauses[: None if IS_LONG else 1]]
 SEED = 13
-
-in_the_long_run = pytest.mark.skipif(not IS_LONG, reason="takes minutes")
 
 
 @pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.identifier)
@@ -34,10 +29,8 @@ def test_another_bus_keeps_the_contract(backend: str, bus: type[Plain]) -> None:
     check_bus(bus, backend=backend, examples=1_000 if IS_LONG else 20)
 
 
-@pytest.mark.parametrize(
-    ("fault", "clause"), BROKEN, ids=[f"{fault.name}-{clause}" for fault, clause in BROKEN]
-)
-def test_a_fault_is_found_by_its_clause(backend: str, fault: Fault, clause: str) -> None:
+@each_broken(FAULTS)
+def test_a_fault_is_found_by_its_clause(fault: Fault, clause: str, backend: str) -> None:
     """P1: the clause that it breaks tells of it, by a program of at most 5 operations."""
     [verdict] = examine(fault.bus, [CLAUSES[clause]], backend=backend, seed=SEED)
     assert verdict.violation is not None

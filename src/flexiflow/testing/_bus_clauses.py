@@ -45,20 +45,35 @@ if TYPE_CHECKING:
 _names = st.sampled_from(["a", "a.b", "axb", "a.c", "b", "a.b.c"])
 _patterns = st.sampled_from(["a", "*", "**", "a.*", "a.**", "a.b", "*.b", "b", "a.*.c", "*.**"])
 _heard = st.sampled_from(["a", "*", "**"])
-_components = st.sampled_from(["c", "d"])
+# Without failures of failures, where there are any.
+_near = st.sampled_from(["a", "*"])
+_components = st.sampled_from(["c", "cd"])
 _waits = st.lists(st.builds(Wait, number(1, 3)), max_size=1).map(tuple)
-_newcomer = st.builds(Subscribe, component=_components, priority=priorities)
+_newcomer = st.builds(Subscribe, event=_heard, component=_components, priority=priorities)
 _meanwhile = st.one_of(often(2, _newcomer), st.builds(UnsubscribeAll, _components))
 _meddling = st.one_of(
     st.builds(Unsubscribe, number(0, 4)),
     st.builds(UnsubscribeAll, _components),
-    st.builds(Subscribe, priority=priorities),
+    st.builds(Subscribe, event=_heard, priority=priorities),
     st.builds(Wait),
 )
 
 
 def _aging_script(first: list[Subscribe], then: list[Unsubscribe], publish: Publish) -> Script:
     return Script((*first, *then, publish))
+
+
+def _aging_scripts(event: str, heard: st.SearchStrategy[str]) -> st.SearchStrategy[Case]:
+    """Draw subscriptions, of which some end before their event is published."""
+    subscribe = st.builds(
+        Subscribe, _waits, event=heard, priority=st.sampled_from([3, 3, 1, 2, 4, 5])
+    )
+    return st.builds(
+        _aging_script,
+        st.lists(subscribe, min_size=1, max_size=8),
+        st.lists(st.builds(Unsubscribe, number(0, 7)), max_size=2),
+        publishes(("sequential",), POLICIES, event=event),
+    )
 
 
 def _amid(publish: Publish, meddling: Step) -> Together:
@@ -82,6 +97,7 @@ def _once_scripts() -> st.SearchStrategy[Case]:
                     st.one_of(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 2))),
                     max_size=2,
                 ).map(tuple),
+                event=_near,
                 once=st.sampled_from([True, True, False]),
                 filter=st.sampled_from([None, None, "accepts", "refuses", "raises"]),
             ),
@@ -106,17 +122,9 @@ B1 = Checker(programs(texts.BOUND_TO_NO_LOOP[0], again=texts.BOUND_TO_NO_LOOP[1]
 B2 = Checker(programs(*texts.SUBSCRIPTIONS))
 B3 = Checker(programs(*texts.REFUSALS))
 B4 = Checker(
-    st.builds(
-        _aging_script,
-        st.lists(
-            st.builds(
-                Subscribe, _waits, event=_heard, priority=st.sampled_from([3, 3, 1, 2, 4, 5])
-            ),
-            min_size=1,
-            max_size=5,
-        ),
-        st.lists(st.builds(Unsubscribe, number(0, 4)), max_size=2),
-        publishes(("sequential",), POLICIES),
+    st.one_of(
+        _aging_scripts("a", _heard),
+        _aging_scripts("a.b", st.sampled_from(["a.b", "a.*", "*.b", "a.**", "**"])),
     ),
     order,
 )
@@ -125,6 +133,7 @@ B5 = Checker(
         st.builds(
             Subscribe,
             st.lists(_meddling, max_size=2).map(tuple),
+            event=_heard,
             component=_components,
             priority=priorities,
         ),
@@ -152,9 +161,12 @@ B8 = Checker(
         st.builds(
             Subscribe,
             st.lists(
-                st.one_of(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 4))),
+                st.one_of(
+                    st.builds(Wait, number(1, 3)), often(2, st.builds(Unsubscribe, number(0, 4)))
+                ),
                 max_size=1,
             ).map(tuple),
+            event=_near,
             filter=st.sampled_from([None, "accepts", "refuses", "raises", "exits", "awaitable"]),
             priority=priorities,
         ),

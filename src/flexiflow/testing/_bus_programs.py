@@ -172,6 +172,7 @@ REMOVALS: Final = (
 s = await bus.subscribe("a", "c", heard.append)
 other = NEW_BUS
 assert other.unsubscribe(s) is False, "another bus unsubscribed it"
+assert other.unsubscribe_all("c") == 0, "another bus unsubscribed its component"
 await bus.publish("a", 1)
 assert heard == [1], "another bus ended the subscription"
 """,

@@ -18,7 +18,6 @@ COMPONENT_CONTRACT: Final = (
         "get `UnknownComponent`, deferred messages are reported with it, and it may be "
         "registered again. `components` is read-only.",
         clauses.C1,
-        "component",
     ),
     Clause(
         "C2",
@@ -29,7 +28,6 @@ COMPONENT_CONTRACT: Final = (
         "is cancelled, the next one asks again; asking for the same name from within it, or "
         "giving another name, is a `ComponentError`.",
         clauses.C2,
-        "component",
     ),
     Clause(
         "C3",
@@ -37,7 +35,6 @@ COMPONENT_CONTRACT: Final = (
         "A component handles one message at a time, in the order in which `send` was first run; "
         "different components run in parallel.",
         clauses.C3,
-        "component",
     ),
     Clause(
         "C4",
@@ -48,7 +45,6 @@ COMPONENT_CONTRACT: Final = (
         "hand, which only then returns, or raises its own failure. If the deferred one fails, "
         "that is logged, and published as `event.handler.failed`.",
         clauses.C4,
-        "component",
     ),
     Clause(
         "C5",
@@ -58,7 +54,6 @@ COMPONENT_CONTRACT: Final = (
         "it is sent; what is no mapping with a str `type` is refused before anything is "
         "published. Observers that fail change nothing.",
         clauses.C5,
-        "component",
     ),
     Clause(
         "C6",
@@ -68,7 +63,6 @@ COMPONENT_CONTRACT: Final = (
         "before it, and nothing yields between the commit and its first observer; a stray "
         "cancellation is a failure, `HandlerCancelled` from it.",
         clauses.C6,
-        "component",
     ),
     Clause(
         "C7",
@@ -77,7 +71,6 @@ COMPONENT_CONTRACT: Final = (
         "and the outcome is `TRANSITIONED`; a transition from a state to itself is one like any "
         "other.",
         clauses.C7,
-        "component",
     ),
     Clause(
         "C8",
@@ -86,7 +79,6 @@ COMPONENT_CONTRACT: Final = (
         "`TransitionRefused`, which names the state, the trigger, and the triggers that would "
         "be taken.",
         clauses.C8,
-        "component",
     ),
     Clause(
         "C9",
@@ -94,7 +86,6 @@ COMPONENT_CONTRACT: Final = (
         "Components that share a machine each keep their own state, and begin in its initial "
         "one; `name`, `machine` and `state` are read-only.",
         clauses.C9,
-        "component",
     ),
     Clause(
         "C10",
@@ -102,7 +93,6 @@ COMPONENT_CONTRACT: Final = (
         "Observers of `component.message.received` get a shallow copy of the message: what they "
         "change there neither the component nor the sender sees; nested values are shared.",
         clauses.C10,
-        "component",
     ),
 )
 """Every clause, in order."""

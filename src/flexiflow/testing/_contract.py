@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Final, final
 
 from flexiflow.testing import _bus_clauses as bus
 from flexiflow.testing import _delivery_clauses as delivery
@@ -24,14 +24,12 @@ class Clause:
         title: what it is called in the documentation.
         sentence: what is promised, as far as it can be checked from outside.
         checker: what tries to break it, or None where nothing does yet.
-        part: whose promise it is.
     """
 
     identifier: str
     title: str
     sentence: str
     checker: Checker | None
-    part: Literal["bus", "component"] = "bus"
 
 
 CONTRACT: Final = (

@@ -104,10 +104,8 @@ def run(case: Case, source: str, namespace: dict[str, Any], trace: Trace, backen
             _run(partial(_watch, namespace[name], trace), case, backend)
     except TasksLeft as exc:
         trace.tasks_left = exc.names
-    except _FactoryFailed as exc:
-        raise exc.reason from None
     except BaseException as exc:  # noqa: BLE001  whatever a faulty bus lets out
-        trace.left = _unless_ctrl_c(exc)
+        trace.left = _unless_for_others(exc)
 
 
 def be_silent(*_: object) -> None:
@@ -118,11 +116,13 @@ def _run(main: Callable[[], Awaitable[None]], case: Case, backend: str) -> None:
     run_scheduled(main, backend=backend, decisions=case.decisions, buses_yield=buses_yield(case))
 
 
-def _unless_ctrl_c(exception: BaseException) -> BaseException:
-    """Give what a faulty bus let out, unless it is for whoever runs all this."""
+def _unless_for_others(exception: BaseException) -> BaseException:
+    """Give what a faulty bus let out, unless it is Ctrl-C, or what a factory raised."""
     for leaf in leaves(exception):
         if isinstance(leaf, KeyboardInterrupt):
             raise leaf from None
+        if isinstance(leaf, _FactoryFailed):
+            raise leaf.reason from None
     return exception
 
 

@@ -27,7 +27,7 @@ from flexiflow.testing._reports import (
     returned_complaint,
     unnoted,
 )
-from flexiflow.testing._script import Publish, Script, Subscribe, Unsubscribe
+from flexiflow.testing._script import Publish, Script, Subscribe, Together, Unsubscribe
 from flexiflow.testing._story import shown
 from flexiflow.testing._trace import names
 
@@ -146,7 +146,7 @@ _EVENT = "order.placed"
 _failing = st.builds(
     Subscribe,
     st.tuples(waiting, st.sampled_from([Wait(0), Raise("failure"), Raise("group")])),
-    event=st.just(_EVENT),
+    event=st.sampled_from([_EVENT, _EVENT, "order.*"]),
     component=st.sampled_from(["billing", "shipping"]),
     priority=priorities,
     filter=st.sampled_from([None, None, "raises"]),
@@ -194,10 +194,14 @@ def among_siblings(
     return st.builds(_beside, st.lists(siblings, max_size=3), last, publish, schedules)
 
 
+_overlapping = st.builds(
+    Together, st.lists(st.tuples(publishes(event=_EVENT)), min_size=2, max_size=2).map(tuple)
+)
 E1 = Checker(
     st.one_of(
         scripts(_failing, publishes(event=_EVENT)),
         scripts(_failing, publishes(("concurrent",), event=_EVENT)),
+        scripts(_failing, _overlapping),
     ),
     continues,
 )
