@@ -13,7 +13,7 @@ from hypothesis.errors import Flaky
 from flexiflow.testing._check import EXAMPLES, ContractViolation
 from flexiflow.testing._checks import check_backend, check_int
 from flexiflow.testing._contract import CONTRACT
-from flexiflow.testing._execute import execute, probe
+from flexiflow.testing._execute import FactoryFailed, execute, probe
 from flexiflow.testing._program import operations, show
 from flexiflow.testing._story import story
 
@@ -136,6 +136,12 @@ class _Search:
 
     def run(self, examples: int, seed: int) -> Verdict:
         """Try so many cases, and make the first that breaks the clause as small as can be."""
+        try:
+            return self._run(examples, seed)
+        except FactoryFailed as exc:
+            raise exc.reason from None
+
+    def _run(self, examples: int, seed: int) -> Verdict:
         drawing = hypothesis.given(self._checker.cases)(self._attempt)
         settings = hypothesis.settings(_SETTINGS, max_examples=examples)
         try:

@@ -119,10 +119,8 @@ def _run(main: Callable[[], Awaitable[None]], case: Case, backend: str) -> None:
 def _unless_for_others(exception: BaseException) -> BaseException:
     """Give what a faulty bus let out, unless it is Ctrl-C, or what a factory raised."""
     for leaf in leaves(exception):
-        if isinstance(leaf, KeyboardInterrupt):
+        if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
             raise leaf from None
-        if isinstance(leaf, _FactoryFailed):
-            raise leaf.reason from None
     return exception
 
 
@@ -131,8 +129,11 @@ async def _watch(main: Callable[[], Awaitable[object]], trace: Trace) -> None:
     await main()
 
 
-class _FactoryFailed(BaseException):
-    """A factory raised something, for which what it makes is not to blame."""
+class FactoryFailed(BaseException):
+    """A factory raised something, for which what it makes is not to blame.
+
+    It is no `Exception`, since Hypothesis would take that for a failure, and try it again.
+    """
 
     def __init__(self, reason: BaseException) -> None:
         self.reason = reason
@@ -153,7 +154,7 @@ def _out_of_factory() -> Generator[None]:
     try:
         yield
     except BaseException as exc:
-        raise _FactoryFailed(exc) from exc
+        raise FactoryFailed(exc) from exc
 
 
 class Log(ExitStack):
