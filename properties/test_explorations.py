@@ -300,7 +300,8 @@ def component_scenario(clause: str, rows: tuple[Row, ...], steps: tuple[Step, ..
         history = History(cancellation=get_cancelled_exc_class())
         recorder = ComponentRecorder(Component, Engine, history)
         namespace = {each: getattr(recorder, each) for each in ("print", "factory", "new_engine")}
-        with Log():
+        with Log() as log:
+            log.enter(recorder)
             await run(program, namespace)
         assert_kept(clause, history)
 

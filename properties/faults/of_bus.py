@@ -228,7 +228,7 @@ class CopiesThePayload(Plain):
     """Gives each handler something equal to the payload at best."""
 
     async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
-        copy = object() if type(data) is object else data
+        copy = [*data] if isinstance(data, list) else data
         return await super().publish(event, copy, **options)
 
 
