@@ -1,14 +1,16 @@
 """How much is tried: some every day, far more in the long run."""
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
 BACKENDS = ("asyncio", "trio")
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
 IS_LONG = PROFILE == "long"
+
+_T = TypeVar("_T")
 
 in_the_long_run = pytest.mark.skipif(not IS_LONG, reason="takes minutes")
 
@@ -27,15 +29,23 @@ class Faulty(Protocol):
         ...
 
 
-def each_broken(faults: Sequence[Faulty]) -> Callable[[Any], Any]:
-    """Run a test for each fault, and each clause that it breaks, on each backend.
+def by_turns(cases: Iterable[_T]) -> list[tuple[_T, str]]:
+    """Pair each case with one backend, by turns; in the long run with both."""
+    return [
+        (case, backend)
+        for number, case in enumerate(cases)
+        for backend in (BACKENDS if IS_LONG else (BACKENDS[number % 2],))
+    ]
+
+
+def each_broken(faults: Iterable[Faulty]) -> Callable[[Any], Any]:
+    """Run a test for each fault and each clause that it breaks.
 
     Every day for the first clause alone, and on the backends by turns, since to shrink takes time.
     """
     cases = [
         pytest.param(fault, clause, backend, id=f"{fault.name}-{clause}-{backend}")
-        for number, fault in enumerate(faults)
+        for fault, backend in by_turns(faults)
         for clause in fault.clauses[: None if IS_LONG else 1]
-        for backend in (BACKENDS if IS_LONG else (BACKENDS[number % 2],))
     ]
     return pytest.mark.parametrize(("fault", "clause", "backend"), cases)

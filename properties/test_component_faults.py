@@ -16,7 +16,7 @@ from properties.faults.plain_engine import PlainComponent, PlainEngine
 from properties.profile import IS_LONG, each_broken, in_the_long_run
 
 SEED = 1
-EXAMPLES = 10_000 if IS_LONG else 200
+EXAMPLES = 10_000 if IS_LONG else 100
 CLAUSES = {clause.identifier: clause for clause in COMPONENT_CONTRACT}
 
 

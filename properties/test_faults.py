@@ -8,7 +8,7 @@ from flexiflow.testing._contract import CONTRACT, Clause
 from flexiflow.testing._examine import examine
 from properties.faults import FAULTS, Fault
 from properties.faults.plain import Plain
-from properties.profile import IS_LONG, each_broken, in_the_long_run
+from properties.profile import IS_LONG, by_turns, each_broken, in_the_long_run
 from properties.variants import VARIANTS
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
@@ -18,12 +18,12 @@ SEED = 13
 @pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.identifier)
 def test_the_bus_keeps_each_clause(backend: str, clause: Clause) -> None:
     """P1: our own bus holds, whatever is tried."""
-    examples = 10_000 if IS_LONG else 200
+    examples = 10_000 if IS_LONG else 100
     [verdict] = examine(EventBus, [clause], backend=backend, examples=examples)
     assert verdict.violation is None, str(verdict.violation)
 
 
-@pytest.mark.parametrize("bus", VARIANTS)
+@pytest.mark.parametrize(("bus", "backend"), by_turns(VARIANTS))
 def test_another_bus_keeps_the_contract(backend: str, bus: type[Plain]) -> None:
     """P1: what is checked is the contract, not how our own bus keeps it."""
     check_bus(bus, backend=backend, examples=1_000 if IS_LONG else 20)

@@ -1,6 +1,7 @@
 """The backends that every test runs on."""
 
 import asyncio
+import logging
 import os
 import sys
 from importlib.util import find_spec
@@ -35,6 +36,8 @@ BACKENDS = backends()
 
 def pytest_configure() -> None:
     """Refuse an environment where trio is missing by mistake, or there by mistake."""
+    # In debug mode asyncio warns of slow steps, which any is on a busy machine.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     without_trio = "FLEXIFLOW_TESTS_WITHOUT_TRIO" in os.environ
     if without_trio and "trio" in BACKENDS:
         message = "FLEXIFLOW_TESTS_WITHOUT_TRIO is set, but trio is installed: uninstall it"
