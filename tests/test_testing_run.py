@@ -506,3 +506,15 @@ async def test_a_fail_after_ends_what_would_be_a_deadlock(backend_name: str) -> 
 
     with pytest.raises(TimeoutError):
         await anyio.to_thread.run_sync(partial(run_scheduled, scenario, backend=backend_name))
+
+
+def test_asyncio_does_not_tell_of_what_ended_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    """P2: a task that had to be ended is told of once, by what is raised; all else is logged."""
+
+    async def scenario() -> None:
+        tell = asyncio.get_running_loop().call_exception_handler
+        tell({"message": "a task was ended", "exception": ScenarioStuck("it goes on")})
+        tell({"message": "a task failed", "exception": OSError()})
+
+    run_scheduled(scenario, backend="asyncio")
+    assert [record.message for record in caplog.records] == ["a task failed"]
