@@ -3,7 +3,8 @@
 import hypothesis
 import pytest
 
-from properties.profile import BACKENDS, IS_LONG, PROFILE
+from flexiflow.testing._checks import BACKENDS
+from properties.profile import IS_LONG, PROFILE
 
 # A loop that starts, or a busy machine, is no reason for a property to fail.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=60)

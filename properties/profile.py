@@ -6,7 +6,8 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-BACKENDS = ("asyncio", "trio")
+from flexiflow.testing._checks import BACKENDS
+
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
 IS_LONG = PROFILE == "long"
 

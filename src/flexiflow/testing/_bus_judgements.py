@@ -59,7 +59,7 @@ def removals(trace: Trace) -> str | None:
             expected = sum(seat.component == component for seat in active)
             what = f"unsubscribe_all({component!r})"
         if given is not expected and (given != expected or isinstance(expected, bool)):
-            return f"{what} returned {given!r}, not {shown(expected)}"
+            return f"{what} returned {given!r}, not {expected!r}"
     return None
 
 
@@ -157,11 +157,7 @@ def hears(trace: Trace) -> str | None:
 def at_once(trace: Trace) -> str | None:
     """B11: a publish has called all of its handlers when it returns, a nested one too."""
     for publication in trace.publications:
-        started = {
-            entry.seat
-            for entry in trace.span(publication)
-            if entry.what == "started" and entry.publication == publication.number
-        }
+        started = {entry.seat for entry in trace.started_in(publication)}
         late = [seat for seat in trace.audience(publication) if seat.number not in started]
         if late:
             return f"{names(late)} had not run when publish({publication.event!r}) was over"

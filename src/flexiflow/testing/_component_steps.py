@@ -118,11 +118,18 @@ def _raised(history: History, message: Message) -> str | None:
     for failed in history.of(message.number, "failed"):
         if history.of(message.number, "changed"):
             return f"{message.name} failed, and its state was changed"
-        end = history.outcome(message.number)
         cancelled = isinstance(failed.value, history.cancellation)
         if cancelled and history.left_by_cancellation(message.number):
             continue
-        if end is None or end.value is not failed.value:
-            came = shown(end and end.value)
-            return f"{message.name} failed with {shown(failed.value)}, and came to {came}"
+        if complaint := mislaid(history, message, failed):
+            return complaint
     return None
+
+
+def mislaid(history: History, message: Message, failed: Moment) -> str | None:
+    """Say where a message came to, if not to the failure that it had."""
+    end = history.outcome(message.number)
+    if end is not None and end.value is failed.value:
+        return None
+    came = shown(end and end.value)
+    return f"{message.name} failed with {shown(failed.value)}, and came to {came}"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from flexiflow._actor import Outcome
 from flexiflow.events import MESSAGE_RECEIVED
+from flexiflow.testing._component_steps import mislaid
 from flexiflow.testing._component_trace import ENDS, HANDLED
-from flexiflow.testing._story import shown
+from flexiflow.testing._reports import exception_in, unnamed
 
 if TYPE_CHECKING:
     import logging
@@ -152,13 +153,12 @@ def _logged(history: History, message: Message, failed: Moment) -> str | None:
     records: list[logging.LogRecord] = [
         each.value
         for each in history.moments
-        if each.what == "logged" and (each.value.exc_info or (0, 0))[1] is failed.value
+        if each.what == "logged" and exception_in(each.value) is failed.value
     ]
     if [each.levelname for each in records] != ["ERROR"]:
         return f"logged with its traceback as {[each.levelname for each in records]}, not one ERROR"
-    told = records[0].getMessage()
-    unnamed = [name for name in (message.trigger, MESSAGE_RECEIVED, message.to) if name not in told]
-    return f"logged without {', '.join(unnamed)}" if unnamed else None
+    missing = unnamed(records[0], message.trigger, MESSAGE_RECEIVED, message.to)
+    return f"logged without {missing}" if missing else None
 
 
 def _published(history: History, message: Message, failed: Moment) -> str | None:
@@ -183,11 +183,9 @@ def _own_failure(history: History, message: Message) -> str | None:
     )
     if not has_deferred or _is_deferred(history, message.number):
         return None
-    end = history.outcome(message.number)
     for failed in history.of(message.number, "failed"):
         if history.left_by_cancellation(message.number) or not isinstance(failed.value, Exception):
             continue
-        if end is None or end.value is not failed.value:
-            came = shown(end and end.value)
-            return f"{message.name} failed with {shown(failed.value)}, and came to {came}"
+        if complaint := mislaid(history, message, failed):
+            return complaint
     return None

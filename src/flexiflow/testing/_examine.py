@@ -164,14 +164,15 @@ class _Search:
         trace = self._subject.attempt(case)
         complaint = self._checker.judge(trace)
         if complaint is not None:
-            self._found.append((case, complaint, trace))
+            # Only the last is looked at, and a trace holds all that happened.
+            self._found = [(case, complaint, trace)]
         return complaint is not None
 
     def _violation(self, seed: int) -> ContractViolation:
         # Hypothesis ends with the smallest that it found, of which more can often be left out.
-        while any(map(self._breaks, self._found[-1][0].smaller())):
+        while any(map(self._breaks, self._found[0][0].smaller())):
             pass
-        case, complaint, trace = self._found[-1]
+        [(case, complaint, trace)] = self._found
         return ContractViolation(
             clause=self._clause.identifier,
             sentence=self._clause.sentence,

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 def exception_of(entry: Entry) -> object:
     """Give the exception that was logged with its traceback, or announced."""
     if entry.what == "logged":
-        return (entry.value.exc_info or (None, None))[1]
+        return exception_in(entry.value)
     return entry.value.get("exception") if is_a(entry.value, dict) else None
+
+
+def exception_in(record: logging.LogRecord) -> BaseException | None:
+    """Give the exception that is logged with its traceback."""
+    return (record.exc_info or (None, None))[1]
 
 
 def is_a(value: object, kind: type) -> bool:
@@ -140,6 +145,11 @@ def _log_complaint(trace: Trace, failed: Entry, logged: Entry, event: str) -> st
     whose = f"the failure of {seat.name} was logged"
     if record.levelno != logging.ERROR:
         return f"{whose} as {record.levelname}, not as ERROR"
+    missing = unnamed(record, event, seat.component, seat.name)
+    return f"{whose} without {missing}" if missing else None
+
+
+def unnamed(record: logging.LogRecord, *names: str) -> str:
+    """Tell which names are not in what is logged (E1)."""
     message = record.getMessage()
-    unnamed = [name for name in (event, seat.component, seat.name) if name not in message]
-    return f"{whose} without {', '.join(unnamed)}" if unnamed else None
+    return ", ".join(name for name in names if name not in message)
