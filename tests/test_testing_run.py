@@ -285,6 +285,22 @@ def test_who_waits_for_a_thread_is_stuck(backend: str) -> None:
         run_scheduled(scenario, backend=backend)
 
 
+def test_trio_waits_for_a_thread_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: a thread that only ends when nothing else is left to abort is waited for in earnest."""
+    on_trio = pytest.importorskip("flexiflow.testing._on_trio", reason="trio is not installed")
+    refuses, gate = on_trio._refuses, threading.Event()
+
+    def end_it(task: object) -> bool:
+        gate.set()
+        answer: bool = refuses(task)
+        return answer
+
+    monkeypatch.setattr(on_trio, "_refuses", end_it)
+    with pytest.raises(ScenarioStuck, match="unless one waits for a thread"):
+        run_scheduled(partial(anyio.to_thread.run_sync, gate.wait), backend="trio")
+    assert gate.is_set()
+
+
 def test_a_thread_that_is_quick_may_be_in_time(backend: str) -> None:
     """P2: what waits for a thread ends well or as stuck, and in no other way."""
     with suppress(ScenarioStuck):
