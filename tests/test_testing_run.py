@@ -295,9 +295,12 @@ def test_trio_waits_for_a_thread_in_the_end(monkeypatch: pytest.MonkeyPatch) -> 
         answer: bool = refuses(task)
         return answer
 
+    async def scenario() -> None:
+        await anyio.to_thread.run_sync(gate.wait)
+
     monkeypatch.setattr(on_trio, "_refuses", end_it)
     with pytest.raises(ScenarioStuck, match="unless one waits for a thread"):
-        run_scheduled(partial(anyio.to_thread.run_sync, gate.wait), backend="trio")
+        run_scheduled(scenario, backend="trio")
     assert gate.is_set()
 
 
