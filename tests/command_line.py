@@ -98,11 +98,12 @@ def write_target(folder: Path, source: str = TARGET, name: str = "target.py") ->
 def _restored() -> Generator[None]:
     """Undo what loading a target does to the process."""
     before = set(sys.modules)
+    targets = (tempfile.gettempdir(), str(Path("examples").absolute()))
     with patch.object(sys, "path", sys.path[:]):
         yield
     for name in set(sys.modules) - before:
         place = getattr(sys.modules[name], "__file__", None) or ""
-        if place.startswith((tempfile.gettempdir(), "examples")) and "site-packages" not in place:
+        if place.startswith(targets) and "site-packages" not in place:
             del sys.modules[name]
 
 
