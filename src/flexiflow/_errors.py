@@ -38,6 +38,51 @@ class HandlerCancelled(FlexiFlowError):
         )
 
 
+@final
+class HandlerTimeout(FlexiFlowError, TimeoutError):
+    """A handler was still running after its time limit, and was cancelled (V1).
+
+    `__cause__` is what it failed with in its cleanup, if anything.
+
+    Args:
+        culprit: the handler's name.
+        time_limit: the seconds that it had.
+    """
+
+    def __init__(self, culprit: str, time_limit: float) -> None:
+        super().__init__()
+        # Given to an OSError, which it is, the two would be an errno and its text.
+        self.args = (culprit, time_limit)
+        self.culprit = culprit
+        self.time_limit = time_limit
+
+    def __str__(self) -> str:
+        """Say who had how much time."""
+        return f"{self.culprit} was still running after {self.time_limit} s"
+
+
+@final
+class LimitDeadlock(FlexiFlowError):
+    """A call of a handler that is limited would wait for itself (V2).
+
+    Args:
+        culprit: the handler's name.
+        limit: how many calls of it may run at once.
+    """
+
+    def __init__(self, culprit: str, limit: int) -> None:
+        super().__init__(culprit, limit)
+        self.culprit = culprit
+        self.limit = limit
+
+    def __str__(self) -> str:
+        """Say whose call it was, and what it would have waited for."""
+        return (
+            f"a call of {self.culprit}, limited to {self.limit} at once, would wait for itself: it "
+            "came from within such a call, or all of these wait for what it came from"
+        )
+
+
 class ComponentError(FlexiFlowError):
     """A component can't be used like that (C1, C2)."""
 

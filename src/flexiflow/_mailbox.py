@@ -2,19 +2,21 @@
 
 A *turn* is the handling of one message, and the wait for it. It is marked in the context, so
 whoever sends from within it, from a child task too, can be told from an outsider. Messages that
-are deferred meanwhile have turns of their own, before all who wait.
+are deferred meanwhile have turns of their own, before all who wait. The calls of a handler that is
+limited (V2) are turns too, so that a ring of those who wait may lead through both.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, final
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from contextvars import Token
 
 
@@ -28,6 +30,19 @@ class Deferred(NamedTuple):
 
     message: dict[str, Any]
     announcing: bool
+
+
+class Line(Protocol):
+    """Where turns are taken, each to end before another one comes."""
+
+    @property
+    def holders(self) -> Collection[Turn]:
+        """The turns in hand; a place in line has to wait until one of them ends."""
+        ...
+
+    def withdraw(self, turn: Turn) -> None:
+        """Give up a place in line, or the turn itself, which passes to the next in line."""
+        ...
 
 
 @final
@@ -48,6 +63,11 @@ class Mailbox:
         self.deferred: deque[Deferred] | None = None
         self.waiting: OrderedDict[Turn, None] | None = None
 
+    @property
+    def holders(self) -> tuple[Turn, ...]:
+        """The turn in hand, if any."""
+        return () if self.holder is None else (self.holder,)
+
     def join(self) -> Turn:
         """Take a place in line, at once; the turn then tells when it has come."""
         turn = Turn()
@@ -55,7 +75,7 @@ class Mailbox:
         if self.holder is None:
             self.holder = turn
         else:
-            turn.enclosing = frozenset(_live_turns())
+            turn.enclosing = frozenset(live_turns())
             self._line_up(turn)
         return turn
 
@@ -110,7 +130,8 @@ class Mailbox:
         return taken
 
     def _line_up(self, turn: Turn) -> None:
-        if self._is_waiting_for(turn.enclosing):
+        # Most of those who would wait for themselves do it at once.
+        if self.holder in turn.enclosing or never_comes(self, turn.enclosing):
             turn.would_deadlock = True
             turn.end_waiting()
             return
@@ -119,25 +140,11 @@ class Mailbox:
         self.waiting[turn] = None
         turn.begin_waiting()
 
-    def _is_waiting_for(self, turns: frozenset[Turn]) -> bool:
-        """Tell whether the turn in hand can't end before one of `turns` does."""
-        seen: set[Turn] = set()
-        holders = [self.holder] if turns else []
-        while holders:
-            holder = holders.pop()
-            if holder in turns:
-                return True
-            if holder is not None and holder not in seen:
-                seen.add(holder)
-                holders += [awaited.mailbox.holder for awaited in holder.awaited or ()]
-        return False
-
     def _take_waiting(self) -> Iterable[Turn]:
         waiting, self.waiting = self.waiting, None
         return waiting or ()
 
 
-@final
 class Turn:
     """One message's time with a mailbox; a context manager that marks it in the context.
 
@@ -163,6 +170,11 @@ class Turn:
     is_over = False
     _granted: anyio.Event | None = None
     mailbox: Mailbox
+
+    @property
+    def line(self) -> Line:
+        """Where it is taken."""
+        return self.mailbox
 
     def __enter__(self) -> Self:
         self.outer = innermost_turn()
@@ -211,7 +223,7 @@ class Turn:
 
     def end(self) -> None:
         """Pass the turn on, or leave the line."""
-        self.mailbox.withdraw(self)
+        self.line.withdraw(self)
         self.end_waiting()
 
 
@@ -221,10 +233,11 @@ current_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
 def innermost_turn() -> Turn | None:
     """Tell which turn is being handled here, if any."""
     # All are gone through for one, so that what is over is forgotten all the way out.
-    return next(iter([*_live_turns()]), None)
+    return next(iter([*live_turns()]), None)
 
 
-def _live_turns() -> Iterator[Turn]:
+def live_turns() -> Iterator[Turn]:
+    """Go through the turns that are being handled here, from the inside out."""
     turn = _first_live(current_turn.get())
     while turn is not None:
         yield turn
@@ -238,3 +251,41 @@ def _first_live(turn: Turn | None) -> Turn | None:
     while turn is not None and turn.is_over:
         turn = turn.outer
     return turn
+
+
+def never_comes(line: Line, enclosing: frozenset[Turn]) -> bool:
+    """Tell whether who waits in a line, within the `enclosing` turns, would wait for ever.
+
+    Who waits is stuck if all holders of the line are; a holder, if anything is that is awaited
+    within its turn. Whatever can be reached is suspected, until it turns out to be free.
+    """
+    if not enclosing:
+        return False
+    suspects: dict[Line, list[set[Line]]] = {}
+    reached = [line]
+    while reached:
+        each = reached.pop()
+        if each not in suspects:
+            suspects[each] = [_awaited(holder, line, enclosing) for holder in each.holders]
+            reached += chain.from_iterable(suspects[each])
+    suspected = 0
+    while suspected != len(suspects):
+        suspected = len(suspects)
+        # From the far end, so that a chain is gone through once.
+        for each in [*reversed(suspects)]:
+            if _is_free(suspects[each], suspects):
+                del suspects[each]
+    return line in suspects
+
+
+def _awaited(holder: Turn, line: Line, enclosing: frozenset[Turn]) -> set[Line]:
+    """Say where a holder waits, once somebody waits in `line` within the `enclosing` turns."""
+    lines = {turn.line for turn in holder.awaited or ()}
+    if holder in enclosing:
+        lines.add(line)
+    return lines
+
+
+def _is_free(holders: list[set[Line]], suspects: dict[Line, list[set[Line]]]) -> bool:
+    # A line that is being adopted has lost its holder, and its turns are asked about one by one.
+    return not holders or any(suspects.keys().isdisjoint(lines) for lines in holders)
