@@ -2,9 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextvars import Context, copy_context
 from itertools import pairwise
-from typing import final
 
 import pytest
 from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
@@ -15,12 +13,7 @@ from flexiflow._mailbox import Deferred, Mailbox, Turn
 from tests.conftest import Backend
 from tests.helpers import PATIENCE
 from tests.hosting import GO, Victim, styles, switch
-
-
-async def has_come(turn: Turn) -> bool:
-    """Tell whether the turn has come: whether one need not wait for it."""
-    with fail_after(PATIENCE):
-        return await turn.granted()
+from tests.turns import Task, has_come
 
 
 def in_line(mailbox: Mailbox) -> Iterator[Turn]:
@@ -28,39 +21,6 @@ def in_line(mailbox: Mailbox) -> Iterator[Turn]:
     while mailbox.holder is not None:
         yield mailbox.holder
         mailbox.pass_on()
-
-
-@final
-class Task:
-    """What a task is to a mailbox: a context, in which turns are marked."""
-
-    def __init__(self, parent: "Task | None" = None) -> None:
-        self._context = copy_context() if parent is None else parent.context()
-        self._turns: list[Turn] = []
-
-    def context(self) -> Context:
-        """Give a child task's context."""
-        return self._context.copy()
-
-    def join(self, mailbox: Mailbox) -> Turn:
-        """Take a place in line."""
-        return self._context.run(mailbox.join)
-
-    def handle(self, mailbox: Mailbox) -> Turn:
-        """Begin to handle a message where nobody waits."""
-        return self._begin(self.join(mailbox))
-
-    def handle_next(self, mailbox: Mailbox) -> Turn:
-        """Begin to handle a deferred message."""
-        return self._begin(mailbox.go_on())
-
-    def _begin(self, turn: Turn) -> Turn:
-        self._turns.append(self._context.run(turn.__enter__))
-        return turn
-
-    def finish(self) -> None:
-        """Have handled the innermost message, and pass nothing on."""
-        self._context.run(self._turns.pop().__exit__)
 
 
 class TestLine:
@@ -218,6 +178,19 @@ class TestAdoption:
         own.adopt(line)
         assert not await has_come(waiting)
         assert len(list(in_line(own))) == 1
+
+    async def test_one_still_to_come_over_closes_no_ring_before(self) -> None:
+        """C4: Of those who come over, one after the other is asked whom they would wait for."""
+        own, line = Mailbox(), Mailbox()
+        line.join()
+        one, two = Task(), Task()
+        one.handle(own)
+        two.handle(Mailbox())
+        first, second = two.join(line), one.join(line)
+        own.adopt(line)
+        assert not await has_come(second)
+        assert not first.would_deadlock
+        assert len(list(in_line(own))) == 2
 
 
 class TestDeadlock:

@@ -21,6 +21,7 @@ from flexiflow import (
     UnknownComponent,
     on,
 )
+from flexiflow._errors import HandlerTimeout, LimitDeadlock
 from flexiflow.extras.retry import RetryConfig, retry_async
 from tests.helpers import noting
 
@@ -367,6 +368,15 @@ each_exception = pytest.mark.parametrize(
             (
                 "a cancellation left f, though no scope around it was cancelled: "
                 "it awaited a task that someone else cancelled, or its own task was cancelled"
+            ),
+        ),
+        (HandlerTimeout("f", 2.0), ("f", 2.0), "f was still running after 2.0 s"),
+        (
+            LimitDeadlock("f", 1),
+            ("f", 1),
+            (
+                "a call of f, limited to 1 at once, would wait for itself: it came from within "
+                "such a call, or all of these wait for what it came from"
             ),
         ),
         (

@@ -259,7 +259,9 @@ def never_comes(line: Line, enclosing: frozenset[Turn]) -> bool:
     Who waits is stuck if all holders of the line are; a holder, if anything is that is awaited
     within its turn. Whatever can be reached is suspected, until it turns out to be free.
     """
-    if not enclosing:
+    if not enclosing or any(
+        holder not in enclosing and not holder.awaited for holder in line.holders
+    ):
         return False
     suspects: dict[Line, list[set[Line]]] = {}
     reached = [line]
