@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Limiter:
     """Lets so many calls of a handler run at once, first come first served.
 
+    Of those who get a slot in the same step, the scheduler chooses who goes on first.
+
     Args:
         limit: how many, at least 1.
 
