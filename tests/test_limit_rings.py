@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from flexiflow._limits import Limiter
-from flexiflow._mailbox import Mailbox, Turn
+from flexiflow._mailbox import Mailbox
 from tests.turns import Task
+
+if TYPE_CHECKING:
+    from flexiflow._mailbox import Turn
+    from tests.turns import Joinable
 
 LIMITS = (1, 1, 2, 3, 1)
 """How many may have a turn at once; the last line is a component's."""
@@ -81,7 +86,7 @@ class Program:
     """The same on real lines, with real turns."""
 
     def __init__(self, tasks: int) -> None:
-        self.lines = [*map(Limiter, LIMITS[:-1]), Mailbox()]
+        self.lines: list[Joinable[Turn]] = [*map(Limiter, LIMITS[:-1]), Mailbox()]
         self.tasks = [Task() for _ in range(tasks)]
         self._waiting: dict[int, Turn] = {}
         self._held: list[list[Turn]] = [[] for _ in range(tasks)]
@@ -119,7 +124,8 @@ class Program:
 @settings(max_examples=300, deadline=None)
 @given(
     steps=st.lists(
-        st.tuples(st.integers(0, 5), st.sampled_from("jjjjls"), st.integers(0, len(LIMITS) - 1)),
+        st.tuples(st.integers(0, 5), st.sampled_from("jjjjjjls"), st.integers(0, len(LIMITS) - 1)),
+        min_size=10,
         max_size=40,
     )
 )
@@ -130,9 +136,11 @@ def test_nobody_waits_for_ever_and_nobody_is_refused_who_would_not(
     tasks = 4
     model = Model([Actor() for _ in range(tasks)], [[] for _ in LIMITS], [[] for _ in LIMITS])
     program = Program(tasks)
-    for number, act, line in steps:
-        if number >= len(model.actors) or not model.is_able(number):
-            continue
+    for choice, act, line in steps:
+        able = [each for each in range(len(model.actors)) if model.is_able(each)]
+        if not able:
+            break
+        number = able[choice % len(able)]
         actor = model.actors[number]
         if act == "l":
             model.leave(number)

@@ -90,10 +90,11 @@ class TestLine:
     async def test_slot_passes_on_when_the_handler_fails(self) -> None:
         """V2: However a call ends, the next one comes."""
         limiter, outsider = Limiter(1), Task()
+        waiting: set[Turn] = set()
         with pytest.raises(ZeroDivisionError), await limiter.take(charge):
-            waiting = outsider.join(limiter)
+            waiting.add(outsider.join(limiter))
             raise ZeroDivisionError
-        assert limiter.holders == {waiting}
+        assert limiter.holders == waiting
 
     async def test_slot_that_nobody_waits_for_is_free(self) -> None:
         """V2: A call that has ended takes up no slot, and ends no other one."""
@@ -239,6 +240,20 @@ class TestRing:
             assert not task.join(limiter).would_deadlock
         assert not asker.join(wide).would_deadlock
         assert four.join(third).would_deadlock
+
+    async def test_ways_that_meet_in_one_that_is_free(self) -> None:
+        """V2: One who waits in several lines is free once all of them are, whatever their order."""
+        mine, meeting, lines = Limiter(1), Limiter(1), [Limiter(1), Limiter(1), Limiter(1)]
+        one, asker = Task(), Task()
+        one.handle(mine)
+        Task().handle(meeting)
+        for limiter in lines:
+            task = Task()
+            task.handle(limiter)
+            assert not task.join(meeting).would_deadlock
+            assert not Task(one).join(limiter).would_deadlock
+        asker.handle(Limiter(1))
+        assert not asker.join(mine).would_deadlock
 
     async def test_call_waits_for_all_that_its_child_tasks_wait_for(self) -> None:
         """V2: A call in which one task waits for itself ends no sooner than that."""
