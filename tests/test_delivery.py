@@ -244,8 +244,9 @@ async def test_the_task_group_is_a_child_of_the_publishers_task() -> None:
 
     for name in ("0", "1"):
         await bus.subscribe("a", "c", partial(wait, name))
+    scope = CancelScope()
     await bus.subscribe("a", "c", lambda data: scope.cancel())
-    with fail_after(PATIENCE), CancelScope() as scope:
+    with fail_after(PATIENCE), scope:
         await bus.publish("a")
     assert scope.cancelled_caught
     assert sorted(ended) == ["0", "1"]
@@ -456,10 +457,11 @@ async def test_a_publish_that_is_cancelled_in_time_starts_few(mode: DeliveryMode
     async def wait(data: object) -> None:
         await anyio.sleep_forever()
 
+    scope = CancelScope()
     await bus.subscribe("a", "c", wait, priority=1)
     await bus.subscribe("a", "c", lambda data: scope.cancel(), priority=1)
     await bus.subscribe("a", "c", never, priority=2)
-    with fail_after(PATIENCE), CancelScope() as scope:
+    with fail_after(PATIENCE), scope:
         await bus.publish("a", delivery="tiered")
     assert scope.cancelled_caught
 

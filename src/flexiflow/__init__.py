@@ -6,28 +6,48 @@ from flexiflow._bus import EventBus
 from flexiflow._component import Component, on
 from flexiflow._engine import Engine
 from flexiflow._errors import (
+    BufferFull,
     ComponentError,
     DuplicateComponent,
     FlexiFlowError,
     HandlerCancelled,
+    HandlerTimeout,
+    LimitDeadlock,
+    PublishRefused,
+    ReceiverClosed,
+    StreamDeadlock,
     TransitionRefused,
     UnknownComponent,
 )
+from flexiflow._expectation import Expectation
 from flexiflow._machine import StateMachine, Transition
+from flexiflow._stream import EventStream, StreamStatistics
 from flexiflow._subscription import HandlerFailure, Subscription
+from flexiflow._topic import Event, Topic
 
 __all__ = [
+    "BufferFull",
     "Component",
     "ComponentError",
     "DuplicateComponent",
     "Engine",
+    "Event",
     "EventBus",
+    "EventStream",
+    "Expectation",
     "FlexiFlowError",
     "HandlerCancelled",
     "HandlerFailure",
+    "HandlerTimeout",
+    "LimitDeadlock",
     "Outcome",
+    "PublishRefused",
+    "ReceiverClosed",
     "StateMachine",
+    "StreamDeadlock",
+    "StreamStatistics",
     "Subscription",
+    "Topic",
     "Transition",
     "TransitionRefused",
     "UnknownComponent",

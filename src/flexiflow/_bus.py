@@ -3,31 +3,47 @@
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-import math
 import reprlib
-from contextlib import nullcontext
 from contextvars import ContextVar
+from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, overload
 
 from anyio.lowlevel import checkpoint
 
-from flexiflow._callables import check_callable, describe, is_coroutine_callable
+from flexiflow._arguments import (
+    check_buffer,
+    check_int,
+    check_subscription,
+    check_terms,
+    choose,
+    make_terms,
+)
+from flexiflow._call import Call
 from flexiflow._concurrent import deliver_concurrent, deliver_tiered
 from flexiflow._delivery import assess, deliver_sequential, report
-from flexiflow._names import check_component_name, check_subscribed_name
+from flexiflow._expectation import Expectation
+from flexiflow._instruments import PUBLISHING, Installed, enter, leave
+from flexiflow._names import check_component_name
+from flexiflow._publisher import Publisher, blocking_streams
+from flexiflow._receiver import RECEIVER
 from flexiflow._registry import Registry
 from flexiflow._reporting import Announcing, is_announcing
-from flexiflow._subscription import Subscription, is_true
+from flexiflow._stream import EventStream
+from flexiflow._subscription import Subscription, Terms, is_true
+from flexiflow._topic import Event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from flexiflow._delivery import Failures, Trouble
+    from flexiflow._instruments import Instrument
     from flexiflow._registry import Route
+    from flexiflow._stream import Overflow
     from flexiflow._subscription import Filter, Handler, HandlerFailure
+    from flexiflow._topic import T, Topic
     from flexiflow.events import HandlerFailed
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
@@ -35,14 +51,16 @@ ErrorPolicy: TypeAlias = Literal["continue", "raise"]
 
 _Deliver: TypeAlias = "Callable[..., Awaitable[Failures]]"
 
-_T = TypeVar("_T")
-
 _DELIVER: Final[Mapping[str, _Deliver]] = {
     "sequential": deliver_sequential,
     "concurrent": deliver_concurrent,
     "tiered": deliver_tiered,
 }
 _STOPS: Final = {"continue": False, "raise": True}
+_OVERFLOWS: Final[Mapping[str, Overflow]] = {
+    each: each for each in ("block", "drop_oldest", "drop_newest", "error")
+}
+_TAKES_EVENT: Final = Terms(takes_event=True)
 
 # Set while schedules are explored, so that every publish lets other tasks in (P2).
 yields_always: ContextVar[bool] = ContextVar("yields_always", default=False)
@@ -62,12 +80,21 @@ class EventBus:
         on_error: what a failure does where a publish doesn't say: "continue" (E1) or "raise"
             (E2, E3).
         yield_every: at least one in so many publishes is a checkpoint (D6); 1 makes each one.
+        instruments: what watches, as for `add_instrument`; the first is the outermost (I2).
 
     Raises:
         ValueError: unknown `delivery` or `on_error`; `yield_every` is no int of 1 or more.
+        TypeError: something that is no instrument (I2).
     """
 
-    __slots__ = ("_deliver", "_registry", "_routes", "_stops", "_until_yield", "_yield_every")
+    __slots__ = (
+        "_deliver",
+        "_registry",
+        "_routes",
+        "_stops",
+        "_until_yield",
+        "_yield_every",
+    )
 
     def __init__(
         self,
@@ -75,16 +102,34 @@ class EventBus:
         delivery: DeliveryMode = "sequential",
         on_error: ErrorPolicy = "continue",
         yield_every: int = 61,
+        instruments: Iterable[Instrument] = (),
     ) -> None:
-        self._deliver = _choose("delivery", delivery, _DELIVER)
-        self._stops = _choose("on_error", on_error, _STOPS)
-        self._yield_every = _check_int("yield_every", yield_every, "1 or more", least=1)
+        self._deliver = choose("delivery", delivery, _DELIVER)
+        self._stops = choose("on_error", on_error, _STOPS)
+        self._yield_every = check_int("yield_every", yield_every, "1 or more", least=1)
         if yields_always.get():
             self._yield_every = 1
         self._until_yield = self._yield_every
         self._registry = Registry(in_place=self._deliver is deliver_sequential)
         self._routes = self._registry.routes
+        for instrument in instruments:
+            self.add_instrument(instrument)
 
+    @overload
+    async def subscribe(
+        self,
+        event: Topic[T],
+        component: str,
+        handler: Callable[[T], object],
+        *,
+        priority: int = 3,
+        filter: Callable[[str, T], bool] | None = None,
+        once: bool = False,
+        time_limit: float | None = None,
+        limit: int | None = None,
+    ) -> Subscription: ...
+
+    @overload
     async def subscribe(
         self,
         event: str,
@@ -94,6 +139,21 @@ class EventBus:
         priority: int = 3,
         filter: Filter | None = None,
         once: bool = False,
+        time_limit: float | None = None,
+        limit: int | None = None,
+    ) -> Subscription: ...
+
+    async def subscribe(
+        self,
+        event: Any,
+        component: str,
+        handler: Handler,
+        *,
+        priority: int = 3,
+        filter: Filter | None = None,
+        once: bool = False,
+        time_limit: float | None = None,
+        limit: int | None = None,
     ) -> Subscription:
         """Subscribe a handler to an event name or pattern; a checkpoint (B2).
 
@@ -106,18 +166,37 @@ class EventBus:
             filter: takes the event's name and the payload; the handler is called where it says
                 True (B8).
             once: start the handler at most once, unsubscribing it before (B9).
+            time_limit: seconds, more than 0; an async handler that is still running then is
+                cancelled and has failed with `HandlerTimeout` (V1).
+            limit: at most so many calls of the handler run at once, 1 or more; the others wait
+                for their turn (V2).
 
         Returns:
             The subscription; also a context manager that unsubscribes on exit.
 
         Raises:
-            ValueError: a malformed or empty name, or a priority that is no int in 1..5 (B3).
+            ValueError: a malformed or empty name; a priority that is no int in 1..5; a
+                `time_limit` or `limit` out of range (B3).
             TypeError: a name that is no str; a handler or filter that can't be one (B3).
         """
-        check_subscription(event, component, handler, priority=priority, filter=filter)
+        check_subscription(
+            event,
+            component,
+            handler,
+            priority=priority,
+            filter=filter,
+            time_limit=time_limit,
+            limit=limit,
+        )
         await checkpoint()
         return self._registry.create(
-            event, component, handler, priority=priority, filter=filter, once=bool(once)
+            event,
+            component,
+            handler,
+            priority=priority,
+            filter=filter,
+            once=bool(once),
+            terms=make_terms(time_limit=time_limit, limit=limit),
         )
 
     def unsubscribe(self, subscription: Subscription) -> bool:
@@ -144,9 +223,39 @@ class EventBus:
         """
         return self._registry.remove_all(check_component_name(component))
 
-    async def publish(  # noqa: C901, PLR0912  a function more costs as much as a handler
+    @overload
+    async def publish(
+        self,
+        event: Topic[None],
+        data: None = None,
+        *,
+        delivery: DeliveryMode | None = None,
+        on_error: ErrorPolicy | None = None,
+    ) -> tuple[HandlerFailure, ...]: ...
+
+    @overload
+    async def publish(
+        self,
+        event: Topic[T],
+        data: T,
+        *,
+        delivery: DeliveryMode | None = None,
+        on_error: ErrorPolicy | None = None,
+    ) -> tuple[HandlerFailure, ...]: ...
+
+    @overload
+    async def publish(
         self,
         event: str,
+        data: Any = None,
+        *,
+        delivery: DeliveryMode | None = None,
+        on_error: ErrorPolicy | None = None,
+    ) -> tuple[HandlerFailure, ...]: ...
+
+    async def publish(  # noqa: C901, PLR0912  a function more costs as much as a handler
+        self,
+        event: Any,
         data: Any = None,
         *,
         delivery: DeliveryMode | None = None,
@@ -167,20 +276,21 @@ class EventBus:
         Raises:
             ValueError: a malformed name or a pattern; an unknown delivery or policy (B3).
             TypeError: a name that is no str (B3).
+            PublishRefused: an instrument refuses it; no handler has started (I3).
             Exception: under "raise", the first failure, as it is (E2, E3).
         """
         try:
             route = self._routes[event]
         except (KeyError, TypeError):
             route = self._registry.resolve(event)
-        deliver = None if delivery is None else _choose("delivery", delivery, _DELIVER)
-        stops = self._stops if on_error is None else _choose("on_error", on_error, _STOPS)
+        deliver = None if delivery is None else choose("delivery", delivery, _DELIVER)
+        stops = self._stops if on_error is None else choose("on_error", on_error, _STOPS)
         self._until_yield -= 1
         if self._until_yield <= 0:
             await yield_now(self)
         if (deliver is not None and deliver is not deliver_sequential) or not route.in_place:
             return await self._publish_apart(
-                event, data, route.subscriptions, deliver or self._deliver, stops=stops
+                event, data, route, deliver or self._deliver, stops=stops
             )
         # The commonest publishes, in place: a coroutine of its own costs as much as a handler.
         if route.direct:
@@ -240,49 +350,197 @@ class EventBus:
         )
 
     async def _publish_apart(
-        self,
-        event: str,
-        data: Any,
-        subscriptions: Sequence[Subscription],
-        deliver: _Deliver,
-        *,
-        stops: bool,
+        self, event: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
     ) -> Failures:
-        # A handler of that event is silent whoever publishes it (E7).
-        with Announcing() if event == HANDLER_FAILED else nullcontext():
-            return await deliver(event, data, subscriptions, stops=stops, announce=self._announce)
+        if event == HANDLER_FAILED:
+            # A handler of that event is silent whoever publishes it (E7).
+            with Announcing(), Publisher():
+                return await self._publish_watched(event, data, route, deliver, stops=stops)
+        if blocking_streams and deliver is not deliver_sequential:
+            with Publisher():
+                return await self._publish_watched(event, data, route, deliver, stops=stops)
+        return await self._publish_watched(event, data, route, deliver, stops=stops)
+
+    async def _publish_watched(
+        self, name: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
+    ) -> Failures:
+        subscriptions, instruments, announce = (
+            route.subscriptions,
+            route.instruments,
+            self._announce,
+        )
+        if route.is_plain:
+            return await deliver(name, data, subscriptions, stops=stops, announce=announce)
+        event = Event(name, data)
+        entered = enter(PUBLISHING, instruments, event)
+        try:
+            failures = await deliver(
+                name,
+                data,
+                subscriptions,
+                stops=stops,
+                announce=announce,
+                call=Call(event, instruments),
+            )
+        except BaseException as exc:
+            leave(entered, exc, PUBLISHING)
+            raise
+        leave(entered, None, PUBLISHING)
+        return failures
 
     async def _announce(self, failed: HandlerFailure) -> None:
         await announce(self, failed.event_name, failed.component_name, failed.exception)
 
+    @overload
+    def stream(
+        self,
+        event: Topic[T],
+        *,
+        buffer: int = 100,
+        overflow: Overflow = "block",
+        priority: int = 3,
+        filter: Callable[[str, T], bool] | None = None,
+    ) -> EventStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        event: str,
+        *,
+        buffer: int = 100,
+        overflow: Overflow = "block",
+        priority: int = 3,
+        filter: Filter | None = None,
+    ) -> EventStream[Any]: ...
+
+    def stream(
+        self,
+        event: Any,
+        *,
+        buffer: int = 100,
+        overflow: Overflow = "block",
+        priority: int = 3,
+        filter: Filter | None = None,
+    ) -> EventStream[Any]:
+        """Make a stream of events, which hears them while its `async with` block lasts (S1).
+
+        Args:
+            event: a name or pattern, as for `subscribe`.
+            buffer: how many events wait for a reader at most, 0 or more; without any, each
+                publisher waits until a reader takes its event. "block" alone allows 0.
+            overflow: what a publish does to a full buffer (S2): "block" waits for room,
+                "drop_oldest" and "drop_newest" lose an event, "error" loses this one and fails
+                with `BufferFull`.
+            priority: as for `subscribe`.
+            filter: as for `subscribe`.
+
+        Raises:
+            ValueError: as for `subscribe`; an unknown `overflow`, or a `buffer` out of range.
+            TypeError: as for `subscribe`.
+        """
+        check_terms(event, priority=priority, filter=filter, time_limit=None, limit=None)
+        choose("overflow", overflow, _OVERFLOWS)
+        check_buffer(buffer, overflow)
+        subscribe = partial(self._receive, event, priority, filter)
+        return EventStream(event, buffer, overflow, self._yield_every, subscribe)
+
+    @overload
+    def expect(
+        self, event: Topic[T], *, filter: Callable[[str, T], bool] | None = None
+    ) -> Expectation[T]: ...
+
+    @overload
+    def expect(self, event: str, *, filter: Filter | None = None) -> Expectation[Any]: ...
+
+    def expect(self, event: Any, *, filter: Filter | None = None) -> Expectation[Any]:
+        """Expect an event: `async with` it, make it happen, and await it inside (S1, S4).
+
+        Args:
+            event: a name or pattern, as for `subscribe`.
+            filter: takes the event's name and the payload; the first event for which it says
+                True is the one. What it raises, raises at the waiter.
+
+        Raises:
+            ValueError: a malformed or empty name (B3).
+            TypeError: a name that is no str; a filter that can't be one (B3).
+        """
+        check_terms(event, priority=3, filter=filter, time_limit=None, limit=None)
+        subscribe = partial(self._receive, event, 3, None)
+        return Expectation(event, filter, subscribe, self._announce)
+
+    @overload
+    async def wait_for(
+        self, event: Topic[T], *, filter: Callable[[str, T], bool] | None = None
+    ) -> Event[T]: ...
+
+    @overload
+    async def wait_for(self, event: str, *, filter: Filter | None = None) -> Event[Any]: ...
+
+    async def wait_for(self, event: Any, *, filter: Filter | None = None) -> Event[Any]:
+        """Wait for the first event that is published from now on; a checkpoint (S4).
+
+        Args:
+            event: as for `expect`.
+            filter: as for `expect`.
+
+        Raises:
+            ValueError: as for `expect`.
+            TypeError: as for `expect`.
+            Exception: what the filter raised.
+        """
+        expectation: Expectation[Any] = self.expect(event, filter=filter)
+        async with expectation as expected:
+            return await expected
+
+    def add_instrument(self, instrument: Instrument) -> None:
+        """Let an instrument watch, inside those there are, from the next publish on (I1).
+
+        Args:
+            instrument: has one or both of `publishing(event)` and `handling(event, subscription)`,
+                each of which returns a context manager (I2). One that is there already stays
+                where it is.
+
+        Raises:
+            TypeError: it has neither, or one that can't be called like that.
+        """
+        if not any(each.instrument is instrument for each in self._registry.instruments):
+            installed = Installed(instrument, self._take_out)
+            self._registry.watch((*self._registry.instruments, installed))
+
+    def remove_instrument(self, instrument: Instrument) -> bool:
+        """Let an instrument watch no more, from the next publish on (I1).
+
+        Returns:
+            True the first time; False afterwards, and for one that is not there, perhaps since it
+            has failed (I3).
+        """
+        for each in self._registry.instruments:
+            if each.instrument is instrument:
+                self._take_out(each)
+                return True
+        return False
+
+    def _take_out(self, installed: Installed) -> None:
+        remaining = (each for each in self._registry.instruments if each is not installed)
+        self._registry.watch(tuple(remaining))
+
+    def _receive(
+        self, event: str, priority: int, filter: Filter | None, handler: Handler
+    ) -> Subscription:
+        """Subscribe a receiver."""
+        return self._registry.create(
+            event,
+            RECEIVER,
+            handler,
+            priority=priority,
+            filter=filter,
+            once=False,
+            terms=_TAKES_EVENT,
+        )
+
 
 # What the engine and its components do with a bus, and its users do not: no methods, since they
 # would be everybody's.
-
-
-def check_subscription(
-    event: object,
-    component: object,
-    handler: object,
-    *,
-    priority: object,
-    filter: object,
-) -> None:
-    """Raise what `EventBus.subscribe` raises for its arguments (B3)."""
-    check_terms(event, priority=priority, filter=filter)
-    check_component_name(component)
-    check_callable("handler", handler, 1)
-
-
-def check_terms(event: object, *, priority: object, filter: object) -> None:
-    """Check what of a subscription is known before its component and handler are (B3)."""
-    check_subscribed_name(event)
-    _check_int("priority", priority, "1 (first) to 5 (last)", least=1, most=5)
-    if filter is None:
-        return
-    check_callable("filter", filter, 2)
-    if is_coroutine_callable(filter):
-        raise TypeError(f"a filter must be a plain function, but {describe(filter)} is async")
 
 
 def subscribe_now(
@@ -294,10 +552,11 @@ def subscribe_now(
     priority: int,
     filter: Filter | None,
     once: bool,
+    terms: Terms | None = None,
 ) -> Subscription:
     """Subscribe without a checkpoint, after `check_subscription`."""
     return bus._registry.create(
-        event, component, handler, priority=priority, filter=filter, once=once
+        event, component, handler, priority=priority, filter=filter, once=once, terms=terms
     )
 
 
@@ -307,13 +566,13 @@ def subscriptions(bus: EventBus) -> Iterator[Subscription]:
 
 
 def listeners(bus: EventBus, event: str) -> Route | None:
-    """Count a built-in event as a publish (D6), and return its route if anyone listens."""
+    """Count a built-in event as a publish (D6), and return its route if anyone hears it."""
     bus._until_yield -= 1
     try:
         route = bus._routes[event]
     except KeyError:
         route = bus._registry.resolve(event)
-    return route if route.subscriptions else None
+    return route if route.is_heard else None
 
 
 async def emit(bus: EventBus, event: str, payload: Mapping[str, Any], route: Route) -> None:
@@ -324,9 +583,7 @@ async def emit(bus: EventBus, event: str, payload: Mapping[str, Any], route: Rou
     """
     # In place as in `publish`: with a coroutine more a message takes 8 % more time.
     if not route.direct:
-        await deliver_sequential(
-            event, payload, route.subscriptions, stops=False, announce=bus._announce
-        )
+        await bus._publish_watched(event, payload, route, deliver_sequential, stops=False)
         return
     for subscription in route.subscriptions:
         try:
@@ -365,19 +622,3 @@ async def announce(
         }
         with Announcing():
             await emit(bus, HANDLER_FAILED, payload, route)
-
-
-def _choose(option: str, given: str, choices: Mapping[str, _T]) -> _T:
-    try:
-        return choices[given]
-    except (KeyError, TypeError):
-        allowed = ", ".join(map(repr, choices))
-        raise ValueError(f"{option} must be one of {allowed}, not {reprlib.repr(given)}") from None
-
-
-def _check_int(
-    what: str, given: object, allowed: str, *, least: int, most: float = math.inf
-) -> int:
-    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
-        raise ValueError(f"{what} must be an int, {allowed}, not {reprlib.repr(given)}")
-    return given

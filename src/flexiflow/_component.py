@@ -6,10 +6,20 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast, final
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 
 from flexiflow._actor import Actor, copy_message
-from flexiflow._bus import check_terms
+from flexiflow._arguments import check_terms
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
@@ -19,8 +29,12 @@ if TYPE_CHECKING:
 
     from flexiflow._actor import Outcome
     from flexiflow._subscription import Filter, Handler
+    from flexiflow._topic import T, Topic
 
 _F = TypeVar("_F", bound=Callable[..., object])
+_C = TypeVar("_C")
+_R = TypeVar("_R")
+_Payload = TypeVar("_Payload")
 
 _ON = "_flexiflow_on"
 
@@ -32,11 +46,47 @@ class On(NamedTuple):
     priority: int
     filter: Filter | None
     once: bool
+    time_limit: float | None
+    limit: int | None
+
+
+class _MarksTyped(Protocol[_Payload]):
+    def __call__(self, method: Callable[[_C, _Payload], _R], /) -> Callable[[_C, _Payload], _R]: ...
+
+
+@overload
+def on(
+    event: Topic[T],
+    *,
+    priority: int = 3,
+    filter: Callable[[str, T], bool] | None = None,
+    once: bool = False,
+    time_limit: float | None = None,
+    limit: int | None = None,
+) -> _MarksTyped[T]: ...
+
+
+@overload
+def on(
+    event: str,
+    *,
+    priority: int = 3,
+    filter: Filter | None = None,
+    once: bool = False,
+    time_limit: float | None = None,
+    limit: int | None = None,
+) -> Callable[[_F], _F]: ...
 
 
 def on(
-    event: str, *, priority: int = 3, filter: Filter | None = None, once: bool = False
-) -> Callable[[_F], _F]:
+    event: Any,
+    *,
+    priority: int = 3,
+    filter: Filter | None = None,
+    once: bool = False,
+    time_limit: float | None = None,
+    limit: int | None = None,
+) -> Any:
     """Mark a method of a `Component` as a handler, subscribed when the component is registered.
 
     It is subscribed under the component's name, and takes the payload. The arguments are those
@@ -44,15 +94,17 @@ def on(
     counts as the subclass marks it.
 
     Raises:
-        ValueError: a malformed or empty name, or a priority that is no int in 1..5 (B3).
+        ValueError: a malformed or empty name; a priority that is no int in 1..5; a `time_limit`
+            or `limit` out of range (B3).
         TypeError: a name that is no str, a filter that can't be one (B3), or a method that
             can't be marked.
     """
-    check_terms(event, priority=priority, filter=filter)
+    check_terms(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
+    marked = On(event, priority, filter, bool(once), time_limit, limit)
 
     def mark(method: _F) -> _F:
         check_callable("a method marked with @on", method, 2)
-        marks = (*getattr(method, _ON, ()), On(event, priority, filter, bool(once)))
+        marks = (*getattr(method, _ON, ()), marked)
         try:
             setattr(method, _ON, marks)
         except AttributeError:

@@ -41,25 +41,40 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from flexiflow._call import Call
     from flexiflow._delivery import Failures
     from flexiflow._reporting import Announce
     from flexiflow._subscription import Subscription
 
 
 def deliver_concurrent(
-    name: str, data: Any, subscriptions: Sequence[Subscription], *, stops: bool, announce: Announce
+    name: str,
+    data: Any,
+    subscriptions: Sequence[Subscription],
+    *,
+    stops: bool,
+    announce: Announce,
+    call: Call | None = None,
 ) -> Coroutine[Any, Any, Failures]:
     """Call all handlers at once; as `deliver_sequential` otherwise."""
-    return _Delivery(name, data, stops=stops, announce=announce).run(subscriptions)
+    delivery = _Delivery(name, data, stops=stops, announce=announce, call=call)
+    return delivery.run(subscriptions)
 
 
 async def deliver_tiered(
-    name: str, data: Any, subscriptions: Sequence[Subscription], *, stops: bool, announce: Announce
+    name: str,
+    data: Any,
+    subscriptions: Sequence[Subscription],
+    *,
+    stops: bool,
+    announce: Announce,
+    call: Call | None = None,
 ) -> Failures:
     """Call the handlers of one priority at once, then those of the next."""
     failures: list[HandlerFailure] = []
     for _, tier in groupby(subscriptions, attrgetter("priority")):
-        failures += await _Delivery(name, data, stops=stops, announce=announce).run(tuple(tier))
+        delivery = _Delivery(name, data, stops=stops, announce=announce, call=call)
+        failures += await delivery.run(tuple(tier))
     return tuple(failures)
 
 
@@ -69,6 +84,7 @@ class _Delivery:
     __slots__ = (
         "_announce",
         "_busy",
+        "_call",
         "_data",
         "_failures",
         "_fatals",
@@ -82,11 +98,14 @@ class _Delivery:
         "_waiting",
     )
 
-    def __init__(self, name: str, data: Any, *, stops: bool, announce: Announce) -> None:
+    def __init__(
+        self, name: str, data: Any, *, stops: bool, announce: Announce, call: Call | None
+    ) -> None:
         self._name = name
         self._data = data
         self._stops = stops
         self._announce = announce
+        self._call = call
         self._waiting: deque[tuple[int, Subscription]] = deque()
         self._task_name = f"handlers of {name}"
         self._busy = 0
@@ -146,9 +165,9 @@ class _Delivery:
             # With start_soon, which looks for a name, waiting handlers take 7 % longer.
             group.create_task(self._runner(group), name=self._task_name)
 
-    async def _runner(self, group: TaskGroup) -> None:
+    async def _runner(self, group: TaskGroup) -> None:  # noqa: C901  each call more is paid for
         self._standby -= 1
-        waiting, inherited = self._waiting, self._inherited
+        waiting, inherited, call = self._waiting, self._inherited, self._call
         requests = cancel_counter()
         reusable = True
         while waiting and reusable:
@@ -157,7 +176,9 @@ class _Delivery:
             if self._hands_over:
                 self._ensure_standbys(group)
             try:
-                if admits(subscription, self._name, self._data):
+                if call is not None:
+                    await call(subscription, effectively_cancelled)
+                elif admits(subscription, self._name, self._data):
                     result = subscription.handler(self._data)
                     if type(result) is CoroutineType or (
                         result is not None and isawaitable(result)

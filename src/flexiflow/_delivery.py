@@ -14,6 +14,7 @@ from flexiflow._subscription import HandlerFailure, admits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from flexiflow._call import Call
     from flexiflow._reporting import Announce
     from flexiflow._subscription import Subscription
 
@@ -39,6 +40,7 @@ async def deliver_sequential(
     *,
     stops: bool,
     announce: Announce,
+    call: Call | None = None,
 ) -> Failures:
     """Call the handlers in order, each when the one before has ended.
 
@@ -48,6 +50,7 @@ async def deliver_sequential(
         subscriptions: in order of delivery.
         stops: whether the first failure leaves at once (E2), or is reported (E1).
         announce: publishes a reported failure.
+        call: calls a handler, where that takes more than a call.
 
     Returns:
         The reported failures, in order of delivery.
@@ -55,7 +58,9 @@ async def deliver_sequential(
     failures: list[HandlerFailure] = []
     for subscription in subscriptions:
         try:
-            if admits(subscription, name, data):
+            if call is not None:
+                await call(subscription, is_being_cancelled)
+            elif admits(subscription, name, data):
                 result = subscription.handler(data)
                 if type(result) is CoroutineType or (result is not None and isawaitable(result)):
                     await result

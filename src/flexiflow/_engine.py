@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from anyio.lowlevel import checkpoint
 
 from flexiflow._actor import copy_message
+from flexiflow._arguments import make_terms
 from flexiflow._bus import EventBus, emit, listeners, subscribe_now
 from flexiflow._callables import check_callable
 from flexiflow._cancellation import attempt
@@ -215,6 +216,7 @@ class Engine:
                 priority=mark.priority,
                 filter=mark.filter,
                 once=mark.once,
+                terms=make_terms(time_limit=mark.time_limit, limit=mark.limit),
             )
         if (route := listeners(self._bus, COMPONENT_REGISTERED)) is not None:
             registered: ComponentRegistered = {"component": actor.name}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from anyio import ClosedResourceError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -81,6 +83,74 @@ class LimitDeadlock(FlexiFlowError):
             f"a call of {self.culprit}, limited to {self.limit} at once, would wait for itself: it "
             "came from within such a call, or all of these wait for what it came from"
         )
+
+
+class PublishRefused(FlexiFlowError):
+    """An instrument refused a publish; none of its handlers has started (I3).
+
+    For instruments to raise in `publishing`, and to derive from.
+    """
+
+
+@final
+class BufferFull(FlexiFlowError):
+    """A stream's buffer was full, and its `overflow` is "error" (S2).
+
+    Args:
+        stream: the name or pattern that the stream hears.
+        buffer: how many events its buffer holds.
+    """
+
+    def __init__(self, stream: str, buffer: int) -> None:
+        super().__init__(stream, buffer)
+        self.stream = stream
+        self.buffer = buffer
+
+    def __str__(self) -> str:
+        """Say which stream is full, and of how many."""
+        return f"the stream of {self.stream!r} is full with {self.buffer} events; this one is lost"
+
+
+@final
+class StreamDeadlock(FlexiFlowError):
+    """The only consumer of a full stream published to it, and would wait for itself (S3).
+
+    Args:
+        stream: the name or pattern that the stream hears.
+        buffer: how many events its buffer holds.
+    """
+
+    def __init__(self, stream: str, buffer: int) -> None:
+        super().__init__(stream, buffer)
+        self.stream = stream
+        self.buffer = buffer
+
+    def __str__(self) -> str:
+        """Say which stream is full, and what to do."""
+        return (
+            f"the stream of {self.stream!r} is full with {self.buffer} events, and its only "
+            "consumer publishes to it and would wait for itself; read it in another task, "
+            "or give it a larger buffer or another overflow policy"
+        )
+
+
+@final
+class ReceiverClosed(FlexiFlowError, ClosedResourceError):
+    """A stream or an expectation was used outside of its `async with` block (S1).
+
+    Args:
+        what: which it was.
+        state: what became of the block.
+    """
+
+    def __init__(self, what: str, state: str) -> None:
+        super().__init__(what, state)
+        self.what = what
+        self.state = state
+
+    def __str__(self) -> str:
+        """Say that there is no block around."""
+        return f"the block of {self.what} {self.state}; use it inside its 'async with'"
 
 
 class ComponentError(FlexiFlowError):

@@ -1,5 +1,6 @@
 """Who is subscribed to what: plain data, without I/O and without a loop."""
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from flexiflow.events import HANDLER_FAILED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flexiflow._subscription import Filter, Handler
+    from flexiflow._instruments import Installed
+    from flexiflow._subscription import Filter, Handler, Terms
 
 MAX_REMEMBERED: Final = 65_536
 """How many names and places in routes, taken together, the registry remembers (B10)."""
@@ -32,10 +34,14 @@ class Route:
     """The subscriptions to one event name, in order of delivery (B4).
 
     What can be told of them beforehand, a publish need not ask of each. Most often the bus delivers
-    sequentially, and none is `once`: then handlers can be called where they are published to.
+    sequentially, nobody watches, and none is `once` or has terms: then handlers can be called where
+    they are published to.
 
     Attributes:
         subscriptions: all of them, exact names and patterns merged.
+        instruments: those that watch it, the first added first.
+        is_heard: whether there are any subscriptions or instruments.
+        is_plain: whether handlers take no more than a call: none has terms, and nobody watches.
         in_place: whether that is so; not of `event.handler.failed`, whose handlers are called in
             a way of their own (E7).
         are_async: whether all handlers are known to be coroutine functions.
@@ -43,9 +49,12 @@ class Route:
     """
 
     subscriptions: tuple[Subscription, ...]
-    in_place: bool = False
-    are_async: bool = False
-    direct: bool = False
+    instruments: tuple[Installed, ...]
+    is_heard: bool
+    is_plain: bool
+    in_place: bool
+    are_async: bool
+    direct: bool
 
 
 class _PatternNode:
@@ -70,6 +79,7 @@ class Registry:
 
     Attributes:
         routes: the routes that are remembered, by event name; always the same dict.
+        instruments: what watches the publishes.
     """
 
     __slots__ = (
@@ -80,6 +90,7 @@ class Registry:
         "_patterns",
         "_remembered",
         "_unsubscribe",
+        "instruments",
         "routes",
     )
 
@@ -90,6 +101,7 @@ class Registry:
         self._owned: dict[str, _Bucket] = {}
         self.routes: dict[str, Route] = {}
         self._remembered = 0
+        self.instruments: tuple[Installed, ...] = ()
         self._order = count()
         # One bound method for all subscriptions: each would hold 64 bytes of its own.
         self._unsubscribe = self.remove
@@ -108,6 +120,7 @@ class Registry:
         priority: int,
         filter: Filter | None,
         once: bool,
+        terms: Terms | None = None,
     ) -> Subscription:
         """Make a subscription of valid arguments, and add it."""
         # A subclass of str may compare and hash as it likes, and would miss the routes.
@@ -121,6 +134,7 @@ class Registry:
             once,
             _order=next(self._order),
             _unsubscribe=self._unsubscribe,
+            _terms=terms,
         )
         self._owned.setdefault(component_name, {})[subscription] = None
         if is_pattern(event_name):
@@ -151,6 +165,11 @@ class Registry:
             self.remove(subscription)
         return len(owned)
 
+    def watch(self, instruments: tuple[Installed, ...]) -> None:
+        """Let these watch the publishes from the next one on, the first added first (I1)."""
+        self.instruments = instruments
+        self._forget_all()
+
     def resolve(self, event_name: str) -> Route:
         """Return the route of an event name, checking the name where it is new (B3)."""
         try:
@@ -161,14 +180,34 @@ class Registry:
     def _learn(self, event_name: str) -> Route:
         found = [*self._exact.get(event_name, ()), *self._matching(event_name.split("."))]
         found.sort(key=_by_delivery)
-        in_place = self._in_place and event_name != HANDLER_FAILED
-        route = _route(tuple(found)) if in_place else Route(tuple(found))
+        route = self._route(event_name, tuple(found))
         size = 1 + len(found)
         if self._remembered + size > MAX_REMEMBERED:
             self._forget_all()
         self._remembered += size
         self.routes[event_name] = route
         return route
+
+    def _route(self, event_name: str, found: tuple[Subscription, ...]) -> Route:
+        watching = self.instruments
+        is_plain = not watching and all(each._terms is None for each in found)
+        in_place = (
+            self._in_place
+            and is_plain
+            and event_name != HANDLER_FAILED
+            and not any(each.once for each in found)
+        )
+        are_async = in_place and all(is_coroutine_function(each.handler) for each in found)
+        direct = are_async and all(each.filter is None for each in found)
+        return Route(
+            found,
+            watching,
+            is_heard=bool(found or watching),
+            is_plain=is_plain,
+            in_place=in_place,
+            are_async=are_async,
+            direct=direct,
+        )
 
     def _forget(self, event_name: str) -> None:
         route = self.routes.pop(event_name, None)
@@ -213,14 +252,6 @@ class Registry:
                 break
             del path[-1].children[segment]
         self._forget_all()
-
-
-def _route(subscriptions: tuple[Subscription, ...]) -> Route:
-    if any(each.once for each in subscriptions):
-        return Route(subscriptions)
-    are_async = all(is_coroutine_function(each.handler) for each in subscriptions)
-    direct = are_async and all(each.filter is None for each in subscriptions)
-    return Route(subscriptions, in_place=True, are_async=are_async, direct=direct)
 
 
 def _discard(buckets: dict[str, _Bucket], key: str, subscription: Subscription) -> None:

@@ -13,11 +13,29 @@ from flexiflow._callables import describe
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from flexiflow._limits import Limiter
+
 Handler: TypeAlias = Callable[[Any], object]
 """Takes the payload; sync, or async, or returning an awaitable (B7)."""
 
 Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and says whether the handler is to see it (B8)."""
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class Terms:
+    """What calling a handler takes, where that is more than calling it with the payload.
+
+    Attributes:
+        limiter: lets so many calls run at once (V2), or None.
+        time_limit: seconds that an async handler may take (V1), or None.
+        takes_event: whether it is called with the `Event`, not with the payload alone (S1).
+    """
+
+    limiter: Limiter | None = None
+    time_limit: float | None = None
+    takes_event: bool = False
 
 
 @final
@@ -45,7 +63,18 @@ class Subscription:
     once: bool
     _order: int = field(kw_only=True)
     _unsubscribe: Callable[[Subscription], bool] = field(kw_only=True)
+    _terms: Terms | None = field(default=None, kw_only=True)
     active: bool = field(default=True, kw_only=True)
+
+    @property
+    def limit(self) -> int | None:
+        """How many calls of the handler run at once, at most (V2); None where that is free."""
+        return None if self._terms is None or (it := self._terms.limiter) is None else it.limit
+
+    @property
+    def time_limit(self) -> float | None:
+        """How many seconds an async handler may take (V1); None where that is free."""
+        return None if self._terms is None else self._terms.time_limit
 
     def __enter__(self) -> Self:
         """Return the subscription itself."""

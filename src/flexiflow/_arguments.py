@@ -1,0 +1,86 @@
+"""The arguments of a bus's methods, checked before anything is changed (B3)."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from typing import TYPE_CHECKING, TypeVar
+
+from flexiflow._callables import check_callable, describe, is_coroutine_callable
+from flexiflow._limits import Limiter
+from flexiflow._names import check_component_name, check_subscribed_name
+from flexiflow._subscription import Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_T = TypeVar("_T")
+
+
+def check_subscription(
+    event: object,
+    component: object,
+    handler: object,
+    *,
+    priority: object,
+    filter: object,
+    time_limit: object,
+    limit: object,
+) -> None:
+    """Raise what `EventBus.subscribe` raises for its arguments."""
+    check_terms(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
+    check_component_name(component)
+    check_callable("handler", handler, 1)
+
+
+def check_terms(
+    event: object, *, priority: object, filter: object, time_limit: object, limit: object
+) -> None:
+    """Check what of a subscription is known before its component and handler are."""
+    check_subscribed_name(event)
+    check_int("priority", priority, "1 (first) to 5 (last)", least=1, most=5)
+    if time_limit is not None:
+        _check_seconds("time_limit", time_limit)
+    if limit is not None:
+        check_int("limit", limit, "1 or more calls at once", least=1)
+    if filter is None:
+        return
+    check_callable("filter", filter, 2)
+    if is_coroutine_callable(filter):
+        raise TypeError(f"a filter must be a plain function, but {describe(filter)} is async")
+
+
+def make_terms(*, time_limit: float | None, limit: int | None) -> Terms | None:
+    """Make the terms of a subscription, where it has any."""
+    if time_limit is limit is None:
+        return None
+    return Terms(None if limit is None else Limiter(limit), time_limit)
+
+
+def check_buffer(buffer: object, overflow: str) -> None:
+    """Check how many events a stream holds for its readers."""
+    if overflow == "block":
+        check_int("buffer", buffer, "0 or more events", least=0)
+    else:
+        check_int("buffer", buffer, f"1 or more events where overflow is {overflow!r}", least=1)
+
+
+def choose(option: str, given: str, choices: Mapping[str, _T]) -> _T:
+    """Return what an option stands for, or tell which there are."""
+    try:
+        return choices[given]
+    except (KeyError, TypeError):
+        allowed = ", ".join(map(repr, choices))
+        raise ValueError(f"{option} must be one of {allowed}, not {reprlib.repr(given)}") from None
+
+
+def check_int(what: str, given: object, allowed: str, *, least: int, most: float = math.inf) -> int:
+    """Return an int in a range, or tell which are allowed."""
+    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
+        raise ValueError(f"{what} must be an int, {allowed}, not {reprlib.repr(given)}")
+    return given
+
+
+def _check_seconds(what: str, given: object) -> None:
+    if not isinstance(given, int | float) or isinstance(given, bool) or not given > 0:
+        raise ValueError(f"{what} must be more than 0 seconds, not {reprlib.repr(given)}")

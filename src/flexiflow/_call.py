@@ -1,0 +1,83 @@
+"""Calling one handler in full: in its turn, watched, and in time (V1, V2, I2)."""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, final
+
+from flexiflow._callables import describe
+from flexiflow._cancellation import judge
+from flexiflow._instruments import HANDLING, enter, leave
+from flexiflow._limits import in_time
+from flexiflow._subscription import Terms, admits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexiflow._instruments import Installed
+    from flexiflow._subscription import Subscription
+    from flexiflow._topic import Event
+
+_NO_TERMS = Terms()
+
+
+@final
+class Call:
+    """Calls handlers of one publish whose subscriptions have terms, or which are watched.
+
+    Args:
+        event: what is published.
+        instruments: those that watch it, the outermost first.
+    """
+
+    __slots__ = ("_event", "_instruments")
+
+    def __init__(self, event: Event[Any], instruments: tuple[Installed, ...]) -> None:
+        self._event = event
+        self._instruments = instruments
+
+    async def __call__(self, subscription: Subscription, cancelled: Callable[[], bool]) -> None:
+        """Call the handler, if it starts, and let out what leaves it.
+
+        Args:
+            subscription: whose handler it is.
+            cancelled: tells whether publish is being cancelled (E6).
+        """
+        terms = subscription._terms or _NO_TERMS
+        if terms.limiter is None:
+            await self._start(subscription, terms, cancelled)
+        else:
+            with await terms.limiter.take(subscription.handler):
+                await self._start(subscription, terms, cancelled)
+
+    async def _start(
+        self, subscription: Subscription, terms: Terms, cancelled: Callable[[], bool]
+    ) -> None:
+        event = self._event
+        if not admits(subscription, event.name, event.data):
+            return
+        if not self._instruments:
+            await self._run(subscription, terms)
+            return
+        entered = enter(HANDLING, self._instruments, event, subscription)
+        try:
+            await self._run(subscription, terms)
+        except BaseException as exc:
+            verdict = judge(exc, subscription.handler, cancelled=cancelled)
+            shown = verdict.leaving if verdict.failure is None else verdict.failure
+            leave(entered, shown, HANDLING)
+            if verdict.failure is None or verdict.failure is exc or verdict.cancellation:
+                raise
+            raise verdict.failure
+        leave(entered, None, HANDLING)
+
+    async def _run(self, subscription: Subscription, terms: Terms) -> None:
+        handler: Callable[[Any], object] = subscription.handler
+        result = handler(self._event if terms.takes_event else self._event.data)
+        if result is None or not isawaitable(result):
+            return
+        if terms.time_limit is None:
+            await result
+        else:
+            await in_time(result, terms.time_limit, describe(handler))

@@ -1,0 +1,103 @@
+"""Waiting for one event without a race (S1, S4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Self, final
+
+import anyio
+
+from flexiflow._cancellation import is_being_cancelled
+from flexiflow._receiver import Block
+from flexiflow._reporting import log_failure
+from flexiflow._subscription import HandlerFailure, is_true
+from flexiflow._topic import T
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+
+    from flexiflow._reporting import Announce
+    from flexiflow._subscription import Filter, Handler, Subscription
+    from flexiflow._topic import Event
+
+
+@final
+class Expectation(Generic[T]):
+    """The first event that is published within the block and that the filter takes (S4).
+
+    Made by `EventBus.expect`. An async context manager, entered once; awaited inside, by any number
+    of tasks, it gives that event.
+    """
+
+    __slots__ = ("_announce", "_block", "_event", "_failure", "_filter", "_is_told", "_settled")
+
+    def __init__(
+        self,
+        name: str,
+        filter: Filter | None,
+        subscribe: Callable[[Handler], Subscription],
+        announce: Announce,
+    ) -> None:
+        self._filter = filter
+        self._announce = announce
+        self._block = Block(f"the expectation of {name!r}", subscribe)
+        self._event: Event[T]
+        self._failure: Exception | None = None
+        self._is_told = False
+
+    async def __aenter__(self) -> Self:
+        """Subscribe, without a checkpoint: from here on no event is missed (S1).
+
+        Raises:
+            ReceiverClosed: it was entered before.
+        """
+        self._block.enter(self._notice)
+        self._settled = anyio.Event()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unsubscribe; a failure of the filter that was raised to nobody is reported (E4)."""
+        subscription = self._block.leave()
+        self._settled.set()
+        if self._failure is not None and not self._is_told:
+            failed = HandlerFailure(
+                subscription.event_name, subscription.component_name, self._failure, subscription
+            )
+            log_failure(failed)
+            if not is_being_cancelled():
+                await self._announce(failed)
+
+    def __await__(self) -> Generator[Any, None, Event[T]]:
+        """Wait for the event; a checkpoint.
+
+        Raises:
+            ReceiverClosed: the block was not entered, or ends before the event comes.
+            Exception: what the filter raised (S4).
+        """
+        return self._wait().__await__()
+
+    async def _wait(self) -> Event[T]:
+        self._block.check()
+        await self._settled.wait()
+        self._block.check()
+        if self._failure is not None:
+            self._is_told = True
+            raise self._failure
+        return self._event
+
+    def _notice(self, event: Event[T]) -> None:
+        """Look at an event, as the subscription's handler."""
+        accepts = self._filter
+        try:
+            if accepts is not None and not is_true(accepts(*event), accepts):
+                return
+            self._event = event
+        except Exception as exc:  # noqa: BLE001  raised to the waiter, not to the publisher
+            self._failure = exc
+        self._block.unsubscribe()
+        self._settled.set()

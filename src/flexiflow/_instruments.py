@@ -1,0 +1,158 @@
+"""Instruments: what watches publishes and handlers, and never gets in their way (I1 to I3)."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+
+from flexiflow._callables import check_callable, describe
+from flexiflow._errors import PublishRefused
+from flexiflow._reporting import logger
+from flexiflow.events import COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from flexiflow._subscription import Subscription
+    from flexiflow._topic import Event
+
+PUBLISHING: Final = "publishing"
+HANDLING: Final = "handling"
+
+# What has happened can't be refused, only told or not told.
+_HAPPENED: Final = frozenset({COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED})
+
+
+class WatchesPublishing(Protocol):
+    """An instrument that watches each publish."""
+
+    def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
+        """Return what is entered before the handlers, in the publisher's task, and left after."""
+        ...
+
+
+class WatchesHandling(Protocol):
+    """An instrument that watches each handler."""
+
+    def handling(
+        self, event: Event[Any], subscription: Subscription, /
+    ) -> AbstractContextManager[object]:
+        """Return what is entered before a handler, in the task that runs it, and left after."""
+        ...
+
+
+Instrument: TypeAlias = WatchesPublishing | WatchesHandling
+"""Has one of the two methods, or both (I2)."""
+
+
+@final
+class Installed:
+    """An instrument's place on a bus.
+
+    Args:
+        instrument: has one of the two methods, or both.
+        remove: takes it from the bus.
+
+    Attributes:
+        instrument: the instrument itself.
+        publishing: its method, or None.
+        handling: its method, or None.
+        is_out: it was removed, or has failed.
+
+    Raises:
+        TypeError: it has neither, or one that can't be called like that.
+    """
+
+    __slots__ = ("_remove", "handling", "instrument", "is_out", "publishing")
+
+    def __init__(self, instrument: object, remove: Callable[[Installed], object]) -> None:
+        self.instrument = instrument
+        self.publishing = _method(instrument, "publishing", 1)
+        self.handling = _method(instrument, "handling", 2)
+        if self.publishing is None and self.handling is None:
+            raise TypeError(
+                "an instrument must have a method publishing(event), or "
+                f"handling(event, subscription), or both; {reprlib.repr(instrument)} has neither"
+            )
+        self._remove = remove
+        self.is_out = False
+
+    def take_out(self, failure: Exception, method: str) -> None:
+        """Log a failure of the instrument and remove it; once, however many publishes run."""
+        if not self.is_out:
+            self._remove(self)
+            logger.error(
+                "instrument %s failed in %s and was taken out",
+                describe(type(self.instrument)),
+                method,
+                exc_info=(type(failure), failure, failure.__traceback__),
+            )
+
+
+Entered: TypeAlias = "list[tuple[Installed, AbstractContextManager[object]]]"
+"""The context managers that were entered, the outermost first."""
+
+
+def enter(
+    method: str, instruments: Iterable[Installed], event: Event[Any], *subscription: Subscription
+) -> Entered:
+    """Let the instruments watch a publish, or a handler.
+
+    Args:
+        method: `PUBLISHING` or `HANDLING`.
+        instruments: the outermost first.
+        event: what is published.
+        subscription: whose handler is watched.
+
+    Raises:
+        PublishRefused: an instrument refuses the publish.
+    """
+    entered: Entered = []
+    for each in instruments:
+        watch = getattr(each, method)
+        if watch is None or each.is_out:
+            continue
+        try:
+            manager = watch(event, *subscription)
+            manager.__enter__()
+        except BaseException as exc:
+            if isinstance(exc, PublishRefused) and method == PUBLISHING:
+                if event.name in _HAPPENED:
+                    continue
+            elif isinstance(exc, Exception):
+                each.take_out(exc, method)
+                continue
+            leave(entered, exc, method)
+            raise
+        entered.append((each, manager))
+    return entered
+
+
+def leave(entered: Entered, exception: BaseException | None, method: str) -> None:
+    """Exit the context managers, the innermost first, showing them what leaves.
+
+    None of them can swallow or replace it. What is no `Exception`, like KeyboardInterrupt, leaves
+    when all were exited.
+    """
+    kind = None if exception is None else type(exception)
+    traceback = None if exception is None else exception.__traceback__
+    interrupt = None
+    for each, manager in reversed(entered):
+        try:
+            manager.__exit__(kind, exception, traceback)
+        except Exception as exc:  # noqa: BLE001  as above
+            if exc is not exception:
+                each.take_out(exc, method)
+        except BaseException as exc:  # noqa: BLE001  the others are still exited
+            if exc is not exception:
+                interrupt = exc
+    if interrupt is not None:
+        raise interrupt
+
+
+def _method(instrument: object, name: str, arguments: int) -> Any:
+    method = getattr(instrument, name, None)
+    if method is not None:
+        check_callable(f"an instrument's {name}", method, arguments)
+    return method

@@ -1,0 +1,244 @@
+"""Streams: the events of a name or pattern, read one by one (S1 to S4)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from flexiflow._errors import BufferFull, StreamDeadlock
+from flexiflow._publisher import blocking_streams, is_publishing
+from flexiflow._receiver import Block
+from flexiflow._topic import T
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from flexiflow._subscription import Handler, Subscription
+    from flexiflow._topic import Event
+
+Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "error"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StreamStatistics:
+    """What became of a stream's events; `received == delivered + dropped + buffered` (S2).
+
+    Attributes:
+        received: how many were accepted or dropped.
+        delivered: how many readers took.
+        dropped: how many nobody will get: the buffer was full, or the stream was left before.
+        buffered: how many wait for a reader.
+        blocked_publishers: how many publishers wait for room; their events are not received yet.
+        waiting_readers: how many readers wait for an event.
+    """
+
+    received: int
+    delivered: int
+    dropped: int
+    buffered: int
+    blocked_publishers: int
+    waiting_readers: int
+
+
+@final
+class EventStream(Generic[T]):
+    """The events that a bus publishes while the stream's block is entered (S1).
+
+    Made by `EventBus.stream`. An async context manager, entered once, and an async iterator that
+    yields to other tasks where it waits, and at least once in `yield_every` events of the bus (D6).
+    Several tasks may read it, and each event goes to one of them.
+    """
+
+    __slots__ = (
+        "_block",
+        "_blocked",
+        "_buffer",
+        "_consumer",
+        "_delivered",
+        "_dropped",
+        "_is_read",
+        "_name",
+        "_overflow",
+        "_received",
+        "_size",
+        "_sleeping",
+        "_until_yield",
+        "_yield_every",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        overflow: Overflow,
+        yield_every: int,
+        subscribe: Callable[[Handler], Subscription],
+    ) -> None:
+        self._name = name
+        self._size = size
+        self._overflow: Overflow = overflow
+        self._block = Block(f"the stream of {name!r}", subscribe)
+        self._buffer: deque[Event[T]] = deque()
+        # Those who wait, in order. A publisher is woken when its event is accepted, a reader when
+        # there is one for it.
+        self._blocked: dict[anyio.Event, Event[T]] = {}
+        self._sleeping: dict[anyio.Event, None] = {}
+        self._until_yield = self._yield_every = yield_every
+        self._received = self._delivered = self._dropped = 0
+        # The only task that has read or, as long as none has, the one that entered; None where
+        # there are several.
+        self._consumer: int | None = None
+        self._is_read = False
+
+    async def __aenter__(self) -> Self:
+        """Subscribe, without a checkpoint: from here on no event is missed (S1).
+
+        Raises:
+            ReceiverClosed: it was entered before.
+        """
+        self._block.enter(self._receive)
+        if self._overflow == "block":
+            self._consumer = anyio.get_current_task().id
+            blocking_streams.add(self)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unsubscribe, without a checkpoint; blocked publishers go on (S1)."""
+        self._block.leave()
+        blocking_streams.discard(self)
+        self._dropped += len(self._buffer)
+        self._buffer.clear()
+        for waiting in (*self._blocked, *self._sleeping):
+            waiting.set()
+        self._blocked.clear()
+        self._sleeping.clear()
+
+    def __aiter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    async def __anext__(self) -> Event[T]:
+        """Wait for the next event; cancelled, it has taken none (S2).
+
+        Raises:
+            ReceiverClosed: the stream's block is not entered, or ends while this waits.
+        """
+        self._block.check()
+        if self._consumer is not None:
+            self._note_reader(anyio.get_current_task().id)
+        self._until_yield -= 1
+        if self._until_yield <= 0:
+            self._until_yield = self._yield_every
+            await checkpoint()
+        while not self._has_events():
+            self._block.check()
+            self._until_yield = self._yield_every
+            await self._sleep()
+        return self._take()
+
+    def statistics(self) -> StreamStatistics:
+        """Count what became of the events so far (S2)."""
+        return StreamStatistics(
+            received=self._received,
+            delivered=self._delivered,
+            dropped=self._dropped,
+            buffered=len(self._buffer),
+            blocked_publishers=len(self._blocked),
+            waiting_readers=len(self._sleeping),
+        )
+
+    def _receive(self, event: Event[T]) -> Awaitable[None] | None:
+        """Take an event from its publisher, as the subscription's handler."""
+        if len(self._buffer) < self._size:
+            self._put(event)
+        elif self._overflow == "block":
+            return self._wait_for_room(event)
+        elif self._overflow == "drop_oldest":
+            self._buffer.popleft()
+            self._dropped += 1
+            self._put(event)
+        else:
+            self._received += 1
+            self._dropped += 1
+            if self._overflow == "error":
+                raise BufferFull(self._name, self._size)
+        return None
+
+    async def _wait_for_room(self, event: Event[T]) -> None:
+        accepted = anyio.Event()
+        self._blocked[accepted] = event
+        self._wake_reader()
+        try:
+            if self._waits_for_itself():
+                await self._let_another_read()
+                if self._waits_for_itself() and not accepted.is_set():
+                    self._received += 1
+                    self._dropped += 1
+                    raise StreamDeadlock(self._name, self._size)
+            await accepted.wait()
+        finally:
+            self._blocked.pop(accepted, None)
+
+    def _waits_for_itself(self) -> bool:
+        return self._consumer is not None and is_publishing(self._consumer)
+
+    async def _let_another_read(self) -> None:
+        """Let each task that was started before begin to read.
+
+        After one checkpoint all have run on asyncio; trio may still have put this one before them.
+        """
+        await checkpoint()
+        await checkpoint()
+
+    def _put(self, event: Event[T]) -> None:
+        self._buffer.append(event)
+        self._received += 1
+        self._wake_reader()
+
+    def _has_events(self) -> bool:
+        # Without a buffer readers take from those who wait.
+        return bool(self._buffer or self._blocked)
+
+    def _take(self) -> Event[T]:
+        if self._blocked:
+            accepted = next(iter(self._blocked))
+            self._buffer.append(self._blocked.pop(accepted))
+            self._received += 1
+            accepted.set()
+        self._delivered += 1
+        return self._buffer.popleft()
+
+    async def _sleep(self) -> None:
+        """Wait until there may be an event; another reader may be faster."""
+        woken = anyio.Event()
+        self._sleeping[woken] = None
+        try:
+            await woken.wait()
+        except BaseException:
+            if woken in self._sleeping:
+                del self._sleeping[woken]
+            elif self._has_events():
+                self._wake_reader()
+            raise
+
+    def _wake_reader(self) -> None:
+        if self._sleeping:
+            woken = next(iter(self._sleeping))
+            del self._sleeping[woken]
+            woken.set()
+
+    def _note_reader(self, task: int) -> None:
+        if task != self._consumer:
+            self._consumer = None if self._is_read else task
+        self._is_read = True
