@@ -39,7 +39,7 @@ def clauses_of_tests() -> set[str]:
 
 def test_each_clause_has_a_section_of_its_own_in_order() -> None:
     """Documentation: the semantics have each clause once, none left out."""
-    last = {"B": 11, "D": 6, "E": 8, "C": 10, "R": 6, "L": 6, "S": 4, "T": 1, "V": 2, "I": 5, "P": 4}
+    last = dict(zip("BDECRLSTVIP", (11, 6, 8, 10, 6, 6, 4, 1, 2, 5, 4), strict=True))
     assert [
         f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
     ] == CLAUSES
