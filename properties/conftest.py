@@ -1,5 +1,8 @@
 """The backends and the number of examples for every property."""
 
+from collections.abc import Iterator
+
+import coverage
 import hypothesis
 import pytest
 
@@ -17,6 +20,21 @@ def backend(request: pytest.FixtureRequest) -> str:
     """Give the backend on which the property runs each of its examples."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(autouse=True)
+def _measured_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Measure coverage only where a test is marked: to measure takes as long as the test itself.
+
+    What else runs here is reached by the faults as well, or by the tests.
+    """
+    measuring = coverage.Coverage.current()
+    if measuring is None or request.node.get_closest_marker("measured"):
+        yield
+        return
+    measuring.stop()
+    yield
+    measuring.start()
 
 
 @pytest.fixture(scope="session")

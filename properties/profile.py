@@ -49,4 +49,6 @@ def each_broken(faults: Iterable[Faulty]) -> Callable[[Any], Any]:
         for fault, backend in by_turns(faults)
         for clause in fault.clauses[: None if IS_LONG else 1]
     ]
-    return pytest.mark.parametrize(("fault", "clause", "backend"), cases)
+    parametrize = pytest.mark.parametrize(("fault", "clause", "backend"), cases)
+    # Without the faults, nothing that a checker complains of would be reached.
+    return lambda test: pytest.mark.measured(parametrize(test))

@@ -65,6 +65,11 @@ def once(seen: Trace) -> Trace:
     return replace(seen, seats=[replace(SEATS[0], once=True), *seen.seats[1:]])
 
 
+def tiered(seen: Trace) -> Trace:
+    """Give its first subscription the priority before that of the others."""
+    return replace(seen, seats=[replace(SEATS[0], priority=2), *seen.seats[1:]])
+
+
 FAILED = happened("failed", 0, FIRST)
 STRUCK = happened("failed", 0, FIRST, cancelled=True)
 GROUP: Any = BaseExceptionGroup("two", [FIRST, Cancelled()])
@@ -154,6 +159,26 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
                 happened("returned", value=()),
             ),
             "a filter that returned an awaitable is no failure",
+        ),
+        (
+            bus.filters,
+            trace(
+                happened("asked", 0, "a"),
+                FAILED,
+                happened("started", 0),
+                happened("returned", value=()),
+            ),
+            "h0 started, though its filter had failed",
+        ),
+        (
+            delivery.tier_by_tier,
+            trace(happened("returned", value=())),
+            "h0 never started",
+        ),
+        (
+            delivery.tier_by_tier,
+            tiered(trace(happened("started", 0), happened("started", 1), seats=2)),
+            "h1 started before the tier before it had ended",
         ),
         (
             bus.at_most_once,
