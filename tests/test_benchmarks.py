@@ -186,6 +186,7 @@ def test_the_sides_are_closed_also_when_one_fails() -> None:
     assert ended == ["closed"]
 
 
+@pytest.mark.same_everywhere
 def test_both_sides_are_measured_in_turn() -> None:
     """Benchmarks: after each has shown how many calls fill a round."""
     done: list[str] = []
@@ -279,6 +280,7 @@ def test_the_effort_is_chosen(quick: bool, measures: Any, tmp_path: Path) -> Non
     assert efforts == [QUICK if quick else FULL]
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize(("at_most", "status"), [(1.0, 1), (2.5, 0), (3.0, 0), (None, 0)])
 def test_check_fails_where_a_target_is_missed(
     at_most: float | None, status: int, measures: Any, tmp_path: Path
