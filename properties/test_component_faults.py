@@ -46,6 +46,7 @@ SENDS_OVER = Row("t0", action=(Send("b", "t1"),))
 ONE, NEXT = Send("a", "t0"), Row("t1")
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize(
     ("faulty", "rows", "steps", "complaint"),
     [
