@@ -1,5 +1,6 @@
 """The backends and the number of examples for every property."""
 
+import gc
 from collections.abc import Iterator
 
 import coverage
@@ -13,6 +14,12 @@ from properties.profile import IS_LONG, PROFILE
 hypothesis.settings.register_profile("short", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile(PROFILE)
+
+
+def pytest_collection_finish() -> None:
+    """Leave alone, in each collection of garbage, what lives as long as the whole run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

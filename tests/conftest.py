@@ -1,6 +1,7 @@
 """The backends that every test runs on."""
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -45,6 +46,12 @@ def pytest_configure() -> None:
     if not without_trio and "trio" not in BACKENDS:
         message = "trio is not installed: install it, or set FLEXIFLOW_TESTS_WITHOUT_TRIO"
         raise pytest.UsageError(message)
+
+
+def pytest_collection_finish() -> None:
+    """Leave alone, in each collection of garbage, what lives as long as the whole run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", params=BACKENDS.values(), ids=list(BACKENDS))
