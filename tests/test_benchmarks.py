@@ -1,7 +1,8 @@
 """The benchmark program: what it makes of what it measures, and how it tells it."""
 
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
@@ -25,6 +26,14 @@ from benchmarks.measuring import (
 from benchmarks.timing import Pair, alternate, calibrated, load, paired
 
 THREE = [Round(2.0, 1.0), Round(6.0, 2.0), Round(9.0, 3.0)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen_again() -> Iterator[None]:
+    """Leave alone again what lives all along, as the timing ends with everything thawed."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 def measure(figure: str = "publish", rounds: list[Round] = THREE, **changes: Any) -> Measure:
