@@ -171,6 +171,12 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             "h0 started, though its filter had failed",
         ),
         (
+            # The first failure leaves out who comes after it.
+            delivery.tier_by_tier,
+            trace(*STARTS, happened("raised", value=FIRST), seats=2),
+            None,
+        ),
+        (
             delivery.tier_by_tier,
             trace(happened("returned", value=())),
             "h0 never started",
