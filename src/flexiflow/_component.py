@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _C = TypeVar("_C")
+_More = TypeVar("_More")
 _R = TypeVar("_R")
-_Payload = TypeVar("_Payload")
+_Payload_co = TypeVar("_Payload_co", covariant=True)
 
 _ON = "_flexiflow_on"
 
@@ -50,8 +51,18 @@ class On(NamedTuple):
     limit: int | None
 
 
-class _MarksTyped(Protocol[_Payload]):
-    def __call__(self, method: Callable[[_C, _Payload], _R], /) -> Callable[[_C, _Payload], _R]: ...
+class _MarksTyped(Protocol[_Payload_co]):
+    # Of a method that takes more than the payload, as one of several topics does.
+    @overload
+    def __call__(
+        self, method: Callable[[_C, _More | _Payload_co], _R], /
+    ) -> Callable[[_C, _More | _Payload_co], _R]: ...
+
+    # pyright finds nothing for `_More` where there is no more.
+    @overload
+    def __call__(
+        self, method: Callable[[_C, _Payload_co], _R], /
+    ) -> Callable[[_C, _Payload_co], _R]: ...
 
 
 @overload
