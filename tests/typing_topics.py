@@ -361,6 +361,13 @@ async def use_plain_names(bus: EventBus, name: str) -> None:
     assert_type(await bus.wait_for(name), Event[Any])
 
 
+def compare_topics(event: Event[Order], orders: dict[object, int]) -> int | None:
+    """T1: a topic may be compared with a name, looked up, and shown."""
+    if event.name == PLACED or event.name != PLACED:
+        return orders[PLACED]
+    return orders.get(f"{PLACED}{ANY_ORDER!s}")
+
+
 async def use_topics_of_anything(bus: EventBus, topic: Topic[Any], event: Event[Any]) -> None:
     """T1: Topic[Any] takes everything, and a topic is no str to type checkers."""
     await bus.subscribe(topic, "c", take_order)

@@ -35,7 +35,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 _C = TypeVar("_C")
 _More = TypeVar("_More")
 _R = TypeVar("_R")
-_Payload_co = TypeVar("_Payload_co", covariant=True)
+_Payload = TypeVar("_Payload")
 
 _ON = "_flexiflow_on"
 
@@ -51,18 +51,17 @@ class On(NamedTuple):
     limit: int | None
 
 
-class _MarksTyped(Protocol[_Payload_co]):
-    # Of a method that takes more than the payload, as one of several topics does.
+# mypy takes it for covariant, which pyright knows it is not.
+class _MarksTyped(Protocol[_Payload]):  # type: ignore[misc]
+    # A method may take more than the payload, as one of several topics does.
     @overload
     def __call__(
-        self, method: Callable[[_C, _More | _Payload_co], _R], /
-    ) -> Callable[[_C, _More | _Payload_co], _R]: ...
+        self, method: Callable[[_C, _More | _Payload], _R], /
+    ) -> Callable[[_C, _More | _Payload], _R]: ...
 
     # pyright finds nothing for `_More` where there is no more.
     @overload
-    def __call__(
-        self, method: Callable[[_C, _Payload_co], _R], /
-    ) -> Callable[[_C, _Payload_co], _R]: ...
+    def __call__(self, method: Callable[[_C, _Payload], _R], /) -> Callable[[_C, _Payload], _R]: ...
 
 
 @overload

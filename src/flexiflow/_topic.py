@@ -11,7 +11,11 @@ T = TypeVar("T")
 # To type checkers a topic must be no str: the overloads for plain names would take it for one.
 if TYPE_CHECKING:
 
-    class _Name: ...
+    class _Name:
+        # It may be compared with names.
+        def __eq__(self, other: object, /) -> bool: ...
+
+        def __hash__(self) -> int: ...
 
 else:
     _Name = str
