@@ -47,7 +47,7 @@ class Call:
         terms = subscription._terms or _NO_TERMS
         if terms.limiter is None:
             await self._start(subscription, terms, cancelled)
-        else:
+        elif subscription.active:
             with await terms.limiter.take(subscription.handler):
                 await self._start(subscription, terms, cancelled)
 

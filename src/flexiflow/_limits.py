@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, final
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from flexiflow._callables import describe
 from flexiflow._cancellation import cancel_requests, effectively_cancelled, split
@@ -45,8 +46,16 @@ class Limiter:
             LimitDeadlock: it came from within a call that runs, or would wait for ever.
         """
         call = self.join()
+        at_once = call in self.holders
         if not await call.granted():
             raise LimitDeadlock(describe(function), self.limit)
+        if not at_once:
+            # Whoever waited may have been cancelled in the very step in which the slot came (E3).
+            try:
+                await checkpoint_if_cancelled()
+            except BaseException:
+                call.end()
+                raise
         return call
 
     def join(self) -> Call:
