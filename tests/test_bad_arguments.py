@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from flexiflow import EventBus
+from flexiflow import EventBus, on
 from flexiflow._bus import subscriptions
-from tests.helpers import MODES, never, noting
+from tests.helpers import MODES, never, noting, noting_async
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 each_name = pytest.mark.parametrize("event", ["a", "*", "**"])
@@ -215,6 +215,46 @@ async def test_a_bad_filter_is_refused(filter: Any, shown: str) -> None:
     message = await is_refused(TypeError, lambda bus: bus.subscribe("a", "c", never, filter=filter))
     assert "filter" in message
     assert shown in message
+
+
+LIMITS = {
+    "time_limit": ("more than 0 seconds", [0, 0.0, -1, -0.5, True, False, "2", float("nan"), [1]]),
+    "limit": ("an int, 1 or more calls at once", [0, -1, True, False, 2.5, 1.0, "2", [1]]),
+}
+each_bad_limit = pytest.mark.parametrize(
+    ("option", "value"),
+    [(option, value) for option, (_, values) in LIMITS.items() for value in values],
+    ids=repr,
+)
+
+
+@each_bad_limit
+async def test_a_bad_limit_is_refused(option: str, value: object) -> None:
+    """B3, V1, V2: a time is more than 0 seconds, a number of calls an int of 1 or more."""
+    options: dict[str, Any] = {option: value}
+    message = await is_refused(ValueError, lambda bus: bus.subscribe("a", "c", never, **options))
+    assert message == f"{option} must be {LIMITS[option][0]}, not {value!r}"
+
+
+@each_bad_limit
+def test_a_bad_limit_of_a_method_is_refused(option: str, value: object) -> None:
+    """B3, V1, V2: `on` refuses what `subscribe` does, as it is given."""
+    options: dict[str, Any] = {option: value}
+    with pytest.raises(ValueError, match=f"{option} must be {LIMITS[option][0]}, not "):
+        on("a", **options)
+
+
+@pytest.mark.parametrize("time_limit", [None, 1, 0.5, 1e-9, 10**30, float("inf")])
+@pytest.mark.parametrize("limit", [None, 2, Level.FIRST, sys.maxsize, 10**30])
+async def test_each_limit_in_range_is_accepted(time_limit: Any, limit: Any) -> None:
+    """B3, V1, V2: neither has an upper end, and None is none."""
+    bus = EventBus()
+    notes: list[str] = []
+    handler = noting_async(notes, "called")
+    subscription = await bus.subscribe("a", "c", handler, time_limit=time_limit, limit=limit)
+    assert (subscription.time_limit, subscription.limit) == (time_limit, limit)
+    assert await bus.publish("a") == ()
+    assert notes == ["called"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flexiflow import Subscription
+from flexiflow._arguments import make_terms
 from flexiflow._registry import MAX_REMEMBERED, Registry
 from flexiflow.events import HANDLER_FAILED
 from tests.helpers import never, tracing
@@ -433,3 +434,43 @@ def test_no_route_is_in_place_where_the_bus_delivers_otherwise() -> None:
     add(registry, handler=placed)
     route = registry.resolve("order.placed")
     assert (route.in_place, route.are_async, route.direct) == ALL_FALSE
+
+
+@pytest.mark.parametrize("event", ["order.placed", "**", HANDLER_FAILED])
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_route_is_plain_unless_a_handler_has_limits(
+    event: str, *, limited: bool, in_place: bool
+) -> None:
+    """V1, V2: where none has, publishing takes the way that it took before there were limits."""
+    name = "order.placed" if event == "**" else event
+    registry = Registry(in_place=in_place)
+    terms = make_terms(time_limit=None, limit=1 if limited else None)
+    add(registry, event, handler=placed)
+    subscription = add(registry, event, handler=placed, terms=terms)
+    is_called_here = in_place and not limited and name != HANDLER_FAILED
+    for _ in range(2):
+        route = registry.resolve(name)
+        assert (route.is_heard, route.is_plain) == (True, not limited)
+        assert (route.in_place, route.direct) == (is_called_here, is_called_here)
+    registry.remove(subscription)
+    route = registry.resolve(name)
+    assert route.is_plain
+    assert route.in_place == (in_place and name != HANDLER_FAILED)
+
+
+@pytest.mark.parametrize(("time_limit", "limit"), [(None, None), (2.5, None), (None, 1), (2.5, 1)])
+def test_only_a_limited_subscription_has_terms(time_limit: float | None, limit: int | None) -> None:
+    """V1, V2: a subscription without limits keeps nothing for them in memory."""
+    terms = make_terms(time_limit=time_limit, limit=limit)
+    subscription = add(Registry(in_place=True), terms=terms)
+    assert (subscription._terms is None) == (time_limit is limit is None)
+    assert (subscription.time_limit, subscription.limit) == (time_limit, limit)
+
+
+def test_a_name_that_nobody_hears_has_a_plain_route() -> None:
+    """V1, V2: what others are subscribed to with limits makes no difference."""
+    registry = Registry(in_place=True)
+    add(registry, terms=make_terms(time_limit=1, limit=1))
+    route = registry.resolve("order.paid")
+    assert (route.is_heard, route.is_plain, route.in_place) == (False, True, True)
