@@ -244,7 +244,7 @@ def test_a_bad_limit_of_a_method_is_refused(option: str, value: object) -> None:
         on("a", **options)
 
 
-@pytest.mark.parametrize("time_limit", [None, 1, 0.5, 1e-9, 10**30, float("inf")])
+@pytest.mark.parametrize("time_limit", [None, 60, 60.5, 10**30, float("inf")])
 @pytest.mark.parametrize("limit", [None, 2, Level.FIRST, sys.maxsize, 10**30])
 async def test_each_limit_in_range_is_accepted(time_limit: Any, limit: Any) -> None:
     """B3, V1, V2: neither has an upper end, and None is none."""
