@@ -29,7 +29,16 @@ class Expectation(Generic[T]):
     of tasks, it gives that event.
     """
 
-    __slots__ = ("_announce", "_block", "_event", "_failure", "_filter", "_is_told", "_settled")
+    __slots__ = (
+        "_announce",
+        "_block",
+        "_event",
+        "_failure",
+        "_filter",
+        "_has_outcome",
+        "_is_raised",
+        "_settled",
+    )
 
     def __init__(
         self,
@@ -41,9 +50,10 @@ class Expectation(Generic[T]):
         self._filter = filter
         self._announce = announce
         self._block = Block(f"the expectation of {name!r}", subscribe)
+        # What settles it: the event that the filter takes or fails on.
         self._event: Event[T]
         self._failure: Exception | None = None
-        self._is_told = False
+        self._has_outcome = self._is_raised = False
 
     async def __aenter__(self) -> Self:
         """Subscribe, without a checkpoint: from here on no event is missed (S1).
@@ -64,9 +74,11 @@ class Expectation(Generic[T]):
         """Unsubscribe; a failure of the filter that was raised to nobody is reported (E4)."""
         subscription = self._block.leave()
         self._settled.set()
-        if self._failure is not None and not self._is_told:
+        if self._failure is not None and not self._is_raised:
+            # A waiter that has not run since it came is too late (E4).
+            self._has_outcome = False
             failed = HandlerFailure(
-                subscription.event_name, subscription.component_name, self._failure, subscription
+                self._event.name, subscription.component_name, self._failure, subscription
             )
             log_failure(failed)
             if not is_being_cancelled():
@@ -84,9 +96,11 @@ class Expectation(Generic[T]):
     async def _wait(self) -> Event[T]:
         self._block.check()
         await self._settled.wait()
-        self._block.check()
+        # The block may have ended since, after what was waited for.
+        if not self._has_outcome:
+            self._block.check()
         if self._failure is not None:
-            self._is_told = True
+            self._is_raised = True
             raise self._failure
         return self._event
 
@@ -96,8 +110,13 @@ class Expectation(Generic[T]):
         try:
             if accepts is not None and not is_true(accepts(*event), accepts):
                 return
-            self._event = event
-        except Exception as exc:  # noqa: BLE001  raised to the waiter, not to the publisher
+        except Exception as exc:
+            if self._settled.is_set():
+                raise
+            # Raised to the waiter, not to the publisher.
             self._failure = exc
-        self._block.unsubscribe()
-        self._settled.set()
+        # The filter may itself have published what was waited for.
+        if not self._settled.is_set():
+            self._event, self._has_outcome = event, True
+            self._block.unsubscribe()
+            self._settled.set()

@@ -18,14 +18,14 @@ class Publisher:
     A class for speed, and since contextlib's generators write to the exception that passes.
 
     Attributes:
-        task: the publisher's; None when the publish is over.
+        task: the coroutine of the publisher's; None when the publish is over.
         outer: whose publish that task works for, if any.
     """
 
     __slots__ = ("_token", "outer", "task")
 
     def __enter__(self) -> None:
-        self.task: int | None = anyio.get_current_task().id
+        self.task: object = anyio.get_current_task().coro
         self.outer = _publisher.get()
         self._token: Token[Publisher | None] = _publisher.set(self)
 
@@ -35,10 +35,10 @@ class Publisher:
         self.task = self.outer = None
         del self._token
 
-    def waits(self, task: int) -> bool:
+    def waits(self, task: object) -> bool:
         """Tell whether it is that task, or one that waits for a publish of that task."""
         publisher: Publisher | None = self
-        while publisher is not None and publisher.task != task:
+        while publisher is not None and publisher.task is not task:
             publisher = publisher.outer
         return publisher is not None
 
@@ -49,7 +49,7 @@ blocking_streams: Final[set[object]] = set()
 _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
 
 
-def is_publishing(task: int) -> bool:
+def is_publishing(task: object) -> bool:
     """Tell whether the current task is that one, or runs within a publish that it waits for."""
     publisher = _publisher.get()
-    return anyio.get_current_task().id == task or (publisher is not None and publisher.waits(task))
+    return anyio.get_current_task().coro is task or (publisher is not None and publisher.waits(task))

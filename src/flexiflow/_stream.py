@@ -91,9 +91,9 @@ class EventStream(Generic[T]):
         self._sleeping: dict[anyio.Event, None] = {}
         self._until_yield = self._yield_every = yield_every
         self._received = self._delivered = self._dropped = 0
-        # The only task that has read or, as long as none has, the one that entered; None where
-        # there are several.
-        self._consumer: int | None = None
+        # The coroutine of the only task that has read or, as long as none has, of the one that
+        # entered; None where there are several. A task's id would pass on to another after its end.
+        self._consumer: object = None
         self._is_read = False
 
     async def __aenter__(self) -> Self:
@@ -104,7 +104,7 @@ class EventStream(Generic[T]):
         """
         self._block.enter(self._receive)
         if self._overflow == "block":
-            self._consumer = anyio.get_current_task().id
+            self._consumer = anyio.get_current_task().coro
             blocking_streams.add(self)
         return self
 
@@ -117,6 +117,7 @@ class EventStream(Generic[T]):
         """Unsubscribe, without a checkpoint; blocked publishers go on (S1)."""
         self._block.leave()
         blocking_streams.discard(self)
+        self._consumer = None
         self._dropped += len(self._buffer)
         self._buffer.clear()
         for waiting in (*self._blocked, *self._sleeping):
@@ -136,7 +137,7 @@ class EventStream(Generic[T]):
         """
         self._block.check()
         if self._consumer is not None:
-            self._note_reader(anyio.get_current_task().id)
+            self._note_reader(anyio.get_current_task().coro)
         self._until_yield -= 1
         if self._until_yield <= 0:
             self._until_yield = self._yield_every
@@ -182,7 +183,7 @@ class EventStream(Generic[T]):
         try:
             if self._waits_for_itself():
                 await self._let_another_read()
-                if self._waits_for_itself() and not accepted.is_set():
+                if self._waits_for_itself():
                     self._received += 1
                     self._dropped += 1
                     raise StreamDeadlock(self._name, self._size)
@@ -238,7 +239,7 @@ class EventStream(Generic[T]):
             del self._sleeping[woken]
             woken.set()
 
-    def _note_reader(self, task: int) -> None:
-        if task != self._consumer:
+    def _note_reader(self, task: object) -> None:
+        if task is not self._consumer:
             self._consumer = None if self._is_read else task
         self._is_read = True
