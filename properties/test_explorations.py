@@ -45,19 +45,28 @@ from flexiflow.testing._script import (
 )
 from flexiflow.testing._trace import NOBODY, Trace
 from tests.helpers import MODES
+from tests.streaming import EVENT, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import CodeType
 
     from flexiflow._bus import DeliveryMode
+    from flexiflow._stream import Overflow
     from flexiflow.testing._code import Step
 
     Scenario = Callable[[], Coroutine[Any, Any, None]]
 
 CHECKERS = {clause.identifier: clause.checker for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
-_MARKED = {"B": (4, 5, 6), "D": (1, 2, 3, 4), "E": (1, 2, 3, 4, 5), "C": (3, 4, 5, 6), "R": (2,)}
-_MARKED |= {"V": (2,)}
+_MARKED = {
+    "B": (4, 5, 6),
+    "D": (1, 2, 3, 4),
+    "E": (1, 2, 3, 4, 5),
+    "C": (3, 4, 5, 6),
+    "R": (2,),
+    "S": (2, 4),
+    "V": (2,),
+}
 EXPLORED = {f"{part}{number}" for part, numbers in _MARKED.items() for number in numbers}
 
 
@@ -199,6 +208,14 @@ OF_BUS: dict[str, tuple[Step, ...]] = {
         at_once(Publish("concurrent", "continue"), Publish("tiered", "raise")),
     ),
 }
+
+STREAMS: tuple[tuple[Overflow, int], ...] = (
+    ("block", 0),
+    ("block", 1),
+    ("drop_oldest", 1),
+    ("drop_newest", 2),
+    ("error", 1),
+)
 
 OF_COMPONENTS: dict[str, tuple[tuple[Row, ...], tuple[Step, ...]]] = {
     "C3": (
@@ -438,22 +455,64 @@ async def rings_of_calls_are_broken() -> None:
     assert len(called) + len(failed) == 4
 
 
+def stream_scenario(buffer: int, overflow: Overflow) -> Scenario:
+    """Make a scenario of tasks that publish to a stream, and of others that read it."""
+
+    async def scenario() -> None:
+        traffic = Traffic(buffer, overflow, publishers=3, readers=2, each=2)
+        with Log():
+            await traffic.run()
+            await traffic.assert_none_is_lost()
+        assert len(traffic.reached) == traffic.events.statistics().received == 6
+
+    return scenario
+
+
+async def the_first_event_is_given() -> None:
+    """S4: Whoever waits gets the first that the filter takes, in the order of reaching the bus."""
+    bus, reached, given = EventBus(), list[int](), list[int]()
+    await bus.subscribe(EVENT, "c", reached.append, priority=1)
+
+    async def publish(*numbers: int) -> None:
+        for number in numbers:
+            await bus.publish(EVENT, number)
+
+    def is_odd(event_name: str, number: int) -> bool:
+        return number % 2 == 1
+
+    async with bus.expect(EVENT, filter=is_odd) as expected:
+
+        async def wait() -> None:
+            given.append((await expected).data)
+
+        async with create_task_group() as group:
+            for call, *numbers in ((wait,), (publish, 0, 1, 2), (publish, 4, 3), (wait,)):
+                group.start_soon(call, *numbers)
+    assert given == [next(number for number in reached if number % 2)] * 2
+
+
 SCENARIOS: dict[str, Scenario] = {
     **{name: bus_scenario(name[:2], steps) for name, steps in OF_BUS.items()},
     **{name: component_scenario(name[:2], *given) for name, given in OF_COMPONENTS.items()},
     "R2": calls_are_retried_each_on_its_own,
     "V2": calls_take_their_turns,
     "V2 rings": rings_of_calls_are_broken,
+    **{
+        f"S2 {overflow} {buffer}": stream_scenario(buffer, overflow) for overflow, buffer in STREAMS
+    },
+    "S4": the_first_event_is_given,
 }
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_clause_holds_under_every_schedule(backend: str, name: str, schedules: int) -> None:
     """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 V2: whichever task goes when."""
+    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 S2 S4: whichever task goes when."""
     explored = explore(SCENARIOS[name], backend=backend, schedules=schedules)
     assert explored.schedules == schedules or explored.exhausted
 
 
 def test_each_clause_is_explored() -> None:
     """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 V2: none is left out."""
+    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 S2 S4: none is left out."""
     assert {name[:2] for name in SCENARIOS} == EXPLORED

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, final
 
 from anyio import create_task_group, fail_after
 
-from flexiflow import EventBus, EventStream
+from flexiflow import BufferFull, EventBus, EventStream
 from flexiflow._bus import subscriptions
 from flexiflow._receiver import RECEIVER
+from flexiflow._stream import Overflow
 from tests.helpers import PATIENCE, settle
 
 EVENT = "order.placed"
@@ -70,3 +71,64 @@ async def meanwhile(*steps: Step) -> AsyncIterator[None]:
                 group.start_soon(step)
                 await settle()
             yield
+
+
+@final
+class Traffic:
+    """Tasks that publish to a stream, and tasks that read it until all has been published.
+
+    Args:
+        buffer: the stream's.
+        overflow: the stream's.
+        publishers: how many tasks publish.
+        readers: how many tasks read.
+        each: how many events each publisher has.
+    """
+
+    def __init__(
+        self, buffer: int, overflow: Overflow, *, publishers: int, readers: int, each: int
+    ) -> None:
+        self._options: dict[str, Any] = {"buffer": buffer, "overflow": overflow}
+        self._overflow = overflow
+        self._sizes = publishers, readers, each
+
+    async def run(self) -> None:
+        """Begin anew, and let all be published; the stream's block does not end yet."""
+        publishers, readers, each = self._sizes
+        self.bus, self.published = EventBus(), 0
+        self.seen: list[int] = []
+        self.reached: list[int] = []
+        self.events: EventStream[Any] = self.bus.stream(EVENT, **self._options)
+        await self.events.__aenter__()
+        await self.bus.subscribe(EVENT, "c", self.reached.append, priority=1)
+        async with create_task_group() as reading:
+            for _ in range(readers):
+                reading.start_soon(self._read)
+            async with create_task_group() as publishing:
+                for number in range(publishers):
+                    publishing.start_soon(
+                        self._publish, range(number, each * publishers, publishers)
+                    )
+            reading.cancel_scope.cancel()
+
+    async def _read(self) -> None:
+        async for event in self.events:
+            self.seen.append(event.data)
+
+    async def _publish(self, numbers: range) -> None:
+        for number in numbers:
+            failures = await self.bus.publish(EVENT, number)
+            assert all(isinstance(each.exception, BufferFull) for each in failures)
+            self.published += 1
+
+    async def assert_none_is_lost(self) -> None:
+        """See that each event is accounted for and came in its order; then end the block."""
+        received, _, dropped, buffered = books(self.events)
+        assert waiting(self.events) == (0, 0)
+        assert self.published <= received <= len(self.reached)
+        came = [*self.seen, *await read(self.events, buffered)]
+        assert came == [number for number in self.reached if number in came]
+        assert len(came) + dropped == received
+        assert not dropped or self._overflow != "block"
+        await self.events.__aexit__(None, None, None)
+        assert not has_receivers(self.bus)

@@ -99,6 +99,11 @@ def refused_priorities() -> list[Any]:
     return [True, False, 0, 6, -1, 2.5, 3.0, "3", None, [3], 10**30, Level.NONE, float("nan")]
 
 
+def stream_of(options: dict[str, Any], bus: EventBus) -> object:
+    """Make a stream."""
+    return bus.stream("a", **options)
+
+
 async def is_refused(kind: type[Exception], call: Callable[[EventBus], object]) -> str:
     """See a bus refuse a call and stay as it was; return the message."""
     bus = EventBus()
@@ -308,6 +313,71 @@ async def test_a_bad_name_is_not_published(event: Any, kind: type[Exception]) ->
     """B3: a wildcard, a malformed name and what is no str are refused with nothing started."""
     message = await is_refused(kind, lambda bus: bus.publish(event))
     assert repr(event) in message
+
+
+RECEIVING: dict[str, Callable[[EventBus], Callable[..., Any]]] = {
+    "stream": lambda bus: bus.stream,
+    "expect": lambda bus: bus.expect,
+    "wait_for": lambda bus: bus.wait_for,
+}
+each_receiver = pytest.mark.parametrize("receive", RECEIVING.values(), ids=list(RECEIVING))
+
+
+@each_receiver
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [("", ValueError), ("a..b", ValueError), ("**.a", ValueError), (None, TypeError)],
+    ids=repr,
+)
+async def test_a_bad_name_is_not_received(event: Any, kind: type[Exception], receive: Any) -> None:
+    """S1, B3: a stream or a wait of such a name is refused at the call, as a subscription is."""
+    shown = await is_refused(kind, lambda bus: receive(bus)(event))
+    assert shown == await is_refused(kind, lambda bus: bus.subscribe(event, "c", never))
+
+
+@each_receiver
+@pytest.mark.parametrize("filter", [1, nothing, three, asks], ids=repr)
+async def test_a_bad_filter_receives_nothing(filter: Any, receive: Any) -> None:
+    """S1, B3: it is refused at the call, as a subscription's is."""
+    shown = await is_refused(TypeError, lambda bus: receive(bus)("a", filter=filter))
+    assert shown == await is_refused(
+        TypeError, lambda bus: bus.subscribe("a", "c", never, filter=filter)
+    )
+
+
+@pytest.mark.parametrize("priority", refused_priorities(), ids=repr)
+async def test_a_stream_of_a_bad_priority_is_refused(priority: Any) -> None:
+    """S1, B3: it is that of a subscription."""
+    message = await is_refused(ValueError, lambda bus: bus.stream("a", priority=priority))
+    assert message == f"priority must be an int, 1 (first) to 5 (last), not {priority!r}"
+
+
+@pytest.mark.parametrize("overflow", ["", "drop", None, 0, NO_HASH, "Block"], ids=repr)
+async def test_an_unknown_overflow_is_refused(overflow: Any) -> None:
+    """S2: the message says which there are."""
+    message = await is_refused(ValueError, lambda bus: bus.stream("a", overflow=overflow))
+    allowed = "'block', 'drop_oldest', 'drop_newest', 'error'"
+    assert message == f"overflow must be one of {allowed}, not {overflow!r}"
+
+
+@pytest.mark.parametrize(
+    ("overflow", "allowed", "least"),
+    [
+        ("block", "0 or more events", 0),
+        *[
+            (each, f"1 or more events where overflow is {each!r}", 1)
+            for each in ("drop_oldest", "drop_newest", "error")
+        ],
+    ],
+)
+async def test_a_bad_buffer_is_refused(overflow: Any, allowed: str, least: int) -> None:
+    """S2: it is an int of 0 or more, and more than 0 where an event has to wait in it."""
+    for buffer in (least - 1, -5, True, False, 2.5, "3", None, NO_HASH, float("inf")):
+        options: dict[str, Any] = {"buffer": buffer, "overflow": overflow}
+        message = await is_refused(ValueError, partial(stream_of, options))
+        assert message == f"buffer must be an int, {allowed}, not {buffer!r}"
+    for buffer in (least, 10**30):
+        EventBus().stream("a", buffer=buffer, overflow=overflow)
 
 
 async def test_what_is_no_subscription_can_not_be_unsubscribed() -> None:

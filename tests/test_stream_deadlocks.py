@@ -136,10 +136,9 @@ class TestAllowed:
         async def consume() -> None:
             seen.extend(await read(events, 10))
 
-        async with bus.stream(EVENT, buffer=buffer) as events:
-            async with meanwhile(consume):
-                for data in range(10):
-                    assert await bus.publish(EVENT, data) == ()
+        async with bus.stream(EVENT, buffer=buffer) as events, meanwhile(consume):
+            for data in range(10):
+                assert await bus.publish(EVENT, data) == ()
         assert seen == [*range(10)]
 
     @pytest.mark.parametrize("others", [0, 3])
@@ -168,10 +167,9 @@ class TestAllowed:
             (data,) = await read(events)
             await publisher(bus, f"echo of {data}", ended)()
 
-        async with bus.stream(EVENT, buffer=0) as events:
-            async with meanwhile(echo):
-                await bus.publish(EVENT, 0)
-                seen += await read(events)
+        async with bus.stream(EVENT, buffer=0) as events, meanwhile(echo):
+            await bus.publish(EVENT, 0)
+            seen += await read(events)
         assert seen == ended == ["echo of 0"]
 
     async def test_a_task_is_not_taken_for_one_that_has_ended(self) -> None:

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from anyio import ClosedResourceError, Event, create_task_group, fail_after
+from anyio import ClosedResourceError, Event
 
-from flexiflow import BufferFull, EventBus, EventStream, ReceiverClosed
+from flexiflow import BufferFull, EventBus, ReceiverClosed
 from flexiflow._bus import subscriptions
 from flexiflow._publisher import blocking_streams
 from flexiflow._stream import Overflow
 from tests.conftest import Backend
-from tests.helpers import MODES, PATIENCE, accept, refuse, run_at_once, settle
+from tests.helpers import MODES, accept, refuse, run_at_once, settle
 from tests.hosting import Victim, stepping, styles
 from tests.streaming import (
     EVENT,
@@ -106,6 +106,18 @@ class TestBlock:
             assert sorted(seen) == [0, 1, 2]
             assert books(events) == (3, 3, 0, 0)
 
+    async def test_a_stream_is_read_by_a_loop_that_may_be_left(self) -> None:
+        """S1: `async for` gives each event, and what it has not come to is there for the next."""
+        bus = EventBus()
+        async with bus.stream(EVENT) as events:
+            for data in range(4):
+                await bus.publish(EVENT, data)
+            async for event in events:
+                if event.data == 2:
+                    break
+            assert books(events) == (4, 3, 0, 1)
+            assert await read(events) == [3]
+
     async def test_a_stream_has_a_pattern_a_filter_and_a_priority(self) -> None:
         """S1: It is subscribed like a handler, and gives names and payloads."""
         bus, seen = EventBus(), list[int]()
@@ -164,9 +176,11 @@ class TestBlock:
         await events.__aenter__()
         async with meanwhile(wait, wait):
             await events.__aexit__(None, None, None)
-        assert told == [
-            f"the block of the stream of '{EVENT}' has ended; use it inside its 'async with'"
-        ] * 2
+        assert (
+            told
+            == [f"the block of the stream of '{EVENT}' has ended; use it inside its 'async with'"]
+            * 2
+        )
 
     async def test_nothing_of_a_stream_stays(self) -> None:
         """S1: Neither its events nor its filter are kept once it has been left."""
@@ -303,31 +317,54 @@ class TestReader:
     ) -> None:
         """S2: It has taken the event or left it, and its wake-up passes to the next reader."""
         for style in styles(anyio_backend):
-            bus, victim = EventBus(), Victim(style)
-            taken, seen, ended = list[Any](), list[Any](), list[Any]()
-            # A filter is asked just before the event comes, and whoever publishes waits after it.
-            before, after = (victim.cancel, int) if cancel_first else (int, victim.cancel)
+            await self.cancel_as_an_event_comes(style, buffer, others, cancel_first=cancel_first)
 
-            async def publish() -> None:
-                await stepping(publisher(bus, 0, ended)(), after)
-                after()
+    async def cancel_as_an_event_comes(
+        self, style: str, buffer: int, others: int, *, cancel_first: bool
+    ) -> None:
+        """Cancel the first of some readers in the very step in which an event comes."""
+        bus, victim = EventBus(), Victim(style)
+        taken, seen, ended = list[Any](), list[Any](), list[Any]()
 
-            def admit(event_name: str, data: object) -> bool:
-                before()
-                return True
+        async def publish() -> None:
+            await stepping(publisher(bus, 0, ended)(), victim.cancel)
+            victim.cancel()
 
-            async with bus.stream(EVENT, buffer=buffer, filter=admit) as events:
-                more = [reader(events, seen)] * others
-                async with meanwhile(victim.running(reader(events, taken)), *more, publish):
-                    assert victim.was_cancelled == (not taken)
-                    if not (taken or others):
-                        assert await read(events) == [0]
-                    assert len([*taken, *seen]) == bool(taken or others)
-                    assert books(events) == (1, 1, 0, 0)
+        def admit(event_name: str, data: object) -> bool:
+            # Asked just before the event comes; whoever publishes may wait just after.
+            if cancel_first:
+                victim.cancel()
+            return True
+
+        async with bus.stream(EVENT, buffer=buffer, filter=admit) as events:
+            more = [reader(events, seen)] * others
+            async with meanwhile(victim.running(reader(events, taken)), *more, publish):
+                assert victim.was_cancelled == (not taken)
+                if not (taken or others):
+                    assert await read(events) == [0]
+                assert len([*taken, *seen]) == bool(taken or others)
+                assert books(events) == (1, 1, 0, 0)
+                await settle()
+                for data in range(waiting(events)[1]):
+                    await bus.publish(EVENT, data)
+        assert ended == [0]
+
+    async def test_a_reader_cancelled_as_another_takes_its_event(
+        self, anyio_backend: Backend
+    ) -> None:
+        """S2: It has nothing to pass on, and the others wait on."""
+        for style in styles(anyio_backend):
+            bus, victim, seen = EventBus(), Victim(style), list[Any]()
+            async with bus.stream(EVENT) as events:
+                steps = victim.running(reader(events, [])), reader(events, seen)
+                async with meanwhile(*steps):
+                    run_at_once(bus.publish(EVENT, 0))
+                    assert await read(events) == [0]
+                    victim.cancel()
                     await settle()
-                    for data in range(waiting(events)[1]):
-                        await bus.publish(EVENT, data)
-            assert ended == [0]
+                    assert (victim.was_cancelled, waiting(events)) == (True, (0, 1))
+                    await bus.publish(EVENT, 1)
+                assert seen == [1]
 
     async def test_a_reader_that_is_cancelled_waits_no_more(self, anyio_backend: Backend) -> None:
         """S2: The next event wakes one who still waits."""
@@ -386,9 +423,8 @@ class TestOrder:
             for data in range(10):
                 await bus.publish(EVENT, data)
 
-        async with bus.stream(EVENT, buffer=buffer, filter=accept) as events:
-            async with meanwhile(publish):
-                seen += await read(events, 10)
+        async with bus.stream(EVENT, buffer=buffer, filter=accept) as events, meanwhile(publish):
+            seen += await read(events, 10)
         assert seen == [*range(10)]
 
     async def test_publishes_that_overlap_come_as_they_reach_the_stream(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after
 
-from flexiflow import EventBus, Expectation, ReceiverClosed
+from flexiflow import EventBus, ReceiverClosed
 from flexiflow._bus import subscriptions
 from flexiflow.events import HANDLER_FAILED, HandlerFailed
 from tests.conftest import Backend
@@ -96,7 +96,7 @@ class TestExpect:
         async def wait() -> None:
             given.append(await expected)
 
-        await expected.__aenter__()
+        _ = await expected.__aenter__()
         async with meanwhile(wait):
             await bus.publish(EVENT, 1)
             run_at_once(expected.__aexit__(None, None, None))
@@ -128,10 +128,10 @@ class TestExpect:
 
         async def wait() -> None:
             with pytest.raises(ReceiverClosed) as caught:
-                await expected
+                _ = await expected
             told.append(caught.value.state)
 
-        await expected.__aenter__()
+        _ = await expected.__aenter__()
         async with meanwhile(wait, wait):
             await expected.__aexit__(None, None, None)
         assert told == ["has ended"] * 2
@@ -234,10 +234,10 @@ class TestFailingFilter:
 
         async def wait() -> None:
             with pytest.raises(ReceiverClosed) as caught:
-                await expected
+                _ = await expected
             told.append(caught.type)
 
-        await expected.__aenter__()
+        _ = await expected.__aenter__()
         async with meanwhile(wait):
             await bus.publish(EVENT)
             run_at_once(expected.__aexit__(None, None, None))
@@ -351,6 +351,5 @@ class TestWaitFor:
     async def test_an_expectation_that_is_never_entered_is_harmless(self) -> None:
         """S1: It subscribes nothing before its block."""
         bus = EventBus()
-        expected: Expectation[Any] = bus.expect(EVENT)
-        del expected
+        assert bus.expect(EVENT)
         assert not has_receivers(bus)

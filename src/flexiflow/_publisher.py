@@ -52,4 +52,6 @@ _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
 def is_publishing(task: object) -> bool:
     """Tell whether the current task is that one, or runs within a publish that it waits for."""
     publisher = _publisher.get()
-    return anyio.get_current_task().coro is task or (publisher is not None and publisher.waits(task))
+    return anyio.get_current_task().coro is task or (
+        publisher is not None and publisher.waits(task)
+    )
