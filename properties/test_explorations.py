@@ -486,8 +486,10 @@ async def the_first_event_is_given() -> None:
             given.append((await expected).data)
 
         async with create_task_group() as group:
-            for call, *numbers in ((wait,), (publish, 0, 1, 2), (publish, 4, 3), (wait,)):
-                group.start_soon(call, *numbers)
+            group.start_soon(wait)
+            group.start_soon(publish, 0, 1, 2)
+            group.start_soon(publish, 4, 3)
+            group.start_soon(wait)
     assert given == [next(number for number in reached if number % 2)] * 2
 
 
