@@ -13,6 +13,7 @@ from benchmarks import (
     peers,
     processes,
     sequential_delivery,
+    streams,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def measures(backends: Sequence[str]) -> list[Measure]:
 
 
 def _found(backends: Sequence[str]) -> Iterator[Measure]:
-    for module in (sequential_delivery, concurrent_delivery, peers, growth, components):
+    for module in (sequential_delivery, concurrent_delivery, peers, growth, components, streams):
         for backend in backends:
             yield from module.measures(backend)
     yield from growth.measures_of_any()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from benchmarks.handlers import wait_once
+from benchmarks.handlers import EVENT, wait_once
 from benchmarks.measuring import Measure, Round
 from flexiflow import Component, Engine, EventBus, StateMachine, Transition
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = 100_000
 _QUICK_NUMBER: Final = 5_000
+_EVENTS: Final = 1_000_000
+_QUICK_EVENTS: Final = 20_000
 
 
 def measures() -> Iterator[Measure]:
@@ -38,6 +40,15 @@ def measures() -> Iterator[Measure]:
         at_most=400,
         unit="bytes",
         run=_bytes_of(_components),
+    )
+    yield Measure(
+        figure=f"what {_EVENTS:,} events add to a full buffer of 100, drop_oldest, nobody reads",
+        against="",
+        backend="",
+        # In all, not for each event.
+        at_most=2_000,
+        unit="bytes",
+        run=_stalled,
     )
 
 
@@ -81,3 +92,30 @@ async def _components(number: int) -> Engine:
     for place in range(number):
         await engine.register(Component(f"order-{place}", machine=machine))
     return engine
+
+
+def _stalled(effort: Effort) -> list[Round]:
+    return [Round(anyio.run(_added, _QUICK_EVENTS if effort.quick else _EVENTS), 0.0)]
+
+
+async def _added(number: int) -> float:
+    """Return the bytes by which memory grows while events go through a full buffer."""
+    bus = EventBus()
+    async with bus.stream(EVENT, buffer=100, overflow="drop_oldest"):
+        tracemalloc.start()
+        try:
+            # Whatever is there once is there from now on.
+            await _publish(bus, _QUICK_NUMBER)
+            gc.collect()
+            before, _peak = tracemalloc.get_traced_memory()
+            await _publish(bus, number)
+            gc.collect()
+            after, _peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    return max(0, after - before)
+
+
+async def _publish(bus: EventBus, number: int) -> None:
+    for place in range(number):
+        await bus.publish(EVENT, {"order": place})
