@@ -50,10 +50,10 @@ class Model:
 
     overflow: str
     size: int
-    buffer: list[int] = field(default_factory=list)
-    publishers: list[int] = field(default_factory=list)
-    readers: list[int] = field(default_factory=list)
-    read: dict[int, int] = field(default_factory=dict)
+    buffer: list[int] = field(default_factory=list[int])
+    publishers: list[int] = field(default_factory=list[int])
+    readers: list[int] = field(default_factory=list[int])
+    read: dict[int, int] = field(default_factory=dict[int, int])
     dropped: int = 0
     published: int = 0
     failed: int = 0

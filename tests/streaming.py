@@ -1,6 +1,6 @@
 """Streams to read and to publish to, and whether their books are balanced."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, final
 
@@ -63,7 +63,7 @@ def publisher(bus: EventBus, data: object, ended: list[Any]) -> Step:
 
 
 @asynccontextmanager
-async def meanwhile(*steps: Step) -> AsyncIterator[None]:
+async def meanwhile(*steps: Step) -> AsyncGenerator[None]:
     """Run each in a task of its own, begun in this order, and wait for all at the end."""
     with fail_after(PATIENCE):
         async with create_task_group() as group:
