@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import reprlib
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable
@@ -32,7 +33,7 @@ from flexiflow._registry import Registry
 from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._stream import EventStream
 from flexiflow._subscription import Subscription, Terms, is_true
-from flexiflow._topic import Event
+from flexiflow._topic import make_event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from flexiflow._registry import Route
     from flexiflow._stream import Overflow
     from flexiflow._subscription import Filter, Handler, HandlerFailure
-    from flexiflow._topic import T, Topic
+    from flexiflow._topic import Event, T, Topic
     from flexiflow.events import HandlerFailed
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
@@ -349,38 +350,37 @@ class EventBus:
             event, data, rest, stops=stops, announce=self._announce
         )
 
-    async def _publish_apart(
+    def _publish_apart(
+        self, event: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
+    ) -> Awaitable[Failures]:
+        # No coroutine of its own: each that is awaited within another costs as much as a handler.
+        if event == HANDLER_FAILED or (blocking_streams and deliver is not deliver_sequential):
+            return self._publish_marked(event, data, route, deliver, stops=stops)
+        return self._publish_watched(event, data, route, deliver, stops=stops)
+
+    async def _publish_marked(
         self, event: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
     ) -> Failures:
-        if event == HANDLER_FAILED:
-            # A handler of that event is silent whoever publishes it (E7).
-            with Announcing(), Publisher():
-                return await self._publish_watched(event, data, route, deliver, stops=stops)
-        if blocking_streams and deliver is not deliver_sequential:
-            with Publisher():
-                return await self._publish_watched(event, data, route, deliver, stops=stops)
-        return await self._publish_watched(event, data, route, deliver, stops=stops)
+        # A handler of `event.handler.failed` is silent whoever publishes it (E7).
+        with Announcing() if event == HANDLER_FAILED else nullcontext(), Publisher():
+            return await self._publish_watched(event, data, route, deliver, stops=stops)
 
     async def _publish_watched(
         self, name: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
     ) -> Failures:
-        subscriptions, instruments, announce = (
-            route.subscriptions,
-            route.instruments,
-            self._announce,
-        )
+        subscriptions, announce = route.subscriptions, self._announce
         if route.is_plain:
             return await deliver(name, data, subscriptions, stops=stops, announce=announce)
-        event = Event(name, data)
-        entered = enter(PUBLISHING, instruments, event)
+        event = make_event((name, data))
+        call = Call(event, route.handling) if route.is_called else None
+        if not route.publishing:
+            return await deliver(
+                name, data, subscriptions, stops=stops, announce=announce, call=call
+            )
+        entered = enter(route.publishing, event)
         try:
             failures = await deliver(
-                name,
-                data,
-                subscriptions,
-                stops=stops,
-                announce=announce,
-                call=Call(event, instruments),
+                name, data, subscriptions, stops=stops, announce=announce, call=call
             )
         except BaseException as exc:
             leave(entered, exc, PUBLISHING)

@@ -28,7 +28,7 @@ class Call:
 
     Args:
         event: what is published.
-        instruments: those that watch it, the outermost first.
+        instruments: those that watch its handlers, the outermost first.
     """
 
     __slots__ = ("_event", "_instruments")
@@ -60,7 +60,7 @@ class Call:
         if not self._instruments:
             await self._run(subscription, terms)
             return
-        entered = enter(HANDLING, self._instruments, event, subscription)
+        entered = enter(self._instruments, event, subscription)
         try:
             await self._run(subscription, terms)
         except BaseException as exc:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
-from flexiflow._callables import check_callable, describe
+from anyio import get_cancelled_exc_class
+
+from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._errors import PublishRefused
 from flexiflow._reporting import logger
 from flexiflow.events import COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 PUBLISHING: Final = "publishing"
 HANDLING: Final = "handling"
 
-# What has happened can't be refused, only told or not told.
-_HAPPENED: Final = frozenset({COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED})
+HAPPENED: Final = frozenset({COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED})
+"""The events that can't be refused: what has happened can only be told, or not told."""
 
 
 class WatchesPublishing(Protocol):
@@ -58,7 +60,7 @@ class Installed:
         instrument: the instrument itself.
         publishing: its method, or None.
         handling: its method, or None.
-        is_out: it was removed, or has failed.
+        is_out: it has failed.
 
     Raises:
         TypeError: it has neither, or one that can't be called like that.
@@ -78,9 +80,10 @@ class Installed:
         self._remove = remove
         self.is_out = False
 
-    def take_out(self, failure: Exception, method: str) -> None:
+    def take_out(self, failure: BaseException, method: str) -> None:
         """Log a failure of the instrument and remove it; once, however many publishes run."""
         if not self.is_out:
+            self.is_out = True
             self._remove(self)
             logger.error(
                 "instrument %s failed in %s and was taken out",
@@ -95,32 +98,35 @@ Entered: TypeAlias = "list[tuple[Installed, AbstractContextManager[object]]]"
 
 
 def enter(
-    method: str, instruments: Iterable[Installed], event: Event[Any], *subscription: Subscription
+    instruments: Iterable[Installed], event: Event[Any], subscription: Subscription | None = None
 ) -> Entered:
     """Let the instruments watch a publish, or a handler.
 
     Args:
-        method: `PUBLISHING` or `HANDLING`.
-        instruments: the outermost first.
+        instruments: those that watch such, the outermost first.
         event: what is published.
-        subscription: whose handler is watched.
+        subscription: whose handler is watched; None where it is the publish.
 
     Raises:
         PublishRefused: an instrument refuses the publish.
     """
     entered: Entered = []
     for each in instruments:
-        watch = getattr(each, method)
-        if watch is None or each.is_out:
+        if each.is_out:
             continue
         try:
-            manager = watch(event, *subscription)
+            manager = (
+                each.publishing(event)
+                if subscription is None
+                else each.handling(event, subscription)
+            )
             manager.__enter__()
         except BaseException as exc:
-            if isinstance(exc, PublishRefused) and method == PUBLISHING:
-                if event.name in _HAPPENED:
-                    continue
-            elif isinstance(exc, Exception):
+            is_refusal = subscription is None and isinstance(exc, PublishRefused)
+            if is_refusal and event.name in HAPPENED:
+                continue
+            method = PUBLISHING if subscription is None else HANDLING
+            if not is_refusal and _is_failure(exc):
                 each.take_out(exc, method)
                 continue
             leave(entered, exc, method)
@@ -132,27 +138,39 @@ def enter(
 def leave(entered: Entered, exception: BaseException | None, method: str) -> None:
     """Exit the context managers, the innermost first, showing them what leaves.
 
-    None of them can swallow or replace it. What is no `Exception`, like KeyboardInterrupt, leaves
+    None of them can swallow or replace it. What is no failure, like KeyboardInterrupt, leaves
     when all were exited.
     """
     kind = None if exception is None else type(exception)
     traceback = None if exception is None else exception.__traceback__
     interrupt = None
-    for each, manager in reversed(entered):
+    while entered:
+        each, manager = entered.pop()
         try:
             manager.__exit__(kind, exception, traceback)
-        except Exception as exc:  # noqa: BLE001  as above
-            if exc is not exception:
+        except BaseException as exc:  # noqa: BLE001  as above
+            if exc is exception:
+                continue
+            if _is_failure(exc):
                 each.take_out(exc, method)
-        except BaseException as exc:  # noqa: BLE001  the others are still exited
-            if exc is not exception:
+            elif interrupt is None:
                 interrupt = exc
     if interrupt is not None:
         raise interrupt
+
+
+def _is_failure(exception: BaseException) -> bool:
+    # Nothing can cancel sync code: a cancellation out of it is of some task that it asked about.
+    return isinstance(exception, (Exception, get_cancelled_exc_class()))
 
 
 def _method(instrument: object, name: str, arguments: int) -> Any:
     method = getattr(instrument, name, None)
     if method is not None:
         check_callable(f"an instrument's {name}", method, arguments)
+        if is_coroutine_callable(method):
+            raise TypeError(
+                f"an instrument's {name} must return a context manager, and {describe(method)} "
+                "is a coroutine function"
+            )
     return method

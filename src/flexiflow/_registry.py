@@ -39,9 +39,11 @@ class Route:
 
     Attributes:
         subscriptions: all of them, exact names and patterns merged.
-        instruments: those that watch it, the first added first.
+        publishing: the instruments that watch publishes, the first added first.
+        handling: those that watch handlers, the first added first.
         is_heard: whether there are any subscriptions or instruments.
-        is_plain: whether handlers take no more than a call: none has terms, and nobody watches.
+        is_called: whether handlers take more than a call: one has terms, or is watched.
+        is_plain: whether they take no more, and nobody watches.
         in_place: whether that is so; not of `event.handler.failed`, whose handlers are called in
             a way of their own (E7).
         are_async: whether all handlers are known to be coroutine functions.
@@ -49,8 +51,10 @@ class Route:
     """
 
     subscriptions: tuple[Subscription, ...]
-    instruments: tuple[Installed, ...]
+    publishing: tuple[Installed, ...]
+    handling: tuple[Installed, ...]
     is_heard: bool
+    is_called: bool
     is_plain: bool
     in_place: bool
     are_async: bool
@@ -190,7 +194,9 @@ class Registry:
 
     def _route(self, event_name: str, found: tuple[Subscription, ...]) -> Route:
         watching = self.instruments
-        is_plain = not watching and all(each._terms is None for each in found)
+        handling = tuple(each for each in watching if each.handling is not None)
+        is_called = bool(handling) or any(each._terms is not None for each in found)
+        is_plain = not watching and not is_called
         in_place = (
             self._in_place
             and is_plain
@@ -201,8 +207,10 @@ class Registry:
         direct = are_async and all(each.filter is None for each in found)
         return Route(
             found,
-            watching,
+            tuple(each for each in watching if each.publishing is not None),
+            handling,
             is_heard=bool(found or watching),
+            is_called=is_called,
             is_plain=is_plain,
             in_place=in_place,
             are_async=are_async,
