@@ -25,7 +25,15 @@ from flexiflow._call import Call
 from flexiflow._concurrent import deliver_concurrent, deliver_tiered
 from flexiflow._delivery import assess, deliver_sequential, report
 from flexiflow._expectation import Expectation
-from flexiflow._instruments import PUBLISHING, Installed, enter, leave
+from flexiflow._instruments import (
+    NOT_ENTERED,
+    PUBLISHING,
+    Installed,
+    enter,
+    go_without,
+    leave,
+    take_out,
+)
 from flexiflow._names import check_component_name
 from flexiflow._publisher import Publisher, blocking_streams
 from flexiflow._receiver import RECEIVER
@@ -33,7 +41,7 @@ from flexiflow._registry import Registry
 from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._stream import EventStream
 from flexiflow._subscription import Subscription, Terms, is_true
-from flexiflow._topic import make_event
+from flexiflow._topic import Event, make_event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
     from flexiflow._registry import Route
     from flexiflow._stream import Overflow
     from flexiflow._subscription import Filter, Handler, HandlerFailure
-    from flexiflow._topic import Event, T, Topic
+    from flexiflow._topic import T, Topic
     from flexiflow.events import HandlerFailed
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
@@ -290,6 +298,8 @@ class EventBus:
         if self._until_yield <= 0:
             await yield_now(self)
         if (deliver is not None and deliver is not deliver_sequential) or not route.in_place:
+            if route.watcher is not None and (deliver or self._deliver) is deliver_sequential:
+                return await self._publish_to_watcher(event, data, route, route.watcher, stops)
             return await self._publish_apart(
                 event, data, route, deliver or self._deliver, stops=stops
             )
@@ -371,7 +381,7 @@ class EventBus:
         subscriptions, announce = route.subscriptions, self._announce
         if route.is_plain:
             return await deliver(name, data, subscriptions, stops=stops, announce=announce)
-        event = make_event((name, data))
+        event = make_event(Event, (name, data))
         call = Call(event, route.handling) if route.is_called else None
         if not route.publishing:
             return await deliver(
@@ -387,6 +397,47 @@ class EventBus:
             raise
         leave(entered, None, PUBLISHING)
         return failures
+
+    async def _publish_to_watcher(
+        self,
+        name: str,
+        data: Any,
+        route: Route,
+        watcher: Installed,
+        stops: bool,  # noqa: FBT001  by keyword it takes longer
+    ) -> Failures:
+        """Publish as is done in place, within the one instrument that watches.
+
+        What `_publish_watched` does in general takes half as long again.
+        """
+        event = make_event(Event, (name, data))
+        try:
+            manager: Any = NOT_ENTERED if watcher.is_out else watcher.publishing(event)
+            manager.__enter__()
+        except BaseException as exc:
+            go_without(watcher, exc, event, PUBLISHING)
+            manager = NOT_ENTERED
+        try:
+            for subscription in route.subscriptions:
+                try:
+                    if subscription.active:
+                        handler: Any = subscription.handler
+                        await handler(data)
+                except BaseException as exc:
+                    trouble = assess(exc, subscription, stops=stops)
+                    break
+            else:
+                return ()
+            return await self._go_on(name, data, route, subscription, trouble, stops=stops)
+        except BaseException as exc:
+            leave([(watcher, manager)], exc, PUBLISHING)
+            manager = NOT_ENTERED
+            raise
+        finally:
+            try:
+                manager.__exit__(None, None, None)
+            except BaseException as exc:
+                take_out(watcher, exc, PUBLISHING)
 
     async def _announce(self, failed: HandlerFailure) -> None:
         await announce(self, failed.event_name, failed.component_name, failed.exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from anyio import get_cancelled_exc_class
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 PUBLISHING: Final = "publishing"
 HANDLING: Final = "handling"
+
+NOT_ENTERED: Final = nullcontext()
+"""Stands for what an instrument was to return, where the publish goes on without it."""
 
 HAPPENED: Final = frozenset({COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED})
 """The events that can't be refused: what has happened can only be told, or not told."""
@@ -60,13 +64,14 @@ class Installed:
         instrument: the instrument itself.
         publishing: its method, or None.
         handling: its method, or None.
+        remove: takes it from the bus.
         is_out: it has failed.
 
     Raises:
         TypeError: it has neither, or one that can't be called like that.
     """
 
-    __slots__ = ("_remove", "handling", "instrument", "is_out", "publishing")
+    __slots__ = ("handling", "instrument", "is_out", "publishing", "remove")
 
     def __init__(self, instrument: object, remove: Callable[[Installed], object]) -> None:
         self.instrument = instrument
@@ -77,20 +82,8 @@ class Installed:
                 "an instrument must have a method publishing(event), or "
                 f"handling(event, subscription), or both; {reprlib.repr(instrument)} has neither"
             )
-        self._remove = remove
+        self.remove = remove
         self.is_out = False
-
-    def take_out(self, failure: BaseException, method: str) -> None:
-        """Log a failure of the instrument and remove it; once, however many publishes run."""
-        if not self.is_out:
-            self.is_out = True
-            self._remove(self)
-            logger.error(
-                "instrument %s failed in %s and was taken out",
-                describe(type(self.instrument)),
-                method,
-                exc_info=(type(failure), failure, failure.__traceback__),
-            )
 
 
 Entered: TypeAlias = "list[tuple[Installed, AbstractContextManager[object]]]"
@@ -122,16 +115,14 @@ def enter(
             )
             manager.__enter__()
         except BaseException as exc:
-            is_refusal = subscription is None and isinstance(exc, PublishRefused)
-            if is_refusal and event.name in HAPPENED:
-                continue
             method = PUBLISHING if subscription is None else HANDLING
-            if not is_refusal and _is_failure(exc):
-                each.take_out(exc, method)
-                continue
-            leave(entered, exc, method)
-            raise
-        entered.append((each, manager))
+            try:
+                go_without(each, exc, event, method)
+            except BaseException as leaving:
+                leave(entered, leaving, method)
+                raise
+        else:
+            entered.append((each, manager))
     return entered
 
 
@@ -144,24 +135,54 @@ def leave(entered: Entered, exception: BaseException | None, method: str) -> Non
     kind = None if exception is None else type(exception)
     traceback = None if exception is None else exception.__traceback__
     interrupt = None
-    while entered:
-        each, manager = entered.pop()
+    for each, manager in reversed(entered):
         try:
             manager.__exit__(kind, exception, traceback)
-        except BaseException as exc:  # noqa: BLE001  as above
+        except BaseException as exc:  # noqa: BLE001  the others are still exited
             if exc is exception:
                 continue
-            if _is_failure(exc):
-                each.take_out(exc, method)
-            elif interrupt is None:
-                interrupt = exc
+            try:
+                take_out(each, exc, method)
+            except BaseException as leaving:  # noqa: BLE001  as above
+                interrupt = interrupt or leaving
     if interrupt is not None:
         raise interrupt
 
 
-def _is_failure(exception: BaseException) -> bool:
+def go_without(
+    instrument: Installed, exception: BaseException, event: Event[Any], method: str
+) -> None:
+    """Go on without an instrument that was not entered, unless it refuses the publish.
+
+    Raises:
+        PublishRefused: it does, and the event can be refused.
+        BaseException: it is no failure, like KeyboardInterrupt.
+    """
+    if method == PUBLISHING and isinstance(exception, PublishRefused):
+        if event.name not in HAPPENED:
+            raise exception
+    else:
+        take_out(instrument, exception, method)
+
+
+def take_out(instrument: Installed, exception: BaseException, method: str) -> None:
+    """Log an instrument's failure and remove it; once, however many publishes run.
+
+    Raises:
+        BaseException: it is no failure, like KeyboardInterrupt.
+    """
     # Nothing can cancel sync code: a cancellation out of it is of some task that it asked about.
-    return isinstance(exception, (Exception, get_cancelled_exc_class()))
+    if not isinstance(exception, (Exception, get_cancelled_exc_class())):
+        raise exception
+    if not instrument.is_out:
+        instrument.is_out = True
+        instrument.remove(instrument)
+        logger.error(
+            "instrument %s failed in %s and was taken out",
+            describe(type(instrument.instrument)),
+            method,
+            exc_info=(type(exception), exception, exception.__traceback__),
+        )
 
 
 def _method(instrument: object, name: str, arguments: int) -> Any:

@@ -48,6 +48,7 @@ class Route:
             a way of their own (E7).
         are_async: whether all handlers are known to be coroutine functions.
         direct: whether they are in place, async, and without a filter.
+        watcher: the one instrument that watches where they would be direct if nobody did, or None.
     """
 
     subscriptions: tuple[Subscription, ...]
@@ -59,6 +60,7 @@ class Route:
     in_place: bool
     are_async: bool
     direct: bool
+    watcher: Installed | None
 
 
 class _PatternNode:
@@ -193,28 +195,26 @@ class Registry:
         return route
 
     def _route(self, event_name: str, found: tuple[Subscription, ...]) -> Route:
-        watching = self.instruments
-        handling = tuple(each for each in watching if each.handling is not None)
+        publishing = tuple(each for each in self.instruments if each.publishing is not None)
+        handling = tuple(each for each in self.instruments if each.handling is not None)
         is_called = bool(handling) or any(each._terms is not None for each in found)
-        is_plain = not watching and not is_called
-        in_place = (
-            self._in_place
-            and is_plain
-            and event_name != HANDLER_FAILED
-            and not any(each.once for each in found)
+        may_be_in_place = (
+            not is_called and event_name != HANDLER_FAILED and not any(each.once for each in found)
         )
-        are_async = in_place and all(is_coroutine_function(each.handler) for each in found)
+        in_place = may_be_in_place and self._in_place and not publishing
+        are_async = may_be_in_place and all(is_coroutine_function(each.handler) for each in found)
         direct = are_async and all(each.filter is None for each in found)
         return Route(
             found,
-            tuple(each for each in watching if each.publishing is not None),
+            publishing,
             handling,
-            is_heard=bool(found or watching),
+            is_heard=bool(found or self.instruments),
             is_called=is_called,
-            is_plain=is_plain,
+            is_plain=not publishing and not is_called,
             in_place=in_place,
-            are_async=are_async,
-            direct=direct,
+            are_async=in_place and are_async,
+            direct=in_place and direct,
+            watcher=publishing[0] if direct and len(publishing) == 1 else None,
         )
 
     def _forget(self, event_name: str) -> None:
