@@ -114,7 +114,7 @@ def enter(
                 else each.handling(event, subscription)
             )
             manager.__enter__()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  it is judged, or raised
             method = PUBLISHING if subscription is None else HANDLING
             try:
                 go_without(each, exc, event, method)

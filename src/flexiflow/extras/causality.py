@@ -1,0 +1,262 @@
+"""Which event caused which: ids, correlation, and a guard against endless chains (I4)."""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import count, repeat
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, final
+
+from flexiflow._arguments import check_int
+from flexiflow._errors import PublishRefused
+from flexiflow._instruments import HAPPENED
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from flexiflow._topic import Event
+
+__all__ = [
+    "CausalEvent",
+    "CausalityFilter",
+    "Causality",
+    "PublishLoop",
+    "correlation",
+    "current_event",
+]
+
+_SHOWN_AT_EACH_END = 5
+
+# An id is seldom looked at, and to put it together takes as long as a handler.
+_Id: TypeAlias = "tuple[str, int]"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CausalEvent:
+    """Where an event stands among those that caused it (I4).
+
+    Attributes:
+        id: its own, the same for nothing else.
+        parent_id: of the event within which it was published, or None for a root.
+        correlation_id: what it belongs to: what `correlation` says, else that of its parent, else
+            its own id.
+        depth: how many events lead to it, itself included; 1 for a root.
+        name: the name that was published.
+    """
+
+    id: str
+    parent_id: str | None
+    correlation_id: str
+    depth: int
+    name: str
+
+
+@final
+class PublishLoop(PublishRefused):
+    """A chain of events, each published within the one before, is too long (I4).
+
+    Args:
+        chain: the names of the events, at most `max_depth` of them, and last the one refused.
+        max_depth: how many may follow each other.
+    """
+
+    def __init__(self, chain: tuple[str, ...], max_depth: int) -> None:
+        super().__init__(chain, max_depth)
+        self.chain = chain
+        self.max_depth = max_depth
+
+    def __str__(self) -> str:
+        """Show the chain, without its middle where it is long."""
+        left_out = len(self.chain) - 2 * _SHOWN_AT_EACH_END
+        shown = self.chain
+        if left_out > 1:
+            middle = f"({left_out} more)"
+            shown = (*shown[:_SHOWN_AT_EACH_END], middle, *shown[-_SHOWN_AT_EACH_END:])
+        return (
+            f"events that cause each other go deeper than {self.max_depth}: {' -> '.join(shown)}; "
+            "end the loop, or give Causality a higher max_depth"
+        )
+
+
+class _Lineage(NamedTuple):
+    """What an event has from those that caused it.
+
+    Attributes:
+        parent: the parent's id.
+        correlation: what was said from outside, or the root's id.
+        depth: the event's own.
+        names: of the events before it; not the events, which would all be kept alive.
+    """
+
+    parent: _Id | None
+    correlation: _Id | str | None
+    depth: int
+    names: tuple[str, ...]
+
+
+_ROOT = _Lineage(None, None, 1, ())
+
+
+class _Cause:
+    """One event, and the context manager within which it is the current one."""
+
+    __slots__ = ("id", "lineage", "name", "token")
+
+    id: _Id
+    lineage: _Lineage
+    name: str
+    token: Token[_Cause | None]
+
+    def __enter__(self) -> None:
+        self.token = _current.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self.token)
+        del self.token  # it keeps the event before, and so all of them
+
+    def correlation(self) -> _Id | str:
+        return self.lineage.correlation or self.id
+
+    def show(self) -> CausalEvent:
+        parent, _, depth, _ = self.lineage
+        return CausalEvent(
+            _show(self.id),
+            None if parent is None else _show(parent),
+            _show(self.correlation()),
+            depth,
+            self.name,
+        )
+
+
+_current: ContextVar[_Cause | None] = ContextVar("current_event", default=None)
+_correlation: ContextVar[str | None] = ContextVar("correlation", default=None)
+
+
+def current_event() -> CausalEvent | None:
+    """Tell the event within whose publish the caller runs; None outside of any (I4).
+
+    That is so in its handlers, in what they call, in child tasks that they start, and in threads
+    that carry the context. A task that outlives the publish still is told the event: what it
+    publishes was caused by that.
+    """
+    cause = _current.get()
+    return None if cause is None else cause.show()
+
+
+@final
+class correlation:  # noqa: N801  it is used as a function
+    """A context manager: events published inside belong together (I4).
+
+    It wins over what the event that the caller handles belongs to, and is in turn inherited by
+    what is published within the events.
+
+    Args:
+        correlation_id: what they belong to, like the id of a request; not empty.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: it is empty.
+    """
+
+    __slots__ = ("_id", "_tokens")
+
+    def __init__(self, correlation_id: str) -> None:
+        if not isinstance(correlation_id, str):
+            raise TypeError(f"a correlation id must be a str, not {reprlib.repr(correlation_id)}")
+        if not correlation_id:
+            raise ValueError("a correlation id must not be empty")
+        self._id = correlation_id
+        self._tokens: list[Token[str | None]] = []
+
+    def __enter__(self) -> None:
+        """Set it."""
+        self._tokens.append(_correlation.set(self._id))
+
+    def __exit__(self, *_: object) -> None:
+        """Set what was there before."""
+        _correlation.reset(self._tokens.pop())
+
+
+@final
+class Causality:
+    """An instrument: gives each event an id, a parent and a correlation id (I4).
+
+    One of them can watch several buses, and each bus can have its own: an event that is published
+    within another has it for its parent, whichever bus that is on. Give no bus two of them, since
+    each event would then be its own parent.
+
+    Args:
+        max_depth: how many events may be in a chain, each published within the one before; 1 or
+            more. Those that can't be refused (I3) may exceed it.
+
+    Raises:
+        ValueError: `max_depth` is no int of 1 or more.
+    """
+
+    __slots__ = ("_ids", "_max_depth")
+
+    def __init__(self, *, max_depth: int = 100) -> None:
+        self._max_depth = check_int("max_depth", max_depth, "1 or more", least=1)
+        self._ids = zip(repeat(secrets.token_hex(6)), count(1))
+
+    def publishing(self, event: Event[object], /) -> _Cause:
+        """Make the event the current one.
+
+        Raises:
+            PublishLoop: it is deeper in a chain than `max_depth`.
+        """
+        cause = _Cause()
+        cause.name = event.name
+        parent, said = _current.get(), _correlation.get()
+        # First, since most events are roots.
+        if parent is None and said is None:
+            cause.lineage = _ROOT
+        elif parent is None:
+            cause.lineage = _Lineage(None, said, 1, ())
+        else:
+            cause.lineage = self._descend(parent, said, event.name)
+        cause.id = next(self._ids)
+        return cause
+
+    def _descend(self, parent: _Cause, said: str | None, name: str) -> _Lineage:
+        _, _, depth, names = parent.lineage
+        chain = (*names, parent.name)
+        if depth >= self._max_depth and name not in HAPPENED:
+            raise PublishLoop((*chain, name), self._max_depth)
+        return _Lineage(
+            parent.id,
+            parent.correlation() if said is None else said,
+            depth + 1,
+            # What can't be refused can go on for ever.
+            chain[-self._max_depth :],
+        )
+
+
+@final
+class CausalityFilter(logging.Filter):
+    """A logging filter that puts the ids on every record, and lets all of them through (I4).
+
+    Each record gets `event_id`, `parent_id` and `correlation_id`: those of the current event, or
+    an empty str where there is none. Add it to a handler, so that records of all loggers have
+    them; a filter of a logger sees only what is logged through that very logger.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Put the ids on a record."""
+        event = current_event()
+        said = _correlation.get()
+        record.event_id = "" if event is None else event.id
+        record.parent_id = "" if event is None else event.parent_id or ""
+        record.correlation_id = said or ("" if event is None else event.correlation_id)
+        return True
+
+
+def _show(identifier: _Id | str) -> str:
+    if isinstance(identifier, str):
+        return identifier
+    prefix, number = identifier
+    return f"{prefix}-{number}"

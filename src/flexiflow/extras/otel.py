@@ -1,0 +1,109 @@
+"""OpenTelemetry spans for publishes and handlers (I5); needs the extra `otel`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, final
+
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_tracer, set_span_in_context
+
+from flexiflow._callables import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextvars import Token
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+    from flexiflow._subscription import Subscription
+    from flexiflow._topic import Event
+
+__all__ = ["OpenTelemetry"]
+
+
+@final
+class OpenTelemetry:
+    """An instrument: a span for each publish, and one for each handler (I5).
+
+    A handler's span is a child of its publish's, and that of whatever was the current span; so a
+    publish within a handler is a child of the handler's. A failure is recorded on the span that it
+    leaves, and is its status; a cancellation is none.
+
+    Args:
+        tracer_provider: makes the spans; None for the global one.
+    """
+
+    __slots__ = ("_tracer",)
+
+    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
+        self._tracer = get_tracer("flexiflow", tracer_provider=tracer_provider)
+
+    def publishing(self, event: Event[Any], /) -> _Watched:
+        """Make the span of a publish."""
+        return _Watched(self._tracer, "publish", "send", SpanKind.PRODUCER, event.name, {})
+
+    def handling(self, event: Event[Any], subscription: Subscription, /) -> _Watched:
+        """Make the span of a handler."""
+        details: dict[str, str | int] = {
+            "flexiflow.component": subscription.component_name,
+            "flexiflow.handler": describe(subscription.handler),
+            "flexiflow.priority": subscription.priority,
+        }
+        return _Watched(self._tracer, "process", "process", SpanKind.CONSUMER, event.name, details)
+
+
+class _Watched:
+    """A context manager around what has a span.
+
+    A class, since contextlib's generators write to the exception that passes, which may be frozen.
+    """
+
+    __slots__ = ("_attributes", "_kind", "_name", "_span", "_token", "_tracer")
+
+    _span: Span
+    _token: Token[Context]
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        operation: str,
+        operation_type: str,
+        kind: SpanKind,
+        destination: str,
+        details: Mapping[str, str | int],
+    ) -> None:
+        # As the conventions have it: "{operation name} {destination}".
+        self._name = f"{operation} {destination}"
+        self._kind = kind
+        self._tracer = tracer
+        self._attributes = {
+            "messaging.system": "flexiflow",
+            "messaging.operation.name": operation,
+            "messaging.operation.type": operation_type,
+            "messaging.destination.name": destination,
+            **details,
+        }
+
+    def __enter__(self) -> None:
+        self._span = self._tracer.start_span(
+            self._name, kind=self._kind, attributes=self._attributes
+        )
+        self._token = attach(set_span_in_context(self._span))
+
+    def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
+        detach(self._token)
+        if isinstance(exception, Exception):
+            _mark(self._span, exception)
+        self._span.end()
+
+
+def _mark(span: Span, failure: Exception) -> None:
+    kind = f"{type(failure).__module__}.{type(failure).__qualname__}".removeprefix("builtins.")
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR, kind))
+    # It asks the exception for its message, and some have none to tell.
+    with suppress(Exception):
+        span.set_status(Status(StatusCode.ERROR, f"{kind}: {failure}"))
+        span.record_exception(failure)
