@@ -62,7 +62,9 @@ class Call:
             return
         entered = enter(self._instruments, event, subscription)
         try:
-            await self._run(subscription, terms)
+            # An instrument may have unsubscribed it (B5); what is `once` was before.
+            if subscription.active or subscription.once:
+                await self._run(subscription, terms)
         except BaseException as exc:
             verdict = judge(exc, subscription.handler, cancelled=cancelled)
             shown = verdict.leaving if verdict.failure is None else verdict.failure

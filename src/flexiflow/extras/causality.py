@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CausalEvent",
-    "CausalityFilter",
     "Causality",
+    "CausalityFilter",
     "PublishLoop",
     "correlation",
     "current_event",
