@@ -36,7 +36,6 @@ each_policy = pytest.mark.parametrize("policy", POLICIES)
 LAMP = StateMachine("off", [Transition("off", "on", "on"), Transition("on", "off", "off")])
 
 
-@final
 class Span:
     """A context manager that notes when it is entered and exited, and with what."""
 
@@ -494,6 +493,66 @@ class TestShown:
         publish.close()
         shown = [*instrument.handled, *instrument.shown]
         assert [type(each) for each in shown] == [GeneratorExit, GeneratorExit]
+
+    @each_policy
+    @pytest.mark.parametrize("alone", [True, False])
+    async def test_one_that_raises_what_it_is_shown_is_no_failure(
+        self, policy: Any, *, alone: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """I2: to raise again what is shown is neither a failure nor of any effect."""
+        failure = ValueError("no")
+        bus = EventBus(on_error=policy, instruments=[Watch(_Again)])
+        if not alone:
+            bus.add_instrument(Watch(None, _Again))
+
+        async def fail(data: object) -> None:
+            raise failure
+
+        async def after(data: object) -> None:
+            await checkpoint()
+
+        await bus.subscribe("a", "c", fail)
+        await bus.subscribe("a", "c", after)
+        left: list[Exception] = []
+        try:
+            left += [failed.exception for failed in await bus.publish("a")]
+        except ValueError as exc:
+            left.append(exc)
+        assert left == [failure]
+        assert errors(caplog) == []
+
+    @each_mode
+    @pytest.mark.parametrize("watched", [True, False])
+    async def test_a_handler_is_watched_when_its_turn_has_come(
+        self, mode: DeliveryMode, *, watched: bool
+    ) -> None:
+        """I2: the wait for a handler's limit is no part of its handling."""
+        notes: list[Any] = []
+        bus = EventBus(delivery=mode, instruments=[Both(notes)] * watched)
+
+        async def handler(data: object) -> None:
+            await settle()
+            notes.append("handled")
+
+        await bus.subscribe("a", "c", handler, limit=1, time_limit=PATIENCE)
+        async with create_task_group() as group:
+            group.start_soon(bus.publish, "a")
+            group.start_soon(bus.publish, "a")
+        turn = ["+a:c", "handled", "-a:c"] if watched else ["handled"]
+        assert [note for note in notes if note not in {"+a", "-a"}] == turn * 2
+
+
+class _Again:
+    """A context manager that raises what it is shown."""
+
+    def __init__(self, *_: object) -> None:
+        """Take what an instrument's methods take."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
+        if exception is not None:
+            raise exception
 
 
 class TestBuiltIn:
