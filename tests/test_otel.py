@@ -66,6 +66,11 @@ class Traced:
         return span.attributes or {}
 
 
+def missing(data: object) -> None:
+    """Be a handler that fails."""
+    raise KeyError("missing")
+
+
 async def pass_by(data: object) -> None:
     """Be a handler that yields."""
     await checkpoint()
@@ -153,7 +158,7 @@ async def settle_briefly() -> None:
 async def test_a_failure_is_the_status_of_what_it_leaves(mode: DeliveryMode) -> None:
     """I5: under `continue` it is the handler's, recorded there, and not the publish's."""
     traced = Traced(delivery=mode)
-    await traced.bus.subscribe("a", "c", lambda data: {}["missing"])
+    await traced.bus.subscribe("a", "c", missing)
     await traced.bus.publish("a")
     assert traced.status("process a") == (StatusCode.ERROR, "KeyError: 'missing'")
     assert traced.attributes("process a")["error.type"] == "KeyError"
@@ -169,7 +174,7 @@ async def test_a_failure_is_the_status_of_what_it_leaves(mode: DeliveryMode) -> 
 async def test_a_failure_that_leaves_publish_is_its_status_too(mode: DeliveryMode) -> None:
     """I5: under `raise` both spans have failed."""
     traced = Traced(delivery=mode, on_error="raise")
-    await traced.bus.subscribe("a", "c", lambda data: {}["missing"])
+    await traced.bus.subscribe("a", "c", missing)
     with pytest.raises(KeyError):
         await traced.bus.publish("a")
     for name in ("publish a", "process a"):

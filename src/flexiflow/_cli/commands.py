@@ -74,8 +74,8 @@ line sends a message or publishes an event:
 {"component": "order-7", "message": {"type": "confirm"}}
 {"event": "order.placed", "data": {"item": "lamp"}}
 
-Standard output gets the events, as JSON Lines; standard error what could not be done, and a
-summary of what was. In it, messages are the lines that sent one, and transitions and ignored
+Standard output gets the events, as JSON Lines or as a tree; standard error what could not be done,
+and a summary of what was. In it, messages are the lines that sent one, and transitions and ignored
 say what became of them; messages that components send each other are not counted.
 
 \b
@@ -124,14 +124,21 @@ def _flexiflow() -> None:
     multiple=True,
     metavar="PATTERN",
     callback=_check_patterns,
-    help="Show only the built-in events that match, like 'state.*'; may be given several times.",
+    help="Show only the events that match, like 'state.*'; may be given several times.",
+)
+@click.option(
+    "--trace",
+    "as_tree",
+    is_flag=True,
+    help="Show every event, not only the built-in ones, as a tree: each under its cause.",
 )
 @click.option("--quiet", is_flag=True, help="Show no events.")
 @click.option("--verbose", is_flag=True, help="Show the traceback of each failure.")
-def _run(*, patterns: tuple[str, ...], quiet: bool, **options: Any) -> int:
+def _run(*, patterns: tuple[str, ...], as_tree: bool, quiet: bool, **options: Any) -> int:
     """Run an engine on an input."""
-    shown = () if quiet else tuple(matching(patterns or ("**",)))
-    return run(Options(shown=shown, **options))
+    wanted = () if quiet else patterns or ("**",)
+    shown = () if as_tree or quiet else tuple(matching(wanted))
+    return run(Options(shown=shown, traced=wanted if as_tree else (), **options))
 
 
 @_flexiflow.command("graph")

@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 
 BUILT_IN: Final = (COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED, HANDLER_FAILED)
 
-_OBSERVER = "flexiflow run"
+OBSERVER: Final = "flexiflow run"
+"""Who subscribes what watches a run."""
 
 
 def matching(patterns: Iterable[str]) -> list[str]:
     """Return the built-in events that match at least one of the patterns."""
-    wanted = [re.compile(_as_regex(pattern)) for pattern in patterns]
-    return [name for name in BUILT_IN if any(each.fullmatch(name) for each in wanted)]
+    return list(filter(any_of(patterns), BUILT_IN))
+
+
+def any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells whether a name matches at least one of the patterns."""
+    wanted = re.compile("|".join(map(_as_regex, patterns)))
+    return lambda name: wanted.fullmatch(name) is not None
 
 
 async def observe(bus: EventBus, shown: Iterable[str], writer: Writer, tally: Tally) -> ExitStack:
@@ -45,7 +51,7 @@ async def observe(bus: EventBus, shown: Iterable[str], writer: Writer, tally: Ta
     observers = ExitStack()
     handlers = [(HANDLER_FAILED, _counting(tally)), *((name, writer.show(name)) for name in shown)]
     for name, handler in handlers:
-        observer = await bus.subscribe(name, _OBSERVER, handler, priority=1)
+        observer = await bus.subscribe(name, OBSERVER, handler, priority=1)
         observers.enter_context(observer)
     return observers
 

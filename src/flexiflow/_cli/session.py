@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
@@ -20,11 +20,14 @@ from flexiflow._cli.source import open_source
 from flexiflow._cli.tally import Tally
 from flexiflow._cli.target import build, load
 from flexiflow._cli.text import one_line
+from flexiflow._cli.tracing import trace
 from flexiflow._cli.writer import MOST_SECONDS, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
 
+    from flexiflow import EventBus
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow._cli.display import Display
     from flexiflow._cli.source import Source
@@ -49,7 +52,8 @@ class Options:
         backend: "asyncio" or "trio".
         delivery: how lines publish events (D5); None for the bus's own way.
         on_error: what a failure of such an event does (D5); None for the bus's own way.
-        shown: the built-in events that are written.
+        shown: the built-in events that are written as JSON Lines.
+        traced: patterns of the events that are written as a tree.
         verbose: whether tracebacks are shown.
     """
 
@@ -59,6 +63,7 @@ class Options:
     delivery: DeliveryMode | None
     on_error: ErrorPolicy | None
     shown: tuple[str, ...]
+    traced: tuple[str, ...]
     verbose: bool
 
 
@@ -139,7 +144,10 @@ class _Session:
                 on_failure=tasks.cancel_scope.cancel,
             )
             tasks.start_soon(self._keep_up, writer)
-            with await observe(engine.bus, self._options.shown, writer, self.tally):
+            with (
+                await observe(engine.bus, self._options.shown, writer, self.tally),
+                await self._trace(engine.bus, writer),
+            ):
                 try:
                     await self._feed(self._replay, source, writer)
                 finally:
@@ -150,7 +158,7 @@ class _Session:
 
     def report(self, text: str, exception: BaseException | None) -> None:
         """Show what happened, and on which line of the input."""
-        place = f"line {self._replay.number}: " if self._replay and self._replay.number else ""
+        place = f"line {self._place()}: " if self._place() else ""
         shown = exception if self._options.verbose else None
         self._display.tell(with_traceback(f"{place}{text}", shown))
 
@@ -176,6 +184,14 @@ class _Session:
         if self._writing_failed is not None:
             return report_writing_failure(self._writing_failed, self._display.tell)
         return 1 if self.tally.rejected or self.tally.failures or self._reading_failed else 0
+
+    async def _trace(self, bus: EventBus, writer: Writer) -> AbstractContextManager[object]:
+        if not self._options.traced:
+            return nullcontext()
+        return await trace(bus, self._options.traced, writer, self._place)
+
+    def _place(self) -> int:
+        return self._replay.number if self._replay else 0
 
     async def _feed(self, replay: Replay, source: Source, writer: Writer) -> None:
         try:

@@ -75,6 +75,14 @@ class Writer:
 
         return show
 
+    def add(self, line: str) -> None:
+        """Take a line, its end included; whoever adds many sees to it that `pause` is awaited."""
+        self._lines.append(line.encode("ascii", "backslashreplace").decode("ascii"))
+
+    def pause(self, _payload: object) -> Awaitable[None] | None:
+        """Return what is to be awaited, where it is time to write; a handler of any event."""
+        return self.drain() if monotonic() >= self._due else None
+
     async def drain(self) -> None:
         """Write what is held; cancelled, it leaves the rest for the next call."""
         async with self._lock:

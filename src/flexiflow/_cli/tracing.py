@@ -1,0 +1,146 @@
+"""Showing each event under the one that caused it, as a tree (L3)."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, final
+
+from flexiflow._cli.encoding import encode
+from flexiflow._cli.observing import OBSERVER, any_of
+from flexiflow._cli.text import one_line, show_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+    from contextvars import Token
+
+    from flexiflow import Event, EventBus, Subscription
+    from flexiflow._cli.writer import Writer
+
+_INDENT: Final = "  "
+_DEEPEST: Final = 40
+_MOST_OF_PAYLOAD: Final = 100
+
+_UNWATCHED: Final = nullcontext()
+
+
+async def trace(
+    bus: EventBus, patterns: Iterable[str], writer: Writer, place: Callable[[], int]
+) -> AbstractContextManager[object]:
+    """Write what is published as a tree, until the result is exited.
+
+    Args:
+        bus: what to watch.
+        patterns: which events are shown.
+        writer: where to.
+        place: tells the number of the line in hand.
+    """
+    # An instrument can't wait, so this makes publishers wait for whoever reads the output.
+    pausing = await bus.subscribe("**", OBSERVER, writer.pause, priority=1)
+    bus.add_instrument(_Tracer(any_of(patterns), writer.add, place))
+    return pausing
+
+
+@final
+class _Tracer:
+    """An instrument that writes a line for each event.
+
+    Args:
+        is_shown: says which events are, by name.
+        write: takes lines.
+        place: tells the number of the line in hand.
+    """
+
+    def __init__(
+        self,
+        is_shown: Callable[[str], bool],
+        write: Callable[[str], object],
+        place: Callable[[], int],
+    ) -> None:
+        self._is_shown = is_shown
+        self._write = write
+        self._place = place
+        self._count = 0
+        self._headed = 0
+        # The number of the last event written at each depth that another can be written under.
+        self._above: list[int] = []
+
+    def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
+        """Write the event, and make it the cause of others."""
+        self._count += 1
+        cause, depth = _current.get()
+        here = (self._count, depth + 1)
+        if self._is_shown(event.name):
+            self._write_event(event, cause, *here)
+        return _Causing(here)
+
+    def handling(
+        self, event: Event[Any], subscription: Subscription, /
+    ) -> AbstractContextManager[object]:
+        """Write a failure of the handler, if it fails."""
+        if subscription.component_name == OBSERVER or not self._is_shown(event.name):
+            return _UNWATCHED
+        return _Failing(self._write_failure, subscription.component_name)
+
+    def _write_event(self, event: Event[Any], cause: int, number: int, depth: int) -> None:
+        place = self._place()
+        if place != self._headed:
+            self._headed = place
+            self._above.clear()
+            self._write(f"line {place}\n")
+        under = self._above[depth - 2] if 1 < depth <= len(self._above) + 1 else 0
+        origin = "" if under == cause else f" <- #{cause}"
+        self._write(
+            f"{_INDENT * min(depth, _DEEPEST)}{one_line(event.name)} #{number}{origin} "
+            f"{_shorten(encode(event.data))}\n"
+        )
+        del self._above[depth - 1 :]
+        self._above += [0] * (min(depth, _DEEPEST) - 1 - len(self._above))
+        if depth <= _DEEPEST:
+            self._above.append(number)
+
+    def _write_failure(self, component: str, failure: Exception) -> None:
+        number, depth = _current.get()
+        self._write(
+            f"{_INDENT * min(depth + 1, _DEEPEST)}! {one_line(component)} failed on #{number}: "
+            f"{show_exception(failure)}\n"
+        )
+
+
+@final
+class _Causing:
+    """A context manager: what is published inside is caused by this."""
+
+    def __init__(self, here: tuple[int, int]) -> None:
+        self._here = here
+
+    def __enter__(self) -> None:
+        self._token: Token[tuple[int, int]] = _current.set(self._here)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
+
+@final
+class _Failing:
+    """A context manager that tells of a failure."""
+
+    def __init__(self, tell: Callable[[str, Exception], object], component: str) -> None:
+        self._tell = tell
+        self._component = component
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
+        if isinstance(exception, Exception):
+            self._tell(self._component, exception)
+
+
+# The number of the event within which the caller runs, and its depth: no more, since tasks that
+# outlive the event keep it.
+_current: ContextVar[tuple[int, int]] = ContextVar("traced", default=(0, 0))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MOST_OF_PAYLOAD else f"{text[: _MOST_OF_PAYLOAD - 3]}..."
