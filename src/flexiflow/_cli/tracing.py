@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from flexiflow._cli.encoding import encode
 from flexiflow._cli.observing import OBSERVER, any_of
 from flexiflow._cli.text import one_line, show_exception
+from flexiflow._mailbox import current_turn
+from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from flexiflow import Event, EventBus, Subscription
     from flexiflow._cli.writer import Writer
+    from flexiflow._mailbox import Turn
 
 _INDENT: Final = "  "
 _DEEPEST: Final = 40
@@ -69,10 +72,11 @@ class _Tracer:
     def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
         """Write the event, and make it the cause of others."""
         self._count += 1
-        cause, depth = _current.get()
-        here = (self._count, depth + 1)
+        cause = _cause()
+        turn = current_turn.get() if event.name == MESSAGE_RECEIVED else None
+        here = _Cause(self._count, cause.depth + 1, turn, cause if turn else None)
         if self._is_shown(event.name):
-            self._write_event(event, cause, *here)
+            self._write_event(event, cause.number, here.number, here.depth)
         return _Causing(here)
 
     def handling(
@@ -89,7 +93,8 @@ class _Tracer:
             self._headed = place
             self._above.clear()
             self._write(f"line {place}\n")
-        under = self._above[depth - 2] if 1 < depth <= len(self._above) + 1 else 0
+        is_indented = 1 < depth <= min(len(self._above) + 1, _DEEPEST)
+        under = self._above[depth - 2] if is_indented else 0
         origin = "" if under == cause else f" <- #{cause}"
         self._write(
             f"{_INDENT * min(depth, _DEEPEST)}{one_line(event.name)} #{number}{origin} "
@@ -101,25 +106,58 @@ class _Tracer:
             self._above.append(number)
 
     def _write_failure(self, component: str, failure: Exception) -> None:
-        number, depth = _current.get()
+        here = _cause()
         self._write(
-            f"{_INDENT * min(depth + 1, _DEEPEST)}! {one_line(component)} failed on #{number}: "
+            f"{_INDENT * min(here.depth + 1, _DEEPEST)}! {one_line(component)} failed on "
+            f"#{here.number}: "
             f"{show_exception(failure)}\n"
         )
 
 
+class _Cause(NamedTuple):
+    """An event, as long as others are caused by it: not the event, which would be kept.
+
+    Attributes:
+        number: of the event, or 0 where there is none.
+        depth: of the event, or 0.
+        turn: the handling of the message of which the event told, if it did.
+        outer: the cause of that event, which causes again what comes after the handling.
+    """
+
+    number: int
+    depth: int
+    turn: Turn | None = None
+    outer: _Cause | None = None
+
+
+_NOTHING: Final = _Cause(0, 0)
+_current: ContextVar[_Cause] = ContextVar("traced", default=_NOTHING)
+
+
+def _cause() -> _Cause:
+    cause = _current.get()
+    while cause.turn is not None and cause.turn.is_over and cause.outer is not None:
+        cause = cause.outer
+    return cause
+
+
 @final
 class _Causing:
-    """A context manager: what is published inside is caused by this."""
+    """A context manager: what is published inside is caused by this.
 
-    def __init__(self, here: tuple[int, int]) -> None:
+    So is what is published while the message is handled of which it tells. Nobody tells when that
+    is over, so it is left to `_cause` to find out.
+    """
+
+    def __init__(self, here: _Cause) -> None:
         self._here = here
 
     def __enter__(self) -> None:
-        self._token: Token[tuple[int, int]] = _current.set(self._here)
+        self._token: Token[_Cause] = _current.set(self._here)
 
     def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+        if self._here.turn is None:
+            _current.reset(self._token)
 
 
 @final
@@ -135,11 +173,6 @@ class _Failing:
     def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
         if isinstance(exception, Exception):
             self._tell(self._component, exception)
-
-
-# The number of the event within which the caller runs, and its depth: no more, since tasks that
-# outlive the event keep it.
-_current: ContextVar[tuple[int, int]] = ContextVar("traced", default=(0, 0))
 
 
 def _shorten(text: str) -> str:
