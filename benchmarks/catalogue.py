@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks import (
+    causality,
     components,
     concurrent_delivery,
     growth,
@@ -30,7 +31,16 @@ def measures(backends: Sequence[str]) -> list[Measure]:
 
 
 def _found(backends: Sequence[str]) -> Iterator[Measure]:
-    for module in (sequential_delivery, concurrent_delivery, peers, growth, components, streams):
+    modules = (
+        sequential_delivery,
+        concurrent_delivery,
+        peers,
+        growth,
+        components,
+        streams,
+        causality,
+    )
+    for module in modules:
         for backend in backends:
             yield from module.measures(backend)
     yield from growth.measures_of_any()
