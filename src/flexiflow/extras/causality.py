@@ -114,7 +114,7 @@ class _Cause:
     def __enter__(self) -> None:
         self.token = _current.set(self)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, exception: object, traceback: object) -> None:
         _current.reset(self.token)
         del self.token  # it keeps the event before, and so all of them
 
