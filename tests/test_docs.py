@@ -9,7 +9,7 @@ import pytest
 
 import flexiflow
 from flexiflow import events, testing
-from flexiflow.extras import retry
+from flexiflow.extras import causality, otel, retry
 from flexiflow.testing._component_contract import COMPONENT_CONTRACT
 from flexiflow.testing._contract import CONTRACT, Clause
 from tests.mutation.mutants import documented
@@ -79,7 +79,7 @@ def test_each_public_name_is_in_the_reference() -> None:
     shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", API, re.MULTILINE))
     public = {name for name in flexiflow.__all__ if not inspect.ismodule(getattr(flexiflow, name))}
     assert (public | set(testing.__all__)) - shown == set()
-    assert {events.__name__, retry.__name__} <= shown
+    assert {each.__name__ for each in (events, causality, otel, retry)} <= shown
 
 
 def test_each_name_in_the_reference_is_public() -> None:
