@@ -18,6 +18,7 @@ from flexiflow import (
     Engine,
     Event,
     EventBus,
+    EventStream,
     HandlerCancelled,
     HandlerTimeout,
     PublishRefused,
@@ -94,6 +95,24 @@ class Watch:
         self.handling = handling
 
 
+def reject(name: str, data: object) -> bool:
+    """Let nothing through, as a filter."""
+    return False
+
+
+def ignore(event: object) -> None:
+    """Give no context manager."""
+
+
+def generate(event: object) -> Generator[None]:
+    """Be what `contextmanager` was forgotten on."""
+    yield
+
+
+def no_event() -> None:
+    """Take too few arguments."""
+
+
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Tell what was logged of instruments."""
     return [each.getMessage() for each in caplog.records if "instrument" in each.getMessage()]
@@ -154,7 +173,7 @@ class TestAdding:
             await checkpoint()
 
         await bus.subscribe("a", "c", exchange)
-        await bus.subscribe("a", "d", print, priority=5, filter=lambda *_: False)
+        await bus.subscribe("a", "d", print, priority=5, filter=reject)
         await bus.subscribe("a", "d", noting([], ""), priority=5)
         bus.add_instrument(early)
         await bus.publish("a")
@@ -192,9 +211,9 @@ class TestAdding:
             (None, "has neither"),
             (Watch(publishing=3), "publishing must be callable with 1"),
             (Watch(handling="no"), "handling must be callable with 2"),
-            (Watch(publishing=lambda: None), "publishing is called with 1"),
-            (Watch(nullcontext, lambda event: None), "handling is called with 2"),
-            (Watch(publishing=lambda event: (yield)), "is a generator function"),
+            (Watch(publishing=no_event), "publishing is called with 1"),
+            (Watch(nullcontext, ignore), "handling is called with 2"),
+            (Watch(publishing=generate), "is a generator function"),
             (Watch(publishing=checkpoint), "publishing is called with 1"),
         ],
         ids=str,
@@ -323,7 +342,7 @@ class TestOrder:
         """I2: `handling` is around a handler that starts, and around nothing else."""
         instrument = Both()
         bus = EventBus(instruments=[instrument])
-        await bus.subscribe("a", "c", never, filter=lambda *_: False)
+        await bus.subscribe("a", "c", never, filter=reject)
         once = await bus.subscribe("a", "d", noting([], ""), once=True)
         await bus.publish("a")
         await bus.publish("a")
@@ -457,8 +476,7 @@ class TestShown:
                 await settle()
                 group.cancel_scope.cancel()
         (shown,) = instrument.handled
-        assert isinstance(shown, ExceptionGroup)
-        assert [repr(each) for each in shown.exceptions] == ["ValueError('no')"]
+        assert repr(shown) == "ExceptionGroup('both', [ValueError('no')])"
         assert isinstance(instrument.shown[0], get_cancelled_exc_class())
 
     @each_mode
@@ -586,7 +604,7 @@ class TestBuiltIn:
         async with bus.stream("a") as stream, bus.expect("a") as expected:
             await bus.publish("a", 1)
             assert (await expected).data == 1
-            assert [event.data async for event in _first(stream)] == [1]
+            assert (await _first(stream)).data == 1
         assert len(instrument.notes) == 6
 
     @each_mode
@@ -602,10 +620,10 @@ class TestBuiltIn:
             assert sorted(instrument.notes) == ["+a", "+a:c", "+a:c", "-a", "-a:c", "-a:c"]
 
 
-async def _first(stream: Any) -> Any:
+async def _first(stream: EventStream[Any]) -> Event[Any]:
     async for event in stream:
-        yield event
-        return
+        return event
+    raise AssertionError(stream)
 
 
 class TestFailing:
@@ -738,7 +756,7 @@ class TestFailing:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         """I3: an instrument whose method gives something else is logged and taken out."""
-        bus = EventBus(instruments=[Watch(lambda event: None)])
+        bus = EventBus(instruments=[Watch(ignore)])
         notes = await follow(bus, "x")
         await bus.publish("a")
         assert (notes, len(errors(caplog))) == (["x"], 1)

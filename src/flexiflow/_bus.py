@@ -298,11 +298,11 @@ class EventBus:
         if self._until_yield <= 0:
             await yield_now(self)
         if (deliver is not None and deliver is not deliver_sequential) or not route.in_place:
-            deliver = deliver or self._deliver
-            watcher = route.watcher
-            if watcher is not None and deliver is deliver_sequential:
-                return await self._publish_to_watcher(event, data, route, watcher, stops)
-            return await self._publish_apart(event, data, route, deliver, stops=stops)
+            if route.watcher is not None and (deliver or self._deliver) is deliver_sequential:
+                return await self._publish_to_watcher(event, data, route, route.watcher, stops)
+            return await self._publish_apart(
+                event, data, route, deliver or self._deliver, stops=stops
+            )
         # The commonest publishes, in place: a coroutine of its own costs as much as a handler.
         if route.direct:
             for subscription in route.subscriptions:
