@@ -363,6 +363,43 @@ class TestOrder:
         await bus.publish("a")
         assert notes == ["once"]
 
+    async def test_what_a_handler_unsubscribes_does_not_start(self) -> None:
+        """B5: under a lone instrument, too, who is unsubscribed meanwhile never starts."""
+        bus = EventBus(instruments=[Publishes()])
+
+        async def unsubscribe(data: object) -> None:
+            bus.unsubscribe_all("later")
+
+        async def later(data: object) -> None:
+            never(data)
+
+        await bus.subscribe("a", "c", unsubscribe)
+        await bus.subscribe("a", "later", later)
+        assert await bus.publish("a") == ()
+
+    @each_policy
+    async def test_under_a_lone_instrument_handlers_after_a_failure_go_on(
+        self, policy: Any
+    ) -> None:
+        """E1, E2: under a lone instrument, too, the policy says whether the others run."""
+        failure, seen = ValueError("no"), list[object]()
+        bus = EventBus(on_error=policy, instruments=[Publishes()])
+
+        async def fail(data: object) -> None:
+            raise failure
+
+        async def note(data: object) -> None:
+            seen.append(data)
+
+        for handler in (note, fail, note):
+            await bus.subscribe("a", "c", handler)
+        left: list[BaseException] = []
+        try:
+            left += [failed.exception for failed in await bus.publish("a", 1)]
+        except ValueError as exc:
+            left.append(exc)
+        assert (left, seen) == ([failure], [1] if policy == "raise" else [1, 1])
+
 
 class TestShown:
     """I2: what an instrument is shown."""
