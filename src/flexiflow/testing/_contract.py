@@ -9,6 +9,9 @@ from flexiflow.testing import _bus_clauses as bus
 from flexiflow.testing import _delivery_clauses as delivery
 from flexiflow.testing import _error_clauses as errors
 from flexiflow.testing import _failure_clauses as failures
+from flexiflow.testing import _instrument_clauses as instruments
+from flexiflow.testing import _limit_clauses as limits
+from flexiflow.testing import _stream_clauses as streams
 
 if TYPE_CHECKING:
     from flexiflow.testing._checker import Checker
@@ -24,12 +27,14 @@ class Clause:
         title: what it is called in the documentation.
         sentence: what is promised, as far as it can be checked from outside.
         checker: what tries to break it, or None where nothing does yet.
+        needs: what a bus must offer for that: methods, and options of `subscribe`.
     """
 
     identifier: str
     title: str
     sentence: str
     checker: Checker | None
+    needs: tuple[str, ...] = ()
 
 
 CONTRACT: Final = (
@@ -217,6 +222,97 @@ CONTRACT: Final = (
         "cancellations, at any depth, is split: the rest is the failure, and the cancellation "
         "goes on if `publish` is being cancelled.",
         errors.E8,
+    ),
+    Clause(
+        "S1",
+        "armed on entry",
+        "A stream, and an expectation, hear what is published from the entry of their block on, "
+        "and nothing before; when it is left, by its end, an exception or a cancellation, the "
+        "subscription is gone, and blocked publishers go on. Several tasks may read one stream; "
+        "each event goes to one of them.",
+        streams.S1,
+        ("stream", "expect"),
+    ),
+    Clause(
+        "S2",
+        "a full buffer has a policy",
+        "Where the buffer is full, `block` lets the publisher wait, `drop_oldest` and "
+        "`drop_newest` lose an event, and `error` loses this one with `BufferFull`, a failure of "
+        "that subscription; `received == delivered + dropped + buffered` in what `statistics()` "
+        "gives; a reader that is cancelled loses no event.",
+        streams.S2,
+        ("stream",),
+    ),
+    Clause(
+        "S3",
+        "a stream that would wait for itself",
+        "If the only consumer of a full `block` stream publishes to it, or a handler that it "
+        "waits for does, that is a `StreamDeadlock`, a failure of that subscription, counted as "
+        "dropped, and no hang; the consumer is the task that entered it, until another reads.",
+        streams.S3,
+        ("stream",),
+    ),
+    Clause(
+        "S4",
+        "order, and waiting for one event",
+        "A stream gives events in the order in which their publishes reach it; `expect` and "
+        "`wait_for` give the first event that the filter takes; what the filter raises, raises "
+        "at the waiter and is no failure of the publish; a waiter that gives up leaves nothing "
+        "behind.",
+        streams.S4,
+        ("stream", "expect", "wait_for"),
+    ),
+    Clause(
+        "T1",
+        "names that know their payload",
+        "A `Topic` is a str at run time, and works wherever a name does.",
+        streams.T1,
+    ),
+    Clause(
+        "V1",
+        "a time limit",
+        "An async handler that is still running `time_limit` seconds after it started is "
+        "cancelled, and has failed with `HandlerTimeout`; a deadline around the publish, or of "
+        "the handler's own, is not taken for it, and a sync handler is not interrupted.",
+        limits.V1,
+        ("time_limit",),
+    ),
+    Clause(
+        "V2",
+        "so many calls at once",
+        "At most `limit` calls of the handler run at once, across publishes; the others wait, "
+        "first come first served, and filter, `once`, `active` and the start of `time_limit` "
+        "come after the wait; a call from within such a call, or one that would close a cycle "
+        "of waiting calls, fails with `LimitDeadlock`; a waiter that is cancelled costs no slot.",
+        limits.V2,
+        ("limit", "time_limit"),
+    ),
+    Clause(
+        "I1",
+        "added and removed",
+        "`add_instrument` and `remove_instrument` take effect from the next publish on; the "
+        "latter returns True the first time and False afterwards.",
+        instruments.I1,
+        ("add_instrument", "remove_instrument"),
+    ),
+    Clause(
+        "I2",
+        "what an instrument sees",
+        "`publishing` is around a whole publish, in the publisher's task, and `handling` around "
+        "each handler, in the task that runs it, so that context variables work; the first added "
+        "is outermost; an instrument is shown a failure as the bus classifies it, and can't "
+        "swallow it.",
+        instruments.I2,
+        ("add_instrument",),
+    ),
+    Clause(
+        "I3",
+        "an instrument that fails, or refuses",
+        "An instrument that raises is logged once and taken out, its entered context managers "
+        "are still exited, and delivery goes on; but `PublishRefused`, raised in `publishing`, "
+        "leaves `publish` before any handler starts, never for `event.handler.failed`.",
+        instruments.I3,
+        ("add_instrument",),
     ),
 )
 """Every clause, in order."""

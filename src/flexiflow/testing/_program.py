@@ -56,6 +56,33 @@ def log_kept():
         yield records
     finally:
         logging.getLogger("flexiflow").removeHandler(handler)""",
+    "Noted": """\
+class Noted:
+    def __init__(self, watch, what):
+        self.watch, self.what = watch, what
+
+    def __enter__(self):
+        self.watch.note(f"enters {self.what}")
+
+    def __exit__(self, kind, exception, traceback):
+        return self.watch.note(f"leaves {self.what}", exception)""",
+    "Watch": """\
+class Watch:
+    def __init__(self, name):
+        self.name = name
+
+    def publishing(self, event):
+        return Noted(self, event.name)
+
+    def handling(self, event, subscription):
+        return Noted(self, subscription.component_name)
+
+    def note(self, what, exception=None):
+        heard.append(f"{self.name} {what}")""",
+    "native_task": """\
+def native_task():
+    if anyio.get_cancelled_exc_class() is CancelledError:
+        return current_task()""",
     "settle": """\
 async def settle():
     for _ in range(20):
@@ -84,6 +111,7 @@ _IMPORTS = {
     "get_ident": "from threading import get_ident",
     "contextmanager": "from contextlib import contextmanager",
     "suppress": "from contextlib import suppress",
+    "CancelledError": "from asyncio import CancelledError, current_task",
     "ContextVar": "from contextvars import ContextVar",
     "partial": "from functools import partial",
     "MappingProxyType": "from types import MappingProxyType",
@@ -92,11 +120,17 @@ _IMPORTS = {
     "replay": "from flexiflow.testing import replay",
 }
 _OURS = (
+    "BufferFull",
     "ComponentError",
     "DuplicateComponent",
     "HandlerCancelled",
+    "HandlerTimeout",
+    "LimitDeadlock",
     "Outcome",
+    "PublishRefused",
     "StateMachine",
+    "StreamDeadlock",
+    "Topic",
     "Transition",
     "TransitionRefused",
     "UnknownComponent",

@@ -234,15 +234,16 @@ class Program:
         text: what is done with `bus`, at the indentation of a module.
         again: what is done with the same bus in a second run; the bus is then made before, outside
             of any loop where the factory can.
+        decisions: the schedule, as `run_scheduled` takes it.
     """
 
     text: str
     again: str = ""
-    decisions: tuple[int, ...] = field(default=(), init=False)
+    decisions: tuple[int, ...] = ()
 
     def smaller(self) -> Iterator[Program]:
-        """Give nothing: it is as small as it was written."""
-        yield from ()
+        """Give programs with a turn less: the text is as small as it was written."""
+        return (replace(self, decisions=less) for less in without_one(self.decisions))
 
     def main(self) -> Lines:
         """Write what is done."""

@@ -1,0 +1,326 @@
+"""How the clauses of streams, of waiting and of topics are checked (S1 to S4, T1)."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import strategies as st
+
+from flexiflow.testing._checker import MODES, Checker, number, often, programs, scheduled
+from flexiflow.testing._stream_script import StreamScript
+
+if TYPE_CHECKING:
+    from flexiflow._stream import Overflow
+    from flexiflow.testing._stream_script import StreamStep
+
+_STEPS: Final[tuple[StreamStep, ...]] = (
+    "publish",
+    "publish",
+    "read",
+    "readers give up",
+    "publishers give up",
+)
+_OVERFLOWS: Final[tuple[Overflow, ...]] = ("drop_oldest", "drop_newest", "error")
+_LEAVES: Final = ("pass", "raise Boom", "scope.cancel()\n            await checkpoint()")
+_LEFT: Final = """
+def note(event, data):
+    heard.append(data)
+    return True
+
+async with anyio.create_task_group() as group:
+    with suppress(Boom), anyio.CancelScope() as scope:
+        async with bus.RECEIVER:
+            PUBLISH
+            await anyio.sleep(1)
+            LEAVE
+heard.clear()
+with anyio.move_on_after(1):
+    await bus.publish("a", 3)
+assert heard == [], "its subscription is still there after its block was left"
+"""
+_BLOCKED: Final = """\
+for number in range(3):
+                group.start_soon(bus.publish, "a", number)"""
+ENTERING: Final = (
+    """
+events = bus.stream("a")
+await bus.publish("a", 0)
+async with events:
+    for number in (1, 2):
+        await bus.publish("a", number, delivery=DELIVERY)
+    with anyio.move_on_after(1):
+        async for event in events:
+            heard.append((event.name, event.data))
+assert heard == [("a", 1), ("a", 2)], f"of 1 and 2, published within its block, it gave {heard}"
+""",
+    """
+expected = bus.expect("a")
+await bus.publish("a", 0)
+async with expected:
+    for number in (1, 2):
+        await bus.publish("a", number, delivery=DELIVERY)
+    with anyio.move_on_after(1):
+        event = await expected
+        heard.append((event.name, event.data))
+assert heard == [("a", 1)], f"expecting the first event, published as 1, gave {heard}"
+""",
+    """
+async def read():
+    async for event in events:
+        heard.append(event.data)
+
+async with bus.stream("a") as events, anyio.create_task_group() as group:
+    for _ in range(3):
+        group.start_soon(read)
+    for number in range(5):
+        await bus.publish("a", number, delivery=DELIVERY)
+    await anyio.sleep(1)
+    group.cancel_scope.cancel()
+assert sorted(heard) == [*range(5)], f"of 0 to 4, three readers together got {heard}"
+""",
+)
+LEAVING: Final = tuple(
+    _LEFT.replace("RECEIVER", receiver).replace("PUBLISH", publish).replace("LEAVE", leave)
+    for (receiver, publish), leave in product(
+        (
+            ('stream("a", buffer=1, filter=note)', _BLOCKED),
+            ('expect("a", filter=note)', "pass"),
+        ),
+        _LEAVES,
+    )
+)
+
+_STATISTICS: Final = """
+async with bus.stream("a") as events:
+    counted = events.statistics()
+with refused(AttributeError, "what statistics() gives can be changed"):
+    counted.received = 1
+"""
+_READ: Final = {
+    "scope": """
+    with scope:
+        async for event in events:
+            heard.append(event.data)""",
+    "native": """
+    tasks.append(native_task())
+    try:
+        async for event in events:
+            heard.append(event.data)
+    except anyio.get_cancelled_exc_class():
+        if not cancelled:
+            raise""",
+}
+_CANCEL: Final = {
+    "scope": "scope.cancel()",
+    "native": "if tasks and tasks[0]:\n        cancelled.append(tasks[0].cancel())",
+}
+_CANCELLED: Final = """
+scope, tasks, cancelled = anyio.CancelScope(), [], []
+
+async def read():READ
+
+async def read_too():
+    async for event in events:
+        heard.append(event.data)
+
+async def publish():
+    for number in range(3):
+        await bus.publish("a", number)
+
+async def cancel():
+    for _ in range(TURNS):
+        await checkpoint()
+    CANCEL
+
+async with bus.stream("a", buffer=BUFFER) as events, anyio.create_task_group() as group:
+    for function in (read, read_too, publish, cancel):
+        group.start_soon(function)
+    await anyio.sleep(1)
+    group.cancel_scope.cancel()
+assert sorted(heard) == [0, 1, 2], f"of 0 to 2, with one of two readers cancelled, came {heard}"
+"""
+CANCELLED: Final = tuple(
+    _CANCELLED.replace("READ", _READ[how])
+    .replace("CANCEL", _CANCEL[how])
+    .replace("TURNS", str(turns))
+    .replace("BUFFER", str(buffer))
+    for turns, buffer, how in product(range(8), (3, 0), ("scope", "native"))
+)
+
+_COUNTED: Final = """\
+it = events.statistics()
+    counted = it.received, it.delivered, it.dropped, it.buffered"""
+DEADLOCKS: Final = (
+    """
+async with bus.stream("a", buffer=1) as events:
+    for number in range(2):
+        heard.extend(await bus.publish("a", number, delivery=DELIVERY, on_error="continue"))
+    COUNTED
+failed = [type(each.exception) for each in heard]
+assert failed == [StreamDeadlock], f"published twice into its own stream of 1, it got {failed}"
+assert counted == (2, 0, 1, 1), f"received, delivered, dropped, buffered are {counted}"
+""".replace("COUNTED", _COUNTED),
+    """
+async with bus.stream("a", buffer=1) as events:
+    await bus.publish("a", 0)
+    async for event in events:
+        if heard:
+            break
+        for number in range(2):
+            heard.extend(await bus.publish("a", number, delivery=DELIVERY, on_error="continue"))
+failed = [type(each.exception) for each in heard]
+assert failed == [StreamDeadlock], f"the task that reads published into its stream: {failed}"
+""",
+    """
+async def handler(data):
+    heard.extend(await bus.publish("a", data, on_error="continue"))
+
+await bus.subscribe("b", "c", handler)
+async with bus.stream("a", buffer=1) as events:
+    for number in range(2):
+        await bus.publish("b", number, delivery=DELIVERY)
+failed = [type(each.exception) for each in heard]
+assert failed == [StreamDeadlock], f"a handler that its consumer waits for got {failed}"
+""",
+    """
+async def read():
+    async for event in events:
+        heard.append(event.data)
+
+async with bus.stream("a", buffer=1) as events, anyio.create_task_group() as group:
+    group.start_soon(read)
+    await anyio.sleep(1)
+    for number in range(4):
+        await bus.publish("a", number, delivery=DELIVERY, on_error="raise")
+    await anyio.sleep(1)
+    group.cancel_scope.cancel()
+assert heard == [*range(4)], f"of 0 to 3, published by who no longer reads, were read {heard}"
+""",
+)
+
+ORDER: Final = tuple(
+    """
+def note(event, data):
+    reached.append(data)
+    return True
+
+async def publish(name):
+    for number in range(3):
+        await bus.publish("a", f"{name}{number}", delivery=DELIVERY)
+
+reached = []
+async with anyio.create_task_group() as group:
+    async with bus.stream("a", buffer=BUFFER, filter=note) as events:
+        for name in "xyz":
+            group.start_soon(publish, name)
+        async for event in events:
+            heard.append(event.data)
+            if len(heard) == 9:
+                break
+            await checkpoint()
+assert heard == reached, f"publishes reached it as {reached}, but it gave {heard}"
+""".replace("BUFFER", buffer)
+    for buffer in ("1", "0", "2")
+)
+WAITING: Final = (
+    """
+async with bus.expect("a", filter=lambda event, data: data > 1) as expected:
+    for number in range(4):
+        await bus.publish("a", number, delivery=DELIVERY)
+    event = await expected
+assert event.data == 2, f"the first of 0 to 3 that is more than 1 was {event.data}"
+""",
+    """
+async def wait():
+    with anyio.move_on_after(9):
+        heard.append((await bus.wait_for("a", filter=lambda event, data: data > 1)).data)
+
+async with anyio.create_task_group() as group:
+    group.start_soon(wait)
+    await anyio.sleep(1)
+    for number in range(4):
+        await bus.publish("a", number, delivery=DELIVERY)
+assert heard == [2], f"waiting for the first of 0 to 3 that is more than 1 gave {heard}"
+""",
+    """
+def fail(event, data):
+    raise Boom
+
+async with bus.expect("a", filter=fail) as expected:
+    failures = await bus.publish("a", delivery=DELIVERY, on_error=POLICY)
+    with refused(Boom, "what the filter raised does not raise at the waiter"):
+        await expected
+assert not failures, f"what the filter of a waiter raised is a failure of publish: {failures}"
+""",
+    """
+def note(event, data):
+    heard.append(data)
+    return False
+
+with anyio.move_on_after(1):
+    await bus.wait_for("a", filter=note)
+await bus.publish("a", 0)
+assert heard == [], "one who has given up waiting left its subscription"
+""",
+    """
+def note(event, data):
+    heard.append(data)
+    return True
+
+async with bus.expect("a", filter=note) as expected:
+    for number in range(3):
+        await bus.publish("a", number)
+    event = await expected
+assert heard == [0], f"it had its event, and the filter was asked for {heard}"
+""",
+)
+
+TOPICS: Final = (
+    """
+topic = Topic("a.b")
+assert isinstance(topic, str), "a topic is no str"
+s = await bus.subscribe(topic, "c", heard.append)
+await bus.subscribe(Topic("a.*"), "c", heard.append)
+assert s.event_name == "a.b", f"subscribed to the topic a.b, it is to {s.event_name!r}"
+await bus.publish("a.b", 1, delivery=DELIVERY)
+await bus.publish(topic, 2, delivery=DELIVERY)
+assert heard == [1, 1, 2, 2], f"a topic and a pattern, of 1 and 2 each, heard {heard}"
+""",
+    """
+def note(event, data):
+    heard.append(event)
+    return False
+
+await bus.subscribe("a", "c", print, filter=note)
+await bus.publish(Topic("a"), delivery=DELIVERY)
+assert heard == ["a"], f"of what was published to the topic a, the filter was told {heard}"
+""",
+    """
+if hasattr(bus, "stream"):
+    async with bus.stream(Topic("a")) as events:
+        await bus.publish(Topic("a"), 1, delivery=DELIVERY)
+        heard.append(await anext(events))
+    assert [*map(tuple, heard)] == [("a", 1)], f"the stream of a topic gave {heard}"
+""",
+    """
+if hasattr(bus, "expect"):
+    async with bus.expect(Topic("a")) as expected:
+        await bus.publish(Topic("a"), 1, delivery=DELIVERY)
+        heard.append(await expected)
+    assert [*map(tuple, heard)] == [("a", 1)], f"expecting a topic gave {heard}"
+""",
+)
+
+_steps: st.SearchStrategy[tuple[StreamStep, ...]] = st.lists(
+    st.sampled_from(_STEPS), min_size=1, max_size=8
+).map(tuple)
+_streams = st.one_of(
+    st.builds(StreamScript, number(1, 3), st.sampled_from(_OVERFLOWS), st.sampled_from(MODES), _steps),
+    st.builds(StreamScript, number(0, 2), st.just("block"), st.sampled_from(MODES), _steps),
+)
+S1 = Checker(programs(*ENTERING, *LEAVING))
+S2 = Checker(st.one_of(often(2, _streams), scheduled(*CANCELLED), programs(_STATISTICS)))
+S3 = Checker(programs(*DEADLOCKS))
+S4 = Checker(st.one_of(scheduled(*ORDER), programs(*WAITING)))
+T1 = Checker(programs(*TOPICS))
