@@ -120,7 +120,7 @@ class _Verification:
         self._words[word] += 1
         if verdict.violation is not None:
             self._violations.append(verdict.violation)
-        row = (backend, clause.identifier, word, verdict.examples, clause.title)
+        row = (backend, clause.identifier, word, verdict.examples, clause.title + _why(verdict))
         self._show(_ROW.format(*row))
         self._display.update(self._progress())
 
@@ -146,6 +146,11 @@ def _word(verdict: Verdict) -> str:
     if verdict.violation is not None:
         return "violated"
     return "held" if verdict.examples else "unchecked"
+
+
+def _why(verdict: Verdict) -> str:
+    """Say why it is unchecked."""
+    return f" (this bus has no {', no '.join(verdict.lacks)})" if verdict.lacks else ""
 
 
 def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequence[Clause]]:

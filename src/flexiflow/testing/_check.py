@@ -74,7 +74,8 @@ def check_bus(
 
     Args:
         factory: makes a bus, or, if it is async, gives one; called for each program. A bus is
-            whatever has the methods `subscribe`, `unsubscribe`, `unsubscribe_all` and `publish`.
+            whatever has the methods `subscribe`, `unsubscribe`, `unsubscribe_all` and `publish`;
+            clauses that need more, like `stream` or `limit=`, are checked where it has that.
         backend: "asyncio" or "trio".
         examples: how many programs a clause is tried with, 1 or more; a clause that has fewer is
             tried with each of those.

@@ -27,7 +27,7 @@ class Clause:
         title: what it is called in the documentation.
         sentence: what is promised, as far as it can be checked from outside.
         checker: what tries to break it, or None where nothing does yet.
-        needs: what a bus must offer for that: methods, and options of `subscribe`.
+        needs: what a bus must have for that: methods, and options, as "subscribe(limit=)".
     """
 
     identifier: str
@@ -275,7 +275,7 @@ CONTRACT: Final = (
         "cancelled, and has failed with `HandlerTimeout`; a deadline around the publish, or of "
         "the handler's own, is not taken for it, and a sync handler is not interrupted.",
         limits.V1,
-        ("time_limit",),
+        ("subscribe(time_limit=)",),
     ),
     Clause(
         "V2",
@@ -285,7 +285,7 @@ CONTRACT: Final = (
         "come after the wait; a call from within such a call, or one that would close a cycle "
         "of waiting calls, fails with `LimitDeadlock`; a waiter that is cancelled costs no slot.",
         limits.V2,
-        ("limit", "time_limit"),
+        ("subscribe(limit=)", "subscribe(time_limit=)"),
     ),
     Clause(
         "I1",

@@ -14,6 +14,7 @@ from flexiflow.testing._check import EXAMPLES, ContractViolation
 from flexiflow.testing._checks import check_backend, check_int
 from flexiflow.testing._contract import CONTRACT
 from flexiflow.testing._execute import FactoryFailed, execute, probe
+from flexiflow.testing._offers import offers
 from flexiflow.testing._program import operations, show
 from flexiflow.testing._story import story
 
@@ -50,14 +51,16 @@ class Verdict:
 
     Attributes:
         clause: the clause.
-        examples: how many programs were tried, up to the one that broke it; 0 where the clause
-            has no checker.
+        examples: how many programs were tried, up to the one that broke it; 0 where it is
+            unchecked.
         violation: how it is broken, or None where it held.
+        lacks: what the bus would have to offer for the clause to be checked.
     """
 
     clause: Clause
     examples: int
     violation: ContractViolation | None
+    lacks: tuple[str, ...] = ()
 
 
 def examine(
@@ -79,6 +82,7 @@ def examine(
         backend,
         lambda case: execute(case, factory, **how),
         lambda case: show(case, factory, **how),
+        offers(factory, backend),
     )
     return search(clauses, subject, examples, drawn)
 
@@ -102,11 +106,13 @@ class Subject:
         backend: what it runs on.
         attempt: runs a program on it, and gives what happened.
         show: writes a program, as it can be run by anyone.
+        offers: what it has that a clause may need.
     """
 
     backend: str
     attempt: Callable[[Case], Trace]
     show: Callable[[Case], str]
+    offers: frozenset[str] = frozenset()
 
 
 def search(
@@ -114,8 +120,9 @@ def search(
 ) -> Iterator[Verdict]:
     """Try to break one clause after another."""
     for clause in clauses:
-        if clause.checker is None:
-            yield Verdict(clause, 0, None)
+        lacks = tuple(need for need in clause.needs if need not in subject.offers)
+        if clause.checker is None or lacks:
+            yield Verdict(clause, 0, None, lacks)
         else:
             yield _Search(clause, clause.checker, subject).run(examples, seed)
 
