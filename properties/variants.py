@@ -6,6 +6,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow.events import HANDLER_FAILED
 from properties.faults.plain import Plain, PlainSubscription, Publishing, is_cancelled, logger
+from properties.faults.plain_watched import Full
 
 IDLE = "bus.idle"
 
@@ -89,4 +90,5 @@ VARIANTS = (
     YieldsAtManyPlaces,
     RaisesInTiers,
     DeliversFailuresAtOnce,
+    Full,
 )

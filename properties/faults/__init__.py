@@ -6,7 +6,10 @@ from properties.faults import (
     of_delivery,
     of_errors,
     of_exits,
+    of_instruments,
+    of_limits,
     of_reports,
+    of_streams,
     of_subscriptions,
 )
 from properties.faults._registry import FAULTS, Fault
@@ -19,6 +22,9 @@ __all__ = [
     "of_delivery",
     "of_errors",
     "of_exits",
+    "of_instruments",
+    "of_limits",
     "of_reports",
+    "of_streams",
     "of_subscriptions",
 ]

@@ -272,8 +272,7 @@ class Plain:
     ) -> tuple[HandlerFailure | None, BaseException | None]:
         """Call a handler, and give its failure, and the cancellation that passes it."""
         try:
-            if self.admits(subscription, publishing):
-                await self.call(subscription, publishing.data)
+            await self.take_turn(subscription, publishing)
         except BaseException as exc:
             failure, passing = self.judge(exc)
         else:
@@ -287,6 +286,10 @@ class Plain:
             subscription,  # type: ignore[arg-type]
         )
         return failed, passing
+
+    async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
+        if self.admits(subscription, publishing):
+            await self.call(subscription, publishing.data)
 
     def admits(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         if not subscription.active or not self.accepts(subscription, publishing):

@@ -174,9 +174,7 @@ assert heard[-1] == 2, f"of 0, 1, which was cancelled, and 2, the handler heard 
 V1 = Checker(programs(*TIME_LIMITS))
 V2 = Checker(
     st.one_of(
-        programs(
-            AT_ONCE.replace("LIMIT", "1"), AT_ONCE.replace("LIMIT", "2"), *WAITS, *DEADLOCKS
-        ),
+        programs(AT_ONCE.replace("LIMIT", "1"), AT_ONCE.replace("LIMIT", "2"), *WAITS, *DEADLOCKS),
         scheduled(*CANCELLED),
     )
 )

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from flexiflow._stream import Overflow
     from flexiflow.testing._stream_script import StreamStep
 
-_STEPS: Final[tuple[StreamStep, ...]] = (
-    "publish",
-    "publish",
-    "read",
-    "readers give up",
-    "publishers give up",
-)
 _OVERFLOWS: Final[tuple[Overflow, ...]] = ("drop_oldest", "drop_newest", "error")
 _LEAVES: Final = ("pass", "raise Boom", "scope.cancel()\n            await checkpoint()")
 _LEFT: Final = """
@@ -312,12 +305,29 @@ if hasattr(bus, "expect"):
 """,
 )
 
-_steps: st.SearchStrategy[tuple[StreamStep, ...]] = st.lists(
-    st.sampled_from(_STEPS), min_size=1, max_size=8
-).map(tuple)
+
+_publish: st.SearchStrategy[StreamStep] = st.just("publish")
+_read: st.SearchStrategy[StreamStep] = st.just("read")
+_give_up: st.SearchStrategy[StreamStep] = st.sampled_from(["readers give up", "publishers give up"])
+_step = st.one_of(often(3, _publish), often(2, _read), _give_up)
+
+
+def _steps(most: int, then: tuple[StreamStep, ...]) -> st.SearchStrategy[tuple[StreamStep, ...]]:
+    drawn = st.lists(_step, min_size=2, max_size=most)
+    return drawn.map(lambda steps: (*steps, *then))
+
+
+_modes = st.sampled_from(MODES)
 _streams = st.one_of(
-    st.builds(StreamScript, number(1, 3), st.sampled_from(_OVERFLOWS), st.sampled_from(MODES), _steps),
-    st.builds(StreamScript, number(0, 2), st.just("block"), st.sampled_from(MODES), _steps),
+    st.builds(
+        StreamScript,
+        number(1, 2),
+        st.sampled_from(_OVERFLOWS),
+        _modes,
+        # So that what was dropped is seen in what is read.
+        _steps(6, ("publish", "read", "read")),
+    ),
+    st.builds(StreamScript, number(0, 2), st.just("block"), _modes, _steps(8, ("read",))),
 )
 S1 = Checker(programs(*ENTERING, *LEAVING))
 S2 = Checker(st.one_of(often(2, _streams), scheduled(*CANCELLED), programs(_STATISTICS)))

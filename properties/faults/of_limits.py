@@ -1,0 +1,147 @@
+"""Faults of limits: V1, V2."""
+
+from typing import Any
+
+import anyio
+
+from flexiflow import HandlerTimeout
+from properties.faults._registry import breaks
+from properties.faults.plain import PlainSubscription, Publishing
+from properties.faults.plain_watched import Full, Line, Turn
+
+
+@breaks("V1")
+class AnOuterDeadlineIsATimeout(Full):
+    """Takes any cancellation for the end of the handler's time."""
+
+    async def await_in_time(self, result: Any, limit: float) -> None:
+        try:
+            await super().await_in_time(result, limit)
+        except anyio.get_cancelled_exc_class():
+            raise HandlerTimeout("a handler", limit) from None
+
+
+@breaks("V1")
+class TimeIsOnlyMeasured(Full):
+    """Lets a handler go on whose time is over."""
+
+    async def await_in_time(self, result: Any, limit: float) -> None:
+        begin = anyio.current_time()
+        await result
+        if anyio.current_time() - begin > limit:
+            raise HandlerTimeout("a handler", limit)
+
+
+@breaks("V1")
+class TimesOutInSilence(Full):
+    """Cancels a handler whose time is over, and says nothing."""
+
+    async def await_in_time(self, result: Any, limit: float) -> None:
+        with anyio.move_on_after(limit):
+            await result
+
+
+@breaks("V1")
+class AnyTimeoutIsItsOwn(Full):
+    """Takes every `TimeoutError` for the end of the handler's time."""
+
+    async def await_in_time(self, result: Any, limit: float) -> None:
+        try:
+            await super().await_in_time(result, limit)
+        except TimeoutError:
+            raise HandlerTimeout("a handler", limit) from None
+
+
+@breaks("V2")
+class LimitsEachPublish(Full):
+    """Counts the calls of one publish alone."""
+
+    def line_of(self, subscription: PlainSubscription) -> Line | None:
+        line = super().line_of(subscription)
+        return line and Line(line.limit)
+
+
+@breaks("V2")
+class AsksTheFilterInLine(Full):
+    """Decides whether a handler starts before its turn has come."""
+
+    async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
+        if self.accepts(subscription, publishing):
+            await super().take_turn(subscription, publishing)
+
+
+@breaks("V2")
+class StartsTheRemovedInLine(Full):
+    """Starts a handler that was unsubscribed while its call waited."""
+
+    async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
+        line = self.line_of(subscription)
+        if line is not None and self.admits(subscription, publishing):
+            async with self.turn(line):
+                await self.call(subscription, publishing.data)
+        elif line is None:
+            await super().take_turn(subscription, publishing)
+
+
+@breaks("V2")
+class TimeRunsInLine(Full):
+    """Lets the time of a handler begin with its wait."""
+
+    async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
+        limit = self.times.get(subscription, 1e9)
+        with anyio.move_on_after(limit) as scope:
+            await super().take_turn(subscription, publishing)
+        if scope.cancelled_caught:
+            raise HandlerTimeout("a handler", limit)
+
+
+@breaks("V2")
+class TheLastIsServedFirst(Full):
+    """Serves a line from its end."""
+
+    def next_in_line(self, waiting: list[Turn]) -> Turn | None:
+        return waiting[-1] if waiting else None
+
+
+@breaks("V2")
+class ASlotIsLost(Full):
+    """Keeps the slot of one who was cancelled in the step in which it was granted."""
+
+    def give_up(self, mine: Turn) -> None:
+        if mine in self.waiting:
+            self.waiting.remove(mine)
+
+
+@breaks("V2")
+class TheCancelledStayInLine(Full):
+    """Grants a slot to one who is no longer there."""
+
+    def give_up(self, mine: Turn) -> None:
+        pass
+
+
+@breaks("V2")
+class HangsInItsOwnCall(Full):
+    """Lets a call wait for the one that it comes from."""
+
+    def would_wait_for_itself(self, turn: Turn) -> bool:
+        return False
+
+
+@breaks("V2")
+class SeesNoCycle(Full):
+    """Sees calls that wait for themselves, but none that wait for each other."""
+
+    def is_stuck(self, line: Line, enclosing: tuple[Turn, ...]) -> bool:
+        return False
+
+
+@breaks("V2")
+class AnyLimitIsOne(Full):
+    """Lets calls wait without need."""
+
+    def line_of(self, subscription: PlainSubscription) -> Line | None:
+        line = super().line_of(subscription)
+        if line is not None:
+            line.limit = 1
+        return line
