@@ -30,7 +30,7 @@ def interrupted():
 class Kept(Component):
     pass
 
-left = list(range(9))
+left = list(range(12))
 
 def exhausted():
     if not left:
@@ -41,6 +41,17 @@ class Forgetful(Engine):
     async def send(self, name, message):
         await self.bus.publish("lost")
         return await super().send(name, message)
+
+class Older:
+    def __init__(self):
+        self.bus = EventBus()
+        self.unsubscribe = self.bus.unsubscribe
+        self.unsubscribe_all = self.bus.unsubscribe_all
+        self.publish = self.bus.publish
+
+    async def subscribe(self, event, component, handler, *, priority=3, filter=None, once=False):
+        options = {"priority": priority, "filter": filter, "once": once}
+        return await self.bus.subscribe(event, component, handler, **options)
 
 seven = 7
 """
@@ -84,6 +95,18 @@ def test_a_clause_that_nothing_checks(monkeypatch: pytest.MonkeyPatch) -> None:
         "promise",
     ]
     assert ran.told == "held: 1, violated: 0, unchecked: 1, seed: 5\n"
+
+
+def test_a_bus_that_lacks_something(buses: str) -> None:
+    """P1: a clause that needs more than the bus has is unchecked, which breaks nothing."""
+    arguments = ("--backend", "asyncio", "--examples", "1", "--seed", "5")
+    ran = run("verify", f"{buses}:Older", *arguments)
+    assert ran.status == 0
+    unchecked = [row.split()[1] for row in ran.output.splitlines() if " unchecked " in row]
+    assert unchecked == ["S1", "S2", "S3", "S4", "V1", "V2", "I1", "I2", "I3"]
+    assert "  armed on entry (this bus has no stream, no expect)\n" in ran.output
+    assert "  a time limit (this bus has no subscribe(time_limit=))\n" in ran.output
+    assert ran.told == f"held: {len(CONTRACT) - 9}, violated: 0, unchecked: 9, seed: 5\n"
 
 
 def test_a_component_that_holds(backend: str, buses: str) -> None:

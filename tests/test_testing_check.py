@@ -12,10 +12,12 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from hypothesis import strategies as st
 
 from flexiflow import EventBus
 from flexiflow.testing import ContractViolation, check_bus
 from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._checker import Checker
 from flexiflow.testing._contract import CONTRACT
 from flexiflow.testing._examine import Verdict, examine
 from flexiflow.testing._execute import execute, only_one
@@ -63,6 +65,32 @@ class Careless(Thin):
         return await self.real.subscribe(*arguments, **options)
 
 
+class Older(Thin):
+    """Is of the shape that buses had before they had limits."""
+
+    async def subscribe(
+        self,
+        event: Any,
+        component: Any,
+        handler: Any,
+        *,
+        priority: Any = 3,
+        filter: Any = None,
+        once: Any = False,
+    ) -> Any:
+        options = {"priority": priority, "filter": filter, "once": once}
+        return await self.real.subscribe(event, component, handler, **options)
+
+
+class Unlimited(Older):
+    """Takes a limit, and can't keep it."""
+
+    async def subscribe(self, *arguments: Any, limit: Any = None, **options: Any) -> Any:
+        if limit is not None:
+            raise NotImplementedError("limits come next year")
+        return await super().subscribe(*arguments, **options)
+
+
 async def careless() -> Careless:
     """Make a careless bus, in a way that has to be awaited."""
     await checkpoint()
@@ -106,6 +134,54 @@ def test_a_clause_without_a_checker_is_seen(backend: str) -> None:
     clause = type(CONTRACT[0])("B99", "a promise", "Something is promised.", None)
     [verdict] = examine(EventBus, [clause], backend=backend)
     assert verdict == Verdict(clause, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("clause", "lacks"),
+    [
+        ("S4", ("stream", "expect", "wait_for")),
+        ("V2", ("subscribe(limit=)", "subscribe(time_limit=)")),
+        ("I1", ("add_instrument", "remove_instrument")),
+    ],
+)
+def test_what_a_bus_lacks_is_unchecked(backend: str, clause: str, lacks: tuple[str, ...]) -> None:
+    """P1: a clause that needs more than a bus has is tried with no program, and tells why."""
+    verdict = check_one(clause, Older, backend)
+    assert (verdict.examples, verdict.violation, verdict.lacks) == (0, None, lacks)
+
+
+def test_a_bus_without_anything_new_holds(backend: str) -> None:
+    """P1: what a bus does not have breaks nothing."""
+    check_bus(Older, backend=backend, examples=1)
+
+
+def test_what_a_bus_hands_on_is_checked(backend: str) -> None:
+    """P1: not what a signature says counts, but what is taken."""
+    verdict = check_one("V1", Thin, backend, examples=2)
+    assert (verdict.examples, verdict.lacks) == (2, ())
+
+
+def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
+    """P1: an option that is there, and raises, is for the clause to tell of."""
+    verdict = check_one("V2", Unlimited, backend)
+    assert verdict.lacks == ("subscribe(time_limit=)",)
+
+
+def test_what_is_asserted_in_a_task_group_is_the_complaint(backend: str) -> None:
+    """P1: not that the group was left by an exception group."""
+    text = """
+async with anyio.create_task_group():
+    assert not await bus.publish("a"), "nothing"
+    raise AssertionError("this is wrong")
+"""
+    trace = execute(Program(text), EventBus, backend=backend)
+    assert Checker(st.just(Program(text))).judge(trace) == "this is wrong"
+
+
+def test_a_program_shrinks_by_its_schedule() -> None:
+    """P1: of a program that is written out, turns are left out one by one."""
+    smaller = list(Program("pass", decisions=(1, 2)).smaller())
+    assert smaller == [Program("pass", decisions=(2,)), Program("pass", decisions=(1,))]
 
 
 def test_the_bus_holds(backend: str) -> None:

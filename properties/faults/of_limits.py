@@ -66,7 +66,7 @@ class AsksTheFilterInLine(Full):
     """Decides whether a handler starts before its turn has come."""
 
     async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
-        if self.accepts(subscription, publishing):
+        if self.line_of(subscription) is None or self.accepts(subscription, publishing):
             await super().take_turn(subscription, publishing)
 
 

@@ -106,13 +106,12 @@ class StreamScript:
     overflow: Overflow
     delivery: DeliveryMode
     steps: tuple[StreamStep, ...]
-    decisions: tuple[int, ...] = ()
+    decisions: tuple[int, ...] = field(default=(), init=False)
     again: str = field(default="", init=False)
 
     def smaller(self) -> Iterator[StreamScript]:
-        """Give scripts with a step less, or a turn."""
-        yield from (replace(self, steps=steps) for steps in without_one(self.steps))
-        yield from (replace(self, decisions=less) for less in without_one(self.decisions))
+        """Give scripts with a step less."""
+        return (replace(self, steps=steps) for steps in without_one(self.steps))
 
     def main(self) -> Lines:
         """Write what is done, with what a model says of it."""
