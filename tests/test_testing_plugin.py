@@ -44,6 +44,10 @@ async def test_leaves_a_subscription(bus):
     await bus.subscribe("a", "c", print)
 
 
+async def test_leaves_a_stream(bus):
+    await bus.stream("a.*").__aenter__()
+
+
 async def test_leaves_a_task(anyio_backend_name):
     async def linger():
         await asyncio.sleep(60)
@@ -87,11 +91,12 @@ def test_the_plugin_gives_fixtures_and_watches_what_is_left(tmp_path: Path) -> N
     names = sorted({name for name, _ in BACKENDS.values()})
     found = outcomes(tmp_path)
     assert [line for line in found if line.startswith("ERROR")] == [
+        *(f"ERROR test_suite.py::test_leaves_a_stream[{name}] - Failed" for name in names),
         *(f"ERROR test_suite.py::test_leaves_a_subscription[{name}] - Failed" for name in names),
         "ERROR test_suite.py::test_leaves_a_task[asyncio] - flexiflow.testing._failures.TasksLeft",
     ]
     passed = [line for line in found if line.startswith("PASSED")]
-    assert len(passed) == 4 * len(names) + 1
+    assert len(passed) == 5 * len(names) + 1
 
 
 def test_the_plugin_does_not_load_by_itself() -> None:

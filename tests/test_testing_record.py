@@ -3,7 +3,7 @@
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flexiflow import EventBus
+from flexiflow import EventBus, Topic
 from flexiflow._bus import DeliveryMode, subscriptions
 from flexiflow.testing import RecordedEvent, record
 from tests.helpers import MODES
@@ -29,6 +29,15 @@ async def test_events_and_failures_are_recorded(mode: DeliveryMode) -> None:
     assert (failure["event_name"], failure["component_name"]) == ("order.placed", "billing")
     assert isinstance(failure["exception"], LookupError)
     assert repr(recorded).startswith("Recorded(events=[RecordedEvent(name='order.placed'")
+
+
+async def test_events_are_equal_to_what_a_stream_gives() -> None:
+    """P4: a recorded event and an event of a stream are the same pair, topic or name."""
+    bus = EventBus()
+    async with record(bus) as recorded, bus.stream("**") as events:
+        await bus.publish(Topic[int]("order.placed"), 7)
+        event = await anext(events)
+    assert recorded.events == [event]
 
 
 async def test_nested_events_come_after_the_one_that_caused_them() -> None:
