@@ -159,7 +159,7 @@ class NobodyElseMayRead(Full):
     stream_type = Stream
 
 
-@breaks("S4")
+@breaks("S4", "S2")
 class TheNewestGoesFirst(Full):
     """Lets a newer event overtake an older one, whose publisher waits."""
 
@@ -184,7 +184,7 @@ class ExpectsTheLast(Full):
     expectation_type = Expectation
 
 
-@breaks("S4")
+@breaks("S4", "S1")
 class WaitersStay(Full):
     """Keeps the subscription of one who has given up."""
 

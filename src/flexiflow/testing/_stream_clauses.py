@@ -51,8 +51,7 @@ assert heard == [("a", 1), ("a", 2)], f"of 1 and 2, published within its block, 
 expected = bus.expect("a")
 await bus.publish("a", 0)
 async with expected:
-    for number in (1, 2):
-        await bus.publish("a", number, delivery=DELIVERY)
+    await bus.publish("a", 1, delivery=DELIVERY)
     with anyio.move_on_after(1):
         event = await expected
         heard.append((event.name, event.data))
