@@ -34,7 +34,7 @@ class ForgetsBlockedPublishers(Full):
     """Wakes nobody when a stream is left."""
 
     class Stream(PlainStream):
-        async def __aexit__(self, *_: object) -> None:
+        def end(self) -> None:
             self.subscription.bus.unsubscribe(self.subscription)
 
     stream_type = Stream
@@ -47,7 +47,7 @@ class StaysAfterAnException(Full):
     class Stream(PlainStream):
         async def __aexit__(self, *leaving: object) -> None:
             if leaving[0] is None:
-                await super().__aexit__(*leaving)
+                self.end()
             else:
                 self.is_open = False
                 self.size = 9

@@ -61,6 +61,9 @@ class PlainStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         self.subscription.bus.unsubscribe(self.subscription)
         self.is_open = False
         self.wake()
