@@ -223,7 +223,10 @@ async def test_a_bad_filter_is_refused(filter: Any, shown: str) -> None:
 
 
 LIMITS = {
-    "time_limit": ("more than 0 seconds", [0, 0.0, -1, -0.5, True, False, "2", float("nan"), [1]]),
+    "time_limit": (
+        "a finite number of seconds, more than 0",
+        [0, 0.0, -1, -0.5, True, False, "2", float("nan"), float("inf"), 10**400, [1]],
+    ),
     "limit": ("an int, 1 or more calls at once", [0, -1, True, False, 2.5, 1.0, "2", [1]]),
 }
 each_bad_limit = pytest.mark.parametrize(
@@ -235,7 +238,7 @@ each_bad_limit = pytest.mark.parametrize(
 
 @each_bad_limit
 async def test_a_bad_limit_is_refused(option: str, value: object) -> None:
-    """B3, V1, V2: a time is more than 0 seconds, a number of calls an int of 1 or more."""
+    """B3, V1, V2: a time is finite and more than 0 seconds, a number of calls an int of 1 or more."""
     options: dict[str, Any] = {option: value}
     message = await is_refused(ValueError, lambda bus: bus.subscribe("a", "c", never, **options))
     assert message == f"{option} must be {LIMITS[option][0]}, not {value!r}"

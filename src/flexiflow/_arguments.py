@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
@@ -82,5 +83,11 @@ def check_int(what: str, given: object, allowed: str, *, least: int, most: float
 
 
 def _check_seconds(what: str, given: object) -> None:
-    if not isinstance(given, int | float) or isinstance(given, bool) or not given > 0:
-        raise ValueError(f"{what} must be more than 0 seconds, not {reprlib.repr(given)}")
+    if (
+        not isinstance(given, int | float)
+        or isinstance(given, bool)
+        or not 0 < given <= sys.float_info.max
+    ):
+        raise ValueError(
+            f"{what} must be a finite number of seconds, more than 0, not {reprlib.repr(given)}"
+        )
