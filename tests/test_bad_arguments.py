@@ -1,5 +1,6 @@
 """Bad arguments: B3."""
 
+import reprlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from enum import IntEnum
@@ -224,8 +225,8 @@ async def test_a_bad_filter_is_refused(filter: Any, shown: str) -> None:
 
 LIMITS = {
     "time_limit": (
-        "a finite number of seconds, more than 0",
-        [0, 0.0, -1, -0.5, True, False, "2", float("nan"), float("inf"), 10**400, [1]],
+        "more than 0 seconds, as a float holds them",
+        [0, 0.0, -1, -0.5, True, False, "2", float("nan"), 10**400, [1]],
     ),
     "limit": ("an int, 1 or more calls at once", [0, -1, True, False, 2.5, 1.0, "2", [1]]),
 }
@@ -238,10 +239,10 @@ each_bad_limit = pytest.mark.parametrize(
 
 @each_bad_limit
 async def test_a_bad_limit_is_refused(option: str, value: object) -> None:
-    """B3, V1, V2: a time is finite and more than 0 seconds, a number of calls an int of 1 or more."""
+    """B3, V1, V2: a time is more than 0 seconds, a number of calls an int of 1 or more."""
     options: dict[str, Any] = {option: value}
     message = await is_refused(ValueError, lambda bus: bus.subscribe("a", "c", never, **options))
-    assert message == f"{option} must be {LIMITS[option][0]}, not {value!r}"
+    assert message == f"{option} must be {LIMITS[option][0]}, not {reprlib.repr(value)}"
 
 
 @each_bad_limit
@@ -278,7 +279,7 @@ def test_a_bad_option_of_the_bus_is_refused(option: str, value: object) -> None:
     """B3: the message names the option, what was given and what is allowed."""
     with pytest.raises(ValueError, match=option) as caught:
         EventBus(**{option: cast("Any", value)})
-    assert str(caught.value) == f"{option} must be {ALLOWED[option]}, not {value!r}"
+    assert str(caught.value) == f"{option} must be {ALLOWED[option]}, not {reprlib.repr(value)}"
 
 
 @pytest.mark.parametrize("yield_every", [1, 61, sys.maxsize, 10**30])

@@ -64,9 +64,10 @@ def test_what_is_checked_is_what_is_promised(clause: Clause) -> None:
 
 def test_what_is_promised_is_checked() -> None:
     """P1: each clause of buses and components is in its list, in its order; extras are in none."""
-    checked = [clause.identifier for clause in CONTRACT], [
-        clause.identifier for clause in COMPONENT_CONTRACT
-    ]
+    checked = (
+        [clause.identifier for clause in CONTRACT],
+        [clause.identifier for clause in COMPONENT_CONTRACT],
+    )
     assert checked == (
         [clause for clause in CLAUSES if clause[0] in "BDESTVI" and clause not in ("I4", "I5")],
         [clause for clause in CLAUSES if clause[0] == "C"],

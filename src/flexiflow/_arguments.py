@@ -86,8 +86,8 @@ def _check_seconds(what: str, given: object) -> None:
     if (
         not isinstance(given, int | float)
         or isinstance(given, bool)
-        or not 0 < given <= sys.float_info.max
+        or not (0 < given <= sys.float_info.max or given == math.inf)
     ):
         raise ValueError(
-            f"{what} must be a finite number of seconds, more than 0, not {reprlib.repr(given)}"
+            f"{what} must be more than 0 seconds, as a float holds them, not {reprlib.repr(given)}"
         )

@@ -175,7 +175,7 @@ class EventBus:
             filter: takes the event's name and the payload; the handler is called where it says
                 True (B8).
             once: start the handler at most once, unsubscribing it before (B9).
-            time_limit: seconds, finite and more than 0; an async handler that is still running then is
+            time_limit: seconds, more than 0; an async handler that is still running then is
                 cancelled and has failed with `HandlerTimeout` (V1).
             limit: at most so many calls of the handler run at once, 1 or more; the others wait
                 for their turn (V2).
