@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from anyio import ClosedResourceError
 
@@ -54,7 +54,7 @@ class HandlerTimeout(FlexiFlowError, TimeoutError):
     def __init__(self, culprit: str, time_limit: float) -> None:
         super().__init__()
         # Given to an OSError, which it is, the two would be an errno and its text.
-        self.args = (culprit, time_limit)
+        self.args: tuple[Any, ...] = (culprit, time_limit)
         self.culprit = culprit
         self.time_limit = time_limit
 
