@@ -7,7 +7,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
-from anyio import create_task_group, fail_after, from_thread, to_thread
+from anyio import Event, create_task_group, fail_after, from_thread, to_thread
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EventBus, StateMachine, Transition, events
@@ -21,7 +21,7 @@ from flexiflow.extras.causality import (
     correlation,
     current_event,
 )
-from tests.helpers import MODES, PATIENCE, follow
+from tests.helpers import MODES, PATIENCE, follow, settle
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -282,6 +282,28 @@ class TestCorrelation:
             await bus.publish("a")
         await bus.publish("a")
         assert [each.correlation_id for each in seen] == ["req-1", "req-1", seen[2].id]
+
+    async def test_several_tasks_can_enter_one(self) -> None:
+        """I4: each leaves it for itself, whoever entered first, and nobody by leaving twice."""
+        bus, request = traced(), correlation("req-1")
+        seen = await noted(bus)
+        goes_on = [Event() for _ in range(2)]
+
+        async def enter(number: int) -> None:
+            with request:
+                await goes_on[number].wait()
+            await bus.publish("a")
+
+        with fail_after(PATIENCE):
+            async with create_task_group() as group:
+                for number in range(2):
+                    group.start_soon(enter, number)
+                await settle()
+                for event in goes_on:
+                    event.set()
+                    await settle()
+        request.__exit__()
+        assert [each.correlation_id for each in seen] == [each.id for each in seen]
 
     @pytest.mark.parametrize(
         ("given", "error", "message"),

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flexiflow import EventBus
+from flexiflow._bus import subscriptions
 from flexiflow._cli.encoding import encode
+from flexiflow._cli.tracing import trace as traced
 from tests.command_line import (
     Ran,
     await_output,
@@ -290,3 +294,29 @@ def test_the_example_is_shown_as_a_tree() -> None:
     assert lines[13].startswith('    order.placed #8 {"order": "order-1", ')
     assert "  ! letters failed on #339: KeyError: 'address'" in ran.output
     assert "<-" not in ran.output
+
+
+def test_a_name_may_hold_a_line_break(shop: str, trace: Callable[..., Ran]) -> None:
+    """L3: whatever the bus takes for a name is shown, on one line."""
+    ran = trace(shop, '{"event": "order.a\\nb", "data": 1}')
+    assert ran.output.splitlines() == ["line 1", "  order.a b #1 1"]
+
+
+async def test_it_ends_with_its_block() -> None:
+    """L3: when the run is over, neither a handler nor an instrument is left on the bus."""
+    bus, written = EventBus(), list[str]()
+
+    class Pausing:
+        """What lines are written to."""
+
+        add = staticmethod(written.append)
+
+        async def pause(self, data: object) -> None:
+            """Never let anyone wait."""
+
+    writer: Any = Pausing()
+    with await traced(bus, ["**"], writer, lambda: 1):
+        await bus.publish("a")
+    before = len(written)
+    await bus.publish("a")
+    assert (before, len(written), [*subscriptions(bus)]) == (2, 2, [])

@@ -967,3 +967,65 @@ async def test_an_error_of_an_instrument_has_its_traceback(
     assert (record.name, record.levelno) == ("flexiflow", logging.ERROR)
     assert record.exc_info is not None
     assert record.exc_info[1] is failure
+
+
+class BreaksDown:
+    """An instrument that counts its calls, and fails in each."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *arguments: object) -> AbstractContextManager[None]:
+        self.calls += 1
+        raise OSError
+
+
+@each_mode
+@pytest.mark.parametrize("method", ["publishing", "handling"])
+async def test_one_that_has_failed_is_called_no_more(mode: DeliveryMode, method: str) -> None:
+    """I3: Not for the other handlers of the same publish, nor for a publish that began before."""
+    bus = EventBus(delivery=mode, yield_every=2)
+    breaks_down = BreaksDown()
+    instrument: Any = type("Instrument", (), {method: staticmethod(breaks_down)})()
+    bus.add_instrument(instrument)
+    await follow(bus, "x", "y", "z")
+    await bus.publish("b")
+    calls = breaks_down.calls
+    with fail_after(PATIENCE):
+        async with create_task_group() as group:
+            # The first of them yields, having looked up who watches.
+            for _ in range(3):
+                group.start_soon(bus.publish, "a")
+    assert (calls, breaks_down.calls) == (int(method == "publishing"), 1)
+
+
+class Interrupting(AbstractContextManager[None]):
+    """An instrument, and its own context manager, which interrupts the program on each exit."""
+
+    def __init__(self) -> None:
+        self.exits = 0
+
+    def publishing(self, event: Event[Any], /) -> AbstractContextManager[None]:
+        """Watch a publish."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.exits += 1
+        raise SystemExit
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_each_is_exited_once(others: int) -> None:
+    """I3: One that interrupts while a failure leaves is exited once, and stays."""
+    bus, interrupting = EventBus(on_error="raise"), Interrupting()
+    bus.add_instrument(interrupting)
+    for _ in range(others):
+        bus.add_instrument(Publishes([]))
+
+    async def fail(data: object) -> None:
+        raise OSError
+
+    await bus.subscribe("a", "c", fail)
+    with pytest.raises(SystemExit):
+        await bus.publish("a")
+    assert (interrupting.exits, bus.remove_instrument(interrupting)) == (1, True)

@@ -9,7 +9,7 @@ from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from flexiflow._errors import LimitDeadlock
-from flexiflow._limits import Call, Limiter
+from flexiflow._limits import LimitedTurn, Limiter
 from flexiflow._mailbox import Mailbox, Turn
 from tests.conftest import Backend
 from tests.helpers import PATIENCE, run_at_once, settle
@@ -337,5 +337,5 @@ def test_a_call_knows_its_limiter() -> None:
     """V2: A call leaves the line that it has joined."""
     limiter: Any = Limiter(1)
     call = limiter.join()
-    assert type(call) is Call
+    assert type(call) is LimitedTurn
     assert call.line is limiter

@@ -226,3 +226,32 @@ class TestAllowed:
                 assert await bus.publish(EVENT) == ()
             assert len(await read(events)) == 1
             assert books(events) == (5, 1, 4, 0)
+
+    @each_mode
+    async def test_a_reader_that_came_second_waits_for_the_first(self, mode: Any) -> None:
+        """S3: Of two tasks that have read neither is the only consumer, whichever came last."""
+        bus = EventBus(delivery=mode)
+        failures: list[object] = []
+        goes_on = Event()
+        async with bus.stream(EVENT, buffer=1) as events:
+
+            async def first() -> None:
+                await read(events)
+                await goes_on.wait()
+                await read(events, 2)
+
+            async def second() -> None:
+                await read(events)
+                for _ in range(2):
+                    failures.extend(await bus.publish(EVENT))
+
+            with fail_after(PATIENCE):
+                async with create_task_group() as group:
+                    for step in (first, second):
+                        group.start_soon(step)
+                        await settle()
+                    for _ in range(2):
+                        await bus.publish(EVENT)
+                    await settle()
+                    goes_on.set()
+        assert failures == []

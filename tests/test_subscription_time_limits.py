@@ -212,3 +212,27 @@ async def test_a_cancellation_from_outside_is_no_timeout(
                 scope.cancel()
         assert scope.cancelled_caught
         assert (ledger.returned, ledger.logged) == ([], [])
+
+
+@each_mode
+async def test_a_cleanup_after_a_cancellation_sees_the_timeout(mode: DeliveryMode) -> None:
+    """V1, E5: In a shielded cleanup nothing is being cancelled, also right after a deadline."""
+    bus = EventBus(delivery=mode)
+    seen: list[object] = []
+    await bus.subscribe("a", "c", wait, time_limit=SOON)
+    await bus.subscribe("event.handler.failed", "c", lambda data: seen.append(data["exception"]))
+
+    async def clean_up() -> None:
+        try:
+            await sleep_forever()
+        finally:
+            with CancelScope(shield=True):
+                seen.extend(each.exception for each in await bus.publish("a"))
+
+    with fail_after(PATIENCE):
+        async with create_task_group() as group:
+            group.start_soon(clean_up)
+            await settle()
+            group.cancel_scope.cancel()
+    assert [type(each) for each in seen] == [HandlerTimeout] * 2
+    assert seen[0] is seen[1]

@@ -3,11 +3,12 @@
 import gc
 import logging
 import weakref
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
-from anyio import CancelScope, Event, create_task_group, fail_after
+from anyio import CancelScope, Event, create_task_group, fail_after, sleep_forever
 
 from flexiflow import EventBus, ReceiverClosed
 from flexiflow._bus import subscriptions
@@ -353,3 +354,27 @@ class TestWaitFor:
         bus = EventBus()
         assert bus.expect(EVENT)
         assert not has_receivers(bus)
+
+
+@pytest.mark.parametrize("failure", [None, Refusal()])
+async def test_a_cleanup_after_a_cancellation_reports_the_filter(failure: Refusal | None) -> None:
+    """S4, E4: In a shielded cleanup the filter's failure is announced, as a handler's is."""
+    bus = EventBus()
+    seen: list[HandlerFailed] = []
+    await bus.subscribe(HANDLER_FAILED, "c", seen.append)
+
+    async def clean_up() -> None:
+        try:
+            await sleep_forever()
+        finally:
+            with CancelScope(shield=True), suppress(Refusal):
+                async with bus.expect(EVENT, filter=refuse):
+                    await bus.publish(EVENT)
+                    if failure is not None:
+                        raise failure
+
+    async with create_task_group() as group:
+        group.start_soon(clean_up)
+        await settle()
+        group.cancel_scope.cancel()
+    assert [each["event_name"] for each in seen] == [EVENT]

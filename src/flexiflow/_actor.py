@@ -154,7 +154,7 @@ class Actor:
         try:
             if bus is not None and (route := listeners(bus, MESSAGE_RECEIVED)) is not None:
                 received: MessageReceived = {"component": self.name, "message": dict(message)}
-                await emit(bus, MESSAGE_RECEIVED, received, route)
+                await emit(bus, route, received)
             machine, state = self.machine, self.state
             if machine is None or state is None:
                 return _IGNORED
@@ -175,7 +175,7 @@ class Actor:
                         "from_state": state,
                         "to_state": transition.target,
                     }
-                    await emit(bus, STATE_CHANGED, changed, route)
+                    await emit(bus, route, changed)
             return _TRANSITIONED
         finally:
             turn.is_over = True

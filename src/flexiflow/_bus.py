@@ -299,10 +299,8 @@ class EventBus:
             await yield_now(self)
         if (deliver is not None and deliver is not deliver_sequential) or not route.in_place:
             if route.watcher is not None and (deliver or self._deliver) is deliver_sequential:
-                return await self._publish_to_watcher(event, data, route, route.watcher, stops)
-            return await self._publish_apart(
-                event, data, route, deliver or self._deliver, stops=stops
-            )
+                return await self._publish_to_watcher(route, data, route.watcher, stops)
+            return await self._publish_apart(route, data, deliver or self._deliver, stops=stops)
         # The commonest publishes, in place: a coroutine of its own costs as much as a handler.
         if route.direct:
             for subscription in route.subscriptions:
@@ -341,52 +339,47 @@ class EventBus:
                     break
             else:
                 return ()
-        return await self._go_on(event, data, route, subscription, trouble, stops=stops)
+        return await self._go_on(route, data, subscription, trouble, stops=stops)
 
     async def _go_on(
         self,
-        event: str,
-        data: Any,
         route: Route,
+        data: Any,
         subscription: Subscription,
         trouble: Trouble,
         *,
         stops: bool,
     ) -> Failures:
         """Report the first failure of handlers called in place, and call those after it."""
-        failed = await report(event, subscription, trouble, self._announce)
+        failed = await report(route.name, subscription, trouble, self._announce)
         rest = route.subscriptions[route.subscriptions.index(subscription) + 1 :]
         return failed, *await deliver_sequential(
-            event, data, rest, stops=stops, announce=self._announce
+            route.name, data, rest, stops=stops, announce=self._announce
         )
 
     def _publish_apart(
-        self, event: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
+        self, route: Route, data: Any, deliver: _Deliver, *, stops: bool
     ) -> Awaitable[Failures]:
         # No coroutine of its own: each that is awaited within another costs as much as a handler.
-        if event == HANDLER_FAILED or (blocking_streams and deliver is not deliver_sequential):
-            return self._publish_marked(event, data, route, deliver, stops=stops)
-        return self._publish_watched(event, data, route, deliver, stops=stops)
+        if route.name == HANDLER_FAILED or (blocking_streams and deliver is not deliver_sequential):
+            return self._publish_marked(route, data, deliver, stops=stops)
+        return self._publish_watched(route, data, deliver, stops=stops)
 
     async def _publish_marked(
-        self, event: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
+        self, route: Route, data: Any, deliver: _Deliver, *, stops: bool
     ) -> Failures:
         # A handler of `event.handler.failed` is silent whoever publishes it (E7).
-        with Announcing() if event == HANDLER_FAILED else nullcontext(), Publisher():
-            return await self._publish_watched(event, data, route, deliver, stops=stops)
+        with Announcing() if route.name == HANDLER_FAILED else nullcontext(), Publisher():
+            return await self._publish_watched(route, data, deliver, stops=stops)
 
     async def _publish_watched(
-        self, name: str, data: Any, route: Route, deliver: _Deliver, *, stops: bool
+        self, route: Route, data: Any, deliver: _Deliver, *, stops: bool
     ) -> Failures:
-        subscriptions, announce = route.subscriptions, self._announce
+        name, subscriptions, announce = route.name, route.subscriptions, self._announce
         if route.is_plain:
             return await deliver(name, data, subscriptions, stops=stops, announce=announce)
         event = make_event(Event, (name, data))
         call = Call(event, route.handling) if route.is_called else None
-        if not route.publishing:
-            return await deliver(
-                name, data, subscriptions, stops=stops, announce=announce, call=call
-            )
         entered = enter(route.publishing, event)
         try:
             failures = await deliver(
@@ -400,9 +393,8 @@ class EventBus:
 
     async def _publish_to_watcher(
         self,
-        name: str,
-        data: Any,
         route: Route,
+        data: Any,
         watcher: Installed,
         stops: bool,  # noqa: FBT001  by keyword it takes longer
     ) -> Failures:
@@ -410,7 +402,7 @@ class EventBus:
 
         What `_publish_watched` does in general takes half as long again.
         """
-        event = make_event(Event, (name, data))
+        event = make_event(Event, (route.name, data))
         try:
             manager: Any = NOT_ENTERED if watcher.is_out else watcher.publishing(event)
             manager.__enter__()
@@ -428,10 +420,11 @@ class EventBus:
                     break
             else:
                 return ()
-            return await self._go_on(name, data, route, subscription, trouble, stops=stops)
+            return await self._go_on(route, data, subscription, trouble, stops=stops)
         except BaseException as exc:
-            leave([(watcher, manager)], exc, PUBLISHING)
+            entered: Any = manager
             manager = NOT_ENTERED
+            leave([(watcher, entered)], exc, PUBLISHING)
             raise
         finally:
             try:
@@ -626,7 +619,7 @@ def listeners(bus: EventBus, event: str) -> Route | None:
     return route if route.is_heard else None
 
 
-async def emit(bus: EventBus, event: str, payload: Mapping[str, Any], route: Route) -> None:
+async def emit(bus: EventBus, route: Route, payload: Mapping[str, Any]) -> None:
     """Publish a built-in event: sequentially, and without a yield of the bus's own.
 
     So nothing runs between a transition's commit and its first observer (C6). Whoever takes up
@@ -634,7 +627,7 @@ async def emit(bus: EventBus, event: str, payload: Mapping[str, Any], route: Rou
     """
     # In place as in `publish`: with a coroutine more a message takes 8 % more time.
     if not route.direct:
-        await bus._publish_watched(event, payload, route, deliver_sequential, stops=False)
+        await bus._publish_watched(route, payload, deliver_sequential, stops=False)
         return
     for subscription in route.subscriptions:
         try:
@@ -646,7 +639,7 @@ async def emit(bus: EventBus, event: str, payload: Mapping[str, Any], route: Rou
             break
     else:
         return
-    await bus._go_on(event, payload, route, subscription, trouble, stops=False)
+    await bus._go_on(route, payload, subscription, trouble, stops=False)
 
 
 def is_yield_due(bus: EventBus) -> bool:
@@ -672,4 +665,4 @@ async def announce(
             "exception": exception,
         }
         with Announcing():
-            await emit(bus, HANDLER_FAILED, payload, route)
+            await emit(bus, route, payload)

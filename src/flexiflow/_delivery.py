@@ -7,7 +7,14 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flexiflow._cancellation import is_being_cancelled, judge, resume_cancellation
+from anyio.lowlevel import checkpoint
+
+from flexiflow._cancellation import (
+    effectively_cancelled,
+    is_being_cancelled,
+    judge,
+    resume_cancellation,
+)
 from flexiflow._reporting import log_failure
 from flexiflow._subscription import HandlerFailure, admits
 
@@ -96,6 +103,11 @@ async def report(
     if trouble.cancellation is not None:
         raise trouble.cancellation
     if is_being_cancelled(sys.exception()):
-        await resume_cancellation()
+        if not effectively_cancelled():
+            # While an exception that was thrown into the task passes through it, as a deadline's
+            # does on asyncio, it does not see what the frames around are handling.
+            await checkpoint()
+        if is_being_cancelled(sys.exception()):
+            await resume_cancellation()
     await announce(failed)
     return failed

@@ -220,7 +220,7 @@ class Engine:
             )
         if (route := listeners(self._bus, COMPONENT_REGISTERED)) is not None:
             registered: ComponentRegistered = {"component": actor.name}
-            await emit(self._bus, COMPONENT_REGISTERED, registered, route)
+            await emit(self._bus, route, registered)
 
     def _go_on(self, name: str, line: Mailbox) -> None:
         """Let those who wait in `line` go on: to the component, or the next one asks again."""

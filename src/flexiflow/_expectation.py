@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Generic, Self, final
 
 import anyio
@@ -81,7 +82,9 @@ class Expectation(Generic[T]):
                 self._event.name, subscription.component_name, self._failure, subscription
             )
             log_failure(failed)
-            if not is_being_cancelled():
+            # As in E1: who cleans up after a cancellation is not being cancelled.
+            handled = sys.exception() if exc is None else exc.__context__
+            if not is_being_cancelled(handled):
                 await self._announce(failed)
 
     def __await__(self) -> Generator[Any, None, Event[T]]:

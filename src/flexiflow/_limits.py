@@ -37,7 +37,7 @@ class Limiter:
         self.holders: set[Turn] = set()
         self._waiting: OrderedDict[Turn, None] = OrderedDict()
 
-    async def take(self, function: Callable[..., object]) -> Call:
+    async def take(self, function: Callable[..., object]) -> LimitedTurn:
         """Wait for a slot; the call then is the context manager to call the function in.
 
         It takes its place in line at once, and waits only where there is no slot.
@@ -58,9 +58,9 @@ class Limiter:
                 raise
         return call
 
-    def join(self) -> Call:
+    def join(self) -> LimitedTurn:
         """Take a slot or a place in line, at once, but for one who would wait for itself."""
-        call = Call()
+        call = LimitedTurn()
         call.limiter = self
         enclosing = frozenset(live_turns())
         is_full = len(self.holders) >= self.limit
@@ -88,7 +88,7 @@ class Limiter:
 
 
 @final
-class Call(Turn):
+class LimitedTurn(Turn):
     """The turn of one call of a handler that is limited; it ends when it is left."""
 
     limiter: Limiter

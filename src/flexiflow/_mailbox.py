@@ -9,6 +9,7 @@ limited (V2) are turns too, so that a ring of those who wait may lead through bo
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, final
@@ -184,7 +185,9 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         self.is_over = True
         self.awaited = None
-        current_turn.reset(self._token)
+        # A coroutine that is collected is closed in another context, where nothing is marked.
+        with suppress(ValueError):
+            current_turn.reset(self._token)
         del self._token  # it keeps what was marked before
 
     async def granted(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, final
 
@@ -30,9 +31,11 @@ class Publisher:
         self._token: Token[Publisher | None] = _publisher.set(self)
 
     def __exit__(self, *_: object) -> None:
-        _publisher.reset(self._token)
         # Tasks that inherited the context may outlive the publish, and it waits for none of them.
         self.task = self.outer = None
+        # A coroutine that is collected is closed in another context.
+        with suppress(ValueError):
+            _publisher.reset(self._token)
         del self._token
 
     def waits(self, task: object) -> bool:

@@ -38,6 +38,7 @@ class Route:
     they are published to.
 
     Attributes:
+        name: the event's name; a plain str, whatever was published (T1).
         subscriptions: all of them, exact names and patterns merged.
         publishing: the instruments that watch publishes, the first added first.
         handling: those that watch handlers, the first added first.
@@ -51,6 +52,7 @@ class Route:
         watcher: the one instrument that watches where they would be direct if nobody did, or None.
     """
 
+    name: str
     subscriptions: tuple[Subscription, ...]
     publishing: tuple[Installed, ...]
     handling: tuple[Installed, ...]
@@ -205,6 +207,7 @@ class Registry:
         are_async = may_be_in_place and all(is_coroutine_function(each.handler) for each in found)
         direct = are_async and all(each.filter is None for each in found)
         return Route(
+            event_name,
             found,
             publishing,
             handling,

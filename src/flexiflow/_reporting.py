@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TypeAlias, final
 
@@ -33,7 +34,9 @@ class Announcing:
 
     def __exit__(self, *_: object) -> None:
         self.is_over = True
-        _announcing.reset(self._token)
+        # A coroutine that is collected is closed in another context.
+        with suppress(ValueError):
+            _announcing.reset(self._token)
         del self._token  # it keeps what was marked before
 
 

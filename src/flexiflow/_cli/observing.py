@@ -38,7 +38,7 @@ def matching(patterns: Iterable[str]) -> list[str]:
 
 def any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
     """Return what tells whether a name matches at least one of the patterns."""
-    wanted = re.compile("|".join(map(_as_regex, patterns)))
+    wanted = re.compile("|".join(map(_as_regex, patterns)), re.DOTALL)
     return lambda name: wanted.fullmatch(name) is not None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
@@ -39,10 +39,13 @@ async def trace(
         writer: where to.
         place: tells the number of the line in hand.
     """
+    tracing = ExitStack()
     # An instrument can't wait, so this makes publishers wait for whoever reads the output.
-    pausing = await bus.subscribe("**", OBSERVER, writer.pause, priority=1)
-    bus.add_instrument(_Tracer(any_of(patterns), writer.add, place))
-    return pausing
+    tracing.enter_context(await bus.subscribe("**", OBSERVER, writer.pause, priority=1))
+    tracer = _Tracer(any_of(patterns), writer.add, place)
+    bus.add_instrument(tracer)
+    tracing.callback(bus.remove_instrument, tracer)
+    return tracing
 
 
 @final

@@ -98,6 +98,13 @@ class _Lineage(NamedTuple):
     names: tuple[str, ...]
 
 
+class _Said(NamedTuple):
+    """What `correlation` says from outside, and what another one around it says."""
+
+    id: str
+    before: _Said | None
+
+
 _ROOT = _Lineage(None, None, 1, ())
 
 
@@ -115,7 +122,11 @@ class _Cause:
         self.token = _current.set(self)
 
     def __exit__(self, kind: object, exception: object, traceback: object) -> None:
-        _current.reset(self.token)
+        try:  # noqa: SIM105  suppress takes as long as a handler
+            _current.reset(self.token)
+        except ValueError:
+            # A coroutine that is collected is closed in another context.
+            pass
         del self.token  # it keeps the event before, and so all of them
 
     def correlation(self) -> _Id | str:
@@ -133,7 +144,7 @@ class _Cause:
 
 
 _current: ContextVar[_Cause | None] = ContextVar("current_event", default=None)
-_correlation: ContextVar[str | None] = ContextVar("correlation", default=None)
+_said: ContextVar[_Said | None] = ContextVar("correlation", default=None)
 
 
 def current_event() -> CausalEvent | None:
@@ -162,7 +173,7 @@ class correlation:  # noqa: N801  it is used as a function
         ValueError: it is empty.
     """
 
-    __slots__ = ("_id", "_tokens")
+    __slots__ = ("_id",)
 
     def __init__(self, correlation_id: str) -> None:
         if not isinstance(correlation_id, str):
@@ -170,15 +181,16 @@ class correlation:  # noqa: N801  it is used as a function
         if not correlation_id:
             raise ValueError("a correlation id must not be empty")
         self._id = correlation_id
-        self._tokens: list[Token[str | None]] = []
 
     def __enter__(self) -> None:
         """Set it."""
-        self._tokens.append(_correlation.set(self._id))
+        _said.set(_Said(self._id, _said.get()))
 
     def __exit__(self, *_: object) -> None:
         """Set what was there before."""
-        _correlation.reset(self._tokens.pop())
+        # Without a token: one object may be entered by several tasks, and within itself.
+        if (said := _said.get()) is not None:
+            _said.set(said.before)
 
 
 @final
@@ -211,25 +223,25 @@ class Causality:
         """
         cause = _Cause()
         cause.name = event.name
-        parent, said = _current.get(), _correlation.get()
+        parent, said = _current.get(), _said.get()
         # First, since most events are roots.
         if parent is None and said is None:
             cause.lineage = _ROOT
         elif parent is None:
-            cause.lineage = _Lineage(None, said, 1, ())
+            cause.lineage = _Lineage(None, said.id, 1, ())
         else:
             cause.lineage = self._descend(parent, said, event.name)
         cause.id = next(self._ids)
         return cause
 
-    def _descend(self, parent: _Cause, said: str | None, name: str) -> _Lineage:
+    def _descend(self, parent: _Cause, said: _Said | None, name: str) -> _Lineage:
         _, _, depth, names = parent.lineage
         chain = (*names, parent.name)
         if depth >= self._max_depth and name not in HAPPENED:
             raise PublishLoop((*chain, name), self._max_depth)
         return _Lineage(
             parent.id,
-            parent.correlation() if said is None else said,
+            parent.correlation() if said is None else said.id,
             depth + 1,
             # What can't be refused can go on for ever.
             chain[-self._max_depth :],
@@ -248,10 +260,11 @@ class CausalityFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Put the ids on a record."""
         event = current_event()
-        said = _correlation.get()
+        said = _said.get()
         record.event_id = "" if event is None else event.id
         record.parent_id = "" if event is None else event.parent_id or ""
-        record.correlation_id = said or ("" if event is None else event.correlation_id)
+        outside = "" if event is None else event.correlation_id
+        record.correlation_id = outside if said is None else said.id
         return True
 
 
