@@ -224,13 +224,12 @@ class Causality:
         cause = _Cause()
         cause.name = event.name
         parent, said = _current.get(), _said.get()
-        # First, since most events are roots.
-        if parent is None and said is None:
-            cause.lineage = _ROOT
-        elif parent is None:
+        if parent is not None:
+            cause.lineage = self._descend(parent, said, event.name)
+        elif said is not None:
             cause.lineage = _Lineage(None, said.id, 1, ())
         else:
-            cause.lineage = self._descend(parent, said, event.name)
+            cause.lineage = _ROOT
         cause.id = next(self._ids)
         return cause
 
