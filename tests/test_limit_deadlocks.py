@@ -164,15 +164,19 @@ class Shop:
         self.failures: list[HandlerFailure] = []
         self.in_action, self.in_handler = Gate(), Gate()
 
-    async def open(self) -> None:
-        """Register and subscribe."""
+    async def run(self, first: Gate, second: Gate) -> None:
+        """Send and publish at once, and open one gate after the other."""
         machine = StateMachine("open", [Transition("open", "sell", "open", action=self._sell)])
         await self.engine.register(Component("shop", machine=machine))
         await self.engine.bus.subscribe("sold", "c", self._deliver, limit=1)
-
-    async def send(self) -> None:
-        """Send what is handled by publishing."""
-        await self.engine.send("shop", {"type": "sell"})
+        with fail_after(PATIENCE):
+            async with create_task_group() as group:
+                group.start_soon(self.engine.send, "shop", {"type": "sell"})
+                group.start_soon(self.engine.bus.publish, "sold")
+                await settle()
+                first.open.set()
+                await settle()
+                second.open.set()
 
     async def _sell(self, message: Any, component: Any) -> None:
         await self.in_action()
@@ -186,15 +190,7 @@ class Shop:
 async def test_a_ring_through_a_component_is_closed_by_a_call() -> None:
     """V2, C4: If the handler waits for the component, a call from its message fails."""
     shop = Shop()
-    await shop.open()
-    with fail_after(PATIENCE):
-        async with create_task_group() as group:
-            group.start_soon(shop.send)
-            group.start_soon(shop.engine.bus.publish, "sold")
-            await settle()
-            shop.in_handler.open.set()
-            await settle()
-            shop.in_action.open.set()
+    await shop.run(shop.in_handler, shop.in_action)
     assert [type(each.exception) for each in shop.failures] == [LimitDeadlock]
     assert shop.outcomes == [Outcome.IGNORED]
 
@@ -202,15 +198,7 @@ async def test_a_ring_through_a_component_is_closed_by_a_call() -> None:
 async def test_a_ring_through_a_component_is_closed_by_a_message() -> None:
     """V2, C4: If the component waits for the handler, a message from that is deferred."""
     shop = Shop()
-    await shop.open()
-    with fail_after(PATIENCE):
-        async with create_task_group() as group:
-            group.start_soon(shop.send)
-            group.start_soon(shop.engine.bus.publish, "sold")
-            await settle()
-            shop.in_action.open.set()
-            await settle()
-            shop.in_handler.open.set()
+    await shop.run(shop.in_action, shop.in_handler)
     assert shop.failures == []
     assert shop.outcomes == [Outcome.DEFERRED, Outcome.DEFERRED]
 

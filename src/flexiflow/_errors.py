@@ -92,8 +92,22 @@ class PublishRefused(FlexiFlowError):
     """
 
 
+class _StreamIsFull(FlexiFlowError):
+    """A stream has no room for an event, and its publisher can't wait for any.
+
+    Args:
+        stream: the name or pattern that the stream hears.
+        buffer: how many events its buffer holds.
+    """
+
+    def __init__(self, stream: str, buffer: int) -> None:
+        super().__init__(stream, buffer)
+        self.stream = stream
+        self.buffer = buffer
+
+
 @final
-class BufferFull(FlexiFlowError):
+class BufferFull(_StreamIsFull):
     """A stream's buffer was full, and its `overflow` is "error" (S2).
 
     Args:
@@ -101,29 +115,19 @@ class BufferFull(FlexiFlowError):
         buffer: how many events its buffer holds.
     """
 
-    def __init__(self, stream: str, buffer: int) -> None:
-        super().__init__(stream, buffer)
-        self.stream = stream
-        self.buffer = buffer
-
     def __str__(self) -> str:
         """Say which stream is full, and of how many."""
         return f"the stream of {self.stream!r} is full with {self.buffer} events; this one is lost"
 
 
 @final
-class StreamDeadlock(FlexiFlowError):
+class StreamDeadlock(_StreamIsFull):
     """The only consumer of a full stream published to it, and would wait for itself (S3).
 
     Args:
         stream: the name or pattern that the stream hears.
         buffer: how many events its buffer holds.
     """
-
-    def __init__(self, stream: str, buffer: int) -> None:
-        super().__init__(stream, buffer)
-        self.stream = stream
-        self.buffer = buffer
 
     def __str__(self) -> str:
         """Say which stream is full, and what to do."""

@@ -9,12 +9,13 @@ limited (V2) are turns too, so that a ring of those who wait may lead through bo
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from contextlib import suppress
 from contextvars import ContextVar
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, final
 
 import anyio
+
+from flexiflow._contexts import restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -185,9 +186,7 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         self.is_over = True
         self.awaited = None
-        # A coroutine that is collected is closed in another context, where nothing is marked.
-        with suppress(ValueError):
-            current_turn.reset(self._token)
+        restore(current_turn, self._token)
         del self._token  # it keeps what was marked before
 
     async def granted(self) -> bool:

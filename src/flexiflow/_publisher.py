@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
+
+from flexiflow._contexts import restore
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -33,9 +34,7 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         # Tasks that inherited the context may outlive the publish, and it waits for none of them.
         self.task = self.outer = None
-        # A coroutine that is collected is closed in another context.
-        with suppress(ValueError):
-            _publisher.reset(self._token)
+        restore(_publisher, self._token)
         del self._token
 
     def waits(self, task: object) -> bool:

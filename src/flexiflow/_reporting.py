@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TypeAlias, final
 
 from flexiflow._callables import describe
+from flexiflow._contexts import restore
 from flexiflow._subscription import HandlerFailure
 
 logger = logging.getLogger("flexiflow")
@@ -34,9 +34,7 @@ class Announcing:
 
     def __exit__(self, *_: object) -> None:
         self.is_over = True
-        # A coroutine that is collected is closed in another context.
-        with suppress(ValueError):
-            _announcing.reset(self._token)
+        restore(_announcing, self._token)
         del self._token  # it keeps what was marked before
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from flexiflow._cli.encoding import encode
 from flexiflow._cli.observing import OBSERVER, any_of
 from flexiflow._cli.text import one_line, show_exception
+from flexiflow._contexts import restore
 from flexiflow._mailbox import current_turn
 from flexiflow.events import MESSAGE_RECEIVED
 
@@ -160,7 +161,7 @@ class _Causing:
 
     def __exit__(self, *_: object) -> None:
         if self._here.turn is None:
-            _current.reset(self._token)
+            restore(_current, self._token)
 
 
 @final

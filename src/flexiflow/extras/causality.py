@@ -122,10 +122,9 @@ class _Cause:
         self.token = _current.set(self)
 
     def __exit__(self, kind: object, exception: object, traceback: object) -> None:
-        try:  # noqa: SIM105  suppress takes as long as a handler
+        try:  # noqa: SIM105  as `restore` does, which takes as long as a handler
             _current.reset(self.token)
         except ValueError:
-            # A coroutine that is collected is closed in another context.
             pass
         del self.token  # it keeps the event before, and so all of them
 
