@@ -259,17 +259,32 @@ async def strike_in_vain(message, component):
     except anyio.get_cancelled_exc_class():
         raise ValueError("no time for that") from None
 
+async def strike_and_fail(message, component):
+    try:
+        signal.raise_signal(signal.SIGINT)
+        await anyio.sleep_forever()
+    finally:
+        raise ValueError("nothing to clean up with")
+
 def leave(message, component):
     raise SystemExit(7)
 
 TABLE += [
     Transition("*", action.__name__, "off", action=action)
-    for action in (interrupt, strike, strike_in_vain, leave)
+    for action in (interrupt, strike, strike_in_vain, strike_and_fail, leave)
 ]
+
+async def strike_and_fail_at_once(data):
+    await strike_and_fail(data, None)
+
+async def engine():
+    engine = Engine(component_factory=lamp)
+    await engine.bus.subscribe("strike", "tests", strike_and_fail_at_once)
+    return engine
 """
 
 
-@pytest.mark.parametrize("how", ["interrupt", "strike", "strike_in_vain"])
+@pytest.mark.parametrize("how", ["interrupt", "strike", "strike_in_vain", "strike_and_fail"])
 def test_an_interruption_ends_the_run(tmp_path: Path, backend_name: str, how: str) -> None:
     """L5: Ctrl-C ends with 130, after what has happened was written, and with the summary."""
     target = write_target(tmp_path, TARGET + ENDING)
@@ -279,6 +294,16 @@ def test_an_interruption_ends_the_run(tmp_path: Path, backend_name: str, how: st
     assert ran.names.count("state.changed") == 1
     assert ran.names.count("component.message.received") == 2
     assert ran.summary["transitions"] == 1
+
+
+def test_an_interrupted_event_whose_handler_fails_ends_the_run(
+    tmp_path: Path, backend_name: str
+) -> None:
+    """L5: Ctrl-C ends it with 130 where a handler of an event makes of it a failure of its own."""
+    target = write_target(tmp_path, TARGET + ENDING)
+    lines = [send("lamp"), '{"event": "strike"}', send("lamp", "off")]
+    ran = run("run", target, "--backend", backend_name, lines=lines)
+    assert (ran.status, ran.summary["messages"]) == (130, 1)
 
 
 def test_a_target_may_end_the_process(tmp_path: Path, backend_name: str) -> None:
