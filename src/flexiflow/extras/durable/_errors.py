@@ -1,0 +1,161 @@
+"""What can be wrong with durable delivery; each exception writes its own message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from flexiflow._errors import FlexiFlowError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+class TransportError(FlexiFlowError):
+    """Base of what goes wrong between a bridge and its transport."""
+
+
+class TransportUnavailable(TransportError, ConnectionError):
+    """The transport can't be reached, or does not answer in time; a later try may succeed (X6).
+
+    Args:
+        address: where the transport is, without any secret.
+        reason: what was seen.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address = address
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say where, and what was seen."""
+        return f"{self.address} is not available: {self.reason}"
+
+
+@final
+class NotReplicated(TransportUnavailable):
+    """An event was stored, but not confirmed by as many replicas as asked for (X6).
+
+    Args:
+        address: where the transport is.
+        confirmed: how many replicas have it.
+        replicas: how many were asked for.
+    """
+
+    def __init__(self, address: str, confirmed: int, replicas: int) -> None:
+        super().__init__(address, f"{confirmed} of {replicas} replicas confirmed a write in time")
+
+
+@final
+class LogFull(TransportUnavailable):
+    """The log holds as many events as it may, and the oldest is not acknowledged by all (X5).
+
+    Args:
+        address: where the transport is.
+        max_length: how many events the log may hold.
+    """
+
+    def __init__(self, address: str, max_length: int) -> None:
+        super().__init__(
+            address,
+            f"its log is full: of {max_length} events the oldest is not yet settled by every group",
+        )
+
+
+@final
+class TransportUnusable(TransportError):
+    """What is there can't serve as a transport, and trying again would not help.
+
+    Args:
+        address: where it is, without any secret.
+        reason: what was found, and what would be right.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address = address
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say where, what was found, and what would be right."""
+        return f"{self.address} can't be used: {self.reason}"
+
+
+@final
+class LeaseLost(TransportError):
+    """A worker was silent for longer than its lease, and what it held was given to others (X4).
+
+    Args:
+        consumer: the worker's name.
+        group: its group.
+        partition: the partition of the lease.
+    """
+
+    def __init__(self, consumer: str, group: str, partition: int) -> None:
+        super().__init__(consumer, group, partition)
+
+    def __str__(self) -> str:
+        """Say whose lease of what was lost."""
+        consumer, group, partition = self.args
+        return f"{consumer!r} of the group {group!r} lost its lease of partition {partition}"
+
+
+@final
+class ConsumerInUse(TransportError):
+    """Another worker of that name is alive in the group.
+
+    Args:
+        consumer: the name.
+        group: the group.
+    """
+
+    def __init__(self, consumer: str, group: str) -> None:
+        super().__init__(consumer, group)
+
+    def __str__(self) -> str:
+        """Say what is taken, and what would be right."""
+        consumer, group = self.args
+        return (
+            f"the group {group!r} has a worker named {consumer!r} already, or had one within its "
+            "lease; names must differ, and without one a worker gets a name of its own"
+        )
+
+
+@final
+class GroupMismatch(TransportError):
+    """The workers of a group that are alive take other events.
+
+    Args:
+        group: the group.
+        taken: the patterns that they take.
+        given: those that were asked for.
+    """
+
+    def __init__(self, group: str, taken: Collection[str], given: Collection[str]) -> None:
+        super().__init__(group, tuple(taken), tuple(given))
+
+    def __str__(self) -> str:
+        """Say what the group takes, and what was given."""
+        group, taken, given = self.args
+        return (
+            f"the workers of the group {group!r} take {', '.join(taken)}, not {', '.join(given)}: "
+            "all workers of a group take the same events"
+        )
+
+
+@final
+class NotEncodable(TransportError, ValueError):
+    """A payload can't be written down (X7).
+
+    Args:
+        event_name: the event's name.
+        reason: what is wrong with its payload.
+    """
+
+    def __init__(self, event_name: str, reason: str) -> None:
+        super().__init__(event_name, reason)
+
+    def __str__(self) -> str:
+        """Name the event, and what is wrong."""
+        event_name, reason = self.args
+        return f"the payload of {event_name!r} can't be stored: {reason}"

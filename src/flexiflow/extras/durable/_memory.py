@@ -1,0 +1,289 @@
+"""A transport within one process: the semantics of all transports, without their durability."""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from itertools import count, islice
+from time import time
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from flexiflow.extras.durable._errors import LeaseLost, LogFull
+from flexiflow.extras.durable._groups import Group, Log
+from flexiflow.extras.durable._partitions import check_partitions, spread
+from flexiflow.extras.durable._transport import Buried, Standing, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from flexiflow.extras.durable._groups import Reading
+    from flexiflow.extras.durable._transport import (
+        Batch,
+        Connection,
+        DeadLetter,
+        Delivery,
+        Lease,
+        Member,
+        Outcome,
+    )
+
+T = TypeVar("T")
+
+_ADDRESS: Final = "memory"
+
+
+class _Produced(NamedTuple):
+    """The last batch of a producer."""
+
+    number: int
+    at: float
+
+
+@final
+class MemoryTransport:
+    """A transport that lives as long as this object, for tests and for one process.
+
+    All that use it share one event loop at a time.
+
+    Args:
+        partitions: how many logs there are, each read by one worker of a group at a time (X4); None
+            for one log that all workers of a group share.
+        max_length: how many records a log holds, 1 or more. Those that every group has settled
+            make room for new ones (X5).
+        idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        partitions: int | None = None,
+        max_length: int = 1_000_000,
+        idempotency_window: float = 600.0,
+    ) -> None:
+        self._is_exclusive = check_partitions(partitions) is not None
+        self._logs = [Log() for _ in range(partitions or 1)]
+        self._max_length = max_length
+        self._window = idempotency_window
+        self._groups: dict[str, Group] = {}
+        self._producers: dict[str, _Produced] = {}
+        self._tokens = count(1)
+        self._changed = anyio.Event()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Connection]:
+        """Open it."""
+        await checkpoint()
+        yield _MemoryConnection(self)
+
+
+@final
+class _MemoryConnection:
+    def __init__(self, transport: MemoryTransport) -> None:
+        self._transport = transport
+
+    @property
+    def address(self) -> str:
+        return _ADDRESS
+
+    @property
+    def partitions(self) -> int:
+        return len(self._transport._logs)
+
+    @property
+    def is_exclusive(self) -> bool:
+        return self._transport._is_exclusive
+
+    async def store(self, batch: Batch) -> None:
+        await checkpoint()
+        transport, now = self._transport, anyio.current_time()
+        producers = transport._producers
+        if batch.producer in producers and producers[batch.producer].number >= batch.number:
+            return
+        parts = spread(batch, self.partitions)
+        for partition, records in parts.items():
+            self._make_room(partition, len(records))
+        for partition, records in parts.items():
+            for record in records:
+                transport._logs[partition].append(record)
+        producers.pop(batch.producer, None)
+        producers[batch.producer] = _Produced(batch.number, now)
+        # Whoever stored last is last.
+        while producers[oldest := next(iter(producers))].at < now - transport._window:
+            del producers[oldest]
+        _wake(transport)
+
+    def _make_room(self, partition: int, wanted: int) -> None:
+        log, max_length = self._transport._logs[partition], self._transport._max_length
+        readings = (group.readings[partition] for group in self._transport._groups.values())
+        floor = min((each.floor for each in readings), default=log.last)
+        if not log.make_room(len(log.records) + wanted - max_length, floor):
+            raise LogFull(_ADDRESS, max_length)
+
+    async def join(self, member: Member) -> Sequence[str]:
+        await checkpoint()
+        groups = self._transport._groups
+        if member.group not in groups:
+            groups[member.group] = Group(member.group, self._transport._logs)
+        return groups[member.group].join(member, anyio.current_time())
+
+    async def leave(self, member: Member) -> None:
+        await checkpoint()
+        group = self._transport._groups.get(member.group)
+        if group is not None:
+            group.leave(member)
+
+    async def acquire(self, member: Member, partition: int) -> Lease | None:
+        await checkpoint()
+        transport, now = self._transport, anyio.current_time()
+        reading = transport._groups[member.group].readings[partition]
+        reading.expire(now)
+        if self.is_exclusive and reading.leases:
+            return None
+        token = next(transport._tokens)
+        reading.leases[token] = now + member.lease
+        return _MemoryLease(transport, member, partition, token)
+
+    async def standing(self, group: str) -> Standing:
+        await checkpoint()
+        found = self._transport._groups.get(group)
+        if found is None:
+            return Standing(0, 0, 0, 0)
+        parts = list(map(_standing, self._transport._logs, found.readings))
+        pending, lag, missed = (sum(column) for column in zip(*parts, strict=True))
+        return Standing(pending, lag, missed, len(found.dead))
+
+    async def groups(self) -> Sequence[str]:
+        await checkpoint()
+        return sorted(self._transport._groups)
+
+    async def forget(self, group: str) -> None:
+        await checkpoint()
+        self._transport._groups.pop(group, None)
+
+    async def dead_letters(
+        self, group: str, *, after: str | None = None, limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        await checkpoint()
+        found = self._transport._groups.get(group)
+        dead = found.dead if found is not None else {}
+        last = int(after) if after is not None else 0
+        return list(islice((each.letter for no, each in dead.items() if no > last), limit))
+
+    async def redrive(self, group: str, ids: Sequence[str]) -> int:
+        await checkpoint()
+        found = self._transport._groups.get(group)
+        taken = [found.dead.pop(int(each), None) for each in ids] if found is not None else []
+        dead = [each for each in taken if each is not None]
+        for _, record, partition in dead:
+            self._transport._logs[partition].append(record)
+        _wake(self._transport)
+        return len(dead)
+
+    async def tail(
+        self, after: Sequence[str] | None, limit: int, wait: float
+    ) -> tuple[Sequence[Stored], Sequence[str]]:
+        logs = self._transport._logs
+        positions = [log.last for log in logs] if after is None else [int(each) for each in after]
+
+        def look() -> list[Stored]:
+            return [
+                Stored(partition, str(position), record.body, record.group)
+                for partition, log in enumerate(logs)
+                for position, record in islice(log.since(positions[partition]), limit)
+            ]
+
+        found = await _wait_for(self._transport, look, wait)
+        for partition, position, _, _ in found:
+            positions[partition] = int(position)
+        return found, [str(each) for each in positions]
+
+
+@final
+class _MemoryLease:
+    def __init__(
+        self, transport: MemoryTransport, member: Member, partition: int, token: int
+    ) -> None:
+        self._transport = transport
+        self._member = member
+        self._partition = partition
+        self._token = token
+
+    @property
+    def partition(self) -> int:
+        return self._partition
+
+    @property
+    def token(self) -> int:
+        return self._token
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        log = self._transport._logs[self._partition]
+        return await _wait_for(
+            self._transport, lambda: self._reading().give(log, limit, self._token), wait
+        )
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        await checkpoint()
+        reading, log = self._reading(), self._transport._logs[self._partition]
+        for outcome in outcomes:
+            if reading.settle(outcome, self._token) and isinstance(outcome, Buried):
+                record = log.records[int(outcome.position)]
+                self._group().bury(outcome, record, self._partition, time())
+        _wake(self._transport)
+
+    async def renew(self) -> Standing:
+        await checkpoint()
+        reading = self._reading()
+        reading.leases[self._token] = anyio.current_time() + self._member.lease
+        log = self._transport._logs[self._partition]
+        return Standing(*_standing(log, reading), len(self._group().dead))
+
+    async def release(self) -> None:
+        await checkpoint()
+        self._reading().leases.pop(self._token, None)
+        _wake(self._transport)
+
+    def _group(self) -> Group:
+        try:
+            return self._transport._groups[self._member.group]
+        except KeyError:
+            raise self._lost() from None
+
+    def _reading(self) -> Reading:
+        reading = self._group().readings[self._partition]
+        reading.expire(anyio.current_time())
+        if self._token not in reading.leases:
+            raise self._lost()
+        return reading
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(self._member.consumer, self._member.group, self._partition)
+
+
+def _standing(log: Log, reading: Reading) -> tuple[int, int, int]:
+    lag = sum(position > reading.given for position in log.records)
+    return reading.pending, lag, reading.missed
+
+
+def _wake(transport: MemoryTransport) -> None:
+    transport._changed.set()
+    transport._changed = anyio.Event()
+
+
+async def _wait_for(
+    transport: MemoryTransport, look: Callable[[], list[T]], seconds: float
+) -> list[T]:
+    """Look until something is found, or the time is over; whatever is found is not lost again."""
+    await checkpoint()
+    found = look()
+    with anyio.move_on_after(seconds):
+        while not found:
+            await transport._changed.wait()
+            found = look()
+    return found
