@@ -117,12 +117,14 @@ class Reading:
                 self.missed += 1
                 continue
             held.holder = token
-            given.append(_delivery(position, log.records[position], held))
+            is_suspect = held.deliveries > 0
+            held.deliveries = max(held.deliveries, 1)
+            given.append(_delivery(position, log.records[position], held, is_suspect=is_suspect))
         for position, record in islice(log.since(self.given), limit - len(given)):
             held = self._pending[position] = _Held(0, 1, token)
             self.missed += position - self.given - 1
             self.given = position
-            given.append(_delivery(position, record, held))
+            given.append(_delivery(position, record, held, is_suspect=False))
         return given
 
     def settle(self, outcome: Outcome, token: int) -> bool:
@@ -211,5 +213,7 @@ class Group:
         self.dead[number] = Dead(letter, Record(record.body, record.key, self._name), partition)
 
 
-def _delivery(position: int, record: Record, held: _Held) -> Delivery:
-    return Delivery(str(position), record.body, record.group, held.attempts, held.deliveries)
+def _delivery(position: int, record: Record, held: _Held, *, is_suspect: bool) -> Delivery:
+    return Delivery(
+        str(position), record.body, record.group, held.attempts, held.deliveries, is_suspect
+    )

@@ -71,7 +71,9 @@ class Delivery(NamedTuple):
         group: as it was stored.
         attempts: how many attempts to handle it have failed, of all workers.
         deliveries: how many attempts have begun since the last one that ended. The first delivery
-            counts as one that has begun, so it is 1 then, and 1 or more after a worker's death.
+            counts as one that has begun.
+        is_suspect: whether a worker that held it died, or let it go unsettled, after an attempt had
+            begun. One that was returned with no attempt begun is given with `deliveries` 1 again.
     """
 
     position: str
@@ -79,6 +81,7 @@ class Delivery(NamedTuple):
     group: str | None
     attempts: int
     deliveries: int
+    is_suspect: bool
 
 
 class Failure(NamedTuple):
