@@ -12,6 +12,7 @@ from flexiflow.extras.durable._errors import (
     TransportUnusable,
 )
 from flexiflow.extras.durable._memory import MemoryTransport
+from flexiflow.extras.durable._redis import RedisTransport
 from flexiflow.extras.durable._transport import (
     Acknowledged,
     Batch,
@@ -51,6 +52,7 @@ __all__ = [
     "Noted",
     "Outcome",
     "Record",
+    "RedisTransport",
     "Returned",
     "Standing",
     "Stored",

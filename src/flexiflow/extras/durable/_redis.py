@@ -1,0 +1,142 @@
+"""A transport on Redis Streams, across machines."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from contextlib import asynccontextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+
+from flexiflow.extras.durable._partitions import check_partitions
+from flexiflow.extras.durable._redis_connection import RedisConnection, Settings
+from flexiflow.extras.durable._redis_network import Network
+from flexiflow.extras.durable._redis_url import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from flexiflow.extras.durable._transport import Connection
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._:-]+")
+
+
+@final
+class RedisTransport:
+    """A transport on Redis Streams: Redis 6.2 or later, the extra `redis`.
+
+    Args:
+        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
+        partitions: how many logs there are, each read by one worker of a group at a time (X4); None
+            for one log that all workers of a group share. All that use a prefix give the same.
+        max_length: how many records a log holds, 1 or more. Those that every group has settled
+            make room for new ones (X5).
+        idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
+        prefix: what its keys begin with; letters, digits and `._:-`.
+        replicas: how many replicas have to confirm what is stored (X6).
+        connect_timeout: for how many seconds to try to connect, and as long again to be let in.
+        timeout: for how many seconds to wait for an answer.
+        cluster: whether the server is a node of a cluster.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: no such URL, or a number out of its range. A password is not shown.
+    """
+
+    # By contract; a user gives one or two of them.
+    def __init__(  # noqa: PLR0913
+        self,
+        url: str,
+        *,
+        partitions: int | None = None,
+        max_length: int = 1_000_000,
+        idempotency_window: float = 600.0,
+        prefix: str = "flexiflow",
+        replicas: int = 0,
+        connect_timeout: float = 5.0,
+        timeout: float = 5.0,
+        cluster: bool = False,
+    ) -> None:
+        self._server = parse_url(url)
+        self._settings = Settings(
+            check_partitions(partitions),
+            _check_count("max_length", max_length, 1),
+            _check_seconds("idempotency_window", idempotency_window),
+            _check_count("replicas", replicas, 0),
+            _check_seconds("timeout", timeout),
+        )
+        self._prefix = _check_prefix(prefix)
+        self._connect_timeout = _check_seconds("connect_timeout", connect_timeout)
+        if cluster and self._server.database != 0:
+            raise ValueError("a cluster has the database 0 only: leave it out of the URL")
+        self._cluster = cluster
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Connection]:
+        """Open it.
+
+        Raises:
+            ModuleNotFoundError: the extra `redis` is not installed.
+            TransportUnavailable: the server can't be reached, or does not answer in time.
+            TransportUnusable: it lets nobody in, is too old, or its keys are laid out otherwise.
+        """
+        client = _client()
+        tls = ssl.create_default_context() if self._server.is_encrypted else None
+        raised: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                try:
+                    network = Network(
+                        client.Wires(tasks, tls, self._connect_timeout),
+                        self._server,
+                        prefix=self._prefix,
+                        seconds=self._settings.timeout,
+                        is_cluster=self._cluster,
+                    )
+                    connection = RedisConnection(network, self._settings)
+                    await connection.open()
+                    yield connection
+                except BaseException as error:
+                    raised = error
+                    raise
+                finally:
+                    tasks.cancel_scope.cancel()
+        except BaseExceptionGroup:
+            if raised is None:
+                raise
+        # What leaves the body leaves as it is; the connections themselves raise nothing.
+        if raised is not None:
+            raise raised
+
+
+def _client() -> Any:
+    try:
+        # Who uses another transport need not have it.
+        from flexiflow.extras.durable import _redis_client  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "coredis":
+            raise
+        raise ModuleNotFoundError(
+            "RedisTransport needs coredis: install flexiflow[redis]", name="coredis"
+        ) from None
+    return _redis_client
+
+
+def _check_prefix(prefix: object) -> str:
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"prefix must be made of letters, digits and ._:-, not {prefix!r}")
+    return prefix
+
+
+def _check_count(name: str, value: object, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be an int of {least} or more, not {value!r}")
+    return value
+
+
+def _check_seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
+        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
+    return float(value)

@@ -1,0 +1,200 @@
+"""Connections to Redis servers: all that knows coredis.
+
+Its clients and pools are not used: a pool loses a place with each command that is cancelled while
+it blocks or connects. A connection alone does not: a request that is given up is still answered,
+in its turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+import anyio
+from coredis.connection import BaseConnection, TCPLocation
+from coredis.exceptions import (
+    AskError,
+    AuthenticationFailureError,
+    AuthenticationRequiredError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+    UnblockedError,
+    UnknownCommandError,
+    WrongTypeError,
+)
+
+from flexiflow.extras.durable._redis_replies import Broken, Refused
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from anyio.abc import ByteStream, TaskGroup
+
+    from flexiflow.extras.durable._redis_url import Server
+
+# What coredis takes off the text of an answer that is an error.
+_CODES: Final[dict[type[RedisError], str]] = {
+    AskError: "ASK",
+    AuthenticationFailureError: "WRONGPASS",
+    AuthenticationRequiredError: "NOAUTH",
+    BusyLoadingError: "LOADING",
+    ClusterDownError: "CLUSTERDOWN",
+    MovedError: "MOVED",
+    NoScriptError: "NOSCRIPT",
+    ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+    UnblockedError: "UNBLOCKED",
+    UnknownCommandError: "ERR unknown command",
+    WrongTypeError: "WRONGTYPE",
+}
+_REFUSALS: Final[tuple[type[RedisError], ...]] = (ResponseError, *_CODES)
+
+
+@final
+class _Connection(BaseConnection):
+    """One over a stream that is open: so coredis has nothing to leave open where none opens."""
+
+    def __init__(self, stream: ByteStream, server: Server, seconds: float) -> None:
+        super().__init__(
+            TCPLocation(server.host, server.port),
+            # The greeting's; each request has its own.
+            stream_timeout=seconds,
+            username=server.username,
+            password=server.password,
+            db=server.database,
+        )
+        self._opened = stream
+
+    async def _connect(self) -> ByteStream:
+        return self._opened
+
+    def describe(self) -> str:
+        return repr(self.location)
+
+
+@final
+class Wire:
+    """A connection, which runs in a task of its own, so that no caller's cancellation reaches it.
+
+    Args:
+        server: where to.
+        tls: how to encrypt it, or None.
+        seconds: how long it may take to connect, and as long again to be greeted.
+    """
+
+    def __init__(self, server: Server, tls: ssl.SSLContext | None, seconds: float) -> None:
+        self._server = server
+        self._tls = tls
+        self._seconds = seconds
+        self._scope = anyio.CancelScope()
+        self._opened = anyio.Event()
+        self._connection: _Connection | None = None
+        self._error: Exception | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it may be used: it is open, or opening."""
+        if self._scope.cancel_called or self._error is not None:
+            return False
+        return not self._opened.is_set() or (
+            self._connection is not None and self._connection.usable
+        )
+
+    @property
+    def version(self) -> str:
+        """The version of the server, once it has answered."""
+        return (self._connection and self._connection.server_version) or "unknown"
+
+    def close(self) -> None:
+        """Close it, in its task; what was asked and not yet answered fails."""
+        self._scope.cancel()
+
+    def started(self, value: object = None) -> None:  # noqa: ARG002 - coredis calls it so
+        """Be told by coredis that the server has greeted."""
+        self._opened.set()
+
+    async def run(self) -> None:
+        """Open it, and keep it until it breaks or is closed."""
+        with self._scope:
+            try:
+                with anyio.fail_after(self._seconds):
+                    stream = await self._connect()
+                self._connection = _Connection(stream, self._server, self._seconds)
+                await self._connection.run(task_status=self)
+            except (RedisError, OSError, UnicodeError, anyio.BrokenResourceError) as error:
+                self._error = error
+        # Also where it was cancelled while it opened.
+        self._opened.set()
+
+    async def _connect(self) -> ByteStream:
+        host, port = self._server.host, self._server.port
+        if self._tls is None:
+            return await anyio.connect_tcp(host, port)
+        return await anyio.connect_tcp(
+            host, port, ssl_context=self._tls, tls_standard_compatible=False
+        )
+
+    async def call(
+        self, commands: Sequence[Sequence[bytes | str | int]], seconds: float
+    ) -> list[Any]:
+        """Send commands, one right after the other, and wait for the answers.
+
+        Raises:
+            Broken: no answer came within so many seconds; the connection is closed then.
+            Refused: the first answer that is an error.
+        """
+        await self._opened.wait()
+        if self._connection is None or not self.is_alive:
+            raise self._translate(self._error)
+        try:
+            requests = [
+                self._connection.create_request(
+                    str(name).encode(), *arguments, decode=False, timeout=seconds
+                )
+                for name, *arguments in commands
+            ]
+            return [cast("Any", await each) for each in requests]
+        except TimeoutError:
+            self.close()
+            raise Broken(f"no answer within {seconds:g} s") from None
+        except RedisError as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: Exception | None) -> Broken | Refused:
+        if isinstance(error, _REFUSALS):
+            code = _CODES.get(type(error))
+            first, _, rest = str(error).partition(" ")
+            return Refused(code, str(error)) if code is not None else Refused(first, rest)
+        # coredis tells little itself, and has the reason as the cause.
+        reason = (error and error.__cause__) or error
+        if isinstance(reason, TimeoutError):
+            return Broken(f"no answer within {self._seconds:g} s")
+        return Broken(str(reason or "") or "the connection was closed")
+
+
+@final
+class Wires:
+    """Opens connections in a task group.
+
+    Args:
+        tasks: where they run.
+        tls: how to encrypt them, or None.
+        seconds: how long one may take to connect, and as long again to be greeted.
+    """
+
+    def __init__(self, tasks: TaskGroup, tls: ssl.SSLContext | None, seconds: float) -> None:
+        self._tasks = tasks
+        self._tls = tls
+        self._seconds = seconds
+
+    def open(self, server: Server) -> Wire:
+        """Begin to open a connection."""
+        wire = Wire(server, self._tls, self._seconds)
+        self._tasks.start_soon(wire.run)
+        return wire

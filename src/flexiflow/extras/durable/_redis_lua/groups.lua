@@ -1,0 +1,1 @@
+return {'OK', redis.call('SMEMBERS', base .. ':groups')}

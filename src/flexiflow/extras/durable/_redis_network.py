@@ -1,0 +1,192 @@
+"""Which server keeps a partition, and running scripts there."""
+
+from __future__ import annotations
+
+import binascii
+from typing import TYPE_CHECKING, Any, Final, final
+
+from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable, TransportUnusable
+from flexiflow.extras.durable._redis_replies import Broken, Refused, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flexiflow.extras.durable._redis_client import Wire, Wires
+    from flexiflow.extras.durable._redis_scripts import Script
+    from flexiflow.extras.durable._redis_url import Server
+
+_SLOTS: Final = 16384
+_REDIRECTIONS: Final = 5
+_OLDEST: Final = (6, 2)
+_MOVES: Final = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
+
+
+@final
+class Network:
+    """The servers, of which each keeps some of the partitions; without a cluster there is one.
+
+    Args:
+        wires: what opens connections.
+        server: the server that is known, in a cluster any node.
+        prefix: what all keys begin with.
+        seconds: how long an answer may take.
+        is_cluster: whether there is a cluster.
+    """
+
+    def __init__(
+        self, wires: Wires, server: Server, *, prefix: str, seconds: float, is_cluster: bool
+    ) -> None:
+        self._wires = wires
+        self._server = server
+        self._prefix = prefix
+        self._seconds = seconds
+        self._is_cluster = is_cluster
+        self._open: dict[tuple[Server, bool], Wire] = {}
+        self._places: dict[int, Server] = {}
+        self._known = [server]
+
+    @property
+    def address(self) -> str:
+        """Where it is, without any secret."""
+        return self._server.address
+
+    def base(self, partition: int) -> str:
+        """Give what the keys of a partition begin with: their hash tag."""
+        return f"{{{self._prefix}:{partition}}}"
+
+    async def check(self) -> None:
+        """Have the server answer, and see that it can do what is asked of it.
+
+        Raises:
+            TransportUnavailable: it does not answer.
+            TransportUnusable: it lets nobody in, or is too old.
+        """
+        wire = self._wire(self._server)
+        try:
+            await wire.call([("PING",)], self._seconds)
+        except Refused as error:
+            if "unknown command" in error.code:
+                raise self._too_old("5 or less") from None
+            raise explain(error, self.address) from error
+        except Broken as error:
+            raise explain(error, self.address) from error
+        if tuple(map(int, wire.version.split(".")[:2])) < _OLDEST:
+            raise self._too_old(wire.version)
+
+    def _too_old(self, version: str) -> TransportUnusable:
+        return TransportUnusable(
+            self.address, f"its version is {version}, and Redis 6.2 or later is needed"
+        )
+
+    async def run(
+        self, partition: int, script: Script, *arguments: bytes | str | int, replicas: int = 0
+    ) -> list[Any]:
+        """Run a script where the partition is, and return its answer.
+
+        Args:
+            partition: which.
+            script: what to run.
+            arguments: what it is given besides the partition.
+            replicas: how many replicas have to confirm what it wrote.
+
+        Raises:
+            TransportUnavailable: there was no answer, or one that will change.
+            TransportUnusable: the server refuses for good.
+            NotReplicated: fewer replicas confirmed it.
+        """
+        values = [each.encode() if isinstance(each, str) else each for each in arguments]
+        for _ in range(_REDIRECTIONS):
+            server = await self._place(partition)
+            wire = self._wire(server, waits=replicas > 0)
+            try:
+                answers = await self._evaluate(
+                    wire, script, [self.base(partition), *values], replicas
+                )
+            except (Broken, Refused) as error:
+                if not self._has_moved(error):
+                    raise self.explain(error, server) from error
+            else:
+                if replicas > 0 and answers[1] < replicas:
+                    raise NotReplicated(server.address, answers[1], replicas)
+                found: list[Any] = answers[0]
+                return found
+        raise TransportUnavailable(self.address, "its nodes do not agree on who keeps a slot")
+
+    async def _evaluate(
+        self, wire: Wire, script: Script, values: Sequence[bytes | str | int], replicas: int
+    ) -> list[Any]:
+        # In time before an answer would be late. On the same connection, which is what it asks for.
+        wait = [("WAIT", replicas, int(self._seconds * 500))] if replicas > 0 else []
+        try:
+            return await wire.call([("EVALSHA", script.digest, 1, *values), *wait], self._seconds)
+        except Refused as error:
+            if error.code != "NOSCRIPT":
+                raise
+        return await wire.call([("EVAL", script.source, 1, *values), *wait], self._seconds)
+
+    def _has_moved(self, error: Broken | Refused) -> bool:
+        return (
+            self._is_cluster
+            and isinstance(error, Refused)
+            and error.code == "MOVED"
+            and (self._forget_places())
+        )
+
+    def _forget_places(self) -> bool:
+        self._places.clear()
+        return True
+
+    def explain(self, error: Broken | Refused, server: Server) -> Exception:
+        """Tell what an error means, and where; look anew for who keeps what, if it may help."""
+        if isinstance(error, Broken) or error.code in _MOVES:
+            self._forget_places()
+        if isinstance(error, Refused) and error.code == "MOVED" and not self._is_cluster:
+            return TransportUnusable(server.address, "it is part of a cluster: give cluster=True")
+        return explain(error, server.address)
+
+    def _wire(self, server: Server, *, waits: bool = False) -> Wire:
+        wire = self._open.get((server, waits))
+        if wire is None or not wire.is_alive:
+            wire = self._open[server, waits] = self._wires.open(server)
+        return wire
+
+    async def open(self, partition: int) -> tuple[Wire, Server]:
+        """Open a connection of its own to where a partition is; whoever asked closes it."""
+        server = await self._place(partition)
+        return self._wires.open(server), server
+
+    async def _place(self, partition: int) -> Server:
+        if not self._is_cluster:
+            return self._server
+        if partition not in self._places:
+            self._places[partition] = self._keeper(await self._nodes(), partition)
+        return self._places[partition]
+
+    async def _nodes(self) -> list[tuple[int, int, Server]]:
+        last: Exception | None = None
+        for server in list(self._known):
+            try:
+                (answer,) = await self._wire(server).call([("CLUSTER", "SLOTS")], self._seconds)
+            except Broken as error:
+                last = explain(error, server.address)
+            except Refused as error:
+                raise explain(error, server.address) from error
+            else:
+                slots = [_slots(each, server) for each in answer]
+                self._known = list(dict.fromkeys([self._server, *(each for *_, each in slots)]))
+                return slots
+        assert last is not None  # noqa: S101 - the server that was given is always known
+        raise last
+
+    def _keeper(self, slots: list[tuple[int, int, Server]], partition: int) -> Server:
+        slot = binascii.crc_hqx(f"{self._prefix}:{partition}".encode(), 0) % _SLOTS
+        for first, last, server in slots:
+            if first <= slot <= last:
+                return server
+        raise TransportUnavailable(self.address, f"no node of its cluster keeps slot {slot}")
+
+
+def _slots(answer: list[Any], asked: Server) -> tuple[int, int, Server]:
+    first, last, (host, port, *_) = answer[:3]
+    # A node that does not know its own name is where it was asked.
+    return first, last, asked.at(host.decode() if host else asked.host, port)

