@@ -41,7 +41,7 @@ def check_terms(
     check_subscribed_name(event)
     check_int("priority", priority, "1 (first) to 5 (last)", least=1, most=5)
     if time_limit is not None:
-        _check_seconds("time_limit", time_limit)
+        check_seconds("time_limit", time_limit)
     if limit is not None:
         check_int("limit", limit, "1 or more calls at once", least=1)
     if filter is None:
@@ -82,7 +82,8 @@ def check_int(what: str, given: object, allowed: str, *, least: int, most: float
     return given
 
 
-def _check_seconds(what: str, given: object) -> None:
+def check_seconds(what: str, given: object) -> None:
+    """Check a time that is more than none, and perhaps infinite."""
     if (
         not isinstance(given, int | float)
         or isinstance(given, bool)

@@ -1,5 +1,7 @@
 """Durable delivery: events that outlive the process, and reach others (X1 to X8)."""
 
+from flexiflow.extras.durable._bridge import Bridge, open_bridge
+from flexiflow.extras.durable._cloudevents import JSON, Codec
 from flexiflow.extras.durable._errors import (
     ConsumerInUse,
     GroupMismatch,
@@ -10,9 +12,12 @@ from flexiflow.extras.durable._errors import (
     TransportError,
     TransportUnavailable,
     TransportUnusable,
+    WorkersDied,
 )
+from flexiflow.extras.durable._held import CurrentDelivery, current_delivery
 from flexiflow.extras.durable._memory import MemoryTransport
 from flexiflow.extras.durable._redis import RedisTransport
+from flexiflow.extras.durable._statistics import BridgeStatistics
 from flexiflow.extras.durable._transport import (
     Acknowledged,
     Batch,
@@ -33,11 +38,16 @@ from flexiflow.extras.durable._transport import (
 )
 
 __all__ = [
+    "JSON",
     "Acknowledged",
     "Batch",
+    "Bridge",
+    "BridgeStatistics",
     "Buried",
+    "Codec",
     "Connection",
     "ConsumerInUse",
+    "CurrentDelivery",
     "DeadLetter",
     "Delivery",
     "Failure",
@@ -60,4 +70,7 @@ __all__ = [
     "TransportError",
     "TransportUnavailable",
     "TransportUnusable",
+    "WorkersDied",
+    "current_delivery",
+    "open_bridge",
 ]

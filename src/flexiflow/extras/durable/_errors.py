@@ -159,3 +159,24 @@ class NotEncodable(TransportError, ValueError):
         """Name the event, and what is wrong."""
         event_name, reason = self.args
         return f"the payload of {event_name!r} can't be stored: {reason}"
+
+
+@final
+class WorkersDied(TransportError):
+    """An event was given up since each worker that began to handle it died of it (X3).
+
+    Args:
+        event_name: the event's name.
+        deliveries: how many workers.
+    """
+
+    def __init__(self, event_name: str, deliveries: int) -> None:
+        super().__init__(event_name, deliveries)
+
+    def __str__(self) -> str:
+        """Say how often that happened."""
+        event_name, deliveries = self.args
+        return (
+            f"{deliveries} attempts to handle {event_name!r} have begun since one last ended: the "
+            "workers died, or were silent for longer than their leases"
+        )

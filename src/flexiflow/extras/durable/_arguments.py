@@ -1,0 +1,135 @@
+"""The arguments of `open_bridge`, checked before anything is opened."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from flexiflow._arguments import check_int, check_seconds
+from flexiflow._bus import EventBus
+from flexiflow._callables import check_callable, is_coroutine_callable
+from flexiflow._names import check_subscribed_name
+from flexiflow.extras.durable._patterns import overlapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flexiflow.extras.durable._cloudevents import Codec
+    from flexiflow.extras.durable._transport import Transport
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class Settings(NamedTuple):
+    """How a bridge works; as `open_bridge` tells of its arguments."""
+
+    outgoing: tuple[str, ...]
+    incoming: tuple[str, ...]
+    group: str | None
+    consumer: str | None
+    source: str | None
+    key: Callable[[Any], str | None] | None
+    limit: int
+    prefetch: int
+    max_attempts: int
+    max_deliveries: int
+    retry_delay: float
+    lease: float
+    grace: float
+    store_timeout: float
+    codec: Codec
+
+
+def check_ends(bus: object, transport: object) -> None:
+    """Refuse what is no bus, or no transport."""
+    if not isinstance(bus, EventBus):
+        raise TypeError(f"bus must be an EventBus, not {reprlib.repr(bus)}")
+    if not callable(getattr(transport, "connect", None)):
+        raise TypeError(
+            "transport must have a method connect(), as a MemoryTransport has, which "
+            f"{reprlib.repr(transport)} has not"
+        )
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that are not valid.
+
+    Raises:
+        ValueError: as `open_bridge` does.
+        TypeError: as `open_bridge` does.
+    """
+    _check_patterns(settings)
+    _check_names(settings)
+    for what in ("limit", "prefetch", "max_attempts", "max_deliveries"):
+        check_int(what, getattr(settings, what), "1 or more", least=1)
+    for what in ("lease", "store_timeout"):
+        check_seconds(what, getattr(settings, what))
+    for what in ("retry_delay", "grace"):
+        if getattr(settings, what) != 0:
+            check_seconds(what, getattr(settings, what))
+    _check_functions(settings)
+
+
+def patterns_of(what: str, given: Iterable[object]) -> tuple[str, ...]:
+    """Return patterns that are valid, each once.
+
+    Raises:
+        ValueError: a malformed one.
+        TypeError: what is no pattern, or no several of them.
+    """
+    if isinstance(given, str):
+        raise TypeError(f"{what} must be several patterns, as [{given!r}], not a str")
+    try:
+        patterns = tuple(given)
+    except TypeError:
+        raise TypeError(f"{what} must be several patterns, not {reprlib.repr(given)}") from None
+    return tuple(dict.fromkeys(map(check_subscribed_name, patterns)))
+
+
+def _check_patterns(settings: Settings) -> None:
+    outgoing, incoming = settings.outgoing, settings.incoming
+    if not outgoing and not incoming:
+        raise ValueError("a bridge needs patterns of outgoing events, of incoming ones, or both")
+    both = overlapping(outgoing, incoming)
+    if both is not None:
+        raise ValueError(
+            f"outgoing {both[0]!r} and incoming {both[1]!r} overlap: an event that comes in must "
+            "not be one that goes out"
+        )
+    if incoming and settings.group is None:
+        raise ValueError("incoming events need a group, whose workers share them")
+    if not outgoing and settings.key is not None:
+        raise ValueError("a key is of outgoing events, and there are none; those that come in have one")
+
+
+def _check_names(settings: Settings) -> None:
+    for what in ("group", "consumer", "source"):
+        name = getattr(settings, what)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{what} must be a str or None, not {reprlib.repr(name)}")
+    for what in ("group", "consumer"):
+        name = getattr(settings, what)
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{what} must be of letters, digits, '.', '_' and '-', not {reprlib.repr(name)}"
+            )
+    if settings.source == "":
+        raise ValueError("source must not be empty; None names the group")
+
+
+def _check_functions(settings: Settings) -> None:
+    if settings.key is not None:
+        check_callable("key", settings.key, 1)
+        if is_coroutine_callable(settings.key):
+            raise TypeError("key must be a plain function, and this one is async")
+    codec: Any = settings.codec
+    if not (
+        callable(getattr(codec, "encode", None))
+        and callable(getattr(codec, "decode", None))
+        and isinstance(getattr(codec, "content_type", None), str)
+    ):
+        raise TypeError(
+            "codec must have encode, decode and content_type, as JSON has, which "
+            f"{reprlib.repr(codec)} has not"
+        )

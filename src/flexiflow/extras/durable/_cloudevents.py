@@ -1,0 +1,208 @@
+"""Events on the wire: CloudEvents 1.0, in its JSON format (X7)."""
+
+from __future__ import annotations
+
+import reprlib
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime
+from itertools import count
+from json import JSONDecoder, JSONEncoder
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
+
+from flexiflow.extras.durable._errors import NotEncodable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Codec(Protocol):
+    """Writes payloads down, and reads them; what it raises is a failure to do so (X7)."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type of what it writes, as "application/cbor"; no JSON type."""
+        ...
+
+    def encode(self, data: Any) -> bytes:
+        """Write a payload down."""
+        ...
+
+    def decode(self, body: bytes) -> Any:
+        """Read what `encode` wrote."""
+        ...
+
+
+class CloudEvent(NamedTuple):
+    """An event as it was read.
+
+    Attributes:
+        id: tells it from all others of its source.
+        source: who published it.
+        name: the event's name; CloudEvents calls it type.
+        time: when it was published, in RFC 3339's form, or None.
+        key: events of one key are handled in order (X4); None where it has none.
+        data: the payload.
+    """
+
+    id: str
+    source: str
+    name: str
+    time: str | None
+    key: str | None
+    data: Any
+
+
+@final
+class JsonCodec:
+    """Payloads as JSON values, within the event's own JSON; strict in both directions."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type of JSON."""
+        return "application/json"
+
+    def encode(self, data: Any) -> bytes:
+        """Write a payload down.
+
+        Raises:
+            ValueError: NaN, an infinity, a reference to itself, or a key that is no str.
+            TypeError: what JSON has no form for.
+        """
+        return _to_json(data).encode()
+
+    def decode(self, body: bytes) -> Any:
+        """Read a JSON value.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return _from_json(body)
+
+
+JSON: Final = JsonCodec()
+"""Writes payloads as JSON."""
+
+
+@final
+class Encoder:
+    """Writes the events of one producer down.
+
+    Args:
+        source: who publishes them.
+        producer: begins their ids, as no other producer's do.
+        codec: for the payloads.
+    """
+
+    __slots__ = ("_codec", "_head", "_numbers", "_producer")
+
+    def __init__(self, source: str, producer: str, codec: Codec) -> None:
+        self._codec = codec
+        self._producer = producer
+        self._numbers = count(1)
+        self._head = (
+            f'{{"specversion":"1.0","source":{_to_text(source)},'
+            f'"datacontenttype":{_to_text(codec.content_type)},"id":"'
+        )
+
+    def encode(self, name: str, data: Any, key: str | None) -> bytes:
+        """Write an event down.
+
+        Raises:
+            NotEncodable: the payload can't be written down.
+        """
+        try:
+            payload = self._payload(data)
+        except Exception as exc:
+            raise NotEncodable(name, _reason(exc)) from exc
+        time = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
+        place = "" if key is None else f',"partitionkey":{_to_text(key)}'
+        return (
+            f'{self._head}{self._producer}-{next(self._numbers)}","type":{_to_text(name)},'
+            f'"time":"{time}Z"{place},{payload}}}'
+        ).encode()
+
+    def _payload(self, data: Any) -> str:
+        if isinstance(self._codec, JsonCodec):
+            return f'"data":{_to_json(data)}'
+        return f'"data_base64":"{b64encode(self._codec.encode(data)).decode()}"'
+
+
+def decode(body: bytes, codec: Codec) -> CloudEvent:
+    """Read an event.
+
+    Raises:
+        Exception: it is no CloudEvent 1.0 in JSON, or its payload can't be read.
+    """
+    event = _from_json(body)
+    if not isinstance(event, dict):
+        raise ValueError(f"an event must be a JSON object, not {reprlib.repr(event)}")  # noqa: TRY004  it is the value of what was received
+    attributes = cast("dict[str, Any]", event)
+    get = attributes.get
+    if get("specversion") != "1.0":
+        raise ValueError(f"specversion must be '1.0', not {reprlib.repr(get('specversion'))}")
+    id_, source, name = get("id"), get("source"), get("type")
+    time, key = get("time"), get("partitionkey")
+    if not (
+        type(id_) is type(source) is type(name) is str
+        and id_
+        and source
+        and (time is None or type(time) is str)
+        and (key is None or (type(key) is str and key))
+    ):
+        _refuse(attributes)
+    data = get("data")
+    if "data_base64" in attributes:
+        data = codec.decode(b64decode(get("data_base64"), validate=True))
+    return CloudEvent(id_, source, name, time, key, data)
+
+
+def _refuse(attributes: dict[str, Any]) -> NoReturn:
+    """Name the first attribute that is wrong."""
+    required = ("id", "source", "type")
+    wrong = next(
+        each
+        for each in (*required, "time", "partitionkey")
+        if (each in required or attributes.get(each) is not None)
+        and not (isinstance(attributes.get(each), str) and attributes[each])
+    )
+    raise ValueError(f"{wrong} must be a non-empty str, not {reprlib.repr(attributes.get(wrong))}")
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_to_text: Final[Callable[[object], str]] = JSONEncoder(
+    allow_nan=False, separators=(",", ":")
+).encode
+_decoder: Final = JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _from_json(body: bytes) -> Any:
+    return _decoder.decode(body.decode())
+
+
+def _to_json(data: Any) -> str:
+    text = _to_text(data)
+    # Afterwards: it would not come to an end where the payload refers to itself.
+    if isinstance(data, dict | list | tuple):
+        _check_keys(data)
+    return text
+
+
+def _check_keys(data: object) -> None:
+    """Refuse keys that JSON would turn into a str."""
+    stack: list[Any] = [data]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, dict):
+            mapping = cast("dict[Any, Any]", each)
+            for key in mapping:
+                if not isinstance(key, str):
+                    raise TypeError(f"a key must be a str, not {reprlib.repr(key)}")
+            each = mapping.values()
+        stack += [inner for inner in each if isinstance(inner, dict | list | tuple)]
+
+
+def _reason(exception: Exception) -> str:
+    return f"{type(exception).__name__}: {exception}"

@@ -1,0 +1,190 @@
+"""The tasks in which events are handled, at most `limit` of them (X4)."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from operator import is_
+from typing import TYPE_CHECKING, Any, final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from flexiflow._cancellation import cancel_counter, effectively_cancelled
+from flexiflow._contexts import restore
+from flexiflow._errors import HandlerCancelled
+from flexiflow._reporting import logger
+from flexiflow.extras.durable._held import handing_on
+from flexiflow.extras.durable._transport import Noted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexiflow._bus import EventBus
+    from flexiflow.extras.durable._held import Held
+    from flexiflow.extras.durable._intake import Intake
+    from flexiflow.extras.durable._lanes import Queue
+    from flexiflow.extras.durable._statistics import Counters
+
+
+class _Slot:
+    """A task that handles one event after another.
+
+    Attributes:
+        scope: cancels it.
+        requests: counts its native cancels.
+        held: what it handles.
+        woken: set when it is to look for more; a new one each time that it waits.
+    """
+
+    __slots__ = ("held", "requests", "scope", "woken")
+
+    def __init__(self) -> None:
+        self.requests: Callable[[], int] = int
+        self.scope = anyio.CancelScope()
+        self.held: Held[Intake] | None = None
+        self.woken = anyio.Event()
+
+
+@final
+class Crew:
+    """Handles what is in a queue.
+
+    One task begins. Before a task starts a handler, it sees to it that another stands by if there
+    is more to do, so that handlers which never wait are run by one task, one after another.
+
+    Args:
+        bus: where events are handed on.
+        queue: what is to be handled.
+        limit: how many tasks there are at most.
+        counters: attempts are counted there.
+        start: starts a task, in a context that no handler has changed.
+        conclude: is told what an attempt came to: the failure, or None.
+        unoccupied: is told whenever nothing more is to be handled.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        queue: Queue[Held[Intake]],
+        limit: int,
+        counters: Counters,
+        *,
+        start: Callable[..., None],
+        conclude: Callable[[Held[Intake], Exception | None], None],
+        unoccupied: Callable[[], None],
+    ) -> None:
+        self._bus = bus
+        self._queue = queue
+        self._limit = limit
+        self._counters = counters
+        self._start = start
+        self._conclude = conclude
+        self._unoccupied = unoccupied
+        self._slots: set[_Slot] = set()
+        self._idle: list[_Slot] = []
+        self._stands_by = False
+
+    def call(self) -> None:
+        """See to it that somebody comes if there is something to do."""
+        if self._stands_by or not self._queue:
+            return
+        if self._idle:
+            self._stands_by = True
+            self._idle.pop().woken.set()
+        elif len(self._slots) < self._limit:
+            self._stands_by = True
+            slot = _Slot()
+            self._slots.add(slot)
+            self._start(self._work, slot)
+
+    def stop(self, intake: Intake) -> None:
+        """Cancel the handling of whatever is held by a lease."""
+        for slot in self._slots:
+            if slot.held is not None and slot.held.intake is intake:
+                slot.scope.cancel()
+
+    async def _work(self, slot: _Slot) -> None:
+        try:
+            with slot.scope:
+                await self._work_on(slot)
+        finally:
+            self._slots.discard(slot)
+        # Only where the whole bridge is not being cancelled; else nobody is to begin any more.
+        self.call()
+
+    async def _work_on(self, slot: _Slot) -> None:
+        """Handle what there is and wait for more, as long as the task is as good as new."""
+        # Tasks that begin at once would begin one within the other.
+        await checkpoint()
+        queue, inherited = self._queue, tuple(copy_context().values())
+        requests = slot.requests = cancel_counter()
+        while True:
+            self._stands_by = False
+            while (held := queue.take()) is not None:
+                self.call()
+                await self._handle(slot, held)
+                # As in concurrent delivery: compared by identity, since a value's == is a user's.
+                if (
+                    requests()
+                    or slot.scope.cancel_called
+                    or len(context := copy_context()) != len(inherited)
+                    or not all(map(is_, inherited, context.values()))
+                ):
+                    return
+            self._unoccupied()
+            slot.woken = anyio.Event()
+            self._idle.append(slot)
+            await slot.woken.wait()
+
+    async def _handle(self, slot: _Slot, held: Held[Intake]) -> None:
+        intake, was_suspect = held.intake, held.is_suspect
+        slot.held = held
+        held.is_running = True
+        intake.running += 1
+        try:
+            if was_suspect and not await self._announce(held):
+                return
+            problem = await self._attempt(slot, held)
+        finally:
+            held.is_running = False
+            slot.held = None
+            if was_suspect:
+                self._queue.is_suspect_out = False
+            intake.stopped()
+        self._conclude(held, problem)
+
+    async def _announce(self, held: Held[Intake]) -> bool:
+        """Write down that an attempt begins which the worker may not survive (X3).
+
+        Returns:
+            Whether it may begin: False where the event is another's by now.
+        """
+        held.deliveries += 1
+        held.is_counted = True
+        held.intake.note(Noted(held.position, held.attempts, held.deliveries))
+        await held.intake.written()
+        return held.intake.holds(held)
+
+    async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
+        """Hand an event on, and return why that failed."""
+        self._counters.delivered += 1
+        if held.attempts or held.is_suspect:
+            self._counters.redelivered += 1
+        token = handing_on.set(held)
+        try:
+            failures = await self._bus.publish(held.name, held.data)
+            if slot.requests():
+                await checkpoint()
+        except Exception as exc:  # noqa: BLE001  an attempt fails by whatever leaves it
+            logger.warning("handling the stored event %r failed", held.name, exc_info=exc)
+            return exc
+        except anyio.get_cancelled_exc_class() as exc:
+            if effectively_cancelled():
+                raise
+            stray = HandlerCancelled(f"the handling of the stored event {held.name!r}")
+            stray.__cause__ = exc
+            logger.warning("%s", stray)
+            return stray
+        finally:
+            restore(handing_on, token)
+        return failures[0].exception if failures else None

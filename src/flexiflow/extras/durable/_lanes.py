@@ -1,0 +1,107 @@
+"""What waits to be handled, and in which order (X4): plain data, without I/O and without a loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Waiting(Protocol):
+    """What waits.
+
+    Attributes:
+        key: those of one key go one at a time, in order; None goes with any.
+        is_suspect: whether no other suspect may be out at the same time.
+    """
+
+    @property
+    def key(self) -> str | None:
+        """See the class."""
+        ...
+
+    @property
+    def is_suspect(self) -> bool:
+        """See the class."""
+        ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+@final
+class Queue(Generic[W]):
+    """What may go next, whatever lanes it comes from."""
+
+    __slots__ = ("_ready", "_suspects", "is_suspect_out")
+
+    def __init__(self) -> None:
+        self._ready: deque[W] = deque()
+        self._suspects: deque[W] = deque()
+        self.is_suspect_out = False
+
+    def put(self, each: W) -> None:
+        """Let one go after those that wait."""
+        (self._suspects if each.is_suspect else self._ready).append(each)
+
+    def take(self) -> W | None:
+        """Take the next one, if any may go; of suspects one, until `is_suspect_out` is unset."""
+        if self._suspects and not self.is_suspect_out:
+            self.is_suspect_out = True
+            return self._suspects.popleft()
+        return self._ready.popleft() if self._ready else None
+
+    def __bool__(self) -> bool:
+        """Tell whether there is one to take."""
+        return bool(self._ready) or (bool(self._suspects) and not self.is_suspect_out)
+
+    def discard(self, is_gone: Callable[[W], bool]) -> None:
+        """Take those out that are gone."""
+        self._ready = deque(each for each in self._ready if not is_gone(each))
+        self._suspects = deque(each for each in self._suspects if not is_gone(each))
+
+
+@final
+class Lanes(Generic[W]):
+    """Lets through one of a key at a time, in order.
+
+    Args:
+        queue: where they go on to.
+    """
+
+    __slots__ = ("_behind", "_queue")
+
+    def __init__(self, queue: Queue[W]) -> None:
+        self._queue = queue
+        # By key, those that wait for the one that is through; the key is there as long as that is.
+        self._behind: dict[str, deque[W] | None] = {}
+
+    def enter(self, each: W) -> None:
+        """Let one through, or have it wait for those of its key."""
+        key = each.key
+        if key is not None:
+            if key in self._behind:
+                behind = self._behind[key]
+                if behind is None:
+                    behind = self._behind[key] = deque()
+                behind.append(each)
+                return
+            self._behind[key] = None
+        self._queue.put(each)
+
+    def leave(self, each: W) -> None:
+        """End one that was let through; the next of its key follows."""
+        key = each.key
+        if key is None:
+            return
+        behind = self._behind.get(key)
+        if behind:
+            self._queue.put(behind.popleft())
+        else:
+            self._behind.pop(key, None)
+
+    def clear(self) -> None:
+        """Let nobody through of those that wait."""
+        self._behind.clear()

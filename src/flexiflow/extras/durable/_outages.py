@@ -1,0 +1,83 @@
+"""Calling a transport that may be away for a while (X6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar, final
+
+import anyio
+
+from flexiflow._reporting import logger
+from flexiflow.extras.durable._errors import LogFull, NotReplicated, TransportUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flexiflow.extras.durable._statistics import Counters
+
+T = TypeVar("T")
+
+_FIRST_DELAY: Final = 0.05
+_LONGEST_DELAY: Final = 1.0
+
+
+@final
+class Outages:
+    """Tries again what a transport was not available for, and tells of it once per outage.
+
+    Args:
+        counters: where outages are counted.
+    """
+
+    __slots__ = ("_counters", "_failing")
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._failing = 0
+
+    async def outlast(self, call: Callable[[], Awaitable[T]], *, until: float | None = None) -> T:
+        """Call a transport until it is available.
+
+        Args:
+            call: may be called again after a failure.
+            until: the time after which it is not tried again; None to try for ever.
+
+        Raises:
+            TransportUnavailable: it was not in time.
+            TransportError: another one, at once.
+        """
+        try:
+            return await call()
+        except TransportUnavailable as exc:
+            problem = exc
+        self._failing += 1
+        try:
+            result = await self._try_again(call, problem, until)
+        finally:
+            self._failing -= 1
+        if not self._failing and _is_outage(problem):
+            logger.info("%s is available again", problem.address)
+        return result
+
+    async def _try_again(
+        self,
+        call: Callable[[], Awaitable[T]],
+        problem: TransportUnavailable,
+        until: float | None,
+    ) -> T:
+        if self._failing == 1 and _is_outage(problem):
+            self._counters.reconnects += 1
+            logger.warning("%s; trying until it is", problem)
+        delay = _FIRST_DELAY
+        while until is None or anyio.current_time() + delay <= until:
+            await anyio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_DELAY)
+            try:
+                return await call()
+            except TransportUnavailable as exc:
+                problem = exc
+        raise problem
+
+
+def _is_outage(problem: TransportUnavailable) -> bool:
+    """Tell whether the transport is away, and not merely not ready for one more event."""
+    return not isinstance(problem, LogFull | NotReplicated)

@@ -1,0 +1,137 @@
+"""What waits to be stored: in batches, one at a time, each stored once (X2, X5)."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+
+from flexiflow.extras.durable._errors import TransportUnavailable
+from flexiflow.extras.durable._signal import Signal
+from flexiflow.extras.durable._transport import Batch
+
+if TYPE_CHECKING:
+    from flexiflow.extras.durable._outages import Outages
+    from flexiflow.extras.durable._statistics import Counters
+    from flexiflow.extras.durable._transport import Connection, Record
+
+MOST_AT_ONCE: Final = 500
+"""How many records a batch has at most."""
+
+
+class _Parcel:
+    """Records that are stored together, each of which has a publisher that waits."""
+
+    __slots__ = ("done", "is_taken", "problem", "records")
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.is_taken = False
+        self.done = anyio.Event()
+        self.problem: Exception | None = None
+
+
+@final
+class Outbox:
+    """Stores what publishers bring, and lets each go on when that is done.
+
+    Args:
+        connection: where to.
+        producer: as whom.
+        store_timeout: after so many seconds without success the publishers are told.
+        outages: calls the connection.
+        counters: what was stored is counted there.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        producer: str,
+        store_timeout: float,
+        outages: Outages,
+        counters: Counters,
+    ) -> None:
+        self._connection = connection
+        self._producer = producer
+        self._store_timeout = store_timeout
+        self._outages = outages
+        self._counters = counters
+        self._parcels: deque[_Parcel] = deque()
+        self._wanted = Signal()
+        self._emptied: anyio.Event | None = None
+        self._number = 1
+        self._is_closed = False
+        self._scope = anyio.CancelScope(shield=True)
+
+    async def put(self, record: Record) -> None:
+        """Have a record stored; cancelled before that began, it is not.
+
+        Raises:
+            TransportError: it was not stored, or it is not known whether it was.
+        """
+        if self._is_closed:
+            raise self._closed()
+        parcel = self._parcels[-1] if self._parcels else None
+        if parcel is None or parcel.is_taken or len(parcel.records) == MOST_AT_ONCE:
+            parcel = _Parcel()
+            self._parcels.append(parcel)
+            self._wanted.set()
+        parcel.records.append(record)
+        try:
+            await parcel.done.wait()
+        except BaseException:
+            if not parcel.is_taken:
+                parcel.records.remove(record)
+            raise
+        if parcel.problem is not None:
+            raise parcel.problem
+
+    async def run(self) -> None:
+        """Store what comes until it is closed, whoever else is cancelled."""
+        with self._scope:
+            while True:
+                await self._wanted.wait()
+                await self._drain()
+
+    async def _drain(self) -> None:
+        while self._parcels:
+            parcel = self._parcels[0]
+            parcel.is_taken = True
+            if parcel.records:
+                await self._store(parcel)
+            self._parcels.popleft()
+            parcel.done.set()
+        if self._emptied is not None:
+            self._emptied.set()
+
+    async def emptied(self) -> None:
+        """Wait until nothing is left to be stored."""
+        if self._parcels:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
+
+    def close(self) -> None:
+        """End, and tell all who still wait."""
+        self._is_closed = True
+        self._scope.cancel()
+        for parcel in self._parcels:
+            parcel.problem = self._closed()
+            parcel.done.set()
+        self._parcels.clear()
+
+    async def _store(self, parcel: _Parcel) -> None:
+        batch = Batch(self._producer, self._number, tuple(parcel.records))
+        deadline = anyio.current_time() + self._store_timeout
+        try:
+            await self._outages.outlast(partial(self._connection.store, batch), until=deadline)
+        except Exception as exc:  # noqa: BLE001  whatever it is, it is the publishers' failure
+            parcel.problem = exc
+        else:
+            self._counters.stored += len(batch.records)
+        # Of one that failed it is not known whether it is stored: its number is never used again.
+        self._number += 1
+
+    def _closed(self) -> TransportUnavailable:
+        return TransportUnavailable(self._connection.address, "its bridge was left")
