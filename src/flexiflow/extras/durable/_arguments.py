@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flexiflow.extras.durable._cloudevents import Codec
-    from flexiflow.extras.durable._transport import Transport
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -100,7 +99,9 @@ def _check_patterns(settings: Settings) -> None:
     if incoming and settings.group is None:
         raise ValueError("incoming events need a group, whose workers share them")
     if not outgoing and settings.key is not None:
-        raise ValueError("a key is of outgoing events, and there are none; those that come in have one")
+        raise ValueError(
+            "a key is of outgoing events, and there are none; those that come in have one"
+        )
 
 
 def _check_names(settings: Settings) -> None:

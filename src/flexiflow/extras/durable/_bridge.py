@@ -41,7 +41,7 @@ _PATIENCE: Final = 5.0
 """For so many seconds a bridge tries to give back what it holds as it is left."""
 
 
-def open_bridge(
+def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suits most
     bus: EventBus,
     transport: Transport,
     *,
@@ -243,7 +243,7 @@ class _Block:
 
 
 def _leaving(problem: BaseException, exception: BaseException | None) -> BaseException:
-    """Decide what leaves a block: what is wrong with the bridge, or what the block itself raised."""
+    """Decide what leaves a block: what is wrong with the bridge, or what it raised."""
     cancellation, rest = split(problem)
     found = [] if rest is None else list(leaves(rest))
     fatal = next((each for each in found if not isinstance(each, Exception)), None)
@@ -269,9 +269,7 @@ async def _run(
             source = settings.source or settings.group or "flexiflow"
             outbox = Outbox(connection, producer, settings.store_timeout, outages, counters)
             encoder = Encoder(source, producer, settings.codec)
-            outgoing = Outgoing(
-                bus, transport, settings.outgoing, settings.key, encoder, outbox
-            )
+            outgoing = Outgoing(bus, transport, settings.outgoing, settings.key, encoder, outbox)
             await stack.enter_async_context(_storing(outgoing, outbox, ending))
         if settings.incoming:
             worker = Worker(
@@ -283,7 +281,7 @@ async def _run(
             yield bridge
         finally:
             bridge.close()
-            
+
 
 def _member(settings: Settings) -> Member:
     token = uuid4().hex
@@ -293,9 +291,7 @@ def _member(settings: Settings) -> Member:
 
 
 @asynccontextmanager
-async def _storing(
-    outgoing: Outgoing, outbox: Outbox, ending: _Ending
-) -> AsyncGenerator[None]:
+async def _storing(outgoing: Outgoing, outbox: Outbox, ending: _Ending) -> AsyncGenerator[None]:
     """Store events, until the handlers have ended that might publish any."""
     async with anyio.create_task_group() as group:
         group.start_soon(outbox.run)

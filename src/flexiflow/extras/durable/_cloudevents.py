@@ -14,6 +14,10 @@ from flexiflow.extras.durable._errors import NotEncodable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# As values, since what they hold is of any type.
+_MAPPING: Final[type[Any]] = dict
+_CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple)
+
 
 class Codec(Protocol):
     """Writes payloads down, and reads them; what it raises is a failure to do so (X7)."""
@@ -140,8 +144,11 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
     get = attributes.get
     if get("specversion") != "1.0":
         raise ValueError(f"specversion must be '1.0', not {reprlib.repr(get('specversion'))}")
-    id_, source, name = get("id"), get("source"), get("type")
-    time, key = get("time"), get("partitionkey")
+    id_: Any = get("id")
+    source: Any = get("source")
+    name: Any = get("type")
+    time: Any = get("time")
+    key: Any = get("partitionkey")
     if not (
         type(id_) is type(source) is type(name) is str
         and id_
@@ -152,7 +159,7 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
         _refuse(attributes)
     data = get("data")
     if "data_base64" in attributes:
-        data = codec.decode(b64decode(get("data_base64"), validate=True))
+        data = codec.decode(b64decode(attributes["data_base64"], validate=True))
     return CloudEvent(id_, source, name, time, key, data)
 
 
@@ -185,23 +192,21 @@ def _from_json(body: bytes) -> Any:
 def _to_json(data: Any) -> str:
     text = _to_text(data)
     # Afterwards: it would not come to an end where the payload refers to itself.
-    if isinstance(data, dict | list | tuple):
-        _check_keys(data)
+    if isinstance(data, _CONTAINERS):
+        _check_keys([data])
     return text
 
 
-def _check_keys(data: object) -> None:
-    """Refuse keys that JSON would turn into a str."""
-    stack: list[Any] = [data]
+def _check_keys(stack: list[Any]) -> None:
+    """Refuse keys that JSON would turn into a str; the list is used up."""
     while stack:
         each = stack.pop()
-        if isinstance(each, dict):
-            mapping = cast("dict[Any, Any]", each)
-            for key in mapping:
-                if not isinstance(key, str):
-                    raise TypeError(f"a key must be a str, not {reprlib.repr(key)}")
-            each = mapping.values()
-        stack += [inner for inner in each if isinstance(inner, dict | list | tuple)]
+        if isinstance(each, _MAPPING):
+            wrong = [key for key in each if not isinstance(key, str)]
+            if wrong:
+                raise TypeError(f"a key must be a str, not {reprlib.repr(wrong[0])}")
+            each = each.values()
+        stack += [inner for inner in each if isinstance(inner, _CONTAINERS)]
 
 
 def _reason(exception: Exception) -> str:

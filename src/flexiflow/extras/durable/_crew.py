@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from operator import is_
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import anyio
 from anyio.lowlevel import checkpoint

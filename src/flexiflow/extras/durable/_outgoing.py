@@ -96,4 +96,6 @@ class Outgoing:
         key = take(data)
         if key is None or (isinstance(key, str) and key):
             return key
-        raise NotEncodable(name, f"its key must be a non-empty str or None, not {reprlib.repr(key)}")
+        raise NotEncodable(
+            name, f"its key must be a non-empty str or None, not {reprlib.repr(key)}"
+        )

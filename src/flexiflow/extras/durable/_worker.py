@@ -12,7 +12,7 @@ import anyio
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._cloudevents import decode
 from flexiflow.extras.durable._crew import Crew
-from flexiflow.extras.durable._errors import LeaseLost, TransportError, WorkersDied
+from flexiflow.extras.durable._errors import LeaseLost, WorkersDied
 from flexiflow.extras.durable._failing import failure_of, log_burial
 from flexiflow.extras.durable._held import Held, Origin
 from flexiflow.extras.durable._intake import Intake
@@ -138,9 +138,7 @@ class Worker:
     async def _beat(self) -> None:
         """Stay a member, renew leases, and share the partitions with the others."""
         while not self._is_leaving or self._intakes:
-            consumers = await self._outages.outlast(
-                partial(self._connection.join, self._member)
-            )
+            consumers = await self._outages.outlast(partial(self._connection.join, self._member))
             for intake in tuple(self._intakes.values()):
                 await self._renew(intake)
             await self._balance(consumers)
@@ -164,14 +162,14 @@ class Worker:
         for partition in mine:
             if partition in self._intakes or self._is_leaving:
                 continue
-            lease = await self._outages.outlast(partial(self._acquire, partition))
-            if lease is not None:
-                self._take_up(lease)
+            await self._outages.outlast(partial(self._acquire, partition))
 
-    async def _acquire(self, partition: int) -> Lease | None:
+    async def _acquire(self, partition: int) -> None:
         # Shielded: one that was given and not told of would be nobody's until it ran out.
         with anyio.CancelScope(shield=True):
-            return await self._connection.acquire(self._member, partition)
+            lease = await self._connection.acquire(self._member, partition)
+            if lease is not None:
+                self._take_up(lease)
 
     def _share(self, consumers: Sequence[str]) -> range:
         if self._is_leaving:
@@ -205,11 +203,8 @@ class Worker:
     async def _keep(self, intake: Intake) -> None:
         """Take events in by a lease, until that is lost or to be ended."""
         async with anyio.create_task_group() as group:
-            reading = anyio.CancelScope()
-            group.start_soon(self._read, intake, reading)
             group.start_soon(intake.write)
-            await intake.ending.wait()
-            reading.cancel()
+            await self._take_in_all(intake)
             if not intake.is_lost:
                 await self._drain(intake)
             if intake.is_lost:
@@ -222,6 +217,12 @@ class Worker:
         del self._intakes[intake.lease.partition]
         self._changed.set()
 
+    async def _take_in_all(self, intake: Intake) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._read, intake)
+            await intake.ending.wait()
+            group.cancel_scope.cancel()
+
     async def _drain(self, intake: Intake) -> None:
         """Let what is in flight end in time, and give the rest back (X5)."""
         intake.give_back()
@@ -232,16 +233,15 @@ class Worker:
         intake.give_back()
         await intake.written()
 
-    async def _read(self, intake: Intake, scope: anyio.CancelScope) -> None:
+    async def _read(self, intake: Intake) -> None:
         wait = min(_LONGEST_WAIT, self._member.lease / _BEATS)
-        with scope, suppress(LeaseLost):
+        with suppress(LeaseLost):
             while True:
                 receive = partial(intake.lease.receive, await intake.room(), wait)
                 for delivery in await self._outages.outlast(receive):
                     self._take_in(intake, delivery)
                 self._crew.call()
-        if not scope.cancel_called:
-            intake.lose()
+        intake.lose()
 
     def _take_in(self, intake: Intake, delivery: Delivery) -> None:
         """Have an event handled, if it is this group's and not given up."""
