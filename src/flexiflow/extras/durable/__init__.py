@@ -17,6 +17,7 @@ from flexiflow.extras.durable._errors import (
 from flexiflow.extras.durable._held import CurrentDelivery, current_delivery
 from flexiflow.extras.durable._memory import MemoryTransport
 from flexiflow.extras.durable._redis import RedisTransport
+from flexiflow.extras.durable._sqlite import SqliteTransport
 from flexiflow.extras.durable._statistics import BridgeStatistics
 from flexiflow.extras.durable._transport import (
     Acknowledged,
@@ -64,6 +65,7 @@ __all__ = [
     "Record",
     "RedisTransport",
     "Returned",
+    "SqliteTransport",
     "Standing",
     "Stored",
     "Transport",

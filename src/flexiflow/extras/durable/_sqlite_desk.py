@@ -1,0 +1,192 @@
+"""One SQLite connection that many tasks use: a thread does what has come up meanwhile at once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
+
+import anyio
+from anyio import to_thread
+
+from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnusable
+from flexiflow.extras.durable._sqlite_schema import open_database, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from flexiflow.extras.durable._sqlite_bell import Bell
+    from flexiflow.extras.durable._sqlite_schema import Layout
+
+T = TypeVar("T")
+
+_CLOSED: Final = "this connection was closed"
+_MOVED: Final = "the file was deleted, moved or replaced while it was open"
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[T]):
+    """Something to do in a transaction, and what came of it."""
+
+    work: Callable[[sqlite3.Connection], T]
+    is_writing: bool
+    rings: bool = False
+    keep: Callable[[T], object] | None = None
+    is_done: bool = False
+    error: Exception | None = None
+    result: T | None = None
+
+    def end(self, error: Exception | None) -> None:
+        self.error = error
+        if error is None and self.keep is not None:
+            self.keep(cast("T", self.result))
+        self.is_done = True
+
+
+@final
+class Desk:
+    """Does jobs on a connection in a thread, those that wait together in one transaction.
+
+    It is entered, then opened, so that it is closed however opening ends.
+
+    A job is done entirely or not at all. Whoever is cancelled while it is being done leaves; where
+    it has not begun it is withdrawn.
+
+    Args:
+        layout: what to open.
+        bell: rung after jobs that others may wait for.
+    """
+
+    __slots__ = ("_bell", "_database", "_file", "_layout", "_lock", "_threads", "_turn", "_waiting")
+
+    def __init__(self, layout: Layout, bell: Bell) -> None:
+        self._layout = layout
+        self._bell = bell
+        self._database: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
+        # A task that asyncio cancels leaves its thread behind, and the next one has to wait.
+        self._lock = Lock()
+        self._threads = anyio.CapacityLimiter(1)
+        self._turn = anyio.Lock()
+        self._waiting: list[_Job[Any]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it, after what is being done; how long that takes is bounded."""
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
+                await self._in_thread(self._close)
+
+    async def open(self) -> None:
+        """Open the file."""
+        await self._in_thread(self._open)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read, without keeping others from writing."""
+        return await self._do(_Job(work, is_writing=False))
+
+    async def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        rings: bool = False,
+        keep: Callable[[T], object] | None = None,
+    ) -> T:
+        """Read and write.
+
+        Args:
+            work: what to do; may be called again where it was rolled back.
+            rings: whether others may wait for what it does.
+            keep: given the result when it is durable, by the thread, even if nobody is there to
+                take it.
+        """
+        return await self._do(_Job(work, is_writing=True, rings=rings, keep=keep))
+
+    async def _do(self, job: _Job[T]) -> T:
+        self._waiting.append(job)
+        try:
+            async with self._turn:
+                if not job.is_done:
+                    await self._do_waiting()
+        finally:
+            if job in self._waiting:
+                self._waiting.remove(job)
+        if job.error is not None:
+            raise job.error
+        return cast("T", job.result)
+
+    async def _do_waiting(self) -> None:
+        jobs, self._waiting = self._waiting, []
+        try:
+            await self._in_thread(lambda: self._work(jobs))
+        finally:
+            if any(job.rings for job in jobs):
+                self._bell.ring()
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        def locked() -> None:
+            with self._lock:
+                work()
+
+        await to_thread.run_sync(locked, limiter=self._threads)
+
+    def _open(self) -> None:
+        self._database = open_database(self._layout)
+        self._file = Path(self._layout.path).stat()
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _work(self, jobs: Sequence[_Job[Any]]) -> None:
+        refusal = self._attempt(self._begin, jobs)
+        error = refusal or self._attempt(self._run, jobs)
+        # One that fails is not to hinder the others.
+        is_apart = error is not None and refusal is None and len(jobs) > 1
+        for job in jobs:
+            job.end(self._do_alone(job) if is_apart else error)
+
+    def _do_alone(self, job: _Job[Any]) -> Exception | None:
+        return self._attempt(self._begin, [job]) or self._attempt(self._run, [job])
+
+    def _attempt(
+        self, act: Callable[[Sequence[_Job[Any]]], None], jobs: Sequence[_Job[Any]]
+    ) -> Exception | None:
+        try:
+            act(jobs)
+        except Exception as error:  # noqa: BLE001 - it is raised where the job came from
+            if self._database is not None and self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                return translated(error, self._layout.path)
+            return error
+        return None
+
+    def _begin(self, jobs: Sequence[_Job[Any]]) -> None:
+        if self._database is None:
+            raise TransportUnavailable(self._layout.path, _CLOSED)
+        # SQLite would go on writing to a file that nobody will ever find.
+        if not _is_there(self._layout.path, self._file):
+            raise TransportUnusable(self._layout.path, _MOVED)
+        is_writing = any(job.is_writing for job in jobs)
+        self._database.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    def _run(self, jobs: Sequence[_Job[Any]]) -> None:
+        database = cast("sqlite3.Connection", self._database)
+        for job in jobs:
+            job.result = job.work(database)
+        database.execute("COMMIT")
+
+
+def _is_there(path: str, file: os.stat_result | None) -> bool:
+    try:
+        return file is not None and os.path.samestat(Path(path).stat(), file)
+    except OSError:
+        return False
