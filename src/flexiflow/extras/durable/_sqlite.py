@@ -195,14 +195,16 @@ class _SqliteLease:
         return await self._bell.wait_for(lambda: self._look(limit), wait, self._interval)
 
     async def _look(self, limit: int) -> Sequence[Delivery]:
-        held = self._held
-        is_waiting = await self._desk.read(lambda db: leases.is_waiting(db, held, time()))
+        is_waiting = await self._desk.read(lambda db: leases.is_waiting(db, self._held, time()))
         if is_waiting and not self._given:
-            await self._desk.write(
-                lambda db: leases.give(db, held, limit, time()), keep=self._given.extend
-            )
+            await self._give(limit)
         taken, self._given[:limit] = self._given[:limit], []
         return taken
+
+    async def _give(self, limit: int) -> None:
+        await self._desk.write(
+            lambda db: leases.give(db, self._held, limit, time()), keep=self._given.extend
+        )
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         rings = any(isinstance(each, Returned) for each in outcomes)
