@@ -8,6 +8,7 @@ from benchmarks import (
     causality,
     components,
     concurrent_delivery,
+    durable_sqlite,
     growth,
     memory,
     parts,
@@ -39,6 +40,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         components,
         streams,
         causality,
+        durable_sqlite,
     )
     for module in modules:
         for backend in backends:
