@@ -598,7 +598,11 @@ def subscribe_now(
     once: bool,
     terms: Terms | None = None,
 ) -> Subscription:
-    """Subscribe without a checkpoint, after `check_subscription`."""
+    """Subscribe without a checkpoint, after `check_subscription`.
+
+    A priority of 0 is for FlexiFlow alone: it comes before all that users may give, in every order
+    and as a tier of its own (B4, D3).
+    """
     return bus._registry.create(
         event, component, handler, priority=priority, filter=filter, once=once, terms=terms
     )

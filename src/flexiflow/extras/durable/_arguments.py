@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -64,9 +65,14 @@ def check_settings(settings: Settings) -> None:
         check_int(what, getattr(settings, what), "1 or more", least=1)
     for what in ("lease", "store_timeout"):
         check_seconds(what, getattr(settings, what))
+    if settings.lease == math.inf:
+        raise ValueError(
+            "lease must be finite: a worker that is silent for ever would never be dead"
+        )
     for what in ("retry_delay", "grace"):
-        if getattr(settings, what) != 0:
-            check_seconds(what, getattr(settings, what))
+        given = getattr(settings, what)
+        if isinstance(given, bool) or given != 0:
+            check_seconds(what, given)
     _check_functions(settings)
 
 

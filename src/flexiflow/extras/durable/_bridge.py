@@ -19,6 +19,7 @@ from flexiflow.extras.durable._arguments import (
     patterns_of,
 )
 from flexiflow.extras.durable._cloudevents import JSON, Encoder
+from flexiflow.extras.durable._crew import Escaped
 from flexiflow.extras.durable._errors import TransportError
 from flexiflow.extras.durable._outages import Outages
 from flexiflow.extras.durable._outbox import Outbox
@@ -219,7 +220,11 @@ class _Block:
         self._manager = _run(bus, transport, settings, self._ending)
 
     async def __aenter__(self) -> Bridge:
-        return await self._manager.__aenter__()
+        try:
+            return await self._manager.__aenter__()
+        except BaseException as problem:  # noqa: BLE001  bare, whatever group it is in
+            leaving = _leaving(problem, None)
+        raise leaving
 
     async def __aexit__(
         self,
@@ -245,7 +250,7 @@ class _Block:
 def _leaving(problem: BaseException, exception: BaseException | None) -> BaseException:
     """Decide what leaves a block: what is wrong with the bridge, or what it raised."""
     cancellation, rest = split(problem)
-    found = [] if rest is None else list(leaves(rest))
+    found = [] if rest is None else list(map(_unwrapped, leaves(rest)))
     fatal = next((each for each in found if not isinstance(each, Exception)), None)
     if fatal is not None:
         return fatal
@@ -254,6 +259,10 @@ def _leaving(problem: BaseException, exception: BaseException | None) -> BaseExc
             logger.error("a bridge failed as it was left: %s", each, exc_info=each)
         return exception
     return found[0] if found else cancellation or problem
+
+
+def _unwrapped(exception: BaseException) -> BaseException:
+    return exception.exception if isinstance(exception, Escaped) else exception
 
 
 @asynccontextmanager
@@ -284,10 +293,8 @@ async def _run(
 
 
 def _member(settings: Settings) -> Member:
-    token = uuid4().hex
-    return Member(
-        str(settings.group), settings.consumer or token, token, settings.incoming, settings.lease
-    )
+    token, patterns = uuid4().hex, tuple(sorted(settings.incoming))
+    return Member(str(settings.group), settings.consumer or token, token, patterns, settings.lease)
 
 
 @asynccontextmanager

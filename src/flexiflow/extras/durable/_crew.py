@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._statistics import Counters
 
 
+class Escaped(Exception):
+    """Wraps what ends the whole program, on its way from a handler to the block of the bridge.
+
+    Bare it would leave asyncio's loop at once, whatever tasks there are.
+
+    Args:
+        exception: what it wraps.
+    """
+
+    def __init__(self, exception: BaseException) -> None:
+        super().__init__(exception)
+        self.exception = exception
+
+
 class _Slot:
     """A task that handles one event after another.
 
@@ -185,6 +199,8 @@ class Crew:
             stray.__cause__ = exc
             logger.warning("%s", stray)
             return stray
+        except (KeyboardInterrupt, SystemExit) as exc:
+            raise Escaped(exc) from None
         finally:
             restore(handing_on, token)
         return failures[0].exception if failures else None

@@ -47,37 +47,33 @@ class Outages:
         """
         try:
             return await call()
+        except (LogFull, NotReplicated) as exc:
+            # It is there, and merely not ready for one more event.
+            return await _try_again(call, exc, until)
         except TransportUnavailable as exc:
             problem = exc
+        if not self._failing:
+            self._counters.reconnects += 1
+            logger.warning("%s; trying until it is", problem)
         self._failing += 1
         try:
-            result = await self._try_again(call, problem, until)
+            result = await _try_again(call, problem, until)
         finally:
             self._failing -= 1
-        if not self._failing and _is_outage(problem):
+        if not self._failing:
             logger.info("%s is available again", problem.address)
         return result
 
-    async def _try_again(
-        self,
-        call: Callable[[], Awaitable[T]],
-        problem: TransportUnavailable,
-        until: float | None,
-    ) -> T:
-        if self._failing == 1 and _is_outage(problem):
-            self._counters.reconnects += 1
-            logger.warning("%s; trying until it is", problem)
-        delay = _FIRST_DELAY
-        while until is None or anyio.current_time() + delay <= until:
-            await anyio.sleep(delay)
-            delay = min(2 * delay, _LONGEST_DELAY)
-            try:
-                return await call()
-            except TransportUnavailable as exc:
-                problem = exc
-        raise problem
 
-
-def _is_outage(problem: TransportUnavailable) -> bool:
-    """Tell whether the transport is away, and not merely not ready for one more event."""
-    return not isinstance(problem, LogFull | NotReplicated)
+async def _try_again(
+    call: Callable[[], Awaitable[T]], problem: TransportUnavailable, until: float | None
+) -> T:
+    delay = _FIRST_DELAY
+    while until is None or anyio.current_time() + delay <= until:
+        await anyio.sleep(delay)
+        delay = min(2 * delay, _LONGEST_DELAY)
+        try:
+            return await call()
+        except TransportUnavailable as exc:
+            problem = exc
+    raise problem

@@ -78,8 +78,10 @@ class Worker:
         self._queue: Queue[Held[Intake]] = Queue()
         self._intakes: dict[int, Intake] = {}
         self._changed = Signal()
-        self._is_leaving = False
+        self._dropped = Signal()
+        self._leaving = anyio.Event()
         self._ended = anyio.Event()
+        self._missed: int | None = None
         self._group: Any = None
         self._context = copy_context()
         self._crew = Crew(
@@ -101,7 +103,10 @@ class Worker:
         """Work until `leave` is called and what is in flight has ended."""
         async with anyio.create_task_group() as group:
             self._group = group
-            await self._beat()
+            group.start_soon(self._beat)
+            await self._leaving.wait()
+            while self._intakes:
+                await self._dropped.wait()
             group.cancel_scope.cancel()
         self._ended.set()
 
@@ -120,10 +125,9 @@ class Worker:
 
     def leave(self) -> None:
         """Take no more in; what is in flight has `grace` seconds, the rest is given back (X5)."""
-        self._is_leaving = True
+        self._leaving.set()
         for intake in self._intakes.values():
             intake.ending.set()
-        self._changed.set()
 
     async def give_back(self) -> None:
         """Return what is still held, with nothing running any more; end leases and membership."""
@@ -134,10 +138,12 @@ class Worker:
                 await self._outages.outlast(intake.lease.release)
         self._intakes.clear()
         await self._outages.outlast(partial(self._connection.leave, self._member))
+        await self._look_round()
 
     async def _beat(self) -> None:
         """Stay a member, renew leases, and share the partitions with the others."""
-        while not self._is_leaving or self._intakes:
+        await self._look_round()
+        while True:
             consumers = await self._outages.outlast(partial(self._connection.join, self._member))
             for intake in tuple(self._intakes.values()):
                 await self._renew(intake)
@@ -160,7 +166,7 @@ class Worker:
             if partition not in mine:
                 intake.ending.set()
         for partition in mine:
-            if partition in self._intakes or self._is_leaving:
+            if partition in self._intakes or self._leaving.is_set():
                 continue
             await self._outages.outlast(partial(self._acquire, partition))
 
@@ -172,7 +178,7 @@ class Worker:
                 self._take_up(lease)
 
     def _share(self, consumers: Sequence[str]) -> range:
-        if self._is_leaving:
+        if self._leaving.is_set():
             return range(0)
         if not self._connection.is_exclusive:
             return range(self._connection.partitions)
@@ -182,8 +188,10 @@ class Worker:
         """See how far the group is, and tell what it missed (X6)."""
         group = self._member.group
         standing = await self._outages.outlast(partial(self._connection.standing, group))
-        missed = standing.missed - self._counters.standing.missed
         self._counters.standing = standing
+        # What was missed before this worker came, others have told.
+        missed = 0 if self._missed is None else standing.missed - self._missed
+        self._missed = standing.missed
         if missed > 0:
             logger.error(
                 "the group %r missed %d events, deleted before they were settled", group, missed
@@ -198,6 +206,8 @@ class Worker:
             self._counters,
         )
         self._intakes[lease.partition] = intake
+        if self._leaving.is_set():
+            intake.ending.set()
         self._start(self._keep, intake)
 
     async def _keep(self, intake: Intake) -> None:
@@ -208,6 +218,8 @@ class Worker:
             if not intake.is_lost:
                 await self._drain(intake)
             if intake.is_lost:
+                # Once more: the reader may have come back with events in the meantime.
+                intake.lose()
                 self._crew.stop(intake)
                 await intake.idle()
             else:
@@ -215,6 +227,7 @@ class Worker:
                     await self._outages.outlast(intake.lease.release)
             group.cancel_scope.cancel()
         del self._intakes[intake.lease.partition]
+        self._dropped.set()
         self._changed.set()
 
     async def _take_in_all(self, intake: Intake) -> None:
