@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
-from flexiflow._bus import DeliveryMode, ErrorPolicy
+from flexiflow._bus import DeliveryMode, ErrorPolicy, subscribe_now
 from tests.helpers import (
     MODES,
     PATIENCE,
@@ -318,6 +318,25 @@ async def test_tiers_follow_each_other() -> None:
     stage = await staged(bus, 5, 1, 3, 1, 2, 5, 4, 1)
     rounds = await stage.rounds(partial(bus.publish, "a", delivery="tiered"))
     assert rounds == [["1", "3", "7"], ["4"], ["2"], ["6"], ["0", "5"]]
+
+
+@each_mode
+async def test_an_internal_subscription_comes_first(mode: DeliveryMode) -> None:
+    """D3: Before all that users may give, exact or by pattern, and in tiers all others wait."""
+    bus, stage = EventBus(delivery=mode), Stage()
+    for place, (event, priority) in enumerate([("a", 1), ("**", 1), ("*", 0), ("a", 0)]):
+        subscribe_now(
+            bus, event, "c", stage.waiter(f"{place}"), priority=priority, filter=None, once=False
+        )
+    rounds = await stage.rounds(partial(bus.publish, "a"))
+    assert (
+        rounds
+        == {
+            "sequential": [["2"], ["3"], ["0"], ["1"]],
+            "concurrent": [["2", "3", "0", "1"]],
+            "tiered": [["2", "3"], ["0", "1"]],
+        }[mode]
+    )
 
 
 async def test_a_tier_waits_for_the_last_of_the_tier_before() -> None:

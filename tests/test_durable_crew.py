@@ -1,0 +1,213 @@
+"""The tasks in which stored events are handled, and the lanes before them: D1, E6, X4."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from anyio import CancelScope, Event, create_task_group, get_current_task
+from anyio.lowlevel import checkpoint
+
+from flexiflow import EventBus, HandlerCancelled
+from flexiflow.extras.durable import MemoryTransport, open_bridge
+from flexiflow.extras.durable._lanes import Lanes, Queue
+from tests.conftest import Backend
+from tests.durable import GROUP, NAME, consuming, play, put, until
+from tests.hosting import styles
+
+ours: ContextVar[str] = ContextVar("ours", default="untouched")
+
+
+class Item:
+    """What waits in a lane."""
+
+    def __init__(self, name: str, key: str | None = None, *, is_suspect: bool = False) -> None:
+        self.name = name
+        self.key = key
+        self.is_suspect = is_suspect
+
+
+def taken(queue: Queue[Item]) -> list[str]:
+    """Take all that may go."""
+    return [each.name for each in iter(queue.take, None)]
+
+
+class TestLanes:
+    """Plain data."""
+
+    def test_without_a_key_all_may_go(self) -> None:
+        """X4: In the order in which they came."""
+        queue = Queue[Item]()
+        lanes = Lanes(queue)
+        for name in "abc":
+            lanes.enter(Item(name))
+        assert bool(queue)
+        assert taken(queue) == ["a", "b", "c"]
+        assert not queue
+
+    def test_one_of_a_key_may_go(self) -> None:
+        """X4: The next one when that has ended, and nothing is kept of a key that is through."""
+        queue = Queue[Item]()
+        lanes = Lanes(queue)
+        items = [Item(f"{key}{number}", key) for number in range(3) for key in "ab"]
+        for each in items:
+            lanes.enter(each)
+        assert taken(queue) == ["a0", "b0"]
+        lanes.leave(items[1])
+        lanes.leave(items[0])
+        assert taken(queue) == ["b1", "a1"]
+        for each in items[2:]:
+            lanes.leave(each)
+        assert taken(queue) == ["a2", "b2"]
+        assert not lanes._behind
+
+    def test_one_suspect_may_go(self) -> None:
+        """X3: Before all others, and the next one when it is back."""
+        queue = Queue[Item]()
+        lanes = Lanes(queue)
+        for name in "ab":
+            lanes.enter(Item(name, is_suspect=True))
+        assert taken(queue) == ["a"]
+        assert not queue
+        lanes.enter(Item("c"))
+        assert taken(queue) == ["c"]
+        queue.is_suspect_out = False
+        assert bool(queue)
+        assert taken(queue) == ["b"]
+
+    def test_what_is_discarded_does_not_go(self) -> None:
+        """X4: Suspects and others."""
+        queue = Queue[Item]()
+        lanes = Lanes(queue)
+        for name in "abcd":
+            lanes.enter(Item(name, name, is_suspect=name in "ab"))
+        queue.discard(lambda each: each.name in "ac")
+        lanes.clear()
+        assert taken(queue) == ["b", "d"]
+
+
+def unsettling(change: Callable[[], object]) -> tuple[Callable[[Any], Any], list[Any]]:
+    """Make a handler that does something to its task, and notes how it found that."""
+    found: list[Any] = []
+
+    async def handler(data: object) -> None:
+        found.append((data, ours.get(), get_current_task().id))
+        if data == 0:
+            change()
+        await checkpoint()
+
+    return handler, found
+
+
+class TestTasks:
+    """What one event leaves behind, the next does not find."""
+
+    async def test_a_context_that_was_changed_is_not_used_again(self) -> None:
+        """D1: Each event is handled in the context in which the bridge was opened."""
+        transport = MemoryTransport()
+        handler, found = unsettling(lambda: ours.set("changed"))
+        await put(transport, *range(3))
+        token = ours.set("as it was")
+        async with consuming(transport, handler, limit=1) as bridge:
+            ours.reset(token)
+            await until(lambda: bridge.statistics().acknowledged == 3)
+        assert [each[:2] for each in found] == [(n, "as it was") for n in range(3)]
+        assert found[0][2] != found[1][2] == found[2][2]
+
+    async def test_a_value_that_was_replaced_is_not_used_again(self) -> None:
+        """D1: An equal but different object would be another's."""
+        transport = MemoryTransport()
+        handler, found = unsettling(lambda: ours.set(str(b"as it was", "ascii")))
+        await put(transport, *range(2))
+        token = ours.set("as it was")
+        async with consuming(transport, handler, limit=1) as bridge:
+            await until(lambda: bridge.statistics().acknowledged == 2)
+        ours.reset(token)
+        assert found[0][2] != found[1][2]
+
+    @pytest.mark.parametrize("waits", [True, False])
+    async def test_a_native_cancel_is_a_failure_of_its_event(
+        self,
+        waits: bool,  # noqa: FBT001
+        anyio_backend: Backend,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """E6: It costs an attempt, and neither the bridge nor another event anything."""
+        if "native" not in styles(anyio_backend):
+            pytest.skip("only asyncio has a cancellation of its own")
+        transport, begun = MemoryTransport(), list[Any]()
+
+        async def handler(data: object) -> None:
+            begun.append(data)
+            if begun.count(0) == 1 and data == 0:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                if waits:
+                    await checkpoint()
+
+        await put(transport, *range(3))
+        async with consuming(transport, handler, limit=1) as bridge:
+            await until(lambda: bridge.statistics().acknowledged == 3)
+            assert bridge.statistics().failed == 1
+        assert sorted(begun) == [0, 0, 1, 2]
+        (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
+        assert "a cancellation left the handling of the stored event 'order.placed'" in str(
+            warning.getMessage()
+        )
+
+    async def test_a_handler_that_awaits_what_others_cancelled_has_failed(
+        self, anyio_backend: Backend
+    ) -> None:
+        """E6: As the bus judges it."""
+        if "native" not in styles(anyio_backend):
+            pytest.skip("only asyncio has a cancellation of its own")
+        transport = MemoryTransport()
+
+        async def handler(data: object) -> None:
+            task = asyncio.ensure_future(asyncio.sleep(1000))
+            task.cancel()
+            await task
+
+        await put(transport, 1)
+        async with consuming(transport, handler, max_attempts=1) as bridge:
+            await until(lambda: bridge.statistics().dead)
+            (letter,) = await bridge.dead_letters()
+        assert letter.failure.type.endswith(HandlerCancelled.__name__)
+
+    def test_those_who_wait_let_others_begin(self, backend: str) -> None:
+        """X4: Handlers that wait for each other all run, under every schedule."""
+
+        async def scenario() -> None:
+            transport, bus, together = MemoryTransport(), EventBus(), Event()
+            begun: list[object] = []
+
+            async def handler(data: object) -> None:
+                begun.append(data)
+                if len(begun) == 5:
+                    together.set()
+                await together.wait()
+
+            await bus.subscribe(NAME, "c", handler)
+            await put(transport, *range(5))
+            async with open_bridge(bus, transport, incoming=[NAME], group=GROUP, limit=5) as bridge:
+                await until(lambda: bridge.statistics().acknowledged == 5)
+
+        play(scenario, backend, schedules=30)
+
+    async def test_a_handler_has_the_scopes_that_it_opens(self) -> None:
+        """E5: A handler that is cancelled by a scope of its own has succeeded."""
+        transport = MemoryTransport()
+
+        async def handler(data: object) -> None:
+            with CancelScope() as scope:
+                scope.cancel()
+                await checkpoint()
+            async with create_task_group() as group:
+                group.start_soon(checkpoint)
+
+        await put(transport, 1, 2)
+        async with consuming(transport, handler) as bridge:
+            await until(lambda: bridge.statistics().acknowledged == 2)
+            assert bridge.statistics().failed == 0
