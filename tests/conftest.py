@@ -5,10 +5,14 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Generator
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
+
+from tests.redis_desk import PREFIXES, Keys
+from tests.redis_server import MISSING, RedisServer, find_server, redis_server
 
 Backend = tuple[str, dict[str, Any]]
 
@@ -78,3 +82,18 @@ def backend(request: pytest.FixtureRequest) -> str:
     """Give a test that explores or sweeps a backend; it brings event loops of its own."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="session")
+def redis() -> Generator[RedisServer]:
+    """Run a Redis server, that many tests share: each keeps to a prefix of its own."""
+    if find_server() is None:
+        pytest.skip(MISSING)
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def keys(redis: RedisServer) -> Keys:
+    """Give a test keys of its own."""
+    return Keys(redis, f"test{next(PREFIXES)}")

@@ -103,9 +103,8 @@ class RedisTransport:
                     raise
                 finally:
                     tasks.cancel_scope.cancel()
-        except BaseExceptionGroup:
-            if raised is None:
-                raise
+        except BaseExceptionGroup as group:
+            raised = raised or group
         # What leaves the body leaves as it is; the connections themselves raise nothing.
         if raised is not None:
             raise raised
@@ -116,7 +115,7 @@ def _client() -> Any:
         # Who uses another transport need not have it.
         from flexiflow.extras.durable import _redis_client  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name != "coredis":
+        if (error.name or "").partition(".")[0] != "coredis":
             raise
         raise ModuleNotFoundError(
             "RedisTransport needs coredis: install flexiflow[redis]", name="coredis"

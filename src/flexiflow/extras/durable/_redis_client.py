@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
-from coredis.connection import BaseConnection, TCPLocation
+from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import (
     AskError,
     AuthenticationFailureError,
@@ -57,7 +57,7 @@ _REFUSALS: Final[tuple[type[RedisError], ...]] = (ResponseError, *_CODES)
 
 
 @final
-class _Connection(BaseConnection):
+class _Connection(TCPConnection):
     """One over a stream that is open: so coredis has nothing to leave open where none opens."""
 
     def __init__(self, stream: ByteStream, server: Server, seconds: float) -> None:
@@ -73,9 +73,6 @@ class _Connection(BaseConnection):
 
     async def _connect(self) -> ByteStream:
         return self._opened
-
-    def describe(self) -> str:
-        return repr(self.location)
 
 
 @final

@@ -13,7 +13,7 @@ from flexiflow.extras.durable._transport import (
     Acknowledged,
     Buried,
     Delivery,
-    Noted,
+    Returned,
     Standing,
 )
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._redis_network import Network
     from flexiflow.extras.durable._redis_scripts import Script
     from flexiflow.extras.durable._redis_url import Server
-    from flexiflow.extras.durable._transport import Member, Outcome, Returned
+    from flexiflow.extras.durable._transport import Member, Noted, Outcome
 
 # For so many seconds one waits in a row: then it is looked whose lease has run out.
 _TURN: Final = 1.0
@@ -110,10 +110,20 @@ class RedisLease:
         held = [each for each in outcomes if each.position in self._held]
         done = [each.position for each in held if isinstance(each, Acknowledged)]
         others = [each for each in held if not isinstance(each, Acknowledged)]
-        await self._run(
-            SETTLE, len(done), *done, *(field for each in others for field in _flat(each))
-        )
-        self._held.difference_update(each.position for each in held if not isinstance(each, Noted))
+        # Before they are: they may be given anew before the answer is seen here.
+        returned = {each.position for each in others if isinstance(each, Returned)}
+        self._held -= returned
+        is_over = False
+        try:
+            await self._run(
+                SETTLE, len(done), *done, *(field for each in others for field in _flat(each))
+            )
+            is_over = True
+        finally:
+            if not is_over:
+                self._held |= returned
+        self._held.difference_update(done)
+        self._held.difference_update(each.position for each in others if isinstance(each, Buried))
 
     async def renew(self) -> Standing:
         """Hold the lease for as long again."""

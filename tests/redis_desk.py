@@ -1,0 +1,153 @@
+"""What the tests of the transport on Redis share."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, Final, final
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.stapled import MultiListener
+
+from flexiflow.extras.durable import Batch, Connection, Failure, Lease, Member, Record, RedisTransport
+from tests.redis_server import RedisServer
+
+FAILURE: Final = Failure("builtins.ValueError", "no", "")
+PREFIXES: Final = count(1)
+
+
+def batch(
+    number: int,
+    *bodies: bytes,
+    producer: str = "shop",
+    keys: Sequence[str | None] = (),
+) -> Batch:
+    """Make a batch of bodies, with keys where they are given."""
+    padded = [*keys, *[None] * (len(bodies) - len(keys))]
+    return Batch(producer, number, tuple(map(Record, bodies, padded)))
+
+
+def member(
+    consumer: str = "ann", group: str = "billing", *, token: str = "1", lease: float = 60.0
+) -> Member:
+    """Make a worker."""
+    return Member(group, consumer, token, ("order.*",), lease)
+
+
+async def lease_of(
+    connection: Connection, who: Member | None = None, partition: int = 0
+) -> Lease:
+    """Join, and lease a partition that is free."""
+    who = who or member()
+    await connection.join(who)
+    lease = await connection.acquire(who, partition)
+    assert lease is not None
+    return lease
+
+
+async def bodies(lease: Lease, limit: int = 100) -> list[bytes]:
+    """Receive at once what is there, without its counts."""
+    return [each.body for each in await lease.receive(limit, 0)]
+
+
+@final
+class Keys:
+    """The keys of one test, for whoever meddles with them.
+
+    Args:
+        server: where they are.
+        prefix: what they begin with.
+    """
+
+    def __init__(self, server: RedisServer, prefix: str) -> None:
+        self.server = server
+        self.prefix = prefix
+
+    @property
+    def log(self) -> str:
+        """The log of the first partition."""
+        return self.name("log")
+
+    def name(self, rest: str, partition: int = 0) -> str:
+        """Give the name of a key."""
+        return f"{{{self.prefix}:{partition}}}:{rest}"
+
+    def command(self, name: str, rest: str, *words: str | int) -> str:
+        """Send a command that has the key right after its name."""
+        return self.server.command(*name.split(), self.name(rest), *words)
+
+    def expire(self, lease: Lease, group: str = "billing") -> None:
+        """Have the server believe that a lease has run out."""
+        base = self.name(f"l:{group}", lease.partition)
+        assert self.server.command("HSET", base, lease.token, 1) == ":0"
+
+
+def transport(keys: Keys, **options: Any) -> RedisTransport:
+    """Make a transport on the keys of a test."""
+    return RedisTransport(keys.server.url, prefix=keys.prefix, **options)
+
+
+@final
+class FakeServer:
+    """A server that answers each command as it is told.
+
+    Args:
+        listener: where it listens.
+
+    Attributes:
+        port: its port.
+        answers: what it answers, by the first word of the command, as it is sent; or nothing.
+    """
+
+    def __init__(self, listener: MultiListener[SocketStream]) -> None:
+        self.port: int = listener.extra(SocketAttribute.local_port)
+        self._listener = listener
+        self._scope = anyio.CancelScope()
+        self._gone = anyio.Event()
+        self.answers: dict[str, str] = {
+            "HELLO": "%3\r\n+version\r\n+7.0.15\r\n+proto\r\n:3\r\n+id\r\n:1",
+            "PING": "+PONG",
+        }
+
+    async def run(self) -> None:
+        """Answer all clients, until it is to be gone."""
+        with self._scope:
+            async with self._listener:
+                await self._listener.serve(self.serve)
+        self._gone.set()
+
+    async def stop(self) -> None:
+        """Be gone."""
+        self._scope.cancel()
+        await self._gone.wait()
+
+    async def serve(self, client: SocketStream) -> None:
+        """Answer one client."""
+        async with client:
+            try:
+                while True:
+                    for word in _commands(await client.receive()):
+                        if word in self.answers:
+                            await client.send(f"{self.answers[word]}\r\n".encode())
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                pass
+
+
+def _commands(data: bytes) -> list[str]:
+    lines = data.decode(errors="replace").split("\r\n")
+    return [
+        lines[at + 2].split()[0].upper() for at, line in enumerate(lines) if line.startswith("*")
+    ]
+
+
+@asynccontextmanager
+async def fake_server(**answers: str) -> AsyncGenerator[FakeServer]:
+    """Run a server that answers as it is told."""
+    server = FakeServer(
+        await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    )
+    server.answers.update(answers)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.run)
+        yield server
+        await server.stop()

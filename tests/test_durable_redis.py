@@ -1,0 +1,344 @@
+"""The transport on Redis: what it keeps, gives and settles."""
+
+import json
+
+import pytest
+from anyio import create_task_group, fail_after, wait_all_tasks_blocked
+
+from flexiflow.extras.durable import (
+    Acknowledged,
+    Buried,
+    ConsumerInUse,
+    Delivery,
+    GroupMismatch,
+    Lease,
+    LeaseLost,
+    LogFull,
+    Noted,
+    Returned,
+    Standing,
+    TransportUnusable,
+)
+from tests.helpers import PATIENCE
+from tests.redis_desk import FAILURE, Keys, batch, bodies, lease_of, member, transport
+
+
+async def test_stores_a_batch_in_order_and_once(keys: Keys) -> None:
+    """X2: a batch that is tried again is not stored again, nor is one with a lower number."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", b"b"))
+        await connection.store(batch(2, b"c"))
+        await connection.store(batch(2, b"c"))
+        await connection.store(batch(1, b"a", b"b"))
+        await connection.store(batch(1, b"d", producer="other"))
+        found, positions = await connection.tail(["0-0"], 10, 0)
+        assert [each.body for each in found] == [b"a", b"b", b"c", b"d"]
+        assert positions == ["4-0"]
+
+
+async def test_keeps_the_keys_and_groups_of_records(keys: Keys) -> None:
+    """X3: a record is stored with its key and its group, whichever it has."""
+    first = batch(1, b"a", b"b", b"c", b"d", keys=[None, "k", None, "k"])
+    records = [each._replace(group="g") if at > 1 else each for at, each in enumerate(first[2])]
+    async with transport(keys).connect() as connection:
+        await connection.store(first._replace(records=tuple(records)))
+        found, _ = await connection.tail(["0-0"], 10, 0)
+        assert [each.group for each in found] == [None, None, "g", "g"]
+    stored = keys.command("XRANGE", "log", "-", "+")
+    assert stored.count("key") == 2
+
+
+async def test_says_where_it_is_and_how_it_is_laid_out(keys: Keys) -> None:
+    """X4: a connection tells its address, its partitions, and whether they are exclusive."""
+    async with transport(keys).connect() as connection:
+        assert connection.address == f"{keys.server.url}/0"
+        assert (connection.partitions, connection.is_exclusive) == (1, False)
+    with pytest.raises(TransportUnusable, match="laid out with partitions=None, not 2"):
+        async with transport(keys, partitions=2).connect():
+            pytest.fail("opened")
+
+
+async def test_makes_room_only_of_what_every_group_has_settled(keys: Keys) -> None:
+    """X5: a full log takes nothing until the oldest is settled by all, and loses nothing."""
+    async with transport(keys, max_length=3).connect() as connection:
+        await connection.store(batch(1, b"gone", b"a", b"b"))
+        await connection.store(batch(2, b"c"))
+        one = await lease_of(connection)
+        two = await lease_of(connection, member(group="audit"))
+        assert await bodies(one) == await bodies(two) == [b"a", b"b", b"c"]
+        await one.settle([Acknowledged(each) for each in ("2-0", "3-0", "4-0")])
+        await two.settle([Acknowledged(each) for each in ("2-0", "4-0")])
+        await connection.store(batch(3, b"d"))
+        with pytest.raises(LogFull):
+            await connection.store(batch(4, b"e"))
+        await two.settle([Acknowledged("3-0")])
+        await connection.store(batch(4, b"e"))
+        with pytest.raises(LogFull):
+            await connection.store(batch(5, b"1", b"2", b"3", b"4"))
+        assert await bodies(one) == await bodies(two) == [b"d", b"e"]
+        assert (await two.renew()).missed == 0
+
+
+async def test_keeps_what_a_lost_group_has_not_settled(keys: Keys) -> None:
+    """X6: a group that the server forgot holds its records back as before."""
+    async with transport(keys, max_length=1).connect() as connection:
+        lease = await lease_of(connection)
+        await connection.store(batch(1, b"a"))
+        assert await bodies(lease) == [b"a"]
+        keys.server.command("XGROUP", "DESTROY", keys.log, "billing")
+        with pytest.raises(LogFull):
+            await connection.store(batch(2, b"b"))
+
+
+async def test_stores_nothing_where_one_partition_is_full(keys: Keys) -> None:
+    """X5: a batch for several partitions is stored in all of them, or in none."""
+    async with transport(keys, partitions=2, max_length=1).connect() as connection:
+        await connection.join(member())
+        await connection.store(batch(1, b"a", b"b"))
+        assert (await connection.standing("billing")).lag == 2
+        lease = await connection.acquire(member(), 0)
+        assert lease is not None
+        (given,) = await lease.receive(10, 0)
+        await lease.settle([Acknowledged(given.position)])
+        with pytest.raises(LogFull):
+            await connection.store(batch(2, b"c", b"d"))
+        found, _ = await connection.tail(["0-0", "0-0"], 10, 0)
+        # That one partition made room is all that happened.
+        assert {b"c", b"d"}.isdisjoint(each.body for each in found)
+        assert [each.partition for each in found] == [1]
+
+
+async def test_lets_in_one_worker_of_a_name(keys: Keys) -> None:
+    """X4: a namesake that is alive is refused, as is one that takes other events."""
+    ann, namesake = member(), member(token="2")
+    other = member("bob")._replace(patterns=("payment.*",))
+    async with transport(keys).connect() as connection:
+        assert await connection.join(ann) == ["ann"]
+        assert await connection.join(member("bob")) == ["ann", "bob"]
+        assert await connection.join(ann) == ["ann", "bob"]
+        with pytest.raises(ConsumerInUse):
+            await connection.join(namesake)
+        with pytest.raises(GroupMismatch, match=r"take order\.\*, not payment\.\*"):
+            await connection.join(other)
+        await connection.leave(namesake)
+        with pytest.raises(ConsumerInUse):
+            await connection.join(namesake)
+        await connection.leave(ann)
+        await connection.leave(ann)
+        assert await connection.join(namesake) == ["ann", "bob"]
+        # Bob falls silent.
+        keys.command("HSET", "m:billing", "bob", json.dumps([0, "1", '["order.*"]']))
+        assert await connection.join(namesake) == ["ann"]
+
+
+async def test_leases_a_partition_to_one_worker_at_a_time(keys: Keys) -> None:
+    """X4: with partitions each is one worker's, and a later lease has a greater token."""
+    async with transport(keys, partitions=2).connect() as connection:
+        lease = await lease_of(connection, partition=1)
+        assert lease.partition == 1
+        await connection.join(member("bob"))
+        assert await connection.acquire(member("bob"), 1) is None
+        keys.expire(lease)
+        second = await connection.acquire(member("bob"), 1)
+        assert second is not None
+        assert second.token > lease.token
+
+
+async def test_a_lease_that_has_run_out_does_nothing_more(keys: Keys) -> None:
+    """X4: every method of a stale holder raises, and changes nothing."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        lease = await lease_of(connection)
+        assert await bodies(lease) == [b"a"]
+        keys.expire(lease)
+        for attempt in (
+            lease.receive(1, 0),
+            lease.settle([Acknowledged("1-0")]),
+            lease.renew(),
+            lease.release(),
+        ):
+            with pytest.raises(LeaseLost):
+                await attempt
+        assert await connection.standing("billing") == Standing(1, 0, 0, 0)
+
+
+def counts(given: Delivery) -> tuple[bytes, int, int, bool]:
+    """Give a delivery's body and counts."""
+    return given.body, given.attempts, given.deliveries, given.is_suspect
+
+
+async def test_gives_what_a_dead_worker_held_first_and_in_order(keys: Keys) -> None:
+    """X3: what had begun is suspect, what was returned is not, and the counts are kept."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", b"b", b"c", b"d", b"e", b"f"))
+        one, two = await lease_of(connection), await lease_of(connection)
+        assert await bodies(one, 2) == [b"a", b"b"]
+        assert await bodies(two, 3) == [b"c", b"d", b"e"]
+        await one.settle([Noted("2-0", 1, 3), Returned("1-0", 0, 0)])
+        await two.settle([Noted("3-0", 2, 0)])
+        await one.release()
+        keys.expire(two)
+        third = await lease_of(connection)
+        given = [*await third.receive(3, 0), *await third.receive(9, 0)]
+        assert list(map(counts, given)) == [
+            (b"a", 0, 1, False),
+            (b"b", 1, 3, True),
+            (b"c", 2, 1, False),
+            (b"d", 0, 1, True),
+            (b"e", 0, 1, True),
+            (b"f", 0, 1, False),
+        ]
+        assert await third.receive(9, 0) == []
+        # Nothing is left of workers that are gone.
+        assert keys.server.command("XINFO", "CONSUMERS", keys.log, "billing").count("name") == 1
+
+
+async def test_settles_each_in_its_way(keys: Keys) -> None:
+    """X3: acknowledged and buried are over, noted is held, returned is anybody's."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", b"b", b"c", b"d"))
+        one, two = await lease_of(connection), await lease_of(connection)
+        assert len(await bodies(one)) == 4
+        outcomes = [
+            Acknowledged("1-0"),
+            Buried("2-0", 5, 1, FAILURE),
+            Returned("3-0", 0, 1),
+            Noted("4-0", 1, 1),
+        ]
+        await one.settle(outcomes)
+        assert await one.renew() == Standing(2, 0, 0, 1)
+        assert list(map(counts, await two.receive(9, 0))) == [(b"c", 0, 1, True)]
+        await one.settle(outcomes)
+        await one.settle([Acknowledged("3-0"), Acknowledged("9-0")])
+        assert await two.renew() == Standing(2, 0, 0, 1)
+
+
+async def test_settling_again_after_a_lost_answer_changes_nothing(keys: Keys) -> None:
+    """X3: what was returned is another's by then, and what was buried is buried once."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", b"b", b"c"))
+        one, two = await lease_of(connection), await lease_of(connection)
+        assert len(await bodies(one)) == 3
+        outcomes = [Acknowledged("1-0"), Buried("2-0", 5, 1, FAILURE), Returned("3-0", 0, 1)]
+        await one.settle(outcomes)
+        assert await bodies(two) == [b"c"]
+        vars(one)["_held"].update({"1-0", "2-0", "3-0"})
+        await one.settle(outcomes)
+        assert await two.renew() == Standing(1, 0, 0, 1)
+        assert await bodies(one) == []
+
+
+async def test_dead_letters_are_listed_by_age_and_redriven_once(keys: Keys) -> None:
+    """X3: over all partitions, page by page; what is redriven is for their group alone."""
+    async with transport(keys, partitions=2).connect() as connection:
+        await connection.join(member())
+        await connection.store(batch(1, b"a", b"b", b"c", b"d", keys=["1", "2", "3", "k"]))
+        order: list[bytes] = []
+        for partition in (0, 1):
+            lease = await lease_of(connection, partition=partition)
+            given = await lease.receive(9, 0)
+            order += [each.body for each in given]
+            await lease.settle([Buried(each.position, 5, 1, FAILURE) for each in given])
+            await lease.release()
+        letters = await connection.dead_letters("billing")
+        assert [each.body for each in letters] == order
+        assert letters[0][2:5] == (FAILURE, 5, 1)
+        pages = [
+            await connection.dead_letters("billing", after=after, limit=1)
+            for after in (None, *(each.id for each in letters))
+        ]
+        assert [each for page in pages for each in page] == list(letters)
+        ids = [letters[0].id, letters[3].id]
+        assert await connection.redrive("billing", [*ids, "nonsense", "1-1-0"]) == 2
+        assert await connection.redrive("billing", ids) == 0
+        found, _ = await connection.tail(["0-0", "0-0"], 9, 0)
+        assert sorted(each.body for each in found if each.group == "billing") == sorted(
+            each.body for each in (letters[0], letters[3])
+        )
+        assert len(await connection.dead_letters("billing")) == 2
+
+
+async def test_a_dead_letter_may_be_redriven_again(keys: Keys) -> None:
+    """X3: what fails once more is a dead letter once more, with its key."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", keys=["k"]))
+        lease = await lease_of(connection)
+        for _ in range(2):
+            (given,) = await lease.receive(1, 0)
+            await lease.settle([Buried(given.position, 1, 1, FAILURE)])
+            (letter,) = await connection.dead_letters("billing")
+            assert await connection.redrive("billing", [letter.id]) == 1
+        (given,) = await lease.receive(1, 0)
+        assert given == Delivery("3-0", b"a", "billing", 0, 1, is_suspect=False)
+        assert keys.command("XRANGE", "log", "3-0", "3-0").count("group") == 1
+
+
+async def test_a_failure_that_says_what_cannot_be_encoded_is_kept(keys: Keys) -> None:
+    """X3: a lone surrogate in a message is escaped."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        lease = await lease_of(connection)
+        assert await bodies(lease) == [b"a"]
+        await lease.settle([Buried("1-0", 1, 1, FAILURE._replace(message="\udc80"))])
+        (letter,) = await connection.dead_letters("billing")
+        assert letter.failure.message == "\\udc80"
+
+
+async def test_a_group_is_named_until_it_is_forgotten(keys: Keys) -> None:
+    """X3: a group that is forgotten leaves nothing, and may be made anew."""
+    async with (
+        transport(keys, partitions=2).connect() as connection,
+        transport(keys, partitions=2).connect() as other,
+    ):
+        await connection.store(batch(1, b"a", b"b"))
+        lease = await lease_of(connection)
+        assert await connection.groups() == ["billing"]
+        await other.forget("billing")
+        assert await connection.groups() == []
+        assert await connection.standing("billing") == Standing(0, 0, 0, 0)
+        with pytest.raises(LeaseLost):
+            await lease.renew()
+        await other.forget("billing")
+        await connection.join(member())
+        assert await connection.standing("billing") == Standing(0, 2, 0, 0)
+
+
+async def test_who_looks_on_begins_with_what_is_stored_next(keys: Keys) -> None:
+    """X6: one that is no group sees what is stored, and takes nothing from any."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        found, positions = await connection.tail(None, 10, 0)
+        assert (found, positions) == ([], ["1-0"])
+        async with create_task_group() as tasks:
+            tasks.start_soon(connection.store, batch(2, b"b"))
+            with fail_after(PATIENCE):
+                found, positions = await connection.tail(positions, 10, PATIENCE)
+        assert ([each.body for each in found], positions) == ([b"b"], ["2-0"])
+
+
+@pytest.mark.parametrize("what", ["stored", "returned", "released"])
+async def test_a_worker_that_waits_is_woken(keys: Keys, what: str) -> None:
+    """X1: by what is stored, and by what another gives back, not by the clock."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        holder, waiter = await lease_of(connection), await lease_of(connection)
+        assert await bodies(holder) == [b"a"]
+        got: list[bytes] = []
+
+        async def wait(lease: Lease) -> None:
+            with fail_after(PATIENCE):
+                got.extend(each.body for each in await lease.receive(1, PATIENCE))
+
+        async with create_task_group() as tasks:
+            tasks.start_soon(wait, waiter)
+            await wait_all_tasks_blocked()
+            if what == "stored":
+                await connection.store(batch(2, b"b"))
+            elif what == "returned":
+                await holder.settle([Returned("1-0", 0, 0)])
+            else:
+                await holder.release()
+        assert got == [b"b" if what == "stored" else b"a"]
+        # The connection that it waits on is used again, and closed at the end.
+        assert await waiter.receive(1, 0.001) == []
+        await waiter.release()
