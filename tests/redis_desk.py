@@ -1,15 +1,26 @@
 """What the tests of the transport on Redis share."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final, final
 
 import anyio
+from anyio import fail_after
 from anyio.abc import SocketAttribute, SocketStream
+from anyio.lowlevel import checkpoint
 from anyio.streams.stapled import MultiListener
 
-from flexiflow.extras.durable import Batch, Connection, Failure, Lease, Member, Record, RedisTransport
+from flexiflow.extras.durable import (
+    Batch,
+    Connection,
+    Failure,
+    Lease,
+    Member,
+    Record,
+    RedisTransport,
+)
+from tests.helpers import PATIENCE
 from tests.redis_server import RedisServer
 
 FAILURE: Final = Failure("builtins.ValueError", "no", "")
@@ -28,15 +39,13 @@ def batch(
 
 
 def member(
-    consumer: str = "ann", group: str = "billing", *, token: str = "1", lease: float = 60.0
+    consumer: str = "ann", group: str = "billing", *, instance: str = "1", lease: float = 60.0
 ) -> Member:
     """Make a worker."""
-    return Member(group, consumer, token, ("order.*",), lease)
+    return Member(group, consumer, instance, ("order.*",), lease)
 
 
-async def lease_of(
-    connection: Connection, who: Member | None = None, partition: int = 0
-) -> Lease:
+async def lease_of(connection: Connection, who: Member | None = None, partition: int = 0) -> Lease:
     """Join, and lease a partition that is free."""
     who = who or member()
     await connection.join(who)
@@ -48,6 +57,18 @@ async def lease_of(
 async def bodies(lease: Lease, limit: int = 100) -> list[bytes]:
     """Receive at once what is there, without its counts."""
     return [each.body for each in await lease.receive(limit, 0)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something that the server does has shown."""
+    with fail_after(PATIENCE):
+        while not condition():
+            await checkpoint()
+
+
+def is_somebody_waiting(server: RedisServer) -> bool:
+    """Tell whether somebody waits for records."""
+    return "blocked_clients:1" in server.command("INFO", "clients")
 
 
 @final
@@ -100,7 +121,8 @@ class FakeServer:
     """
 
     def __init__(self, listener: MultiListener[SocketStream]) -> None:
-        self.port: int = listener.extra(SocketAttribute.local_port)
+        # ruff takes it for a method of Django's.
+        self.port: int = listener.extra(SocketAttribute.local_port)  # noqa: S610
         self._listener = listener
         self._scope = anyio.CancelScope()
         self._gone = anyio.Event()
@@ -143,9 +165,7 @@ def _commands(data: bytes) -> list[str]:
 @asynccontextmanager
 async def fake_server(**answers: str) -> AsyncGenerator[FakeServer]:
     """Run a server that answers as it is told."""
-    server = FakeServer(
-        await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    )
+    server = FakeServer(await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0))
     server.answers.update(answers)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.run)

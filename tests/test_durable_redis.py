@@ -20,7 +20,17 @@ from flexiflow.extras.durable import (
     TransportUnusable,
 )
 from tests.helpers import PATIENCE
-from tests.redis_desk import FAILURE, Keys, batch, bodies, lease_of, member, transport
+from tests.redis_desk import (
+    FAILURE,
+    Keys,
+    batch,
+    bodies,
+    is_somebody_waiting,
+    lease_of,
+    member,
+    transport,
+    until,
+)
 
 
 async def test_stores_a_batch_in_order_and_once(keys: Keys) -> None:
@@ -110,7 +120,7 @@ async def test_stores_nothing_where_one_partition_is_full(keys: Keys) -> None:
 
 async def test_lets_in_one_worker_of_a_name(keys: Keys) -> None:
     """X4: a namesake that is alive is refused, as is one that takes other events."""
-    ann, namesake = member(), member(token="2")
+    ann, namesake = member(), member(instance="2")
     other = member("bob")._replace(patterns=("payment.*",))
     async with transport(keys).connect() as connection:
         assert await connection.join(ann) == ["ann"]
@@ -199,12 +209,12 @@ async def test_settles_each_in_its_way(keys: Keys) -> None:
         await connection.store(batch(1, b"a", b"b", b"c", b"d"))
         one, two = await lease_of(connection), await lease_of(connection)
         assert len(await bodies(one)) == 4
-        outcomes = [
+        outcomes = (
             Acknowledged("1-0"),
             Buried("2-0", 5, 1, FAILURE),
             Returned("3-0", 0, 1),
             Noted("4-0", 1, 1),
-        ]
+        )
         await one.settle(outcomes)
         assert await one.renew() == Standing(2, 0, 0, 1)
         assert list(map(counts, await two.receive(9, 0))) == [(b"c", 0, 1, True)]
@@ -219,7 +229,11 @@ async def test_settling_again_after_a_lost_answer_changes_nothing(keys: Keys) ->
         await connection.store(batch(1, b"a", b"b", b"c"))
         one, two = await lease_of(connection), await lease_of(connection)
         assert len(await bodies(one)) == 3
-        outcomes = [Acknowledged("1-0"), Buried("2-0", 5, 1, FAILURE), Returned("3-0", 0, 1)]
+        outcomes = (
+            Acknowledged("1-0"),
+            Buried("2-0", 5, 1, FAILURE),
+            Returned("3-0", 0, 1),
+        )
         await one.settle(outcomes)
         assert await bodies(two) == [b"c"]
         vars(one)["_held"].update({"1-0", "2-0", "3-0"})
@@ -339,6 +353,23 @@ async def test_a_worker_that_waits_is_woken(keys: Keys, what: str) -> None:
             else:
                 await holder.release()
         assert got == [b"b" if what == "stored" else b"a"]
-        # The connection that it waits on is used again, and closed at the end.
-        assert await waiter.receive(1, 0.001) == []
-        await waiter.release()
+
+
+async def test_a_worker_waits_on_the_same_connection_again(keys: Keys) -> None:
+    """X1: it is kept from one wait to the next, and closed with the lease."""
+    async with transport(keys).connect() as connection:
+        lease = await lease_of(connection)
+        got: list[Delivery] = []
+
+        async def wait() -> None:
+            got.extend(await lease.receive(1, PATIENCE))
+
+        for number in (1, 2):
+            async with create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await until(lambda: is_somebody_waiting(keys.server))
+                before = keys.server.command("CLIENT", "LIST").count("cmd=xread")
+                await connection.store(batch(number, b"a"))
+            assert before == 1
+        assert len(got) == 2
+        await lease.release()

@@ -4,9 +4,7 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from typing import Final
 
-import anyio
 import pytest
-from anyio import fail_after
 
 from flexiflow.extras.durable import (
     Acknowledged,
@@ -15,8 +13,7 @@ from flexiflow.extras.durable import (
     TransportUnavailable,
     TransportUnusable,
 )
-from tests.helpers import PATIENCE
-from tests.redis_desk import batch, fake_server, lease_of
+from tests.redis_desk import batch, fake_server, lease_of, until
 from tests.redis_server import MISSING, RedisServer, find_server, redis_server
 
 # Where `{flexiflow:0}` and `{flexiflow:1}` are.
@@ -30,24 +27,20 @@ def nodes() -> Generator[list[RedisServer]]:
     if find_server() is None:
         pytest.skip(MISSING)
     with ExitStack() as stack:
-        options = {"cluster_enabled": "yes", "cluster_node_timeout": 2000}
-        nodes = [stack.enter_context(redis_server(**options)) for _ in range(2)]
+        nodes = [
+            stack.enter_context(redis_server(cluster_enabled="yes", cluster_node_timeout=2000))
+            for _ in range(2)
+        ]
         for node, slots in zip(nodes, (range(HALF), range(HALF, 16384)), strict=True):
             assert node.command("CLUSTER", "ADDSLOTS", *slots) == "+OK"
         nodes[0].command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
         yield nodes
 
 
-async def until_ready(nodes: list[RedisServer]) -> None:
-    """Wait until all nodes know each other."""
-    with fail_after(2 * PATIENCE):
-        while any(
-            "cluster_state:ok" not in (info := node.command("CLUSTER", "INFO"))
-            or "cluster_known_nodes:2" not in info
-            for node in nodes
-        ):
-            # Nothing tells when nodes have heard of each other.
-            await anyio.sleep(0.02)
+def is_ready(node: RedisServer) -> bool:
+    """Tell whether a node knows the other one, and serves."""
+    info = node.command("CLUSTER", "INFO")
+    return "cluster_state:ok" in info and "cluster_known_nodes:2" in info
 
 
 def name_of(node: RedisServer) -> str:
@@ -58,7 +51,7 @@ def name_of(node: RedisServer) -> str:
 @pytest.mark.same_everywhere
 async def test_finds_the_node_of_each_partition(nodes: list[RedisServer]) -> None:
     """X6: by its slot, also after that was moved, whichever node is given."""
-    await until_ready(nodes)
+    await until(lambda: all(map(is_ready, nodes)))
     for node in nodes:
         node.command("FLUSHALL")
     async with RedisTransport(nodes[0].url, partitions=2, cluster=True).connect() as connection:
@@ -94,9 +87,7 @@ async def test_nodes_that_do_not_agree_are_given_up() -> None:
     async with fake_server(EVALSHA="-MOVED 1660 127.0.0.1:1") as server:
         server.answers["CLUSTER"] = slots(server.port, host="$-1")
         with pytest.raises(TransportUnavailable, match="do not agree"):
-            async with RedisTransport(
-                f"redis://127.0.0.1:{server.port}", cluster=True
-            ).connect():
+            async with RedisTransport(f"redis://127.0.0.1:{server.port}", cluster=True).connect():
                 pytest.fail("opened")
 
 
@@ -114,9 +105,7 @@ async def test_a_cluster_that_is_none_or_not_whole(
     """X6: says what is missing."""
     async with fake_server(CLUSTER=cluster) as server:
         with pytest.raises(kind, match=said):
-            async with RedisTransport(
-                f"redis://127.0.0.1:{server.port}", cluster=True
-            ).connect():
+            async with RedisTransport(f"redis://127.0.0.1:{server.port}", cluster=True).connect():
                 pytest.fail("opened")
 
 
@@ -125,9 +114,7 @@ async def test_slots_that_are_on_the_move_pass() -> None:
     async with fake_server(EVALSHA="-TRYAGAIN Multiple keys request during rehashing") as server:
         server.answers["CLUSTER"] = slots(server.port)
         with pytest.raises(TransportUnavailable, match="TRYAGAIN"):
-            async with RedisTransport(
-                f"redis://127.0.0.1:{server.port}", cluster=True
-            ).connect():
+            async with RedisTransport(f"redis://127.0.0.1:{server.port}", cluster=True).connect():
                 pytest.fail("opened")
 
 

@@ -19,8 +19,18 @@ from flexiflow.extras.durable import (
     TransportUnusable,
 )
 from tests.helpers import PATIENCE
-from tests.redis_desk import Keys, batch, bodies, fake_server, lease_of, member, transport
-from tests.redis_server import MISSING, RedisServer, find_bundled, find_server, redis_server
+from tests.redis_desk import (
+    Keys,
+    batch,
+    bodies,
+    fake_server,
+    is_somebody_waiting,
+    lease_of,
+    member,
+    transport,
+    until,
+)
+from tests.redis_server import MISSING, find_bundled, find_server, redis_server
 
 SHORT = 0.2
 """Seconds after which a server that is silent is given up."""
@@ -33,18 +43,6 @@ def frail(anyio_backend: object) -> Generator[Keys]:
         pytest.skip(MISSING)
     with redis_server(appendfsync="always") as server:
         yield Keys(server, "frail")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something that the server does has shown."""
-    with fail_after(PATIENCE):
-        while not condition():
-            await checkpoint()
-
-
-def blocked(server: RedisServer) -> bool:
-    """Tell whether somebody waits for records."""
-    return "blocked_clients:1" in server.command("INFO", "clients")
 
 
 async def test_goes_on_after_a_server_was_killed(frail: Keys) -> None:
@@ -105,7 +103,7 @@ async def test_one_who_waits_is_told_when_its_connection_breaks(keys: Keys) -> N
 
         async with create_task_group() as tasks:
             tasks.start_soon(wait)
-            await until(lambda: blocked(keys.server))
+            await until(lambda: is_somebody_waiting(keys.server))
             keys.server.command("CLIENT", "KILL", "TYPE", "normal")
         assert failures == ["the connection was closed"]
         await until_stored(connection)
@@ -132,9 +130,9 @@ async def test_one_who_waits_may_be_cancelled(keys: Keys) -> None:
             with CancelScope() as scope:
                 async with create_task_group() as tasks:
                     tasks.start_soon(lease.receive, 1, PATIENCE)
-                    await until(lambda: blocked(keys.server))
+                    await until(lambda: is_somebody_waiting(keys.server))
                     scope.cancel()
-            await until(lambda: not blocked(keys.server))
+            await until(lambda: not is_somebody_waiting(keys.server))
         await connection.store(batch(2, b"b"))
         assert await bodies(lease) == [b"b"]
 
@@ -201,6 +199,7 @@ def everything(
     ]
 
 
+@pytest.mark.same_everywhere
 async def test_a_storm_of_cancellations_leaves_everything_working(keys: Keys) -> None:
     """X5: wherever a call is cancelled, no other one fails, and nothing is used up."""
     async with transport(keys).connect() as connection:
@@ -221,7 +220,7 @@ async def test_a_storm_of_cancellations_leaves_everything_working(keys: Keys) ->
             except TransportUnavailable as error:
                 failures.append(error)
 
-        for number in range(40):
+        for number in range(25):
             # Methods of a lease are called by one task at a time each.
             async with create_task_group() as tasks:
                 for work in everything(connection, lease, number):
@@ -246,9 +245,10 @@ async def test_what_leaves_the_body_leaves_as_it_is(keys: Keys) -> None:
     assert scope.cancelled_caught
 
 
+@pytest.mark.same_everywhere
 async def test_opening_may_be_cancelled_anywhere(keys: Keys) -> None:
     """X5: while it connects, greets or asks, nothing stays open."""
-    for turns in range(40):
+    for turns in range(25):
         opened = Event()
 
         async def opening(opened: Event) -> None:
