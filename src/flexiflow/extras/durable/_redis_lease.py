@@ -78,10 +78,10 @@ class RedisLease:
         # An answer that never comes has given something all the same.
         lost: tuple[int | str, ...] = (1, *self._held) if self._is_lost else (0,)
         self._is_lost = True
-        entries, fresh, given, wakes = await self._run(GIVE, limit, *lost)
+        entries, fresh, groups, given, wakes = await self._run(GIVE, limit, *lost)
         self._is_lost = False
         found = [_delivery(*each) for each in entries]
-        found += [_delivery(position, entry, 0, 1, 0) for position, entry in fresh]
+        found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
         self._held.update(each.position for each in found)
         return found, given, wakes
 
@@ -168,6 +168,15 @@ def fields(entry: list[bytes]) -> tuple[bytes, str | None, str | None]:
 def text(value: bytes | None) -> str | None:
     """Read a text that may be anything, where something else has written it."""
     return value.decode(errors="backslashreplace") if value is not None else None
+
+
+def _fresh(bodies: list[bytes], groups: dict[int, str | None], last: bytes) -> list[Delivery]:
+    """Make deliveries of records that come one right after the other."""
+    before = int(last.partition(b"-")[0]) - len(bodies)
+    return [
+        Delivery(f"{before + place}-0", body, groups.get(place), 0, 1, is_suspect=False)
+        for place, body in enumerate(bodies, 1)
+    ]
 
 
 def _delivery(

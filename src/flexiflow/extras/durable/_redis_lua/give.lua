@@ -1,6 +1,9 @@
 -- ARGV: group, token, how many; then, if an earlier answer may be lost, 1 and the ids that did come.
+-- Answer: what is given with its counts; the bodies of what is given after that, up to the id that
+-- follows them, and the groups of some, by their places; the number of wakes.
 local group, token, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local is_lost, known, out, fresh, missed = ARGV[4] == '1', {}, {}, {}, 0
+local is_lost, known, out, missed = ARGV[4] == '1', {}, {}, 0
+local bodies, groups = {}, {}
 local state, counts = base .. ':g:' .. group, base .. ':a:' .. group
 local live = alive(group)
 if not live[token] then return {'LOST'} end
@@ -62,18 +65,22 @@ if #out < limit then
   local new = redis.call(
     'XREADGROUP', 'GROUP', group, token, 'COUNT', wanted, 'STREAMS', log, '>')
   local entries = new and new[1][2] or {}
-  if has_counts or redis.call('EXISTS', jumps) == 1 then
+  local to = #entries > 0 and entries[#entries][1] or given
+  local is_whole = parts(to) - parts(given) == #entries and redis.call('EXISTS', jumps) == 0
+  if is_whole and not has_counts then
+    -- The common case, for which it pays to be quick.
+    for i, each in ipairs(entries) do
+      local fields = each[2]
+      bodies[i] = fields[2]
+      if fields[#fields - 1] == 'group' then groups[#groups + 1] = {i, fields[#fields]} end
+    end
+    given = to
+  else
     for _, each in ipairs(entries) do
       missed = missed + between(given, each[1])
       given = each[1]
       give(given, each[2], 1, false)
     end
-  elseif #entries > 0 then
-    -- The common case, for which it pays to be quick.
-    fresh = entries
-    local to = fresh[#fresh][1]
-    missed = missed + parts(to) - parts(given) - #fresh
-    given = to
   end
   -- All that was stored was given, or is gone.
   if #entries < wanted and is_after(last, given) then
@@ -84,4 +91,4 @@ if #out < limit then
   redis.call('HSET', state, 'given', given)
 end
 if missed > 0 then redis.call('HINCRBY', state, 'missed', missed) end
-return {'OK', out, fresh, given, id_of(redis.call('HGET', state, 'wakes') or 0)}
+return {'OK', out, bodies, groups, given, id_of(redis.call('HGET', state, 'wakes') or 0)}
