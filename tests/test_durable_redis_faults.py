@@ -2,10 +2,12 @@
 
 import gc
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from anyio import CancelScope, Event, create_task_group, fail_after
+from anyio import CancelScope, Event, create_task_group, create_tcp_listener, fail_after
+from anyio.abc import SocketAttribute, SocketStream
 from anyio.lowlevel import checkpoint
 
 from flexiflow.extras.durable import (
@@ -45,6 +47,17 @@ def frail(anyio_backend: object) -> Generator[Keys]:
         yield Keys(server, "frail")
 
 
+@contextmanager
+def in_haste(connection: Connection, seconds: float) -> Generator[None]:
+    """Have a connection wait for answers for so long only."""
+    network: Any = vars(connection)["_network"]
+    wires = network._wires
+    before = network._seconds, wires._seconds
+    network._seconds = wires._seconds = seconds
+    yield
+    network._seconds, wires._seconds = before
+
+
 async def test_goes_on_after_a_server_was_killed(frail: Keys) -> None:
     """X6: what was stored is there again, and every call works as before."""
     async with transport(frail).connect() as connection:
@@ -72,17 +85,16 @@ async def test_goes_on_after_a_server_was_killed(frail: Keys) -> None:
 
 async def test_a_server_that_is_silent_is_given_up(frail: Keys) -> None:
     """X6: every wait is bounded, and what it did in spite of it is neither lost nor doubled."""
-    options = {"timeout": SHORT, "connect_timeout": SHORT}
-    async with transport(frail, **options).connect() as connection:
+    async with transport(frail, timeout=PATIENCE).connect() as connection:
         lease = await lease_of(connection)
         await connection.store(batch(1, b"a"))
-        with frail.server.stopped(), fail_after(PATIENCE):
+        with frail.server.stopped(), in_haste(connection, SHORT), fail_after(PATIENCE):
             with pytest.raises(TransportUnavailable, match=r"no answer within 0\.2 s"):
                 await lease.receive(1, 0)
             with pytest.raises(TransportUnavailable, match=r"no answer within 0\.2 s"):
                 await connection.store(batch(2, b"b"))
             with pytest.raises(TransportUnavailable):
-                async with transport(frail, **options).connect():
+                async with transport(frail, timeout=SHORT, connect_timeout=SHORT).connect():
                     pytest.fail("opened")
         await connection.store(batch(2, b"b"))
         assert await bodies(lease) == [b"a", b"b"]
@@ -287,6 +299,24 @@ async def test_a_server_without_tls_is_not_taken_for_one_with_it(keys: Keys) -> 
             pytest.fail("opened")
 
 
+async def test_a_server_that_hangs_up_on_tls_is_not_available() -> None:
+    """X6: as is one that ends any other connection."""
+
+    async def hang_up(client: SocketStream) -> None:
+        async with client:
+            await client.receive()
+
+    listener = await create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    # ruff takes it for a method of Django's.
+    port = listener.extra(SocketAttribute.local_port)  # noqa: S610
+    async with listener, create_task_group() as tasks:
+        tasks.start_soon(listener.serve, hang_up)
+        with pytest.raises(TransportUnavailable):
+            async with RedisTransport(f"rediss://127.0.0.1:{port}").connect():
+                pytest.fail("opened")
+        tasks.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("hello", "said"),
     [
@@ -325,26 +355,16 @@ async def test_a_write_is_confirmed_by_replicas(frail: Keys) -> None:
         await until(lambda: "state=online" in frail.server.command("INFO", "replication"))
         async with transport(frail, replicas=1, timeout=PATIENCE).connect() as connection:
             await connection.store(batch(1, b"a"))
-        with pytest.raises(TransportUnavailable, match="READONLY"):
-            async with RedisTransport(replica.url).connect():
-                pytest.fail("opened")
-        async with transport(frail, replicas=1, timeout=SHORT).connect() as connection:
             with (
                 replica.stopped(),
+                in_haste(connection, 2.0),
                 pytest.raises(NotReplicated, match="0 of 1 replicas confirmed"),
             ):
                 await connection.store(batch(2, b"b"))
             # It was stored, and trying again waits for the replica once more.
-            await confirmed(connection)
+            await connection.store(batch(2, b"b"))
             found, _ = await connection.tail(["0-0"], 9, 0)
             assert [each.body for each in found] == [b"a", b"b"]
-
-
-async def confirmed(connection: Connection) -> None:
-    """Store until a replica has confirmed it."""
-    with fail_after(PATIENCE):
-        while True:
-            try:
-                return await connection.store(batch(2, b"b"))
-            except NotReplicated:
-                await checkpoint()
+        with pytest.raises(TransportUnavailable, match="READONLY"):
+            async with RedisTransport(replica.url).connect():
+                pytest.fail("opened")

@@ -164,6 +164,20 @@ async def test_what_was_gone_before_a_group_is_not_missed_by_it(keys: Keys) -> N
         assert (await other.renew()).missed == 0
 
 
+async def test_a_group_whose_state_was_deleted_begins_with_what_is_there(keys: Keys) -> None:
+    """X6: rather twice than never."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        lease = await lease_of(connection)
+        await (await lease_of(connection)).release()
+        assert await bodies(lease) == [b"a"]
+        await lease.settle([Acknowledged("1-0")])
+        keys.command("DEL", "g:billing")
+        assert await bodies(lease) == [b"a"]
+        await lease.settle([Returned("1-0", 0, 0)])
+        assert await bodies(lease) == [b"a"]
+
+
 async def test_scripts_that_the_server_lost_are_sent_again(keys: Keys) -> None:
     """X6: a server need not remember any."""
     async with transport(keys).connect() as connection:

@@ -53,6 +53,14 @@ _CODES: Final[dict[type[RedisError], str]] = {
     UnknownCommandError: "ERR unknown command",
     WrongTypeError: "WRONGTYPE",
 }
+# What may come out of opening a connection; a server that hangs up on TLS ends the stream.
+_FAILURES: Final = (
+    RedisError,
+    OSError,
+    UnicodeError,
+    anyio.BrokenResourceError,
+    anyio.EndOfStream,
+)
 _REFUSALS: Final[tuple[type[RedisError], ...]] = (ResponseError, *_CODES)
 
 
@@ -124,7 +132,7 @@ class Wire:
                     stream = await self._connect()
                 self._connection = _Connection(stream, self._server, self._seconds)
                 await self._connection.run(task_status=self)
-            except (RedisError, OSError, UnicodeError, anyio.BrokenResourceError) as error:
+            except _FAILURES as error:
                 self._error = error
         # Also where it was cancelled while it opened.
         self._opened.set()

@@ -159,6 +159,8 @@ end
 
 local function wake(group)
   local number = redis.call('HINCRBY', base .. ':g:' .. group, 'wakes', 1)
+  -- What counted them may have been lost.
+  if number == 1 then redis.call('DEL', base .. ':w:' .. group) end
   redis.call('XADD', base .. ':w:' .. group, 'MAXLEN', 1, id_of(number), 'w', '')
 end
 
