@@ -134,6 +134,15 @@ def test_optional_attributes_may_be_missing() -> None:
     assert event == ("1", "shop", NAME, None, None, None)
 
 
+def test_there_may_be_spaces_around() -> None:
+    """X7: As JSON allows, but nothing else."""
+    body = json.dumps(EVENT, indent=1).encode()
+    for each in (b"\n" + body, body + b" \n"):
+        assert decode(each, JSON).name == NAME
+    with pytest.raises(ValueError, match="Extra data"):
+        decode(body + b"x", JSON)
+
+
 def test_a_source_may_be_as_another_program_wrote_it() -> None:
     """X7: A payload in base64 is read by the codec."""
     event = decode(json.dumps(EVENT | {"data_base64": "eyJhIjoxfQ=="}).encode(), JSON)

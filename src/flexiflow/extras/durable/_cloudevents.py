@@ -186,7 +186,13 @@ _decoder: Final = JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _from_json(body: bytes) -> Any:
-    return _decoder.decode(body.decode())
+    text = body.decode()
+    # As this module writes it, without spaces around, it need not be looked at for those.
+    if text[:1] == "{":
+        value, end = _decoder.raw_decode(text)
+        if end == len(text):
+            return value
+    return _decoder.decode(text)
 
 
 def _to_json(data: Any) -> str:

@@ -10,7 +10,6 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow._cancellation import cancel_counter, effectively_cancelled
-from flexiflow._contexts import restore
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._held import handing_on
@@ -130,6 +129,7 @@ class Crew:
         """Handle what there is and wait for more, as long as the task is as good as new."""
         # Tasks that begin at once would begin one within the other.
         await checkpoint()
+        handing_on.set(None)
         queue, inherited = self._queue, tuple(copy_context().values())
         requests = slot.requests = cancel_counter()
         while True:
@@ -137,6 +137,7 @@ class Crew:
             while (held := queue.take()) is not None:
                 self.call()
                 await self._handle(slot, held)
+                handing_on.set(None)
                 # As in concurrent delivery: compared by identity, since a value's == is a user's.
                 if (
                     requests()
@@ -184,7 +185,7 @@ class Crew:
         self._counters.delivered += 1
         if held.attempts or held.is_suspect:
             self._counters.redelivered += 1
-        token = handing_on.set(held)
+        handing_on.set(held)
         try:
             failures = await self._bus.publish(held.name, held.data)
             if slot.requests():
@@ -201,6 +202,4 @@ class Crew:
             return stray
         except (KeyboardInterrupt, SystemExit) as exc:
             raise Escaped(exc) from None
-        finally:
-            restore(handing_on, token)
         return failures[0].exception if failures else None
