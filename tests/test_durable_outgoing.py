@@ -19,6 +19,7 @@ from flexiflow.extras.durable import (
     Record,
     TransportUnavailable,
     TransportUnusable,
+    _outbox,
     open_bridge,
 )
 from tests.durable import NAME, Faulty, meanwhile, play, put, unavailable, until
@@ -78,8 +79,12 @@ class TestStoring:
         assert payloads(transport) == [3]
         assert not list(subscriptions(bus))
 
-    async def test_those_who_publish_at_once_share_batches(self) -> None:
-        """X5: What comes while a batch is stored goes into the next, at most 500 at a time."""
+    async def test_those_who_publish_at_once_share_batches(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """X5: What comes while a batch is stored goes into the next, so many at a time at most."""
+        assert _outbox.MOST_AT_ONCE == 500
+        monkeypatch.setattr(_outbox, "MOST_AT_ONCE", 5)
         bus, faulty = EventBus(), Faulty(MemoryTransport())
         hold = faulty.hold("store")
 
@@ -87,12 +92,12 @@ class TestStoring:
             async with create_task_group() as group:
                 group.start_soon(bus.publish, NAME, "first")
                 await hold.reached.wait()
-                for number in range(1100):
+                for number in range(11):
                     group.start_soon(bus.publish, NAME, number)
                 await settle()
                 hold.open.set()
-            assert bridge.statistics().stored == 1101
-        assert [len(batch.records) for batch in faulty.batches] == [1, 500, 500, 100]
+            assert bridge.statistics().stored == 12
+        assert [len(batch.records) for batch in faulty.batches] == [1, 5, 5, 1]
         assert [batch.number for batch in faulty.batches] == [1, 2, 3, 4]
 
     async def test_a_key_travels_with_its_event(self) -> None:
