@@ -206,6 +206,7 @@ class TestTasks:
                 await checkpoint()
             async with create_task_group() as group:
                 group.start_soon(checkpoint)
+                group.start_soon(checkpoint)
 
         await put(transport, 1, 2)
         async with consuming(transport, handler) as bridge:
