@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from anyio import create_task_group, fail_after, wait_all_tasks_blocked
+from anyio import create_task_group, fail_after
 
 from flexiflow.extras.durable import (
     Acknowledged,
@@ -345,7 +345,7 @@ async def test_a_worker_that_waits_is_woken(keys: Keys, what: str) -> None:
 
         async with create_task_group() as tasks:
             tasks.start_soon(wait, waiter)
-            await wait_all_tasks_blocked()
+            await until(lambda: is_somebody_waiting(keys.server))
             if what == "stored":
                 await connection.store(batch(2, b"b"))
             elif what == "returned":
@@ -360,6 +360,7 @@ async def test_a_worker_waits_on_the_same_connection_again(keys: Keys) -> None:
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)
         got: list[Delivery] = []
+        waiting: list[int] = []
 
         async def wait() -> None:
             got.extend(await lease.receive(1, PATIENCE))
@@ -368,8 +369,7 @@ async def test_a_worker_waits_on_the_same_connection_again(keys: Keys) -> None:
             async with create_task_group() as tasks:
                 tasks.start_soon(wait)
                 await until(lambda: is_somebody_waiting(keys.server))
-                before = keys.server.command("CLIENT", "LIST").count("cmd=xread")
+                waiting.append(keys.server.command("CLIENT", "LIST").count("cmd=xread"))
                 await connection.store(batch(number, b"a"))
-            assert before == 1
-        assert len(got) == 2
+        assert (len(got), waiting) == (2, [1, 1])
         await lease.release()
