@@ -37,6 +37,7 @@ from flexiflow.extras.durable._transport import (
     Stored,
     Transport,
 )
+from flexiflow.extras.durable._urls import transport_from_url
 
 __all__ = [
     "JSON",
@@ -75,4 +76,5 @@ __all__ = [
     "WorkersDied",
     "current_delivery",
     "open_bridge",
+    "transport_from_url",
 ]

@@ -1,0 +1,119 @@
+"""From a URL to a transport, for command lines and configuration."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from flexiflow.extras.durable._redis import RedisTransport
+from flexiflow.extras.durable._sqlite import SqliteTransport
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from flexiflow.extras.durable._transport import Transport
+
+_Kind: TypeAlias = type[int] | type[float] | type[str] | type[bool]
+
+_BOTH: Final = {"partitions": int, "max_length": int, "idempotency_window": float}
+_SQLITE: Final[dict[str, _Kind]] = {**_BOTH, "poll_interval": float, "busy_timeout": float}
+_REDIS: Final[dict[str, _Kind]] = {
+    **_BOTH,
+    "prefix": str,
+    "replicas": int,
+    "connect_timeout": float,
+    "timeout": float,
+    "cluster": bool,
+}
+
+_KINDS: Final[dict[_Kind, str]] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+_TRUTHS: Final = {"true": True, "false": False}
+
+
+def transport_from_url(url: str) -> Transport:
+    """Make the transport that a URL names; nothing is opened yet.
+
+    Args:
+        url: `sqlite:events.db`, `sqlite:///absolute/path.db`,
+            `redis://[user:password@]host[:port][/database]`, or the same with `rediss` for TLS.
+            The transport's options come after a question mark, by their names and separated by
+            `&`: `?partitions=4&max_length=100000`. What has a meaning in URLs, like `?`, `#` or
+            `%`, is written as `%3F`, `%23` or `%25`.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: it names no transport, or an option is unknown or out of its range. The message
+            never shows a password.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"a transport's URL must be a str, not {type(url).__qualname__}")
+    place = _split(url)
+    if place.scheme == "sqlite":
+        return SqliteTransport(_file(place, url), **_options(place.query, _SQLITE))
+    if place.scheme in {"redis", "rediss"}:
+        return RedisTransport(_server(place), **_options(place.query, _REDIS))
+    raise ValueError(
+        "a transport's URL must begin with 'sqlite:', 'redis://' or 'rediss://', as "
+        f"'sqlite:events.db' does, and {_shown(url)!r} does not"
+    )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its own message may show a part of a password
+        raise ValueError(f"{_shown(url)!r} is no URL: its brackets don't match") from None
+
+
+def _file(place: SplitResult, url: str) -> str:
+    path = unquote(place.path)
+    if place.netloc or place.fragment or not path:
+        raise ValueError(
+            "a transport's URL must be 'sqlite:events.db' or 'sqlite:///absolute/path.db', "
+            f"not {_shown(url)!r}"
+        )
+    return path
+
+
+def _server(place: SplitResult) -> str:
+    if "@" in f"{place.path}{place.query}":  # the rest of a password that ended early
+        raise ValueError(
+            "in a transport's URL, / ? # and @ in a password are written as %2F, %3F, %23 and %40"
+        )
+    return place._replace(query="").geturl()
+
+
+def _options(query: str, known: dict[str, _Kind]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            raise ValueError(
+                f"a transport's URL has the option {reprlib.repr(name)}, which must be one of "
+                f"{', '.join(known)}"
+            )
+        if name in options:
+            raise ValueError(f"a transport's URL has the option {name!r} twice")
+        options[name] = _value(name, text, known[name])
+    return options
+
+
+def _value(name: str, text: str, kind: _Kind) -> object:
+    try:
+        return _TRUTHS[text] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"in a transport's URL, {name} must be {_KINDS[kind]}, not {reprlib.repr(text)}"
+        ) from None
+
+
+def _shown(url: str) -> str:
+    """Cut out what may hold a password: all before an @, and all after a question mark."""
+    secret, at, rest = url.rpartition("@")
+    scheme, separator, _ = secret.partition("://")
+    hidden = f"{scheme}{separator}***@" if separator else "***@"
+    return f"{hidden if at else ''}{rest.partition('?')[0]}"
