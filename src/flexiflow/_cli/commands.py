@@ -1,4 +1,4 @@
-"""The arguments of `flexiflow`, and what becomes of them; the one module that knows click."""
+"""The arguments of `flexiflow`, and what becomes of them; beside those of durable delivery."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import secrets
 import sys
 from contextlib import redirect_stdout
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Final
 
 import anyio
 import click
 
+from flexiflow._cli.arguments import check_backend, check_patterns
+from flexiflow._cli.durable_commands import DURABLE_COMMANDS
 from flexiflow._cli.graph import draw
 from flexiflow._cli.observing import matching
 from flexiflow._cli.problems import CannotRun
@@ -19,7 +20,6 @@ from flexiflow._cli.session import INTERRUPTED, Options, report_writing_failure,
 from flexiflow._cli.target import build, load
 from flexiflow._cli.verify import BACKENDS, verify
 from flexiflow._cli.verify import Options as Verification
-from flexiflow._names import check_subscribed_name
 
 CANNOT_RUN: Final = 2
 """The exit status where nothing could be run (L5)."""
@@ -44,23 +44,6 @@ def run_command_line() -> int:
 def _refuse(reason: str) -> int:
     click.echo(f"flexiflow: {reason}", err=True)
     return CANNOT_RUN
-
-
-def _check_backend(
-    _context: click.Context, _parameter: click.Parameter, backend: str | None
-) -> str | None:
-    if backend is not None and find_spec(backend) is None:
-        raise click.BadParameter(f"{backend} is not installed: pip install flexiflow[{backend}]")
-    return backend
-
-
-def _check_patterns(
-    _context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]
-) -> tuple[str, ...]:
-    try:
-        return tuple(map(check_subscribed_name, patterns))
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from None
 
 
 # In click's help, \b keeps the lines of a paragraph as they are.
@@ -90,7 +73,7 @@ Exit status:
 
 @click.group(no_args_is_help=False)
 def _flexiflow() -> None:
-    """Run the components of a FlexiFlow engine on a log of messages, or draw them.
+    """Run the components of a FlexiFlow engine on a log of messages, or as a worker; or draw them.
 
     TARGET is package.module:name or path/to/file.py:name, an Engine or a function, sync or async,
     that returns one. The current directory is on the import path, and so is the file's folder.
@@ -105,7 +88,7 @@ def _flexiflow() -> None:
     type=click.Choice(BACKENDS),
     default="asyncio",
     show_default=True,
-    callback=_check_backend,
+    callback=check_backend,
     help="What the event loop is.",
 )
 @click.option(
@@ -123,7 +106,7 @@ def _flexiflow() -> None:
     "patterns",
     multiple=True,
     metavar="PATTERN",
-    callback=_check_patterns,
+    callback=check_patterns,
     help="Show only the events that match, like 'state.*'; may be given several times.",
 )
 @click.option(
@@ -193,7 +176,7 @@ Exit status:
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
-    callback=_check_backend,
+    callback=check_backend,
     help="What to verify it on, instead of all that are installed.",
 )
 @click.option(
@@ -219,3 +202,7 @@ def _verify(*, backend: str | None, seed: int | None, **options: Any) -> int:
             **options,
         )
     )
+
+
+for _command in DURABLE_COMMANDS:
+    _flexiflow.add_command(_command)

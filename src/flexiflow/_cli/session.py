@@ -74,13 +74,8 @@ def run(options: Options) -> int:
         CannotRun: the target or the input can't be used.
     """
     with ExitStack() as stack:
-        output = -1 if sys.stdout is None else sys.stdout.fileno()
-        told = -1 if sys.stderr is None else sys.stderr.fileno()
         source = stack.enter_context(open_source(options.input))
-        display = stack.enter_context(open_display())
-        # Standard output is for events alone, so what the target prints goes elsewhere.
-        stack.enter_context(redirect_stdout(sys.stderr))
-        output = stack.enter_context(set_apart(output, told))
+        display, output = stack.enter_context(open_streams())
         session = _Session(options, display, output)
         stack.enter_context(logging_to(session.report, session.tally))
         stack.enter_context(_rare_collections())
@@ -88,7 +83,8 @@ def run(options: Options) -> int:
         try:
             anyio.run(session.main, found, source, backend=options.backend)
         except BaseException as exc:  # noqa: BLE001  raised again, but for Ctrl-C
-            session.end(exc)
+            check_interrupt(exc)
+            session.end()
         finally:
             status = session.sum_up()
         return status
@@ -100,6 +96,28 @@ def report_writing_failure(failure: OSError, tell: Callable[[str], object]) -> i
         return 0
     tell(f"flexiflow: standard output can't be written: {one_line(str(failure))}")
     return 1
+
+
+@contextmanager
+def open_streams() -> Generator[tuple[Display, int]]:
+    """Give a display, and a descriptor of what is standard output before and after."""
+    output = -1 if sys.stdout is None else sys.stdout.fileno()
+    told = -1 if sys.stderr is None else sys.stderr.fileno()
+    # Standard output is for events alone, so what the target prints goes elsewhere.
+    with (
+        open_display() as display,
+        redirect_stdout(sys.stderr),
+        set_apart(output, told) as own,
+    ):
+        yield display, own
+
+
+def check_interrupt(exception: BaseException) -> None:
+    """Let Ctrl-C pass, and raise whatever else ended a run."""
+    # A task group wraps what leaves it, Ctrl-C on trio among it.
+    bare = next((leaf for leaf in leaves(exception) if not isinstance(leaf, Exception)), None)
+    if not isinstance(bare, KeyboardInterrupt):
+        raise bare or exception
 
 
 @contextmanager
@@ -162,12 +180,8 @@ class _Session:
         shown = exception if self._options.verbose else None
         self._display.tell(with_traceback(f"{place}{text}", shown))
 
-    def end(self, exception: BaseException) -> None:
-        """Note Ctrl-C, and raise whatever else ended the run."""
-        # A task group wraps what leaves it, Ctrl-C on trio among it.
-        bare = next((leaf for leaf in leaves(exception) if not isinstance(leaf, Exception)), None)
-        if not isinstance(bare, KeyboardInterrupt):
-            raise bare or exception
+    def end(self) -> None:
+        """Note Ctrl-C."""
         self._interrupted = True
 
     def sum_up(self) -> int:

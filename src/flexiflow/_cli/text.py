@@ -14,6 +14,11 @@ def one_line(text: str) -> str:
     return "".join(map(_printable, shown))
 
 
+def many_lines(text: str) -> str:
+    """Keep a text's lines, and escape what else can't be printed."""
+    return "\n".join("".join(map(_printable, line)) for line in text.split("\n"))
+
+
 def show_value(value: object) -> str:
     """Return the value's repr, or what it is where that fails."""
     try:

@@ -1,0 +1,77 @@
+"""From a transport's URL to a use of it that writes to standard output and may be interrupted."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from flexiflow._cli.display import Plain
+from flexiflow._cli.problems import CannotRun
+from flexiflow._cli.session import INTERRUPTED, report_writing_failure
+from flexiflow._cli.text import show_message
+from flexiflow._cli.writer import Writer
+from flexiflow.extras.durable import TransportError, transport_from_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from flexiflow.extras.durable import Connection, Transport
+
+
+def find_transport(url: str) -> Transport:
+    """Return the transport that a URL names.
+
+    Raises:
+        CannotRun: it names none.
+    """
+    try:
+        return transport_from_url(url)
+    except ValueError as exc:
+        raise CannotRun(show_message(exc)) from exc
+
+
+def use(url: str, act: Callable[[Connection, Writer], Awaitable[int]]) -> int:
+    """Open a transport, let something use it, and return the exit status (L5).
+
+    Args:
+        url: names the transport.
+        act: is given the connection, and what writes to standard output; returns the status.
+
+    Raises:
+        CannotRun: the transport can't be opened, or fails.
+    """
+    transport = find_transport(url)
+    try:
+        return anyio.run(_use, transport, act)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+async def _use(transport: Transport, act: Callable[[Connection, Writer], Awaitable[int]]) -> int:
+    status = 0
+    scope = anyio.CancelScope()
+    writer = _make_writer(scope)
+    with scope:
+        async with _connected(transport) as connection:
+            status = await act(connection, writer)
+            await writer.drain()
+    if writer.failure is not None:
+        return report_writing_failure(writer.failure, Plain(sys.stderr).tell)
+    return status
+
+
+def _make_writer(scope: anyio.CancelScope) -> Writer:
+    output = -1 if sys.stdout is None else sys.stdout.fileno()
+    return Writer(output, before_writing=lambda: None, on_failure=scope.cancel)
+
+
+@asynccontextmanager
+async def _connected(transport: Transport) -> AsyncGenerator[Connection]:
+    try:
+        async with transport.connect() as connection:
+            yield connection
+    except (TransportError, ModuleNotFoundError) as exc:
+        raise CannotRun(show_message(exc)) from exc

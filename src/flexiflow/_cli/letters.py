@@ -1,0 +1,140 @@
+"""`flexiflow dead`: the events that a group has given up, listed, shown, and stored anew (X3)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from flexiflow._cli.connecting import use
+from flexiflow._cli.display import Plain
+from flexiflow._cli.encoding import encode
+from flexiflow._cli.problems import CannotRun
+from flexiflow._cli.tail import parse_event
+from flexiflow._cli.text import many_lines, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from flexiflow._cli.writer import Writer
+    from flexiflow.extras.durable import Connection, DeadLetter
+
+_AT_ONCE: Final = 100
+
+
+def list_dead(url: str, group: str, *, as_json: bool) -> int:
+    """Write a line for each dead letter, the oldest first."""
+    show = _as_json if as_json else _as_line
+
+    async def act(connection: Connection, writer: Writer) -> int:
+        def take(letter: DeadLetter) -> Awaitable[None] | None:
+            writer.add(f"{show(letter)}\n")
+            return writer.pause(letter)
+
+        await _for_each(connection, group, take)
+        return 0
+
+    return use(url, act)
+
+
+def show_dead(url: str, group: str, ids: Sequence[str]) -> int:
+    """Write all that there is to know of some dead letters; 1 where one is not there."""
+
+    async def act(connection: Connection, writer: Writer) -> int:
+        found: dict[str, DeadLetter] = {}
+
+        def take(letter: DeadLetter) -> None:
+            if letter.id in ids:
+                found[letter.id] = letter
+
+        await _for_each(connection, group, take)
+        for letter in map(found.get, ids):
+            if letter is not None:
+                writer.add(_in_full(letter))
+        return _report_missing(ids, found, group)
+
+    return use(url, act)
+
+
+def redrive_dead(url: str, group: str, ids: Sequence[str] | None) -> int:
+    """Store dead letters anew, for their group; all for None; 1 where one is not there (X3)."""
+
+    async def act(connection: Connection, writer: Writer) -> int:
+        there: list[str] = []
+        # All are known before the first is stored: it may be a dead letter again at once.
+        await _for_each(connection, group, lambda letter: there.append(letter.id))
+        wanted = there if ids is None else [each for each in dict.fromkeys(ids) if each in there]
+        redriven = 0
+        for some in _chunks(wanted):
+            redriven += await connection.redrive(group, some)
+        writer.add(f"redriven: {redriven}\n")
+        return _report_missing(ids or (), there, group) or int(redriven < len(wanted))
+
+    return use(url, act)
+
+
+async def _for_each(
+    connection: Connection, group: str, take: Callable[[DeadLetter], Awaitable[None] | None]
+) -> None:
+    groups = await connection.groups()
+    if group not in groups:
+        there = f"there are {', '.join(groups)}" if groups else "there is none"
+        raise CannotRun(f"{connection.address} has no group {group!r}; {there}")
+    letters = await connection.dead_letters(group, limit=_AT_ONCE)
+    while letters:
+        for letter in letters:
+            if (taking := take(letter)) is not None:
+                await taking
+        letters = await connection.dead_letters(group, after=letters[-1].id, limit=_AT_ONCE)
+
+
+def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+
+
+def _report_missing(ids: Iterable[str], there: Iterable[str], group: str) -> int:
+    missing = [each for each in ids if each not in there]
+    for each in missing:
+        Plain(sys.stderr).tell(f"the group {group!r} has no dead letter {one_line(each)!r}")
+    return 1 if missing else 0
+
+
+def _time(letter: DeadLetter) -> str:
+    return datetime.fromtimestamp(letter.time, UTC).isoformat(timespec="milliseconds")
+
+
+def _failure(letter: DeadLetter) -> str:
+    return f"{letter.failure.type}: {letter.failure.message}".removesuffix(": ")
+
+
+def _as_line(letter: DeadLetter) -> str:
+    event = parse_event(letter.body)
+    name = event["type"] if event is not None else "(no event)"
+    fields = (letter.id, _time(letter), name, f"attempts: {letter.attempts}", _failure(letter))
+    return "  ".join(map(one_line, fields))
+
+
+def _as_json(letter: DeadLetter) -> str:
+    event = parse_event(letter.body)
+    shown: dict[str, Any] = letter._asdict() | {
+        "time": _time(letter),
+        "failure": letter.failure._asdict(),
+        "event": event,
+        "body": _text(letter.body) if event is None else None,
+    }
+    return encode(shown)
+
+
+def _text(body: bytes) -> str:
+    return body.decode(errors="backslashreplace")
+
+
+def _in_full(letter: DeadLetter) -> str:
+    event = parse_event(letter.body)
+    shown = _text(letter.body) if event is None else json.dumps(event, indent=2)
+    return many_lines(
+        f"dead letter {letter.id} of {_time(letter)}\n"
+        f"attempts: {letter.attempts}, deliveries: {letter.deliveries}\n"
+        f"failure: {_failure(letter)}\n{shown}\n{letter.failure.traceback.rstrip()}\n"
+    )

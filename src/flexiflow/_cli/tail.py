@@ -1,0 +1,70 @@
+"""`flexiflow tail`: events as they are stored, whoever stores them (L3)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from flexiflow._cli.connecting import use
+from flexiflow._cli.display import Plain
+from flexiflow._cli.encoding import encode
+from flexiflow._cli.observing import any_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flexiflow._cli.writer import Writer
+    from flexiflow.extras.durable import Connection, Stored
+
+_AT_ONCE: Final = 500
+_SECONDS: Final = 1.0
+_START: Final = "0"
+
+
+def tail(url: str, patterns: Sequence[str], *, from_start: bool) -> int:
+    """Write each event that matches, as a line of JSON, until Ctrl-C or a closed pipe.
+
+    Args:
+        url: names the transport.
+        patterns: of the events' names; none for all.
+        from_start: whether to begin with what is stored already.
+    """
+    tell = Plain(sys.stderr).tell
+    is_wanted = any_of(patterns or ("**",))
+
+    async def look_on(connection: Connection, writer: Writer) -> int:
+        start = [_START] * connection.partitions
+        stored, after = await connection.tail(start if from_start else None, _AT_ONCE, 0)
+        tell(f"ready: shows what is stored in {connection.address}")
+        while True:
+            for each in stored:
+                _show(each, is_wanted, writer, tell)
+            await writer.drain()
+            stored, after = await connection.tail(after, _AT_ONCE, _SECONDS)
+
+    return use(url, look_on)
+
+
+def _show(
+    stored: Stored,
+    is_wanted: Callable[[str], bool],
+    writer: Writer,
+    tell: Callable[[str], object],
+) -> None:
+    event = parse_event(stored.body)
+    if event is None:
+        where = f"partition {stored.partition}, position {stored.position}"
+        tell(f"not shown: what is stored at {where} is no event")
+    elif is_wanted(event["type"]):
+        writer.add(f"{encode(event)}\n")
+
+
+def parse_event(body: bytes) -> dict[str, Any] | None:
+    """Return the CloudEvents object that a body holds, with a `type` that is a str; or None."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    event = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return event if isinstance(event.get("type"), str) else None

@@ -1,0 +1,212 @@
+"""`flexiflow bridge`: an engine as a worker of a group, until it is told to end (L1 to L5, X5)."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from signal import SIGINT, SIGTERM
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+
+from flexiflow._cli.connecting import find_transport
+from flexiflow._cli.display import with_traceback
+from flexiflow._cli.observing import logging_to, observe
+from flexiflow._cli.problems import CannotRun
+from flexiflow._cli.session import (
+    INTERRUPTED,
+    check_interrupt,
+    open_streams,
+    report_writing_failure,
+)
+from flexiflow._cli.tally import Tally
+from flexiflow._cli.target import build, load
+from flexiflow._cli.text import show_message
+from flexiflow._cli.writer import MOST_SECONDS, Writer
+from flexiflow.extras.durable import TransportError, open_bridge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from signal import Signals
+
+    from anyio.abc import TaskGroup
+
+    from flexiflow import EventBus
+    from flexiflow._cli.display import Display
+    from flexiflow.extras.durable import Bridge, Transport
+
+# A reader that takes nothing must not keep a signal from ending the worker.
+_GRACE_SECONDS: Final = 1
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `flexiflow bridge` is asked for.
+
+    Attributes:
+        target: names an engine, or a function that returns one.
+        transport: the URL of a transport.
+        group: the worker's group, or None where it takes no events.
+        consumer: its name there; None for one of its own.
+        incoming: patterns of the events that it takes.
+        outgoing: patterns of the events that it stores.
+        limit: how many events it handles at once.
+        max_attempts: after how many attempts that failed an event is given up.
+        lease: for how many seconds it may be silent before its events are given to others.
+        grace: for how many seconds it goes on with what is in its hands when it is to end.
+        backend: "asyncio" or "trio".
+        shown: the built-in events that are written as JSON Lines.
+        verbose: whether tracebacks are shown.
+    """
+
+    target: str
+    transport: str
+    group: str | None
+    consumer: str | None
+    incoming: tuple[str, ...]
+    outgoing: tuple[str, ...]
+    limit: int
+    max_attempts: int
+    lease: float
+    grace: float
+    backend: str
+    shown: tuple[str, ...]
+    verbose: bool
+
+
+def work(options: Options) -> int:
+    """Work until a signal comes, sum up, and return the exit status.
+
+    Raises:
+        CannotRun: the target or the transport can't be used.
+    """
+    transport = find_transport(options.transport)
+    with ExitStack() as stack:
+        display, output = stack.enter_context(open_streams())
+        shift = _Shift(options, transport, display, output)
+        stack.enter_context(logging_to(shift.report, shift.tally))
+        found = load(options.target)
+        try:
+            anyio.run(shift.main, found, backend=options.backend)
+        except BaseException as exc:  # noqa: BLE001  raised again, but for Ctrl-C
+            check_interrupt(exc)
+            return INTERRUPTED
+        return shift.sum_up()
+
+
+@final
+class _Shift:
+    """One worker's work, from its engine's making to the summary."""
+
+    def __init__(
+        self, options: Options, transport: Transport, display: Display, output: int
+    ) -> None:
+        self._options = options
+        self._transport = transport
+        self._display = display
+        self._end = anyio.Event()
+        self._writer = Writer(output, before_writing=display.make_way, on_failure=self._end.set)
+        self._bridge: Bridge | None = None
+        self._problem: CannotRun | TransportError | None = None
+        self._interrupted = False
+        self.tally = Tally()
+
+    async def main(self, found: object) -> None:
+        with anyio.open_signal_receiver(SIGINT, SIGTERM) as signals:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._listen, signals, tasks.cancel_scope)
+                try:
+                    await self._work(found, tasks)
+                except (CannotRun, TransportError) as exc:
+                    self._problem = exc
+                tasks.cancel_scope.cancel()
+            with anyio.move_on_after(_GRACE_SECONDS):
+                await self._writer.drain()
+
+    def report(self, text: str, exception: BaseException | None) -> None:
+        """Show what happened."""
+        self._display.tell(with_traceback(text, exception if self._options.verbose else None))
+
+    def sum_up(self) -> int:
+        """Show the counts, and return the exit status (L5).
+
+        Raises:
+            CannotRun: nothing has been done at all.
+        """
+        self._display.make_way()
+        if isinstance(self._problem, CannotRun):
+            raise self._problem
+        status = self._status()
+        if self._bridge is not None:
+            self._display.tell(self._summary(self._bridge))
+        return status
+
+    def _status(self) -> int:
+        if self._problem is not None:
+            self._display.tell(f"flexiflow: {show_message(self._problem)}")
+            return 1
+        if self._interrupted:
+            return INTERRUPTED
+        if self._writer.failure is not None:
+            return report_writing_failure(self._writer.failure, self._display.tell)
+        return 0
+
+    async def _work(self, found: object, tasks: TaskGroup) -> None:
+        engine = await build(self._options.target, found)
+        with await observe(engine.bus, self._options.shown, self._writer, self.tally):
+            async with self._open(engine.bus) as bridge:
+                self._bridge = bridge
+                tasks.start_soon(self._keep_up, bridge)
+                self._display.tell(_ready(self._options))
+                await self._end.wait()
+
+    @asynccontextmanager
+    async def _open(self, bus: EventBus) -> AsyncGenerator[Bridge]:
+        options = self._options
+        async with AsyncExitStack() as stack:
+            try:
+                opening = open_bridge(
+                    bus,
+                    self._transport,
+                    outgoing=options.outgoing,
+                    incoming=options.incoming,
+                    group=options.group,
+                    consumer=options.consumer,
+                    limit=options.limit,
+                    max_attempts=options.max_attempts,
+                    lease=options.lease,
+                    grace=options.grace,
+                )
+                bridge = await stack.enter_async_context(opening)
+            except (TransportError, ValueError, ModuleNotFoundError) as exc:
+                raise CannotRun(show_message(exc)) from exc
+            yield bridge
+
+    async def _listen(self, signals: AsyncIterator[Signals], scope: anyio.CancelScope) -> None:
+        """Let what is in hand be done at the first signal, and nothing at the second."""
+        while True:
+            signal = await anext(signals)
+            self._interrupted = self._interrupted or signal == SIGINT
+            if self._bridge is None or self._end.is_set():
+                scope.cancel()
+            self._end.set()
+
+    async def _keep_up(self, bridge: Bridge) -> None:
+        while True:
+            await self._writer.drain()
+            self._display.update(self._summary(bridge))
+            await anyio.sleep(MOST_SECONDS / 2)
+
+    def _summary(self, bridge: Bridge) -> str:
+        counts = asdict(bridge.statistics()) | {"failures": self.tally.failures}
+        return ", ".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def _ready(options: Options) -> str:
+    parts: list[str] = []
+    if options.incoming:
+        parts.append(f"group {options.group} takes {', '.join(options.incoming)}")
+    if options.outgoing:
+        parts.append(f"stores {', '.join(options.outgoing)}")
+    return f"ready: {'; '.join(parts)}"
