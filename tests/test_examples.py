@@ -1,8 +1,12 @@
 """The examples, run as the documentation says (L1 to L6)."""
 
 import json
+import re
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import run
+from tests.redis_server import MISSING, find_server, redis_server
 
 INCIDENTS = Path("../shared/data/incidents.jsonl.gz")
 
@@ -98,3 +103,37 @@ def test_the_incidents_are_replayed(backend_name: str) -> None:
     assert ends["Completed/In Call"] == 1_882
     assert ends["Completed/Resolved"] == 90
     assert ran.summary["messages"] == ran.summary["transitions"] == 65_533
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def transport(request: pytest.FixtureRequest) -> Generator[tuple[str, ...]]:
+    """Give the arguments that name a transport."""
+    if request.param == "sqlite":
+        yield ()
+        return
+    if find_server() is None or find_spec("coredis") is None:
+        pytest.skip(f"{MISSING}, or no coredis")
+    with redis_server() as server:
+        yield ("--transport", server.url)
+
+
+@pytest.mark.same_everywhere
+@pytest.mark.skipif(find_spec("trio") is None, reason="two of the three processes run on trio")
+def test_orders_outlive_a_worker_that_is_killed(transport: tuple[str, ...]) -> None:
+    """X1: all orders come through, and none is charged twice, though one is handled twice."""
+    program = [sys.executable, "examples/durable_orders.py", *transport]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    *story, shipped, once, again = (line.strip() for line in ran.stdout.splitlines())
+    assert shipped == "customers: 20 of 20 orders are shipped"
+    assert once == "customers: each was charged and sent once"
+    assert re.search(r"came again after that, without harm: .*-7\b", again)
+    assert sum(line.startswith("customers: kill -9") for line in story) == 1
+
+
+def test_the_example_tells_what_is_wrong_with_a_url() -> None:
+    """X6: one line, and status 2."""
+    program = [sys.executable, "examples/durable_orders.py", "--transport", "nowhere:"]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 2
+    assert "must begin with 'sqlite:'" in ran.stderr
