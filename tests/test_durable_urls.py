@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import pytest
 
-from flexiflow.extras.durable import SqliteTransport, transport_from_url
+from flexiflow.extras.durable import RedisTransport, SqliteTransport, transport_from_url
 
 URLS = "flexiflow.extras.durable._urls"
 SECRET = "hunter2"  # noqa: S105  it is one, so that it can be looked for
@@ -140,3 +140,11 @@ def test_a_password_is_never_shown(url: str) -> None:
     assert SECRET not in str(refused.value)
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+@pytest.mark.parametrize("end", ["/", "1/", "1?", "1#", "x"])
+def test_a_password_of_a_server_is_never_shown(end: str) -> None:
+    """X6: Redis's own URL keeps the secret too, wherever a password's characters cut it apart."""
+    with pytest.raises(ValueError, match="must be redis://") as refused:
+        RedisTransport(f"redis://user:{end}{SECRET}@host/x")
+    assert SECRET not in str(refused.value)

@@ -58,7 +58,8 @@ def parse_url(url: object) -> Server:
         found, port = SplitResult("", "", "", "", ""), 0
     if found.scheme not in {"redis", "rediss"} or not found.hostname or not port:
         raise _invalid("it has no host, or no valid port, or another scheme")
-    if found.query or found.fragment:
+    # An @ in the path ends a password that a slash has cut apart.
+    if found.query or found.fragment or "@" in found.path:
         raise _invalid("it has a query or a fragment; a password's ?, # and / must be escaped")
     return Server(
         unquote(found.hostname),
