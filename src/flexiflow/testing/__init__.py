@@ -1,6 +1,11 @@
 """Prove handlers, components and buses right: under every schedule, cancelled everywhere."""
 
-from flexiflow.testing._check import ContractViolation, check_bus, check_component
+from flexiflow.testing._check import (
+    ContractViolation,
+    check_bus,
+    check_component,
+    check_transport,
+)
 from flexiflow.testing._explore import Exploration, explore, replay
 from flexiflow.testing._failures import (
     CancellationFailure,
@@ -25,6 +30,7 @@ __all__ = [
     "cancel_everywhere",
     "check_bus",
     "check_component",
+    "check_transport",
     "explore",
     "record",
     "replay",

@@ -1,4 +1,4 @@
-"""`check_bus` and `check_component`, and what they raise (P1)."""
+"""`check_bus`, `check_component` and `check_transport`, and what they raise (P1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 from flexiflow._errors import FlexiFlowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+
+    from flexiflow.testing._transport_run import Terms
 
 EXAMPLES: Final = 200
 """How many programs a clause is tried with where nothing is said."""
@@ -15,7 +17,7 @@ EXAMPLES: Final = 200
 
 @final
 class ContractViolation(FlexiFlowError, AssertionError):
-    """A bus, or an engine with its components, breaks a clause of the contract (P1).
+    """A bus, an engine with its components, or a transport breaks a clause of the contract (P1).
 
     Args:
         clause: the clause's number, as "B4".
@@ -133,6 +135,58 @@ def check_component(
 
     for verdict in examine_component(
         factory, engine=engine, backend=backend, examples=examples, seed=seed
+    ):
+        if verdict.violation is not None:
+            raise verdict.violation
+
+
+def check_transport(
+    factory: Callable[..., Any],
+    *,
+    backend: str,
+    restart: Callable[[Any], Awaitable[object]] | None = None,
+    damage: Callable[[Any, int, str], Awaitable[object]] | None = None,
+    lease: float | None = 1.0,
+    scale: float = 1.0,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> None:
+    """Try to break each clause of durable delivery, X1 to X8, on a transport (P1).
+
+    First with small scripts of calls that are drawn at random, and compared with a model of what a
+    transport has to remember; then through bridges, with the universal suite by which watermill
+    judges its own: thousands of events, dozens of workers.
+
+    Args:
+        factory: called as `factory()` to make a `Transport`, new and empty, or an async context
+            manager that gives one and cleans up. Where it takes `partitions=` it is also called
+            with that, for a transport whose partitions are leased exclusively (X4), and where it
+            takes `max_length=`, for one whose log holds so many records (X5).
+        backend: "asyncio" or "trio".
+        restart: an async function that is called with the transport, and restarts the server behind
+            it, which loses nothing (X6).
+        damage: an async function that is called with the transport, a partition, and the position
+            of a record there, and deletes that record behind the transport's back (X6).
+        lease: of how many seconds a worker's lease is in the scripts, more than 0; a script in
+            which a worker dies takes longer than that. None for a transport that waits for other
+            tasks and for time alone, for no thread, socket or file: scripts run in virtual time.
+        scale: the size of the universal suite, more than 0; 1 is that of watermill's.
+        examples: how many scripts a clause is tried with, 1 or more.
+        seed: an int of 0 or more, which draws the same scripts again; None draws one, which a
+            violation tells.
+
+    Raises:
+        ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
+        TypeError: `factory` is not callable, or makes something that is no transport.
+        ValueError: an unknown backend; a number that is none, or too small.
+        ImportError: the backend, or Hypothesis, is not installed.
+        RuntimeError: called from async code.
+    """
+    from flexiflow.testing._transport_run import examine_transport  # noqa: PLC0415  as above
+
+    terms: Terms = {"restart": restart, "damage": damage, "lease": lease, "scale": scale}
+    for verdict in examine_transport(
+        factory, backend=backend, examples=examples, seed=seed, **terms
     ):
         if verdict.violation is not None:
             raise verdict.violation

@@ -122,24 +122,38 @@ class Reading:
             given.append(_delivery(position, log.records[position], held, is_suspect=is_suspect))
         for position, record in islice(log.since(self.given), limit - len(given)):
             held = self._pending[position] = _Held(0, 1, token)
-            self.missed += position - self.given - 1
-            self.given = position
+            self._pass_over(position)
             given.append(_delivery(position, record, held, is_suspect=False))
+        if len(given) < limit:
+            # What was deleted at the very end has nothing after it that would tell.
+            self._pass_over(log.last + 1)
+            self.given = log.last
         return given
 
-    def settle(self, outcome: Outcome, token: int) -> bool:
-        """Write down what became of a record; tell whether it is to be a dead letter."""
+    def _pass_over(self, position: int) -> None:
+        """Count what is gone before a position."""
+        self.missed += position - self.given - 1
+        self.given = position
+
+    def settle(self, log: Log, outcome: Outcome, token: int) -> Record | None:
+        """Write down what became of a record; give it if it is to be a dead letter."""
         position = int(outcome.position)
         held = self._pending.get(position)
         if held is None or held.holder != token:
-            return False
+            return None
         if isinstance(outcome, (Acknowledged, Buried)):
             del self._pending[position]
-            return isinstance(outcome, Buried)
+            return self._dead(log, position) if isinstance(outcome, Buried) else None
         held.attempts = outcome.attempts
         held.deliveries = outcome.deliveries
         held.holder = token if isinstance(outcome, Noted) else None
-        return False
+        return None
+
+    def _dead(self, log: Log, position: int) -> Record | None:
+        # Without its body it can't be a letter, and is not to vanish unseen.
+        record = log.records.get(position)
+        self.missed += record is None
+        return record
 
 
 class Dead(NamedTuple):

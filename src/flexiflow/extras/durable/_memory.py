@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from itertools import count, islice
+from math import inf
 from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final
 
@@ -13,7 +14,12 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow.extras.durable._errors import LeaseLost, LogFull
 from flexiflow.extras.durable._groups import Group, Log
-from flexiflow.extras.durable._partitions import check_partitions, spread
+from flexiflow.extras.durable._partitions import (
+    check_max_length,
+    check_partitions,
+    check_window,
+    spread,
+)
 from flexiflow.extras.durable._transport import Buried, Standing, Stored
 
 if TYPE_CHECKING:
@@ -68,8 +74,8 @@ class MemoryTransport:
     ) -> None:
         self._is_exclusive = check_partitions(partitions) is not None
         self._logs = [Log() for _ in range(partitions or 1)]
-        self._max_length = max_length
-        self._window = idempotency_window
+        self._max_length = check_max_length(max_length)
+        self._window = check_window(idempotency_window)
         self._groups: dict[str, Group] = {}
         self._producers: dict[str, _Produced] = {}
         self._tokens = count(1)
@@ -141,7 +147,11 @@ class _MemoryConnection:
     async def acquire(self, member: Member, partition: int) -> Lease | None:
         await checkpoint()
         transport, now = self._transport, anyio.current_time()
-        reading = transport._groups[member.group].readings[partition]
+        group = transport._groups.get(member.group)
+        if group is None:
+            # It was forgotten since the member joined, which it has to do again.
+            return None
+        reading = group.readings[partition]
         reading.expire(now)
         if self.is_exclusive and reading.leases:
             return None
@@ -178,7 +188,8 @@ class _MemoryConnection:
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         await checkpoint()
         found = self._transport._groups.get(group)
-        taken = [found.dead.pop(int(each), None) for each in ids] if found is not None else []
+        numbers = [int(each) for each in ids if each.isdecimal()] if found is not None else []
+        taken = [found.dead.pop(each, None) for each in numbers] if found is not None else []
         dead = [each for each in taken if each is not None]
         for _, record, partition in dead:
             self._transport._logs[partition].append(record)
@@ -224,16 +235,22 @@ class _MemoryLease:
 
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         log = self._transport._logs[self._partition]
-        return await _wait_for(
-            self._transport, lambda: self._reading().give(log, limit, self._token), wait
-        )
+
+        def look() -> list[Delivery]:
+            return self._reading().give(log, limit, self._token)
+
+        def again_at() -> float:
+            # When a lease runs out, what it held can be given, or this one is lost.
+            return min(self._reading().leases.values())
+
+        return await _wait_for(self._transport, look, wait, again_at)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         await checkpoint()
         reading, log = self._reading(), self._transport._logs[self._partition]
         for outcome in outcomes:
-            if reading.settle(outcome, self._token) and isinstance(outcome, Buried):
-                record = log.records[int(outcome.position)]
+            record = reading.settle(log, outcome, self._token)
+            if record is not None and isinstance(outcome, Buried):
                 self._group().bury(outcome, record, self._partition, time())
         _wake(self._transport)
 
@@ -277,13 +294,15 @@ def _wake(transport: MemoryTransport) -> None:
 
 
 async def _wait_for(
-    transport: MemoryTransport, look: Callable[[], list[T]], seconds: float
+    transport: MemoryTransport,
+    look: Callable[[], list[T]],
+    seconds: float,
+    again_at: Callable[[], float] = lambda: inf,
 ) -> list[T]:
     """Look until something is found, or the time is over; whatever is found is not lost again."""
+    until = anyio.current_time() + seconds
     await checkpoint()
-    found = look()
-    with anyio.move_on_after(seconds):
-        while not found:
+    while not (found := look()) and anyio.current_time() < until:
+        with anyio.CancelScope(deadline=min(until, again_at())):
             await transport._changed.wait()
-            found = look()
     return found

@@ -1,0 +1,185 @@
+"""Calling a transport: what is written down of it, and how leases are kept alive meanwhile."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+import anyio
+
+from flexiflow.extras.durable import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from flexiflow.extras.durable import Connection, Delivery, Lease, Outcome, Transport
+
+_T = TypeVar("_T")
+
+GROUPS: Final[Mapping[str, str]] = {"a": "g", "b": "g", "c": "h", "d": "h"}
+"""Of which group each worker is."""
+PATTERNS: Final = ("order.*",)
+
+
+class Broken(AssertionError):
+    """A transport breaks a clause.
+
+    Args:
+        clause: its number.
+        complaint: what happened.
+    """
+
+    def __init__(self, clause: str, complaint: str) -> None:
+        super().__init__(clause, complaint)
+        self.clause = clause
+        self.complaint = complaint
+
+    def __str__(self) -> str:
+        """Tell the clause, and what happened."""
+        return f"{self.clause}: {self.complaint}"
+
+
+class Inconclusive(Exception):
+    """A lease may have run out by itself, on a machine that is busy, so that nothing is known."""
+
+
+@final
+@dataclass(frozen=True)
+class Means:
+    """What there is to try a transport with.
+
+    Attributes:
+        factory: makes one, new and empty, or gives a context manager that does.
+        lease: of how many seconds leases are.
+        restart: restarts what is behind a transport.
+        damage: deletes a stored record, of a partition at a position, behind a transport's back.
+    """
+
+    factory: Callable[..., Any]
+    lease: float = 1.0
+    restart: Callable[[Any], Awaitable[object]] | None = None
+    damage: Callable[[Any, int, str], Awaitable[object]] | None = None
+
+
+@final
+@dataclass(eq=False)
+class Hand:
+    """A lease that a worker has, or had, and what it was given with it.
+
+    Attributes:
+        renewed: when the lease was acquired, or renewed.
+        held: what it was given, and has not settled.
+        last: what it settled last.
+    """
+
+    worker: str
+    lease: Lease
+    renewed: float
+    held: list[tuple[int, Delivery]] = field(default_factory=list[tuple[int, "Delivery"]])
+    last: tuple[Outcome, ...] = ()
+
+
+@final
+class Calls:
+    """Calls a transport, notes what comes of it, and keeps leases alive.
+
+    Args:
+        means: what makes the transport.
+        options: what the factory is called with.
+        history: where to note it.
+    """
+
+    def __init__(self, means: Means, options: Mapping[str, int], history: list[str]) -> None:
+        self.means = means
+        self.history = history
+        self.hands: dict[tuple[str, int], Hand] = {}
+        self.joined: dict[str, float] = {}
+        self._options = options
+        self._stack = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Make the transport, and connect to it twice."""
+        made = self.means.factory(**self._options)
+        if not hasattr(made, "connect"):
+            made = await self._stack.enter_async_context(made)
+        self.transport: Transport = made
+        self._connections = [await self._connect() for _ in range(2)]
+
+    async def _connect(self) -> Connection:
+        opened: AbstractAsyncContextManager[Connection] = self.transport.connect()
+        return await self._stack.enter_async_context(opened)
+
+    async def close(self) -> None:
+        """Close all."""
+        await self._stack.aclose()
+
+    @property
+    def first(self) -> Connection:
+        """A connection."""
+        return self._connections[0]
+
+    def connection(self, worker: str) -> Connection:
+        """Give the connection of a worker."""
+        return self._connections[worker in "bd"]
+
+    def member(self, worker: str) -> Member:
+        """Tell who a worker is."""
+        group = GROUPS.get(worker, worker[-1])
+        return Member(group, worker, f"token-{worker}", PATTERNS, self.means.lease)
+
+    async def call(self, text: str, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something, and write down what comes of it.
+
+        Raises:
+            Inconclusive: meanwhile a lease may have run out.
+        """
+        try:
+            result = await call()
+        except Exception as exc:
+            self.history.append(f"{text}: raises {exc!r}")
+            self._check_time()
+            raise
+        self.history.append(f"{text}: {_show(result)}")
+        self._check_time()
+        return result
+
+    def _check_time(self) -> None:
+        earliest = min((hand.renewed for hand in self.hands.values()), default=float("inf"))
+        if anyio.current_time() - earliest > 0.9 * self.means.lease:
+            raise Inconclusive
+
+    async def join(self, worker: str) -> list[str]:
+        """Let a worker join, or go on being a member."""
+        member, at = self.member(worker), anyio.current_time()
+        joined = self.connection(worker).join
+        alive = await self.call(f"{worker} joins {member.group}", lambda: joined(member))
+        self.joined[worker] = at
+        return list(alive)
+
+    async def keep_alive(self, but: str = "", *, age: float = 0.0) -> None:
+        """Renew what was not renewed for a while, but for one worker's."""
+        now = anyio.current_time()
+        for worker in [each for each, at in self.joined.items() if now - at >= age]:
+            if worker != but:
+                await self.join(worker)
+        for (worker, _), hand in self.hands.items():
+            if worker != but and now - hand.renewed >= age:
+                hand.renewed = anyio.current_time()
+                await self.call(f"{worker} renews", hand.lease.renew)
+
+    async def be_silent(self, worker: str) -> list[Hand]:
+        """Let a worker be silent until its leases have run out, and give those."""
+        lost = [self.hands.pop(key) for key in [*self.hands] if key[0] == worker]
+        self.joined.pop(worker, None)
+        for _ in range(5):
+            await anyio.sleep(0.3 * self.means.lease)
+            await self.keep_alive()
+        return lost
+
+
+def _show(result: object) -> str:
+    if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
+        return f"[{', '.join(map(_show, result))}]"
+    return repr(result) if not hasattr(result, "receive") else f"lease {result.token}"

@@ -1,0 +1,81 @@
+"""The contract as data: every clause of durable delivery, as far as a transport keeps it (P1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flexiflow.testing import _transport_script as scripts
+from flexiflow.testing._contract import Clause
+
+TRANSPORT_CONTRACT: Final = (
+    Clause(
+        "X1",
+        "at least once",
+        "What `store` has returned for is given to every group, also to one that is made later; "
+        "what a worker was given stays pending until it is settled, and is given again if it is "
+        "returned, or if the worker's lease runs out or is released, but never once it was "
+        "acknowledged. To settle again changes nothing, and a `receive` that is cancelled loses "
+        "nothing. An event is acknowledged only after every local handler has succeeded.",
+        scripts.X1,
+    ),
+    Clause(
+        "X2",
+        "publishing is idempotent",
+        "A batch that its producer stores again, as after a reply that was lost, is there once, "
+        "within `idempotency_window`.",
+        scripts.X2,
+    ),
+    Clause(
+        "X3",
+        "dead letters",
+        "An event that failed `max_attempts` times, or was delivered `max_deliveries` times "
+        "without an attempt that ended, becomes a dead letter of the group exactly once, with its "
+        "failure; attempts and deliveries are counted across workers that die. `redrive` gives it "
+        "to that group alone. A healthy event never becomes one.",
+        scripts.X3,
+    ),
+    Clause(
+        "X4",
+        "order",
+        "Records are given in the order in which they were stored, those of a key from one "
+        "partition. With `partitions=n` one worker of a group at a time leases a partition, with "
+        "a token greater than each before; one whose lease has run out gets `LeaseLost`, and "
+        "changes nothing. Events of a key are handled one at a time, in order, a failing one "
+        "holding back those after it.",
+        scripts.X4,
+    ),
+    Clause(
+        "X5",
+        "backpressure",
+        "A log that is full of what is not settled by every group raises `LogFull`, stores "
+        "nothing, and takes more once that is settled; a worker is given at most what it asks "
+        "for. Leaving a bridge drains what is in flight, or gives it back.",
+        scripts.X5,
+        ("max_length",),
+    ),
+    Clause(
+        "X6",
+        "faults are survived, and told",
+        "What was deleted before a group had settled it is counted as missed, exactly; the rest is "
+        "given all the same. A server that restarts loses nothing that was stored, and the bridge "
+        "goes on by itself.",
+        scripts.X6,
+        ("damage",),
+    ),
+    Clause(
+        "X7",
+        "on the wire",
+        "An event is stored as CloudEvents 1.0 in JSON, and arrives as it was published; a "
+        "payload that can't be encoded fails at `publish`, one that can't be decoded becomes a "
+        "dead letter.",
+        None,
+    ),
+    Clause(
+        "X8",
+        "no loops",
+        "Exactly the publish that hands an incoming event on is not sent out again; what its "
+        "handlers publish meanwhile is.",
+        None,
+    ),
+)
+"""Every clause, in order."""

@@ -1,0 +1,381 @@
+"""The universal suite: what holds of every transport, through the bridge.
+
+Of each scenario the docstring says what it is; the numbers are those of scale 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from flexiflow._bus import EventBus
+from flexiflow.extras.durable import Batch, NotEncodable, Record, current_delivery
+from flexiflow.testing._universal import GROUP, UNIVERSALS, Noted, universal
+
+if TYPE_CHECKING:
+    from flexiflow.extras.durable import CurrentDelivery
+    from flexiflow.testing._universal import Stage
+
+__all__ = ["UNIVERSALS"]
+
+_WORKERS: Final = 50
+_TOPICS: Final = 20
+_KEYS: Final = 16
+
+
+@universal("X7")
+async def arrives_intact(stage: Stage) -> None:
+    """100 events arrive as they were published."""
+    numbers = range(stage.some(100))
+    payloads = [{"n": n, "text": "ä\n" * (n % 7), "deep": [None, n / 7, {}]} for n in numbers]
+    noted = Noted(len(payloads))
+    await stage.publish(payloads)
+    async with stage.worker(lambda data: noted(json.dumps(data))):
+        await noted.complete()
+    noted.check(map(json.dumps, payloads))
+
+
+@universal("X7")
+async def is_written_as_cloudevents(stage: Stage) -> None:
+    """What is stored has the attributes of CloudEvents 1.0, and an id of its own."""
+    async with stage.transport.connect() as connection:
+        _, after = await connection.tail(None, 1, 0)
+        await stage.publish(range(stage.some(20)))
+        stored, _ = await connection.tail(after, 1_000, 0)
+    events = [json.loads(each.body) for each in stored]
+    assert sorted(event["data"] for event in events) == [*range(stage.some(20))]
+    assert {(event["specversion"], event["type"]) for event in events} == {("1.0", "n.e")}
+    assert len({(event["source"], event["id"]) for event in events}) == len(events)
+
+
+@universal("X7")
+async def knows_its_delivery(stage: Stage) -> None:
+    """Each handler sees the delivery of its own event, while others run beside it."""
+    numbers, seen = range(stage.some(100)), list[tuple[Any, CurrentDelivery | None]]()
+    noted = Noted(len(numbers))
+
+    async def handle(data: int) -> None:
+        before = current_delivery()
+        await checkpoint()
+        assert before is current_delivery(), "a handler saw the delivery of another event"
+        seen.append((data, before))
+        noted(data)
+
+    await stage.publish(numbers)
+    async with stage.worker(handle):
+        await noted.complete()
+    told = {each.id for _, each in seen if each is not None and each.name == "n.e"}
+    assert len(told) == len(numbers), f"of {len(numbers)} events {len(told)} told what they are"
+
+
+@universal("X7")
+async def refuses_what_it_can_not_write_or_read(stage: Stage) -> None:
+    """What can't be encoded fails at `publish`; what can't be decoded becomes a dead letter."""
+    bus, noted = EventBus(), Noted(1)
+    async with stage.bridge(bus, outgoing=["n.*"]):
+        [failure] = await bus.publish("n.e", object())
+    assert isinstance(failure.exception, NotEncodable), f"{failure.exception!r} was raised"
+    async with stage.transport.connect() as connection:
+        await connection.store(Batch("else", 1, (Record(b"no event"),)))
+    await stage.publish([1])
+    async with stage.worker(noted) as bridge:
+        await noted.complete()
+        while not await bridge.dead_letters():
+            await anyio.sleep(0.01)
+        [letter] = await bridge.dead_letters()
+    assert letter.body == b"no event", f"{letter.body!r} is a dead letter"
+
+
+@universal("X1")
+async def shares_among_workers(stage: Stage) -> None:
+    """50 workers of a group share 5,000 events."""
+    numbers = range(stage.some(5_000))
+    noted = Noted(len(numbers))
+    async with AsyncExitStack() as workers:
+        for _ in range(stage.some(_WORKERS)):
+            await workers.enter_async_context(stage.worker(noted))
+        await stage.publish(numbers)
+        await noted.complete()
+    noted.check(numbers)
+    await stage.check_settled()
+
+
+@universal("X1")
+async def keeps_topics_apart(stage: Stage) -> None:
+    """20 topics each reach their own handler, and no other."""
+    each = stage.some(100)
+    bus, noted = EventBus(), [Noted(each) for _ in range(_TOPICS)]
+    for topic, handler in enumerate(noted):
+        await bus.subscribe(f"n.{topic}", "worker", handler)
+    numbers = range(each * _TOPICS)
+    await stage.publish(numbers, lambda number: f"n.{number % _TOPICS}")
+    async with stage.bridge(bus, incoming=["n.*"]):
+        for handler in noted:
+            await handler.complete()
+    for topic, handler in enumerate(noted):
+        handler.check(numbers[topic::_TOPICS])
+
+
+@universal("X1")
+async def isolates_patterns(stage: Stage) -> None:
+    """A group is given nothing that it doesn't take, and what it doesn't take blocks nobody."""
+    numbers = range(stage.some(200, 4))
+    noted = Noted(len(numbers[1::2]))
+    await stage.publish(numbers, lambda number: f"n.{('other', 'mine')[number % 2]}")
+    async with stage.worker(noted, "n.mine"):
+        await noted.complete()
+    noted.check(numbers[1::2])
+    await stage.check_settled()
+
+
+@universal("X1")
+async def shows_what_was_before(stage: Stage) -> None:
+    """A group that is new is given what was published before it."""
+    numbers = range(stage.some(100))
+    await stage.publish(numbers)
+    for group in ("first", "second"):
+        noted = Noted(len(numbers))
+        async with stage.worker(noted, group=group):
+            await noted.complete()
+        noted.check(numbers)
+        await stage.check_settled(group)
+
+
+@universal("X1")
+async def gives_all_to_each_group(stage: Stage) -> None:
+    """Two groups, with two workers each, are given all of 1,000 events."""
+    numbers = range(stage.some(1_000))
+    noted = {group: Noted(len(numbers)) for group in "gh"}
+    async with AsyncExitStack() as workers:
+        for group, handler in [*noted.items()] * 2:
+            await workers.enter_async_context(stage.worker(handler, group=group))
+        await stage.publish(numbers)
+        for handler in noted.values():
+            await handler.complete()
+    for group, handler in noted.items():
+        handler.check(numbers)
+        await stage.check_settled(group)
+
+
+@universal("X1")
+async def goes_on_after_a_worker_has_left(stage: Stage) -> None:
+    """5,000 events are handled in 5 batches, by a worker after another."""
+    numbers = range(stage.some(5_000, 10))
+    await stage.publish(numbers)
+    seen = Noted(len(numbers))
+    for batch in range(1, 6):
+        noted = Noted(len(numbers) // 5)
+
+        def handle(data: int, noted: Noted = noted) -> None:
+            seen(data)
+            noted(data)
+
+        async with stage.worker(handle):
+            await (noted if batch < 5 else seen).complete()
+    seen.check(numbers)
+    await stage.check_settled()
+
+
+@universal("X3")
+async def gives_again_what_was_refused(stage: Stage) -> None:
+    """Each of 100 events is refused once, and handled then."""
+    await _refuse(stage, stage.some(100), times=1)
+
+
+@universal("X3")
+async def survives_many_refusals(stage: Stage) -> None:
+    """50 events are refused 300 times."""
+    await _refuse(stage, stage.some(50), times=6)
+
+
+async def _refuse(stage: Stage, count: int, times: int) -> None:
+    numbers, tried, noted = range(count), Counter[int](), Noted(count)
+
+    def handle(data: int) -> None:
+        tried[data] += 1
+        if tried[data] <= times:
+            raise OSError(data)
+        noted(data)
+
+    await stage.publish(numbers)
+    async with stage.worker(handle, max_attempts=times + 1):
+        await noted.complete()
+    noted.check(numbers)
+    await stage.check_settled()
+
+
+@universal("X3")
+async def buries_what_always_fails(stage: Stage) -> None:
+    """What fails each time is a dead letter, once, until it is redriven; the others are handled."""
+    numbers, is_well = range(stage.some(50, 10)), False
+    noted, healed, tried = Noted(len(numbers[1:])), Noted(1), Counter[int]()
+
+    def handle(data: int) -> None:
+        tried[data] += 1
+        if data == 0 and not is_well:
+            raise OSError(data)
+        (noted if data else healed)(data)
+
+    await stage.publish(numbers)
+    async with stage.worker(handle, max_attempts=3) as bridge:
+        await noted.complete()
+        while not await bridge.dead_letters():
+            await anyio.sleep(0.01)
+        [letter] = await bridge.dead_letters()
+        assert letter.attempts == tried[0] == 3, f"{tried[0]} attempts, {letter.attempts} told"
+        assert "OSError" in letter.failure.type, f"the failure is told as {letter.failure.type}"
+        is_well = True
+        assert await bridge.redrive(letter.id) == 1
+        await healed.complete()
+    await stage.check_settled()
+
+
+@universal("X4")
+async def waits_for_the_one_before(stage: Stage) -> None:
+    """While an event is handled, the next of its key is not begun; it is when that has ended."""
+    begun, free, noted = list[int](), anyio.Event(), Noted(2)
+    others = Noted(stage.some(20))
+
+    async def handle(data: int) -> None:
+        if data > 1:
+            others(data)
+            return
+        begun.append(data)
+        if data == 0:
+            await free.wait()
+        noted(data)
+
+    numbers = range(2 + stage.some(20))
+    await stage.publish(numbers, key=lambda number: "k" if number < 2 else str(number))
+    async with stage.worker(handle):
+        await others.complete()
+        assert begun == [0], f"{begun} were begun at once, though they are of one key"
+        free.set()
+        await noted.complete()
+
+
+@universal("X4", partitions=8)
+async def keeps_keys_in_order(stage: Stage) -> None:
+    """1,000 events of 16 keys come in the order of each key, with 10 workers, some of which fail."""
+    numbers = range(stage.some(1_000, _KEYS * 2))
+    order, noted, failed = defaultdict[int, list[int]](list), Noted(len(numbers)), set[int]()
+
+    async def handle(data: int) -> None:
+        await checkpoint()
+        if data % 5 == 0 and data not in failed:
+            failed.add(data)
+            raise OSError(data)
+        order[data % _KEYS].append(data)
+        noted(data)
+
+    await stage.publish(numbers, key=lambda number: str(number % _KEYS))
+    async with stage.transport.connect() as connection:
+        count = 10 if connection.is_exclusive else 1
+    async with AsyncExitStack() as workers:
+        for _ in range(count):
+            await workers.enter_async_context(stage.worker(handle, lease=2.0))
+        await noted.complete()
+    for key, came in order.items():
+        first = [*dict.fromkeys(came)]
+        assert first == [*numbers[key::_KEYS]], f"the key {key} came in another order: {first}"
+
+
+@universal("X5")
+async def closes_many_at_once(stage: Stage) -> None:
+    """10 workers leave at the same time, and nothing is lost."""
+    numbers, noted = range(stage.some(1_000)), Noted(1)
+    await stage.publish(numbers)
+    seen = Noted(len(numbers))
+    leave = anyio.Event()
+
+    def handle(data: int) -> None:
+        seen(data)
+        noted(data)
+
+    async def work() -> None:
+        async with stage.worker(handle):
+            await leave.wait()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(work)
+        await noted.complete()
+        leave.set()
+    async with stage.worker(seen):
+        await seen.complete()
+    seen.check(numbers)
+    await stage.check_settled()
+
+
+@universal("X5")
+async def closes_with_much_in_flight(stage: Stage) -> None:
+    """A worker leaves while 10,000 events are stored, and some of them running; all are handled."""
+    numbers = range(stage.some(10_000, 20))
+    await stage.publish(numbers)
+    begun, ended, seen = Noted(10), list[int](), Noted(len(numbers))
+
+    async def handle(data: int) -> None:
+        begun(data)
+        await checkpoint()
+        seen(data)
+        ended.append(data)
+
+    async with stage.worker(handle, prefetch=1_000):
+        await begun.complete()
+    assert len(set(ended)) == len(set(begun.seen)), "a handler was cancelled within its grace"
+    async with stage.worker(handle):
+        await seen.complete()
+    seen.check(numbers)
+    await stage.check_settled()
+
+
+@universal("X6", "restart")
+async def survives_restarts(stage: Stage) -> None:
+    """10,000 events, 100 publishers and a worker, through 2 restarts of the server."""
+    numbers = range(stage.some(10_000, 200))
+    noted, third = Noted(len(numbers)), Noted(len(numbers) // 3)
+
+    def handle(data: int) -> None:
+        third(data)
+        noted(data)
+
+    async with anyio.create_task_group() as group, stage.worker(handle, lease=5.0):
+        group.start_soon(partial(stage.publish, numbers, store_timeout=30.0))
+        await third.complete()
+        for _ in range(2):
+            await stage.restart()
+        await noted.complete()
+    noted.check(numbers)
+    standing = await stage.standing()
+    assert standing[:3] == (0, 0, 0), f"the group stands at {standing}"
+
+
+@universal("X8")
+async def sends_nothing_back(stage: Stage) -> None:
+    """An event that came in is not sent out again; what its handler publishes is."""
+    bus, count = EventBus(), stage.some(100)
+    noted, answers = Noted(count), Noted(count)
+
+    async def handle(data: int) -> None:
+        await bus.publish("n.answer", data)
+        noted(data)
+
+    await bus.subscribe("n.question", "worker", handle)
+    await bus.subscribe("n.answer", "worker", answers)
+    async with stage.transport.connect() as connection:
+        _, after = await connection.tail(None, 1, 0)
+        async with (
+            stage.bridge(bus, outgoing=["n.*"]),
+            stage.bridge(bus, incoming=["n.question"], group=GROUP),
+        ):
+            await stage.publish(range(count), lambda _: "n.question")
+            await noted.complete()
+        stored, _ = await connection.tail(after, 10 * count, 0)
+    types = Counter(json.loads(each.body)["type"] for each in stored)
+    assert types == {"n.question": count, "n.answer": count}, f"stored were {dict(types)}"
