@@ -168,6 +168,8 @@ class Work:
         given = await self._receive(hand, limit, 0)
         if expected and not given:
             given = await self._receive(hand, limit, 0.2 * self._calls.means.lease)
+        if len(given) > limit:
+            raise Broken("X5", f"{hand.worker} asked for {limit} records, and got {len(given)}")
         places = judge_order(part, given, expected)
         if places is None:
             rest = await self._receive(hand, ALL, 0)

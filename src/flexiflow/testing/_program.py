@@ -237,7 +237,7 @@ def name_factory(
 
 def operations(case: Case) -> int:
     """Count where in a program one of the examined methods is called."""
-    calls = r"\b(?:bus|engine|component)\.\w+[(,]"
+    calls = r"\b(?:bus|engine|component|desk)\.\w+[(,]"
     return sum(len(re.findall(calls, line)) for line in case.main())
 
 

@@ -21,7 +21,7 @@ from flexiflow.testing._execute import FactoryFailed, Log, unblamed
 from flexiflow.testing._program import name_factory
 from flexiflow.testing._run import run_scheduled
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport_script import Moves, TransportScript
+from flexiflow.testing._transport_script import Story, TransportScript
 #from flexiflow.testing._universal import play
 #from flexiflow.testing._universal_scenarios import UNIVERSALS
 
@@ -135,13 +135,13 @@ class _Examination:
     def _complaint_of(self, each: Universal, times: int) -> str | None:
         options = self._taken(each.takes)
         main = partial(play, each, self._means, self._scale / times, times, **options)
-        moves = Moves()
+        story = Story()
         try:
             with Log():
                 anyio.run(_bounded, main, 30 + 600 * self._scale, backend=self._backend)
         except BaseException as exc:  # noqa: BLE001  as above
-            _judge(exc, moves)
-        return None if moves.left is None else _describe(moves.left)
+            _judge(exc, story)
+        return None if story.left is None else _describe(story.left)
 
     def _violation(
         self, clause: Clause, each: Universal, times: int, complaint: str, seed: int
@@ -160,19 +160,19 @@ class _Examination:
     def _taken(self, options: tuple[tuple[str, int], ...]) -> dict[str, int]:
         return {name: value for name, value in options if name in self._offers}
 
-    def _attempt(self, case: Case) -> Moves:
+    def _attempt(self, case: Case) -> Story:
         """Run a script to its end."""
-        moves = Moves()
+        story = Story()
         try:
             with Log():
-                self._run(partial(self._play, case, moves))
+                self._run(partial(self._play, case, story))
         except BaseException as exc:  # noqa: BLE001  whatever a faulty transport lets out
-            _judge(exc, moves)
-        return moves
+            _judge(exc, story)
+        return story
 
-    async def _play(self, case: TransportScript, moves: Moves) -> None:
+    async def _play(self, case: TransportScript, story: Story) -> None:
         options = self._taken(case.options)
-        async with open_desk(self._means, moves.history, **options) as desk:
+        async with open_desk(self._means, story.history, **options) as desk:
             for method, given in case.acts:
                 await getattr(desk, method)(*given)
             await desk.finish()
@@ -239,7 +239,7 @@ async def _bounded(main: Callable[[], Awaitable[None]], seconds: float) -> None:
         await main()
 
 
-def _judge(exception: BaseException, moves: Moves) -> None:
+def _judge(exception: BaseException, story: Story) -> None:
     """Note what left a script, unless it is Ctrl-C, or what a factory raised."""
     for leaf in leaves(exception):
         match leaf:
@@ -248,10 +248,10 @@ def _judge(exception: BaseException, moves: Moves) -> None:
             case Inconclusive():
                 return
             case Broken():
-                moves.broken = leaf
+                story.broken = leaf
                 return
             case _:
-                moves.left = exception
+                story.left = exception
 
 
 def _options_of(factory: Callable[..., Any]) -> set[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from flexiflow.testing._desk_calls import Broken
 
 PARTITIONS: Final = 2
+_MOST: Final = 8
+"""How many moves there are at most after the first."""
 
 
 class Act(NamedTuple):
@@ -54,8 +57,13 @@ class TransportScript:
         return [f"await desk.{each.method}({', '.join(map(repr, each.given))})" for each in self.acts]
 
 
+Moves: TypeAlias = "tuple[Act, ...]"
+"""Steps that are drawn together."""
+
+
+@final
 @dataclass
-class Moves(Trace):
+class Story(Trace):
     """What happened while a script ran.
 
     Attributes:
@@ -72,71 +80,110 @@ class Moves(Trace):
 
 
 def checks(
-    clause: str, *acts: st.SearchStrategy[Act], first: tuple[Act, ...] = (), most: int = 8, **options: int
+    clause: str, *moves: st.SearchStrategy[Moves], first: Moves = (), **options: int
 ) -> Checker:
-    """Check a clause by scripts of such steps.
+    """Check a clause by scripts of such moves.
 
     Args:
         clause: its number.
-        acts: what is drawn from.
+        moves: what is drawn from, alike.
         first: what each script begins with.
-        most: how many steps there are at most.
         options: what the factory is called with, in half of the scripts or, with `first`, in all.
     """
     given = tuple(options.items())
 
     def complain(trace: Trace) -> str | None:
-        broken = trace.broken if isinstance(trace, Moves) else None
+        broken = trace.broken if isinstance(trace, Story) else None
         return broken.complaint if broken is not None and broken.clause == clause else None
 
-    def make(drawn: list[Act], chosen: tuple[tuple[str, int], ...]) -> TransportScript:
-        return TransportScript((*first, *drawn), chosen)
+    def make(
+        stored: Moves, drawn: list[Moves], chosen: tuple[tuple[str, int], ...]
+    ) -> TransportScript:
+        return TransportScript((*first, *stored, *chain.from_iterable(drawn)), chosen)
 
-    drawn = st.lists(st.one_of(*acts), min_size=1, max_size=most)
+    # As an index: `one_of` takes a strategy apart that is one itself, and drops what is the same.
+    drawn = number(0, len(moves) - 1).flatmap(moves.__getitem__)
     options_of = st.just(given) if first else st.sampled_from(list(dict.fromkeys([(), given])))
-    return Checker(st.builds(make, drawn, options_of), complain)
+    lists = st.lists(drawn, min_size=1, max_size=_MOST)
+    return Checker(st.builds(make, stores, lists, options_of), complain)
 
 
-def act(method: str, *given: st.SearchStrategy[Any]) -> st.SearchStrategy[Act]:
+def move(method: str, *given: st.SearchStrategy[Any]) -> st.SearchStrategy[Moves]:
     """Draw a step."""
-    return st.builds(lambda *drawn: Act(method, drawn), *given)
+    return st.tuples(*given).map(lambda drawn: (Act(method, drawn),))
 
 
-def _several(method: str, one: st.SearchStrategy[Any], *before: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[Act]:
+def several(
+    method: str,
+    one: st.SearchStrategy[Any],
+    most: int,
+    first: st.SearchStrategy[tuple[Any, ...]],
+) -> st.SearchStrategy[Moves]:
+    """Draw a step that is given one or several of the same."""
     many = st.lists(one, min_size=1, max_size=most)
-    return st.builds(lambda drawn, *first: Act(method, (*first, *drawn)), many, *before)
+    return st.builds(lambda given, more: (Act(method, (*given, *more)),), first, many)
+
+
+def _handle(worker: str, limit: int, partition: int, how: str, at: list[int]) -> Moves:
+    return (Act("receive", (worker, limit, partition)), Act("settle", (worker, how, *at)))
+
+
+def _handling(*hows: str, then: str | None = None) -> st.SearchStrategy[Moves]:
+    at = st.lists(number(0, 2), min_size=1, max_size=2)
+    moves = st.builds(_handle, workers, limits, partitions, st.sampled_from(hows), at)
+    if then is None:
+        return moves
+    return st.builds(lambda first: (*first, Act(then, first[0].given[:1])), moves)
 
 
 producers = st.sampled_from("pq")
 workers = st.sampled_from("abc")
 groups = st.sampled_from("gh")
 limits = number(1, 3)
-places = number(0, 2)
+partitions = number(0, PARTITIONS - 1)
 
-stores = _several("store", st.sampled_from((None, "k", "l")), producers, most=3)
-repeats = act("again", producers)
-receives = act("receive", workers, limits, number(0, PARTITIONS - 1))
-settles = st.one_of(
-    _several("settle", places, workers, st.sampled_from(("acknowledge", "return")), most=2),
-    _several("settle", places, workers, st.sampled_from(("note", "begin", "let go")), most=2),
+stores = several("store", st.sampled_from((None, "k", "l")), 3, st.tuples(producers))
+repeats = move("again", producers)
+receives = move("receive", workers, limits, partitions)
+handles = _handling("acknowledge")
+returns = _handling("return", "let go")
+notes = _handling("note", "begin")
+buries = _handling("bury")
+buries_all = st.builds(
+    lambda worker: (Act("receive", (worker, 3)), Act("settle", (worker, "bury", 0, 1, 2))), workers
 )
-buries = _several("settle", places, workers, st.just("bury"), most=2)
-retries = act("repeat", workers)
-deaths = act("die", workers)
-leavings = act("leave", workers)
-cancels = act("cancel", workers, number(0, 4), limits, st.sampled_from(("receive", "leave")))
-redrives = _several("redrive", places, groups, most=2)
-looks = act("look", groups)
-forgets = act("forget", groups)
-clashes = act("clash", workers)
-damages = act("damage", number(0, PARTITIONS - 1), number(0, 4))
-work = st.one_of(stores, receives, receives, settles)
+retries = _handling("acknowledge", "note", "return", "bury", then="repeat")
+deaths = _handling("note", "begin", "return", then="die")
+sudden_deaths = st.builds(
+    lambda worker, limit: (Act("receive", (worker, limit)), Act("die", (worker,))), workers, limits
+)
+leavings = move("leave", workers)
+cancels = move("cancel", workers, number(0, 4), limits, st.sampled_from(("receive", "leave")))
+redrives = several("redrive", number(0, 2), 2, st.tuples(groups))
+looks = move("look", groups)
+forgets = move("forget", groups)
+clashes = move("clash", workers)
+damages = move("damage", partitions, number(0, 4))
 
-X1: Final = checks("X1", work, work, looks, retries, deaths, leavings, cancels, forgets)
+ENTERED: Final = (Act("enter", ("a",)),)
+
+X1: Final = checks(
+    "X1",
+    *(stores, receives, handles, returns, retries, looks),
+    *(deaths, sudden_deaths, leavings, cancels, cancels, forgets),
+)
 X2: Final = checks("X2", stores, repeats, repeats, receives, looks, partitions=PARTITIONS)
-X3: Final = checks("X3", work, work, buries, buries, redrives, retries, deaths, looks)
-X4: Final = checks("X4", work, work, deaths, clashes, leavings, partitions=PARTITIONS)
-X5: Final = checks(
-    "X5", stores, repeats, work, looks, first=(Act("enter", ("a",)),), most=12, max_length=LENGTH
+X3: Final = checks(
+    "X3",
+    *(stores, returns, notes, retries, looks, buries, buries_all, redrives, redrives),
+    *(deaths, sudden_deaths),
 )
-X6: Final = checks("X6", work, damages, buries, looks, leavings, partitions=PARTITIONS)
+X4: Final = checks(
+    "X4",
+    *(stores, receives, handles, returns, deaths, sudden_deaths, clashes, leavings),
+    partitions=PARTITIONS,
+)
+X5: Final = checks("X5", stores, stores, repeats, handles, receives, first=ENTERED, max_length=LENGTH)
+X6: Final = checks(
+    "X6", stores, receives, handles, damages, damages, buries, leavings, partitions=PARTITIONS
+)

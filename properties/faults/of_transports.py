@@ -1,0 +1,435 @@
+"""Faults of transports: X1 to X8."""
+
+from collections.abc import Sequence
+from itertools import count
+
+from anyio.lowlevel import checkpoint
+
+from flexiflow.extras.durable import (
+    Acknowledged,
+    Batch,
+    Buried,
+    DeadLetter,
+    Delivery,
+    Failure,
+    LeaseLost,
+    LogFull,
+    Member,
+    Outcome,
+    Returned,
+    Standing,
+    Stored,
+)
+from properties.faults._transport_registry import TRANSPORT_FAULTS, TransportFault, breaks
+from properties.faults.plain_transport import FaultyLease, FaultyTransport, damage
+
+__all__ = ["TRANSPORT_FAULTS", "FaultyTransport", "TransportFault", "damage"]
+
+
+@breaks("X1")
+class GivesToTwo(FaultyTransport):
+    """Gives what one worker holds to another."""
+
+    class Taking(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            for held in self.reading._pending.values():
+                held.holder = None
+            return await super().receive(limit, wait)
+
+    lease_type = Taking
+
+
+@breaks("X1")
+class LosesWhatIsReturned(FaultyTransport):
+    """Takes what is returned for handled."""
+
+    class Losing(FaultyLease):
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            await super().settle(
+                [
+                    Acknowledged(each.position) if isinstance(each, Returned) else each
+                    for each in outcomes
+                ]
+            )
+
+    lease_type = Losing
+
+
+@breaks("X1")
+class AcknowledgesWhatItGives(FaultyTransport):
+    """Takes what is given for handled, as a queue without acknowledgements does."""
+
+    class Hasty(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            given = await super().receive(limit, wait)
+            await super().settle([Acknowledged(each.position) for each in given])
+            return given
+
+    lease_type = Hasty
+
+
+@breaks("X1")
+class GivesAgainWhatIsHandled(FaultyTransport):
+    """Takes what is acknowledged for returned."""
+
+    class Stubborn(FaultyLease):
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            await super().settle(
+                [
+                    Returned(each.position, 0, 0) if isinstance(each, Acknowledged) else each
+                    for each in outcomes
+                ]
+            )
+
+    lease_type = Stubborn
+
+
+@breaks("X1")
+class LosesWhatTheDeadHold(FaultyTransport):
+    """Gives nobody what a worker held whose lease ran out."""
+
+    class Forgetful(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            pending = self.reading._pending
+            leases = {None, *self.reading.leases}
+            for position in [at for at, held in pending.items() if held.holder not in leases]:
+                del pending[position]
+            return await super().receive(limit, wait)
+
+    lease_type = Forgetful
+
+
+@breaks("X1")
+class LosesWhatACancelledReceiveTook(FaultyTransport):
+    """Waits between taking records and giving them."""
+
+    class Slow(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            given = await super().receive(limit, wait)
+            await checkpoint()
+            return given
+
+    lease_type = Slow
+
+
+@breaks("X1")
+class SkipsWhatIsLookedAt(FaultyTransport):
+    """Leaves out the first of what whoever looks on sees."""
+
+    async def tail(
+        self, after: Sequence[str] | None, limit: int, wait: float
+    ) -> tuple[Sequence[Stored], Sequence[str]]:
+        found, positions = await super().tail(after, limit, wait)
+        return found[1:], positions
+
+
+@breaks("X1")
+class BeginsAtTheEnd(FaultyTransport):
+    """Gives a new group nothing of what was there before it."""
+
+    async def join(self, member: Member) -> Sequence[str]:
+        is_new = member.group not in self.memory._groups
+        joined = await super().join(member)
+        if is_new:
+            readings = self.memory._groups[member.group].readings
+            for log, reading in zip(self.memory._logs, readings, strict=True):
+                reading.given = log.last
+        return joined
+
+
+@breaks("X1")
+class ForgetsNoGroup(FaultyTransport):
+    """Keeps a group that is to be forgotten."""
+
+    async def forget(self, group: str) -> None:
+        await checkpoint()
+
+
+@breaks("X1")
+class TellsNoLag(FaultyTransport):
+    """Tells no group how much is still to come."""
+
+    async def standing(self, group: str) -> Standing:
+        return (await super().standing(group))._replace(lag=0)
+
+
+@breaks("X2", "X8")
+class StoresAgain(FaultyTransport):
+    """Takes each batch for a new one, and is told each twice."""
+
+    def __init__(self, *, partitions: int | None = None, max_length: int = 1_000_000) -> None:
+        super().__init__(partitions=partitions, max_length=max_length)
+        self.numbers = count()
+
+    async def store(self, batch: Batch) -> None:
+        await super().store(batch._replace(producer=f"{batch.producer}{next(self.numbers)}"))
+
+
+@breaks("X2")
+class RemembersOneProducer(FaultyTransport):
+    """Forgets a producer when another one stores."""
+
+    async def store(self, batch: Batch) -> None:
+        if batch.producer not in self.memory._producers:
+            self.memory._producers.clear()
+        await super().store(batch)
+
+
+@breaks("X1")
+class RefusesTheFirst(FaultyTransport):
+    """Remembers the number, not whose it is."""
+
+    async def store(self, batch: Batch) -> None:
+        await super().store(batch._replace(producer="all", number=batch.number * 2))
+
+
+@breaks("X3")
+class ForgetsCountsOfTheDead(FaultyTransport):
+    """Counts anew what it gives to another worker."""
+
+    class Forgiving(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            for held in self.reading._pending.values():
+                if held.holder not in self.reading.leases:
+                    held.attempts = 0
+            return await super().receive(limit, wait)
+
+    lease_type = Forgiving
+
+
+@breaks("X3")
+class SuspectsNothing(FaultyTransport):
+    """Doesn't tell what killed a worker from what was given back."""
+
+    class Trusting(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            given = await super().receive(limit, wait)
+            return [each._replace(is_suspect=False) for each in given]
+
+    lease_type = Trusting
+
+
+@breaks("X3")
+class CountsEachDelivery(FaultyTransport):
+    """Counts a delivery more for all that is given again, whether or not an attempt had begun."""
+
+    class Counting(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            for held in self.reading._pending.values():
+                held.deliveries += held.holder not in self.reading.leases
+            return await super().receive(limit, wait)
+
+    lease_type = Counting
+
+
+@breaks("X3")
+class BuriesTwice(FaultyTransport):
+    """Makes two dead letters of one event."""
+
+    class Burying(FaultyLease):
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            await super().settle(outcomes)
+            log = self.transport.memory._logs[self.partition]
+            for each in outcomes:
+                if isinstance(each, Buried):
+                    record = log.records[int(each.position)]
+                    self.group.bury(each, record, self.partition, 0)
+
+    lease_type = Burying
+
+
+@breaks("X3")
+class BuriesWithoutReason(FaultyTransport):
+    """Doesn't write down why an event was given up."""
+
+    class Silent(FaultyLease):
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            nothing = Failure("", "", "")
+            await super().settle(
+                [
+                    each._replace(failure=nothing) if isinstance(each, Buried) else each
+                    for each in outcomes
+                ]
+            )
+
+    lease_type = Silent
+
+
+@breaks("X3")
+class RedrivesToAll(FaultyTransport):
+    """Gives what one group redrives to all."""
+
+    async def redrive(self, group: str, ids: Sequence[str]) -> int:
+        redriven = await super().redrive(group, ids)
+        for log in self.memory._logs:
+            for position, record in log.records.items():
+                log.records[position] = record._replace(group=None)
+        return redriven
+
+
+@breaks("X3")
+class KeepsWhatItRedrives(FaultyTransport):
+    """Leaves a dead letter where it is when it is redriven."""
+
+    async def redrive(self, group: str, ids: Sequence[str]) -> int:
+        dead = {**self.memory._groups[group].dead}
+        redriven = await super().redrive(group, ids)
+        self.memory._groups[group].dead = dead
+        return redriven
+
+
+@breaks("X3")
+class ListsTheFirstPage(FaultyTransport):
+    """Lists the same dead letters whatever they are to come after."""
+
+    async def dead_letters(
+        self, group: str, *, after: str | None = None, limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        return await super().dead_letters(group, limit=limit)
+
+
+@breaks("X4")
+class LetsTheDeadSettle(FaultyTransport):
+    """Hides from a worker that its lease has run out."""
+
+    class Hiding(FaultyLease):
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            try:
+                await super().settle(outcomes)
+            except LeaseLost:
+                return
+
+    lease_type = Hiding
+
+
+@breaks("X4")
+class LetsTheDeadRenew(FaultyTransport):
+    """Gives a lease that has run out back to a worker that renews it."""
+
+    class Returning(FaultyLease):
+        async def renew(self) -> Standing:
+            try:
+                return await super().renew()
+            except LeaseLost:
+                return Standing(0, 0, 0, 0)
+
+    lease_type = Returning
+
+
+@breaks("X4")
+class GivesEqualTokens(FaultyTransport):
+    """Gives each lease the same token."""
+
+    class Equal(FaultyLease):
+        @property
+        def token(self) -> int:
+            return 1
+
+    lease_type = Equal
+
+
+@breaks("X4")
+class LeasesToTwo(FaultyTransport):
+    """Takes a lease away from one worker for another."""
+
+    async def acquire(self, member: Member, partition: int) -> FaultyLease | None:
+        self.memory._groups[member.group].readings[partition].leases.clear()
+        return await super().acquire(member, partition)
+
+
+@breaks("X4")
+class GivesTheLastFirst(FaultyTransport):
+    """Gives records in another order than that in which they were stored."""
+
+    class Reversing(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            return [*reversed(await super().receive(limit, wait))]
+
+    lease_type = Reversing
+
+
+@breaks("X4")
+class SpreadsKeys(FaultyTransport):
+    """Takes no heed of keys."""
+
+    async def store(self, batch: Batch) -> None:
+        records = tuple(each._replace(key=None) for each in batch.records)
+        await super().store(batch._replace(records=records))
+
+
+@breaks("X4")
+class AllowsNamesakes(FaultyTransport):
+    """Takes any worker of a name for the same one."""
+
+    async def join(self, member: Member) -> Sequence[str]:
+        return await super().join(member._replace(token=""))
+
+
+@breaks("X4")
+class AllowsOtherPatterns(FaultyTransport):
+    """Lets the workers of a group take whatever they want."""
+
+    async def join(self, member: Member) -> Sequence[str]:
+        return await super().join(member._replace(patterns=()))
+
+
+@breaks("X5")
+class DropsWhatIsTooMuch(FaultyTransport):
+    """Drops what a full log has no room for."""
+
+    async def store(self, batch: Batch) -> None:
+        try:
+            await super().store(batch)
+        except LogFull:
+            return
+
+
+@breaks("X5")
+class NeverMakesRoom(FaultyTransport):
+    """Keeps what every group has settled."""
+
+    async def store(self, batch: Batch) -> None:
+        [log, *_] = self.memory._logs
+        if len(log.records) + len(batch.records) > self.memory._max_length:
+            raise LogFull(self.address, self.memory._max_length)
+        await super().store(batch)
+
+
+@breaks("X5")
+class GivesMoreThanIsAsked(FaultyTransport):
+    """Gives one record more than it was asked for."""
+
+    class Generous(FaultyLease):
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            return await super().receive(limit + 1, wait)
+
+    lease_type = Generous
+
+
+@breaks("X6")
+class MissesNothing(FaultyTransport):
+    """Hides that something was deleted before it was settled."""
+
+    async def standing(self, group: str) -> Standing:
+        return (await super().standing(group))._replace(missed=0)
+
+
+@breaks("X6")
+class MissesTwice(FaultyTransport):
+    """Counts twice what was deleted."""
+
+    async def standing(self, group: str) -> Standing:
+        standing = await super().standing(group)
+        return standing._replace(missed=2 * standing.missed)
+
+
+@breaks("X7")
+class ChangesTheBody(FaultyTransport):
+    """Takes what it stores for text, whose blanks don't matter."""
+
+    async def store(self, batch: Batch) -> None:
+        records = tuple(
+            each._replace(body=each.body.replace(b"specversion", b"Specversion"))
+            for each in batch.records
+        )
+        await super().store(batch._replace(records=records))

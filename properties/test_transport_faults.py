@@ -1,0 +1,49 @@
+"""`check_transport` finds each fault, and finds none where there is none (P1)."""
+
+import pytest
+
+from flexiflow.extras.durable import MemoryTransport
+from flexiflow.testing import ContractViolation, check_transport
+from flexiflow.testing._contract import Clause
+from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
+from flexiflow.testing._transport_run import Terms, examine_transport
+from properties.faults.of_transports import TRANSPORT_FAULTS, TransportFault, damage
+from properties.profile import IS_LONG, each_broken, in_the_long_run
+
+SEED = 1
+CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
+TERMS: Terms = {"damage": damage, "lease": None, "scale": 1.0 if IS_LONG else 0.02}
+
+
+@each_broken(TRANSPORT_FAULTS)
+def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, backend: str) -> None:
+    """P1: the clause that it breaks tells of it, by a script of at most 5 calls."""
+    [verdict] = examine_transport(
+        fault.transport, [CLAUSES[clause]], backend=backend, seed=SEED, **TERMS
+    )
+    assert verdict.violation is not None
+    assert verdict.violation.operations <= 5, verdict.violation
+
+
+@in_the_long_run
+@pytest.mark.parametrize("fault", TRANSPORT_FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: TransportFault, backend: str) -> None:
+    """P1: of all clauses, in order, the first that a check finds broken is one of the fault's."""
+    with pytest.raises(ContractViolation) as found:
+        check_transport(fault.transport, backend=backend, seed=SEED, **TERMS)
+    assert found.value.clause in fault.clauses
+
+
+@pytest.mark.parametrize("clause", TRANSPORT_CONTRACT, ids=lambda clause: clause.identifier)
+def test_the_transport_in_memory_keeps_each_clause(backend: str, clause: Clause) -> None:
+    """P1: the transport in memory holds, whatever is tried."""
+    examples = 10_000 if IS_LONG else 100
+    [verdict] = examine_transport(
+        MemoryTransport, [clause], backend=backend, examples=examples, **TERMS
+    )
+    assert verdict.violation is None, str(verdict.violation)
+
+
+def test_each_clause_is_broken_by_some_fault() -> None:
+    """P1: there is no checker that was never seen to fail."""
+    assert set(CLAUSES) == {clause for fault in TRANSPORT_FAULTS for clause in fault.clauses}
