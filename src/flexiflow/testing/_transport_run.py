@@ -22,8 +22,8 @@ from flexiflow.testing._program import name_factory
 from flexiflow.testing._run import run_scheduled
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport_script import Story, TransportScript
-#from flexiflow.testing._universal import play
-#from flexiflow.testing._universal_scenarios import UNIVERSALS
+from flexiflow.testing._universal import play
+from flexiflow.testing._universal_scenarios import UNIVERSALS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 Restart: TypeAlias = "Callable[[Any], Awaitable[object]]"
 Damage: TypeAlias = "Callable[[Any, int, str], Awaitable[object]]"
 
-UNIVERSALS=[]
 _OPTIONS: Final = ("partitions", "max_length")
 _VIRTUAL_LEASE: Final = 10.0
 _PATIENCE: Final = 120.0
