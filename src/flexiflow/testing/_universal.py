@@ -80,7 +80,16 @@ class Noted:
         self.seen.append(data)
         self._different.add(data)
         if len(self._different) >= self._expected:
-            self._complete.set()
+            self.finish()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has seen them all."""
+        return self._complete.is_set()
+
+    def finish(self) -> None:
+        """Wait for no others."""
+        self._complete.set()
 
     async def complete(self) -> None:
         """Wait until it has seen them all."""
