@@ -45,6 +45,7 @@ from flexiflow.testing._script import (
 )
 from flexiflow.testing._trace import NOBODY, Trace
 from tests.helpers import MODES
+from properties.durable_traffic import stored_events_reach_their_handlers
 from tests.streaming import EVENT, Traffic
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ _MARKED = {
     "R": (2,),
     "S": (2, 4),
     "V": (2,),
+    "X": (1,),
 }
 EXPLORED = {f"{part}{number}" for part, numbers in _MARKED.items() for number in numbers}
 
@@ -494,6 +496,7 @@ async def the_first_event_is_given() -> None:
 
 
 SCENARIOS: dict[str, Scenario] = {
+    "X1": stored_events_reach_their_handlers,
     **{name: bus_scenario(name[:2], steps) for name, steps in OF_BUS.items()},
     **{name: component_scenario(name[:2], *given) for name, given in OF_COMPONENTS.items()},
     "R2": calls_are_retried_each_on_its_own,
@@ -508,11 +511,11 @@ SCENARIOS: dict[str, Scenario] = {
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_clause_holds_under_every_schedule(backend: str, name: str, schedules: int) -> None:
-    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 S2 S4 V2: whichever task goes when."""
+    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 S2 S4 V2 X1: whichever task goes when."""
     explored = explore(SCENARIOS[name], backend=backend, schedules=schedules)
     assert explored.schedules == schedules or explored.exhausted
 
 
 def test_each_clause_is_explored() -> None:
-    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 S2 S4 V2: none is left out."""
+    """B4 B5 B6 D1 D2 D3 D4 E1 E2 E3 E4 E5 C3 C4 C5 C6 R2 S2 S4 V2 X1: none is left out."""
     assert {name[:2] for name in SCENARIOS} == EXPLORED
