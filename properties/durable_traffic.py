@@ -56,12 +56,14 @@ class Traffic:
     async def publish(self, key: int) -> None:
         """Publish the events of a key, one after another."""
         bus = EventBus()
-        async with open_bridge(bus, self.memory, outgoing=["n.*"], key=lambda data: str(data % KEYS)):
+        async with open_bridge(
+            bus, self.memory, outgoing=["n.*"], key=lambda data: str(data % KEYS)
+        ):
             for number in EVENTS[key::KEYS]:
                 assert await bus.publish("n.e", number) == ()
 
     async def work(self, until: int, *, crashes: bool) -> None:
-        """Be a worker until so many events were handled; then crash, or wait for the dead letter."""
+        """Be a worker until so many events were handled; then crash, or wait for the last one."""
         process, bus = Process(self), EventBus()
         await bus.subscribe("n.*", "worker", self.handle)
         with CancelScope() as scope:
@@ -73,7 +75,9 @@ class Traffic:
                 if crashes:
                     process.is_cut = True
                     scope.cancel()
-                while not await bridge.dead_letters():
+                while True:
+                    if await bridge.dead_letters():
+                        return
                     await anyio.sleep(LEASE)
 
     async def check(self) -> None:
@@ -91,6 +95,8 @@ class Process(FaultyTransport):
     """The transport in memory, as a process sees it that may crash, and then releases nothing."""
 
     class Cut(FaultyLease):
+        """A lease of such a process."""
+
         transport: Process
 
         async def settle(self, outcomes: Any) -> None:

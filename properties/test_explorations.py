@@ -44,8 +44,8 @@ from flexiflow.testing._script import (
     UnsubscribeAll,
 )
 from flexiflow.testing._trace import NOBODY, Trace
-from tests.helpers import MODES
 from properties.durable_traffic import stored_events_reach_their_handlers
+from tests.helpers import MODES
 from tests.streaming import EVENT, Traffic
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from flexiflow.testing import replay
 from tests.helpers import PATIENCE
 
 MEMBER = Member("g", "a", "1", ("order.*",), 10.0)
-OTHER = MEMBER._replace(consumer="b", token="2")
+OTHER = Member("g", "b", "2", ("order.*",), 10.0)
+NAMESAKE = Member("g", "a", "0", ("order.*",), 10.0)
 NO = Failure("builtins.OSError", "no", "")
 
 
@@ -167,7 +168,7 @@ async def test_a_worker_leaves_only_for_itself() -> None:
     """X4: who was another worker of that name ends nobody's membership."""
     async with MemoryTransport().connect() as connection:
         await connection.join(MEMBER)
-        await connection.leave(MEMBER._replace(token="0"))
+        await connection.leave(NAMESAKE)
         await connection.leave(OTHER)
         assert await connection.join(OTHER) == ["a", "b"]
         await connection.leave(MEMBER)
@@ -242,7 +243,7 @@ async def test_the_workers_of_a_group_agree() -> None:
     async with MemoryTransport().connect() as connection:
         await connection.join(MEMBER)
         with pytest.raises(ConsumerInUse):
-            await connection.join(MEMBER._replace(token="0"))
+            await connection.join(NAMESAKE)
         with pytest.raises(GroupMismatch):
             await connection.join(OTHER._replace(patterns=("payment.*",)))
         assert await connection.join(OTHER) == ["a", "b"]

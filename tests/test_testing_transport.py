@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from flexiflow.extras.durable import MemoryTransport
-from flexiflow.testing import ContractViolation, check_transport
+from flexiflow.testing import check_transport
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport_run import examine_transport
-from tests.durable_transports import Tried, damage_memory, each_transport
+from tests.durable_transports import Tried, each_transport
 
 QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001}
 
@@ -38,5 +38,3 @@ def test_a_factory_may_be_a_context_manager(backend: str) -> None:
         "X5": ("max_length",),
         "X6": ("damage", "restart"),
     }
-
-

@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flexiflow.extras.durable import (
     Batch,
     Connection,
     DeadLetter,
     Delivery,
-    Lease,
     Member,
     MemoryTransport,
     Outcome,
@@ -17,6 +16,9 @@ from flexiflow.extras.durable import (
     Stored,
 )
 from flexiflow.extras.durable._groups import Group, Reading
+
+if TYPE_CHECKING:
+    from flexiflow.extras.durable import Lease
 
 
 class FaultyLease:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal, final
 
 import anyio
@@ -123,7 +124,7 @@ class Desk(Work):
             after = letters[-1].id if letters else None
             page = await self._calls.call(
                 f"{group} lists dead letters after {after}",
-                lambda: self._calls.first.dead_letters(group, after=after, limit=_PAGE),
+                partial(self._calls.first.dead_letters, group, after=after, limit=_PAGE),
             )
             letters += page
             if not page:
@@ -171,9 +172,9 @@ class Desk(Work):
         if await self.enter(worker) is None:
             return
         member, join = self._calls.member(worker), self._calls.first.join
-        namesake = member._replace(token="another")
+        namesake = member._replace(token=f"not {member.token}")
         await self._refused(ConsumerInUse, "a namesake joins", lambda: join(namesake))
-        other = member._replace(consumer="e", token="e", patterns=("payment.*",))
+        other = self._calls.member("e")._replace(group=member.group, patterns=("payment.*",))
         await self._refused(GroupMismatch, "who takes other events joins", lambda: join(other))
 
     async def _refused(

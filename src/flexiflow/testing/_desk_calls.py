@@ -179,7 +179,7 @@ class Calls:
         return lost
 
 
-def _show(result: object) -> str:
+def _show(result: Any) -> str:
     if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
         return f"[{', '.join(map(_show, result))}]"
     return repr(result) if not hasattr(result, "receive") else f"lease {result.token}"

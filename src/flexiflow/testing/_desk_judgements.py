@@ -46,9 +46,7 @@ def complain_of_delivery(
 
 def _complain_of_excess(part: Part, worker: str, item: Item, *, known: bool) -> Broken:
     if item.group is not None or any(each == item.body for each, _ in part.items):
-        holders = [
-            hold.holder for place, hold in part.pending.items() if part.items[place] == item
-        ]
+        holders = [hold.holder for place, hold in part.pending.items() if part.items[place] == item]
         if any(holders):
             return Broken("X1", f"{worker} was given {item.name}, which {holders[0]} holds")
         if item in part.items:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from flexiflow.extras.durable import Batch, Buried, Failure, LogFull, Record
-from flexiflow.testing._desk_calls import Broken, Calls, Hand
+from flexiflow.testing._desk_calls import Broken, Hand
 from flexiflow.testing._desk_judgements import check_counts, complain_of_delivery, judge_order
 from flexiflow.testing._transport_model import OUTCOMES, Item, Letter, Model, names
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable import Delivery, Outcome, Stored
+    from flexiflow.testing._desk_calls import Calls
     from flexiflow.testing._transport_model import GroupModel, Part
 
 LENGTH: Final = 6
@@ -210,8 +211,8 @@ class Work:
             group.doubtful += [letter] if place in part.gone else []
         hold = part.pending.get(place)
         if hold is not None and hold.holder is not None:
-            counts = {"attempts": hold.attempts, "deliveries": hold.deliveries}
-            hand.held.append((place, delivery._replace(**counts)))
+            kept = delivery._replace(attempts=hold.attempts, deliveries=hold.deliveries)
+            hand.held.append((place, kept))
 
     async def _settle(self, hand: Hand) -> None:
         text = f"{hand.worker} settles {', '.join(map(repr, hand.last))}"

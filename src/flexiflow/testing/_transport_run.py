@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, Unpack, fina
 
 import anyio
 
-from flexiflow._cancellation import leaves
 from flexiflow._callables import check_callable
+from flexiflow._cancellation import leaves
 from flexiflow.testing._check import EXAMPLES, ContractViolation
 from flexiflow.testing._code import block
 from flexiflow.testing._desk import open_desk
@@ -82,11 +82,12 @@ class _Examination:
         _check_number("scale", self._scale)
         if lease is not None:
             _check_number("lease", lease)
-        hooks = {name: terms.get(name) for name in ("restart", "damage")}
+        restart, damage = terms.get("restart"), terms.get("damage")
         self._factory = factory
         self._backend = backend
         self._is_virtual = lease is None
-        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, **hooks)
+        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, restart, damage)
+        hooks = {"restart": restart, "damage": damage}
         offered = {name for name, hook in hooks.items() if hook is not None}
         self._offers = frozenset(offered | _options_of(factory))
 
@@ -169,7 +170,9 @@ class _Examination:
             _judge(exc, story)
         return story
 
-    async def _play(self, case: TransportScript, story: Story) -> None:
+    async def _play(self, case: Case, story: Story) -> None:
+        # Its strategies draw nothing else.
+        assert isinstance(case, TransportScript)  # noqa: S101
         options = self._taken(case.options)
         async with open_desk(self._means, story.history, **options) as desk:
             for method, given in case.acts:
@@ -261,7 +264,7 @@ def _options_of(factory: Callable[..., Any]) -> set[str]:
     return {each.name for each in parameters if each.name in _OPTIONS}
 
 
-def _check_number(what: str, given: object) -> None:
+def _check_number(what: str, given: Any) -> None:
     """Refuse what is no number above 0.
 
     Raises:

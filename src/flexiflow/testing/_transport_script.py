@@ -54,7 +54,9 @@ class TransportScript:
 
     def main(self) -> Lines:
         """Write what is done with `desk`."""
-        return [f"await desk.{each.method}({', '.join(map(repr, each.given))})" for each in self.acts]
+        return [
+            f"await desk.{each.method}({', '.join(map(repr, each.given))})" for each in self.acts
+        ]
 
 
 Moves: TypeAlias = "tuple[Act, ...]"
@@ -183,7 +185,9 @@ X4: Final = checks(
     *(stores, receives, handles, returns, deaths, sudden_deaths, clashes, leavings),
     partitions=PARTITIONS,
 )
-X5: Final = checks("X5", stores, stores, repeats, handles, receives, first=ENTERED, max_length=LENGTH)
+X5: Final = checks(
+    "X5", stores, stores, repeats, handles, receives, first=ENTERED, max_length=LENGTH
+)
 X6: Final = checks(
     "X6", stores, receives, handles, damages, damages, buries, leavings, partitions=PARTITIONS
 )

@@ -15,10 +15,10 @@ from flexiflow._bus import EventBus
 from flexiflow.extras.durable import Standing, open_bridge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from flexiflow.extras.durable import Bridge, Transport
+    from flexiflow.extras.durable import Bridge, DeadLetter, Transport
     from flexiflow.testing._desk_calls import Means
 
     Scenario: TypeAlias = Callable[["Stage"], Awaitable[None]]
@@ -68,6 +68,16 @@ def universal(clause: str, *needs: str, **takes: int) -> Callable[[Scenario], Un
     return enter
 
 
+def claim(holds: object, complaint: str) -> None:
+    """Raise where something does not hold, under `python -O` too.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    if not holds:
+        raise AssertionError(complaint)
+
+
 @final
 class Noted:
     """A handler that notes what it is given, and tells when it has seen so many different ones."""
@@ -102,8 +112,8 @@ class Noted:
         """Compare what it has seen with what was published."""
         wanted = set(expected)
         lost, strange = wanted - self._different, self._different - wanted
-        assert not lost, f"{len(lost)} of {len(wanted)} events were lost, {min(lost)!r} among them"
-        assert not strange, f"{len(strange)} events came that are another's"
+        claim(not lost, f"{len(lost)} of {len(wanted)} events were lost, {min(lost)!r} among them")
+        claim(not strange, f"{len(strange)} events came that are another's")
 
 
 @final
@@ -132,7 +142,7 @@ class Stage:
 
     def bridge(self, bus: EventBus, **options: Any) -> AbstractAsyncContextManager[Bridge]:
         """Open a bridge."""
-        given = {"retry_delay": _RETRY, "group": GROUP, **options}
+        given: dict[str, Any] = {"retry_delay": _RETRY, "group": GROUP, **options}
         if "incoming" not in options:
             del given["group"]
         return open_bridge(bus, self.transport, **given)
@@ -156,9 +166,12 @@ class Stage:
         async def publish_some() -> None:
             for each in left:
                 failures = await bus.publish(name(each), each)
-                assert not failures, f"publishing failed: {failures[0].exception!r}"
+                claim(not failures, f"publishing failed: {failures[0].exception!r}")
 
-        async with self.bridge(bus, outgoing=["n.**"], **options), anyio.create_task_group() as group:
+        async with (
+            self.bridge(bus, outgoing=["n.**"], **options),
+            anyio.create_task_group() as group,
+        ):
             for _ in range(1 if options.get("key") else self.some(_PUBLISHERS)):
                 group.start_soon(publish_some)
 
@@ -171,10 +184,19 @@ class Stage:
         """See that nothing is left of a group, but for what came twice, which is let through."""
         with anyio.move_on_after(_PATIENCE):
             async with self.worker(_ignore, "n.*", group=group):
-                while await self.standing(group) != _SETTLED:
+                while True:
+                    if await self.standing(group) == _SETTLED:
+                        return
                     await anyio.sleep(_PAUSE)
-        standing = await self.standing(group)
-        assert standing == _SETTLED, f"the group {group} stands at {standing}"
+        raise AssertionError(f"the group {group} stands at {await self.standing(group)}")
+
+
+async def dead_letters(bridge: Bridge) -> Sequence[DeadLetter]:
+    """Wait until a group has dead letters, and give them."""
+    while True:
+        if letters := await bridge.dead_letters():
+            return letters
+        await anyio.sleep(_PAUSE)
 
 
 def _ignore(_: object) -> None:
@@ -192,9 +214,7 @@ async def open_stage(means: Means, scale: float, **options: int) -> AsyncGenerat
         yield Stage(transport, means, scale)
 
 
-async def play(
-    each: Universal, means: Means, scale: float, times: int, **options: int
-) -> None:
+async def play(each: Universal, means: Means, scale: float, times: int, **options: int) -> None:
     """Let a scenario play so many times at once, on a transport each."""
 
     async def play_once() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 if TYPE_CHECKING:
@@ -35,13 +35,11 @@ def check_max_length(max_length: object) -> int:
         ValueError: it is no int of 1 or more.
     """
     if type(max_length) is not int or max_length < 1:
-        raise ValueError(
-            f"max_length must be an int of 1 or more, not {reprlib.repr(max_length)}"
-        )
+        raise ValueError(f"max_length must be an int of 1 or more, not {reprlib.repr(max_length)}")
     return max_length
 
 
-def check_window(window: object) -> float:
+def check_window(window: Any) -> float:
     """Return for how many seconds a producer is remembered, if that is valid.
 
     Raises:
@@ -49,10 +47,8 @@ def check_window(window: object) -> float:
     """
     is_number = isinstance(window, int | float) and not isinstance(window, bool)
     if not is_number or not 0 < window < inf:
-        raise ValueError(
-            f"idempotency_window must be a number above 0, not {reprlib.repr(window)}"
-        )
-    return window
+        raise ValueError(f"idempotency_window must be a number above 0, not {reprlib.repr(window)}")
+    return float(window)
 
 
 def spread(batch: Batch, partitions: int) -> dict[int, list[Record]]:
