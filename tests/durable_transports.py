@@ -37,7 +37,7 @@ async def damage_memory(transport: Any, partition: int, position: str) -> None:
 def memory() -> Generator[Tried]:
     """Give the transport in memory, in virtual time."""
     yield Tried(
-        MemoryTransport, {"damage": damage_memory, "lease": None, "examples": 60, "scale": 0.05}
+        MemoryTransport, {"damage": damage_memory, "lease": None, "examples": 30, "scale": 0.02}
     )
 
 
@@ -56,7 +56,7 @@ def redis() -> Generator[Tried]:
         async def restart(transport: RedisTransport) -> None:
             server.restart()
 
-        yield Tried(make, {"restart": restart, "lease": 0.3, "examples": 5, "scale": 0.02})
+        yield Tried(make, {"restart": restart, "lease": 0.5, "examples": 3, "scale": 0.01})
 
 
 TRANSPORTS: list[Callable[[], AbstractContextManager[Tried]]] = [memory, redis]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 import anyio
 
@@ -179,7 +179,8 @@ class Calls:
         return lost
 
 
-def _show(result: Any) -> str:
-    if isinstance(result, list | tuple) and not hasattr(result, "_fields"):
-        return f"[{', '.join(map(_show, result))}]"
-    return repr(result) if not hasattr(result, "receive") else f"lease {result.token}"
+def _show(result: object) -> str:
+    if isinstance(result, list):
+        return f"[{', '.join(map(_show, cast('list[object]', result)))}]"
+    token: object = getattr(result, "token", None)
+    return repr(result) if token is None else f"lease {token}"

@@ -123,7 +123,11 @@ def several(
 ) -> st.SearchStrategy[Moves]:
     """Draw a step that is given one or several of the same."""
     many = st.lists(one, min_size=1, max_size=most)
-    return st.builds(lambda given, more: (Act(method, (*given, *more)),), first, many)
+
+    def make(given: tuple[Any, ...], more: list[Any]) -> Moves:
+        return (Act(method, (*given, *more)),)
+
+    return st.builds(make, first, many)
 
 
 def _handle(worker: str, limit: int, partition: int, how: str, at: list[int]) -> Moves:
@@ -135,7 +139,7 @@ def _handling(*hows: str, then: str | None = None) -> st.SearchStrategy[Moves]:
     moves = st.builds(_handle, workers, limits, partitions, st.sampled_from(hows), at)
     if then is None:
         return moves
-    return st.builds(lambda first: (*first, Act(then, first[0].given[:1])), moves)
+    return moves.map(lambda first: (*first, Act(then, first[0].given[:1])))
 
 
 producers = st.sampled_from("pq")
@@ -151,13 +155,13 @@ handles = _handling("acknowledge")
 returns = _handling("return", "let go")
 notes = _handling("note", "begin")
 buries = _handling("bury")
-buries_all = st.builds(
-    lambda worker: (Act("receive", (worker, 3)), Act("settle", (worker, "bury", 0, 1, 2))), workers
+buries_all: st.SearchStrategy[Moves] = workers.map(
+    lambda worker: (Act("receive", (worker, 3)), Act("settle", (worker, "bury", 0, 1, 2)))
 )
 retries = _handling("acknowledge", "note", "return", "bury", then="repeat")
 deaths = _handling("note", "begin", "return", then="die")
-sudden_deaths = st.builds(
-    lambda worker, limit: (Act("receive", (worker, limit)), Act("die", (worker,))), workers, limits
+sudden_deaths: st.SearchStrategy[Moves] = st.tuples(workers, limits).map(
+    lambda given: (Act("receive", given), Act("die", given[:1]))
 )
 leavings = move("leave", workers)
 cancels = move("cancel", workers, number(0, 4), limits, st.sampled_from(("receive", "leave")))

@@ -76,7 +76,7 @@ async def knows_its_delivery(stage: Stage) -> None:
     await stage.publish(numbers)
     async with stage.worker(handle):
         await noted.complete()
-    claim(not changed, f"the handler of {changed[0]} saw the delivery of another event")
+    claim(not changed, f"the handlers of {changed} saw the deliveries of others")
     told = {each.id for each in seen if each is not None and each.name == "n.e"}
     claim(len(told) == len(numbers), f"of {len(numbers)} events {len(told)} told what they are")
 
