@@ -105,7 +105,7 @@ class Desk(Work):
     async def redrive(self, group: str, *at: int) -> None:
         """Redrive some dead letters, and ask for the same ones again."""
         letters = await self._letters(group)
-        chosen = [letters[i] for i in at if i < len(letters)]
+        chosen = [letters[i] for i in dict.fromkeys(at) if i < len(letters)]
         ids = [each.id for each in chosen]
         text = f"{group} redrives {', '.join(ids)}"
         for expected in (len(ids), 0) if ids else ():

@@ -124,7 +124,9 @@ class _Examination:
         for each in (each for each in UNIVERSALS if each.clause == verdict.clause.identifier):
             missing = [need for need in each.needs if need not in self._offers]
             lacks += missing
-            for times in () if missing else (1, _TIMES):
+            # Where one restarts a server, others may be on it.
+            often = (1,) if each.needs else (1, _TIMES)
+            for times in () if missing else often:
                 played += times
                 complaint = self._complaint_of(each, times)
                 if complaint is not None:
