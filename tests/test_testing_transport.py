@@ -30,6 +30,7 @@ async def opened_memory() -> AsyncGenerator[MemoryTransport]:
     yield MemoryTransport()
 
 
+@pytest.mark.same_everywhere
 def test_a_factory_may_be_a_context_manager(backend: str) -> None:
     """P1: whoever has to clean up after a transport can, and what it lacks is unchecked."""
     verdicts = [*examine_transport(opened_memory, backend=backend, seed=1, **QUICK)]
