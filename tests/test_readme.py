@@ -10,12 +10,17 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILIN
 PRINTED = re.findall(r"^```text\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_the_examples_print_what_the_readme_says(
-    number: int, backend_name: str, capsys: pytest.CaptureFixture[str]
+    number: int,
+    backend_name: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """E1, S1, S4, T1: the README's examples run on each backend, and print what is said there."""
-    assert len(PROGRAMS) == len(PRINTED) == 2
+    """E1, S1, S4, T1, X1: the README's examples run on each backend, and print what they say."""
+    assert len(PROGRAMS) == len(PRINTED) == 3
+    monkeypatch.chdir(tmp_path)
     program = PROGRAMS[number]
     assert 'backend="asyncio")  # or "trio"' in program
     chosen = program.replace('backend="asyncio"', f'backend="{backend_name}"')
