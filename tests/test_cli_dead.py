@@ -156,6 +156,8 @@ def test_a_group_that_is_not_there_is_told(
     """L5: a group that has never been there is no empty one."""
     if groups:
         bury(url, event("order.placed"))
+    else:
+        store(url, event("order.placed"))
     ids = [] if command == "list" else ["1"]
     ran = run("dead", command, "--transport", url, "--group", "bilking", *ids)
     assert (ran.status, ran.output) == (2, "")
@@ -189,7 +191,7 @@ def test_what_can_not_be_meant_is_refused(url: str, arguments: tuple[str, ...], 
     [
         ("nowhere:x", "must begin with"),
         ("sqlite:README.md", "README.md can't be used"),
-        ("sqlite:not/there.db", "not/there.db can't be used"),
+        ("sqlite:not/there.db", "there is no file"),
     ],
 )
 def test_a_transport_that_can_not_be_opened_is_told(
@@ -199,6 +201,12 @@ def test_a_transport_that_can_not_be_opened_is_told(
     ran = run(*command, "--transport", url)
     assert (ran.status, ran.output, ran.told.count("\n")) == (2, "", 1)
     assert told in ran.told
+
+
+def test_a_file_is_not_made_by_looking(url: str) -> None:
+    """X6: a mistyped name leaves no empty file behind."""
+    assert run("tail", "--transport", url).status == 2
+    assert not Path(url.removeprefix("sqlite:")).exists()
 
 
 EACH_COMMAND = pytest.mark.parametrize(

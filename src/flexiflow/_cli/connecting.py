@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,7 +14,7 @@ from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import INTERRUPTED, report_writing_failure
 from flexiflow._cli.text import show_message
 from flexiflow._cli.writer import Writer
-from flexiflow.extras.durable import TransportError, transport_from_url
+from flexiflow.extras.durable import SqliteTransport, TransportError, transport_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -41,9 +42,11 @@ def use(url: str, act: Callable[[Connection, Writer], Awaitable[int]]) -> int:
         act: is given the connection, and what writes to standard output; returns the status.
 
     Raises:
-        CannotRun: the transport can't be opened, or fails.
+        CannotRun: the transport can't be opened, or fails; a file is not there, which is not made.
     """
     transport = find_transport(url)
+    if isinstance(transport, SqliteTransport) and not Path(transport.path).exists():
+        raise CannotRun(f"there is no file {transport.path!r}")
     try:
         return anyio.run(_use, transport, act)
     except KeyboardInterrupt:

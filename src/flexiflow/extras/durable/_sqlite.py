@@ -84,6 +84,11 @@ class SqliteTransport:
         self._limits = log.Limits(self._path, partitions or 1, max_length, idempotency_window)
         self._poll_interval = poll_interval
 
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._path
+
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
         """Open the file.
