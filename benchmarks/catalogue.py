@@ -8,7 +8,10 @@ from benchmarks import (
     causality,
     components,
     concurrent_delivery,
-    durable_sqlite,
+    durable_handling,
+    durable_memory,
+    durable_storing,
+    durable_waking,
     growth,
     memory,
     parts,
@@ -40,7 +43,9 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         components,
         streams,
         causality,
-        durable_sqlite,
+        durable_storing,
+        durable_handling,
+        durable_waking,
     )
     for module in modules:
         for backend in backends:
@@ -48,5 +53,6 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
     yield from growth.measures_of_any()
     yield from processes.measures(backends)
     yield from memory.measures()
+    yield from durable_memory.measures()
     for backend in backends:
         yield from parts.measures(backend)

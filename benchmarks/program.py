@@ -28,6 +28,7 @@ _PACKAGES: Final = (
     "anyio",
     "trio",
     "tenacity",
+    "coredis",
     "blinker",
     "pyee",
     "pymitter",

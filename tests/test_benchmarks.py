@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from benchmarks import catalogue, chart, program, report
+from benchmarks import catalogue, chart, durable_parts, program, report
 from benchmarks.measuring import (
     FULL,
     QUICK,
@@ -24,6 +24,7 @@ from benchmarks.measuring import (
     summarise,
 )
 from benchmarks.timing import Pair, alternate, calibrated, load, paired
+from tests.redis_server import MISSING
 
 THREE = [Round(2.0, 1.0), Round(6.0, 2.0), Round(9.0, 3.0)]
 
@@ -343,6 +344,16 @@ def test_what_is_left_out_is_told(measures: Any, tmp_path: Path) -> None:
     table = (tmp_path / "benchmarks.inc").read_text("utf-8")
     assert "Left out: peer against a loop on asyncio (no such peer)." in table
     assert "| publish |" in table
+
+
+def test_without_a_redis_server_its_measures_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks: those of durable delivery on Redis, and it is said why."""
+    monkeypatch.setattr(durable_parts, "load", str)
+    monkeypatch.setattr(durable_parts, "find_server", lambda: None)
+    chosen = choose(catalogue.measures(["asyncio"]), "redis")
+    monkeypatch.setattr(program, "say", quiet)
+    session = program.measure_all(chosen, QUICK)
+    assert session.left_out == [f"{each.title} ({MISSING})" for each in chosen] != []
 
 
 def test_listing_measures_nothing(measures: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,92 @@
+"""What a million events leave in the memory of a process that publishes and handles them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from benchmarks.durable_parts import Arrivals, fill, in_sqlite, subscribed
+from benchmarks.handlers import EVENT
+from benchmarks.measuring import Measure, Round
+from benchmarks.timing import load
+from flexiflow import EventBus
+from flexiflow.extras.durable import open_bridge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.measuring import Effort
+    from flexiflow.extras.durable import Transport
+
+_EVENTS: Final = 1_000_000
+_QUICK_EVENTS: Final = 20_000
+
+# By then a process has all that it needs, and the log is as long as it may be.
+_FIRST_EVENTS: Final = 50_000
+_QUICK_FIRST_EVENTS: Final = 10_000
+_MAX_LENGTH: Final = 10_000
+
+
+def measures() -> Iterator[Measure]:
+    """Give the measures of this module, which no backend plays a part in."""
+    yield Measure(
+        figure=f"what {_EVENTS:,} events through bridges on SQLite add to a process's peak",
+        against="",
+        backend="",
+        # Three for each event; one that was kept would take some hundreds.
+        at_most=3_000_000,
+        unit="bytes",
+        run=_grown,
+    )
+
+
+def _grown(effort: Effort) -> list[Round]:
+    # What earlier measures took would hide it.
+    load("resource")
+    first, number = (
+        (_QUICK_FIRST_EVENTS, _QUICK_EVENTS) if effort.quick else (_FIRST_EVENTS, _EVENTS)
+    )
+    done = subprocess.run(  # noqa: S603  this interpreter, and this module
+        [sys.executable, "-m", "benchmarks.durable_memory", str(first), str(number)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [Round(float(done.stdout), 0.0)]
+
+
+def _peak() -> int:
+    """Tell the most bytes that this process has had, SQLite's among them."""
+    resource = load("resource")
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+async def _main(first: int, number: int) -> int:
+    with in_sqlite() as make:
+        transport = make(max_length=_MAX_LENGTH)
+        await _through(transport, first)
+        before = _peak()
+        await _through(transport, number)
+        return _peak() - before
+
+
+async def _through(transport: Transport, number: int) -> None:
+    """Publish so many events on one bus, and have them handled on another."""
+    shop, worker, arrivals = EventBus(), EventBus(), Arrivals(number)
+    async with (
+        subscribed(worker, arrivals.handler),
+        open_bridge(worker, transport, incoming=[EVENT], group="workers"),
+        open_bridge(shop, transport, outgoing=[EVENT]),
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(fill, shop, number)
+        await arrivals.done.wait()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(anyio.run(partial(_main, *map(int, sys.argv[1:])))))

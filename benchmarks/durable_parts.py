@@ -1,0 +1,153 @@
+"""What the measures of durable delivery share: engines, and tasks that publish."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import anyio
+
+from benchmarks.handlers import EVENT, ORDER
+from benchmarks.measuring import LeftOut
+from benchmarks.timing import load
+from flexiflow.extras.durable import RedisTransport, SqliteTransport
+from tests.redis_server import MISSING, find_server, redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from contextlib import AbstractContextManager
+    from typing import TypeAlias
+
+    from benchmarks.timing import Side
+    from flexiflow import EventBus
+    from flexiflow.extras.durable import Transport
+
+    Engine: TypeAlias = Callable[[], AbstractContextManager[Callable[..., Transport]]]
+
+TASKS: Final = 100
+"""How many tasks publish at the same time."""
+
+BODY: Final = (
+    b'{"specversion":"1.0","id":"0123456789abcdef0123456789abcdef-1000","source":"flexiflow",'
+    b'"type":"order.placed","time":"2026-01-01T00:00:00.000000Z",'
+    b'"datacontenttype":"application/json","data":{"order":"A7"}}'
+)
+"""An event as a bridge writes it."""
+
+
+class Server(NamedTuple):
+    """A Redis server, and coredis.
+
+    Attributes:
+        port: where it listens.
+        coredis: the package.
+    """
+
+    port: int
+    coredis: Any
+
+    def client(self) -> Any:
+        """Make a client of coredis's own, to be entered."""
+        return self.coredis.Redis(host="127.0.0.1", port=self.port)
+
+    def transport(self, **options: Any) -> Transport:
+        """Make a transport there."""
+        return RedisTransport(f"redis://127.0.0.1:{self.port}", **options)
+
+
+@contextmanager
+def redis() -> Generator[Server]:
+    """Run a server.
+
+    Raises:
+        LeftOut: there is none, or no coredis.
+    """
+    coredis = load("coredis")
+    if find_server() is None:
+        raise LeftOut(MISSING)
+    with redis_server() as server:
+        yield Server(server.port, coredis)
+
+
+@contextmanager
+def in_redis() -> Generator[Callable[..., Transport]]:
+    """Give transports on a server that is there for them."""
+    with redis() as server:
+        yield server.transport
+
+
+@contextmanager
+def in_sqlite() -> Generator[Callable[..., Transport]]:
+    """Give transports in a file that is there for them."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "events.db")
+
+        def transport(**options: Any) -> Transport:
+            return SqliteTransport(path, **options)
+
+        yield transport
+
+
+ENGINES: Final[dict[str, Engine]] = {"SQLite": in_sqlite, "Redis": in_redis}
+
+
+def by_tasks(publish: Callable[[], Awaitable[object]]) -> Side:
+    """Make a side in which tasks publish, each one event after another."""
+
+    async def side(calls: int) -> None:
+        left = iter(range(calls))
+
+        async def work() -> None:
+            for _ in left:
+                await publish()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(TASKS):
+                tasks.start_soon(work)
+
+    return side
+
+
+async def fill(bus: EventBus, number: int) -> None:
+    """Publish so many events by tasks."""
+
+    async def publish() -> None:
+        await bus.publish(EVENT, ORDER)
+
+    await by_tasks(publish)(number)
+
+
+class Arrivals:
+    """A handler that sees when the last of some events arrives."""
+
+    def __init__(self, expected: int) -> None:
+        self._numbers = count(1)
+        self._expected = expected
+        self.done = anyio.Event()
+
+    async def handler(self, _data: object) -> None:
+        """Be called for an event."""
+        if next(self._numbers) == self._expected:
+            self.done.set()
+
+
+@asynccontextmanager
+async def subscribed(
+    bus: EventBus, handler: Callable[[Any], Awaitable[None]]
+) -> AsyncGenerator[None]:
+    """Have a handler called for the one event."""
+    subscription = await bus.subscribe(EVENT, "watch", handler)
+    try:
+        yield
+    finally:
+        bus.unsubscribe(subscription)
+
+
+async def pipeline(client: Any, number: int) -> None:
+    """Add so many events to the stream `bare` at once, with a client of coredis."""
+    async with client.pipeline(transaction=False) as commands:
+        for _ in range(number):
+            commands.xadd("bare", {"event": BODY})

@@ -1,0 +1,143 @@
+"""Storing by tasks through a bridge: against what the engine itself stores in batches."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio import CapacityLimiter, create_task_group, to_thread
+
+from benchmarks.durable_parts import BODY, TASKS, by_tasks, pipeline, redis
+from benchmarks.handlers import EVENT, ORDER
+from benchmarks.measuring import Measure
+from benchmarks.timing import alternate, calibrated
+from flexiflow import EventBus
+from flexiflow.extras.durable import SqliteTransport, open_bridge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from typing import TypeAlias
+
+    from benchmarks.durable_parts import Server
+    from benchmarks.measuring import Effort, Round
+    from benchmarks.timing import Side
+    from flexiflow.extras.durable import Transport
+
+    Opened: TypeAlias = AbstractAsyncContextManager[Side]
+
+_PIPELINE: Final = 500
+"""How many commands go out at once where nothing waits for each of them."""
+
+# A round has to write many times, to a disk or to another process.
+_LONGER: Final = 25
+
+
+def measures(backend: str) -> Iterator[Measure]:
+    """Give the measures of this module."""
+    yield Measure(
+        figure=f"an event stored in SQLite through a bridge, {TASKS} tasks",
+        against=f"{TASKS} tasks on a bare thread that commits batches",
+        backend=backend,
+        at_most=1.43,
+        run=partial(_in_sqlite, backend),
+    )
+    yield Measure(
+        figure=f"an event stored in Redis through a bridge, {TASKS} tasks",
+        against=f"bare XADD in pipelines of {_PIPELINE}",
+        backend=backend,
+        at_most=1,
+        run=partial(_in_redis, backend),
+    )
+
+
+def _in_sqlite(backend: str, effort: Effort) -> list[Round]:
+    with TemporaryDirectory() as folder:
+        ours = _bridge(SqliteTransport(Path(folder, "ours.db")))
+        return anyio.run(_both, effort, ours, _thread(Path(folder, "theirs.db")), backend=backend)
+
+
+def _in_redis(backend: str, effort: Effort) -> list[Round]:
+    with redis() as server:
+        ours, theirs = _bridge(server.transport()), _pipelines(server)
+        return anyio.run(_both, effort, ours, theirs, backend=backend)
+
+
+async def _both(effort: Effort, ours: Opened, theirs: Opened) -> list[Round]:
+    async with AsyncExitStack() as stack:
+        sides = [await stack.enter_async_context(each) for each in (ours, theirs)]
+        seconds = effort.seconds * _LONGER
+        # Most of the time is not this process's.
+        probes = [await calibrated(side, seconds, perf_counter) for side in sides]
+        return await alternate(effort.heavy_rounds, *probes)
+
+
+@asynccontextmanager
+async def _bridge(transport: Transport) -> AsyncGenerator[Side]:
+    bus = EventBus()
+    async with open_bridge(bus, transport, outgoing=[EVENT]):
+        yield by_tasks(partial(bus.publish, EVENT, ORDER))
+
+
+@asynccontextmanager
+async def _thread(path: Path) -> AsyncGenerator[Side]:
+    limiter = CapacityLimiter(1)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as bare:
+        bare.execute("PRAGMA journal_mode = WAL")
+        bare.execute("PRAGMA synchronous = FULL")
+        bare.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, body BLOB)")
+
+        def insert(bodies: Sequence[bytes]) -> None:
+            bare.execute("BEGIN IMMEDIATE")
+            rows = [(body,) for body in bodies]
+            bare.executemany("INSERT INTO events (body) VALUES (?)", rows)
+            bare.execute("COMMIT")
+
+        async def commit(bodies: Sequence[bytes]) -> None:
+            await to_thread.run_sync(insert, bodies, limiter=limiter)
+
+        async with create_task_group() as tasks:
+            desk = _Desk(commit)
+            tasks.start_soon(desk.run)
+            yield by_tasks(desk.store)
+            tasks.cancel_scope.cancel()
+
+
+class _Desk:
+    """Commits together what has come up meanwhile; whoever brings something waits for it."""
+
+    def __init__(self, commit: Callable[[Sequence[bytes]], Awaitable[object]]) -> None:
+        self._commit = commit
+        self._came = anyio.Event()
+        self._waiting: list[tuple[bytes, anyio.Event]] = []
+
+    async def store(self) -> None:
+        done = anyio.Event()
+        self._waiting.append((BODY, done))
+        self._came.set()
+        await done.wait()
+
+    async def run(self) -> None:
+        while True:
+            await self._came.wait()
+            self._came, some, self._waiting = anyio.Event(), self._waiting, []
+            await self._commit([body for body, _ in some])
+            for _, done in some:
+                done.set()
+
+
+@asynccontextmanager
+async def _pipelines(server: Server) -> AsyncGenerator[Side]:
+    async with server.client() as client:
+
+        async def store(calls: int) -> None:
+            for begin in range(0, calls, _PIPELINE):
+                await pipeline(client, min(_PIPELINE, calls - begin))
+
+        yield store
