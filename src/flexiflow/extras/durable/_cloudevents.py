@@ -5,8 +5,10 @@ from __future__ import annotations
 import reprlib
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import count
 from json import JSONDecoder, JSONEncoder
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
 
 from flexiflow.extras.durable._errors import NotEncodable
@@ -97,12 +99,13 @@ class Encoder:
         codec: for the payloads.
     """
 
-    __slots__ = ("_codec", "_head", "_numbers", "_producer")
+    __slots__ = ("_codec", "_head", "_numbers", "_producer", "_second", "_written")
 
     def __init__(self, source: str, producer: str, codec: Codec) -> None:
         self._codec = codec
         self._producer = producer
         self._numbers = count(1)
+        self._second, self._written = -1, ""
         self._head = (
             f'{{"specversion":"1.0","source":{_to_text(source)},'
             f'"datacontenttype":{_to_text(codec.content_type)},"id":"'
@@ -118,12 +121,19 @@ class Encoder:
             payload = self._payload(data)
         except Exception as exc:
             raise NotEncodable(name, _reason(exc)) from exc
-        time = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
         place = "" if key is None else f',"partitionkey":{_to_text(key)}'
         return (
-            f'{self._head}{self._producer}-{next(self._numbers)}","type":{_to_text(name)},'
-            f'"time":"{time}Z"{place},{payload}}}'
+            f'{self._head}{self._producer}-{next(self._numbers)}","type":{_name_to_text(name)},'
+            f'"time":"{self._now()}"{place},{payload}}}'
         ).encode()
+
+    def _now(self) -> str:
+        second, microseconds = divmod(time_ns() // 1000, 1_000_000)
+        # Most of it stays as it is for a second, and takes longest.
+        if second != self._second:
+            self._second = second
+            self._written = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+        return f"{self._written}.{microseconds:06}Z"
 
     def _payload(self, data: Any) -> str:
         if isinstance(self._codec, JsonCodec):
@@ -182,6 +192,8 @@ def _refuse_constant(constant: str) -> NoReturn:
 _to_text: Final[Callable[[object], str]] = JSONEncoder(
     allow_nan=False, separators=(",", ":")
 ).encode
+# There are few of them.
+_name_to_text: Final = lru_cache(_to_text)
 _decoder: Final = JSONDecoder(parse_constant=_refuse_constant)
 
 
@@ -199,20 +211,23 @@ def _to_json(data: Any) -> str:
     text = _to_text(data)
     # Afterwards: it would not come to an end where the payload refers to itself.
     if isinstance(data, _CONTAINERS):
-        _check_keys([data])
+        _check_keys(data)
     return text
 
 
-def _check_keys(stack: list[Any]) -> None:
-    """Refuse keys that JSON would turn into a str; the list is used up."""
-    while stack:
-        each = stack.pop()
+def _check_keys(data: Any) -> None:
+    """Refuse keys that JSON would turn into a str."""
+    found = [data]
+    # It grows as one goes through it.
+    for each in found:
         if isinstance(each, _MAPPING):
-            wrong = [key for key in each if not isinstance(key, str)]
-            if wrong:
-                raise TypeError(f"a key must be a str, not {reprlib.repr(wrong[0])}")
-            each = each.values()
-        stack += [inner for inner in each if isinstance(inner, _CONTAINERS)]
+            for key in each:
+                if not isinstance(key, str):
+                    raise TypeError(f"a key must be a str, not {reprlib.repr(key)}")
+            values = each.values()
+        else:
+            values = each
+        found += [value for value in values if isinstance(value, _CONTAINERS)]
 
 
 def _reason(exception: Exception) -> str:
