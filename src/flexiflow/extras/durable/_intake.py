@@ -132,13 +132,17 @@ class Intake:
     def settle(self, outcome: Outcome) -> None:
         """Have it written down what became of an event that is not held any more."""
         self._unsettled += 1
-        self._outcomes.append(outcome)
-        self._wanted.set()
+        self._write_soon(outcome)
 
     def note(self, outcome: Noted) -> None:
         """Have the counts of an event written down that goes on being held."""
+        self._write_soon(outcome)
+
+    def _write_soon(self, outcome: Outcome) -> None:
+        # With others there whoever writes knows of them.
+        if not self._outcomes:
+            self._wanted.set()
         self._outcomes.append(outcome)
-        self._wanted.set()
 
     def finish(self, held: Held[Intake], outcome: Outcome) -> None:
         """Let go of an event for good; the next of its key follows."""
