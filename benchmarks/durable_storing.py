@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     Opened: TypeAlias = AbstractAsyncContextManager[Side]
 
-_PIPELINE: Final = 500
-"""How many commands go out at once where nothing waits for each of them."""
+_PIPELINES: Final = (TASKS, 500)
+"""How many commands go out at once: as many as there are tasks, and with nobody waiting for each."""
 
 # A round has to write many times, to a disk or to another process.
 _LONGER: Final = 25
@@ -48,13 +48,14 @@ def measures(backend: str) -> Iterator[Measure]:
         at_most=1.43,
         run=partial(_in_sqlite, backend),
     )
-    yield Measure(
-        figure=f"an event stored in Redis through a bridge, {TASKS} tasks",
-        against=f"bare XADD in pipelines of {_PIPELINE}",
-        backend=backend,
-        at_most=1,
-        run=partial(_in_redis, backend),
-    )
+    for size in _PIPELINES:
+        yield Measure(
+            figure=f"an event stored in Redis through a bridge, {TASKS} tasks",
+            against=f"bare XADD in pipelines of {size}",
+            backend=backend,
+            at_most=1,
+            run=partial(_in_redis, backend, size),
+        )
 
 
 def _in_sqlite(backend: str, effort: Effort) -> list[Round]:
@@ -63,9 +64,9 @@ def _in_sqlite(backend: str, effort: Effort) -> list[Round]:
         return anyio.run(_both, effort, ours, _thread(Path(folder, "theirs.db")), backend=backend)
 
 
-def _in_redis(backend: str, effort: Effort) -> list[Round]:
+def _in_redis(backend: str, size: int, effort: Effort) -> list[Round]:
     with redis() as server:
-        ours, theirs = _bridge(server.transport()), _pipelines(server)
+        ours, theirs = _bridge(server.transport()), _pipelines(server, size)
         return anyio.run(_both, effort, ours, theirs, backend=backend)
 
 
@@ -133,11 +134,11 @@ class _Desk:
 
 
 @asynccontextmanager
-async def _pipelines(server: Server) -> AsyncGenerator[Side]:
+async def _pipelines(server: Server, size: int) -> AsyncGenerator[Side]:
     async with server.client() as client:
 
         async def store(calls: int) -> None:
-            for begin in range(0, calls, _PIPELINE):
-                await pipeline(client, min(_PIPELINE, calls - begin))
+            for begin in range(0, calls, size):
+                await pipeline(client, min(size, calls - begin))
 
         yield store

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Waking: TypeAlias = Callable[[], Awaitable[float]]
 
-_WAKINGS: Final = 15
+_WAKINGS: Final = 11
 """How many there are in a round, of which the median counts."""
 
 _PAUSE: Final = 0.01
