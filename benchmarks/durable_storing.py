@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, create_task_group, to_thread
 
 from benchmarks.durable_parts import BODY, TASKS, by_tasks, pipeline, redis
 from benchmarks.handlers import EVENT, ORDER
-from benchmarks.measuring import Measure
+from benchmarks.measuring import Measure, Round
 from benchmarks.timing import alternate, calibrated
 from flexiflow import EventBus
 from flexiflow.extras.durable import SqliteTransport, open_bridge
@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from benchmarks.durable_parts import Server
-    from benchmarks.measuring import Effort, Round
+    from benchmarks.measuring import Effort
     from benchmarks.timing import Side
     from flexiflow.extras.durable import Transport
 
     Opened: TypeAlias = AbstractAsyncContextManager[Side]
 
 _PIPELINES: Final = (TASKS, 500)
-"""How many commands go out at once: as many as there are tasks, and with nobody waiting for each."""
+"""How many commands go out at once: for as many tasks, and where nobody waits for each."""
+
+_LOT: Final = 500
+"""A round has some of these: a few events would be stored one by one."""
 
 # A round has to write many times, to a disk or to another process.
 _LONGER: Final = 25
@@ -75,8 +78,16 @@ async def _both(effort: Effort, ours: Opened, theirs: Opened) -> list[Round]:
         sides = [await stack.enter_async_context(each) for each in (ours, theirs)]
         seconds = effort.seconds * _LONGER
         # Most of the time is not this process's.
-        probes = [await calibrated(side, seconds, perf_counter) for side in sides]
-        return await alternate(effort.heavy_rounds, *probes)
+        probes = [await calibrated(_in_lots(side), seconds, perf_counter) for side in sides]
+        rounds = await alternate(effort.heavy_rounds, *probes)
+    return [Round(one / _LOT, other / _LOT) for one, other in rounds]
+
+
+def _in_lots(side: Side) -> Side:
+    async def lots(calls: int) -> None:
+        await side(calls * _LOT)
+
+    return lots
 
 
 @asynccontextmanager
