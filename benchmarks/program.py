@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("python -m benchmarks", epilog=_EPILOG)
     parser.description = "Measure FlexiFlow side by side with its limits and its peers."
-    parser.add_argument("--quick", action="store_true", help="be done in 20 seconds; less exact")
+    parser.add_argument("--quick", action="store_true", help="be done in a minute; less exact")
     parser.add_argument(
         "--only",
         default="",
