@@ -32,6 +32,8 @@ from flexiflow.extras.durable import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flexiflow.extras.durable import Lease
 
 _MODULE = "tests.chaos.sqlite"
@@ -84,20 +86,26 @@ class _Confirmed:
             self.settled.update(rest)
 
 
-def kill(kills: int, folder: Path, *, seed: int = 0, tell: bool = False) -> Result:
+def _be_quiet(_: str) -> None:
+    pass
+
+
+def kill(
+    kills: int, folder: Path, *, seed: int = 0, tell: Callable[[str], None] = _be_quiet
+) -> Result:
     """Kill so many processes, one after another, and look at what they have left.
 
     Args:
         kills: how many.
         folder: where the file is to be.
         seed: decides when each is killed.
-        tell: whether to print how far it is.
+        tell: is told now and then how far it is.
     """
     random, path, confirmed = Random(seed), folder / "killed.db", _Confirmed()
     for turn in range(kills):
         _let_run(path, _backend(turn), random.randint(1, _MOST_LINES), confirmed)
-        if tell and (turn + 1) % 50 == 0:
-            _say(f"{turn + 1} kills, {sum(confirmed.numbers) * _RECORDS} confirmed")
+        if (turn + 1) % 10 == 0:
+            tell(f"{turn + 1}/{kills} kills, {sum(confirmed.numbers) * _RECORDS:,} confirmed")
     return anyio.run(_look, path, kills, confirmed)
 
 
@@ -213,7 +221,7 @@ def _main() -> None:
         anyio.run(partial(_child, path, [int(each) for each in numbers]), backend=backend)
         return
     with tempfile.TemporaryDirectory() as folder:
-        result = kill(options.kills, Path(folder), seed=options.seed, tell=True)
+        result = kill(options.kills, Path(folder), seed=options.seed, tell=_say)
     for name, value in result._asdict().items():
         _say(f"{name:>10} {value:>12,}")
     sys.exit(1 if result.lost or result.twice or result.again or result.gone else 0)

@@ -1,0 +1,111 @@
+"""Does harm under load, and looks at what is left: `python -m tests.chaos [NAME]...`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+
+from tests.chaos.journals import kill_journals
+from tests.chaos.ledger import Result
+from tests.chaos.load import Plan
+from tests.chaos.proxy import SWALLOWED
+from tests.chaos.report import Progress, table, write
+from tests.chaos.servers import hang_server, kill_servers, make_server_forget, open_by_half
+from tests.chaos.storm import cancel_all
+from tests.chaos.workers import kill_workers
+from tests.redis_server import MISSING, find_server
+
+MESSAGES = 100_000
+BOTH = "both"
+
+
+class Scenario(NamedTuple):
+    """Something that goes wrong.
+
+    Attributes:
+        run: has it go wrong.
+        modes: in which forms.
+        kills: how often, unless it is said otherwise.
+        messages: how many messages pass meanwhile.
+        is_mixed: whether processes of both backends take part in it anyway.
+    """
+
+    run: Callable[[str, Any, Plan], Awaitable[Result]]
+    modes: tuple[str, ...]
+    kills: int
+    messages: int = MESSAGES
+    is_mixed: bool = False
+
+
+SCENARIOS = {
+    "server": Scenario(kill_servers, ("always", "everysec"), 100),
+    "workers": Scenario(kill_workers, ("Redis", "SQLite"), 200, is_mixed=True),
+    "journal": Scenario(kill_journals, ("SQLite",), 1_000, is_mixed=True),
+    "cancel": Scenario(cancel_all, ("Redis", "SQLite"), 100_000, messages=1_000),
+    "hang": Scenario(hang_server, ("SIGSTOP",), 50),
+    "forget": Scenario(make_server_forget, ("scripts", "groups"), 100),
+    "swallow": Scenario(open_by_half, SWALLOWED, 50),
+}
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    names = ", ".join(SCENARIOS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; all if none is given")
+    parser.add_argument("--kills", type=int, help="how often to do harm")
+    parser.add_argument("--messages", type=int, help="how many messages pass meanwhile")
+    parser.add_argument("--backend", choices=("asyncio", "trio"), help="both if it is left out")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write chaos.inc there, too")
+    options = parser.parse_args()
+    unknown = set(options.names) - SCENARIOS.keys()
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there is: {names}")
+    return options
+
+
+def runs(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
+    """Name what is to be run: scenario, backend and mode."""
+    names = ["asyncio", "trio"] if find_spec("trio") else ["asyncio"]
+    if options.backend is not None:
+        names = [options.backend]
+    for name in options.names or SCENARIOS:
+        for mode in SCENARIOS[name].modes:
+            for backend in [BOTH] if SCENARIOS[name].is_mixed else names:
+                yield name, backend, mode
+
+
+def main() -> int:
+    """Run what was asked for, and tell whether all was well."""
+    options, progress = arguments(), Progress()
+    if find_server() is None:
+        sys.stderr.write(f"{MISSING}\n")
+        return 2
+    # What goes wrong is told by the bridges, over and over.
+    logging.disable(logging.CRITICAL)
+    results: list[Result] = []
+    for name, backend, mode in runs(options):
+        scenario = SCENARIOS[name]
+        progress.begin(f"{name} {backend} {mode}")
+        plan = Plan(
+            scenario.kills if options.kills is None else options.kills,
+            scenario.messages if options.messages is None else options.messages,
+            tell=progress.tell,
+        )
+        run = partial(scenario.run, backend, mode, plan)
+        results.append(anyio.run(run, backend="asyncio" if scenario.is_mixed else backend))
+        progress.end(results[-1])
+        if options.output is not None:
+            write(results, options.output)
+    sys.stdout.write(table(results, seconds=True))
+    return 1 if any(each.faults for each in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Transports with a fault each: what the scenarios must find."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+from flexiflow.extras.durable import Acknowledged, Buried, Failure
+from tests.chaos.load import sound
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from flexiflow.extras.durable import Batch, Connection, Delivery, Lease, Outcome, Transport
+    from tests.chaos.load import Spoil
+
+LEAKED: Final[list[int]] = []
+"""Descriptors that a fault has left open."""
+
+
+class _Other:
+    """Something that does what another one does, apart from what a subclass changes."""
+
+    def __init__(self, sound: Any) -> None:
+        self._sound = sound
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sound, name)
+
+
+class _Lease(_Other):
+    """A lease as it should be."""
+
+
+class _Connection(_Other):
+    """A connection as it should be, whose leases may not be."""
+
+    lease: type[_Lease] = _Lease
+
+    async def acquire(self, *arguments: Any) -> Lease | None:
+        found = await self._sound.acquire(*arguments)
+        return found and cast("Lease", self.lease(found))
+
+
+@final
+class _Transport:
+    def __init__(self, sound: Transport, connection: type[_Connection]) -> None:
+        self._sound = sound
+        self._connection = connection
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Connection]:
+        async with self._sound.connect() as connection:
+            yield cast("Connection", self._connection(connection))
+
+
+class _StoresAgain(_Connection):
+    """Forgets that it has stored a batch when that is tried again."""
+
+    async def store(self, batch: Batch) -> None:
+        await self._sound.store(batch)
+        if batch.number == 1:
+            await self._sound.store(batch._replace(producer=f"{batch.producer} again"))
+
+
+class _StoresLess(_Connection):
+    """Confirms what it has not stored."""
+
+    async def store(self, batch: Batch) -> None:
+        if batch.number > 1:
+            await self._sound.store(batch)
+
+
+class _EarlyLease(_Lease):
+    """Acknowledges before anything is handled."""
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        found: Sequence[Delivery] = await self._sound.receive(limit, wait)
+        await self._sound.settle([Acknowledged(each.position) for each in found])
+        return found
+
+
+class _Early(_Connection):
+    lease = _EarlyLease
+
+
+class _ForgetfulLease(_Lease):
+    """Forgets the first one that it is given."""
+
+    _has_forgotten = False
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        found: Sequence[Delivery] = await self._sound.receive(limit, wait)
+        if found and not self._has_forgotten:
+            self._has_forgotten = True
+            return found[1:]
+        return found
+
+
+class _Forgetful(_Connection):
+    lease = _ForgetfulLease
+
+
+class _BuryingLease(_Lease):
+    """Takes something that was handled for dead."""
+
+    _has_buried = False
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        first, *rest = outcomes
+        if isinstance(first, Acknowledged) and not self._has_buried:
+            self._has_buried = True
+            first = Buried(first.position, 1, 1, Failure("", "", ""))
+        await self._sound.settle([first, *rest])
+
+
+class _Burying(_Connection):
+    lease = _BuryingLease
+
+
+@final
+class _Leaking:
+    """Leaves a descriptor open, each time."""
+
+    def __init__(self, sound: Transport) -> None:
+        self._sound = sound
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Connection]:
+        LEAKED.extend(os.pipe())
+        async with self._sound.connect() as connection:
+            yield connection
+
+
+def _with(connection: type[_Connection]) -> Callable[[Transport], Transport]:
+    return lambda transport: _Transport(transport, connection)
+
+
+FAULTS: Final[dict[str, Spoil]] = {
+    "": sound,
+    "acknowledges before handling": _with(_Early),
+    "buries what was handled": _with(_Burying),
+    "confirms what it did not store": _with(_StoresLess),
+    "forgets a pending one": _with(_Forgetful),
+    "leaks": _Leaking,
+    "stores again": _with(_StoresAgain),
+}
+"""The faults, by their names; the first is none."""

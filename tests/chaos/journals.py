@@ -1,0 +1,37 @@
+"""Processes that use one SQLite file and are killed, as a scenario among the others."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from tests.chaos import sqlite
+from tests.chaos.ledger import Result
+
+if TYPE_CHECKING:
+    from tests.chaos.load import Plan
+
+
+async def kill_journals(backend: str, mode: str, plan: Plan) -> Result:
+    """Kill processes that use one SQLite file, whose load they bring themselves."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        kill = partial(sqlite.kill, plan.kills, Path(folder), tell=plan.tell)
+        found = await to_thread.run_sync(kill)
+    return Result(
+        "journal killed",
+        backend,
+        mode,
+        kills=found.kills,
+        stored=found.stored,
+        handled=found.settled,
+        twice=found.again,
+        lost=found.lost + found.gone,
+        doubled=found.twice,
+        seconds=time.monotonic() - begun,
+    )

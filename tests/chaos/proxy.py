@@ -1,0 +1,102 @@
+"""Connections that are half open: what stands between a server and its clients, and swallows."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
+
+import anyio
+from anyio.abc import SocketAttribute
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from anyio.abc import SocketStream, TaskGroup
+
+Swallowed: TypeAlias = Literal["requests", "replies", "both", "one reply"]
+SWALLOWED: Final[tuple[Swallowed, ...]] = ("requests", "replies", "both", "one reply")
+
+
+class _Pair:
+    """A connection from a client and one to the server.
+
+    Attributes:
+        harm: what becomes of what is sent; None if it is passed on.
+    """
+
+    __slots__ = ("harm",)
+
+    def __init__(self) -> None:
+        self.harm: Swallowed | None = None
+
+
+@final
+class Proxy:
+    """Passes on what is sent, until it is told to swallow it.
+
+    What was swallowed is missing for good, so that a connection stays harmed; later ones are well.
+
+    Args:
+        port: the server's.
+        url: where it is itself.
+        tasks: where it runs.
+    """
+
+    def __init__(self, port: int, url: str, tasks: TaskGroup) -> None:
+        self.url = url
+        self._port = port
+        self._tasks = tasks
+        self._pairs: set[_Pair] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, port: int) -> AsyncGenerator[Proxy]:
+        """Be there."""
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener, anyio.create_task_group() as tasks:
+            place = listener.listeners[0].extra(SocketAttribute.local_port)
+            proxy = cls(port, f"redis://127.0.0.1:{place}", tasks)
+            tasks.start_soon(listener.serve, proxy._pass_on)
+            # It starts tasks of its own, which are not to look like ones that were left.
+            await anyio.wait_all_tasks_blocked()
+            yield proxy
+            tasks.cancel_scope.cancel()
+
+    @property
+    def count(self) -> int:
+        """How many connections there are."""
+        return len(self._pairs)
+
+    def harm(self, what: Swallowed) -> None:
+        """Harm the connections that there are now."""
+        for pair in self._pairs:
+            pair.harm = what
+
+    async def _pass_on(self, client: SocketStream) -> None:
+        pair = _Pair()
+        self._pairs.add(pair)
+        try:
+            async with client, await anyio.connect_tcp("127.0.0.1", self._port) as server:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._send_replies, pair, server, client, tasks)
+                    await self._send_requests(pair, client, server)
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._pairs.remove(pair)
+
+    async def _send_requests(self, pair: _Pair, client: SocketStream, server: SocketStream) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while True:
+                data = await client.receive()
+                if pair.harm not in {"requests", "both"}:
+                    await server.send(data)
+
+    async def _send_replies(
+        self, pair: _Pair, server: SocketStream, client: SocketStream, tasks: TaskGroup
+    ) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while pair.harm != "one reply":
+                data = await server.receive()
+                if pair.harm is None or pair.harm == "requests":
+                    await client.send(data)
+        tasks.cancel_scope.cancel()

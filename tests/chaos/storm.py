@@ -1,0 +1,133 @@
+"""A storm of cancellations: of publishes, and of whole bridges, at any point."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+
+from flexiflow import EventBus
+from flexiflow.extras.durable import open_bridge
+from tests.chaos.ledger import NAME, Census, Ledger, Result, dead_letters, look
+from tests.chaos.load import GROUPS, publish, sound, worker
+from tests.chaos.servers import connections_left
+from tests.chaos.workers import place
+
+if TYPE_CHECKING:
+    from flexiflow.extras.durable import Transport
+    from tests.chaos.load import Plan, Spoil
+
+_VICTIMS: Final = 150
+"""How many publishes are under way at once."""
+
+_BRIDGES: Final = 4
+"""How many bridges are, of which each has some publishes of its own."""
+
+_SHARE: Final = 100
+"""One in so many cancellations is that of a bridge."""
+
+_LONGEST_PUBLISH: Final = 0.05
+_LONGEST_BRIDGE: Final = 0.1
+"""Seconds after which they are cancelled at the latest."""
+
+_LEASE: Final = 3.0
+
+
+async def cancel_all(
+    backend: str, mode: str, plan: Plan, spoil: Spoil = sound, seed: int = 0
+) -> Result:
+    """Cancel publishes and bridges, then see that all is as if they had never been.
+
+    Args:
+        backend: what this runs on, for the result.
+        mode: "Redis" or "SQLite".
+        plan: how much of all; its kills are cancellations, its messages are published afterwards.
+        spoil: puts a fault into the transport, to show that it is found.
+        seed: decides when each is cancelled.
+    """
+    begun, ledger, result = time.monotonic(), Ledger(), Result("cancelled", backend, mode)
+    with place(mode) as (healthy, _, server):
+        transport = spoil(healthy)
+        census = Census.take()
+        await _Storm(transport, ledger, result, plan, Random(seed)).run()
+        entries = await look(healthy, result, GROUPS)
+        dead = [each for group in GROUPS for each in await dead_letters(healthy, group)]
+        result.leaks += await census.leaks()
+        if server is not None:
+            result.leaks += await connections_left(server)
+    ledger.judge(result, entries, GROUPS, dead=dead)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+@final
+class _Storm:
+    def __init__(
+        self, transport: Transport, ledger: Ledger, result: Result, plan: Plan, random: Random
+    ) -> None:
+        self._transport = transport
+        self._ledger = ledger
+        self._result = result
+        self._plan = plan
+        self._random = random
+        self._number = 0
+
+    async def run(self) -> None:
+        """Have it storm while others work, then see that they still do."""
+        bus, ledger, plan = EventBus(on_error="raise"), self._ledger, self._plan
+        async with (
+            worker(self._transport, GROUPS[0], ledger, lease=_LEASE),
+            worker(self._transport, GROUPS[1], ledger, lease=_LEASE),
+            open_bridge(bus, self._transport, outgoing=[NAME]),
+        ):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(_VICTIMS):
+                    tasks.start_soon(self._cancel_publishes, bus)
+                for _ in range(_BRIDGES):
+                    tasks.start_soon(self._cancel_bridges)
+            for _ in range(plan.messages):
+                assert await publish(bus, self._next(), ledger)
+            stored = {each.message for each in await look(self._transport, self._result, ())}
+            if not await ledger.all_handled(GROUPS, stored, plan.patience):
+                self._result.stalled = True
+
+    def _next(self) -> tuple[int]:
+        self._number += 1
+        return (self._number,)
+
+    def _cancelled(self) -> None:
+        self._result.kills += 1
+        self._ledger.pulse.beat()
+        if self._result.kills % 1000 == 0:
+            self._plan.tell(
+                f"{self._result.kills:,}/{self._plan.kills:,} cancellations, "
+                f"{len(self._ledger.confirmed):,} stored"
+            )
+
+    async def _cancel_publishes(self, bus: EventBus) -> None:
+        while self._result.kills < self._plan.kills:
+            with anyio.move_on_after(self._random.random() * _LONGEST_PUBLISH) as scope:
+                await publish(bus, self._next(), self._ledger)
+            if scope.cancelled_caught:
+                self._cancelled()
+
+    async def _cancel_bridges(self) -> None:
+        """Cancel a bridge that publishes and handles, whenever so many others were cancelled."""
+        for turn in range(self._plan.kills // _SHARE // _BRIDGES):
+            goal = turn * _SHARE * _BRIDGES
+            await self._ledger.pulse.until(lambda goal=goal: self._result.kills >= goal)
+            with anyio.move_on_after(self._random.random() * _LONGEST_BRIDGE) as scope:
+                await self._be_a_bridge()
+            assert scope.cancelled_caught
+            self._cancelled()
+
+    async def _be_a_bridge(self) -> None:
+        bus = EventBus(on_error="raise")
+        async with (
+            worker(self._transport, GROUPS[0], self._ledger, lease=_LEASE),
+            open_bridge(bus, self._transport, outgoing=[NAME]),
+        ):
+            while True:
+                await publish(bus, self._next(), self._ledger)

@@ -1,0 +1,183 @@
+"""Worker processes of one group that are killed, with messages among them that kill, too."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import cycle
+from pathlib import Path
+from random import Random
+from subprocess import PIPE
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+
+from flexiflow import EventBus
+from flexiflow.extras.durable import RedisTransport, SqliteTransport, open_bridge
+from tests.chaos.ledger import NAME, Census, Ledger, Result, dead_letters, look
+from tests.chaos.load import publish
+from tests.chaos.servers import connections_left
+from tests.redis_server import redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from anyio.abc import ByteSendStream, Process
+
+    from flexiflow.extras.durable import Transport
+    from tests.chaos.load import Plan
+    from tests.redis_server import RedisServer
+
+GROUP: Final = "workers"
+_ROOT: Final = Path(__file__).parents[2]
+_MODULE: Final = "tests.chaos.worker"
+_COUNT: Final = 4
+_PUBLISHERS: Final = 50
+_POISON: Final = 5_000
+"""Of so many messages one raises, and one kills its worker."""
+
+
+@contextmanager
+def place(mode: str) -> Generator[tuple[Transport, str, RedisServer | None]]:
+    """Give a transport of a kind, where it is, and its server, if it has one."""
+    if mode == "Redis":
+        with redis_server() as server:
+            yield RedisTransport(server.url), server.url, server
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder, "workers.db"))
+            yield SqliteTransport(path), path, None
+
+
+async def kill_workers(
+    backend: str, mode: str, plan: Plan, fault: str = "", lease: float = 2.0
+) -> Result:
+    """Kill worker processes, of both backends in turn, in one group.
+
+    Args:
+        backend: what this runs on, for the result.
+        mode: "Redis" or "SQLite".
+        plan: how much of all.
+        fault: one that workers are to have, to show that it is found.
+        lease: after how many seconds of silence a worker counts as dead.
+    """
+    begun, ledger = time.monotonic(), Ledger()
+    result = Result("workers killed", backend, mode)
+    with place(mode) as (transport, address, server):
+        census = Census.take()
+        crowd = _Crowd([address, str(lease), fault], ledger, result, plan)
+        await crowd.run(transport)
+        entries = await look(transport, result, [GROUP])
+        dead = await dead_letters(transport, GROUP)
+        result.leaks += await census.leaks()
+        if server is not None:
+            result.leaks += await connections_left(server)
+    poison = [each.message for each in entries if each.message[0] != "healthy"]
+    ledger.judge(result, entries, [GROUP], poison, dead)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+@final
+class _Crowd:
+    """Some workers, of which each is followed by another when it dies."""
+
+    def __init__(self, arguments: list[str], ledger: Ledger, result: Result, plan: Plan) -> None:
+        self._arguments = arguments
+        self._ledger = ledger
+        self._result = result
+        self._plan = plan
+        self._random = Random(plan.messages)
+        self._backends = cycle(["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
+        self._ready: list[Process] = []
+        self._inputs: set[ByteSendStream] = set()
+        messages = [(kind_of(each), each) for each in range(plan.messages)]
+        self._healthy = sum(kind == "healthy" for kind, _ in messages)
+        self._messages = iter(messages)
+        self._ends = False
+
+    async def run(self, transport: Transport) -> None:
+        """Publish, handle and kill, until all is handled or nothing happens any more."""
+        bus, ledger = EventBus(on_error="raise"), self._ledger
+        async with open_bridge(bus, transport, outgoing=[NAME]), anyio.create_task_group() as tasks:
+            for _ in range(_COUNT):
+                tasks.start_soon(self._keep_one)
+            for _ in range(_PUBLISHERS):
+                tasks.start_soon(self._publish, bus)
+            tasks.start_soon(self._kill)
+            if not await ledger.pulse.until(self._is_done, self._plan.patience):
+                self._result.stalled = True
+            await self._all_dead(transport)
+            self._ends = True
+            for each in self._inputs:
+                await each.aclose()
+
+    def _is_done(self) -> bool:
+        handled = len(self._ledger.handled.get(GROUP, ()))
+        return handled >= self._healthy and self._result.kills >= self._plan.kills
+
+    async def _all_dead(self, transport: Transport) -> None:
+        """Wait until there is nothing that is still to be handled."""
+        with anyio.move_on_after(self._plan.patience) as scope:
+            async with transport.connect() as connection:
+                # Others write to it, of which nothing tells.
+                while any((await connection.standing(GROUP))[:2]):  # noqa: ASYNC110
+                    await anyio.sleep(0.1)
+        self._result.stalled |= scope.cancelled_caught
+
+    async def _publish(self, bus: EventBus) -> None:
+        for message in self._messages:
+            await publish(bus, message, self._ledger)
+
+    async def _kill(self) -> None:
+        plan, ledger, result = self._plan, self._ledger, self._result
+        handled = ledger.handled.setdefault(GROUP, Counter())
+        for turn in range(plan.kills):
+            goal = (turn + 1) * plan.messages // (plan.kills + 2)
+            await ledger.pulse.until(lambda goal=goal: len(handled) >= goal and self._ready != [])
+            victim = self._random.choice(self._ready)
+            self._ready.remove(victim)
+            victim.kill()
+            result.kills += 1
+            plan.tell(f"{turn + 1}/{plan.kills} kills, {len(handled):,} handled")
+
+    async def _keep_one(self) -> None:
+        while not self._ends:
+            async with await anyio.open_process(
+                [sys.executable, "-m", _MODULE, next(self._backends), *self._arguments],
+                stdout=PIPE,
+                stderr=None,
+                cwd=_ROOT,
+            ) as process:
+                assert process.stdin is not None
+                self._inputs.add(process.stdin)
+                await self._listen(process)
+                self._inputs.remove(process.stdin)
+                code = await process.wait()
+            assert code in {0, -signal.SIGKILL}, f"a worker ended by itself, with {code}"
+
+    async def _listen(self, process: Process) -> None:
+        """Note what a worker says it has handled, until it ends."""
+        assert process.stdout is not None
+        rest = b""
+        async for chunk in process.stdout:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line == b"ready":
+                    self._ready.append(process)
+                    self._ledger.pulse.beat()
+                else:
+                    self._ledger.handle(GROUP, tuple(json.loads(line)))
+        if process in self._ready:
+            self._ready.remove(process)
+
+
+def kind_of(number: int) -> str:
+    """Tell what a message does to its handler: nothing, to raise, or to kill its process."""
+    return {_POISON // 2: "raises", _POISON - 1: "kills"}.get(number % _POISON, "healthy")
