@@ -14,7 +14,6 @@ import anyio
 from tests.chaos.journals import kill_journals
 from tests.chaos.ledger import Result
 from tests.chaos.load import Plan
-from tests.chaos.proxy import SWALLOWED
 from tests.chaos.report import Progress, table, write
 from tests.chaos.servers import hang_server, kill_servers, make_server_forget, open_by_half
 from tests.chaos.storm import cancel_all
@@ -23,6 +22,7 @@ from tests.redis_server import MISSING, find_server
 
 MESSAGES = 100_000
 BOTH = "both"
+KILLED = ("always", "everysec, written", "everysec")
 
 
 class Scenario(NamedTuple):
@@ -44,13 +44,13 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
-    "server": Scenario(kill_servers, ("always", "everysec"), 100),
+    "server": Scenario(kill_servers, KILLED, 100),
     "workers": Scenario(kill_workers, ("Redis", "SQLite"), 200, is_mixed=True),
     "journal": Scenario(kill_journals, ("SQLite",), 1_000, is_mixed=True),
     "cancel": Scenario(cancel_all, ("Redis", "SQLite"), 100_000, messages=1_000),
     "hang": Scenario(hang_server, ("SIGSTOP",), 50),
-    "forget": Scenario(make_server_forget, ("scripts", "groups"), 100),
-    "swallow": Scenario(open_by_half, SWALLOWED, 50),
+    "forget": Scenario(make_server_forget, ("scripts, groups",), 100),
+    "swallow": Scenario(open_by_half, ("half open",), 100),
 }
 
 

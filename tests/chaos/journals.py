@@ -30,8 +30,9 @@ async def kill_journals(backend: str, mode: str, plan: Plan) -> Result:
         kills=found.kills,
         stored=found.stored,
         handled=found.settled,
-        twice=found.again,
-        lost=found.lost + found.gone,
+        unsettled=found.again,
+        lost=found.lost,
+        unhandled=found.gone,
         doubled=found.twice,
         seconds=time.monotonic() - begun,
     )

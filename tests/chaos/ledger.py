@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence, Sized
 
     from flexiflow.extras.durable import DeadLetter, Transport
 
@@ -51,14 +51,15 @@ class Result:
         twice: how many handlings there were more than one per event and group.
         in_doubt: how many publishes failed; each was tried anew as another message.
         dead: how many dead letters there are, and ought to be.
-        lost: how many were confirmed and are not in the log, or are in the log and were neither
-            handled nor became dead letters.
+        lost: how many were confirmed and are not in the log.
+        unhandled: how many are in the log, and were neither handled nor became dead letters.
         doubled: how many are in the log more than once.
         wrong: how many dead letters there are too many, or too few.
         unsettled: how many the transport thinks are still to be handled, or missed.
         leaks: how many connections, descriptors, tasks and threads were left.
         seconds: how long it took.
         stalled: whether it was given up, with nothing happening any more.
+        may_lose: whether a server that is killed may lose what it has confirmed.
     """
 
     scenario: str
@@ -71,18 +72,22 @@ class Result:
     in_doubt: int = 0
     dead: int = 0
     lost: int = 0
+    unhandled: int = 0
     doubled: int = 0
     wrong: int = 0
     unsettled: int = 0
     leaks: int = 0
     seconds: float = 0.0
     stalled: bool = False
+    may_lose: bool = False
 
     @property
     def faults(self) -> dict[str, int]:
         """What should not have been, by its name; empty if all is well."""
-        names = ("lost", "doubled", "wrong", "unsettled", "leaks", "stalled")
         values = asdict(self)
+        names = ["unhandled", "doubled", "wrong", "unsettled", "leaks", "stalled"]
+        if not self.may_lose:
+            names.append("lost")
         return {name: int(values[name]) for name in names if values[name]}
 
 
@@ -143,6 +148,10 @@ class Ledger:
         self.handled.setdefault(group, Counter())[message] += 1
         self.pulse.beat()
 
+    async def reached(self, counted: Sized, goal: int) -> None:
+        """Wait until something has so many items."""
+        await self.pulse.until(lambda: len(counted) >= goal)
+
     async def all_handled(
         self, groups: Sequence[str], messages: Collection[Message], patience: float
     ) -> bool:
@@ -177,7 +186,7 @@ class Ledger:
             counts = self.handled.get(group, Counter())
             result.handled += len(counts)
             result.twice += _surplus(counts)
-            result.lost += len(messages.keys() - counts.keys() - set(poison))
+            result.unhandled += len(messages.keys() - counts.keys() - set(poison))
         buried = Counter(entry_of(each.body).message for each in dead)
         expected = Counter(dict.fromkeys(poison, 1))
         result.dead = len(dead)
@@ -234,7 +243,8 @@ class Census(NamedTuple):
         """Count them."""
         # Threads that wait for work are kept for a while, by AnyIO and by trio.
         threads = [each for each in threading.enumerate() if not each.name.startswith(_CACHED)]
-        return cls(len(os.listdir("/dev/fd")), len(anyio.get_running_tasks()), len(threads))
+        descriptors = list(Path("/dev/fd").iterdir())
+        return cls(len(descriptors), len(anyio.get_running_tasks()), len(threads))
 
     async def leaks(self) -> int:
         """Count how many there are more by now, once all had time to end."""

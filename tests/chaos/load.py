@@ -10,13 +10,13 @@ import anyio
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import TransportError, open_bridge
-from tests.chaos.ledger import NAME, Census, Ledger, Result, dead_letters, look
+from tests.chaos.ledger import NAME, Census, Ledger, dead_letters, look
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from flexiflow.extras.durable import Transport
-    from tests.chaos.ledger import Message
+    from tests.chaos.ledger import Message, Result
 
 GROUPS = ("one", "two")
 _PUBLISHERS = 50
@@ -56,20 +56,23 @@ class Plan(NamedTuple):
     tell: Callable[[str], None] = _be_quiet
 
 
-async def run_under(harm: Harm, transport: Transport, result: Result, plan: Plan) -> Result:
+async def run_under(
+    harm: Harm, transport: Transport, observer: Transport, result: Result, plan: Plan
+) -> Result:
     """Publish and handle while harm is done, and see what became of the messages.
 
     Args:
         harm: what is done.
         transport: what it is done to.
+        observer: the same, for whoever looks at what is there, with no harm done to it.
         result: what is to be filled in.
         plan: how much of all.
     """
     begun, ledger = time.monotonic(), Ledger()
     census = Census.take()
-    await _Load(harm, transport, result, plan, ledger).run()
-    entries = await look(transport, result, GROUPS)
-    dead = [each for group in GROUPS for each in await dead_letters(transport, group)]
+    await _Load(harm, transport, observer, result, plan, ledger).run()
+    entries = await look(observer, result, GROUPS)
+    dead = [each for group in GROUPS for each in await dead_letters(observer, group)]
     result.leaks += await census.leaks()
     ledger.judge(result, entries, GROUPS, dead=dead)
     result.seconds = time.monotonic() - begun
@@ -79,10 +82,17 @@ async def run_under(harm: Harm, transport: Transport, result: Result, plan: Plan
 @final
 class _Load:
     def __init__(
-        self, harm: Harm, transport: Transport, result: Result, plan: Plan, ledger: Ledger
+        self,
+        harm: Harm,
+        transport: Transport,
+        observer: Transport,
+        result: Result,
+        plan: Plan,
+        ledger: Ledger,
     ) -> None:
         self._harm = harm
         self._transport = transport
+        self._observer = observer
         self._result = result
         self._plan = plan
         self._ledger = ledger
@@ -95,7 +105,7 @@ class _Load:
                     worker(self._transport, group, self._ledger, lease=5.0)
                 )
             await self._publish_all()
-            stored = {each.message for each in await look(self._transport, self._result, ())}
+            stored = {each.message for each in await look(self._observer, self._result, ())}
             if not await self._ledger.all_handled(GROUPS, stored, self._plan.patience):
                 self._result.stalled = True
 
@@ -128,7 +138,7 @@ class _Load:
         plan, ledger = self._plan, self._ledger
         for turn in range(plan.kills):
             goal = (turn + 1) * plan.messages // (plan.kills + 1)
-            await ledger.pulse.until(lambda goal=goal: len(ledger.confirmed) >= goal)
+            await ledger.reached(ledger.confirmed, goal)
             await self._harm(turn)
             self._result.kills += 1
             ledger.pulse.beat()

@@ -54,7 +54,7 @@ class Proxy:
         """Be there."""
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         async with listener, anyio.create_task_group() as tasks:
-            place = listener.listeners[0].extra(SocketAttribute.local_port)
+            place = listener.extra(SocketAttribute.local_port)  # noqa: S610  no query
             proxy = cls(port, f"redis://127.0.0.1:{place}", tasks)
             tasks.start_soon(listener.serve, proxy._pass_on)
             # It starts tasks of its own, which are not to look like ones that were left.
@@ -76,11 +76,14 @@ class Proxy:
         pair = _Pair()
         self._pairs.add(pair)
         try:
-            async with client, await anyio.connect_tcp("127.0.0.1", self._port) as server:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._send_replies, pair, server, client, tasks)
-                    await self._send_requests(pair, client, server)
-                    tasks.cancel_scope.cancel()
+            async with (
+                client,
+                await anyio.connect_tcp("127.0.0.1", self._port) as server,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(self._send_replies, pair, server, client, tasks)
+                await self._send_requests(pair, client, server)
+                tasks.cancel_scope.cancel()
         finally:
             self._pairs.remove(pair)
 

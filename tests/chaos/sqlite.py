@@ -72,7 +72,7 @@ class Result(NamedTuple):
 
 
 @dataclass
-class _Confirmed:
+class Confirmed:
     """The number of each producer's last batch that was confirmed, and the settled positions."""
 
     numbers: list[int] = field(default_factory=lambda: [0] * _PRODUCERS)
@@ -101,12 +101,12 @@ def kill(
         seed: decides when each is killed.
         tell: is told now and then how far it is.
     """
-    random, path, confirmed = Random(seed), folder / "killed.db", _Confirmed()
+    random, path, confirmed = Random(seed), folder / "killed.db", Confirmed()
     for turn in range(kills):
         _let_run(path, _backend(turn), random.randint(1, _MOST_LINES), confirmed)
         if (turn + 1) % 10 == 0:
             tell(f"{turn + 1}/{kills} kills, {sum(confirmed.numbers) * _RECORDS:,} confirmed")
-    return anyio.run(_look, path, kills, confirmed)
+    return anyio.run(look, path, kills, confirmed)
 
 
 def _backend(turn: int) -> str:
@@ -114,7 +114,7 @@ def _backend(turn: int) -> str:
     return names[turn % len(names)]
 
 
-def _let_run(path: Path, backend: str, lines: int, confirmed: _Confirmed) -> None:
+def _let_run(path: Path, backend: str, lines: int, confirmed: Confirmed) -> None:
     numbers = [str(each) for each in confirmed.numbers]
     command = [sys.executable, "-m", _MODULE, "--child", str(path), backend, *numbers]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as process:
@@ -128,7 +128,8 @@ def _let_run(path: Path, backend: str, lines: int, confirmed: _Confirmed) -> Non
     assert process.returncode < 0, "a process ended by itself"
 
 
-def _batch(producer: int, number: int) -> Batch:
+def batch(producer: int, number: int) -> Batch:
+    """Make a batch of a producer, as it would store it."""
     bodies = (f"{producer} {number} {each}".encode() for each in range(_RECORDS))
     return Batch(f"producer-{producer}", number, tuple(Record(body) for body in bodies))
 
@@ -139,7 +140,7 @@ async def _child(path: str, numbers: list[int]) -> None:
         async def produce(producer: int, number: int) -> None:
             while True:
                 number += 1
-                await connection.store(_batch(producer, number))
+                await connection.store(batch(producer, number))
                 _say(f"stored {producer} {number}")
 
         async def consume() -> None:
@@ -163,7 +164,8 @@ async def _child(path: str, numbers: list[int]) -> None:
             tasks.start_soon(consume)
 
 
-async def _look(path: Path, kills: int, confirmed: _Confirmed) -> Result:
+async def look(path: Path, kills: int, confirmed: Confirmed) -> Result:
+    """Compare what is in the file with what was confirmed."""
     async with SqliteTransport(path, max_length=10**9).connect() as connection:
         stored, _ = await connection.tail(["0"], 10**9, 0)
         member = Member(_GROUP, "worker", "token", ("*",), 600)
@@ -178,7 +180,7 @@ async def _look(path: Path, kills: int, confirmed: _Confirmed) -> Result:
         record.body
         for producer, last in enumerate(confirmed.numbers)
         for number in range(1, last + 1)
-        for record in _batch(producer, number).records
+        for record in batch(producer, number).records
     }
     settled = confirmed.settled
     return Result(

@@ -73,6 +73,7 @@ class _Storm:
         self._plan = plan
         self._random = random
         self._number = 0
+        self._cancelled: list[int] = []
 
     async def run(self) -> None:
         """Have it storm while others work, then see that they still do."""
@@ -97,7 +98,8 @@ class _Storm:
         self._number += 1
         return (self._number,)
 
-    def _cancelled(self) -> None:
+    def _count(self) -> None:
+        self._cancelled.append(self._number)
         self._result.kills += 1
         self._ledger.pulse.beat()
         if self._result.kills % 1000 == 0:
@@ -111,17 +113,17 @@ class _Storm:
             with anyio.move_on_after(self._random.random() * _LONGEST_PUBLISH) as scope:
                 await publish(bus, self._next(), self._ledger)
             if scope.cancelled_caught:
-                self._cancelled()
+                self._count()
 
     async def _cancel_bridges(self) -> None:
         """Cancel a bridge that publishes and handles, whenever so many others were cancelled."""
         for turn in range(self._plan.kills // _SHARE // _BRIDGES):
             goal = turn * _SHARE * _BRIDGES
-            await self._ledger.pulse.until(lambda goal=goal: self._result.kills >= goal)
+            await self._ledger.reached(self._cancelled, goal)
             with anyio.move_on_after(self._random.random() * _LONGEST_BRIDGE) as scope:
                 await self._be_a_bridge()
             assert scope.cancelled_caught
-            self._cancelled()
+            self._count()
 
     async def _be_a_bridge(self) -> None:
         bus = EventBus(on_error="raise")

@@ -1,7 +1,4 @@
-"""A worker that is made to be killed: `python -m tests.chaos.worker BACKEND ADDRESS LEASE FAULT`.
-
-It says which messages it has handled, a line each, and ends with its standard input.
-"""
+"""A worker that is made to be killed: it says which messages it has handled."""
 
 from __future__ import annotations
 
@@ -9,60 +6,88 @@ import json
 import logging
 import os
 import signal
-import sys
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from random import random
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
-from anyio import to_thread
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import RedisTransport, SqliteTransport, open_bridge
 from tests.chaos.faults import FAULTS
 from tests.chaos.ledger import NAME
-from tests.chaos.workers import GROUP
 
-_LONGEST = 0.01
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+# Imported only when they are needed, which takes a worker longer than all else.
+for _name in ("coredis", "trio"):
+    if find_spec(_name) is not None:
+        import_module(_name)
+
+GROUP: Final = "workers"
+READY: Final = b"ready"
+_LONGEST: Final = 0.01
 """Seconds that a handler waits at most."""
 
 
-def say(text: str) -> None:
-    """Say a line at once, whatever becomes of the process."""
-    os.write(sys.stdout.fileno(), f"{text}\n".encode())
+class Task(NamedTuple):
+    """What a worker is to do.
+
+    Attributes:
+        address: where the transport is.
+        fault: the transport's.
+        lease: after how many seconds of silence the worker counts as dead.
+        max_deliveries: how many workers a message may kill.
+    """
+
+    address: str
+    fault: str
+    lease: float
+    max_deliveries: int
 
 
-async def handle(message: list[object]) -> None:
-    """Handle a message, as it says."""
-    if message[0] == "raises":
-        raise ValueError(message)
-    if message[0] == "kills":
-        os.kill(os.getpid(), signal.SIGKILL)
-    await anyio.sleep(random() * _LONGEST)
-    say(json.dumps(message))
+def be_a_worker(
+    backend: str, task: Task, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
+) -> None:
+    """Handle messages in a process of its own, until it is told to end.
+
+    Args:
+        backend: what to run on.
+        task: what to do.
+        said: where to say what was handled.
+        told: closed at its other end when this is to end.
+    """
+    logging.disable(logging.CRITICAL)
+    anyio.run(partial(_work, task, said, told), backend=backend)
 
 
-async def work(address: str, lease: float, fault: str) -> None:
-    """Handle messages until the standard input ends."""
-    is_redis = address.startswith("redis:")
-    transport = RedisTransport(address) if is_redis else SqliteTransport(address)
+async def _work(task: Task, said: Connection[bytes, bytes], told: Connection[bytes, bytes]) -> None:
+    async def handle(message: list[object]) -> None:
+        if message[0] == "raises":
+            raise ValueError(message)
+        if message[0] == "kills":
+            os.kill(os.getpid(), signal.SIGKILL)
+        await anyio.sleep(random() * _LONGEST)
+        said.send_bytes(json.dumps(message).encode())
+
+    is_redis = task.address.startswith("redis:")
+    transport = RedisTransport(task.address) if is_redis else SqliteTransport(task.address)
     bus = EventBus(on_error="raise")
     await bus.subscribe(NAME, "worker", handle)
     bridge = open_bridge(
         bus,
-        FAULTS[fault](transport),
+        FAULTS[task.fault](transport),
         incoming=[NAME],
         group=GROUP,
-        lease=lease,
         limit=20,
         max_attempts=3,
+        max_deliveries=task.max_deliveries,
         retry_delay=0.01,
+        lease=task.lease,
     )
     async with bridge:
-        say("ready")
-        await to_thread.run_sync(sys.stdin.read)
-
-
-if __name__ == "__main__":
-    backend, *rest = sys.argv[1:]
-    logging.disable(logging.CRITICAL)
-    anyio.run(partial(work, rest[0], float(rest[1]), rest[2]), backend=backend)
+        said.send_bytes(READY)
+        await anyio.wait_readable(told)

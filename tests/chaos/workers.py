@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import cycle
+from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
-from subprocess import PIPE
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
@@ -23,21 +23,20 @@ from flexiflow.extras.durable import RedisTransport, SqliteTransport, open_bridg
 from tests.chaos.ledger import NAME, Census, Ledger, Result, dead_letters, look
 from tests.chaos.load import publish
 from tests.chaos.servers import connections_left
+from tests.chaos.worker import GROUP, READY, Task, be_a_worker
 from tests.redis_server import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from anyio.abc import ByteSendStream, Process
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerProcess
 
     from flexiflow.extras.durable import Transport
     from tests.chaos.load import Plan
     from tests.redis_server import RedisServer
 
-GROUP: Final = "workers"
-_ROOT: Final = Path(__file__).parents[2]
-_MODULE: Final = "tests.chaos.worker"
-_COUNT: Final = 4
+_PROCESSES: Final = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([be_a_worker.__module__])
 _PUBLISHERS: Final = 50
 _POISON: Final = 5_000
 """Of so many messages one raises, and one kills its worker."""
@@ -56,7 +55,14 @@ def place(mode: str) -> Generator[tuple[Transport, str, RedisServer | None]]:
 
 
 async def kill_workers(
-    backend: str, mode: str, plan: Plan, fault: str = "", lease: float = 2.0
+    backend: str,
+    mode: str,
+    plan: Plan,
+    fault: str = "",
+    *,
+    lease: float = 2.0,
+    max_deliveries: int = 5,
+    count: int = 4,
 ) -> Result:
     """Kill worker processes, of both backends in turn, in one group.
 
@@ -66,13 +72,17 @@ async def kill_workers(
         plan: how much of all.
         fault: one that workers are to have, to show that it is found.
         lease: after how many seconds of silence a worker counts as dead.
+        max_deliveries: how many workers a message may kill.
+        count: how many workers there are at a time.
     """
     begun, ledger = time.monotonic(), Ledger()
     result = Result("workers killed", backend, mode)
     with place(mode) as (transport, address, server):
+        # What starts processes stays, with its descriptors.
+        forkserver.ensure_running()
         census = Census.take()
-        crowd = _Crowd([address, str(lease), fault], ledger, result, plan)
-        await crowd.run(transport)
+        task = Task(address, fault, lease, max_deliveries)
+        await _Crowd(task, ledger, result, plan).run(transport, count)
         entries = await look(transport, result, [GROUP])
         dead = await dead_letters(transport, GROUP)
         result.leaks += await census.leaks()
@@ -88,25 +98,25 @@ async def kill_workers(
 class _Crowd:
     """Some workers, of which each is followed by another when it dies."""
 
-    def __init__(self, arguments: list[str], ledger: Ledger, result: Result, plan: Plan) -> None:
-        self._arguments = arguments
+    def __init__(self, task: Task, ledger: Ledger, result: Result, plan: Plan) -> None:
+        self._task = task
         self._ledger = ledger
         self._result = result
         self._plan = plan
         self._random = Random(plan.messages)
         self._backends = cycle(["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
-        self._ready: list[Process] = []
-        self._inputs: set[ByteSendStream] = set()
-        messages = [(kind_of(each), each) for each in range(plan.messages)]
+        self._ready: list[ForkServerProcess] = []
+        self._endings: set[Connection[bytes, bytes]] = set()
+        messages = [(kind_of(each, plan.messages), each) for each in range(plan.messages)]
         self._healthy = sum(kind == "healthy" for kind, _ in messages)
         self._messages = iter(messages)
         self._ends = False
 
-    async def run(self, transport: Transport) -> None:
+    async def run(self, transport: Transport, count: int) -> None:
         """Publish, handle and kill, until all is handled or nothing happens any more."""
         bus, ledger = EventBus(on_error="raise"), self._ledger
         async with open_bridge(bus, transport, outgoing=[NAME]), anyio.create_task_group() as tasks:
-            for _ in range(_COUNT):
+            for _ in range(count):
                 tasks.start_soon(self._keep_one)
             for _ in range(_PUBLISHERS):
                 tasks.start_soon(self._publish, bus)
@@ -115,8 +125,8 @@ class _Crowd:
                 self._result.stalled = True
             await self._all_dead(transport)
             self._ends = True
-            for each in self._inputs:
-                await each.aclose()
+            for each in self._endings:
+                each.close()
 
     def _is_done(self) -> bool:
         handled = len(self._ledger.handled.get(GROUP, ()))
@@ -140,7 +150,8 @@ class _Crowd:
         handled = ledger.handled.setdefault(GROUP, Counter())
         for turn in range(plan.kills):
             goal = (turn + 1) * plan.messages // (plan.kills + 2)
-            await ledger.pulse.until(lambda goal=goal: len(handled) >= goal and self._ready != [])
+            await ledger.reached(handled, goal)
+            await ledger.reached(self._ready, 1)
             victim = self._random.choice(self._ready)
             self._ready.remove(victim)
             victim.kill()
@@ -149,35 +160,39 @@ class _Crowd:
 
     async def _keep_one(self) -> None:
         while not self._ends:
-            async with await anyio.open_process(
-                [sys.executable, "-m", _MODULE, next(self._backends), *self._arguments],
-                stdout=PIPE,
-                stderr=None,
-                cwd=_ROOT,
-            ) as process:
-                assert process.stdin is not None
-                self._inputs.add(process.stdin)
-                await self._listen(process)
-                self._inputs.remove(process.stdin)
-                code = await process.wait()
+            said, says = _PROCESSES.Pipe(duplex=False)
+            hears, ending = _PROCESSES.Pipe(duplex=False)
+            arguments = (next(self._backends), self._task, says, hears)
+            process = _PROCESSES.Process(target=be_a_worker, args=arguments)
+            process.start()
+            says.close()
+            hears.close()
+            self._endings.add(ending)
+            with said, ending:
+                await self._listen(process, said)
+            self._endings.remove(ending)
+            # What it has said ends with it, or nearly so.
+            process.join()
+            code = process.exitcode
+            process.close()
             assert code in {0, -signal.SIGKILL}, f"a worker ended by itself, with {code}"
 
-    async def _listen(self, process: Process) -> None:
+    async def _listen(self, process: ForkServerProcess, said: Connection[bytes, bytes]) -> None:
         """Note what a worker says it has handled, until it ends."""
-        assert process.stdout is not None
-        rest = b""
-        async for chunk in process.stdout:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if line == b"ready":
+        with suppress(EOFError):
+            while True:
+                await anyio.wait_readable(said)
+                word = said.recv_bytes()
+                if word == READY:
                     self._ready.append(process)
                     self._ledger.pulse.beat()
                 else:
-                    self._ledger.handle(GROUP, tuple(json.loads(line)))
+                    self._ledger.handle(GROUP, tuple(json.loads(word)))
         if process in self._ready:
             self._ready.remove(process)
 
 
-def kind_of(number: int) -> str:
+def kind_of(number: int, messages: int) -> str:
     """Tell what a message does to its handler: nothing, to raise, or to kill its process."""
-    return {_POISON // 2: "raises", _POISON - 1: "kills"}.get(number % _POISON, "healthy")
+    step = min(messages, _POISON)
+    return {step // 3: "raises", 2 * step // 3: "kills"}.get(number % step, "healthy")

@@ -1,0 +1,137 @@
+"""The chaos, in small: that nothing is lost, and that the judge would find it if it were."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from flexiflow.extras.durable import SqliteTransport
+from tests.chaos import sqlite
+from tests.chaos.faults import FAULTS, LEAKED
+from tests.chaos.ledger import Result
+from tests.chaos.load import Plan
+from tests.chaos.servers import hang_server, kill_servers, make_server_forget, open_by_half
+from tests.chaos.storm import cancel_all
+from tests.chaos.workers import kill_workers
+from tests.redis_server import MISSING, find_server
+
+pytestmark = [
+    pytest.mark.same_everywhere,
+    pytest.mark.skipif(sys.platform == "win32", reason="processes are killed in another way there"),
+]
+needs_redis = pytest.mark.skipif(find_server() is None, reason=MISSING)
+WHERE = [pytest.param("Redis", marks=needs_redis), "SQLite"]
+FEW = Plan(3, 150, patience=20)
+LIMIT = 60
+
+
+def check(result: Result, plan: Plan) -> None:
+    """See that a run went as it should."""
+    assert result.faults == {}
+    assert result.kills >= plan.kills
+    assert result.stored >= plan.messages
+    assert result.handled >= plan.messages
+
+
+@needs_redis
+@pytest.mark.parametrize("mode", ["always", "everysec, written"])
+async def test_a_server_that_is_killed_loses_nothing(backend_name: str, mode: str) -> None:
+    """X1, X2, X6: a server is killed under load, and each message is stored once and handled."""
+    with fail_after(LIMIT):
+        check(await kill_servers(backend_name, mode, FEW), FEW)
+
+
+@needs_redis
+async def test_a_server_that_hangs_loses_nothing(backend_name: str) -> None:
+    """X6: a server does not answer for longer than one waits."""
+    with fail_after(LIMIT):
+        check(await hang_server(backend_name, "", FEW), FEW)
+
+
+@needs_redis
+async def test_a_server_that_forgets_loses_nothing(backend_name: str) -> None:
+    """X6: a server forgets scripts, or groups with all that is pending."""
+    with fail_after(LIMIT):
+        check(await make_server_forget(backend_name, "", FEW), FEW)
+
+
+@needs_redis
+async def test_connections_that_swallow_lose_nothing(backend_name: str) -> None:
+    """X2, X6: connections are half open, in one direction or both, or lose a reply."""
+    plan = FEW._replace(kills=4)
+    with fail_after(LIMIT):
+        check(await open_by_half(backend_name, "", plan), plan)
+
+
+@pytest.mark.parametrize("mode", WHERE)
+async def test_a_storm_of_cancellations_leaves_nothing(backend_name: str, mode: str) -> None:
+    """X5: publishes and bridges are cancelled at any point, and nothing is left of them."""
+    plan = Plan(400, 20, patience=20)
+    with fail_after(LIMIT):
+        check(await cancel_all(backend_name, mode, plan), plan)
+
+
+@pytest.mark.parametrize("mode", WHERE)
+def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
+    """X1, X3: what kills its workers or raises is a dead letter once, and nothing else is."""
+    kill = partial(kill_workers, "both", mode, FEW, lease=0.5, max_deliveries=4, count=2)
+    result = anyio.run(kill)
+    assert result.faults == {}
+    assert (result.kills, result.dead) == (3, 2)
+    assert result.handled == result.stored - 2
+
+
+@pytest.fixture
+def leaked() -> Generator[None]:
+    """Close what a fault has left open."""
+    yield
+    for each in LEAKED:
+        os.close(each)
+    LEAKED.clear()
+
+
+@needs_redis
+@pytest.mark.usefixtures("leaked")
+@pytest.mark.parametrize(
+    ("scenario", "mode", "fault", "found"),
+    [
+        (kill_servers, "always", "stores again", "doubled"),
+        (hang_server, "", "confirms what it did not store", "lost"),
+        (make_server_forget, "", "buries what was handled", "wrong"),
+        (open_by_half, "", "forgets a pending one", "unhandled"),
+        (cancel_all, "SQLite", "leaks", "leaks"),
+    ],
+)
+def test_the_judge_finds_what_is_wrong(
+    scenario: Callable[..., Awaitable[Result]], mode: str, fault: str, found: str
+) -> None:
+    """X1, X2, X3: what a faulty transport does wrong is reported."""
+    run = partial(scenario, "asyncio", mode, Plan(1, 100, patience=3), FAULTS[fault])
+    result: Any = anyio.run(run)
+    assert found in result.faults
+
+
+def test_the_judge_finds_what_a_killed_worker_took_with_it() -> None:
+    """X1, X3: workers that acknowledge too early lose what they held, poison among it."""
+    plan = Plan(1, 60, patience=1)
+    fault = "acknowledges before handling"
+    kill = partial(kill_workers, "both", "SQLite", plan, fault, lease=0.5, count=1)
+    assert {"unhandled", "wrong"} & anyio.run(kill).faults.keys()
+
+
+async def test_the_judge_finds_what_a_journal_lost(tmp_path: Path) -> None:
+    """X1, X2: what was confirmed and is not there is lost; what is there twice, or out of order."""
+    confirmed = sqlite.Confirmed(numbers=[3, 0, 0, 0])
+    path = tmp_path / "lost.db"
+    async with SqliteTransport(path).connect() as connection:
+        batch = sqlite.batch(0, 2)
+        await connection.store(batch)
+        await connection.store(batch._replace(producer="another"))
+    result = await sqlite.look(path, 0, confirmed)
+    assert (result.lost, result.twice > 0) == (2 * len(batch.records), True)
