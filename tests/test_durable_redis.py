@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from anyio import create_task_group, fail_after
+from anyio import CancelScope, Event, create_task_group, fail_after, sleep_forever
 
+from flexiflow import EventBus
 from flexiflow.extras.durable import (
     Acknowledged,
     Buried,
@@ -18,6 +19,7 @@ from flexiflow.extras.durable import (
     Returned,
     Standing,
     TransportUnusable,
+    open_bridge,
 )
 from tests.helpers import PATIENCE
 from tests.redis_desk import (
@@ -373,3 +375,27 @@ async def test_a_worker_waits_on_the_same_connection_again(keys: Keys) -> None:
                 await connection.store(batch(number, b"a"))
         assert (len(got), waiting) == (2, [1, 1])
         await lease.release()
+
+
+async def test_a_bridge_that_is_cancelled_gives_back_at_once(keys: Keys) -> None:
+    """X5: what a bridge holds that is cancelled, another worker is given before its lease ends."""
+    shop, bus, started = EventBus(on_error="raise"), EventBus(), Event()
+
+    async def wait_forever(_: int) -> None:
+        started.set()
+        await sleep_forever()
+
+    await bus.subscribe("order.placed", "worker", wait_forever)
+    async with open_bridge(shop, transport(keys), outgoing=["order.placed"]):
+        for number in range(5):
+            await shop.publish("order.placed", number)
+    with fail_after(PATIENCE), CancelScope() as scope:
+        async with open_bridge(
+            bus, transport(keys), incoming=["order.*"], group="billing", lease=60.0
+        ):
+            await started.wait()
+            scope.cancel()
+            await sleep_forever()
+    async with transport(keys).connect() as connection:
+        lease = await lease_of(connection)
+        assert len(await bodies(lease)) == 5

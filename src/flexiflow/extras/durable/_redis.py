@@ -87,9 +87,10 @@ class RedisTransport:
         raised: BaseException | None = None
         try:
             async with anyio.create_task_group() as tasks:
+                wires = client.Wires(tasks, tls, self._connect_timeout)
                 try:
                     network = Network(
-                        client.Wires(tasks, tls, self._connect_timeout),
+                        wires,
                         self._server,
                         prefix=self._prefix,
                         seconds=self._settings.timeout,
@@ -102,7 +103,7 @@ class RedisTransport:
                     raised = error
                     raise
                 finally:
-                    tasks.cancel_scope.cancel()
+                    wires.close()
         except BaseExceptionGroup as group:
             raised = raised or group
         # What leaves the body leaves as it is; the connections themselves raise nothing.

@@ -97,7 +97,8 @@ class Wire:
         self._server = server
         self._tls = tls
         self._seconds = seconds
-        self._scope = anyio.CancelScope()
+        # Who is cancelled has something to give back by it still.
+        self._scope = anyio.CancelScope(shield=True)
         self._opened = anyio.Event()
         self._connection: _Connection | None = None
         self._error: Exception | None = None
@@ -185,7 +186,7 @@ class Wire:
 
 @final
 class Wires:
-    """Opens connections in a task group.
+    """Opens connections in a task group, and keeps them until it is closed.
 
     Args:
         tasks: where they run.
@@ -197,9 +198,20 @@ class Wires:
         self._tasks = tasks
         self._tls = tls
         self._seconds = seconds
+        self._wires: set[Wire] = set()
 
     def open(self, server: Server) -> Wire:
         """Begin to open a connection."""
         wire = Wire(server, self._tls, self._seconds)
-        self._tasks.start_soon(wire.run)
+        self._wires.add(wire)
+        self._tasks.start_soon(self._run, wire)
         return wire
+
+    def close(self) -> None:
+        """Close all that are open."""
+        for wire in self._wires:
+            wire.close()
+
+    async def _run(self, wire: Wire) -> None:
+        await wire.run()
+        self._wires.remove(wire)
