@@ -62,11 +62,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, help="how often to do harm")
     parser.add_argument("--messages", type=int, help="how many messages pass meanwhile")
     parser.add_argument("--backend", choices=("asyncio", "trio"), help="both if it is left out")
+    parser.add_argument("--mode", help="all of a scenario's if it is left out")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write chaos.inc there, too")
     options = parser.parse_args()
     unknown = set(options.names) - SCENARIOS.keys()
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there is: {names}")
+    for name in (options.names or SCENARIOS) if options.mode else ():
+        if options.mode not in SCENARIOS[name].modes:
+            parser.error(f"{name} has the modes {SCENARIOS[name].modes}, not {options.mode!r}")
     return options
 
 
@@ -76,7 +80,7 @@ def runs(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     if options.backend is not None:
         names = [options.backend]
     for name in options.names or SCENARIOS:
-        for mode in SCENARIOS[name].modes:
+        for mode in [options.mode] if options.mode else SCENARIOS[name].modes:
             for backend in [BOTH] if SCENARIOS[name].is_mixed else names:
                 yield name, backend, mode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, final
 
 from tests.chaos.ledger import Result
@@ -97,6 +97,5 @@ def write(results: Sequence[Result], folder: Path) -> None:
         del row["seconds"]
         rows[f"{result.scenario}/{result.backend}/{result.mode}"] = row
     data.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-    names = {each.name for each in fields(Result)} - {"seconds"}
-    known = [Result(**{name: row[name] for name in names}) for row in rows.values()]
+    known = [Result(**row) for _, row in sorted(rows.items())]
     (folder / "chaos.inc").write_text(table(known, seconds=False), "utf-8")

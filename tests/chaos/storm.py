@@ -28,11 +28,12 @@ _BRIDGES: Final = 4
 _SHARE: Final = 100
 """One in so many cancellations is that of a bridge."""
 
-_LONGEST_PUBLISH: Final = 0.05
+_LONGEST_PUBLISH: Final = 0.2
 _LONGEST_BRIDGE: Final = 0.1
 """Seconds after which they are cancelled at the latest."""
 
-_LEASE: Final = 3.0
+_LEASE: Final = 60.0
+"""Seconds that nobody waits for: what a cancelled bridge held, it has to give back."""
 
 
 async def cancel_all(
@@ -110,7 +111,9 @@ class _Storm:
 
     async def _cancel_publishes(self, bus: EventBus) -> None:
         while self._result.kills < self._plan.kills:
-            with anyio.move_on_after(self._random.random() * _LONGEST_PUBLISH) as scope:
+            # Most of them early: on its way to the outbox, waiting there, and being stored.
+            seconds = self._random.random() ** 3 * _LONGEST_PUBLISH
+            with anyio.move_on_after(seconds) as scope:
                 await publish(bus, self._next(), self._ledger)
             if scope.cancelled_caught:
                 self._count()
