@@ -113,7 +113,7 @@ def test_the_judge_finds_what_is_wrong(
     scenario: Callable[..., Coroutine[Any, Any, Result]], mode: str, fault: str, found: str
 ) -> None:
     """X1, X2, X3: what a faulty transport does wrong is reported."""
-    run = partial(scenario, "asyncio", mode, Plan(1, 50, patience=1.5), FAULTS[fault])
+    run = partial(scenario, "asyncio", mode, Plan(1, 50, patience=3), FAULTS[fault])
     assert found in anyio.run(run).faults
 
 
