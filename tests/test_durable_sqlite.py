@@ -558,6 +558,26 @@ async def test_cancelled_before_it_began_nothing_is_stored(path: Path) -> None:
         assert await connection.tail(["0"], 10, 0) == ([], ["0"])
 
 
+async def test_a_task_that_is_cancelled_as_its_turn_comes_takes_nobody_along(path: Path) -> None:
+    """X1: what waits with one that is cancelled just before the thread begins is stored."""
+    async with SqliteTransport(path).connect() as connection:
+        cancelled = anyio.CancelScope()
+
+        async def withdraw() -> None:
+            with cancelled:
+                await connection.store(Batch("another", 1, (Record(b"z"),)))
+
+        async with anyio.create_task_group() as tasks:
+            async with desk_of(connection)._turn:
+                tasks.start_soon(withdraw)
+                await wait_all_tasks_blocked()
+                tasks.start_soon(connection.store, batch(1, "a"))
+                await wait_all_tasks_blocked()
+            cancelled.cancel()
+        found, _ = await connection.tail(["0"], 10, 0)
+        assert [each.body for each in found] == [b"a"]
+
+
 async def test_what_a_cancelled_call_would_have_got_the_next_one_gets(path: Path) -> None:
     """X1: what was given for a call that has left is given by the next, in order."""
     async with one_lease(path, "a", "b", "c") as (connection, lease):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -61,7 +63,17 @@ class Desk:
         bell: rung after jobs that others may wait for.
     """
 
-    __slots__ = ("_bell", "_database", "_file", "_layout", "_lock", "_threads", "_turn", "_waiting")
+    __slots__ = (
+        "_bell",
+        "_database",
+        "_file",
+        "_layout",
+        "_lock",
+        "_rings",
+        "_threads",
+        "_turn",
+        "_waiting",
+    )
 
     def __init__(self, layout: Layout, bell: Bell) -> None:
         self._layout = layout
@@ -72,7 +84,8 @@ class Desk:
         self._lock = Lock()
         self._threads = anyio.CapacityLimiter(1)
         self._turn = anyio.Lock()
-        self._waiting: list[_Job[Any]] = []
+        self._waiting: deque[_Job[Any]] = deque()
+        self._rings = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,18 +128,18 @@ class Desk:
                 if not job.is_done:
                     await self._do_waiting()
         finally:
-            if job in self._waiting:
+            with suppress(ValueError):
                 self._waiting.remove(job)
         if job.error is not None:
             raise job.error
         return cast("T", job.result)
 
     async def _do_waiting(self) -> None:
-        jobs, self._waiting = self._waiting, []
         try:
-            await self._in_thread(lambda: self._work(jobs))
+            await self._in_thread(self._work)
         finally:
-            if any(job.rings for job in jobs):
+            if self._rings:
+                self._rings = False
                 self._bell.ring()
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
@@ -145,13 +158,19 @@ class Desk:
             self._database.close()
             self._database = None
 
-    def _work(self, jobs: Sequence[_Job[Any]]) -> None:
+    def _work(self) -> None:
+        # Here, not by the task: one that is cancelled before its thread begins takes none along.
+        jobs: list[_Job[Any]] = []
+        with suppress(IndexError):
+            while True:
+                jobs.append(self._waiting.popleft())
         refusal = self._attempt(self._begin, jobs)
         error = refusal or self._attempt(self._run, jobs)
         # One that fails is not to hinder the others.
         is_apart = error is not None and refusal is None and len(jobs) > 1
         for job in jobs:
             job.end(self._do_alone(job) if is_apart else error)
+            self._rings |= job.rings
 
     def _do_alone(self, job: _Job[Any]) -> Exception | None:
         return self._attempt(self._begin, [job]) or self._attempt(self._run, [job])
