@@ -1,6 +1,7 @@
 """What `open_bridge` refuses, before anything is opened: X8 and others."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -41,6 +42,14 @@ async def asynchronous(data: object) -> str:
     return str(data)
 
 
+class Asynchronous(NamedTuple):
+    """Be no codec."""
+
+    encode: Callable[[Any], object]
+    decode: Callable[[Any], object]
+    content_type: str = "text/plain"
+
+
 WRONG_TYPES: dict[str, dict[str, Any]] = {
     "outgoing str": {"outgoing": "a"},
     "incoming int": {"incoming": 3},
@@ -51,6 +60,8 @@ WRONG_TYPES: dict[str, dict[str, Any]] = {
     "key": {"outgoing": ["b"], "key": "id"},
     "async key": {"outgoing": ["b"], "key": asynchronous},
     "codec": {"codec": object()},
+    "async encode": {"codec": Asynchronous(asynchronous, str)},
+    "async decode": {"codec": Asynchronous(str, asynchronous)},
     "transport": {"transport": "redis://localhost"},
     "bus": {"bus": None},
 }

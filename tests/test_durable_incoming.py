@@ -206,6 +206,20 @@ class TestFailing:
             logging.disable(logging.NOTSET)
         assert letter.failure.message == "<not to be shown: ZeroDivisionError>"
 
+    async def test_a_failure_is_a_text_that_can_be_written_down(self) -> None:
+        """X3: Whatever an exception says, else no transport could bury the event."""
+
+        def handler(data: object) -> None:
+            raise ValueError("\ud800")
+
+        transport = MemoryTransport()
+        await put(transport, 1)
+        async with consuming(transport, handler, max_attempts=1) as bridge:
+            await until(lambda: bridge.statistics().dead)
+            (letter,) = await bridge.dead_letters()
+        assert letter.failure.message == "\\ud800"
+        assert letter.failure.traceback.encode()
+
     def test_it_is_held_back_longer_each_time(self, backend: str) -> None:
         """X3: Twice as long before each attempt, and never more than 30 seconds."""
 

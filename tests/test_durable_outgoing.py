@@ -109,9 +109,9 @@ class TestStoring:
         assert second.key is None
         assert "partitionkey" not in json.loads(second.body)
 
-    @pytest.mark.parametrize("key", [3, "", b"a"])
+    @pytest.mark.parametrize("key", [3, "", b"a", "\ud800"])
     async def test_a_wrong_key_is_a_failure(self, key: Any) -> None:
-        """X4: A key is a str that is not empty, or None."""
+        """X4: A key is a str of text that is not empty, or None."""
         bus, transport = EventBus(), MemoryTransport()
         async with open_bridge(bus, transport, outgoing=[NAME], key=lambda _: key):
             (failed,) = await bus.publish(NAME, 1)

@@ -333,7 +333,7 @@ async def test_dead_letters_are_listed_and_redriven_once(path: Path, clock: Cloc
             await connection.dead_letters("g", limit=1),
             await connection.dead_letters("g", after="1"),
         )
-        redriven = await connection.redrive("g", ["2", "2", "99", str(2**70)])
+        redriven = await connection.redrive("g", ["2", "2", "99", str(2**70), "no-number"])
         given = await lease.receive(10, 0)
         assert letters == [
             DeadLetter("1", b"a", FAILURE, 5, 1, clock.now),

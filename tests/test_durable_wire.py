@@ -164,6 +164,26 @@ async def test_another_codec_writes_what_json_can_not_hold() -> None:
     assert handler.done == [{3, 4}]
 
 
+async def test_a_codec_whose_failure_can_not_be_shown_is_a_failure() -> None:
+    """X7: That the payload can't be encoded is told all the same."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    class Failing:
+        content_type = "text/plain"
+
+        def encode(self, data: object) -> bytes:
+            raise Mute
+
+        def decode(self, body: bytes) -> object:
+            return body
+
+    with pytest.raises(NotEncodable, match="not to be shown: ZeroDivisionError"):
+        Encoder("a", "p", Failing()).encode(NAME, 1, None)
+
+
 BAD_BODIES = (b"no JSON", b"{}", json.dumps(EVENT | {"type": "a..b"}).encode())
 
 

@@ -140,3 +140,7 @@ def _check_functions(settings: Settings) -> None:
             "codec must have encode, decode and content_type, as JSON has, which "
             f"{reprlib.repr(codec)} has not"
         )
+    if is_coroutine_callable(codec.encode) or is_coroutine_callable(codec.decode):
+        raise TypeError(
+            f"codec must have plain functions, and some of {reprlib.repr(codec)} are async"
+        )

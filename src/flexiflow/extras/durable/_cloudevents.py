@@ -12,6 +12,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
 
 from flexiflow.extras.durable._errors import NotEncodable
+from flexiflow.extras.durable._failing import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,4 +232,4 @@ def _check_keys(data: Any) -> None:
 
 
 def _reason(exception: Exception) -> str:
-    return f"{type(exception).__name__}: {exception}"
+    return shown(lambda: f"{type(exception).__name__}: {exception}")

@@ -20,8 +20,8 @@ def failure_of(exception: Exception) -> Failure:
     kind = type(exception)
     return Failure(
         f"{kind.__module__}.{kind.__qualname__}",
-        _shown(lambda: str(exception))[:_LONGEST],
-        _shown(lambda: "".join(format_exception(exception)))[-_LONGEST:],
+        shown(lambda: str(exception))[:_LONGEST],
+        shown(lambda: "".join(format_exception(exception)))[-_LONGEST:],
     )
 
 
@@ -37,8 +37,10 @@ def log_burial(group: str, name: str, position: str, failure: Failure) -> None:
     )
 
 
-def _shown(show: Callable[[], str]) -> str:
+def shown(show: Callable[[], str]) -> str:
+    """Return what an exception's own code says, as a text that can be written down."""
     try:
-        return show()
+        # It need not be encodable, and what can't be written down would be tried for ever.
+        return show().encode(errors="backslashreplace").decode()
     except Exception as exc:  # noqa: BLE001  an exception's own code runs, and may raise anything
         return f"<not to be shown: {type(exc).__qualname__}>"

@@ -101,8 +101,17 @@ class Outgoing:
 
     def _key_of(self, name: str, data: Any, take: Callable[[Any], object]) -> str | None:
         key = take(data)
-        if key is None or (isinstance(key, str) and key):
+        if key is None or (isinstance(key, str) and key and _is_text(key)):
             return key
         raise NotEncodable(
-            name, f"its key must be a non-empty str or None, not {reprlib.repr(key)}"
+            name, f"its key must be a non-empty str of text or None, not {reprlib.repr(key)}"
         )
+
+
+def _is_text(key: str) -> bool:
+    """Tell whether a key can be written down: else what is stored with it would fail, too."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -111,7 +111,8 @@ def dead_letters(
 def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
     """Store dead letters anew, for their group alone; tell how many there were."""
     found = id_of(db, group)
-    return sum(_redriven(db, group, found, int(each)) for each in ids)
+    # What is no id of ours is nobody's.
+    return sum(_redriven(db, group, found, int(each)) for each in ids if each.isdecimal())
 
 
 def _redriven(db: sqlite3.Connection, group: str, group_id: int | None, number: int) -> bool:
