@@ -469,6 +469,25 @@ async def test_an_outsiders_text_is_given_as_bytes(path: Path) -> None:
         assert (await lease.receive(1, 0))[0].body == "ä".encode()
 
 
+async def test_what_an_outsider_put_in_the_way_is_part_of_the_log(path: Path) -> None:
+    """X7: storing goes on after it, and it is given in its turn, as what it is."""
+    async with one_lease(path, "a") as (connection, lease):
+        run_sql(path, *["INSERT INTO records (body) VALUES ('x')"] * 2)
+        await connection.store(batch(2, "b"))
+        given = await lease.receive(9, 0)
+        assert [each.body for each in given] == [b"a", b"x", b"x", b"b"]
+        assert await lease.renew() == Standing(4, 0, 0, 0)
+
+
+async def test_what_a_failure_says_need_not_be_encodable(path: Path) -> None:
+    """X3: a lone surrogate in a message is escaped."""
+    async with one_lease(path, "a") as (connection, lease):
+        await lease.receive(1, 0)
+        await lease.settle([Buried("1", 1, 1, Failure("E", "\udc80", ""))])
+        (letter,) = await connection.dead_letters("g")
+        assert letter.failure.message == "\\udc80"
+
+
 # Waiting.
 
 
@@ -697,6 +716,27 @@ async def test_one_job_that_fails_does_not_hinder_the_others(path: Path) -> None
             await wait_all_tasks_blocked()
             go_on.set()
         assert (results, positions(await lease.receive(9, 0))) == (["refused"], ["1", "2"])
+
+
+async def test_jobs_that_fail_together_have_an_exception_each(path: Path) -> None:
+    """X6: whoever raises one adds its own traceback and context to it."""
+    problems: list[Exception] = []
+    async with SqliteTransport(path, busy_timeout=0).connect() as connection:
+
+        async def store(number: int) -> None:
+            with pytest.raises(TransportUnavailable, match="database is locked") as info:
+                await connection.store(batch(number, "a"))
+            problems.append(info.value)
+
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with held_thread(connection) as go_on, anyio.create_task_group() as tasks:
+                tasks.start_soon(store, 1)
+                tasks.start_soon(store, 2)
+                await wait_all_tasks_blocked()
+                go_on.set()
+        first, second = problems
+        assert first is not second
 
 
 # What can be wrong with a file.

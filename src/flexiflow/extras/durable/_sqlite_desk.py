@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections import deque
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -169,7 +170,8 @@ class Desk:
         # One that fails is not to hinder the others.
         is_apart = error is not None and refusal is None and len(jobs) > 1
         for job in jobs:
-            job.end(self._do_alone(job) if is_apart else error)
+            # Each has an exception of its own, since whoever raises it adds to it.
+            job.end(self._do_alone(job) if is_apart else copy(refusal) or error)
             self._rings |= job.rings
 
     def _do_alone(self, job: _Job[Any]) -> Exception | None:
@@ -182,7 +184,9 @@ class Desk:
             act(jobs)
         except Exception as error:  # noqa: BLE001 - it is raised where the job came from
             if self._database is not None and self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+                # If it fails, so does what begins next, and this is tried again.
+                with suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 return translated(error, self._layout.path)
             return error

@@ -211,6 +211,10 @@ def _count(db: sqlite3.Connection, held: Held, outcomes: Iterable[Noted | Return
     )
 
 
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _bury(db: sqlite3.Connection, held: Held, outcome: Buried, now: float) -> None:
     if not _remove(db, held, (outcome,)):
         return
@@ -218,7 +222,7 @@ def _bury(db: sqlite3.Connection, held: Held, outcome: Buried, now: float) -> No
         "INSERT INTO dead (group_id, partition, body, type, message, traceback, attempts,"
         " deliveries, time) SELECT ?, ?, body, ?, ?, ?, ?, ?, ? FROM records WHERE id = ?",
         (
-            *(held.group, held.partition, *outcome.failure),
+            *(held.group, held.partition, *map(_encodable, outcome.failure)),
             *(outcome.attempts, outcome.deliveries, now, held.number(outcome.position)),
         ),
     )

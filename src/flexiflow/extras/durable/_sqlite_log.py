@@ -64,7 +64,7 @@ def store(db: sqlite3.Connection, batch: Batch, limits: Limits, now: float) -> N
 
 def append(db: sqlite3.Connection, partition: int, records: Sequence[Record]) -> None:
     """Store records at the end of a log."""
-    last = last_of(db, partition)
+    last = _free_after(db, partition, last_of(db, partition), len(records))
     numbered = enumerate(records, first_of(partition) + last + 1)
     if any(record.group is not None for record in records):
         rows = [(number, record.body, record.group) for number, record in numbered]
@@ -72,6 +72,18 @@ def append(db: sqlite3.Connection, partition: int, records: Sequence[Record]) ->
     else:
         db.executemany(_INSERT, [(number, record.body) for number, record in numbered])
     db.execute("UPDATE logs SET last = ? WHERE partition = ?", (last + len(records), partition))
+
+
+def _free_after(db: sqlite3.Connection, partition: int, last: int, wanted: int) -> int:
+    # What something else has put in the way is part of the log.
+    query = "SELECT max(id) FROM records WHERE id BETWEEN ? AND ?"
+    first = first_of(partition)
+    while True:
+        span = first + last + 1, first + last + wanted
+        (found,) = db.execute(query, span).fetchone()
+        if found is None:
+            return last
+        last = int(found) - first
 
 
 def last_of(db: sqlite3.Connection, partition: int) -> int:
