@@ -470,6 +470,19 @@ class TestPrefetching:
             gate.set()
             await until(lambda: bridge.statistics().acknowledged == 20)
 
+    async def test_events_that_are_all_begun_do_not_keep_later_ones_waiting(self) -> None:
+        """X5: More is taken in as the last of them begins, not as the first one ends."""
+        transport, gate = MemoryTransport(), Event()
+        handler = Handler(gate=gate)
+        await put(transport, *range(6))
+        async with consuming(transport, handler, prefetch=10, limit=10) as bridge:
+            await until(lambda: len(handler.begun) == 6)
+            await settle()
+            await put(transport, 6)
+            await until(lambda: len(handler.begun) == 7)
+            gate.set()
+            await until(lambda: bridge.statistics().acknowledged == 7)
+
 
 async def test_a_bridge_that_has_nothing_to_do_waits() -> None:
     """X5: Nothing turns while nothing comes."""

@@ -72,7 +72,7 @@ class Crew:
         counters: attempts are counted there.
         start: starts a task, in a context that no handler has changed.
         conclude: is told what an attempt came to: the failure, or None.
-        unoccupied: is told whenever nothing more is to be handled.
+        unoccupied: is told whenever nothing more waits to be handled.
     """
 
     def __init__(
@@ -135,7 +135,10 @@ class Crew:
         while True:
             self._stands_by = False
             while (held := queue.take()) is not None:
-                self.call()
+                if queue:
+                    self.call()
+                else:
+                    self._unoccupied()
                 await self._handle(slot, held)
                 handing_on.set(None)
                 # As in concurrent delivery: compared by identity, since a value's == is a user's.
@@ -146,7 +149,6 @@ class Crew:
                     or not all(map(is_, inherited, context.values()))
                 ):
                     return
-            self._unoccupied()
             slot.woken = anyio.Event()
             self._idle.append(slot)
             await slot.woken.wait()
