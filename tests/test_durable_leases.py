@@ -112,6 +112,39 @@ class TestLosing:
 
         play(scenario, backend, schedules=3)
 
+    def test_a_writer_that_finds_out_late_does_not_hurry_it(self, backend: str) -> None:
+        """X4: Whoever learns of a lost lease next, its attempts end before others begin."""
+
+        async def scenario() -> None:
+            transport = MemoryTransport()
+            first, done, running = Event(), Event(), [0]
+
+            async def handler(data: int) -> None:
+                if data == 0:
+                    return
+                running[0] += 1
+                assert running == [1]
+                if first.is_set():
+                    done.set()
+                first.set()
+                with CancelScope(shield=True):
+                    await sleep(50)
+                running[0] -= 1
+
+            await put(transport, 0, 1)
+            faulty = Faulty(transport)
+            hold = faulty.hold("settle")
+            async with consuming(faulty, handler):
+                await first.wait()
+                await hold.reached.wait()
+                transport._groups[GROUP].readings[0].leases.clear()
+                await sleep(20)
+                hold.open.set()
+                with fail_after(500):
+                    await done.wait()
+
+        play(scenario, backend, schedules=3)
+
     def test_what_ends_after_its_lease_is_not_settled(self, backend: str) -> None:
         """X4: An attempt that saw nothing of its cancellation is another's to acknowledge."""
 

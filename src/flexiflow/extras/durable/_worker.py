@@ -221,7 +221,9 @@ class Worker:
                 # Once more: the reader may have come back with events in the meantime.
                 intake.lose()
                 self._crew.stop(intake)
-                await intake.idle()
+                # The writer may find out, too, and wake this before they have stopped.
+                while intake.running:
+                    await intake.idle()
             else:
                 with suppress(LeaseLost):
                     await self._outages.outlast(intake.lease.release)
