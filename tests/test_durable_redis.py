@@ -91,6 +91,16 @@ async def test_makes_room_only_of_what_every_group_has_settled(keys: Keys) -> No
         assert (await two.renew()).missed == 0
 
 
+async def test_what_never_fits_costs_nothing(keys: Keys) -> None:
+    """X5: a batch of more records than the log may hold makes no room."""
+    async with transport(keys, max_length=3).connect() as connection:
+        await connection.store(batch(1, b"a", b"b"))
+        with pytest.raises(LogFull):
+            await connection.store(batch(2, b"1", b"2", b"3", b"4"))
+        found, _ = await connection.tail(["0-0"], 10, 0)
+        assert [each.body for each in found] == [b"a", b"b"]
+
+
 async def test_keeps_what_a_lost_group_has_not_settled(keys: Keys) -> None:
     """X6: a group that the server forgot holds its records back as before."""
     async with transport(keys, max_length=1).connect() as connection:

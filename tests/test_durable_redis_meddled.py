@@ -178,6 +178,25 @@ async def test_a_group_whose_state_was_deleted_begins_with_what_is_there(keys: K
         assert await bodies(lease) == [b"a"]
 
 
+@pytest.mark.parametrize("lost", ["g:billing", "groups"])
+async def test_what_is_for_a_group_is_kept_whatever_of_it_was_deleted(
+    keys: Keys, lost: str
+) -> None:
+    """X6: to store goes on, and makes no room of what the group has not settled."""
+    async with transport(keys, max_length=2).connect() as connection:
+        await connection.store(batch(1, b"a", b"b"))
+        lease = await lease_of(connection)
+        assert await bodies(lease) == [b"a", b"b"]
+        keys.command("DEL", lost)
+        if lost == "groups":
+            await lease.renew()
+        with pytest.raises(LogFull):
+            await connection.store(batch(2, b"c"))
+        await lease.settle([Acknowledged("1-0")])
+        await connection.store(batch(2, b"c"))
+        assert await connection.groups() == ["billing"]
+
+
 async def test_scripts_that_the_server_lost_are_sent_again(keys: Keys) -> None:
     """X6: a server need not remember any."""
     async with transport(keys).connect() as connection:

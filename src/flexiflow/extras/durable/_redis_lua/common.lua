@@ -115,6 +115,8 @@ end
 local function ensure(group)
   local state, found = base .. ':g:' .. group, reading(group)
   local given, floor = unpack(redis.call('HMGET', state, 'given', 'floor'))
+  -- Each time: what is for a group that is not named there might be trimmed.
+  redis.call('SADD', base .. ':groups', group)
   if found and given == found['last-delivered-id'] then return given end
   local start = floor or first_start()
   if found then
@@ -122,7 +124,6 @@ local function ensure(group)
   else
     redis.call('XGROUP', 'CREATE', log, group, start, 'MKSTREAM')
   end
-  redis.call('SADD', base .. ':groups', group)
   redis.call('HSET', state, 'given', start, 'floor', start)
   return start
 end

@@ -10,6 +10,8 @@ local function settled(last)
     local found = reading(group)
     local given, floor = unpack(redis.call('HMGET', base .. ':g:' .. group, 'given', 'floor'))
     if found and given == found['last-delivered-id'] then floor = floor_of(group, given) end
+    -- One whose state was lost has settled nothing.
+    floor = floor or ensure(group)
     if is_after(least, floor) then least = floor end
   end
   return least
@@ -46,7 +48,7 @@ local last = sync()
 local surplus = redis.call('XLEN', log) + wanted - max_length
 if surplus > 0 then
   local bound = settled(last)
-  if not make_room(surplus, bound) then return {'FULL'} end
+  if wanted > max_length or not make_room(surplus, bound) then return {'FULL'} end
   forget_jumps(bound)
 end
 if ARGV[5] == '0' then return {'OK'} end
