@@ -62,16 +62,18 @@ def unavailable() -> TransportUnavailable:
 
 @final
 class Hold:
-    """A call that is held up.
+    """A call that is held up, or only its reply.
 
     Attributes:
         reached: set when it has come.
         open: lets it go on.
+        is_late: whether it does its work before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_late: bool) -> None:
         self.reached = Event()
         self.open = Event()
+        self.is_late = is_late
 
 
 @final
@@ -112,9 +114,9 @@ class Faulty:
         """Have so many calls succeed before what is planned next."""
         self._plans[call] += [None] * times
 
-    def hold(self, call: Call) -> Hold:
-        """Hold the next call up, after what is planned already."""
-        hold = Hold()
+    def hold(self, call: Call, *, is_late: bool = False) -> Hold:
+        """Hold the next call up, after what is planned already, or only its reply."""
+        hold = Hold(is_late=is_late)
         self._plans[call].append(hold)
         return hold
 
@@ -142,8 +144,10 @@ class Faulty:
         plans = self._plans[call]
         plan = plans.popleft() if plans else None
         if isinstance(plan, Hold):
+            done = [await function()] if plan.is_late else []
             plan.reached.set()
             await plan.open.wait()
+            return done[0] if done else await function()
         if isinstance(plan, Fault):
             if plan.is_late:
                 await function()

@@ -221,6 +221,14 @@ class TestLosing:
         play(scenario, backend, schedules=5)
 
 
+async def _give_up_the_other(transport: MemoryTransport, taken: Any) -> None:
+    """Have a worker lose each lease but one."""
+    for reading in transport._groups[GROUP].readings:
+        if reading is not taken:
+            reading.leases.clear()
+    await sleep(2)
+
+
 class TestSilence:
     """Workers that can't reach the transport, or don't come back."""
 
@@ -240,6 +248,27 @@ class TestSilence:
             assert other.begun == []
 
         play(scenario, backend, schedules=2)
+
+    @pytest.mark.parametrize("call", ["join", "acquire", "standing"])
+    def test_what_can_be_reached_is_held(self, call: Any, backend: str) -> None:
+        """X6: A lease is renewed though something of other partitions is away meanwhile."""
+
+        async def scenario() -> None:
+            transport, gate = MemoryTransport(partitions=2), Event()
+            faulty, handler = Faulty(transport), Handler(gate=gate)
+            await put(transport, 1)
+            async with consuming(faulty, handler, lease=3.0) as bridge:
+                await until(lambda: handler.begun)
+                (taken,) = (each for each in transport._groups[GROUP].readings if each.pending)
+                with faulty.away(call):
+                    if call == "acquire":
+                        await _give_up_the_other(transport, taken)
+                    await sleep(20)
+                gate.set()
+                await until(lambda: bridge.statistics().acknowledged)
+            assert handler.begun == [1]
+
+        play(scenario, backend, schedules=1)
 
     def test_what_a_silent_worker_held_is_another_s(self, backend: str) -> None:
         """X1: When its lease has run out; the silent one is told, and lets go."""

@@ -198,16 +198,21 @@ class TestDraining:
         play(scenario, backend, schedules=1)
         assert "a bridge was left, and what it held is given to others only later" in caplog.text
 
-    def test_a_lease_that_comes_while_it_is_left_is_given_back(self, backend: str) -> None:
+    @pytest.mark.parametrize("is_late", [False, True], ids=["call", "reply"])
+    def test_a_lease_that_comes_while_it_is_left_is_given_back(
+        self, backend: str, *, is_late: bool
+    ) -> None:
         """X5: At once, whatever comes first."""
 
         async def scenario() -> None:
             transport = MemoryTransport()
             faulty = Faulty(transport)
-            hold = faulty.hold("acquire")
+            hold = faulty.hold("acquire", is_late=is_late)
 
             async def let_go() -> None:
-                await hold.reached.wait()
+                if is_late:
+                    # Until it is being left.
+                    await sleep(0.1)
                 hold.open.set()
 
             with fail_after(1):

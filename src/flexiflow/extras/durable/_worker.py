@@ -141,23 +141,22 @@ class Worker:
         await self._look_round()
 
     async def _beat(self) -> None:
-        """Stay a member, renew leases, and share the partitions with the others."""
+        """Stay a member, and share the partitions with the others."""
         await self._look_round()
         while True:
             consumers = await self._outages.outlast(partial(self._connection.join, self._member))
-            for intake in tuple(self._intakes.values()):
-                await self._renew(intake)
             await self._balance(consumers)
             await self._look_round()
             with anyio.move_on_after(self._member.lease / _BEATS):
                 await self._changed.wait()
 
     async def _renew(self, intake: Intake) -> None:
-        if not intake.is_lost:
-            try:
+        """Hold a lease, whether or not other partitions can be reached, until it is lost."""
+        with suppress(LeaseLost):
+            while True:
+                await anyio.sleep(self._member.lease / _BEATS)
                 await self._outages.outlast(intake.lease.renew)
-            except LeaseLost:
-                intake.lose()
+        intake.lose()
 
     async def _balance(self, consumers: Sequence[str]) -> None:
         """Lease this worker's share of the partitions, and let go of what is another's."""
@@ -214,6 +213,7 @@ class Worker:
         """Take events in by a lease, until that is lost or to be ended."""
         async with anyio.create_task_group() as group:
             group.start_soon(intake.write)
+            group.start_soon(self._renew, intake)
             await self._take_in_all(intake)
             if not intake.is_lost:
                 await self._drain(intake)
