@@ -161,6 +161,7 @@ async def test_a_repeated_batch_is_stored_once(path: Path, clock: Clock) -> None
         clock.now += 5
         await connection.store(batch(1, "z", producer="q"))
         await connection.store(batch(2, "b"))
+        await connection.store(batch(1, "a"))
         found, _ = await connection.tail(["0"], 10, 0)
         assert [each.body for each in found] == [b"a", b"b", b"z"]
 
