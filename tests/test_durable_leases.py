@@ -220,6 +220,31 @@ class TestLosing:
 
         play(scenario, backend, schedules=5)
 
+    def test_no_other_lease_waits_for_what_was_dropped(self, backend: str) -> None:
+        """X5: More is taken in by them at once, as nothing else waits to be handled."""
+
+        async def scenario() -> None:
+            transport, gate = MemoryTransport(partitions=2), Event()
+            faulty, handler = Faulty(transport), Handler(gate=gate)
+            # The keys "a" and "b" share the one partition, "d" and "e" the other.
+            await put(transport, "a1", "a2", "a3", key=_first_letter)
+            async with consuming(faulty, handler, limit=2, prefetch=4, grace=0) as bridge:
+                await until(lambda: handler.begun)
+                await put(transport, "d", "e", key=_first_letter)
+                await until(lambda: bridge.statistics().held == 5)
+                with faulty.away("acquire"):
+                    transport._groups[GROUP].readings[0].leases.clear()
+                    await late(lambda: bridge.statistics().held == 3)
+                    await put(transport, "b", key=_first_letter)
+                    await late(lambda: "b" in handler.begun)
+            assert handler.begun == ["a1", "d", "b"]
+
+        play(scenario, backend, schedules=1)
+
+
+def _first_letter(data: str) -> str:
+    return data[0]
+
 
 async def _give_up_the_other(transport: MemoryTransport, taken: Any) -> None:
     """Have a worker lose each lease but one."""

@@ -98,10 +98,12 @@ class Crew:
         self._stands_by = False
 
     def call(self) -> None:
-        """See to it that somebody comes if there is something to do."""
-        if self._stands_by or not self._queue:
+        """See to it that somebody comes if there is something to do, else that there is soon."""
+        if not self._queue:
+            self._unoccupied()
+        elif self._stands_by:
             return
-        if self._idle:
+        elif self._idle:
             self._stands_by = True
             self._idle.pop().woken.set()
         elif len(self._slots) < self._limit:
@@ -135,10 +137,7 @@ class Crew:
         while True:
             self._stands_by = False
             while (held := queue.take()) is not None:
-                if queue:
-                    self.call()
-                else:
-                    self._unoccupied()
+                self.call()
                 await self._handle(slot, held)
                 handing_on.set(None)
                 # As in concurrent delivery: compared by identity, since a value's == is a user's.
@@ -149,6 +148,8 @@ class Crew:
                     or not all(map(is_, inherited, context.values()))
                 ):
                     return
+            # What waited may have been given back, too.
+            self._unoccupied()
             slot.woken = anyio.Event()
             self._idle.append(slot)
             await slot.woken.wait()
