@@ -19,6 +19,7 @@ from flexiflow.extras.durable import (
     Returned,
     Standing,
     TransportUnusable,
+    _redis_lease,
     open_bridge,
 )
 from tests.helpers import PATIENCE
@@ -343,8 +344,11 @@ async def test_who_looks_on_begins_with_what_is_stored_next(keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("what", ["stored", "returned", "released"])
-async def test_a_worker_that_waits_is_woken(keys: Keys, what: str) -> None:
+async def test_a_worker_that_waits_is_woken(
+    keys: Keys, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """X1: by what is stored, and by what another gives back, not by the clock."""
+    monkeypatch.setattr(_redis_lease, "_TURN", 2 * PATIENCE)
     async with transport(keys).connect() as connection:
         await connection.store(batch(1, b"a"))
         holder, waiter = await lease_of(connection), await lease_of(connection)
@@ -353,7 +357,7 @@ async def test_a_worker_that_waits_is_woken(keys: Keys, what: str) -> None:
 
         async def wait(lease: Lease) -> None:
             with fail_after(PATIENCE):
-                got.extend(each.body for each in await lease.receive(1, PATIENCE))
+                got.extend(each.body for each in await lease.receive(1, 2 * PATIENCE))
 
         async with create_task_group() as tasks:
             tasks.start_soon(wait, waiter)
