@@ -343,6 +343,20 @@ async def test_who_looks_on_begins_with_what_is_stored_next(keys: Keys) -> None:
         assert ([each.body for each in found], positions) == ([b"b"], ["2-0"])
 
 
+async def test_gives_in_order_what_several_have_left(keys: Keys) -> None:
+    """X4: whoever held which, and however few are asked for at a time."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", b"b", b"c", b"d"))
+        one, two = await lease_of(connection), await lease_of(connection)
+        assert await bodies(one, 1) == [b"a"]
+        assert await bodies(two, 1) == [b"b"]
+        assert await bodies(one, 1) == [b"c"]
+        await one.release()
+        await two.release()
+        third = await lease_of(connection)
+        assert [await bodies(third, 2), await bodies(third, 2)] == [[b"a", b"b"], [b"c", b"d"]]
+
+
 @pytest.mark.parametrize("what", ["stored", "returned", "released"])
 async def test_a_worker_that_waits_is_woken(
     keys: Keys, what: str, monkeypatch: pytest.MonkeyPatch
