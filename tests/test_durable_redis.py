@@ -357,6 +357,37 @@ async def test_gives_in_order_what_several_have_left(keys: Keys) -> None:
         assert [await bodies(third, 2), await bodies(third, 2)] == [[b"a", b"b"], [b"c", b"d"]]
 
 
+async def test_nothing_is_kept_in_mind_of_what_is_over(keys: Keys) -> None:
+    """X5: neither its failed attempts, nor that a worker died with it."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        first = await lease_of(connection)
+        assert await bodies(first) == [b"a"]
+        await first.release()
+        second = await lease_of(connection)
+        kept: list[str] = []
+        for outcome in (Returned("1-0", 0, 0), Noted("1-0", 2, 1), Acknowledged("1-0")):
+            await second.receive(1, 0)
+            await second.settle([outcome])
+            kept.append(keys.command("HLEN", "a:billing"))
+        assert kept == [":0", ":1", ":0"]
+
+
+async def test_a_producer_is_remembered_from_its_last_batch_on(keys: Keys) -> None:
+    """X2: for as long as the window, also where that batch was a repetition; then no more."""
+
+    def seconds() -> int:
+        return int(keys.command("TTL", "p:shop").removeprefix(":"))
+
+    async with transport(keys, idempotency_window=3600).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        left = [seconds()]
+        keys.command("EXPIRE", "p:shop", 60)
+        await connection.store(batch(1, b"a"))
+        left.append(seconds())
+    assert all(60 < each <= 3600 for each in left)
+
+
 @pytest.mark.parametrize("what", ["stored", "returned", "released"])
 async def test_a_worker_that_waits_is_woken(
     keys: Keys, what: str, monkeypatch: pytest.MonkeyPatch
