@@ -81,7 +81,7 @@ def test_a_storm_of_cancellations_leaves_nothing(backend: str, mode: str) -> Non
 @pytest.mark.parametrize("mode", WHERE)
 def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
     """X1, X3: what kills its workers or raises is a dead letter once, and nothing else is."""
-    kill = partial(kill_workers, "both", mode, FEW, lease=0.3, max_deliveries=4, count=2)
+    kill = partial(kill_workers, "both", mode, FEW, lease=0.5, count=2)
     result = anyio.run(kill)
     assert result.faults == {}
     assert (result.kills, result.dead) == (3, 2)

@@ -40,13 +40,11 @@ class Task(NamedTuple):
         address: where the transport is.
         fault: the transport's.
         lease: after how many seconds of silence the worker counts as dead.
-        max_deliveries: how many workers a message may kill.
     """
 
     address: str
     fault: str
     lease: float
-    max_deliveries: int
 
 
 def be_a_worker(
@@ -84,7 +82,6 @@ async def _work(task: Task, said: Connection[bytes, bytes], told: Connection[byt
         group=GROUP,
         limit=20,
         max_attempts=3,
-        max_deliveries=task.max_deliveries,
         retry_delay=0.01,
         lease=task.lease,
     )

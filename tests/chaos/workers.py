@@ -61,7 +61,6 @@ async def kill_workers(
     fault: str = "",
     *,
     lease: float = 2.0,
-    max_deliveries: int = 5,
     count: int = 4,
 ) -> Result:
     """Kill worker processes, of both backends in turn, in one group.
@@ -72,7 +71,6 @@ async def kill_workers(
         plan: how much of all.
         fault: one that workers are to have, to show that it is found.
         lease: after how many seconds of silence a worker counts as dead.
-        max_deliveries: how many workers a message may kill.
         count: how many workers there are at a time.
     """
     begun, ledger = time.monotonic(), Ledger()
@@ -81,7 +79,7 @@ async def kill_workers(
         # What starts processes stays, with its descriptors.
         forkserver.ensure_running()
         census = Census.take()
-        task = Task(address, fault, lease, max_deliveries)
+        task = Task(address, fault, lease)
         await _Crowd(task, ledger, result, plan).run(transport, count)
         entries = await look(transport, result, [GROUP])
         dead = await dead_letters(transport, GROUP)
