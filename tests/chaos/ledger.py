@@ -219,6 +219,17 @@ async def look(transport: Transport, result: Result, groups: Sequence[str]) -> l
     return entries
 
 
+async def all_settled(transport: Transport, groups: Sequence[str], patience: float) -> bool:
+    """Wait until nothing is to be handled, also not again; False if that takes too long."""
+    with anyio.move_on_after(patience):
+        async with transport.connect() as connection:
+            # Others write to it, of which nothing tells.
+            while any([any((await connection.standing(each))[:2]) for each in groups]):  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+        return True
+    return False
+
+
 async def dead_letters(transport: Transport, group: str) -> list[DeadLetter]:
     """Read all dead letters of a group."""
     letters: list[DeadLetter] = []

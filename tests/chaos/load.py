@@ -10,7 +10,7 @@ import anyio
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import TransportError, open_bridge
-from tests.chaos.ledger import NAME, Census, Ledger, dead_letters, look
+from tests.chaos.ledger import NAME, Census, Ledger, all_settled, dead_letters, look
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -106,7 +106,11 @@ class _Load:
                 )
             await self._publish_all()
             stored = {each.message for each in await look(self._observer, self._result, ())}
-            if not await self._ledger.all_handled(GROUPS, stored, self._plan.patience):
+            patience = self._plan.patience
+            if not (
+                await self._ledger.all_handled(GROUPS, stored, patience)
+                and await all_settled(self._observer, GROUPS, patience)
+            ):
                 self._result.stalled = True
 
     async def _publish_all(self) -> None:

@@ -10,7 +10,7 @@ import anyio
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import open_bridge
-from tests.chaos.ledger import NAME, Census, Ledger, Result, dead_letters, look
+from tests.chaos.ledger import NAME, Census, Ledger, Result, all_settled, dead_letters, look
 from tests.chaos.load import GROUPS, publish, sound, worker
 from tests.chaos.servers import connections_left
 from tests.chaos.workers import place
@@ -92,7 +92,10 @@ class _Storm:
             for _ in range(plan.messages):
                 assert await publish(bus, self._next(), ledger)
             stored = {each.message for each in await look(self._transport, self._result, ())}
-            if not await ledger.all_handled(GROUPS, stored, plan.patience):
+            if not (
+                await ledger.all_handled(GROUPS, stored, plan.patience)
+                and await all_settled(self._transport, GROUPS, plan.patience)
+            ):
                 self._result.stalled = True
 
     def _next(self) -> tuple[int]:

@@ -20,7 +20,7 @@ import anyio
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import RedisTransport, SqliteTransport, open_bridge
-from tests.chaos.ledger import NAME, Census, Ledger, Result, dead_letters, look
+from tests.chaos.ledger import NAME, Census, Ledger, Result, all_settled, dead_letters, look
 from tests.chaos.load import publish
 from tests.chaos.servers import connections_left
 from tests.chaos.worker import GROUP, READY, Task, be_a_worker
@@ -121,7 +121,8 @@ class _Crowd:
             tasks.start_soon(self._kill)
             if not await ledger.pulse.until(self._is_done, self._plan.patience):
                 self._result.stalled = True
-            await self._all_dead(transport)
+            if not await all_settled(transport, [GROUP], self._plan.patience):
+                self._result.stalled = True
             self._ends = True
             for each in self._endings:
                 each.close()
@@ -129,15 +130,6 @@ class _Crowd:
     def _is_done(self) -> bool:
         handled = len(self._ledger.handled.get(GROUP, ()))
         return handled >= self._healthy and self._result.kills >= self._plan.kills
-
-    async def _all_dead(self, transport: Transport) -> None:
-        """Wait until there is nothing that is still to be handled."""
-        with anyio.move_on_after(self._plan.patience) as scope:
-            async with transport.connect() as connection:
-                # Others write to it, of which nothing tells.
-                while any((await connection.standing(GROUP))[:2]):  # noqa: ASYNC110
-                    await anyio.sleep(0.1)
-        self._result.stalled |= scope.cancelled_caught
 
     async def _publish(self, bus: EventBus) -> None:
         for message in self._messages:
