@@ -196,6 +196,28 @@ async def test_an_answer_that_was_lost_is_given_again(keys: Keys) -> None:
         assert await bodies(lease) == []
 
 
+async def test_what_never_came_is_no_suspect_once_its_lease_has_ended(keys: Keys) -> None:
+    """X3: no attempt has begun; but what another worker died of stays suspect."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", b"b", b"c", b"d", b"e"))
+        dead, lease = await lease_of(connection), await lease_of(connection)
+        assert await bodies(dead, 2) == [b"a", b"b"]
+        await dead.release()
+        assert await bodies(lease, 1) == [b"a"]
+        await lose(lease, 3)
+        keys.command("XDEL", "log", "3-0")
+        await lease.release()
+        other = await lease_of(connection)
+        given = await other.receive(9, 0)
+        assert [(each.body, each.deliveries, each.is_suspect) for each in given] == [
+            (b"a", 1, True),
+            (b"b", 1, True),
+            (b"d", 1, False),
+            (b"e", 1, False),
+        ]
+        assert await other.renew() == Standing(4, 0, 1, 0)
+
+
 def everything(
     connection: Connection, lease: Lease, number: int
 ) -> list[Callable[[], Coroutine[Any, Any, object]]]:

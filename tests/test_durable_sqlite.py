@@ -622,6 +622,22 @@ async def test_what_a_cancelled_call_would_have_got_the_next_one_gets(path: Path
         assert [positions(each) for each in given] == [["1"], ["2"], ["3"]]
 
 
+async def test_what_nobody_took_is_no_suspect_once_its_lease_has_ended(path: Path) -> None:
+    """X3: no attempt has begun; but what another worker died of stays suspect."""
+    async with one_lease(path, "a", "b") as (connection, lease):
+        dead = await leased(connection, worker("b"))
+        await dead.receive(1, 0)
+        await dead.release()
+        await _given(lease, 2)
+        await lease.release()
+        other = await leased(connection, worker("c"))
+        given = await other.receive(9, 0)
+        assert [(each.body, each.deliveries, each.is_suspect) for each in given] == [
+            (b"a", 1, True),
+            (b"b", 1, False),
+        ]
+
+
 async def _given(lease: Any, limit: int) -> None:
     """Do the second half of what `receive` does."""
     await lease._give(limit)

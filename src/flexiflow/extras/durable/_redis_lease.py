@@ -76,14 +76,17 @@ class RedisLease:
 
     async def _give(self, limit: int) -> tuple[list[Delivery], bytes, bytes]:
         # An answer that never comes has given something all the same.
-        lost: tuple[int | str, ...] = (1, *self._held) if self._is_lost else (0,)
+        came = self._came()
         self._is_lost = True
-        entries, fresh, groups, given, wakes = await self._run(GIVE, limit, *lost)
+        entries, fresh, groups, given, wakes = await self._run(GIVE, limit, *came)
         self._is_lost = False
         found = [_delivery(*each) for each in entries]
         found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
         self._held.update(each.position for each in found)
         return found, given, wakes
+
+    def _came(self) -> tuple[int | str, ...]:
+        return (1, *self._held) if self._is_lost else (0,)
 
     async def _wait(self, given: bytes, wakes: bytes, seconds: float) -> None:
         """Wait until something is stored or given back, on a connection of its own."""
@@ -132,7 +135,7 @@ class RedisLease:
 
     async def release(self) -> None:
         """End the lease."""
-        await self._run(RELEASE)
+        await self._run(RELEASE, *self._came())
         self._close()
 
     def _close(self) -> None:

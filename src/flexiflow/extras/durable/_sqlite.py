@@ -221,7 +221,9 @@ class _SqliteLease:
         return await self._desk.write(lambda db: leases.renew(db, self._held, time()))
 
     async def release(self) -> None:
-        await self._desk.write(lambda db: leases.release(db, self._held, time()), rings=True)
+        await self._desk.write(
+            lambda db: leases.release(db, self._held, self._given, time()), rings=True
+        )
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

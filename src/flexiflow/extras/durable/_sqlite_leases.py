@@ -9,13 +9,13 @@ from flexiflow.extras.durable._errors import LeaseLost
 from flexiflow.extras.durable._sqlite_groups import id_of, standing_in
 from flexiflow.extras.durable._sqlite_log import last_of, since
 from flexiflow.extras.durable._sqlite_schema import end_of, first_of
-from flexiflow.extras.durable._transport import Acknowledged, Buried, Delivery, Noted
+from flexiflow.extras.durable._transport import Acknowledged, Buried, Delivery, Noted, Returned
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from flexiflow.extras.durable._transport import Member, Outcome, Returned, Standing
+    from flexiflow.extras.durable._transport import Member, Outcome, Standing
 
 
 class Held(NamedTuple):
@@ -112,9 +112,13 @@ def renew(db: sqlite3.Connection, held: Held, now: float) -> Standing:
     return standing_in(db, held.group, held.partition)
 
 
-def release(db: sqlite3.Connection, held: Held, now: float) -> None:
-    """End a lease, and let go what it holds."""
+def release(
+    db: sqlite3.Connection, held: Held, untaken: Sequence[Delivery], now: float
+) -> None:
+    """End a lease, and let go what it holds; what nobody has taken is given as if anew."""
     check(db, held, now)
+    fresh = [Returned(each.position, each.attempts, 0) for each in untaken if not each.is_suspect]
+    _count(db, held, fresh)
     _end(db, held, held.token)
 
 

@@ -5,9 +5,15 @@ local max_length, wanted = tonumber(ARGV[4]), tonumber(ARGV[6])
 
 -- Up to which id every group has settled everything.
 local function settled(last)
-  local least = last
+  local least, readings = last, {}
+  if redis.call('EXISTS', log) == 1 then
+    for _, each in ipairs(redis.call('XINFO', 'GROUPS', log)) do
+      local found = pairs_of(each)
+      readings[found.name] = found
+    end
+  end
   for _, group in ipairs(redis.call('SMEMBERS', base .. ':groups')) do
-    local found = reading(group)
+    local found = readings[group]
     local given, floor = unpack(redis.call('HMGET', base .. ':g:' .. group, 'given', 'floor'))
     if found and given == found['last-delivered-id'] then floor = floor_of(group, given) end
     -- One whose state was lost has settled nothing.
