@@ -12,6 +12,7 @@ from anyio import (
     get_cancelled_exc_class,
     sleep,
     sleep_forever,
+    wait_all_tasks_blocked,
 )
 
 from flexiflow import EventBus
@@ -291,6 +292,25 @@ class TestEnding:
         assert len(pending(transport)) == 3
         assert not any(each[2] for each in pending(transport).values())
         assert is_free_of_traces(transport)
+
+    async def test_cancelled_again_as_it_is_left_it_ends(self, anyio_backend: Backend) -> None:
+        """X5: What is being stored then is in doubt, and nothing waits for ever."""
+        if "native" not in styles(anyio_backend):
+            pytest.skip("only asyncio cancels a task through a shield")
+        faulty, bus, victim = Faulty(MemoryTransport()), EventBus(), Victim("native")
+        held = faulty.hold("store")
+
+        async def host() -> None:
+            async with open_bridge(bus, faulty, outgoing=[NAME]):
+                await bus.publish(NAME, 1)
+
+        with fail_after(PATIENCE):
+            async with create_task_group() as group:
+                group.start_soon(victim.run, host)
+                await held.reached.wait()
+                victim.cancel()
+                await wait_all_tasks_blocked()
+                victim.cancel()
 
     def test_a_cancellation_ends_the_grace(self, backend: str) -> None:
         """X5: Whoever waits for what is in flight can be cancelled, and gives it back."""

@@ -310,9 +310,12 @@ async def _storing(outgoing: Outgoing, outbox: Outbox, ending: _Ending) -> Async
                 await outbox.emptied()
         finally:
             outgoing.unsubscribe()
-            with anyio.move_on_after(_PATIENCE, shield=True):
-                await outbox.emptied()
-            outbox.close()
+            try:
+                with anyio.move_on_after(_PATIENCE, shield=True):
+                    await outbox.emptied()
+            finally:
+                # Also where asyncio cancels through the shield: else it would go on for ever.
+                outbox.close()
 
 
 @asynccontextmanager
