@@ -3,10 +3,17 @@
 import gc
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from anyio import CancelScope, Event, create_task_group, create_tcp_listener, fail_after
+from anyio import (
+    CancelScope,
+    Event,
+    create_task_group,
+    create_tcp_listener,
+    fail_after,
+    sleep_forever,
+)
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.lowlevel import checkpoint
 
@@ -16,6 +23,7 @@ from flexiflow.extras.durable import (
     Lease,
     NotReplicated,
     RedisTransport,
+    Returned,
     Standing,
     TransportUnavailable,
     TransportUnusable,
@@ -231,6 +239,35 @@ def everything(
         lambda: connection.standing("billing"),
         lambda: connection.tail(["0-0"], 1, 0),
     ]
+
+
+async def test_who_is_cancelled_can_give_back_what_it_holds(keys: Keys) -> None:
+    """X5: the connections outlive the cancellation, as long as the block does."""
+    with CancelScope() as scope:
+        async with transport(keys).connect() as connection:
+            await connection.store(batch(1, b"a"))
+            lease = await lease_of(connection)
+            assert await bodies(lease) == [b"a"]
+            try:
+                scope.cancel()
+                await sleep_forever()
+            finally:
+                with CancelScope(shield=True):
+                    await lease.settle([Returned("1-0", 0, 0)])
+                    await lease.release()
+    assert scope.cancelled_caught
+    async with transport(keys).connect() as connection:
+        assert await bodies(await lease_of(connection)) == [b"a"]
+
+
+async def test_after_its_block_a_connection_says_that_it_is_closed(keys: Keys) -> None:
+    """X6: and its block ends, though somebody goes on with it."""
+    async with transport(keys).connect() as connection:
+        lease = await lease_of(connection)
+    async with create_task_group() as tasks:
+        cast("Any", connection)._network._wires._tasks = tasks
+        with pytest.raises(TransportUnavailable, match="the connection was closed"):
+            await lease.renew()
 
 
 @pytest.mark.same_everywhere

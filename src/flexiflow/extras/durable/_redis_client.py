@@ -169,7 +169,7 @@ class Wire:
         except TimeoutError:
             self.close()
             raise Broken(f"no answer within {seconds:g} s") from None
-        except RedisError as error:
+        except (RedisError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             raise self._translate(error) from error
 
     def _translate(self, error: Exception | None) -> Broken | Refused:
@@ -199,16 +199,20 @@ class Wires:
         self._tls = tls
         self._seconds = seconds
         self._wires: set[Wire] = set()
+        self._is_closed = False
 
     def open(self, server: Server) -> Wire:
         """Begin to open a connection."""
         wire = Wire(server, self._tls, self._seconds)
         self._wires.add(wire)
+        if self._is_closed:
+            wire.close()
         self._tasks.start_soon(self._run, wire)
         return wire
 
     def close(self) -> None:
-        """Close all that are open."""
+        """Close all that are open, and whatever is opened from now on."""
+        self._is_closed = True
         for wire in self._wires:
             wire.close()
 

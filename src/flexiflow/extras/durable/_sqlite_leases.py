@@ -112,9 +112,7 @@ def renew(db: sqlite3.Connection, held: Held, now: float) -> Standing:
     return standing_in(db, held.group, held.partition)
 
 
-def release(
-    db: sqlite3.Connection, held: Held, untaken: Sequence[Delivery], now: float
-) -> None:
+def release(db: sqlite3.Connection, held: Held, untaken: Sequence[Delivery], now: float) -> None:
     """End a lease, and let go what it holds; what nobody has taken is given as if anew."""
     check(db, held, now)
     fresh = [Returned(each.position, each.attempts, 0) for each in untaken if not each.is_suspect]
