@@ -22,6 +22,9 @@ from flexiflow.extras.durable import (
     _outbox,
     open_bridge,
 )
+from flexiflow.extras.durable._outages import Outages
+from flexiflow.extras.durable._outbox import Outbox
+from flexiflow.extras.durable._statistics import Counters
 from tests.durable import NAME, Faulty, meanwhile, play, put, unavailable, until
 from tests.helpers import MODES, PATIENCE, settle
 
@@ -415,3 +418,21 @@ def test_publishers_of_every_schedule_are_served(backend: str) -> None:
         assert sorted(payloads(transport)) == [0, 1, 2]
 
     play(scenario, backend, schedules=50)
+
+
+async def test_what_is_stored_as_the_outbox_is_closed_is_in_doubt() -> None:
+    """X5: The publisher is told, and nothing else fails."""
+
+    class Closing:
+        address = "nowhere"
+
+        async def store(self, batch: object) -> None:
+            outbox.close()
+
+    counters = Counters()
+    connection: Any = Closing()
+    outbox = Outbox(connection, "p", 1.0, Outages(counters), counters)
+    async with create_task_group() as group:
+        group.start_soon(outbox.run)
+        with pytest.raises(TransportUnavailable, match="its bridge was left"):
+            await outbox.put(Record(b"a"))

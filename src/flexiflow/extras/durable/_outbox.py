@@ -101,6 +101,8 @@ class Outbox:
             parcel.is_taken = True
             if parcel.records:
                 await self._store(parcel)
+            if self._is_closed:
+                return
             self._parcels.popleft()
             parcel.done.set()
         if self._emptied is not None:
