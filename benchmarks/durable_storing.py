@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 import anyio
 from anyio import CapacityLimiter, create_task_group, to_thread
@@ -35,6 +37,18 @@ if TYPE_CHECKING:
 _PIPELINES: Final = (TASKS, 500)
 """How many commands go out at once: for as many tasks, and where nobody waits for each."""
 
+
+def _ready() -> bytes:
+    return BODY
+
+
+def _written() -> bytes:
+    return json.dumps({"id": uuid4().hex, "type": EVENT, "data": ORDER}).encode()
+
+
+_THREADS: Final = {"bytes that are there": _ready, "events that they write as JSON": _written}
+"""What a bare thread's tasks bring, and how they come by it."""
+
 _LOT: Final = 500
 """A round has some of these: a few events would be stored one by one."""
 
@@ -44,13 +58,14 @@ _LONGER: Final = 25
 
 def measures(backend: str) -> Iterator[Measure]:
     """Give the measures of this module."""
-    yield Measure(
-        figure=f"an event stored in SQLite through a bridge, {TASKS} tasks",
-        against=f"{TASKS} tasks on a bare thread that commits batches",
-        backend=backend,
-        at_most=1.43,
-        run=partial(_in_sqlite, backend),
-    )
+    for bare, write in _THREADS.items():
+        yield Measure(
+            figure=f"an event stored in SQLite through a bridge, {TASKS} tasks",
+            against=f"{TASKS} tasks on a bare thread that commits {bare}",
+            backend=backend,
+            at_most=1.43,
+            run=partial(_in_sqlite, backend, write),
+        )
     for size in _PIPELINES:
         yield Measure(
             figure=f"an event stored in Redis through a bridge, {TASKS} tasks",
@@ -61,10 +76,11 @@ def measures(backend: str) -> Iterator[Measure]:
         )
 
 
-def _in_sqlite(backend: str, effort: Effort) -> list[Round]:
+def _in_sqlite(backend: str, write: Callable[[], bytes], effort: Effort) -> list[Round]:
     with TemporaryDirectory() as folder:
         ours = _bridge(SqliteTransport(Path(folder, "ours.db")))
-        return anyio.run(_both, effort, ours, _thread(Path(folder, "theirs.db")), backend=backend)
+        theirs = _thread(Path(folder, "theirs.db"), write)
+        return anyio.run(_both, effort, ours, theirs, backend=backend)
 
 
 def _in_redis(backend: str, size: int, effort: Effort) -> list[Round]:
@@ -98,7 +114,7 @@ async def _bridge(transport: Transport) -> AsyncGenerator[Side]:
 
 
 @asynccontextmanager
-async def _thread(path: Path) -> AsyncGenerator[Side]:
+async def _thread(path: Path, write: Callable[[], bytes]) -> AsyncGenerator[Side]:
     limiter = CapacityLimiter(1)
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as bare:
         bare.execute("PRAGMA journal_mode = WAL")
@@ -115,7 +131,7 @@ async def _thread(path: Path) -> AsyncGenerator[Side]:
             await to_thread.run_sync(insert, bodies, limiter=limiter)
 
         async with create_task_group() as tasks:
-            desk = _Desk(commit)
+            desk = _Desk(write, commit)
             tasks.start_soon(desk.run)
             yield by_tasks(desk.store)
             tasks.cancel_scope.cancel()
@@ -124,14 +140,19 @@ async def _thread(path: Path) -> AsyncGenerator[Side]:
 class _Desk:
     """Commits together what has come up meanwhile; whoever brings something waits for it."""
 
-    def __init__(self, commit: Callable[[Sequence[bytes]], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        write: Callable[[], bytes],
+        commit: Callable[[Sequence[bytes]], Awaitable[object]],
+    ) -> None:
+        self._write = write
         self._commit = commit
         self._came = anyio.Event()
         self._waiting: list[tuple[bytes, anyio.Event]] = []
 
     async def store(self) -> None:
         done = anyio.Event()
-        self._waiting.append((BODY, done))
+        self._waiting.append((self._write(), done))
         self._came.set()
         await done.wait()
 

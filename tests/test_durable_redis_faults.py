@@ -204,6 +204,16 @@ async def test_an_answer_that_was_lost_is_given_again(keys: Keys) -> None:
         assert await bodies(lease) == []
 
 
+async def test_fewer_are_asked_for_after_an_answer_did_not_come(keys: Keys) -> None:
+    """X6: what is too long to come in time is given in parts, until answers come again."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, *map(str.encode, "abcdefghijkl")))
+        lease = await lease_of(connection)
+        for _ in range(3):
+            await lose(lease, 4)
+        assert [len(await bodies(lease, 4)) for _ in range(5)] == [1, 2, 4, 4, 1]
+
+
 async def test_what_never_came_is_no_suspect_once_its_lease_has_ended(keys: Keys) -> None:
     """X3: no attempt has begun; but what another worker died of stays suspect."""
     async with transport(keys).connect() as connection:

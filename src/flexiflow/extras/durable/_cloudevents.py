@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # As values, since what they hold is of any type.
 _MAPPING: Final[type[Any]] = dict
 _CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple)
+_TEXTS: Final[frozenset[type[Any]]] = frozenset([str])
+_PLAIN: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(None)])
 
 
 class Codec(Protocol):
@@ -211,9 +213,18 @@ def _from_json(body: bytes) -> Any:
 def _to_json(data: Any) -> str:
     text = _to_text(data)
     # Afterwards: it would not come to an end where the payload refers to itself.
-    if isinstance(data, _CONTAINERS):
+    if isinstance(data, _CONTAINERS) and not _is_flat(data):
         _check_keys(data)
     return text
+
+
+def _is_flat(data: Any) -> bool:
+    """Tell, without looking at each, whether a payload is a dict of plain values, as most are."""
+    return (
+        type(data) is _MAPPING
+        and _TEXTS.issuperset(map(type, data))
+        and _PLAIN.issuperset(map(type, data.values()))
+    )
 
 
 def _check_keys(data: Any) -> None:

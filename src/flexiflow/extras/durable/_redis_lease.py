@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from flexiflow.extras.durable._errors import LeaseLost
+from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._redis_replies import Broken, Refused
 from flexiflow.extras.durable._redis_scripts import GIVE, RELEASE, RENEW, SETTLE
 from flexiflow.extras.durable._transport import (
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # For so many seconds one waits in a row: then it is looked whose lease has run out.
 _TURN: Final = 1.0
+
+# In a row: then it is asked for hardly anything, and not long after it is answered again for all.
+_MOST_LOSSES: Final = 8
 
 
 @final
@@ -52,6 +55,7 @@ class RedisLease:
         self._seconds = seconds
         self._held: set[str] = set()
         self._is_lost = False
+        self._losses = 0
         self._waiter: tuple[Wire, Server] | None = None
 
     @property
@@ -78,12 +82,23 @@ class RedisLease:
         # An answer that never comes has given something all the same.
         came = self._came()
         self._is_lost = True
-        entries, fresh, groups, given, wakes = await self._run(GIVE, limit, *came)
+        entries, fresh, groups, given, wakes = await self._ask(limit, came)
         self._is_lost = False
         found = [_delivery(*each) for each in entries]
         found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
         self._held.update(each.position for each in found)
         return found, given, wakes
+
+    async def _ask(self, limit: int, came: tuple[int | str, ...]) -> list[Any]:
+        """Ask for fewer where answers don't come: they may be too long to come in time."""
+        most = max(limit >> max(self._losses - 1, 0), 1)
+        try:
+            answer = await self._run(GIVE, most, *came)
+        except TransportUnavailable:
+            self._losses = min(self._losses + 1, _MOST_LOSSES)
+            raise
+        self._losses = max(self._losses - 1, 0)
+        return answer
 
     def _came(self) -> tuple[int | str, ...]:
         return (1, *self._held) if self._is_lost else (0,)
