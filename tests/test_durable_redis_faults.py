@@ -214,6 +214,15 @@ async def test_fewer_are_asked_for_after_an_answer_did_not_come(keys: Keys) -> N
         assert [len(await bodies(lease, 4)) for _ in range(5)] == [1, 2, 4, 4, 1]
 
 
+async def test_what_was_lost_is_given_again_in_parts(keys: Keys) -> None:
+    """X1: where there is room for less of it, the rest follows, and what is new after that."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a", b"b", b"c", b"d"))
+        lease = await lease_of(connection)
+        await lose(lease, 3)
+        assert [await bodies(lease, 2) for _ in range(3)] == [[b"a", b"b"], [b"c", b"d"], []]
+
+
 async def test_what_never_came_is_no_suspect_once_its_lease_has_ended(keys: Keys) -> None:
     """X3: no attempt has begun; but what another worker died of stays suspect."""
     async with transport(keys).connect() as connection:

@@ -32,6 +32,8 @@ _TURN: Final = 1.0
 # In a row: then it is asked for hardly anything, and not long after it is answered again for all.
 _MOST_LOSSES: Final = 8
 
+_ALL_CAME: Final = (0,)
+
 
 @final
 class RedisLease:
@@ -82,16 +84,17 @@ class RedisLease:
         # An answer that never comes has given something all the same.
         came = self._came()
         self._is_lost = True
-        entries, fresh, groups, given, wakes = await self._ask(limit, came)
-        self._is_lost = False
+        most = max(limit >> max(self._losses - 1, 0), 1)
+        entries, fresh, groups, given, wakes = await self._ask(most, came)
         found = [_delivery(*each) for each in entries]
         found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
+        # Of what was lost there may be more.
+        self._is_lost = came != _ALL_CAME and len(found) == most
         self._held.update(each.position for each in found)
         return found, given, wakes
 
-    async def _ask(self, limit: int, came: tuple[int | str, ...]) -> list[Any]:
-        """Ask for fewer where answers don't come: they may be too long to come in time."""
-        most = max(limit >> max(self._losses - 1, 0), 1)
+    async def _ask(self, most: int, came: tuple[int | str, ...]) -> list[Any]:
+        """Have records given; fewer where answers don't come, which may be too long to come."""
         try:
             answer = await self._run(GIVE, most, *came)
         except TransportUnavailable:
@@ -101,7 +104,7 @@ class RedisLease:
         return answer
 
     def _came(self) -> tuple[int | str, ...]:
-        return (1, *self._held) if self._is_lost else (0,)
+        return (1, *self._held) if self._is_lost else _ALL_CAME
 
     async def _wait(self, given: bytes, wakes: bytes, seconds: float) -> None:
         """Wait until something is stored or given back, on a connection of its own."""
