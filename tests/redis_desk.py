@@ -97,10 +97,10 @@ class Keys:
         """Send a command that has the key right after its name."""
         return self.server.command(*name.split(), self.name(rest), *words)
 
-    def expire(self, lease: Lease, group: str = "billing") -> None:
-        """Have the server believe that a lease has run out."""
+    def expire(self, lease: Lease, group: str = "billing", span: str = "0 1") -> None:
+        """Have the server believe that a lease has run out, or held at another time."""
         base = self.name(f"l:{group}", lease.partition)
-        assert self.server.command("HSET", base, lease.token, 1) == ":0"
+        assert self.server.command("HSET", base, lease.token, span) == ":0"
 
 
 def transport(keys: Keys, **options: Any) -> RedisTransport:

@@ -167,6 +167,20 @@ async def test_leases_a_partition_to_one_worker_at_a_time(keys: Keys) -> None:
         assert second.token > lease.token
 
 
+async def test_a_clock_that_is_set_back_keeps_no_lease(keys: Keys) -> None:
+    """X1: a lease, or a member, that begins later than now is over."""
+    far = 10**15
+    async with transport(keys, partitions=1).connect() as connection:
+        lease = await lease_of(connection)
+        keys.expire(lease, span=f"{far} {far + 60_000}")
+        alive = json.dumps([far + 60_000, "1", '["order.*"]', far])
+        keys.command("HSET", "m:billing", "ann", alive)
+        assert await connection.join(member("bob")) == ["bob"]
+        assert await connection.acquire(member("bob"), 0) is not None
+        with pytest.raises(LeaseLost):
+            await lease.renew()
+
+
 async def test_a_lease_that_has_run_out_does_nothing_more(keys: Keys) -> None:
     """X4: every method of a stale holder raises, and changes nothing."""
     async with transport(keys).connect() as connection:

@@ -385,6 +385,18 @@ async def test_a_renewed_lease_goes_on(path: Path, clock: Clock) -> None:
         assert (await other.receive(1, 0), await lease.renew()) == ([], Standing(1, 0, 0, 0))
 
 
+async def test_a_clock_that_is_set_back_keeps_no_lease(path: Path, clock: Clock) -> None:
+    """X1: a lease, or a member, that begins later than now is over; what it held is another's."""
+    async with one_lease(path, "a") as (connection, lease):
+        await lease.receive(1, 0)
+        clock.now -= 1000
+        names = await connection.join(namesake_of(worker()))
+        other = await leased(connection, worker("b"))
+        with pytest.raises(LeaseLost):
+            await lease.renew()
+        assert (names, [each.body for each in await other.receive(1, 0)]) == (["a"], [b"a"])
+
+
 async def test_a_returned_event_is_no_suspect(path: Path) -> None:
     """X3: what was given back with no attempt begun is given as it was at first."""
     async with one_lease(path, "a", "b", "c") as (_, lease):

@@ -38,7 +38,8 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> list[str]:
     group = id_of(db, member.group)
     if group is None:
         group = _make(db, member.group)
-    db.execute("DELETE FROM members WHERE group_id = ? AND until <= ?", (group, now))
+    overdue = "DELETE FROM members WHERE group_id = ? AND (since > ? OR until <= ?)"
+    db.execute(overdue, (group, now, now))
     patterns = json.dumps(member.patterns)
     query = "SELECT consumer, token, patterns FROM members WHERE group_id = ?"
     for consumer, token, taken in db.execute(query, (group,)):
@@ -46,8 +47,8 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> list[str]:
             raise ConsumerInUse(member.consumer, member.group)
         if consumer != member.consumer and taken != patterns:
             raise GroupMismatch(member.group, json.loads(taken), member.patterns)
-    row = (group, member.consumer, member.token, patterns, now + member.lease)
-    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?)", row)
+    row = (group, member.consumer, member.token, patterns, now, now + member.lease)
+    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?)", row)
     return sorted(consumer for consumer, _, _ in db.execute(query, (group,)))
 
 

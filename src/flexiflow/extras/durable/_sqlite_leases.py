@@ -56,8 +56,8 @@ def acquire(
     if is_exclusive and taken:
         return None
     token = db.execute(
-        "INSERT INTO leases (group_id, partition, until) VALUES (?, ?, ?)",
-        (group, partition, now + member.lease),
+        "INSERT INTO leases (group_id, partition, since, until) VALUES (?, ?, ?, ?)",
+        (group, partition, now, now + member.lease),
     ).lastrowid
     return Held(member, group, partition, token or 0)
 
@@ -68,8 +68,8 @@ def check(db: sqlite3.Connection, held: Held, now: float) -> None:
     Raises:
         LeaseLost: it doesn't.
     """
-    query = "SELECT until FROM leases WHERE token = ? AND until > ?"
-    if db.execute(query, (held.token, now)).fetchone() is None:
+    query = "SELECT 1 FROM leases WHERE token = ? AND since <= ? AND until > ?"
+    if db.execute(query, (held.token, now, now)).fetchone() is None:
         raise LeaseLost(held.member.consumer, held.member.group, held.partition)
 
 
@@ -107,8 +107,8 @@ def settle(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome], now:
 def renew(db: sqlite3.Connection, held: Held, now: float) -> Standing:
     """Hold a lease for as many seconds again, and tell how far the group is there."""
     check(db, held, now)
-    until = now + held.member.lease
-    db.execute("UPDATE leases SET until = ? WHERE token = ?", (until, held.token))
+    span = (now, now + held.member.lease)
+    db.execute("UPDATE leases SET since = ?, until = ? WHERE token = ?", (*span, held.token))
     return standing_in(db, held.group, held.partition)
 
 
@@ -126,8 +126,9 @@ def _expire(db: sqlite3.Connection, held: Held, now: float) -> None:
 
 
 def _overdue(db: sqlite3.Connection, held: Held, now: float) -> list[int]:
-    query = "SELECT token FROM leases WHERE group_id = ? AND partition = ? AND until <= ?"
-    return [token for (token,) in db.execute(query, (held.group, held.partition, now))]
+    query = "SELECT token FROM leases WHERE group_id = ? AND partition = ?"
+    over = " AND (since > ? OR until <= ?)"
+    return [token for (token,) in db.execute(query + over, (held.group, held.partition, now, now))]
 
 
 def _end(db: sqlite3.Connection, held: Held, token: int) -> None:

@@ -27,7 +27,8 @@ _UNUSABLE: Final = (
     sqlite3.SQLITE_READONLY,
 )
 
-# An id of a group that was forgotten is not used again: its leases stay lost.
+# An id of a group that was forgotten is not used again: its leases stay lost. A lease that begins
+# later than now is over: else it would hold for as long as the clock was set back.
 _TABLES: Final = """
 CREATE TABLE flexiflow_durable (version INTEGER NOT NULL, partitions INTEGER);
 CREATE TABLE logs (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL);
@@ -41,10 +42,10 @@ CREATE TABLE pending (group_id INTEGER, id INTEGER, attempts INTEGER NOT NULL,
     deliveries INTEGER NOT NULL, holder INTEGER, PRIMARY KEY (group_id, id)) WITHOUT ROWID;
 CREATE INDEX pending_free ON pending (group_id, id) WHERE holder IS NULL;
 CREATE TABLE leases (token INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
-    partition INTEGER NOT NULL, until REAL NOT NULL);
+    partition INTEGER NOT NULL, since REAL NOT NULL, until REAL NOT NULL);
 CREATE INDEX leases_of ON leases (group_id, partition);
 CREATE TABLE members (group_id INTEGER, consumer TEXT, token TEXT NOT NULL, patterns TEXT NOT NULL,
-    until REAL NOT NULL, PRIMARY KEY (group_id, consumer)) WITHOUT ROWID;
+    since REAL NOT NULL, until REAL NOT NULL, PRIMARY KEY (group_id, consumer)) WITHOUT ROWID;
 CREATE TABLE dead (id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
     partition INTEGER NOT NULL, body BLOB NOT NULL, type TEXT NOT NULL,
     message TEXT NOT NULL, traceback TEXT NOT NULL, attempts INTEGER NOT NULL,

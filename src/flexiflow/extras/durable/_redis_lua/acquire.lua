@@ -3,5 +3,5 @@ local group = ARGV[1]
 ensure(group)
 if next(alive(group)) and ARGV[3] == '1' then return {'TAKEN'} end
 local token = redis.call('INCR', base .. ':tokens')
-redis.call('HSET', base .. ':l:' .. group, token, time() + tonumber(ARGV[2]))
+hold(group, token, ARGV[2])
 return {'OK', token}

@@ -9,7 +9,7 @@
 -- :p:NAME  the number of a producer's last batch
 -- :g:NAME  of a group: given, up to which id records were given; floor, up to which all are
 --          settled; missed; wakes, the number of entries in :w:
--- :l:NAME  until when each lease holds, in milliseconds, by its token
+-- :l:NAME  `from to`: when each lease holds, in milliseconds, by its token
 -- :a:NAME  failed attempts by id; `s` and an id: its worker died
 -- :d:NAME  the dead letters, a stream
 -- :w:NAME  a stream that grows when what is pending is to be given anew
@@ -133,11 +133,18 @@ local function floor_of(group, given)
   return pending[1] == 0 and given or before(pending[2])
 end
 
--- Name the tokens whose leases hold, and end the other ones.
+local function hold(group, token, milliseconds)
+  local now = time()
+  redis.call('HSET', base .. ':l:' .. group, token, now .. ' ' .. now + milliseconds)
+end
+
+-- Name the tokens whose leases hold, and end the other ones. One that begins later than now is over:
+-- else it would hold for as long as the clock was set back.
 local function alive(group)
   local leases, now, live = base .. ':l:' .. group, time(), {}
-  for token, until_ in pairs(pairs_of(redis.call('HGETALL', leases))) do
-    if tonumber(until_) > now then
+  for token, span in pairs(pairs_of(redis.call('HGETALL', leases))) do
+    local from, to = string.match(span, '^(%S+) (%S+)$')
+    if tonumber(from) <= now and tonumber(to) > now then
       live[token] = true
     else
       redis.call('HDEL', leases, token)

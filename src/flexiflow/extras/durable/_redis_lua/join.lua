@@ -3,7 +3,7 @@ local group, consumer, token, patterns = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local members, now, names = base .. ':m:' .. group, time(), {}
 for name, each in pairs(pairs_of(redis.call('HGETALL', members))) do
   local other = cjson.decode(each)
-  if other[1] <= now then
+  if other[1] <= now or other[4] > now then
     redis.call('HDEL', members, name)
   elseif name ~= consumer then
     if other[3] ~= patterns then return {'OTHERS', other[3]} end
@@ -12,7 +12,7 @@ for name, each in pairs(pairs_of(redis.call('HGETALL', members))) do
     return {'TAKEN'}
   end
 end
-redis.call('HSET', members, consumer, cjson.encode({now + tonumber(ARGV[4]), token, patterns}))
+redis.call('HSET', members, consumer, cjson.encode({now + ARGV[4], token, patterns, now}))
 names[#names + 1] = consumer
 local is_new = 1 - redis.call('SISMEMBER', base .. ':groups', group)
 ensure(group)
