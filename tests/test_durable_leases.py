@@ -11,6 +11,7 @@ from anyio import CancelScope, Event, create_task_group, fail_after, sleep
 from flexiflow import EventBus
 from flexiflow.extras.durable import (
     LeaseLost,
+    Member,
     MemoryTransport,
     TransportUnusable,
     open_bridge,
@@ -292,6 +293,45 @@ class TestSilence:
                 gate.set()
                 await until(lambda: bridge.statistics().acknowledged)
             assert handler.begun == [1]
+
+        play(scenario, backend, schedules=1)
+
+    def test_one_that_can_not_be_reached_holds_nothing_up(self, backend: str) -> None:
+        """X6: The other partitions are leased meanwhile, and the worker stays a member."""
+
+        async def scenario() -> None:
+            faulty, handler = Faulty(MemoryTransport(partitions=2)), Handler()
+            hold = faulty.hold("acquire")
+            async with consuming(faulty, handler, lease=3.0):
+                await hold.reached.wait()
+                # Without keys they take turns.
+                await put(faulty, 1, 2, 3, 4)
+                await late(lambda: len(handler.done) == 2 and faulty.calls["join"] > 3)
+                hold.open.set()
+                await late(lambda: len(handler.done) == 4)
+
+        play(scenario, backend, schedules=3)
+
+    def test_one_that_is_another_s_by_then_is_left_alone(self, backend: str) -> None:
+        """X4: What could not be leased is not tried again once it is another's share."""
+
+        async def scenario() -> None:
+            transport = MemoryTransport(partitions=2)
+            faulty, other = Faulty(transport), Member(GROUP, "b", "b", ("order.*",), 1000)
+            async with consuming(faulty, Handler(), consumer="a", lease=3.0):
+                readings = transport._groups[GROUP].readings
+                await late(lambda: all(each.leases for each in readings))
+                with faulty.away("acquire"):
+                    for reading in readings:
+                        reading.leases.clear()
+                    await late(lambda: faulty.calls["acquire"] > 4)
+                    async with transport.connect() as connection:
+                        await connection.join(other)
+                    await sleep(10)
+                await late(lambda: readings[0].leases)
+                await sleep(10)
+                # Two at first, and one now.
+                assert next(transport._tokens) == 4
 
         play(scenario, backend, schedules=1)
 

@@ -21,6 +21,7 @@ from flexiflow.extras.durable import (
     GroupMismatch,
     MemoryTransport,
     Returned,
+    TransportUnavailable,
     TransportUnusable,
     open_bridge,
 )
@@ -443,6 +444,17 @@ class TestFailing:
 
         play(scenario, backend, schedules=1)
         assert "a bridge failed as it was left: nowhere can't be used" in caplog.text
+
+    @pytest.mark.parametrize("is_away", [False, True])
+    async def test_one_that_is_not_told_that_it_joined_leaves(self, *, is_away: bool) -> None:
+        """X5: Its name is free again at once, if the transport can be reached."""
+        transport = MemoryTransport()
+        faulty = Faulty(transport)
+        faulty.fail("join", is_late=True)
+        with faulty.away(*(["leave"] if is_away else [])), pytest.raises(TransportUnavailable):
+            async with consuming(faulty, Handler(), consumer="a"):
+                pytest.fail("entered")
+        assert [*transport._groups[GROUP]._alive] == (["a"] if is_away else [])
 
     @pytest.mark.parametrize(
         ("options", "problem"),

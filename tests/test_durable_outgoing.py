@@ -213,6 +213,22 @@ class TestFailing:
 
         play(scenario, backend, schedules=1)
 
+    def test_an_outage_that_begins_with_a_full_log_is_told(
+        self, backend: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """X6: Also where it comes after the log was full, and ends with its being full again."""
+        caplog.set_level(logging.INFO, "flexiflow")
+
+        async def scenario() -> None:
+            bus, faulty, full = EventBus(), Faulty(MemoryTransport()), LogFull("nowhere", 3)
+            faulty.fail("store", full, unavailable(), unavailable(), full, unavailable())
+            async with open_bridge(bus, faulty, outgoing=[NAME]) as bridge:
+                await bus.publish(NAME, 1)
+                assert bridge.statistics().reconnects == 2
+
+        play(scenario, backend, schedules=1)
+        assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"] * 2
+
     def test_one_outage_is_told_once(self, backend: str, caplog: pytest.LogCaptureFixture) -> None:
         """X6: One warning when it begins, one information when it is over."""
         caplog.set_level(logging.INFO, "flexiflow")
@@ -335,6 +351,29 @@ class TestLeaving:
             assert told == ["its bridge was left"]
 
         play(scenario, backend)
+
+    def test_all_that_wait_share_their_time(
+        self, backend: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """X5: Leaving takes no longer for many batches than for one, and all are told."""
+        monkeypatch.setattr(_outbox, "MOST_AT_ONCE", 1)
+
+        async def scenario() -> None:
+            bus, faulty, told = EventBus(), Faulty(MemoryTransport()), list[Any]()
+
+            async def publish(number: int) -> None:
+                told.extend(await bus.publish(NAME, number))
+
+            async with create_task_group() as group:
+                with faulty.away("store"), fail_after(4):
+                    async with open_bridge(bus, faulty, outgoing=[NAME], store_timeout=3):
+                        for number in range(5):
+                            group.start_soon(publish, number)
+                        await until(lambda: faulty.batches)
+            assert len(told) == 5
+            assert {type(each.exception) for each in told} == {TransportUnavailable}
+
+        play(scenario, backend, schedules=3)
 
     async def test_who_comes_too_late_is_told(self) -> None:
         """X5: A publish that was taken up before the end may call the bridge's handler after it."""

@@ -91,7 +91,8 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         lease: after so many seconds of silence a worker counts as dead, more than 0; what it held
             is given to others.
         grace: seconds that handlers have to end when the block does, 0 or more.
-        store_timeout: seconds that it is tried to store an event for, more than 0.
+        store_timeout: seconds that it is tried to store an event for, more than 0; as the block
+            ends, all that wait have as many together.
         codec: writes payloads down and reads them (X7).
 
     Raises:
@@ -279,7 +280,9 @@ async def _run(
             outbox = Outbox(connection, producer, settings.store_timeout, outages, counters)
             encoder = Encoder(source, producer, settings.codec)
             outgoing = Outgoing(bus, transport, settings.outgoing, settings.key, encoder, outbox)
-            await stack.enter_async_context(_storing(outgoing, outbox, ending))
+            await stack.enter_async_context(
+                _storing(outgoing, outbox, settings.store_timeout, ending)
+            )
         if settings.incoming:
             worker = Worker(
                 bus, transport, connection, _member(settings), settings, outages, counters
@@ -298,7 +301,9 @@ def _member(settings: Settings) -> Member:
 
 
 @asynccontextmanager
-async def _storing(outgoing: Outgoing, outbox: Outbox, ending: _Ending) -> AsyncGenerator[None]:
+async def _storing(
+    outgoing: Outgoing, outbox: Outbox, seconds: float, ending: _Ending
+) -> AsyncGenerator[None]:
     """Store events, until the handlers have ended that might publish any."""
     async with anyio.create_task_group() as group:
         group.start_soon(outbox.run)
@@ -307,7 +312,9 @@ async def _storing(outgoing: Outgoing, outbox: Outbox, ending: _Ending) -> Async
             yield
             if not ending.is_hasty:
                 outgoing.unsubscribe()
-                await outbox.emptied()
+                with anyio.move_on_after(seconds):
+                    await outbox.emptied()
+                outbox.close()
         finally:
             outgoing.unsubscribe()
             try:

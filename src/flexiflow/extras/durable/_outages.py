@@ -45,35 +45,42 @@ class Outages:
             TransportUnavailable: it was not in time.
             TransportError: another one, at once.
         """
+        outage: TransportUnavailable | None = None
+        delay = _FIRST_DELAY
         try:
-            return await call()
-        except (LogFull, NotReplicated) as exc:
-            # It is there, and merely not ready for one more event.
-            return await _try_again(call, exc, until)
-        except TransportUnavailable as exc:
-            problem = exc
-        if not self._failing:
-            self._counters.reconnects += 1
-            logger.warning("%s; trying until it is", problem)
-        self._failing += 1
-        try:
-            result = await _try_again(call, problem, until)
+            while True:
+                try:
+                    result = await call()
+                except TransportUnavailable as exc:
+                    outage = self._seen(exc, outage)
+                    if until is not None and anyio.current_time() + delay > until:
+                        raise
+                else:
+                    outage = self._over(outage)
+                    return result
+                await anyio.sleep(delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
         finally:
+            self._failing -= outage is not None
+
+    def _seen(
+        self, problem: TransportUnavailable, outage: TransportUnavailable | None
+    ) -> TransportUnavailable | None:
+        """Tell of an outage that a call has come to know of, and return it, if there is one."""
+        if isinstance(problem, LogFull | NotReplicated):
+            # It is there, and merely not ready for one more event.
+            return self._over(outage)
+        if outage is None:
+            if not self._failing:
+                self._counters.reconnects += 1
+                logger.warning("%s; trying until it is", problem)
+            self._failing += 1
+        return problem
+
+    def _over(self, outage: TransportUnavailable | None) -> TransportUnavailable | None:
+        """Tell that an outage is over, if there was one, and return that there is none."""
+        if outage is not None:
             self._failing -= 1
-        if not self._failing:
-            logger.info("%s is available again", problem.address)
-        return result
-
-
-async def _try_again(
-    call: Callable[[], Awaitable[T]], problem: TransportUnavailable, until: float | None
-) -> T:
-    delay = _FIRST_DELAY
-    while until is None or anyio.current_time() + delay <= until:
-        await anyio.sleep(delay)
-        delay = min(2 * delay, _LONGEST_DELAY)
-        try:
-            return await call()
-        except TransportUnavailable as exc:
-            problem = exc
-    raise problem
+            if not self._failing:
+                logger.info("%s is available again", outage.address)
+        return None

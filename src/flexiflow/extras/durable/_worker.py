@@ -12,7 +12,7 @@ import anyio
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._cloudevents import decode
 from flexiflow.extras.durable._crew import Crew
-from flexiflow.extras.durable._errors import LeaseLost, WorkersDied
+from flexiflow.extras.durable._errors import LeaseLost, TransportError, WorkersDied
 from flexiflow.extras.durable._failing import failure_of, log_burial
 from flexiflow.extras.durable._held import Held, Origin
 from flexiflow.extras.durable._intake import Intake
@@ -77,6 +77,8 @@ class Worker:
         self._patterns = Patterns(member.patterns)
         self._queue: Queue[Held[Intake]] = Queue()
         self._intakes: dict[int, Intake] = {}
+        self._mine = range(0)
+        self._obtaining: set[int] = set()
         self._changed = Signal()
         self._dropped = Signal()
         self._leaving = anyio.Event()
@@ -121,7 +123,13 @@ class Worker:
             TransportError: it can't.
         """
         with anyio.CancelScope(shield=True):
-            await self._connection.join(self._member)
+            try:
+                await self._connection.join(self._member)
+            except BaseException:
+                # It may be one, and merely not know.
+                with suppress(TransportError):
+                    await self._connection.leave(self._member)
+                raise
 
     def leave(self) -> None:
         """Take no more in; what is in flight has `grace` seconds, the rest is given back (X5)."""
@@ -145,7 +153,7 @@ class Worker:
         await self._look_round()
         while True:
             consumers = await self._outages.outlast(partial(self._connection.join, self._member))
-            await self._balance(consumers)
+            self._balance(consumers)
             await self._look_round()
             with anyio.move_on_after(self._member.lease / _BEATS):
                 await self._changed.wait()
@@ -158,18 +166,27 @@ class Worker:
                 await self._outages.outlast(intake.lease.renew)
         intake.lose()
 
-    async def _balance(self, consumers: Sequence[str]) -> None:
+    def _balance(self, consumers: Sequence[str]) -> None:
         """Lease this worker's share of the partitions, and let go of what is another's."""
         mine = self._share(consumers)
         for partition, intake in self._intakes.items():
             if partition not in mine:
                 intake.ending.set()
+        self._mine = mine
         for partition in mine:
-            if partition in self._intakes or self._leaving.is_set():
-                continue
-            await self._outages.outlast(partial(self._acquire, partition))
+            if partition not in self._intakes and partition not in self._obtaining:
+                self._obtaining.add(partition)
+                self._start(self._obtain, partition)
+
+    async def _obtain(self, partition: int) -> None:
+        """Lease a partition, whether or not others can be reached, as long as it is to be had."""
+        await self._outages.outlast(partial(self._acquire, partition))
+        self._obtaining.discard(partition)
 
     async def _acquire(self, partition: int) -> None:
+        # Whose it is may have changed while it could not be reached.
+        if partition not in self._mine or self._leaving.is_set():
+            return
         # Shielded: one that was given and not told of would be nobody's until it ran out.
         with anyio.CancelScope(shield=True):
             lease = await self._connection.acquire(self._member, partition)
