@@ -32,8 +32,10 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "retry_delay of False": {"retry_delay": False},
     "lease": {"lease": 0},
     "endless lease": {"lease": float("inf")},
+    "lease of a huge int": {"lease": 10**400},
     "grace": {"grace": float("nan")},
     "store_timeout": {"store_timeout": "1"},
+    "endless store_timeout": {"store_timeout": float("inf")},
 }
 
 

@@ -300,6 +300,13 @@ class TestDeadLetters:
                 await bridge.redrive()
             with pytest.raises(ValueError, match="limit must be an int, 1 or more, not 0"):
                 await bridge.dead_letters(limit=0)
+            with pytest.raises(ValueError, match="after must be the id of a dead letter, not 'x'"):
+                await bridge.dead_letters(after="x")
+            wrong: Any = 3
+            for call in (partial(bridge.dead_letters, wrong), partial(bridge.redrive, "1", wrong)):
+                with pytest.raises(TypeError, match="id of a dead letter must be a str, not 3"):
+                    await call()
+            assert await bridge.redrive("x", "1") == 0
         with pytest.raises(ReceiverClosed, match="the block of the bridge is over"):
             await bridge.dead_letters()
 

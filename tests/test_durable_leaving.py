@@ -451,7 +451,8 @@ class TestFailing:
         transport = MemoryTransport()
         faulty = Faulty(transport)
         faulty.fail("join", is_late=True)
-        with faulty.away(*(["leave"] if is_away else [])), pytest.raises(TransportUnavailable):
+        calls: list[Any] = ["leave"] if is_away else []
+        with faulty.away(*calls), pytest.raises(TransportUnavailable):
             async with consuming(faulty, Handler(), consumer="a"):
                 pytest.fail("entered")
         assert [*transport._groups[GROUP]._alive] == (["a"] if is_away else [])

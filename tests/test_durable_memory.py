@@ -52,11 +52,15 @@ async def leased(connection: Any, member: Member = MEMBER) -> Lease:
     [
         ({"partitions": 0}, "partitions must be None or an int of 1 or more, not 0"),
         ({"partitions": True}, "partitions must be None or an int of 1 or more, not True"),
-        ({"max_length": 0}, "max_length must be an int of 1 or more, not 0"),
-        ({"max_length": 2.5}, "max_length must be an int of 1 or more, not 2.5"),
-        ({"idempotency_window": 0}, "idempotency_window must be a number above 0, not 0"),
-        ({"idempotency_window": True}, "idempotency_window must be a number above 0, not True"),
-        ({"idempotency_window": "1"}, "idempotency_window must be a number above 0, not '1'"),
+        ({"max_length": 0}, "max_length must be an int, 1 or more, not 0"),
+        ({"max_length": 2.5}, "max_length must be an int, 1 or more, not 2.5"),
+        *(
+            (
+                {"idempotency_window": wrong},
+                f"idempotency_window must be a finite number of seconds, more than 0, not {told}",
+            )
+            for wrong, told in ((0, "0"), (True, "True"), ("1", "'1'"), (float("inf"), "inf"))
+        ),
     ],
 )
 def test_refuses_a_number_out_of_its_range(options: dict[str, Any], told: str) -> None:

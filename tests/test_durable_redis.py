@@ -269,6 +269,9 @@ async def test_settling_again_after_a_lost_answer_changes_nothing(keys: Keys) ->
         assert await bodies(one) == []
 
 
+NO_IDS = ["", "x", "1", "1-1", f"{2**70}-1-0", f"{1:05000}-1-0", "1-1-x"]
+
+
 async def test_dead_letters_are_listed_by_age_and_redriven_once(keys: Keys) -> None:
     """X3: over all partitions, page by page; what is redriven is for their group alone."""
     async with transport(keys, partitions=2).connect() as connection:
@@ -290,7 +293,10 @@ async def test_dead_letters_are_listed_by_age_and_redriven_once(keys: Keys) -> N
         ]
         assert [each for page in pages for each in page] == list(letters)
         ids = [letters[0].id, letters[3].id]
-        assert await connection.redrive("billing", [*ids, "nonsense", "1-1-0"]) == 2
+        assert await connection.redrive("billing", [*ids, *NO_IDS, "1-1-0"]) == 2
+        for nonsense in NO_IDS:
+            with pytest.raises(ValueError, match="after must be the id of a dead letter, not "):
+                await connection.dead_letters("billing", after=nonsense)
         assert await connection.redrive("billing", ids) == 0
         found, _ = await connection.tail(["0-0", "0-0"], 9, 0)
         assert sorted(each.body for each in found if each.group == "billing") == sorted(

@@ -69,6 +69,8 @@ anyio.run(main)
 
 Transport = SqliteTransport | MemoryTransport
 
+NO_IDS = ["", "x", "1-1", str(2**70), "1" * 5000, "-1", "\u0664"]
+
 
 class Clock:
     """The machine's clock, set by a test."""
@@ -334,8 +336,11 @@ async def test_dead_letters_are_listed_and_redriven_once(path: Path, clock: Cloc
             await connection.dead_letters("g", limit=1),
             await connection.dead_letters("g", after="1"),
         )
-        redriven = await connection.redrive("g", ["2", "2", "99", str(2**70), "no-number"])
+        redriven = await connection.redrive("g", ["2", "2", "99", *NO_IDS])
         given = await lease.receive(10, 0)
+        for nonsense in NO_IDS:
+            with pytest.raises(ValueError, match="after must be the id of a dead letter, not "):
+                await connection.dead_letters("g", after=nonsense)
         assert letters == [
             DeadLetter("1", b"a", FAILURE, 5, 1, clock.now),
             DeadLetter("2", b"c", FAILURE, 0, 5, clock.now),
@@ -976,6 +981,8 @@ def test_a_path_must_be_one(wrong: Any) -> None:
         ("poll_interval", "1"),
         ("busy_timeout", -0.1),
         ("busy_timeout", True),
+        ("busy_timeout", float("inf")),
+        ("idempotency_window", 0),
     ],
 )
 def test_numbers_out_of_range_are_refused(option: str, wrong: Any) -> None:

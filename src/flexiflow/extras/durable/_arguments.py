@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -11,6 +10,7 @@ from flexiflow._arguments import check_int, check_seconds
 from flexiflow._bus import EventBus
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._names import check_subscribed_name
+from flexiflow.extras.durable._numbers import check_finite
 from flexiflow.extras.durable._patterns import overlapping
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ def check_settings(settings: Settings) -> None:
     for what in ("limit", "prefetch", "max_attempts", "max_deliveries"):
         check_int(what, getattr(settings, what), "1 or more", least=1)
     for what in ("lease", "store_timeout"):
-        check_seconds(what, getattr(settings, what))
-    if settings.lease == math.inf:
-        raise ValueError(
-            "lease must be finite: a worker that is silent for ever would never be dead"
-        )
+        check_finite(what, getattr(settings, what))
     for what in ("retry_delay", "grace"):
         given = getattr(settings, what)
         if isinstance(given, bool) or given != 0:

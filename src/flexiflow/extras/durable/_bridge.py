@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 from uuid import uuid4
@@ -157,11 +158,15 @@ class Bridge:
             limit: how many at most, 1 or more.
 
         Raises:
-            ValueError: the bridge has no group; `limit` is no int of 1 or more.
+            ValueError: the bridge has no group; `limit` is no int of 1 or more; `after` can't be an
+                id of the transport's.
+            TypeError: `after` is no str.
             TransportUnavailable: the transport can't be reached.
             ReceiverClosed: the bridge's block is over.
         """
         check_int("limit", limit, "1 or more", least=1)
+        if after is not None:
+            _check_id(after)
         return await self._connection.dead_letters(self._checked(), after=after, limit=limit)
 
     async def redrive(self, *ids: str) -> int:
@@ -175,11 +180,14 @@ class Bridge:
 
         Raises:
             ValueError: the bridge has no group; no id was given.
+            TypeError: an id is no str.
             TransportUnavailable: the transport can't be reached.
             ReceiverClosed: the bridge's block is over.
         """
         if not ids:
             raise ValueError("redrive takes the ids of dead letters, one or more, and got none")
+        for each in ids:
+            _check_id(each)
         return await self._connection.redrive(self._checked(), ids)
 
     def close(self) -> None:
@@ -193,6 +201,11 @@ class Bridge:
         if not self._is_open:
             raise ReceiverClosed("the bridge", "is over")
         return self._group
+
+
+def _check_id(given: object) -> None:
+    if not isinstance(given, str):
+        raise TypeError(f"the id of a dead letter must be a str, not {reprlib.repr(given)}")
 
 
 class _Ending:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flexiflow._arguments import check_int
 from flexiflow.extras.durable._errors import LeaseLost, LogFull
 from flexiflow.extras.durable._groups import Group, Log
+from flexiflow.extras.durable._numbers import check_finite, parts_of, place_of
 from flexiflow.extras.durable._partitions import (
-    check_max_length,
     check_partitions,
-    check_window,
     spread,
 )
 from flexiflow.extras.durable._transport import Buried, Standing, Stored
@@ -74,8 +74,8 @@ class MemoryTransport:
     ) -> None:
         self._is_exclusive = check_partitions(partitions) is not None
         self._logs = [Log() for _ in range(partitions or 1)]
-        self._max_length = check_max_length(max_length)
-        self._window = check_window(idempotency_window)
+        self._max_length = check_int("max_length", max_length, "1 or more", least=1)
+        self._window = check_finite("idempotency_window", idempotency_window)
         self._groups: dict[str, Group] = {}
         self._producers: dict[str, _Produced] = {}
         self._tokens = count(1)
@@ -182,13 +182,13 @@ class _MemoryConnection:
         await checkpoint()
         found = self._transport._groups.get(group)
         dead = found.dead if found is not None else {}
-        last = int(after) if after is not None else 0
+        (last,) = place_of(after, 1) or (0,)
         return list(islice((each.letter for no, each in dead.items() if no > last), limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         await checkpoint()
         found = self._transport._groups.get(group)
-        numbers = [int(each) for each in ids if each.isdecimal()] if found is not None else []
+        numbers = [parts[0] for parts in (parts_of(each, 1) for each in ids) if parts is not None]
         taken = [found.dead.pop(each, None) for each in numbers] if found is not None else []
         dead = [each for each in taken if each is not None]
         for _, record, partition in dead:

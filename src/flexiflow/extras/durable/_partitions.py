@@ -1,10 +1,9 @@
-"""Which partition a record is in, and whose a partition is (X4); and what a log may hold (X5)."""
+"""Which partition a record is in, and whose a partition is (X4)."""
 
 from __future__ import annotations
 
 import reprlib
-from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 if TYPE_CHECKING:
@@ -26,29 +25,6 @@ def check_partitions(partitions: object) -> int | None:
             f"partitions must be None or an int of 1 or more, not {reprlib.repr(partitions)}"
         )
     return partitions
-
-
-def check_max_length(max_length: object) -> int:
-    """Return how many records a log may hold, if that is valid.
-
-    Raises:
-        ValueError: it is no int of 1 or more.
-    """
-    if type(max_length) is not int or max_length < 1:
-        raise ValueError(f"max_length must be an int of 1 or more, not {reprlib.repr(max_length)}")
-    return max_length
-
-
-def check_window(window: Any) -> float:
-    """Return for how many seconds a producer is remembered, if that is valid.
-
-    Raises:
-        ValueError: it is no number above 0, or infinite.
-    """
-    is_number = isinstance(window, int | float) and not isinstance(window, bool)
-    if not is_number or not 0 < window < inf:
-        raise ValueError(f"idempotency_window must be a number above 0, not {reprlib.repr(window)}")
-    return float(window)
 
 
 def spread(batch: Batch, partitions: int) -> dict[int, list[Record]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import ssl
 from contextlib import asynccontextmanager
-from math import inf
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
+from flexiflow._arguments import check_int
+from flexiflow.extras.durable._numbers import check_finite
 from flexiflow.extras.durable._partitions import check_partitions
 from flexiflow.extras.durable._redis_connection import RedisConnection, Settings
 from flexiflow.extras.durable._redis_network import Network
@@ -62,13 +63,13 @@ class RedisTransport:
         self._server = parse_url(url)
         self._settings = Settings(
             check_partitions(partitions),
-            _check_count("max_length", max_length, 1),
-            _check_seconds("idempotency_window", idempotency_window),
-            _check_count("replicas", replicas, 0),
-            _check_seconds("timeout", timeout),
+            check_int("max_length", max_length, "1 or more", least=1),
+            check_finite("idempotency_window", idempotency_window),
+            check_int("replicas", replicas, "0 or more", least=0),
+            check_finite("timeout", timeout),
         )
         self._prefix = _check_prefix(prefix)
-        self._connect_timeout = _check_seconds("connect_timeout", connect_timeout)
+        self._connect_timeout = check_finite("connect_timeout", connect_timeout)
         if cluster and self._server.database != 0:
             raise ValueError("a cluster has the database 0 only: leave it out of the URL")
         self._cluster = cluster
@@ -128,15 +129,3 @@ def _check_prefix(prefix: object) -> str:
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
         raise ValueError(f"prefix must be made of letters, digits and ._:-, not {prefix!r}")
     return prefix
-
-
-def _check_count(name: str, value: object, least: int) -> int:
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be an int of {least} or more, not {value!r}")
-    return value
-
-
-def _check_seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
-        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
-    return float(value)

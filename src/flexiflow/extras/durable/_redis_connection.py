@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
@@ -15,6 +14,7 @@ from flexiflow.extras.durable._errors import (
     LogFull,
     TransportUnusable,
 )
+from flexiflow.extras.durable._numbers import parts_of, place_of
 from flexiflow.extras.durable._partitions import spread
 from flexiflow.extras.durable._redis_lease import RedisLease, fields, milliseconds, text
 from flexiflow.extras.durable._redis_scripts import (
@@ -188,7 +188,7 @@ class RedisConnection:
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
         """List dead letters, the oldest first."""
-        last = _number(after) if after is not None else None
+        last = place_of(after, 3)
         found: list[DeadLetter] = []
         for partition in range(self.partitions):
             start = _start(last, partition)
@@ -239,13 +239,12 @@ def _flat(record: Record) -> Iterator[bytes | str | int]:
         yield record.group
 
 
-def _number(name: str) -> tuple[int, int, int]:
+def _number(name: str) -> tuple[int, ...]:
     """Tell apart the parts of a dead letter's id: that of its entry, and the partition."""
-    milliseconds_, sequence, partition = name.split("-")
-    return int(milliseconds_), int(sequence), int(partition)
+    return tuple(map(int, name.split("-")))
 
 
-def _start(last: tuple[int, int, int] | None, partition: int) -> str:
+def _start(last: tuple[int, ...] | None, partition: int) -> str:
     if last is None:
         return "-"
     entry = f"{last[0]}-{last[1]}"
@@ -254,11 +253,10 @@ def _start(last: tuple[int, int, int] | None, partition: int) -> str:
 
 def _chosen(ids: Sequence[str], partition: int) -> Iterator[str]:
     for name in ids:
+        parts = parts_of(name, 3)
         # What is no id of ours is nobody's.
-        with suppress(ValueError):
-            first, second, place = _number(name)
-            if place == partition:
-                yield f"{first}-{second}"
+        if parts is not None and parts[2] == partition:
+            yield f"{parts[0]}-{parts[1]}"
 
 
 def _dead_letter(partition: int, position: bytes, entry: list[bytes]) -> DeadLetter:

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from time import time
 from typing import TYPE_CHECKING, Final, final
 
+from flexiflow._arguments import check_int
 from flexiflow.extras.durable import _sqlite_groups as groups
 from flexiflow.extras.durable import _sqlite_leases as leases
 from flexiflow.extras.durable import _sqlite_log as log
+from flexiflow.extras.durable._numbers import check_finite, place_of
 from flexiflow.extras.durable._partitions import check_partitions
 from flexiflow.extras.durable._sqlite_bell import bell_of
 from flexiflow.extras.durable._sqlite_desk import Desk
@@ -73,13 +75,10 @@ class SqliteTransport:
         busy_timeout: float = 5.0,
     ) -> None:
         self._path = _checked_path(path)
-        if type(max_length) is not int or max_length < 1:
-            raise ValueError(
-                f"max_length must be an int of 1 or more, not {reprlib.repr(max_length)}"
-            )
-        _check_seconds("idempotency_window", idempotency_window, least=0)
-        _check_seconds("poll_interval", poll_interval, least=_SHORTEST)
-        _check_seconds("busy_timeout", busy_timeout, least=0)
+        check_int("max_length", max_length, "1 or more", least=1)
+        check_finite("idempotency_window", idempotency_window)
+        check_finite("poll_interval", poll_interval, least=_SHORTEST)
+        check_finite("busy_timeout", busy_timeout, least=0)
         self._layout = Layout(self._path, check_partitions(partitions), busy_timeout)
         self._limits = log.Limits(self._path, partitions or 1, max_length, idempotency_window)
         self._poll_interval = poll_interval
@@ -156,7 +155,8 @@ class _SqliteConnection:
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        return await self._desk.read(lambda db: groups.dead_letters(db, group, after, limit))
+        (last,) = place_of(after, 1) or (0,)
+        return await self._desk.read(lambda db: groups.dead_letters(db, group, last, limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         return await self._desk.write(lambda db: groups.redrive(db, group, ids), rings=True)
@@ -234,10 +234,3 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
             f"path must name a file, not {path!r}; MemoryTransport() keeps events in memory"
         )
     return os.path.realpath(path)
-
-
-def _check_seconds(name: str, value: float, *, least: float) -> None:
-    if type(value) not in {int, float} or not value >= least:
-        raise ValueError(
-            f"{name} must be a number of {least} seconds or more, not {reprlib.repr(value)}"
-        )

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from flexiflow.extras.durable._errors import ConsumerInUse, GroupMismatch
+from flexiflow.extras.durable._numbers import parts_of
 from flexiflow.extras.durable._sqlite_log import append, begin_of, last_of
 from flexiflow.extras.durable._sqlite_schema import end_of, first_of
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Record, Standing
@@ -23,8 +24,6 @@ _DEAD: Final = (
     " FROM dead JOIN groups ON groups.id = group_id"
     " WHERE groups.name = ? AND dead.id > ? ORDER BY dead.id LIMIT ?"
 )
-
-_LARGEST: Final = 2**63 - 1
 
 
 def id_of(db: sqlite3.Connection, group: str) -> int | None:
@@ -96,15 +95,12 @@ def standing_in(db: sqlite3.Connection, group: int, partition: int) -> Standing:
     return Standing(pending, lag, missed, dead)
 
 
-def dead_letters(
-    db: sqlite3.Connection, group: str, after: str | None, limit: int
-) -> list[DeadLetter]:
+def dead_letters(db: sqlite3.Connection, group: str, after: int, limit: int) -> list[DeadLetter]:
     """List dead letters, the oldest first."""
-    last = 0 if after is None else int(after)
     return [
         DeadLetter(str(number), body, Failure(*failure), attempts, deliveries, time)
         for number, body, *failure, attempts, deliveries, time in db.execute(
-            _DEAD, (group, last, limit)
+            _DEAD, (group, after, limit)
         )
     ]
 
@@ -113,13 +109,14 @@ def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
     """Store dead letters anew, for their group alone; tell how many there were."""
     found = id_of(db, group)
     # What is no id of ours is nobody's.
-    return sum(_redriven(db, group, found, int(each)) for each in ids if each.isdecimal())
+    numbers = [parts[0] for parts in (parts_of(each, 1) for each in ids) if parts is not None]
+    return sum(_redriven(db, group, found, number) for number in numbers)
 
 
 def _redriven(db: sqlite3.Connection, group: str, group_id: int | None, number: int) -> bool:
     key = (number, group_id)
     query = "SELECT partition, CAST(body AS BLOB) FROM dead WHERE id = ? AND group_id = ?"
-    found = db.execute(query, key).fetchone() if number <= _LARGEST else None
+    found = db.execute(query, key).fetchone()
     if found is None:
         return False
     partition, body = found

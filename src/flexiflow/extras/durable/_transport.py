@@ -304,11 +304,16 @@ class Connection(Protocol):
             group: the group.
             after: the id of the last one that is not wanted; None to begin with the first.
             limit: how many at most.
+
+        Raises:
+            ValueError: `after` can't be an id of this transport's.
         """
         ...
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         """Store dead letters anew, for their group alone, and delete them; each at once (X3).
+
+        What is no id of any is passed over.
 
         Returns:
             how many of them there were.

@@ -126,9 +126,10 @@ class Worker:
             try:
                 await self._connection.join(self._member)
             except BaseException:
-                # It may be one, and merely not know.
-                with suppress(TransportError):
-                    await self._connection.leave(self._member)
+                # It may be one, and merely not know; after a lease it is none in any case.
+                with anyio.move_on_after(self._member.lease, shield=True):
+                    with suppress(TransportError):
+                        await self._connection.leave(self._member)
                 raise
 
     def leave(self) -> None:
