@@ -166,8 +166,7 @@ class Crew:
         finally:
             held.is_running = False
             slot.held = None
-            if was_suspect:
-                self._queue.is_suspect_out = False
+            self._queue.back()
             intake.stopped()
         self._conclude(held, problem)
 

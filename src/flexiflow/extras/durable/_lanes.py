@@ -14,7 +14,7 @@ class Waiting(Protocol):
 
     Attributes:
         key: those of one key go one at a time, in order; None goes with any.
-        is_suspect: whether no other suspect may be out at the same time.
+        is_suspect: whether no other one may be out at the same time.
     """
 
     @property
@@ -35,27 +35,37 @@ W = TypeVar("W", bound=Waiting)
 class Queue(Generic[W]):
     """What may go next, whatever lanes it comes from."""
 
-    __slots__ = ("_ready", "_suspects", "is_suspect_out")
+    __slots__ = ("_is_suspect_out", "_out", "_ready", "_suspects")
 
     def __init__(self) -> None:
         self._ready: deque[W] = deque()
         self._suspects: deque[W] = deque()
-        self.is_suspect_out = False
+        self._out = 0
+        self._is_suspect_out = False
 
     def put(self, each: W) -> None:
         """Let one go after those that wait."""
         (self._suspects if each.is_suspect else self._ready).append(each)
 
     def take(self) -> W | None:
-        """Take the next one, if any may go; of suspects one, until `is_suspect_out` is unset."""
-        if self._suspects and not self.is_suspect_out:
-            self.is_suspect_out = True
-            return self._suspects.popleft()
-        return self._ready.popleft() if self._ready else None
+        """Take the next one, if any may go, until it is `back`; suspects first, each alone."""
+        if not self:
+            return None
+        self._out += 1
+        # What goes with one that kills the worker would be a suspect after that, innocent or not.
+        self._is_suspect_out = bool(self._suspects)
+        return (self._suspects or self._ready).popleft()
+
+    def back(self) -> None:
+        """End what one that was taken was taken for."""
+        self._out -= 1
+        self._is_suspect_out = False
 
     def __bool__(self) -> bool:
         """Tell whether there is one to take."""
-        return bool(self._ready) or (bool(self._suspects) and not self.is_suspect_out)
+        if self._suspects:
+            return not self._out
+        return bool(self._ready) and not self._is_suspect_out
 
     def discard(self, is_gone: Callable[[W], bool]) -> None:
         """Take those out that are gone."""

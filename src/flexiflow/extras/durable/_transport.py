@@ -257,7 +257,8 @@ class Connection(Protocol):
         not stored again, for at least the transport's `idempotency_window` after it (X2).
 
         Raises:
-            LogFull: nothing was stored.
+            LogFull: nothing was stored by this call; with several partitions some may have been,
+                where others filled one of them meanwhile.
         """
         ...
 
