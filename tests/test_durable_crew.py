@@ -72,14 +72,31 @@ class TestLanes:
         for name in "cd":
             lanes.enter(Item(name, is_suspect=True))
         lanes.enter(Item("e"))
-        queue.back()
+        queue.back(was_suspect=False)
         assert not queue
-        queue.back()
+        assert queue.is_held_up
+        queue.back(was_suspect=False)
         for name in "cde":
             assert bool(queue)
             assert taken(queue) == [name]
             assert not queue
-            queue.back()
+            queue.back(was_suspect=name in "cd")
+        assert not queue.is_held_up
+
+    def test_a_suspect_goes_with_others_where_they_waited_for_too_long(self) -> None:
+        """X3: But not with a second one; and the next one is alone again."""
+        queue = Queue[Item]()
+        for name in "abcd":
+            queue.put(Item(name, is_suspect=name in "ab"))
+        assert taken(queue) == ["a"]
+        queue.relent(queue.turn - 1)
+        assert queue.is_held_up
+        queue.relent(queue.turn)
+        assert taken(queue) == ["c", "d"]
+        queue.back(was_suspect=True)
+        assert not queue
+        queue.relent(queue.turn)
+        assert taken(queue) == ["b"]
 
     def test_what_is_discarded_does_not_go(self) -> None:
         """X4: Suspects and others."""
@@ -90,7 +107,7 @@ class TestLanes:
         queue.discard(lambda each: each.name in "ac")
         lanes.clear()
         assert taken(queue) == ["b"]
-        queue.back()
+        queue.back(was_suspect=True)
         assert taken(queue) == ["d"]
 
 

@@ -38,6 +38,7 @@ from tests.durable import (
     pending,
     play,
     put,
+    unavailable,
     until,
 )
 from tests.helpers import MODES, PATIENCE, settle
@@ -255,6 +256,32 @@ class TestFailing:
             await until(lambda: len(done) == 4)
         assert pending(transport) == {1: (1, 0, False)}
 
+    @pytest.mark.parametrize("how", ["bare", "in a group"])
+    async def test_an_outage_is_no_failed_attempt(self, how: str) -> None:
+        """X3: What only could not be stored onward is tried again until it can, and never dead."""
+        faulty, left = Faulty(MemoryTransport()), [unavailable() for _ in range(9)]
+
+        def handler(data: object) -> None:
+            if left:
+                problem = left.pop()
+                raise problem if how == "bare" else ExceptionGroup(how, [problem, problem])
+
+        await put(faulty, 1)
+        async with consuming(faulty, handler, max_attempts=2) as bridge:
+            await until(lambda: bridge.statistics().acknowledged)
+            assert bridge.statistics().failed == 9
+        assert faulty.outcomes == [*[Noted("1", 0, 1)] * 9, Acknowledged("1")]
+
+    async def test_an_outage_beside_another_failure_is_one(self) -> None:
+        """X3: What else failed counts."""
+
+        def handler(data: object) -> None:
+            raise ExceptionGroup("both", [unavailable(), Refused(data)])
+
+        await put(transport := MemoryTransport(), 1)
+        async with consuming(transport, handler, max_attempts=2) as bridge:
+            await until(lambda: bridge.statistics().dead)
+
 
 class TestDeadLetters:
     """Looking at them, and having them handled again."""
@@ -377,6 +404,25 @@ class TestSuspects:
             gate.set()
             await until(lambda: bridge.statistics().acknowledged == 4)
         assert handler.begun == [1, 2, "a", 3]
+
+    def test_one_that_waits_for_another_event_gets_it(self, backend: str) -> None:
+        """X3: After a lease's time others begin beside a suspect."""
+
+        async def scenario() -> None:
+            transport, came = MemoryTransport(), Event()
+
+            async def handler(data: str) -> None:
+                if data == "last":
+                    came.set()
+                await came.wait()
+
+            await put(transport, "a", "b")
+            await die_with(transport)
+            await put(transport, "last")
+            async with consuming(transport, handler, lease=3.0) as bridge:
+                await until(lambda: bridge.statistics().acknowledged == 3)
+
+        play(scenario, backend)
 
     async def test_one_that_only_fails_is_no_suspect_any_more(self) -> None:
         """X3: An attempt that ended is an attempt, and the next is one of the ordinary."""

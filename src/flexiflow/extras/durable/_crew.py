@@ -70,6 +70,7 @@ class Crew:
         queue: what is to be handled.
         limit: how many tasks there are at most.
         counters: attempts are counted there.
+        patience: for how many seconds others wait for a suspect to go alone.
         start: starts a task, in a context that no handler has changed.
         conclude: is told what an attempt came to: the failure, or None.
         unoccupied: is told whenever nothing more waits to be handled.
@@ -82,6 +83,7 @@ class Crew:
         limit: int,
         counters: Counters,
         *,
+        patience: float,
         start: Callable[..., None],
         conclude: Callable[[Held[Intake], Exception | None], None],
         unoccupied: Callable[[], None],
@@ -96,10 +98,15 @@ class Crew:
         self._slots: set[_Slot] = set()
         self._idle: list[_Slot] = []
         self._stands_by = False
+        self._patience = patience
+        self._turn = -1
 
     def call(self) -> None:
         """See to it that somebody comes if there is something to do, else that there is soon."""
         if not self._queue:
+            if self._queue.is_held_up and self._turn != self._queue.turn:
+                self._turn = self._queue.turn
+                self._start(self._relent, self._turn)
             self._unoccupied()
         elif self._stands_by:
             return
@@ -111,6 +118,12 @@ class Crew:
             slot = _Slot()
             self._slots.add(slot)
             self._start(self._work, slot)
+
+    async def _relent(self, turn: int) -> None:
+        """Let nobody wait for ever: who is out may wait for who is held up."""
+        await anyio.sleep(self._patience)
+        self._queue.relent(turn)
+        self.call()
 
     def stop(self, intake: Intake) -> None:
         """Cancel the handling of whatever is held by a lease."""
@@ -166,7 +179,7 @@ class Crew:
         finally:
             held.is_running = False
             slot.held = None
-            self._queue.back()
+            self._queue.back(was_suspect=was_suspect)
             intake.stopped()
         self._conclude(held, problem)
 

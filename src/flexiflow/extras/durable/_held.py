@@ -65,6 +65,8 @@ class Held(Generic[IntakeT]):
 
     Attributes:
         attempts: how many attempts have failed.
+        outages: how many of this worker's failed only because the transport was not available, and
+            don't count.
         deliveries: how many have begun since the last one that ended, as the transport knows it.
         is_suspect: whether it may have been what its last worker died of.
         is_counted: whether `deliveries` counts this worker's attempt.
@@ -84,6 +86,7 @@ class Held(Generic[IntakeT]):
         "key",
         "name",
         "origin",
+        "outages",
         "position",
         "seen_by",
     )
@@ -99,6 +102,7 @@ class Held(Generic[IntakeT]):
         self.data: Any = event.data
         self.position = delivery.position
         self.attempts = delivery.attempts
+        self.outages = 0
         self.deliveries = delivery.deliveries
         self.is_suspect = delivery.is_suspect
         self.is_counted = not delivery.is_suspect

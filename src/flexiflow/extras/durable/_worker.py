@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
+from flexiflow._cancellation import leaves
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._cloudevents import decode
 from flexiflow.extras.durable._crew import Crew
-from flexiflow.extras.durable._errors import LeaseLost, TransportError, WorkersDied
+from flexiflow.extras.durable._errors import (
+    LeaseLost,
+    TransportError,
+    TransportUnavailable,
+    WorkersDied,
+)
 from flexiflow.extras.durable._failing import failure_of, log_burial
 from flexiflow.extras.durable._held import Held, Origin
 from flexiflow.extras.durable._intake import Intake
@@ -91,6 +97,7 @@ class Worker:
             self._queue,
             settings.limit,
             counters,
+            patience=member.lease,
             start=self._start,
             conclude=self._conclude,
             unoccupied=self._unoccupied,
@@ -310,7 +317,10 @@ class Worker:
         if problem is None:
             intake.finish(held, Acknowledged(held.position))
             return
-        held.attempts += 1
+        if _is_an_outage(problem):
+            held.outages += 1
+        else:
+            held.attempts += 1
         held.deliveries, held.is_suspect, held.is_counted = 1, False, True
         if held.attempts >= self._settings.max_attempts:
             failure = failure_of(problem)
@@ -324,7 +334,7 @@ class Worker:
 
     async def _retry_later(self, held: Held[Intake]) -> None:
         """Hold an event and its key back for a while, and have it handled again."""
-        delay = self._settings.retry_delay * 2.0 ** min(held.attempts - 1, 64)
+        delay = self._settings.retry_delay * 2.0 ** min(held.attempts + held.outages - 1, 64)
         await anyio.sleep(min(delay, _LONGEST_DELAY))
         if held.intake.holds(held):
             held.intake.retry(held)
@@ -337,3 +347,8 @@ class Worker:
     def _start(self, function: Any, *arguments: object) -> None:
         # In a context that no handler has changed, whoever calls.
         self._context.copy().run(self._group.start_soon, function, *arguments)
+
+
+def _is_an_outage(problem: Exception) -> bool:
+    """Tell whether an attempt failed only because what it published could not be stored."""
+    return all(isinstance(each, TransportUnavailable) for each in leaves(problem))
