@@ -177,6 +177,10 @@ class _FaultyConnection:
     def is_exclusive(self) -> bool:
         return self._connection.is_exclusive
 
+    @property
+    def max_length(self) -> int:
+        return self._connection.max_length
+
     async def store(self, batch: Batch) -> None:
         self._faulty.batches.append(batch)
         await self._faulty.run("store", partial(self._connection.store, batch))

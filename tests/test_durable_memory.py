@@ -218,8 +218,9 @@ async def test_what_is_gone_can_not_be_buried() -> None:
 
 
 async def test_tells_where_it_is() -> None:
-    """X1: a connection tells its address, and how it is divided."""
-    async with MemoryTransport(partitions=3).connect() as connection:
+    """X1: a connection tells its address, how it is divided, and how much it holds."""
+    async with MemoryTransport(partitions=3, max_length=7).connect() as connection:
+        assert connection.max_length == 7
         assert (connection.address, connection.partitions, connection.is_exclusive) == (
             "memory",
             3,

@@ -82,13 +82,14 @@ class TestStoring:
         assert payloads(transport) == [3]
         assert not list(subscriptions(bus))
 
+    @pytest.mark.parametrize(("most", "max_length"), [(5, 1_000), (500, 5)])
     async def test_those_who_publish_at_once_share_batches(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, most: int, max_length: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """X5: What comes while a batch is stored goes into the next, so many at a time at most."""
+        """X5: What comes while a batch is stored goes into the next; none is longer than a log."""
         assert _outbox.MOST_AT_ONCE == 500
-        monkeypatch.setattr(_outbox, "MOST_AT_ONCE", 5)
-        bus, faulty = EventBus(), Faulty(MemoryTransport())
+        monkeypatch.setattr(_outbox, "MOST_AT_ONCE", most)
+        bus, faulty = EventBus(), Faulty(MemoryTransport(max_length=max_length))
         hold = faulty.hold("store")
 
         async with open_bridge(bus, faulty, outgoing=[NAME]) as bridge:

@@ -62,8 +62,9 @@ async def test_keeps_the_keys_and_groups_of_records(keys: Keys) -> None:
 
 
 async def test_says_where_it_is_and_how_it_is_laid_out(keys: Keys) -> None:
-    """X4: a connection tells its address, its partitions, and whether they are exclusive."""
-    async with transport(keys).connect() as connection:
+    """X4: a connection tells its address, how it is divided, and how much it holds."""
+    async with transport(keys, max_length=7).connect() as connection:
+        assert connection.max_length == 7
         assert connection.address == f"{keys.server.url}/0"
         assert (connection.partitions, connection.is_exclusive) == (1, False)
     with pytest.raises(TransportUnusable, match="laid out with partitions=None, not 2"):

@@ -439,6 +439,7 @@ async def test_a_partition_is_one_workers_at_a_time(path: Path, clock: Clock) ->
         tokens = [first.token, beside.token, second.token, third.token]
         assert (taken, tokens) == (None, sorted(set(tokens)))
         assert (first.partition, connection.partitions, connection.is_exclusive) == (1, 2, True)
+        assert connection.max_length == 1_000_000
 
 
 async def test_standing_is_over_all_partitions(path: Path) -> None:

@@ -84,6 +84,10 @@ class FaultyTransport:
     def is_exclusive(self) -> bool:
         return self.connection.is_exclusive
 
+    @property
+    def max_length(self) -> int:
+        return self.connection.max_length
+
     async def store(self, batch: Batch) -> None:
         await self.connection.store(batch)
 

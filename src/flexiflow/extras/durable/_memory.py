@@ -105,6 +105,10 @@ class _MemoryConnection:
     def is_exclusive(self) -> bool:
         return self._transport._is_exclusive
 
+    @property
+    def max_length(self) -> int:
+        return self._transport._max_length
+
     async def store(self, batch: Batch) -> None:
         await checkpoint()
         transport, now = self._transport, anyio.current_time()

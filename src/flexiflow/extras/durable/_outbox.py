@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._transport import Connection, Record
 
 MOST_AT_ONCE: Final = 500
-"""How many records a batch has at most."""
+"""How many records a batch has at most, where a log may hold as many."""
 
 
 class _Parcel:
@@ -58,6 +58,7 @@ class Outbox:
         self._store_timeout = store_timeout
         self._outages = outages
         self._counters = counters
+        self._most = min(MOST_AT_ONCE, connection.max_length)
         self._parcels: deque[_Parcel] = deque()
         self._wanted = Signal()
         self._emptied: anyio.Event | None = None
@@ -74,7 +75,7 @@ class Outbox:
         if self._is_closed:
             raise self._closed()
         parcel = self._parcels[-1] if self._parcels else None
-        if parcel is None or parcel.is_taken or len(parcel.records) == MOST_AT_ONCE:
+        if parcel is None or parcel.is_taken or len(parcel.records) == self._most:
             parcel = _Parcel()
             self._parcels.append(parcel)
             self._wanted.set()

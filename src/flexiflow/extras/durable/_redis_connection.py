@@ -94,6 +94,11 @@ class RedisConnection:
         """Whether one worker of a group at a time may lease a partition."""
         return self._settings.partitions is not None
 
+    @property
+    def max_length(self) -> int:
+        """How many records a log may hold."""
+        return self._settings.max_length
+
     async def store(self, batch: Batch) -> None:
         """Store all records, in order."""
         parts = spread(batch, self.partitions)

@@ -126,6 +126,10 @@ class _SqliteConnection:
     def is_exclusive(self) -> bool:
         return self._is_exclusive
 
+    @property
+    def max_length(self) -> int:
+        return self._limits.max_length
+
     async def store(self, batch: Batch) -> None:
         await self._desk.write(lambda db: log.store(db, batch, self._limits, time()), rings=True)
 

@@ -250,6 +250,11 @@ class Connection(Protocol):
         """Whether one worker of a group at a time may lease a partition (X4)."""
         ...
 
+    @property
+    def max_length(self) -> int:
+        """How many records a log may hold; a batch has at most so many. 1 or more."""
+        ...
+
     async def store(self, batch: Batch) -> None:
         """Store all records, in order, durably, or raise.
 
