@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sqlite3
+import tempfile
+from contextlib import closing, contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from flexiflow.extras.durable import MemoryTransport, RedisTransport
+from flexiflow.extras.durable import MemoryTransport, RedisTransport, SqliteTransport
+from flexiflow.extras.durable._sqlite_schema import first_of
 from tests.redis_server import MISSING, find_server, redis_server
 
 if TYPE_CHECKING:
@@ -41,25 +45,47 @@ def memory() -> Generator[Tried]:
     )
 
 
+async def damage_sqlite(transport: Any, partition: int, position: str) -> None:
+    """Delete a record by a connection that is not the transport's."""
+    with closing(sqlite3.connect(transport._path, timeout=10)) as db, db:
+        row = first_of(partition) + int(position)
+        assert db.execute("DELETE FROM records WHERE id = ?", (row,)).rowcount == 1
+
+
+@contextmanager
+def sqlite() -> Generator[Tried]:
+    """Give transports in files, each in one of its own; there is nothing to restart."""
+    numbers = count()
+    with tempfile.TemporaryDirectory(prefix="kit") as folder:
+
+        def make(**options: Any) -> SqliteTransport:
+            return SqliteTransport(Path(folder, f"{next(numbers)}.db"), **options)
+
+        yield Tried(make, {"damage": damage_sqlite, "lease": 0.5, "examples": 3, "scale": 0.01})
+
+
 @contextmanager
 def redis() -> Generator[Tried]:
     """Give transports on a server of their own, each with a prefix of its own."""
     numbers = count()
-    with redis_server() as server:
+    # By default the server may lose the last second when it is killed, of which no clause tells.
+    with redis_server(appendfsync="always") as server:
 
-        def make(partitions: int | None = None, max_length: int = 1_000_000) -> RedisTransport:
-            prefix = f"kit{next(numbers)}"
-            return RedisTransport(
-                server.url, prefix=prefix, partitions=partitions, max_length=max_length
-            )
+        def make(**options: Any) -> RedisTransport:
+            return RedisTransport(server.url, prefix=f"kit{next(numbers)}", **options)
 
-        async def restart(transport: RedisTransport) -> None:
+        async def restart(_: Any) -> None:
             server.restart()
 
-        yield Tried(make, {"restart": restart, "lease": 0.5, "examples": 3, "scale": 0.01})
+        async def damage(transport: Any, partition: int, position: str) -> None:
+            log = f"{{{transport._prefix}:{partition}}}:log"
+            assert server.command("XDEL", log, position) == ":1"
+
+        terms = {"restart": restart, "damage": damage, "lease": 0.5, "examples": 3, "scale": 0.01}
+        yield Tried(make, terms)
 
 
-TRANSPORTS: list[Callable[[], AbstractContextManager[Tried]]] = [memory, redis]
+TRANSPORTS: list[Callable[[], AbstractContextManager[Tried]]] = [memory, sqlite, redis]
 """What opens each of them."""
 
 NEEDS = {

@@ -396,6 +396,15 @@ class NeverMakesRoom(FaultyTransport):
 
 
 @breaks("X5")
+class TellsThatItHoldsMore(FaultyTransport):
+    """Has publishers bring batches that never fit."""
+
+    @property
+    def max_length(self) -> int:
+        return 1_000_000
+
+
+@breaks("X5")
 class GivesMoreThanIsAsked(FaultyTransport):
     """Gives one record more than it was asked for."""
 

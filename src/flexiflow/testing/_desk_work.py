@@ -44,6 +44,9 @@ class Work:
         """Connect, and look where the log begins."""
         await self._calls.open()
         self._model = Model(self._calls.first.partitions)
+        if self._is_full and self._calls.first.max_length != LENGTH:
+            told = self._calls.first.max_length
+            raise Broken("X5", f"a log of {LENGTH} tells that it holds {told}")
         _, self._seen = await self._calls.first.tail(None, 1, 0)
 
     async def store(self, producer: str, *keys: str | None) -> None:

@@ -6,23 +6,22 @@ import math
 import reprlib
 from functools import partial
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, Unpack, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, Unpack, cast, final
 
 import anyio
 
-from flexiflow._callables import check_callable
+from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._cancellation import leaves
 from flexiflow.testing._check import EXAMPLES, ContractViolation
-from flexiflow.testing._code import block
 from flexiflow.testing._desk import open_desk
 from flexiflow.testing._desk_calls import Broken, Inconclusive, Means
 from flexiflow.testing._examine import Subject, Verdict, check_terms, search
 from flexiflow.testing._execute import FactoryFailed, Log, unblamed
-from flexiflow.testing._program import name_factory
 from flexiflow.testing._run import run_scheduled
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport_script import Story, TransportScript
-from flexiflow.testing._universal import play
+from flexiflow.testing._transport_program import Programs
+from flexiflow.testing._transport_script import Story
+from flexiflow.testing._universal import claim, play
 from flexiflow.testing._universal_scenarios import UNIVERSALS
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from flexiflow.testing._contract import Clause
     from flexiflow.testing._program import Case
+    from flexiflow.testing._transport_script import TransportScript
     from flexiflow.testing._universal import Universal
 
 Restart: TypeAlias = "Callable[[Any], Awaitable[object]]"
@@ -83,6 +83,8 @@ class _Examination:
         if lease is not None:
             _check_number("lease", lease)
         restart, damage = terms.get("restart"), terms.get("damage")
+        _check_hook("restart", restart, 1)
+        _check_hook("damage", damage, 3)
         self._factory = factory
         self._backend = backend
         self._is_virtual = lease is None
@@ -90,6 +92,7 @@ class _Examination:
         hooks = {"restart": restart, "damage": damage}
         offered = {name for name, hook in hooks.items() if hook is not None}
         self._offers = frozenset(offered | _options_of(factory))
+        self._programs = Programs(factory, self._means, backend, is_virtual=lease is None)
 
     def probe(self) -> None:
         """Make a transport, and open it.
@@ -116,7 +119,10 @@ class _Examination:
         subject = Subject(self._backend, self._attempt, self._show, self._offers)
         for clause in clauses:
             [verdict] = search([clause], subject, examples, seed)
-            yield self._play_all(verdict, seed) if verdict.violation is None else verdict
+            try:
+                yield verdict if verdict.violation is not None else self._play_all(verdict, seed)
+            except FactoryFailed as exc:
+                raise exc.reason from None
 
     def _play_all(self, verdict: Verdict, seed: int) -> Verdict:
         """Let the scenarios of a clause play, each once, and then so many times at once."""
@@ -125,14 +131,14 @@ class _Examination:
             missing = [need for need in each.needs if need not in self._offers]
             lacks += missing
             # Where one restarts a server, others may be on it.
-            often = (1,) if each.needs else (1, _TIMES)
+            often = (1,) if "restart" in each.needs else (1, _TIMES)
             for times in () if missing else often:
                 played += times
                 complaint = self._complaint_of(each, times)
                 if complaint is not None:
                     violation = self._violation(verdict.clause, each, times, complaint, seed)
                     return Verdict(verdict.clause, played, violation)
-        return Verdict(verdict.clause, played, None, tuple(lacks))
+        return Verdict(verdict.clause, played, None, tuple(dict.fromkeys(lacks)))
 
     def _complaint_of(self, each: Universal, times: int) -> str | None:
         options = self._taken(each.takes)
@@ -152,12 +158,17 @@ class _Examination:
             clause=clause.identifier,
             sentence=clause.sentence,
             complaint=f"{each.name}: {complaint}",
-            counterexample=self._show_scenario(each, times),
+            counterexample=self._programs.of_scenario(
+                each, self._scale / times, times, self._taken(each.takes)
+            ),
             history="",
             operations=1,
             backend=self._backend,
             seed=seed,
         )
+
+    def _show(self, case: Case) -> str:
+        return self._programs.of_script(_script(case), self._taken(_script(case).options))
 
     def _taken(self, options: tuple[tuple[str, int], ...]) -> dict[str, int]:
         return {name: value for name, value in options if name in self._offers}
@@ -173,11 +184,10 @@ class _Examination:
         return story
 
     async def _play(self, case: Case, story: Story) -> None:
-        # Its strategies draw nothing else.
-        assert isinstance(case, TransportScript)  # noqa: S101
-        options = self._taken(case.options)
+        script = _script(case)
+        options = self._taken(script.options)
         async with open_desk(self._means, story.history, **options) as desk:
-            for method, given in case.acts:
+            for method, given in script.acts:
                 await getattr(desk, method)(*given)
             await desk.finish()
 
@@ -187,48 +197,10 @@ class _Examination:
         else:
             anyio.run(_bounded, main, _PATIENCE, backend=self._backend)
 
-    def _show(self, case: Case) -> str:
-        """Write a script as a program."""
-        options = self._taken(case.options) if isinstance(case, TransportScript) else {}
-        opened = f"open_desk({self._means_text()}{_text(options)})"
-        lines = block(f"async with {opened} as desk:", [*case.main(), "await desk.finish()"])
-        return self._program(["from flexiflow.testing._desk import open_desk"], lines)
 
-    def _show_scenario(self, each: Universal, times: int) -> str:
-        """Write a scenario as a program."""
-        imports = [
-            "from flexiflow.testing._universal import play",
-            f"from flexiflow.testing._universal_scenarios import {each.name}",
-        ]
-        terms = f"{self._means_text()}, {self._scale / times}, {times}"
-        line = f"await play({each.name}, {terms}{_text(self._taken(each.takes))})"
-        return self._program(imports, [line])
-
-    def _means_text(self) -> str:
-        hooks = [name for name in ("restart", "damage") if name in self._offers]
-        given = "".join(f", {name}={name}" for name in hooks)
-        return f"Means(factory, {self._means.lease}{given})"
-
-    def _program(self, imports: list[str], lines: list[str]) -> str:
-        hooks = [
-            name_factory(hook, name, f"your hook {name!r}")
-            for name, hook in (("restart", self._means.restart), ("damage", self._means.damage))
-            if hook is not None
-        ]
-        parts = [
-            "import anyio",
-            "from flexiflow.testing._desk_calls import Means",
-            *imports,
-            name_factory(self._factory, makes="your transport"),
-            *hooks,
-            *("", "", *block("async def main():", lines), "", ""),
-            f'anyio.run(main, backend="{self._backend}")',
-        ]
-        return "\n".join([*parts, ""])
-
-
-def _text(options: dict[str, int]) -> str:
-    return "".join(f", {name}={value}" for name, value in options.items())
+def _script(case: Case) -> TransportScript:
+    # The strategies of transports draw nothing else.
+    return cast("TransportScript", case)
 
 
 def _describe(left: BaseException) -> str:
@@ -239,8 +211,9 @@ def _describe(left: BaseException) -> str:
 
 
 async def _bounded(main: Callable[[], Awaitable[None]], seconds: float) -> None:
-    with anyio.fail_after(seconds):
+    with anyio.move_on_after(seconds) as scope:
         await main()
+    claim(not scope.cancelled_caught, f"it had not ended after {seconds:g} seconds")
 
 
 def _judge(exception: BaseException, story: Story) -> None:
@@ -264,6 +237,19 @@ def _options_of(factory: Callable[..., Any]) -> set[str]:
     if any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
         return set(_OPTIONS)
     return {each.name for each in parameters if each.name in _OPTIONS}
+
+
+def _check_hook(what: str, hook: object, arguments: int) -> None:
+    """Refuse what is no async function of so many arguments.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if hook is None:
+        return
+    check_callable(what, hook, arguments)
+    if not is_coroutine_callable(hook):
+        raise TypeError(f"{what} must be an async function, not {reprlib.repr(hook)}")
 
 
 def _check_number(what: str, given: Any) -> None:

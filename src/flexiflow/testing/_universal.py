@@ -27,7 +27,8 @@ GROUP: Final = "g"
 _RETRY: Final = 0.001
 _PUBLISHERS: Final = 100
 _SETTLED: Final = Standing(0, 0, 0, 0)
-_PATIENCE: Final = 20.0
+_LEASE: Final = 60.0
+"""No lease is to run out while a scenario plays, however busy the machine: an event came twice."""
 _PAUSE: Final = 0.01
 
 
@@ -53,19 +54,15 @@ class Universal:
         """What it is called."""
         return self.scenario.__name__
 
-
-UNIVERSALS: Final[list[Universal]] = []
-"""All of them, in the order of their definition."""
+    @property
+    def module(self) -> str:
+        """Where it is."""
+        return self.scenario.__module__
 
 
 def universal(clause: str, *needs: str, **takes: int) -> Callable[[Scenario], Universal]:
-    """Enter a scenario into the list."""
-
-    def enter(scenario: Scenario) -> Universal:
-        UNIVERSALS.append(Universal(clause, scenario, needs, tuple(takes.items())))
-        return UNIVERSALS[-1]
-
-    return enter
+    """Make a property of a scenario."""
+    return lambda scenario: Universal(clause, scenario, needs, tuple(takes.items()))
 
 
 def claim(holds: object, complaint: str) -> None:
@@ -145,7 +142,7 @@ class Stage:
 
     def bridge(self, bus: EventBus, **options: Any) -> AbstractAsyncContextManager[Bridge]:
         """Open a bridge."""
-        given: dict[str, Any] = {"retry_delay": _RETRY, "group": GROUP, **options}
+        given: dict[str, Any] = {"retry_delay": _RETRY, "group": GROUP, "lease": _LEASE, **options}
         if "incoming" not in options:
             del given["group"]
         return open_bridge(bus, self.transport, **given)
@@ -184,14 +181,9 @@ class Stage:
             return await connection.standing(group)
 
     async def check_settled(self, group: str = GROUP) -> None:
-        """See that nothing is left of a group, but for what came twice, which is let through."""
-        with anyio.move_on_after(_PATIENCE):
-            async with self.worker(_ignore, "n.*", group=group):
-                while True:
-                    if await self.standing(group) == _SETTLED:
-                        return
-                    await anyio.sleep(_PAUSE)
-        raise AssertionError(f"the group {group} stands at {await self.standing(group)}")
+        """See that a group has settled all, once its workers have left."""
+        standing = await self.standing(group)
+        claim(standing == _SETTLED, f"the group {group} stands at {standing}")
 
 
 async def dead_letters(bridge: Bridge) -> Sequence[DeadLetter]:
@@ -200,10 +192,6 @@ async def dead_letters(bridge: Bridge) -> Sequence[DeadLetter]:
         if letters := await bridge.dead_letters():
             return letters
         await anyio.sleep(_PAUSE)
-
-
-def _ignore(_: object) -> None:
-    """Handle whatever is left."""
 
 
 @asynccontextmanager
