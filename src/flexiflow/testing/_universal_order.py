@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._universal import Stage
 
 _KEYS: Final = 16
+_WORKERS: Final = 10
 _ROOM: Final = 8
 
 
@@ -59,7 +60,7 @@ async def keeps_keys_in_order(stage: Stage) -> None:
 
     await stage.publish(numbers, key=_key)
     async with stage.transport.connect() as connection:
-        count = 10 if connection.is_exclusive else 1
+        count = stage.some(_WORKERS, 3) if connection.is_exclusive else 1
     async with AsyncExitStack() as workers:
         for _ in range(count):
             await workers.enter_async_context(stage.worker(handle, lease=2.0))
@@ -86,7 +87,7 @@ async def closes_many_at_once(stage: Stage) -> None:
             await leave.wait()
 
     async with anyio.create_task_group() as group:
-        for _ in range(10):
+        for _ in range(stage.some(_WORKERS, 3)):
             group.start_soon(work)
         await noted.complete()
         leave.set()
