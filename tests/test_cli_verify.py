@@ -11,10 +11,13 @@ from flexiflow._cli.display import Display, Plain
 from flexiflow.testing import _contract
 from flexiflow.testing._component_contract import COMPONENT_CONTRACT
 from flexiflow.testing._contract import CONTRACT, Clause
+from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from tests.command_line import run
 
 BUSES = """
+from contextlib import asynccontextmanager
 from flexiflow import Component, Engine, EventBus
+from flexiflow.extras.durable import MemoryTransport
 from tests.test_testing_check import Careless
 
 async def careless():
@@ -52,6 +55,37 @@ class Older:
     async def subscribe(self, event, component, handler, *, priority=3, filter=None, once=False):
         options = {"priority": priority, "filter": filter, "once": once}
         return await self.bus.subscribe(event, component, handler, **options)
+
+class Twice:
+    def __init__(self):
+        self.memory = MemoryTransport()
+
+    @asynccontextmanager
+    async def connect(self):
+        async with self.memory.connect() as self.connection:
+            yield self
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+    async def store(self, batch):
+        await self.connection.store(batch)
+        await self.connection.store(batch._replace(producer="else"))
+
+async def restart(transport):
+    pass
+
+async def damage(transport, partition, position):
+    del transport._logs[partition].records[int(position)]
+
+def steady():
+    return MemoryTransport()
+
+def sometimes():
+    if not left:
+        raise OSError("no transport today")
+    left.pop()
+    return MemoryTransport()
 
 seven = 7
 """
@@ -156,6 +190,79 @@ def test_an_engine_for_a_bus() -> None:
     ran = run("verify", "flexiflow:EventBus", "--engine", "flexiflow:Engine")
     assert (ran.status, ran.output) == (2, "")
     assert "--contract component" in ran.told
+
+
+QUICKLY = ("--contract", "transport", "--examples", "1", "--scale", "0.001", "--seed", "5")
+
+
+@pytest.mark.same_everywhere
+def test_a_transport_that_holds(backend: str, buses: str) -> None:
+    """P1: transports have a contract of their own, and hooks by which the last clause is tried."""
+    hooks = ("--restart", f"{buses}:restart", "--damage", f"{buses}:damage", "--lease", "5")
+    target = "flexiflow.extras.durable:MemoryTransport"
+    ran = run("verify", target, "--backend", backend, *QUICKLY, *hooks)
+    assert (ran.status, ran.told) == (0, "held: 8, violated: 0, seed: 5\n")
+    assert [row.split()[1:3] for row in ran.output.splitlines()[1:]] == [
+        [clause.identifier, "held"] for clause in TRANSPORT_CONTRACT
+    ]
+
+
+@pytest.mark.same_everywhere
+def test_a_transport_that_lacks_something(buses: str) -> None:
+    """P1: what can't be tried without a hook, or an option of the factory, is told."""
+    ran = run("verify", f"{buses}:steady", "--backend", "asyncio", *QUICKLY)
+    assert ran.status == 0
+    assert "  backpressure (this transport has no max_length)\n" in ran.output
+    assert (
+        "  faults are survived, and told (this transport has no damage, no restart)" in ran.output
+    )
+    assert ran.told == "held: 7, violated: 0, unchecked: 1, seed: 5\n"
+
+
+@pytest.mark.same_everywhere
+def test_a_transport_that_does_not(backend: str, buses: str) -> None:
+    """P1: a violation shows the sentence, the program and the seed, and the status is 1."""
+    ran = run("verify", f"{buses}:Twice", "--backend", backend, *QUICKLY)
+    assert ran.status == 1
+    told = ran.output.partition(f"\nX2 does not hold on {backend}: ")[2]
+    assert told.startswith("record p1.0 was stored again\n")
+    assert "\nX2: A batch that its producer stores again, as after a reply that was lost" in told
+    assert "\nfrom buses import Twice as factory\n" in told
+    assert "\n        await desk.store('p', None)\n" in told
+    assert "\nfound with seed=5\n" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "hook", "told"),
+    [
+        ("seven", "restart", "class, that makes a transport; it is no callable, but of type int"),
+        ("sometimes", "seven", "making a transport raised TypeError: damage must be callable with"),
+        ("broken", "damage", "making a transport raised OSError: no bus today ("),
+        ("Older", "damage", "making a transport raised TypeError: factory must make a transport"),
+    ],
+)
+def test_a_target_that_makes_no_transport(buses: str, name: str, hook: str, told: str) -> None:
+    """P1: one clear line, no table, and status 2."""
+    hooks = ("--damage", f"{buses}:{hook}")
+    ran = run("verify", f"{buses}:{name}", "--backend", "asyncio", *QUICKLY, *hooks)
+    assert (ran.status, ran.output) == (2, "")
+    assert told in ran.told
+
+
+def test_a_transport_that_can_not_be_made_any_more(buses: str) -> None:
+    """P1: what a factory raises breaks no clause: the target can't be used, with status 2."""
+    ran = run("verify", f"{buses}:sometimes", "--backend", "asyncio", *QUICKLY)
+    assert ran.status == 2
+    assert "making a transport raised OSError: no transport today (" in ran.told
+    assert "violated" not in ran.output
+
+
+@pytest.mark.parametrize("option", ["--restart", "--damage", "--lease", "--scale"])
+def test_what_is_only_for_transports(option: str) -> None:
+    """P1: what would not be used is refused, with status 2."""
+    ran = run("verify", "flexiflow:EventBus", option, "1")
+    assert (ran.status, ran.output) == (2, "")
+    assert f"{option} is for transports: add --contract transport" in ran.told
 
 
 def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +402,7 @@ def test_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plain, "tell", tell)
     monkeypatch.setattr(sys, "stdout", None)
     options = verify.Options(
-        target="flexiflow:EventBus", contract="bus", engine=None, backends=(), examples=1, seed=1
+        target="flexiflow:EventBus", contract="bus", backends=(), examples=1, seed=1
     )
     assert verify.verify(options) == 1
     assert told == [

@@ -145,7 +145,9 @@ Try to break each clause of the contract with what TARGET makes.
 
 TARGET is package.module:name or path/to/file.py:name, a function or a class. It makes a bus, which
 is anything with the methods subscribe, unsubscribe, unsubscribe_all and publish, and may be async;
-or, with --contract component, it is called as TARGET(name, machine=machine) to make a component.
+with --contract component it is called as TARGET(name, machine=machine) to make a component; and
+with --contract transport it makes a transport, new and empty, or an async context manager that
+gives one, and is also called with partitions= and max_length= where it takes them.
 
 Standard output gets a table of the clauses, and for each one that is violated the smallest
 program that was found to show it.
@@ -163,15 +165,37 @@ Exit status:
 @click.argument("target")
 @click.option(
     "--contract",
-    type=click.Choice(["bus", "component"]),
+    type=click.Choice(["bus", "component", "transport"]),
     default="bus",
     show_default=True,
-    help="Whose clauses to try: B1 to E8, or C1 to C10.",
+    help="Whose clauses to try: B1 to E8, C1 to C10, or X1 to X8.",
 )
 @click.option(
     "--engine",
     metavar="TARGET",
     help="What makes an engine to host the components, instead of flexiflow:Engine.",
+)
+@click.option(
+    "--restart",
+    metavar="TARGET",
+    help="An async function that restarts the server behind a transport, which it is given.",
+)
+@click.option(
+    "--damage",
+    metavar="TARGET",
+    help="One that deletes a record: it is given the transport, the partition and the position.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Of how many seconds a worker's lease of a transport is in the scripts.  [default: 1]",
+)
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="FACTOR",
+    help="How much passes through a transport: 1 is thousands of events.  [default: 1]",
 )
 @click.option(
     "--backend",
@@ -195,13 +219,25 @@ def _verify(*, backend: str | None, seed: int | None, **options: Any) -> int:
     """Verify what a target makes."""
     if options["engine"] is not None and options["contract"] != "component":
         raise click.UsageError("--engine is what hosts components: add --contract component")
+    hooks, terms = _given(options, "restart", "damage"), _given(options, "lease", "scale")
+    if (hooks or terms) and options["contract"] != "transport":
+        [name, *_] = (*hooks, *terms)
+        raise click.UsageError(f"--{name} is for transports: add --contract transport")
     return verify(
         Verification(
             backends=(backend,) if backend else (),
+            hooks=hooks,
+            terms=terms,
             seed=secrets.randbits(32) if seed is None else seed,
             **options,
         )
     )
+
+
+def _given(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Take those options out that are there, and give the ones that were given."""
+    taken = {name: options.pop(name) for name in names}
+    return {name: value for name, value in taken.items() if value is not None}
 
 
 for _command in DURABLE_COMMANDS:

@@ -1,11 +1,11 @@
-"""`flexiflow verify`: a bus, or a component, run through the contract, clause by clause (P1)."""
+"""`flexiflow verify`: a bus, a component or a transport, run through its contract (P1)."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import EBADF
 from functools import partial
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ from flexiflow._cli.session import report_writing_failure
 from flexiflow._cli.target import load, unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from flexiflow._cli.display import Display
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 BACKENDS: Final = ("asyncio", "trio")
 
 _ROW: Final = "{:<8} {:<7} {:<9} {:>8}  {}"
-_A: Final = {"bus": "a bus", "component": "a component"}
+_A: Final = {"bus": "a bus", "component": "a component", "transport": "a transport"}
 
 
 @final
@@ -42,14 +42,18 @@ class Options:
         target: names a function, or a class, that makes what is verified.
         contract: whose clauses.
         engine: names what makes an engine for components, or None for `Engine`.
+        hooks: name what restarts the server of a transport, or damages it, by "restart", "damage".
+        terms: what else `check_transport` is told, by its name there.
         backends: what to verify it on; none for every one that is installed.
         examples: how many programs a clause is tried with.
         seed: what draws the programs.
     """
 
     target: str
-    contract: Literal["bus", "component"]
-    engine: str | None
+    contract: Literal["bus", "component", "transport"]
+    engine: str | None = None
+    hooks: Mapping[str, str] = field(default_factory=dict[str, str])
+    terms: Mapping[str, float] = field(default_factory=dict[str, float])
     backends: tuple[str, ...]
     examples: int
     seed: int
@@ -106,7 +110,7 @@ class _Verification:
         return self._made(partial(examine, backend=backend, **how))
 
     def _made(self, call: Callable[[], _T]) -> _T:
-        """Call what makes buses or components, and what a factory raises is all that it raises."""
+        """Call what makes what is verified, and what a factory raises is all that it raises."""
         try:
             return call()
         except KeyboardInterrupt:
@@ -120,9 +124,20 @@ class _Verification:
         self._words[word] += 1
         if verdict.violation is not None:
             self._violations.append(verdict.violation)
-        row = (backend, clause.identifier, word, verdict.examples, clause.title + _why(verdict))
+        row = (
+            backend,
+            clause.identifier,
+            word,
+            verdict.examples,
+            clause.title + self._why(verdict),
+        )
         self._show(_ROW.format(*row))
         self._display.update(self._progress())
+
+    def _why(self, verdict: Verdict) -> str:
+        """Say why it is unchecked, or not all of it is checked."""
+        lacks = ", no ".join(verdict.lacks)
+        return f" (this {self._options.contract} has no {lacks})" if lacks else ""
 
     def _sum_up(self) -> int:
         for violation in self._violations:
@@ -148,11 +163,6 @@ def _word(verdict: Verdict) -> str:
     return "held" if verdict.examples else "unchecked"
 
 
-def _why(verdict: Verdict) -> str:
-    """Say why it is unchecked."""
-    return f" (this bus has no {', no '.join(verdict.lacks)})" if verdict.lacks else ""
-
-
 def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequence[Clause]]:
     """Find what examines the target, and by which clauses."""
     # Imported only here: what the kit needs is an extra of its own.
@@ -161,6 +171,8 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
         from flexiflow.testing._component_run import examine_component  # noqa: PLC0415
         from flexiflow.testing._contract import CONTRACT  # noqa: PLC0415
         from flexiflow.testing._examine import examine  # noqa: PLC0415
+        from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT  # noqa: PLC0415
+        from flexiflow.testing._transport_run import examine_transport  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "hypothesis":
             raise
@@ -171,6 +183,10 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
     if options.contract == "bus":
         _refuse_components(options.target, factory)
         return partial(examine, factory, CONTRACT), CONTRACT
+    if options.contract == "transport":
+        hooks = {name: load(target) for name, target in options.hooks.items()}
+        terms = {**options.terms, **hooks}
+        return partial(examine_transport, factory, **terms), TRANSPORT_CONTRACT
     engine = options.engine and _load_factory(options.engine, "an engine")
     return partial(examine_component, factory, engine=engine or None), COMPONENT_CONTRACT
 
