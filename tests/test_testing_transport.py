@@ -4,15 +4,22 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 
-from flexiflow.extras.durable import MemoryTransport
-from flexiflow.testing import check_transport
+from flexiflow.extras.durable import Batch, Delivery, Failure, Member, MemoryTransport, Standing
+from flexiflow.testing import ContractViolation, check_transport
+from flexiflow.testing import _transport_run as runs
+from flexiflow.testing._desk import open_desk
+from flexiflow.testing._desk_calls import Broken, Inconclusive, Means
+from flexiflow.testing._desk_judgements import check_standing, complain_of_delivery
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
+from flexiflow.testing._transport_model import GroupModel, Hold, Item, Letter, Part
 from flexiflow.testing._transport_run import examine_transport
-from tests.durable_transports import Tried, each_transport
+from tests.durable_transports import Tried, damage_memory, each_transport
 
-QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001}
+QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1}
+CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
 
 
 @pytest.mark.parametrize("opened", each_transport())
@@ -33,9 +40,310 @@ async def opened_memory() -> AsyncGenerator[MemoryTransport]:
 @pytest.mark.same_everywhere
 def test_a_factory_may_be_a_context_manager(backend: str) -> None:
     """P1: whoever has to clean up after a transport can, and what it lacks is unchecked."""
-    verdicts = [*examine_transport(opened_memory, backend=backend, seed=1, **QUICK)]
+    verdicts = [*examine_transport(opened_memory, backend=backend, **QUICK)]
     assert [verdict.violation for verdict in verdicts] == [None] * len(TRANSPORT_CONTRACT)
     assert {verdict.clause.identifier: verdict.lacks for verdict in verdicts if verdict.lacks} == {
         "X5": ("max_length",),
         "X6": ("damage", "restart"),
     }
+
+
+async def restart(_: object) -> None:
+    """Restart nothing."""
+
+
+class Plain:
+    """Does what the transport in memory does; its own connection, too."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryTransport()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Any]:
+        """Open it."""
+        async with self.memory.connect() as self.connection:
+            yield self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+
+class Twice(Plain):
+    """Stores each batch twice."""
+
+    async def store(self, batch: Batch) -> None:
+        """Store a batch."""
+        await self.connection.store(batch)
+        await self.connection.store(batch._replace(producer="else"))
+
+
+class Never(Plain):
+    """Stores nothing."""
+
+    async def store(self, batch: Batch) -> None:
+        """Leave a batch alone."""
+
+
+class Dreaming(Plain):
+    """Tells of a group that is not there."""
+
+    async def standing(self, _: str) -> Standing:
+        """Tell how far a group is."""
+        return Standing(1, 0, 0, 0)
+
+
+class Broke(Plain):
+    """Fails by what is no failure of a transport."""
+
+    async def join(self, _: Member) -> None:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+class Stuck(Plain):
+    """Never comes back."""
+
+    async def join(self, _: Member) -> None:
+        """Wait for ever."""
+        await anyio.sleep_forever()
+
+
+def run_shown(violation: ContractViolation) -> None:
+    """Run the program that a violation shows."""
+    exec(compile(violation.counterexample, "shown", "exec"), {})  # noqa: S102 - that is its point
+
+
+@pytest.mark.parametrize("lease", [None, 5.0])
+def test_what_is_shown_of_a_script_can_be_run(backend: str, lease: float | None) -> None:
+    """P1: the program fails by itself, in virtual time or in real."""
+    terms = {**QUICK, "lease": lease, "damage": damage_memory, "restart": restart}
+    [verdict] = examine_transport(Twice, [CLAUSES["X2"]], backend=backend, **terms)
+    violation = verdict.violation
+    assert violation is not None
+    assert (violation.clause, violation.operations) == ("X2", 1)
+    assert violation.complaint == "record p1.0 was stored again"
+    assert "p stores batch 1, p1.0: None" in violation.history
+    for line in (
+        "from tests.test_testing_transport import Twice as factory",
+        "from tests.test_testing_transport import restart as restart",
+        "from tests.durable_transports import damage_memory as damage",
+        f"async with open_desk(Means(factory, {lease or 10.0}, restart=restart, damage=damage)",
+    ):
+        assert line in violation.counterexample
+    with pytest.raises(Broken, match=r"p1\.0 was stored"):
+        run_shown(violation)
+
+
+def test_what_is_shown_of_a_scenario_can_be_run(backend: str) -> None:
+    """P1: what the universal suite finds is told by its name, and the program fails by itself."""
+    [verdict] = examine_transport(Twice, [CLAUSES["X8"]], backend=backend, **QUICK)
+    violation = verdict.violation
+    assert violation is not None
+    assert violation.complaint.startswith("sends_nothing_back: stored were {'n.")
+    assert (violation.operations, violation.history) == (1, "")
+    assert "import sends_nothing_back\n" in violation.counterexample
+    with pytest.raises(ExceptionGroup) as left:
+        run_shown(violation)
+    assert left.group_contains(AssertionError, match="stored were")
+
+
+def test_whatever_leaves_a_scenario_is_told(backend: str) -> None:
+    """P1: what a transport raises that no clause knows is a violation."""
+    [verdict] = examine_transport(Broke, [CLAUSES["X8"]], backend=backend, **QUICK)
+    assert verdict.violation is not None
+    assert verdict.violation.complaint == ("sends_nothing_back: it was left by ZeroDivisionError: ")
+
+
+def test_what_does_not_end_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: a script that is stuck breaks the clause, in real time too."""
+    monkeypatch.setattr(runs, "_PATIENCE", 0.01)
+    terms = {**QUICK, "lease": 60.0}
+    [verdict] = examine_transport(Stuck, [CLAUSES["X3"]], backend=backend, **terms)
+    assert verdict.violation is not None
+    assert verdict.violation.complaint == "it had not ended after 0.01 seconds"
+
+
+def test_a_machine_that_is_busy_breaks_nothing(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: where a lease may have run out by itself, nothing is concluded."""
+
+    async def play(*_: object) -> None:
+        raise Inconclusive
+
+    monkeypatch.setattr(runs._Examination, "_play", play)
+    [verdict] = examine_transport(Twice, [CLAUSES["X2"]], backend=backend, **QUICK)
+    assert verdict.violation is None
+
+
+async def test_time_that_passes_is_noticed() -> None:
+    """P1: after a call that took longer than a lease there is no telling whose fault it is."""
+    async with open_desk(Means(MemoryTransport, 1e-9)) as desk:
+        with pytest.raises(Inconclusive):
+            await desk.receive("a", 1)
+    async with open_desk(Means(MemoryTransport, 0.01)) as desk:
+        await desk.enter("a")
+        await anyio.sleep(0.02)
+        with pytest.raises(Inconclusive):
+            await desk.receive("a", 1)
+
+
+async def test_a_step_that_can_not_be_done_is_left_out() -> None:
+    """P1: scripts are drawn without regard to what there is."""
+    async with open_desk(Means(MemoryTransport, 60.0), partitions=1) as desk:
+        await desk.receive("a", 1)
+        await desk.cancel("b", 1, 1)
+        await desk.clash("b")
+        await desk.again("p")
+        await desk.settle("b", "acknowledge", 0)
+        await desk.repeat("b")
+        await desk.damage(0, 0)
+        await desk.finish()
+
+
+async def test_each_step_can_be_done() -> None:
+    """P1: whatever is done, the transport in memory holds."""
+    async with open_desk(Means(MemoryTransport, 60.0, damage=damage_memory)) as desk:
+        await desk.store("p", None, None, None, "k")
+        await desk.receive("a", 3)
+        await desk.settle("a", "bury", 0, 1)
+        await desk.redrive("g", 1, 0)
+        await desk.cancel("a", 0, 1)
+        await desk.clash("a")
+        await desk.damage(0, 5)
+        await desk.look("g")
+        await desk._calls.keep_alive(age=1_000)
+        await desk.finish()
+        assert desk._calls.history[-1].startswith("g lists dead letters")
+
+
+@pytest.mark.parametrize(
+    ("faulty", "clause", "told"),
+    [
+        (Never, "X1", "p1.0 was stored; who looks on sees nothing"),
+        (Dreaming, "X1", "a group that is not there stands at Standing(pending=1,"),
+        (Twice, "X2", "record p1.0 was stored again"),
+    ],
+)
+async def test_a_fault_is_told(faulty: type[Plain], clause: str, told: str) -> None:
+    """P1: the complaint says what was done, and what came of it."""
+    async with open_desk(Means(faulty, 60.0)) as desk:
+        with pytest.raises(Broken) as broken:
+            await desk.look("g")
+            await desk.store("p", None)
+    assert broken.value.clause == clause
+    assert broken.value.complaint.startswith(told)
+    assert str(broken.value) == f"{clause}: {broken.value.complaint}"
+
+
+def given(body: bytes, group: str | None = None) -> Delivery:
+    """Make a delivery."""
+    return Delivery("1", body, group, 0, 1, is_suspect=False)
+
+
+@pytest.mark.parametrize(
+    ("came", "clause", "told"),
+    [
+        ([given(b"held")], "X1", "b was given record held, which a holds"),
+        ([given(b"done")], "X1", "b was given record done again, though it is settled"),
+        ([given(b"new"), given(b"new")], "X1", "b was given record new twice"),
+        ([given(b"new", "h")], "X3", "b was given record new, redriven to 'h' for 'h'"),
+        ([given(b"what")], "X1", "b was given record what, which nobody has stored"),
+        ([given(b"new")], "X1", "b asked for all, and was never given record last"),
+        ([given(b"last"), given(b"new")], "X4", "b was given last, new, then nothing, which are"),
+    ],
+)
+def test_what_a_worker_should_not_have_been_given(
+    came: list[Delivery], clause: str, told: str
+) -> None:
+    """P1: the complaint tells what is wrong with it."""
+    items = [Item(body, None) for body in (b"held", b"done", b"new", b"last")]
+    part = Part(items, set(), begun=2, pending={0: Hold(holder="a")}, settled={1})
+    broken = complain_of_delivery(part, "b", came, [])
+    assert (broken.clause, broken.complaint[: len(told)]) == (clause, told)
+
+
+@pytest.mark.parametrize(
+    ("standing", "clause", "told"),
+    [
+        (Standing(1, 0, 1, 1), "X1", "there are 0 pending and a lag of 0, not 1 pending"),
+        (Standing(0, 0, 3, 1), "X6", "3 count as missed, where 1 were deleted unsettled"),
+        (Standing(0, 0, 1, 3), "X3", "there are 1 dead letters, not 3"),
+        (Standing(0, 0, 1, 0), "X6", "1 of what was buried is neither a dead letter nor missed"),
+    ],
+)
+def test_how_far_a_group_should_not_be(standing: Standing, clause: str, told: str) -> None:
+    """P1: the complaint tells what is wrong with it."""
+    group = GroupModel([[Item(b"a", None), Item(b"b", None)]], [{0, 1}])
+    [part] = group.parts
+    part.begun, part.missed, part.settled = 2, [1, 2], {0, 1}
+    letter = Letter(b"b", Failure("", "", ""), 1, 1)
+    group.dead, group.doubtful = [letter], [letter]
+    with pytest.raises(Broken) as broken:
+        check_standing(group, standing, at_end=True)
+    assert (broken.value.clause, broken.value.complaint[: len(told)]) == (clause, told)
+    # In between, what is gone may not have been noticed.
+    check_standing(group, Standing(7, 7, 0, 1), at_end=False)
+    check_standing(group, Standing(0, 0, 2, 0), at_end=True)
+
+
+def break_down() -> MemoryTransport:
+    """Make none."""
+    raise OSError("no transport today")
+
+
+def test_what_a_factory_raises_is_all(backend: str) -> None:
+    """P1: it breaks no clause, be it at once or later."""
+    with pytest.raises(OSError, match="no transport today"):
+        check_transport(break_down, backend=backend, **QUICK)
+    for clause in ("X2", "X8"):
+        # To see whether it makes transports takes two.
+        left = [MemoryTransport(), MemoryTransport()]
+
+        def sometimes(left: list[MemoryTransport] = left) -> MemoryTransport:
+            return left.pop() if left else break_down()
+
+        with pytest.raises(OSError, match="no transport today"):
+            [*examine_transport(sometimes, [CLAUSES[clause]], backend=backend, **QUICK)]
+
+
+def interrupted() -> MemoryTransport:
+    """Be ended by Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_it(backend: str) -> None:
+    """P1: it is nobody's fault."""
+    with pytest.raises(KeyboardInterrupt):
+        check_transport(interrupted, backend=backend, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "told"),
+    [
+        ({"factory": 7}, TypeError, "factory must be callable"),
+        ({"factory": list}, TypeError, r"factory must make a transport, .* not \[\]"),
+        ({"lease": 0}, ValueError, "lease must be a number above 0, not 0"),
+        ({"lease": True}, ValueError, "lease must be a number above 0, not True"),
+        ({"lease": "1"}, ValueError, "lease must be a number above 0, not '1'"),
+        ({"scale": float("inf")}, ValueError, "scale must be a number above 0, not inf"),
+        ({"scale": float("nan")}, ValueError, "scale must be a number above 0, not nan"),
+        ({"restart": 7}, TypeError, "restart must be callable with 1 positional argument, not 7"),
+        ({"restart": break_down}, TypeError, "restart is called with 1 positional argument"),
+        ({"damage": print}, TypeError, "damage must be an async function, not <built-in"),
+        ({"examples": 0}, ValueError, "examples must be an int, 1 or more, not 0"),
+        ({"seed": -1}, ValueError, "seed must be an int, 0 or more, not -1"),
+        ({"backend": "curio"}, ValueError, "backend must be 'asyncio' or 'trio', not 'curio'"),
+    ],
+)
+def test_bad_arguments(wrong: dict[str, Any], error: type[Exception], told: str) -> None:
+    """P1: they are refused before anything is tried, in words that tell what would be right."""
+    terms = {"factory": MemoryTransport, "backend": "asyncio", **QUICK, **wrong}
+    with pytest.raises(error, match=told):
+        check_transport(**terms)
+
+
+async def test_it_can_not_be_called_from_async_code() -> None:
+    """P1: it runs event loops of its own."""
+    with pytest.raises(RuntimeError):
+        check_transport(MemoryTransport, backend="asyncio", **QUICK)

@@ -158,14 +158,13 @@ class Calls:
         self.joined[worker] = at
         return list(alive)
 
-    async def keep_alive(self, but: str = "", *, age: float = 0.0) -> None:
-        """Renew what was not renewed for a while, but for one worker's."""
+    async def keep_alive(self, *, age: float = 0.0) -> None:
+        """Renew what was not renewed for so many seconds."""
         now = anyio.current_time()
         for worker in [each for each, at in self.joined.items() if now - at >= age]:
-            if worker != but:
-                await self.join(worker)
+            await self.join(worker)
         for (worker, _), hand in self.hands.items():
-            if worker != but and now - hand.renewed >= age:
+            if now - hand.renewed >= age:
                 hand.renewed = anyio.current_time()
                 await self.call(f"{worker} renews", hand.lease.renew)
 
