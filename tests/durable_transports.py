@@ -41,7 +41,7 @@ async def damage_memory(transport: Any, partition: int, position: str) -> None:
 def memory() -> Generator[Tried]:
     """Give the transport in memory, in virtual time."""
     yield Tried(
-        MemoryTransport, {"damage": damage_memory, "lease": None, "examples": 30, "scale": 0.02}
+        MemoryTransport, {"damage": damage_memory, "lease": None, "examples": 10, "scale": 0.01}
     )
 
 

@@ -40,7 +40,7 @@ _VIRTUAL_LEASE: Final = 10.0
 _PATIENCE: Final = 120.0
 """After so many seconds a script that runs in real time still is stuck."""
 _TIMES: Final = 10
-"""How often each scenario plays at once, at as many times smaller a size."""
+"""How often a scenario plays at once, each as many times smaller; less often at a small scale."""
 
 
 class Terms(TypedDict, total=False):
@@ -85,6 +85,7 @@ class _Examination:
         restart, damage = terms.get("restart"), terms.get("damage")
         _check_hook("restart", restart, 1)
         _check_hook("damage", damage, 3)
+        self._times = max(2, min(_TIMES, round(100 * self._scale)))
         self._factory = factory
         self._backend = backend
         self._is_virtual = lease is None
@@ -131,7 +132,7 @@ class _Examination:
             missing = [need for need in each.needs if need not in self._offers]
             lacks += missing
             # Where one restarts a server, others may be on it.
-            often = (1,) if "restart" in each.needs else (1, _TIMES)
+            often = (1,) if "restart" in each.needs else (1, self._times)
             for times in () if missing else often:
                 played += times
                 complaint = self._complaint_of(each, times)

@@ -1,0 +1,22 @@
+"""The transports that come with us, at the full size of the universal suite (P1)."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from flexiflow.testing import check_transport
+from properties.profile import in_the_long_run
+from tests.durable_transports import Tried, each_transport
+
+
+@in_the_long_run
+@pytest.mark.parametrize("opened", each_transport())
+def test_a_transport_keeps_the_contract(
+    backend: str, opened: Callable[[], AbstractContextManager[Tried]]
+) -> None:
+    """X1 X2 X3 X4 X5 X6 X7 X8: thousands of events, dozens of workers, and more scripts."""
+    with opened() as tried:
+        check_transport(
+            tried.factory, backend=backend, **{**tried.terms, "scale": 1.0, "examples": 30}
+        )
