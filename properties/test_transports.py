@@ -17,6 +17,5 @@ def test_a_transport_keeps_the_contract(
 ) -> None:
     """X1 X2 X3 X4 X5 X6 X7 X8: thousands of events, dozens of workers, and more scripts."""
     with opened() as tried:
-        check_transport(
-            tried.factory, backend=backend, **{**tried.terms, "scale": 1.0, "examples": 30}
-        )
+        terms = {**tried.terms, "scale": 1.0, "examples": 30}
+        check_transport(tried.factory, backend=backend, **terms)

@@ -116,7 +116,7 @@ def run_shown(violation: ContractViolation) -> None:
 @pytest.mark.parametrize("lease", [None, 5.0])
 def test_what_is_shown_of_a_script_can_be_run(backend: str, lease: float | None) -> None:
     """P1: the program fails by itself, in virtual time or in real."""
-    terms = {**QUICK, "lease": lease, "damage": damage_memory, "restart": restart}
+    terms: dict[str, Any] = {**QUICK, "lease": lease, "damage": damage_memory, "restart": restart}
     [verdict] = examine_transport(Twice, [CLAUSES["X2"]], backend=backend, **terms)
     violation = verdict.violation
     assert violation is not None
@@ -157,7 +157,7 @@ def test_whatever_leaves_a_scenario_is_told(backend: str) -> None:
 def test_what_does_not_end_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: a script that is stuck breaks the clause, in real time too."""
     monkeypatch.setattr(runs, "_PATIENCE", 0.01)
-    terms = {**QUICK, "lease": 60.0}
+    terms: dict[str, Any] = {**QUICK, "lease": 60.0}
     [verdict] = examine_transport(Stuck, [CLAUSES["X3"]], backend=backend, **terms)
     assert verdict.violation is not None
     assert verdict.violation.complaint == "it had not ended after 0.01 seconds"
@@ -304,7 +304,7 @@ def test_what_a_factory_raises_is_all(backend: str) -> None:
             return left.pop() if left else break_down()
 
         with pytest.raises(OSError, match="no transport today"):
-            [*examine_transport(sometimes, [CLAUSES[clause]], backend=backend, **QUICK)]
+            list(examine_transport(sometimes, [CLAUSES[clause]], backend=backend, **QUICK))
 
 
 def interrupted() -> MemoryTransport:
@@ -338,7 +338,7 @@ def test_ctrl_c_ends_it(backend: str) -> None:
 )
 def test_bad_arguments(wrong: dict[str, Any], error: type[Exception], told: str) -> None:
     """P1: they are refused before anything is tried, in words that tell what would be right."""
-    terms = {"factory": MemoryTransport, "backend": "asyncio", **QUICK, **wrong}
+    terms: dict[str, Any] = {"factory": MemoryTransport, "backend": "asyncio", **QUICK, **wrong}
     with pytest.raises(error, match=told):
         check_transport(**terms)
 

@@ -184,8 +184,8 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
         _refuse_components(options.target, factory)
         return partial(examine, factory, CONTRACT), CONTRACT
     if options.contract == "transport":
-        hooks = {name: load(target) for name, target in options.hooks.items()}
-        terms = {**options.terms, **hooks}
+        terms: dict[str, Any] = {**options.terms}
+        terms |= {name: load(target) for name, target in options.hooks.items()}
         return partial(examine_transport, factory, **terms), TRANSPORT_CONTRACT
     engine = options.engine and _load_factory(options.engine, "an engine")
     return partial(examine_component, factory, engine=engine or None), COMPONENT_CONTRACT

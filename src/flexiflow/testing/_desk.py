@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast, final
 
@@ -223,8 +223,6 @@ async def open_desk(
     """Make a transport with some options, and give a desk for it."""
     calls = Calls(means, options, [] if history is None else history)
     desk = Desk(calls, is_full="max_length" in options)
-    try:
+    async with aclosing(calls):
         await desk.open()
         yield desk
-    finally:
-        await calls.close()

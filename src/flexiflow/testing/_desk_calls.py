@@ -111,7 +111,7 @@ class Calls:
         opened: AbstractAsyncContextManager[Connection] = self.transport.connect()
         return await self._stack.enter_async_context(opened)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close all."""
         await self._stack.aclose()
 

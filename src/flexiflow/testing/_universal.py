@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import anyio
 
@@ -137,8 +137,9 @@ class Stage:
 
     async def restart(self) -> None:
         """Restart what is behind the transport."""
-        if self._means.restart is not None:
-            await self._means.restart(self.transport)
+        # Who asks for it needs the hook, and does not play without.
+        restart = cast("Callable[[Any], Awaitable[object]]", self._means.restart)
+        await restart(self.transport)
 
     def bridge(self, bus: EventBus, **options: Any) -> AbstractAsyncContextManager[Bridge]:
         """Open a bridge."""
