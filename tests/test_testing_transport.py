@@ -84,6 +84,14 @@ class Never(Plain):
         """Leave a batch alone."""
 
 
+class Backwards(Plain):
+    """Stores the last record of a batch first."""
+
+    async def store(self, batch: Batch) -> None:
+        """Store a batch."""
+        await self.connection.store(batch._replace(records=batch.records[::-1]))
+
+
 class Dreaming(Plain):
     """Tells of a group that is not there."""
 
@@ -210,7 +218,10 @@ async def test_each_step_can_be_done() -> None:
         await desk.redrive("g", 1, 0)
         await desk.cancel("a", 0, 1)
         await desk.clash("a")
-        await desk.damage(0, 5)
+        await desk.cancel("a", 0, 1, "leave")
+        await desk.look("g")
+        for _ in range(2):
+            await desk.damage(0, 5)
         await desk.look("g")
         await desk._calls.keep_alive(age=1_000)
         await desk.finish()
@@ -220,7 +231,8 @@ async def test_each_step_can_be_done() -> None:
 @pytest.mark.parametrize(
     ("faulty", "clause", "told"),
     [
-        (Never, "X1", "p1.0 was stored; who looks on sees nothing"),
+        (Never, "X1", "p1.0, p1.1 was stored; who looks on sees nothing"),
+        (Backwards, "X4", "p1.0, p1.1 was stored in another order: p1.1, p1.0"),
         (Dreaming, "X1", "a group that is not there stands at Standing(pending=1,"),
         (Twice, "X2", "record p1.0 was stored again"),
     ],
@@ -230,7 +242,7 @@ async def test_a_fault_is_told(faulty: type[Plain], clause: str, told: str) -> N
     async with open_desk(Means(faulty, 60.0)) as desk:
         with pytest.raises(Broken) as broken:
             await desk.look("g")
-            await desk.store("p", None)
+            await desk.store("p", None, None)
     assert broken.value.clause == clause
     assert broken.value.complaint.startswith(told)
     assert str(broken.value) == f"{clause}: {broken.value.complaint}"

@@ -59,6 +59,16 @@ class Counters:
         "stored",
     )
 
+    stored: int
+    delivered: int
+    acknowledged: int
+    redelivered: int
+    failed: int
+    dead: int
+    ignored: int
+    reconnects: int
+    standing: Standing
+
     def __init__(self) -> None:
         self.stored = self.delivered = self.acknowledged = self.redelivered = 0
         self.failed = self.dead = self.ignored = self.reconnects = 0
