@@ -465,6 +465,7 @@ async def test_what_is_stored_as_the_outbox_is_closed_is_in_doubt() -> None:
 
     class Closing:
         address = "nowhere"
+        max_length = 1
 
         async def store(self, batch: object) -> None:
             outbox.close()
