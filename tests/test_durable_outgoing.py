@@ -104,6 +104,26 @@ class TestStoring:
         assert [len(batch.records) for batch in faulty.batches] == [1, 5, 5, 1]
         assert [batch.number for batch in faulty.batches] == [1, 2, 3, 4]
 
+    async def test_a_batch_is_no_longer_than_gets_through(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """X6: By its bytes, unless it is one event alone; what was withdrawn does not count."""
+        monkeypatch.setattr(_outbox, "BYTES_AT_ONCE", 1_000)
+        bus, faulty = EventBus(), Faulty(MemoryTransport())
+        hold = faulty.hold("store")
+        async with open_bridge(bus, faulty, outgoing=[NAME]), create_task_group() as group:
+            group.start_soon(bus.publish, NAME, "first")
+            await hold.reached.wait()
+            async with create_task_group() as given_up:
+                given_up.start_soon(bus.publish, NAME, "x" * 700)
+                await settle()
+                given_up.cancel_scope.cancel()
+            for length in (500, 10, 2_000, 10, 10):
+                group.start_soon(bus.publish, NAME, "x" * length)
+                await settle()
+            hold.open.set()
+        assert [len(batch.records) for batch in faulty.batches] == [1, 2, 1, 2]
+
     async def test_a_key_travels_with_its_event(self) -> None:
         """X4: What `key` takes from the payload is the record's key, and on the wire."""
         transport = MemoryTransport()

@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 MOST_AT_ONCE: Final = 500
 """How many records a batch has at most, where a log may hold as many."""
 
+BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+"""How many bytes they have, unless it is one alone: more might not get through in time."""
+
 
 class _Parcel:
     """Records that are stored together, each of which has a publisher that waits."""
 
-    __slots__ = ("done", "is_taken", "problem", "records")
+    __slots__ = ("done", "is_taken", "problem", "records", "size")
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.size = 0
         self.is_taken = False
         self.done = anyio.Event()
         self.problem: Exception | None = None
@@ -74,20 +78,28 @@ class Outbox:
         """
         if self._is_closed:
             raise self._closed()
-        parcel = self._parcels[-1] if self._parcels else None
-        if parcel is None or parcel.is_taken or len(parcel.records) == self._most:
+        parcel, size = self._parcels[-1] if self._parcels else None, len(record.body)
+        if (
+            parcel is None
+            or parcel.is_taken
+            or len(parcel.records) == self._most
+            or (parcel.size + size > BYTES_AT_ONCE and parcel.size)
+        ):
             parcel = _Parcel()
             self._parcels.append(parcel)
             self._wanted.set()
         parcel.records.append(record)
+        parcel.size += size
         try:
             await parcel.done.wait()
         except BaseException:
             if not parcel.is_taken:
                 parcel.records.remove(record)
+                parcel.size -= size
             raise
         if parcel.problem is not None:
-            raise parcel.problem
+            # Each publisher raises it, with the traceback of its own.
+            raise parcel.problem.with_traceback(None)
 
     async def run(self) -> None:
         """Store what comes until it is closed, whoever else is cancelled."""
