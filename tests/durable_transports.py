@@ -61,7 +61,7 @@ def sqlite() -> Generator[Tried]:
         def make(**options: Any) -> SqliteTransport:
             return SqliteTransport(Path(folder, f"{next(numbers)}.db"), **options)
 
-        yield Tried(make, {"damage": damage_sqlite, "lease": 0.5, "examples": 3, "scale": 0.01})
+        yield Tried(make, {"damage": damage_sqlite, "lease": 0.5, "examples": 2, "scale": 0.01})
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def redis() -> Generator[Tried]:
             log = f"{{{transport._prefix}:{partition}}}:log"
             assert server.command("XDEL", log, position) == ":1"
 
-        terms = {"restart": restart, "damage": damage, "lease": 0.5, "examples": 3, "scale": 0.01}
+        terms = {"restart": restart, "damage": damage, "lease": 0.5, "examples": 2, "scale": 0.01}
         yield Tried(make, terms)
 
 
@@ -100,7 +100,7 @@ def each_transport() -> list[Any]:
         pytest.param(
             opened,
             id=opened.__name__,
-            marks=[pytest.mark.same_everywhere, *filter(None, [NEEDS.get(opened.__name__)])],
+            marks=[pytest.mark.once, *filter(None, [NEEDS.get(opened.__name__)])],
         )
         for opened in TRANSPORTS
     ]

@@ -60,7 +60,12 @@ class RedisServer:
             "appendonly": "yes", "appendfsync": "everysec", "repl-diskless-sync-delay": 0,
             **self._options,
         }  # fmt: skip
-        arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        # A setting of several words is several arguments; some servers take it as one, too.
+        arguments = [
+            word
+            for name, value in options.items()
+            for word in (f"--{name}", *(str(value).split() or [""]))
+        ]
         with Path(self._folder, "log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
         self.wait()
@@ -136,8 +141,8 @@ def redis_server(*, program: str | None = None, **options: Any) -> Generator[Red
     named = {name.replace("_", "-"): value for name, value in options.items()}
     with tempfile.TemporaryDirectory(prefix="redis") as folder:
         server = RedisServer(found, folder, named)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.kill()

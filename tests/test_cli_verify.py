@@ -195,7 +195,7 @@ def test_an_engine_for_a_bus() -> None:
 QUICKLY = ("--contract", "transport", "--examples", "1", "--scale", "0.001", "--seed", "5")
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 def test_a_transport_that_holds(backend: str, buses: str) -> None:
     """P1: transports have a contract of their own, and hooks by which the last clause is tried."""
     hooks = ("--restart", f"{buses}:restart", "--damage", f"{buses}:damage", "--lease", "5")
@@ -207,7 +207,7 @@ def test_a_transport_that_holds(backend: str, buses: str) -> None:
     ]
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 def test_a_transport_that_lacks_something(buses: str) -> None:
     """P1: what can't be tried without a hook, or an option of the factory, is told."""
     ran = run("verify", f"{buses}:steady", "--backend", "asyncio", *QUICKLY)
@@ -219,7 +219,7 @@ def test_a_transport_that_lacks_something(buses: str) -> None:
     assert ran.told == "held: 7, violated: 0, unchecked: 1, seed: 5\n"
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 def test_a_transport_that_does_not(backend: str, buses: str) -> None:
     """P1: a violation shows the sentence, the program and the seed, and the status is 1."""
     ran = run("verify", f"{buses}:Twice", "--backend", backend, *QUICKLY)

@@ -22,7 +22,7 @@ from tests.chaos.workers import kill_workers
 from tests.redis_server import MISSING, find_server
 
 pytestmark = [
-    pytest.mark.same_everywhere,
+    pytest.mark.once,
     pytest.mark.skipif(sys.platform == "win32", reason="processes are killed in another way there"),
 ]
 needs_redis = pytest.mark.skipif(find_server() is None, reason=MISSING)

@@ -422,7 +422,7 @@ class TestSuspects:
             async with consuming(transport, handler, lease=3.0) as bridge:
                 await until(lambda: bridge.statistics().acknowledged == 3)
 
-        play(scenario, backend)
+        play(scenario, backend, schedules=2)
 
     async def test_one_that_only_fails_is_no_suspect_any_more(self) -> None:
         """X3: An attempt that ended is an attempt, and the next is one of the ordinary."""

@@ -32,6 +32,8 @@ from tests.durable import (
 )
 from tests.helpers import PATIENCE, settle
 
+pytestmark = pytest.mark.same_everywhere
+
 
 def lost() -> LeaseLost:
     """Make what a worker is told whose lease has run out."""

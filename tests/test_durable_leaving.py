@@ -44,6 +44,8 @@ from tests.durable import (
 from tests.helpers import PATIENCE, settle
 from tests.hosting import Victim, styles
 
+pytestmark = pytest.mark.same_everywhere
+
 
 @dataclass(frozen=True)
 class Frozen(Exception):

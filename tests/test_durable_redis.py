@@ -35,6 +35,8 @@ from tests.redis_desk import (
     until,
 )
 
+pytestmark = pytest.mark.same_everywhere
+
 
 async def test_stores_a_batch_in_order_and_once(keys: Keys) -> None:
     """X2: a batch that is tried again is not stored again, nor is one with a lower number."""

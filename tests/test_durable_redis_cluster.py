@@ -16,6 +16,8 @@ from flexiflow.extras.durable import (
 from tests.redis_desk import batch, fake_server, lease_of, until
 from tests.redis_server import MISSING, RedisServer, find_server, redis_server
 
+pytestmark = pytest.mark.same_everywhere
+
 # Where `{flexiflow:0}` and `{flexiflow:1}` are.
 SLOTS: Final = (1660, 5725)
 HALF: Final = 12000
@@ -48,7 +50,7 @@ def name_of(node: RedisServer) -> str:
     return node.command("CLUSTER", "MYID").split("\r\n")[1]
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 async def test_finds_the_node_of_each_partition(nodes: list[RedisServer]) -> None:
     """X6: by its slot, also after that was moved, whichever node is given."""
     await until(lambda: all(map(is_ready, nodes)))

@@ -42,6 +42,8 @@ from tests.redis_desk import (
 )
 from tests.redis_server import MISSING, find_bundled, find_server, redis_server
 
+pytestmark = pytest.mark.same_everywhere
+
 SHORT = 0.2
 """Seconds after which a server that is silent is given up."""
 
@@ -289,7 +291,7 @@ async def test_after_its_block_a_connection_says_that_it_is_closed(keys: Keys) -
             await lease.renew()
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 async def test_a_storm_of_cancellations_leaves_everything_working(keys: Keys) -> None:
     """X5: wherever a call is cancelled, no other one fails, and nothing is used up."""
     async with transport(keys).connect() as connection:
@@ -335,7 +337,7 @@ async def test_what_leaves_the_body_leaves_as_it_is(keys: Keys) -> None:
     assert scope.cancelled_caught
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 async def test_opening_may_be_cancelled_anywhere(keys: Keys) -> None:
     """X5: while it connects, greets or asks, nothing stays open."""
     for turns in range(25):
@@ -425,7 +427,7 @@ async def test_the_oldest_server_that_is_supported_works() -> None:
             assert await lease.renew() == Standing(1, 0, 1, 0)
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 async def test_a_write_is_confirmed_by_replicas(frail: Keys) -> None:
     """X6: by as many as were asked for, or the publisher is told."""
     port = str(frail.server.port)

@@ -15,6 +15,8 @@ from flexiflow.extras.durable import (
 )
 from tests.redis_desk import FAILURE, Keys, batch, bodies, lease_of, member, transport
 
+pytestmark = pytest.mark.same_everywhere
+
 FOREIGN = b'["kind","x","n","1"]'
 
 

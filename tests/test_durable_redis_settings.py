@@ -9,6 +9,8 @@ from flexiflow.extras.durable import RedisTransport, TransportUnavailable, Trans
 from flexiflow.extras.durable._redis_replies import Broken, Refused, explain
 from flexiflow.extras.durable._redis_url import parse_url
 
+pytestmark = pytest.mark.same_everywhere
+
 
 @pytest.mark.parametrize(
     ("url", "address"),

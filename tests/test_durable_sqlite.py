@@ -48,6 +48,8 @@ from flexiflow.extras.durable._sqlite_groups import groups
 from flexiflow.extras.durable._sqlite_schema import Layout, open_database, turn_wal_on
 from tests.chaos.sqlite import kill
 
+pytestmark = pytest.mark.same_everywhere
+
 PATIENCE = 60
 """Seconds after which a test that waits has failed."""
 
