@@ -62,8 +62,9 @@ def explain(error: Broken | Refused, address: str) -> TransportError:
     if isinstance(error, Broken):
         return TransportUnavailable(address, error.reason)
     said = f"{error.code} {error.text}".rstrip()
-    # In the answer of a script that failed, Redis 6.2 has its error's code somewhere in the middle.
-    words = frozenset(said.split())
+    # In the answer of a script that failed, Redis 6.2 has its error's code somewhere in the middle,
+    # some with the sign by which errors begin on the wire.
+    words = frozenset(word.lstrip("-") for word in said.split())
     if words & _PASSING:
         return TransportUnavailable(address, said)
     if error.code in _PASSWORD:
