@@ -153,7 +153,7 @@ def test_a_component_that_holds(backend: str, buses: str) -> None:
     ]
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 def test_an_engine_that_does_not(backend: str, buses: str) -> None:
     """P1: --engine names another host for the components, whose violations are shown."""
     arguments = ("--backend", backend, "--seed", "5", "--examples", "20")
@@ -165,7 +165,7 @@ def test_an_engine_that_does_not(backend: str, buses: str) -> None:
     assert "\nfound with seed=5\n" in ran.output
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 @pytest.mark.usefixtures("buses")
 def test_both_targets_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: a file that is named twice is imported once, also by a relative path."""
@@ -280,7 +280,7 @@ def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == ["asyncio: making a bus", *expected]
 
 
-@pytest.mark.same_everywhere
+@pytest.mark.once
 def test_a_bus_that_does_not(buses: str, backend: str) -> None:
     """P1: a violation shows the sentence, the program and the seed, and the status is 1."""
     arguments = ("--backend", backend, "--examples", "20", "--seed", "5")

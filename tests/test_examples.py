@@ -80,6 +80,7 @@ def test_an_incident_takes_the_status_of_each_message(tmp_path: Path, backend_na
     assert steps == list(pairwise(("New", *statuses)))
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.skipif(
     not INCIDENTS.exists(),
     reason="the log of the BPI Challenge 2013 is not a part of the project; it is not there",
