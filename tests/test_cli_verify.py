@@ -156,7 +156,7 @@ def test_a_component_that_holds(backend: str, buses: str) -> None:
 @pytest.mark.once
 def test_an_engine_that_does_not(backend: str, buses: str) -> None:
     """P1: --engine names another host for the components, whose violations are shown."""
-    arguments = ("--backend", backend, "--seed", "5", "--examples", "20")
+    arguments = ("--backend", backend, "--seed", "5", "--examples", "6")
     engine = ("--contract", "component", "--engine", f"{buses}:Forgetful")
     ran = run("verify", f"{buses}:Kept", *arguments, *engine)
     assert ran.status == 1
@@ -170,7 +170,7 @@ def test_an_engine_that_does_not(backend: str, buses: str) -> None:
 def test_both_targets_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: a file that is named twice is imported once, also by a relative path."""
     monkeypatch.chdir(tmp_path)
-    arguments = ("--contract", "component", "--examples", "20", "--backend", "asyncio")
+    arguments = ("--contract", "component", "--examples", "6", "--backend", "asyncio")
     ran = run("verify", "buses.py:Kept", "--engine", "buses.py:Forgetful", *arguments)
     assert "from buses import Forgetful as new_engine\n" in ran.output
 
@@ -283,7 +283,7 @@ def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.once
 def test_a_bus_that_does_not(buses: str, backend: str) -> None:
     """P1: a violation shows the sentence, the program and the seed, and the status is 1."""
-    arguments = ("--backend", backend, "--examples", "20", "--seed", "5")
+    arguments = ("--backend", backend, "--examples", "6", "--seed", "5")
     ran = run("verify", f"{buses}:careless", *arguments)
     assert ran.status == 1
     assert [line.split()[2] for line in ran.output.splitlines() if " B4 " in line] == ["violated"]
