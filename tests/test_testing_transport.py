@@ -1,6 +1,6 @@
 """`check_transport` (P1): what it refuses, what it finds, and how it tells."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
@@ -100,6 +100,30 @@ class Dreaming(Plain):
         return Standing(1, 0, 0, 0)
 
 
+class Shy:
+    """A lease that gives nothing to who does not wait for it."""
+
+    def __init__(self, lease: Any) -> None:
+        self.lease = lease
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        """Be given records."""
+        given: Sequence[Delivery] = await self.lease.receive(limit, wait) if wait else ()
+        return given
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.lease, name)
+
+
+class Slow(Plain):
+    """Has what was stored only a while after that, as a server may."""
+
+    async def acquire(self, member: Member, partition: int) -> Any:
+        """Lease a partition."""
+        lease = await self.connection.acquire(member, partition)
+        return None if lease is None else Shy(lease)
+
+
 class Broke(Plain):
     """Fails by what is no failure of a transport."""
 
@@ -153,6 +177,12 @@ def test_what_is_shown_of_a_scenario_can_be_run(backend: str) -> None:
     with pytest.raises(ExceptionGroup) as left:
         run_shown(violation)
     assert left.group_contains(AssertionError, match="stored were")
+
+
+def test_a_transport_may_take_its_time(backend: str) -> None:
+    """X1: what was stored need not be given at once to who does not wait."""
+    [verdict] = examine_transport(Slow, [CLAUSES["X2"]], backend=backend, **QUICK)
+    assert verdict.violation is None
 
 
 def test_whatever_leaves_a_scenario_is_told(backend: str) -> None:
