@@ -179,6 +179,13 @@ def test_what_is_shown_of_a_scenario_can_be_run(backend: str) -> None:
     assert left.group_contains(AssertionError, match="stored were")
 
 
+def test_what_is_wrong_is_raised(backend: str) -> None:
+    """P1: the first clause in order that does not hold."""
+    with pytest.raises(ContractViolation) as caught:
+        check_transport(Twice, backend=backend, **QUICK)
+    assert caught.value.clause == "X2"
+
+
 def test_a_transport_may_take_its_time(backend: str) -> None:
     """X1: what was stored need not be given at once to who does not wait."""
     [verdict] = examine_transport(Slow, [CLAUSES["X2"]], backend=backend, **QUICK)
