@@ -35,7 +35,7 @@ from tests.redis_desk import (
     until,
 )
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = pytest.mark.once
 
 
 async def test_stores_a_batch_in_order_and_once(keys: Keys) -> None:

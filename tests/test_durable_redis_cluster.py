@@ -16,7 +16,7 @@ from flexiflow.extras.durable import (
 from tests.redis_desk import batch, fake_server, lease_of, until
 from tests.redis_server import MISSING, RedisServer, find_server, redis_server
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = pytest.mark.once
 
 # Where `{flexiflow:0}` and `{flexiflow:1}` are.
 SLOTS: Final = (1660, 5725)

@@ -42,7 +42,7 @@ from tests.redis_desk import (
 )
 from tests.redis_server import MISSING, find_bundled, find_server, redis_server
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = pytest.mark.once
 
 SHORT = 0.2
 """Seconds after which a server that is silent is given up."""

@@ -15,7 +15,7 @@ from flexiflow.extras.durable import (
 )
 from tests.redis_desk import FAILURE, Keys, batch, bodies, lease_of, member, transport
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = pytest.mark.once
 
 FOREIGN = b'["kind","x","n","1"]'
 

@@ -9,7 +9,7 @@ from flexiflow.extras.durable import RedisTransport, TransportUnavailable, Trans
 from flexiflow.extras.durable._redis_replies import Broken, Refused, explain
 from flexiflow.extras.durable._redis_url import parse_url
 
-pytestmark = pytest.mark.same_everywhere
+pytestmark = pytest.mark.once
 
 
 @pytest.mark.parametrize(
