@@ -18,7 +18,7 @@ SEED = 13
 @pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.identifier)
 def test_the_bus_keeps_each_clause(backend: str, clause: Clause) -> None:
     """P1: our own bus holds, whatever is tried."""
-    examples = 10_000 if IS_LONG else 40
+    examples = 10_000 if IS_LONG else 20
     [verdict] = examine(EventBus, [clause], backend=backend, examples=examples)
     assert verdict.violation is None, str(verdict.violation)
 
@@ -26,7 +26,7 @@ def test_the_bus_keeps_each_clause(backend: str, clause: Clause) -> None:
 @pytest.mark.parametrize(("bus", "backend"), by_turns(VARIANTS))
 def test_another_bus_keeps_the_contract(backend: str, bus: type[Plain]) -> None:
     """P1: what is checked is the contract, not how our own bus keeps it."""
-    check_bus(bus, backend=backend, examples=1_000 if IS_LONG else 8)
+    check_bus(bus, backend=backend, examples=1_000 if IS_LONG else 3)
 
 
 @each_broken(FAULTS)
