@@ -32,7 +32,7 @@ configs = st.builds(
     max_attempts=st.integers(1, 6),
     base_delay=seconds,
     jitter=seconds,
-    backoff=st.floats(0, 1e50, exclude_min=True),
+    backoff=st.floats(1, 1e50),
     max_delay=st.none() | st.just(math.inf) | seconds,
     retry_on=st.sampled_from(RETRYABLE)
     | st.lists(st.sampled_from(RETRYABLE), min_size=1).map(tuple)

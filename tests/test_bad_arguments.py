@@ -163,7 +163,7 @@ async def test_a_bad_component_name_is_refused(component: Any, kind: type[Except
     message = await is_refused(kind, lambda bus: bus.subscribe("a", component, never))
     assert message.startswith("a component's name must ")
     same = await is_refused(kind, lambda bus: bus.unsubscribe_all(component))
-    assert same == message
+    assert message.partition("; the call is")[0] == same
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+from anyio import to_thread
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 
@@ -369,6 +370,21 @@ def test_what_is_called_synchronously_is_no_coroutine_function(fn: object) -> No
 )
 def test_a_callable_is_named_without_its_repr(fn: Any, name: str) -> None:
     """E1: A failure names its handler, whatever the handler's own repr does."""
+    assert describe(fn) == name
+
+
+@pytest.mark.parametrize(
+    ("fn", "name"),
+    [
+        (functools.partial(to_thread.run_sync, plain), "plain"),
+        (functools.partial(to_thread.run_sync, Owner().method, 1), "Owner.method"),
+        (functools.partial(to_thread.run_sync, functools.partial(plain, 1)), "plain"),
+        (functools.partial(functools.partial(to_thread.run_sync), len), "len"),
+        (functools.partial(two, int), "two"),
+    ],
+)
+def test_a_partial_is_named_by_the_function_that_is_bound_to_it(fn: Any, name: str) -> None:
+    """E1: As `parse` in `partial(to_thread.run_sync, parse)`, else by the one that it calls."""
     assert describe(fn) == name
 
 

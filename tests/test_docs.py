@@ -16,6 +16,9 @@ from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from tests.mutation.mutants import documented
 
 DOCS = Path("docs")
+ELSEWHERE = ("B13", "B14", "I4", "I5")
+"""Clauses of the bus that another bus need not keep, or that are not the bus's own."""
+
 SEMANTICS = (DOCS / "semantics.md").read_text(encoding="utf-8")
 API = (DOCS / "api.md").read_text(encoding="utf-8")
 CLAUSES = re.findall(r"^### ([A-Z]\d+): ", SEMANTICS, re.MULTILINE)
@@ -40,10 +43,13 @@ def clauses_of_tests() -> set[str]:
 
 def test_each_clause_has_a_section_of_its_own_in_order() -> None:
     """Documentation: the semantics have each clause once, none left out."""
-    last = dict(zip("BDECRLSTVIXP", (11, 6, 8, 10, 6, 6, 4, 1, 2, 5, 8, 4), strict=True))
-    assert [
+    last = dict(zip("BDECRLSTVIXP", (14, 6, 8, 10, 6, 6, 4, 1, 2, 5, 8, 4), strict=True))
+    expected = [
         f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
-    ] == CLAUSES
+    ]
+    # What asks a bus for its subscriptions is yet to come.
+    expected.remove("B12")
+    assert expected == CLAUSES
 
 
 def test_each_clause_gives_its_reason() -> None:
@@ -75,7 +81,7 @@ def test_what_is_promised_is_checked() -> None:
         [clause.identifier for clause in TRANSPORT_CONTRACT],
     )
     assert checked == (
-        [clause for clause in CLAUSES if clause[0] in "BDESTVI" and clause not in ("I4", "I5")],
+        [clause for clause in CLAUSES if clause[0] in "BDESTVI" and clause not in ELSEWHERE],
         [clause for clause in CLAUSES if clause[0] == "C"],
         [clause for clause in CLAUSES if clause[0] == "X"],
     )

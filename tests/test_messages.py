@@ -45,6 +45,12 @@ heard = noting([], "heard")
 row = Transition("new", "go", "old")
 
 
+CALL = (
+    "a component's name must be a str, not 7; the call is "
+    "subscribe('order.placed', 'billing', handler)"
+)
+
+
 def nothing() -> None:
     """Take no argument."""
 
@@ -119,7 +125,7 @@ NAMES: list[Case] = [
     (
         lambda: subscribe("a", 7, heard),
         TypeError,
-        "a component's name must be a str, not 7",
+        CALL,
     ),
     (
         lambda: subscribe("a", "", heard),

@@ -178,12 +178,15 @@ def test_a_config_survives_pickling() -> None:
             for field in ("base_delay", "jitter")
             for value in (-1, -0.1, math.nan, math.inf, True, "1", None, 10**400, 1j)
         ),
-        *(("backoff", value) for value in (0, -1, math.nan, math.inf, True, "2", None, 10**400)),
+        *(
+            ("backoff", value)
+            for value in (0, -1, 0.999, math.nan, math.inf, True, "2", None, 10**400)
+        ),
         *(("max_delay", value) for value in (-1, math.nan, -math.inf, False, "1", 10**400)),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_name(field: str, value: object) -> None:
-    """R1: the message names the field."""
+    """R1, R7: the message names the field; a backoff below 1.0 would shorten each delay."""
     options: dict[str, Any] = {field: value}
     with pytest.raises(ValueError, match=rf"^{field} must be .*, not ") as caught:
         RetryConfig(**options)
@@ -198,7 +201,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(field: str, value: object) 
         {"base_delay": 0},
         {"base_delay": sys.float_info.max},
         {"jitter": 0},
-        {"backoff": 0.5},
+        {"backoff": 1},
         {"max_delay": 0},
         {"max_delay": math.inf},
         {"retry_on": OSError},

@@ -30,6 +30,11 @@ def check_subscription(
 ) -> None:
     """Raise what `EventBus.subscribe` raises for its arguments."""
     check_terms(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
+    if not isinstance(component, str):
+        raise TypeError(
+            f"a component's name must be a str, not {reprlib.repr(component)}; the call is "
+            "subscribe('order.placed', 'billing', handler)"
+        )
     check_component_name(component)
     check_callable("handler", handler, 1)
 

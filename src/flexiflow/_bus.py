@@ -40,8 +40,10 @@ from flexiflow._receiver import RECEIVER
 from flexiflow._registry import Registry
 from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._stream import EventStream
+from flexiflow._subscribing import Subscribing
 from flexiflow._subscription import Subscription, Terms, is_true
 from flexiflow._topic import Event, make_event
+from flexiflow._uncopied import refuse_copying
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
@@ -105,6 +107,8 @@ class EventBus:
         "_yield_every",
     )
 
+    __reduce_ex__ = refuse_copying
+
     def __init__(
         self,
         *,
@@ -125,7 +129,7 @@ class EventBus:
             self.add_instrument(instrument)
 
     @overload
-    async def subscribe(
+    def subscribe(
         self,
         event: Topic[T],
         component: str,
@@ -136,10 +140,10 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
-    ) -> Subscription: ...
+    ) -> Subscribing: ...
 
     @overload
-    async def subscribe(
+    def subscribe(
         self,
         event: str,
         component: str,
@@ -150,9 +154,9 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
-    ) -> Subscription: ...
+    ) -> Subscribing: ...
 
-    async def subscribe(
+    def subscribe(
         self,
         event: Any,
         component: str,
@@ -163,8 +167,10 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
-    ) -> Subscription:
+    ) -> Subscribing:
         """Subscribe a handler to an event name or pattern; a checkpoint (B2).
+
+        Await it, or enter it by `async with`, which unsubscribes on exit (B14).
 
         Args:
             event: a name, like "order.placed", or a pattern, like "order.*" or "order.**" (B10).
@@ -181,13 +187,39 @@ class EventBus:
                 for their turn (V2).
 
         Returns:
-            The subscription; also a context manager that unsubscribes on exit.
+            A coroutine that returns the `Subscription`, which is also a context manager that
+            unsubscribes on exit.
 
         Raises:
             ValueError: a malformed or empty name; a priority that is no int in 1..5; a
                 `time_limit` or `limit` out of range (B3).
             TypeError: a name that is no str; a handler or filter that can't be one (B3).
         """
+        return Subscribing(
+            self._subscribe(
+                event,
+                component,
+                handler,
+                priority=priority,
+                filter=filter,
+                once=once,
+                time_limit=time_limit,
+                limit=limit,
+            )
+        )
+
+    async def _subscribe(
+        self,
+        event: Any,
+        component: str,
+        handler: Handler,
+        *,
+        priority: int,
+        filter: Filter | None,
+        once: bool,
+        time_limit: float | None,
+        limit: int | None,
+    ) -> Subscription:
         check_subscription(
             event,
             component,
@@ -207,6 +239,9 @@ class EventBus:
             once=bool(once),
             terms=make_terms(time_limit=time_limit, limit=limit),
         )
+
+    # What warns that it was never awaited, and a traceback, name what the user has called.
+    _subscribe.__qualname__ = "EventBus.subscribe"
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription: its handler never starts again (B5, B6).

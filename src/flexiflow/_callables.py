@@ -6,12 +6,14 @@ import functools
 import inspect
 import reprlib
 import sys
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import CoroutineType
+
+_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, functools.partial)
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
@@ -71,9 +73,13 @@ def is_coroutine_function(fn: object) -> TypeGuard[Callable[..., Coroutine[Any, 
 
 
 def describe(fn: object) -> str:
-    """Name a callable for a message or a log line, without calling any `__repr__` of a user."""
+    """Name a callable for a message or a log line, without calling any `__repr__` of a user.
+
+    A partial has the name of the first function that is bound to it, as `parse` in
+    `partial(anyio.to_thread.run_sync, parse)`, else of the function that it calls.
+    """
     try:
-        name = getattr(_without_partials(fn), "__qualname__", None)
+        name = getattr(_named(fn), "__qualname__", None)
     except Exception:  # noqa: BLE001  a name is asked for where a failure is being reported
         name = None
     return name if isinstance(name, str) and name else type(fn).__qualname__
@@ -119,6 +125,13 @@ def _code_bearer(fn: object) -> object:
 def _unbound(fn: object) -> object:
     inner = _without_partials(fn)
     return _unbound(inner.__func__) if isinstance(inner, MethodType) else inner
+
+
+def _named(fn: object) -> object:
+    while isinstance(fn, functools.partial):
+        bound = (each for each in fn.args if isinstance(each, _FUNCTIONS))
+        fn = next(bound, fn.func)
+    return fn
 
 
 def _without_partials(fn: object) -> object:

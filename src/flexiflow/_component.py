@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Callable
+from copy import copy
 from inspect import getattr_static
+from types import FunctionType, MemberDescriptorType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -23,6 +26,7 @@ from flexiflow._arguments import check_terms
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
+from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +42,19 @@ _R = TypeVar("_R")
 _Payload = TypeVar("_Payload")
 
 _ON = "_flexiflow_on"
+
+# What of a function is neither given to its constructor nor in its `__dict__`. Since Python 3.14
+# annotations run when they are asked for, and may name what only a type checker imports.
+_ANNOTATED = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
+_UNMARKED = frozenset({str, tuple, frozenset, type(None), property, MemberDescriptorType})
+_WRITTEN = (
+    "__kwdefaults__",
+    "__module__",
+    "__qualname__",
+    "__doc__",
+    "__type_params__",
+    _ANNOTATED,
+)
 
 
 class On(NamedTuple):
@@ -101,7 +118,8 @@ def on(
 
     It is subscribed under the component's name, and takes the payload. The arguments are those
     of `EventBus.subscribe`. A method may be marked several times; one that a subclass overrides
-    counts as the subclass marks it.
+    counts as the subclass marks it. A mark is for the class in which it stands and for its
+    subclasses: marking a method of another class gives a new function (B13).
 
     Raises:
         ValueError: a malformed or empty name; a priority that is no int in 1..5; a `time_limit`
@@ -109,19 +127,38 @@ def on(
         TypeError: a name that is no str, a filter that can't be one (B3), or a method that
             can't be marked.
     """
+    if isinstance(event, FunctionType):
+        name = event.__name__
+        raise TypeError(
+            f"@on takes the event's name: write @on('order.placed') above {name}, not @on alone"
+        )
     check_terms(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
     marked = On(event, priority, filter, bool(once), time_limit, limit)
 
     def mark(method: _F) -> _F:
         check_callable("a method marked with @on", method, 2)
         marks = (*getattr(method, _ON, ()), marked)
+        # The mark is for one class, and the method may be another one's, too.
+        own = _copied(method)
         try:
-            setattr(method, _ON, marks)
+            setattr(own, _ON, marks)
         except AttributeError:
             raise TypeError(f"@on marks a method, and {describe(method)} takes no mark") from None
-        return method
+        return own
 
     return mark
+
+
+def _copied(method: _F) -> _F:
+    if not isinstance(method, FunctionType):
+        return copy(method)
+    code, names = method.__code__, method.__globals__
+    function = FunctionType(code, names, method.__name__, method.__defaults__, method.__closure__)
+    for attribute in _WRITTEN:
+        if hasattr(method, attribute):
+            setattr(function, attribute, getattr(method, attribute))
+    vars(function).update(vars(method))
+    return cast("_F", function)
 
 
 class Component:
@@ -142,7 +179,10 @@ class Component:
     # Names that no subclass would think of: a clash would do harm without a word.
     __slots__ = ("__weakref__", "_flexiflow_actor")
 
+    __reduce_ex__ = refuse_copying
+
     _flexiflow_handlers: ClassVar[tuple[tuple[str, On], ...]] = ()
+    _flexiflow_marked: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Gather the marked methods, base classes first, in the order of their definition."""
@@ -153,6 +193,7 @@ class Component:
         cls._flexiflow_handlers = tuple(
             (attribute, mark) for attribute, value in attributes.items() for mark in _marks(value)
         )
+        cls._flexiflow_marked = frozenset(_marked(cls))
 
     def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
         if not (machine is None or isinstance(machine, StateMachine)):
@@ -202,7 +243,19 @@ class Component:
         return f"<{type(self).__name__} {self.name!r}{state}>"
 
 
+def _marked(kind: type) -> list[str]:
+    """Name the methods that stand in a class itself, and are marked."""
+    # Nearly all are functions, and this is asked for each component that is registered.
+    return [
+        name
+        for name, value in vars(kind).items()
+        if (_ON in value.__dict__ if type(value) is FunctionType else _marks(value))
+    ]
+
+
 def _marks(value: object) -> tuple[On, ...]:
+    if type(value) in _UNMARKED:
+        return ()
     # What else a class holds may answer to any name, or refuse to be asked.
     marks: object = getattr_static(value, _ON, None)
     return cast("tuple[On, ...]", marks) if isinstance(marks, tuple) else ()
@@ -225,8 +278,18 @@ def handlers_of(component: Component) -> Iterator[tuple[On, Handler]]:
     """Give the component's marked methods, bound.
 
     Raises:
-        TypeError: one that can't be a handler (B3).
+        TypeError: one that can't be a handler (B3), or that was set on a class after it was made,
+            which gathers them no more (B13).
     """
+    for kind in type(component).__mro__:
+        if issubclass(kind, Component) and kind is not Component:
+            for name in _marked(kind):
+                if name not in kind._flexiflow_marked:
+                    raise TypeError(
+                        f"{kind.__qualname__}.{name} was marked with @on and set after its class "
+                        "was made, so that nothing would subscribe it; mark it in the class, or "
+                        "in a subclass"
+                    )
     for attribute, mark in type(component)._flexiflow_handlers:
         handler = getattr(component, attribute)
         check_callable("handler", handler, 1)

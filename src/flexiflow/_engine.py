@@ -18,6 +18,7 @@ from flexiflow._component import Component, actor_of, handlers_of
 from flexiflow._errors import ComponentError, DuplicateComponent, UnknownComponent
 from flexiflow._mailbox import Mailbox
 from flexiflow._names import check_component_name
+from flexiflow._uncopied import refuse_copying
 from flexiflow.events import COMPONENT_REGISTERED
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Engine:
     """
 
     __slots__ = ("_bus", "_components", "_factory", "_pending", "_view")
+
+    __reduce_ex__ = refuse_copying
 
     def __init__(
         self, *, bus: EventBus | None = None, component_factory: ComponentFactory | None = None
@@ -82,7 +85,7 @@ class Engine:
             ComponentError: the component is registered already, here or elsewhere.
         """
         if not isinstance(component, Component):
-            raise TypeError(f"register takes a Component, not {reprlib.repr(component)}")
+            raise TypeError(_no_component(component))
         name = actor_of(component).name
         if name in self._components or name in self._pending:
             raise DuplicateComponent(name)
@@ -244,3 +247,11 @@ def _check(component: Component) -> list[tuple[On, Handler]]:
             f"{component!r} is registered already; a component belongs to at most one engine"
         )
     return list(handlers_of(component))
+
+
+def _no_component(given: object) -> str:
+    message = f"register takes a Component, not {reprlib.repr(given)}"
+    if isinstance(given, type) and issubclass(given, Component):
+        name = given.__name__
+        message += f": make one first, as in register({name}('a-name'))"
+    return message

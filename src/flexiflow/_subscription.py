@@ -9,6 +9,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
 
 from flexiflow._callables import describe
+from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,6 +66,8 @@ class Subscription:
     _unsubscribe: Callable[[Subscription], bool] = field(kw_only=True)
     _terms: Terms | None = field(default=None, kw_only=True)
     active: bool = field(default=True, kw_only=True)
+
+    __reduce_ex__ = refuse_copying
 
     @property
     def limit(self) -> int | None:

@@ -62,7 +62,7 @@ class RetryConfig:
         base_delay: seconds between the first attempt and the second; finite, 0 or more.
         jitter: up to that many random seconds, uniform, are added to each delay; finite, 0 or
             more.
-        backoff: each delay is that many times the one before; finite, more than 0.
+        backoff: each delay is that many times the one before; finite, 1.0 or more (R7).
         max_delay: the most seconds of a delay, jitter included; 0 or more, None for no cap.
         retry_on: what is retried: a subclass of `Exception`, or a tuple of them. A group of
             exceptions is retried when each exception in it, at any depth, would be; so
@@ -105,7 +105,7 @@ def _is_seconds(value: object) -> bool:
 
 
 def _is_factor(value: object) -> bool:
-    return _is_finite(value) and value > 0
+    return _is_finite(value) and value >= 1
 
 
 def _is_cap(value: object) -> bool:
@@ -116,7 +116,7 @@ _NUMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
     "max_attempts": (_is_count, "an int of 1 or more"),
     "base_delay": (_is_seconds, "a finite number of seconds, 0 or more"),
     "jitter": (_is_seconds, "a finite number of seconds, 0 or more"),
-    "backoff": (_is_factor, "a finite number, more than 0"),
+    "backoff": (_is_factor, "a finite number, 1.0 or more"),
     "max_delay": (_is_cap, "a number of seconds, 0 or more, or None for no cap"),
 }
 
