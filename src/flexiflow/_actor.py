@@ -128,6 +128,7 @@ class Actor:
                 await self._handle_deferred(component, handled)
             return outcome
         finally:
+            del handled  # raised again, its traceback would hold this frame (B6)
             if mailbox.waiting:
                 mailbox.pass_on()
             else:
@@ -244,6 +245,8 @@ class Actor:
             if bus is not None:
                 with self.mailbox.go_on():
                     await announce(bus, MESSAGE_RECEIVED, self.name, exc)
+        finally:
+            del handled  # as in `handle`
 
     async def report_deferred(self, bus: EventBus) -> None:
         """Report the deferred messages of a component that was unregistered (C1, C4)."""

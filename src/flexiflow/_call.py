@@ -15,7 +15,7 @@ from flexiflow._subscription import Terms, admits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flexiflow._instruments import Installed
+    from flexiflow._instruments import Entered, Installed
     from flexiflow._subscription import Subscription
     from flexiflow._topic import Event
 
@@ -66,12 +66,10 @@ class Call:
             if subscription.active or subscription.once:
                 await self._run(subscription, terms)
         except BaseException as exc:
-            verdict = judge(exc, subscription.handler, cancelled=cancelled)
-            shown = verdict.leaving if verdict.failure is None else verdict.failure
-            leave(entered, shown, HANDLING)
-            if verdict.failure is None or verdict.failure is exc or verdict.cancellation:
-                raise
-            raise verdict.failure
+            instead = _leave_failed(entered, exc, subscription, cancelled)
+            if instead:
+                raise instead.pop()
+            raise
         leave(entered, None, HANDLING)
 
     async def _run(self, subscription: Subscription, terms: Terms) -> None:
@@ -83,3 +81,25 @@ class Call:
             await result
         else:
             await in_time(result, terms.time_limit, describe(handler))
+
+
+def _leave_failed(
+    entered: Entered,
+    exception: BaseException,
+    subscription: Subscription,
+    cancelled: Callable[[], bool],
+) -> list[Exception]:
+    """Show the instruments what left a handler, and return what is to leave instead, if anything.
+
+    In a list, to be taken out: its traceback will hold the frame that raises it (B6).
+    """
+    verdict = judge(exception, subscription.handler, cancelled=cancelled)
+    try:
+        if verdict.failure is None:
+            leave(entered, verdict.leaving, HANDLING)
+            return []
+        leave(entered, verdict.failure, HANDLING)
+        is_new = verdict.failure is not exception and verdict.cancellation is None
+        return [verdict.failure] if is_new else []
+    finally:
+        del exception, verdict  # an instrument that raises it again lets it hold this frame

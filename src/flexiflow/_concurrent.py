@@ -123,22 +123,30 @@ class _Delivery:
         self._waiting.extend(enumerate(subscriptions))
         cancellation = None
         try:
-            async with anyio.create_task_group() as group:
-                self._start_runners(group, 1)
-                await self._oversee(group)
-        except BaseException as exc:
-            cancellation = self._take_apart(exc)
-        if self._fatals or self._kept:
-            cancelled = cancellation is not None or effectively_cancelled()
-            raise await self._leaving(cancelled=cancelled)
-        if cancellation is not None:
-            raise cancellation
-        await checkpoint_if_cancelled()
-        if self._standby:
-            # Someone cancelled a runner natively before its first step: asyncio then lets its
-            # siblings down without a word, so that nobody knows which handlers have ended.
-            raise HandlerCancelled(f"a task of publishing {self._name!r}")
-        return tuple(self._failures[place] for place in sorted(self._failures))
+            try:
+                async with anyio.create_task_group() as group:
+                    self._start_runners(group, 1)
+                    await self._oversee(group)
+            except BaseException as exc:
+                cancellation = self._take_apart(exc)
+            if self._fatals or self._kept:
+                cancelled = cancellation is not None or effectively_cancelled()
+                raise await self._leaving(cancelled=cancelled)
+            if cancellation is not None:
+                raise cancellation
+            await checkpoint_if_cancelled()
+            if self._standby:
+                # Someone cancelled a runner natively before its first step: asyncio then lets its
+                # siblings down without a word, so that nobody knows which handlers have ended.
+                raise HandlerCancelled(f"a task of publishing {self._name!r}")
+            return tuple(self._failures[place] for place in sorted(self._failures))
+        finally:
+            # Their tracebacks hold the frames of this delivery (B6).
+            del cancellation
+            self._failures.clear()
+            self._kept.clear()
+            self._fatals.clear()
+            self._data = self._call = None
 
     def _take_apart(self, exception: BaseException) -> BaseException | None:
         """Keep what isn't a cancellation, such as trio's Ctrl-C, bare; return what is."""
@@ -165,42 +173,48 @@ class _Delivery:
             # With start_soon, which looks for a name, waiting handlers take 7 % longer.
             group.create_task(self._runner(group), name=self._task_name)
 
-    async def _runner(self, group: TaskGroup) -> None:  # noqa: C901  each call more is paid for
+    async def _runner(self, group: TaskGroup) -> None:  # noqa: C901, PLR0912  calls are dear
         self._standby -= 1
         waiting, inherited, call = self._waiting, self._inherited, self._call
-        requests = cancel_counter()
-        reusable = True
-        while waiting and reusable:
-            place, subscription = waiting.popleft()
-            self._busy += 1
-            if self._hands_over:
-                self._ensure_standbys(group)
-            try:
-                if call is not None:
-                    await call(subscription, effectively_cancelled)
-                elif admits(subscription, self._name, self._data):
-                    result = subscription.handler(self._data)
-                    if type(result) is CoroutineType or (
-                        result is not None and isawaitable(result)
-                    ):
-                        await result
-                if requests():
-                    reusable = False
-                    await checkpoint()
-            except BaseException as exc:
-                await self._settle(exc, place, subscription, group)
-                reusable = not requests()
-            self._busy -= 1
-            # By identity: comparing values would take an equal but different object for the same,
-            # and call a user's __eq__. No variable can be gone: its token is of another context.
-            reusable = (
-                reusable
-                and bool(waiting)
-                and len(context := copy_context()) == len(inherited)
-                and all(map(is_, inherited, context.values()))
-            )
-        if requests():
-            await _absorb_native_cancel()
+        requests, reusable = cancel_counter(), True
+        subscription: Subscription | None = None
+        try:
+            while waiting and reusable:
+                place, subscription = waiting.popleft()
+                self._busy += 1
+                if self._hands_over:
+                    self._ensure_standbys(group)
+                try:
+                    if call is not None:
+                        await call(subscription, effectively_cancelled)
+                    elif admits(subscription, self._name, self._data):
+                        result = subscription.handler(self._data)
+                        if type(result) is CoroutineType or (
+                            result is not None and isawaitable(result)
+                        ):
+                            await result
+                    if requests():
+                        reusable = False
+                        await checkpoint()
+                except BaseException as exc:
+                    await self._settle(exc, place, subscription, group)
+                    reusable = not requests()
+                self._busy -= 1
+                # By identity: comparing values would take an equal but different object for the
+                # same, and call a user's __eq__. No variable can be gone: its token is of another
+                # context.
+                reusable = (
+                    reusable
+                    and bool(waiting)
+                    and len(context := copy_context()) == len(inherited)
+                    and all(map(is_, inherited, context.values()))
+                )
+            if requests():
+                await _absorb_native_cancel()
+        finally:
+            # AnyIO keeps the traceback of a cancellation until the collector runs, and by it this
+            # frame; `requests` holds the task, which holds the cancellation itself (B6).
+            del requests, subscription, call
 
     def _ensure_standbys(self, group: TaskGroup) -> None:
         missing = min(self._busy, len(self._waiting)) - self._standby
@@ -212,26 +226,34 @@ class _Delivery:
     ) -> None:
         """Deal with what left a handler, in the handler's task."""
         verdict = judge(exception, subscription.handler, cancelled=effectively_cancelled)
-        if verdict.failure is not None:
-            failed = HandlerFailure(
-                self._name, subscription.component_name, verdict.failure, subscription
-            )
-            if self._stops or self._fatals:
-                self._kept.append(failed)
+        try:
+            if verdict.failure is not None:
+                failed = HandlerFailure(
+                    self._name, subscription.component_name, verdict.failure, subscription
+                )
+                await self._note_failure(failed, place, group)
+            elif verdict.cancellation is None:
+                self._fatals.append(verdict.leaving)
                 self._stop(group)
-            else:
-                self._failures[place] = failed
-                log_failure(failed)
-                if effectively_cancelled():
-                    self._waiting.clear()
-                else:
-                    await self._report(failed, group)
-        elif verdict.cancellation is None:
-            self._fatals.append(verdict.leaving)
+            if verdict.cancellation is not None:
+                self._waiting.clear()
+                # The task group takes it, and nobody sees where it came from.
+                raise verdict.cancellation.with_traceback(None)
+        finally:
+            del exception, verdict, subscription  # their tracebacks hold this frame (B6)
+
+    async def _note_failure(self, failed: HandlerFailure, place: int, group: TaskGroup) -> None:
+        """Keep a failure until it is known what will leave, or report it."""
+        if self._stops or self._fatals:
+            self._kept.append(failed)
             self._stop(group)
-        if verdict.cancellation is not None:
+            return
+        self._failures[place] = failed
+        log_failure(failed)
+        if effectively_cancelled():
             self._waiting.clear()
-            raise verdict.cancellation
+        else:
+            await self._report(failed, group)
 
     def _stop(self, group: TaskGroup) -> None:
         self._waiting.clear()
@@ -248,7 +270,10 @@ class _Delivery:
                 self._stop(group)
             # Else a native cancel of this task: it was for the handler, which has failed already.
             if cancellation is not None and effectively_cancelled():
-                raise cancellation from None
+                try:
+                    raise cancellation from None
+                finally:
+                    del cancellation
 
     async def _leaving(self, *, cancelled: bool) -> BaseException:
         """Report what will not leave, and return what will, with that noted on it (E3, E4)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from anyio.lowlevel import checkpoint
 
@@ -28,16 +28,26 @@ if TYPE_CHECKING:
 Failures: TypeAlias = tuple[HandlerFailure, ...]
 
 
-class Trouble(NamedTuple):
-    """What left a handler and does not leave publish at once.
+@final
+class Trouble:
+    """What left a handler and does not leave publish at once; it is taken out once.
 
-    Attributes:
+    The traceback of an exception holds the frame of the publish. If that held the exception in
+    turn, both would stay until the collector runs (B6).
+
+    Args:
         failure: what is to be reported.
         cancellation: publish's own cancellation that came with it, or None.
     """
 
-    failure: Exception
-    cancellation: BaseException | None
+    __slots__ = ("_held",)
+
+    def __init__(self, failure: Exception, cancellation: BaseException | None) -> None:
+        self._held = [(failure, cancellation)]
+
+    def take(self) -> tuple[Exception, BaseException | None]:
+        """Return the failure and the cancellation, and forget them."""
+        return self._held.pop()
 
 
 async def deliver_sequential(
@@ -63,20 +73,25 @@ async def deliver_sequential(
         The reported failures, in order of delivery.
     """
     failures: list[HandlerFailure] = []
-    for subscription in subscriptions:
-        try:
-            if call is not None:
-                await call(subscription, is_being_cancelled)
-            elif admits(subscription, name, data):
-                result = subscription.handler(data)
-                if type(result) is CoroutineType or (result is not None and isawaitable(result)):
-                    await result
-        except BaseException as exc:
-            trouble = assess(exc, subscription, stops=stops)
-        else:
-            continue
-        failures.append(await report(name, subscription, trouble, announce))
-    return tuple(failures)
+    try:
+        for subscription in subscriptions:
+            try:
+                if call is not None:
+                    await call(subscription, is_being_cancelled)
+                elif admits(subscription, name, data):
+                    result = subscription.handler(data)
+                    if type(result) is CoroutineType or (
+                        result is not None and isawaitable(result)
+                    ):
+                        await result
+            except BaseException as exc:
+                trouble = assess(exc, subscription, stops=stops)
+            else:
+                continue
+            failures.append(await report(name, subscription, trouble, announce))
+        return tuple(failures)
+    finally:
+        del failures  # their tracebacks hold this frame (B6)
 
 
 def assess(exception: BaseException, subscription: Subscription, *, stops: bool) -> Trouble:
@@ -86,9 +101,12 @@ def assess(exception: BaseException, subscription: Subscription, *, stops: bool)
         BaseException: what leaves publish at once.
     """
     verdict = judge(exception, subscription.handler, cancelled=is_being_cancelled)
-    if verdict.failure is None or stops:
-        raise verdict.leaving
-    return Trouble(verdict.failure, verdict.cancellation)
+    try:
+        if verdict.failure is None or stops:
+            raise verdict.leaving
+        return Trouble(verdict.failure, verdict.cancellation)
+    finally:
+        del exception, verdict  # their tracebacks hold this frame (B6)
 
 
 async def report(
@@ -98,10 +116,14 @@ async def report(
 
     After the `except` that caught it: what is being handled then is the publisher's.
     """
-    failed = HandlerFailure(name, subscription.component_name, trouble.failure, subscription)
+    failure, cancellation = trouble.take()
+    failed = HandlerFailure(name, subscription.component_name, failure, subscription)
     log_failure(failed)
-    if trouble.cancellation is not None:
-        raise trouble.cancellation
+    if cancellation is not None:
+        try:
+            raise cancellation
+        finally:
+            del failure, cancellation, failed  # their tracebacks hold this frame (B6)
     if is_being_cancelled(sys.exception()):
         if not effectively_cancelled():
             # While an exception that was thrown into the task passes through it, as a deadline's

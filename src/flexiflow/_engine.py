@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Awaitable, Callable
+from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
@@ -180,8 +181,7 @@ class Engine:
                 await self._introduce(component)
         except BaseException as exc:
             if isinstance(exc, Exception):
-                failure = exc
-                line.refuse(lambda: failure)
+                line.refuse(repeat(exc).__next__)
             self._go_on(name, line)
             raise
         if self._components.get(name) is not component:

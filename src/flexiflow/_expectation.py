@@ -39,6 +39,7 @@ class Expectation(Generic[T]):
         "_has_outcome",
         "_is_raised",
         "_settled",
+        "_waiting",
     )
 
     def __init__(
@@ -55,6 +56,7 @@ class Expectation(Generic[T]):
         self._event: Event[T]
         self._failure: Exception | None = None
         self._has_outcome = self._is_raised = False
+        self._waiting = 0
 
     async def __aenter__(self) -> Self:
         """Subscribe, without a checkpoint: from here on no event is missed (S1).
@@ -75,17 +77,19 @@ class Expectation(Generic[T]):
         """Unsubscribe; a failure of the filter that was raised to nobody is reported (E4)."""
         subscription = self._block.leave()
         self._settled.set()
-        if self._failure is not None and not self._is_raised:
+        if subscription is not None and self._failure is not None and not self._is_raised:
             # A waiter that has not run since it came is too late (E4).
             self._has_outcome = False
             failed = HandlerFailure(
                 self._event.name, subscription.component_name, self._failure, subscription
             )
+            self._failure = None
             log_failure(failed)
             # As in E1: who cleans up after a cancellation is not being cancelled.
             handled = sys.exception() if exc is None else exc.__context__
             if not is_being_cancelled(handled):
                 await self._announce(failed)
+        self._forget_failure()
 
     def __await__(self) -> Generator[Any, None, Event[T]]:
         """Wait for the event; a checkpoint.
@@ -98,14 +102,24 @@ class Expectation(Generic[T]):
 
     async def _wait(self) -> Event[T]:
         self._block.check()
-        await self._settled.wait()
-        # The block may have ended since, after what was waited for.
-        if not self._has_outcome:
-            self._block.check()
-        if self._failure is not None:
-            self._is_raised = True
-            raise self._failure
-        return self._event
+        self._waiting += 1
+        try:
+            await self._settled.wait()
+            # The block may have ended since, after what was waited for.
+            if not self._has_outcome:
+                self._block.check()
+            if self._failure is not None:
+                self._is_raised = True
+                raise self._failure
+            return self._event
+        finally:
+            self._waiting -= 1
+            self._forget_failure()
+
+    def _forget_failure(self) -> None:
+        """Forget the failure when nobody can wait any more: its traceback holds this one (B6)."""
+        if self._block.is_over and not self._waiting:
+            self._failure = None
 
     def _notice(self, event: Event[T]) -> None:
         """Look at an event, as the subscription's handler."""

@@ -134,19 +134,22 @@ def leave(entered: Entered, exception: BaseException | None, method: str) -> Non
     """
     kind = None if exception is None else type(exception)
     traceback = None if exception is None else exception.__traceback__
-    interrupt = None
-    for each, manager in reversed(entered):
-        try:
-            manager.__exit__(kind, exception, traceback)
-        except BaseException as exc:  # noqa: BLE001  the others are still exited
-            if exc is exception:
-                continue
+    interrupts: list[BaseException] = []
+    try:
+        for each, manager in reversed(entered):
             try:
-                take_out(each, exc, method)
-            except BaseException as leaving:  # noqa: BLE001  as above
-                interrupt = interrupt or leaving
-    if interrupt is not None:
-        raise interrupt
+                manager.__exit__(kind, exception, traceback)
+            except BaseException as exc:  # noqa: BLE001  the others are still exited
+                if exc is exception:
+                    continue
+                try:
+                    take_out(each, exc, method)
+                except BaseException as leaving:  # noqa: BLE001  as above
+                    interrupts.append(leaving)
+        if interrupts:
+            raise interrupts[0]
+    finally:
+        del exception, traceback, interrupts  # their tracebacks may hold this frame (B6)
 
 
 def go_without(
@@ -158,11 +161,14 @@ def go_without(
         PublishRefused: it does, and the event can be refused.
         BaseException: it is no failure, like KeyboardInterrupt.
     """
-    if method == PUBLISHING and isinstance(exception, PublishRefused):
-        if event.name not in HAPPENED:
-            raise exception
-    else:
-        take_out(instrument, exception, method)
+    try:
+        if method == PUBLISHING and isinstance(exception, PublishRefused):
+            if event.name not in HAPPENED:
+                raise exception
+        else:
+            take_out(instrument, exception, method)
+    finally:
+        del exception  # its traceback may hold this frame (B6)
 
 
 def take_out(instrument: Installed, exception: BaseException, method: str) -> None:
@@ -173,7 +179,10 @@ def take_out(instrument: Installed, exception: BaseException, method: str) -> No
     """
     # Nothing can cancel sync code: a cancellation out of it is of some task that it asked about.
     if not isinstance(exception, (Exception, get_cancelled_exc_class())):
-        raise exception
+        try:
+            raise exception
+        finally:
+            del exception  # its traceback holds this frame (B6)
     if not instrument.is_out:
         instrument.is_out = True
         instrument.remove(instrument)

@@ -120,18 +120,18 @@ async def in_time(awaitable: Awaitable[object], time_limit: float, culprit: str)
     deadline = anyio.current_time() + time_limit
     failure: BaseException | None = None
     try:
-        with anyio.CancelScope(deadline=deadline):
-            await awaitable
-    except BaseException as exc:
-        _, failure = split(exc)
-        if anyio.current_time() < deadline or not _is_to_blame(failure):
-            raise
-    # Not within the `except`: what leaves is not to tell of a cancellation that nobody else sees.
-    try:
+        try:
+            with anyio.CancelScope(deadline=deadline):
+                await awaitable
+        except BaseException as exc:
+            failure = split(exc)[1]
+            if anyio.current_time() < deadline or not _is_to_blame(failure):
+                raise
+        # Not within the `except`: what leaves is not to tell of a cancellation that nobody sees.
         if anyio.current_time() >= deadline:
             raise HandlerTimeout(culprit, time_limit) from failure
     finally:
-        del failure
+        del failure  # its traceback holds this frame (B6)
 
 
 def _is_to_blame(failure: BaseException | None) -> bool:

@@ -201,8 +201,12 @@ class Turn:
             except BaseException:
                 self.end()
                 raise
-        if self.refusal is not None:
-            raise self.refusal
+        refusal, self.refusal = self.refusal, None
+        if refusal is not None:
+            try:
+                raise refusal
+            finally:
+                del refusal  # its traceback holds this frame (B6)
         return not self.would_deadlock
 
     def begin_waiting(self) -> None:

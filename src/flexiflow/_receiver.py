@@ -33,7 +33,13 @@ class Block:
     def __init__(self, title: str, subscribe: Callable[[Handler], Subscription]) -> None:
         self._title = title
         self._subscribe = subscribe
+        self._subscription: Subscription | None = None
         self._state = _NEW
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was left."""
+        return self._state == _OVER
 
     def enter(self, handler: Handler) -> None:
         """Subscribe the receiver's handler.
@@ -46,15 +52,18 @@ class Block:
         self._state = _OPEN
         self._subscription = self._subscribe(handler)
 
-    def leave(self) -> Subscription:
-        """Unsubscribe, and return the subscription."""
+    def leave(self) -> Subscription | None:
+        """Unsubscribe, and return the subscription; None where that was done before."""
         self._state = _OVER
         self.unsubscribe()
-        return self._subscription
+        # Its handler is the receiver's: together they would stay until the collector runs (B6).
+        subscription, self._subscription = self._subscription, None
+        return subscription
 
     def unsubscribe(self) -> None:
         """Receive nothing more."""
-        self._subscription.__exit__(None, None, None)
+        if self._subscription is not None:
+            self._subscription.__exit__(None, None, None)
 
     def check(self) -> None:
         """Refuse what is only possible inside.

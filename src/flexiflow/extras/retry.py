@@ -207,14 +207,17 @@ def _retrying(
     async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         handled = sys.exception()
         try:
-            return await function(*args, **kwargs)
-        except _FAILURES as exc:
-            if not _may_retry(exc, 1, config, handled):
-                raise
-            attempt = functools.partial(function, *args, **kwargs)
-            retries = _retry(attempt, call.__qualname__, config, handled, exc)
-        # Awaited only here: in the clause each failure would get the first one as its context.
-        return await retries
+            try:
+                return await function(*args, **kwargs)
+            except _FAILURES as exc:
+                if not _may_retry(exc, 1, config, handled):
+                    raise
+                attempt = functools.partial(function, *args, **kwargs)
+                retries = _retry(attempt, describe(function), config, handled, exc)
+            # Awaited only here: in the clause each failure would get the first one as its context.
+            return await retries
+        finally:
+            del handled  # raised again, its traceback would hold this frame (B6)
 
     _dress(call, function)
     return call
@@ -264,15 +267,19 @@ async def _retry(
     # is false counts as none, and its own TryAgain as an order.
     state.set_result(failure)
     del failure
-    while True:
-        await anext(turns)
-        try:
-            return await attempt()
-        except _FAILURES as exc:
-            _forget_earlier_raises(exc)
-            if not _may_retry(exc, state.attempt_number, config, handled):
-                raise
-            state.set_result(exc)
+    try:
+        while True:
+            await anext(turns)
+            try:
+                return await attempt()
+            except _FAILURES as exc:
+                _forget_earlier_raises(exc)
+                if not _may_retry(exc, state.attempt_number, config, handled):
+                    raise
+                state.set_result(exc)
+    finally:
+        del handled
+        state.outcome = None  # its traceback holds this frame (B6)
 
 
 def _turns(name: str, config: RetryConfig) -> AsyncRetrying:
