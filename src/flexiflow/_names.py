@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import reprlib
+from typing import Final
 
 ONE = "*"
 REST = "**"
+
+_CHARACTERS: Final = 32
+"""How many characters of a name take as much room as one name more."""
 
 
 def check_event_name(name: object) -> str:
@@ -21,6 +25,14 @@ def check_subscribed_name(name: object) -> str:
 def is_pattern(name: str) -> bool:
     """Tell whether a valid name has a wildcard."""
     return ONE in name
+
+
+def room(name: str) -> int:
+    """Return how much room a name takes where names are remembered: a short one takes 1 (B10).
+
+    Names are bounded in number and in characters together by it.
+    """
+    return 1 + len(name) // _CHARACTERS
 
 
 def check_component_name(name: object) -> str:
