@@ -273,7 +273,7 @@ class TestEnding:
         assert caught.value is end
         assert handler.running == 0
         assert {each[:2] for each in pending(transport).values()} <= {(0, 0)}
-        assert is_free_of_traces(transport, bus)
+        assert is_free_of_traces(transport)
 
     @pytest.mark.parametrize("style", ["scope", "native"])
     async def test_a_cancellation_gives_all_back(self, style: Any, anyio_backend: Backend) -> None:
@@ -346,11 +346,11 @@ class TestEnding:
     @pytest.mark.same_everywhere
     def test_wherever_it_is_cancelled_nothing_stays(self, backend: str) -> None:
         """X5: At each of its checkpoints, no event is lost and no trace is left."""
-        transports: list[tuple[MemoryTransport, EventBus]] = []
+        transports: list[MemoryTransport] = []
 
         async def scenario() -> None:
             transport, bus = MemoryTransport(), EventBus()
-            transports.append((transport, bus))
+            transports.append(transport)
             handler = Handler(fails=1)
             await bus.subscribe(NAME, "c", handler)
             with CancelScope(shield=True):
@@ -361,8 +361,8 @@ class TestEnding:
                 await until(lambda: bridge.statistics().acknowledged == 2)
 
         def check() -> None:
-            transport, bus = transports.pop()
-            assert is_free_of_traces(transport, bus)
+            transport = transports.pop()
+            assert is_free_of_traces(transport)
             for reading in (each for g in transport._groups.values() for each in g.readings):
                 assert not reading.leases
                 assert all(held.deliveries == 0 for held in reading._pending.values())
@@ -393,7 +393,7 @@ class TestFailing:
                     raise
         assert was_cancelled == [True]
         assert pending(transport) == {1: (0, 0, False)}
-        assert is_free_of_traces(transport, bus)
+        assert is_free_of_traces(transport)
 
     async def test_it_leaves_a_block_that_fails_by_it(
         self, caplog: pytest.LogCaptureFixture

@@ -3,6 +3,7 @@
 from flexiflow.extras.durable._bridge import Bridge, open_bridge
 from flexiflow.extras.durable._cloudevents import JSON, Codec
 from flexiflow.extras.durable._errors import (
+    BridgeClosed,
     ConsumerInUse,
     GroupMismatch,
     LeaseLost,
@@ -15,6 +16,7 @@ from flexiflow.extras.durable._errors import (
     WorkersDied,
 )
 from flexiflow.extras.durable._held import CurrentDelivery, current_delivery
+from flexiflow.extras.durable._lifetime import BridgeStatus
 from flexiflow.extras.durable._memory import MemoryTransport
 from flexiflow.extras.durable._redis import RedisTransport
 from flexiflow.extras.durable._sqlite import SqliteTransport
@@ -44,7 +46,9 @@ __all__ = [
     "Acknowledged",
     "Batch",
     "Bridge",
+    "BridgeClosed",
     "BridgeStatistics",
+    "BridgeStatus",
     "Buried",
     "Codec",
     "Connection",

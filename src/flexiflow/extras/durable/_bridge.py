@@ -1,16 +1,16 @@
-"""A bridge between a bus and a transport (X1 to X8)."""
+"""A bridge between a bus and a transport (X1 to X8, X10)."""
 
 from __future__ import annotations
 
 import reprlib
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 from uuid import uuid4
 
 import anyio
 
 from flexiflow._arguments import check_int
-from flexiflow._cancellation import effectively_cancelled, leaves, split
 from flexiflow._errors import ReceiverClosed
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._arguments import (
@@ -20,11 +20,12 @@ from flexiflow.extras.durable._arguments import (
     patterns_of,
 )
 from flexiflow.extras.durable._cloudevents import JSON, Encoder
-from flexiflow.extras.durable._crew import Escaped
 from flexiflow.extras.durable._errors import TransportError
+from flexiflow.extras.durable._leaving import what_leaves, without_frames
+from flexiflow.extras.durable._lifetime import Lifetime
 from flexiflow.extras.durable._outages import Outages
 from flexiflow.extras.durable._outbox import Outbox
-from flexiflow.extras.durable._outgoing import Outgoing
+from flexiflow.extras.durable._outgoing import Way, take_place
 from flexiflow.extras.durable._statistics import Counters
 from flexiflow.extras.durable._transport import Member
 from flexiflow.extras.durable._worker import Worker
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._cloudevents import Codec
+    from flexiflow.extras.durable._lifetime import BridgeStatus
     from flexiflow.extras.durable._statistics import BridgeStatistics
     from flexiflow.extras.durable._transport import Connection, DeadLetter, Transport
 
@@ -69,6 +71,10 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     flight has `grace` seconds, and the rest is given back. If it ends by an exception or a
     cancellation, all is given back at once (X5). What is wrong with the bridge itself and would not
     get better, as a `TransportUnusable` or a `ConsumerInUse`, cancels the block and leaves it.
+
+    After such an end no outgoing event is lost in silence: publishing one fails with `BridgeClosed`
+    until a bridge of the same bus, transport and `outgoing` is opened, or `Bridge.forget` was
+    called (X10).
 
     Args:
         bus: the bus.
@@ -128,7 +134,7 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
 class Bridge:
     """A bridge that is open; made by `open_bridge`."""
 
-    __slots__ = ("_connection", "_counters", "_group", "_is_open", "_worker")
+    __slots__ = ("_connection", "_counters", "_group", "_held", "_lifetime", "_worker")
 
     def __init__(
         self,
@@ -136,16 +142,41 @@ class Bridge:
         group: str | None,
         worker: Worker | None,
         counters: Counters,
+        lifetime: Lifetime,
     ) -> None:
-        self._connection = connection
+        self._connection: Connection | None = connection
         self._group = group
         self._worker = worker
         self._counters = counters
-        self._is_open = True
+        self._lifetime = lifetime
+        self._held = 0
+
+    @property
+    def status(self) -> BridgeStatus:
+        """How the bridge is, and what ended it if it has failed (X10)."""
+        return self._lifetime.status
+
+    def forget(self) -> None:
+        """Give up the place on the bus of a bridge that has failed (X10).
+
+        From now on its outgoing events are published as if it had never been there: nothing is
+        stored, and nothing fails. Harmless where that was done before, where the block came to its
+        end in peace, and where another bridge has taken over the place.
+
+        Raises:
+            RuntimeError: the bridge is open; nothing has changed.
+        """
+        state = self.status.state
+        if state in ("running", "draining"):
+            raise RuntimeError(
+                f"forget() is for a bridge that has failed, and this one is {state}: leave its "
+                "'async with' block, and it stores nothing more"
+            )
+        self._lifetime.forget()
 
     def statistics(self) -> BridgeStatistics:
         """Count what became of the events so far; nothing is asked of the transport."""
-        held = 0 if self._worker is None else self._worker.held
+        held = self._held if self._worker is None else self._worker.held
         return self._counters.statistics(held)
 
     async def dead_letters(
@@ -167,7 +198,8 @@ class Bridge:
         check_int("limit", limit, "1 or more", least=1)
         if after is not None:
             _check_id(after)
-        return await self._connection.dead_letters(self._checked(), after=after, limit=limit)
+        connection, group = self._checked()
+        return await connection.dead_letters(group, after=after, limit=limit)
 
     async def redrive(self, *ids: str) -> int:
         """Have dead letters handled again, by the bridge's group alone (X3).
@@ -188,37 +220,32 @@ class Bridge:
             raise ValueError("redrive takes the ids of dead letters, one or more, and got none")
         for each in ids:
             _check_id(each)
-        return await self._connection.redrive(self._checked(), ids)
+        connection, group = self._checked()
+        return await connection.redrive(group, ids)
 
     def close(self) -> None:
         """Ask no more of the transport; `open_bridge` does that."""
-        self._is_open = False
+        self._connection = None
 
-    def _checked(self) -> str:
-        """Return the group, where there is one, and the bridge is open."""
+    def end(self, cause: BaseException | None) -> None:
+        """Be over, and keep nothing of what worked for it; `open_bridge` does that."""
+        if self._worker is not None:
+            self._held = self._worker.held
+            self._worker = None
+        self._lifetime.end(cause)
+
+    def _checked(self) -> tuple[Connection, str]:
+        """Return the connection and the group, where there are any."""
         if self._group is None:
             raise ValueError("a bridge without a group has no dead letters; give open_bridge one")
-        if not self._is_open:
+        if self._connection is None:
             raise ReceiverClosed("the bridge", "is over")
-        return self._group
+        return self._connection, self._group
 
 
 def _check_id(given: object) -> None:
     if not isinstance(given, str):
         raise TypeError(f"the id of a dead letter must be a str, not {reprlib.repr(given)}")
-
-
-class _Ending:
-    """How the block of a bridge ended.
-
-    Attributes:
-        is_hasty: whether by an exception.
-    """
-
-    __slots__ = ("is_hasty",)
-
-    def __init__(self) -> None:
-        self.is_hasty = False
 
 
 @final
@@ -230,14 +257,16 @@ class _Block:
     """
 
     def __init__(self, bus: EventBus, transport: Transport, settings: Settings) -> None:
-        self._ending = _Ending()
-        self._manager = _run(bus, transport, settings, self._ending)
+        self._lifetime = Lifetime()
+        self._manager = _run(bus, transport, settings, self._lifetime)
 
     async def __aenter__(self) -> Bridge:
         try:
-            return await self._manager.__aenter__()
+            self._bridge = await self._manager.__aenter__()
         except BaseException as problem:  # noqa: BLE001  bare, whatever group it is in
-            leaving = _leaving(problem, None)
+            leaving, _ = what_leaves(problem, None)
+        else:
+            return self._bridge
         raise leaving
 
     async def __aexit__(
@@ -247,61 +276,75 @@ class _Block:
         traceback: TracebackType | None,
     ) -> bool | None:
         is_cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
-        self._ending.is_hasty = exc is not None
+        self._lifetime.leave(exc, is_cancellation=is_cancelled)
+        thrown = (exc_type, exc, traceback) if is_cancelled else (None, None, None)
         try:
-            if is_cancelled:
-                return await self._manager.__aexit__(exc_type, exc, traceback)
-            await self._manager.__aexit__(None, None, None)
+            is_swallowed = await self._manager.__aexit__(*thrown)
         except BaseException as problem:  # noqa: BLE001  what leaves of it is decided below
-            leaving = _leaving(problem, None if is_cancelled else exc)
+            leaving = self._what_leaves(problem)
+            if exc is not None and self._lifetime.exception is None:
+                # A cancellation went through the bridge: nobody is to keep the frames it has of it.
+                exc.with_traceback(traceback if leaving is exc else None)
         else:
+            self._end(exc)
+            return is_swallowed
+        self._end(leaving)
+        if leaving is exc:
             return None
-        if leaving is not exc:
+        try:
             raise leaving
-        return None
+        finally:
+            # The exception keeps this frame, which must not keep it, and what was in flight.
+            del exc, traceback, thrown, leaving
 
-
-def _leaving(problem: BaseException, exception: BaseException | None) -> BaseException:
-    """Decide what leaves a block: what is wrong with the bridge, or what it raised."""
-    cancellation, rest = split(problem)
-    found = [] if rest is None else list(map(_unwrapped, leaves(rest)))
-    fatal = next((each for each in found if not isinstance(each, Exception)), None)
-    if fatal is not None:
-        return fatal
-    if exception is not None and (found or effectively_cancelled()):
-        for each in found:
+    def _what_leaves(self, problem: BaseException) -> BaseException:
+        """Decide what leaves the block, and log what does not."""
+        lifetime = self._lifetime
+        leaving, told = what_leaves(problem, lifetime.exception)
+        for each in told:
             logger.error("a bridge failed as it was left: %s", each, exc_info=each)
-        return exception
-    return found[0] if found else cancellation or problem
+        if lifetime.had_place and leaving is not lifetime.exception:
+            # It stays with the place, and its frames, which hold the events in hand, must not.
+            if isinstance(leaving, Exception):
+                traceback = leaving.__traceback__
+                logger.error(
+                    "a bridge has failed: %s", leaving, exc_info=(type(leaving), leaving, traceback)
+                )
+            leaving.with_traceback(None)
+        return leaving
 
-
-def _unwrapped(exception: BaseException) -> BaseException:
-    return exception.exception if isinstance(exception, Escaped) else exception
+    def _end(self, cause: BaseException | None) -> None:
+        if isinstance(cause, anyio.get_cancelled_exc_class()):
+            cause = without_frames(cause)
+        self._bridge.end(cause)
 
 
 @asynccontextmanager
 async def _run(
-    bus: EventBus, transport: Transport, settings: Settings, ending: _Ending
+    bus: EventBus, transport: Transport, settings: Settings, lifetime: Lifetime
 ) -> AsyncGenerator[Bridge]:
     counters = Counters()
     outages = Outages(counters)
     async with transport.connect() as connection, AsyncExitStack() as stack:
+        lifetime.address = connection.address
+        begin: Callable[[], object] = int
         worker = None
         if settings.outgoing:
             producer = uuid4().hex
             source = settings.source or settings.group or "flexiflow"
             outbox = Outbox(connection, producer, settings.store_timeout, outages, counters)
             encoder = Encoder(source, producer, settings.codec)
-            outgoing = Outgoing(bus, transport, settings.outgoing, settings.key, encoder, outbox)
-            await stack.enter_async_context(
-                _storing(outgoing, outbox, settings.store_timeout, ending)
-            )
+            way = Way((bus, transport), settings.key, encoder, outbox)
+            begin = partial(take_place, settings.outgoing, way, lifetime)
+            await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
         if settings.incoming:
             worker = Worker(
                 bus, transport, connection, _member(settings), settings, outages, counters
             )
-            await stack.enter_async_context(_working(worker, settings.grace, ending))
-        bridge = Bridge(connection, settings.group, worker, counters)
+            await stack.enter_async_context(_working(worker, settings.grace, lifetime, begin))
+        else:
+            begin()
+        bridge = Bridge(connection, settings.group, worker, counters, lifetime)
         try:
             yield bridge
         finally:
@@ -314,39 +357,43 @@ def _member(settings: Settings) -> Member:
 
 
 @asynccontextmanager
-async def _storing(
-    outgoing: Outgoing, outbox: Outbox, seconds: float, ending: _Ending
-) -> AsyncGenerator[None]:
+async def _storing(outbox: Outbox, seconds: float, lifetime: Lifetime) -> AsyncGenerator[None]:
     """Store events, until the handlers have ended that might publish any."""
     async with anyio.create_task_group() as group:
         group.start_soon(outbox.run)
-        outgoing.subscribe()
         try:
             yield
-            if not ending.is_hasty:
-                outgoing.unsubscribe()
+            if not lifetime.is_hasty:
+                lifetime.stop()
                 with anyio.move_on_after(seconds):
                     await outbox.emptied()
                 outbox.close()
+        except BaseException as problem:
+            lifetime.cause, _ = what_leaves(problem, lifetime.exception)
+            raise
         finally:
-            outgoing.unsubscribe()
+            lifetime.stop()
             try:
                 with anyio.move_on_after(_PATIENCE, shield=True):
                     await outbox.emptied()
             finally:
                 # Also where asyncio cancels through the shield: else it would go on for ever.
-                outbox.close()
+                outbox.close(lifetime.cause)
 
 
 @asynccontextmanager
-async def _working(worker: Worker, grace: float, ending: _Ending) -> AsyncGenerator[None]:
+async def _working(
+    worker: Worker, grace: float, lifetime: Lifetime, begin: Callable[[], object]
+) -> AsyncGenerator[None]:
     """Handle events, and give back in the end what was not handled."""
     await worker.join()
     try:
         async with anyio.create_task_group() as group:
+            # Only a bridge that opens takes a place, and only then may its handlers publish.
+            begin()
             group.start_soon(worker.run)
             yield
-            if not ending.is_hasty:
+            if not lifetime.is_hasty:
                 worker.leave()
                 with anyio.move_on_after(grace + _PATIENCE):
                     await worker.ended()

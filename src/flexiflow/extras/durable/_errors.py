@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._errors import FlexiFlowError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+_LEFT: Final = "its bridge was left"
 
 
 class TransportError(FlexiFlowError):
@@ -60,6 +62,45 @@ class LogFull(TransportUnavailable):
             address,
             f"its log is full: of {max_length} events the oldest is not yet settled by every group",
         )
+
+
+@final
+class BridgeClosed(TransportUnavailable):
+    """The bridge that stored an event has failed, or was left; the event is not stored (X10).
+
+    `__cause__` is what ended the bridge. A later try succeeds once a bridge of the same bus,
+    transport and outgoing events is open.
+
+    Args:
+        address: where the transport is.
+        ended_by: the name of what ended the bridge.
+    """
+
+    def __init__(self, address: str, ended_by: str) -> None:
+        super().__init__(address, _LEFT)
+        self.args: tuple[str, ...] = (address, ended_by)
+        self.ended_by = ended_by
+
+    def __str__(self) -> str:
+        """Say what ended the bridge, and what would be right."""
+        return (
+            f"{super().__str__()} by {self.ended_by}; open one of the same bus, transport and "
+            "outgoing events, or call forget() of the one that was left"
+        )
+
+
+def left(address: str, cause: BaseException | None) -> TransportUnavailable:
+    """Make what the publish of an event fails with whose bridge has ended.
+
+    Args:
+        address: where the transport is.
+        cause: what ended the bridge; None where it is left in peace.
+    """
+    if cause is None:
+        return TransportUnavailable(address, _LEFT)
+    closed = BridgeClosed(address, type(cause).__qualname__)
+    closed.__cause__ = cause
+    return closed
 
 
 @final

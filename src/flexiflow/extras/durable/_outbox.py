@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
-from flexiflow.extras.durable._errors import TransportUnavailable
+from flexiflow.extras.durable._errors import left
 from flexiflow.extras.durable._signal import Signal
 from flexiflow.extras.durable._transport import Batch
 
@@ -68,6 +68,7 @@ class Outbox:
         self._emptied: anyio.Event | None = None
         self._number = 1
         self._is_closed = False
+        self._cause: BaseException | None = None
         self._scope = anyio.CancelScope(shield=True)
 
     async def put(self, record: Record) -> None:
@@ -77,7 +78,7 @@ class Outbox:
             TransportError: it was not stored, or it is not known whether it was.
         """
         if self._is_closed:
-            raise self._closed()
+            raise left(self._connection.address, self._cause)
         parcel, size = self._parcels[-1] if self._parcels else None, len(record.body)
         if (
             parcel is None
@@ -127,12 +128,17 @@ class Outbox:
             self._emptied = anyio.Event()
             await self._emptied.wait()
 
-    def close(self) -> None:
-        """End, and tell all who still wait."""
+    def close(self, cause: BaseException | None = None) -> None:
+        """End, and tell all who still wait.
+
+        Args:
+            cause: what ended the bridge; None where its block is left in peace.
+        """
         self._is_closed = True
+        self._cause = cause
         self._scope.cancel()
         for parcel in self._parcels:
-            parcel.problem = self._closed()
+            parcel.problem = left(self._connection.address, cause)
             parcel.done.set()
         self._parcels.clear()
 
@@ -147,6 +153,3 @@ class Outbox:
             self._counters.stored += len(batch.records)
         # Of one that failed it is not known whether it is stored: its number is never used again.
         self._number += 1
-
-    def _closed(self) -> TransportUnavailable:
-        return TransportUnavailable(self._connection.address, "its bridge was left")

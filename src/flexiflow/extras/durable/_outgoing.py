@@ -1,12 +1,13 @@
-"""What a bridge sends out: its own subscriptions, which come before all others (X1, X8)."""
+"""What a bridge sends out: its own subscriptions, which come before all others (X1, X8, X10)."""
 
 from __future__ import annotations
 
 import reprlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from weakref import ref
 
-from flexiflow._bus import subscribe_now
+from flexiflow._bus import subscribe_now, subscriptions
 from flexiflow._subscription import Terms
 from flexiflow.extras.durable._errors import NotEncodable
 from flexiflow.extras.durable._held import is_echo
@@ -14,12 +15,13 @@ from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._transport import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from flexiflow._bus import EventBus
     from flexiflow._subscription import Subscription
     from flexiflow._topic import Event
     from flexiflow.extras.durable._cloudevents import Encoder
+    from flexiflow.extras.durable._lifetime import Lifetime
     from flexiflow.extras.durable._outbox import Outbox
     from flexiflow.extras.durable._transport import Transport
 
@@ -32,48 +34,116 @@ _FIRST: Final = 0
 _TAKES_EVENT: Final = Terms(takes_event=True)
 
 
-@final
-class Outgoing:
-    """Has the events of a bus stored; a context manager around its being subscribed.
+class Way(NamedTuple):
+    """How events are stored, as long as a bridge is open.
 
-    Args:
-        bus: the bus.
-        transport: what they are stored in.
-        patterns: which events.
+    Attributes:
+        origin: the bus, and the transport that they are stored in.
         key: takes an event's key from its payload.
         encoder: writes events down.
         outbox: stores them.
     """
 
+    origin: tuple[EventBus, Transport]
+    key: Callable[[Any], str | None] | None
+    encoder: Encoder
+    outbox: Outbox
+
+
+def take_place(patterns: tuple[str, ...], way: Way, lifetime: Lifetime) -> None:
+    """Have the outgoing events of a bus stored from now on.
+
+    A place that a bridge of the same kind has left is taken over, with its subscriptions: a publish
+    that has begun before would not see new ones (X10).
+
+    Args:
+        patterns: which events.
+        way: how they are stored.
+        lifetime: whose place it will be.
+    """
+    bus, transport = way.origin
+    left = [each for each in _places(bus) if each.is_left_by(transport, patterns)]
+    # The oldest: each publish that has seen a younger one has seen this one, too.
+    place = left[0] if left else Outgoing(bus, transport, patterns, lifetime)
+    place.begin(way, lifetime)
+    lifetime.begin(place)
+    for each in left[1:]:
+        each.vacate()
+
+
+def _places(bus: EventBus) -> Iterable[Outgoing]:
+    """Find the places of bridges on a bus, the oldest first."""
+    handlers = (each.handler for each in subscriptions(bus) if each.component_name == BRIDGE)
+    return dict.fromkeys(place for place in map(_place_of, handlers) if place is not None)
+
+
+def _place_of(handler: Any) -> Outgoing | None:
+    """Tell whose handler it is; None for one that a user has subscribed under the same name."""
+    sender = getattr(handler.func, "__self__", None) if isinstance(handler, partial) else None
+    return sender if isinstance(sender, Outgoing) else None
+
+
+@final
+class Outgoing:
+    """A bridge's place on a bus: subscriptions that have events stored.
+
+    It outlasts a bridge that fails, and then fails each publish until another one takes it over
+    (X10). The transport it knows only weakly: that must not live on for it.
+
+    Args:
+        bus: the bus.
+        transport: what events are stored in.
+        patterns: which events.
+        lifetime: of the bridge that takes the place.
+
+    Attributes:
+        lifetime: of the bridge whose place it is, or was.
+    """
+
     def __init__(
-        self,
-        bus: EventBus,
-        transport: Transport,
-        patterns: tuple[str, ...],
-        key: Callable[[Any], str | None] | None,
-        encoder: Encoder,
-        outbox: Outbox,
+        self, bus: EventBus, transport: Transport, patterns: tuple[str, ...], lifetime: Lifetime
     ) -> None:
-        self._origin = (bus, transport)
+        self.lifetime = lifetime
+        self._bus = bus
+        self._transport = _weakly(transport)
         self._patterns = patterns
         self._places = Patterns(patterns)
-        self._key = key
-        self._encoder = encoder
-        self._outbox = outbox
+        self._way: Way | None = None
         self._subscriptions: list[Subscription] = []
 
-    def subscribe(self) -> None:
-        """Begin."""
+    def is_left_by(self, transport: Transport, patterns: tuple[str, ...]) -> bool:
+        """Tell whether a bridge for this transport and these patterns has left it."""
+        return (
+            self._way is None
+            and self._transport() is transport
+            and set(self._patterns) == set(patterns)
+        )
+
+    def begin(self, way: Way, lifetime: Lifetime) -> None:
+        """Have events stored from now on."""
+        self._way, self.lifetime = way, lifetime
+        # All that are still there are kept; a user may have ended some.
+        active = {each.event_name: each for each in self._subscriptions if each.active}
         self._subscriptions = [
-            self._subscribe(place, pattern) for place, pattern in enumerate(self._patterns)
+            active.get(pattern) or self._subscribe(place, pattern)
+            for place, pattern in enumerate(self._patterns)
         ]
+
+    def stop(self) -> None:
+        """Fail each publish from now on."""
+        self._way = None
+
+    def vacate(self) -> None:
+        """End the subscriptions."""
+        for subscription in self._subscriptions:
+            self._bus.unsubscribe(subscription)
 
     def _subscribe(self, place: int, pattern: str) -> Subscription:
         # To be told an event's name takes a third longer, and of some it is known.
         is_known = "*" not in pattern
         send = partial(self._send, place, pattern) if is_known else partial(self._send_any, place)
         return subscribe_now(
-            self._origin[0],
+            self._bus,
             pattern,
             BRIDGE,
             send,
@@ -83,21 +153,29 @@ class Outgoing:
             terms=None if is_known else _TAKES_EVENT,
         )
 
-    def unsubscribe(self) -> None:
-        """End; harmless where it has ended, or never began."""
-        for subscription in self._subscriptions:
-            self._origin[0].unsubscribe(subscription)
-
     async def _send_any(self, place: int, event: Event[Any]) -> None:
         """Have an event stored, as the handler of a pattern."""
         await self._send(place, *event)
 
     async def _send(self, place: int, name: str, data: Any) -> None:
         """Have an event stored, as the handler of a name."""
-        if self._places.place(name) != place or is_echo(name, data, self._origin, self):
+        if self._places.place(name) != place:
             return
-        key = None if self._key is None else self._key_of(name, data, self._key)
-        await self._outbox.put(Record(self._encoder.encode(name, data, key), key))
+        way = self._way
+        if way is None:
+            self._refuse(name, data)
+            return
+        origin, take, encoder, outbox = way
+        if is_echo(name, data, origin, self):
+            return
+        key = None if take is None else self._key_of(name, data, take)
+        await outbox.put(Record(encoder.encode(name, data, key), key))
+
+    def _refuse(self, name: str, data: object) -> None:
+        """Fail the publish of an event that no bridge stores, unless it would not be stored."""
+        transport = self._transport()
+        if transport is None or not is_echo(name, data, (self._bus, transport), self):
+            raise self.lifetime.refusal()
 
     def _key_of(self, name: str, data: Any, take: Callable[[Any], object]) -> str | None:
         key = take(data)
@@ -106,6 +184,14 @@ class Outgoing:
         raise NotEncodable(
             name, f"its key must be a non-empty str of text or None, not {reprlib.repr(key)}"
         )
+
+
+def _weakly(transport: Transport) -> Callable[[], Transport | None]:
+    """Refer to a transport without keeping it, where its class allows that."""
+    try:
+        return ref(transport)
+    except TypeError:
+        return lambda: transport
 
 
 def _is_text(key: str) -> bool:
