@@ -43,13 +43,12 @@ def clauses_of_tests() -> set[str]:
 
 def test_each_clause_has_a_section_of_its_own_in_order() -> None:
     """Documentation: the semantics have each clause once, none left out."""
-    last = dict(zip("BDECRLSTVIXP", (14, 6, 8, 10, 6, 6, 4, 1, 2, 5, 8, 4), strict=True))
+    last = dict(zip("BDECRLSTVIXP", (14, 6, 8, 10, 6, 6, 4, 1, 2, 5, 10, 4), strict=True))
     expected = [
         f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
     ]
-    # What asks a bus for its subscriptions is yet to come.
-    expected.remove("B12")
-    assert expected == CLAUSES
+    # What asks a bus for its subscriptions is yet to come, and what watches SQLite's files.
+    assert [clause for clause in expected if clause not in ("B12", "X9")] == CLAUSES
 
 
 def test_each_clause_gives_its_reason() -> None:

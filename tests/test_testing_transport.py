@@ -26,7 +26,7 @@ CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
 def test_a_transport_keeps_the_contract(
     backend: str, opened: Callable[[], AbstractContextManager[Tried]]
 ) -> None:
-    """X1 X2 X3 X4 X5 X6 X7 X8: nothing is found wrong with the transports that come with us."""
+    """X1 X2 X3 X4 X5 X6 X7 X8 X10: nothing is found wrong with the transports that come with us."""
     with opened() as tried:
         check_transport(tried.factory, backend=backend, **tried.terms)
 
@@ -177,6 +177,27 @@ def test_what_is_shown_of_a_scenario_can_be_run(backend: str) -> None:
     with pytest.raises(ExceptionGroup) as left:
         run_shown(violation)
     assert left.group_contains(AssertionError, match="stored were")
+
+
+class Closed(Plain):
+    """Can't be opened once it holds anything."""
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Any]:
+        """Open it."""
+        if self.memory._logs[0].records:
+            raise ZeroDivisionError
+        async with super().connect():
+            yield self
+
+
+def test_a_transport_that_no_bridge_can_open_again_is_found(backend: str) -> None:
+    """X10: what was refused could never be published again."""
+    [verdict] = examine_transport(Closed, [CLAUSES["X10"]], backend=backend, **QUICK)
+    assert verdict.violation is not None
+    assert verdict.violation.complaint == (
+        "refuses_until_it_is_open_again: it was left by ZeroDivisionError: "
+    )
 
 
 def test_what_is_wrong_is_raised(backend: str) -> None:

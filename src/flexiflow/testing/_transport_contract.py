@@ -77,5 +77,14 @@ TRANSPORT_CONTRACT: Final = (
         "handlers publish meanwhile is.",
         None,
     ),
+    Clause(
+        "X10",
+        "a bridge that has failed refuses",
+        "A bridge that has failed, or was left by an exception or a cancellation, keeps its place "
+        "on the bus: each publish of an outgoing event fails with `BridgeClosed`, whose cause is "
+        "what ended it, until a bridge of the same bus, transport and `outgoing` is opened, or "
+        "`bridge.forget()` was called. One whose block came to its end in peace is gone.",
+        None,
+    ),
 )
 """Every clause, in order."""

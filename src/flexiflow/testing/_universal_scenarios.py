@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from flexiflow.testing import _universal_ends as ends
 from flexiflow.testing import _universal_order as order
 from flexiflow.testing import _universal_reach as reach
 from flexiflow.testing import _universal_wire as wire
@@ -32,5 +33,6 @@ UNIVERSALS: Final = (
     order.closes_with_much_in_flight,
     order.waits_while_the_log_is_full,
     order.survives_restarts,
+    ends.refuses_until_it_is_open_again,
 )
 """All of them; those of a clause are played in this order."""
