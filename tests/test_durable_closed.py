@@ -454,6 +454,36 @@ class TestTakingOver:
         assert len(failures) == 1
         assert payloads(app.transport) == [1]
 
+    async def test_one_that_is_opened_in_the_last_moment_of_another_goes_on(self) -> None:
+        """X10: It has the place by then, and the old one ends in peace without giving that up."""
+        app = App()
+        hold = app.faulty.hold("store")
+        opened, go_on = Event(), Event()
+
+        async def open_again() -> None:
+            await until(lambda: first.status.state == "draining")
+            await settle()
+            async with app.open(incoming=[]):
+                opened.set()
+                await go_on.wait()
+
+        async with create_task_group() as group:
+            async with app.open(incoming=[]) as first:
+                group.start_soon(app.bus.publish, OUT, "first")
+                await hold.reached.wait()
+                group.start_soon(open_again)
+                group.start_soon(self._let_go, opened, hold.open)
+            assert first.status.state == "closed"
+            assert await app.bus.publish(OUT, "second") == ()
+            go_on.set()
+        assert payloads(app.transport) == ["first", "second"]
+        assert places(app.bus) == 0
+
+    @staticmethod
+    async def _let_go(first: Event, then: Event) -> None:
+        await first.wait()
+        then.set()
+
     async def test_subscriptions_that_a_user_has_ended_are_made_again(self) -> None:
         """X10: The place is whole again."""
         app, handler = App(), Handler()
@@ -673,6 +703,7 @@ class TestForgetting:
         async with app.open():
             first.forget()
             assert await app.bus.publish(OUT, 1) == ()
+        assert payloads(app.transport) == [1]
         second = await app.end()
         first.forget()
         await refused(app.bus)
