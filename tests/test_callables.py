@@ -376,14 +376,15 @@ def test_a_callable_is_named_without_its_repr(fn: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("fn", "name"),
     [
-        (functools.partial(to_thread.run_sync, plain), "plain"),
+        (functools.partial(to_thread.run_sync, nothing), "nothing"),
         (functools.partial(to_thread.run_sync, Owner().method, 1), "Owner.method"),
         (functools.partial(to_thread.run_sync, functools.partial(plain, 1)), "plain"),
         (functools.partial(functools.partial(to_thread.run_sync), len), "len"),
-        (functools.partial(two, int), "two"),
+        (functools.partial(to_thread.run_sync), "run_sync"),
+        (functools.partial(two, plain), "two"),
     ],
 )
-def test_a_partial_is_named_by_the_function_that_is_bound_to_it(fn: Any, name: str) -> None:
+def test_a_partial_that_runs_another_function_is_named_by_that(fn: Any, name: str) -> None:
     """E1: As `parse` in `partial(to_thread.run_sync, parse)`, else by the one that it calls."""
     assert describe(fn) == name
 

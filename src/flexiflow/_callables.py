@@ -6,14 +6,20 @@ import functools
 import inspect
 import reprlib
 import sys
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import CoroutineType
 
-_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, functools.partial)
+# The modules of functions that run the first one of their arguments.
+_RUNNERS = frozenset(
+    {
+        *("anyio.from_thread", "anyio.to_interpreter", "anyio.to_process", "anyio.to_thread"),
+        *("asyncio.threads", "trio", "trio.from_thread", "trio.to_thread", "trio._threads"),
+    }
+)
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
@@ -75,8 +81,8 @@ def is_coroutine_function(fn: object) -> TypeGuard[Callable[..., Coroutine[Any, 
 def describe(fn: object) -> str:
     """Name a callable for a message or a log line, without calling any `__repr__` of a user.
 
-    A partial has the name of the first function that is bound to it, as `parse` in
-    `partial(anyio.to_thread.run_sync, parse)`, else of the function that it calls.
+    A partial has the name of the function that it calls; where that one runs another function in a
+    thread or a process, the name of that, as `parse` in `partial(anyio.to_thread.run_sync, parse)`.
     """
     try:
         name = getattr(_named(fn), "__qualname__", None)
@@ -129,8 +135,8 @@ def _unbound(fn: object) -> object:
 
 def _named(fn: object) -> object:
     while isinstance(fn, functools.partial):
-        bound = (each for each in fn.args if isinstance(each, _FUNCTIONS))
-        fn = next(bound, fn.func)
+        is_runner = getattr(fn.func, "__module__", None) in _RUNNERS
+        fn = fn.args[0] if is_runner and fn.args and callable(fn.args[0]) else fn.func
     return fn
 
 
