@@ -14,7 +14,6 @@ from flexiflow import EventBus
 from flexiflow.extras.durable import (
     Acknowledged,
     MemoryTransport,
-    Settled,
     Standing,
     current_delivery,
     open_bridge,
@@ -100,14 +99,15 @@ class Process(FaultyTransport):
 
         transport: Process
 
-        async def settle(self, outcomes: Any) -> Settled:
+        async def settle(self, outcomes: Any) -> None:
             for each in outcomes:
                 is_early = isinstance(each, Acknowledged) and (
                     each.position not in self.transport.traffic.succeeded
                 )
                 assert not is_early, f"{each.position} was acknowledged before it was handled"
             await checkpoint()
-            return Settled() if self.transport.is_cut else await super().settle(outcomes)
+            if not self.transport.is_cut:
+                await super().settle(outcomes)
 
         async def release(self) -> None:
             await checkpoint()

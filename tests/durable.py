@@ -1,15 +1,7 @@
 """What the tests of durable delivery share: a transport that fails on demand, and handlers."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Collection,
-    Coroutine,
-    Generator,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar, final
@@ -29,8 +21,6 @@ from flexiflow.extras.durable import (
     MemoryTransport,
     Outcome,
     Record,
-    Room,
-    Settled,
     Standing,
     Stored,
     Transport,
@@ -59,7 +49,6 @@ Call = Literal[
     "redrive",
     "tail",
     "receive",
-    "wait",
     "settle",
     "renew",
     "release",
@@ -192,10 +181,6 @@ class _FaultyConnection:
     def max_length(self) -> int:
         return self._connection.max_length
 
-    @property
-    def max_event_bytes(self) -> int:
-        return self._connection.max_event_bytes
-
     async def store(self, batch: Batch) -> None:
         self._faulty.batches.append(batch)
         await self._faulty.run("store", partial(self._connection.store, batch))
@@ -250,22 +235,15 @@ class _FaultyLease:
     def token(self) -> int:
         return self._lease.token
 
-    @property
-    def lines(self) -> Collection[str]:
-        return self._lease.lines
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        return await self._faulty.run("receive", partial(self._lease.receive, limit, wait))
 
-    async def receive(self, room: Room) -> Sequence[Delivery]:
-        return await self._faulty.run("receive", partial(self._lease.receive, room))
-
-    async def wait(self, seconds: float) -> None:
-        await self._faulty.run("wait", partial(self._lease.wait, seconds))
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
         self._faulty.outcomes += outcomes
-        return await self._faulty.run("settle", partial(self._lease.settle, outcomes))
+        await self._faulty.run("settle", partial(self._lease.settle, outcomes))
 
-    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        return await self._faulty.run("renew", partial(self._lease.renew, positions))
+    async def renew(self) -> Standing:
+        return await self._faulty.run("renew", self._lease.renew)
 
     async def release(self) -> None:
         await self._faulty.run("release", self._lease.release)
@@ -346,7 +324,7 @@ async def die_with(transport: Transport, limit: int = 100) -> None:
         await connection.join(member)
         lease = await connection.acquire(member, 0)
         assert lease is not None
-        await lease.receive(Room(limit))
+        await lease.receive(limit, 0)
         await lease.release()
         await connection.leave(member)
 
@@ -364,11 +342,11 @@ async def consuming(
 
 
 def pending(transport: MemoryTransport, group: str = GROUP) -> dict[int, tuple[int, int, bool]]:
-    """Return the attempts and deliveries of what is pending or waits, and whether it is held."""
+    """Give the attempts and deliveries of what is pending, and whether a lease holds it."""
     return {
         position: (held.attempts, held.deliveries, held.holder in reading.leases)
         for reading in transport._groups[group].readings
-        for position, held in (reading._pending | reading._waiting).items()
+        for position, held in reading._pending.items()
     }
 
 

@@ -1,9 +1,8 @@
-"""Faults of transports: X1 to X8, and the list of all."""
+"""Faults of transports: X1 to X8."""
 
 from collections.abc import Sequence
 from itertools import count
 
-from anyio import current_time
 from anyio.lowlevel import checkpoint
 
 from flexiflow.extras.durable import (
@@ -18,33 +17,13 @@ from flexiflow.extras.durable import (
     Member,
     Outcome,
     Returned,
-    Room,
-    Settled,
     Standing,
     Stored,
 )
-from properties.faults import of_leases, of_members, of_sizes, of_waiting
 from properties.faults._transport_registry import TRANSPORT_FAULTS, TransportFault, breaks
-from properties.faults.plain_transport import (
-    FaultyLease,
-    FaultyTransport,
-    damage,
-    empty,
-    insert,
-)
+from properties.faults.plain_transport import FaultyLease, FaultyTransport, damage
 
-__all__ = [
-    "TRANSPORT_FAULTS",
-    "FaultyTransport",
-    "TransportFault",
-    "damage",
-    "empty",
-    "insert",
-    "of_leases",
-    "of_members",
-    "of_sizes",
-    "of_waiting",
-]
+__all__ = ["TRANSPORT_FAULTS", "FaultyTransport", "TransportFault", "damage"]
 
 
 @breaks("X1")
@@ -52,10 +31,10 @@ class GivesToTwo(FaultyTransport):
     """Gives what one worker holds to another."""
 
     class Taking(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
-                held.holder = 0
-            return await super().receive(room)
+                held.holder = None
+            return await super().receive(limit, wait)
 
     lease_type = Taking
 
@@ -65,8 +44,8 @@ class LosesWhatIsReturned(FaultyTransport):
     """Takes what is returned for handled."""
 
     class Losing(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-            return await super().settle(
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            await super().settle(
                 [
                     Acknowledged(each.position) if isinstance(each, Returned) else each
                     for each in outcomes
@@ -81,8 +60,8 @@ class AcknowledgesWhatItGives(FaultyTransport):
     """Takes what is given for handled, as a queue without acknowledgements does."""
 
     class Hasty(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
-            given = await super().receive(room)
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            given = await super().receive(limit, wait)
             await super().settle([Acknowledged(each.position) for each in given])
             return given
 
@@ -94,8 +73,8 @@ class GivesAgainWhatIsHandled(FaultyTransport):
     """Takes what is acknowledged for returned."""
 
     class Stubborn(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-            return await super().settle(
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            await super().settle(
                 [
                     Returned(each.position, 0, 0) if isinstance(each, Acknowledged) else each
                     for each in outcomes
@@ -110,11 +89,12 @@ class LosesWhatTheDeadHold(FaultyTransport):
     """Gives nobody what a worker held whose lease ran out."""
 
     class Forgetful(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
-            pending, live = self.reading._pending, {0, *self.reading.live(current_time())}
-            for position in [at for at, held in pending.items() if held.holder not in live]:
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            pending = self.reading._pending
+            leases = {None, *self.reading.leases}
+            for position in [at for at, held in pending.items() if held.holder not in leases]:
                 del pending[position]
-            return await super().receive(room)
+            return await super().receive(limit, wait)
 
     lease_type = Forgetful
 
@@ -124,8 +104,8 @@ class LosesWhatACancelledReceiveTook(FaultyTransport):
     """Waits between taking records and giving them."""
 
     class Slow(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
-            given = await super().receive(room)
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            given = await super().receive(limit, wait)
             await checkpoint()
             return given
 
@@ -177,8 +157,8 @@ class TellsNoLag(FaultyTransport):
 class StoresAgain(FaultyTransport):
     """Takes each batch for a new one, and is told each twice."""
 
-    def __init__(self, **options: int) -> None:
-        super().__init__(**options)
+    def __init__(self, *, partitions: int | None = None, max_length: int = 1_000_000) -> None:
+        super().__init__(partitions=partitions, max_length=max_length)
         self.numbers = count()
 
     async def store(self, batch: Batch) -> None:
@@ -208,11 +188,11 @@ class ForgetsCountsOfTheDead(FaultyTransport):
     """Counts anew what it gives to another worker."""
 
     class Forgiving(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
-                if held.holder not in self.reading.live(current_time()):
+                if held.holder not in self.reading.leases:
                     held.attempts = 0
-            return await super().receive(room)
+            return await super().receive(limit, wait)
 
     lease_type = Forgiving
 
@@ -222,8 +202,8 @@ class SuspectsNothing(FaultyTransport):
     """Doesn't tell what killed a worker from what was given back."""
 
     class Trusting(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
-            given = await super().receive(room)
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            given = await super().receive(limit, wait)
             return [each._replace(is_suspect=False) for each in given]
 
     lease_type = Trusting
@@ -234,10 +214,10 @@ class CountsEachDelivery(FaultyTransport):
     """Counts a delivery more for all that is given again, whether or not an attempt had begun."""
 
     class Counting(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
-                held.deliveries += held.holder not in self.reading.live(current_time())
-            return await super().receive(room)
+                held.deliveries += held.holder not in self.reading.leases
+            return await super().receive(limit, wait)
 
     lease_type = Counting
 
@@ -247,14 +227,13 @@ class BuriesTwice(FaultyTransport):
     """Makes two dead letters of one event."""
 
     class Burying(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-            settled = await super().settle(outcomes)
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+            await super().settle(outcomes)
             log = self.transport.memory._logs[self.partition]
             for each in outcomes:
                 if isinstance(each, Buried):
                     record = log.records[int(each.position)]
                     self.group.bury(each, record, self.partition, 0)
-            return settled
 
     lease_type = Burying
 
@@ -264,9 +243,9 @@ class BuriesWithoutReason(FaultyTransport):
     """Doesn't write down why an event was given up."""
 
     class Silent(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
             nothing = Failure("", "", "")
-            return await super().settle(
+            await super().settle(
                 [
                     each._replace(failure=nothing) if isinstance(each, Buried) else each
                     for each in outcomes
@@ -311,28 +290,28 @@ class ListsTheFirstPage(FaultyTransport):
 
 @breaks("X4")
 class LetsTheDeadSettle(FaultyTransport):
-    """Hides from a worker that its partition is another's."""
+    """Hides from a worker that its lease has run out."""
 
     class Hiding(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        async def settle(self, outcomes: Sequence[Outcome]) -> None:
             try:
-                return await super().settle(outcomes)
+                await super().settle(outcomes)
             except LeaseLost:
-                return Settled()
+                return
 
     lease_type = Hiding
 
 
 @breaks("X4")
 class LetsTheDeadRenew(FaultyTransport):
-    """Hides from a worker that renews its lease that its partition is another's."""
+    """Gives a lease that has run out back to a worker that renews it."""
 
     class Returning(FaultyLease):
-        async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
+        async def renew(self) -> Standing:
             try:
-                return await super().renew(positions)
+                return await super().renew()
             except LeaseLost:
-                return []
+                return Standing(0, 0, 0, 0)
 
     lease_type = Returning
 
@@ -363,8 +342,8 @@ class GivesTheLastFirst(FaultyTransport):
     """Gives records in another order than that in which they were stored."""
 
     class Reversing(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
-            return [*reversed(await super().receive(room))]
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            return [*reversed(await super().receive(limit, wait))]
 
     lease_type = Reversing
 
@@ -384,6 +363,14 @@ class AllowsNamesakes(FaultyTransport):
 
     async def join(self, member: Member) -> Sequence[str]:
         return await super().join(member._replace(token=""))
+
+
+@breaks("X4")
+class AllowsOtherPatterns(FaultyTransport):
+    """Lets the workers of a group take whatever they want."""
+
+    async def join(self, member: Member) -> Sequence[str]:
+        return await super().join(member._replace(patterns=()))
 
 
 @breaks("X5")
@@ -422,8 +409,8 @@ class GivesMoreThanIsAsked(FaultyTransport):
     """Gives one record more than it was asked for."""
 
     class Generous(FaultyLease):
-        async def receive(self, room: Room) -> Sequence[Delivery]:
-            return await super().receive(room._replace(records=room.records + 1))
+        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+            return await super().receive(limit + 1, wait)
 
     lease_type = Generous
 

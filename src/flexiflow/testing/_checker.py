@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from hypothesis import strategies as st
 
 from flexiflow._cancellation import leaves
-from flexiflow._text import printable
 from flexiflow.testing._failures import ScenarioStuck
 from flexiflow.testing._script import Program, Publish, Script
 
@@ -65,7 +64,7 @@ def _describe(left: BaseException) -> str:
     for leaf in leaves(left):
         if isinstance(leaf, AssertionError):
             return str(leaf)
-    return printable(f"the program was left by {type(left).__name__}: {left}")
+    return f"the program was left by {type(left).__name__}: {left}"
 
 
 # Numbers are sampled: Hypothesis' own integers also try constants of the modules that happen to
