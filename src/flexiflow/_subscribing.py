@@ -25,9 +25,10 @@ class Subscribing(Coroutine[Any, Any, "Subscription"]):
 
     __slots__ = ("__weakref__", "_coroutine", "_subscription")
 
+    _subscription: Subscription
+
     def __init__(self, coroutine: Coroutine[Any, Any, Subscription]) -> None:
         self._coroutine = coroutine
-        self._subscription: Subscription | None = None
 
     def __await__(self) -> Generator[Any, Any, Subscription]:
         """Subscribe, and return the subscription."""
@@ -57,5 +58,4 @@ class Subscribing(Coroutine[Any, Any, "Subscription"]):
         traceback: TracebackType | None,
     ) -> None:
         """Unsubscribe; harmless where that was done before."""
-        if self._subscription is not None:
-            self._subscription.__exit__(exc_type, exc, traceback)
+        self._subscription.__exit__(exc_type, exc, traceback)
