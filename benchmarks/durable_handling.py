@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from itertools import count
 from time import perf_counter
@@ -9,12 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from benchmarks.durable_parts import ENGINES, Arrivals, fill, pipeline, redis, subscribed
+from benchmarks.durable_parts import (
+    BODY,
+    ENGINES,
+    Arrivals,
+    by_tasks,
+    fill,
+    pipeline,
+    redis,
+    subscribed,
+)
 from benchmarks.handlers import EVENT, ORDER
 from benchmarks.measuring import Measure, Round
 from benchmarks.timing import collector_off
 from flexiflow import EventBus
-from flexiflow.extras.durable import open_bridge
+from flexiflow.extras.durable import Batch, Record, open_bridge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +37,11 @@ if TYPE_CHECKING:
 _EVENTS: Final = 5_000
 _QUICK_EVENTS: Final = 1_000
 _AT_ONCE: Final = 100
+
+_HEALTHY: Final = 1_000
+"""Two batches of 500."""
+
+_FAILING: Final = 10_000
 
 _GRACE: Final = 0.5
 """For how many seconds handlers may go on."""
@@ -53,6 +68,13 @@ def measures(backend: str) -> Iterator[Measure]:
             backend=backend,
             at_most=1,
             run=partial(_leaving, backend, engine),
+        )
+        yield Measure(
+            figure=f"a healthy event on {name} beside ten that fail and are tried again",
+            against="the same without the failing ones",
+            backend=backend,
+            at_most=2,
+            run=partial(_beside_failing, backend, engine),
         )
 
 
@@ -148,3 +170,50 @@ async def _leave(transport: Transport) -> float:
         taken = perf_counter() - begun
         is_left.set()
     return taken
+
+
+def _beside_failing(backend: str, engine: Engine, effort: Effort) -> list[Round]:
+    number = _QUICK_EVENTS if effort.quick else _FAILING
+
+    def side(failing: int) -> float:
+        # A log of its own for each, since a group is given all that was stored before.
+        with engine() as make:
+            return anyio.run(_healthy, make(), failing, backend=backend)
+
+    # What a failure writes into the log is no part of it.
+    logging.disable(logging.CRITICAL)
+    try:
+        return [Round(side(number), side(0)) for _ in range(effort.heavy_rounds)]
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+async def _healthy(transport: Transport, failing: int) -> float:
+    """Have events handled while others wait, are due again and again, and fail each time."""
+    shop, bus, group = EventBus(), EventBus(), f"group{next(_groups)}"
+    healthy = Arrivals(_HEALTHY)
+
+    async def handle(data: Any) -> None:
+        if data is None:
+            raise ValueError
+        await healthy.handler(data)
+
+    batches = [Batch("another", each, (Record(BODY),) * 500) for each in (1, 2)]
+    async with (
+        subscribed(bus, handle),
+        open_bridge(shop, transport, outgoing=[EVENT]),
+        open_bridge(bus, transport, incoming=[EVENT], group=group, prefetch=2 * _AT_ONCE),
+        transport.connect() as connection,
+    ):
+        if failing:
+            await by_tasks(partial(shop.publish, EVENT))(failing)
+            # Each has failed at least once.
+            while (await connection.standing(group)).lag:  # noqa: ASYNC110  nothing tells
+                await anyio.sleep(0.05)
+        with collector_off():
+            begun = perf_counter()
+            for batch in batches:
+                await connection.store(batch)
+            await healthy.done.wait()
+            taken = perf_counter() - begun
+    return taken / _HEALTHY

@@ -14,6 +14,7 @@ from flexiflow import EventBus
 from flexiflow.extras.durable import (
     Acknowledged,
     MemoryTransport,
+    Settled,
     Standing,
     current_delivery,
     open_bridge,
@@ -99,15 +100,14 @@ class Process(FaultyTransport):
 
         transport: Process
 
-        async def settle(self, outcomes: Any) -> None:
+        async def settle(self, outcomes: Any) -> Settled:
             for each in outcomes:
                 is_early = isinstance(each, Acknowledged) and (
                     each.position not in self.transport.traffic.succeeded
                 )
                 assert not is_early, f"{each.position} was acknowledged before it was handled"
             await checkpoint()
-            if not self.transport.is_cut:
-                await super().settle(outcomes)
+            return Settled() if self.transport.is_cut else await super().settle(outcomes)
 
         async def release(self) -> None:
             await checkpoint()

@@ -1,7 +1,15 @@
 """What the tests of durable delivery share: a transport that fails on demand, and handlers."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar, final
@@ -21,6 +29,8 @@ from flexiflow.extras.durable import (
     MemoryTransport,
     Outcome,
     Record,
+    Room,
+    Settled,
     Standing,
     Stored,
     Transport,
@@ -49,6 +59,7 @@ Call = Literal[
     "redrive",
     "tail",
     "receive",
+    "wait",
     "settle",
     "renew",
     "release",
@@ -181,6 +192,10 @@ class _FaultyConnection:
     def max_length(self) -> int:
         return self._connection.max_length
 
+    @property
+    def max_event_bytes(self) -> int:
+        return self._connection.max_event_bytes
+
     async def store(self, batch: Batch) -> None:
         self._faulty.batches.append(batch)
         await self._faulty.run("store", partial(self._connection.store, batch))
@@ -235,15 +250,22 @@ class _FaultyLease:
     def token(self) -> int:
         return self._lease.token
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        return await self._faulty.run("receive", partial(self._lease.receive, limit, wait))
+    @property
+    def lines(self) -> Collection[str]:
+        return self._lease.lines
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        return await self._faulty.run("receive", partial(self._lease.receive, room))
+
+    async def wait(self, seconds: float) -> None:
+        await self._faulty.run("wait", partial(self._lease.wait, seconds))
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         self._faulty.outcomes += outcomes
-        await self._faulty.run("settle", partial(self._lease.settle, outcomes))
+        return await self._faulty.run("settle", partial(self._lease.settle, outcomes))
 
-    async def renew(self) -> Standing:
-        return await self._faulty.run("renew", self._lease.renew)
+    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
+        return await self._faulty.run("renew", partial(self._lease.renew, positions))
 
     async def release(self) -> None:
         await self._faulty.run("release", self._lease.release)
@@ -324,7 +346,7 @@ async def die_with(transport: Transport, limit: int = 100) -> None:
         await connection.join(member)
         lease = await connection.acquire(member, 0)
         assert lease is not None
-        await lease.receive(limit, 0)
+        await lease.receive(Room(limit))
         await lease.release()
         await connection.leave(member)
 
@@ -342,11 +364,11 @@ async def consuming(
 
 
 def pending(transport: MemoryTransport, group: str = GROUP) -> dict[int, tuple[int, int, bool]]:
-    """Give the attempts and deliveries of what is pending, and whether a lease holds it."""
+    """Return the attempts and deliveries of what is pending or waits, and whether it is held."""
     return {
         position: (held.attempts, held.deliveries, held.holder in reading.leases)
         for reading in transport._groups[group].readings
-        for position, held in reading._pending.items()
+        for position, held in (reading._pending | reading._waiting).items()
     }
 
 

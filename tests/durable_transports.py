@@ -7,17 +7,30 @@ import tempfile
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from flexiflow.extras.durable import MemoryTransport, RedisTransport, SqliteTransport
+from flexiflow.extras.durable import (
+    Batch,
+    MemoryTransport,
+    Record,
+    RedisTransport,
+    SqliteTransport,
+)
 from flexiflow.extras.durable._sqlite_schema import first_of
 from tests.redis_server import MISSING, find_server, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
+
+    from flexiflow.extras.durable import Transport
+
+
+LARGE = 1_000_000
+"""How many bytes an outsider's event may have."""
 
 
 class Tried(NamedTuple):
@@ -41,8 +54,20 @@ async def damage_memory(transport: Any, partition: int, position: str) -> None:
 def memory() -> Generator[Tried]:
     """Give the transport in memory, in virtual time."""
     yield Tried(
-        MemoryTransport, {"damage": damage_memory, "lease": None, "examples": 10, "scale": 0.01}
+        MemoryTransport,
+        {
+            "damage": damage_memory,
+            "insert": insert_memory,
+            "lease": None,
+            "examples": 10,
+            "scale": 0.01,
+        },
     )
+
+
+async def insert_memory(transport: Any, partition: int, body: bytes) -> None:
+    """Store a body behind the back of the transport in memory."""
+    transport._logs[partition].append(Record(body))
 
 
 async def damage_sqlite(transport: Any, partition: int, position: str) -> None:
@@ -50,6 +75,18 @@ async def damage_sqlite(transport: Any, partition: int, position: str) -> None:
     with closing(sqlite3.connect(transport._path, timeout=10)) as db, db:
         row = first_of(partition) + int(position)
         assert db.execute("DELETE FROM records WHERE id = ?", (row,)).rowcount == 1
+
+
+async def insert_by(transport: Transport, body: bytes) -> None:
+    """Store a body by another transport for the same log, which takes larger ones."""
+    async with transport.connect() as connection:
+        await connection.store(Batch(token_hex(), 1, (Record(body),)))
+
+
+async def insert_sqlite(transport: Any, partition: int, body: bytes) -> None:
+    """Store a body by another process' transport, of whatever size."""
+    assert partition == 0
+    await insert_by(SqliteTransport(transport._path, max_event_bytes=LARGE), body)
 
 
 @contextmanager
@@ -61,7 +98,8 @@ def sqlite() -> Generator[Tried]:
         def make(**options: Any) -> SqliteTransport:
             return SqliteTransport(Path(folder, f"{next(numbers)}.db"), **options)
 
-        yield Tried(make, {"damage": damage_sqlite, "lease": 0.5, "examples": 2, "scale": 0.01})
+        hooks = {"damage": damage_sqlite, "insert": insert_sqlite}
+        yield Tried(make, {**hooks, "lease": 0.5, "examples": 2, "scale": 0.01})
 
 
 @contextmanager
@@ -81,8 +119,17 @@ def redis() -> Generator[Tried]:
             log = f"{{{transport._prefix}:{partition}}}:log"
             assert server.command("XDEL", log, position) == ":1"
 
-        terms = {"restart": restart, "damage": damage, "lease": 0.5, "examples": 2, "scale": 0.01}
-        yield Tried(make, terms)
+        async def insert(transport: Any, partition: int, body: bytes) -> None:
+            assert partition == 0
+            prefix = transport._prefix
+            await insert_by(RedisTransport(server.url, prefix=prefix, max_event_bytes=LARGE), body)
+
+        async def empty(_: Any) -> None:
+            server.forget()
+            server.start()
+
+        hooks = {"restart": restart, "damage": damage, "insert": insert, "empty": empty}
+        yield Tried(make, {**hooks, "lease": 0.5, "examples": 2, "scale": 0.01})
 
 
 TRANSPORTS: list[Callable[[], AbstractContextManager[Tried]]] = [memory, sqlite, redis]

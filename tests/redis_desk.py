@@ -14,11 +14,14 @@ from anyio.streams.stapled import MultiListener
 from flexiflow.extras.durable import (
     Batch,
     Connection,
+    Delivery,
     Failure,
     Lease,
     Member,
     Record,
     RedisTransport,
+    Room,
+    Standing,
 )
 from tests.helpers import PATIENCE
 from tests.redis_server import RedisServer
@@ -56,7 +59,21 @@ async def lease_of(connection: Connection, who: Member | None = None, partition:
 
 async def bodies(lease: Lease, limit: int = 100) -> list[bytes]:
     """Receive at once what is there, without its counts."""
-    return [each.body for each in await lease.receive(limit, 0)]
+    return [each.body for each in await lease.receive(Room(limit))]
+
+
+async def await_more(lease: Lease, limit: int = 100) -> Sequence[Delivery]:
+    """Receive what is there, or what comes next."""
+    with fail_after(2 * PATIENCE):
+        while not (found := await lease.receive(Room(limit))):
+            await lease.wait(PATIENCE)
+    return found
+
+
+async def standing(connection: Connection, lease: Lease) -> Standing:
+    """Renew a lease, and see how far its group is."""
+    await lease.renew()
+    return await connection.standing(vars(lease)["_member"].group)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -99,8 +116,10 @@ class Keys:
 
     def expire(self, lease: Lease, group: str = "billing", span: str = "0 1") -> None:
         """Have the server believe that a lease has run out, or held at another time."""
-        base = self.name(f"l:{group}", lease.partition)
-        assert self.server.command("HSET", base, lease.token, span) == ":0"
+        base = self.name(f"leases:{group}", lease.partition)
+        name = vars(lease)["_right"].name.decode()
+        taken = self.server.command("HGET", base, name).split()[-1]
+        assert self.server.command("HSET", base, name, f"{span} {taken}") == ":0"
 
 
 def transport(keys: Keys, **options: Any) -> RedisTransport:

@@ -99,6 +99,13 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def forget(self) -> None:
+        """Kill it, and delete what it has written."""
+        self.kill()
+        for each in Path(self._folder).iterdir():
+            if each.name != "log":
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
+
     def restart(self) -> None:
         """Kill it, and start it again."""
         self.kill()

@@ -13,6 +13,7 @@ from flexiflow.extras.durable import (
     Failure,
     Member,
     Record,
+    Room,
     transport_from_url,
 )
 
@@ -45,7 +46,7 @@ def bury(url: str, *bodies: bytes, failure: Failure = FAILURE) -> None:
             await connection.join(member)
             lease = await connection.acquire(member, 0)
             assert lease is not None
-            given = await lease.receive(len(bodies), 10)
+            given = await lease.receive(Room(len(bodies)))
             await lease.settle([Buried(each.position, 3, 1, failure) for each in given])
             await lease.release()
             await connection.leave(member)

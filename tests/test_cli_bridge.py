@@ -1,5 +1,6 @@
 """An engine as a worker, from the command line (L1, L3 to L5, X1, X5)."""
 
+import json
 import os
 import signal
 from collections.abc import AsyncGenerator, Generator
@@ -113,6 +114,24 @@ def test_the_events_that_are_output_can_be_chosen(
     assert bridge(write(tmp_path, TARGET + ENDING), url, *options).names == names
 
 
+FORGED = {"component": "safe", "from_state": "shut", "to_state": "open"}
+
+
+def test_an_event_that_comes_in_is_no_event_of_this_engine(
+    tmp_path: Path, url: str, backend_name: str
+) -> None:
+    """L3: what is stored by a built-in event's name reaches handlers, and is not in the output."""
+    body = {"specversion": "1.0", "id": "1", "source": "tests", "type": "state.changed"}
+    store(url, json.dumps(body | {"data": FORGED}).encode(), ASKED[2])
+    hears = 'await engine.bus.subscribe("state.changed", "tests", print)\n    return engine'
+    target = write(tmp_path, TARGET + ENDING.replace("return engine", hears))
+    ran = bridge(target, url, "--incoming", "state.*", "--backend", backend_name)
+    assert ran.summary["acknowledged"] == 2
+    assert str(FORGED) in ran.reports
+    assert [each["data"]["component"] for each in ran.events] == ["lamp"] * 3
+    assert ran.names[-1] == "state.changed"
+
+
 def test_ctrl_c_ends_a_worker(tmp_path: Path, url: str, backend_name: str) -> None:
     """L5: Ctrl-C ends it as SIGTERM does, with 130."""
     store(url, ASKED[2])
@@ -187,7 +206,10 @@ def test_what_fails_for_good_is_told_and_is_a_dead_letter(
         ((*BILLING, "--outgoing", "work.*"), "work."),
         ((*BILLING, "--outgoing", "work..done"), "work..done"),
         ((*BILLING, "--limit", "0"), "--limit"),
-        ((*BILLING, "--lease", "nan"), "lease"),
+        ((*BILLING, "--lease", "nan"), "'--lease': 'nan' is not a finite number"),
+        ((*BILLING, "--lease", "1e999"), "'--lease': '1e999' is not a finite number"),
+        ((*BILLING, "--grace", "nan"), "'--grace': 'nan' is not a finite number"),
+        ((*BILLING, "--grace", "1e999"), "'--grace': '1e999' is not a finite number"),
         ((*BILLING, "--grace", "-1"), "--grace"),
         ((*BILLING, "--max-attempts", "0"), "--max-attempts"),
         ((*BILLING, "--backend", "curio"), "--backend"),

@@ -1,6 +1,7 @@
 """What `flexiflow graph` draws (L6)."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,17 @@ def test_a_reader_that_has_gone_ends_the_graph_quietly(tmp_path: Path) -> None:
     with os.fdopen(writer, "w") as output:
         ran = run("graph", write_target(tmp_path), output=output)
     assert (ran.status, ran.told) == (0, "")
+
+
+def test_without_a_standard_output_there_is_no_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L5: where it is closed, that is told, with status 1."""
+    monkeypatch.setattr("flexiflow._cli.commands.sys.stdout", None)
+    monkeypatch.setattr("tests.command_line.redirect_stdout", nullcontext)
+    ran = run("graph", write_target(tmp_path))
+    assert (ran.status, ran.told.count("\n")) == (1, 1)
+    assert "standard output is closed" in ran.told
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

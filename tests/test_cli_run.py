@@ -1,12 +1,17 @@
 """What `flexiflow run` does with lines, events and failures (L2 to L5)."""
 
+import json
 import logging
 import os
 from pathlib import Path
 
 import pytest
 
+from flexiflow import events
+from flexiflow._cli.observing import BUILT_IN
 from tests.command_line import TARGET, run, send, write_target
+
+TOLD = "which tell of what happened in it: publish an event of another name"
 
 ALARM = '{"event": "alarm"}'
 
@@ -361,8 +366,35 @@ TABLE.append(Transition("*", "wait", "on", action=wait_for_output))
     assert (ran.status, ran.summary["transitions"]) == (0, 2)
 
 
-@pytest.mark.parametrize("data", ["", ', "data": {"a": 1}', ', "data": {"exception": 1}'])
-def test_a_line_may_publish_a_built_in_event(target: str, data: str) -> None:
-    """L2: whatever its data, such a line is published, and counts as no failure of a handler."""
-    ran = run("run", target, lines=[f'{{"event": "event.handler.failed"{data}}}'])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_line_can_not_make_up_a_built_in_event(target: str, name: str) -> None:
+    """L5: what only the engine can tell is rejected as input, and is not in the output."""
+    line = json.dumps({"event": name, "data": {"component": "safe", "to_state": "open"}})
+    ran = run("run", target, lines=["", line, json.dumps({"event": f"{name}.not"})])
+    assert (ran.status, ran.output) == (1, "")
+    assert ran.reports == [f"line 2: rejected: '{name}' is one of the engine's own events, {TOLD}"]
+    assert (ran.summary["rejected lines"], ran.summary["events"]) == (1, 1)
+
+
+def test_all_built_in_events_are_known() -> None:
+    """L5: whatever name `flexiflow.events` has is the engine's own."""
+    names = {each for name, each in vars(events).items() if name.isupper()}
+    assert names == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("data", [None, {"a": 1}, {"exception": 1}])
+def test_a_target_may_publish_a_built_in_event(tmp_path: Path, data: object) -> None:
+    """L4: whatever its data, such an event counts as no failure of a handler."""
+    source = f"""{TARGET}
+async def forge(data):
+    await forging.publish("event.handler.failed", {data!r})
+
+async def engine():
+    global forging
+    engine = Engine()
+    forging = engine.bus
+    await engine.bus.subscribe("forge", "tests", forge)
+    return engine
+"""
+    ran = run("run", write_target(tmp_path, source), lines=['{"event": "forge"}'])
     assert (ran.status, ran.reports, ran.summary["failures"]) == (0, [], 0)

@@ -17,7 +17,7 @@ from tests.mutation.mutants import documented
 
 DOCS = Path("docs")
 ELSEWHERE = ("B13", "B14", "I4", "I5")
-"""Clauses of the bus that another bus need not keep, or that are not the bus's own."""
+"""Clauses that another bus need not keep."""
 
 SEMANTICS = (DOCS / "semantics.md").read_text(encoding="utf-8")
 API = (DOCS / "api.md").read_text(encoding="utf-8")
@@ -43,12 +43,13 @@ def clauses_of_tests() -> set[str]:
 
 def test_each_clause_has_a_section_of_its_own_in_order() -> None:
     """Documentation: the semantics have each clause once, none left out."""
-    last = dict(zip("BDECRLSTVIXP", (14, 6, 8, 10, 6, 6, 4, 1, 2, 5, 10, 4), strict=True))
+    last = dict(zip("BDECRLSTVIXP", (14, 6, 8, 10, 6, 6, 4, 1, 2, 5, 16, 4), strict=True))
     expected = [
         f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
     ]
-    # What asks a bus for its subscriptions is yet to come, and what watches SQLite's files.
-    assert [clause for clause in expected if clause not in ("B12", "X9")] == CLAUSES
+    # What asks a bus for its subscriptions is yet to come.
+    expected.remove("B12")
+    assert expected == CLAUSES
 
 
 def test_each_clause_gives_its_reason() -> None:
@@ -72,6 +73,10 @@ def test_what_is_checked_is_what_is_promised(clause: Clause) -> None:
     assert sentence.replace("> ", "").replace("\n", " ").strip() == clause.sentence
 
 
+UNCHECKED = ("X9", "X16")
+"""What is promised of files and bridges, and no transport is tried by."""
+
+
 def test_what_is_promised_is_checked() -> None:
     """P1: each clause that can be checked is in its list, in its order."""
     checked = (
@@ -82,7 +87,7 @@ def test_what_is_promised_is_checked() -> None:
     assert checked == (
         [clause for clause in CLAUSES if clause[0] in "BDESTVI" and clause not in ELSEWHERE],
         [clause for clause in CLAUSES if clause[0] == "C"],
-        [clause for clause in CLAUSES if clause[0] == "X"],
+        [clause for clause in CLAUSES if clause[0] == "X" and clause not in UNCHECKED],
     )
 
 

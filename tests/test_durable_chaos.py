@@ -13,10 +13,19 @@ from anyio import fail_after
 
 from flexiflow.extras.durable import SqliteTransport
 from tests.chaos import sqlite
+from tests.chaos.blocked import block_handlers
 from tests.chaos.faults import FAULTS, LEAKED
 from tests.chaos.ledger import Result
 from tests.chaos.load import Plan
-from tests.chaos.servers import hang_server, kill_servers, make_server_forget, open_by_half
+from tests.chaos.meddled import FORKED, TRUSTING
+from tests.chaos.processes import MODES, make_lose_locks
+from tests.chaos.servers import (
+    empty_server,
+    hang_server,
+    kill_servers,
+    make_server_forget,
+    open_by_half,
+)
 from tests.chaos.storm import cancel_all
 from tests.chaos.workers import kill_workers
 from tests.redis_server import MISSING, find_server
@@ -88,6 +97,36 @@ def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
     assert result.handled == result.stored - 2
 
 
+@pytest.mark.parametrize("company", ["alone", "two"])
+@pytest.mark.parametrize("mode", WHERE)
+def test_handlers_that_block_kill_no_event(backend: str, mode: str, company: str) -> None:
+    """X11: a worker that is alone handles each event once, and of two none buries a healthy one."""
+    run = partial(block_handlers, backend, f"{mode}, {company}", FEW)
+    result = anyio.run(run, backend=backend)
+    assert result.faults == {}
+    assert (result.kills, result.dead, result.stored) == (3, 0, 150)
+
+
+@needs_redis
+@pytest.mark.parametrize("mode", ["all", "some"])
+def test_what_a_server_lost_is_told(backend: str, mode: str) -> None:
+    """X13: as many events as it lost are missed, and others are handled."""
+    result = anyio.run(partial(empty_server, backend, mode, FEW), backend=backend)
+    assert result.faults == {}
+    assert result.kills == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks can be looked at on Linux only")
+@pytest.mark.parametrize("mode", MODES)
+def test_processes_that_lose_their_locks_lose_nothing(backend: str, mode: str) -> None:
+    """X9: they fork, or copy the file, and confirm nothing more that would be lost."""
+    result = anyio.run(partial(make_lose_locks, backend, mode, Plan(2, 48)), backend=backend)
+    # What the children inherited; or all that comes after the copy.
+    refused = 8 if mode == FORKED else 24
+    assert (result.faults, result.kills) == ({}, 2)
+    assert (result.stored, result.in_doubt) == (48 - refused, refused)
+
+
 @pytest.fixture
 def leaked() -> Generator[None]:
     """Close what a fault has left open."""
@@ -107,6 +146,8 @@ def leaked() -> Generator[None]:
         (make_server_forget, "", "buries what was handled", "wrong"),
         (open_by_half, "", "forgets a pending one", "unhandled"),
         (cancel_all, "SQLite", "leaks", "leaks"),
+        (block_handlers, "SQLite, alone", "is lost when it has run out", "doubled"),
+        (empty_server, "all", "misses nothing", "wrong"),
     ],
 )
 def test_the_judge_finds_what_is_wrong(
@@ -123,6 +164,14 @@ def test_the_judge_finds_what_a_killed_worker_took_with_it() -> None:
     fault = "acknowledges before handling"
     kill = partial(kill_workers, "both", "SQLite", plan, fault, lease=0.3, count=1)
     assert {"unhandled", "wrong"} & anyio.run(kill).faults.keys()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks can be looked at on Linux only")
+@pytest.mark.parametrize("mode", MODES)
+def test_the_judge_finds_what_lost_locks_lost(backend: str, mode: str) -> None:
+    """X9: what is confirmed without any check is not there in the end."""
+    run = partial(make_lose_locks, backend, mode, Plan(1, 30), TRUSTING)
+    assert "lost" in anyio.run(run, backend=backend).faults
 
 
 async def test_the_judge_finds_what_a_journal_lost(tmp_path: Path) -> None:

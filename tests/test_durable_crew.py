@@ -22,10 +22,18 @@ ours: ContextVar[str] = ContextVar("ours", default="untouched")
 class Item:
     """What waits in a lane."""
 
-    def __init__(self, name: str, key: str | None = None, *, is_suspect: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        key: str | None = None,
+        *,
+        is_suspect: bool = False,
+        has_waited: bool = False,
+    ) -> None:
         self.name = name
         self.key = key
         self.is_suspect = is_suspect
+        self.has_waited = has_waited
 
 
 def taken(queue: Queue[Item]) -> list[str]:
@@ -109,6 +117,82 @@ class TestLanes:
         assert taken(queue) == ["b"]
         queue.back(was_suspect=True)
         assert taken(queue) == ["d"]
+
+    def test_what_comes_after_those_that_are_away_has_to_go_there_too(self) -> None:
+        """X12: Until they are back; what comes from there goes through, one at a time."""
+        queue = Queue[Item]()
+        lanes = Lanes(queue, away=["k"])
+        first, second = (Item(name, "k", has_waited=True) for name in "ab")
+        assert not lanes.enter(Item("c", "k"))
+        assert lanes.enter(Item("d", "l"))
+        assert lanes.enter(first)
+        assert lanes.enter(second)
+        assert not lanes.enter(Item("e", "k"))
+        assert taken(queue) == ["a", "d"]
+        lanes.leave(first)
+        assert taken(queue) == ["b"]
+        lanes.leave(second)
+        lanes.are_back("k")
+        assert lanes.enter(Item("f", "k"))
+        assert taken(queue) == ["f"]
+
+    def test_those_behind_one_that_is_sent_away_go_with_it(self) -> None:
+        """X12: In order; and those that come after them, too."""
+        queue = Queue[Item]()
+        lanes = Lanes(queue)
+        items = [Item(f"a{number}", "a") for number in range(3)]
+        for each in items:
+            lanes.enter(each)
+        assert taken(queue) == ["a0"]
+        assert lanes.send_away(items[0]) == items[1:]
+        assert not lanes.enter(Item("a3", "a"))
+        assert lanes.send_away(Item("b")) == []
+        assert lanes.send_away(Item("c0", "c")) == []
+
+    def test_one_that_waits_for_others_is_forgotten_where_it_waits(self) -> None:
+        """X11: What is another's by now is taken out, and the one after it follows."""
+        queue = Queue[Item]()
+        lanes = Lanes(queue)
+        items = [Item(f"a{number}", "a") for number in range(3)]
+        for each in items:
+            lanes.enter(each)
+        assert not lanes.forget(items[0])
+        assert lanes.forget(items[1])
+        assert not lanes.forget(items[1])
+        assert not lanes.forget(Item("b"))
+        lanes.leave(items[0])
+        assert taken(queue) == ["a0", "a2"]
+
+    def test_what_has_waited_goes_after_the_others(self) -> None:
+        """X12: Or as every eighth, and only so many at once."""
+        queue = Queue[Item](most_again=2)
+        for number in range(4):
+            queue.put(Item(f"w{number}", has_waited=True))
+        for number in range(9):
+            queue.put(Item(f"n{number}"))
+        names = [queue.take() for _ in range(11)]
+        assert [each.name for each in names if each] == [
+            *("w0", *(f"n{number}" for number in range(7)), "w1", "n7", "n8")
+        ]
+        assert not queue
+        assert not queue.is_held_up
+        queue.back(was_suspect=False)
+        assert not queue
+        queue.back(was_suspect=False, has_waited=True)
+        assert taken(queue) == ["w2"]
+        queue.discard(lambda each: each.name == "w3")
+        queue.back(was_suspect=False, has_waited=True)
+        assert not queue
+
+    def test_a_suspect_that_has_waited_is_a_suspect(self) -> None:
+        """X3: It goes alone, and is not counted among those that have waited."""
+        queue = Queue[Item](most_again=1)
+        queue.put(Item("s", is_suspect=True, has_waited=True))
+        queue.put(Item("w", has_waited=True))
+        assert taken(queue) == ["s"]
+        assert queue.is_held_up
+        queue.back(was_suspect=True, has_waited=True)
+        assert taken(queue) == ["w"]
 
 
 def unsettling(change: Callable[[], object]) -> tuple[Callable[[Any], Any], list[Any]]:

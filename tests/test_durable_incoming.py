@@ -24,6 +24,7 @@ from flexiflow.extras.durable import (
     CurrentDelivery,
     MemoryTransport,
     Noted,
+    Postponed,
     current_delivery,
     open_bridge,
 )
@@ -163,7 +164,11 @@ class TestFailing:
             assert bridge.statistics().redelivered == 2
             assert bridge.statistics().delivered == 3
             assert await bridge.dead_letters() == []
-        assert faulty.outcomes == [Noted("1", 1, 1), Noted("1", 2, 1), Acknowledged("1")]
+        assert faulty.outcomes == [
+            Postponed("1", 1, 0, 0.0, None),
+            Postponed("1", 2, 0, 0.0, None),
+            Acknowledged("1"),
+        ]
         levels = {"continue": "ERROR", "raise": "WARNING"}
         assert [each.levelname for each in caplog.records] == [levels[policy]] * 2
 
@@ -257,20 +262,24 @@ class TestFailing:
         assert pending(transport) == {1: (1, 0, False)}
 
     @pytest.mark.parametrize("how", ["bare", "in a group"])
-    async def test_an_outage_is_no_failed_attempt(self, how: str) -> None:
-        """X3: What only could not be stored onward is tried again until it can, and never dead."""
-        faulty, left = Faulty(MemoryTransport()), [unavailable() for _ in range(9)]
+    def test_an_outage_is_no_failed_attempt(self, backend: str, how: str) -> None:
+        """X3: What only could not be stored onward is tried again each second, and never dead."""
 
-        def handler(data: object) -> None:
-            if left:
-                problem = left.pop()
-                raise problem if how == "bare" else ExceptionGroup(how, [problem, problem])
+        async def scenario() -> None:
+            faulty, left = Faulty(MemoryTransport()), [unavailable() for _ in range(9)]
 
-        await put(faulty, 1)
-        async with consuming(faulty, handler, max_attempts=2) as bridge:
-            await until(lambda: bridge.statistics().acknowledged)
-            assert bridge.statistics().failed == 9
-        assert faulty.outcomes == [*[Noted("1", 0, 1)] * 9, Acknowledged("1")]
+            def handler(data: object) -> None:
+                if left:
+                    problem = left.pop()
+                    raise problem if how == "bare" else ExceptionGroup(how, [problem, problem])
+
+            await put(faulty, 1)
+            async with consuming(faulty, handler, max_attempts=2) as bridge:
+                await until(lambda: bridge.statistics().acknowledged)
+                assert bridge.statistics().failed == 9
+            assert faulty.outcomes == [*[Postponed("1", 0, 0, 1.0, None)] * 9, Acknowledged("1")]
+
+        play(scenario, backend, schedules=1)
 
     async def test_an_outage_beside_another_failure_is_one(self) -> None:
         """X3: What else failed counts."""
@@ -431,7 +440,11 @@ class TestSuspects:
         await die_with(faulty)
         async with consuming(faulty, handler) as bridge:
             await until(lambda: bridge.statistics().acknowledged)
-        assert faulty.outcomes == [Noted("1", 0, 2), Noted("1", 1, 1), Acknowledged("1")]
+        assert faulty.outcomes == [
+            Noted("1", 0, 2),
+            Postponed("1", 1, 0, 0.0, None),
+            Acknowledged("1"),
+        ]
 
 
 class TestOrder:

@@ -79,7 +79,8 @@ class TestLosing:
                 await late(lambda: not pending(transport))
                 assert bridge.statistics().held == 0
             assert blocked.done == [1, 2]
-            assert quick.done == [0, 0]
+            # It had ended, which the transport was told of (X11).
+            assert quick.done == ([0] if call == "settle" else [0, 0])
             assert is_free_of_traces(transport)
 
         play(scenario, backend, schedules=5)
@@ -169,8 +170,8 @@ class TestLosing:
 
         play(scenario, backend, schedules=3)
 
-    def test_what_is_held_back_is_dropped_too(self, backend: str) -> None:
-        """X4: When its time has come, it is not this lease's any more."""
+    def test_what_waits_is_given_by_the_next_lease(self, backend: str) -> None:
+        """X12: When its time has come, and no sooner, though the lease it waited by is lost."""
 
         async def scenario() -> None:
             transport, handler = MemoryTransport(), Handler(fails=1)
@@ -179,8 +180,7 @@ class TestLosing:
                 await until(lambda: bridge.statistics().failed)
                 transport._groups[GROUP].readings[0].leases.clear()
                 await late(lambda: bridge.statistics().acknowledged)
-                assert anyio.current_time() < 20
-                await sleep(40)
+                assert anyio.current_time() >= 20
             assert handler.begun == [1, 1]
 
         play(scenario, backend, schedules=3)
@@ -510,7 +510,7 @@ class TestMissing:
 
         play(scenario, backend, schedules=1)
         assert [each.getMessage() for each in caplog.records] == [
-            "the group 'billing' missed 3 events, deleted before they were settled"
+            "the group 'billing' missed 3 events, lost or deleted before they were settled"
         ]
 
     def test_statistics_tell_of_the_group(self, backend: str) -> None:

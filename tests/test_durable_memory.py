@@ -21,6 +21,7 @@ from flexiflow.extras.durable import (
     Noted,
     Record,
     Returned,
+    Room,
     Standing,
 )
 from flexiflow.extras.durable._partitions import share
@@ -99,38 +100,28 @@ def test_a_waiting_worker_is_given_what_the_dead_one_held(backend: str) -> None:
         async with MemoryTransport().connect() as connection:
             await connection.store(batch())
             dead, waiting = await leased(connection), await leased(connection, OTHER)
-            await dead.receive(1, 0)
+            await dead.receive(Room(1))
             await anyio.sleep(5)
             await waiting.renew()
             began = anyio.current_time()
-            [delivery] = await waiting.receive(1, 60)
+            assert await waiting.receive(Room(1)) == []
+            await waiting.wait(60)
+            [delivery] = await waiting.receive(Room(1))
             return anyio.current_time() - began, delivery.is_suspect
 
     assert replay(scenario, backend=backend, decisions=()) == (5, True)
 
 
-def test_who_waits_until_its_lease_has_run_out_is_told(backend: str) -> None:
-    """X4: a worker that waits for longer than its lease gets `LeaseLost`, not nothing."""
-
-    async def scenario() -> float:
-        async with MemoryTransport().connect() as connection:
-            lease, began = await leased(connection), anyio.current_time()
-            with pytest.raises(LeaseLost):
-                await lease.receive(1, 60)
-            return anyio.current_time() - began
-
-    assert replay(scenario, backend=backend, decisions=()) == 10
-
-
-def test_who_waits_for_nothing_is_given_nothing(backend: str) -> None:
-    """X5: a wait ends when its time is over."""
+def test_a_worker_waits_for_nothing(backend: str) -> None:
+    """X5: a wait ends when its time is over, also past the end of the lease (X11)."""
 
     async def scenario() -> tuple[Any, float]:
         async with MemoryTransport().connect() as connection:
-            began = anyio.current_time()
-            return await (await leased(connection)).receive(1, 3), anyio.current_time() - began
+            lease, began = await leased(connection), anyio.current_time()
+            await lease.wait(13)
+            return await lease.receive(Room(1)), anyio.current_time() - began
 
-    assert replay(scenario, backend=backend, decisions=()) == ([], 3)
+    assert replay(scenario, backend=backend, decisions=()) == ([], 13)
 
 
 async def test_who_waits_is_given_what_is_stored() -> None:
@@ -140,7 +131,8 @@ async def test_who_waits_is_given_what_is_stored() -> None:
         lease = await leased(connection)
 
         async def wait() -> None:
-            given.extend(each.body for each in await lease.receive(1, PATIENCE))
+            await lease.wait(PATIENCE)
+            given.extend(each.body for each in await lease.receive(Room(1)))
 
         async def look_on() -> None:
             found, _ = await connection.tail(None, 1, PATIENCE)
@@ -186,7 +178,7 @@ async def test_a_gap_counts_as_missed() -> None:
         await connection.store(batch(count=3))
         lease = await leased(connection)
         del transport._logs[0].records[2]
-        assert [each.body for each in await lease.receive(3, 0)] == [b"p1.0", b"p1.2"]
+        assert [each.body for each in await lease.receive(Room(3))] == [b"p1.0", b"p1.2"]
         assert await connection.standing("g") == Standing(2, 0, 1, 0)
 
 
@@ -205,7 +197,7 @@ async def test_what_is_gone_can_not_be_buried() -> None:
     async with transport.connect() as connection:
         await connection.store(batch(count=3))
         lease = await leased(connection)
-        given = await lease.receive(3, 0)
+        given = await lease.receive(Room(3))
         transport._logs[0].records.clear()
         [acknowledged, buried, noted] = [each.position for each in given]
         await lease.settle(
@@ -213,7 +205,7 @@ async def test_what_is_gone_can_not_be_buried() -> None:
         )
         assert await connection.standing("g") == Standing(1, 0, 1, 0)
         await lease.release()
-        assert await (await leased(connection)).receive(1, 0) == []
+        assert await (await leased(connection)).receive(Room(1)) == []
         assert await connection.standing("g") == Standing(0, 0, 2, 0)
 
 
@@ -236,10 +228,10 @@ async def test_a_log_that_is_full_waits_for_every_group() -> None:
         lease = await leased(connection)
         with pytest.raises(LogFull):
             await connection.store(batch(3, count=1))
-        [first] = await lease.receive(1, 0)
+        [first] = await lease.receive(Room(1))
         await lease.settle([Acknowledged(first.position)])
         await connection.store(batch(3, count=1))
-        bodies = [each.body for each in await lease.receive(5, 0)]
+        bodies = [each.body for each in await lease.receive(Room(5))]
     assert bodies == [b"p2.0", b"p3.0"]
 
 
@@ -272,11 +264,11 @@ async def test_what_is_left_is_given_first() -> None:
     async with MemoryTransport().connect() as connection:
         await connection.store(batch(count=4))
         lease = await leased(connection)
-        first, second, _ = await lease.receive(3, 0)
+        first, second, _ = await lease.receive(Room(3))
         await lease.settle([Returned(first.position, 1, 0), Returned(second.position, 0, 1)])
         await lease.settle([Acknowledged("9")])
-        assert [each.body for each in await lease.receive(1, 0)] == [b"p1.0"]
-        assert [each[1:] for each in await lease.receive(5, 0)] == [
+        assert [each.body for each in await lease.receive(Room(1))] == [b"p1.0"]
+        assert [each[1:6] for each in await lease.receive(Room(5))] == [
             (b"p1.1", None, 0, 1, True),
             (b"p1.3", None, 0, 1, False),
         ]
@@ -287,12 +279,30 @@ async def test_a_dead_letter_is_listed_until_it_is_redriven() -> None:
     async with MemoryTransport().connect() as connection:
         await connection.store(batch(count=2))
         lease = await leased(connection)
-        given = await lease.receive(2, 0)
+        given = await lease.receive(Room(2))
         await lease.settle([Buried(each.position, 1, 1, NO) for each in given])
         [first] = await connection.dead_letters("g", limit=1)
         [second] = await connection.dead_letters("g", after=first.id)
         assert (first.body, second.body, first.failure) == (b"p1.0", b"p1.1", NO)
         assert await connection.redrive("g", [first.id]) == 1
-        assert (await lease.renew()) == Standing(0, 1, 0, 1)
-        assert [(each.body, each.group) for each in await lease.receive(5, 0)] == [(b"p1.0", "g")]
+        assert await connection.standing("g") == Standing(0, 1, 0, 1)
+        assert [(each.body, each.group) for each in await lease.receive(Room(5))] == [
+            (b"p1.0", "g")
+        ]
         assert await connection.standing("h") == Standing(0, 0, 0, 0)
+
+
+async def test_a_lease_of_a_group_that_was_forgotten_reports_nothing() -> None:
+    """X11: A group of that name that was made anew has handled nothing of it."""
+    async with MemoryTransport().connect() as connection:
+        await connection.store(batch())
+        former = await leased(connection)
+        [delivery] = await former.receive(Room(1))
+        await connection.forget(MEMBER.group)
+        lease = await leased(connection)
+        await lease.receive(Room(1))
+        with pytest.raises(LeaseLost):
+            await former.settle([Acknowledged(delivery.position)])
+        await lease.release()
+        last = await leased(connection)
+        assert [each.body for each in await last.receive(Room(1))] == [b"p1.0"]

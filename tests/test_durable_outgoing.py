@@ -487,7 +487,7 @@ async def test_what_is_stored_as_the_outbox_is_closed_is_in_doubt() -> None:
 
     class Closing:
         address = "nowhere"
-        max_length = 1
+        max_length = max_event_bytes = 1
 
         async def store(self, batch: object) -> None:
             outbox.close()
@@ -499,4 +499,4 @@ async def test_what_is_stored_as_the_outbox_is_closed_is_in_doubt() -> None:
         group.start_soon(outbox.run)
         for _ in range(2):
             with pytest.raises(TransportUnavailable, match="its bridge was left"):
-                await outbox.put(Record(b"a"))
+                await outbox.put(NAME, Record(b"a"))

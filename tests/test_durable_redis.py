@@ -17,6 +17,8 @@ from flexiflow.extras.durable import (
     LogFull,
     Noted,
     Returned,
+    Room,
+    Settled,
     Standing,
     TransportUnusable,
     _redis_lease,
@@ -26,11 +28,13 @@ from tests.helpers import PATIENCE
 from tests.redis_desk import (
     FAILURE,
     Keys,
+    await_more,
     batch,
     bodies,
     is_somebody_waiting,
     lease_of,
     member,
+    standing,
     transport,
     until,
 )
@@ -92,7 +96,7 @@ async def test_makes_room_only_of_what_every_group_has_settled(keys: Keys) -> No
         with pytest.raises(LogFull):
             await connection.store(batch(5, b"1", b"2", b"3", b"4"))
         assert await bodies(one) == await bodies(two) == [b"d", b"e"]
-        assert (await two.renew()).missed == 0
+        assert (await standing(connection, two)).missed == 0
 
 
 async def test_what_never_fits_costs_nothing(keys: Keys) -> None:
@@ -124,7 +128,7 @@ async def test_stores_nothing_where_one_partition_is_full(keys: Keys) -> None:
         assert (await connection.standing("billing")).lag == 2
         lease = await connection.acquire(member(), 0)
         assert lease is not None
-        (given,) = await lease.receive(10, 0)
+        (given,) = await lease.receive(Room(10))
         await lease.settle([Acknowledged(given.position)])
         with pytest.raises(LogFull):
             await connection.store(batch(2, b"c", b"d"))
@@ -144,7 +148,9 @@ async def test_lets_in_one_worker_of_a_name(keys: Keys) -> None:
         assert await connection.join(ann) == ["ann", "bob"]
         with pytest.raises(ConsumerInUse):
             await connection.join(namesake)
-        with pytest.raises(GroupMismatch, match=r"take order\.\*, not payment\.\*"):
+        with pytest.raises(
+            GroupMismatch, match=r"takes order\.\*, and this one would take payment\.\*"
+        ):
             await connection.join(other)
         await connection.leave(namesake)
         with pytest.raises(ConsumerInUse):
@@ -153,7 +159,7 @@ async def test_lets_in_one_worker_of_a_name(keys: Keys) -> None:
         await connection.leave(ann)
         assert await connection.join(namesake) == ["ann", "bob"]
         # Bob falls silent.
-        keys.command("HSET", "m:billing", "bob", json.dumps([0, "1", '["order.*"]']))
+        keys.command("HSET", "members:billing", "bob", json.dumps([0, "1", '["order.*"]', 0]))
         assert await connection.join(namesake) == ["ann"]
 
 
@@ -177,29 +183,27 @@ async def test_a_clock_that_is_set_back_keeps_no_lease(keys: Keys) -> None:
         lease = await lease_of(connection)
         keys.expire(lease, span=f"{far} {far + 60_000}")
         alive = json.dumps([far + 60_000, "1", '["order.*"]', far])
-        keys.command("HSET", "m:billing", "ann", alive)
+        keys.command("HSET", "members:billing", "ann", alive)
         assert await connection.join(member("bob")) == ["bob"]
         assert await connection.acquire(member("bob"), 0) is not None
         with pytest.raises(LeaseLost):
             await lease.renew()
 
 
-async def test_a_lease_that_has_run_out_does_nothing_more(keys: Keys) -> None:
-    """X4: every method of a stale holder raises, and changes nothing."""
+async def test_a_lease_that_has_run_out_goes_on_until_others_are_given_what_it_holds(
+    keys: Keys,
+) -> None:
+    """X11: it receives, settles and is renewed, and so it holds again."""
     async with transport(keys).connect() as connection:
-        await connection.store(batch(1, b"a"))
+        await connection.store(batch(1, b"a", b"b"))
         lease = await lease_of(connection)
-        assert await bodies(lease) == [b"a"]
+        assert await bodies(lease, 1) == [b"a"]
         keys.expire(lease)
-        for attempt in (
-            lease.receive(1, 0),
-            lease.settle([Acknowledged("1-0")]),
-            lease.renew(),
-            lease.release(),
-        ):
-            with pytest.raises(LeaseLost):
-                await attempt
-        assert await connection.standing("billing") == Standing(1, 0, 0, 0)
+        assert await lease.settle([Acknowledged("1-0")]) == Settled()
+        assert await bodies(lease) == [b"b"]
+        assert await lease.renew(["1-0", "2-0"]) == ["1-0"]
+        assert await bodies(await lease_of(connection)) == []
+        assert await standing(connection, lease) == Standing(1, 0, 0, 0)
 
 
 def counts(given: Delivery) -> tuple[bytes, int, int, bool]:
@@ -219,7 +223,7 @@ async def test_gives_what_a_dead_worker_held_first_and_in_order(keys: Keys) -> N
         await one.release()
         keys.expire(two)
         third = await lease_of(connection)
-        given = [*await third.receive(3, 0), *await third.receive(9, 0)]
+        given = [*await third.receive(Room(3)), *await third.receive(Room(9))]
         assert list(map(counts, given)) == [
             (b"a", 0, 1, False),
             (b"b", 1, 3, True),
@@ -228,7 +232,7 @@ async def test_gives_what_a_dead_worker_held_first_and_in_order(keys: Keys) -> N
             (b"e", 0, 1, True),
             (b"f", 0, 1, False),
         ]
-        assert await third.receive(9, 0) == []
+        assert await third.receive(Room(9)) == []
         # Nothing is left of workers that are gone.
         assert keys.server.command("XINFO", "CONSUMERS", keys.log, "billing").count("name") == 1
 
@@ -246,11 +250,11 @@ async def test_settles_each_in_its_way(keys: Keys) -> None:
             Noted("4-0", 1, 1),
         )
         await one.settle(outcomes)
-        assert await one.renew() == Standing(2, 0, 0, 1)
-        assert list(map(counts, await two.receive(9, 0))) == [(b"c", 0, 1, True)]
+        assert await standing(connection, one) == Standing(2, 0, 0, 1)
+        assert list(map(counts, await two.receive(Room(9)))) == [(b"c", 0, 1, True)]
         await one.settle(outcomes)
         await one.settle([Acknowledged("3-0"), Acknowledged("9-0")])
-        assert await two.renew() == Standing(2, 0, 0, 1)
+        assert await standing(connection, two) == Standing(2, 0, 0, 1)
 
 
 async def test_settling_again_after_a_lost_answer_changes_nothing(keys: Keys) -> None:
@@ -268,7 +272,7 @@ async def test_settling_again_after_a_lost_answer_changes_nothing(keys: Keys) ->
         assert await bodies(two) == [b"c"]
         vars(one)["_held"].update({"1-0", "2-0", "3-0"})
         await one.settle(outcomes)
-        assert await two.renew() == Standing(1, 0, 0, 1)
+        assert await standing(connection, two) == Standing(1, 0, 0, 1)
         assert await bodies(one) == []
 
 
@@ -283,7 +287,7 @@ async def test_dead_letters_are_listed_by_age_and_redriven_once(keys: Keys) -> N
         order: list[bytes] = []
         for partition in (0, 1):
             lease = await lease_of(connection, partition=partition)
-            given = await lease.receive(9, 0)
+            given = await lease.receive(Room(9))
             order += [each.body for each in given]
             await lease.settle([Buried(each.position, 5, 1, FAILURE) for each in given])
             await lease.release()
@@ -314,11 +318,11 @@ async def test_a_dead_letter_may_be_redriven_again(keys: Keys) -> None:
         await connection.store(batch(1, b"a", keys=["k"]))
         lease = await lease_of(connection)
         for _ in range(2):
-            (given,) = await lease.receive(1, 0)
+            (given,) = await lease.receive(Room(1))
             await lease.settle([Buried(given.position, 1, 1, FAILURE)])
             (letter,) = await connection.dead_letters("billing")
             assert await connection.redrive("billing", [letter.id]) == 1
-        (given,) = await lease.receive(1, 0)
+        (given,) = await lease.receive(Room(1))
         assert given == Delivery("3-0", b"a", "billing", 0, 1, is_suspect=False)
         assert keys.command("XRANGE", "log", "3-0", "3-0").count("group") == 1
 
@@ -390,7 +394,7 @@ async def test_nothing_is_kept_in_mind_of_what_is_over(keys: Keys) -> None:
         second = await lease_of(connection)
         kept: list[str] = []
         for outcome in (Returned("1-0", 0, 0), Noted("1-0", 2, 1), Acknowledged("1-0")):
-            await second.receive(1, 0)
+            await second.receive(Room(1))
             await second.settle([outcome])
             kept.append(keys.command("HLEN", "a:billing"))
         assert kept == [":0", ":1", ":0"]
@@ -425,7 +429,7 @@ async def test_a_worker_that_waits_is_woken(
 
         async def wait(lease: Lease) -> None:
             with fail_after(PATIENCE):
-                got.extend(each.body for each in await lease.receive(1, 2 * PATIENCE))
+                got.extend(each.body for each in await await_more(lease, 1))
 
         async with create_task_group() as tasks:
             tasks.start_soon(wait, waiter)
@@ -447,7 +451,7 @@ async def test_a_worker_waits_on_the_same_connection_again(keys: Keys) -> None:
         waiting: list[int] = []
 
         async def wait() -> None:
-            got.extend(await lease.receive(1, PATIENCE))
+            got.extend(await await_more(lease, 1))
 
         for number in (1, 2):
             async with create_task_group() as tasks:

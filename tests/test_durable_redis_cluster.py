@@ -9,6 +9,7 @@ import pytest
 from flexiflow.extras.durable import (
     Acknowledged,
     RedisTransport,
+    Room,
     Standing,
     TransportUnavailable,
     TransportUnusable,
@@ -59,14 +60,16 @@ async def test_finds_the_node_of_each_partition(nodes: list[RedisServer]) -> Non
     async with RedisTransport(nodes[0].url, partitions=2, cluster=True).connect() as connection:
         assert await connection.standing("billing") == Standing(0, 0, 0, 0)
         # The slot of the second partition moves, while it is empty.
+        nodes[0].command("FLUSHALL")
         for node in nodes:
             assert node.command("CLUSTER", "SETSLOT", SLOTS[1], "NODE", name_of(nodes[1])) == "+OK"
         await connection.store(batch(1, b"a", b"b", b"c"))
         for partition in (0, 1):
             lease = await lease_of(connection, partition=partition)
-            given = await lease.receive(9, 0)
+            given = await lease.receive(Room(9))
             await lease.settle([Acknowledged(each.position) for each in given])
-            assert await lease.receive(1, 0.001) == []
+            assert await lease.receive(Room(1)) == []
+            await lease.wait(0.001)
             await lease.release()
         assert await connection.standing("billing") == Standing(0, 0, 0, 0)
         assert await connection.groups() == ["billing"]
@@ -123,7 +126,7 @@ async def test_slots_that_are_on_the_move_pass() -> None:
 async def test_another_node_is_asked_where_one_is_gone() -> None:
     """X6: any node that was heard of tells where the slots are; if none does, that is the error."""
     async with (
-        fake_server(EVALSHA="*2\r\n+OK\r\n$4\r\nNone") as node,
+        fake_server(EVALSHA="*5\r\n+OK\r\n$1\r\ne\r\n:0\r\n:0\r\n:0") as node,
         fake_server(CLUSTER=slots(node.port)) as first,
         RedisTransport(f"redis://127.0.0.1:{first.port}", cluster=True).connect() as connection,
     ):

@@ -24,6 +24,7 @@ from flexiflow.extras.durable import (
     NotReplicated,
     RedisTransport,
     Returned,
+    Room,
     Standing,
     TransportUnavailable,
     TransportUnusable,
@@ -37,6 +38,7 @@ from tests.redis_desk import (
     is_somebody_waiting,
     lease_of,
     member,
+    standing,
     transport,
     until,
 )
@@ -77,7 +79,7 @@ async def test_goes_on_after_a_server_was_killed(frail: Keys) -> None:
         frail.server.kill()
         for attempt in (
             connection.store(batch(2, b"c")),
-            lease.receive(1, 0),
+            lease.receive(Room(1)),
             lease.settle([Acknowledged("1-0")]),
             connection.standing("billing"),
         ):
@@ -90,7 +92,7 @@ async def test_goes_on_after_a_server_was_killed(frail: Keys) -> None:
         await connection.store(batch(2, b"c"))
         await lease.settle([Acknowledged("1-0")])
         assert await bodies(lease) == [b"b", b"c"]
-        assert await lease.renew() == Standing(2, 0, 0, 0)
+        assert await standing(connection, lease) == Standing(2, 0, 0, 0)
 
 
 async def test_a_server_that_is_silent_is_given_up(frail: Keys) -> None:
@@ -100,7 +102,7 @@ async def test_a_server_that_is_silent_is_given_up(frail: Keys) -> None:
         await connection.store(batch(1, b"a"))
         with frail.server.stopped(), in_haste(connection, SHORT), fail_after(PATIENCE):
             with pytest.raises(TransportUnavailable, match=r"no answer within 0\.2 s"):
-                await lease.receive(1, 0)
+                await lease.receive(Room(1))
             with pytest.raises(TransportUnavailable, match=r"no answer within 0\.2 s"):
                 await connection.store(batch(2, b"b"))
             with pytest.raises(TransportUnavailable):
@@ -108,7 +110,7 @@ async def test_a_server_that_is_silent_is_given_up(frail: Keys) -> None:
                     pytest.fail("opened")
         await connection.store(batch(2, b"b"))
         assert await bodies(lease) == [b"a", b"b"]
-        assert await lease.renew() == Standing(2, 0, 0, 0)
+        assert await standing(connection, lease) == Standing(2, 0, 0, 0)
 
 
 async def test_one_who_waits_is_told_when_its_connection_breaks(keys: Keys) -> None:
@@ -119,7 +121,8 @@ async def test_one_who_waits_is_told_when_its_connection_breaks(keys: Keys) -> N
 
         async def wait() -> None:
             try:
-                await lease.receive(1, PATIENCE)
+                await lease.receive(Room(1))
+                await lease.wait(PATIENCE)
             except TransportUnavailable as error:
                 failures.append(error.reason)
 
@@ -151,7 +154,7 @@ async def test_one_who_waits_may_be_cancelled(keys: Keys) -> None:
             assert await bodies(lease) in ([b"a"], [])
             with CancelScope() as scope:
                 async with create_task_group() as tasks:
-                    tasks.start_soon(lease.receive, 1, PATIENCE)
+                    tasks.start_soon(lease.wait, PATIENCE)
                     await until(lambda: is_somebody_waiting(keys.server))
                     scope.cancel()
             await until(lambda: not is_somebody_waiting(keys.server))
@@ -181,7 +184,7 @@ async def lose(lease: Lease, limit: int) -> None:
     network = inside["_network"]
     inside["_network"] = Lossy(network)
     with pytest.raises(TransportUnavailable):
-        await lease.receive(limit, 0)
+        await lease.receive(Room(limit))
     inside["_network"] = network
 
 
@@ -195,14 +198,14 @@ async def test_an_answer_that_was_lost_is_given_again(keys: Keys) -> None:
         assert await bodies(lease, 1) == [b"a"]
         await lose(lease, 3)
         keys.command("XDEL", "log", "3-0")
-        given = await lease.receive(9, 0)
+        given = await lease.receive(Room(9))
         assert [(each.body, each.is_suspect) for each in given] == [
             (b"b", True),
             (b"d", False),
             (b"e", False),
             (b"f", False),
         ]
-        assert await lease.renew() == Standing(5, 0, 1, 0)
+        assert await standing(connection, lease) == Standing(5, 0, 1, 0)
         assert await bodies(lease) == []
 
 
@@ -237,14 +240,14 @@ async def test_what_never_came_is_no_suspect_once_its_lease_has_ended(keys: Keys
         keys.command("XDEL", "log", "3-0")
         await lease.release()
         other = await lease_of(connection)
-        given = await other.receive(9, 0)
+        given = await other.receive(Room(9))
         assert [(each.body, each.deliveries, each.is_suspect) for each in given] == [
             (b"a", 1, True),
             (b"b", 1, True),
             (b"d", 1, False),
             (b"e", 1, False),
         ]
-        assert await other.renew() == Standing(4, 0, 1, 0)
+        assert await standing(connection, other) == Standing(4, 0, 1, 0)
 
 
 def everything(
@@ -253,7 +256,7 @@ def everything(
     """List calls of all kinds."""
     return [
         lambda: connection.store(batch(1, b"x", producer=f"p{number}")),
-        lambda: lease.receive(1, 1),
+        lambda: lease.receive(Room(1)),
         lambda: lease.settle([Acknowledged("1-0")]),
         lease.renew,
         lambda: connection.join(member()),
@@ -424,7 +427,7 @@ async def test_the_oldest_server_that_is_supported_works() -> None:
             server.command("XDEL", "{flexiflow:0}:log", "1-0")
             await connection.store(batch(2, b"b"))
             assert await bodies(lease) == [b"b"]
-            assert await lease.renew() == Standing(1, 0, 1, 0)
+            assert await standing(connection, lease) == Standing(1, 0, 1, 0)
 
 
 @pytest.mark.once

@@ -45,6 +45,8 @@ def arguments(url: str) -> Made:
             "sqlite:e.db?poll_interval=0.2&busy_timeout=7",
             ("sqlite", "e.db", {"poll_interval": 0.2, "busy_timeout": 7.0}),
         ),
+        ("sqlite:e.db?mode=0o660", ("sqlite", "e.db", {"mode": 0o660})),
+        ("sqlite:e.db?mode=640", ("sqlite", "e.db", {"mode": 0o640})),
         ("redis://localhost", ("redis", "redis://localhost", NO_OPTIONS)),
         ("redis://localhost:6380/2", ("redis", "redis://localhost:6380/2", NO_OPTIONS)),
         ("redis://[::1]:6379/", ("redis", "redis://[::1]:6379/", NO_OPTIONS)),
@@ -78,6 +80,8 @@ def test_a_transport_is_made_and_not_opened(tmp_path: Path) -> None:
         ("sqlite:", "must be 'sqlite:events.db' or 'sqlite:///absolute/path.db', not 'sqlite:'"),
         ("sqlite://events.db", "not 'sqlite://events.db'"),
         ("sqlite:events.db#1", "not 'sqlite:events.db#1'"),
+        ("sqlite:e.db?mode=rw", "mode must be permissions in octal, as 600 is, not 'rw'"),
+        ("sqlite:e.db?mode=400", "mode must be permissions from 0o600 to 0o777 by which its"),
         ("sqlite::memory:", "memory"),
         ("redis:", "the URL must be redis://[user:password@]host[:port][/database]"),
         ("redis:///1", "has no host"),
@@ -95,7 +99,14 @@ def test_a_transport_is_made_and_not_opened(tmp_path: Path) -> None:
         ("sqlite:e.db?idempotency_window=long", "idempotency_window must be a number, not 'long'"),
         ("redis://h?cluster=1", "cluster must be true or false, not '1'"),
         ("sqlite:e.db?partitions=0", "partitions must be None or an int of 1 or more, not 0"),
-        ("sqlite:e.db?idempotency_window=nan", "idempotency_window"),
+        (
+            "sqlite:e.db?idempotency_window=nan",
+            "idempotency_window must be a finite number, not 'nan'",
+        ),
+        ("sqlite:e.db?busy_timeout=1e999", "busy_timeout must be a finite number, not '1e999'"),
+        ("redis://h?timeout=-Infinity", "timeout must be a finite number, not '-Infinity'"),
+        ("sqlite:a%00b", "a transport's URL must name a file"),
+        ("sqlite:a%00b", "has a null character, as that in 'sqlite:a%00b' has"),
     ],
 )
 def test_a_wrong_url_is_told_what_is_right(url: str, said: str) -> None:

@@ -250,3 +250,15 @@ async def test_without_a_provider_the_global_one_makes_the_spans() -> None:
     await bus.subscribe("a", "c", heard.append)
     assert await bus.publish("a", 1) == ()
     assert heard == [1]
+
+
+async def test_spans_of_long_names_are_short() -> None:
+    """B10: exporters keep many spans, and names in them are shortened."""
+    traced = Traced()
+    await traced.bus.subscribe("*", "c" * 100_000, lambda _: None)
+    await traced.bus.publish("n" * 100_000)
+    spans = traced.spans()
+    assert len(spans) == 2
+    for span in spans:
+        texts = [span.name, *map(str, (span.attributes or {}).values())]
+        assert max(map(len, texts)) < 300

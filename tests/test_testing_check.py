@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import strategies as st
 
 from flexiflow import EventBus
-from flexiflow.testing import ContractViolation, check_bus
+from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
 from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
 from flexiflow.testing._checker import Checker
 from flexiflow.testing._contract import CONTRACT
@@ -500,10 +500,25 @@ def test_bad_arguments_are_refused(options: Any, message: str) -> None:
         check_bus(EventBus, **({"backend": "asyncio"} | options))
 
 
-async def test_async_code_can_not_check() -> None:
-    """P1: the check runs loops of its own, which can't be started within another one."""
-    with pytest.raises(RuntimeError):
-        check_bus(EventBus, backend="asyncio")
+@pytest.mark.parametrize("check", [check_bus, check_component, check_transport])
+async def test_async_code_can_not_check(check: Callable[..., None]) -> None:
+    """P1: each program runs in a loop of its own, so this is refused, and the way out is told."""
+    with pytest.raises(RuntimeError) as refused:
+        check(EventBus, backend="asyncio", examples=1)
+    name = check.__name__
+    assert str(refused.value) == (
+        f"{name} runs event loops of its own, and one is running here already: call this from a "
+        "plain function, not from async code; in a notebook, or where it has to be async code, "
+        f"give it a thread: `await anyio.to_thread.run_sync(lambda: {name}(...))`"
+    )
+
+
+async def test_from_async_code_one_can_check_in_a_thread(backend_name: str) -> None:
+    """P1: what the refusal says is the way out does lead out, in a notebook, too."""
+    with anyio.fail_after(600):
+        await anyio.to_thread.run_sync(
+            lambda: check_bus(EventBus, backend=backend_name, examples=1, seed=1)
+        )
 
 
 def test_what_is_left_out_is_no_longer_counted() -> None:

@@ -484,5 +484,18 @@ def test_decisions_that_are_none_are_refused(backend: str) -> None:
 
 async def test_to_explore_from_async_code_is_refused(backend_name: str) -> None:
     """P2: a scenario has an event loop of its own, so that no other may run."""
-    with pytest.raises(RuntimeError, match="call this from a plain function"):
+    with pytest.raises(RuntimeError, match=r"explore runs event loops .* call this from a plain"):
         explore(lost_update, backend=backend_name)
+    with pytest.raises(RuntimeError, match=r"replay runs event loops .* call this from a plain"):
+        replay(lost_update, backend=backend_name, decisions=())
+
+
+async def test_from_async_code_one_can_explore_in_a_thread(backend_name: str) -> None:
+    """P2: what the refusal says is the way out does lead out, in a notebook, too."""
+
+    async def scenario() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(60):
+        found = await anyio.to_thread.run_sync(lambda: explore(scenario, backend=backend_name))
+    assert found.exhausted

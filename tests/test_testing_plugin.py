@@ -71,11 +71,11 @@ def test_without_anything():
 OPTIONS = ["-p", "flexiflow.testing.pytest_plugin", "-p", "no:cacheprovider", "-rA", "--tb=line"]
 
 
-def outcomes(folder: Path) -> list[str]:
-    """Run that suite, and return what pytest says of each of its tests."""
-    (folder / "test_suite.py").write_text(SUITE, encoding="utf-8")
+def outcomes(folder: Path, suite: str = SUITE, *options: str) -> list[str]:
+    """Run a suite, and return what pytest says of each of its tests."""
+    (folder / "test_suite.py").write_text(suite, encoding="utf-8")
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS],
+        [sys.executable, "-m", "pytest", *OPTIONS, *options],
         cwd=folder,
         env={**os.environ, "COLUMNS": "200"},
         check=False,
@@ -97,6 +97,167 @@ def test_the_plugin_gives_fixtures_and_watches_what_is_left(tmp_path: Path) -> N
     ]
     passed = [line for line in found if line.startswith("PASSED")]
     assert len(passed) == 5 * len(names) + 1
+
+
+# What pytest-trio 0.8 and pytest-asyncio 1.5 do to tests, as far as another plugin meets it.
+OTHERS = """
+import asyncio
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+
+import pytest
+
+
+class Trio:
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item):
+        if item.get_closest_marker("trio"):
+            import trio
+
+            test = item.obj
+
+            @wraps(test)
+            def run(**arguments):
+                trio.run(partial(test, **arguments))
+
+            item.obj = run
+        yield
+
+    def pytest_collection_modifyitems(self, config, items):
+        for item in items if config.getini("trio_mode") else ():
+            if iscoroutinefunction(item.obj):
+                item.add_marker(pytest.mark.trio)
+
+
+class Asyncio:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem):
+        is_auto = "auto" in {
+            pyfuncitem.config.getoption("asyncio_mode"), pyfuncitem.config.getini("asyncio_mode")
+        }
+        test = pyfuncitem.obj
+        if iscoroutinefunction(test) and (is_auto or pyfuncitem.get_closest_marker("asyncio")):
+            names = pyfuncitem._fixtureinfo.argnames
+            asyncio.run(test(**{name: pyfuncitem.funcargs[name] for name in names}))
+            return True
+
+
+def pytest_addoption(parser):
+    parser.addini("trio_mode", "", type="bool", default=False)
+    parser.addini("asyncio_mode", "", default="strict")
+    parser.addoption("--asyncio-mode", dest="asyncio_mode", default=None)
+
+
+def pytest_configure(config):
+    for name, plugin in (("trio", Trio()), ("asyncio", Asyncio())):
+        config.addinivalue_line("markers", f"{name}: run on it")
+        config.pluginmanager.register(plugin, name)
+"""
+
+MARKED = """
+import asyncio
+
+import pytest
+
+
+@pytest.fixture
+def shop(bus):
+    return bus
+
+
+async def hears(bus, recorded):
+    with await bus.subscribe("a", "c", print):
+        await bus.publish("a", 1)
+    assert recorded.events == [("a", 1)]
+
+
+class Test{kind}:
+    pytestmark = [{mark}]
+
+    async def test_hears(self, bus, recorded):
+        await {sleep}(0)
+        await hears(bus, recorded)
+
+    async def test_indirect(self, shop):
+        await {sleep}(0)
+        await shop.publish("a", 1)
+
+    async def test_leaves(self, bus):
+        await bus.subscribe("a", "c", print)
+
+
+def test_plain(bus, recorded):
+    assert recorded.events == []
+"""
+
+
+def expected(kind: str, names: list[str] | None) -> list[str]:
+    """Tell what comes of that class, on these backends of AnyIO's, or by another plugin."""
+    on = [""] if names is None else [f"[{name}]" for name in names]
+    at = f"test_suite.py::Test{kind}::test_"
+    passed = [f"{at}{what}{each}" for what in ("hears", "indirect", "leaves") for each in on]
+    left = [f"ERROR {at}leaves{each} - Failed" for each in on]
+    return sorted([*left, *(f"PASSED {each}" for each in (*passed, "test_suite.py::test_plain"))])
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark", "sleep", "options"),
+    [
+        ("Trio", "pytest.mark.trio", "__import__('trio').sleep", ()),
+        ("Trio", "", "__import__('trio').sleep", ("-o", "trio_mode=true")),
+        ("Asyncio", "pytest.mark.asyncio", "asyncio.sleep", ()),
+        ("Asyncio", "", "asyncio.sleep", ("-o", "asyncio_mode=auto")),
+        ("Asyncio", "", "asyncio.sleep", ("--asyncio-mode", "auto")),
+        ("Unmarked", "", "__import__('anyio').sleep", ()),
+        ("Anyio", "pytest.mark.anyio", "__import__('anyio').sleep", ()),
+    ],
+)
+def test_whoever_runs_a_test_it_gets_a_bus(
+    tmp_path: Path, kind: str, mark: str, sleep: str, options: tuple[str, ...]
+) -> None:
+    """P4: beside pytest-trio and pytest-asyncio a test is run by the one it is meant for."""
+    if kind == "Trio":
+        pytest.importorskip("trio")
+    (tmp_path / "conftest.py").write_text(OTHERS, encoding="utf-8")
+    suite = MARKED.format(kind=kind, mark=mark, sleep=sleep)
+    names = sorted({name for name, _ in BACKENDS.values()})
+    found = outcomes(tmp_path, suite, *options)
+    assert found == expected(kind, names if kind in {"Unmarked", "Anyio"} else None)
+
+
+def test_without_the_other_plugins_a_bus_is_enough(tmp_path: Path) -> None:
+    """P4: an async test that asks for a bus needs no mark."""
+    suite = MARKED.format(kind="Unmarked", mark="", sleep="__import__('anyio').sleep")
+    names = sorted({name for name, _ in BACKENDS.values()})
+    assert outcomes(tmp_path, suite) == expected("Unmarked", names)
+
+
+def test_a_test_that_two_plugins_would_run_is_told_what_to_do(tmp_path: Path) -> None:
+    """P4: on trio the two can't go together, and instead of trio's words there is the way out."""
+    pytest.importorskip("trio")
+    (tmp_path / "conftest.py").write_text(OTHERS, encoding="utf-8")
+    suite = MARKED.format(kind="Both", mark="pytest.mark.trio", sleep="__import__('trio').sleep")
+    found = outcomes(tmp_path, suite, "-o", "anyio_mode=auto")
+    told = [line for line in found if line.startswith("ERROR") and "[trio]" in line]
+    assert [line.partition(" - ")[2] for line in told] == ["Failed"] * 3
+    assert [line for line in found if line.startswith("FAILED")] == []
+
+
+def test_a_test_of_hypothesis_gets_a_bus(tmp_path: Path) -> None:
+    """P4: what is drawn for an async test goes together with the bus."""
+    pytest.importorskip("hypothesis")
+    suite = """
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+
+@given(data=st.integers())
+@settings(max_examples=3, suppress_health_check=list(HealthCheck))
+async def test_drawn(bus, data):
+    assert await bus.publish("a", data) == ()
+"""
+    names = sorted({name for name, _ in BACKENDS.values()})
+    expected = [f"PASSED test_suite.py::test_drawn[{name}]" for name in names]
+    assert outcomes(tmp_path, suite) == expected
 
 
 def test_the_plugin_does_not_load_by_itself() -> None:

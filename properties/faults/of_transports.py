@@ -1,8 +1,9 @@
-"""Faults of transports: X1 to X8."""
+"""Faults of transports: X1 to X8, and the list of all."""
 
 from collections.abc import Sequence
 from itertools import count
 
+from anyio import current_time
 from anyio.lowlevel import checkpoint
 
 from flexiflow.extras.durable import (
@@ -17,13 +18,33 @@ from flexiflow.extras.durable import (
     Member,
     Outcome,
     Returned,
+    Room,
+    Settled,
     Standing,
     Stored,
 )
+from properties.faults import of_leases, of_members, of_sizes, of_waiting
 from properties.faults._transport_registry import TRANSPORT_FAULTS, TransportFault, breaks
-from properties.faults.plain_transport import FaultyLease, FaultyTransport, damage
+from properties.faults.plain_transport import (
+    FaultyLease,
+    FaultyTransport,
+    damage,
+    empty,
+    insert,
+)
 
-__all__ = ["TRANSPORT_FAULTS", "FaultyTransport", "TransportFault", "damage"]
+__all__ = [
+    "TRANSPORT_FAULTS",
+    "FaultyTransport",
+    "TransportFault",
+    "damage",
+    "empty",
+    "insert",
+    "of_leases",
+    "of_members",
+    "of_sizes",
+    "of_waiting",
+]
 
 
 @breaks("X1")
@@ -31,10 +52,10 @@ class GivesToTwo(FaultyTransport):
     """Gives what one worker holds to another."""
 
     class Taking(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        async def receive(self, room: Room) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
-                held.holder = None
-            return await super().receive(limit, wait)
+                held.holder = 0
+            return await super().receive(room)
 
     lease_type = Taking
 
@@ -44,8 +65,8 @@ class LosesWhatIsReturned(FaultyTransport):
     """Takes what is returned for handled."""
 
     class Losing(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> None:
-            await super().settle(
+        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+            return await super().settle(
                 [
                     Acknowledged(each.position) if isinstance(each, Returned) else each
                     for each in outcomes
@@ -60,8 +81,8 @@ class AcknowledgesWhatItGives(FaultyTransport):
     """Takes what is given for handled, as a queue without acknowledgements does."""
 
     class Hasty(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-            given = await super().receive(limit, wait)
+        async def receive(self, room: Room) -> Sequence[Delivery]:
+            given = await super().receive(room)
             await super().settle([Acknowledged(each.position) for each in given])
             return given
 
@@ -73,8 +94,8 @@ class GivesAgainWhatIsHandled(FaultyTransport):
     """Takes what is acknowledged for returned."""
 
     class Stubborn(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> None:
-            await super().settle(
+        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+            return await super().settle(
                 [
                     Returned(each.position, 0, 0) if isinstance(each, Acknowledged) else each
                     for each in outcomes
@@ -89,12 +110,11 @@ class LosesWhatTheDeadHold(FaultyTransport):
     """Gives nobody what a worker held whose lease ran out."""
 
     class Forgetful(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-            pending = self.reading._pending
-            leases = {None, *self.reading.leases}
-            for position in [at for at, held in pending.items() if held.holder not in leases]:
+        async def receive(self, room: Room) -> Sequence[Delivery]:
+            pending, live = self.reading._pending, {0, *self.reading.live(current_time())}
+            for position in [at for at, held in pending.items() if held.holder not in live]:
                 del pending[position]
-            return await super().receive(limit, wait)
+            return await super().receive(room)
 
     lease_type = Forgetful
 
@@ -104,8 +124,8 @@ class LosesWhatACancelledReceiveTook(FaultyTransport):
     """Waits between taking records and giving them."""
 
     class Slow(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-            given = await super().receive(limit, wait)
+        async def receive(self, room: Room) -> Sequence[Delivery]:
+            given = await super().receive(room)
             await checkpoint()
             return given
 
@@ -157,8 +177,8 @@ class TellsNoLag(FaultyTransport):
 class StoresAgain(FaultyTransport):
     """Takes each batch for a new one, and is told each twice."""
 
-    def __init__(self, *, partitions: int | None = None, max_length: int = 1_000_000) -> None:
-        super().__init__(partitions=partitions, max_length=max_length)
+    def __init__(self, **options: int) -> None:
+        super().__init__(**options)
         self.numbers = count()
 
     async def store(self, batch: Batch) -> None:
@@ -188,11 +208,11 @@ class ForgetsCountsOfTheDead(FaultyTransport):
     """Counts anew what it gives to another worker."""
 
     class Forgiving(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        async def receive(self, room: Room) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
-                if held.holder not in self.reading.leases:
+                if held.holder not in self.reading.live(current_time()):
                     held.attempts = 0
-            return await super().receive(limit, wait)
+            return await super().receive(room)
 
     lease_type = Forgiving
 
@@ -202,8 +222,8 @@ class SuspectsNothing(FaultyTransport):
     """Doesn't tell what killed a worker from what was given back."""
 
     class Trusting(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-            given = await super().receive(limit, wait)
+        async def receive(self, room: Room) -> Sequence[Delivery]:
+            given = await super().receive(room)
             return [each._replace(is_suspect=False) for each in given]
 
     lease_type = Trusting
@@ -214,10 +234,10 @@ class CountsEachDelivery(FaultyTransport):
     """Counts a delivery more for all that is given again, whether or not an attempt had begun."""
 
     class Counting(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        async def receive(self, room: Room) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
-                held.deliveries += held.holder not in self.reading.leases
-            return await super().receive(limit, wait)
+                held.deliveries += held.holder not in self.reading.live(current_time())
+            return await super().receive(room)
 
     lease_type = Counting
 
@@ -227,13 +247,14 @@ class BuriesTwice(FaultyTransport):
     """Makes two dead letters of one event."""
 
     class Burying(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> None:
-            await super().settle(outcomes)
+        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+            settled = await super().settle(outcomes)
             log = self.transport.memory._logs[self.partition]
             for each in outcomes:
                 if isinstance(each, Buried):
                     record = log.records[int(each.position)]
                     self.group.bury(each, record, self.partition, 0)
+            return settled
 
     lease_type = Burying
 
@@ -243,9 +264,9 @@ class BuriesWithoutReason(FaultyTransport):
     """Doesn't write down why an event was given up."""
 
     class Silent(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             nothing = Failure("", "", "")
-            await super().settle(
+            return await super().settle(
                 [
                     each._replace(failure=nothing) if isinstance(each, Buried) else each
                     for each in outcomes
@@ -290,28 +311,28 @@ class ListsTheFirstPage(FaultyTransport):
 
 @breaks("X4")
 class LetsTheDeadSettle(FaultyTransport):
-    """Hides from a worker that its lease has run out."""
+    """Hides from a worker that its partition is another's."""
 
     class Hiding(FaultyLease):
-        async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             try:
-                await super().settle(outcomes)
+                return await super().settle(outcomes)
             except LeaseLost:
-                return
+                return Settled()
 
     lease_type = Hiding
 
 
 @breaks("X4")
 class LetsTheDeadRenew(FaultyTransport):
-    """Gives a lease that has run out back to a worker that renews it."""
+    """Hides from a worker that renews its lease that its partition is another's."""
 
     class Returning(FaultyLease):
-        async def renew(self) -> Standing:
+        async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
             try:
-                return await super().renew()
+                return await super().renew(positions)
             except LeaseLost:
-                return Standing(0, 0, 0, 0)
+                return []
 
     lease_type = Returning
 
@@ -342,8 +363,8 @@ class GivesTheLastFirst(FaultyTransport):
     """Gives records in another order than that in which they were stored."""
 
     class Reversing(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-            return [*reversed(await super().receive(limit, wait))]
+        async def receive(self, room: Room) -> Sequence[Delivery]:
+            return [*reversed(await super().receive(room))]
 
     lease_type = Reversing
 
@@ -363,14 +384,6 @@ class AllowsNamesakes(FaultyTransport):
 
     async def join(self, member: Member) -> Sequence[str]:
         return await super().join(member._replace(token=""))
-
-
-@breaks("X4")
-class AllowsOtherPatterns(FaultyTransport):
-    """Lets the workers of a group take whatever they want."""
-
-    async def join(self, member: Member) -> Sequence[str]:
-        return await super().join(member._replace(patterns=()))
 
 
 @breaks("X5")
@@ -409,8 +422,8 @@ class GivesMoreThanIsAsked(FaultyTransport):
     """Gives one record more than it was asked for."""
 
     class Generous(FaultyLease):
-        async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-            return await super().receive(limit + 1, wait)
+        async def receive(self, room: Room) -> Sequence[Delivery]:
+            return await super().receive(room._replace(records=room.records + 1))
 
     lease_type = Generous
 

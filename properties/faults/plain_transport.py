@@ -1,24 +1,32 @@
 """A transport around the one in memory, each of whose calls a fault can change."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+
+from anyio import current_time
 
 from flexiflow.extras.durable import (
     Batch,
     Connection,
     DeadLetter,
     Delivery,
+    Followed,
     Member,
     MemoryTransport,
     Outcome,
+    Record,
+    Room,
+    Settled,
     Standing,
     Stored,
 )
-from flexiflow.extras.durable._groups import Group, Reading
+from flexiflow.extras.durable._groups import Group, Log, Reading
+from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable import Lease
+    from flexiflow.extras.durable._groups import _Entry
 
 
 class FaultyLease:
@@ -45,14 +53,36 @@ class FaultyLease:
     def reading(self) -> Reading:
         return self.group.readings[self.partition]
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        return await self.lease.receive(limit, wait)
+    @property
+    def log(self) -> Log:
+        return self.transport.memory._logs[self.partition]
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        await self.lease.settle(outcomes)
+    @property
+    def is_late(self) -> bool:
+        """Whether it has run out."""
+        return self.token not in self.reading.live(current_time())
 
-    async def renew(self) -> Standing:
-        return await self.lease.renew()
+    def entries(self, outcomes: Sequence[Outcome]) -> "list[_Entry]":
+        """Return what the group keeps of the records that are to be settled."""
+        places = [int(each.position) for each in outcomes if not isinstance(each, Followed)]
+        kept = {**self.reading._pending, **self.reading._waiting}
+        return [kept[place] for place in places if place in kept]
+
+    @property
+    def lines(self) -> Collection[str]:
+        return self.lease.lines
+
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        return await self.lease.receive(room)
+
+    async def wait(self, seconds: float) -> None:
+        await self.lease.wait(seconds)
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        return await self.lease.settle(outcomes)
+
+    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
+        return await self.lease.renew(positions)
 
     async def release(self) -> None:
         await self.lease.release()
@@ -64,13 +94,25 @@ class FaultyTransport:
     lease_type = FaultyLease
     connection: Connection
 
-    def __init__(self, *, partitions: int | None = None, max_length: int = 1_000_000) -> None:
-        self.memory = MemoryTransport(partitions=partitions, max_length=max_length)
+    def __init__(
+        self,
+        *,
+        partitions: int | None = None,
+        max_length: int = 1_000_000,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self.memory = MemoryTransport(
+            partitions=partitions, max_length=max_length, max_event_bytes=max_event_bytes
+        )
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator["FaultyTransport"]:
         async with self.memory.connect() as self.connection:
             yield self
+        self.closed()
+
+    def closed(self) -> None:
+        """Do nothing more."""
 
     @property
     def address(self) -> str:
@@ -87,6 +129,10 @@ class FaultyTransport:
     @property
     def max_length(self) -> int:
         return self.connection.max_length
+
+    @property
+    def max_event_bytes(self) -> int:
+        return self.connection.max_event_bytes
 
     async def store(self, batch: Batch) -> None:
         await self.connection.store(batch)
@@ -128,3 +174,24 @@ async def damage(transport: Any, partition: int, position: str) -> None:
     """Delete a stored record behind the back of a transport that is in memory."""
     memory: MemoryTransport = getattr(transport, "memory", transport)
     del memory._logs[partition].records[int(position)]
+
+
+async def insert(transport: Any, partition: int, body: bytes) -> None:
+    """Store a body behind the back of a transport that is in memory."""
+    memory: MemoryTransport = getattr(transport, "memory", transport)
+    memory._logs[partition].append(Record(body))
+
+
+async def empty(transport: Any) -> None:
+    """Lose all that a transport in memory holds, so that it knows of it, as a server would."""
+    memory: MemoryTransport = getattr(transport, "memory", transport)
+    for group in memory._groups.values():
+        for log, reading in zip(memory._logs, group.readings, strict=True):
+            lag = sum(position > reading.given for position in log.records)
+            reading.missed += reading.pending + reading.waiting + lag
+            reading.leases.clear()
+            reading._pending.clear()
+            reading._waiting.clear()
+            reading.given = log.last
+    for log in memory._logs:
+        log.records.clear()

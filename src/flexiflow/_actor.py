@@ -21,6 +21,7 @@ from flexiflow._cancellation import (
 from flexiflow._errors import TransitionRefused, UnknownComponent
 from flexiflow._mailbox import Mailbox, current_turn, innermost_turn
 from flexiflow._reporting import Announcing, is_announcing, log_exception
+from flexiflow._showing import show
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
@@ -259,5 +260,5 @@ class Actor:
 
     def log(self, failure: Exception, message: dict[str, Any]) -> None:
         """Log a failure that no sender gets."""
-        culprit = f"message {message['type']!r}"
+        culprit = f"message {show(message['type'])}"
         log_exception(failure, MESSAGE_RECEIVED, self.name, culprit)

@@ -26,6 +26,7 @@ from flexiflow._arguments import check_terms
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
+from flexiflow._showing import show
 from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
@@ -239,8 +240,8 @@ class Component:
 
     def __repr__(self) -> str:
         """Tell the name and the state."""
-        state = "" if self.state is None else f" in state {self.state!r}"
-        return f"<{type(self).__name__} {self.name!r}{state}>"
+        state = "" if self.state is None else f" in state {show(self.state)}"
+        return f"<{type(self).__name__} {show(self.name)}{state}>"
 
 
 def _marked(kind: type) -> list[str]:

@@ -34,6 +34,7 @@ from flexiflow._cancellation import (
 )
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import log_failure
+from flexiflow._showing import shorten, show
 from flexiflow._subscription import HandlerFailure, admits
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class _Delivery:
         self._announce = announce
         self._call = call
         self._waiting: deque[tuple[int, Subscription]] = deque()
-        self._task_name = f"handlers of {name}"
+        self._task_name = f"handlers of {shorten(name)}"
         self._busy = 0
         self._standby = 0
         self._hands_over = False
@@ -138,7 +139,7 @@ class _Delivery:
             if self._standby:
                 # Someone cancelled a runner natively before its first step: asyncio then lets its
                 # siblings down without a word, so that nobody knows which handlers have ended.
-                raise HandlerCancelled(f"a task of publishing {self._name!r}")
+                raise HandlerCancelled(f"a task of publishing {show(self._name)}")
             return tuple(self._failures[place] for place in sorted(self._failures))
         finally:
             # Their tracebacks hold the frames of this delivery (B6).

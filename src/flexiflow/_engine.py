@@ -19,6 +19,7 @@ from flexiflow._component import Component, actor_of, handlers_of
 from flexiflow._errors import ComponentError, DuplicateComponent, UnknownComponent
 from flexiflow._mailbox import Mailbox
 from flexiflow._names import check_component_name
+from flexiflow._showing import show
 from flexiflow._uncopied import refuse_copying
 from flexiflow.events import COMPONENT_REGISTERED
 
@@ -165,7 +166,7 @@ class Engine:
             # registration need not, since it is there.
             if component is None:
                 raise ComponentError(
-                    f"component {name!r} is asked for while it is being made, by what makes it"
+                    f"component {show(name)} is asked for while it is being made, by what makes it"
                 )
             return component, actor_of(component).mailbox.join()
         if component is None or actor_of(component).mailbox is not turn.mailbox:
@@ -198,10 +199,12 @@ class Engine:
         if not isinstance(component, Component):
             given = reprlib.repr(component)
             raise ComponentError(
-                f"component_factory must give a Component or None for {name!r}, not {given}"
+                f"component_factory must give a Component or None for {show(name)}, not {given}"
             )
         if actor_of(component).name != name:
-            raise ComponentError(f"component_factory was asked for {name!r} and gave {component!r}")
+            raise ComponentError(
+                f"component_factory was asked for {show(name)} and gave {component!r}"
+            )
         return component
 
     async def _introduce(self, component: Component) -> None:

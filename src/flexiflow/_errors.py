@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any, final
 
 from anyio import ClosedResourceError
 
+from flexiflow._showing import LONGEST, closest, show
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# difflib takes 0.1 s among 13,000 names, so larger crowds are not compared.
-_MOST_COMPARED = 1_000
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = LONGEST
 
 
 class FlexiFlowError(Exception):
     """Base of every exception that FlexiFlow defines."""
+
+    def __repr__(self) -> str:
+        """Name the type and the arguments, long names without their middle."""
+        return f"{type(self).__name__}({', '.join(map(_brief.repr, self.args))})"
 
 
 @final
@@ -117,7 +124,9 @@ class BufferFull(_StreamIsFull):
 
     def __str__(self) -> str:
         """Say which stream is full, and of how many."""
-        return f"the stream of {self.stream!r} is full with {self.buffer} events; this one is lost"
+        return (
+            f"the stream of {show(self.stream)} is full with {self.buffer} events; this one is lost"
+        )
 
 
 @final
@@ -132,7 +141,7 @@ class StreamDeadlock(_StreamIsFull):
     def __str__(self) -> str:
         """Say which stream is full, and what to do."""
         return (
-            f"the stream of {self.stream!r} is full with {self.buffer} events, and its only "
+            f"the stream of {show(self.stream)} is full with {self.buffer} events, and its only "
             "consumer publishes to it and would wait for itself; read it in another task, "
             "or give it a larger buffer or another overflow policy"
         )
@@ -175,7 +184,7 @@ class DuplicateComponent(ComponentError):
 
     def __str__(self) -> str:
         """Say which name is taken."""
-        return f"a component named {self.name!r} is registered already; unregister it first"
+        return f"a component named {show(self.name)} is registered already; unregister it first"
 
 
 @final
@@ -184,22 +193,19 @@ class UnknownComponent(ComponentError, KeyError):
 
     Args:
         name: the name that was asked for.
-        known: the names there are; the closest are told where they are at most 1,000.
+        known: the names there are; the closest are told where they are at most 1,000, those of
+            over 200 characters left aside.
     """
 
     def __init__(self, name: str, known: Collection[str] = ()) -> None:
         super().__init__(name)
         self.name = name
-        # Imported by the first name that is unknown: difflib is 4 % of importing FlexiFlow.
-        from difflib import get_close_matches  # noqa: PLC0415
-
-        compared = known if len(known) <= _MOST_COMPARED else ()
-        self.closest: tuple[str, ...] = tuple(get_close_matches(name, compared))
+        self.closest: tuple[str, ...] = closest(name, known)
 
     def __str__(self) -> str:
         """Say which name is unknown, and which ones are close to it."""
-        hint = f"; did you mean {' or '.join(map(repr, self.closest))}?" if self.closest else ""
-        return f"no component is named {self.name!r}{hint}"
+        hint = f"; did you mean {' or '.join(map(show, self.closest))}?" if self.closest else ""
+        return f"no component is named {show(self.name)}{hint}"
 
 
 @final
@@ -222,9 +228,9 @@ class TransitionRefused(ComponentError):
 
     def __str__(self) -> str:
         """Name the state, the trigger, and the triggers that it would take."""
-        accepted = ", ".join(map(repr, self.accepted)) or "none"
+        accepted = ", ".join(map(show, self.accepted)) or "none"
         why = ", since no guard lets it through" if self.trigger in self.accepted else ""
         return (
-            f"component {self.component!r} in state {self.state!r} refuses {self.trigger!r}{why}; "
-            f"it would take: {accepted}"
+            f"component {show(self.component)} in state {show(self.state)} refuses "
+            f"{show(self.trigger)}{why}; it would take: {accepted}"
         )

@@ -10,6 +10,7 @@ import anyio
 from flexiflow._cancellation import is_being_cancelled
 from flexiflow._receiver import Block
 from flexiflow._reporting import log_failure
+from flexiflow._showing import show
 from flexiflow._subscription import HandlerFailure, is_true
 from flexiflow._topic import T
 
@@ -51,7 +52,7 @@ class Expectation(Generic[T]):
     ) -> None:
         self._filter = filter
         self._announce = announce
-        self._block = Block(f"the expectation of {name!r}", subscribe)
+        self._block = Block(f"the expectation of {show(name)}", subscribe)
         # What settles it: the event that the filter takes or fails on.
         self._event: Event[T]
         self._failure: Exception | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
 from flexiflow._callables import check_callable
+from flexiflow._showing import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +103,7 @@ class StateMachine:
         """
         _check_state("initial", initial)
         if type(strict) is not bool:
-            raise TypeError(f"strict must be True or False, not {strict!r}")
+            raise TypeError(f"strict must be True or False, not {reprlib.repr(strict)}")
         rows = _check_rows(transitions)
         states = _states(initial, rows)
         index = _indexed(states, rows)
@@ -148,12 +150,12 @@ class StateMachine:
     def __repr__(self) -> str:
         """Show the size only: a table may be long."""
         size = f"{len(self.states)} states, {len(self.transitions)} transitions"
-        return f"<StateMachine {self.initial!r}: {size}{', strict' * self.strict}>"
+        return f"<StateMachine {show(self.initial)}: {size}{', strict' * self.strict}>"
 
 
 def _check_name(role: str, name: object) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"{role} must be a str, not {name!r}")
+        raise TypeError(f"{role} must be a str, not {reprlib.repr(name)}")
     if not name:
         raise ValueError(f"{role} must not be empty")
     return name
@@ -169,7 +171,7 @@ def _check_state(role: str, name: object) -> str:
 def _check_sources(given: object) -> tuple[str, ...]:
     items = _items("source must be a state, several, or '*'", given)
     if not items:
-        raise ValueError(f"source must name at least one state, not none: {given!r}")
+        raise ValueError(f"source must name at least one state, not none: {reprlib.repr(given)}")
     names = [_check_state("each source", item) for item in items]
     # A set has another order in each process, and the diagram would change with it.
     return tuple(dict.fromkeys(sorted(names) if isinstance(given, set | frozenset) else names))
@@ -179,14 +181,14 @@ def _check_rows(given: object) -> tuple[Transition, ...]:
     rows: list[Transition] = []
     for number, row in enumerate(_items("transitions must be several Transition objects", given)):
         if not isinstance(row, Transition):
-            raise TypeError(f"transitions[{number}] must be a Transition, not {row!r}")
+            raise TypeError(f"transitions[{number}] must be a Transition, not {reprlib.repr(row)}")
         rows.append(row)
     return tuple(rows)
 
 
 def _items(allowed: str, given: object) -> tuple[object, ...]:
     if not isinstance(given, Iterable):
-        raise TypeError(f"{allowed}, not {given!r}")
+        raise TypeError(f"{allowed}, not {reprlib.repr(given)}")
     return tuple(cast("Iterable[object]", given))
 
 
@@ -219,17 +221,17 @@ def _check_reachable(initial: str, states: tuple[str, ...], index: _Index) -> No
         neighbours.setdefault(source, set()).update(targets)
     if initial not in neighbours:
         raise ValueError(
-            f"no transition leaves the initial state {initial!r}; one must have it as a source"
+            f"no transition leaves the initial state {show(initial)}; one must have it as a source"
         )
     reached, ahead = {initial}, [initial]
     while ahead:
         new = neighbours.get(ahead.pop(), set()) - reached
         reached |= new
         ahead += new
-    lost = ", ".join(repr(state) for state in states if state not in reached)
+    lost = ", ".join(show(state) for state in states if state not in reached)
     if lost:
         raise ValueError(
-            f"no way leads from the initial state {initial!r} to {lost}; add one or drop them"
+            f"no way leads from the initial state {show(initial)} to {lost}; add one or drop them"
         )
 
 

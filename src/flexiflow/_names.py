@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from typing import Final
 
+from flexiflow._showing import show
+
 ONE = "*"
 REST = "**"
 
@@ -50,7 +52,7 @@ def _segments(name: object, *, patterns: bool) -> list[str]:
     segments = name.split(".")
     if not all(segments):
         raise ValueError(
-            f"malformed event name {name!r}: it must be non-empty segments joined by dots, "
+            f"malformed event name {show(name)}: it must be non-empty segments joined by dots, "
             "like 'order.placed'"
         )
     if ONE in name:
@@ -60,10 +62,12 @@ def _segments(name: object, *, patterns: bool) -> list[str]:
 
 def _check_wildcards(name: str, segments: list[str], *, patterns: bool) -> None:
     if not patterns:
-        raise ValueError(f"can't publish to the pattern {name!r}: an event's name has no wildcard")
+        raise ValueError(
+            f"can't publish to the pattern {show(name)}: an event's name has no wildcard"
+        )
     if any(ONE in segment and segment not in (ONE, REST) for segment in segments):
         raise ValueError(
-            f"malformed pattern {name!r}: a wildcard is a segment of its own, '*' or '**'"
+            f"malformed pattern {show(name)}: a wildcard is a segment of its own, '*' or '**'"
         )
     if REST in segments[:-1]:
-        raise ValueError(f"malformed pattern {name!r}: '**' may only be the last segment")
+        raise ValueError(f"malformed pattern {show(name)}: '**' may only be the last segment")

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from flexiflow._callables import is_coroutine_function
-from flexiflow._names import ONE, REST, check_event_name, is_pattern
+from flexiflow._names import ONE, REST, check_event_name, is_pattern, room
 from flexiflow._subscription import Subscription, deactivate
 from flexiflow.events import HANDLER_FAILED
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flexiflow._subscription import Filter, Handler, Terms
 
 MAX_REMEMBERED: Final = 65_536
-"""How many names and places in routes, taken together, the registry remembers (B10)."""
+"""How much room names and places in routes, taken together, have in the registry (B10)."""
 
 # A dict keeps the order of subscription and removes at a constant cost; a list does not.
 _Bucket: TypeAlias = dict[Subscription, None]
@@ -189,11 +189,12 @@ class Registry:
         found = [*self._exact.get(event_name, ()), *self._matching(event_name.split("."))]
         found.sort(key=_by_delivery)
         route = self._route(event_name, tuple(found))
-        size = 1 + len(found)
-        if self._remembered + size > MAX_REMEMBERED:
-            self._forget_all()
-        self._remembered += size
-        self.routes[event_name] = route
+        if room(event_name) <= MAX_REMEMBERED:
+            size = _size(route)
+            if self._remembered + size > MAX_REMEMBERED:
+                self._forget_all()
+            self._remembered += size
+            self.routes[event_name] = route
         return route
 
     def _route(self, event_name: str, found: tuple[Subscription, ...]) -> Route:
@@ -223,7 +224,7 @@ class Registry:
     def _forget(self, event_name: str) -> None:
         route = self.routes.pop(event_name, None)
         if route is not None:
-            self._remembered -= 1 + len(route.subscriptions)
+            self._remembered -= _size(route)
 
     def _forget_all(self) -> None:
         self.routes.clear()
@@ -263,6 +264,10 @@ class Registry:
                 break
             del path[-1].children[segment]
         self._forget_all()
+
+
+def _size(route: Route) -> int:
+    return room(route.name) + len(route.subscriptions)
 
 
 def _discard(buckets: dict[str, _Bucket], key: str, subscription: Subscription) -> None:

@@ -9,9 +9,56 @@ from typing import TypeAlias, final
 
 from flexiflow._callables import describe
 from flexiflow._contexts import restore
+from flexiflow._showing import show
 from flexiflow._subscription import HandlerFailure
+from flexiflow._text import printable
 
 logger = logging.getLogger("flexiflow")
+
+
+@final
+class _Escaping(logging.Filter):
+    """Lets no argument of a record get out of its line: what it shows may be of strangers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_escaping, record.args))
+        return True
+
+
+@final
+class _Text(str):
+    """A text that is shown escaped."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return printable(str.__str__(self))
+
+
+@final
+class _Shown:
+    """Anything else, shown escaped, and only when the record is."""
+
+    __slots__ = ("_fact",)
+
+    def __init__(self, fact: object) -> None:
+        self._fact = fact
+
+    def __str__(self) -> str:
+        return printable(str(self._fact))
+
+    def __repr__(self) -> str:
+        return printable(repr(self._fact))
+
+
+def _escaping(fact: object) -> object:
+    if isinstance(fact, str):
+        return fact if fact.isprintable() else _Text(fact)
+    return fact if fact is None or isinstance(fact, int | float) else _Shown(fact)
+
+
+logger.addFilter(_Escaping())
 
 Announce: TypeAlias = Callable[[HandlerFailure], Awaitable[None]]
 """Publishes a failure, already logged, as `event.handler.failed`."""
@@ -59,10 +106,10 @@ def log_failure(failed: HandlerFailure) -> None:
 def log_exception(exception: Exception, event_name: str, component_name: str, culprit: str) -> None:
     """Log what let an exception out, with the traceback."""
     logger.error(
-        "%s of component %r failed on event %r",
+        "%s of component %s failed on event %s",
         culprit,
-        component_name,
-        event_name,
+        show(component_name),
+        show(event_name),
         # As a triple: logging asks a bare exception whether it is true, and some are not.
         exc_info=(type(exception), exception, exception.__traceback__),
     )

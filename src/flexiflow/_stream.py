@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow._errors import BufferFull, StreamDeadlock
 from flexiflow._publisher import blocking_streams, is_publishing
 from flexiflow._receiver import Block
+from flexiflow._showing import show
 from flexiflow._topic import T
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class EventStream(Generic[T]):
         self._name = name
         self._size = size
         self._overflow: Overflow = overflow
-        self._block = Block(f"the stream of {name!r}", subscribe)
+        self._block = Block(f"the stream of {show(name)}", subscribe)
         self._buffer: deque[Event[T]] = deque()
         # Those who wait, in order. A publisher is woken when its event is accepted, a reader when
         # there is one for it.

@@ -9,6 +9,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
 
 from flexiflow._callables import describe
+from flexiflow._showing import show
 from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Subscription:
         """Name the event, the component and the handler."""
         state = "" if self.active else ", unsubscribed"
         return (
-            f"<Subscription {self.component_name!r} to {self.event_name!r}: "
+            f"<Subscription {show(self.component_name)} to {show(self.event_name)}: "
             f"{describe(self.handler)}, priority {self.priority}{state}>"
         )
 

@@ -11,17 +11,26 @@ from typing import Any, NamedTuple
 
 import anyio
 
+from tests.chaos.blocked import block_handlers
 from tests.chaos.journals import kill_journals
 from tests.chaos.ledger import Result
 from tests.chaos.load import Plan
+from tests.chaos.processes import MODES, make_lose_locks
 from tests.chaos.report import Progress, table, write
-from tests.chaos.servers import hang_server, kill_servers, make_server_forget, open_by_half
+from tests.chaos.servers import (
+    empty_server,
+    hang_server,
+    kill_servers,
+    make_server_forget,
+    open_by_half,
+)
 from tests.chaos.storm import cancel_all
 from tests.chaos.workers import kill_workers
 from tests.redis_server import MISSING, find_server
 
 MESSAGES = 100_000
 BOTH = "both"
+BLOCKED = ("Redis, alone", "SQLite, alone", "Redis, two", "SQLite, two")
 KILLED = ("always", "everysec, written", "everysec")
 
 
@@ -47,10 +56,13 @@ SCENARIOS = {
     "server": Scenario(kill_servers, KILLED, 100),
     "workers": Scenario(kill_workers, ("Redis", "SQLite"), 200, is_mixed=True),
     "journal": Scenario(kill_journals, ("SQLite",), 1_000, is_mixed=True),
+    "locks": Scenario(make_lose_locks, MODES, 100, messages=20_000),
     "cancel": Scenario(cancel_all, ("Redis", "SQLite"), 100_000, messages=1_000),
     "hang": Scenario(hang_server, ("SIGSTOP",), 50),
     "forget": Scenario(make_server_forget, ("scripts, groups",), 100),
     "swallow": Scenario(open_by_half, ("half open",), 100),
+    "blocked": Scenario(block_handlers, BLOCKED, 50, messages=5_000),
+    "emptied": Scenario(empty_server, ("all", "some"), 20, messages=2_000),
 }
 
 

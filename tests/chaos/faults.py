@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from flexiflow.extras.durable import Acknowledged, Buried, Failure
+import anyio
+
+from flexiflow.extras.durable import Acknowledged, Buried, Failure, LeaseLost
 from tests.chaos.load import sound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from flexiflow.extras.durable import Batch, Connection, Delivery, Lease, Outcome, Transport
+    from flexiflow.extras.durable import (
+        Batch,
+        Connection,
+        Delivery,
+        Lease,
+        Outcome,
+        Room,
+        Settled,
+        Standing,
+        Transport,
+    )
     from tests.chaos.load import Spoil
+
+_HURRIED: Final = 0.2
+"""For so many seconds the lease of a faulty transport lasts."""
 
 LEAKED: Final[list[int]] = []
 """Descriptors that a fault has left open."""
@@ -75,8 +91,8 @@ class _StoresLess(_Connection):
 class _EarlyLease(_Lease):
     """Acknowledges before anything is handled."""
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        found: Sequence[Delivery] = await self._sound.receive(limit, wait)
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        found: Sequence[Delivery] = await self._sound.receive(room)
         await self._sound.settle([Acknowledged(each.position) for each in found])
         return found
 
@@ -90,8 +106,8 @@ class _ForgetfulLease(_Lease):
 
     _has_forgotten = False
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        found: Sequence[Delivery] = await self._sound.receive(limit, wait)
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        found: Sequence[Delivery] = await self._sound.receive(room)
         if found and not self._has_forgotten:
             self._has_forgotten = True
             return found[1:]
@@ -107,16 +123,56 @@ class _BuryingLease(_Lease):
 
     _has_buried = False
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         first, *rest = outcomes
         if isinstance(first, Acknowledged) and not self._has_buried:
             self._has_buried = True
             first = Buried(first.position, 1, 1, Failure("", "", ""))
-        await self._sound.settle([first, *rest])
+        settled: Settled = await self._sound.settle([first, *rest])
+        return settled
 
 
 class _Burying(_Connection):
     lease = _BuryingLease
+
+
+class _HurriedLease(_Lease):
+    """Is lost as soon as it has run out, whether or not others were given what it holds."""
+
+    _until = inf
+
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        if self._until == inf:
+            self._until = anyio.current_time() + _HURRIED
+        found: Sequence[Delivery] = await self._sound.receive(room)
+        return found
+
+    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
+        self._hurry()
+        self._until = anyio.current_time() + _HURRIED
+        lost: Sequence[str] = await self._sound.renew(positions)
+        return lost
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        self._hurry()
+        settled: Settled = await self._sound.settle(outcomes)
+        return settled
+
+    def _hurry(self) -> None:
+        if anyio.current_time() > self._until:
+            raise LeaseLost("", "", 0)
+
+
+class _Hurried(_Connection):
+    lease = _HurriedLease
+
+
+class _Unaware(_Connection):
+    """Says of no group that it missed anything."""
+
+    async def standing(self, group: str) -> Standing:
+        standing: Standing = await self._sound.standing(group)
+        return standing._replace(missed=0)
 
 
 @final
@@ -143,7 +199,9 @@ FAULTS: Final[dict[str, Spoil]] = {
     "buries what was handled": _with(_Burying),
     "confirms what it did not store": _with(_StoresLess),
     "forgets a pending one": _with(_Forgetful),
+    "is lost when it has run out": _with(_Hurried),
     "leaks": _Leaking,
+    "misses nothing": _with(_Unaware),
     "stores again": _with(_StoresAgain),
 }
 """The faults, by their names; the first is none."""

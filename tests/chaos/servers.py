@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
-from flexiflow.extras.durable import RedisTransport
-from tests.chaos.ledger import Result, left
-from tests.chaos.load import GROUPS, run_under, sound
+from flexiflow import EventBus
+from flexiflow.extras.durable import RedisTransport, open_bridge
+from tests.chaos.ledger import NAME, Ledger, Result, all_settled, left
+from tests.chaos.load import GROUPS, publish, run_under, sound
 from tests.chaos.proxy import SWALLOWED, Proxy
 from tests.redis_server import redis_server
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from flexiflow.extras.durable import Transport
     from tests.chaos.load import Harm, Plan, Spoil
     from tests.redis_server import RedisServer
@@ -97,6 +102,99 @@ async def open_by_half(backend: str, mode: str, plan: Plan, spoil: Spoil = sound
             await _run(harm, server, spoil(transport), result, plan)
             result.leaks += await left(lambda: proxy.count)
             return result
+
+
+async def empty_server(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
+    """Have a server come back empty, or without what it wrote last; see what the group is told.
+
+    So many events as were confirmed and not handled are to be counted as missed, once, and what is
+    published after that is to be handled.
+
+    Args:
+        backend: what this runs on, for the result.
+        mode: "all" where the server lost everything, "some" where it lost what came last.
+        plan: how much of all.
+        spoil: puts a fault into the transport, to show that it is found.
+    """
+    begun, result = time.monotonic(), Result("server emptied", backend, mode)
+    with redis_server(appendonly="no") as server:
+        transport = spoil(RedisTransport(server.url))
+        for turn in range(plan.kills):
+            await _Emptied(server, transport, result, turn, mode).run(plan)
+            plan.tell(f"{turn + 1}/{plan.kills} emptied")
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+class _Emptied:
+    """A server that loses what it has, with a publisher and a worker that go on."""
+
+    def __init__(
+        self, server: RedisServer, transport: Transport, result: Result, turn: int, mode: str
+    ) -> None:
+        self._server = server
+        self._transport = transport
+        self._result = result
+        self._group = f"group-{turn}"
+        self._mode = mode
+        self._ledger = Ledger()
+        self._held: anyio.Event | None = None
+
+    async def run(self, plan: Plan) -> None:
+        """Store events that are not handled, lose them, and go on."""
+        ledger, bus, lost = self._ledger, EventBus(on_error="raise"), plan.messages // plan.kills
+        assert self._server.command("FLUSHALL") == "+OK"
+        async with open_bridge(bus, self._transport, outgoing=[NAME]), self._working():
+            await publish(bus, (0,), ledger)
+            await ledger.all_handled([self._group], [(0,)], plan.patience)
+            # What was acknowledged is no loss; and the server is to know that.
+            await all_settled(self._transport, [self._group], plan.patience)
+            if self._mode == "some":
+                assert self._server.command("SAVE") == "+OK"
+            self._held = anyio.Event()
+            for number in range(lost):
+                await publish(bus, (1 + number,), ledger)
+            await to_thread.run_sync(self._lose)
+            await publish(bus, (-1,), ledger)
+            self._held.set()
+            if not await ledger.pulse.until(
+                lambda: (-1,) in ledger.handled[self._group], plan.patience
+            ):
+                self._result.stalled = True
+        await self._judge(lost)
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncGenerator[None]:
+        """Handle messages, unless they are held up."""
+
+        async def handle(data: list[int]) -> None:
+            if self._held is not None:
+                await self._held.wait()
+            self._ledger.handle(self._group, tuple(data))
+
+        bus = EventBus()
+        await bus.subscribe(NAME, "worker", handle)
+        async with open_bridge(
+            bus, self._transport, incoming=[NAME], group=self._group, lease=1.0, prefetch=2
+        ):
+            yield
+
+    def _lose(self) -> None:
+        if self._mode == "all":
+            assert self._server.command("SAVE") == "+OK"
+            self._server.forget()
+        self._server.restart()
+
+    async def _judge(self, lost: int) -> None:
+        async with self._transport.connect() as connection:
+            missed = (await connection.standing(self._group)).missed
+        handled = self._ledger.handled[self._group]
+        self._result.kills += 1
+        self._result.stored += len(self._ledger.confirmed)
+        self._result.handled += len(handled)
+        # What is lost is told, to the last one.
+        self._result.wrong += abs(missed - lost)
+        self._result.unhandled += len({(0,), (-1,)} - handled.keys())
 
 
 async def _run(

@@ -28,6 +28,7 @@ from flexiflow.extras.durable import (
     LeaseLost,
     Member,
     Record,
+    Room,
     SqliteTransport,
 )
 
@@ -153,9 +154,10 @@ async def _child(path: str, numbers: list[int]) -> None:
                         await settle(lease)
 
         async def settle(lease: Lease) -> None:
-            given = await lease.receive(_LIMIT, 1)
-            await lease.settle([Acknowledged(each.position) for each in given])
-            _say(" ".join(["settled", *(each.position for each in given)]))
+            await lease.wait(1)
+            given = [each.position for each in await lease.receive(Room(_LIMIT))]
+            lost = (await lease.settle([Acknowledged(each) for each in given])).lost
+            _say(" ".join(["settled", *(each for each in given if each not in lost)]))
             await lease.renew()
 
         async with anyio.create_task_group() as tasks:
@@ -174,7 +176,7 @@ async def look(path: Path, kills: int, confirmed: Confirmed) -> Result:
         await anyio.sleep(_LEASE)
         lease = await connection.acquire(member, 0)
         assert lease is not None
-        given = [each.position for each in await lease.receive(10**9, 0)]
+        given = [each.position for each in await lease.receive(Room(10**9))]
     bodies = Counter(each.body for each in stored)
     expected = {
         record.body

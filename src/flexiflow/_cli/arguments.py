@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
+from typing import Any, Final, final
 
 import click
 
 from flexiflow._names import check_subscribed_name
+
+_ENDLESS: Final = {"inf", "infinity"}
+
+
+@final
+class FiniteRange(click.FloatRange):
+    """A number within a range; what is none, or is more than a float holds, is shown as given.
+
+    Args:
+        may_be_endless: whether `inf` may be given in so many words.
+        options: of click's own type.
+    """
+
+    def __init__(self, *, may_be_endless: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._may_be_endless = may_be_endless
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        is_endless = self._may_be_endless and str(value).strip(" +").lower() in _ENDLESS
+        if not (math.isfinite(number) or is_endless):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def check_backend(

@@ -5,20 +5,23 @@ from __future__ import annotations
 import secrets
 import sys
 from contextlib import redirect_stdout
-from functools import partial
+from errno import EBADF
 from typing import Any, Final
 
 import anyio
 import click
 
-from flexiflow._cli.arguments import check_backend, check_patterns
+from flexiflow._cli.arguments import FiniteRange, check_backend, check_patterns
+from flexiflow._cli.display import Plain
 from flexiflow._cli.durable_commands import DURABLE_COMMANDS
 from flexiflow._cli.graph import draw
 from flexiflow._cli.observing import matching
+from flexiflow._cli.output import write
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import INTERRUPTED, Options, report_writing_failure, run
 from flexiflow._cli.target import build, load
-from flexiflow._cli.verify import BACKENDS, verify
+from flexiflow._cli.text import show_exception, show_message
+from flexiflow._cli.verify import BACKENDS, HOOKS, verify
 from flexiflow._cli.verify import Options as Verification
 
 CANNOT_RUN: Final = 2
@@ -28,7 +31,8 @@ CANNOT_RUN: Final = 2
 def run_command_line() -> int:
     """Do what the process's arguments say, and return the exit status.
 
-    What can't be run is told on standard error, on one line (L5).
+    What can't be run is told on standard error, on one line (L5). What a target ends the process by
+    is told as Python tells it, but with nothing in it that a terminal would obey.
     """
     try:
         status: int = _flexiflow.main(prog_name="flexiflow", standalone_mode=False)
@@ -38,12 +42,30 @@ def run_command_line() -> int:
         return _refuse(exc.format_message())
     except CannotRun as exc:
         return _refuse(exc.reason)
+    except SystemExit as exc:
+        return _leave(exc)
+    except BaseException:
+        sys.excepthook = _tell_end
+        raise
     return status
 
 
 def _refuse(reason: str) -> int:
-    click.echo(f"flexiflow: {reason}", err=True)
+    Plain(sys.stderr).tell(f"flexiflow: {' '.join(reason.splitlines())}")
     return CANNOT_RUN
+
+
+def _tell_end(_kind: object, exception: BaseException, _traceback: object) -> None:
+    """Show what ends the process, in place of the interpreter, which shows it as it is."""
+    Plain(sys.stderr).tell(f"flexiflow: ended by {show_exception(exception)}", exception)
+
+
+def _leave(ending: SystemExit) -> int:
+    """Return the status that a target ends the process with; a text is told, as `sys.exit` does."""
+    if ending.code is None or isinstance(ending.code, int):
+        return ending.code or 0
+    Plain(sys.stderr).tell(show_message(ending))
+    return 1
 
 
 # In click's help, \b keeps the lines of a paragraph as they are.
@@ -133,10 +155,13 @@ def _graph(target: str) -> int:
     """
     with redirect_stdout(sys.stderr):
         engine = anyio.run(build, target, load(target))
+    tell = Plain(sys.stderr).tell
+    if sys.stdout is None:
+        return report_writing_failure(OSError(EBADF, "standard output is closed"), tell)
     try:
-        click.echo(draw(engine))
+        write(sys.stdout, draw(engine))
     except OSError as exc:
-        return report_writing_failure(exc, partial(click.echo, err=True))
+        return report_writing_failure(exc, tell)
     return 0
 
 
@@ -168,7 +193,7 @@ Exit status:
     type=click.Choice(["bus", "component", "transport"]),
     default="bus",
     show_default=True,
-    help="Whose clauses to try: B1 to E8, C1 to C10, or X1 to X8.",
+    help="Whose clauses to try: B1 to E8, C1 to C10, or X1 to X15.",
 )
 @click.option(
     "--engine",
@@ -186,14 +211,24 @@ Exit status:
     help="One that deletes a record: it is given the transport, the partition and the position.",
 )
 @click.option(
+    "--insert",
+    metavar="TARGET",
+    help="One that stores a body of any size: it is given the transport, the partition and that.",
+)
+@click.option(
+    "--empty",
+    metavar="TARGET",
+    help="One that restarts the server behind a transport, which has lost all that was stored.",
+)
+@click.option(
     "--lease",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Of how many seconds a worker's lease of a transport is in the scripts.  [default: 1]",
 )
 @click.option(
     "--scale",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="FACTOR",
     help="How much passes through a transport: 1 is thousands of events.  [default: 1]",
 )
@@ -219,7 +254,7 @@ def _verify(*, backend: str | None, seed: int | None, **options: Any) -> int:
     """Verify what a target makes."""
     if options["engine"] is not None and options["contract"] != "component":
         raise click.UsageError("--engine is what hosts components: add --contract component")
-    hooks, terms = _given(options, "restart", "damage"), _given(options, "lease", "scale")
+    hooks, terms = _given(options, *HOOKS), _given(options, "lease", "scale")
     if (hooks or terms) and options["contract"] != "transport":
         [name, *_] = (*hooks, *terms)
         raise click.UsageError(f"--{name} is for transports: add --contract transport")

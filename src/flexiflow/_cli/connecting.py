@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from flexiflow._cli.display import Plain
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import INTERRUPTED, report_writing_failure
-from flexiflow._cli.text import show_message
+from flexiflow._cli.text import show_exception, show_message
 from flexiflow._cli.writer import Writer
 from flexiflow.extras.durable import SqliteTransport, TransportError, transport_from_url
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from flexiflow.extras.durable import Connection, Transport
+
+_T = TypeVar("_T")
 
 
 def find_transport(url: str) -> Transport:
@@ -32,6 +34,18 @@ def find_transport(url: str) -> Transport:
         return transport_from_url(url)
     except ValueError as exc:
         raise CannotRun(show_message(exc)) from exc
+
+
+async def looked_up(address: str, reading: Awaitable[_T]) -> _T:
+    """Wait for what is read of a transport.
+
+    Raises:
+        CannotRun: what is stored there is nothing that a transport has written.
+    """
+    try:
+        return await reading
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise CannotRun(f"what {address} holds can't be read: {show_exception(exc)}") from exc
 
 
 def use(url: str, act: Callable[[Connection, Writer], Awaitable[int]]) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, suppress
-from traceback import format_exception
 from typing import TYPE_CHECKING, Protocol, TextIO, final
+
+from flexiflow._cli.output import report, write
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class Display(Protocol):
     """Shows what is not output."""
 
-    def tell(self, text: str) -> None:
-        """Show a text, of one line or several."""
+    def tell(self, text: str, exception: BaseException | None = None) -> None:
+        """Show a text on one line, and the traceback of an exception below it."""
         ...
 
     def update(self, progress: str) -> None:
@@ -44,14 +45,9 @@ def open_display() -> Generator[Display]:
         display.make_way()
 
 
-def with_traceback(text: str, exception: BaseException | None) -> str:
-    """Add the exception's traceback to a text."""
-    return "\n".join([text, *format_exception(exception)]).rstrip() if exception else text
-
-
 @final
 class Plain:
-    """Writes texts as they are; what can't be written is lost.
+    """Writes one text after another; what can't be written is lost.
 
     Args:
         stream: standard error, or None where it was closed.
@@ -60,11 +56,11 @@ class Plain:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
-    def tell(self, text: str) -> None:
-        """Write a text."""
+    def tell(self, text: str, exception: BaseException | None = None) -> None:
+        """Write a text on one line, and the traceback of an exception below it."""
         if self._stream is not None:
             with suppress(OSError):
-                print(text, file=self._stream, flush=True)
+                write(self._stream, report(text, exception))
 
     def update(self, progress: str) -> None:
         """Show nothing: the line would not be replaced by the next."""
@@ -80,17 +76,21 @@ class _OnTerminal:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, exception: BaseException | None = None) -> None:
         with suppress(OSError):
             self._live.console.print(
-                text, markup=False, emoji=False, highlight=False, soft_wrap=True
+                report(text, exception),
+                markup=False,
+                emoji=False,
+                highlight=False,
+                soft_wrap=True,
             )
 
     def update(self, progress: str) -> None:
         with suppress(OSError):
             self._live.start()
             line = self._live.console.render_str(
-                progress, markup=False, emoji=False, highlight=False
+                report(progress), markup=False, emoji=False, highlight=False
             )
             self._live.update(line, refresh=True)
 

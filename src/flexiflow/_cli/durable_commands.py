@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flexiflow._cli.arguments import check_backend, check_patterns
+from flexiflow._cli.arguments import FiniteRange, check_backend, check_patterns
 from flexiflow._cli.observing import matching
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ Exit status:
 )
 @click.option(
     "--lease",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -94,7 +94,7 @@ Exit status:
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0, may_be_endless=True),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -189,4 +189,21 @@ def _tail(*, url: str, patterns: tuple[str, ...], from_start: bool) -> int:
     return tail(url, patterns, from_start=from_start)
 
 
-DURABLE_COMMANDS: Final = (_bridge, _dead, _tail)
+@click.command("backup")
+@click.argument("file")
+@_transport
+def _backup(*, url: str, file: str) -> int:
+    """Copy the events, groups and dead letters of a SQLite transport to FILE.
+
+    All is as it was at one moment, while others go on using the transport. FILE must not be there;
+    its owner alone can read it, and it is a transport's file itself. To copy events.db by other
+    means is no backup: it lacks what is in events.db-wal.
+
+    The exit status is 0; 2 if the command, the transport or FILE can't be used; 130 after Ctrl-C.
+    """
+    from flexiflow._cli.backup import back_up
+
+    return back_up(url, file)
+
+
+DURABLE_COMMANDS: Final = (_backup, _bridge, _dead, _tail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flexiflow._bus import subscriptions
-from flexiflow._cli.text import one_line
+from flexiflow._cli.text import in_markdown
 from flexiflow._mermaid import escape
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ def _machines(engine: Engine) -> dict[StateMachine, list[str]]:
 
 
 def _enumerate(names: list[str]) -> str:
-    # In Markdown, where a backtick would open code, and a line's end another paragraph.
-    named = ", ".join(one_line(name).replace("`", "'") for name in names[:_MOST_NAMED])
+    named = ", ".join(map(in_markdown, names[:_MOST_NAMED]))
     others = len(names) - _MOST_NAMED
     return f"{named} and {others} more" if others > 0 else named

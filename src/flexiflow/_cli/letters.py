@@ -7,12 +7,13 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from flexiflow._cli.connecting import use
+from flexiflow._cli.connecting import looked_up, use
 from flexiflow._cli.display import Plain
 from flexiflow._cli.encoding import encode
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.tail import parse_event
-from flexiflow._cli.text import many_lines, one_line
+from flexiflow._cli.text import one_line, show_text, show_value
+from flexiflow._text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -77,16 +78,18 @@ def redrive_dead(url: str, group: str, ids: Sequence[str] | None) -> int:
 async def _for_each(
     connection: Connection, group: str, take: Callable[[DeadLetter], Awaitable[None] | None]
 ) -> None:
-    groups = await connection.groups()
+    at = connection.address
+    groups = await looked_up(at, connection.groups())
     if group not in groups:
-        there = f"there are {', '.join(groups)}" if groups else "there is none"
-        raise CannotRun(f"{connection.address} has no group {group!r}; {there}")
-    letters = await connection.dead_letters(group, limit=_AT_ONCE)
+        there = f"there are {', '.join(map(show_text, groups))}" if groups else "there is none"
+        raise CannotRun(f"{at} has no group {group!r}; {there}")
+    letters = await looked_up(at, connection.dead_letters(group, limit=_AT_ONCE))
     while letters:
         for letter in letters:
             if (taking := take(letter)) is not None:
                 await taking
-        letters = await connection.dead_letters(group, after=letters[-1].id, limit=_AT_ONCE)
+        following = connection.dead_letters(group, after=letters[-1].id, limit=_AT_ONCE)
+        letters = await looked_up(at, following)
 
 
 def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
@@ -100,25 +103,38 @@ def _report_missing(ids: Iterable[str], there: Iterable[str], group: str) -> int
     return 1 if missing else 0
 
 
-def _time(letter: DeadLetter) -> str:
-    return datetime.fromtimestamp(letter.time, UTC).isoformat(timespec="milliseconds")
+# A file or a stream may hold anything, whatever its types say: what is shown of a dead letter must
+# not depend on who wrote it.
+
+
+def _time(letter: DeadLetter) -> str | None:
+    """Write the time down, if it is one."""
+    try:
+        return datetime.fromtimestamp(letter.time, UTC).isoformat(timespec="milliseconds")
+    except (ArithmeticError, OSError, TypeError, ValueError):
+        return None
+
+
+def _moment(letter: DeadLetter) -> str:
+    return _time(letter) or f"(no time: {show_value(letter.time)})"
 
 
 def _failure(letter: DeadLetter) -> str:
-    return f"{letter.failure.type}: {letter.failure.message}".removesuffix(": ")
+    kind, message, _ = map(show_text, letter.failure)
+    return f"{kind}: {message}".removesuffix(": ")
 
 
 def _as_line(letter: DeadLetter) -> str:
     event = parse_event(letter.body)
     name = event["type"] if event is not None else "(no event)"
-    fields = (letter.id, _time(letter), name, f"attempts: {letter.attempts}", _failure(letter))
+    fields = (letter.id, _moment(letter), name, f"attempts: {letter.attempts}", _failure(letter))
     return "  ".join(map(one_line, fields))
 
 
 def _as_json(letter: DeadLetter) -> str:
     event = parse_event(letter.body)
     shown: dict[str, Any] = letter._asdict() | {
-        "time": _time(letter),
+        "time": _time(letter) or letter.time,
         "failure": letter.failure._asdict(),
         "event": event,
         "body": _text(letter.body) if event is None else None,
@@ -126,15 +142,17 @@ def _as_json(letter: DeadLetter) -> str:
     return encode(shown)
 
 
-def _text(body: bytes) -> str:
-    return body.decode(errors="backslashreplace")
+def _text(body: object) -> str:
+    return body.decode(errors="backslashreplace") if isinstance(body, bytes) else show_text(body)
 
 
 def _in_full(letter: DeadLetter) -> str:
     event = parse_event(letter.body)
     shown = _text(letter.body) if event is None else json.dumps(event, indent=2)
-    return many_lines(
-        f"dead letter {letter.id} of {_time(letter)}\n"
-        f"attempts: {letter.attempts}, deliveries: {letter.deliveries}\n"
-        f"failure: {_failure(letter)}\n{shown}\n{letter.failure.traceback.rstrip()}\n"
+    attempts, deliveries = map(one_line, (f"{letter.attempts}", f"{letter.deliveries}"))
+    return (
+        f"dead letter {letter.id} of {one_line(_moment(letter))}\n"
+        f"attempts: {attempts}, deliveries: {deliveries}\n"
+        f"failure: {printable(_failure(letter))}\n"
+        f"{shown}\n{show_text(letter.failure.traceback).rstrip()}\n"
     )

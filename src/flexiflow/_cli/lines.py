@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from json import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any, Final, NoReturn, NotRequired, TypedDict, cast, final
 
+from flexiflow._cli.observing import BUILT_IN
 from flexiflow._cli.problems import Rejected
 from flexiflow._cli.text import one_line, show_message
 from flexiflow._names import check_component_name, check_event_name
@@ -94,13 +96,16 @@ class EventLine(TypedDict):
 def parse(line: bytes | None) -> MessageLine | EventLine | None:
     """Read what a line asks for; nothing, if it is blank.
 
-    `NaN` and `Infinity` are not JSON and are refused; of a key given twice the last one counts.
+    `NaN` and `Infinity` are not JSON and are refused, as is a number that would be read as one of
+    them, like 1e999; of a key given twice the last one counts. The engine's own events are refused:
+    in the output they would look like what has happened in it.
 
     Args:
         line: as `LineSplitter` gives it.
 
     Raises:
-        Rejected: it is too long, not UTF-8, not JSON, or not of one of the two shapes.
+        Rejected: it is too long, not UTF-8, not JSON, not of one of the two shapes, or names one of
+            the built-in events.
     """
     if line is None:
         raise Rejected(f"longer than {MAX_LINE >> 20} MiB")
@@ -117,6 +122,7 @@ def parse(line: bytes | None) -> MessageLine | EventLine | None:
         return cast("MessageLine", fields)
     if keys in _EVENT_KEYS:
         _check(check_event_name, fields["event"])
+        _check_own(fields["event"])
         return cast("EventLine", fields)
     given = ", ".join(map(repr, keys)) or "none"
     raise Rejected(
@@ -129,7 +135,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no value of JSON")
 
 
-_read = JSONDecoder(parse_constant=_refuse_constant).raw_decode
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"more than a float holds: {text}")
+    return number
+
+
+_read = JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).raw_decode
 
 
 def _decode(line: bytes) -> object:
@@ -147,6 +160,14 @@ def _decode(line: bytes) -> object:
     if end != len(text):
         raise Rejected(f"not JSON: something follows the value at column {end + 1}")
     return record
+
+
+def _check_own(name: str) -> None:
+    if name in BUILT_IN:
+        raise Rejected(
+            f"{name!r} is one of the engine's own events, which tell of what happened in it: "
+            "publish an event of another name"
+        )
 
 
 def _check_message(message: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow._cli.text import one_line, show_exception
 from flexiflow._names import REST
@@ -18,11 +18,10 @@ from flexiflow.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Generator, Iterable
 
     from flexiflow import EventBus
     from flexiflow._cli.tally import Tally
-    from flexiflow._cli.writer import Writer
     from flexiflow.events import HandlerFailed
 
 BUILT_IN: Final = (COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED, HANDLER_FAILED)
@@ -42,14 +41,25 @@ def any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
     return lambda name: wanted.fullmatch(name) is not None
 
 
-async def observe(bus: EventBus, shown: Iterable[str], writer: Writer, tally: Tally) -> ExitStack:
+async def observe(
+    bus: EventBus,
+    shown: Iterable[str],
+    tally: Tally,
+    show: Callable[[str], Callable[[Any], Awaitable[None] | None]],
+) -> ExitStack:
     """Write the shown events as they happen, and count all failures, until the stack is closed.
 
     The observers have priority 1, so that an event is shown before what the target's observers
     make of it, unless these were subscribed before with priority 1 too.
+
+    Args:
+        bus: where they happen.
+        shown: the names of the events.
+        tally: counts the failures.
+        show: returns what takes the payloads of an event, by its name.
     """
     observers = ExitStack()
-    handlers = [(HANDLER_FAILED, _counting(tally)), *((name, writer.show(name)) for name in shown)]
+    handlers = [(HANDLER_FAILED, _counting(tally)), *((name, show(name)) for name in shown)]
     for name, handler in handlers:
         observer = await bus.subscribe(name, OBSERVER, handler, priority=1)
         observers.enter_context(observer)
@@ -79,7 +89,7 @@ def _as_regex(pattern: str) -> str:
 
 def _counting(tally: Tally) -> Callable[[HandlerFailed], None]:
     def count(payload: HandlerFailed | None) -> None:
-        # A line of the input may publish an event of that name, with any data.
+        # The target itself, or a transport, may publish an event of that name, with any data.
         exception = payload.get("exception") if isinstance(payload, dict) else None
         if isinstance(exception, Exception):
             tally.failure_published(exception)

@@ -12,7 +12,7 @@ import anyio
 
 from flexiflow._cancellation import leaves
 from flexiflow._cli.descriptors import set_apart
-from flexiflow._cli.display import open_display, with_traceback
+from flexiflow._cli.display import open_display
 from flexiflow._cli.observing import logging_to, observe
 from flexiflow._cli.problems import InputBroken
 from flexiflow._cli.replay import Replay
@@ -163,7 +163,7 @@ class _Session:
             )
             tasks.start_soon(self._keep_up, writer)
             with (
-                await observe(engine.bus, self._options.shown, writer, self.tally),
+                await observe(engine.bus, self._options.shown, self.tally, writer.show),
                 await self._trace(engine.bus, writer),
             ):
                 try:
@@ -177,8 +177,7 @@ class _Session:
     def report(self, text: str, exception: BaseException | None) -> None:
         """Show what happened, and on which line of the input."""
         place = f"line {self._place()}: " if self._place() else ""
-        shown = exception if self._options.verbose else None
-        self._display.tell(with_traceback(f"{place}{text}", shown))
+        self._display.tell(f"{place}{text}", exception if self._options.verbose else None)
 
     def end(self) -> None:
         """Note Ctrl-C."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flexiflow._cli.connecting import use
+from flexiflow._cli.connecting import looked_up, use
 from flexiflow._cli.display import Plain
 from flexiflow._cli.encoding import encode
 from flexiflow._cli.observing import any_of
@@ -35,13 +36,15 @@ def tail(url: str, patterns: Sequence[str], *, from_start: bool) -> int:
 
     async def look_on(connection: Connection, writer: Writer) -> int:
         start = [_START] * connection.partitions
-        stored, after = await connection.tail(start if from_start else None, _AT_ONCE, 0)
-        tell(f"ready: shows what is stored in {connection.address}")
+        at = connection.address
+        begin = connection.tail(start if from_start else None, _AT_ONCE, 0)
+        stored, after = await looked_up(at, begin)
+        tell(f"ready: shows what is stored in {at}")
         while True:
             for each in stored:
                 _show(each, is_wanted, writer, tell)
             await writer.drain()
-            stored, after = await connection.tail(after, _AT_ONCE, _SECONDS)
+            stored, after = await looked_up(at, connection.tail(after, _AT_ONCE, _SECONDS))
 
     return use(url, look_on)
 
@@ -61,10 +64,18 @@ def _show(
 
 
 def parse_event(body: bytes) -> dict[str, Any] | None:
-    """Return the CloudEvents object that a body holds, with a `type` that is a str; or None."""
+    """Return the CloudEvents object that a body holds, with a `type` that is a str; or None.
+
+    A number that is more than a float holds is given as it was written.
+    """
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+        found = json.loads(body, parse_float=_as_written)
+    except (TypeError, ValueError, RecursionError):  # the first for what is no text at all
         return None
     event = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     return event if isinstance(event.get("type"), str) else None
+
+
+def _as_written(text: str) -> float | str:
+    number = float(text)
+    return text if math.isinf(number) else number

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import os
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from flexiflow import Engine, _cancellation
 from flexiflow._cancellation import attempt
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception, show_origin, show_value
+from flexiflow._showing import closest
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -116,8 +116,8 @@ def _attribute(module: ModuleType, name: str, target: str) -> object:
     try:
         return getattr(module, name)
     except AttributeError:
-        closest = get_close_matches(name, vars(module))
-        hint = f"; did you mean {' or '.join(map(repr, closest))}?" if closest else ""
+        near = closest(name, vars(module))
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise CannotRun(
             f"target {target!r} can't be loaded: {module.__name__!r} has no {name!r}{hint}"
         ) from None

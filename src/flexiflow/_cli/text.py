@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from traceback import extract_tb
 
+from flexiflow._text import printable
+
 _LONGEST = 500
+
+# What begins or ends something in Markdown within a line, GitHub's and HTML among it.
+_MARKDOWN = re.compile(r"[\\*_\[\]<>&~|$]")
 
 
 def one_line(text: str) -> str:
     """Put a text on one line of at most 500 characters, what can't be printed escaped."""
     words = " ".join(text[: 2 * _LONGEST].split())
     shown = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
-    return "".join(map(_printable, shown))
+    return printable(shown)
 
 
-def many_lines(text: str) -> str:
-    """Keep a text's lines, and escape what else can't be printed."""
-    return "\n".join("".join(map(_printable, line)) for line in text.split("\n"))
+def in_markdown(text: str) -> str:
+    """Put a text on one line of Markdown that shows it as it is, backticks as single quotes."""
+    return _MARKDOWN.sub(r"\\\g<0>", one_line(text).replace("`", "'"))
 
 
 def show_value(value: object) -> str:
@@ -25,6 +31,13 @@ def show_value(value: object) -> str:
         return repr(value)
     except Exception:  # noqa: BLE001  a user's repr may raise anything
         return f"<{type(value).__qualname__} without a repr>"
+
+
+def show_text(value: object) -> str:
+    """Return a text as it is; of what should be one, and is none, the repr; nothing for None."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else show_value(value)
 
 
 def show_exception(exception: BaseException) -> str:
@@ -52,9 +65,3 @@ def show_origin(exception: BaseException, ours: tuple[str, ...]) -> str:
     if not frames or frames[-1].filename.startswith(ours):
         return ""
     return f" ({one_line(frames[-1].filename)}, line {frames[-1].lineno})"
-
-
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 
 from flexiflow import Component
 from flexiflow._cli.display import open_display
+from flexiflow._cli.output import write
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import report_writing_failure
 from flexiflow._cli.target import load, unusable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 BACKENDS: Final = ("asyncio", "trio")
 
+HOOKS: Final = ("restart", "damage", "insert", "empty")
+"""The hooks of `check_transport`."""
 _ROW: Final = "{:<8} {:<7} {:<9} {:>8}  {}"
 _A: Final = {"bus": "a bus", "component": "a component", "transport": "a transport"}
 
@@ -42,7 +45,7 @@ class Options:
         target: names a function, or a class, that makes what is verified.
         contract: whose clauses.
         engine: names what makes an engine for components, or None for `Engine`.
-        hooks: name what restarts the server of a transport, or damages it, by "restart", "damage".
+        hooks: name what there is to try a transport with, by its name in `HOOKS`.
         terms: what else `check_transport` is told, by its name there.
         backends: what to verify it on; none for every one that is installed.
         examples: how many programs a clause is tried with.
@@ -154,7 +157,7 @@ class _Verification:
 
     def _show(self, text: str) -> None:
         self._display.make_way()
-        print(text, file=self._output, flush=True)
+        write(self._output, text)
 
 
 def _word(verdict: Verdict) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from signal import SIGINT, SIGTERM
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
 from flexiflow._cli.connecting import find_transport
-from flexiflow._cli.display import with_traceback
 from flexiflow._cli.observing import logging_to, observe
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import (
@@ -24,9 +23,10 @@ from flexiflow._cli.target import build, load
 from flexiflow._cli.text import show_message
 from flexiflow._cli.writer import MOST_SECONDS, Writer
 from flexiflow.extras.durable import TransportError, open_bridge
+from flexiflow.extras.durable._held import handing_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from signal import Signals
 
     from anyio.abc import TaskGroup
@@ -126,7 +126,7 @@ class _Shift:
 
     def report(self, text: str, exception: BaseException | None) -> None:
         """Show what happened."""
-        self._display.tell(with_traceback(text, exception if self._options.verbose else None))
+        self._display.tell(text, exception if self._options.verbose else None)
 
     def sum_up(self) -> int:
         """Show the counts, and return the exit status (L5).
@@ -154,7 +154,7 @@ class _Shift:
 
     async def _work(self, found: object, tasks: TaskGroup) -> None:
         engine = await build(self._options.target, found)
-        with await observe(engine.bus, self._options.shown, self._writer, self.tally):
+        with await observe(engine.bus, self._options.shown, self.tally, self._show):
             async with self._open(engine.bus) as bridge:
                 self._bridge = bridge
                 tasks.start_soon(self._keep_up, bridge)
@@ -182,6 +182,16 @@ class _Shift:
             except (TransportError, ValueError, ModuleNotFoundError) as exc:
                 raise CannotRun(show_message(exc)) from exc
             yield bridge
+
+    def _show(self, event: str) -> Callable[[Any], Awaitable[None] | None]:
+        """Return what shows an event of this engine, and not one that only came in by its name."""
+        show = self._writer.show(event)
+
+        def show_own(payload: Any) -> Awaitable[None] | None:
+            held = handing_on.get()
+            return None if held is not None and held.data is payload else show(payload)
+
+        return show_own
 
     async def _listen(self, signals: AsyncIterator[Signals], scope: anyio.CancelScope) -> None:
         """Let what is in hand be done at the first signal, and nothing at the second."""

@@ -11,6 +11,7 @@ from anyio import Lock, wait_writable
 
 from flexiflow._cli.descriptors import Readiness
 from flexiflow._cli.encoding import encode
+from flexiflow._cli.output import as_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -75,9 +76,12 @@ class Writer:
 
         return show
 
-    def add(self, line: str) -> None:
-        """Take a line, its end included; whoever adds many sees to it that `pause` is awaited."""
-        self._lines.append(line.encode("ascii", "backslashreplace").decode("ascii"))
+    def add(self, lines: str) -> None:
+        """Take a line or several, their ends included; all but those is escaped (L3).
+
+        Whoever adds many sees to it that `pause` is awaited.
+        """
+        self._lines.append(as_ascii(lines))
 
     def pause(self, _payload: object) -> Awaitable[None] | None:
         """Return what is to be awaited, where it is time to write; a handler of any event."""

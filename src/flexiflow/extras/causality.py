@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, final
 from flexiflow._arguments import check_int
 from flexiflow._errors import PublishRefused
 from flexiflow._instruments import HAPPENED
+from flexiflow._showing import shorten
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -72,7 +73,7 @@ class PublishLoop(PublishRefused):
     def __str__(self) -> str:
         """Show the chain, without its middle where it is long."""
         left_out = len(self.chain) - 2 * _SHOWN_AT_EACH_END
-        shown = self.chain
+        shown = (*map(shorten, self.chain),)
         if left_out > 1:
             middle = f"({left_out} more)"
             shown = (*shown[:_SHOWN_AT_EACH_END], middle, *shown[-_SHOWN_AT_EACH_END:])

@@ -9,6 +9,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_tracer, set_span_in_context
 
 from flexiflow._callables import describe
+from flexiflow._showing import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ class OpenTelemetry:
     def handling(self, event: Event[Any], subscription: Subscription, /) -> _Watched:
         """Make the span of a handler."""
         details: dict[str, str | int] = {
-            "flexiflow.component": subscription.component_name,
+            "flexiflow.component": shorten(subscription.component_name),
             "flexiflow.handler": describe(subscription.handler),
             "flexiflow.priority": subscription.priority,
         }
@@ -74,6 +75,8 @@ class _Watched:
         destination: str,
         details: Mapping[str, str | int],
     ) -> None:
+        # Exporters keep many spans, and a name may be of any length.
+        destination = shorten(destination)
         # As the conventions have it: "{operation name} {destination}".
         self._name = f"{operation} {destination}"
         self._kind = kind

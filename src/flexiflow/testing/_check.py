@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow._errors import FlexiFlowError
+from flexiflow.testing._checks import check_no_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -91,6 +92,7 @@ def check_bus(
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """
+    check_no_loop("check_bus")
     # Exploring needs no Hypothesis, which takes longer to import than all the rest.
     from flexiflow.testing._examine import examine  # noqa: PLC0415
 
@@ -131,6 +133,7 @@ def check_component(
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """
+    check_no_loop("check_component")
     from flexiflow.testing._component_run import examine_component  # noqa: PLC0415  as above
 
     for verdict in examine_component(
@@ -140,18 +143,20 @@ def check_component(
             raise verdict.violation
 
 
-def check_transport(
+def check_transport(  # noqa: PLR0913  most are what there may be besides, and none has to be
     factory: Callable[..., Any],
     *,
     backend: str,
     restart: Callable[[Any], Awaitable[object]] | None = None,
     damage: Callable[[Any, int, str], Awaitable[object]] | None = None,
+    insert: Callable[[Any, int, bytes], Awaitable[object]] | None = None,
+    empty: Callable[[Any], Awaitable[object]] | None = None,
     lease: float | None = 1.0,
     scale: float = 1.0,
     examples: int = EXAMPLES,
     seed: int | None = None,
 ) -> None:
-    """Try to break each clause of durable delivery, X1 to X8, on a transport (P1).
+    """Try to break each clause of durable delivery that a transport keeps (P1).
 
     First with small scripts of calls that are drawn at random, and compared with a model of what a
     transport has to remember; then through bridges, with the universal suite by which watermill
@@ -160,13 +165,18 @@ def check_transport(
     Args:
         factory: called as `factory()` to make a `Transport`, new and empty, or an async context
             manager that gives one and cleans up. Where it takes `partitions=` it is also called
-            with that, for a transport whose partitions are leased exclusively (X4), and where it
-            takes `max_length=`, for one whose log holds so many records (X5).
+            with that, for a transport whose partitions are leased exclusively (X4); where it takes
+            `max_length=`, for one whose log holds so many records (X5); and where it takes
+            `max_event_bytes=`, for one whose records have so many bytes at most (X14).
         backend: "asyncio" or "trio".
         restart: an async function that is called with the transport, and restarts the server behind
             it, which loses nothing (X6).
         damage: an async function that is called with the transport, a partition, and the position
             of a record there, and deletes that record behind the transport's back (X6).
+        insert: an async function that is called with the transport, a partition, and a body, and
+            stores that there as an outsider would, however large it is (X14).
+        empty: an async function that is called with the transport, and restarts the server behind
+            it, which has lost all that was stored (X13).
         lease: of how many seconds a worker's lease is in the scripts, more than 0; a script in
             which a worker dies takes longer than that. None for a transport that waits for other
             tasks and for time alone, for no thread, socket or file: scripts run in virtual time.
@@ -182,9 +192,17 @@ def check_transport(
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """
+    check_no_loop("check_transport")
     from flexiflow.testing._transport_run import examine_transport  # noqa: PLC0415  as above
 
-    terms: Terms = {"restart": restart, "damage": damage, "lease": lease, "scale": scale}
+    terms: Terms = {
+        "restart": restart,
+        "damage": damage,
+        "insert": insert,
+        "empty": empty,
+        "lease": lease,
+        "scale": scale,
+    }
     for verdict in examine_transport(
         factory, backend=backend, examples=examples, seed=seed, **terms
     ):

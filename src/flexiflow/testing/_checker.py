@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from hypothesis import strategies as st
 
 from flexiflow._cancellation import leaves
+from flexiflow._text import printable
 from flexiflow.testing._failures import ScenarioStuck
 from flexiflow.testing._script import Program, Publish, Script
 
@@ -64,7 +65,7 @@ def _describe(left: BaseException) -> str:
     for leaf in leaves(left):
         if isinstance(leaf, AssertionError):
             return str(leaf)
-    return f"the program was left by {type(left).__name__}: {left}"
+    return printable(f"the program was left by {type(left).__name__}: {left}")
 
 
 # Numbers are sampled: Hypothesis' own integers also try constants of the modules that happen to

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 BACKENDS: Final = ("asyncio", "trio")
 
 
-def check_scenario(scenario: object) -> None:
+def check_scenario(scenario: object, caller: str) -> None:
     """Refuse what is no coroutine function without arguments, or a call from within a loop.
+
+    Args:
+        scenario: what is given as one.
+        caller: the function that is to run it.
 
     Raises:
         TypeError: it can't be a scenario.
@@ -26,13 +30,26 @@ def check_scenario(scenario: object) -> None:
     check_callable("scenario", scenario, 0)
     if not is_coroutine_callable(scenario):
         raise TypeError(f"scenario must be an async function, which {describe(scenario)} is not")
+    check_no_loop(caller)
+
+
+def check_no_loop(caller: str) -> None:
+    """Refuse a call from within an event loop.
+
+    Args:
+        caller: the function that runs event loops of its own.
+
+    Raises:
+        RuntimeError: an event loop is running here already.
+    """
     try:
         anyio.get_cancelled_exc_class()
     except RuntimeError:
         return
     raise RuntimeError(
-        "a scenario runs in an event loop of its own: call this from a plain function, not from "
-        "async code"
+        f"{caller} runs event loops of its own, and one is running here already: call this from a "
+        "plain function, not from async code; in a notebook, or where it has to be async code, "
+        f"give it a thread: `await anyio.to_thread.run_sync(lambda: {caller}(...))`"
     )
 
 

@@ -4,94 +4,107 @@ from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, cast, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow.extras.durable import Acknowledged, ConsumerInUse, GroupMismatch, LeaseLost, Standing
-from flexiflow.testing._desk_calls import Broken, Calls
+from flexiflow.extras.durable import ConsumerInUse, GroupMismatch, Room, Standing
+from flexiflow.testing import _transport_outcomes as outcomes
+from flexiflow.testing._desk_calls import LONGEST, OTHERS, Broken, Calls
 from flexiflow.testing._desk_judgements import check_standing
-from flexiflow.testing._desk_work import ALL, Work
-from flexiflow.testing._transport_model import Item, Letter
+from flexiflow.testing._desk_taking import ALL, Taking
+from flexiflow.testing._transport_holds import Item, Letter, Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from flexiflow.extras.durable import DeadLetter
     from flexiflow.testing._desk_calls import Hand, Means
+    from flexiflow.testing._transport_part import Part
 
 _PAGE = 2
+_ROUNDS = 5
+"""How often it is waited for what is delayed, in the end."""
 
 
 @final
-class Desk(Work):
+class Desk(Taking):
     """Does to a transport what bridges do.
 
-    Workers "a" and "b" are of the group "g", "c" and "d" of "h"; one that has no lease where it
-    needs one joins and acquires it. What is settled is chosen by its place among what is held. A
-    step that can't be done is left out.
+    Workers "a" and "b" are of the group "g", "c" and "d" of "h"; "n" and "w" of "g" take less and
+    more than they. One that has no lease where it needs one joins and acquires it. What is settled
+    is chosen by its place among what is held. A step that can't be done is left out.
     """
 
     async def die(self, worker: str) -> None:
-        """Let a worker be silent for longer than its lease, then call as if nothing were wrong."""
-        for hand in await self._calls.be_silent(worker):
-            self._part(hand).let_go(worker)
-            await self._haunt(hand)
+        """Let a worker be silent for longer than its lease, and be gone."""
+        await self.oversleep(worker)
+        for key in [key for key in self._calls.hands if key[0] == worker]:
+            del self._calls.hands[key]
 
-    async def _haunt(self, hand: Hand) -> None:
-        outcomes = [Acknowledged(delivery.position) for _, delivery in hand.held]
-        wheres: dict[str, Callable[[], Awaitable[object]]] = {
-            "receives": lambda: hand.lease.receive(1, 0),
-            "renews": hand.lease.renew,
-        }
-        if outcomes:
-            wheres["settles"] = lambda: hand.lease.settle(outcomes)
-        for what, call in wheres.items():
-            try:
-                await self._calls.call(f"{hand.worker}, whose lease has run out, {what}", call)
-            except LeaseLost:
-                continue
-            raise Broken("X4", f"{hand.worker} {what}, though its lease has run out")
+    async def reopen(self) -> None:
+        """Let all workers die, and open the transport anew."""
+        self._calls.hands.clear()
+        self._calls.joined.clear()
+        for group in self._model.groups.values():
+            group.rank = None
+            for tenure in chain.from_iterable(group.tenures):
+                tenure.is_live = False
+        await self._calls.reopen()
+        await self._calls.pass_time(1.5)
 
     async def leave(self, worker: str) -> None:
         """Release the leases of a worker, and let it leave."""
         for key in [key for key in self._calls.hands if key[0] == worker]:
             hand = self._calls.hands.pop(key)
-            await self._calls.call(f"{worker} releases its lease", hand.lease.release)
-            self._part(hand).let_go(worker)
+            if hand.tenure.is_over:
+                continue
+            await self._with(hand, "releases its lease", hand.lease.release)
+            hand.tenure.end()
+            tenures = self._group_of(worker).tenures[hand.lease.partition]
+            tenures[:] = [each for each in tenures if each is not hand.tenure]
         if self._calls.joined.pop(worker, None) is not None:
             member, leave = self._calls.member(worker), self._calls.connection(worker).leave
             await self._calls.call(f"{worker} leaves", lambda: leave(member))
+            self._forget_rank(worker)
 
     async def cancel(
         self, worker: str, turns: int, limit: int, then: Literal["receive", "leave"] = "receive"
     ) -> None:
         """Cancel a `receive` after some turns; then be given what it would have given, or leave."""
         hand = await self.enter(worker)
-        if hand is None:
+        if hand is None or not hand.tenure.is_live or not self._takes(hand):
             return
-        part = self._part(hand)
-        expected = part.next()[:limit]
-        given = await self._cancel(hand, turns, limit, wait=0 if expected else 60)
-        if given:
+        part, start = self._part(hand), self._calls.now().earliest
+        if await self._cancel(hand, turns, limit):
             # It was over before it was cancelled, so that what it gave is let go by the program.
             then = "leave"
-        part.doubt(limit)
+        at = Span(start, self._calls.now().latest)
+        part.doubt(hand.tenure, limit, at)
+        outcomes.clamp(part, hand.tenure, at)
         if then == "leave":
+            self._forget_others(part)
             await self.leave(worker)
             return
-        for place in [place for place, hold in part.pending.items() if hold.is_doubtful]:
-            part.pending[place].holder = None
         while part.is_doubtful:
-            await self._be_given(hand, limit)
+            await self._be_given(hand, Room(limit))
 
-    async def _cancel(self, hand: Hand, turns: int, limit: int, wait: float) -> bool:
+    def _forget_others(self, part: Part) -> None:
+        """Let no worker go on of which nobody can tell what was taken from it."""
+        lost = [hold.holder for hold in part.pending.values() if hold.is_doubtful]
+        for key, hand in [*self._calls.hands.items()]:
+            if hand.tenure in lost:
+                del self._calls.hands[key]
+
+    async def _cancel(self, hand: Hand, turns: int, limit: int) -> bool:
         given = False
 
         async def receive() -> None:
             nonlocal given
-            given = bool(await hand.lease.receive(limit, wait))
+            given = bool(await hand.lease.receive(Room(limit)))
+            await hand.lease.wait(60)
 
         async with anyio.create_task_group() as group:
             group.start_soon(receive)
@@ -142,7 +155,9 @@ class Desk(Work):
         ]:
             expected = [(each.body.decode(), *each[2:]) for each in dead]
             listed = [(each.body.decode(), *each[2:]) for each in found]
-            raise Broken("X3", f"the dead letters of {name} are {expected}, listed are {listed}")
+            is_large = any(len(each.body) > self._calls.first.max_event_bytes for each in dead)
+            told = f"the dead letters of {name} are {expected}, listed are {listed}"
+            raise Broken("X14" if is_large else "X3", told)
 
     async def look(self, name: str, *, at_end: bool = False) -> None:
         """Look how far a group is, and at its dead letters."""
@@ -154,37 +169,49 @@ class Desk(Work):
             raise Broken("X1", f"there are the groups {sorted(self._model.groups)}, not {groups}")
         if name in self._model.groups:
             check_standing(self._model.groups[name], standing, at_end=at_end)
-        elif standing != Standing(0, 0, 0, 0):
+        elif standing != Standing(0, 0, 0, 0, 0):
             raise Broken("X1", f"a group that is not there stands at {standing}")
         await self._letters(name)
 
     async def forget(self, name: str) -> None:
         """Delete a group, all of whose workers have left, and see that it begins anew."""
-        for worker in [*self._calls.joined]:
+        for worker in self._present():
             if self._calls.member(worker).group == name:
                 await self.leave(worker)
         await self._calls.call(f"{name} is forgotten", lambda: self._calls.first.forget(name))
         self._model.groups.pop(name, None)
         await self.look(name)
 
+    def _present(self) -> list[str]:
+        """Return the workers that have joined, or have leases, be they run out."""
+        holding = (worker for worker, _ in self._calls.hands)
+        return [*dict.fromkeys([*self._calls.joined, *holding])]
+
     async def clash(self, worker: str) -> None:
         """Join as a namesake of a worker that is alive, and as one that takes other events."""
         if await self.enter(worker) is None:
             return
+        await self._join(worker)
         member, join = self._calls.member(worker), self._calls.first.join
         namesake = member._replace(token=f"not {member.token}")
         await self._refused(ConsumerInUse, "a namesake joins", lambda: join(namesake))
-        other = self._calls.member("e")._replace(group=member.group, patterns=("payment.*",))
-        await self._refused(GroupMismatch, "who takes other events joins", lambda: join(other))
+        other = self._calls.member("e")._replace(group=member.group, patterns=OTHERS)
+        text = "who takes other events joins"
+        await self._refused(GroupMismatch, text, lambda: join(other), "X15")
+        await self._join(worker)
 
     async def _refused(
-        self, error: type[Exception], text: str, call: Callable[[], Awaitable[object]]
+        self,
+        error: type[Exception],
+        text: str,
+        call: Callable[[], Awaitable[object]],
+        clause: str = "X4",
     ) -> None:
         try:
             await self._calls.call(text, call)
         except error:
             return
-        raise Broken("X4", f"{text}, and there is no {error.__name__}")
+        raise Broken(clause, f"{text}, and there is no {error.__name__}")
 
     async def damage(self, partition: int, at: int) -> None:
         """Delete a stored record behind the transport's back."""
@@ -200,7 +227,7 @@ class Desk(Work):
     async def finish(self) -> None:
         """Let each group handle all that is left, and see that nothing is, and nothing was lost."""
         await self._calls.keep_alive()
-        for worker in [*self._calls.joined]:
+        for worker in self._present():
             await self.leave(worker)
         for name in [*self._model.groups] or ["g"]:
             for partition in range(len(self._model.items)):
@@ -210,10 +237,17 @@ class Desk(Work):
     async def _drain(self, worker: str, partition: int) -> None:
         # Nobody holds the partition: without a lease there is a complaint.
         hand = cast("Hand", await self.enter(worker, partition))
-        while await self.receive(worker, ALL, partition):
-            await self.settle(worker, "acknowledge", *range(ALL))
-            await self._calls.keep_alive(age=0.3 * self._calls.means.lease)
-        self._part(hand).miss()
+        part = self._part(hand)
+        for _ in range(_ROUNDS):
+            while await self.receive(worker, ALL, partition):
+                await self.settle(worker, "acknowledge", *range(ALL))
+                await self._calls.keep_alive(age=0.3 * self._calls.means.lease)
+            if not part.waiting:
+                break
+            await self._calls.pass_time(LONGEST)
+        for place in part.waiting:
+            raise Broken("X12", f"{worker} was never given {part.items[place].name}, which waits")
+        part.miss()
 
 
 @asynccontextmanager
@@ -222,7 +256,7 @@ async def open_desk(
 ) -> AsyncGenerator[Desk]:
     """Make a transport with some options, and give a desk for it."""
     calls = Calls(means, options, [] if history is None else history)
-    desk = Desk(calls, is_full="max_length" in options)
+    desk = Desk(calls, is_full="max_length" in options, is_small="max_event_bytes" in options)
     async with aclosing(calls):
         await desk.open()
         yield desk

@@ -9,18 +9,32 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import anyio
 
 from flexiflow.extras.durable import Member
+from flexiflow.testing._transport_holds import Span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from flexiflow.extras.durable import Connection, Delivery, Lease, Outcome, Transport
+    from flexiflow.testing._transport_holds import Tenure
 
 _T = TypeVar("_T")
 
-GROUPS: Final[Mapping[str, str]] = {"a": "g", "b": "g", "c": "h", "d": "h"}
+GROUPS: Final[Mapping[str, str]] = {
+    "a": "g", "b": "g", "c": "h", "d": "h", "n": "g", "w": "g", "e": "g",
+}  # fmt: skip
 """Of which group each worker is."""
-PATTERNS: Final = ("order.*",)
+RANKS: Final[Mapping[str, int]] = {"n": 0, "w": 2}
+"""How much those take that do not take what all others do: one that takes more includes them."""
+PATTERNS: Final = (("order.placed",), ("order.*",), ("order.**",))
+"""What is taken by each rank."""
+OTHERS: Final = ("payment.*",)
+"""What includes none of them, and is included by none."""
+LONGEST: Final = 1.0
+"""For how many leases a record waits at the most."""
+
+HOOKS: Final[Mapping[str, int]] = {"restart": 1, "damage": 3, "insert": 3, "empty": 1}
+"""What there may be to try a transport with, and with how many arguments it is called."""
 
 
 class Broken(AssertionError):
@@ -55,12 +69,16 @@ class Means:
         lease: of how many seconds leases are.
         restart: restarts what is behind a transport.
         damage: deletes a stored record, of a partition at a position, behind a transport's back.
+        insert: stores a body, in a partition, behind a transport's back.
+        empty: restarts what is behind a transport, which has lost all that was stored.
     """
 
     factory: Callable[..., Any]
     lease: float = 1.0
     restart: Callable[[Any], Awaitable[object]] | None = None
     damage: Callable[[Any, int, str], Awaitable[object]] | None = None
+    insert: Callable[[Any, int, bytes], Awaitable[object]] | None = None
+    empty: Callable[[Any], Awaitable[object]] | None = None
 
 
 @final
@@ -70,15 +88,17 @@ class Hand:
 
     Attributes:
         renewed: when the lease was acquired, or renewed.
+        tenure: what the model knows of it.
         held: what it was given, and has not settled.
-        last: what it settled last.
+        last: what it settled last, and of which places.
     """
 
     worker: str
     lease: Lease
     renewed: float
+    tenure: Tenure
     held: list[tuple[int, Delivery]] = field(default_factory=list[tuple[int, "Delivery"]])
-    last: tuple[Outcome, ...] = ()
+    last: tuple[tuple[int, Outcome], ...] = ()
 
 
 @final
@@ -98,6 +118,7 @@ class Calls:
         self.joined: dict[str, float] = {}
         self._options = options
         self._stack = AsyncExitStack()
+        self._open = AsyncExitStack()
 
     async def open(self) -> None:
         """Make the transport, and connect to it twice."""
@@ -105,15 +126,22 @@ class Calls:
         if not hasattr(made, "connect"):
             made = await self._stack.enter_async_context(made)
         self.transport: Transport = made
-        self._connections = [await self._connect() for _ in range(2)]
+        await self._connect()
 
-    async def _connect(self) -> Connection:
-        opened: AbstractAsyncContextManager[Connection] = self.transport.connect()
-        return await self._stack.enter_async_context(opened)
+    async def _connect(self) -> None:
+        opened: list[AbstractAsyncContextManager[Connection]]
+        opened = [self.transport.connect() for _ in range(2)]
+        self._connections = [await self._open.enter_async_context(each) for each in opened]
+
+    async def reopen(self) -> None:
+        """Close the connections, and open others, as a process that is started again."""
+        await self._open.aclose()
+        await self._connect()
 
     async def aclose(self) -> None:
         """Close all."""
-        await self._stack.aclose()
+        async with self._stack:
+            await self._open.aclose()
 
     @property
     def first(self) -> Connection:
@@ -126,8 +154,9 @@ class Calls:
 
     def member(self, worker: str) -> Member:
         """Tell who a worker is."""
-        group = GROUPS.get(worker, worker[-1])
-        return Member(group, worker, f"token-{worker}", PATTERNS, self.means.lease)
+        group, lease = GROUPS.get(worker, worker[-1]), self.means.lease
+        patterns = PATTERNS[RANKS.get(worker, 1)]
+        return Member(group, worker, f"token-{worker}", patterns, lease, LONGEST * lease)
 
     async def call(self, text: str, call: Callable[[], Awaitable[_T]]) -> _T:
         """Do something, and write down what comes of it.
@@ -146,9 +175,21 @@ class Calls:
         return result
 
     def _check_time(self) -> None:
-        earliest = min((hand.renewed for hand in self.hands.values()), default=float("inf"))
+        live = (hand.renewed for hand in self.hands.values() if hand.tenure.is_live)
+        earliest = min((*live, *self.joined.values()), default=float("inf"))
         if anyio.current_time() - earliest > 0.9 * self.means.lease:
             raise Inconclusive
+
+    def now(self) -> Span:
+        """Tell what time it is."""
+        now = anyio.current_time()
+        return Span(now, now)
+
+    async def timed(self, text: str, call: Callable[[], Awaitable[_T]]) -> tuple[_T, Span]:
+        """Do something, and tell when that was."""
+        earliest = anyio.current_time()
+        result = await self.call(text, call)
+        return result, Span(earliest, anyio.current_time())
 
     async def join(self, worker: str) -> list[str]:
         """Let a worker join, or go on being a member."""
@@ -164,17 +205,27 @@ class Calls:
         for worker in [each for each, at in self.joined.items() if now - at >= age]:
             await self.join(worker)
         for (worker, _), hand in self.hands.items():
-            if now - hand.renewed >= age:
+            if hand.tenure.is_live and now - hand.renewed >= age:
                 hand.renewed = anyio.current_time()
                 await self.call(f"{worker} renews", hand.lease.renew)
 
+    async def pass_time(self, leases: float) -> None:
+        """Let some time pass, while leases are kept."""
+        until = anyio.current_time() + leases * self.means.lease
+        await self.keep_alive()
+        while (left := until - anyio.current_time()) > 0:
+            await anyio.sleep(min(left, 0.3 * self.means.lease))
+            await self.keep_alive()
+
     async def be_silent(self, worker: str) -> list[Hand]:
         """Let a worker be silent until its leases have run out, and give those."""
-        lost = [self.hands.pop(key) for key in [*self.hands] if key[0] == worker]
-        self.joined.pop(worker, None)
-        for _ in range(5):
-            await anyio.sleep(0.3 * self.means.lease)
-            await self.keep_alive()
+        lost = [hand for key, hand in self.hands.items() if key[0] == worker]
+        lost = [hand for hand in lost if hand.tenure.is_live]
+        was_member = self.joined.pop(worker, None) is not None
+        for hand in lost:
+            hand.tenure.is_live = False
+        if lost or was_member:
+            await self.pass_time(1.5)
         return lost
 
 

@@ -1,4 +1,4 @@
-"""Stores, receives and settles, and compares what a transport does with what it has to do."""
+"""Stores, joins and leases, and compares what a transport does with what it has to do."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from flexiflow.extras.durable import Batch, Buried, Failure, LogFull, Record
-from flexiflow.testing._desk_calls import Broken, Hand
-from flexiflow.testing._desk_judgements import check_counts, complain_of_delivery, judge_order
-from flexiflow.testing._transport_model import OUTCOMES, Item, Letter, Model, names
+from flexiflow.extras.durable import Batch, EventTooLarge, LeaseLost, LogFull, Noted, Record, Room
+from flexiflow.testing._desk_calls import RANKS, Broken, Hand
+from flexiflow.testing._transport_holds import Item, Tenure, names
+from flexiflow.testing._transport_model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable
 
-    from flexiflow.extras.durable import Delivery, Outcome, Stored
+    from flexiflow.extras.durable import Lease, Stored
     from flexiflow.testing._desk_calls import Calls
-    from flexiflow.testing._transport_model import GroupModel, Part
+    from flexiflow.testing._transport_model import GroupModel
+    from flexiflow.testing._transport_part import Part
 
 LENGTH: Final = 6
 """How many records the log of a full transport holds."""
-ALL: Final = 1_000
-_REASON: Final = Failure("builtins.OSError", "no", "")
+SIZE: Final = 64
+"""How many bytes the largest event has of a transport with `max_event_bytes`."""
 
 
 class Work:
@@ -31,31 +32,49 @@ class Work:
     Args:
         calls: what calls the transport.
         is_full: whether its log holds `LENGTH` records.
+        is_small: whether its events have `SIZE` bytes at the most.
     """
 
-    def __init__(self, calls: Calls, *, is_full: bool) -> None:
+    def __init__(self, calls: Calls, *, is_full: bool, is_small: bool) -> None:
         self._calls = calls
         self._is_full = is_full
+        self._is_small = is_small
         self._batches: dict[str, Batch] = {}
         self._unstored: set[str] = set()
+        self._inserted = 0
         self._latest: dict[str, int] = {}
 
     async def open(self) -> None:
         """Connect, and look where the log begins."""
         await self._calls.open()
-        self._model = Model(self._calls.first.partitions)
+        first = self._calls.first
+        self._model = Model(first.partitions, is_exclusive=first.is_exclusive)
         if self._is_full and self._calls.first.max_length != LENGTH:
             told = self._calls.first.max_length
             raise Broken("X5", f"a log of {LENGTH} tells that it holds {told}")
+        if self._is_small and first.max_event_bytes != SIZE:
+            told = first.max_event_bytes
+            raise Broken("X14", f"a transport that takes {SIZE} bytes tells that it takes {told}")
         _, self._seen = await self._calls.first.tail(None, 1, 0)
 
     async def store(self, producer: str, *keys: str | None) -> None:
         """Store a batch of new records, one for each key."""
+        await self._store(producer, [(0, key) for key in keys])
+
+    async def store_sized(self, producer: str, *sizes: int) -> None:
+        """Store a batch of new records with bodies of so many bytes."""
+        await self._store(producer, [(size, None) for size in sizes])
+
+    async def _store(self, producer: str, records: list[tuple[int, str | None]]) -> None:
         number = self._batches[producer].number + 1 if producer in self._batches else 1
-        records = tuple(
-            Record(f"{producer}{number}.{place}".encode(), key) for place, key in enumerate(keys)
+        self._batches[producer] = Batch(
+            producer,
+            number,
+            tuple(
+                Record(f"{producer}{number}.{place}".encode().ljust(size), key)
+                for place, (size, key) in enumerate(records)
+            ),
         )
-        self._batches[producer] = Batch(producer, number, records)
         self._unstored.add(producer)
         await self.again(producer)
 
@@ -65,12 +84,21 @@ class Work:
             return
         batch, is_new = self._batches[producer], producer in self._unstored
         text = f"{producer} stores batch {batch.number}, {names(map(_item, batch.records))}"
+        largest = max(len(each.body) for each in batch.records)
+        is_too_large = largest > self._calls.first.max_event_bytes
         try:
             await self._calls.call(text, lambda: self._calls.first.store(batch))
+        except EventTooLarge:
+            if not is_too_large:
+                raise Broken("X14", f"{largest} bytes are refused as too large") from None
+            await self._see({}, "X14")
+            return
         except LogFull:
             self._check_is_full(len(batch.records))
             await self._see({})
             return
+        if is_too_large:
+            raise Broken("X14", f"a record of {largest} bytes was stored")
         self._unstored.discard(producer)
         if is_new:
             self._check_is_not_full(len(batch.records))
@@ -84,7 +112,7 @@ class Work:
         if self._is_full and self._model.crowding(0)[0] + wanted > LENGTH:
             raise Broken("X5", f"a log of {LENGTH} took {wanted} more than it may delete others")
 
-    async def _see(self, wanted: dict[Item, str | None]) -> None:
+    async def _see(self, wanted: dict[Item, str | None], clause: str = "X2") -> None:
         """Look at what was stored since the last time, which tells the partitions."""
         found: list[Stored] = []
         while True:
@@ -93,63 +121,141 @@ class Work:
             found += seen
             if not seen:
                 break
-        self._check_seen([Item(each.body, each.group) for each in found], list(wanted))
-        for each in found:
-            item = Item(each.body, each.group)
+        items = [self._item_seen(each, list(wanted)) for each in found]
+        self._check_seen(items, list(wanted), clause)
+        for each, item in zip(found, items, strict=True):
             self._note_partition(wanted[item], each.partition)
             self._model.items[each.partition].append(item)
             self._model.positions[each.partition].append(each.position)
+            self._model.keys[each.partition].append(wanted[item])
+
+    def _item_seen(self, seen: Stored, wanted: list[Item]) -> Item:
+        """Return what is seen; of a body that is too large any part may be, or nothing."""
+        most = self._calls.first.max_event_bytes
+        for item in wanted:
+            if len(item.body) > most and item.body.startswith(seen.body):
+                return item
+        return Item(seen.body, seen.group)
+
+    async def insert(self, partition: int, size: int) -> None:
+        """Store a record behind the transport's back, however large."""
+        if self._calls.means.insert is None:
+            return
+        partition %= len(self._model.items)
+        self._inserted += 1
+        body = f"else{self._inserted}".encode().ljust(size)
+        await self._calls.means.insert(self._calls.transport, partition, body)
+        self._calls.history.append(f"somebody stores {size} bytes in partition {partition}")
+        await self._see({Item(body, None): None})
 
     def _note_partition(self, key: str | None, partition: int) -> None:
         if key is not None and self._model.of_key.setdefault(key, partition) != partition:
             raise Broken("X4", f"records of the key {key!r} are in different partitions")
 
-    def _check_seen(self, found: list[Item], wanted: list[Item]) -> None:
+    def _check_seen(self, found: list[Item], wanted: list[Item], clause: str) -> None:
         more = [each for each in found if each not in wanted or found.count(each) > 1]
         if more and any(each.group for each in wanted):
             raise Broken("X3", f"what was redriven is stored as {more[0].name}")
         if more:
-            raise Broken("X2", f"{more[0].name} was stored again")
+            how = "again" if clause == "X2" else "of a batch that was refused"
+            raise Broken(clause, f"{more[0].name} was stored {how}")
         if len(found) < len(wanted):
             raise Broken("X1", f"{names(wanted)} was stored; who looks on sees {names(found)}")
         if len(self._model.items) == 1 and found != wanted:
             raise Broken("X4", f"{names(wanted)} was stored in another order: {names(found)}")
 
     async def enter(self, worker: str, partition: int = 0) -> Hand | None:
-        """Join, and acquire a partition; None where it is another's."""
+        """Join, and acquire a partition; None where it is another's, or the worker stands by."""
         place = partition % len(self._model.items)
-        if (worker, place) in self._calls.hands:
-            return self._calls.hands[worker, place]
-        await self._join(worker)
-        group = self._group_of(worker)
+        hand = self._calls.hands.get((worker, place))
+        if hand is not None and not hand.tenure.is_over:
+            return hand
+        takes = await self._join(worker)
         member, at = self._calls.member(worker), anyio.current_time()
         lease = await self._calls.call(
             f"{worker} acquires partition {place}",
             lambda: self._calls.connection(worker).acquire(member, place),
         )
-        is_exclusive = self._calls.first.is_exclusive
-        is_free = not is_exclusive or not self._holders(group, place)
-        if (lease is not None) != is_free:
-            state = "free" if is_free else "another's"
-            raise Broken("X4", f"{worker} acquired a partition that is {state}: {lease}")
+        self._check_lease(worker, place, lease, takes=takes)
         if lease is None:
             return None
-        if is_exclusive and lease.token <= group.tokens[place]:
-            raise Broken("X4", f"{worker} got the token {lease.token} after {group.tokens[place]}")
+        group, tenure = self._group_of(worker), Tenure(worker, member.longest_delay)
         group.tokens[place] = lease.token
-        hand = self._calls.hands[worker, place] = Hand(worker, lease, at)
+        hand = Hand(worker, lease, at, tenure)
+        self._check_lines(hand)
+        for other in self._displace(group, place):
+            await self._haunt(other)
+        self._calls.hands[worker, place] = hand
+        group.tenures[place].append(tenure)
         return hand
 
-    async def _join(self, worker: str) -> None:
-        alive, name = await self._calls.join(worker), self._calls.member(worker).group
-        expected = [each for each in self._calls.joined if self._calls.member(each).group == name]
-        self._model.group(name)
-        if alive != sorted(expected):
-            raise Broken("X4", f"to {worker}, who joins, {alive} are alive, not {expected}")
+    def _check_lease(self, worker: str, place: int, lease: Lease | None, *, takes: bool) -> None:
+        """See whether a worker was given a lease if it may have one."""
+        group, is_exclusive = self._group_of(worker), self._calls.first.is_exclusive
+        is_free = not is_exclusive or not any(each.is_live for each in group.tenures[place])
+        if not takes:
+            if lease is not None:
+                raise Broken("X15", f"{worker}, who has to stand by, acquired a partition")
+            return
+        if (lease is not None) != is_free:
+            state = "free" if is_free else "another's"
+            told = "a lease" if lease is not None else "None"
+            raise Broken("X4", f"{worker} acquired a partition that is {state}: {told}")
+        if lease is not None and is_exclusive and lease.token <= group.tokens[place]:
+            raise Broken("X4", f"{worker} got the token {lease.token} after {group.tokens[place]}")
 
-    def _holders(self, group: GroupModel, place: int) -> list[str]:
-        hands = self._calls.hands
-        return [name for name, at in hands if at == place and self._group_of(name) is group]
+    def _check_lines(self, hand: Hand) -> None:
+        """See whether a lease tells the keys of what waits, where it is of all of it."""
+        part = self._part(hand)
+        waits = {each.key for each in part.waiting.values() if not each.is_done} - {None}
+        may = {each.key for each in (*part.waiting.values(), *part.pending.values())}
+        told = {*hand.lease.lines}
+        if not (waits if part.is_exclusive else set[str]()) <= told <= may:
+            raise Broken("X12", f"{hand.worker} is told of the lines {told}, and there are {waits}")
+
+    def _displace(self, group: GroupModel, place: int) -> list[Hand]:
+        """Return those whose lease of a partition is lost to the one that leases it now."""
+        if not self._calls.first.is_exclusive:
+            return []
+        for each in group.tenures[place]:
+            each.end()
+        group.tenures[place].clear()
+        return [
+            hand
+            for (worker, at), hand in self._calls.hands.items()
+            if at == place and self._group_of(worker) is group
+        ]
+
+    async def _haunt(self, hand: Hand) -> None:
+        """Call by a lease whose partition is another's, as if nothing were wrong."""
+        outcomes = [Noted(each.position, each.attempts, each.deliveries) for _, each in hand.held]
+        wheres: dict[str, Callable[[], Awaitable[object]]] = {
+            "receives": lambda: hand.lease.receive(Room(1)),
+            "renews": hand.lease.renew,
+            "settles": lambda: hand.lease.settle(outcomes),
+        }
+        for what, call in wheres.items():
+            try:
+                await self._calls.call(f"{hand.worker}, whose lease is lost, {what}", call)
+            except LeaseLost:
+                continue
+            raise Broken("X4", f"{hand.worker} {what}, though its partition is another's")
+
+    async def _join(self, worker: str) -> bool:
+        """Join, and return whether the group takes what the worker takes."""
+        told, name = await self._calls.join(worker), self._calls.member(worker).group
+        alive = [each for each in self._calls.joined if self._calls.member(each).group == name]
+        rank = max(RANKS.get(each, 1) for each in alive)
+        expected = sorted(each for each in alive if RANKS.get(each, 1) == rank)
+        self._model.group(name).rank = rank
+        if told != expected:
+            clause = "X15" if expected != sorted(alive) else "X4"
+            raise Broken(clause, f"{worker} joins: those who receive are {expected}, not {told}")
+        return worker in expected
+
+    async def join(self, worker: str) -> None:
+        """Join, or go on being a member."""
+        await self._join(worker)
 
     def _group_of(self, worker: str) -> GroupModel:
         return self._model.group(self._calls.member(worker).group)
@@ -159,73 +265,6 @@ class Work:
 
     def _part(self, hand: Hand) -> Part:
         return self._group_of(hand.worker).parts[hand.lease.partition]
-
-    async def receive(self, worker: str, limit: int, partition: int = 0) -> bool:
-        """Be given records; tell whether there were any."""
-        hand = await self.enter(worker, partition)
-        return hand is not None and await self._be_given(hand, limit)
-
-    async def _be_given(self, hand: Hand, limit: int) -> bool:
-        part = self._part(hand)
-        self._latest[hand.worker] = hand.lease.partition
-        expected = part.next()[:limit]
-        given = await self._receive(hand, limit, 0)
-        if expected and not given:
-            given = await self._receive(hand, limit, 0.2 * self._calls.means.lease)
-        if len(given) > limit:
-            raise Broken("X5", f"{hand.worker} asked for {limit} records, and got {len(given)}")
-        places = judge_order(part, given, expected)
-        if places is None:
-            rest = await self._receive(hand, ALL, 0)
-            raise complain_of_delivery(part, hand.worker, given, rest)
-        for place, delivery in zip(places, given, strict=True):
-            check_counts(part.give(place, hand.worker), delivery)
-            hand.held.append((place, delivery))
-        if given:
-            # What was returned may be somebody's again, and is not settled any more.
-            for each in self._calls.hands.values():
-                each.last = ()
-        return bool(given)
-
-    async def _receive(self, hand: Hand, limit: int, wait: float) -> Sequence[Delivery]:
-        text = f"{hand.worker} receives up to {limit} of partition {hand.lease.partition}"
-        return await self._calls.call(text, lambda: hand.lease.receive(limit, wait))
-
-    async def settle(self, worker: str, how: str, *at: int) -> None:
-        """Settle some of what was given in the partition that was read last, in one call."""
-        hand = self._hand(worker)
-        held = hand.held if hand is not None else []
-        chosen = [held[place] for place in dict.fromkeys(at) if place < len(held)]
-        if hand is None or not chosen:
-            return
-        hand.last = tuple(OUTCOMES[how](delivery, _REASON) for _, delivery in chosen)
-        await self._settle(hand)
-        for (place, delivery), outcome in zip(chosen, hand.last, strict=True):
-            hand.held.remove((place, delivery))
-            self._write_down(hand, place, delivery, outcome)
-
-    def _write_down(self, hand: Hand, place: int, delivery: Delivery, outcome: Outcome) -> None:
-        part, group = self._part(hand), self._group_of(hand.worker)
-        part.settle(place, outcome)
-        if isinstance(outcome, Buried):
-            letter = Letter(delivery.body, _REASON, outcome.attempts, outcome.deliveries)
-            group.dead.append(letter)
-            # Of what is gone a transport may have kept the body, or else it counts as missed.
-            group.doubtful += [letter] if place in part.gone else []
-        hold = part.pending.get(place)
-        if hold is not None and hold.holder is not None:
-            kept = delivery._replace(attempts=hold.attempts, deliveries=hold.deliveries)
-            hand.held.append((place, kept))
-
-    async def _settle(self, hand: Hand) -> None:
-        text = f"{hand.worker} settles {', '.join(map(repr, hand.last))}"
-        await self._calls.call(text, lambda: hand.lease.settle(hand.last))
-
-    async def repeat(self, worker: str) -> None:
-        """Settle once more what was settled last, as after a reply that was lost."""
-        hand = self._hand(worker)
-        if hand is not None and hand.last:
-            await self._settle(hand)
 
 
 def _item(record: Record) -> Item:

@@ -68,7 +68,7 @@ def explore(
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
     """
-    check_scenario(scenario)
+    check_scenario(scenario, "explore")
     check_backend(backend)
     check_int("schedules", schedules, least=1)
     if seed is None:
@@ -110,7 +110,7 @@ def replay(
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
     """
-    check_scenario(scenario)
+    check_scenario(scenario, "replay")
     check_backend(backend)
     return run_scheduled(
         scenario,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from flexiflow._bus import EventBus
     from flexiflow.events import HandlerFailed
@@ -58,7 +58,31 @@ async def record(bus: EventBus) -> AsyncGenerator[Recorded]:
         bus: an `EventBus`, or what has its `subscribe`.
     """
     recorded = Recorded()
+    subscribing = bus.subscribe("**", "recorder", _never_called, priority=1, filter=_note(recorded))
+    with await subscribing:
+        yield recorded
 
+
+@contextmanager
+def record_at_once(bus: EventBus) -> Generator[Recorded]:
+    """Collect as `record` does, but wait for nothing: a plain fixture goes with any event loop."""
+    recorded = Recorded()
+    create = bus._registry.create  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    subscription = create(
+        "**",
+        "recorder",
+        _never_called,
+        priority=1,
+        filter=_note(recorded),
+        once=False,
+        terms=None,
+    )
+    with subscription:
+        yield recorded
+
+
+def _note(recorded: Recorded) -> Callable[[str, Any], bool]:
+    # A filter is told the event's name, a handler is not.
     def note(name: str, data: Any) -> bool:
         if name == HANDLER_FAILED:
             recorded.failures.append(cast("HandlerFailed", data))
@@ -66,9 +90,7 @@ async def record(bus: EventBus) -> AsyncGenerator[Recorded]:
             recorded.events.append(RecordedEvent(name, data))
         return False
 
-    # A filter is told the event's name, a handler is not.
-    with await bus.subscribe("**", "recorder", _never_called, priority=1, filter=note):
-        yield recorded
+    return note
 
 
 def _never_called(data: Any) -> None: ...

@@ -55,7 +55,7 @@ def cancel_everywhere(
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
     """
-    check_scenario(scenario)
+    check_scenario(scenario, "cancel_everywhere")
     check_backend(backend)
     if check is not None:
         check_callable("check", check, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flexiflow.testing import _transport_script as scripts
+from flexiflow.testing import _transport_checkers as checkers
 from flexiflow.testing._contract import Clause
 
 TRANSPORT_CONTRACT: Final = (
@@ -16,14 +16,14 @@ TRANSPORT_CONTRACT: Final = (
         "returned, or if the worker's lease runs out or is released, but never once it was "
         "acknowledged. To settle again changes nothing, and a `receive` that is cancelled loses "
         "nothing. An event is acknowledged only after every local handler has succeeded.",
-        scripts.X1,
+        checkers.X1,
     ),
     Clause(
         "X2",
         "publishing is idempotent",
         "A batch that its producer stores again, as after a reply that was lost, is there once, "
         "within `idempotency_window`.",
-        scripts.X2,
+        checkers.X2,
     ),
     Clause(
         "X3",
@@ -32,17 +32,17 @@ TRANSPORT_CONTRACT: Final = (
         "without an attempt that ended, becomes a dead letter of the group exactly once, with its "
         "failure; attempts and deliveries are counted across workers that die. `redrive` gives it "
         "to that group alone. A healthy event never becomes one.",
-        scripts.X3,
+        checkers.X3,
     ),
     Clause(
         "X4",
         "order",
         "Records are given in the order in which they were stored, those of a key from one "
         "partition. With `partitions=n` one worker of a group at a time leases a partition, with "
-        "a token greater than each before; one whose lease has run out gets `LeaseLost`, and "
-        "changes nothing. Events of a key are handled one at a time, in order, a failing one "
-        "holding back those after it.",
-        scripts.X4,
+        "a token greater than each before; the one before gets `LeaseLost` from then on, and "
+        "changes nothing but as X11 says. Events of a key are handled one at a time, in order, a "
+        "failing one holding back those after it.",
+        checkers.X4,
     ),
     Clause(
         "X5",
@@ -50,7 +50,7 @@ TRANSPORT_CONTRACT: Final = (
         "A log that is full of what is not settled by every group raises `LogFull`, stores "
         "nothing, and takes more once that is settled; a worker is given at most what it asks "
         "for. Leaving a bridge drains what is in flight, or gives it back.",
-        scripts.X5,
+        checkers.X5,
         ("max_length",),
     ),
     Clause(
@@ -59,7 +59,7 @@ TRANSPORT_CONTRACT: Final = (
         "What was deleted before a group had settled it is counted as missed, exactly; the rest is "
         "given all the same. A server that restarts loses nothing that was stored, and the bridge "
         "goes on by itself.",
-        scripts.X6,
+        checkers.X6,
         ("damage",),
     ),
     Clause(
@@ -85,6 +85,51 @@ TRANSPORT_CONTRACT: Final = (
         "what ended it, until a bridge of the same bus, transport and `outgoing` is opened, or "
         "`bridge.forget()` was called. One whose block came to its end in peace is gone.",
         None,
+    ),
+    Clause(
+        "X11",
+        "leases that have run out",
+        "A lease that has run out works on, and can be renewed, while no other one was given what "
+        "it holds: an event, or with `partitions=n` the partition. What a later one holds is never "
+        "overwritten: `settle` by the earlier one only tells that its attempt has ended, and if it "
+        "was acknowledged, it is settled once nobody holds it any more. Only an attempt that began "
+        "and did not end counts as a death.",
+        checkers.X11,
+    ),
+    Clause(
+        "X12",
+        "waiting",
+        "What waits for its next attempt, and what waits behind it for the same key, holds no "
+        "place of `prefetch` and none of the log's `max_length`. It is given when its time has "
+        "come, one of a key at a time, in order; to its own worker while that one's lease lasts, "
+        "then to any. Its time and its counts outlive workers and restarts. It comes before what "
+        "is new, but no more of it at once than a worker asks for; and nothing new is given while "
+        "`max_waiting` wait.",
+        checkers.X12,
+    ),
+    Clause(
+        "X13",
+        "what a server has lost",
+        "A server that comes back without what was stored is noticed: leases are lost, and what is "
+        "stored from then on is given to every group. What was lost counts as missed, once.",
+        None,
+    ),
+    Clause(
+        "X14",
+        "sizes",
+        "A worker is given at most so many bytes of events as it asks for. A record of more than "
+        "`max_event_bytes` is refused with `EventTooLarge`, and nothing of its batch is stored; "
+        "one that an outsider stored is given without its body, and can be buried with it.",
+        checkers.X14,
+        ("max_event_bytes",),
+    ),
+    Clause(
+        "X15",
+        "patterns",
+        "Of two members of a group that are alive, one takes all that the other takes, or the "
+        "later is refused with `GroupMismatch`. Only those who take the most are given records; "
+        "the others stand by, and settle, renew and release what they hold.",
+        checkers.X15,
     ),
 )
 """Every clause, in order."""

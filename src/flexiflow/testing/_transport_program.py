@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from flexiflow.testing._code import block
+from flexiflow.testing._desk_calls import HOOKS
 from flexiflow.testing._program import name_factory
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Programs:
         return f"Means(factory, {self._means.lease}{given})"
 
     def _hooks(self) -> list[tuple[str, Callable[..., Any]]]:
-        hooks = (("restart", self._means.restart), ("damage", self._means.damage))
+        hooks = ((name, getattr(self._means, name)) for name in HOOKS)
         return [(name, hook) for name, hook in hooks if hook is not None]
 
     def _program(self, imports: list[str], lines: list[str], run: str) -> str:

@@ -12,9 +12,10 @@ import anyio
 
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._cancellation import leaves
+from flexiflow._text import printable
 from flexiflow.testing._check import EXAMPLES, ContractViolation
 from flexiflow.testing._desk import open_desk
-from flexiflow.testing._desk_calls import Broken, Inconclusive, Means
+from flexiflow.testing._desk_calls import HOOKS, Broken, Inconclusive, Means
 from flexiflow.testing._examine import Subject, Verdict, check_terms, search
 from flexiflow.testing._execute import FactoryFailed, Log, unblamed
 from flexiflow.testing._run import run_scheduled
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
 Restart: TypeAlias = "Callable[[Any], Awaitable[object]]"
 Damage: TypeAlias = "Callable[[Any, int, str], Awaitable[object]]"
+Insert: TypeAlias = "Callable[[Any, int, bytes], Awaitable[object]]"
 
-_OPTIONS: Final = ("partitions", "max_length")
+_OPTIONS: Final = ("partitions", "max_length", "max_event_bytes")
 _VIRTUAL_LEASE: Final = 10.0
 _PATIENCE: Final = 120.0
 """After so many seconds a script that runs in real time still is stuck."""
@@ -48,6 +50,8 @@ class Terms(TypedDict, total=False):
 
     restart: Restart | None
     damage: Damage | None
+    insert: Insert | None
+    empty: Restart | None
     lease: float | None
     scale: float
 
@@ -83,14 +87,19 @@ class _Examination:
         if lease is not None:
             _check_number("lease", lease)
         restart, damage = terms.get("restart"), terms.get("damage")
-        _check_hook("restart", restart, 1)
-        _check_hook("damage", damage, 3)
+        insert, empty = terms.get("insert"), terms.get("empty")
+        hooks: dict[str, Callable[..., Any] | None] = {
+            "restart": restart, "damage": damage, "insert": insert, "empty": empty,
+        }  # fmt: skip
+        for name, hook in hooks.items():
+            _check_hook(name, hook, HOOKS[name])
         self._times = max(2, min(_TIMES, round(100 * self._scale)))
         self._factory = factory
         self._backend = backend
         self._is_virtual = lease is None
-        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, restart, damage)
-        hooks = {"restart": restart, "damage": damage}
+        self._means = Means(
+            unblamed(factory), lease or _VIRTUAL_LEASE, restart, damage, insert, empty
+        )
         offered = {name for name, hook in hooks.items() if hook is not None}
         self._offers = frozenset(offered | _options_of(factory))
         self._programs = Programs(factory, self._means, backend, is_virtual=lease is None)
@@ -132,7 +141,7 @@ class _Examination:
             missing = [need for need in each.needs if need not in self._offers]
             lacks += missing
             # Where one restarts a server, others may be on it.
-            often = (1,) if "restart" in each.needs else (1, self._times)
+            often = (1,) if {"restart", "empty"} & {*each.needs} else (1, self._times)
             for times in () if missing else often:
                 played += times
                 complaint = self._complaint_of(each, times)
@@ -208,7 +217,7 @@ def _describe(left: BaseException) -> str:
     leaf = next(iter(leaves(left)))
     if isinstance(leaf, AssertionError):
         return str(leaf)
-    return f"it was left by {type(leaf).__name__}: {leaf}"
+    return printable(f"it was left by {type(leaf).__name__}: {leaf}")
 
 
 async def _bounded(main: Callable[[], Awaitable[None]], seconds: float) -> None:

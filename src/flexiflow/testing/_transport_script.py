@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from flexiflow.testing._checker import Checker, number
 from flexiflow.testing._code import without_one
-from flexiflow.testing._desk_work import LENGTH
 from flexiflow.testing._trace import Trace
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from flexiflow.testing._code import Lines
     from flexiflow.testing._desk_calls import Broken
 
-PARTITIONS: Final = 2
 _MOST: Final = 8
 """How many moves there are at most after the first."""
 
@@ -49,8 +47,10 @@ class TransportScript:
     again: str = ""
 
     def smaller(self) -> Iterator[TransportScript]:
-        """Give scripts with a step left out."""
-        return (replace(self, acts=acts) for acts in without_one(self.acts))
+        """Give scripts with a step left out, or two."""
+        one = [*without_one(self.acts)]
+        two = dict.fromkeys(chain.from_iterable(map(without_one, one)))
+        return (replace(self, acts=acts) for acts in (*one, *two))
 
     def main(self) -> Lines:
         """Write what is done with `desk`."""
@@ -59,7 +59,7 @@ class TransportScript:
         ]
 
 
-Moves: TypeAlias = "tuple[Act, ...]"
+Moves: TypeAlias = tuple[Act, ...]
 """Steps that are drawn together."""
 
 
@@ -130,68 +130,5 @@ def several(
     return st.builds(make, first, many)
 
 
-def _handle(worker: str, limit: int, partition: int, how: str, at: list[int]) -> Moves:
-    return (Act("receive", (worker, limit, partition)), Act("settle", (worker, how, *at)))
-
-
-def _handling(*hows: str, then: str | None = None) -> st.SearchStrategy[Moves]:
-    at = st.lists(number(0, 2), min_size=1, max_size=2)
-    moves = st.builds(_handle, workers, limits, partitions, st.sampled_from(hows), at)
-    if then is None:
-        return moves
-    return moves.map(lambda first: (*first, Act(then, first[0].given[:1])))
-
-
 producers = st.sampled_from("pq")
-workers = st.sampled_from("abc")
-groups = st.sampled_from("gh")
-limits = number(1, 3)
-partitions = number(0, PARTITIONS - 1)
-
 stores = several("store", st.sampled_from((None, "k", "l")), 3, st.tuples(producers))
-repeats = move("again", producers)
-receives = move("receive", workers, limits, partitions)
-handles = _handling("acknowledge")
-returns = _handling("return", "let go")
-notes = _handling("note", "begin")
-buries = _handling("bury")
-buries_all: st.SearchStrategy[Moves] = workers.map(
-    lambda worker: (Act("receive", (worker, 3)), Act("settle", (worker, "bury", 0, 1, 2)))
-)
-retries = _handling("acknowledge", "note", "return", "bury", then="repeat")
-deaths = _handling("note", "begin", "return", then="die")
-sudden_deaths: st.SearchStrategy[Moves] = st.tuples(workers, limits).map(
-    lambda given: (Act("receive", given), Act("die", given[:1]))
-)
-leavings = move("leave", workers)
-cancels = move("cancel", workers, number(0, 4), limits, st.sampled_from(("receive", "leave")))
-redrives = several("redrive", number(0, 2), 2, st.tuples(groups))
-looks = move("look", groups)
-forgets = move("forget", groups)
-clashes = move("clash", workers)
-damages = move("damage", partitions, number(0, 4))
-
-ENTERED: Final = (Act("enter", ("a",)),)
-
-X1: Final = checks(
-    "X1",
-    *(stores, receives, handles, returns, retries, looks),
-    *(deaths, sudden_deaths, leavings, cancels, cancels, forgets),
-)
-X2: Final = checks("X2", stores, repeats, repeats, receives, looks, partitions=PARTITIONS)
-X3: Final = checks(
-    "X3",
-    *(stores, returns, notes, retries, looks, buries, buries_all, redrives, redrives),
-    *(deaths, sudden_deaths),
-)
-X4: Final = checks(
-    "X4",
-    *(stores, receives, handles, returns, deaths, sudden_deaths, clashes, leavings),
-    partitions=PARTITIONS,
-)
-X5: Final = checks(
-    "X5", stores, stores, repeats, handles, receives, first=ENTERED, max_length=LENGTH
-)
-X6: Final = checks(
-    "X6", stores, receives, handles, damages, damages, buries, leavings, partitions=PARTITIONS
-)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 GROUP: Final = "g"
 _RETRY: Final = 0.001
 _PUBLISHERS: Final = 100
-_SETTLED: Final = Standing(0, 0, 0, 0)
+_SETTLED: Final = Standing(0, 0, 0, 0, 0)
 _LEASE: Final = 60.0
 """No lease is to run out while a scenario plays, however busy the machine: an event came twice."""
 _PAUSE: Final = 0.01
@@ -140,6 +140,11 @@ class Stage:
         # Who asks for it needs the hook, and does not play without.
         restart = cast("Callable[[Any], Awaitable[object]]", self._means.restart)
         await restart(self.transport)
+
+    async def empty(self) -> None:
+        """Restart what is behind the transport, which has lost all that was stored."""
+        empty = cast("Callable[[Any], Awaitable[object]]", self._means.empty)
+        await empty(self.transport)
 
     def bridge(self, bus: EventBus, **options: Any) -> AbstractAsyncContextManager[Bridge]:
         """Open a bridge."""

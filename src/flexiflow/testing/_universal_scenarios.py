@@ -10,6 +10,7 @@ from typing import Final
 from flexiflow.testing import _universal_ends as ends
 from flexiflow.testing import _universal_order as order
 from flexiflow.testing import _universal_reach as reach
+from flexiflow.testing import _universal_waiting as waiting
 from flexiflow.testing import _universal_wire as wire
 
 UNIVERSALS: Final = (
@@ -34,5 +35,12 @@ UNIVERSALS: Final = (
     order.waits_while_the_log_is_full,
     order.survives_restarts,
     ends.refuses_until_it_is_open_again,
+    waiting.outlasts_a_lease,
+    waiting.holds_a_key_back_over_restarts,
+    waiting.passes_what_fails,
+    waiting.goes_on_after_a_loss,
+    waiting.holds_so_many_bytes,
+    waiting.rolls_to_more_patterns,
+    waiting.rolls_over_partitions,
 )
 """All of them; those of a clause are played in this order."""

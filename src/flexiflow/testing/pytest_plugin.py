@@ -2,25 +2,78 @@
 
 It does not load by itself, since its fixtures have short names and it fails tests. A suite asks for
 it, with `pytest_plugins = ["flexiflow.testing.pytest_plugin"]` in its top `conftest.py`. AnyIO's
-own plugin, which does load by itself, runs the tests.
+own plugin, which does load by itself, runs the tests. Beside it pytest-trio and pytest-asyncio may
+run those that are marked for them: no fixture here but the watch over tasks needs AnyIO's.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from inspect import iscoroutinefunction, signature
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from flexiflow._bus import EventBus, subscriptions
 from flexiflow.testing._checks import BACKENDS
-from flexiflow.testing._record import record
+from flexiflow.testing._record import record_at_once
 from flexiflow.testing._tasks import check_left, running_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
     from flexiflow.testing._record import Recorded
+
+_OURS: Final = frozenset({"bus", "recorded"})
+
+_OTHERS: Final = frozenset({"trio", "asyncio"})
+"""The marks of what pytest-trio and pytest-asyncio run."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> None:
+    """Let AnyIO run an async test that asks for a bus, unless another plugin runs it."""
+    if not collector.istestfunction(obj, name):
+        return
+    test = _inner(obj)
+    if not iscoroutinefunction(test) or _OURS.isdisjoint(signature(test).parameters):
+        return
+    marks = (*collector.iter_markers(), *getattr(obj, "pytestmark", ()))
+    if not _is_left_to_others({mark.name for mark in marks}, collector.config):
+        pytest.mark.usefixtures("anyio_backend")(obj)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Do the same where another fixture asks for the bus."""
+    function: object = getattr(item, "function", None)
+    if (
+        isinstance(item, pytest.Function)
+        and iscoroutinefunction(_inner(function))
+        and "anyio_backend" not in item.fixturenames
+        and not _OURS.isdisjoint(item.fixturenames)
+        and not _is_left_to_others({mark.name for mark in item.iter_markers()}, item.config)
+    ):
+        # AnyIO's plugin looks for it when all tests are collected.
+        item.add_marker("anyio")
+
+
+def _inner(function: Any) -> Any:
+    return function.hypothesis.inner_test if hasattr(function, "hypothesis") else function
+
+
+def _is_left_to_others(marks: set[str], config: pytest.Config) -> bool:
+    """Tell whether pytest-trio or pytest-asyncio runs a test, since it is marked so or anyway."""
+    if not _OTHERS.isdisjoint(marks):
+        return True
+    has = config.pluginmanager.has_plugin
+    if has("trio") and config.getini("trio_mode"):
+        return True
+    return has("asyncio") and "auto" in {
+        config.getoption("asyncio_mode"),
+        config.getini("asyncio_mode"),
+    }
 
 
 @pytest.fixture(params=[name for name in BACKENDS if find_spec(name) is not None])
@@ -30,8 +83,9 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
+# Plain fixtures: who runs the test is left to its marks.
 @pytest.fixture
-async def bus(anyio_backend: object) -> AsyncGenerator[EventBus]:
+def bus() -> Generator[EventBus]:
     """Give a bus, and fail the test that leaves a subscription on it."""
     bus = EventBus()
     yield bus
@@ -41,17 +95,26 @@ async def bus(anyio_backend: object) -> AsyncGenerator[EventBus]:
 
 
 @pytest.fixture
-async def recorded(bus: EventBus) -> AsyncGenerator[Recorded]:
+def recorded(bus: EventBus) -> Generator[Recorded]:
     """Give what is published on the test's bus, and what fails there."""
-    async with record(bus) as recorded:
+    with record_at_once(bus) as recorded:
         yield recorded
 
 
 @pytest.fixture(autouse=True)
 def _watched(request: pytest.FixtureRequest) -> None:  # pyright: ignore[reportUnusedFunction]
     # Only what AnyIO runs has tasks; to ask for its backend would run every other test twice.
-    if "anyio_backend" in request.fixturenames:
-        request.getfixturevalue("_watched_tasks")
+    if "anyio_backend" not in request.fixturenames:
+        return
+    if (
+        request.node.get_closest_marker("trio")
+        and request.getfixturevalue("anyio_backend_name") == "trio"
+    ):
+        pytest.fail(
+            "two plugins would run this test on trio, AnyIO's and pytest-trio: mark it for one of "
+            "them alone, and with pytest-trio let anyio_mode be 'strict'"
+        )
+    request.getfixturevalue("_watched_tasks")
 
 
 @pytest.fixture

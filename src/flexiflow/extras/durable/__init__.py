@@ -1,10 +1,11 @@
-"""Durable delivery: events that outlive the process, and reach others (X1 to X8)."""
+"""Durable delivery: events that outlive the process, and reach others (X1 to X16)."""
 
 from flexiflow.extras.durable._bridge import Bridge, open_bridge
 from flexiflow.extras.durable._cloudevents import JSON, Codec
 from flexiflow.extras.durable._errors import (
     BridgeClosed,
     ConsumerInUse,
+    EventTooLarge,
     GroupMismatch,
     LeaseLost,
     LogFull,
@@ -29,12 +30,16 @@ from flexiflow.extras.durable._transport import (
     DeadLetter,
     Delivery,
     Failure,
+    Followed,
     Lease,
     Member,
     Noted,
     Outcome,
+    Postponed,
     Record,
     Returned,
+    Room,
+    Settled,
     Standing,
     Stored,
     Transport,
@@ -56,7 +61,9 @@ __all__ = [
     "CurrentDelivery",
     "DeadLetter",
     "Delivery",
+    "EventTooLarge",
     "Failure",
+    "Followed",
     "GroupMismatch",
     "Lease",
     "LeaseLost",
@@ -67,9 +74,12 @@ __all__ = [
     "NotReplicated",
     "Noted",
     "Outcome",
+    "Postponed",
     "Record",
     "RedisTransport",
     "Returned",
+    "Room",
+    "Settled",
     "SqliteTransport",
     "Standing",
     "Stored",

@@ -10,6 +10,7 @@ from flexiflow._arguments import check_int, check_seconds
 from flexiflow._bus import EventBus
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._names import check_subscribed_name
+from flexiflow._showing import show
 from flexiflow.extras.durable._numbers import check_finite
 from flexiflow.extras.durable._patterns import overlapping
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable._cloudevents import Codec
 
+_COUNTS: Final = (
+    "limit",
+    "prefetch",
+    "prefetch_bytes",
+    "max_waiting",
+    "max_attempts",
+    "max_deliveries",
+)
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -32,6 +41,8 @@ class Settings(NamedTuple):
     key: Callable[[Any], str | None] | None
     limit: int
     prefetch: int
+    prefetch_bytes: int
+    max_waiting: int
     max_attempts: int
     max_deliveries: int
     retry_delay: float
@@ -61,7 +72,7 @@ def check_settings(settings: Settings) -> None:
     """
     _check_patterns(settings)
     _check_names(settings)
-    for what in ("limit", "prefetch", "max_attempts", "max_deliveries"):
+    for what in _COUNTS:
         check_int(what, getattr(settings, what), "1 or more", least=1)
     for what in ("lease", "store_timeout"):
         check_finite(what, getattr(settings, what))
@@ -72,6 +83,19 @@ def check_settings(settings: Settings) -> None:
     _check_functions(settings)
 
 
+def check_sizes(prefetch_bytes: int, max_event_bytes: int) -> None:
+    """Refuse to hold fewer bytes than one event may have (X14).
+
+    Raises:
+        ValueError: `prefetch_bytes` is less than `max_event_bytes`.
+    """
+    if prefetch_bytes < max_event_bytes:
+        raise ValueError(
+            f"prefetch_bytes={prefetch_bytes} is less than the transport's "
+            f"max_event_bytes={max_event_bytes}: an event of that size could never be received"
+        )
+
+
 def patterns_of(what: str, given: Iterable[object]) -> tuple[str, ...]:
     """Return patterns that are valid, each once.
 
@@ -80,7 +104,7 @@ def patterns_of(what: str, given: Iterable[object]) -> tuple[str, ...]:
         TypeError: what is no pattern, or no several of them.
     """
     if isinstance(given, str):
-        raise TypeError(f"{what} must be several patterns, as [{given!r}], not a str")
+        raise TypeError(f"{what} must be several patterns, as [{show(given)}], not a str")
     try:
         patterns = tuple(given)
     except TypeError:
@@ -95,8 +119,8 @@ def _check_patterns(settings: Settings) -> None:
     both = overlapping(outgoing, incoming)
     if both is not None:
         raise ValueError(
-            f"outgoing {both[0]!r} and incoming {both[1]!r} overlap: an event that comes in must "
-            "not be one that goes out"
+            f"outgoing {show(both[0])} and incoming {show(both[1])} overlap: an event that comes "
+            "in must not be one that goes out"
         )
     if incoming and settings.group is None:
         raise ValueError("incoming events need a group, whose workers share them")

@@ -17,6 +17,7 @@ from flexiflow.extras.durable._arguments import (
     Settings,
     check_ends,
     check_settings,
+    check_sizes,
     patterns_of,
 )
 from flexiflow.extras.durable._cloudevents import JSON, Encoder
@@ -26,6 +27,7 @@ from flexiflow.extras.durable._lifetime import Lifetime
 from flexiflow.extras.durable._outages import Outages
 from flexiflow.extras.durable._outbox import Outbox
 from flexiflow.extras.durable._outgoing import Way, take_place
+from flexiflow.extras.durable._patterns import canonical
 from flexiflow.extras.durable._statistics import Counters
 from flexiflow.extras.durable._transport import Member
 from flexiflow.extras.durable._worker import Worker
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._lifetime import BridgeStatus
     from flexiflow.extras.durable._statistics import BridgeStatistics
     from flexiflow.extras.durable._transport import Connection, DeadLetter, Transport
+
+_LONGEST_DELAY: Final = 30.0
+"""For so many seconds an event waits for its next attempt, unless `retry_delay` is more."""
 
 _PATIENCE: Final = 5.0
 """For so many seconds a bridge tries to give back what it holds as it is left."""
@@ -57,7 +62,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     key: Callable[[Any], str | None] | None = None,
     limit: int = 10,
     prefetch: int = 100,
-    max_attempts: int = 5,
+    prefetch_bytes: int = 16 * 1024 * 1024,
+    max_waiting: int = 100_000,
+    max_attempts: int = 30,
     max_deliveries: int = 5,
     retry_delay: float = 0.1,
     lease: float = 10.0,
@@ -91,12 +98,18 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
             a time, in order (X4). None, the key too, for any order.
         limit: how many incoming events are handled at once, 1 or more.
         prefetch: how many are held at most, for each partition that this worker reads; 1 or more.
+        prefetch_bytes: how many bytes of stored events are held at most, of all partitions
+            together; at least the transport's `max_event_bytes` (X14).
+        max_waiting: while so many events of the group wait for their next attempt, or for others
+            of their key, no new ones are received; 1 or more. With several partitions each has its
+            part of it (X12).
         max_attempts: after so many attempts that failed an event is a dead letter (X3); 1 or more.
         max_deliveries: after so many attempts that did not end it is one, too; 1 or more.
         retry_delay: seconds before the second attempt, 0 or more; twice as many before each that
-            follows, up to 30.
+            follows, up to 30, or `retry_delay` where that is more. The event waits meanwhile at the
+            transport, over restarts, and takes no room of those that are held (X12).
         lease: after so many seconds of silence a worker counts as dead, more than 0; what it held
-            is given to others.
+            is given to others, if there are any (X11).
         grace: seconds that handlers have to end when the block does, 0 or more.
         store_timeout: seconds that it is tried to store an event for, more than 0; as the block
             ends, all that wait have as many together.
@@ -105,7 +118,8 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     Raises:
         ValueError: a number out of its range; a malformed pattern or name; outgoing and incoming
             patterns that overlap (X8); neither of them; incoming ones without a group; a key
-            without outgoing ones.
+            without outgoing ones; as it is entered, `prefetch_bytes` below the transport's
+            `max_event_bytes`.
         TypeError: an argument of the wrong type.
     """
     check_ends(bus, transport)
@@ -118,6 +132,8 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         key=key,
         limit=limit,
         prefetch=prefetch,
+        prefetch_bytes=prefetch_bytes,
+        max_waiting=max_waiting,
         max_attempts=max_attempts,
         max_deliveries=max_deliveries,
         retry_delay=retry_delay,
@@ -326,6 +342,7 @@ async def _run(
     counters = Counters()
     outages = Outages(counters)
     async with transport.connect() as connection, AsyncExitStack() as stack:
+        check_sizes(settings.prefetch_bytes, connection.max_event_bytes)
         lifetime.address = connection.address
         begin: Callable[[], object] = int
         worker = None
@@ -352,8 +369,15 @@ async def _run(
 
 
 def _member(settings: Settings) -> Member:
-    token, patterns = uuid4().hex, tuple(sorted(settings.incoming))
-    return Member(str(settings.group), settings.consumer or token, token, patterns, settings.lease)
+    token = uuid4().hex
+    return Member(
+        str(settings.group),
+        settings.consumer or token,
+        token,
+        canonical(settings.incoming),
+        settings.lease,
+        max(settings.retry_delay, _LONGEST_DELAY),
+    )
 
 
 @asynccontextmanager

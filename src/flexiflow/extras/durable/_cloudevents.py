@@ -11,6 +11,7 @@ from json import JSONDecoder, JSONEncoder
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
 
+from flexiflow._showing import LONGEST
 from flexiflow.extras.durable._errors import NotEncodable
 from flexiflow.extras.durable._failing import shown
 
@@ -124,9 +125,11 @@ class Encoder:
             payload = self._payload(data)
         except Exception as exc:
             raise NotEncodable(name, _reason(exc)) from exc
+        # Those that are kept are no longer than most names.
+        to_text = _name_to_text if len(name) <= LONGEST else _to_text
         place = "" if key is None else f',"partitionkey":{_to_text(key)}'
         return (
-            f'{self._head}{self._producer}-{next(self._numbers)}","type":{_name_to_text(name)},'
+            f'{self._head}{self._producer}-{next(self._numbers)}","type":{to_text(name)},'
             f'"time":"{self._now()}"{place},{payload}}}'
         ).encode()
 

@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow._cancellation import cancel_counter, effectively_cancelled
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import logger
+from flexiflow._showing import show
 from flexiflow.extras.durable._held import handing_on
 from flexiflow.extras.durable._transport import Noted
 
@@ -98,6 +99,7 @@ class Crew:
         self._slots: set[_Slot] = set()
         self._idle: list[_Slot] = []
         self._stands_by = False
+        self._again = anyio.Lock()
         self._patience = patience
         self._turn = -1
 
@@ -170,29 +172,36 @@ class Crew:
     async def _handle(self, slot: _Slot, held: Held[Intake]) -> None:
         intake, was_suspect = held.intake, held.is_suspect
         slot.held = held
-        held.is_running = True
+        held.is_running, held.cancel = True, slot.scope.cancel
         intake.running += 1
         try:
-            if was_suspect and not await self._announce(held):
+            is_ordinary = not (was_suspect or held.has_waited or intake.has_run_out)
+            if not is_ordinary and not await self._may_begin(held):
                 return
             problem = await self._attempt(slot, held)
         finally:
             held.is_running = False
             slot.held = None
-            self._queue.back(was_suspect=was_suspect)
-            intake.stopped()
+            self._queue.back(was_suspect=was_suspect, has_waited=held.has_waited)
+            intake.stopped(held)
         self._conclude(held, problem)
 
-    async def _announce(self, held: Held[Intake]) -> bool:
-        """Write down that an attempt begins which the worker may not survive (X3).
+    async def _may_begin(self, held: Held[Intake]) -> bool:
+        """Return whether an attempt may begin: not where the event is another's by now.
 
-        Returns:
-            Whether it may begin: False where the event is another's by now.
+        That an attempt begins which the worker may not survive is written down before (X3).
         """
-        held.deliveries += 1
-        held.is_counted = True
-        held.intake.note(Noted(held.position, held.attempts, held.deliveries))
-        await held.intake.written()
+        if held.has_waited:
+            # It has failed before: one in each turn of the scheduler, so that all others go first.
+            async with self._again:
+                await checkpoint()
+        if held.intake.has_run_out:
+            await held.intake.confirm()
+        if held.is_suspect and held.intake.holds(held):
+            held.deliveries += 1
+            held.is_counted = True
+            held.intake.note(Noted(held.position, held.attempts, held.deliveries))
+            await held.intake.written()
         return held.intake.holds(held)
 
     async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
@@ -206,12 +215,12 @@ class Crew:
             if slot.requests():
                 await checkpoint()
         except Exception as exc:  # noqa: BLE001  an attempt fails by whatever leaves it
-            logger.warning("handling the stored event %r failed", held.name, exc_info=exc)
+            logger.warning("handling the stored event %s failed", show(held.name), exc_info=exc)
             return exc
         except anyio.get_cancelled_exc_class() as exc:
             if effectively_cancelled():
                 raise
-            stray = HandlerCancelled(f"the handling of the stored event {held.name!r}")
+            stray = HandlerCancelled(f"the handling of the stored event {show(held.name)}")
             stray.__cause__ = exc
             logger.warning("%s", stray)
             return stray

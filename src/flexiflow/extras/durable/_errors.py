@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._errors import FlexiFlowError
+from flexiflow._showing import shorten, show
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -164,11 +165,11 @@ class ConsumerInUse(TransportError):
 
 @final
 class GroupMismatch(TransportError):
-    """The workers of a group that are alive take other events.
+    """A worker of a group that is alive takes neither all these events nor only some (X15).
 
     Args:
         group: the group.
-        taken: the patterns that they take.
+        taken: the patterns that it takes.
         given: those that were asked for.
     """
 
@@ -179,8 +180,9 @@ class GroupMismatch(TransportError):
         """Say what the group takes, and what was given."""
         group, taken, given = self.args
         return (
-            f"the workers of the group {group!r} take {', '.join(taken)}, not {', '.join(given)}: "
-            "all workers of a group take the same events"
+            f"a worker of the group {group!r} takes {', '.join(map(shorten, taken))}, and this one "
+            f"would take {', '.join(map(shorten, given))}: of two workers of a group one must take "
+            "all that the other takes"
         )
 
 
@@ -199,7 +201,29 @@ class NotEncodable(TransportError, ValueError):
     def __str__(self) -> str:
         """Name the event, and what is wrong."""
         event_name, reason = self.args
-        return f"the payload of {event_name!r} can't be stored: {reason}"
+        return f"the payload of {show(event_name)} can't be stored: {reason}"
+
+
+@final
+class EventTooLarge(TransportError, ValueError):
+    """An event has more bytes than the transport takes (X14).
+
+    Args:
+        event_name: the event's name, or what is known of it.
+        size: how many bytes it has, as it is written down.
+        max_event_bytes: how many it may have.
+    """
+
+    def __init__(self, event_name: str, size: int, max_event_bytes: int) -> None:
+        super().__init__(event_name, size, max_event_bytes)
+
+    def __str__(self) -> str:
+        """Name the event, its size, and what would be right."""
+        event_name, size, most = self.args
+        return (
+            f"{show(event_name)} has {size} bytes as it is stored, and the transport takes {most}; "
+            "max_event_bytes= of the transport allows more, or store where the payload is"
+        )
 
 
 @final
@@ -218,6 +242,6 @@ class WorkersDied(TransportError):
         """Say how often that happened."""
         event_name, deliveries = self.args
         return (
-            f"{deliveries} attempts to handle {event_name!r} have begun since one last ended: the "
-            "workers died, or were silent for longer than their leases"
+            f"{deliveries} attempts to handle {show(event_name)} have begun since one last ended: "
+            "the workers died, or were silent and lost it to others"
         )

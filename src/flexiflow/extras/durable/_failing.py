@@ -6,6 +6,7 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Final
 
 from flexiflow._reporting import logger
+from flexiflow._showing import shorten
 from flexiflow.extras.durable._transport import Failure
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def log_burial(group: str, name: str, position: str, failure: Failure) -> None:
     logger.error(
         "the group %r gave up %s at position %s: %s: %s",
         group,
-        name,
+        shorten(name),
         position,
         failure.type,
         failure.message,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count, islice
-from typing import TYPE_CHECKING, NamedTuple, final
+from heapq import heappop, heappush
+from itertools import chain, count, islice
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast, final
 
-from flexiflow.extras.durable._errors import ConsumerInUse, GroupMismatch
+from flexiflow.extras.durable._membership import KEPT_FOR, Peer, agree
 from flexiflow.extras.durable._transport import (
     Acknowledged,
     Buried,
     DeadLetter,
     Delivery,
     Noted,
+    Postponed,
     Record,
+    Returned,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from flexiflow.extras.durable._transport import Member, Outcome
+    from flexiflow.extras.durable._transport import Member, Room
 
 
 @final
@@ -64,12 +68,74 @@ class Log:
 
 
 @dataclass(slots=True)
-class _Held:
-    """A pending record: its counts, and the token of the lease that holds it, or None."""
+class _Entry:
+    """A record of which a group has begun, and which it has not settled.
+
+    Attributes:
+        attempts: as in `Delivery`.
+        deliveries: as in `Delivery`.
+        holder: the token of the lease that was given it last, or postponed it.
+        is_done: whether a lease that had lost it has acknowledged it.
+        record: of one that has waited, the record; else it is in the log.
+        key: of one that has waited, its key.
+        due: of one that waits, when it is due; infinite in its key's line.
+    """
 
     attempts: int
     deliveries: int
-    holder: int | None
+    holder: int
+    is_done: bool = False
+    record: Record | None = None
+    key: str | None = None
+    due: float = inf
+
+
+@final
+class _Filling:
+    """Deliveries that fill the room of a worker.
+
+    Args:
+        room: the room.
+        most: how many bytes a body may have; of a larger one only the size is given (X14).
+
+    Attributes:
+        given: what fills it.
+    """
+
+    __slots__ = ("_most", "_records", "_size", "given")
+
+    def __init__(self, room: Room, most: int) -> None:
+        self.given: list[Delivery] = []
+        self._most = most
+        self._records = room.records
+        self._size = room.size
+
+    @property
+    def left(self) -> int:
+        """How many more there is room for."""
+        return self._records - len(self.given)
+
+    def add(self, position: int, record: Record, entry: _Entry) -> bool:
+        """Add a record, as an attempt that begins, and return whether there was room for it."""
+        oversize = len(record.body) if len(record.body) > self._most else 0
+        body = b"" if oversize else record.body
+        if not self.left or len(body) > self._size:
+            return False
+        self._size -= len(body)
+        is_suspect, entry.deliveries = entry.deliveries > 0, max(entry.deliveries, 1)
+        self.given.append(
+            Delivery(
+                str(position),
+                body,
+                record.group,
+                entry.attempts,
+                entry.deliveries,
+                is_suspect,
+                has_waited=entry.record is not None,
+                oversize=oversize,
+            )
+        )
+        return True
 
 
 @final
@@ -79,81 +145,271 @@ class Reading:
 
     Attributes:
         given: the position up to which records were given to workers.
+        is_exclusive: whether one worker at a time leases the partition.
         missed: how many were gone before they were settled.
-        leases: until when each lease holds, by its token.
+        leases: until when each lease holds, by its token; also those that have run out (X11).
     """
 
     given: int
+    is_exclusive: bool = False
     missed: int = 0
     leases: dict[int, float] = field(default_factory=dict[int, float])
-    _pending: dict[int, _Held] = field(default_factory=dict[int, _Held])
+    _pending: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
+    _waiting: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
+    # A heap of when what waits is due, and what that is; also of what waits no more.
+    _dues: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     @property
     def pending(self) -> int:
-        """How many records are pending."""
+        """How many records are held, or were held and not settled."""
         return len(self._pending)
 
     @property
+    def waiting(self) -> int:
+        """How many records wait."""
+        return len(self._waiting)
+
+    @property
     def floor(self) -> int:
-        """The last position such that everything up to it is settled."""
-        return min(self._pending, default=self.given + 1) - 1
+        """The last position such that everything up to it has left the log, or is settled."""
+        in_log = (at for at, entry in self._pending.items() if entry.record is None)
+        return min(in_log, default=self.given + 1) - 1
 
-    def expire(self, now: float) -> None:
-        """End the leases whose time is over."""
-        for token in [each for each, until in self.leases.items() if until <= now]:
-            del self.leases[token]
+    def live(self, now: float) -> set[int]:
+        """Return the tokens of the leases that have not run out."""
+        return {token for token, until in self.leases.items() if until > now}
 
-    def give(self, log: Log, limit: int, token: int) -> list[Delivery]:
-        """Give records to the holder of a lease: first those that nobody holds."""
-        given: list[Delivery] = []
+    def take_over(self, token: int, until: float) -> set[str]:
+        """Give the partition to one lease alone, and return the keys of what has waited."""
+        self.leases = {token: until}
+        for entry in self._waiting.values():
+            entry.holder = token
+        entries = chain(self._waiting.values(), self._pending.values())
+        return {entry.key for entry in entries if entry.key is not None}
+
+    def give(self, log: Log, room: Room, token: int, now: float, *, most: int) -> list[Delivery]:
+        """Give records to the holder of a lease, as `Lease.receive` says."""
+        filling, live = _Filling(room, most), self.live(now) | {token}
+        self._give_left(log, filling, token, live, now)
+        self._give_due(filling, room.again, token, live, now)
+        self._give_new(log, filling, room, token)
+        self._forget_leases(now)
+        return filling.given
+
+    def _give_left(
+        self, log: Log, filling: _Filling, token: int, live: set[int], now: float
+    ) -> None:
+        """Give what leases held that have run out, or are gone."""
         for position in sorted(self._pending):
-            if len(given) == limit:
-                return given
-            held = self._pending[position]
-            if held.holder in self.leases:
+            entry = self._pending[position]
+            if entry.holder in live:
                 continue
-            if position not in log.records:
-                del self._pending[position]
-                self.missed += 1
+            record = entry.record or log.records.get(position)
+            if record is None or entry.is_done:
+                self._drop(self._pending, position, token, now)
+                self.missed += not entry.is_done
+            elif filling.add(position, record, entry):
+                self._move(entry, token)
+            else:
+                return
+
+    def _give_due(
+        self, filling: _Filling, most: int, token: int, live: set[int], now: float
+    ) -> None:
+        """Give what has waited and is due, the first due first."""
+        passed: list[tuple[float, int]] = []
+        has_room = True
+        while has_room and most and self._dues and self._dues[0][0] <= now:
+            due, position = heappop(self._dues)
+            entry = self._waiting.get(position)
+            if entry is None or entry.due != due:
+                # It was given before.
                 continue
-            held.holder = token
-            is_suspect = held.deliveries > 0
-            held.deliveries = max(held.deliveries, 1)
-            given.append(_delivery(position, log.records[position], held, is_suspect=is_suspect))
-        for position, record in islice(log.since(self.given), limit - len(given)):
-            held = self._pending[position] = _Held(0, 1, token)
+            if entry.is_done:
+                self._drop(self._waiting, position, token, now)
+                continue
+            is_free = entry.holder == token or entry.holder not in live
+            has_room = not is_free or filling.add(position, cast("Record", entry.record), entry)
+            if is_free and has_room:
+                most -= 1
+                self._pending[position] = self._waiting.pop(position)
+                self._move(entry, token)
+            else:
+                passed.append((due, position))
+        for each in passed:
+            heappush(self._dues, each)
+
+    def _wait_until(self, position: int, entry: _Entry, due: float) -> None:
+        """Have a record wait, in the line of its key where it is due at no time."""
+        entry.due = due
+        self._waiting[position] = entry
+        if due != inf:
+            heappush(self._dues, (due, position))
+
+    def _drop(self, entries: dict[int, _Entry], position: int, token: int, now: float) -> None:
+        """Settle a record that is done, or gone; the next of its key's line follows."""
+        entry = entries.pop(position)
+        if entry.key is not None:
+            self.follow(entry.key, token if self.is_exclusive else entry.holder, now)
+
+    def _move(self, entry: _Entry, token: int) -> None:
+        """Make a lease the holder of a record, and of the line of its key."""
+        if entry.record is not None and entry.key is not None:
+            for each in self._waiting.values():
+                if (each.key, each.holder, each.due) == (entry.key, entry.holder, inf):
+                    each.holder = token
+        entry.holder = token
+
+    def _give_new(self, log: Log, filling: _Filling, room: Room, token: int) -> None:
+        """Give what the group has not begun."""
+        if len(self._waiting) >= room.waiting:
+            return
+        limit = filling.left
+        new = list(islice(log.since(self.given), limit))
+        for position, record in new:
+            entry = _Entry(0, 0, token)
+            if not filling.add(position, record, entry):
+                return
+            self._pending[position] = entry
             self._pass_over(position)
-            given.append(_delivery(position, record, held, is_suspect=False))
-        if len(given) < limit:
+        if len(new) < limit:
             # What was deleted at the very end has nothing after it that would tell.
             self._pass_over(log.last + 1)
             self.given = log.last
-        return given
 
     def _pass_over(self, position: int) -> None:
         """Count what is gone before a position."""
         self.missed += position - self.given - 1
         self.given = position
 
-    def settle(self, log: Log, outcome: Outcome, token: int) -> Record | None:
-        """Write down what became of a record; give it if it is to be a dead letter."""
-        position = int(outcome.position)
-        held = self._pending.get(position)
-        if held is None or held.holder != token:
-            return None
-        if isinstance(outcome, (Acknowledged, Buried)):
-            del self._pending[position]
-            return self._dead(log, position) if isinstance(outcome, Buried) else None
-        held.attempts = outcome.attempts
-        held.deliveries = outcome.deliveries
-        held.holder = token if isinstance(outcome, Noted) else None
-        return None
+    def _forget_leases(self, now: float) -> None:
+        """Delete the leases that have run out long ago and hold nothing."""
+        over = [token for token, until in self.leases.items() if until < now - KEPT_FOR]
+        if over:
+            entries = chain(self._waiting.values(), self._pending.values())
+            for token in set(over).difference(entry.holder for entry in entries):
+                del self.leases[token]
 
-    def _dead(self, log: Log, position: int) -> Record | None:
-        # Without its body it can't be a letter, and is not to vanish unseen.
-        record = log.records.get(position)
-        self.missed += record is None
-        return record
+    def next_at(self, log: Log, room: Room, token: int, now: float) -> float:
+        """Return when there is something to give, if nothing else happens: `now`, or later.
+
+        Where a lease runs out, what it holds can be given.
+        """
+        live = self.live(now) | {token}
+        if any(entry.holder not in live for entry in self._pending.values()) or (
+            log.last > self.given and len(self._waiting) < room.waiting
+        ):
+            return now
+        ends = (self.leases[each] for each in live if each != token)
+        due = (e.due for e in self._waiting.values() if e.holder == token or e.holder not in live)
+        return min(chain(ends, due), default=inf)
+
+    def lost(self, positions: Iterable[str], token: int) -> list[str]:
+        """Return those positions whose records a lease does not hold."""
+        entries = ((each, self._pending.get(int(each))) for each in positions)
+        return [each for each, entry in entries if entry is None or entry.holder != token]
+
+    def settle(self, log: Log, outcome: Settling, token: int, now: float) -> Settlement:
+        """Write down what became of a record, as `Lease.settle` says."""
+        position = int(outcome.position)
+        entry = self._pending.get(position) or self._waiting.get(position)
+        if entry is None or (entry.holder == token and position in self._waiting):
+            # It was settled before.
+            return _SETTLED
+        if entry.holder == _NOBODY:
+            entry.is_done |= isinstance(outcome, Acknowledged)
+            return _SETTLED
+        if entry.holder != token or token not in self.leases:
+            _end_attempt(entry, outcome)
+            return Settlement(is_lost=True)
+        if isinstance(outcome, Noted):
+            entry.attempts, entry.deliveries = outcome.attempts, outcome.deliveries
+        elif isinstance(outcome, Returned) and entry.record is None:
+            # Of no lease: any may be given it.
+            entry.attempts, entry.deliveries, entry.holder = *outcome[1:], _NOBODY
+        else:
+            return self._remove(log, position, entry, outcome, now)
+        return _SETTLED
+
+    def _remove(
+        self, log: Log, position: int, entry: _Entry, outcome: Settling, now: float
+    ) -> Settlement:
+        """Settle a record that is held, or have it wait."""
+        del self._pending[position]
+        if isinstance(outcome, Acknowledged | Noted):
+            return _SETTLED
+        record = entry.record or log.records.get(position)
+        if record is None:
+            # Without its body it can neither be a letter nor wait, and is not to vanish unseen.
+            self.missed += 1
+            return _SETTLED
+        if isinstance(outcome, Buried):
+            return Settlement(dead=record)
+        entry.attempts, entry.deliveries = outcome.attempts, outcome.deliveries
+        entry.record, due = record, now
+        if isinstance(outcome, Postponed):
+            entry.key = outcome.key
+            due = self._due_at(outcome, entry.holder, now)
+        self._wait_until(position, entry, due)
+        return _SETTLED
+
+    def _due_at(self, outcome: Postponed, token: int, now: float) -> float:
+        if outcome.delay is not None:
+            return now + outcome.delay
+        return inf if outcome.key is not None and self._has_head(outcome.key, token) else now
+
+    def _has_head(self, key: str, token: int) -> bool:
+        """Return whether something of a key is due some time, or held and has waited."""
+        due = (each for each in self._waiting.values() if each.due != inf)
+        held = (each for each in self._pending.values() if each.record is not None)
+        return any(
+            each.key == key and (self.is_exclusive or each.holder == token)
+            for each in chain(due, held)
+        )
+
+    def follow(self, key: str, token: int, now: float) -> None:
+        """Make the first one due that waits in the line of a key, if it is behind no other."""
+        line = [
+            at for at, e in self._waiting.items() if (e.key, e.holder, e.due) == (key, token, inf)
+        ]
+        if line and not self._has_head(key, token):
+            first = min(line)
+            self._wait_until(first, self._waiting[first], now)
+
+    def is_over(self, key: str, token: int) -> bool:
+        """Return whether nothing of a key waits by a lease."""
+        return all((each.key, each.holder) != (key, token) for each in self._waiting.values())
+
+
+class Settlement(NamedTuple):
+    """What came of settling one record.
+
+    Attributes:
+        is_lost: whether another lease holds it.
+        dead: the record, where it is to be a dead letter.
+    """
+
+    is_lost: bool = False
+    dead: Record | None = None
+
+
+Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
+
+_SETTLED: Final = Settlement()
+
+_NOBODY: Final = 0
+"""A token that no lease has."""
+
+
+def _end_attempt(entry: _Entry, outcome: Settling) -> None:
+    """Note that an attempt has ended of a lease that does not hold the record any more."""
+    if isinstance(outcome, Noted):
+        return
+    entry.deliveries = min(entry.deliveries, 1)
+    if isinstance(outcome, Acknowledged):
+        entry.is_done = True
+    else:
+        entry.attempts = max(entry.attempts, outcome.attempts)
 
 
 class Dead(NamedTuple):
@@ -173,7 +429,7 @@ class Dead(NamedTuple):
 class _Alive(NamedTuple):
     """A member, and until when it is one if it is silent."""
 
-    member: Member
+    peer: Peer
     until: float
 
 
@@ -190,32 +446,31 @@ class Group:
     Attributes:
         readings: how far it is, for each log.
         dead: its dead letters and their partitions by their numbers, the oldest first.
+        patterns: the names of the events that it takes.
     """
 
-    __slots__ = ("_alive", "_buried", "_name", "dead", "readings")
+    __slots__ = ("_alive", "_buried", "_name", "dead", "patterns", "readings")
 
-    def __init__(self, name: str, logs: Sequence[Log]) -> None:
+    def __init__(self, name: str, logs: Sequence[Log], *, is_exclusive: bool) -> None:
         self._name = name
-        self.readings = [Reading(log.first - 1) for log in logs]
+        self.readings = [Reading(log.first - 1, is_exclusive) for log in logs]
         self.dead: dict[int, Dead] = {}
+        self.patterns: tuple[str, ...] = ()
         self._alive: dict[str, _Alive] = {}
         self._buried = count(1)
 
     def join(self, member: Member, now: float) -> Sequence[str]:
-        """Let a member in, or stay in, and name all that are alive."""
+        """Let a member in, or stay in, and name all that take what the group takes."""
         self._alive = {name: each for name, each in self._alive.items() if each.until > now}
-        for name, (other, _) in self._alive.items():
-            if name == member.consumer and other.token != member.token:
-                raise ConsumerInUse(member.consumer, member.group)
-            if name != member.consumer and other.patterns != member.patterns:
-                raise GroupMismatch(member.group, other.patterns, member.patterns)
-        self._alive[member.consumer] = _Alive(member, now + member.lease)
-        return sorted(self._alive)
+        self.patterns, consumers = agree(member, (each.peer for each in self._alive.values()))
+        peer = Peer(member.consumer, member.token, member.patterns)
+        self._alive[member.consumer] = _Alive(peer, now + member.lease)
+        return consumers
 
     def leave(self, member: Member) -> None:
         """Let a member go."""
         current = self._alive.get(member.consumer)
-        if current is not None and current.member.token == member.token:
+        if current is not None and current.peer.token == member.token:
             del self._alive[member.consumer]
 
     def bury(self, outcome: Buried, record: Record, partition: int, now: float) -> None:
@@ -225,9 +480,3 @@ class Group:
             str(number), record.body, outcome.failure, outcome.attempts, outcome.deliveries, now
         )
         self.dead[number] = Dead(letter, Record(record.body, record.key, self._name), partition)
-
-
-def _delivery(position: int, record: Record, held: _Held, *, is_suspect: bool) -> Delivery:
-    return Delivery(
-        str(position), record.body, record.group, held.attempts, held.deliveries, is_suspect
-    )

@@ -6,6 +6,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._cloudevents import CloudEvent
     from flexiflow.extras.durable._transport import Delivery, Lease, Transport
@@ -65,20 +67,23 @@ class Held(Generic[IntakeT]):
 
     Attributes:
         attempts: how many attempts have failed.
-        outages: how many of this worker's failed only because the transport was not available, and
-            don't count.
         deliveries: how many have begun since the last one that ended, as the transport knows it.
         is_suspect: whether it may have been what its last worker died of.
         is_counted: whether `deliveries` counts this worker's attempt.
         is_running: whether a handler runs.
+        cancel: cancels the task that handles it, once one does.
+        has_waited: whether it waited at the transport before it was given (X12).
+        size: how many bytes it has as it is stored.
         seen_by: the bridges that have seen the publish that hands it on (X8).
     """
 
     __slots__ = (
         "attempts",
+        "cancel",
         "data",
         "deliveries",
         "event",
+        "has_waited",
         "intake",
         "is_counted",
         "is_running",
@@ -86,9 +91,9 @@ class Held(Generic[IntakeT]):
         "key",
         "name",
         "origin",
-        "outages",
         "position",
         "seen_by",
+        "size",
     )
 
     def __init__(
@@ -102,12 +107,18 @@ class Held(Generic[IntakeT]):
         self.data: Any = event.data
         self.position = delivery.position
         self.attempts = delivery.attempts
-        self.outages = 0
         self.deliveries = delivery.deliveries
         self.is_suspect = delivery.is_suspect
         self.is_counted = not delivery.is_suspect
         self.is_running = False
+        self.cancel: Callable[[], None] = _nothing
+        self.has_waited = delivery.has_waited
+        self.size = len(delivery.body)
         self.seen_by: set[object] | None = None
+
+
+def _nothing() -> None:
+    """Cancel nothing."""
 
 
 handing_on: Final[ContextVar[Held[Any] | None]] = ContextVar("handing_on", default=None)

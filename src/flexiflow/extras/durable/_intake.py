@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, final
 
 import anyio
 
 from flexiflow.extras.durable._errors import LeaseLost
-from flexiflow.extras.durable._lanes import Lanes
+from flexiflow.extras.durable._lanes import SHARE, Lanes
 from flexiflow.extras.durable._signal import Signal
-from flexiflow.extras.durable._transport import Acknowledged, Buried, Noted, Returned
+from flexiflow.extras.durable._transport import (
+    Acknowledged,
+    Buried,
+    Followed,
+    Noted,
+    Postponed,
+    Returned,
+    Room,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flexiflow.extras.durable._budget import Budget
     from flexiflow.extras.durable._held import Held, Origin
     from flexiflow.extras.durable._lanes import Queue
     from flexiflow.extras.durable._outages import Outages
     from flexiflow.extras.durable._statistics import Counters
-    from flexiflow.extras.durable._transport import Outcome
+    from flexiflow.extras.durable._transport import Delivery, Outcome, Settled
 
 
 @final
@@ -29,6 +41,8 @@ class Intake:
         origin: the lease, and whose it is.
         queue: where events go that may be handled.
         prefetch: how many events it holds at most.
+        budget: how many bytes of events the worker may hold, by all its leases.
+        seconds: how long the lease lasts unless it is renewed.
         outages: calls the lease.
         counters: what became of events is counted there.
 
@@ -43,6 +57,7 @@ class Intake:
 
     __slots__ = (
         "_barriers",
+        "_budget",
         "_counters",
         "_held",
         "_idle",
@@ -52,7 +67,12 @@ class Intake:
         "_outcomes",
         "_prefetch",
         "_queue",
+        "_renewing",
+        "_seconds",
+        "_size",
+        "_turns",
         "_unsettled",
+        "_until",
         "_wanted",
         "_writing",
         "_writing_barriers",
@@ -70,6 +90,8 @@ class Intake:
         origin: Origin,
         queue: Queue[Held[Intake]],
         prefetch: int,
+        budget: Budget,
+        seconds: float,
         outages: Outages,
         counters: Counters,
     ) -> None:
@@ -80,8 +102,14 @@ class Intake:
         self.freed = Signal()
         self.running = 0
         self._queue = queue
-        self._lanes: Lanes[Held[Intake]] = Lanes(queue)
+        self._lanes: Lanes[Held[Intake]] = Lanes(queue, self.lease.lines)
         self._prefetch = prefetch
+        self._budget = budget
+        self._size = 0
+        self._turns = count()
+        self._seconds = seconds
+        self._until = anyio.current_time() + seconds
+        self._renewing = anyio.Lock()
         self._outages = outages
         self._counters = counters
         self._held: dict[str, Held[Intake]] = {}
@@ -98,13 +126,8 @@ class Intake:
         """How many events are held: not begun, being handled, or handled and not yet settled."""
         return len(self._held) + self._unsettled
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether no more is to be received."""
-        return self.ending.is_set()
-
     async def room(self) -> int:
-        """Wait until it is worth to receive more, and tell how many there is room for.
+        """Wait until it is worth to receive more, and return how many there is room for.
 
         That is with half of it free, or when nothing else waits to be handled.
         """
@@ -114,45 +137,83 @@ class Intake:
                 return room
             await self.freed.wait()
 
+    async def receive(self, records: int, waiting: int) -> Sequence[Delivery]:
+        """Receive so many records at most, as far as the worker may hold their bytes (X14)."""
+        size = await self._budget.reserve()
+        # Others may fail for ever, and a healthy one should hardly notice: so an eighth, by turns.
+        used, again = 0, records // SHARE or int(next(self._turns) % SHARE == 0)
+        try:
+            deliveries = await self.lease.receive(Room(records, size, waiting, again))
+            used = sum(len(each.body) for each in deliveries)
+        finally:
+            self._budget.put_back(size - used)
+        self._size += used
+        if not deliveries:
+            # Then what has waited is in nobody's way.
+            self._turns = count()
+        return deliveries
+
     def hold(self, held: Held[Intake]) -> None:
-        """Take an event in; it is handled in its turn."""
+        """Take an event in; it is handled in its turn, or sent where others of its key wait."""
         self._held[held.position] = held
-        self._lanes.enter(held)
+        if not self._lanes.enter(held):
+            self._send_behind(held)
 
     def holds(self, held: Held[Intake]) -> bool:
-        """Tell whether it is this worker's still."""
+        """Return whether it is this worker's still."""
         return self._held.get(held.position) is held
 
-    def pass_over(self, position: str) -> None:
+    def pass_over(self, delivery: Delivery) -> None:
         """Acknowledge an event that nobody here handles."""
         self._ignored += 1
         self._counters.ignored += 1
-        self.settle(Acknowledged(position))
+        self.refuse(delivery, Acknowledged(delivery.position))
 
-    def settle(self, outcome: Outcome) -> None:
-        """Have it written down what became of an event that is not held any more."""
+    def refuse(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Settle an event that was received and is not held."""
+        self._free(len(delivery.body))
+        self._settle(outcome)
+
+    def note(self, outcome: Noted) -> None:
+        """Queue the counts of an event for writing that goes on being held."""
+        self._write_soon(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Queue the outcome of an event for writing that is not held any more."""
         self._unsettled += 1
         self._write_soon(outcome)
 
-    def note(self, outcome: Noted) -> None:
-        """Have the counts of an event written down that goes on being held."""
-        self._write_soon(outcome)
-
     def _write_soon(self, outcome: Outcome) -> None:
-        # With others there whoever writes knows of them.
+        # With others there the writer knows of them.
         if not self._outcomes:
             self._wanted.set()
         self._outcomes.append(outcome)
 
-    def finish(self, held: Held[Intake], outcome: Outcome) -> None:
-        """Let go of an event for good; the next of its key follows."""
+    def _free(self, size: int) -> None:
+        self._size -= size
+        self._budget.put_back(size)
+
+    def _let_go(self, held: Held[Intake], outcome: Outcome) -> None:
         del self._held[held.position]
-        self.settle(outcome)
+        self._free(held.size)
+        self._settle(outcome)
+
+    def finish(self, held: Held[Intake], outcome: Acknowledged | Buried) -> None:
+        """Settle an event for good; the next of its key follows."""
+        self._let_go(held, outcome)
+        if held.has_waited and held.key is not None:
+            self._write_soon(Followed(held.key))
         self._lanes.leave(held)
 
-    def retry(self, held: Held[Intake]) -> None:
-        """Let an event be handled again that was held back meanwhile."""
-        self._queue.put(held)
+    def postpone(self, held: Held[Intake], delay: float) -> None:
+        """Have an event wait at the transport, and with it those behind it of its key (X12)."""
+        self._let_go(held, Postponed(held.position, held.attempts, 0, delay, held.key))
+        for each in self._lanes.send_away(held):
+            self._send_behind(each)
+
+    def _send_behind(self, held: Held[Intake]) -> None:
+        deliveries = held.deliveries - held.is_counted
+        self._let_go(held, Postponed(held.position, held.attempts, deliveries, None, held.key))
 
     def give_back(self) -> None:
         """Return what is held and not being handled."""
@@ -160,7 +221,7 @@ class Intake:
         self._queue.discard(lambda each: each.intake is self)
         for held in [each for each in self._held.values() if not each.is_running]:
             deliveries = held.deliveries - held.is_counted
-            self.finish(held, Returned(held.position, held.attempts, deliveries))
+            self._let_go(held, Returned(held.position, held.attempts, deliveries))
 
     def lose(self) -> None:
         """Forget what is held: it is another's."""
@@ -169,17 +230,67 @@ class Intake:
         self._lanes.clear()
         self._queue.discard(lambda each: each.intake is self)
         self._held.clear()
+        self._free(self._size)
         self._outcomes.clear()
         self._writing = []
         self._unsettled = self._ignored = self._writing_ignored = 0
-        # Whoever waits for something that does not come any more looks at `is_lost`.
+        # Each task that waits for something that does not come any more looks at `is_lost`.
         for waiting in (*self._barriers, *self._writing_barriers, self._idle):
             if waiting is not None:
                 waiting.set()
 
-    def stopped(self) -> None:
+    def _drop(self, positions: Iterable[str]) -> None:
+        """Forget single events: they are another's (X11)."""
+        dropped = [self._held.pop(each) for each in positions if each in self._held]
+        self._queue.discard(lambda each: each.intake is self and not self.holds(each))
+        for held in dropped:
+            self._free(held.size)
+        through = [held for held in dropped if not self._lanes.forget(held)]
+        for held in through:
+            if held.is_running:
+                # The next of its key follows when it has ended.
+                held.cancel()
+            else:
+                self._lanes.leave(held)
+
+    async def renew(self) -> None:
+        """Hold the lease for longer; if it had run out, see what others were given of it (X11).
+
+        Raises:
+            LeaseLost: all of it is another's.
+        """
+        async with self._renewing:
+            positions = list(self._held) if self.has_run_out else ()
+            now = anyio.current_time()
+            lost = await self.lease.renew(positions)
+            self._until = now + self._seconds
+            self._drop(lost)
+
+    async def confirm(self) -> None:
+        """See what is still held, after the lease had run out, before an attempt begins (X11)."""
+        try:
+            while self.has_run_out and not self.is_lost:
+                await self._outages.outlast(self.renew)
+        except LeaseLost:
+            self.lose()
+
+    @property
+    def has_run_out(self) -> bool:
+        """Whether others may have been given what is held: the lease was not renewed in time."""
+        return anyio.current_time() >= self._until
+
+    def report(self, held: Held[Intake], *, is_handled: bool = False) -> None:
+        """Report that an attempt has ended at an event that is another's by now (X11)."""
+        if not self.is_lost and held.position not in self._held:
+            place = held.position
+            self._settle(Acknowledged(place) if is_handled else Returned(place, held.attempts, 0))
+
+    def stopped(self, held: Held[Intake]) -> None:
         """Note that an event is not being handled any more."""
         self.running -= 1
+        if not self.is_lost and not self.holds(held):
+            self.report(held)
+            self._lanes.leave(held)
         if self._idle is not None and not self.running:
             self._idle.set()
 
@@ -208,8 +319,7 @@ class Intake:
                 self._writing, self._outcomes = self._outcomes, []
                 self._writing_barriers, self._barriers = self._barriers, []
                 self._writing_ignored, self._ignored = self._ignored, 0
-            await self._outages.outlast(partial(self.lease.settle, self._writing))
-            self._written()
+            self._written(await self._outages.outlast(partial(self.lease.settle, self._writing)))
 
     async def written(self) -> None:
         """Wait until it is written down what became of events up to now, or the lease is lost."""
@@ -218,17 +328,32 @@ class Intake:
             (self._barriers if self._outcomes else self._writing_barriers).append(barrier)
             await barrier.wait()
 
-    def _written(self) -> None:
-        noted = acknowledged = dead = 0
+    def _written(self, settled: Settled) -> None:
+        unsettling = acknowledged = dead = 0
         for each in self._writing:
             kind = type(each)
-            noted += kind is Noted
+            unsettling += kind is not Noted and kind is not Followed
             acknowledged += kind is Acknowledged
             dead += kind is Buried
-        self._unsettled -= len(self._writing) - noted
+        self._unsettled -= unsettling
         self._counters.acknowledged += acknowledged - self._writing_ignored
         self._counters.dead += dead
+        if settled.lost or settled.over:
+            self._correct(settled)
         self._writing, self._writing_ignored = [], 0
         for barrier in self._writing_barriers:
             barrier.set()
         self.freed.set()
+
+    def _correct(self, settled: Settled) -> None:
+        """Take back what was not written down, and let events of a key stay again that is over."""
+        lost = set(settled.lost)
+        for each in self._writing:
+            if not isinstance(each, Followed) and each.position in lost:
+                self._counters.acknowledged -= isinstance(each, Acknowledged)
+                self._counters.dead -= isinstance(each, Buried)
+        self._drop(lost)
+        sent = {each.key for each in self._outcomes if isinstance(each, Postponed)}
+        for key in settled.over:
+            if key not in sent:
+                self._lanes.are_back(key)

@@ -20,12 +20,21 @@ from flexiflow.extras.durable._partitions import (
     check_partitions,
     spread,
 )
-from flexiflow.extras.durable._transport import Buried, Standing, Stored
+from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES, check_sizes
+from flexiflow.extras.durable._transport import (
+    Buried,
+    Followed,
+    Postponed,
+    Room,
+    Settled,
+    Standing,
+    Stored,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
-    from flexiflow.extras.durable._groups import Reading
+    from flexiflow.extras.durable._groups import Reading, Settling
     from flexiflow.extras.durable._transport import (
         Batch,
         Connection,
@@ -60,6 +69,7 @@ class MemoryTransport:
         max_length: how many records a log holds, 1 or more. Those that every group has settled
             make room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
+        max_event_bytes: how many bytes an event may have as it is stored, 1 or more (X14).
 
     Raises:
         ValueError: a number out of its range.
@@ -71,11 +81,13 @@ class MemoryTransport:
         partitions: int | None = None,
         max_length: int = 1_000_000,
         idempotency_window: float = 600.0,
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         self._is_exclusive = check_partitions(partitions) is not None
         self._logs = [Log() for _ in range(partitions or 1)]
         self._max_length = check_int("max_length", max_length, "1 or more", least=1)
         self._window = check_finite("idempotency_window", idempotency_window)
+        self._max_event_bytes = check_int("max_event_bytes", max_event_bytes, "1 or more", least=1)
         self._groups: dict[str, Group] = {}
         self._producers: dict[str, _Produced] = {}
         self._tokens = count(1)
@@ -109,9 +121,14 @@ class _MemoryConnection:
     def max_length(self) -> int:
         return self._transport._max_length
 
+    @property
+    def max_event_bytes(self) -> int:
+        return self._transport._max_event_bytes
+
     async def store(self, batch: Batch) -> None:
         await checkpoint()
         transport, now = self._transport, anyio.current_time()
+        check_sizes(batch, self.max_event_bytes)
         producers = transport._producers
         if batch.producer in producers and producers[batch.producer].number >= batch.number:
             return
@@ -139,7 +156,9 @@ class _MemoryConnection:
         await checkpoint()
         groups = self._transport._groups
         if member.group not in groups:
-            groups[member.group] = Group(member.group, self._transport._logs)
+            groups[member.group] = Group(
+                member.group, self._transport._logs, is_exclusive=self.is_exclusive
+            )
         return groups[member.group].join(member, anyio.current_time())
 
     async def leave(self, member: Member) -> None:
@@ -155,13 +174,15 @@ class _MemoryConnection:
         if group is None:
             # It was forgotten since the member joined, which it has to do again.
             return None
-        reading = group.readings[partition]
-        reading.expire(now)
-        if self.is_exclusive and reading.leases:
+        reading, lines = group.readings[partition], set[str]()
+        if member.patterns != group.patterns or (self.is_exclusive and reading.live(now)):
             return None
-        token = next(transport._tokens)
-        reading.leases[token] = now + member.lease
-        return _MemoryLease(transport, member, partition, token)
+        token, until = next(transport._tokens), now + member.lease
+        if self.is_exclusive:
+            lines = reading.take_over(token, until)
+        else:
+            reading.leases[token] = until
+        return _MemoryLease(transport, group, member, partition, token, lines)
 
     async def standing(self, group: str) -> Standing:
         await checkpoint()
@@ -169,8 +190,8 @@ class _MemoryConnection:
         if found is None:
             return Standing(0, 0, 0, 0)
         parts = list(map(_standing, self._transport._logs, found.readings))
-        pending, lag, missed = (sum(column) for column in zip(*parts, strict=True))
-        return Standing(pending, lag, missed, len(found.dead))
+        pending, lag, missed, waiting = (sum(column) for column in zip(*parts, strict=True))
+        return Standing(pending, lag, missed, len(found.dead), waiting)
 
     async def groups(self) -> Sequence[str]:
         await checkpoint()
@@ -222,12 +243,23 @@ class _MemoryConnection:
 @final
 class _MemoryLease:
     def __init__(
-        self, transport: MemoryTransport, member: Member, partition: int, token: int
+        self,
+        transport: MemoryTransport,
+        group: Group,
+        member: Member,
+        partition: int,
+        token: int,
+        lines: Collection[str],
     ) -> None:
         self._transport = transport
+        self._of = group
         self._member = member
         self._partition = partition
         self._token = token
+        self._lines = lines
+        # What the last `receive` was given, and what had changed when it looked.
+        self._room = Room(1)
+        self._seen = transport._changed
 
     @property
     def partition(self) -> int:
@@ -237,48 +269,82 @@ class _MemoryLease:
     def token(self) -> int:
         return self._token
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        log = self._transport._logs[self._partition]
+    @property
+    def lines(self) -> Collection[str]:
+        return self._lines
 
-        def look() -> list[Delivery]:
-            return self._reading().give(log, limit, self._token)
-
-        def again_at() -> float:
-            # When a lease runs out, what it held can be given, or this one is lost.
-            return min(self._reading().leases.values())
-
-        return await _wait_for(self._transport, look, wait, again_at)
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def receive(self, room: Room) -> Sequence[Delivery]:
         await checkpoint()
-        reading, log = self._reading(), self._transport._logs[self._partition]
-        for outcome in outcomes:
-            record = reading.settle(log, outcome, self._token)
-            if record is not None and isinstance(outcome, Buried):
-                self._group().bury(outcome, record, self._partition, time())
-        _wake(self._transport)
+        reading = self._reading()
+        self._room, self._seen = room, self._transport._changed
+        if not self._is_taker():
+            return []
+        log = self._transport._logs[self._partition]
+        most = self._transport._max_event_bytes
+        return reading.give(log, room, self._token, anyio.current_time(), most=most)
 
-    async def renew(self) -> Standing:
+    async def wait(self, seconds: float) -> None:
+        await checkpoint()
+        deadline = min(anyio.current_time() + seconds, self._next_at())
+        with anyio.CancelScope(deadline=deadline):
+            await self._seen.wait()
+
+    def _next_at(self) -> float:
+        """Return when there may be something to receive, if nothing changes."""
+        reading, log = self._reading(), self._transport._logs[self._partition]
+        if not self._is_taker():
+            return inf
+        return reading.next_at(log, self._room, self._token, anyio.current_time())
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        await checkpoint()
+        group, now = self._group(), anyio.current_time()
+        reading, log = group.readings[self._partition], self._transport._logs[self._partition]
+        lost: list[str] = []
+        keys: list[str] = []
+        for outcome in outcomes:
+            if isinstance(outcome, Followed):
+                reading.follow(outcome.key, self._token, now)
+                keys.append(outcome.key)
+                continue
+            is_lost, dead = reading.settle(log, self._clamped(outcome), self._token, now)
+            if is_lost:
+                lost.append(outcome.position)
+            if dead is not None and isinstance(outcome, Buried):
+                group.bury(outcome, dead, self._partition, time())
+        _wake(self._transport)
+        # Of a lease that is lost attempts have ended all the same.
+        self._reading()
+        return Settled(lost, [key for key in keys if reading.is_over(key, self._token)])
+
+    def _clamped(self, outcome: Settling) -> Settling:
+        """Let nothing wait for longer than anything may."""
+        if isinstance(outcome, Postponed) and outcome.delay is not None:
+            return outcome._replace(delay=min(outcome.delay, self._member.longest_delay))
+        return outcome
+
+    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
         await checkpoint()
         reading = self._reading()
         reading.leases[self._token] = anyio.current_time() + self._member.lease
-        log = self._transport._logs[self._partition]
-        return Standing(*_standing(log, reading), len(self._group().dead))
+        return reading.lost(positions, self._token)
 
     async def release(self) -> None:
         await checkpoint()
-        self._reading().leases.pop(self._token, None)
+        self._reading().leases.pop(self._token)
         _wake(self._transport)
 
+    def _is_taker(self) -> bool:
+        return self._member.patterns == self._group().patterns
+
     def _group(self) -> Group:
-        try:
-            return self._transport._groups[self._member.group]
-        except KeyError:
-            raise self._lost() from None
+        # One of that name that was made anew knows nothing of this lease.
+        if self._transport._groups.get(self._member.group) is not self._of:
+            raise self._lost()
+        return self._of
 
     def _reading(self) -> Reading:
         reading = self._group().readings[self._partition]
-        reading.expire(anyio.current_time())
         if self._token not in reading.leases:
             raise self._lost()
         return reading
@@ -287,9 +353,9 @@ class _MemoryLease:
         return LeaseLost(self._member.consumer, self._member.group, self._partition)
 
 
-def _standing(log: Log, reading: Reading) -> tuple[int, int, int]:
+def _standing(log: Log, reading: Reading) -> tuple[int, int, int, int]:
     lag = sum(position > reading.given for position in log.records)
-    return reading.pending, lag, reading.missed
+    return reading.pending, lag, reading.missed, reading.waiting
 
 
 def _wake(transport: MemoryTransport) -> None:
@@ -298,15 +364,12 @@ def _wake(transport: MemoryTransport) -> None:
 
 
 async def _wait_for(
-    transport: MemoryTransport,
-    look: Callable[[], list[T]],
-    seconds: float,
-    again_at: Callable[[], float] = lambda: inf,
+    transport: MemoryTransport, look: Callable[[], list[T]], seconds: float
 ) -> list[T]:
     """Look until something is found, or the time is over; whatever is found is not lost again."""
     until = anyio.current_time() + seconds
     await checkpoint()
     while not (found := look()) and anyio.current_time() < until:
-        with anyio.CancelScope(deadline=min(until, again_at())):
+        with anyio.CancelScope(deadline=until):
             await transport._changed.wait()
     return found

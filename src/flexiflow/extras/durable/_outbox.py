@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
-from flexiflow.extras.durable._errors import left
+from flexiflow.extras.durable._errors import EventTooLarge, left
+from flexiflow.extras.durable._process import Home
 from flexiflow.extras.durable._signal import Signal
 from flexiflow.extras.durable._transport import Batch
 
@@ -57,12 +58,14 @@ class Outbox:
         outages: Outages,
         counters: Counters,
     ) -> None:
+        self._home = Home()
         self._connection = connection
         self._producer = producer
         self._store_timeout = store_timeout
         self._outages = outages
         self._counters = counters
         self._most = min(MOST_AT_ONCE, connection.max_length)
+        self._max_event_bytes = connection.max_event_bytes
         self._parcels: deque[_Parcel] = deque()
         self._wanted = Signal()
         self._emptied: anyio.Event | None = None
@@ -71,15 +74,24 @@ class Outbox:
         self._cause: BaseException | None = None
         self._scope = anyio.CancelScope(shield=True)
 
-    async def put(self, record: Record) -> None:
+    async def put(self, name: str, record: Record) -> None:
         """Have a record stored; cancelled before that began, it is not.
 
+        Args:
+            name: the event's name, for what is raised.
+            record: the record.
+
         Raises:
+            EventTooLarge: it has more bytes than the transport takes.
             TransportError: it was not stored, or it is not known whether it was.
         """
+        # In a child whatever stores is not running, and would be waited for for ever.
+        self._home.check(self._connection.address)
         if self._is_closed:
             raise left(self._connection.address, self._cause)
         parcel, size = self._parcels[-1] if self._parcels else None, len(record.body)
+        if size > self._max_event_bytes:
+            raise EventTooLarge(name, size, self._max_event_bytes)
         if (
             parcel is None
             or parcel.is_taken

@@ -169,7 +169,7 @@ class Outgoing:
         if is_echo(name, data, origin, self):
             return
         key = None if take is None else self._key_of(name, data, take)
-        await outbox.put(Record(encoder.encode(name, data, key), key))
+        await outbox.put(name, Record(encoder.encode(name, data, key), key))
 
     def _refuse(self, name: str, data: object) -> None:
         """Fail the publish of an event that no bridge stores, unless it would not be stored."""

@@ -13,8 +13,10 @@ from flexiflow._arguments import check_int
 from flexiflow.extras.durable._numbers import check_finite
 from flexiflow.extras.durable._partitions import check_partitions
 from flexiflow.extras.durable._redis_connection import RedisConnection, Settings
+from flexiflow.extras.durable._redis_epochs import Epochs
 from flexiflow.extras.durable._redis_network import Network
 from flexiflow.extras.durable._redis_url import parse_url
+from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -35,6 +37,8 @@ class RedisTransport:
         max_length: how many records a log holds, 1 or more. Those that every group has settled
             make room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
+        max_event_bytes: how many bytes an event may have as it is stored, 1 or more; all that use a
+            prefix give the same (X14).
         prefix: what its keys begin with; letters, digits and `._:-`.
         replicas: how many replicas have to confirm what is stored (X6).
         connect_timeout: for how many seconds to try to connect, and as long again to be let in.
@@ -54,6 +58,7 @@ class RedisTransport:
         partitions: int | None = None,
         max_length: int = 1_000_000,
         idempotency_window: float = 600.0,
+        max_event_bytes: int = MAX_EVENT_BYTES,
         prefix: str = "flexiflow",
         replicas: int = 0,
         connect_timeout: float = 5.0,
@@ -67,6 +72,7 @@ class RedisTransport:
             check_finite("idempotency_window", idempotency_window),
             check_int("replicas", replicas, "0 or more", least=0),
             check_finite("timeout", timeout),
+            check_int("max_event_bytes", max_event_bytes, "1 or more", least=1),
         )
         self._prefix = _check_prefix(prefix)
         self._connect_timeout = check_finite("connect_timeout", connect_timeout)
@@ -93,6 +99,7 @@ class RedisTransport:
                     network = Network(
                         wires,
                         self._server,
+                        Epochs(self._server.address, self._prefix, self._settings.partitions),
                         prefix=self._prefix,
                         seconds=self._settings.timeout,
                         is_cluster=self._cluster,

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from hashlib import sha1
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import anyio
 
-from flexiflow.extras.durable._errors import (
-    ConsumerInUse,
-    GroupMismatch,
-    LogFull,
-    TransportUnusable,
-)
+from flexiflow.extras.durable._errors import LogFull
+from flexiflow.extras.durable._membership import Agreement, Peer, agree
 from flexiflow.extras.durable._numbers import parts_of, place_of
 from flexiflow.extras.durable._partitions import spread
-from flexiflow.extras.durable._redis_lease import RedisLease, fields, milliseconds, text
+from flexiflow.extras.durable._redis_lease import (
+    RedisLease,
+    Right,
+    fields,
+    key_of,
+    milliseconds,
+    text,
+)
 from flexiflow.extras.durable._redis_scripts import (
     ACQUIRE,
     DEAD,
     FORGET,
-    FOUND,
     GROUPS,
     JOIN,
-    LAYOUT,
     LEAVE,
+    LETTERS,
+    PATTERNS,
     REDRIVE,
     STANDING,
     STORE,
     TAIL,
 )
+from flexiflow.extras.durable._sizes import PAGE_BYTES, check_sizes
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from flexiflow.extras.durable._redis_network import Network
     from flexiflow.extras.durable._transport import Batch, Lease, Member, Record
@@ -51,6 +56,22 @@ class Settings(NamedTuple):
     idempotency_window: float
     replicas: int
     timeout: float
+    max_event_bytes: int
+
+
+class _Seat(NamedTuple):
+    """A membership, as it was seen last.
+
+    Attributes:
+        state: which state the members were in.
+        agreement: what they agree on.
+    """
+
+    state: bytes
+    agreement: Agreement
+
+
+_NO_SEAT: Final = _Seat(b"", Agreement((), []))
 
 
 @final
@@ -65,19 +86,21 @@ class RedisConnection:
     def __init__(self, network: Network, settings: Settings) -> None:
         self._network = network
         self._settings = settings
-        self._founded: set[str] = set()
+        self._seats: dict[Member, _Seat] = {}
+        # By group, of which generation of patterns the partitions were told after which loss.
+        self._told: dict[str, tuple[bytes, int]] = {}
+        # The partition from which on `tail` looks, so that each has its turn.
+        self._first = 0
 
     async def open(self) -> None:
         """See that the server is one that can be used."""
-        await self._network.check()
-        wanted = _layout(self._settings.partitions)
-        _, found = await self._network.run(0, LAYOUT, wanted)
-        if found.decode() != wanted:
-            raise TransportUnusable(
-                self.address,
-                f"its log was laid out with partitions={found.decode()}, not {wanted}: "
-                "give the same number, or another prefix",
-            )
+        network = self._network
+        await network.check()
+        await network.run(0, GROUPS)
+        if network.is_former:
+            # To be asked for anything lays a partition out anew.
+            for partition in range(1, self.partitions):
+                await network.run(partition, GROUPS)
 
     @property
     def address(self) -> str:
@@ -99,8 +122,14 @@ class RedisConnection:
         """How many records a log may hold."""
         return self._settings.max_length
 
+    @property
+    def max_event_bytes(self) -> int:
+        """How many bytes an event may have."""
+        return self._settings.max_event_bytes
+
     async def store(self, batch: Batch) -> None:
         """Store all records, in order."""
+        check_sizes(batch, self.max_event_bytes)
         parts = spread(batch, self.partitions)
         if len(parts) > 1:
             # Nothing is to be stored where one partition is full.
@@ -112,8 +141,8 @@ class RedisConnection:
     async def _store(
         self, batch: Batch, partition: int, records: Sequence[Record], *, for_good: bool
     ) -> None:
-        settings = self._settings
-        status, *_ = await self._network.run(
+        settings, known = self._settings, self._network.epochs.of(partition)
+        status, *answer = await self._network.run(
             partition,
             STORE,
             batch.producer,
@@ -121,16 +150,34 @@ class RedisConnection:
             milliseconds(settings.idempotency_window),
             settings.max_length,
             int(for_good),
+            known.stir,
             len(records),
             *(each for record in records for each in (_flat(record) if for_good else ())),
             replicas=settings.replicas if for_good else 0,
         )
         if status == b"FULL":
             raise LogFull(self.address, settings.max_length)
+        if answer:
+            epoch, last, *news = answer
+            known.note(epoch, last, records[-1].body)
+            if news:
+                known.hear(epoch, *news)
 
     async def join(self, member: Member) -> Sequence[str]:
         """Become a member of a group, or go on being one."""
-        status, *answer = await self._network.run(
+        seat = self._seats.pop(member, _NO_SEAT)
+        status, state, answer = await self._sit_down(member, seat)
+        while status == b"LOOK":
+            # Somebody came or went: what all agree on is told once more.
+            seat = _Seat(state, agree(member, map(_peer, answer)))
+            status, state, answer = await self._sit_down(member, seat)
+        self._network.epochs.enter(member.group)
+        await self._tell(member.group, answer, seat.agreement.patterns)
+        self._seats[member] = seat._replace(state=state)
+        return seat.agreement.consumers
+
+    async def _sit_down(self, member: Member, seat: _Seat) -> Sequence[Any]:
+        return await self._network.run(
             0,
             JOIN,
             member.group,
@@ -138,44 +185,55 @@ class RedisConnection:
             member.token,
             milliseconds(member.lease),
             json.dumps(member.patterns),
+            seat.state,
+            _digest(seat.agreement.patterns),
         )
-        if status == b"TAKEN":
-            raise ConsumerInUse(member.consumer, member.group)
-        if status == b"OTHERS":
-            raise GroupMismatch(member.group, json.loads(answer[0]), member.patterns)
-        names, is_new = answer
-        if is_new or member.group not in self._founded:
-            await self._found(member.group)
-        return sorted(each.decode() for each in names)
 
-    async def _found(self, group: str) -> None:
-        for partition in range(1, self.partitions):
-            await self._network.run(partition, FOUND, group)
-        self._founded.add(group)
+    async def _tell(self, group: str, generation: bytes, patterns: Sequence[str]) -> None:
+        """Tell the other partitions what a group takes, before anything is given there (X15)."""
+        told = generation, self._network.epochs.losses
+        if self._told.get(group) != told:
+            for partition in range(1, self.partitions):
+                await self._network.run(partition, PATTERNS, group, _digest(patterns), generation)
+            self._told[group] = told
 
     async def leave(self, member: Member) -> None:
         """Be a member no more."""
+        self._seats.pop(member, None)
         await self._network.run(0, LEAVE, member.group, member.consumer, member.token)
+        self._network.epochs.leave(member.group)
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
         """Lease a partition, for the member's seconds; None where it is another's."""
-        lease = milliseconds(member.lease)
+        digest = _digest(member.patterns)
         status, *answer = await self._network.run(
-            partition, ACQUIRE, member.group, lease, int(self.is_exclusive)
+            partition,
+            ACQUIRE,
+            member.group,
+            milliseconds(member.lease),
+            int(self.is_exclusive),
+            digest,
         )
         if status == b"TAKEN":
             return None
-        seconds = self._settings.timeout
-        return RedisLease(self._network, member, partition, answer[0], seconds=seconds)
+        name, keys = answer
+        right = Right(partition, name, digest, frozenset(map(key_of, keys)), self.is_exclusive)
+        return RedisLease(
+            self._network,
+            member,
+            right,
+            max_event_bytes=self.max_event_bytes,
+            seconds=self._settings.timeout,
+        )
 
     async def standing(self, group: str) -> Standing:
         """Tell how far a group is, over all partitions."""
-        answers = [
-            await self._network.run(partition, STANDING, group)
-            for partition in range(self.partitions)
-        ]
-        columns = zip(*(each[1] for each in answers), strict=True)
-        return Standing(*map(sum, columns))
+        found = Standing(0, 0, 0, 0)
+        for partition in range(self.partitions):
+            _, counts, epoch, last = await self._network.run(partition, STANDING, group)
+            self._network.epochs.of(partition).note(epoch, last)
+            found = Standing(*map(sum, zip(found, counts, strict=True)))
+        return found
 
     async def groups(self) -> Sequence[str]:
         """Name the groups that have ever had a member."""
@@ -184,7 +242,8 @@ class RedisConnection:
 
     async def forget(self, group: str) -> None:
         """Delete a group, with its dead letters."""
-        self._founded.discard(group)
+        self._told.pop(group, None)
+        self._network.epochs.leave(group)
         # The names are in the first one: what was interrupted shows, and can be repeated.
         for partition in reversed(range(self.partitions)):
             await self._network.run(partition, FORGET, group)
@@ -192,14 +251,33 @@ class RedisConnection:
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        """List dead letters, the oldest first."""
+        """List dead letters, the oldest first, as many as a page holds."""
         last = place_of(after, 3)
         found: list[DeadLetter] = []
+        # Others may redrive them meanwhile, and only where there are none is the end.
+        while not found and (chosen := await self._page(group, last, limit)):
+            for partition in range(self.partitions):
+                names = list(_chosen(chosen, partition))
+                if names:
+                    _, entries = await self._network.run(partition, LETTERS, group, *names)
+                    found += [_dead_letter(partition, *each) for each in entries]
+        return sorted(found, key=lambda each: _number(each.id))
+
+    async def _page(self, group: str, last: tuple[int, ...] | None, limit: int) -> list[str]:
+        """Choose the dead letters of a page, before any of them is read (X14)."""
+        sizes: dict[str, int] = {}
         for partition in range(self.partitions):
             start = _start(last, partition)
-            _, entries = await self._network.run(partition, DEAD, group, start, limit)
-            found += [_dead_letter(partition, *each) for each in entries]
-        return list(islice(sorted(found, key=lambda each: _number(each.id)), limit))
+            _, entries = await self._network.run(partition, DEAD, group, start, limit, PAGE_BYTES)
+            sizes.update((f"{name.decode()}-{partition}", size) for name, size in entries)
+        chosen: list[str] = []
+        room = PAGE_BYTES
+        for name in sorted(sizes, key=_number)[:limit]:
+            room -= sizes[name]
+            if room < 0 and chosen:
+                break
+            chosen.append(name)
+        return chosen
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         """Store dead letters anew, for their group alone, and delete them."""
@@ -225,14 +303,28 @@ class RedisConnection:
         return found, positions
 
     async def _look(self, positions: list[str], limit: int, found: list[Stored]) -> None:
-        for partition, position in enumerate(positions):
-            _, entries, last = await self._network.run(partition, TAIL, position, limit)
+        most = self.max_event_bytes
+        room = max(PAGE_BYTES, most)
+        for each in range(self._first, self._first + self.partitions):
+            partition = each % self.partitions
+            _, entries, last, room = await self._network.run(
+                partition, TAIL, positions[partition], limit, room, most
+            )
             found += [_stored(partition, *each) for each in entries]
             positions[partition] = last.decode()
+            if not room:
+                self._first = (partition + bool(entries)) % self.partitions
+                return
 
 
-def _layout(partitions: int | None) -> str:
-    return str(partitions)
+def _digest(patterns: Sequence[str]) -> str:
+    # Nothing is kept secret by it.
+    return sha1(json.dumps(patterns).encode(), usedforsecurity=False).hexdigest()
+
+
+def _peer(answer: Sequence[bytes]) -> Peer:
+    consumer, token, patterns = answer
+    return Peer(consumer.decode(), token.decode(), tuple(json.loads(patterns)))
 
 
 def _flat(record: Record) -> Iterator[bytes | str | int]:

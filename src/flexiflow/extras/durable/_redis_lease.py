@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from math import ceil, inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
+from flexiflow.extras.durable._membership import KEPT_FOR
 from flexiflow.extras.durable._redis_replies import Broken, Refused
-from flexiflow.extras.durable._redis_scripts import GIVE, RELEASE, RENEW, SETTLE
+from flexiflow.extras.durable._redis_scripts import (
+    ACKNOWLEDGE,
+    GIVE,
+    GIVE_ALL,
+    RELEASE,
+    RENEW,
+    SETTLE,
+)
 from flexiflow.extras.durable._transport import (
     Acknowledged,
     Buried,
     Delivery,
+    Followed,
+    Postponed,
     Returned,
-    Standing,
+    Settled,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from flexiflow.extras.durable._redis_client import Wire
     from flexiflow.extras.durable._redis_network import Network
     from flexiflow.extras.durable._redis_scripts import Script
     from flexiflow.extras.durable._redis_url import Server
-    from flexiflow.extras.durable._transport import Member, Noted, Outcome
+    from flexiflow.extras.durable._transport import Member, Outcome, Room
 
 # For so many seconds one waits in a row: then it is looked whose lease has run out.
 _TURN: Final = 1.0
@@ -34,6 +46,45 @@ _MOST_LOSSES: Final = 8
 
 _ALL_CAME: Final = (0,)
 
+# More than this the server does not count.
+_MOST: Final = 2**53
+
+
+class Right(NamedTuple):
+    """What a lease is a lease of.
+
+    Attributes:
+        partition: of which partition.
+        name: its name on the server: its token and the epoch of the log.
+        digest: a digest of its member's patterns.
+        lines: the keys of which records waited there.
+        is_exclusive: whether nobody else may have one.
+    """
+
+    partition: int
+    name: bytes
+    digest: str
+    lines: Collection[str]
+    is_exclusive: bool
+
+
+class _Seen(NamedTuple):
+    """What was there when it was looked for records last.
+
+    Attributes:
+        given: the id up to which all was given.
+        wakes: the id of the last wake of the group.
+        turn: the number of this lease's last settling before that.
+        watches: whether what is stored next can be given.
+        until: when there is more, at the latest.
+    """
+
+    given: bytes
+    wakes: bytes
+    turn: int
+    watches: bool
+    until: float
+
 
 @final
 class RedisLease:
@@ -42,83 +93,142 @@ class RedisLease:
     Args:
         network: the servers.
         member: whose it is.
-        partition: of what.
-        token: its token.
+        right: of what.
+        max_event_bytes: how many bytes an event may have.
         seconds: how long an answer may take.
     """
 
     def __init__(
-        self, network: Network, member: Member, partition: int, token: int, *, seconds: float
+        self,
+        network: Network,
+        member: Member,
+        right: Right,
+        *,
+        max_event_bytes: int,
+        seconds: float,
     ) -> None:
         self._network = network
         self._member = member
-        self._partition = partition
-        self._token = token
+        self._right = right
+        self._owner = b"0" if right.is_exclusive else right.name
+        token, _, self._epoch = right.name.partition(b"-")
+        self._token = int(token)
+        self._max_event_bytes = max_event_bytes
         self._seconds = seconds
+        # What it was given from the log, what had waited, and what it may have let go of.
         self._held: set[str] = set()
-        self._is_lost = False
+        self._waited: set[str] = set()
+        self._doubtful: set[str] = set()
+        self._is_lost = self._is_gone = False
+        # Whether it may be that all that can be given is new.
+        self._is_common = True
         self._losses = 0
+        self._taken = 0
+        self._settled = self._number = 0
+        self._tried: list[Outcome] | None = None
+        self._seen: _Seen | None = None
         self._waiter: tuple[Wire, Server] | None = None
 
     @property
     def partition(self) -> int:
         """The partition."""
-        return self._partition
+        return self._right.partition
 
     @property
     def token(self) -> int:
         """The fencing token."""
         return self._token
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        """Be given records, those first that workers without a lease have left."""
-        end = anyio.current_time() + wait
-        while True:
-            found, given, wakes = await self._give(limit)
-            seconds = min(end - anyio.current_time(), _TURN)
-            if found or seconds <= 0:
-                return found
-            await self._wait(given, wakes, seconds)
+    @property
+    def lines(self) -> Collection[str]:
+        """The keys of which records waited when the partition was leased."""
+        return self._right.lines
 
-    async def _give(self, limit: int) -> tuple[list[Delivery], bytes, bytes]:
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        """Be given records, those first that workers without a lease have left."""
         # An answer that never comes has given something all the same.
-        came = self._came()
+        came, turn = self._came(), self._settled
         self._is_lost = True
-        most = max(limit >> max(self._losses - 1, 0), 1)
-        entries, fresh, groups, given, wakes = await self._ask(most, came)
+        entries, fresh, groups, given, wakes, watches, again, is_common = await self._ask(
+            room, came
+        )
+        self._is_common = is_common == 1
         found = [_delivery(*each) for each in entries]
         found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
         # Of what was lost there may be more.
-        self._is_lost = came != _ALL_CAME and len(found) == most
-        self._held.update(each.position for each in found)
-        return found, given, wakes
+        self._is_lost = came != _ALL_CAME and again == 0
+        self._held.update(each.position for each in found if not each.has_waited)
+        self._waited.update(each.position for each in found if each.has_waited)
+        self._note(found, given)
+        until = anyio.current_time() + again / 1000 if again >= 0 else inf
+        self._seen = _Seen(given, wakes, turn, watches == 1, until)
+        return found
 
-    async def _ask(self, most: int, came: tuple[int | str, ...]) -> list[Any]:
+    def _note(self, found: list[Delivery], given: bytes) -> None:
+        """Remember what is in the log (X13)."""
+        last = given.decode()
+        # Behind what is new there may be what has waited.
+        for each in reversed(found):
+            if each.position == last and not each.oversize:
+                self._network.epochs.of(self.partition).note(self._epoch, given, each.body)
+                return
+
+    async def _ask(self, room: Room, came: tuple[int | str, ...]) -> list[Any]:
         """Have records given; fewer where answers don't come, which may be too long to come."""
+        many = max(room.records >> max(self._losses - 1, 0), 1)
         try:
-            answer = await self._run(GIVE, most, *came)
+            answer = await self._give(room, many, came)
         except TransportUnavailable:
             self._losses = min(self._losses + 1, _MOST_LOSSES)
             raise
         self._losses = max(self._losses - 1, 0)
         return answer
 
-    def _came(self) -> tuple[int | str, ...]:
-        return (1, *self._held) if self._is_lost else _ALL_CAME
+    async def _give(self, room: Room, many: int, came: tuple[int | str, ...]) -> list[Any]:
+        digest, size = self._right.digest, min(room.size, _MOST)
+        if self._is_common and came == _ALL_CAME:
+            answer = await self._run(GIVE, digest, many, size, self._max_event_bytes)
+            if answer:
+                return answer
+        return await self._run(
+            GIVE_ALL,
+            self._owner,
+            digest,
+            many,
+            size,
+            self._max_event_bytes,
+            min(room.waiting, _MOST),
+            milliseconds(self._member.longest_delay),
+            milliseconds(KEPT_FOR),
+            min(room.again, _MOST),
+            *came,
+        )
 
-    async def _wait(self, given: bytes, wakes: bytes, seconds: float) -> None:
-        """Wait until something is stored or given back, on a connection of its own."""
+    def _came(self) -> tuple[int | str, ...]:
+        if not self._is_lost:
+            return _ALL_CAME
+        return (1, *self._held, *self._waited, *self._doubtful)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there may be something to receive, on a connection of its own."""
+        if self._is_gone:
+            raise self._lost()
+        seen = self._seen
+        left = min(seconds, _TURN, seen.until - anyio.current_time()) if seen is not None else 0
+        if seen is None or left <= 0:
+            await checkpoint()
+            return
         if self._waiter is None or not self._waiter[0].is_alive:
-            self._waiter = await self._network.open(self._partition)
+            self._waiter = await self._network.open(self.partition)
         wire, server = self._waiter
-        base = self._network.base(self._partition)
-        streams = (f"{base}:log", f"{base}:w:{self._member.group}", given, wakes)
         # 0 would be for ever.
-        block = max(int(seconds * 1000), 1)
-        command = ("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", *streams)
+        block = max(ceil(left * 1000), 1)
         is_over = False
         try:
-            await wire.call([command], seconds + self._seconds)
+            await wire.call(
+                [("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", *self._streams(seen))],
+                left + self._seconds,
+            )
             is_over = True
         except (Broken, Refused) as error:
             raise self._network.explain(error, server) from error
@@ -126,34 +236,104 @@ class RedisLease:
             if not is_over:
                 self._close()
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write down what became of records that are held."""
-        held = [each for each in outcomes if each.position in self._held]
-        done = [each.position for each in held if isinstance(each, Acknowledged)]
-        others = [each for each in held if not isinstance(each, Acknowledged)]
-        # Before they are: they may be given anew before the answer is seen here.
-        returned = {each.position for each in others if isinstance(each, Returned)}
-        self._held -= returned
-        is_over = False
-        try:
-            await self._run(
-                SETTLE, len(done), *done, *(field for each in others for field in _flat(each))
-            )
-            is_over = True
-        finally:
-            if not is_over:
-                self._held |= returned
-        self._held.difference_update(done)
-        self._held.difference_update(each.position for each in others if isinstance(each, Buried))
+    def _streams(self, seen: _Seen) -> list[str | bytes]:
+        """List what is waited for, and from where on."""
+        base, group = self._network.base(self.partition), self._member.group
+        streams: dict[str | bytes, str | bytes] = {
+            f"{base}:w:{group}": seen.wakes,
+            f"{base}:turn:{group}:".encode() + self._right.name: f"{seen.turn}-0",
+        }
+        if seen.watches:
+            streams[f"{base}:log"] = seen.given
+        return [*streams, *streams.values()]
 
-    async def renew(self) -> Standing:
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        """Write down what became of records that are held."""
+        held = self._held
+        done: list[str] = []
+        others: list[Outcome] = []
+        for each in outcomes:
+            if type(each) is Acknowledged and each.position in held:
+                done.append(each.position)
+            else:
+                others.append(each)
+        number = self._number_of(outcomes, others) if others else 0
+        count, lost, over = await self._write(number, done, others)
+        self._tried = None
+        self._settled = max(self._settled, number)
+        held.difference_update(done)
+        if others:
+            self._let_go(others)
+        self._network.epochs.of(self.partition).note_settled(self._epoch, self._member.group, count)
+        if not lost and not over:
+            return _ALL_SETTLED
+        positions = [each.decode() for each in lost]
+        self._forget(positions)
+        return Settled(positions, list(map(key_of, over)))
+
+    async def _write(self, number: int, done: list[str], others: list[Outcome]) -> list[Any]:
+        if not others:
+            answer = await self._run(ACKNOWLEDGE, self._taken, *done)
+            if answer:
+                return answer
+        return await self._run(
+            SETTLE,
+            self._owner,
+            self._taken,
+            number,
+            len(done),
+            *done,
+            *(field for each in others for field in _flat(each)),
+        )
+
+    def _number_of(self, outcomes: Sequence[Outcome], others: list[Outcome]) -> int:
+        """Number what would not be the same if it was done twice, once for all tries."""
+        if self._tried is not None and self._tried == list(outcomes):
+            return self._number
+        released = {each.position for each in others if isinstance(each, Returned | Postponed)}
+        if not released and not any(
+            isinstance(each, Followed) or each.position in self._waited for each in others
+        ):
+            return 0
+        # Before they are: they may be given anew before the answer is seen here.
+        self._doubtful |= released & (self._held | self._waited)
+        self._forget(released)
+        self._tried = list(outcomes)
+        self._number += 1
+        return self._number
+
+    def _let_go(self, others: list[Outcome]) -> None:
+        for each in others:
+            if isinstance(each, Acknowledged | Buried):
+                self._waited.discard(each.position)
+                self._held.discard(each.position)
+            elif isinstance(each, Returned | Postponed):
+                self._doubtful.discard(each.position)
+
+    def _forget(self, positions: Collection[str]) -> None:
+        self._held.difference_update(positions)
+        self._waited.difference_update(positions)
+
+    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
         """Hold the lease for as long again."""
-        (standing,) = await self._run(RENEW, milliseconds(self._member.lease))
-        return Standing(*standing)
+        lost, taken = await self._renew(positions)
+        if taken != self._taken:
+            # What is another's by now must not be settled as if it was not.
+            gone, self._taken = await self._renew([*self._held, *self._waited])
+            self._forget(gone)
+        self._forget(lost)
+        return lost
+
+    async def _renew(self, positions: Sequence[str]) -> tuple[list[str], int]:
+        lease = milliseconds(self._member.lease)
+        count, taken, lost = await self._run(RENEW, lease, *positions)
+        self._network.epochs.of(self.partition).note_settled(self._epoch, self._member.group, count)
+        return [each.decode() for each in lost], taken
 
     async def release(self) -> None:
         """End the lease."""
-        await self._run(RELEASE, *self._came())
+        await self._run(RELEASE, self._owner, *self._came())
+        self._is_gone = True
         self._close()
 
     def _close(self) -> None:
@@ -162,14 +342,19 @@ class RedisLease:
             self._waiter = None
 
     async def _run(self, script: Script, *arguments: bytes | str | int) -> list[Any]:
-        group = self._member.group
-        status, *answer = await self._network.run(
-            self._partition, script, group, self._token, *arguments
-        )
+        group, name = self._member.group, self._right.name
+        status, *answer = await self._network.run(self.partition, script, group, name, *arguments)
         if status == b"LOST":
+            self._is_gone = True
             self._close()
-            raise LeaseLost(self._member.consumer, group, self._partition)
+            raise self._lost()
         return answer
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(self._member.consumer, self._member.group, self.partition)
+
+
+_ALL_SETTLED: Final = Settled()
 
 
 def milliseconds(seconds: float) -> int:
@@ -200,19 +385,46 @@ def _fresh(bodies: list[bytes], groups: dict[int, str | None], last: bytes) -> l
     ]
 
 
-def _delivery(
-    position: bytes, entry: list[bytes], attempts: int, deliveries: int, is_suspect: int
-) -> Delivery:
+def _delivery(position: bytes, entry: list[bytes], *counts: int) -> Delivery:
     body, _, group = fields(entry)
-    return Delivery(position.decode(), body, group, attempts, deliveries, is_suspect == 1)
+    attempts, deliveries, is_suspect, has_waited, oversize = counts
+    return Delivery(
+        position.decode(),
+        body,
+        group,
+        attempts,
+        deliveries,
+        is_suspect == 1,
+        has_waited=has_waited == 1,
+        oversize=oversize,
+    )
 
 
-def _flat(outcome: Noted | Returned | Buried) -> Iterator[bytes | str | int]:
-    yield type(outcome).__name__[0]
-    yield outcome.position
-    yield outcome.attempts
-    yield outcome.deliveries
-    if isinstance(outcome, Buried):
-        # What an exception says need not be encodable.
-        for each in outcome.failure:
-            yield each.encode(errors="backslashreplace")
+def key_of(value: bytes) -> str:
+    """Read the key of a line."""
+    return value.decode(errors="surrogatepass")
+
+
+def _bytes_of(key: str) -> bytes:
+    # What JSON can hold, UTF-8 need not be able to.
+    return key.encode(errors="surrogatepass")
+
+
+def _flat(outcome: Outcome) -> Iterator[bytes | str | int]:
+    """Give an outcome as the script reads it: a letter, and what goes with it."""
+    if isinstance(outcome, Followed):
+        yield "F"
+        yield _bytes_of(outcome.key)
+    elif isinstance(outcome, Postponed):
+        yield "P" if outcome.key is not None else "Q"
+        yield from outcome[:3]
+        yield "" if outcome.delay is None else max(ceil(outcome.delay * 1000), 0)
+        if outcome.key is not None:
+            yield _bytes_of(outcome.key)
+    else:
+        yield type(outcome).__name__[0]
+        yield from outcome[:3]
+        if isinstance(outcome, Buried):
+            # What an exception says need not be encodable.
+            for each in outcome.failure:
+                yield each.encode(errors="backslashreplace")

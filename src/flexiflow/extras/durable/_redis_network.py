@@ -6,12 +6,15 @@ import binascii
 from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable, TransportUnusable
+from flexiflow.extras.durable._process import Home
 from flexiflow.extras.durable._redis_replies import Broken, Refused, explain
+from flexiflow.extras.durable._redis_scripts import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._redis_client import Wire, Wires
+    from flexiflow.extras.durable._redis_epochs import Epochs
     from flexiflow.extras.durable._redis_scripts import Script
     from flexiflow.extras.durable._redis_url import Server
 
@@ -28,19 +31,36 @@ class Network:
     Args:
         wires: what opens connections.
         server: the server that is known, in a cluster any node.
+        epochs: what is known of the partitions.
         prefix: what all keys begin with.
         seconds: how long an answer may take.
         is_cluster: whether there is a cluster.
+
+    Attributes:
+        epochs: what is known of the partitions.
+        is_former: whether an earlier release had laid them out (X16).
     """
 
     def __init__(
-        self, wires: Wires, server: Server, *, prefix: str, seconds: float, is_cluster: bool
+        self,
+        wires: Wires,
+        server: Server,
+        epochs: Epochs,
+        *,
+        prefix: str,
+        seconds: float,
+        is_cluster: bool,
     ) -> None:
+        # A child has the parent's connections, and would write in between what the parent writes.
+        self._home = Home()
+        self.epochs = epochs
+        self.is_former = False
         self._wires = wires
         self._server = server
         self._prefix = prefix
         self._seconds = seconds
         self._is_cluster = is_cluster
+        self._checked: dict[tuple[int, bool], Wire] = {}
         self._open: dict[tuple[Server, bool], Wire] = {}
         self._places: dict[int, Server] = {}
         self._known = [server]
@@ -91,26 +111,41 @@ class Network:
 
         Raises:
             TransportUnavailable: there was no answer, or one that will change.
-            TransportUnusable: the server refuses for good.
+            TransportUnusable: the server refuses for good, or this process was forked (X9).
             NotReplicated: fewer replicas confirmed it.
         """
+        self._home.check(self.address)
         values = [each.encode() if isinstance(each, str) else each for each in arguments]
+        place = partition, replicas > 0
         for _ in range(_REDIRECTIONS):
             server = await self._place(partition)
             wire = self._wire(server, waits=replicas > 0)
             try:
+                if self._checked.get(place) is not wire:
+                    await self._check(wire, partition)
+                    self._checked[place] = wire
+                known = [self.epochs.of(partition).epoch] if script.is_guarded else []
                 answers = await self._evaluate(
-                    wire, script, [self.base(partition), *values], replicas
+                    wire, script, [self.base(partition), *known, *values], replicas
                 )
             except (Broken, Refused) as error:
                 if not self._has_moved(error):
                     raise self.explain(error, server) from error
             else:
-                if replicas > 0 and answers[1] < replicas:
-                    raise NotReplicated(server.address, answers[1], replicas)
                 found: list[Any] = answers[0]
-                return found
+                if found[0] == b"EPOCH":
+                    del self._checked[place]
+                elif replicas > 0 and answers[1] < replicas:
+                    raise NotReplicated(server.address, answers[1], replicas)
+                else:
+                    return found
         raise TransportUnavailable(self.address, "its nodes do not agree on who keeps a slot")
+
+    async def _check(self, wire: Wire, partition: int) -> None:
+        """See what a server has lost before anything else is asked of it (X13)."""
+        question = self.epochs.question(partition)
+        (answer,) = await self._evaluate(wire, CHECK, [self.base(partition), *question], 0)
+        self.is_former |= self.epochs.learn(partition, answer)
 
     async def _evaluate(
         self, wire: Wire, script: Script, values: Sequence[bytes | str | int], replicas: int

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 _FOLDER: Final[Traversable] = files("flexiflow.extras.durable").joinpath("_redis_lua")
-_COMMON: Final = _FOLDER.joinpath("common.lua").read_text("utf-8")
+
+
+def _read(name: str) -> str:
+    return _FOLDER.joinpath(f"{name}.lua").read_text("utf-8")
 
 
 @final
@@ -19,34 +22,39 @@ class Script:
 
     Args:
         name: the name of its file.
+        parts: the names of files that come before it.
 
     Attributes:
         source: what a server is sent that does not know it.
         digest: what one is sent that does.
+        is_guarded: whether it is told the epoch that is known, and refuses another one (X13).
     """
 
-    __slots__ = ("digest", "source")
+    __slots__ = ("digest", "is_guarded", "source")
 
-    def __init__(self, name: str) -> None:
-        source = _COMMON + _FOLDER.joinpath(f"{name}.lua").read_text("utf-8")
-        self.source = source.encode()
+    def __init__(self, name: str, *parts: str) -> None:
+        self.source = "".join(map(_read, ("common", *parts, name))).encode()
+        self.is_guarded = "guard" in parts
         # Redis names its scripts so; nothing is kept secret by it.
         self.digest = sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
 
-ACQUIRE: Final = Script("acquire")
+ACKNOWLEDGE: Final = Script("acknowledge")
+ACQUIRE: Final = Script("acquire", "guard", "more", "waits")
+CHECK: Final = Script("check", "more")
 DEAD: Final = Script("dead")
-FORGET: Final = Script("forget")
-FOUND: Final = Script("found")
+FORGET: Final = Script("forget", "more", "waits")
 GIVE: Final = Script("give")
+GIVE_ALL: Final = Script("give_all", "more", "sizes", "waits")
 GROUPS: Final = Script("groups")
-JOIN: Final = Script("join")
-LAYOUT: Final = Script("layout")
-LEAVE: Final = Script("leave")
+JOIN: Final = Script("join", "guard", "more")
+LEAVE: Final = Script("leave", "more")
+LETTERS: Final = Script("letters")
+PATTERNS: Final = Script("patterns", "guard", "more")
 REDRIVE: Final = Script("redrive")
-RELEASE: Final = Script("release")
-RENEW: Final = Script("renew")
-SETTLE: Final = Script("settle")
-STANDING: Final = Script("standing")
-STORE: Final = Script("store")
-TAIL: Final = Script("tail")
+RELEASE: Final = Script("release", "more", "waits")
+RENEW: Final = Script("renew", "more", "waits")
+SETTLE: Final = Script("settle", "more", "waits")
+STANDING: Final = Script("standing", "guard", "more", "waits")
+STORE: Final = Script("store", "guard")
+TAIL: Final = Script("tail", "more", "sizes")

@@ -5,22 +5,30 @@ from __future__ import annotations
 import os
 import reprlib
 from contextlib import asynccontextmanager
+from itertools import accumulate
+from threading import Event
 from time import time
 from typing import TYPE_CHECKING, Final, final
 
+from anyio import from_thread, to_thread
+
 from flexiflow._arguments import check_int
+from flexiflow.extras.durable import _sqlite_giving as giving
 from flexiflow.extras.durable import _sqlite_groups as groups
 from flexiflow.extras.durable import _sqlite_leases as leases
 from flexiflow.extras.durable import _sqlite_log as log
 from flexiflow.extras.durable._numbers import check_finite, place_of
 from flexiflow.extras.durable._partitions import check_partitions
+from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
+from flexiflow.extras.durable._sqlite_backup import back_up
 from flexiflow.extras.durable._sqlite_bell import bell_of
 from flexiflow.extras.durable._sqlite_desk import Desk
 from flexiflow.extras.durable._sqlite_schema import Layout
-from flexiflow.extras.durable._transport import Returned
+from flexiflow.extras.durable._sqlite_settling import settle
+from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Collection, Sequence
 
     from flexiflow.extras.durable._sqlite_bell import Bell
     from flexiflow.extras.durable._transport import (
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
         Lease,
         Member,
         Outcome,
+        Settled,
         Standing,
         Stored,
     )
@@ -38,6 +47,11 @@ if TYPE_CHECKING:
 _SHORTEST: Final = 0.001
 
 _NOWHERE: Final = ("", ":memory:")
+
+_OWNERS: Final = 0o600
+_EVERYBODYS: Final = 0o777
+_QUIET: Final = frozenset((Acknowledged, Noted))
+"""What lets nobody be given anything."""
 
 
 @final
@@ -58,6 +72,9 @@ class SqliteTransport:
         poll_interval: how often to look for what other processes stored, 0.001 s or
             more.
         busy_timeout: for how many seconds to wait for another process that is writing, 0 or more.
+        max_event_bytes: how many bytes an event may have as it is stored, 1 or more (X14).
+        mode: who may read and write a file that is made, whatever the umask is: permissions that
+            its owner can read and write it by. One that is there keeps its own (X9).
 
     Raises:
         TypeError: `path` is no path.
@@ -73,14 +90,20 @@ class SqliteTransport:
         idempotency_window: float = 600.0,
         poll_interval: float = 0.05,
         busy_timeout: float = 5.0,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        mode: int = 0o600,
     ) -> None:
         self._path = _checked_path(path)
         check_int("max_length", max_length, "1 or more", least=1)
         check_finite("idempotency_window", idempotency_window)
         check_finite("poll_interval", poll_interval, least=_SHORTEST)
         check_finite("busy_timeout", busy_timeout, least=0)
-        self._layout = Layout(self._path, check_partitions(partitions), busy_timeout)
-        self._limits = log.Limits(self._path, partitions or 1, max_length, idempotency_window)
+        check_int("max_event_bytes", max_event_bytes, "1 or more", least=1)
+        _check_mode(mode)
+        self._layout = Layout(self._path, check_partitions(partitions), busy_timeout, mode)
+        self._limits = log.Limits(
+            self._path, partitions or 1, max_length, idempotency_window, max_event_bytes
+        )
         self._poll_interval = poll_interval
 
     @property
@@ -90,17 +113,55 @@ class SqliteTransport:
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
-        """Open the file.
+        """Open the file; one of the former layout is brought to this one (X16).
 
         Raises:
             TransportUnavailable: it is locked for longer than `busy_timeout`, or the disk is full.
             TransportUnusable: it is something else's, was made with another number of partitions,
-                can't be opened or written, or is where SQLite can't keep a write-ahead log.
+                can't be opened or written, is where SQLite can't keep a write-ahead log, or is a
+                symbolic link that leads nowhere. Later, of each call: the file, or what SQLite
+                keeps beside it, was deleted, moved or replaced, or was opened and closed by hand
+                in this process, or this process was forked from the one that opened it (X9).
         """
         bell = bell_of(self._path)
         async with Desk(self._layout, bell) as desk:
             await desk.open()
             yield _SqliteConnection(desk, bell, self._limits, self._layout, self._poll_interval)
+
+    async def backup(self, file: str | os.PathLike[str]) -> None:
+        """Copy the transport's file, as it is at one moment, while others go on using it (X9).
+
+        To copy the file by other means misses what SQLite keeps beside it, and in a process that
+        has it open drops SQLite's locks.
+
+        Args:
+            file: where to. It is there when it is complete, and not before; its owner alone can
+                read and write it.
+
+        Raises:
+            TypeError: `file` is no path.
+            FileExistsError: there is something already.
+            OSError: nothing can be made there.
+            TransportUnavailable: the transport's file is locked for longer than `busy_timeout`, or
+                there is no room for the copy.
+            TransportUnusable: there is no file of a transport, or somebody meddles with it.
+        """
+        if not isinstance(file, (str, os.PathLike)):
+            raise TypeError(f"file must be a str or a pathlib.Path, not {reprlib.repr(file)}")
+        is_left = Event()
+
+        def pause() -> None:
+            from_thread.check_cancelled()
+            if is_left.is_set():
+                raise InterruptedError
+
+        try:
+            await to_thread.run_sync(
+                back_up, self._path, os.fspath(file), self._layout.busy_timeout, pause
+            )
+        finally:
+            # Also where asyncio cancels a task, which leaves the thread behind.
+            is_left.set()
 
 
 @final
@@ -130,6 +191,10 @@ class _SqliteConnection:
     def max_length(self) -> int:
         return self._limits.max_length
 
+    @property
+    def max_event_bytes(self) -> int:
+        return self._limits.max_event_bytes
+
     async def store(self, batch: Batch) -> None:
         await self._desk.write(lambda db: log.store(db, batch, self._limits, time()), rings=True)
 
@@ -145,7 +210,11 @@ class _SqliteConnection:
                 db, member, partition, time(), is_exclusive=self._is_exclusive
             )
         )
-        return None if held is None else _SqliteLease(self._desk, self._bell, held, self._interval)
+        if held is None:
+            return None
+        return _SqliteLease(
+            self._desk, self._bell, held, self._interval, self._limits.max_event_bytes
+        )
 
     async def standing(self, group: str) -> Standing:
         return await self._desk.read(lambda db: groups.standing(db, group))
@@ -174,7 +243,9 @@ class _SqliteConnection:
             positions = [int(each) for each in after]
 
         async def look() -> Sequence[Stored]:
-            return await self._desk.read(lambda db: log.tail(db, positions, limit))
+            return await self._desk.read(
+                lambda db: log.tail(db, positions, limit, self.max_event_bytes)
+            )
 
         found = await self._bell.wait_for(look, wait, self._interval)
         for partition, position, _, _ in found:
@@ -184,11 +255,15 @@ class _SqliteConnection:
 
 @final
 class _SqliteLease:
-    def __init__(self, desk: Desk, bell: Bell, held: leases.Held, interval: float) -> None:
+    def __init__(
+        self, desk: Desk, bell: Bell, held: leases.Held, interval: float, max_event_bytes: int
+    ) -> None:
         self._desk = desk
         self._bell = bell
         self._held = held
         self._interval = interval
+        self._max_event_bytes = max_event_bytes
+        self._room = Room(1)
         # Given, and not taken by a call that was cancelled.
         self._given: list[Delivery] = []
 
@@ -200,34 +275,58 @@ class _SqliteLease:
     def token(self) -> int:
         return self._held.token
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        return await self._bell.wait_for(lambda: self._look(limit), wait, self._interval)
+    @property
+    def lines(self) -> Collection[str]:
+        return self._held.lines
 
-    async def _look(self, limit: int) -> Sequence[Delivery]:
-        is_waiting = await self._desk.read(lambda db: leases.is_waiting(db, self._held, time()))
-        if is_waiting and not self._given:
-            await self._give(limit)
-        taken, self._given[:limit] = self._given[:limit], []
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        self._room = room
+        ahead = await self._look()
+        if self._given:
+            # Some may have been given to others since, where the lease had run out.
+            self._given = await self._desk.read(
+                lambda db: giving.still_held(db, self._held, self._given)
+            )
+            return self._take(_fitting(self._given, room))
+        if ahead <= 0:
+            await self._give(room)
+        return self._take(len(self._given))
+
+    async def _look(self) -> float:
+        return await self._desk.read(lambda db: giving.ahead(db, self._held, self._room, time()))
+
+    async def _give(self, room: Room) -> None:
+        await self._desk.write(
+            lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
+            keep=self._given.extend,
+        )
+
+    def _take(self, count: int) -> Sequence[Delivery]:
+        taken, self._given[:count] = self._given[:count], []
         return taken
 
-    async def _give(self, limit: int) -> None:
-        await self._desk.write(
-            lambda db: leases.give(db, self._held, limit, time()), keep=self._given.extend
+    async def wait(self, seconds: float) -> None:
+        if not self._given:
+            await self._bell.wait_until(self._look, seconds, self._interval)
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        # What is let go others may be given, or this one again.
+        rings = not _QUIET.issuperset(map(type, outcomes))
+        return await self._desk.write(
+            lambda db: settle(db, self._held, outcomes, time()), rings=rings
         )
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        rings = any(isinstance(each, Returned) for each in outcomes)
-        await self._desk.write(
-            lambda db: leases.settle(db, self._held, outcomes, time()), rings=rings
-        )
-
-    async def renew(self) -> Standing:
-        return await self._desk.write(lambda db: leases.renew(db, self._held, time()))
+    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
+        return await self._desk.write(lambda db: leases.renew(db, self._held, positions, time()))
 
     async def release(self) -> None:
-        await self._desk.write(
-            lambda db: leases.release(db, self._held, self._given, time()), rings=True
-        )
+        await self._desk.write(lambda db: leases.release(db, self._held, self._given), rings=True)
+
+
+def _fitting(given: Sequence[Delivery], room: Room) -> int:
+    """Return how many deliveries there is room for, from the first one on."""
+    sizes = accumulate(len(each.body) for each in given[: room.records])
+    return sum(size <= room.size for size in sizes)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
@@ -237,4 +336,21 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         raise ValueError(
             f"path must name a file, not {path!r}; MemoryTransport() keeps events in memory"
         )
+    # A link that leads nowhere is no name of a file; what it may lead to later is not followed.
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a str all along
+        return os.path.abspath(path)  # noqa: PTH100 - too
     return os.path.realpath(path)
+
+
+def _check_mode(mode: object) -> None:
+    if (
+        not isinstance(mode, int)
+        or isinstance(mode, bool)
+        or not _OWNERS <= mode <= _EVERYBODYS
+        or mode & _OWNERS != _OWNERS
+    ):
+        shown = oct(mode) if type(mode) is int else reprlib.repr(mode)
+        raise ValueError(
+            "mode must be permissions from 0o600 to 0o777 by which its owner can read and write a "
+            f"file, not {shown}"
+        )

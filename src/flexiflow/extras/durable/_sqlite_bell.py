@@ -48,6 +48,26 @@ class Bell:
             with anyio.move_on_after(min(left, interval)):
                 await rung.wait()
 
+    async def wait_until(
+        self, look: Callable[[], Awaitable[float]], seconds: float, interval: float
+    ) -> None:
+        """Wait until it is time, or the time is over.
+
+        Args:
+            look: returns in how many seconds it is time; 0 or less for now. Called at least once.
+            seconds: for how long to wait.
+            interval: how often to look if nobody rings, in seconds.
+        """
+        until = anyio.current_time() + seconds
+        while True:
+            rung = self._rung
+            ahead = await look()
+            left = until - anyio.current_time()
+            if min(ahead, left) <= 0:
+                return
+            with anyio.move_on_after(min(ahead, left, interval)):
+                await rung.wait()
+
 
 _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
 

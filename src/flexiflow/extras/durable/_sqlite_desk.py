@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import deque
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
 
@@ -16,19 +14,21 @@ import anyio
 from anyio import to_thread
 
 from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._sqlite_schema import open_database, translated
+from flexiflow.extras.durable._process import FORKS, Home
+from flexiflow.extras.durable._sqlite_file import MOVED, Watch, identity_of, rescue
+from flexiflow.extras.durable._sqlite_schema import open_database, open_file, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
     from flexiflow.extras.durable._sqlite_bell import Bell
+    from flexiflow.extras.durable._sqlite_file import Identity
     from flexiflow.extras.durable._sqlite_schema import Layout
 
 T = TypeVar("T")
 
 _CLOSED: Final = "this connection was closed"
-_MOVED: Final = "the file was deleted, moved or replaced while it was open"
 
 
 @dataclass(slots=True, eq=False)
@@ -59,28 +59,40 @@ class Desk:
     A job is done entirely or not at all. Whoever is cancelled while it is being done leaves; where
     it has not begun it is withdrawn.
 
+    No connection is carried over a fork (X9): it is closed before, and opened again with the next
+    job. SQLite would take the parent's locks for the child's own.
+
     Args:
         layout: what to open.
         bell: rung after jobs that others may wait for.
     """
 
     __slots__ = (
+        "__weakref__",
         "_bell",
         "_database",
-        "_file",
+        "_fault",
+        "_home",
+        "_identity",
         "_layout",
         "_lock",
         "_rings",
         "_threads",
         "_turn",
         "_waiting",
+        "_watch",
     )
 
     def __init__(self, layout: Layout, bell: Bell) -> None:
         self._layout = layout
         self._bell = bell
+        self._home = Home()
         self._database: sqlite3.Connection | None = None
-        self._file: os.stat_result | None = None
+        self._watch: Watch | None = None
+        # Of the file, from when it was first opened until it is closed.
+        self._identity: Identity | None = None
+        # Why nothing is confirmed any more.
+        self._fault: str | None = None
         # A task that asyncio cancels leaves its thread behind, and the next one has to wait.
         self._lock = Lock()
         self._threads = anyio.CapacityLimiter(1)
@@ -89,17 +101,31 @@ class Desk:
         self._rings = False
 
     async def __aenter__(self) -> Self:
+        FORKS.register(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close it, after what is being done; how long that takes is bounded."""
+        if not self._home.is_here:
+            return
         with anyio.CancelScope(shield=True):
             async with self._turn:
                 await self._in_thread(self._close)
+        FORKS.unregister(self)
 
     async def open(self) -> None:
         """Open the file."""
         await self._in_thread(self._open)
+
+    def rest(self) -> None:
+        """Wait until a transaction that is under way has ended, and close the connection."""
+        self._lock.acquire()
+        with suppress(sqlite3.Error):
+            self._let_go()
+
+    def go_on(self) -> None:
+        """Do jobs again; the next one opens the file again."""
+        self._lock.release()
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read, without keeping others from writing."""
@@ -123,6 +149,8 @@ class Desk:
         return await self._do(_Job(work, is_writing=True, rings=rings, keep=keep))
 
     async def _do(self, job: _Job[T]) -> T:
+        # Before anything is waited for: in a child nobody would ever be done with it.
+        self._home.check(self._layout.path)
         self._waiting.append(job)
         try:
             async with self._turn:
@@ -151,13 +179,30 @@ class Desk:
         await to_thread.run_sync(locked, limiter=self._threads)
 
     def _open(self) -> None:
-        self._database = open_database(self._layout)
-        self._file = Path(self._layout.path).stat()
+        self._take(open_database(self._layout))
+
+    def _take(self, database: sqlite3.Connection) -> None:
+        try:
+            watch = Watch(self._layout.path)
+        except TransportUnusable:
+            database.close()
+            raise
+        self._database, self._watch = database, watch
+        self._identity = watch.identity
 
     def _close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._identity = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        database, watch = self._database, self._watch
+        self._database = self._watch = None
+        if database is None or watch is None:
+            return
+        if watch.find_problem() is not None:
+            _save(database, watch)
+        watch.close()
+        database.close()
 
     def _work(self) -> None:
         # Here, not by the task: one that is cancelled before its thread begins takes none along.
@@ -193,23 +238,50 @@ class Desk:
         return None
 
     def _begin(self, jobs: Sequence[_Job[Any]]) -> None:
-        if self._database is None:
-            raise TransportUnavailable(self._layout.path, _CLOSED)
-        # SQLite would go on writing to a file that nobody will ever find.
-        if not _is_there(self._layout.path, self._file):
-            raise TransportUnusable(self._layout.path, _MOVED)
+        database, watch = self._connected()
         is_writing = any(job.is_writing for job in jobs)
-        self._database.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+        # To write may do harm to what others have, even where it is not confirmed.
+        self._refuse_where_wrong(database, watch)
+        database.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    def _connected(self) -> tuple[sqlite3.Connection, Watch]:
+        if self._identity is None:
+            raise TransportUnavailable(self._layout.path, _CLOSED)
+        if self._fault is not None:
+            raise TransportUnusable(self._layout.path, self._fault)
+        if self._database is None:
+            self._open_again(self._identity)
+        return cast("tuple[sqlite3.Connection, Watch]", (self._database, self._watch))
+
+    def _open_again(self, before: Identity) -> None:
+        # One that is there in its place is left as it is.
+        if identity_of(self._layout.path) != before:
+            raise TransportUnusable(self._layout.path, MOVED)
+        self._take(open_file(self._layout))
+
+    def _refuse_where_wrong(self, database: sqlite3.Connection, watch: Watch) -> None:
+        """Confirm nothing any more, where that is not right.
+
+        Raises:
+            TransportUnusable: it is not.
+        """
+        self._fault = watch.find_problem()
+        if self._fault is not None:
+            _save(database, watch)
+            raise TransportUnusable(self._layout.path, self._fault)
 
     def _run(self, jobs: Sequence[_Job[Any]]) -> None:
-        database = cast("sqlite3.Connection", self._database)
+        database, watch = self._connected()
         for job in jobs:
             job.result = job.work(database)
         database.execute("COMMIT")
+        if any(job.is_writing for job in jobs):
+            self._refuse_where_wrong(database, watch)
 
 
-def _is_there(path: str, file: os.stat_result | None) -> bool:
-    try:
-        return file is not None and os.path.samestat(Path(path).stat(), file)
-    except OSError:
-        return False
+def _save(database: sqlite3.Connection, watch: Watch) -> None:
+    """Save what was confirmed before somebody meddled with the files, or do no harm to them."""
+    if watch.is_alone:
+        rescue(database)
+    else:
+        watch.keep_log(database)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from flexiflow.extras.durable._errors import ConsumerInUse, GroupMismatch
+from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._numbers import parts_of
-from flexiflow.extras.durable._sqlite_log import append, begin_of, last_of
+from flexiflow.extras.durable._sizes import PAGE_BYTES
+from flexiflow.extras.durable._sqlite_bodies import size_of
+from flexiflow.extras.durable._sqlite_log import begin_of, last_of, reserve
 from flexiflow.extras.durable._sqlite_schema import end_of, first_of
-from flexiflow.extras.durable._transport import DeadLetter, Failure, Record, Standing
+from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,9 +22,17 @@ if TYPE_CHECKING:
 _PARTITIONS: Final = "SELECT partition FROM logs ORDER BY partition"
 
 _DEAD: Final = (
-    "SELECT dead.id, CAST(body AS BLOB), type, message, traceback, attempts, deliveries, time"
+    "SELECT dead.id, type, message, traceback, attempts, deliveries, time"
     " FROM dead JOIN groups ON groups.id = group_id"
     " WHERE groups.name = ? AND dead.id > ? ORDER BY dead.id LIMIT ?"
+)
+
+# Whatever something else may have put there, a body is bytes.
+_DEAD_BODY: Final = "SELECT CAST(body AS BLOB) FROM dead WHERE id = ?"
+
+_REDRIVE: Final = (
+    "INSERT INTO records (id, body, only_group) SELECT ?, CAST(body AS BLOB), ? FROM dead"
+    " WHERE id = ?"
 )
 
 
@@ -33,22 +43,28 @@ def id_of(db: sqlite3.Connection, group: str) -> int | None:
 
 
 def join(db: sqlite3.Connection, member: Member, now: float) -> list[str]:
-    """Let a member in, or stay in, and name all that are alive."""
+    """Let a member in, or stay in, and name all that take what the group takes (X15)."""
     group = id_of(db, member.group)
     if group is None:
         group = _make(db, member.group)
     overdue = "DELETE FROM members WHERE group_id = ? AND (since > ? OR until <= ?)"
     db.execute(overdue, (group, now, now))
-    patterns = json.dumps(member.patterns)
     query = "SELECT consumer, token, patterns FROM members WHERE group_id = ?"
-    for consumer, token, taken in db.execute(query, (group,)):
-        if consumer == member.consumer and token != member.token:
-            raise ConsumerInUse(member.consumer, member.group)
-        if consumer != member.consumer and taken != patterns:
-            raise GroupMismatch(member.group, json.loads(taken), member.patterns)
-    row = (group, member.consumer, member.token, patterns, now, now + member.lease)
-    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?)", row)
-    return sorted(consumer for consumer, _, _ in db.execute(query, (group,)))
+    peers = [
+        Peer(consumer, token, tuple(json.loads(patterns)["patterns"]))
+        for consumer, token, patterns in db.execute(query, (group,))
+    ]
+    patterns, consumers = agree(member, peers)
+    db.execute("UPDATE groups SET patterns = ? WHERE id = ?", (written(patterns), group))
+    row = (group, member.consumer, member.token, written(member.patterns))
+    span = (now, now + member.lease)
+    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?)", (*row, *span))
+    return consumers
+
+
+def written(patterns: tuple[str, ...]) -> str:
+    """Write patterns down, in another form than the former release, which is to be refused."""
+    return json.dumps({"patterns": patterns})
 
 
 def leave(db: sqlite3.Connection, member: Member) -> None:
@@ -67,42 +83,48 @@ def groups(db: sqlite3.Connection) -> list[str]:
 def forget(db: sqlite3.Connection, group: str) -> None:
     """Delete a group, and all that is known of it."""
     found = (id_of(db, group),)
-    for table in ("readings", "pending", "leases", "members", "dead"):
+    for table in ("waiting", "readings", "pending", "leases", "members", "dead"):
         db.execute(f"DELETE FROM {table} WHERE group_id = ?", found)  # noqa: S608 - no input
     db.execute("DELETE FROM groups WHERE id = ?", found)
 
 
 def standing(db: sqlite3.Connection, group: str) -> Standing:
-    """Tell how far a group is, over all partitions."""
+    """Return how far a group is, over all partitions."""
     found = id_of(db, group)
     if found is None:
         return Standing(0, 0, 0, 0)
-    parts = [standing_in(db, found, partition) for (partition,) in db.execute(_PARTITIONS)]
-    pending, lag, missed, dead = zip(*parts, strict=True)
-    return Standing(sum(pending), sum(lag), sum(missed), dead[0])
+    parts = [_standing_in(db, found, partition) for (partition,) in db.execute(_PARTITIONS)]
+    pending, lag, missed, waiting = (sum(each) for each in zip(*parts, strict=True))
+    (dead,) = db.execute("SELECT count(*) FROM dead WHERE group_id = ?", (found,)).fetchone()
+    return Standing(pending, lag, missed, dead, waiting)
 
 
-def standing_in(db: sqlite3.Connection, group: int, partition: int) -> Standing:
-    """Tell how far a group is in one partition; its dead letters are those of all."""
-    query = "SELECT given, missed FROM readings WHERE group_id = ? AND partition = ?"
-    given, missed = db.execute(query, (group, partition)).fetchone()
+def _standing_in(db: sqlite3.Connection, group: int, partition: int) -> tuple[int, int, int, int]:
+    query = "SELECT given, missed, waiting FROM readings WHERE group_id = ? AND partition = ?"
+    given, missed, waiting = db.execute(query, (group, partition)).fetchone()
     span = (group, first_of(partition), end_of(partition))
-    query = "SELECT count(*) FROM pending WHERE group_id = ? AND id BETWEEN ? AND ?"
-    (pending,) = db.execute(query, span).fetchone()
-    (dead,) = db.execute("SELECT count(*) FROM dead WHERE group_id = ?", (group,)).fetchone()
+    query = (
+        "SELECT count(*), coalesce(sum(waited), 0) FROM pending"
+        " WHERE group_id = ? AND id BETWEEN ? AND ?"
+    )
+    pending, out = db.execute(query, span).fetchone()
     # Positions are dense: to count the records would be to read them.
     lag = last_of(db, partition) - max(given, begin_of(db, partition) - 1)
-    return Standing(pending, lag, missed, dead)
+    # Something else may have put more into the log, or deleted what is out.
+    return pending, max(lag, 0), missed, max(waiting - out, 0)
 
 
 def dead_letters(db: sqlite3.Connection, group: str, after: int, limit: int) -> list[DeadLetter]:
-    """List dead letters, the oldest first."""
-    return [
-        DeadLetter(str(number), body, Failure(*failure), attempts, deliveries, time)
-        for number, body, *failure, attempts, deliveries, time in db.execute(
-            _DEAD, (group, after, limit)
-        )
-    ]
+    """List dead letters, the oldest first; large ones fill a page early (X14)."""
+    found: list[DeadLetter] = []
+    left = PAGE_BYTES
+    for number, *failure, attempts, deliveries, time in db.execute(_DEAD, (group, after, limit)):
+        left -= size_of(db, "dead", number)
+        if left < 0 and found:
+            break
+        (body,) = db.execute(_DEAD_BODY, (number,)).fetchone()
+        found.append(DeadLetter(str(number), body, Failure(*failure), attempts, deliveries, time))
+    return found
 
 
 def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
@@ -114,14 +136,12 @@ def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
 
 
 def _redriven(db: sqlite3.Connection, group: str, group_id: int | None, number: int) -> bool:
-    key = (number, group_id)
-    query = "SELECT partition, CAST(body AS BLOB) FROM dead WHERE id = ? AND group_id = ?"
-    found = db.execute(query, key).fetchone()
+    query = "SELECT partition FROM dead WHERE id = ? AND group_id = ?"
+    found = db.execute(query, (number, group_id)).fetchone()
     if found is None:
         return False
-    partition, body = found
-    append(db, partition, [Record(body, group=group)])
-    db.execute("DELETE FROM dead WHERE id = ? AND group_id = ?", key)
+    db.execute(_REDRIVE, (reserve(db, found[0], 1), group, number))
+    db.execute("DELETE FROM dead WHERE id = ?", (number,))
     return True
 
 
@@ -129,8 +149,10 @@ def _make(db: sqlite3.Connection, group: str) -> int:
     number = db.execute("INSERT INTO groups (name) VALUES (?)", (group,)).lastrowid or 0
     # What is gone already is not missed by a new group.
     rows = [
-        (number, partition, begin_of(db, partition) - 1, 0)
+        (number, partition, begin_of(db, partition) - 1)
         for (partition,) in db.execute(_PARTITIONS).fetchall()
     ]
-    db.executemany("INSERT INTO readings VALUES (?, ?, ?, ?)", rows)
+    db.executemany(
+        "INSERT INTO readings (group_id, partition, given, missed) VALUES (?, ?, ?, 0)", rows
+    )
     return number

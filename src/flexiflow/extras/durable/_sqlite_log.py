@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._partitions import spread
+from flexiflow.extras.durable._sizes import PAGE_BYTES, check_sizes
+from flexiflow.extras.durable._sqlite_bodies import bounded, look_at
 from flexiflow.extras.durable._sqlite_schema import end_of, first_of
 from flexiflow.extras.durable._transport import Stored
 
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
 _INSERT: Final = "INSERT INTO records (id, body) VALUES (?, ?)"
 _INSERT_FOR_GROUP: Final = "INSERT INTO records (id, body, only_group) VALUES (?, ?, ?)"
 
-# Whatever something else may have put there, a body is bytes.
 _SINCE: Final = (
-    "SELECT id, CAST(body AS BLOB), only_group FROM records"
+    f"SELECT id, only_group, {bounded('body')} FROM records"  # noqa: S608 - no input
     " WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 )
 
@@ -34,12 +35,14 @@ class Limits(NamedTuple):
         partitions: how many logs there are.
         max_length: how many records each may hold.
         window: for how many seconds a producer is remembered after its last batch.
+        max_event_bytes: how many bytes a body may have.
     """
 
     path: str
     partitions: int
     max_length: int
     window: float
+    max_event_bytes: int
 
 
 def store(db: sqlite3.Connection, batch: Batch, limits: Limits, now: float) -> None:
@@ -47,7 +50,9 @@ def store(db: sqlite3.Connection, batch: Batch, limits: Limits, now: float) -> N
 
     Raises:
         LogFull: there is no room; the transaction must be rolled back.
+        EventTooLarge: a body has too many bytes; nothing was written.
     """
+    check_sizes(batch, limits.max_event_bytes)
     query = "SELECT number FROM producers WHERE name = ?"
     found = db.execute(query, (batch.producer,)).fetchone()
     if found is None:
@@ -64,14 +69,19 @@ def store(db: sqlite3.Connection, batch: Batch, limits: Limits, now: float) -> N
 
 def append(db: sqlite3.Connection, partition: int, records: Sequence[Record]) -> None:
     """Store records at the end of a log."""
-    last = _free_after(db, partition, last_of(db, partition), len(records))
-    numbered = enumerate(records, first_of(partition) + last + 1)
+    numbered = enumerate(records, reserve(db, partition, len(records)))
     if any(record.group is not None for record in records):
         rows = [(number, record.body, record.group) for number, record in numbered]
         db.executemany(_INSERT_FOR_GROUP, rows)
     else:
         db.executemany(_INSERT, [(number, record.body) for number, record in numbered])
-    db.execute("UPDATE logs SET last = ? WHERE partition = ?", (last + len(records), partition))
+
+
+def reserve(db: sqlite3.Connection, partition: int, wanted: int) -> int:
+    """Make a log longer by so many records, and return the number of the first."""
+    last = _free_after(db, partition, last_of(db, partition), wanted)
+    db.execute("UPDATE logs SET last = ? WHERE partition = ?", (last + wanted, partition))
+    return first_of(partition) + last + 1
 
 
 def _free_after(db: sqlite3.Connection, partition: int, last: int, wanted: int) -> int:
@@ -107,21 +117,38 @@ def begin_of(db: sqlite3.Connection, partition: int) -> int:
 
 
 def since(
-    db: sqlite3.Connection, partition: int, position: int, limit: int
-) -> list[tuple[int, bytes, str | None]]:
-    """List positions, bodies and groups of what comes after a position, in order."""
-    first = first_of(partition)
-    rows = db.execute(_SINCE, (first + position, end_of(partition), limit))
-    return [(number - first, body, group) for number, body, group in rows]
+    db: sqlite3.Connection, partition: int, position: int, limit: int, most: int
+) -> sqlite3.Cursor:
+    """Go through the numbers, groups and bodies of what comes after a position, in order.
+
+    Args:
+        db: the database.
+        partition: which log.
+        position: the position.
+        limit: how many records at most.
+        most: how many bytes a body may have; of others, and of what is no bytes, it gives None.
+    """
+    span = first_of(partition) + position, end_of(partition)
+    return db.execute(_SINCE, (most, *span, limit))
 
 
-def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int) -> list[Stored]:
-    """List what comes after a position in each log."""
-    return [
-        Stored(partition, str(position), body, group)
-        for partition, after in enumerate(positions)
-        for position, body, group in since(db, partition, after, limit)
-    ]
+def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int) -> list[Stored]:
+    """List what comes after a position in each log; large records fill a page early (X14)."""
+    found: list[Stored] = []
+    left = PAGE_BYTES
+    for partition, after in enumerate(positions):
+        # Each log has its part of the page, and of what those before it leave.
+        part = left // (len(positions) - partition)
+        for number, group, given in since(db, partition, after, limit, most):
+            body = look_at(db, "records", number, most).body if given is None else given
+            found.append(Stored(partition, str(number - first_of(partition)), body, group))
+            left -= len(body)
+            part -= len(body)
+            if part <= 0:
+                break
+        if left <= 0:
+            break
+    return found
 
 
 def _parts(batch: Batch, partitions: int) -> Iterable[tuple[int, Sequence[Record]]]:
@@ -143,8 +170,9 @@ def _make_room(db: sqlite3.Connection, partition: int, wanted: int, limits: Limi
 def _floor(db: sqlite3.Connection, partition: int, last: int) -> int:
     """Give the last position such that every group has settled everything up to it."""
     query = (
-        "SELECT min(coalesce((SELECT min(id) - ? - 1 FROM pending WHERE pending.group_id ="
-        " readings.group_id AND id BETWEEN ? AND ?), given)) FROM readings WHERE partition = ?"
+        "SELECT min(coalesce((SELECT id - ? - 1 FROM pending WHERE pending.group_id ="
+        " readings.group_id AND id BETWEEN ? AND ? AND waited = 0 ORDER BY id LIMIT 1), given))"
+        " FROM readings WHERE partition = ?"
     )
     first = first_of(partition)
     (floor,) = db.execute(query, (first, first, end_of(partition), partition)).fetchone()

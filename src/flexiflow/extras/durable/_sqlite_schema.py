@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnusable
+from flexiflow.extras.durable._sqlite_file import make_file
+from flexiflow.extras.durable._sqlite_tables import MIGRATED, VERSION, make, migrate
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable._errors import TransportError
-
-_VERSION: Final = 1
 
 # A record's number is its partition's first number and its position: one tree for all partitions,
 # and storing appends to it. There is room for 8 million partitions of a trillion positions each.
@@ -27,31 +28,6 @@ _UNUSABLE: Final = (
     sqlite3.SQLITE_READONLY,
 )
 
-# An id of a group that was forgotten is not used again: its leases stay lost. A lease that begins
-# later than now is over: else it would hold for as long as the clock was set back.
-_TABLES: Final = """
-CREATE TABLE flexiflow_durable (version INTEGER NOT NULL, partitions INTEGER);
-CREATE TABLE logs (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL);
-CREATE TABLE records (id INTEGER PRIMARY KEY, body BLOB NOT NULL, only_group TEXT);
-CREATE TABLE producers (name TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
-CREATE TABLE readings (group_id INTEGER, partition INTEGER, given INTEGER NOT NULL,
-    missed INTEGER NOT NULL, PRIMARY KEY (group_id, partition)) WITHOUT ROWID;
-CREATE TABLE pending (group_id INTEGER, id INTEGER, attempts INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL, holder INTEGER, PRIMARY KEY (group_id, id)) WITHOUT ROWID;
-CREATE INDEX pending_free ON pending (group_id, id) WHERE holder IS NULL;
-CREATE TABLE leases (token INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
-    partition INTEGER NOT NULL, since REAL NOT NULL, until REAL NOT NULL);
-CREATE INDEX leases_of ON leases (group_id, partition);
-CREATE TABLE members (group_id INTEGER, consumer TEXT, token TEXT NOT NULL, patterns TEXT NOT NULL,
-    since REAL NOT NULL, until REAL NOT NULL, PRIMARY KEY (group_id, consumer)) WITHOUT ROWID;
-CREATE TABLE dead (id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
-    partition INTEGER NOT NULL, body BLOB NOT NULL, type TEXT NOT NULL,
-    message TEXT NOT NULL, traceback TEXT NOT NULL, attempts INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL, time REAL NOT NULL);
-CREATE INDEX dead_of ON dead (group_id)"""
-
 
 class Layout(NamedTuple):
     """What a file is to be.
@@ -60,11 +36,13 @@ class Layout(NamedTuple):
         path: where it is.
         partitions: how many logs, each leased to one worker; None for one that all share.
         busy_timeout: for how many seconds to wait for a lock.
+        mode: who may read and write a file that is made.
     """
 
     path: str
     partitions: int | None
     busy_timeout: float
+    mode: int = 0o600
 
 
 def first_of(partition: int) -> int:
@@ -84,14 +62,15 @@ def open_database(layout: Layout) -> sqlite3.Connection:
         TransportUnavailable: it is locked, or there is no room for it.
         TransportUnusable: what is there is something else, or can't be opened.
     """
+    make_file(layout.path, layout.mode)
+    return open_file(layout)
+
+
+def open_file(layout: Layout) -> sqlite3.Connection:
+    """Open a file that is there, laid out if it is empty; raises as `open_database` does."""
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(
-            layout.path,
-            timeout=layout.busy_timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        connection = connect(layout.path, layout.busy_timeout)
         _prepare(connection, layout)
     except Exception as error:
         if connection is not None:
@@ -100,6 +79,34 @@ def open_database(layout: Layout) -> sqlite3.Connection:
             raise translated(error, layout.path) from error
         raise
     return connection
+
+
+def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
+    """Open a file that is there, with nothing done to it yet."""
+    return sqlite3.connect(
+        f"{Path(path).as_uri()}?mode=rw",
+        uri=True,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def check_kind(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database that is not a transport's.
+
+    Raises:
+        TransportUnusable: it is not.
+    """
+    tables = _tables(connection)
+    if "flexiflow_durable" not in tables:
+        raise TransportUnusable(
+            path,
+            f"it is the database of something else, with {', '.join(sorted(tables)[:3])}; a file "
+            "of its own would be right"
+            if tables
+            else "it is empty",
+        )
 
 
 def translated(error: sqlite3.Error, path: str) -> TransportError:
@@ -138,42 +145,36 @@ def _switched(connection: sqlite3.Connection, seconds: float) -> str:
 
 def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
     # Before anything is written: a file of something else is left as it is.
-    _is_made(connection, layout)
+    _version_of(connection, layout)
     turn_wal_on(connection, layout)
     connection.execute("BEGIN IMMEDIATE")
-    if not _is_made(connection, layout):
-        _make(connection, layout)
+    version = _version_of(connection, layout)
+    if version is None:
+        make(connection, layout.partitions)
+    elif version in MIGRATED:
+        migrate(connection)
     connection.execute("COMMIT")
 
 
-def _is_made(connection: sqlite3.Connection, layout: Layout) -> bool:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if not tables:
-        return False
-    if "flexiflow_durable" not in tables:
-        raise TransportUnusable(
-            layout.path,
-            f"it is the database of something else, with {', '.join(sorted(tables)[:3])}; a file "
-            "of its own would be right",
-        )
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def _version_of(connection: sqlite3.Connection, layout: Layout) -> int | None:
+    """Return the version of a file's layout; None where the file is empty."""
+    if not _tables(connection):
+        return None
+    check_kind(connection, layout.path)
     version, partitions = connection.execute("SELECT * FROM flexiflow_durable").fetchone()
-    if version != _VERSION:
+    if version not in (VERSION, *MIGRATED):
         raise TransportUnusable(
             layout.path,
-            f"its layout is version {version}, and this release knows version {_VERSION}",
+            f"its layout is version {version}, and this release knows version {VERSION} and the "
+            "one before; a newer release would be right",
         )
     if partitions != layout.partitions:
         raise TransportUnusable(
             layout.path,
             f"it was made with partitions={partitions}, not partitions={layout.partitions}",
         )
-    return True
-
-
-def _make(connection: sqlite3.Connection, layout: Layout) -> None:
-    for statement in _TABLES.split(";"):
-        connection.execute(statement)
-    connection.execute("INSERT INTO flexiflow_durable VALUES (?, ?)", (_VERSION, layout.partitions))
-    connection.executemany(
-        "INSERT INTO logs VALUES (?, 0)", ((each,) for each in range(layout.partitions or 1))
-    )
+    return int(version)

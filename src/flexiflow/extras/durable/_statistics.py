@@ -26,7 +26,8 @@ class BridgeStatistics:
         pending: events that were given to workers of the group and are not settled; this and
             what follows is the group's, as of the last renewal of the lease.
         lag: events that were given to no worker of the group yet.
-        missed: events that were deleted before the group had settled them (X6).
+        missed: events that were lost, or deleted before the group had settled them (X6, X13).
+        waiting: events that wait for their next attempt, or for others of their key (X12).
     """
 
     stored: int
@@ -41,6 +42,7 @@ class BridgeStatistics:
     pending: int
     lag: int
     missed: int
+    waiting: int
 
 
 @final
@@ -89,4 +91,5 @@ class Counters:
             pending=self.standing.pending,
             lag=self.standing.lag,
             missed=self.standing.missed,
+            waiting=self.standing.waiting,
         )

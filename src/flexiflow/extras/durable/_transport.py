@@ -1,17 +1,20 @@
 """What a bridge asks of a transport: a log that outlives the process, and groups that read it.
 
 A transport keeps *records* in one or more *partitions*, each a log in the order of storing. A
-*group* reads every record of every partition; its *workers* share them. What a worker was given is
-*pending* until it is *settled*. A worker holds a *lease*, and what it holds is given to others
-once the lease has run out. Positions in a log are dense, so that a group can tell what is missing.
+*group* reads every record of every partition; its *workers* share them. A record that was given to
+a worker is *pending* until it is *settled*. A worker holds a *lease*. Once that has run out, others
+may be given what it holds; until they are, it goes on holding it (X11). A record that is to be
+tried again later *waits* outside the log (X12). Positions in a log are dense, so that a group can
+tell what is missing.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from contextlib import AbstractAsyncContextManager
 
 
@@ -51,8 +54,10 @@ class Member(NamedTuple):
         group: the group's name.
         consumer: the worker's name; no other that is alive has it.
         token: tells it from a namesake, as one that was there before a restart.
-        patterns: the names of the events that the group takes.
+        patterns: the names of the events that the group takes, as `canonical` gives them.
         lease: after how many seconds of silence it counts as dead.
+        longest_delay: for how many seconds a record waits at the most. What would be due later is
+            due then: a clock that was set back does not prolong a wait (X12).
     """
 
     group: str
@@ -60,6 +65,25 @@ class Member(NamedTuple):
     token: str
     patterns: tuple[str, ...]
     lease: float
+    longest_delay: float = 30.0
+
+
+class Room(NamedTuple):
+    """What a worker can take in.
+
+    Attributes:
+        records: how many records at most; 1 or more.
+        size: how many bytes their bodies may have together (X14). It is at least the transport's
+            `max_event_bytes`, so that one always fits.
+        waiting: no record that is new to the group is given while so many of the partition wait
+            (X12); 1 or more.
+        again: how many of the records may be such as have waited (X12); 0 or more.
+    """
+
+    records: int
+    size: int = sys.maxsize
+    waiting: int = sys.maxsize
+    again: int = sys.maxsize
 
 
 class Delivery(NamedTuple):
@@ -67,13 +91,18 @@ class Delivery(NamedTuple):
 
     Attributes:
         position: where it is in its partition; what it is settled by.
-        body: as it was stored; of an entry that something else wrote, whatever it holds.
+        body: as it was stored; of an entry that something else wrote, whatever it holds; empty
+            where it is too large to be read.
         group: as it was stored.
         attempts: how many attempts to handle it have failed, of all workers.
         deliveries: how many attempts have begun since the last one that ended. The first delivery
             counts as one that has begun.
         is_suspect: whether a worker that held it died, or let it go unsettled, after an attempt had
-            begun. One that was returned with no attempt begun is given with `deliveries` 1 again.
+            begun. One that was returned or postponed with no attempt begun is given with
+            `deliveries` 1 again.
+        has_waited: whether it was postponed before it was given. Of the records of its key that
+            wait, no other is given until `Followed` says so.
+        oversize: of a body with more bytes than `max_event_bytes`, how many it has; else 0 (X14).
     """
 
     position: str
@@ -82,6 +111,8 @@ class Delivery(NamedTuple):
     attempts: int
     deliveries: int
     is_suspect: bool
+    has_waited: bool = False
+    oversize: int = 0
 
 
 class Failure(NamedTuple):
@@ -113,7 +144,11 @@ class Noted(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """It is held no more: any worker, this one too, may be given it, with these counts."""
+    """It is held no more: any worker, this one too, may be given it, with these counts.
+
+    One that has waited waits again, due at once; whether others may be given it before this lease
+    ends is open.
+    """
 
     position: str
     attempts: int
@@ -129,7 +164,53 @@ class Buried(NamedTuple):
     failure: Failure
 
 
-Outcome: TypeAlias = Acknowledged | Noted | Returned | Buried
+class Postponed(NamedTuple):
+    """It waits, with its body, outside the log, and is given again with these counts (X12).
+
+    While the lease that postponed it lasts, that one is given it, else any. Records with a key
+    that wait by one lease form a line, in the order of their positions.
+
+    Attributes:
+        position: see `Delivery`.
+        attempts: as in `Delivery`.
+        deliveries: as in `Delivery`; 0 where no attempt is under way.
+        delay: after how many seconds it is due; None to wait in its key's line until a `Followed`
+            gets to it. Where nothing of that key waits or is held that has waited, it is due at
+            once.
+        key: the event's key, or None.
+    """
+
+    position: str
+    attempts: int
+    deliveries: int
+    delay: float | None
+    key: str | None
+
+
+class Followed(NamedTuple):
+    """The first record of a key's line that waits without a delay is due now (X12).
+
+    Nothing changes while another one of the key that has waited is due some time, or is held: so
+    to say it again changes nothing.
+    """
+
+    key: str
+
+
+Outcome: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed | Followed
+
+
+class Settled(NamedTuple):
+    """The answer to `Lease.settle`.
+
+    Attributes:
+        lost: the positions of outcomes that were not written down, since another lease holds the
+            record by now.
+        over: the keys of `Followed` of which nothing waits any more by this lease.
+    """
+
+    lost: Sequence[str] = ()
+    over: Sequence[str] = ()
 
 
 class DeadLetter(NamedTuple):
@@ -156,16 +237,19 @@ class Standing(NamedTuple):
     """How far a group is, over all partitions or in one.
 
     Attributes:
-        pending: how many records were given to workers, and are not settled.
+        pending: how many records were given to workers, and are not settled; without those that
+            wait.
         lag: how many were stored and not yet given to any.
-        missed: how many were deleted before the group had settled them (X6).
+        missed: how many were lost, or deleted before the group had settled them (X6, X13).
         dead: how many dead letters there are.
+        waiting: how many wait for their next attempt, or for others of their key (X12).
     """
 
     pending: int
     lag: int
     missed: int
     dead: int
+    waiting: int = 0
 
 
 class Stored(NamedTuple):
@@ -174,7 +258,8 @@ class Stored(NamedTuple):
     Attributes:
         partition: where it is.
         position: its place there.
-        body: as in `Record`.
+        body: as in `Record`; of one with more than `max_event_bytes` any part from its beginning,
+            or nothing (X14).
         group: as in `Record`.
     """
 
@@ -187,10 +272,15 @@ class Stored(NamedTuple):
 class Lease(Protocol):
     """The right to be given the records of one partition.
 
+    A lease that has run out goes on working, and may be renewed, as long as no other lease was
+    given what it holds: a record, or where a partition is leased to one worker at a time, the
+    partition (X11).
+
     Every method raises `TransportUnavailable` after a bounded wait, with nothing lost: it may be
-    called again with the same arguments. Every method raises `LeaseLost` once the lease has run out
-    or was given to another; what was held is another's then. Methods are called by one task at a
-    time each, `receive` while others run.
+    called again with the same arguments. Every method raises `LeaseLost` once the lease is gone:
+    it was released, its group was forgotten, its partition was leased to another alone, it ran out
+    `KEPT_FOR` seconds ago and holds nothing, or the log is not the one any more that it was a lease
+    of (X13). Methods are called by one task at a time each, `receive` and `wait` while others run.
     """
 
     @property
@@ -203,12 +293,20 @@ class Lease(Protocol):
         """A fencing token: greater than that of each earlier lease of the partition (X4)."""
         ...
 
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        """Be given records, in order: first those that workers without a lease have left.
+    @property
+    def lines(self) -> Collection[str]:
+        """The keys of which records waited in the partition when it was leased to one worker (X12).
 
-        Args:
-            limit: how many at most; 1 or more.
-            wait: for how many seconds to wait for the first one.
+        Empty where all workers of a group share a log.
+        """
+        ...
+
+    async def receive(self, room: Room) -> Sequence[Delivery]:
+        """Be given records, without waiting for any.
+
+        First come those that workers without a lease have left, then those that have waited and are
+        due, so many of them as `room.again` says, and then, in order, those that are new to the
+        group. Nothing is given to a member whose patterns are not those that the group takes (X15).
 
         Returns:
             None or more. What a call that was cancelled or failed would have returned, a later one
@@ -216,15 +314,35 @@ class Lease(Protocol):
         """
         ...
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write down what became of records that are held: all, or none.
+    async def wait(self, seconds: float) -> None:
+        """Wait until there may be something to receive, for so many seconds at the most.
 
-        To settle again what is settled changes nothing.
+        Whatever came after the last `receive` had looked is not slept through.
         """
         ...
 
-    async def renew(self) -> Standing:
-        """Hold the lease for as many seconds again, and tell how far the group is there."""
+    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
+        """Write down what became of records that are held: all, or none.
+
+        To settle again what is settled changes nothing. Of a record that another lease holds by
+        now no outcome is written down, but that an attempt has ended: of its counts the attempts
+        are at least the outcome's, and the deliveries at most 1. If it was acknowledged, and the
+        other lease lets it go unsettled, it is settled then, and the next of its key's line is due
+        if it was the first (X11). So much is written down of a lease, too, whose partition was
+        leased to another alone; then `LeaseLost` is raised. Nothing is of a group that was
+        forgotten since, even if there is one of that name again.
+        """
+        ...
+
+    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
+        """Hold the lease for as many seconds again.
+
+        Args:
+            positions: of records that it holds, as far as its worker knows.
+
+        Returns:
+            Those of them that it does not hold any more.
+        """
         ...
 
     async def release(self) -> None:
@@ -255,6 +373,11 @@ class Connection(Protocol):
         """How many records a log may hold; a batch has at most so many. 1 or more."""
         ...
 
+    @property
+    def max_event_bytes(self) -> int:
+        """How many bytes the body of a record may have; 1 or more (X14)."""
+        ...
+
     async def store(self, batch: Batch) -> None:
         """Store all records, in order, durably, or raise.
 
@@ -264,20 +387,24 @@ class Connection(Protocol):
         Raises:
             LogFull: nothing was stored by this call; with several partitions some may have been,
                 where others filled one of them meanwhile.
+            EventTooLarge: a body has more bytes than `max_event_bytes`; nothing was stored.
         """
         ...
 
     async def join(self, member: Member) -> Sequence[str]:
         """Become a member of a group, or go on being one; a group is made by its first member.
 
-        A new group is given what was stored before it.
+        A new group is given what was stored before it. When this has returned, nothing is given to
+        a member that is alive and whose patterns include less than those of another one (X15).
 
         Returns:
-            the names of the consumers that are alive, sorted, its own among them.
+            the names of the consumers that are alive and take what the group takes, which are the
+            patterns that include all others, sorted; its own, unless it has to stand by.
 
         Raises:
             ConsumerInUse: another one of that name, with another token, is alive.
-            GroupMismatch: the others that are alive take other patterns.
+            GroupMismatch: its patterns neither include those of another one that is alive, nor are
+                included by them; it is no member then.
         """
         ...
 
@@ -310,6 +437,9 @@ class Connection(Protocol):
             group: the group.
             after: the id of the last one that is not wanted; None to begin with the first.
             limit: how many at most.
+
+        Returns:
+            None only where there are none after that. Fewer than asked for where they are large.
 
         Raises:
             ValueError: `after` can't be an id of this transport's.

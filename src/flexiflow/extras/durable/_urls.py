@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from flexiflow._showing import show
 from flexiflow.extras.durable._redis import RedisTransport
 from flexiflow.extras.durable._sqlite import SqliteTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from urllib.parse import SplitResult
 
     from flexiflow.extras.durable._transport import Transport
 
-_Kind: TypeAlias = type[int] | type[float] | type[str] | type[bool]
+_Kind: TypeAlias = "Callable[[str], object]"
 
-_BOTH: Final = {"partitions": int, "max_length": int, "idempotency_window": float}
-_SQLITE: Final[dict[str, _Kind]] = {**_BOTH, "poll_interval": float, "busy_timeout": float}
+
+def _octal(text: str) -> int:
+    return int(text, 8)
+
+
+_BOTH: Final[dict[str, _Kind]] = {
+    "partitions": int,
+    "max_length": int,
+    "idempotency_window": float,
+    "max_event_bytes": int,
+}
+_SQLITE: Final[dict[str, _Kind]] = {
+    **_BOTH,
+    "poll_interval": float,
+    "busy_timeout": float,
+    "mode": _octal,
+}
 _REDIS: Final[dict[str, _Kind]] = {
     **_BOTH,
     "prefix": str,
@@ -31,8 +49,8 @@ _KINDS: Final[dict[_Kind, str]] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
+    _octal: "permissions in octal, as 600 is",
 }
-_TRUTHS: Final = {"true": True, "false": False}
 
 
 def transport_from_url(url: str) -> Transport:
@@ -77,6 +95,11 @@ def _file(place: SplitResult, url: str) -> str:
             "a transport's URL must be 'sqlite:events.db' or 'sqlite:///absolute/path.db', "
             f"not {_shown(url)!r}"
         )
+    if "\0" in path:
+        raise ValueError(
+            "a transport's URL must name a file, and no file's name has a null character, as that "
+            f"in {_shown(url)!r} has"
+        )
     return path
 
 
@@ -97,18 +120,36 @@ def _options(query: str, known: dict[str, _Kind]) -> dict[str, Any]:
                 f"{', '.join(known)}"
             )
         if name in options:
-            raise ValueError(f"a transport's URL has the option {name!r} twice")
+            raise ValueError(f"a transport's URL has the option {show(name)} twice")
         options[name] = _value(name, text, known[name])
     return options
 
 
 def _value(name: str, text: str, kind: _Kind) -> object:
     try:
-        return _TRUTHS[text] if kind is bool else kind(text)
-    except (KeyError, ValueError):
+        return _READERS[kind](text)
+    except (KeyError, OverflowError, ValueError) as exc:
+        what = "a finite number" if isinstance(exc, OverflowError) else _KINDS[kind]
         raise ValueError(
-            f"in a transport's URL, {name} must be {_KINDS[kind]}, not {reprlib.repr(text)}"
+            f"in a transport's URL, {name} must be {what}, not {reprlib.repr(text)}"
         ) from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # also of a number that no float holds, as 1e999
+        raise OverflowError
+    return number
+
+
+_TRUTHS: Final = {"true": True, "false": False}
+_READERS: Final[dict[_Kind, Callable[[str], object]]] = {
+    int: int,
+    float: _finite,
+    bool: _TRUTHS.__getitem__,
+    str: str,
+    _octal: _octal,
+}
 
 
 def _shown(url: str) -> str:

@@ -11,9 +11,11 @@ import anyio
 
 from flexiflow._cancellation import leaves
 from flexiflow._reporting import logger
+from flexiflow.extras.durable._budget import Budget
 from flexiflow.extras.durable._cloudevents import decode
 from flexiflow.extras.durable._crew import Crew
 from flexiflow.extras.durable._errors import (
+    EventTooLarge,
     LeaseLost,
     TransportError,
     TransportUnavailable,
@@ -26,13 +28,14 @@ from flexiflow.extras.durable._lanes import Queue
 from flexiflow.extras.durable._partitions import share
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._signal import Signal
-from flexiflow.extras.durable._transport import Acknowledged, Buried, Noted, Returned
+from flexiflow.extras.durable._transport import Acknowledged, Buried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._arguments import Settings
+    from flexiflow.extras.durable._cloudevents import CloudEvent
     from flexiflow.extras.durable._outages import Outages
     from flexiflow.extras.durable._statistics import Counters
     from flexiflow.extras.durable._transport import (
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     )
 
 _LONGEST_WAIT: Final = 1.0
-_LONGEST_DELAY: Final = 30.0
+_DELAY_AFTER_OUTAGE: Final = 1.0
 _BEATS: Final = 3
 """How often a lease is renewed before it would run out."""
 
@@ -81,7 +84,8 @@ class Worker:
         self._outages = outages
         self._counters = counters
         self._patterns = Patterns(member.patterns)
-        self._queue: Queue[Held[Intake]] = Queue()
+        # Half of the handlers are there for events that have not failed yet.
+        self._queue: Queue[Held[Intake]] = Queue(max(settings.limit // 2, 1))
         self._intakes: dict[int, Intake] = {}
         self._mine = range(0)
         self._obtaining: set[int] = set()
@@ -90,6 +94,8 @@ class Worker:
         self._leaving = anyio.Event()
         self._ended = anyio.Event()
         self._missed: int | None = None
+        self._is_full = False
+        self._budget = Budget(settings.prefetch_bytes, connection.max_event_bytes)
         self._group: Any = None
         self._context = copy_context()
         self._crew = Crew(
@@ -171,7 +177,7 @@ class Worker:
         with suppress(LeaseLost):
             while True:
                 await anyio.sleep(self._member.lease / _BEATS)
-                await self._outages.outlast(intake.lease.renew)
+                await self._outages.outlast(intake.renew)
         intake.lose()
 
     def _balance(self, consumers: Sequence[str]) -> None:
@@ -202,7 +208,8 @@ class Worker:
                 self._take_up(lease)
 
     def _share(self, consumers: Sequence[str]) -> range:
-        if self._leaving.is_set():
+        if self._leaving.is_set() or self._member.consumer not in consumers:
+            # In the second case others take more than this worker, which stands by (X15).
             return range(0)
         if not self._connection.is_exclusive:
             return range(self._connection.partitions)
@@ -218,7 +225,22 @@ class Worker:
         self._missed = standing.missed
         if missed > 0:
             logger.error(
-                "the group %r missed %d events, deleted before they were settled", group, missed
+                "the group %r missed %d events, lost or deleted before they were settled",
+                group,
+                missed,
+            )
+        self._tell_of_waiting(standing.waiting)
+
+    def _tell_of_waiting(self, waiting: int) -> None:
+        """Tell once that so many events wait that no new ones are received (X12)."""
+        was_full, self._is_full = self._is_full, waiting >= self._settings.max_waiting
+        if self._is_full and not was_full:
+            logger.warning(
+                "the group %r receives no new events: %d wait for their next attempt, and "
+                "max_waiting is %d",
+                self._member.group,
+                waiting,
+                self._settings.max_waiting,
             )
 
     def _take_up(self, lease: Lease) -> None:
@@ -226,6 +248,8 @@ class Worker:
             Origin(self._bus, self._transport, lease),
             self._queue,
             self._settings.prefetch,
+            self._budget,
+            self._member.lease,
             self._outages,
             self._counters,
         )
@@ -275,70 +299,69 @@ class Worker:
 
     async def _read(self, intake: Intake) -> None:
         wait = min(_LONGEST_WAIT, self._member.lease / _BEATS)
+        # Each partition may have its part, so that all have no more than the group may.
+        waiting = max(self._settings.max_waiting // self._connection.partitions, 1)
         with suppress(LeaseLost):
             while True:
-                receive = partial(intake.lease.receive, await intake.room(), wait)
-                for delivery in await self._outages.outlast(receive):
+                receive = partial(intake.receive, await intake.room(), waiting)
+                deliveries = await self._outages.outlast(receive)
+                for delivery in deliveries:
                     self._take_in(intake, delivery)
                 self._crew.call()
+                if not deliveries:
+                    await self._outages.outlast(partial(intake.lease.wait, wait))
         intake.lose()
 
     def _take_in(self, intake: Intake, delivery: Delivery) -> None:
         """Have an event handled, if it is this group's and not given up."""
         if delivery.group is not None and delivery.group != self._member.group:
-            intake.pass_over(delivery.position)
+            intake.pass_over(delivery)
             return
         try:
-            event = decode(delivery.body, self._settings.codec)
+            event = self._decode(delivery)
             is_wanted = self._patterns.place(event.name) is not None
         except Exception as exc:  # noqa: BLE001  what can't be read, for whatever reason, is dead
             self._bury(intake, delivery, "an event", exc)
             return
         if not is_wanted:
-            intake.pass_over(delivery.position)
+            intake.pass_over(delivery)
         elif delivery.is_suspect and delivery.deliveries >= self._settings.max_deliveries:
             self._bury(intake, delivery, event.name, WorkersDied(event.name, delivery.deliveries))
         else:
             intake.hold(Held(intake, intake.origin, event, delivery))
 
+    def _decode(self, delivery: Delivery) -> CloudEvent:
+        if delivery.oversize:
+            most = self._connection.max_event_bytes
+            raise EventTooLarge("an event", delivery.oversize, most)
+        return decode(delivery.body, self._settings.codec)
+
     def _bury(self, intake: Intake, delivery: Delivery, name: str, problem: Exception) -> None:
         failure = failure_of(problem)
         position, attempts, deliveries = delivery.position, delivery.attempts, delivery.deliveries
         log_burial(self._member.group, name, position, failure)
-        intake.settle(Buried(position, attempts, deliveries, failure))
+        intake.refuse(delivery, Buried(position, attempts, deliveries, failure))
 
     def _conclude(self, held: Held[Intake], problem: Exception | None) -> None:
         """Decide what is to become of an event after an attempt."""
+        intake, is_outage = held.intake, problem is not None and _is_an_outage(problem)
         if problem is not None:
             self._counters.failed += 1
-        intake = held.intake
+            held.attempts += not is_outage
         if not intake.holds(held):
-            return
-        if problem is None:
+            intake.report(held, is_handled=problem is None)
+        elif problem is None:
             intake.finish(held, Acknowledged(held.position))
-            return
-        if _is_an_outage(problem):
-            held.outages += 1
-        else:
-            held.attempts += 1
-        held.deliveries, held.is_suspect, held.is_counted = 1, False, True
-        if held.attempts >= self._settings.max_attempts:
+        elif held.attempts >= self._settings.max_attempts:
             failure = failure_of(problem)
             log_burial(self._member.group, held.name, held.position, failure)
             intake.finish(held, Buried(held.position, held.attempts, 1, failure))
-        elif intake.is_closing:
-            intake.finish(held, Returned(held.position, held.attempts, 0))
         else:
-            intake.note(Noted(held.position, held.attempts, 1))
-            self._start(self._retry_later, held)
+            intake.postpone(held, _DELAY_AFTER_OUTAGE if is_outage else self._delay(held))
 
-    async def _retry_later(self, held: Held[Intake]) -> None:
-        """Hold an event and its key back for a while, and have it handled again."""
-        delay = self._settings.retry_delay * 2.0 ** min(held.attempts + held.outages - 1, 64)
-        await anyio.sleep(min(delay, _LONGEST_DELAY))
-        if held.intake.holds(held):
-            held.intake.retry(held)
-            self._crew.call()
+    def _delay(self, held: Held[Intake]) -> float:
+        delay = self._settings.retry_delay * 2.0 ** min(held.attempts - 1, 64)
+        return min(delay, self._member.longest_delay)
 
     def _unoccupied(self) -> None:
         for intake in self._intakes.values():

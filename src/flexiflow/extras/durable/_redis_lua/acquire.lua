@@ -1,7 +1,17 @@
--- ARGV: group, lease in ms, 1 if nobody else may have one.
-local group = ARGV[1]
-ensure(group)
-if next(alive(group)) and ARGV[3] == '1' then return {'TAKEN'} end
-local token = redis.call('INCR', base .. ':tokens')
-hold(group, token, ARGV[2])
-return {'OK', token}
+-- ARGV: epoch, group, lease in ms, 1 if nobody else may have one, a digest of the patterns.
+-- Answer: the token, and the keys of which some wait.
+local group, keys = ARGV[2], {}
+if redis.call('SISMEMBER', base .. ':groups', group) == 0 then return {'TAKEN'} end
+local _, state = ensure(group)
+if state[3] ~= ARGV[5] then return {'TAKEN'} end
+if ARGV[4] == '1' then
+  local rows, live = leases_of(group)
+  if next(live) then return {'TAKEN'} end
+  for token in pairs(rows) do end_lease(group, token) end
+  if redis.call('EXISTS', base .. ':waits:' .. group) == 1 then keys = waits_of(group, '0').keys() end
+end
+local number = next_number(redis.call('HGET', meta, 'token'))
+local token = number .. '-' .. ARGV[1]
+redis.call('HSET', meta, 'token', number)
+hold(group, token, ARGV[3], '0')
+return {'OK', token, keys}

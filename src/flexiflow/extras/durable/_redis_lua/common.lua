@@ -1,19 +1,31 @@
 -- What comes before each script. KEYS[1] is `{prefix:partition}`: all keys of a partition begin
--- with it, and share its hash tag.
+-- with it, and share its hash tag. This is layout 2 (X16).
 --
+-- :layout  in partition 0: the number of partitions, and the layout
 -- :log     the stream; ids are dense, `1-0`, `2-0`, ..., so that what is missing shows
--- :meta    last: the id written last
+-- :meta    last: the id written last; epoch: a random text, made anew when the log was found to have
+--          lost something (X13); token: the last fencing token; stir, which grows when groups may be
+--          others or further on than publishers know; and of the last loss: old, the epoch before it;
+--          end, the last id that was left; known, the last one that was lost
 -- :jumps   `from to`: ids that something else wrote, after `from` and up to `to`
 -- :groups  the names of the groups
--- :tokens  the last fencing token
 -- :p:NAME  the number of a producer's last batch
--- :g:NAME  of a group: given, up to which id records were given; floor, up to which all are
---          settled; missed; wakes, the number of entries in :w:
--- :l:NAME  `from to`: when each lease holds, in milliseconds, by its token
--- :a:NAME  failed attempts by id; `s` and an id: its worker died
+-- :g:NAME  of a group: given, up to which id records were given; floor, up to which all have left
+--          the log or are settled; missed; wakes, the number of entries in :w:; patterns, a digest of
+--          what it takes, and generation, which grows with each other one; members, which grows when
+--          they change; step, how many records are read at once where they are large; and of the
+--          last loss: loss, the epoch before it; settled, how many it had settled of what was lost;
+--          charged, how many are counted as missed
+-- :a:NAME  failed attempts by id; `s` and an id: its worker died; `d` and an id: a lease that had lost
+--          it has acknowledged it
 -- :d:NAME  the dead letters, a stream
 -- :w:NAME  a stream that grows when what is pending is to be given anew
--- :m:NAME  the members, in partition 0
+-- :leases:NAME   `from to taken` by token: when a lease holds, in milliseconds, and how often others
+--          took something from it; also leases that have run out (X11)
+-- :told:NAME     by token, the number and the answer of the last settling that can't be repeated
+-- :turn:NAME:TOKEN  a stream with that number, for the lease that waits
+-- :members:NAME  the members, in partition 0
+-- What waits (X12) is described in `waits.lua`.
 local base = KEYS[1]
 local log, meta, jumps = base .. ':log', base .. ':meta', base .. ':jumps'
 
@@ -38,18 +50,10 @@ local function is_after(one, other)
   return ms > other_ms or (ms == other_ms and seq > other_seq)
 end
 
-local MOST = 18446744073709551615
-
 local function before(id)
   local ms, seq = parts(id)
   if seq > 0 then return string.format('%.0f-%.0f', ms, seq - 1) end
   return string.format('%.0f-18446744073709551615', ms - 1)
-end
-
-local function behind(id)
-  local ms, seq = parts(id)
-  if seq >= MOST then return id_of(ms + 1) end
-  return string.format('%.0f-%.0f', ms, seq + 1)
 end
 
 local function time()
@@ -58,41 +62,14 @@ local function time()
 end
 
 -- Tell the last id, and write down what something else wrote since we did.
-local function sync()
-  local last = redis.call('HGET', meta, 'last') or '0-0'
+local function sync(last)
+  last = last or redis.call('HGET', meta, 'last') or '0-0'
   if redis.call('EXISTS', log) == 0 then return last end
   local generated = pairs_of(redis.call('XINFO', 'STREAM', log))['last-generated-id']
   if not is_after(generated, last) then return last end
   redis.call('RPUSH', jumps, last .. ' ' .. generated)
   redis.call('HSET', meta, 'last', generated)
   return generated
-end
-
--- Go through what something else wrote after an id: from where, to where.
-local function jumps_after(id)
-  local found = {}
-  for _, each in ipairs(redis.call('LRANGE', jumps, 0, -1)) do
-    local from, to = string.match(each, '^(%S+) (%S+)$')
-    if is_after(to, id) then found[#found + 1] = {from, to} end
-  end
-  return found
-end
-
--- Count the positions of our own after an id, up to a number.
-local function positions(after, high)
-  local low = parts(after) + 1
-  local count = math.max(high - low + 1, 0)
-  if count == 0 then return 0 end
-  for _, each in ipairs(jumps_after(after)) do
-    local from, to = parts(each[1]), parts(each[2])
-    count = count - math.max(math.min(high, to) - math.max(low, from + 1) + 1, 0)
-  end
-  return count
-end
-
-local function between(after, id)
-  local ms, seq = parts(id)
-  return positions(after, seq == 0 and ms - 1 or ms)
 end
 
 local function reading(group)
@@ -110,82 +87,26 @@ local function first_start()
   return first and before(first[1]) or last
 end
 
--- Have the server know the group, and tell up to where it was given records. One that the server
--- forgot, or that was tampered with, begins anew where all was settled.
+-- Have the server know the group, and tell up to where it was given records, and more of its state.
+-- One that the server forgot, or that was tampered with, begins anew where all was settled.
 local function ensure(group)
-  local state, found = base .. ':g:' .. group, reading(group)
-  local given, floor = unpack(redis.call('HMGET', state, 'given', 'floor'))
+  local key, found = base .. ':g:' .. group, reading(group)
+  local state = redis.call('HMGET', key, 'given', 'floor', 'patterns', 'wakes', 'step')
   -- Each time: what is for a group that is not named there might be trimmed.
   redis.call('SADD', base .. ':groups', group)
-  if found and given == found['last-delivered-id'] then return given end
-  local start = floor or first_start()
+  if found and state[1] == found['last-delivered-id'] then return state[1], state end
+  local start = state[2] or first_start()
   if found then
     redis.call('XGROUP', 'SETID', log, group, start)
   else
     redis.call('XGROUP', 'CREATE', log, group, start, 'MKSTREAM')
   end
-  redis.call('HSET', state, 'given', start, 'floor', start)
-  return start
+  redis.call('HSET', key, 'given', start, 'floor', start)
+  return start, state
 end
 
+-- Tell up to which id all have left the log or are settled, and how many are pending in the log.
 local function floor_of(group, given)
   local pending = redis.call('XPENDING', log, group)
-  return pending[1] == 0 and given or before(pending[2])
-end
-
-local function hold(group, token, milliseconds)
-  local now = time()
-  redis.call('HSET', base .. ':l:' .. group, token, now .. ' ' .. now + milliseconds)
-end
-
--- Name the tokens whose leases hold, and end the other ones. One that begins later than now is over:
--- else it would hold for as long as the clock was set back.
-local function alive(group)
-  local leases, now, live = base .. ':l:' .. group, time(), {}
-  for token, span in pairs(pairs_of(redis.call('HGETALL', leases))) do
-    local from, to = string.match(span, '^(%S+) (%S+)$')
-    if tonumber(from) <= now and tonumber(to) > now then
-      live[token] = true
-    else
-      redis.call('HDEL', leases, token)
-    end
-  end
-  return live
-end
-
--- The fields of an entry as they are stored; of one that something else wrote, all as its event.
-local function fields_of(fields)
-  local names = {}
-  for i = 1, #fields, 2 do names[#names + 1] = fields[i] end
-  local shape = table.concat(names, ' ')
-  if shape == 'event' or shape == 'event key' or shape == 'event group'
-    or shape == 'event key group' then
-    return fields
-  end
-  return {'event', cjson.encode(fields)}
-end
-
-local function wake(group)
-  local number = redis.call('HINCRBY', base .. ':g:' .. group, 'wakes', 1)
-  -- What counted them may have been lost.
-  if number == 1 then redis.call('DEL', base .. ':w:' .. group) end
-  redis.call('XADD', base .. ':w:' .. group, 'MAXLEN', 1, id_of(number), 'w', '')
-end
-
-local function lag_of(given, last)
-  local count = positions(given, (parts(last)))
-  for _, each in ipairs(jumps_after(given)) do
-    local from = is_after(given, each[1]) and given or each[1]
-    count = count + #redis.call('XRANGE', log, '(' .. from, each[2], 'COUNT', 1000)
-  end
-  return count
-end
-
-local function standing(group)
-  local given, last = ensure(group), sync()
-  local missed = redis.call('HGET', base .. ':g:' .. group, 'missed') or 0
-  return {
-    redis.call('XPENDING', log, group)[1], lag_of(given, last), tonumber(missed),
-    redis.call('XLEN', base .. ':d:' .. group)
-  }
+  return pending[1] == 0 and given or before(pending[2]), pending[1]
 end

@@ -2,7 +2,10 @@
 local group = ARGV[1]
 redis.call('SREM', base .. ':groups', group)
 if reading(group) then redis.call('XGROUP', 'DESTROY', log, group) end
-for _, kind in ipairs({'g', 'l', 'a', 'd', 'w', 'm'}) do
+for token in pairs((leases_of(group))) do end_lease(group, token) end
+waits_of(group, '').forget()
+for _, kind in ipairs({'g', 'a', 'd', 'w', 'told', 'members'}) do
   redis.call('DEL', base .. ':' .. kind .. ':' .. group)
 end
+stir()
 return {'OK'}

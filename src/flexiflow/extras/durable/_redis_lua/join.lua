@@ -1,19 +1,40 @@
--- ARGV: group, consumer, token, lease in ms, patterns. In partition 0.
-local group, consumer, token, patterns = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
-local members, now, names = base .. ':m:' .. group, time(), {}
+-- ARGV: epoch, group, consumer, token, lease in ms, patterns; which state of the members the caller
+-- has seen, and a digest of the patterns that the group takes after that. In partition 0.
+-- Answer: where there is another state, that and the members; else it, and the patterns' generation.
+local group, consumer, token, patterns = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
+local members, key, now = base .. ':members:' .. group, base .. ':g:' .. group, time()
+local found, is_changed = {}, false
 for name, each in pairs(pairs_of(redis.call('HGETALL', members))) do
   local other = cjson.decode(each)
   if other[1] <= now or other[4] > now then
     redis.call('HDEL', members, name)
-  elseif name ~= consumer then
-    if other[3] ~= patterns then return {'OTHERS', other[3]} end
-    names[#names + 1] = name
-  elseif other[2] ~= token then
-    return {'TAKEN'}
+    is_changed = true
+  else
+    found[name] = other
   end
 end
-redis.call('HSET', members, consumer, cjson.encode({now + ARGV[4], token, patterns, now}))
-names[#names + 1] = consumer
-local is_new = 1 - redis.call('SISMEMBER', base .. ':groups', group)
+local state, current, generation =
+  unpack(redis.call('HMGET', key, 'members', 'patterns', 'generation'))
+if is_changed or not state then
+  state = next_number(state)
+  redis.call('HSET', key, 'members', state)
+end
+if state ~= ARGV[7] then
+  local peers = {}
+  for name, each in pairs(found) do peers[#peers + 1] = {name, each[2], each[3]} end
+  return {'LOOK', state, peers}
+end
+local own = found[consumer]
+redis.call('HSET', members, consumer, cjson.encode({now + ARGV[5], token, patterns, now}))
+if not own or own[3] ~= patterns then
+  state = next_number(state)
+  redis.call('HSET', key, 'members', state)
+  stir()
+end
 ensure(group)
-return {'OK', names, is_new}
+if current ~= ARGV[8] then
+  generation = next_number(generation)
+  redis.call('HSET', key, 'patterns', ARGV[8], 'generation', generation)
+  wake(group)
+end
+return {'OK', state, generation}

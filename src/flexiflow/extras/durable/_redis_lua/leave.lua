@@ -1,5 +1,8 @@
 -- ARGV: group, consumer, token. In partition 0.
-local members = base .. ':m:' .. ARGV[1]
+local members, key = base .. ':members:' .. ARGV[1], base .. ':g:' .. ARGV[1]
 local found = redis.call('HGET', members, ARGV[2])
-if found and cjson.decode(found)[2] == ARGV[3] then redis.call('HDEL', members, ARGV[2]) end
+if found and cjson.decode(found)[2] == ARGV[3] then
+  redis.call('HDEL', members, ARGV[2])
+  redis.call('HSET', key, 'members', next_number(redis.call('HGET', key, 'members')))
+end
 return {'OK'}

@@ -1,11 +1,10 @@
--- ARGV: group, token; then, if what was given may not have come, 1 and the ids that did come.
+-- ARGV: group, token, owner; then, if what was given may not have come, 1 and the ids that did come.
 local group, token, known = ARGV[1], ARGV[2], {}
-if not alive(group)[token] then return {'LOST'} end
-redis.call('HDEL', base .. ':l:' .. group, token)
+if redis.call('HEXISTS', base .. ':leases:' .. group, token) == 0 then return {'LOST'} end
+end_lease(group, token)
 ensure(group)
 -- What never came is no suspect: no attempt has begun.
-if ARGV[3] == '1' then
-  for i = 4, #ARGV do known[ARGV[i]] = true end
+local function give_back()
   local counts = base .. ':a:' .. group
   for _, each in ipairs(redis.call('XPENDING', log, group, '-', '+', 1000000, token)) do
     local id = each[1]
@@ -15,9 +14,22 @@ if ARGV[3] == '1' then
       redis.call('XCLAIM', log, group, '-', 0, id, 'RETRYCOUNT', 0, 'JUSTID')
     end
   end
+  local waits = waits_of(group, ARGV[3])
+  for _, id in ipairs(waits.held(token)) do
+    local record = waits.read(id)
+    if not known[id] and not record.u then
+      record.d = 0
+      waits.write(id, record)
+    end
+  end
+end
+if ARGV[4] == '1' then
+  for i = 5, #ARGV do known[ARGV[i]] = true end
+  give_back()
 end
 if #redis.call('XPENDING', log, group, '-', '+', 1, token) == 0 then
   redis.call('XGROUP', 'DELCONSUMER', log, group, token)
 end
+stir()
 wake(group)
 return {'OK'}

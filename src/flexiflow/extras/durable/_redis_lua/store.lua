@@ -1,7 +1,10 @@
--- ARGV: producer, number, window in ms, max_length, 1 to store or 0 to only make room, how many
--- records; of each: 0, body | 1, body, key | 2, body, group | 3, body, key, group.
-local produced, number, window = base .. ':p:' .. ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local max_length, wanted = tonumber(ARGV[4]), tonumber(ARGV[6])
+-- ARGV: epoch, producer, number, window in ms, max_length, 1 to store or 0 to only make room, which
+-- stir was heard of, how many records; of each: 0, body | 1, body, key | 2, body, group |
+-- 3, body, key, group.
+-- Answer: if something was stored, the epoch and the last id; and if there is another stir, that, and
+-- of each group its name and how many records it has settled.
+local produced, number, window = base .. ':p:' .. ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local max_length, wanted = tonumber(ARGV[5]), tonumber(ARGV[8])
 
 -- Up to which id every group has settled everything.
 local function settled(last)
@@ -21,6 +24,14 @@ local function settled(last)
     if is_after(least, floor) then least = floor end
   end
   return least
+end
+
+local MOST = 18446744073709551615
+
+local function behind(id)
+  local ms, seq = parts(id)
+  if seq >= MOST then return id_of(ms + 1) end
+  return string.format('%.0f-%.0f', ms, seq + 1)
 end
 
 local function make_room(surplus, bound)
@@ -50,15 +61,15 @@ if tonumber(redis.call('GET', produced) or 0) >= number then
   redis.call('PEXPIRE', produced, window)
   return {'OK'}
 end
-local last = sync()
+local last = sync(stored[1] or '0-0')
 local surplus = redis.call('XLEN', log) + wanted - max_length
 if surplus > 0 then
   local bound = settled(last)
   if wanted > max_length or not make_room(surplus, bound) then return {'FULL'} end
   forget_jumps(bound)
 end
-if ARGV[5] == '0' then return {'OK'} end
-local next_, at = parts(last), 7
+if ARGV[6] == '0' then return {'OK'} end
+local next_, at = parts(last), 9
 for _ = 1, wanted do
   next_ = next_ + 1
   local kind, id = ARGV[at], id_of(next_)
@@ -75,6 +86,15 @@ for _ = 1, wanted do
     at = at + 3
   end
 end
-redis.call('HSET', meta, 'last', id_of(next_))
-redis.call('SET', produced, ARGV[2], 'PX', window)
-return {'OK'}
+last = id_of(next_)
+redis.call('HSET', meta, 'last', last)
+redis.call('SET', produced, ARGV[3], 'PX', window)
+if not stored[3] or stored[3] == ARGV[7] then return {'OK', ARGV[1], last} end
+local told = {}
+for _, group in ipairs(redis.call('SMEMBERS', base .. ':groups')) do
+  local given = ensure(group)
+  local _, pending = floor_of(group, given)
+  local waiting = redis.call('HLEN', base .. ':waits:' .. group)
+  told[#told + 1] = {group, parts(given) - pending - waiting}
+end
+return {'OK', ARGV[1], last, stored[3], told}

@@ -1,5 +1,21 @@
--- ARGV: after which id, or nothing to begin with what is stored next; how many.
-if ARGV[1] == '' then return {'OK', {}, sync()} end
-local found = redis.call('XRANGE', log, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
-for _, each in ipairs(found) do each[2] = fields_of(each[2]) end
-return {'OK', found, #found > 0 and found[#found][1] or ARGV[1]}
+-- ARGV: after which id, or nothing to begin with what is stored next; how many; how many bytes
+-- together, and how many an event may have. Answer: the entries, those that are too large without
+-- their events; the last id; how many bytes are left.
+local last, room, most, found = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), {}
+if last == '' then return {'OK', {}, sync(), room} end
+local limit = tonumber(ARGV[2])
+-- Of a log that was lost, what is left was seen (X13).
+local end_ = sync()
+if is_after(last, end_) then last = redis.call('HGET', meta, 'end') or end_ end
+while #found < limit do
+  local count = math.min(limit - #found, 16)
+  local entries = redis.call('XRANGE', log, '(' .. last, '+', 'COUNT', count)
+  for _, each in ipairs(entries) do
+    local fields, size = sized(each[2], most)
+    if size > room then return {'OK', found, last, 0} end
+    room, last = room - size, each[1]
+    found[#found + 1] = {each[1], fields}
+  end
+  if #entries < count then break end
+end
+return {'OK', found, last, room}

@@ -1,0 +1,219 @@
+"""What is known of the partitions on a Redis server, by which a loss is seen (X13); without I/O."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict, deque
+from hashlib import sha1
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+
+from flexiflow._reporting import logger
+from flexiflow.extras.durable._errors import TransportUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_LAYOUT: Final = 2
+_LAID_OUT: Final = re.compile(r"(None|\d+)(?:; layout (\d+)\b.*)?")
+
+# How many bytes of an event tell it from another one.
+_HEAD: Final = 1024
+
+
+class _Sample(NamedTuple):
+    """A record that is known to be in a log.
+
+    Attributes:
+        number: the first part of its position.
+        position: its position.
+        head: how its event begins; None where that is not known.
+    """
+
+    number: int
+    position: bytes
+    head: bytes | None
+
+
+def _digest(head: bytes) -> bytes:
+    # Nothing is kept secret by it.
+    return sha1(head, usedforsecurity=False).hexdigest().encode()
+
+
+@final
+class Known:
+    """What is known of one partition.
+
+    Some records are remembered, the further back the fewer: so it can be told about where a log
+    parts from what was known.
+
+    Attributes:
+        epoch: the epoch in which the rest is known; empty before it was asked for.
+        settled: how many records each group with members here had settled.
+        stir: when it was heard of all groups; empty before.
+    """
+
+    __slots__ = ("_count", "_heard", "_last", "_samples", "epoch", "settled", "stir")
+
+    def __init__(self) -> None:
+        self.epoch = b""
+        self.settled: dict[str, int] = {}
+        self.stir = b""
+        self._heard: dict[str, int] = {}
+        self._samples: defaultdict[int, deque[_Sample]] = defaultdict(lambda: deque(maxlen=2))
+        self._count = self._last = 0
+
+    def begin(self, epoch: bytes) -> None:
+        """Know nothing of an epoch yet, unless it is the one that is known."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.settled = dict.fromkeys(self.settled, 0)
+            self.stir = b""
+            self._heard.clear()
+            self._samples.clear()
+            self._count = self._last = 0
+
+    def note(self, epoch: bytes, position: bytes, body: bytes | None = None) -> None:
+        """Remember that a record is there.
+
+        Args:
+            epoch: in which epoch it was seen.
+            position: its position.
+            body: its event, if it was seen.
+        """
+        number = int(position.partition(b"-")[0])
+        if number > self._last and epoch == self.epoch:
+            self._last = number
+            self._count += 1
+            # Each second one is in the first list, each fourth in the next, and so on.
+            level = self._count & -self._count
+            head = body[:_HEAD] if body is not None else None
+            self._samples[level].append(_Sample(number, position, head))
+
+    def note_settled(self, epoch: bytes, group: str, count: int) -> None:
+        """Remember how many records a group has settled."""
+        if epoch == self.epoch and group in self.settled:
+            self.settled[group] = max(self.settled[group], count)
+
+    def hear(self, epoch: bytes, stir: bytes, groups: Iterable[tuple[bytes, int]]) -> None:
+        """Remember how many records all groups have settled, whoever their members are."""
+        if epoch == self.epoch:
+            self.stir = stir
+            self._heard = {name.decode(): count for name, count in groups}
+
+    def groups(self) -> dict[str, int]:
+        """Return the groups that are known, and how many records each had settled at least."""
+        found = dict(self._heard)
+        for name, count in self.settled.items():
+            found[name] = max(count, found.get(name, 0))
+        return found
+
+    def samples(self) -> Iterator[bytes]:
+        """Give the positions that are known, in order, each with a digest of what is there."""
+        for _, position, head in sorted(each for level in self._samples.values() for each in level):
+            yield position
+            yield b"" if head is None else _digest(head)
+
+
+@final
+class Epochs:
+    """What is known of all partitions.
+
+    Args:
+        address: where they are.
+        prefix: what their keys begin with.
+        partitions: how many they are; None for one that all workers share.
+
+    Attributes:
+        losses: how often it was seen that a server had lost something.
+    """
+
+    __slots__ = ("_address", "_known", "_partitions", "_prefix", "losses")
+
+    def __init__(self, address: str, prefix: str, partitions: int | None) -> None:
+        self._address = address
+        self._prefix = prefix
+        self._partitions = partitions
+        self._known: defaultdict[int, Known] = defaultdict(Known)
+        self.losses = 0
+
+    def of(self, partition: int) -> Known:
+        """Return what is known of a partition."""
+        return self._known[partition]
+
+    def enter(self, group: str) -> None:
+        """Note that a group has a member here."""
+        for partition in range(self._partitions or 1):
+            self._known[partition].settled.setdefault(group, 0)
+
+    def leave(self, group: str) -> None:
+        """Note that a group has no member here any more."""
+        for known in self._known.values():
+            known.settled.pop(group, None)
+
+    def question(self, partition: int) -> list[bytes | int]:
+        """Return what a server is to be asked, before anything else, on each new connection."""
+        known, former = self._known[partition], str(self._partitions)
+        # An older release shows it where it refuses to go on.
+        layouts = (f"{former}; layout {_LAYOUT}, of a newer flexiflow", former)
+        groups = known.groups()
+        return [
+            known.epoch,
+            token_hex(8).encode(),
+            *(each.encode() if partition == 0 else b"" for each in layouts),
+            len(groups),
+            *(each for name, count in groups.items() for each in (name.encode(), count)),
+            *known.samples(),
+        ]
+
+    def learn(self, partition: int, answer: list[Any]) -> bool:
+        """Take a server's answer to that, and log what was lost.
+
+        Returns:
+            Whether it was laid out by an earlier release until now (X16).
+
+        Raises:
+            TransportUnusable: it is laid out otherwise.
+        """
+        if answer[0] == b"LAYOUT":
+            raise TransportUnusable(self._address, self._explain(answer[1].decode()))
+        epoch, is_former, lost, is_first = answer[1:]
+        known = self._known[partition]
+        if known.epoch not in (b"", epoch):
+            self.losses += 1
+            self._tell(partition, lost, is_first=bool(is_first))
+        known.begin(epoch)
+        return bool(is_former)
+
+    def _tell(self, partition: int, lost: int, *, is_first: bool) -> None:
+        if lost:
+            logger.error(
+                "the log %s:%d at %s has lost %d events that were stored; each group counts those "
+                "as missed that it had not settled, and all leases have ended",
+                self._prefix,
+                partition,
+                self._address,
+                lost,
+            )
+        elif is_first:
+            logger.warning(
+                "the log %s:%d at %s is not the one that it was; no event is known to be lost, and "
+                "all leases have ended",
+                self._prefix,
+                partition,
+                self._address,
+            )
+
+    def _explain(self, found: str) -> str:
+        match = _LAID_OUT.fullmatch(found)
+        layout = int(match[2] or 1) if match is not None else None
+        if layout is not None and layout > _LAYOUT:
+            return (
+                f"its keys have the layout {layout} of a newer flexiflow, and this one knows "
+                f"{_LAYOUT} at most: upgrade it, or give another prefix"
+            )
+        partitions = match[1] if match is not None else repr(found)
+        return (
+            f"its log was laid out with partitions={partitions}, not {self._partitions}: "
+            "give the same number, or another prefix"
+        )

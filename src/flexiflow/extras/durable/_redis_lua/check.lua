@@ -1,0 +1,103 @@
+-- The first thing on each connection, and where a script has seen another epoch (X13).
+-- ARGV: the epoch that is known, or nothing; a new one; the layout and that of the release before,
+-- or twice nothing; how many groups have members here; of each its name and how many records it had
+-- settled; then ids that are known, in order, with digests of what was there, or nothing.
+-- Answer: the epoch; 1 where it is laid out anew (X16); how many are lost more than was known; 1
+-- where nobody had seen that before.
+local known, fresh, count = ARGV[1], ARGV[2], tonumber(ARGV[5])
+local samples, is_former = 6 + 2 * count, 0
+if ARGV[3] ~= '' then
+  local found = redis.call('GET', base .. ':layout')
+  if found and found ~= ARGV[3] and found ~= ARGV[4] then return {'LAYOUT', found} end
+  if found ~= ARGV[3] then redis.call('SET', base .. ':layout', ARGV[3]) end
+  is_former = found == ARGV[4] and 1 or 0
+end
+local last, epoch = sync(), redis.call('HGET', meta, 'epoch')
+local names = redis.call('SMEMBERS', base .. ':groups')
+
+-- What an earlier release has left. Its tokens are in the way of those of its workers that run still.
+local function migrate()
+  for _, name in ipairs(names) do redis.call('DEL', base .. ':l:' .. name, base .. ':m:' .. name) end
+  if redis.call('TYPE', base .. ':tokens').ok == 'string' then
+    redis.call('DEL', base .. ':tokens')
+    redis.call('RPUSH', base .. ':tokens', 'a newer release has taken over')
+  end
+end
+
+-- Tell the last id up to which the log has what is known, rather too early than too late; nil where
+-- it has all of that. What is not there was deleted, and tells nothing.
+local function parting()
+  local same
+  for at = samples, #ARGV, 2 do
+    local id, digest = ARGV[at], ARGV[at + 1]
+    if is_after(id, last) then return last end
+    local found = digest ~= '' and redis.call('XRANGE', log, id, id)[1]
+    if found and redis.sha1hex(string.sub(fields_of(found[2])[2], 1, 1024)) ~= digest then
+      return same or before(id)
+    elseif found then
+      same = id
+    end
+  end
+  return nil
+end
+
+local function lost()
+  local ending, highest = unpack(redis.call('HMGET', meta, 'end', 'known'))
+  return positions(ending, (parts(highest)))
+end
+
+-- Count as missed what a group had not settled of what is lost.
+local function charge(name, gone)
+  local key = base .. ':g:' .. name
+  local loss, settled, charged = unpack(redis.call('HMGET', key, 'loss', 'settled', 'charged'))
+  -- One that was made later has lost nothing.
+  if loss ~= known then return end
+  local due = math.max(gone - settled, 0)
+  redis.call('HSET', key, 'charged', due)
+  redis.call('HINCRBY', key, 'missed', due - charged)
+end
+
+local function mark(name, settled)
+  local key = base .. ':g:' .. name
+  if redis.call('HGET', key, 'loss') ~= known then
+    redis.call('HSET', key, 'loss', known, 'settled', 0, 'charged', 0)
+  end
+  local most = math.max(tonumber(redis.call('HGET', key, 'settled')), settled)
+  redis.call('HSET', key, 'settled', most)
+end
+
+local function begin_anew(ending)
+  redis.call('HSET', meta, 'epoch', fresh, 'old', known, 'end', ending, 'known', ending)
+  for _, name in ipairs(names) do
+    redis.call('DEL', base .. ':leases:' .. name, base .. ':told:' .. name)
+    mark(name, 0)
+  end
+end
+
+if not epoch then migrate() end
+if known == '' then
+  if not epoch then redis.call('HSET', meta, 'epoch', fresh) end
+  return {'OK', epoch or fresh, is_former, 0, 0}
+end
+local ending, is_first = parting(), 0
+if epoch == known and not ending then return {'OK', epoch, is_former, 0, 0} end
+if epoch == known or not epoch then
+  begin_anew(ending or last)
+  is_first = 1
+elseif redis.call('HGET', meta, 'old') ~= known then
+  -- More than one loss has been seen since.
+  return {'OK', epoch, is_former, 0, 0}
+end
+local counted = lost()
+if ending then
+  local left, highest = unpack(redis.call('HMGET', meta, 'end', 'known'))
+  if is_after(left, ending) then redis.call('HSET', meta, 'end', ending) end
+  if is_after(ARGV[#ARGV - 1], highest) then redis.call('HSET', meta, 'known', ARGV[#ARGV - 1]) end
+end
+local left, gone = parts(redis.call('HGET', meta, 'end')), lost()
+for at = 6, samples - 1, 2 do
+  mark(ARGV[at], tonumber(ARGV[at + 1]) - left)
+  ensure(ARGV[at])
+end
+for _, name in ipairs(redis.call('SMEMBERS', base .. ':groups')) do charge(name, gone) end
+return {'OK', is_first == 1 and fresh or epoch, is_former, gone - counted, is_first}

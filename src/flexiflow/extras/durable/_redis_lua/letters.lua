@@ -1,0 +1,6 @@
+-- ARGV: group, ids of dead letters. Answer: those that are there.
+local found = {}
+for i = 2, #ARGV do
+  found[#found + 1] = redis.call('XRANGE', base .. ':d:' .. ARGV[1], ARGV[i], ARGV[i])[1]
+end
+return {'OK', found}

@@ -1,0 +1,20 @@
+-- Give the fields of an entry, how many bytes its event counts for, and, if that has more than
+-- `most` bytes, how many: then it is empty, and counts for none (X14).
+local function sized(fields, most)
+  local size, ours = 0, is_ours(fields)
+  if ours then
+    size = #fields[2]
+  else
+    for _, each in ipairs(fields) do size = size + #each end
+    if size <= most then
+      fields = {'event', cjson.encode(fields)}
+      size = #fields[2]
+    end
+  end
+  if size <= most then return fields, size, 0 end
+  local rest = {'event', ''}
+  if ours then
+    for i = 3, #fields do rest[i] = fields[i] end
+  end
+  return rest, 0, size
+end

@@ -1,0 +1,226 @@
+-- What waits of a group, outside the log (X12):
+--
+-- :waits:NAME    by id, packed: a, the failed attempts; d, the attempts begun since the last that
+--                ended; k, the key of its line; f and g, the key and the group of the record; z,
+--                whether a lease that had lost it has acknowledged it; s, its state, which is one of
+--                d  due at a time. It belongs to the owner o
+--                l  in its key's line, until one before it is over
+--                o  out: given to the lease h, for the owner o; u, whether it is a suspect
+-- :bodies:NAME   its body, by id
+-- :due:NAME:OWNER        those that are due, by when
+-- :out:NAME:TOKEN        those that are out
+-- :line:NAME:OWNER:SHA   those in the line of a key, in order
+-- :heads:NAME    how many of a key are due (d) or out (o), by the letter, the owner and the key; a
+--                line has one of the same owner before it
+-- :owners:NAME   the owners and the leases that have some
+--
+-- The owner is the lease by which they wait, or `0` where one lease at a time has the partition.
+local function waits_of(group, owner)
+  local waits, bodies = base .. ':waits:' .. group, base .. ':bodies:' .. group
+  local heads, owners = base .. ':heads:' .. group, base .. ':owners:' .. group
+  local self = {}
+
+  local function due(whose) return base .. ':due:' .. group .. ':' .. whose end
+
+  local function out(token) return base .. ':out:' .. group .. ':' .. token end
+
+  local function line(whose, key)
+    return base .. ':line:' .. group .. ':' .. whose .. ':' .. redis.sha1hex(key)
+  end
+
+  -- Ids that sort as texts do.
+  local function padded(id)
+    local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+    return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+  end
+
+  local function plain(id)
+    local ms, seq = string.match(id, '^0*(%d+)-0*(%d+)$')
+    return ms .. '-' .. seq
+  end
+
+  local function count_head(state, whose, key, by)
+    if not key then return end
+    local field = state .. whose .. ':' .. key
+    if redis.call('HINCRBY', heads, field, by) == 0 then redis.call('HDEL', heads, field) end
+  end
+
+  local function has_head(state, key)
+    return redis.call('HEXISTS', heads, state .. owner .. ':' .. key) == 1
+  end
+
+  local function has_line(key)
+    return redis.call('EXISTS', line(owner, key)) == 1
+  end
+
+  function self.read(id)
+    local packed = redis.call('HGET', waits, id)
+    return packed and cmsgpack.unpack(packed) or nil
+  end
+
+  function self.write(id, record)
+    redis.call('HSET', waits, id, cmsgpack.pack(record))
+  end
+
+  function self.size(id) return redis.call('HSTRLEN', bodies, id) end
+
+  function self.fields(id, record, is_empty)
+    local fields = {'event', is_empty and '' or redis.call('HGET', bodies, id) or ''}
+    if record.f then fields[3], fields[4] = 'key', record.f end
+    if record.g then fields[#fields + 1], fields[#fields + 2] = 'group', record.g end
+    return fields
+  end
+
+  local function be_due(id, record, whose, at)
+    record.s, record.o, record.h, record.u = 'd', whose, nil, nil
+    redis.call('ZADD', due(whose), at, padded(id))
+    redis.call('SADD', owners, whose)
+    count_head('d', whose, record.k, 1)
+    self.write(id, record)
+  end
+
+  local function take_off(id, record)
+    if record.s == 'd' then
+      redis.call('ZREM', due(record.o), padded(id))
+    else
+      redis.call('SREM', out(record.h), id)
+    end
+    count_head(record.s, record.o, record.k, -1)
+  end
+
+  -- Have a record wait that is not in the log any more, or that was out.
+  function self.postpone(id, record, key, delay, now)
+    if record.s then take_off(id, record) end
+    record.k = key
+    if delay == '' and record.k and (has_head('d', record.k) or has_head('o', record.k)) then
+      record.s, record.o, record.h, record.u = 'l', nil, nil, nil
+      redis.call('ZADD', line(owner, record.k), 0, padded(id))
+      self.write(id, record)
+    else
+      be_due(id, record, owner, now + (tonumber(delay) or 0))
+    end
+  end
+
+  function self.enter(id, fields, record, key, delay, now)
+    redis.call('HSET', bodies, id, fields[2])
+    local rest = pairs_of(fields)
+    record.f, record.g = rest.key, rest.group
+    self.postpone(id, record, key, delay, now)
+  end
+
+  local function follow(whose, key, now)
+    local first = redis.call('ZRANGE', line(whose, key), 0, 0)[1]
+    if not first then return end
+    redis.call('ZREM', line(whose, key), first)
+    local id = plain(first)
+    be_due(id, self.read(id), whose, now)
+  end
+
+  function self.follow(key, now) follow(owner, key, now) end
+
+  function self.is_over(key)
+    return not has_head('d', key) and not has_line(key)
+  end
+
+  -- Tell whether it waits by this owner.
+  function self.is_own(id, record)
+    if record.s == 'd' then return record.o == owner end
+    return record.s == 'l' and redis.call('ZSCORE', line(owner, record.k), padded(id))
+  end
+
+  function self.drop(id, record)
+    take_off(id, record)
+    redis.call('HDEL', waits, id)
+    redis.call('HDEL', bodies, id)
+  end
+
+  -- Drop one that nobody holds; the next of its key follows.
+  function self.let_go(id, record, now)
+    self.drop(id, record)
+    if record.k then follow(record.o, record.k, now) end
+  end
+
+  -- Give one that is due, or that was out, with the line of its key.
+  function self.give(id, record, token)
+    take_off(id, record)
+    if record.k and record.o ~= owner then
+      local from, to = line(record.o, record.k), line(owner, record.k)
+      if redis.call('EXISTS', from) == 1 then
+        redis.call('ZUNIONSTORE', to, 2, from, to)
+        redis.call('DEL', from)
+      end
+    end
+    record.u, record.d = record.d > 0, math.max(record.d, 1)
+    record.s, record.o, record.h = 'o', owner, token
+    redis.call('SADD', out(token), id)
+    redis.call('SADD', owners, token)
+    count_head('o', owner, record.k, 1)
+    self.write(id, record)
+  end
+
+  function self.held(token) return redis.call('SMEMBERS', out(token)) end
+
+  -- Tell what is due of an owner, up to a number, as pairs of an id and the time; what would be due
+  -- after `latest` is due then.
+  function self.due(whose, now, latest, limit)
+    for _, each in ipairs(redis.call('ZRANGEBYSCORE', due(whose), '(' .. latest, '+inf')) do
+      redis.call('ZADD', due(whose), latest, each)
+    end
+    local found = redis.call(
+      'ZRANGEBYSCORE', due(whose), '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+    for i = 1, #found, 2 do found[i] = plain(found[i]) end
+    return found
+  end
+
+  -- Tell when the first one is due of an owner, if there is one.
+  function self.first(whose)
+    return tonumber(redis.call('ZRANGE', due(whose), 0, 0, 'WITHSCORES')[2])
+  end
+
+  -- Name the owners and leases that have some, and forget those that have none any more.
+  function self.owners()
+    local found = {}
+    for _, each in ipairs(redis.call('SMEMBERS', owners)) do
+      if redis.call('EXISTS', due(each), out(each)) > 0 then
+        found[#found + 1] = each
+      else
+        redis.call('SREM', owners, each)
+      end
+    end
+    return found
+  end
+
+  function self.count_out()
+    local count = 0
+    for _, each in ipairs(redis.call('SMEMBERS', owners)) do
+      count = count + redis.call('SCARD', out(each))
+    end
+    return count
+  end
+
+  -- Name the keys of which there are some.
+  function self.keys()
+    local seen, found = {}, {}
+    for _, field in ipairs(redis.call('HKEYS', heads)) do
+      local key = string.match(field, '^[^:]*:(.*)$')
+      if not seen[key] then
+        seen[key] = true
+        found[#found + 1] = key
+      end
+    end
+    return found
+  end
+
+  function self.forget()
+    for _, field in ipairs(redis.call('HKEYS', heads)) do
+      local whose, key = string.match(field, '^.([^:]*):(.*)$')
+      redis.call('DEL', line(whose, key))
+    end
+    for _, each in ipairs(redis.call('SMEMBERS', owners)) do
+      redis.call('DEL', due(each), out(each))
+    end
+    redis.call('DEL', waits, bodies, heads, owners)
+  end
+
+  return self
+end

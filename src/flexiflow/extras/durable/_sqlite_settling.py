@@ -1,0 +1,227 @@
+"""What becomes of records, written down in the SQLite transport's file: plain statements."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
+
+from flexiflow.extras.durable._sqlite_leases import miss, revive
+from flexiflow.extras.durable._sqlite_waiting import (
+    Place,
+    begin,
+    follow,
+    has_head,
+    is_over,
+    keep,
+    move,
+    resume,
+)
+from flexiflow.extras.durable._transport import (
+    Acknowledged,
+    Buried,
+    Followed,
+    Noted,
+    Postponed,
+    Returned,
+    Settled,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from flexiflow.extras.durable._sqlite_leases import Held
+    from flexiflow.extras.durable._transport import Outcome
+
+Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
+
+_OF_LEASE: Final = "WHERE group_id = ? AND id = ? AND holder = ?"
+
+_HELD: Final = f"SELECT done, waited FROM pending {_OF_LEASE}"  # noqa: S608 - no input
+
+_DELETE: Final = f"DELETE FROM pending {_OF_LEASE}"  # noqa: S608 - too
+
+_DELETE_OUT: Final = (
+    "DELETE FROM waiting WHERE group_id = ? AND id = ? AND EXISTS (SELECT 1 FROM pending"
+    " WHERE pending.group_id = waiting.group_id AND pending.id = waiting.id AND holder = ?)"
+)
+
+_COUNT: Final = f"UPDATE pending SET attempts = ?, deliveries = ?, holder = ? {_OF_LEASE}"  # noqa: S608 - too
+
+_HOLDER: Final = "SELECT coalesce(holder, lapsed) FROM pending WHERE group_id = ? AND id = ?"
+
+_OWNER: Final = "SELECT owner FROM waiting WHERE group_id = ? AND id = ?"
+
+_DONE: Final = "UPDATE pending SET done = 1 WHERE group_id = ? AND id = ?"
+
+_BURY: Final = (
+    "INSERT INTO dead (group_id, partition, body, type, message, traceback, attempts, deliveries,"
+    " time) SELECT ?, ?, body, ?, ?, ?, ?, ?, ? FROM"
+)
+
+_BODY_KEPT: Final = " kept WHERE number = (SELECT kept FROM waiting WHERE group_id = ? AND id = ?)"
+
+
+def settle(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome], now: float) -> Settled:
+    """Write down what became of records, as `Lease.settle` says."""
+    writing = _Writing(db, held, now, waits=revive(db, held).waiting > 0)
+    for kind, some in groupby(outcomes, type):
+        writing.write(kind, cast("Any", list(some)))
+    over = [key for key in writing.followed if is_over(db, held.group, held.owner, key)]
+    return Settled(writing.lost, over)
+
+
+@final
+class _Writing:
+    """Writes down the outcomes of one batch.
+
+    Args:
+        db: the database.
+        held: the lease.
+        now: the time.
+        waits: whether anything waits in the partition, or has waited.
+
+    Attributes:
+        lost: the positions of records that others hold.
+        followed: the keys of `Followed`.
+    """
+
+    __slots__ = ("_db", "_held", "_now", "_waits", "followed", "lost")
+
+    def __init__(self, db: sqlite3.Connection, held: Held, now: float, *, waits: bool) -> None:
+        self._db = db
+        self._held = held
+        self._now = now
+        self._waits = waits
+        self.lost: list[str] = []
+        self.followed: list[str] = []
+
+    def write(self, kind: type[Outcome], batch: Sequence[Any]) -> None:
+        """Write down outcomes of one kind."""
+        if kind is Followed:
+            self._follow(batch)
+            return
+        if kind is Acknowledged:
+            written = self._acknowledge(batch)
+        elif kind is Noted:
+            written = self._count(batch, self._held.token)
+        elif kind is Returned and not self._waits:
+            written = self._count(batch, None)
+        else:
+            written = sum(map(self._let_go, batch))
+        if written < len(batch):
+            self.lost += [each.position for each in batch if self._is_lost(each)]
+
+    def _follow(self, batch: Sequence[Followed]) -> None:
+        for (key,) in batch:
+            follow(self._db, self._held.group, self._held.owner, key, self._now)
+            self.followed.append(key)
+
+    def _acknowledge(self, batch: Sequence[Acknowledged]) -> int:
+        rows = self._rows(batch)
+        if self._waits:
+            self._db.executemany(_DELETE_OUT, rows)
+        return self._db.executemany(_DELETE, rows).rowcount
+
+    def _count(self, batch: Sequence[Noted | Returned], holder: int | None) -> int:
+        rows = (
+            (each.attempts, each.deliveries, holder, *row)
+            for each, row in zip(batch, self._rows(batch), strict=True)
+        )
+        return self._db.executemany(_COUNT, rows).rowcount
+
+    def _rows(self, batch: Sequence[Settling]) -> list[tuple[int, int, int]]:
+        group, number, token = self._held.group, self._held.number, self._held.token
+        return [(group, number(each.position), token) for each in batch]
+
+    def _let_go(self, outcome: Returned | Postponed | Buried) -> bool:
+        """Settle a record, or have it wait, and return whether this lease held it."""
+        (row,) = self._rows([outcome])
+        found = self._db.execute(_HELD, row).fetchone()
+        if found is None:
+            return False
+        is_done, has_waited = found
+        if isinstance(outcome, Returned) and not has_waited:
+            self._count([outcome], None)
+            return True
+        if isinstance(outcome, Buried):
+            is_there = self._bury(outcome, has_waited=has_waited)
+        else:
+            is_there = self._put_away(outcome, is_done, has_waited=has_waited)
+        self._db.execute(_DELETE, row)
+        # Without its body it can neither be a letter nor wait, and is not to vanish unseen.
+        miss(self._db, self._held, not is_there)
+        return True
+
+    def _bury(self, outcome: Buried, *, has_waited: bool) -> bool:
+        held, number = self._held, self._held.number(outcome.position)
+        values = (
+            *(held.group, held.partition, *map(_encodable, outcome.failure)),
+            *(outcome.attempts, outcome.deliveries, self._now),
+        )
+        if not has_waited:
+            return self._db.execute(f"{_BURY} records WHERE id = ?", (*values, number)).rowcount > 0
+        place = held.group, number
+        is_there = self._db.execute(_BURY + _BODY_KEPT, (*values, *place)).rowcount > 0
+        self._db.execute("DELETE FROM waiting WHERE group_id = ? AND id = ?", place)
+        return is_there
+
+    def _put_away(self, outcome: Returned | Postponed, is_done: int, *, has_waited: bool) -> bool:
+        """Have a record wait, and return whether it is there."""
+        held, number = self._held, self._held.number(outcome.position)
+        counts = outcome.attempts, outcome.deliveries, is_done
+        if isinstance(outcome, Returned):
+            return resume(self._db, held.group, number, self._now, counts)
+        place = Place(held.group, number, held.owner, outcome.key, self._due(outcome, number))
+        if has_waited:
+            return move(self._db, place, counts)
+        kept = keep(self._db, number)
+        if kept is None:
+            return False
+        begin(self._db, place, kept, counts)
+        return True
+
+    def _due(self, outcome: Postponed, number: int) -> float | None:
+        if outcome.delay is not None:
+            return self._now + outcome.delay
+        if outcome.key is None:
+            return self._now
+        held = self._held
+        if has_head(self._db, held.group, held.owner, outcome.key, number):
+            return None
+        return self._now
+
+    def _is_lost(self, outcome: Settling) -> bool:
+        """Return whether another lease holds a record; if so, note that an attempt has ended."""
+        held = self._held
+        place = held.group, held.number(outcome.position)
+        found = self._db.execute(_HOLDER, place).fetchone()
+        if found is None:
+            found = self._db.execute(_OWNER, place).fetchone()
+            return found is not None and found[0] != held.owner and self._tell("waiting", outcome)
+        (holder,) = found
+        if holder is None:
+            # It was returned, and belongs to nobody.
+            if isinstance(outcome, Acknowledged):
+                self._db.execute(_DONE, place)
+            return False
+        return holder != held.token and self._tell("pending", outcome)
+
+    def _tell(self, table: Literal["pending", "waiting"], outcome: Settling) -> bool:
+        """Note that an attempt has ended of a lease that does not hold the record any more."""
+        if isinstance(outcome, Noted):
+            return True
+        values: tuple[int, ...] = self._held.group, self._held.number(outcome.position)
+        change = "done = 1"
+        if not isinstance(outcome, Acknowledged):
+            change, values = "attempts = max(attempts, ?)", (outcome.attempts, *values)
+        self._db.execute(
+            f"UPDATE {table} SET deliveries = min(deliveries, 1), {change}"  # noqa: S608 - no input
+            " WHERE group_id = ? AND id = ?",
+            values,
+        )
+        return True
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

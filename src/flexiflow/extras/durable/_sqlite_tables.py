@@ -1,0 +1,112 @@
+"""The tables of the SQLite transport's file, and the way to them from the former layout (X16)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+
+VERSION: Final = 2
+"""The version of the layout."""
+
+MIGRATED: Final = (1,)
+"""The versions of files that are brought to this layout when they are opened."""
+
+# An id of a group that was forgotten is not used again: its leases stay lost. A lease that begins
+# later than now is over: else it would hold for as long as the clock was set back.
+#
+# leases.over: 1 for a lease that was found to have run out: what it held is free; 2 for one that
+#     was released, and by which something waits still; NULL for one of the former release.
+# pending.lapsed: of what is free, the token of the lease that held it last: if that has only run
+#     out, it may have it back; NULL for what was returned.
+# pending.done: whether a lease that had lost it has acknowledged it.
+# pending.waited: whether it is in `waiting`, too.
+# readings.waiting: how many rows of `waiting` there are; to count them would be slow.
+_TABLES: Final = """
+CREATE TABLE flexiflow_durable (version INTEGER NOT NULL, partitions INTEGER);
+CREATE TABLE logs (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+CREATE TABLE records (id INTEGER PRIMARY KEY, body BLOB NOT NULL, only_group TEXT);
+CREATE TABLE producers (name TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,
+    patterns TEXT);
+CREATE TABLE readings (group_id INTEGER, partition INTEGER, given INTEGER NOT NULL,
+    missed INTEGER NOT NULL, waiting INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (group_id, partition)) WITHOUT ROWID;
+CREATE TABLE pending (group_id INTEGER, id INTEGER, attempts INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL, holder INTEGER, lapsed INTEGER, done INTEGER NOT NULL DEFAULT 0,
+    waited INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (group_id, id)) WITHOUT ROWID;
+CREATE INDEX pending_free ON pending (group_id, id) WHERE holder IS NULL;
+CREATE TABLE leases (token INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL, since REAL NOT NULL, until REAL NOT NULL, over INTEGER);
+CREATE INDEX leases_of ON leases (group_id, partition);
+CREATE TABLE members (group_id INTEGER, consumer TEXT, token TEXT NOT NULL, patterns TEXT NOT NULL,
+    since REAL NOT NULL, until REAL NOT NULL, PRIMARY KEY (group_id, consumer)) WITHOUT ROWID;
+CREATE TABLE dead (id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL, body BLOB NOT NULL, type TEXT NOT NULL,
+    message TEXT NOT NULL, traceback TEXT NOT NULL, attempts INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL, time REAL NOT NULL);
+CREATE INDEX dead_of ON dead (group_id);
+"""
+
+# What waits is apart from what is pending, so that what never waits costs no more. Bodies are apart
+# from both: they are large, and stay as they are.
+#
+# waiting.owner: the token of the lease by which it waits; where one lease at a time has the
+#     partition, a number that stands for the partition.
+# waiting.state: 'due' at a time, 'in line' of its key behind such a one, or 'out': given to a
+#     lease, and in `pending`.
+#
+# A process of the former release may have the file open still. It writes no `over`, and patterns in
+# another form: so it is told, and can settle what it holds until its leases run out.
+_WAITING: Final = """
+CREATE TABLE kept (number INTEGER PRIMARY KEY, only_group TEXT, body BLOB NOT NULL);
+CREATE TABLE waiting (group_id INTEGER, id INTEGER, attempts INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL, done INTEGER NOT NULL, owner INTEGER NOT NULL, line TEXT,
+    state TEXT NOT NULL, due REAL, kept INTEGER NOT NULL, PRIMARY KEY (group_id, id)) WITHOUT ROWID;
+CREATE INDEX waiting_due ON waiting (group_id, owner, due);
+CREATE INDEX waiting_in_line ON waiting (group_id, owner, line, state) WHERE line IS NOT NULL;
+CREATE TRIGGER waiting_began AFTER INSERT ON waiting BEGIN
+    UPDATE readings SET waiting = waiting + 1
+    WHERE group_id = NEW.group_id AND partition = NEW.id >> 40; END;
+CREATE TRIGGER waiting_ended AFTER DELETE ON waiting BEGIN
+    DELETE FROM kept WHERE number = OLD.kept; UPDATE readings SET waiting = waiting - 1
+    WHERE group_id = OLD.group_id AND partition = OLD.id >> 40; END;
+CREATE TRIGGER former_joins BEFORE INSERT ON members WHEN NEW.patterns LIKE '[%' BEGIN
+    SELECT raise(ABORT, 'a newer release of flexiflow has changed the layout of the file'); END;
+CREATE TRIGGER former_acquires BEFORE INSERT ON leases WHEN NEW.over IS NULL BEGIN
+    SELECT raise(ABORT, 'a newer release of flexiflow has changed the layout of the file'); END;
+CREATE TRIGGER former_renews BEFORE UPDATE OF until ON leases WHEN OLD.over IS NULL BEGIN
+    SELECT raise(ABORT, 'a newer release of flexiflow has changed the layout of the file'); END;
+"""
+
+# Its members are workers of the former release, which can't go on.
+_FROM_1: Final = """
+ALTER TABLE groups ADD COLUMN patterns TEXT;
+ALTER TABLE readings ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pending ADD COLUMN lapsed INTEGER;
+ALTER TABLE pending ADD COLUMN done INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pending ADD COLUMN waited INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE leases ADD COLUMN over INTEGER;
+DELETE FROM members;
+"""
+
+
+def make(db: sqlite3.Connection, partitions: int | None) -> None:
+    """Make all tables, in the caller's transaction."""
+    _run(db, _TABLES + _WAITING)
+    db.execute("INSERT INTO flexiflow_durable VALUES (?, ?)", (VERSION, partitions))
+    db.executemany("INSERT INTO logs VALUES (?, 0)", ((each,) for each in range(partitions or 1)))
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring a file of the former layout to this one, in the caller's transaction (X16)."""
+    _run(db, _FROM_1 + _WAITING)
+    db.execute("UPDATE flexiflow_durable SET version = ?", (VERSION,))
+
+
+def _run(db: sqlite3.Connection, script: str) -> None:
+    # Not by `executescript`, which commits first. Within a trigger no line ends a statement.
+    for statement in script.split(";\n"):
+        db.execute(statement)

@@ -1,0 +1,235 @@
+"""Receives, settles and renews, and compares what comes of it with what has to."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from flexiflow.extras.durable import Buried, Failure, Followed, LeaseLost, Noted, Room
+from flexiflow.testing import _transport_outcomes as outcomes
+from flexiflow.testing._desk_calls import RANKS, Broken
+from flexiflow.testing._desk_judgements import (
+    check_counts,
+    check_oversize,
+    check_room,
+    complain_of_delivery,
+    judge_order,
+)
+from flexiflow.testing._desk_work import Work
+from flexiflow.testing._transport_holds import Letter
+from flexiflow.testing._transport_outcomes import OUTCOMES, Made
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from flexiflow.extras.durable import Delivery, Outcome
+    from flexiflow.testing._desk_calls import Hand
+    from flexiflow.testing._transport_holds import Offer, Span
+
+_T = TypeVar("_T")
+
+ALL: Final = 1_000
+_REASON: Final = Failure("builtins.OSError", "no", "")
+
+
+class Taking(Work):
+    """What workers do every day, and those who were too slow."""
+
+    async def receive(
+        self,
+        worker: str,
+        limit: int,
+        partition: int = 0,
+        size: int = sys.maxsize,
+        waiting: int = sys.maxsize,
+        again: int = sys.maxsize,
+    ) -> bool:
+        """Be given records; tell whether there were any."""
+        hand = await self.enter(worker, partition)
+        room = Room(limit, size, waiting, again)
+        return hand is not None and await self._be_given(hand, room)
+
+    async def _be_given(self, hand: Hand, room: Room) -> bool:
+        self._latest[hand.worker] = hand.lease.partition
+        if self._group_of(hand.worker).rank is None:
+            # Somebody has left, which shows when the next one joins.
+            await self._join(hand.worker)
+        answer = await self._receive(hand, room)
+        if answer is None:
+            return False
+        given, at = answer
+        if not self._takes(hand):
+            if given:
+                raise Broken("X15", f"{hand.worker}, who has to stand by, was given records")
+            return False
+        part = self._part(hand)
+        offer = part.offer(hand.tenure, at, room)
+        if offer.certain and not given:
+            given, at = await self._wait(hand, room) or (given, at)
+            offer = part.offer(hand.tenure, at, room)
+        await self._judge(hand, room, given, offer)
+        self._note_given(hand, room, given, at)
+        return bool(given)
+
+    async def _wait(self, hand: Hand, room: Room) -> tuple[Sequence[Delivery], Span] | None:
+        await self._with(hand, "waits", lambda: hand.lease.wait(0.2 * self._calls.means.lease))
+        return await self._receive(hand, room)
+
+    async def _judge(self, hand: Hand, room: Room, given: Sequence[Delivery], offer: Offer) -> None:
+        """See whether a worker was given what it was to be given, and take it."""
+        part, most = self._part(hand), self._calls.first.max_event_bytes
+        places = judge_order(part, given, offer)
+        if places is None:
+            rest = await self._receive(hand, Room(ALL))
+            raise complain_of_delivery(part, hand.worker, given, rest[0] if rest else (), offer)
+        check_room(part, given, places, offer, room)
+        for place, delivery in zip(places, given, strict=True):
+            check_counts(part.give(place, hand.tenure), delivery)
+            check_oversize(part.items[place], delivery, most)
+            hand.held.append((place, delivery))
+
+    def _note_given(self, hand: Hand, room: Room, given: Sequence[Delivery], at: Span) -> None:
+        """Note what a `receive` may have done besides."""
+        part = self._part(hand)
+        part.bury_ghosts(at, hand.tenure, is_full=len(given) >= room.records)
+        outcomes.clamp(part, hand.tenure, at)
+        if given:
+            # What was returned may be somebody's again, and is not settled any more.
+            for other in self._calls.hands.values():
+                other.last = ()
+
+    def _takes(self, hand: Hand) -> bool:
+        """Return whether the group takes what a worker takes, as far as that can be known."""
+        return self._group_of(hand.worker).rank in {None, RANKS.get(hand.worker, 1)}
+
+    async def _receive(self, hand: Hand, room: Room) -> tuple[Sequence[Delivery], Span] | None:
+        text = f"receives up to {room.records} of partition {hand.lease.partition}"
+        return await self._with(hand, text, lambda: hand.lease.receive(room))
+
+    async def _with(
+        self, hand: Hand, what: str, call: Callable[[], Awaitable[_T]]
+    ) -> tuple[_T, Span] | None:
+        """Call by a lease; None where it is lost, and may be."""
+        tenure = hand.tenure
+        try:
+            result = await self._calls.timed(f"{hand.worker} {what}", call)
+        except LeaseLost:
+            if not tenure.is_over:
+                told = "its lease is live" if tenure.is_live else "nobody was given what it holds"
+                clause = "X11" if self._takes(hand) else "X15"
+                raise Broken(clause, f"{hand.worker} lost its lease, though {told}") from None
+            return None
+        if tenure.is_over:
+            raise Broken("X4", f"{hand.worker} {what}, though its lease is over")
+        return result
+
+    async def settle(self, worker: str, how: str, *at: int) -> None:
+        """Settle some of what was given in the partition that was read last, in one call.
+
+        The next of its key follows what had waited, and is handled or buried.
+        """
+        hand = self._hand(worker)
+        held = hand.held if hand is not None else []
+        chosen = [held[place] for place in dict.fromkeys(at) if place < len(held)]
+        if hand is None or not chosen:
+            return
+        part = self._part(hand)
+        keys = [self._key_of(hand, place) for place, _ in chosen]
+        made = [
+            Made(delivery, key, self._calls.means.lease, _REASON)
+            for (_, delivery), key in zip(chosen, keys, strict=True)
+        ]
+        hand.last = tuple(
+            (place, OUTCOMES[how](each)) for (place, _), each in zip(chosen, made, strict=True)
+        )
+        if how in {"acknowledge", "bury"}:
+            waited = (each.key for each in made if each.delivery.has_waited)
+            lines = (key for key in dict.fromkeys(waited) if key is not None)
+            hand.last += tuple((-1, Followed(key)) for key in lines)
+        for place, delivery in chosen:
+            hand.held.remove((place, delivery))
+        await self._settle(hand)
+        for (place, delivery), (_, outcome) in zip(chosen, hand.last, strict=False):
+            hold = part.pending.get(place)
+            if isinstance(outcome, Noted) and hold is not None:
+                kept = delivery._replace(attempts=outcome.attempts, deliveries=outcome.deliveries)
+                hand.held.append((place, kept))
+
+    async def follow(self, worker: str, key: str) -> None:
+        """Let the next of a key follow."""
+        hand = self._hand(worker)
+        if hand is not None and not hand.tenure.is_over:
+            hand.last = ((-1, Followed(key)),)
+            await self._settle(hand)
+
+    def _key_of(self, hand: Hand, place: int) -> str | None:
+        return self._model.keys[hand.lease.partition][place]
+
+    async def _settle(self, hand: Hand) -> None:
+        """Settle what is last, and write it down."""
+        part, given = self._part(hand), [outcome for _, outcome in hand.last]
+        text = f"settles {', '.join(map(repr, given))}"
+        answer = await self._with(hand, text, lambda: hand.lease.settle(given))
+        settled, at = answer or (None, self._calls.now())
+        if settled is not None:
+            outcomes.check_settled(part, hand.last, hand.tenure, settled)
+        for place, outcome in hand.last:
+            if not isinstance(outcome, Followed):
+                self._write_down(hand, place, outcome, at)
+            elif settled is not None:
+                outcomes.follow(part, outcome.key, hand.tenure, at)
+        if settled is not None:
+            outcomes.check_over(part, hand.last, hand.tenure, settled)
+
+    def _write_down(self, hand: Hand, place: int, outcome: Outcome, at: Span) -> None:
+        part, group = self._part(hand), self._group_of(hand.worker)
+        hold = part.pending.get(place)
+        if isinstance(outcome, Buried) and hold is not None and hold.holder is hand.tenure:
+            body = part.items[place].body
+            letter = Letter(body, _REASON, outcome.attempts, outcome.deliveries)
+            group.dead.append(letter)
+            # Of what is gone a transport may have kept the body, or else it counts as missed.
+            group.doubtful += [] if part.has(place) else [letter]
+        outcomes.settle(part, place, outcome, hand.tenure, at)
+
+    async def repeat(self, worker: str) -> None:
+        """Settle once more what was settled last, as after a reply that was lost."""
+        hand = self._hand(worker)
+        if hand is not None and hand.last:
+            await self._settle(hand)
+
+    async def renew(self, worker: str) -> None:
+        """Join again and renew, and be told what is another's."""
+        hand = self._hand(worker)
+        if hand is None or hand.tenure.is_over:
+            return
+        await self._join(worker)
+        part, start = self._part(hand), self._calls.now().earliest
+        positions = [each.position for _, each in hand.held]
+        answer = await self._with(hand, "renews", partial(hand.lease.renew, positions))
+        if answer is None:
+            return
+        hand.renewed, hand.tenure.is_live = start, True
+        expected = {
+            each.position
+            for place, each in hand.held
+            if place not in part.pending or part.pending[place].holder is not hand.tenure
+        }
+        if {*answer[0]} != expected:
+            told = f"{hand.worker} has lost {sorted(expected)}, and is told of {answer[0]}"
+            raise Broken("X11", told)
+
+    async def oversleep(self, worker: str) -> None:
+        """Let a worker be silent for longer than its lease, with all that it holds."""
+        await self._calls.be_silent(worker)
+        self._forget_rank(worker)
+
+    def _forget_rank(self, worker: str) -> None:
+        group = self._model.groups.get(self._calls.member(worker).group)
+        if group is not None:
+            group.rank = None
+
+    async def pass_time(self) -> None:
+        """Let so much time pass that what was delayed for a short time is due."""
+        await self._calls.pass_time(0.5)

@@ -1,0 +1,211 @@
+"""What becomes of a delivery: how a worker says it, and what a transport has to make of it."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from flexiflow.extras.durable import (
+    Acknowledged,
+    Buried,
+    Followed,
+    Noted,
+    Postponed,
+    Returned,
+)
+from flexiflow.testing._desk_calls import Broken, Inconclusive
+from flexiflow.testing._transport_holds import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from flexiflow.extras.durable import (
+        Delivery,
+        Failure,
+        Outcome,
+        Settled,
+    )
+    from flexiflow.testing._transport_holds import Hold, Tenure
+    from flexiflow.testing._transport_part import Part
+
+DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
+"""After how many leases something is due."""
+
+
+class Made(NamedTuple):
+    """What outcomes are made of.
+
+    Attributes:
+        delivery: what was given.
+        key: its key.
+        lease: how many seconds a lease has.
+        failure: why it is given up.
+    """
+
+    delivery: Delivery
+    key: str | None
+    lease: float
+    failure: Failure
+
+
+def _postpone(made: Made, delay: float | None) -> Postponed:
+    delivery = made.delivery
+    return Postponed(delivery.position, delivery.attempts + 1, 0, delay, made.key)
+
+
+def _make(how: str) -> Callable[[Made], Outcome]:
+    return lambda made: _postpone(made, DELAYS[how] * made.lease)
+
+
+OUTCOMES: Final[Mapping[str, Callable[[Made], Outcome]]] = {
+    "acknowledge": lambda made: Acknowledged(made.delivery.position),
+    "note": lambda made: Noted(
+        made.delivery.position, made.delivery.attempts + 1, made.delivery.deliveries
+    ),
+    "begin": lambda made: Noted(
+        made.delivery.position, made.delivery.attempts, made.delivery.deliveries + 1
+    ),
+    "return": lambda made: Returned(made.delivery.position, made.delivery.attempts, 0),
+    "let go": lambda made: Returned(
+        made.delivery.position, made.delivery.attempts + 1, made.delivery.deliveries
+    ),
+    "bury": lambda made: Buried(
+        made.delivery.position, made.delivery.attempts + 1, made.delivery.deliveries, made.failure
+    ),
+    "queue": lambda made: _postpone(made, None),
+    **{how: _make(how) for how in DELAYS},
+}
+"""What can become of a delivery."""
+
+
+def settle(part: Part, place: int, outcome: Outcome, tenure: Tenure, at: Span) -> None:
+    """Write down what became of a record that a lease was given some time.
+
+    Args:
+        part: where it is.
+        place: which one it is.
+        outcome: what became of it.
+        tenure: the lease.
+        at: when.
+    """
+    hold = part.pending.get(place) or part.waiting.get(place)
+    is_repeated = hold is not None and tenure in (
+        hold.holder if place in part.waiting else None,
+        hold.returned if hold.holder is None else None,
+    )
+    if hold is None or is_repeated:
+        return
+    if hold.holder is not tenure or tenure.is_over:
+        _report(hold, outcome)
+    elif isinstance(outcome, Acknowledged | Buried):
+        del part.pending[place]
+        part.settled.add(place)
+        # Who holds it may settle it; whether it counts as missed then is left open.
+        part.missed[1] += place in part.gone and not hold.has_waited
+    elif isinstance(outcome, Noted | Returned | Postponed):
+        hold.attempts, hold.deliveries = outcome.attempts, outcome.deliveries
+        if isinstance(outcome, Postponed):
+            hold.key = outcome.key
+        if isinstance(outcome, Postponed) or (isinstance(outcome, Returned) and hold.has_waited):
+            _wait(part, place, hold, outcome, at)
+        elif isinstance(outcome, Returned):
+            hold.holder, hold.returned = None, tenure
+
+
+def _report(hold: Hold, outcome: Outcome) -> None:
+    """Note how an attempt ended of a lease that has lost the record (X11)."""
+    if not isinstance(outcome, Acknowledged | Returned | Buried | Postponed):
+        return
+    hold.is_done |= isinstance(outcome, Acknowledged)
+    attempts = 0 if isinstance(outcome, Acknowledged) else outcome.attempts
+    counts = max(hold.attempts, attempts), min(hold.deliveries, 1)
+    if hold.holder is None:
+        # Nobody has it, so that it is open whether there is anything to report.
+        hold.spare = counts
+    else:
+        (hold.attempts, hold.deliveries), hold.is_told = counts, True
+
+
+def _wait(part: Part, place: int, hold: Hold, outcome: Postponed | Returned, at: Span) -> None:
+    is_there = part.has(place)
+    del part.pending[place]
+    if not is_there:
+        # Without its body it can't wait, and is missed.
+        return
+    hold.has_waited = True
+    hold.is_loose = isinstance(outcome, Returned)
+    hold.due = _due(part, hold, outcome, at)
+    part.waiting[place] = hold
+
+
+def _due(part: Part, hold: Hold, outcome: Postponed | Returned, at: Span) -> Span | None:
+    """Return when a record is due that waits, or None where it is behind another one."""
+    if isinstance(outcome, Returned):
+        return at
+    if outcome.delay is not None:
+        longest = hold.holder.longest if hold.holder is not None else inf
+        # It may be known at once that it waits for no longer than anything does.
+        earliest = at.earliest + min(outcome.delay, longest)
+        return Span(earliest, at.latest + outcome.delay)
+    heads = part.heads(hold.key, hold.holder) if hold.holder is not None else []
+    _check_heads(heads)
+    return None if heads else at
+
+
+def _check_heads(heads: Sequence[Hold]) -> None:
+    # What was returned, or is done, may be no head any more.
+    if heads and all(head.is_loose or head.is_done for head in heads):
+        raise Inconclusive
+
+
+def follow(part: Part, key: str, tenure: Tenure, at: Span) -> None:
+    """Let the first in a key's line be due, where it is behind nothing any more."""
+    heads, line = part.heads(key, tenure), part.line(key, tenure)
+    if line:
+        _check_heads(heads)
+    if line and not heads:
+        part.waiting[line[0]].due = at
+
+
+def clamp(part: Part, tenure: Tenure, at: Span) -> None:
+    """Let nothing be due later than the longest delay after a `receive`."""
+    for hold in part.waiting.values():
+        if hold.due is not None:
+            latest = min(hold.due.latest, at.latest + tenure.longest)
+            hold.due = hold.due._replace(latest=latest)
+
+
+def check_settled(
+    part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
+) -> None:
+    """Compare what `settle` has returned with what it was to return.
+
+    Raises:
+        Broken: they differ.
+    """
+    lost, may = list[str](), list[str]()
+    for place, outcome in outcomes:
+        hold = part.pending.get(place) or part.waiting.get(place)
+        if isinstance(outcome, Followed) or hold is None or hold.holder is tenure:
+            continue
+        is_held = place in part.pending and hold.holder is not None and not hold.holder.is_over
+        (lost if is_held else may).append(outcome.position)
+    told = [*given.lost]
+    if not {*lost} <= {*told} <= {*lost, *may}:
+        raise Broken("X11", f"of what was settled {lost} are another's, and {told} are told")
+
+
+def check_over(
+    part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
+) -> None:
+    """Compare which lines are told to be over with those that are.
+
+    Raises:
+        Broken: they differ.
+    """
+    keys = dict.fromkeys(each.key for _, each in outcomes if isinstance(each, Followed))
+    over = [key for key in keys if not part.waits(key, tenure)]
+    may = [key for key in keys if all(each.is_loose for each in part.waits(key, tenure))]
+    told = [*given.over]
+    if not {*over} <= {*told} <= {*over, *may}:
+        raise Broken("X12", f"the lines of {over} are over, and those of {told} are told to be")

@@ -1,0 +1,134 @@
+"""Workers whose handlers block the event loop for longer than their lease, over and over."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+from anyio import from_thread, to_thread
+from anyio.lowlevel import current_token
+
+from flexiflow import EventBus
+from flexiflow.extras.durable import open_bridge
+from tests.chaos.ledger import NAME, Ledger, Result, all_settled, dead_letters, look
+from tests.chaos.load import publish, sound
+from tests.chaos.workers import place
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from flexiflow.extras.durable import Transport
+    from tests.chaos.ledger import Message
+    from tests.chaos.load import Plan, Spoil
+
+LEASE: Final = 0.2
+GROUP: Final = "blocked"
+_PUBLISHERS: Final = 20
+
+
+async def block_handlers(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
+    """Have handlers block for longer than the lease lasts.
+
+    A worker that is alone handles each event once. Of two that are in threads of their own, each
+    with an event loop, none buries an event. The time that one handling more takes is not counted
+    as a fault there: one worker is given what the other one is too slow with.
+
+    Args:
+        backend: what this runs on.
+        mode: "Redis" or "SQLite", and after a comma "alone" or "two".
+        plan: how much of all.
+        spoil: puts a fault into the transport, to show that it is found.
+    """
+    begun, ledger = time.monotonic(), Ledger()
+    result = Result("handlers block", backend, mode)
+    kind, _, company = mode.partition(", ")
+    with place(kind) as (transport, _address, _server):
+        crowd = _Crowd(backend, plan, ledger, result)
+        async with AsyncExitStack() as stack:
+            if company == "two":
+                tasks = await stack.enter_async_context(anyio.create_task_group())
+                tasks.start_soon(to_thread.run_sync, crowd.work_elsewhere, spoil(transport))
+            await crowd.run(spoil(transport))
+            if not await all_settled(transport, [GROUP], plan.patience):
+                result.stalled = True
+            crowd.is_over = True
+        entries = await look(transport, result, [GROUP])
+        dead = await dead_letters(transport, GROUP)
+    ledger.judge(result, entries, [GROUP], dead=dead)
+    if company == "alone":
+        # Nobody else could have been given any of it.
+        result.doubled += result.twice
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+@final
+class _Crowd:
+    """Publishers and workers.
+
+    Attributes:
+        is_over: set when workers elsewhere are to end.
+    """
+
+    def __init__(self, backend: str, plan: Plan, ledger: Ledger, result: Result) -> None:
+        self.is_over = False
+        self._backend = backend
+        self._plan = plan
+        self._ledger = ledger
+        self._result = result
+        self._numbers = iter(range(plan.messages))
+        step = max(plan.messages // plan.kills, 1)
+        self._slow = set(range(0, step * plan.kills, step))
+        self._token = current_token()
+
+    async def run(self, transport: Transport) -> None:
+        """Publish all, and work until each message was handled, or nothing happens any more."""
+        bus = EventBus(on_error="raise")
+        handled = partial(self._ledger.handle, GROUP)
+        async with (
+            self._working(transport, handled),
+            open_bridge(bus, transport, outgoing=[NAME]),
+        ):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(_PUBLISHERS):
+                    tasks.start_soon(self._publish, bus)
+            confirmed = self._ledger.confirmed
+            if not await self._ledger.all_handled([GROUP], confirmed, self._plan.patience):
+                self._result.stalled = True
+
+    def work_elsewhere(self, transport: Transport) -> None:
+        """Work in an event loop of this thread's."""
+
+        def handled(message: Message) -> None:
+            from_thread.run_sync(self._ledger.handle, GROUP, message, token=self._token)
+
+        async def work() -> None:
+            async with self._working(transport, handled):
+                while not self.is_over:  # noqa: ASYNC110  it is set in another thread
+                    await anyio.sleep(0.05)
+
+        anyio.run(work, backend=self._backend)
+
+    @asynccontextmanager
+    async def _working(
+        self, transport: Transport, handled: Callable[[Message], None]
+    ) -> AsyncGenerator[None]:
+        def handle(data: list[int]) -> None:
+            number = data[0]
+            if number in self._slow:
+                self._slow.discard(number)
+                self._result.kills += 1
+                time.sleep(3 * LEASE)
+            handled((number,))
+
+        bus = EventBus()
+        await bus.subscribe(NAME, "worker", handle)
+        async with open_bridge(bus, transport, incoming=[NAME], group=GROUP, lease=LEASE, limit=4):
+            yield
+
+    async def _publish(self, bus: EventBus) -> None:
+        for number in self._numbers:
+            await publish(bus, (number,), self._ledger)

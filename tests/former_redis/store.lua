@@ -1,0 +1,80 @@
+-- ARGV: producer, number, window in ms, max_length, 1 to store or 0 to only make room, how many
+-- records; of each: 0, body | 1, body, key | 2, body, group | 3, body, key, group.
+local produced, number, window = base .. ':p:' .. ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local max_length, wanted = tonumber(ARGV[4]), tonumber(ARGV[6])
+
+-- Up to which id every group has settled everything.
+local function settled(last)
+  local least, readings = last, {}
+  if redis.call('EXISTS', log) == 1 then
+    for _, each in ipairs(redis.call('XINFO', 'GROUPS', log)) do
+      local found = pairs_of(each)
+      readings[found.name] = found
+    end
+  end
+  for _, group in ipairs(redis.call('SMEMBERS', base .. ':groups')) do
+    local found = readings[group]
+    local given, floor = unpack(redis.call('HMGET', base .. ':g:' .. group, 'given', 'floor'))
+    if found and given == found['last-delivered-id'] then floor = floor_of(group, given) end
+    -- One whose state was lost has settled nothing.
+    floor = floor or ensure(group)
+    if is_after(least, floor) then least = floor end
+  end
+  return least
+end
+
+local function make_room(surplus, bound)
+  while surplus > 0 do
+    local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+    if not first or is_after(first[1], bound) then return false end
+    local goal = id_of(parts(first[1]) + surplus)
+    if is_after(goal, bound) then goal = behind(bound) end
+    surplus = surplus - redis.call('XTRIM', log, 'MINID', goal)
+  end
+  return true
+end
+
+-- What something else wrote is kept in mind for as long as any of it is there, or not settled.
+local function forget_jumps(bound)
+  local entry = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  while true do
+    local jump = redis.call('LINDEX', jumps, 0)
+    local to = jump and string.match(jump, '(%S+)$')
+    if not to or is_after(to, bound) or entry and not is_after(entry[1], to) then return end
+    redis.call('LPOP', jumps)
+  end
+end
+
+if tonumber(redis.call('GET', produced) or 0) >= number then
+  -- A write, so that WAIT after it waits for what was written before, too.
+  redis.call('PEXPIRE', produced, window)
+  return {'OK'}
+end
+local last = sync()
+local surplus = redis.call('XLEN', log) + wanted - max_length
+if surplus > 0 then
+  local bound = settled(last)
+  if wanted > max_length or not make_room(surplus, bound) then return {'FULL'} end
+  forget_jumps(bound)
+end
+if ARGV[5] == '0' then return {'OK'} end
+local next_, at = parts(last), 7
+for _ = 1, wanted do
+  next_ = next_ + 1
+  local kind, id = ARGV[at], id_of(next_)
+  if kind == '0' then
+    redis.call('XADD', log, id, 'event', ARGV[at + 1])
+    at = at + 2
+  elseif kind == '3' then
+    redis.call(
+      'XADD', log, id, 'event', ARGV[at + 1], 'key', ARGV[at + 2], 'group', ARGV[at + 3])
+    at = at + 4
+  else
+    redis.call(
+      'XADD', log, id, 'event', ARGV[at + 1], kind == '1' and 'key' or 'group', ARGV[at + 2])
+    at = at + 3
+  end
+end
+redis.call('HSET', meta, 'last', id_of(next_))
+redis.call('SET', produced, ARGV[2], 'PX', window)
+return {'OK'}

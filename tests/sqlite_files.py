@@ -1,0 +1,77 @@
+"""What the tests of the SQLite transport share: a clock, members, and what is done to a file."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING, Any
+
+from flexiflow.extras.durable import Batch, Failure, Member, Record, SqliteTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from flexiflow.extras.durable import Connection, Lease
+
+PATIENCE = 60
+"""Seconds after which a test that waits has failed."""
+
+NEVER = 3600
+"""Seconds that no test waits for."""
+
+FAILURE = Failure("builtins.ValueError", "no such luck", "")
+
+
+class Clock:
+    """The machine's clock, set by a test."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def batch(number: int, *bodies: str, producer: str = "p", key: str | None = None) -> Batch:
+    """Make a batch."""
+    return Batch(producer, number, tuple(Record(body.encode(), key) for body in bodies))
+
+
+def worker(consumer: str = "a", group: str = "g", *patterns: str) -> Member:
+    """Make a member, whose token is its name's, and whose lease is 10 s."""
+    return Member(group, consumer, f"token of {consumer}", patterns or ("*",), 10)
+
+
+async def leased(connection: Connection, member: Member, partition: int = 0) -> Lease:
+    """Join, and lease a partition."""
+    await connection.join(member)
+    lease = await connection.acquire(member, partition)
+    assert lease is not None
+    return lease
+
+
+@asynccontextmanager
+async def one_lease(
+    path: Path, *bodies: str, **options: Any
+) -> AsyncGenerator[tuple[Connection, Lease]]:
+    """Open a file, store something, and lease the first log."""
+    transport = SqliteTransport(path, poll_interval=NEVER, **options)
+    async with transport.connect() as connection:
+        if bodies:
+            await connection.store(batch(1, *bodies))
+        yield connection, await leased(connection, worker())
+
+
+def positions(given: Any) -> list[str]:
+    """Give the positions of what was given."""
+    return [each.position for each in given]
+
+
+def run_sql(path: Path, *statements: str) -> list[Any]:
+    """Do something to a file behind the transport's back; give the rows of the last statement."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        rows: list[Any] = []
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+        return rows

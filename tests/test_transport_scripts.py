@@ -1,0 +1,149 @@
+"""Scripts of calls that once broke a transport, on each that comes with us: X11, X12, X14, X15."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from flexiflow.testing import replay
+from flexiflow.testing._desk import open_desk
+from flexiflow.testing._desk_calls import HOOKS, Inconclusive, Means
+from flexiflow.testing._desk_work import SIZE
+from tests.durable_transports import Tried, each_transport
+
+Script = tuple[tuple[Any, ...], ...]
+
+OF_K = 1
+"""Of two partitions the one of the key `k`."""
+
+LINE: Script = (
+    ("store", "p", "k", "k", "k"),
+    ("receive", "a", 3),
+    ("settle", "a", "postpone", 0),
+    ("settle", "a", "queue", 0, 1),
+    ("receive", "a", 1),
+)
+"""The first of a key is tried again, two are behind it."""
+
+SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
+    "X11: what ended in time counts though the partition is another's": (
+        {"partitions": 2},
+        (
+            ("store", "p", None),
+            ("receive", "a", 1),
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "a", "acknowledge", 0),
+        ),
+    ),
+    "X11: a lease that has run out and holds nothing works on": (
+        {},
+        (("receive", "a", 1), ("oversleep", "a"), ("receive", "b", 1), ("renew", "a")),
+    ),
+    "X11: what others were given of a lease can still be told to have ended": (
+        {},
+        (
+            ("store", "p", None),
+            ("receive", "a", 1),
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "b", "begin", 0),
+            ("settle", "a", "let go", 0),
+            ("die", "b"),
+        ),
+    ),
+    "X12: what has no key is behind no other": (
+        {},
+        (("store", "p", None, None), ("receive", "a", 2), ("settle", "a", "queue", 0, 1)),
+    ),
+    "X12: nothing waits for longer than it may": (
+        {},
+        (("store", "p", None), ("receive", "a", 1), ("settle", "a", "defer", 0)),
+    ),
+    "X12: a line goes on once, however often it is told": (
+        {},
+        (*LINE, ("settle", "a", "acknowledge", 0), ("repeat", "a"), ("receive", "a", 3)),
+    ),
+    "X12: a line goes on behind one that is done and that nobody holds": (
+        {},
+        (
+            *LINE,
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "a", "acknowledge", 0),
+            ("die", "b"),
+        ),
+    ),
+    "X12: a line is behind what the last worker of the partition held of its key": (
+        {"partitions": 2},
+        (
+            ("store", "p", "k", "k", "k"),
+            ("receive", "a", 3, OF_K),
+            ("settle", "a", "postpone", 2),
+            ("receive", "a", 1, OF_K),
+            ("oversleep", "a"),
+            ("receive", "b", 1, OF_K),
+            ("settle", "b", "queue", 0),
+            ("receive", "b", 1, OF_K),
+        ),
+    ),
+    "X12: a line goes on behind one that is done in a partition that is another's": (
+        {"partitions": 2},
+        (
+            ("store", "p", "k", "k", "k"),
+            ("receive", "a", 3, OF_K),
+            ("settle", "a", "postpone", 0),
+            ("settle", "a", "queue", 0, 1),
+            ("receive", "a", 1, OF_K),
+            ("oversleep", "a"),
+            ("receive", "b", 1, OF_K),
+            ("settle", "a", "acknowledge", 0),
+            ("die", "b"),
+        ),
+    ),
+    "X14: what an outsider has stored is given without its body, and buried with it": (
+        {"max_event_bytes": SIZE},
+        (("insert", 0, 4 * SIZE), ("receive", "a", 1), ("settle", "a", "bury", 0), ("look", "g")),
+    ),
+    "X15: those who take less go on when those who took more are gone": (
+        {},
+        (
+            ("store", "p", None, None),
+            ("receive", "a", 1),
+            ("join", "w"),
+            ("receive", "a", 1),
+            ("settle", "a", "acknowledge", 0),
+            ("leave", "w"),
+            ("receive", "a", 1),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SCRIPTS)
+@pytest.mark.parametrize("opened", each_transport())
+def test_a_transport_passes(
+    what: str, opened: Callable[[], AbstractContextManager[Tried]], backend: str
+) -> None:
+    """X11 X12 X14 X15: what was found by chance once is looked for each time."""
+    options, script = SCRIPTS[what]
+
+    async def play(means: Means) -> None:
+        async with open_desk(means, **options) as desk:
+            for method, *given in script:
+                await getattr(desk, method)(*given)
+            await desk.finish()
+
+    with opened() as tried:
+        lease, hooks = tried.terms["lease"], {name: tried.terms.get(name) for name in HOOKS}
+        main = partial(play, Means(tried.factory, lease or 10.0, **hooks))
+        if lease is None:
+            replay(main, backend=backend, decisions=())
+            return
+        try:
+            anyio.run(main, backend=backend)
+        except* Inconclusive:
+            pytest.skip("this machine is too busy for a lease to last")
