@@ -190,9 +190,11 @@ class Reading:
     def give(self, log: Log, room: Room, token: int, now: float, *, most: int) -> list[Delivery]:
         """Give records to the holder of a lease, as `Lease.receive` says."""
         filling, live = _Filling(room, most), self.live(now) | {token}
+        is_full = len(self._waiting) >= room.waiting
         self._give_left(log, filling, token, live, now)
         self._give_due(filling, room.again, token, live, now)
-        self._give_new(log, filling, room, token)
+        if not is_full:
+            self._give_new(log, filling, token)
         self._forget_leases(now)
         return filling.given
 
@@ -260,10 +262,8 @@ class Reading:
                     each.holder = token
         entry.holder = token
 
-    def _give_new(self, log: Log, filling: _Filling, room: Room, token: int) -> None:
+    def _give_new(self, log: Log, filling: _Filling, token: int) -> None:
         """Give what the group has not begun."""
-        if len(self._waiting) >= room.waiting:
-            return
         limit = filling.left
         new = list(islice(log.since(self.given), limit))
         for position, record in new:
