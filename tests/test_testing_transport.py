@@ -16,7 +16,7 @@ from flexiflow.extras.durable import (
     Room,
     Standing,
 )
-from flexiflow.testing import ContractViolation, check_transport
+from flexiflow.testing import ContractViolation, check_transport, replay
 from flexiflow.testing import _transport_run as runs
 from flexiflow.testing._desk import open_desk
 from flexiflow.testing._desk_calls import Broken, Inconclusive, Means
@@ -265,9 +265,9 @@ async def test_time_that_passes_is_noticed() -> None:
     async with open_desk(Means(MemoryTransport, 1e-9)) as desk:
         with pytest.raises(Inconclusive):
             await desk.receive("a", 1)
-    async with open_desk(Means(MemoryTransport, 0.01)) as desk:
+    async with open_desk(Means(MemoryTransport, 0.5)) as desk:
         await desk.enter("a")
-        await anyio.sleep(0.02)
+        await anyio.sleep(0.5)
         with pytest.raises(Inconclusive):
             await desk.receive("a", 1)
 
@@ -281,7 +281,10 @@ async def test_a_step_that_can_not_be_done_is_left_out() -> None:
         await desk.again("p")
         await desk.settle("b", "acknowledge", 0)
         await desk.repeat("b")
+        await desk.renew("b")
+        await desk.follow("b", "k")
         await desk.damage(0, 0)
+        await desk.insert(0, 1)
         await desk.finish()
 
 
@@ -379,6 +382,86 @@ def test_how_far_a_group_should_not_be(standing: Standing, clause: str, told: st
     # In between, what is gone may not have been noticed.
     check_standing(group, Standing(7, 7, 0, 1), at_end=False)
     check_standing(group, Standing(0, 0, 2, 0), at_end=True)
+
+
+def test_what_has_waited_outlives_the_log(backend: str) -> None:
+    """X12: What is deleted from the log is missed only if it has not waited by then."""
+
+    async def scenario() -> None:
+        async with open_desk(Means(MemoryTransport, 10.0, damage=damage_memory)) as desk:
+            await desk.store("p", None, None, None)
+            await desk.receive("a", 2)
+            await desk.settle("a", "postpone", 0)
+            await desk.damage(0, 0)
+            await desk.damage(0, 1)
+            await desk.settle("a", "postpone", 0)
+            await desk.finish()
+            assert desk._calls.history[-3].endswith(
+                "Standing(pending=0, lag=0, missed=1, dead=0, waiting=0)"
+            )
+
+    replay(scenario, backend=backend, decisions=())
+
+
+def test_what_is_cancelled_may_have_taken_what_others_held(backend: str) -> None:
+    """P1: nobody can tell what a worker that had overslept has still, so it is gone."""
+
+    async def scenario() -> None:
+        async with open_desk(Means(MemoryTransport, 10.0)) as desk:
+            await desk.store("p", None, None)
+            await desk.receive("a", 2)
+            await desk.oversleep("a")
+            await desk.cancel("b", 0, 1, "leave")
+            assert not desk._calls.hands
+            await desk.finish()
+
+    replay(scenario, backend=backend, decisions=())
+
+
+def test_a_head_that_was_returned_leaves_open_what_is_behind_it(backend: str) -> None:
+    """P1: whether it is a head still is nowhere said, so nothing is concluded."""
+
+    async def scenario() -> None:
+        async with open_desk(Means(MemoryTransport, 10.0)) as desk:
+            await desk.store("p", "k", "k")
+            await desk.receive("a", 2)
+            await desk.settle("a", "postpone", 0)
+            await desk.receive("a", 1)
+            await desk.settle("a", "return", 1)
+            with pytest.raises(Inconclusive):
+                await desk.settle("a", "queue", 0)
+
+    replay(scenario, backend=backend, decisions=())
+
+
+def test_what_never_comes_is_told(backend: str) -> None:
+    """X12: In the end it is waited for what is delayed, and not for ever."""
+
+    async def scenario() -> None:
+        async with open_desk(Means(MemoryTransport, 10.0)) as desk:
+            await desk.store("p", "k")
+            await desk.receive("a", 1)
+            await desk.settle("a", "acknowledge", 0)
+            desk._model.group("g").parts[0].waiting[0] = Hold(has_waited=True, key="k")
+            with pytest.raises(Broken, match=r"X12: last-g was never given record p1\.0"):
+                await desk._drain("last-g", 0)
+
+    replay(scenario, backend=backend, decisions=())
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_the_next_in_line_may_come_only_after_what_is_done(*, is_full: bool) -> None:
+    """X12: When a `receive` has settled it, the next is due, for whoever asks."""
+    one, other, key = Tenure("a", is_live=False), Tenure("b"), "k"
+    items = [Item(b"1", None), Item(b"2", None), Item(b"3", None)]
+    part = Part(items, set(), begun=3)
+    part.pending = {0: Hold(holder=one, key=key, has_waited=True, is_done=True)}
+    part.waiting = {at: Hold(holder=one, key=key, has_waited=True) for at in (1, 2)}
+    part.bury_ghosts(Span(5, 5), other, is_full=is_full)
+    offer = part.offer(other, Span(6, 6), Room(3))
+    # With the room full it is open whether it has come so far.
+    assert (offer.due, offer.maybe) == (([], [1]) if is_full else ([1], []))
+    assert (0 in part.pending) is is_full
 
 
 def break_down() -> MemoryTransport:

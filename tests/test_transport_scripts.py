@@ -55,6 +55,31 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
             ("die", "b"),
         ),
     ),
+    "X11: what is nobody's is told to have ended, too": (
+        {},
+        (
+            ("store", "p", None),
+            ("receive", "a", 1),
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "b", "return", 0),
+            ("settle", "a", "let go", 0),
+            ("receive", "b", 1),
+        ),
+    ),
+    "X11: a renewal by one that has lost what is done already": (
+        {},
+        (
+            ("store", "p", None),
+            ("receive", "a", 1),
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "a", "acknowledge", 0),
+            ("oversleep", "b"),
+            ("receive", "a", 1),
+            ("renew", "b"),
+        ),
+    ),
     "X12: what has no key is behind no other": (
         {},
         (("store", "p", None, None), ("receive", "a", 2), ("settle", "a", "queue", 0, 1)),
@@ -102,6 +127,15 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
             ("receive", "b", 1, OF_K),
             ("settle", "a", "acknowledge", 0),
             ("die", "b"),
+        ),
+    ),
+    "X12: while too many wait nothing new is given, though some of them are": (
+        {},
+        (
+            ("store", "p", None, None, None),
+            ("receive", "a", 2),
+            ("settle", "a", "postpone", 0, 1),
+            ("receive", "a", 3, 0, 1_000, 1),
         ),
     ),
     "X14: what an outsider has stored is given without its body, and buried with it": (

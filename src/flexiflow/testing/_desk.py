@@ -18,11 +18,10 @@ from flexiflow.testing._desk_taking import ALL, Taking
 from flexiflow.testing._transport_holds import Item, Letter, Span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
 
     from flexiflow.extras.durable import DeadLetter
     from flexiflow.testing._desk_calls import Hand, Means
-    from flexiflow.testing._transport_part import Part
 
 _PAGE = 2
 _ROUNDS = 5
@@ -85,18 +84,12 @@ class Desk(Taking):
         part.doubt(hand.tenure, limit, at)
         outcomes.clamp(part, hand.tenure, at)
         if then == "leave":
-            self._forget_others(part)
+            # Nobody can tell what was taken from others.
+            self._forget(hold.holder for hold in part.pending.values() if hold.is_doubtful)
             await self.leave(worker)
             return
         while part.is_doubtful:
             await self._be_given(hand, Room(limit))
-
-    def _forget_others(self, part: Part) -> None:
-        """Let no worker go on of which nobody can tell what was taken from it."""
-        lost = [hold.holder for hold in part.pending.values() if hold.is_doubtful]
-        for key, hand in [*self._calls.hands.items()]:
-            if hand.tenure in lost:
-                del self._calls.hands[key]
 
     async def _cancel(self, hand: Hand, turns: int, limit: int) -> bool:
         given = False
@@ -199,19 +192,6 @@ class Desk(Taking):
         text = "who takes other events joins"
         await self._refused(GroupMismatch, text, lambda: join(other), "X15")
         await self._join(worker)
-
-    async def _refused(
-        self,
-        error: type[Exception],
-        text: str,
-        call: Callable[[], Awaitable[object]],
-        clause: str = "X4",
-    ) -> None:
-        try:
-            await self._calls.call(text, call)
-        except error:
-            return
-        raise Broken(clause, f"{text}, and there is no {error.__name__}")
 
     async def damage(self, partition: int, at: int) -> None:
         """Delete a stored record behind the transport's back."""

@@ -21,11 +21,12 @@ from flexiflow.testing._transport_holds import Letter
 from flexiflow.testing._transport_outcomes import OUTCOMES, Made
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from flexiflow.extras.durable import Delivery, Outcome
+    from flexiflow.extras.durable import Delivery
     from flexiflow.testing._desk_calls import Hand
-    from flexiflow.testing._transport_holds import Offer, Span
+    from flexiflow.testing._transport_holds import Offer, Span, Tenure
+    from flexiflow.testing._transport_outcomes import Settling
 
 _T = TypeVar("_T")
 
@@ -55,10 +56,7 @@ class Taking(Work):
         if self._group_of(hand.worker).rank is None:
             # Somebody has left, which shows when the next one joins.
             await self._join(hand.worker)
-        answer = await self._receive(hand, room)
-        if answer is None:
-            return False
-        given, at = answer
+        given, at = await self._receive(hand, room)
         if not self._takes(hand):
             if given:
                 raise Broken("X15", f"{hand.worker}, who has to stand by, was given records")
@@ -66,13 +64,13 @@ class Taking(Work):
         part = self._part(hand)
         offer = part.offer(hand.tenure, at, room)
         if offer.certain and not given:
-            given, at = await self._wait(hand, room) or (given, at)
+            given, at = await self._wait(hand, room)
             offer = part.offer(hand.tenure, at, room)
         await self._judge(hand, room, given, offer)
         self._note_given(hand, room, given, at)
         return bool(given)
 
-    async def _wait(self, hand: Hand, room: Room) -> tuple[Sequence[Delivery], Span] | None:
+    async def _wait(self, hand: Hand, room: Room) -> tuple[Sequence[Delivery], Span]:
         await self._with(hand, "waits", lambda: hand.lease.wait(0.2 * self._calls.means.lease))
         return await self._receive(hand, room)
 
@@ -81,8 +79,8 @@ class Taking(Work):
         part, most = self._part(hand), self._calls.first.max_event_bytes
         places = judge_order(part, given, offer)
         if places is None:
-            rest = await self._receive(hand, Room(ALL))
-            raise complain_of_delivery(part, hand.worker, given, rest[0] if rest else (), offer)
+            rest, _ = await self._receive(hand, Room(ALL))
+            raise complain_of_delivery(part, hand.worker, given, rest, offer)
         check_room(part, given, places, offer, room)
         for place, delivery in zip(places, given, strict=True):
             check_counts(part.give(place, hand.tenure), delivery)
@@ -91,38 +89,42 @@ class Taking(Work):
 
     def _note_given(self, hand: Hand, room: Room, given: Sequence[Delivery], at: Span) -> None:
         """Note what a `receive` may have done besides."""
-        part = self._part(hand)
-        part.bury_ghosts(at, hand.tenure, is_full=len(given) >= room.records)
+        part, is_full = self._part(hand), len(given) >= room.records
+        if is_full:
+            # Nobody can tell whether it has come by what others have, and is done.
+            self._forget(hold.holder for hold in part.pending.values() if hold.is_ghost)
+        part.bury_ghosts(at, hand.tenure, is_full=is_full)
         outcomes.clamp(part, hand.tenure, at)
         if given:
             # What was returned may be somebody's again, and is not settled any more.
             for other in self._calls.hands.values():
                 other.last = ()
 
+    def _forget(self, tenures: Iterable[Tenure | None]) -> None:
+        """Let the workers be gone that have these leases."""
+        lost = {*tenures}
+        for key, hand in [*self._calls.hands.items()]:
+            if hand.tenure in lost:
+                del self._calls.hands[key]
+
     def _takes(self, hand: Hand) -> bool:
         """Return whether the group takes what a worker takes, as far as that can be known."""
         return self._group_of(hand.worker).rank in {None, RANKS.get(hand.worker, 1)}
 
-    async def _receive(self, hand: Hand, room: Room) -> tuple[Sequence[Delivery], Span] | None:
+    async def _receive(self, hand: Hand, room: Room) -> tuple[Sequence[Delivery], Span]:
         text = f"receives up to {room.records} of partition {hand.lease.partition}"
         return await self._with(hand, text, lambda: hand.lease.receive(room))
 
     async def _with(
         self, hand: Hand, what: str, call: Callable[[], Awaitable[_T]]
-    ) -> tuple[_T, Span] | None:
-        """Call by a lease; None where it is lost, and may be."""
-        tenure = hand.tenure
+    ) -> tuple[_T, Span]:
+        """Call by a lease, which is not over."""
         try:
-            result = await self._calls.timed(f"{hand.worker} {what}", call)
+            return await self._calls.timed(f"{hand.worker} {what}", call)
         except LeaseLost:
-            if not tenure.is_over:
-                told = "its lease is live" if tenure.is_live else "nobody was given what it holds"
-                clause = "X11" if self._takes(hand) else "X15"
-                raise Broken(clause, f"{hand.worker} lost its lease, though {told}") from None
-            return None
-        if tenure.is_over:
-            raise Broken("X4", f"{hand.worker} {what}, though its lease is over")
-        return result
+            told = "its lease is live" if hand.tenure.is_live else "its partition is nobody's"
+            clause = "X11" if self._takes(hand) else "X15"
+            raise Broken(clause, f"{hand.worker} lost its lease, though {told}") from None
 
     async def settle(self, worker: str, how: str, *at: int) -> None:
         """Settle some of what was given in the partition that was read last, in one call.
@@ -170,9 +172,12 @@ class Taking(Work):
         """Settle what is last, and write it down."""
         part, given = self._part(hand), [outcome for _, outcome in hand.last]
         text = f"settles {', '.join(map(repr, given))}"
-        answer = await self._with(hand, text, lambda: hand.lease.settle(given))
-        settled, at = answer or (None, self._calls.now())
-        if settled is not None:
+        if hand.tenure.is_over:
+            what = f"{hand.worker}, whose partition is another's, {text}"
+            await self._refused(LeaseLost, what, lambda: hand.lease.settle(given))
+            settled, at = None, self._calls.now()
+        else:
+            settled, at = await self._with(hand, text, lambda: hand.lease.settle(given))
             outcomes.check_settled(part, hand.last, hand.tenure, settled)
         for place, outcome in hand.last:
             if not isinstance(outcome, Followed):
@@ -182,7 +187,7 @@ class Taking(Work):
         if settled is not None:
             outcomes.check_over(part, hand.last, hand.tenure, settled)
 
-    def _write_down(self, hand: Hand, place: int, outcome: Outcome, at: Span) -> None:
+    def _write_down(self, hand: Hand, place: int, outcome: Settling, at: Span) -> None:
         part, group = self._part(hand), self._group_of(hand.worker)
         hold = part.pending.get(place)
         if isinstance(outcome, Buried) and hold is not None and hold.holder is hand.tenure:
@@ -207,17 +212,15 @@ class Taking(Work):
         await self._join(worker)
         part, start = self._part(hand), self._calls.now().earliest
         positions = [each.position for _, each in hand.held]
-        answer = await self._with(hand, "renews", partial(hand.lease.renew, positions))
-        if answer is None:
-            return
+        lost, _ = await self._with(hand, "renews", partial(hand.lease.renew, positions))
         hand.renewed, hand.tenure.is_live = start, True
         expected = {
             each.position
             for place, each in hand.held
             if place not in part.pending or part.pending[place].holder is not hand.tenure
         }
-        if {*answer[0]} != expected:
-            told = f"{hand.worker} has lost {sorted(expected)}, and is told of {answer[0]}"
+        if {*lost} != expected:
+            told = f"{hand.worker} has lost {sorted(expected)}, and is told of {lost}"
             raise Broken("X11", told)
 
     async def oversleep(self, worker: str) -> None:

@@ -235,11 +235,22 @@ class Work:
             "settles": lambda: hand.lease.settle(outcomes),
         }
         for what, call in wheres.items():
-            try:
-                await self._calls.call(f"{hand.worker}, whose lease is lost, {what}", call)
-            except LeaseLost:
-                continue
-            raise Broken("X4", f"{hand.worker} {what}, though its partition is another's")
+            await self._refused(
+                LeaseLost, f"{hand.worker}, whose partition is another's, {what}", call
+            )
+
+    async def _refused(
+        self,
+        error: type[Exception],
+        text: str,
+        call: Callable[[], Awaitable[object]],
+        clause: str = "X4",
+    ) -> None:
+        try:
+            await self._calls.call(text, call)
+        except error:
+            return
+        raise Broken(clause, f"{text}, and there is no {error.__name__}")
 
     async def _join(self, worker: str) -> bool:
         """Join, and return whether the group takes what the worker takes."""

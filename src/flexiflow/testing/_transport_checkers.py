@@ -13,6 +13,7 @@ from flexiflow.testing._transport_moves import (
     clashes,
     damages,
     deaths,
+    dues,
     follows,
     forgets,
     goes_on,
@@ -84,7 +85,7 @@ X5: Final = checks(
 )
 X6: Final = checks(
     "X6",
-    *(stores, receives, handles, damages, damages, buries, leavings),
+    *(stores, receives, handles, damages, damages, buries, leavings, postponing),
     partitions=PARTITIONS,
 )
 X11: Final = checks(
@@ -97,7 +98,7 @@ X12: Final = checks(
     "X12",
     *(stores, keyed, in_line, in_line, postponing, postponing, follows, passing, sharing, shutting),
     *(goes_on, goes_on, retries, looks, oversleeping, renewals, stale, sudden_deaths, leavings),
-    *(reopenings, cancels),
+    *(reopenings, cancels, dues),
     partitions=PARTITIONS,
 )
 X14: Final = checks(

@@ -142,6 +142,17 @@ shutting = st.builds(
     number(1, 2),
     st.tuples(limits, st.just(0), st.just(1_000), number(1, 3)),
 )
+dues: st.SearchStrategy[Moves] = st.just(
+    (
+        Act("store", ("p", None, None)),
+        Act("receive", ("a", 2)),
+        Act("settle", ("a", "delay", 0)),
+        Act("settle", ("a", "postpone", 0)),
+        Act("pass_time", ()),
+        Act("receive", ("a", 2)),
+    )
+)
+"""What is postponed first is due last."""
 makes_room: st.SearchStrategy[Moves] = st.just(
     (
         Act("store", ("p", *[None] * LENGTH)),

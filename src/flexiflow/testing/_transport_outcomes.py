@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from flexiflow.extras.durable import (
     Acknowledged,
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
 """After how many leases something is due."""
+
+
+Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
+"""What becomes of one record."""
 
 
 class Made(NamedTuple):
@@ -78,7 +82,7 @@ OUTCOMES: Final[Mapping[str, Callable[[Made], Outcome]]] = {
 """What can become of a delivery."""
 
 
-def settle(part: Part, place: int, outcome: Outcome, tenure: Tenure, at: Span) -> None:
+def settle(part: Part, place: int, outcome: Settling, tenure: Tenure, at: Span) -> None:
     """Write down what became of a record that a lease was given some time.
 
     Args:
@@ -102,7 +106,7 @@ def settle(part: Part, place: int, outcome: Outcome, tenure: Tenure, at: Span) -
         part.settled.add(place)
         # Who holds it may settle it; whether it counts as missed then is left open.
         part.missed[1] += place in part.gone and not hold.has_waited
-    elif isinstance(outcome, Noted | Returned | Postponed):
+    else:
         hold.attempts, hold.deliveries = outcome.attempts, outcome.deliveries
         if isinstance(outcome, Postponed):
             hold.key = outcome.key
@@ -112,9 +116,9 @@ def settle(part: Part, place: int, outcome: Outcome, tenure: Tenure, at: Span) -
             hold.holder, hold.returned = None, tenure
 
 
-def _report(hold: Hold, outcome: Outcome) -> None:
+def _report(hold: Hold, outcome: Settling) -> None:
     """Note how an attempt ended of a lease that has lost the record (X11)."""
-    if not isinstance(outcome, Acknowledged | Returned | Buried | Postponed):
+    if isinstance(outcome, Noted):
         return
     hold.is_done |= isinstance(outcome, Acknowledged)
     attempts = 0 if isinstance(outcome, Acknowledged) else outcome.attempts

@@ -194,8 +194,15 @@ class Part:
             if hold.due is not None and hold.due.earliest <= at.latest
         ]
         holds = {**self.pending, **self.waiting}
-        done = ((place, holds[place]) for place in (*left, *due))
-        return {place: self.line(hold.key, hold.holder) for place, hold in done}
+        return {place: self._line_behind(holds[place]) for place in (*left, *due)}
+
+    def _line_behind(self, hold: Hold) -> list[int]:
+        """Return the line behind a record, if it is behind no other one."""
+        if hold.holder is None or any(
+            head is not hold for head in self.heads(hold.key, hold.holder)
+        ):
+            return []
+        return self.line(hold.key, hold.holder)
 
     def bury_ghosts(self, at: Span, tenure: Tenure, *, is_full: bool) -> None:
         """Settle what is done and nobody holds, where a `receive` has come by it."""
