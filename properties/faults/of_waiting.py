@@ -204,6 +204,18 @@ class GivesAllThatIsDue(FaultyTransport):
 
 
 @breaks("X12")
+class GivesTheLastDueFirst(FaultyTransport):
+    """Gives what has waited in the order of storing, whenever it is due."""
+
+    class Sorting(FaultyLease):
+        async def receive(self, room: Room) -> Sequence[Delivery]:
+            given = await super().receive(room)
+            return sorted(given, key=lambda each: int(each.position))
+
+    lease_type = Sorting
+
+
+@breaks("X12")
 class TellsOfNothingThatWaits(FaultyTransport):
     """Tells no group how much waits."""
 
