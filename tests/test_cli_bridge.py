@@ -114,6 +114,13 @@ def test_the_events_that_are_output_can_be_chosen(
     assert bridge(write(tmp_path, TARGET + ENDING), url, *options).names == names
 
 
+def test_a_worker_may_finish_in_its_own_time(tmp_path: Path, url: str) -> None:
+    """L5: a grace without an end is one, where it is asked for in so many words."""
+    store(url, ASKED[2])
+    ran = bridge(write(tmp_path, TARGET + ENDING), url, "--grace", "inf")
+    assert (ran.status, ran.summary["acknowledged"]) == (0, 1)
+
+
 FORGED = {"component": "safe", "from_state": "shut", "to_state": "open"}
 
 
@@ -208,6 +215,7 @@ def test_what_fails_for_good_is_told_and_is_a_dead_letter(
         ((*BILLING, "--limit", "0"), "--limit"),
         ((*BILLING, "--lease", "nan"), "'--lease': 'nan' is not a finite number"),
         ((*BILLING, "--lease", "1e999"), "'--lease': '1e999' is not a finite number"),
+        ((*BILLING, "--lease", "inf"), "'--lease': 'inf' is not a finite number"),
         ((*BILLING, "--grace", "nan"), "'--grace': 'nan' is not a finite number"),
         ((*BILLING, "--grace", "1e999"), "'--grace': '1e999' is not a finite number"),
         ((*BILLING, "--grace", "-1"), "--grace"),

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Generator
+from contextlib import redirect_stderr
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ import pytest
 
 import flexiflow._cli
 from flexiflow import Engine
-from flexiflow._cli.display import Plain
+from flexiflow._cli.display import Plain, open_display
 from flexiflow._cli.graph import draw
 from flexiflow._cli.output import write
 from flexiflow._cli.tail import parse_event
@@ -300,6 +301,21 @@ def test_a_time_that_is_none_is_shown_as_it_is(
     assert f"dead letter 1 of {shown}\n" in run("dead", "show", "1", *given).output
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [("message", None, "Refused"), ("type", None, ": 600"), ("type", b"\x1b", "b'\\x1b': 600")],
+)
+def test_a_failure_that_is_none_is_shown_as_far_as_it_goes(
+    tmp_path: Path, column: str, value: object, shown: str
+) -> None:
+    """X3: what is missing is left out, and what is no text is shown as its repr."""
+    url = f"sqlite:{tmp_path}/events.db"
+    bury(url, event("order.placed"), failure=Failure("Refused", "600", ""))
+    tamper(tmp_path, *REMADE, UPDATE.format(column), value=value)
+    ran = run("dead", "list", "--transport", url, "--group", "billing")
+    assert ran.output.endswith(f"  attempts: 3  {shown}\n")
+
+
 @pytest.mark.parametrize("command", [("dead", "list", "--group", "billing"), ("tail",)])
 def test_what_can_not_be_read_is_told(
     url: str, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
@@ -407,17 +423,22 @@ def terminal() -> Generator[tuple[int, int]]:
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no terminals to open")
 def test_a_terminal_is_shown_nothing_as_it_is(tmp_path: Path, terminal: tuple[int, int]) -> None:
-    """L4: above the live line it is the same."""
+    """L4: above the live line, and in it, it is the same."""
     pytest.importorskip("rich", reason="rich is not installed")
     person, program = terminal
-    with os.fdopen(os.dup(program), "w") as errors:
+    with os.fdopen(os.dup(program), "w", encoding="utf-8") as errors, redirect_stderr(errors):
+        with open_display() as display:
+            display.tell(HOSTILE, ValueError(HOSTILE))
+            display.update(HOSTILE)
         run("run", write_target(tmp_path, FAILING), "--verbose", lines=LINES[:1], errors=errors)
     os.set_blocking(person, False)
     seen = b""
     while b"messages: " not in seen:
         seen += os.read(person, 2**16)
-    assert rb"\x1b]0;owned\x07\x9b31m" in seen
-    raw = [b"\x1b]0;owned", *(each.encode() for each in MARKS if not each.isascii())]
+    told, live, *_ = seen.split(b"\n  ValueError: ")
+    assert rb"\x1b]0;owned\x07\x9b31m" in told
+    assert live.count(rb"\x1b]0;owned") >= 2
+    raw = [b"\x1b]0;owned", b"\nforged", *(each.encode() for each in MARKS if not each.isascii())]
     assert [each for each in raw if each in seen] == []
 
 

@@ -51,7 +51,7 @@ def run_command_line() -> int:
 
 
 def _refuse(reason: str) -> int:
-    Plain(sys.stderr).tell(f"flexiflow: {' '.join(reason.splitlines())}")
+    Plain(sys.stderr).tell(f"flexiflow: {reason}")
     return CANNOT_RUN
 
 
