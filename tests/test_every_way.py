@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -199,6 +200,18 @@ async def test_a_filter_that_raises_has_failed(way: Way) -> None:
             assert scene.logged == [boom] * (not scene.stops)
             assert scene.started == (["first"] if scene.stops else ["first", "last"])
             assert failed.active
+
+
+@each_filtered_way
+async def test_a_filter_is_not_asked_for_one_who_is_gone(way: Way) -> None:
+    """B8: it is asked just before its handler would start, which that of one gone would not."""
+    for scene in scenes(way):
+        async with scene:
+            scene.on("first", partial(scene.bus.unsubscribe_all, "gone"))
+            scene.on("gone", never, filter=never)
+            scene.on("last")
+            assert await scene.publish() == ()
+            assert scene.started == ["first", "last"]
 
 
 @each_once_way
