@@ -255,6 +255,30 @@ async def test_what_a_group_has_settled_is_not_missed(frail: Keys) -> None:
         assert (await connection.standing("billing")).missed == 2
 
 
+async def test_one_who_knows_nothing_may_come_first(
+    frail: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    """X13: what others knew of an empty log is counted when they come."""
+    async with transport(frail).connect() as one, transport(frail).connect() as two:
+        lease = await lease_of(one)
+        await store(one, 1, 4)
+        await settle(lease, 1)
+        await store(two, 1, 2, "two")
+        await come_back(frail, one, two, is_empty=True)
+        async with transport(frail).connect() as other:
+            await store(other, 1, 9, "other")
+            await other.join(member("bob", "audit"))
+            # What was known is at the same places as what was stored since, or before it.
+            assert await bodies(await lease_of(other, member("bob", "audit"))) != []
+            frail.command("XTRIM", "log", "MINID", "9-0")
+            missed = [(await each.standing("billing")).missed for each in (one, two, one)]
+            assert missed == [3, 5, 5]
+            assert (await other.standing("audit")).missed == 0
+        with pytest.raises(LeaseLost):
+            await lease.renew()
+    assert len(lines(caplog)) == 2
+
+
 async def test_a_publisher_knows_the_groups_of_others(frail: Keys) -> None:
     """X13: a group without a member is told what was lost when one comes."""
     async with transport(frail).connect() as shop:

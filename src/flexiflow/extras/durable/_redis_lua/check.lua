@@ -66,8 +66,17 @@ local function mark(name, settled)
   redis.call('HSET', key, 'settled', most)
 end
 
+-- Of what was known before a new epoch, nothing is left in a log that was empty.
+local function set_epoch(ending, old)
+  redis.call('HSET', meta, 'epoch', fresh, 'end', ending, 'known', ending)
+  redis.call('HDEL', meta, 'old', 'bare')
+  if old then redis.call('HSET', meta, 'old', old) end
+  if last == '0-0' then redis.call('HSET', meta, 'bare', 1) end
+  epoch = fresh
+end
+
 local function begin_anew(ending)
-  redis.call('HSET', meta, 'epoch', fresh, 'old', known, 'end', ending, 'known', ending)
+  set_epoch(ending, known)
   for _, name in ipairs(names) do
     redis.call('DEL', base .. ':leases:' .. name, base .. ':told:' .. name)
     mark(name, 0)
@@ -76,17 +85,26 @@ end
 
 if not epoch then migrate() end
 if known == '' then
-  if not epoch then redis.call('HSET', meta, 'epoch', fresh) end
-  return {'OK', epoch or fresh, is_former, 0, 0}
+  if not epoch then set_epoch(last, nil) end
+  return {'OK', epoch, is_former, 0, 0}
 end
 local ending, is_first = parting(), 0
 if epoch == known and not ending then return {'OK', epoch, is_former, 0, 0} end
 if epoch == known or not epoch then
   begin_anew(ending or last)
   is_first = 1
-elseif redis.call('HGET', meta, 'old') ~= known then
+else
+  local old = redis.call('HGET', meta, 'old')
   -- More than one loss has been seen since.
-  return {'OK', epoch, is_former, 0, 0}
+  if old and old ~= known then return {'OK', epoch, is_former, 0, 0} end
+  if not old then
+    -- One who knew of nothing came first.
+    redis.call('HSET', meta, 'old', known)
+    is_first = 1
+  end
+end
+if redis.call('HEXISTS', meta, 'bare') == 1 and samples <= #ARGV then
+  ending = ending or redis.call('HGET', meta, 'end')
 end
 local counted = lost()
 if ending then
@@ -100,4 +118,4 @@ for at = 6, samples - 1, 2 do
   ensure(ARGV[at])
 end
 for _, name in ipairs(redis.call('SMEMBERS', base .. ':groups')) do charge(name, gone) end
-return {'OK', is_first == 1 and fresh or epoch, is_former, gone - counted, is_first}
+return {'OK', epoch, is_former, gone - counted, is_first}

@@ -6,7 +6,8 @@
 -- :meta    last: the id written last; epoch: a random text, made anew when the log was found to have
 --          lost something (X13); token: the last fencing token; stir, which grows when groups may be
 --          others or further on than publishers know; and of the last loss: old, the epoch before it;
---          end, the last id that was left; known, the last one that was lost
+--          end, the last id that was left; known, the last one that was lost; bare, if the log was
+--          empty
 -- :jumps   `from to`: ids that something else wrote, after `from` and up to `to`
 -- :groups  the names of the groups
 -- :p:NAME  the number of a producer's last batch
