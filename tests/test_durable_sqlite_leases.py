@@ -110,7 +110,7 @@ async def test_one_that_was_overtaken_only_tells_that_its_attempt_ended(
         assert rows == [(*counts, other.token)]
 
 
-@pytest.mark.parametrize("means", ["lapse", "return", "release", "postpone", "bury"])
+@pytest.mark.parametrize("means", ["lapse", "return", "release", "postpone", "keyless", "bury"])
 async def test_what_was_handled_is_not_given_again(
     database: Path, machine_clock: Clock, means: str
 ) -> None:
@@ -121,6 +121,7 @@ async def test_what_was_handled_is_not_given_again(
         outcomes: dict[str, Outcome] = {
             "return": Returned("1", 1, 1),
             "postpone": Postponed("1", 1, 1, 5.0, "k"),
+            "keyless": Postponed("1", 1, 1, 5.0, None),
             "bury": Buried("1", 1, 1, FAILURE),
         }
         if means == "release":
@@ -267,6 +268,9 @@ async def test_a_worker_that_takes_more_takes_over(database: Path) -> None:
         await lease.receive(Room(1))
         joined = await connection.join(large), await connection.join(small)
         refused = await connection.acquire(small, 0), await lease.receive(Room(9))
+        # Also where the other one joins between the look and the giving.
+        inner: Any = lease
+        await inner._give(Room(9))
         settled = await lease.settle([Returned("1", 0, 0)]), await lease.renew()
         other = await connection.acquire(large, 0)
         assert other is not None
