@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Generator
 from hashlib import sha1
+from typing import Any
 
 import pytest
 from anyio import Event, fail_after
@@ -51,9 +52,9 @@ async def come_back(keys: Keys, *connections: Connection, is_empty: bool = False
         keys.server.forget()
     else:
         keys.server.kill()
-    for connection in connections:
-        for wire in vars(vars(connection)["_network"])["_open"].values():
-            await until(lambda wire=wire: not wire.is_alive)
+    networks: list[Any] = [vars(each)["_network"] for each in connections]
+    wires = [wire for network in networks for wire in network._open.values()]
+    await until(lambda: not any(wire.is_alive for wire in wires))
     keys.server.start()
 
 

@@ -16,6 +16,7 @@ from flexiflow.extras.durable import (
     LeaseLost,
     Member,
     Noted,
+    Outcome,
     Postponed,
     Returned,
     Room,
@@ -118,7 +119,7 @@ async def test_settling_again_what_cannot_be_repeated(keys: Keys) -> None:
             [postponed(1, 0.0, "k"), postponed(2, None, "k"), postponed(3, None, "k")]
         )
         assert await bodies(lease) == [b"a"]
-        outcomes: list[Any] = [
+        outcomes: list[Outcome] = [
             Acknowledged("1-0"),
             Followed("k"),
             postponed(4, 0.0),
@@ -134,7 +135,7 @@ async def test_settling_again_what_cannot_be_repeated(keys: Keys) -> None:
         assert await bodies(lease) == [b"c"]
 
 
-async def lose_the_answer(lease: Lease, outcomes: list[Any]) -> None:
+async def lose_the_answer(lease: Lease, outcomes: list[Outcome]) -> None:
     """Settle, and lose the answer."""
     inside = vars(lease)
     network = inside["_network"]
@@ -333,8 +334,10 @@ async def test_only_so_many_are_given_as_there_is_room_for(keys: Keys) -> None:
         await lease.settle([postponed(each, 0.0) for each in range(1, 5)])
         assert await lease.receive(Room(9, waiting=4, again=0)) == []
         given = await lease.receive(Room(9, waiting=4, again=3))
-        assert [each.body for each in given] == [b"a", b"b", b"c", b"e", b"f"]
-        assert await bodies(lease, 1) == [b"d"]
+        # So many waited when it was looked.
+        assert [each.body for each in given] == [b"a", b"b", b"c"]
+        given = await lease.receive(Room(9, waiting=4))
+        assert [each.body for each in given] == [b"d", b"e", b"f"]
 
 
 @pytest.mark.parametrize("how", ["due", "followed", "full"])
@@ -560,6 +563,23 @@ async def test_letters_that_are_redriven_meanwhile_are_no_end(keys: Keys) -> Non
         letters = await connection.dead_letters("billing", limit=1)
         inside["_network"] = network
         assert [each.id for each in letters] == ids[1:]
+
+
+async def test_who_looks_on_reads_so_much_at_once_and_of_each_partition(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X14: where one fills a look, the next look begins with the other."""
+    monkeypatch.setattr(_redis_connection, "PAGE_BYTES", 1000)
+    async with transport(keys, partitions=2, max_event_bytes=1000).connect() as connection:
+        await connection.store(batch(1, *[b"x" * 900] * 6))
+        positions = ["0-0", "0-0"]
+        partitions: list[int] = []
+        for _ in range(6):
+            (found,), (*positions,) = await connection.tail(positions, 9, 0)
+            partitions.append(found.partition)
+        assert positions == ["3-0", "3-0"]
+        assert partitions.count(0) == 3
+        assert len(set(partitions[:2])) == 2
 
 
 def taker(consumer: str, *patterns: str) -> Member:

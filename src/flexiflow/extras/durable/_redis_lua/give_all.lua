@@ -222,7 +222,8 @@ local function give_new(wanted)
   redis.call('HSET', state, 'given', given)
 end
 
-local has_left = false
+if waits then waiting = waiting - waits.count_out() end
+local can_be_new, has_left = waiting < tonumber(ARGV[8]), false
 for _, each in ipairs(left()) do
   has_left = true
   local is_given
@@ -236,8 +237,6 @@ end
 for i = 1, math.min(#due, again) do
   if not give_waiting(due[i][1], due[i].record) then break end
 end
-if waits then waiting = waiting - waits.count_out() end
-local can_be_new = waiting < tonumber(ARGV[8])
 if can_be_new and #out < limit then give_new(limit - #out) end
 if waits and again > 0 then
   for each in pairs(busy) do
