@@ -189,6 +189,20 @@ async def test_nothing_is_confirmed_once_somebody_has_meddled(
     assert [each for each in found_in(path) if int(each) <= 20] == [str(n) for n in range(1, 21)]
 
 
+@pytest.mark.parametrize("harm", [remove_log, remove_index])
+async def test_what_a_removed_log_held_is_saved_at_once(
+    path: Path, harm: Callable[[Path], None]
+) -> None:
+    """X9: the next call finds it out, and what was confirmed is there for all who come then."""
+    async with SqliteTransport(path).connect() as connection:
+        await connection.store(batch(1, "a"))
+        harm(path)
+        with pytest.raises(TransportUnusable, match="beside it was deleted, moved or replaced"):
+            await connection.store(batch(2, "b"))
+        assert int(await to_thread.run_sync(elsewhere, path)) == 1
+    assert found_in(path) == ["a"]
+
+
 @pytest.mark.parametrize("harm", [move, replace])
 async def test_a_file_that_was_moved_takes_all_along_that_was_confirmed(
     path: Path, harm: Callable[[Path], None]

@@ -112,13 +112,15 @@ class _Lock:
             locks are gone, whoever closed it.
     """
 
-    __slots__ = ("_descriptor", "_place", "_query")
+    __slots__ = ("_descriptor", "_kind", "_place", "_query")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._place = _Span(_FAR + secrets.randbits(60), 1)
         self._query = _pack(_FCNTL.F_WRLCK, self._place)
-        _FCNTL.fcntl(descriptor, _FCNTL.F_SETLK, _pack(_FCNTL.F_RDLCK, self._place))
+        lock = _pack(_FCNTL.F_RDLCK, self._place)
+        self._kind = lock[:2]
+        _FCNTL.fcntl(descriptor, _FCNTL.F_SETLK, lock)
 
     @property
     def is_held(self) -> bool:
@@ -128,7 +130,8 @@ class _Lock:
         except OSError:
             # The descriptor was closed, and with it the lock was dropped.
             return False
-        return bool(_FLOCK.unpack(answer)[0] != _FCNTL.F_UNLCK)
+        # Its kind comes first, and is another one if nobody has locked the place.
+        return bool(answer[:2] == self._kind)
 
     def release(self) -> None:
         """Give it up."""
@@ -152,7 +155,8 @@ class Watch:
     def __init__(self, path: str) -> None:
         self._path = path
         # In the order in which they matter to whoever reads of it.
-        self._seen = {each: identity_of(f"{path}{each}") for each in ("", _LOG, _INDEX)}
+        files = (path, path + _LOG, path + _INDEX)
+        self._seen = {each: identity_of(each) for each in files}
         self._locks: list[_Lock] = []
         with _LOCK:
             others = [each for each in _WATCHES if each.identity == self.identity]
@@ -167,8 +171,8 @@ class Watch:
 
     def _begin(self) -> None:
         if _QUERY is not None and _DESCRIPTORS.is_dir():
-            self._take_lock("", _SHARED)
-            self._take_lock(_INDEX, _SHARED_INDEX)
+            self._take_lock(self._path, _SHARED)
+            self._take_lock(self._path + _INDEX, _SHARED_INDEX)
         problem = self.find_problem()
         if problem is not None:
             raise TransportUnusable(self._path, problem)
@@ -176,7 +180,7 @@ class Watch:
     @property
     def identity(self) -> Identity | None:
         """What tells the file from every other one that is there."""
-        return self._seen[""]
+        return self._seen[self._path]
 
     @property
     def is_unlocked(self) -> bool:
@@ -189,12 +193,12 @@ class Watch:
 
         That is so as well where a file was removed or moved, and no other was begun in its place.
         """
-        log = identity_of(self._path + _LOG)
+        log, index = self._path + _LOG, self._path + _INDEX
         return (
             not self.is_unlocked
             and identity_of(self._path) in {self.identity, None}
-            and identity_of(self._path + _INDEX) in {self._seen[_INDEX], None}
-            and (log == self._seen[_LOG] or _is_empty(self._path + _LOG))
+            and identity_of(index) in {self._seen[index], None}
+            and (identity_of(log) == self._seen[log] or _is_empty(log))
         )
 
     def find_problem(self) -> str | None:
@@ -204,11 +208,13 @@ class Watch:
         long as the locks are held nobody else can have closed the database as the last one, and
         only then the log is removed by SQLite.
         """
-        if self.is_unlocked:
-            return _UNLOCKED
-        for name, seen in self._seen.items():
-            if seen is None or identity_of(self._path + name) != seen:
-                return _LOG_MOVED.format(Path(self._path + name).name) if name else MOVED
+        # Twice for each commit, so it is short of everything but the calls of the system.
+        for lock in self._locks:
+            if not lock.is_held:
+                return _UNLOCKED
+        for path, seen in self._seen.items():
+            if identity_of(path) != seen or seen is None:
+                return MOVED if path == self._path else _LOG_MOVED.format(Path(path).name)
         return None
 
     def close(self) -> None:
@@ -235,14 +241,14 @@ class Watch:
         if configure is not None:
             configure(_NO_CHECKPOINT, True)  # noqa: FBT003 - so it is called
 
-    def _take_lock(self, name: str, shared: _Span) -> None:
+    def _take_lock(self, path: str, shared: _Span) -> None:
         """Take a lock on a file, where the system lets one look at locks.
 
         Raises:
             TransportUnusable: SQLite has another file open than the one that is found, or takes
                 its own lock for held which is not.
         """
-        descriptors = list(_descriptors(self._seen[name]))
+        descriptors = list(_descriptors(self._seen[path]))
         if not descriptors:
             raise TransportUnusable(self._path, MOVED)
         if not _is_locked(descriptors, shared):
