@@ -312,9 +312,12 @@ class _SqliteLease:
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         # What is let go others may be given, or this one again.
         rings = not _QUIET.issuperset(map(type, outcomes))
-        return await self._desk.write(
+        settled = await self._desk.write(
             lambda db: settle(db, self._held, outcomes, time()), rings=rings
         )
+        if settled is None:
+            raise leases.lost(self._held)
+        return settled
 
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
         return await self._desk.write(lambda db: leases.renew(db, self._held, positions, time()))

@@ -135,9 +135,14 @@ def look(db: sqlite3.Connection, held: Held) -> Reading:
     """
     row = db.execute(_READING, (held.token,)).fetchone()
     if row is None or row[0] == _RELEASED:
-        raise LeaseLost(held.member.consumer, held.member.group, held.partition)
+        raise lost(held)
     over, patterns, given, waiting = row
     return Reading(over == _RUN_OUT, patterns, given, waiting)
+
+
+def lost(held: Held) -> LeaseLost:
+    """Make the error that says that a lease is gone."""
+    return LeaseLost(held.member.consumer, held.member.group, held.partition)
 
 
 def revive(db: sqlite3.Connection, held: Held) -> Reading:

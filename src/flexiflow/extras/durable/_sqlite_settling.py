@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
 
+from flexiflow.extras.durable._errors import LeaseLost
 from flexiflow.extras.durable._sqlite_leases import miss, revive
 from flexiflow.extras.durable._sqlite_waiting import (
     Place,
@@ -62,9 +63,17 @@ _BURY: Final = (
 _BODY_KEPT: Final = " kept WHERE number = (SELECT kept FROM waiting WHERE group_id = ? AND id = ?)"
 
 
-def settle(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome], now: float) -> Settled:
-    """Write down what became of records, as `Lease.settle` says."""
-    writing = _Writing(db, held, now, waits=revive(db, held).waiting > 0)
+def settle(
+    db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome], now: float
+) -> Settled | None:
+    """Write down what became of records, as `Lease.settle` says; None where the lease is lost."""
+    try:
+        reading = revive(db, held)
+    except LeaseLost:
+        # It is not raised here: that would take back what is written down.
+        _end_attempts(db, held, outcomes)
+        return None
+    writing = _Writing(db, held, now, waits=reading.waiting > 0)
     for kind, some in groupby(outcomes, type):
         writing.write(kind, cast("Any", list(some)))
     over = [key for key in writing.followed if is_over(db, held.group, held.owner, key)]
@@ -110,7 +119,7 @@ class _Writing:
         else:
             written = sum(map(self._let_go, batch))
         if written < len(batch):
-            self.lost += [each.position for each in batch if self._is_lost(each)]
+            self.lost += [each.position for each in batch if _is_lost(self._db, self._held, each)]
 
     def _follow(self, batch: Sequence[Followed]) -> None:
         for (key,) in batch:
@@ -191,36 +200,60 @@ class _Writing:
             return None
         return self._now
 
-    def _is_lost(self, outcome: Settling) -> bool:
-        """Return whether another lease holds a record; if so, note that an attempt has ended."""
-        held = self._held
-        place = held.group, held.number(outcome.position)
-        found = self._db.execute(_HOLDER, place).fetchone()
-        if found is None:
-            found = self._db.execute(_OWNER, place).fetchone()
-            return found is not None and found[0] != held.owner and self._tell("waiting", outcome)
-        (holder,) = found
-        if holder is None:
-            # It was returned, and belongs to nobody.
-            if isinstance(outcome, Acknowledged):
-                self._db.execute(_DONE, place)
-            return False
-        return holder != held.token and self._tell("pending", outcome)
 
-    def _tell(self, table: Literal["pending", "waiting"], outcome: Settling) -> bool:
-        """Note that an attempt has ended of a lease that does not hold the record any more."""
-        if isinstance(outcome, Noted):
-            return True
-        values: tuple[int, ...] = self._held.group, self._held.number(outcome.position)
-        change = "done = 1"
-        if not isinstance(outcome, Acknowledged):
-            change, values = "attempts = max(attempts, ?)", (outcome.attempts, *values)
-        self._db.execute(
-            f"UPDATE {table} SET deliveries = min(deliveries, 1), {change}"  # noqa: S608 - no input
-            " WHERE group_id = ? AND id = ?",
-            values,
-        )
+def _end_attempts(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome]) -> None:
+    """Note which attempts have ended of a lease that is gone (X11)."""
+    for each in outcomes:
+        if not isinstance(each, Followed):
+            _is_lost(db, held, each, is_gone=True)
+
+
+def _is_lost(
+    db: sqlite3.Connection, held: Held, outcome: Settling, *, is_gone: bool = False
+) -> bool:
+    """Return whether another lease holds a record; if so, note that an attempt has ended.
+
+    Args:
+        db: the database.
+        held: the lease.
+        outcome: of the record.
+        is_gone: whether the lease holds nothing any more, whatever is written of the record.
+    """
+    place = held.group, held.number(outcome.position)
+    found = db.execute(_HOLDER, place).fetchone()
+    if found is None:
+        found = db.execute(_OWNER, place).fetchone()
+        is_lost = found is not None and (is_gone or found[0] != held.owner)
+        return is_lost and _end_attempt(db, "waiting", place, outcome)
+    (holder,) = found
+    if holder is None:
+        # It was returned, and belongs to nobody.
+        if isinstance(outcome, Acknowledged):
+            db.execute(_DONE, place)
+        return False
+    is_lost = is_gone or holder != held.token
+    return is_lost and _end_attempt(db, "pending", place, outcome)
+
+
+def _end_attempt(
+    db: sqlite3.Connection,
+    table: Literal["pending", "waiting"],
+    place: tuple[int, int],
+    outcome: Settling,
+) -> bool:
+    """Note that an attempt has ended of a lease that does not hold the record; return True."""
+    if isinstance(outcome, Noted):
         return True
+    values: tuple[int, ...] = place
+    change = "done = 1"
+    if not isinstance(outcome, Acknowledged):
+        change, values = "attempts = max(attempts, ?)", (outcome.attempts, *place)
+    db.execute(
+        f"UPDATE {table} SET deliveries = min(deliveries, 1), {change}"  # noqa: S608 - no input
+        " WHERE group_id = ? AND id = ?",
+        values,
+    )
+    return True
 
 
 def _encodable(text: str) -> str:

@@ -172,9 +172,9 @@ def drop(db: sqlite3.Connection, group: int, number: int, now: float) -> None:
 
 
 def follow(db: sqlite3.Connection, group: int, owner: int, line: str, now: float) -> None:
-    """Make the first one due that stands in the line of a key."""
+    """Make the first one due that stands in the line of a key, if it is behind no other."""
     found = db.execute(_FIRST_IN_LINE, (group, owner, line)).fetchone()
-    if found is not None:
+    if found is not None and not has_head(db, group, owner, line, found[0]):
         db.execute(
             "UPDATE waiting SET state = 'due', due = ? WHERE group_id = ? AND id = ?",
             (now, group, found[0]),

@@ -3,8 +3,8 @@
 -- is acknowledged, and has not waited. Answer: ALL where it is another case; else how many the group
 -- has settled, and twice nothing.
 local group, row = ARGV[1], redis.call('HGET', base .. ':leases:' .. ARGV[1], ARGV[2])
-if not row then return {'LOST'} end
-if string.match(row, '(%S+)$') ~= ARGV[3] or redis.call('EXISTS', base .. ':a:' .. group) == 1 then
+if not row or string.match(row, '(%S+)$') ~= ARGV[3]
+  or redis.call('EXISTS', base .. ':a:' .. group) == 1 then
   return {'ALL'}
 end
 local given = ensure(group)

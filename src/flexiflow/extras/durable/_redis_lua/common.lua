@@ -14,8 +14,8 @@
 -- :g:NAME  of a group: given, up to which id records were given; floor, up to which all have left
 --          the log or are settled; missed; wakes, the number of entries in :w:; patterns, a digest of
 --          what it takes, and generation, which grows with each other one; members, which grows when
---          they change; step, how many records are read at once where they are large; and of the
---          last loss: loss, the epoch before it; settled, how many it had settled of what was lost;
+--          they change; step, how many records are read at once where they are large; since, the
+--          last fencing token before it was made; and of the last loss: loss, the epoch before it; settled, how many it had settled of what was lost;
 --          charged, how many are counted as missed
 -- :a:NAME  failed attempts by id; `s` and an id: its worker died; `d` and an id: a lease that had lost
 --          it has acknowledged it
@@ -101,6 +101,7 @@ local function ensure(group)
     redis.call('XGROUP', 'SETID', log, group, start)
   else
     redis.call('XGROUP', 'CREATE', log, group, start, 'MKSTREAM')
+    redis.call('HSETNX', key, 'since', redis.call('HGET', meta, 'token') or '0')
   end
   redis.call('HSET', key, 'given', start, 'floor', start)
   return start, state

@@ -8,7 +8,17 @@
 local group, token, owner, number, count = ARGV[1], ARGV[2], ARGV[3], ARGV[5], tonumber(ARGV[6])
 local state, counts = base .. ':g:' .. group, base .. ':a:' .. group
 local row = redis.call('HGET', base .. ':leases:' .. group, token)
-if not row then return {'LOST'} end
+-- Of a lease that is gone it is written down which attempts have ended (X11); but not in another
+-- epoch, nor in a group that was made later.
+if not row then
+  local place, epoch = string.match(token, '^(%d+)%-(.*)$')
+  local since = redis.call('HGET', state, 'since') or '0'
+  if redis.call('EXISTS', state) == 0 or epoch ~= redis.call('HGET', meta, 'epoch')
+    or tonumber(place) <= tonumber(since) then
+    return {'LOST'}
+  end
+end
+local own = row and token
 if number ~= '0' then
   local packed = redis.call('HGET', base .. ':told:' .. group, token)
   local told = packed and cmsgpack.unpack(packed)
@@ -87,7 +97,7 @@ local function others(at)
       -- Nobody holds it.
       if kind == 'A' then redis.call('HSET', counts, 'd' .. id, 1) end
       return
-    elseif holder ~= token then
+    elseif holder ~= own then
       lost[#lost + 1] = id
       return end_attempt(kind, id, holder, pending[4], words[at + 1])
     elseif kind ~= 'A' then
@@ -113,8 +123,8 @@ local function others(at)
   end
 
   local function settle_waiting(kind, id, record, at)
-    if record.h ~= token then
-      if waits.is_own(id, record) then return end
+    if record.h ~= own then
+      if own and waits.is_own(id, record) then return end
       lost[#lost + 1] = id
       if kind == 'N' then return end
       record.d = math.min(record.d, 1)
@@ -141,7 +151,7 @@ local function others(at)
     local kind, id = words[at], words[at + 1]
     if kind == 'F' then
       keys[#keys + 1] = id
-      if waits then waits.follow(id, now) end
+      if own and waits then waits.follow(id, now) end
     else
       local record = waits and waits.read(id)
       if record then
@@ -158,7 +168,7 @@ local function others(at)
 end
 
 local first = 7 + count
-if string.match(row, '(%S+)$') == ARGV[4] then
+if own and string.match(row, '(%S+)$') == ARGV[4] then
   finish(7, first - 1)
 else
   -- Some of it may be another's by now: each one is looked at.
@@ -171,6 +181,7 @@ if first <= #words then others(first) end
 local floor, pending = floor_of(group, given)
 redis.call('HSET', state, 'floor', floor)
 if returned then wake(group) end
+if not own then return {'LOST'} end
 if waits then waiting = redis.call('HLEN', base .. ':waits:' .. group) end
 local settled = parts(given) - pending - waiting
 if number ~= '0' then

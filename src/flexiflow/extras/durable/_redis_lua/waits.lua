@@ -45,8 +45,12 @@ local function waits_of(group, owner)
     if redis.call('HINCRBY', heads, field, by) == 0 then redis.call('HDEL', heads, field) end
   end
 
-  local function has_head(state, key)
-    return redis.call('HEXISTS', heads, state .. owner .. ':' .. key) == 1
+  local function is_head(state, whose, key)
+    return redis.call('HEXISTS', heads, state .. whose .. ':' .. key) == 1
+  end
+
+  local function has_head(whose, key)
+    return is_head('d', whose, key) or is_head('o', whose, key)
   end
 
   local function has_line(key)
@@ -92,7 +96,7 @@ local function waits_of(group, owner)
   function self.postpone(id, record, key, delay, now)
     if record.s then take_off(id, record) end
     record.k = key
-    if delay == '' and record.k and (has_head('d', record.k) or has_head('o', record.k)) then
+    if delay == '' and record.k and has_head(owner, record.k) then
       record.s, record.o, record.h, record.u = 'l', nil, nil, nil
       redis.call('ZADD', line(owner, record.k), 0, padded(id))
       self.write(id, record)
@@ -110,7 +114,7 @@ local function waits_of(group, owner)
 
   local function follow(whose, key, now)
     local first = redis.call('ZRANGE', line(whose, key), 0, 0)[1]
-    if not first then return end
+    if not first or has_head(whose, key) then return end
     redis.call('ZREM', line(whose, key), first)
     local id = plain(first)
     be_due(id, self.read(id), whose, now)
@@ -119,7 +123,7 @@ local function waits_of(group, owner)
   function self.follow(key, now) follow(owner, key, now) end
 
   function self.is_over(key)
-    return not has_head('d', key) and not has_line(key)
+    return not is_head('d', owner, key) and not has_line(key)
   end
 
   -- Tell whether it waits by this owner.
