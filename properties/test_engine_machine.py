@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -137,7 +138,7 @@ class EngineWorld(World):
 
     def emit(self, record: logging.LogRecord) -> None:
         assert isinstance(record.args, tuple)
-        self._logged(str(record.args[1]))
+        self._logged(literal_eval(str(record.args[1])))
 
     def _logged(self, name: str) -> None:
         self.trace.append((name, "logged"))

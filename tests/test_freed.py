@@ -4,7 +4,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -476,23 +476,34 @@ class _Failing:
         self._moment = moment
         self._exception = exception
 
-    def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
+    def publishing(self, event: Event[Any]) -> "_Manager":
         return self._manage("publishing")
 
-    def handling(
-        self, event: Event[Any], subscription: Subscription
-    ) -> AbstractContextManager[None]:
+    def handling(self, event: Event[Any], subscription: Subscription) -> "_Manager":
         return self._manage("handling")
 
-    @contextmanager
-    def _manage(self, method: str) -> Generator[None]:
-        if method == self._method and self._moment == "enter":
+    def _manage(self, method: str) -> "_Manager":
+        if method == self._method:
+            return _Manager(self._moment, self._exception)
+        return _Manager("never", self._exception)
+
+
+class _Manager:
+    """What is entered; by hand, since a generator's frame would hold what is thrown into it."""
+
+    def __init__(self, moment: str, exception: type[BaseException]) -> None:
+        self._moment = moment
+        self._exception = exception
+
+    def __enter__(self) -> None:
+        """Fail, if it is to."""
+        if self._moment == "enter":
             raise self._exception
-        try:
-            yield
-        finally:
-            if method == self._method and self._moment == "exit":
-                raise self._exception
+
+    def __exit__(self, *_: object) -> None:
+        """Fail, if it is to."""
+        if self._moment == "exit":
+            raise self._exception
 
 
 class _RaisingAgain(Publishing, Handling):

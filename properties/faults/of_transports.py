@@ -1,6 +1,7 @@
 """Faults of transports: X1 to X8, and the list of all."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 
 from anyio import current_time
@@ -455,3 +456,15 @@ class ChangesTheBody(FaultyTransport):
             for each in batch.records
         )
         await super().store(batch._replace(records=records))
+
+
+@breaks("X10")
+class OpensOnlyWhileEmpty(FaultyTransport):
+    """Can't be opened again once it holds anything."""
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[FaultyTransport]:
+        if any(log.records for log in self.memory._logs):
+            raise ConnectionError
+        async with super().connect():
+            yield self

@@ -129,7 +129,7 @@ class Actor:
                 await self._handle_deferred(component, handled)
             return outcome
         finally:
-            del handled  # raised again, its traceback would hold this frame (B6)
+            del handled  # raised again, its traceback would lead back to this frame (B6)
             if mailbox.waiting:
                 mailbox.pass_on()
             else:
@@ -138,11 +138,14 @@ class Actor:
 
     async def _catch_up(self, component: object, turn: Turn, handled: BaseException | None) -> Turn:
         """Handle what a cancelled send has left, and yield where that is due (D6)."""
-        if self.mailbox.deferred:
-            await self._handle_deferred(component, handled)
-            turn = self.mailbox.go_on()
-        if self.bus is not None and is_yield_due(self.bus):
-            await yield_now(self.bus)
+        try:
+            if self.mailbox.deferred:
+                await self._handle_deferred(component, handled)
+                turn = self.mailbox.go_on()
+            if self.bus is not None and is_yield_due(self.bus):
+                await yield_now(self.bus)
+        finally:
+            del handled  # as in `handle`
         return turn
 
     async def _handle(  # noqa: C901, PLR0912  each function more takes a twentieth more time
@@ -207,16 +210,19 @@ class Actor:
             handled: the exception that the sender was handling as it sent.
         """
         mailbox = self.mailbox
-        while mailbox.deferred:
-            if self.bus is not None and is_yield_due(self.bus):
-                await yield_now(self.bus)
-            if is_being_cancelled(handled):
-                await resume_cancellation()
-            # While this yielded, the component may have been unregistered.
-            if mailbox.deferred:
-                message, within_announcement = mailbox.deferred.popleft()
-                with Announcing() if within_announcement else nullcontext():
-                    await self._handle_reporting(component, message, handled)
+        try:
+            while mailbox.deferred:
+                if self.bus is not None and is_yield_due(self.bus):
+                    await yield_now(self.bus)
+                if is_being_cancelled(handled):
+                    await resume_cancellation()
+                # While this yielded, the component may have been unregistered.
+                if mailbox.deferred:
+                    message, within_announcement = mailbox.deferred.popleft()
+                    with Announcing() if within_announcement else nullcontext():
+                        await self._handle_reporting(component, message, handled)
+        finally:
+            del handled  # as in `handle`
 
     async def _handle_deferred_despite(
         self,
@@ -231,6 +237,8 @@ class Actor:
             # What leaves now hides the failure from the sender, so it goes to the log (E4).
             self.log(failure, message)
             raise
+        finally:
+            del failure, handled  # as in `handle`
 
     async def _handle_reporting(
         self, component: object, message: dict[str, Any], handled: BaseException | None

@@ -424,7 +424,10 @@ class EventBus:
             leave(entered, exc, PUBLISHING)
             raise
         leave(entered, None, PUBLISHING)
-        return failures
+        try:
+            return failures
+        finally:
+            del failures  # their tracebacks lead back to this frame (B6)
 
     async def _publish_to_watcher(
         self,

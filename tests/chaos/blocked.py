@@ -18,7 +18,7 @@ from tests.chaos.load import publish, sound
 from tests.chaos.workers import place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from flexiflow.extras.durable import Transport
     from tests.chaos.ledger import Message
@@ -87,7 +87,10 @@ class _Crowd:
     async def run(self, transport: Transport) -> None:
         """Publish all, and work until each message was handled, or nothing happens any more."""
         bus = EventBus(on_error="raise")
-        handled = partial(self._ledger.handle, GROUP)
+
+        async def handled(message: Message) -> None:
+            self._ledger.handle(GROUP, message)
+
         async with (
             self._working(transport, handled),
             open_bridge(bus, transport, outgoing=[NAME]),
@@ -102,8 +105,10 @@ class _Crowd:
     def work_elsewhere(self, transport: Transport) -> None:
         """Work in an event loop of this thread's."""
 
-        def handled(message: Message) -> None:
-            from_thread.run_sync(self._ledger.handle, GROUP, message, token=self._token)
+        async def handled(message: Message) -> None:
+            # From a thread of its own: one with an event loop must not wait for another one.
+            tell = partial(self._ledger.handle, GROUP, message)
+            await to_thread.run_sync(partial(from_thread.run_sync, tell, token=self._token))
 
         async def work() -> None:
             async with self._working(transport, handled):
@@ -114,15 +119,15 @@ class _Crowd:
 
     @asynccontextmanager
     async def _working(
-        self, transport: Transport, handled: Callable[[Message], None]
+        self, transport: Transport, handled: Callable[[Message], Awaitable[None]]
     ) -> AsyncGenerator[None]:
-        def handle(data: list[int]) -> None:
+        async def handle(data: list[int]) -> None:
             number = data[0]
             if number in self._slow:
                 self._slow.discard(number)
                 self._result.kills += 1
-                time.sleep(3 * LEASE)
-            handled((number,))
+                time.sleep(3 * LEASE)  # noqa: ASYNC251  that is what it is about
+            await handled((number,))
 
         bus = EventBus()
         await bus.subscribe(NAME, "worker", handle)
