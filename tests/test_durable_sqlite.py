@@ -913,6 +913,12 @@ def test_a_path_must_name_a_file(nowhere: str) -> None:
         SqliteTransport(nowhere)
 
 
+def test_a_path_has_no_null_character() -> None:
+    """X6: the system would refuse it, without a word on the argument."""
+    with pytest.raises(ValueError, match=r"path must have no null character, as 'a\\x00b' has"):
+        SqliteTransport("a\0b")
+
+
 @pytest.mark.parametrize("wrong", [None, 1, b"events.db"])
 def test_a_path_must_be_one(wrong: Any) -> None:
     """X6: what is no path is refused at once."""
@@ -924,6 +930,7 @@ def test_a_path_must_be_one(wrong: Any) -> None:
     ("option", "wrong"),
     [
         ("partitions", 0),
+        ("partitions", 2**63),
         ("max_length", 0),
         ("max_length", True),
         ("max_length", 1.5),

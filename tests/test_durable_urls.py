@@ -98,7 +98,7 @@ def test_a_transport_is_made_and_not_opened(tmp_path: Path) -> None:
         ("sqlite:e.db?partitions=", "partitions must be a whole number, not ''"),
         ("sqlite:e.db?idempotency_window=long", "idempotency_window must be a number, not 'long'"),
         ("redis://h?cluster=1", "cluster must be true or false, not '1'"),
-        ("sqlite:e.db?partitions=0", "partitions must be None or an int of 1 or more, not 0"),
+        ("sqlite:e.db?partitions=0", "partitions must be None or an int from 1 to 65,536, not 0"),
         (
             "sqlite:e.db?idempotency_window=nan",
             "idempotency_window must be a finite number, not 'nan'",

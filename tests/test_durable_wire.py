@@ -105,6 +105,7 @@ def test_json_refuses_what_it_would_change(data: Any, reason: str) -> None:
         (b"\xff", "codec can't decode"),
         (b"[]", r"JSON object, not \[\]"),
         (b'{"specversion": NaN}', "NaN is no JSON"),
+        (b'{"data": [-1e999]}', "-1e999 is more than a float holds"),
         (b"[" * 100_000, "recursion"),
         ({"specversion": "0.3"}, "specversion must be '1.0', not '0.3'"),
         ({"id": ""}, "id must be a non-empty str, not ''"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
 from json import JSONDecoder, JSONEncoder
+from math import isinf
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
 
@@ -195,12 +196,19 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise ValueError(f"{text} is more than a float holds")
+    return number
+
+
 _to_text: Final[Callable[[object], str]] = JSONEncoder(
     allow_nan=False, separators=(",", ":")
 ).encode
 # There are few of them.
 _name_to_text: Final = lru_cache(_to_text)
-_decoder: Final = JSONDecoder(parse_constant=_refuse_constant)
+_decoder: Final = JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _from_json(body: bytes) -> Any:

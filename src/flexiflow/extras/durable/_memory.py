@@ -64,8 +64,8 @@ class MemoryTransport:
     All that use it share one event loop at a time.
 
     Args:
-        partitions: how many logs there are, each read by one worker of a group at a time (X4); None
-            for one log that all workers of a group share.
+        partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
+            a time (X4); None for one log that all workers of a group share.
         max_length: how many records a log holds, 1 or more. Those that every group has settled
             make room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import reprlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
+
+# More than anybody needs, and so few that a transport can go through them all.
+_MOST: Final = 65_536
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,13 +19,13 @@ def check_partitions(partitions: object) -> int | None:
     """Return a number of partitions, or None, if it is valid.
 
     Raises:
-        ValueError: it is no int of 1 or more.
+        ValueError: it is no int from 1 to 65,536.
     """
     if partitions is None:
         return None
-    if type(partitions) is not int or partitions < 1:
+    if type(partitions) is not int or not 1 <= partitions <= _MOST:
         raise ValueError(
-            f"partitions must be None or an int of 1 or more, not {reprlib.repr(partitions)}"
+            f"partitions must be None or an int from 1 to {_MOST:,}, not {reprlib.repr(partitions)}"
         )
     return partitions
 

@@ -64,8 +64,9 @@ class SqliteTransport:
 
     Args:
         path: the file, made if it is not there; on a local disk, in a folder that is there.
-        partitions: how many logs there are, each read by one worker of a group at a time (X4); None
-            for one log that all workers of a group share. A file keeps the number it was made with.
+        partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
+            a time (X4); None for one log that all workers of a group share. A file keeps the number
+            it was made with.
         max_length: how many records a log holds, 1 or more. Those that every group has settled
             make room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
@@ -339,6 +340,8 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         raise ValueError(
             f"path must name a file, not {path!r}; MemoryTransport() keeps events in memory"
         )
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"path must have no null character, as {path!r} has")
     # A link that leads nowhere is no name of a file; what it may lead to later is not followed.
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a str all along
         return os.path.abspath(path)  # noqa: PTH100 - too
