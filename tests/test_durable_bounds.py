@@ -13,6 +13,7 @@ from flexiflow.extras.durable import (
     GroupMismatch,
     Member,
     MemoryTransport,
+    Record,
     Room,
     open_bridge,
 )
@@ -54,6 +55,21 @@ class TestBytes:
         assert transport._logs[0].last == 0
         await put_bodies(transport, b"four")
         assert transport._logs[0].last == 1
+
+    async def test_what_an_outsider_stored_too_large_is_a_dead_letter_unread(self) -> None:
+        """X14: It is told how large it is; what is stored after it is handled."""
+        transport, body = MemoryTransport(max_event_bytes=KIB), b"x" * (KIB + 1)
+        log = transport._logs[0]
+        log.append(Record(body))
+        await put(transport, 1)
+        handler = Handler()
+        async with consuming(transport, handler) as bridge:
+            await until(lambda: bridge.statistics().acknowledged == 1)
+            (letter,) = await bridge.dead_letters()
+        assert handler.done == [1]
+        assert letter.body == body
+        assert letter.failure.type.endswith("EventTooLarge")
+        assert "1025 bytes as it is stored, and the transport takes 1024" in letter.failure.message
 
     @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "1"])
     def test_a_size_out_of_its_range_is_refused(self, wrong: Any) -> None:

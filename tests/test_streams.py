@@ -54,6 +54,17 @@ class TestBlock:
         assert books(events) == (3, 2, 1, 0)
 
     @each_overflow
+    async def test_to_leave_again_changes_nothing(self, overflow: Overflow) -> None:
+        """S1: As an exit stack and a block of its own would leave it."""
+        bus = EventBus()
+        async with bus.stream(EVENT, overflow=overflow) as events, bus.expect(EVENT) as expected:
+            await bus.publish(EVENT, 1)
+        for each in (events, expected):
+            await each.__aexit__(None, None, None)
+        assert books(events) == (1, 0, 1, 0)
+        assert list(subscriptions(bus)) == []
+
+    @each_overflow
     async def test_entry_and_exit_do_not_wait(self, overflow: Overflow) -> None:
         """S1: Nothing else runs as a block begins or ends."""
         bus = EventBus()

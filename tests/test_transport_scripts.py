@@ -67,6 +67,18 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
             ("receive", "b", 1),
         ),
     ),
+    "X11: what waits is settled where one that had lost it has handled it": (
+        {},
+        (
+            ("store", "p", None),
+            ("receive", "a", 1),
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "b", "postpone", 0),
+            ("settle", "a", "acknowledge", 0),
+            ("receive", "b", 1),
+        ),
+    ),
     "X11: a renewal by one that has lost what is done already": (
         {},
         (
