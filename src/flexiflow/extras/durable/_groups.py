@@ -156,7 +156,7 @@ class Reading:
     leases: dict[int, float] = field(default_factory=dict[int, float])
     _pending: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
     _waiting: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
-    # A heap of when what waits is due, and what that is; also of what waits no more.
+    # A heap of when what waits is due, and what that is.
     _dues: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     @property
@@ -223,10 +223,7 @@ class Reading:
         has_room = True
         while has_room and most and self._dues and self._dues[0][0] <= now:
             due, position = heappop(self._dues)
-            entry = self._waiting.get(position)
-            if entry is None or entry.due != due:
-                # It was given before.
-                continue
+            entry = self._waiting[position]
             if entry.is_done:
                 self._drop(self._waiting, position, token, now)
                 continue
