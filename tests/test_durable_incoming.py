@@ -291,6 +291,26 @@ class TestFailing:
         async with consuming(transport, handler, max_attempts=2) as bridge:
             await until(lambda: bridge.statistics().dead)
 
+    async def test_an_outage_of_one_handler_beside_a_failure_of_another_is_one(self) -> None:
+        """X3: Whichever of them is told first."""
+        transport, bus = MemoryTransport(), EventBus()
+
+        def lack(data: object) -> None:
+            raise unavailable()
+
+        def refuse(data: object) -> None:
+            raise Refused(data)
+
+        await put(transport, 1)
+        await bus.subscribe(NAME, "c", lack)
+        await bus.subscribe(NAME, "c", refuse)
+        async with open_bridge(
+            bus, transport, incoming=[NAME], group=GROUP, max_attempts=2, retry_delay=0
+        ) as bridge:
+            await until(lambda: bridge.statistics().dead)
+            [letter] = await bridge.dead_letters()
+        assert letter.failure.type.endswith("Refused")
+
 
 class TestDeadLetters:
     """Looking at them, and having them handled again."""

@@ -108,6 +108,57 @@ def test_what_another_was_given_is_dropped(backend: str) -> None:
     play(scenario, backend, schedules=3)
 
 
+def test_a_partition_that_changes_hands_is_no_death(backend: str) -> None:
+    """X11: Of what is cancelled since the partition is another's, the attempt has ended."""
+
+    async def scenario() -> None:
+        transport, handler = MemoryTransport(partitions=1), Handler(gate=Event())
+        faulty = Faulty(transport)
+        await put(transport, 0)
+        async with consuming(faulty, handler, lease=9.0) as bridge:
+            await until(lambda: handler.begun)
+            with faulty.away("renew", "receive", "settle", "join"):
+                await sleep(20)
+                async with transport.connect() as connection:
+                    lease = await enter(connection, member("x", group=GROUP, lease=1000.0))
+                    [given] = await lease.receive(Room(1))
+                    await lease.settle([Noted(given.position, 0, 2)])
+            await until(lambda: not handler.running, 1000)
+            await until(lambda: bridge.statistics().held == 0)
+            await until(lambda: pending(transport) == {1: (0, 1, True)})
+
+    play(scenario, backend, schedules=3)
+
+
+def test_what_is_given_anew_is_not_dropped_by_an_answer_from_before(backend: str) -> None:
+    """X11: That a worker had lost it tells nothing of what it was given since."""
+
+    async def scenario() -> None:
+        transport, gate = MemoryTransport(), Event()
+        faulty, handler = Faulty(transport), Handler(gate=gate)
+        await put(transport, 0)
+        async with consuming(faulty, handler, lease=9.0) as bridge:
+            await until(lambda: handler.begun)
+            with faulty.away("renew", "receive", "settle", "join"):
+                await sleep(20)
+                async with transport.connect() as connection:
+                    lease = await enter(connection, member("x", group=GROUP))
+                    assert len(await lease.receive(Room(1))) == 1
+                    await lease.settle([Returned("1", 0, 0)])
+                    await lease.release()
+                hold = faulty.hold("renew", is_late=True)
+            await hold.reached.wait()
+            # It is received once more, and waits for the answer before it begins.
+            await until(lambda: not handler.running, 1000)
+            hold.open.set()
+            await until(lambda: handler.begun == [0, 0], 1000)
+            gate.set()
+            await until(lambda: bridge.statistics().acknowledged == 1, 1000)
+        assert (handler.done, pending(transport)) == ([0], {})
+
+    play(scenario, backend, schedules=3)
+
+
 def test_a_worker_that_was_slow_asks_before_it_begins(backend: str) -> None:
     """X11: Before anything of a lease that has run out is handled, it sees what it still holds."""
 

@@ -167,12 +167,14 @@ async def test_what_waits_goes_to_another_with_its_line(keys: Keys) -> None:
         assert await bodies(two) == [b"c", b"a"]
         # Two were the first of their key, and the line is one.
         await two.settle([Acknowledged("1-0"), Followed("k")])
+        assert await bodies(two) == []
+        await two.settle([Acknowledged("5-0")])
         assert await bodies(two) == [b"d"]
         # What nobody took the first one has still.
         await one.renew()
         assert (await one.settle([Acknowledged("3-0")])).lost == ["3-0"]
         assert await one.renew(["2-0", "3-0"]) == ["2-0", "3-0"]
-        assert await standing(connection, two) == Standing(3, 0, 0, 0, 2)
+        assert await standing(connection, two) == Standing(2, 0, 0, 0, 2)
 
 
 async def test_what_was_given_again_and_not_settled_goes_to_another(keys: Keys) -> None:

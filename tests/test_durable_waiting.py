@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import pytest
-from anyio import create_task_group, current_time, move_on_after, sleep
+from anyio import Event, create_task_group, current_time, move_on_after, sleep
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import (
@@ -14,7 +14,18 @@ from flexiflow.extras.durable import (
     Postponed,
     open_bridge,
 )
-from tests.durable import GROUP, NAME, Faulty, Handler, Refused, consuming, play, put, until
+from tests.durable import (
+    GROUP,
+    NAME,
+    Faulty,
+    Handler,
+    Refused,
+    consuming,
+    pending,
+    play,
+    put,
+    until,
+)
 
 
 class Failing:
@@ -272,3 +283,31 @@ async def test_statistics_tell_what_waits() -> None:
         await until(lambda: not bridge.statistics().held)
     async with consuming(transport, handler) as bridge:
         await until(lambda: shown(bridge.statistics()) == {"waiting": 1})
+
+
+def test_what_has_waited_takes_half_of_the_places(backend: str) -> None:
+    """X12: A healthy event finds one, though handlers of those that failed before take long."""
+
+    async def scenario() -> None:
+        transport, gate, failed, done = MemoryTransport(), Event(), set[int](), list[int]()
+
+        async def handler(data: int) -> None:
+            if data < 8:
+                if data not in failed:
+                    failed.add(data)
+                    raise Refused(data)
+                await gate.wait()
+            done.append(data)
+
+        await put(transport, *range(8))
+        async with consuming(transport, handler, prefetch=4, limit=4) as bridge:
+            await until(lambda: len(failed) == 8)
+            await sleep(60)
+            assert bridge.statistics().held == 2
+            await put(transport, 8, 9)
+            await until(lambda: done == [8, 9], 1000)
+            gate.set()
+            await until(lambda: bridge.statistics().acknowledged == 10, 1000)
+        assert pending(transport) == {}
+
+    play(scenario, backend, schedules=3)

@@ -1,6 +1,6 @@
 """Scripts of calls that once broke a transport, on each that comes with us: X11, X12, X14, X15."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -8,6 +8,16 @@ from typing import Any
 import anyio
 import pytest
 
+from flexiflow.extras.durable import (
+    Acknowledged,
+    Batch,
+    Buried,
+    Failure,
+    Member,
+    Postponed,
+    Record,
+    Room,
+)
 from flexiflow.testing import replay
 from flexiflow.testing._desk import open_desk
 from flexiflow.testing._desk_calls import HOOKS, Inconclusive, Means
@@ -193,3 +203,58 @@ def test_a_transport_passes(
             anyio.run(main, backend=backend)
         except* Inconclusive:
             pytest.skip("this machine is too busy for a lease to last")
+
+
+async def line_without_a_word(transport: Any) -> None:
+    """Settle those of a key one after another, without `Followed`."""
+    async with transport.connect() as connection:
+        lease = await lease_of(connection)
+        await connection.store(
+            Batch("p", 1, tuple(Record(each, "k") for each in (b"1", b"2", b"3")))
+        )
+        first, *rest = await lease.receive(Room(9))
+        waits = [Postponed(first.position, 1, 0, 0.0, "k")]
+        waits += [Postponed(each.position, 0, 0, None, "k") for each in rest]
+        await lease.settle(waits)
+        [given] = await lease.receive(Room(9))
+        assert given.body == b"1"
+        await lease.settle([Acknowledged(given.position)])
+        [given] = await lease.receive(Room(9))
+        assert given.body == b"2"
+        await lease.settle([Buried(given.position, 1, 1, Failure("E", "", ""))])
+        [given] = await lease.receive(Room(9))
+        assert given.body == b"3"
+
+
+async def large_ones_that_were_left(transport: Any) -> None:
+    """Have a lease leave more bytes than the next one takes at once."""
+    async with transport.connect() as connection:
+        lease = await lease_of(connection)
+        large = Record(b"x" * 700, "k")
+        await connection.store(Batch("p", 1, (large, large)))
+        assert len(await lease.receive(Room(9))) == 2
+        await lease.release()
+        await connection.store(Batch("p", 2, (Record(b"small", "k"),)))
+        lease = await lease_of(connection)
+        sizes = [[len(each.body) for each in await lease.receive(Room(9, 1000))] for _ in range(2)]
+        assert sizes == [[700], [700, 5]]
+
+
+async def lease_of(connection: Any) -> Any:
+    """Join, and acquire the only partition."""
+    member = Member("g", "a", "token", ("**",), 10.0)
+    await connection.join(member)
+    return await connection.acquire(member, 0)
+
+
+@pytest.mark.parametrize("partitions", [None, 1])
+@pytest.mark.parametrize("scenario", [line_without_a_word, large_ones_that_were_left])
+@pytest.mark.parametrize("opened", each_transport())
+async def test_events_of_a_key_are_given_in_order(
+    opened: Callable[[], AbstractContextManager[Tried]],
+    scenario: Callable[[Any], Awaitable[None]],
+    partitions: int | None,
+) -> None:
+    """X4, X12, X14: though nobody says that the next may follow, or not all of it fits."""
+    with opened() as tried:
+        await scenario(tried.factory(partitions=partitions))

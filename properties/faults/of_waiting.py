@@ -86,7 +86,12 @@ class NeverGoesOn(FaultyTransport):
 
     class Stuck(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-            return await super().settle([e for e in outcomes if not isinstance(e, Followed)])
+            line = {at: each for at, each in self.reading._waiting.items() if each.due == inf}
+            settled = await super().settle(outcomes)
+            for each in line.values():
+                each.due = inf
+            self.reading._dues = [each for each in self.reading._dues if each[1] not in line]
+            return settled
 
     lease_type = Stuck
 

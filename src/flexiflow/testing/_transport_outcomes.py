@@ -106,6 +106,8 @@ def settle(part: Part, place: int, outcome: Settling, tenure: Tenure, at: Span) 
         part.settled.add(place)
         # Who holds it may settle it; whether it counts as missed then is left open.
         part.missed[1] += place in part.gone and not hold.has_waited
+        if hold.has_waited and hold.key is not None:
+            follow(part, hold.key, tenure, at)
     else:
         hold.attempts, hold.deliveries = outcome.attempts, outcome.deliveries
         if isinstance(outcome, Postponed):

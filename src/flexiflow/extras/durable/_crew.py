@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from itertools import filterfalse
 from operator import is_
 from typing import TYPE_CHECKING, final
 
@@ -13,6 +14,7 @@ from flexiflow._cancellation import cancel_counter, effectively_cancelled
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import logger
 from flexiflow._showing import show
+from flexiflow.extras.durable._errors import is_an_outage
 from flexiflow.extras.durable._held import handing_on
 from flexiflow.extras.durable._transport import Noted
 
@@ -226,4 +228,6 @@ class Crew:
             return stray
         except (KeyboardInterrupt, SystemExit) as exc:
             raise Escaped(exc) from None
-        return failures[0].exception if failures else None
+        problems = [each.exception for each in failures]
+        # What else failed counts, where some of it could not be stored.
+        return next(filterfalse(is_an_outage, problems), problems[0]) if problems else None

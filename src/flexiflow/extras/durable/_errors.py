@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from flexiflow._cancellation import leaves
 from flexiflow._errors import FlexiFlowError
 from flexiflow._showing import shorten, show
 
@@ -125,7 +126,11 @@ class TransportUnusable(TransportError):
 
 @final
 class LeaseLost(TransportError):
-    """A worker was silent for longer than its lease, and what it held was given to others (X4).
+    """A worker's lease of a partition is gone (X4, X11).
+
+    It was silent for longer than its lease, and the partition was leased to another worker, or it
+    held nothing for ten minutes after that; or it released the lease, or its group was forgotten,
+    or the log is another one by now (X13).
 
     Args:
         consumer: the worker's name.
@@ -245,3 +250,8 @@ class WorkersDied(TransportError):
             f"{deliveries} attempts to handle {show(event_name)} have begun since one last ended: "
             "the workers died, or were silent and lost it to others"
         )
+
+
+def is_an_outage(problem: Exception) -> bool:
+    """Return whether something failed only because what it published could not be stored."""
+    return all(isinstance(each, TransportUnavailable) for each in leaves(problem))

@@ -100,12 +100,14 @@ class _Filling:
 
     Attributes:
         given: what fills it.
+        is_full: whether there was no room for one. What comes after that one must not overtake it.
     """
 
-    __slots__ = ("_most", "_records", "_size", "given")
+    __slots__ = ("_most", "_records", "_size", "given", "is_full")
 
     def __init__(self, room: Room, most: int) -> None:
         self.given: list[Delivery] = []
+        self.is_full = False
         self._most = most
         self._records = room.records
         self._size = room.size
@@ -119,7 +121,8 @@ class _Filling:
         """Add a record, as an attempt that begins, and return whether there was room for it."""
         oversize = len(record.body) if len(record.body) > self._most else 0
         body = b"" if oversize else record.body
-        if not self.left or len(body) > self._size:
+        if self.is_full or not self.left or len(body) > self._size:
+            self.is_full = True
             return False
         self._size -= len(body)
         is_suspect, entry.deliveries = entry.deliveries > 0, max(entry.deliveries, 1)
@@ -299,7 +302,7 @@ class Reading:
             return now
         ends = (self.leases[each] for each in live if each != token)
         due = (e.due for e in self._waiting.values() if e.holder == token or e.holder not in live)
-        return min(chain(ends, due), default=inf)
+        return min(chain(ends, due if room.again else ()), default=inf)
 
     def lost(self, positions: Iterable[str], token: int) -> list[str]:
         """Return those positions whose records a lease does not hold."""
@@ -333,6 +336,8 @@ class Reading:
     ) -> Settlement:
         """Settle a record that is held, or have it wait."""
         del self._pending[position]
+        if isinstance(outcome, Acknowledged | Buried) and entry.key is not None:
+            self.follow(entry.key, entry.holder, now)
         if isinstance(outcome, Acknowledged | Noted):
             return _SETTLED
         record = entry.record or log.records.get(position)

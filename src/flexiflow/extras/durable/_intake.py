@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 
 import anyio
 
-from flexiflow.extras.durable._errors import LeaseLost
+from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._lanes import SHARE, Lanes
 from flexiflow.extras.durable._signal import Signal
 from flexiflow.extras.durable._transport import (
@@ -40,7 +40,7 @@ class Intake:
     Args:
         origin: the lease, and whose it is.
         queue: where events go that may be handled.
-        prefetch: how many events it holds at most.
+        prefetch: how many events it holds at most; half of them may have waited.
         budget: how many bytes of events the worker may hold, by all its leases.
         seconds: how long the lease lasts unless it is renewed.
         outages: calls the lease.
@@ -63,11 +63,14 @@ class Intake:
         "_idle",
         "_ignored",
         "_lanes",
+        "_most_again",
+        "_noted",
         "_outages",
         "_outcomes",
         "_prefetch",
         "_queue",
         "_renewing",
+        "_reports",
         "_seconds",
         "_size",
         "_turns",
@@ -104,6 +107,7 @@ class Intake:
         self._queue = queue
         self._lanes: Lanes[Held[Intake]] = Lanes(queue, self.lease.lines)
         self._prefetch = prefetch
+        self._most_again = max(prefetch // 2, 1)
         self._budget = budget
         self._size = 0
         self._turns = count()
@@ -113,6 +117,10 @@ class Intake:
         self._outages = outages
         self._counters = counters
         self._held: dict[str, Held[Intake]] = {}
+        # What is noted of by what is being written.
+        self._noted: dict[str, Held[Intake]] = {}
+        # What is still to be told of a lease that is gone.
+        self._reports: list[Outcome] = []
         self._outcomes: list[Outcome] = []
         self._writing: list[Outcome] = []
         self._barriers: list[anyio.Event] = []
@@ -140,21 +148,27 @@ class Intake:
     async def receive(self, records: int, waiting: int) -> Sequence[Delivery]:
         """Receive so many records at most, as far as the worker may hold their bytes (X14)."""
         size = await self._budget.reserve()
-        # Others may fail for ever, and a healthy one should hardly notice: so an eighth, by turns.
+        # Others may fail for ever, and a healthy one should hardly notice: so an eighth, by turns,
+        # and half of what is held.
         used, again = 0, records // SHARE or int(next(self._turns) % SHARE == 0)
+        most = self._most_again - sum(each.has_waited for each in self._held.values())
         try:
-            deliveries = await self.lease.receive(Room(records, size, waiting, again))
+            room = Room(records, size, waiting, max(min(again, most), 0))
+            deliveries = await self.lease.receive(room)
+            if not deliveries and not again and most > 0:
+                # Then what has waited is in nobody's way.
+                deliveries = await self.lease.receive(room._replace(again=1))
             used = sum(len(each.body) for each in deliveries)
         finally:
             self._budget.put_back(size - used)
         self._size += used
-        if not deliveries:
-            # Then what has waited is in nobody's way.
-            self._turns = count()
         return deliveries
 
     def hold(self, held: Held[Intake]) -> None:
         """Take an event in; it is handled in its turn, or sent where others of its key wait."""
+        # One that was another's for a while is given anew.
+        if held.position in self._held:
+            self._drop([held.position])
         self._held[held.position] = held
         if not self._lanes.enter(held):
             self._send_behind(held)
@@ -231,6 +245,7 @@ class Intake:
         self._queue.discard(lambda each: each.intake is self)
         self._held.clear()
         self._free(self._size)
+        self._reports += filter(_tells_an_end, [*self._writing, *self._outcomes])
         self._outcomes.clear()
         self._writing = []
         self._unsettled = self._ignored = self._writing_ignored = 0
@@ -245,6 +260,9 @@ class Intake:
         self._queue.discard(lambda each: each.intake is self and not self.holds(each))
         for held in dropped:
             self._free(held.size)
+            if held.has_waited and held.key is not None:
+                # By this lease nothing of its key may wait any more.
+                self._write_soon(Followed(held.key))
         through = [held for held in dropped if not self._lanes.forget(held)]
         for held in through:
             if held.is_running:
@@ -253,6 +271,10 @@ class Intake:
             else:
                 self._lanes.leave(held)
 
+    def _drop_if_same(self, positions: Iterable[str], asked: dict[str, Held[Intake]]) -> None:
+        """Forget what was asked about, and was not given anew since."""
+        self._drop([each for each in positions if each in asked and self.holds(asked[each])])
+
     async def renew(self) -> None:
         """Hold the lease for longer; if it had run out, see what others were given of it (X11).
 
@@ -260,11 +282,11 @@ class Intake:
             LeaseLost: all of it is another's.
         """
         async with self._renewing:
-            positions = list(self._held) if self.has_run_out else ()
+            held = dict(self._held) if self.has_run_out else {}
             now = anyio.current_time()
-            lost = await self.lease.renew(positions)
+            lost = await self.lease.renew(list(held))
             self._until = now + self._seconds
-            self._drop(lost)
+            self._drop_if_same(lost, held)
 
     async def confirm(self) -> None:
         """See what is still held, after the lease had run out, before an attempt begins (X11)."""
@@ -281,16 +303,23 @@ class Intake:
 
     def report(self, held: Held[Intake], *, is_handled: bool = False) -> None:
         """Report that an attempt has ended at an event that is another's by now (X11)."""
-        if not self.is_lost and held.position not in self._held:
-            place = held.position
-            self._settle(Acknowledged(place) if is_handled else Returned(place, held.attempts, 0))
+        if held.position in self._held:
+            # It was given to this worker anew meanwhile.
+            return
+        place = held.position
+        outcome = Acknowledged(place) if is_handled else Returned(place, held.attempts, 0)
+        if self.is_lost:
+            self._reports.append(outcome)
+        else:
+            self._settle(outcome)
 
     def stopped(self, held: Held[Intake]) -> None:
         """Note that an event is not being handled any more."""
         self.running -= 1
-        if not self.is_lost and not self.holds(held):
+        if not self.holds(held):
             self.report(held)
-            self._lanes.leave(held)
+            if not self.is_lost:
+                self._lanes.leave(held)
         if self._idle is not None and not self.running:
             self._idle.set()
 
@@ -319,7 +348,17 @@ class Intake:
                 self._writing, self._outcomes = self._outcomes, []
                 self._writing_barriers, self._barriers = self._barriers, []
                 self._writing_ignored, self._ignored = self._ignored, 0
+                noted = (each.position for each in self._writing if isinstance(each, Noted))
+                self._noted = {each: self._held[each] for each in noted if each in self._held}
             self._written(await self._outages.outlast(partial(self.lease.settle, self._writing)))
+
+    async def tell(self) -> None:
+        """Report which attempts have ended, of a lease that is gone and writes no more (X11)."""
+        reports, self._reports = self._reports, []
+        if reports:
+            # Once: to wait for a transport that is away would keep the next lease waiting.
+            with suppress(LeaseLost, TransportUnavailable):
+                await self.lease.settle(reports)
 
     async def written(self) -> None:
         """Wait until it is written down what became of events up to now, or the lease is lost."""
@@ -352,8 +391,15 @@ class Intake:
             if not isinstance(each, Followed) and each.position in lost:
                 self._counters.acknowledged -= isinstance(each, Acknowledged)
                 self._counters.dead -= isinstance(each, Buried)
-        self._drop(lost)
+        self._drop_if_same(lost, self._noted)
         sent = {each.key for each in self._outcomes if isinstance(each, Postponed)}
         for key in settled.over:
             if key not in sent:
                 self._lanes.are_back(key)
+
+
+def _tells_an_end(outcome: Outcome) -> bool:
+    """Return whether an outcome tells that an attempt has ended, or that none had begun."""
+    if isinstance(outcome, Returned | Postponed):
+        return outcome.deliveries == 0
+    return isinstance(outcome, Acknowledged | Buried)

@@ -67,8 +67,8 @@ class Lifetime:
     __slots__ = ("_place", "address", "cause", "exception", "status")
 
     def __init__(self) -> None:
-        self.address = ""
-        self.status = BridgeStatus("running")
+        self.address: str = ""
+        self.status: BridgeStatus = BridgeStatus("running")
         self.exception: BaseException | None = None
         self.cause: BaseException | None = None
         self._place: Callable[[], Place | None] | None = None

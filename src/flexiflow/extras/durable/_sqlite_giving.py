@@ -101,14 +101,16 @@ class _Filling:
     Attributes:
         given: what fills it.
         left: for how many more records there is room.
+        is_full: whether there was no room for one. What comes after that one must not overtake it.
         most: see above.
     """
 
-    __slots__ = ("_first", "_size", "given", "left", "most")
+    __slots__ = ("_first", "_size", "given", "is_full", "left", "most")
 
     def __init__(self, room: Room, first: int, most: int) -> None:
         self.given: list[Delivery] = []
         self.left = room.records
+        self.is_full = False
         self.most = most
         self._size = room.size
         self._first = first
@@ -126,7 +128,8 @@ class _Filling:
         """Add a record, as an attempt that begins, and return whether there was room for it."""
         data, oversize = body
         size = self._size - len(data)
-        if not self.left or size < 0:
+        if self.is_full or not self.left or size < 0:
+            self.is_full = True
             return False
         self.left -= 1
         self._size = size
@@ -191,7 +194,7 @@ def ahead(db: sqlite3.Connection, held: Held, room: Room, now: float) -> float:
             owners.append(other.token)
         else:
             soonest = min(soonest, other.ends)
-    if reading.waiting:
+    if reading.waiting and room.again:
         longest = held.member.longest_delay
         soonest = min(soonest, next_due(db, held.group, owners, now, longest))
     return soonest
@@ -216,7 +219,7 @@ def give(db: sqlite3.Connection, held: Held, room: Room, most: int, now: float) 
     _give_left(db, held, filling, now)
     if reading.waiting and room.again:
         _give_again(db, held, filling, room.again, [held.owner, *over], now)
-    if filling.left and not is_full:
+    if filling.left and not filling.is_full and not is_full:
         _give_new(db, held, filling, reading.given, filling.left)
     forget_lapsed(db, held, over, now)
     return filling.given

@@ -10,6 +10,7 @@ from flexiflow.extras.durable._sqlite_leases import miss, revive
 from flexiflow.extras.durable._sqlite_waiting import (
     Place,
     begin,
+    drop,
     follow,
     has_head,
     is_over,
@@ -42,10 +43,7 @@ _HELD: Final = f"SELECT done, waited FROM pending {_OF_LEASE}"  # noqa: S608 - n
 
 _DELETE: Final = f"DELETE FROM pending {_OF_LEASE}"  # noqa: S608 - too
 
-_DELETE_OUT: Final = (
-    "DELETE FROM waiting WHERE group_id = ? AND id = ? AND EXISTS (SELECT 1 FROM pending"
-    " WHERE pending.group_id = waiting.group_id AND pending.id = waiting.id AND holder = ?)"
-)
+_IS_OUT: Final = f"SELECT 1 FROM pending {_OF_LEASE} AND waited"  # noqa: S608 - too
 
 _COUNT: Final = f"UPDATE pending SET attempts = ?, deliveries = ?, holder = ? {_OF_LEASE}"  # noqa: S608 - too
 
@@ -129,7 +127,9 @@ class _Writing:
     def _acknowledge(self, batch: Sequence[Acknowledged]) -> int:
         rows = self._rows(batch)
         if self._waits:
-            self._db.executemany(_DELETE_OUT, rows)
+            for row in rows:
+                if self._db.execute(_IS_OUT, row).fetchone() is not None:
+                    drop(self._db, *row[:2], self._now)
         return self._db.executemany(_DELETE, rows).rowcount
 
     def _count(self, batch: Sequence[Noted | Returned], holder: int | None) -> int:
@@ -172,7 +172,7 @@ class _Writing:
             return self._db.execute(f"{_BURY} records WHERE id = ?", (*values, number)).rowcount > 0
         place = held.group, number
         is_there = self._db.execute(_BURY + _BODY_KEPT, (*values, *place)).rowcount > 0
-        self._db.execute("DELETE FROM waiting WHERE group_id = ? AND id = ?", place)
+        drop(self._db, *place, self._now)
         return is_there
 
     def _put_away(self, outcome: Returned | Postponed, is_done: int, *, has_waited: bool) -> bool:

@@ -101,7 +101,7 @@ class Delivery(NamedTuple):
             begun. One that was returned or postponed with no attempt begun is given with
             `deliveries` 1 again.
         has_waited: whether it was postponed before it was given. Of the records of its key that
-            wait, no other is given until `Followed` says so.
+            wait, no other is given until it is acknowledged or buried, or waits again.
         oversize: of a body with more bytes than `max_event_bytes`, how many it has; else 0 (X14).
     """
 
@@ -174,9 +174,9 @@ class Postponed(NamedTuple):
         position: see `Delivery`.
         attempts: as in `Delivery`.
         deliveries: as in `Delivery`; 0 where no attempt is under way.
-        delay: after how many seconds it is due; None to wait in its key's line until a `Followed`
-            gets to it. Where nothing of that key waits or is held that has waited, it is due at
-            once.
+        delay: after how many seconds it is due; None to wait in its key's line until the one before
+            it is acknowledged or buried. Where nothing of that key waits or is held that has
+            waited, it is due at once.
         key: the event's key, or None.
     """
 
@@ -188,10 +188,10 @@ class Postponed(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """The first record of a key's line that waits without a delay is due now (X12).
+    """Ask whether anything of a key waits still by this lease (X12); `Settled.over` tells.
 
-    Nothing changes while another one of the key that has waited is due some time, or is held: so
-    to say it again changes nothing.
+    The first record of the key's line is due now, unless another one of the key that has waited is
+    due some time, or is held: so to say it again changes nothing.
     """
 
     key: str

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from flexiflow._cancellation import leaves
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._budget import Budget
 from flexiflow.extras.durable._cloudevents import decode
@@ -18,8 +17,8 @@ from flexiflow.extras.durable._errors import (
     EventTooLarge,
     LeaseLost,
     TransportError,
-    TransportUnavailable,
     WorkersDied,
+    is_an_outage,
 )
 from flexiflow.extras.durable._failing import failure_of, log_burial
 from flexiflow.extras.durable._held import Held, Origin
@@ -158,6 +157,7 @@ class Worker:
             with suppress(LeaseLost):
                 await intake.flush()
                 await self._outages.outlast(intake.lease.release)
+            await intake.tell()
         self._intakes.clear()
         await self._outages.outlast(partial(self._connection.leave, self._member))
         await self._look_round()
@@ -277,6 +277,7 @@ class Worker:
                 with suppress(LeaseLost):
                     await self._outages.outlast(intake.lease.release)
             group.cancel_scope.cancel()
+        await intake.tell()
         del self._intakes[intake.lease.partition]
         self._dropped.set()
         self._changed.set()
@@ -344,7 +345,7 @@ class Worker:
 
     def _conclude(self, held: Held[Intake], problem: Exception | None) -> None:
         """Decide what is to become of an event after an attempt."""
-        intake, is_outage = held.intake, problem is not None and _is_an_outage(problem)
+        intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
             self._counters.failed += 1
             held.attempts += not is_outage
@@ -370,8 +371,3 @@ class Worker:
     def _start(self, function: Any, *arguments: object) -> None:
         # In a context that no handler has changed, whoever calls.
         self._context.copy().run(self._group.start_soon, function, *arguments)
-
-
-def _is_an_outage(problem: Exception) -> bool:
-    """Tell whether an attempt failed only because what it published could not be stored."""
-    return all(isinstance(each, TransportUnavailable) for each in leaves(problem))

@@ -35,10 +35,10 @@ for i, each in ipairs(entries) do
   if fields[#fields - 1] == 'group' then groups[#groups + 1] = {i, fields[#fields]} end
 end
 local to = #entries > 0 and entries[#entries][1] or given
-local is_full = #entries == wanted
+local is_full, last = #entries == wanted, redis.call('HGET', meta, 'last') or '0-0'
 if parts(to) - parts(given) ~= #entries or size > tonumber(ARGV[5])
   or largest > tonumber(ARGV[6])
-  or not is_full and to ~= (redis.call('HGET', meta, 'last') or '0-0') then
+  or not is_full and to ~= last or is_after(to, last) then
   -- Something else has written, or deleted something, or not all of it fits.
   for _, each in ipairs(entries) do redis.call('XACK', log, group, each[1]) end
   if #entries > 0 then redis.call('XGROUP', 'SETID', log, group, given) end

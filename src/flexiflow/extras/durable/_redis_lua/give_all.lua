@@ -234,10 +234,10 @@ for _, each in ipairs(left()) do
   end
   if not is_given then break end
 end
-for i = 1, math.min(#due, again) do
+for i = 1, is_full and 0 or math.min(#due, again) do
   if not give_waiting(due[i][1], due[i].record) then break end
 end
-if can_be_new and #out < limit then give_new(limit - #out) end
+if can_be_new and not is_full and #out < limit then give_new(limit - #out) end
 if waits and again > 0 then
   for each in pairs(busy) do
     local first = (each == owner or not live[each]) and waits.first(each)

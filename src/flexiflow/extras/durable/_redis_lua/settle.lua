@@ -131,10 +131,10 @@ local function others(at)
       if kind == 'A' then record.z = true else record.a = math.max(record.a, words[at + 1]) end
       return waits.write(id, record)
     end
-    if kind == 'A' then return waits.drop(id, record) end
+    if kind == 'A' then return waits.let_go(id, record, now) end
     if kind == 'B' then
       bury(waits.fields(id, record), at + 1)
-      return waits.drop(id, record)
+      return waits.let_go(id, record, now)
     end
     record.a, record.d = tonumber(words[at + 1]), tonumber(words[at + 2])
     if kind == 'N' then
