@@ -136,25 +136,26 @@ def test_what_is_given_anew_is_not_dropped_by_an_answer_from_before(backend: str
     async def scenario() -> None:
         transport, gate = MemoryTransport(), Event()
         faulty, handler = Faulty(transport), Handler(gate=gate)
-        await put(transport, 0)
-        async with consuming(faulty, handler, lease=9.0) as bridge:
+        await put(transport, 0, 1)
+        async with consuming(faulty, handler, lease=9.0, limit=1) as bridge:
             await until(lambda: handler.begun)
-            with faulty.away("renew", "receive", "settle", "join"):
-                await sleep(20)
-                async with transport.connect() as connection:
-                    lease = await enter(connection, member("x", group=GROUP))
-                    assert len(await lease.receive(Room(1))) == 1
-                    await lease.settle([Returned("1", 0, 0)])
-                    await lease.release()
-                hold = faulty.hold("renew", is_late=True)
-            await hold.reached.wait()
+            with faulty.away("receive"):
+                with faulty.away("renew", "settle", "join"):
+                    await sleep(20)
+                    async with transport.connect() as connection:
+                        lease = await enter(connection, member("x", group=GROUP))
+                        assert len(await lease.receive(Room(2))) == 2
+                        await lease.settle([Returned("1", 0, 0), Returned("2", 0, 0)])
+                        await lease.release()
+                    hold = faulty.hold("renew", is_late=True)
+                await hold.reached.wait()
             # It is received once more, and waits for the answer before it begins.
             await until(lambda: not handler.running, 1000)
             hold.open.set()
             await until(lambda: handler.begun == [0, 0], 1000)
             gate.set()
-            await until(lambda: bridge.statistics().acknowledged == 1, 1000)
-        assert (handler.done, pending(transport)) == ([0], {})
+            await until(lambda: bridge.statistics().acknowledged == 2, 1000)
+        assert (handler.done, pending(transport)) == ([0, 1], {})
 
     play(scenario, backend, schedules=3)
 
