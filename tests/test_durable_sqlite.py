@@ -1025,3 +1025,27 @@ def test_processes_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     result = kill(3, tmp_path)
     assert (result.lost, result.twice, result.again, result.gone) == (0, 0, 0, 0)
     assert result.confirmed > 0
+
+
+async def test_texts_that_are_none_hide_nothing_else(path: Path) -> None:
+    """X6: what something else wrote as a group or a message is read as far as that can be."""
+    async with SqliteTransport(path).connect() as connection:
+        await connection.store(Batch("p", 1, (Record(b"a"), Record(b"b"), Record(b"c"))))
+        worker = Member("g", "w", "token", ("**",), 10.0)
+        await connection.join(worker)
+        lease = await connection.acquire(worker, 0)
+        assert lease is not None
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE records SET only_group = CAST(x'ff' AS TEXT) WHERE body = x'61'")
+        given = await lease.receive(Room(9))
+        assert [(each.body, each.group) for each in given] == [
+            (b"a", "\\xff"),
+            (b"b", None),
+            (b"c", None),
+        ]
+        problem = Failure("E", "no", "")
+        await lease.settle([Buried(each.position, 1, 1, problem) for each in given[1:]])
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE dead SET message = CAST(x'ff1b5b' AS TEXT) WHERE body = x'62'")
+        letters = await connection.dead_letters("g")
+        assert [each.failure.message for each in letters] == ["\\xff\x1b[", "no"]

@@ -83,13 +83,20 @@ def open_file(layout: Layout) -> sqlite3.Connection:
 
 def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
     """Open a file that is there, with nothing done to it yet."""
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{Path(path).as_uri()}?mode=rw",
         uri=True,
         timeout=busy_timeout,
         isolation_level=None,
         check_same_thread=False,
     )
+    connection.text_factory = _text
+    return connection
+
+
+def _text(value: bytes) -> str:
+    """Read a text that something else may have written: one such row must not hide all others."""
+    return value.decode(errors="backslashreplace")
 
 
 def check_kind(connection: sqlite3.Connection, path: str) -> None:
