@@ -208,8 +208,31 @@ def test_with_too_many_that_wait_none_is_received(
             assert bridge.statistics().lag == 1
             await until(lambda: bridge.statistics().acknowledged == 3, 1000)
         told = [each.getMessage() for each in caplog.records if "max_waiting" in each.msg]
-        told_once = "receives no new events: 2 wait for their next attempt, and max_waiting is 2"
-        assert told == [f"the group 'billing' {told_once}"]
+        told_once = "a partition of which 2 wait receives no new ones, since max_waiting is 2"
+        assert told == [f"2 events of the group 'billing' wait for their next attempt: {told_once}"]
+
+    play(scenario, backend, schedules=2)
+
+
+def test_a_partition_may_have_its_share_of_what_waits(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """X12: One that has it receives nothing new, which is told; the others go on."""
+
+    async def scenario() -> None:
+        caplog.clear()
+        transport, handler = MemoryTransport(partitions=2), Failing(a=9, b=9)
+        await put(transport, "a", "b", "c", key=lambda _: "same")
+        await put(transport, *"de", key=lambda data: "other" if data == "d" else "another one")
+        async with consuming(
+            transport, handler, retry_delay=1000.0, max_waiting=4, prefetch=1, lease=6.0
+        ) as bridge:
+            await until(lambda: bridge.statistics().waiting == 2, 1000)
+            await sleep(60)
+            assert "c" not in handler.names
+        told = [each.getMessage() for each in caplog.records if "max_waiting" in each.msg]
+        [line] = told
+        assert line.endswith("of which 2 wait receives no new ones, since max_waiting is 4")
 
     play(scenario, backend, schedules=2)
 

@@ -232,16 +232,23 @@ class Worker:
         self._tell_of_waiting(standing.waiting)
 
     def _tell_of_waiting(self, waiting: int) -> None:
-        """Tell once that so many events wait that no new ones are received (X12)."""
-        was_full, self._is_full = self._is_full, waiting >= self._settings.max_waiting
+        """Tell once that so many events wait that new ones may not be received (X12)."""
+        share = self._waiting_share
+        was_full, self._is_full = self._is_full, waiting >= share
         if self._is_full and not was_full:
             logger.warning(
-                "the group %r receives no new events: %d wait for their next attempt, and "
-                "max_waiting is %d",
-                self._member.group,
+                "%d events of the group %r wait for their next attempt: a partition of which %d "
+                "wait receives no new ones, since max_waiting is %d",
                 waiting,
+                self._member.group,
+                share,
                 self._settings.max_waiting,
             )
+
+    @property
+    def _waiting_share(self) -> int:
+        """How many events of a partition may wait, so that all have no more than the group may."""
+        return max(self._settings.max_waiting // self._connection.partitions, 1)
 
     def _take_up(self, lease: Lease) -> None:
         intake = Intake(
@@ -300,11 +307,9 @@ class Worker:
 
     async def _read(self, intake: Intake) -> None:
         wait = min(_LONGEST_WAIT, self._member.lease / _BEATS)
-        # Each partition may have its part, so that all have no more than the group may.
-        waiting = max(self._settings.max_waiting // self._connection.partitions, 1)
         with suppress(LeaseLost):
             while True:
-                receive = partial(intake.receive, await intake.room(), waiting)
+                receive = partial(intake.receive, await intake.room(), self._waiting_share)
                 deliveries = await self._outages.outlast(receive)
                 for delivery in deliveries:
                     self._take_in(intake, delivery)
