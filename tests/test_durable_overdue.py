@@ -11,6 +11,7 @@ from flexiflow.extras.durable import (
     Acknowledged,
     Buried,
     Failure,
+    Followed,
     LeaseLost,
     Member,
     MemoryTransport,
@@ -156,6 +157,38 @@ def test_what_is_given_anew_is_not_dropped_by_an_answer_from_before(backend: str
             gate.set()
             await until(lambda: bridge.statistics().acknowledged == 2, 1000)
         assert (handler.done, pending(transport)) == ([0, 1], {})
+
+    play(scenario, backend, schedules=3)
+
+
+def test_a_key_may_stay_again_whose_line_is_another_workers(backend: str) -> None:
+    """X11, X12: What was lost of a key was the first of its line, which is gone with it."""
+
+    async def scenario() -> None:
+        transport, gate, failed = MemoryTransport(), Event(), list[object]()
+        faulty = Faulty(transport)
+
+        async def handler(data: object) -> None:
+            if not failed:
+                failed.append(data)
+                raise Refused(data)
+            await gate.wait()
+
+        await put(transport, 0, key=lambda _: "k")
+        async with consuming(faulty, handler, lease=9.0) as bridge:
+            await until(lambda: bridge.statistics().delivered == 2)
+            faulty.outcomes.clear()
+            with faulty.away("renew", "receive", "settle", "join"):
+                await sleep(20)
+                async with transport.connect() as connection:
+                    lease = await enter(connection, member("x", group=GROUP, lease=1000.0))
+                    [given] = await lease.receive(Room(1))
+                    assert given.has_waited
+            await until(lambda: Followed("k") in faulty.outcomes, 1000)
+            await put(transport, 1, key=lambda _: "k")
+            gate.set()
+            await until(lambda: bridge.statistics().acknowledged == 1, 1000)
+            assert not any(isinstance(each, Postponed) for each in faulty.outcomes)
 
     play(scenario, backend, schedules=3)
 

@@ -77,6 +77,16 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
             ("receive", "b", 1),
         ),
     ),
+    "X11: of what others were given it is no news that it is still being handled": (
+        {},
+        (
+            ("store", "p", None),
+            ("receive", "a", 1),
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "a", "note", 0),
+        ),
+    ),
     "X11: what waits is settled where one that had lost it has handled it": (
         {},
         (
@@ -149,6 +159,15 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
             ("receive", "b", 1, OF_K),
             ("settle", "a", "acknowledge", 0),
             ("die", "b"),
+        ),
+    ),
+    "X12: what waits may have been given where a receive was cancelled": (
+        {},
+        (
+            ("store", "p", None),
+            ("receive", "a", 1),
+            ("settle", "a", "postpone", 0),
+            ("cancel", "a", 1, 1),
         ),
     ),
     "X12: while too many wait nothing new is given, though some of them are": (
