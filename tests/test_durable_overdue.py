@@ -23,6 +23,7 @@ from flexiflow.extras.durable import (
     Standing,
     open_bridge,
 )
+from flexiflow.extras.durable._intake import _tells_an_end
 from tests.durable import (
     GROUP,
     NAME,
@@ -440,3 +441,24 @@ async def test_a_failing_event_is_counted_by_a_stale_worker_too() -> None:
         await until(lambda: entry.attempts == 1)
         assert bridge.statistics().failed == 1
     assert pending(transport) == {1: (1, 1, True)}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_told"),
+    [
+        (Acknowledged("1"), True),
+        (Buried("1", 3, 1, NO), True),
+        (Postponed("1", 1, 0, 2.0, "k"), True),
+        (Returned("1", 1, 0), True),
+        (Noted("1", 0, 3), False),
+        (Returned("1", 0, 3), False),
+        (Postponed("1", 0, 3, None, "k"), False),
+        (Followed("k"), False),
+    ],
+    ids=repr,
+)
+def test_only_attempts_that_have_ended_are_told_of_a_lease_that_is_gone(
+    outcome: Any, *, is_told: bool
+) -> None:
+    """X11: What may have killed its workers, and was not begun here, keeps its count."""
+    assert _tells_an_end(outcome) == is_told

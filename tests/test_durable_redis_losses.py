@@ -156,6 +156,11 @@ async def test_a_late_acknowledgement_settles_no_new_event(frail: Keys) -> None:
                 await lease.settle([Acknowledged(f"{each}-0") for each in range(1, 7)])
             bob = await lease_of(other, member("bob"))
             assert len(await bodies(bob)) == 8
+            # Nor does it count as handled when nobody holds it any more.
+            with pytest.raises(LeaseLost):
+                await lease.settle([Acknowledged("1-0")])
+            await bob.release()
+            assert len(await bodies(await lease_of(other, member("bob")))) == 8
             # What came to be at the same places, or after them, is not known to be lost.
             assert (await other.standing("billing")).missed == 3
 

@@ -53,6 +53,15 @@ async def test_delivers_what_something_else_has_written(keys: Keys) -> None:
         assert await standing(connection, lease) == Standing(7, 0, 0, 0)
 
 
+async def test_what_something_else_wrote_at_the_next_place_is_foreign(keys: Keys) -> None:
+    """X7: also where as much is asked for as is there."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        lease = await lease_of(connection)
+        write(keys, "2-0")
+        assert await bodies(lease, 2) == [b"a", FOREIGN]
+
+
 async def test_an_entry_that_looks_almost_like_ours_is_foreign(keys: Keys) -> None:
     """X7: with one field too many it is no event of ours."""
     keys.command("XADD", "log", "*", "event", "e", "extra", "x")

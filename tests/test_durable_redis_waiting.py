@@ -653,3 +653,20 @@ def test_nothing_is_due_before_its_time() -> None:
     """X12: a delay is rounded up."""
     words = list(_redis_lease._flat(Postponed("1-0", 1, 2, 0.0001, None)))
     assert words == ["Q", "1-0", 1, 2, 1]
+
+
+async def test_a_lease_of_a_forgotten_group_tells_a_later_one_nothing(keys: Keys) -> None:
+    """X11: that its attempt has ended is no news of the group that was made since."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, b"a"))
+        late = await lease_of(connection)
+        assert await bodies(late) == [b"a"]
+        await connection.forget("billing")
+        with pytest.raises(LeaseLost):
+            await late.settle([Acknowledged("1-0")])
+        lease = await lease_of(connection)
+        assert await bodies(lease) == [b"a"]
+        with pytest.raises(LeaseLost):
+            await late.settle([Acknowledged("1-0")])
+        await lease.release()
+        assert await bodies(await lease_of(connection)) == [b"a"]

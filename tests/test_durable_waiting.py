@@ -334,3 +334,21 @@ def test_what_has_waited_takes_half_of_the_places(backend: str) -> None:
         assert pending(transport) == {}
 
     play(scenario, backend, schedules=3)
+
+
+def test_with_room_for_one_what_has_waited_is_not_kept_waiting(backend: str) -> None:
+    """X12: Where there is nothing else, it is given as soon as it is due."""
+
+    async def scenario() -> None:
+        transport, names = MemoryTransport(), "abcdefgh"
+        handler = Failing(**dict.fromkeys(names, 1))
+        await put(transport, *names)
+        async with consuming(
+            transport, handler, prefetch=1, limit=1, retry_delay=0.01, lease=300.0
+        ) as bridge:
+            begun = current_time()
+            await until(lambda: bridge.statistics().acknowledged == len(names))
+            # It would wait for something new for a second each time.
+            assert current_time() - begun < 0.5
+
+    play(scenario, backend, schedules=2)
