@@ -58,8 +58,10 @@ async def test_what_something_else_wrote_at_the_next_place_is_foreign(keys: Keys
     async with transport(keys).connect() as connection:
         await connection.store(batch(1, b"a"))
         lease = await lease_of(connection)
-        write(keys, "2-0")
-        assert await bodies(lease, 2) == [b"a", FOREIGN]
+        assert await bodies(lease) == [b"a"]
+        await connection.store(batch(2, b"b"))
+        write(keys, "3-0")
+        assert await bodies(lease, 2) == [b"b", FOREIGN]
 
 
 async def test_an_entry_that_looks_almost_like_ours_is_foreign(keys: Keys) -> None:
