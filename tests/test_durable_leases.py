@@ -172,6 +172,30 @@ class TestLosing:
 
         play(scenario, backend, schedules=3)
 
+    def test_what_ends_as_its_bridge_is_cancelled_is_told_too(self, backend: str) -> None:
+        """X11: Nobody handles again what was handled by a lease that was lost before."""
+
+        async def scenario() -> None:
+            transport, done, second = MemoryTransport(), list[object](), Handler()
+
+            async def handler(data: object) -> None:
+                with CancelScope(shield=True):
+                    await sleep(50)
+                done.append(data)
+
+            await put(transport, 1)
+            with CancelScope() as scope:
+                async with consuming(transport, handler) as bridge:
+                    await until(lambda: bridge.statistics().delivered)
+                    transport._groups[GROUP].readings[0].leases.clear()
+                    await sleep(20)
+                    scope.cancel()
+            async with consuming(transport, second):
+                await sleep(60)
+            assert (done, second.begun, pending(transport)) == ([1], [], {})
+
+        play(scenario, backend, schedules=3)
+
     def test_what_waits_is_given_by_the_next_lease(self, backend: str) -> None:
         """X12: When its time has come, and no sooner, though the lease it waited by is lost."""
 
