@@ -226,6 +226,24 @@ async def test_a_backup_that_is_cancelled_leaves_nothing(url: str, copy: Path) -
     assert left_in(copy.parent) in ([], [copy.name])
 
 
+async def test_a_copy_whose_task_has_left_is_given_up(
+    url: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X9: asyncio leaves the thread of a task behind that it cancels; it goes no further."""
+    pauses: list[Any] = []
+
+    async def run_sync(_: object, *arguments: object) -> None:
+        await checkpoint()
+        pauses.append(arguments[-1])
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
+    monkeypatch.setattr("anyio.from_thread.check_cancelled", lambda: None)
+    await SqliteTransport(url.partition(":")[2]).backup(copy)
+    [pause] = pauses
+    with pytest.raises(InterruptedError):
+        pause()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")
 def test_ctrl_c_leaves_no_part_of_a_copy(url: str, copy: Path) -> None:
     """L5, X9: the status is 130, and there is nothing, or all where it was complete by then."""
