@@ -47,6 +47,7 @@ from flexiflow.extras.durable._sqlite_desk import Desk
 from flexiflow.extras.durable._sqlite_groups import groups
 from flexiflow.extras.durable._sqlite_schema import Layout, open_database, turn_wal_on
 from tests.chaos.sqlite import kill
+from tests.redis_desk import lease_of
 from tests.sqlite_files import (
     FAILURE,
     NEVER,
@@ -1031,10 +1032,7 @@ async def test_texts_that_are_none_hide_nothing_else(path: Path) -> None:
     """X6: what something else wrote as a group or a message is read as far as that can be."""
     async with SqliteTransport(path).connect() as connection:
         await connection.store(Batch("p", 1, (Record(b"a"), Record(b"b"), Record(b"c"))))
-        worker = Member("g", "w", "token", ("**",), 10.0)
-        await connection.join(worker)
-        lease = await connection.acquire(worker, 0)
-        assert lease is not None
+        lease = await lease_of(connection)
         with closing(sqlite3.connect(path)) as db, db:
             db.execute("UPDATE records SET only_group = CAST(x'ff' AS TEXT) WHERE body = x'61'")
         given = await lease.receive(Room(9))
@@ -1047,5 +1045,5 @@ async def test_texts_that_are_none_hide_nothing_else(path: Path) -> None:
         await lease.settle([Buried(each.position, 1, 1, problem) for each in given[1:]])
         with closing(sqlite3.connect(path)) as db, db:
             db.execute("UPDATE dead SET message = CAST(x'ff1b5b' AS TEXT) WHERE body = x'62'")
-        letters = await connection.dead_letters("g")
+        letters = await connection.dead_letters("billing")
         assert [each.failure.message for each in letters] == ["\\xff\x1b[", "no"]

@@ -13,7 +13,6 @@ from flexiflow.extras.durable import (
     Batch,
     Buried,
     Failure,
-    Member,
     Postponed,
     Record,
     Room,
@@ -23,6 +22,7 @@ from flexiflow.testing._desk import open_desk
 from flexiflow.testing._desk_calls import HOOKS, Inconclusive, Means
 from flexiflow.testing._desk_work import SIZE
 from tests.durable_transports import Tried, each_transport
+from tests.redis_desk import lease_of
 
 Script = tuple[tuple[Any, ...], ...]
 
@@ -257,13 +257,6 @@ async def large_ones_that_were_left(transport: Any) -> None:
         lease = await lease_of(connection)
         sizes = [[len(each.body) for each in await lease.receive(Room(9, 1000))] for _ in range(2)]
         assert sizes == [[700], [700, 5]]
-
-
-async def lease_of(connection: Any) -> Any:
-    """Join, and acquire the only partition."""
-    member = Member("g", "a", "token", ("**",), 10.0)
-    await connection.join(member)
-    return await connection.acquire(member, 0)
 
 
 @pytest.mark.parametrize("partitions", [None, 1])

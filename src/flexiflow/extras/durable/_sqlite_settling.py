@@ -224,7 +224,9 @@ def _is_lost(
     if found is None:
         found = db.execute(_OWNER, place).fetchone()
         is_lost = found is not None and (is_gone or found[0] != held.owner)
-        return is_lost and _end_attempt(db, "waiting", place, outcome)
+        if is_lost:
+            _end_attempt(db, "waiting", place, outcome)
+        return is_lost
     (holder,) = found
     if holder is None:
         # It was returned, and belongs to nobody.
@@ -232,7 +234,9 @@ def _is_lost(
             db.execute(_DONE, place)
         return False
     is_lost = is_gone or holder != held.token
-    return is_lost and _end_attempt(db, "pending", place, outcome)
+    if is_lost:
+        _end_attempt(db, "pending", place, outcome)
+    return is_lost
 
 
 def _end_attempt(
@@ -240,10 +244,10 @@ def _end_attempt(
     table: Literal["pending", "waiting"],
     place: tuple[int, int],
     outcome: Settling,
-) -> bool:
-    """Note that an attempt has ended of a lease that does not hold the record; return True."""
+) -> None:
+    """Note that an attempt has ended of a lease that does not hold the record."""
     if isinstance(outcome, Noted):
-        return True
+        return
     values: tuple[int, ...] = place
     change = "done = 1"
     if not isinstance(outcome, Acknowledged):
@@ -253,7 +257,6 @@ def _end_attempt(
         " WHERE group_id = ? AND id = ?",
         values,
     )
-    return True
 
 
 def _encodable(text: str) -> str:
