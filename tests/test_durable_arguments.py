@@ -1,13 +1,22 @@
 """What `open_bridge` refuses, before anything is opened: X8 and others."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from flexiflow import EventBus
-from flexiflow.extras.durable import MemoryTransport, open_bridge
-from tests.durable import Faulty
+from flexiflow.extras.durable import MemoryTransport, SqliteTransport, Transport, open_bridge
+from tests.durable import NAME, Faulty, Handler, consuming, until
+from tests.redis_desk import Keys
+from tests.redis_desk import transport as redis_transport
+
+MOST = 10**12
+COUNTS = (
+    *("limit", "prefetch", "prefetch_bytes"),
+    *("max_waiting", "max_attempts", "max_deliveries"),
+)
 
 WRONG_VALUES: dict[str, dict[str, Any]] = {
     "neither": {"outgoing": (), "incoming": (), "group": None},
@@ -24,6 +33,9 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "limit": {"limit": 0},
     "limit of True": {"limit": True},
     "prefetch": {"prefetch": 2.0},
+    "huge prefetch": {"prefetch": 10**12 + 1},
+    "huge prefetch_bytes": {"prefetch_bytes": 10**30},
+    "huge max_waiting": {"max_waiting": 10**30},
     "max_attempts": {"max_attempts": 0},
     "max_deliveries": {"max_deliveries": -1},
     "retry_delay": {"retry_delay": -0.1},
@@ -117,3 +129,30 @@ async def test_takes_patterns_that_do_not_overlap(outgoing: str, incoming: str) 
     )
     async with manager as bridge:
         assert bridge.statistics().held == 0
+
+
+async def handle_with_most_of_all(transport: Transport) -> None:
+    """Have an event handled, after one failure, by a bridge whose counts are as high as can be."""
+    handler = Handler(fails=1)
+    async with consuming(transport, handler, **dict.fromkeys(COUNTS, MOST)) as bridge:
+        bus = EventBus()
+        async with open_bridge(bus, transport, outgoing=[NAME], prefetch_bytes=MOST):
+            assert await bus.publish(NAME, 1) == ()
+        await until(lambda: bridge.statistics().acknowledged == 1)
+        assert await bridge.dead_letters(limit=MOST) == []
+    assert handler.done == [1]
+
+
+async def test_the_highest_counts_work_in_memory() -> None:
+    """X8: What is not refused works."""
+    await handle_with_most_of_all(MemoryTransport(max_length=MOST, max_event_bytes=MOST))
+
+
+async def test_the_highest_counts_work_on_sqlite(database: Path) -> None:
+    """X8: What is not refused works."""
+    await handle_with_most_of_all(SqliteTransport(database, max_length=MOST, max_event_bytes=MOST))
+
+
+async def test_the_highest_counts_work_on_redis(keys: Keys) -> None:
+    """X8: What is not refused works."""
+    await handle_with_most_of_all(redis_transport(keys, max_length=MOST, max_event_bytes=MOST))

@@ -54,8 +54,8 @@ async def leased(connection: Any, member: Member = MEMBER) -> Lease:
         ({"partitions": 0}, "partitions must be None or an int from 1 to 65,536, not 0"),
         ({"partitions": True}, "partitions must be None or an int from 1 to 65,536, not True"),
         ({"partitions": 65_537}, "partitions must be None or an int from 1 to 65,536, not 65537"),
-        ({"max_length": 0}, "max_length must be an int, 1 or more, not 0"),
-        ({"max_length": 2.5}, "max_length must be an int, 1 or more, not 2.5"),
+        ({"max_length": 0}, "max_length must be an int, 1 to 1,000,000,000,000, not 0"),
+        ({"max_length": 2.5}, "max_length must be an int, 1 to 1,000,000,000,000, not 2.5"),
         *(
             (
                 {"idempotency_window": wrong},

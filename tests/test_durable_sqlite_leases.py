@@ -9,6 +9,7 @@ from flexiflow.extras.durable import (
     Acknowledged,
     Buried,
     Delivery,
+    Followed,
     GroupMismatch,
     Lease,
     LeaseLost,
@@ -134,6 +135,40 @@ async def test_what_was_handled_is_not_given_again(
         # The one that holds it may well give it up.
         dead = int(means == "bury")
         assert (given, await connection.standing("g")) == ([], Standing(0, 0, 0, dead))
+
+
+async def test_a_batch_that_is_settled_again_changes_nothing(database: Path) -> None:
+    """X2: what a lost answer has repeated is settled, and held by no other."""
+    async with one_lease(database, "a", "b") as (connection, lease):
+        await lease.receive(Room(2))
+        outcomes: list[Outcome] = [Acknowledged("1"), Buried("2", 1, 0, FAILURE)]
+        settled = [await lease.settle(outcomes), await lease.settle(outcomes)]
+        assert settled == [Settled([], [])] * 2
+        assert await connection.standing("g") == Standing(0, 0, 0, 1)
+
+
+async def test_beside_one_that_is_lost_another_is_noted(
+    database: Path, machine_clock: Clock
+) -> None:
+    """X11: of one batch, only what another lease was given is lost."""
+    async with one_lease(database, "a", "b") as (connection, lease):
+        await two_that_held(connection, lease, machine_clock)
+        assert positions(await lease.receive(Room(1))) == ["2"]
+        settled = await lease.settle([Noted("1", 7, 7), Noted("2", 4, 5)])
+        rows = run_sql(database, "SELECT attempts, deliveries FROM pending ORDER BY id")
+        assert (settled, rows) == (Settled(["1"], []), [(1, 3), (4, 5)])
+
+
+async def test_what_is_over_is_not_asked_of_a_lease_that_is_gone(
+    database: Path, machine_clock: Clock
+) -> None:
+    """X11: it tells only which attempts have ended."""
+    async with one_lease(database, "a") as (connection, lease):
+        await two_that_held(connection, lease, machine_clock)
+        await lease.release()
+        with pytest.raises(LeaseLost):
+            await lease.settle([Followed("k"), Acknowledged("1")])
+        assert run_sql(database, "SELECT done FROM pending") == [(1,)]
 
 
 async def test_what_was_returned_belongs_to_nobody(database: Path) -> None:

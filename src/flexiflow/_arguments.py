@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._limits import Limiter
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _T = TypeVar("_T")
+
+# Lua writes numbers with 14 digits, and SQLite and `islice` have bounds of their own.
+_MOST: Final = 10**12
 
 
 def check_subscription(
@@ -85,6 +88,11 @@ def check_int(what: str, given: object, allowed: str, *, least: int, most: float
     if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
         raise ValueError(f"{what} must be an int, {allowed}, not {reprlib.repr(given)}")
     return given
+
+
+def check_count(what: str, given: object) -> int:
+    """Return how many there may be of something, in a range that every store can count."""
+    return check_int(what, given, f"1 to {_MOST:,}", least=1, most=_MOST)
 
 
 def check_seconds(what: str, given: object) -> None:

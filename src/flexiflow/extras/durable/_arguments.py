@@ -6,7 +6,7 @@ import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from flexiflow._arguments import check_int, check_seconds
+from flexiflow._arguments import check_count, check_seconds
 from flexiflow._bus import EventBus
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._names import check_subscribed_name
@@ -73,7 +73,7 @@ def check_settings(settings: Settings) -> None:
     _check_patterns(settings)
     _check_names(settings)
     for what in _COUNTS:
-        check_int(what, getattr(settings, what), "1 or more", least=1)
+        check_count(what, getattr(settings, what))
     for what in ("lease", "store_timeout"):
         check_finite(what, getattr(settings, what))
     for what in ("retry_delay", "grace"):

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import anyio
 
-from flexiflow._arguments import check_int
+from flexiflow._arguments import check_count
 from flexiflow._errors import ReceiverClosed
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._arguments import (
@@ -115,6 +115,8 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
             ends, all that wait have as many together.
         codec: writes payloads down and reads them (X7).
 
+    What is counted is an int of at most 10**12.
+
     Raises:
         ValueError: a number out of its range; a malformed pattern or name; outgoing and incoming
             patterns that overlap (X8); neither of them; incoming ones without a group; a key
@@ -202,16 +204,16 @@ class Bridge:
 
         Args:
             after: the id of the last one that is not wanted; None to begin with the first.
-            limit: how many at most, 1 or more.
+            limit: how many at most, 1 to 10**12.
 
         Raises:
-            ValueError: the bridge has no group; `limit` is no int of 1 or more; `after` can't be an
+            ValueError: the bridge has no group; `limit` is out of its range; `after` can't be an
                 id of the transport's.
             TypeError: `after` is no str.
             TransportUnavailable: the transport can't be reached.
             ReceiverClosed: the bridge's block is over.
         """
-        check_int("limit", limit, "1 or more", least=1)
+        check_count("limit", limit)
         if after is not None:
             _check_id(after)
         connection, group = self._checked()

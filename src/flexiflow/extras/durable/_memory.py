@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow._arguments import check_int
+from flexiflow._arguments import check_count
 from flexiflow.extras.durable._errors import LeaseLost, LogFull
 from flexiflow.extras.durable._groups import Group, Log
 from flexiflow.extras.durable._numbers import check_finite, parts_of, place_of
@@ -66,10 +66,10 @@ class MemoryTransport:
     Args:
         partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
             a time (X4); None for one log that all workers of a group share.
-        max_length: how many records a log holds, 1 or more. Those that every group has settled
+        max_length: how many records a log holds, 1 to 10**12. Those that every group has settled
             make room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
-        max_event_bytes: how many bytes an event may have as it is stored, 1 or more (X14).
+        max_event_bytes: how many bytes an event may have as it is stored, 1 to 10**12 (X14).
 
     Raises:
         ValueError: a number out of its range.
@@ -85,9 +85,9 @@ class MemoryTransport:
     ) -> None:
         self._is_exclusive = check_partitions(partitions) is not None
         self._logs = [Log() for _ in range(partitions or 1)]
-        self._max_length = check_int("max_length", max_length, "1 or more", least=1)
+        self._max_length = check_count("max_length", max_length)
         self._window = check_finite("idempotency_window", idempotency_window)
-        self._max_event_bytes = check_int("max_event_bytes", max_event_bytes, "1 or more", least=1)
+        self._max_event_bytes = check_count("max_event_bytes", max_event_bytes)
         self._groups: dict[str, Group] = {}
         self._producers: dict[str, _Produced] = {}
         self._tokens = count(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from flexiflow._arguments import check_int
+from flexiflow._arguments import check_count, check_int
 from flexiflow.extras.durable._numbers import check_finite
 from flexiflow.extras.durable._partitions import check_partitions
 from flexiflow.extras.durable._redis_connection import RedisConnection, Settings
@@ -35,11 +35,11 @@ class RedisTransport:
         partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
             a time (X4); None for one log that all workers of a group share. All that use a prefix
             give the same.
-        max_length: how many records a log holds, 1 or more. Those that every group has settled
+        max_length: how many records a log holds, 1 to 10**12. Those that every group has settled
             make room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
-        max_event_bytes: how many bytes an event may have as it is stored, 1 or more; all that use a
-            prefix give the same (X14).
+        max_event_bytes: how many bytes an event may have as it is stored, 1 to 10**12; all that
+            use a prefix give the same (X14).
         prefix: what its keys begin with; letters, digits and `._:-`.
         replicas: how many replicas have to confirm what is stored (X6).
         connect_timeout: for how many seconds to try to connect, and as long again to be let in.
@@ -69,11 +69,11 @@ class RedisTransport:
         self._server = parse_url(url)
         self._settings = Settings(
             check_partitions(partitions),
-            check_int("max_length", max_length, "1 or more", least=1),
+            check_count("max_length", max_length),
             check_finite("idempotency_window", idempotency_window),
             check_int("replicas", replicas, "0 or more", least=0),
             check_finite("timeout", timeout),
-            check_int("max_event_bytes", max_event_bytes, "1 or more", least=1),
+            check_count("max_event_bytes", max_event_bytes),
         )
         self._prefix = _check_prefix(prefix)
         self._connect_timeout = check_finite("connect_timeout", connect_timeout)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from anyio import from_thread, to_thread
 
-from flexiflow._arguments import check_int
+from flexiflow._arguments import check_count
 from flexiflow.extras.durable import _sqlite_giving as giving
 from flexiflow.extras.durable import _sqlite_groups as groups
 from flexiflow.extras.durable import _sqlite_leases as leases
@@ -67,13 +67,13 @@ class SqliteTransport:
         partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
             a time (X4); None for one log that all workers of a group share. A file keeps the number
             it was made with.
-        max_length: how many records a log holds, 1 or more. Those that every group has settled
+        max_length: how many records a log holds, 1 to 10**12. Those that every group has settled
             make room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
         poll_interval: how often to look for what other processes stored, 0.001 s or
             more.
         busy_timeout: for how many seconds to wait for another process that is writing, 0 or more.
-        max_event_bytes: how many bytes an event may have as it is stored, 1 or more (X14).
+        max_event_bytes: how many bytes an event may have as it is stored, 1 to 10**12 (X14).
         mode: who may read and write a file that is made, whatever the umask is: permissions that
             its owner can read and write it by. One that is there keeps its own (X9).
 
@@ -95,11 +95,11 @@ class SqliteTransport:
         mode: int = 0o600,
     ) -> None:
         self._path = _checked_path(path)
-        check_int("max_length", max_length, "1 or more", least=1)
+        check_count("max_length", max_length)
         check_finite("idempotency_window", idempotency_window)
         check_finite("poll_interval", poll_interval, least=_SHORTEST)
         check_finite("busy_timeout", busy_timeout, least=0)
-        check_int("max_event_bytes", max_event_bytes, "1 or more", least=1)
+        check_count("max_event_bytes", max_event_bytes)
         _check_mode(mode)
         self._layout = Layout(self._path, check_partitions(partitions), busy_timeout, mode)
         self._limits = log.Limits(
