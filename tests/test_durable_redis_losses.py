@@ -80,6 +80,27 @@ async def settle(lease: Lease, limit: int) -> None:
     await lease.settle([Acknowledged(each.position) for each in given])
 
 
+async def test_a_crash_in_the_midst_of_a_transaction_takes_nothing_that_came_after() -> None:
+    """X2: if an unfinished transaction is cut off the server's file before it starts again."""
+    with redis_server(appendfsync="always") as server:
+        keys = Keys(server, "crashed")
+        async with transport(keys).connect() as connection:
+            await connection.store(batch(1, b"confirmed before"))
+            await connection.store(batch(2, b"not confirmed"))
+        server.kill()
+        (log,) = server.folder.glob("appendonly.aof")
+        written = log.read_bytes()
+        # The file ends within the second batch's transaction, right after the record.
+        log.write_bytes(written[: written.index(b"HSET", written.index(b"not confirmed"))])
+        server.start()
+        async with transport(keys).connect() as connection:
+            await connection.store(batch(2, b"confirmed after"))
+        server.restart()
+        async with transport(keys).connect() as connection:
+            found, _ = await connection.tail(["0-0"], 9, 0)
+        assert [each.body for each in found] == [b"confirmed before", b"confirmed after"]
+
+
 @pytest.mark.parametrize("how", ["restarted", "flushed"])
 async def test_a_server_that_lost_all_is_told_of_it(
     frail: Keys, how: str, caplog: pytest.LogCaptureFixture
