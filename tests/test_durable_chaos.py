@@ -15,7 +15,7 @@ from flexiflow.extras.durable import SqliteTransport
 from tests.chaos import sqlite
 from tests.chaos.blocked import block_handlers
 from tests.chaos.faults import FAULTS, LEAKED
-from tests.chaos.ledger import Result
+from tests.chaos.ledger import Ledger, Result
 from tests.chaos.load import Plan
 from tests.chaos.meddled import FORKED, TRUSTING
 from tests.chaos.processes import MODES, make_lose_locks
@@ -184,3 +184,16 @@ async def test_the_judge_finds_what_a_journal_lost(tmp_path: Path) -> None:
         await connection.store(batch._replace(producer="another"))
     result = await sqlite.look(path, 0, confirmed)
     assert (result.lost, result.twice > 0) == (2 * len(batch.records), True)
+
+
+@pytest.mark.parametrize(
+    ("told", "wrongly"), [(0, 2), (1, 1), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 1)]
+)
+def test_the_judge_compares_what_was_lost_with_what_was_told(told: int, wrongly: int) -> None:
+    """X13: a group is told of each event that was lost and that it had not handled."""
+    ledger = Ledger(confirmed={(1,), (2,)}, in_doubt=1)
+    ledger.handle("one", (1,))
+    ledger.handle("two", (1,))
+    result = Result("server killed", "asyncio", "everysec", missed=told, may_lose=True)
+    ledger.judge(result, [], ["one", "two"])
+    assert (result.lost, result.unsettled) == (2, wrongly)

@@ -55,7 +55,8 @@ class Result:
         unhandled: how many are in the log, and were neither handled nor became dead letters.
         doubled: how many are in the log more than once.
         wrong: how many dead letters there are too many, or too few.
-        unsettled: how many the transport thinks are still to be handled, or missed.
+        missed: how many events groups were told that a server has lost, which they had not settled.
+        unsettled: how many the transport thinks are still to be handled, or were missed wrongly.
         leaks: how many connections, descriptors, tasks and threads were left.
         seconds: how long it took.
         stalled: whether it was given up, with nothing happening any more.
@@ -75,6 +76,7 @@ class Result:
     unhandled: int = 0
     doubled: int = 0
     wrong: int = 0
+    missed: int = 0
     unsettled: int = 0
     leaks: int = 0
     seconds: float = 0.0
@@ -181,7 +183,9 @@ class Ledger:
         result.stored = len(entries)
         result.in_doubt += self.in_doubt
         result.doubled += _surplus(messages) or _surplus(Counter(each.id for each in entries))
-        result.lost += len(self.confirmed - messages.keys())
+        lost = self.confirmed - messages.keys()
+        result.lost += len(lost)
+        result.unsettled += self._wrongly_missed(result, lost, groups)
         for group in groups:
             counts = self.handled.get(group, Counter())
             result.handled += len(counts)
@@ -191,6 +195,14 @@ class Ledger:
         expected = Counter(dict.fromkeys(poison, 1))
         result.dead = len(dead)
         result.wrong += ((buried - expected) + (expected - buried)).total()
+
+    def _wrongly_missed(self, result: Result, lost: set[Message], groups: Sequence[str]) -> int:
+        """Return how many lost events no group was told of, or how many too many it was (X13)."""
+        counts = [self.handled.get(group, Counter[Message]()) for group in groups]
+        least = sum(len(lost - each.keys()) for each in counts)
+        # A group may not have settled yet what it handled, nor know of what nobody confirmed.
+        most = len(groups) * (len(lost) + self.in_doubt) if result.may_lose else 0
+        return max(0, least - result.missed, result.missed - most)
 
 
 def _surplus(counts: Counter[Any]) -> int:
@@ -215,7 +227,8 @@ async def look(transport: Transport, result: Result, groups: Sequence[str]) -> l
                 break
         for group in groups:
             standing = await connection.standing(group)
-            result.unsettled += standing.pending + standing.lag + standing.missed
+            result.unsettled += standing.pending + standing.lag
+            result.missed += standing.missed
     return entries
 
 

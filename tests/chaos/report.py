@@ -28,6 +28,7 @@ _COLUMNS: Final = {
     "in_doubt": "failed publishes",
     "dead": "dead letters",
     "lost": "lost",
+    "missed": "told as missed",
     "unhandled": "not handled",
     "doubled": "stored twice",
     "wrong": "wrongly dead or not",

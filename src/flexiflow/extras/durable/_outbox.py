@@ -86,7 +86,9 @@ class Outbox:
             TransportError: it was not stored, or it is not known whether it was.
         """
         # In a child whatever stores is not running, and would be waited for for ever.
-        self._home.check(self._connection.address)
+        if not self._home.is_here:
+            # Only now: to ask for the address takes as long as a tenth of all that is done here.
+            raise self._home.refusal(self._connection.address)
         if self._is_closed:
             raise left(self._connection.address, self._cause)
         parcel, size = self._parcels[-1] if self._parcels else None, len(record.body)

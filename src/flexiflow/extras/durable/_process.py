@@ -120,4 +120,8 @@ class Home:
             TransportUnusable: this process was forked from that one.
         """
         if not self.is_here:
-            raise TransportUnusable(address, _FORKED)
+            raise self.refusal(address)
+
+    def refusal(self, address: str) -> TransportUnusable:
+        """Return what is raised elsewhere."""
+        return TransportUnusable(address, _FORKED)
