@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import Generator
 from importlib.util import find_spec
@@ -42,7 +43,9 @@ BACKENDS = backends()
 
 
 def pytest_configure() -> None:
-    """Refuse an environment where trio is missing by mistake, or there by mistake."""
+    """Set up the process; refuse an environment where trio is missing or there by mistake."""
+    # A job in the background ignores Ctrl-C, and so would each process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # In debug mode asyncio warns of slow steps, which any is on a busy machine.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     without_trio = "FLEXIFLOW_TESTS_WITHOUT_TRIO" in os.environ
