@@ -100,7 +100,7 @@ async def test_what_was_inherited_refuses_before_it_waits(tmp_path: Path) -> Non
                 await connection.store(Batch("p", 1, (Record(b"a"),)))
             # Neither does it wait to be left.
             await desk.__aexit__()
-            desk._home = Home()
+            desk._home = Home("")
             desk._lock.release()
         await connection.groups()
 
@@ -122,11 +122,11 @@ async def test_a_publish_in_a_child_is_refused_whatever_the_transport(
 
 def test_a_number_that_is_used_again_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """X9: a child's child may have the number of a process that has ended."""
-    home = Home()
-    home.check("here")
+    home = Home("here")
+    home.check()
     monkeypatch.setattr(module.FORKS, "generation", home._generation + 1)
     with pytest.raises(TransportUnusable, match=f"here {FORKED}"):
-        home.check("here")
+        home.check()
 
 
 class Sleeper:

@@ -32,7 +32,7 @@ MUCH = 400_000
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, None])
 def test_the_size_is_checked(wrong: Any) -> None:
-    """X14: it is an int of 1 or more."""
+    """X14: it is an int of 1 to 10**12."""
     with pytest.raises(
         ValueError, match="max_event_bytes must be an int, 1 to 1,000,000,000,000, not "
     ):

@@ -58,7 +58,7 @@ class Outbox:
         outages: Outages,
         counters: Counters,
     ) -> None:
-        self._home = Home()
+        self._home = Home(connection.address)
         self._connection = connection
         self._producer = producer
         self._store_timeout = store_timeout
@@ -86,9 +86,7 @@ class Outbox:
             TransportError: it was not stored, or it is not known whether it was.
         """
         # In a child whatever stores is not running, and would be waited for for ever.
-        if not self._home.is_here:
-            # Only now: to ask for the address takes as long as a tenth of all that is done here.
-            raise self._home.refusal(self._connection.address)
+        self._home.check()
         if self._is_closed:
             raise left(self._connection.address, self._cause)
         parcel, size = self._parcels[-1] if self._parcels else None, len(record.body)

@@ -100,11 +100,15 @@ class Home:
 
     A process is told by its number, and by its forks: the numbers of processes that have ended are
     used again. A fork that Python did not make is not counted, so both are compared.
+
+    Args:
+        address: where that is connected to, for what is raised.
     """
 
-    __slots__ = ("_generation", "_pid")
+    __slots__ = ("_address", "_generation", "_pid")
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self._address = address
         self._pid = os.getpid()
         self._generation = FORKS.generation
 
@@ -113,15 +117,11 @@ class Home:
         """Whether this is that process."""
         return os.getpid() == self._pid and FORKS.generation == self._generation
 
-    def check(self, address: str) -> None:
+    def check(self) -> None:
         """Refuse to go on elsewhere; to be called before any lock is waited for.
 
         Raises:
             TransportUnusable: this process was forked from that one.
         """
         if not self.is_here:
-            raise self.refusal(address)
-
-    def refusal(self, address: str) -> TransportUnusable:
-        """Return what is raised elsewhere."""
-        return TransportUnusable(address, _FORKED)
+            raise TransportUnusable(self._address, _FORKED)

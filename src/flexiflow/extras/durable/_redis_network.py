@@ -52,7 +52,7 @@ class Network:
         is_cluster: bool,
     ) -> None:
         # A child has the parent's connections, and would write in between what the parent writes.
-        self._home = Home()
+        self._home = Home(server.address)
         self.epochs = epochs
         self.is_former = False
         self._wires = wires
@@ -114,7 +114,7 @@ class Network:
             TransportUnusable: the server refuses for good, or this process was forked (X9).
             NotReplicated: fewer replicas confirmed it.
         """
-        self._home.check(self.address)
+        self._home.check()
         values = [each.encode() if isinstance(each, str) else each for each in arguments]
         place = partition, replicas > 0
         for _ in range(_REDIRECTIONS):

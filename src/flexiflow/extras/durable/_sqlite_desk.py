@@ -86,7 +86,7 @@ class Desk:
     def __init__(self, layout: Layout, bell: Bell) -> None:
         self._layout = layout
         self._bell = bell
-        self._home = Home()
+        self._home = Home(layout.path)
         self._database: sqlite3.Connection | None = None
         self._watch: Watch | None = None
         # Of the file, from when it was first opened until it is closed.
@@ -150,7 +150,7 @@ class Desk:
 
     async def _do(self, job: _Job[T]) -> T:
         # Before anything is waited for: in a child nobody would ever be done with it.
-        self._home.check(self._layout.path)
+        self._home.check()
         self._waiting.append(job)
         try:
             async with self._turn:
