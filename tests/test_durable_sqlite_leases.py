@@ -234,7 +234,6 @@ async def test_a_partition_that_was_leased_to_another_is_lost(
             lease.release,
             lambda: lease.settle([Acknowledged("1")]),
             lambda: lease.receive(Room(1)),
-            lambda: lease.wait(1),
         )
         for call in calls:
             with pytest.raises(LeaseLost):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from json import JSONDecoder, JSONEncoder
 from math import isinf
@@ -104,10 +104,10 @@ class Encoder:
         codec: for the payloads.
     """
 
-    __slots__ = ("_codec", "_head", "_numbers", "_producer", "_second", "_written")
+    __slots__ = ("_head", "_numbers", "_payload", "_producer", "_second", "_written")
 
     def __init__(self, source: str, producer: str, codec: Codec) -> None:
-        self._codec = codec
+        self._payload = _json if isinstance(codec, JsonCodec) else partial(_base64, codec)
         self._producer = producer
         self._numbers = count(1)
         self._second, self._written = -1, ""
@@ -142,10 +142,13 @@ class Encoder:
             self._written = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
         return f"{self._written}.{microseconds:06}Z"
 
-    def _payload(self, data: Any) -> str:
-        if isinstance(self._codec, JsonCodec):
-            return f'"data":{_to_json(data)}'
-        return f'"data_base64":"{b64encode(self._codec.encode(data)).decode()}"'
+
+def _json(data: Any) -> str:
+    return f'"data":{_to_json(data)}'
+
+
+def _base64(codec: Codec, data: Any) -> str:
+    return f'"data_base64":"{b64encode(codec.encode(data)).decode()}"'
 
 
 def decode(body: bytes, codec: Codec) -> CloudEvent:

@@ -123,5 +123,6 @@ class Home:
         Raises:
             TransportUnusable: this process was forked from that one.
         """
-        if not self.is_here:
+        # As `is_here`, without the call: it is done for each event that is stored.
+        if os.getpid() != self._pid or FORKS.generation != self._generation:
             raise TransportUnusable(self._address, _FORKED)

@@ -10,6 +10,7 @@ from threading import Event
 from time import time
 from typing import TYPE_CHECKING, Final, final
 
+import anyio
 from anyio import from_thread, to_thread
 
 from flexiflow._arguments import check_count
@@ -25,9 +26,10 @@ from flexiflow.extras.durable._sqlite_bell import bell_of
 from flexiflow.extras.durable._sqlite_desk import Desk
 from flexiflow.extras.durable._sqlite_schema import Layout
 from flexiflow.extras.durable._sqlite_settling import settle
-from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
+from flexiflow.extras.durable._transport import Acknowledged, Noted
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncGenerator, Collection, Sequence
 
     from flexiflow.extras.durable._sqlite_bell import Bell
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         Lease,
         Member,
         Outcome,
+        Room,
         Settled,
         Standing,
         Stored,
@@ -264,7 +267,9 @@ class _SqliteLease:
         self._held = held
         self._interval = interval
         self._max_event_bytes = max_event_bytes
-        self._room = Room(1)
+        # What the last look saw: when there may be something, and what tells of it before.
+        self._ahead = 0.0
+        self._rung = bell.rung
         # Given, and not taken by a call that was cancelled.
         self._given: list[Delivery] = []
 
@@ -281,34 +286,35 @@ class _SqliteLease:
         return self._held.lines
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
-        self._room = room
-        ahead = await self._look()
+        # From before it looks: what comes meanwhile is not slept through.
+        self._rung = self._bell.rung
         if self._given:
             # Some may have been given to others since, where the lease had run out.
             self._given = await self._desk.read(
                 lambda db: giving.still_held(db, self._held, self._given)
             )
             return self._take(_fitting(self._given, room))
-        if ahead <= 0:
-            await self._give(room)
+        await self._give(room)
         return self._take(len(self._given))
 
-    async def _look(self) -> float:
-        return await self._desk.read(lambda db: giving.ahead(db, self._held, self._room, time()))
-
     async def _give(self, room: Room) -> None:
-        await self._desk.write(
+        await self._desk.write_where_wanted(
+            lambda db: self._is_time(db, room),
             lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
             keep=self._given.extend,
         )
+
+    def _is_time(self, db: sqlite3.Connection, room: Room) -> bool:
+        self._ahead = giving.ahead(db, self._held, room, time())
+        return self._ahead <= 0
 
     def _take(self, count: int) -> Sequence[Delivery]:
         taken, self._given[:count] = self._given[:count], []
         return taken
 
     async def wait(self, seconds: float) -> None:
-        if not self._given:
-            await self._bell.wait_until(self._look, seconds, self._interval)
+        with anyio.move_on_after(min(self._ahead, seconds, self._interval)):
+            await self._rung.wait()
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         # What is let go others may be given, or this one again.

@@ -16,17 +16,21 @@ T = TypeVar("T")
 
 @final
 class Bell:
-    """Rung when something was stored; other loops and processes don't hear it."""
+    """Rung when something was stored; other loops and processes don't hear it.
 
-    __slots__ = ("__weakref__", "_rung")
+    Attributes:
+        rung: set when it is rung the next time; a new one each time.
+    """
+
+    __slots__ = ("__weakref__", "rung")
 
     def __init__(self) -> None:
-        self._rung = anyio.Event()
+        self.rung = anyio.Event()
 
     def ring(self) -> None:
         """Wake all that wait."""
-        self._rung.set()
-        self._rung = anyio.Event()
+        self.rung.set()
+        self.rung = anyio.Event()
 
     async def wait_for(
         self, look: Callable[[], Awaitable[Sequence[T]]], seconds: float, interval: float
@@ -40,32 +44,12 @@ class Bell:
         """
         until = anyio.current_time() + seconds
         while True:
-            rung = self._rung
+            rung = self.rung
             found = await look()
             left = until - anyio.current_time()
             if found or left <= 0:
                 return found
             with anyio.move_on_after(min(left, interval)):
-                await rung.wait()
-
-    async def wait_until(
-        self, look: Callable[[], Awaitable[float]], seconds: float, interval: float
-    ) -> None:
-        """Wait until it is time, or the time is over.
-
-        Args:
-            look: returns in how many seconds it is time; 0 or less for now. Called at least once.
-            seconds: for how long to wait.
-            interval: how often to look if nobody rings, in seconds.
-        """
-        until = anyio.current_time() + seconds
-        while True:
-            rung = self._rung
-            ahead = await look()
-            left = until - anyio.current_time()
-            if min(ahead, left) <= 0:
-                return
-            with anyio.move_on_after(min(ahead, left, interval)):
                 await rung.wait()
 
 

@@ -37,6 +37,7 @@ class _Job(Generic[T]):
 
     work: Callable[[sqlite3.Connection], T]
     is_writing: bool
+    is_wanted: Callable[[sqlite3.Connection], bool] | None = None
     rings: bool = False
     keep: Callable[[T], object] | None = None
     is_done: bool = False
@@ -148,6 +149,24 @@ class Desk:
         """
         return await self._do(_Job(work, is_writing=True, rings=rings, keep=keep))
 
+    async def write_where_wanted(
+        self,
+        is_wanted: Callable[[sqlite3.Connection], bool],
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        keep: Callable[[T], object],
+    ) -> None:
+        """Look, which keeps nobody from writing, and read and write where that says so.
+
+        It is one turn of the thread: to wake that takes longer than to look.
+
+        Args:
+            is_wanted: looks.
+            work: as for `write`.
+            keep: as for `write`; not called where nothing was wanted.
+        """
+        await self._do(_Job(work, is_writing=True, is_wanted=is_wanted, keep=keep))
+
     async def _do(self, job: _Job[T]) -> T:
         # Before anything is waited for: in a child nobody would ever be done with it.
         self._home.check()
@@ -210,6 +229,9 @@ class Desk:
         with suppress(IndexError):
             while True:
                 jobs.append(self._waiting.popleft())
+        jobs = [job for job in jobs if self._is_wanted(job)]
+        if not jobs:
+            return
         refusal = self._attempt(self._begin, jobs)
         error = refusal or self._attempt(self._run, jobs)
         # One that fails is not to hinder the others.
@@ -218,6 +240,20 @@ class Desk:
             # Each has an exception of its own, since whoever raises it adds to it.
             job.end(self._do_alone(job) if is_apart else copy(refusal) or error)
             self._rings |= job.rings
+
+    def _is_wanted(self, job: _Job[Any]) -> bool:
+        """Return whether a job is to be done; end one that is not, or of which it can't be told."""
+        if job.is_wanted is not None:
+            error = self._attempt(self._look, [job])
+            if error is not None:
+                job.end(error)
+        return not job.is_done
+
+    def _look(self, jobs: Sequence[_Job[Any]]) -> None:
+        database, watch = self._connected()
+        self._refuse_where_wrong(database, watch)
+        for job in jobs:
+            job.is_done = job.is_wanted is not None and not job.is_wanted(database)
 
     def _do_alone(self, job: _Job[Any]) -> Exception | None:
         return self._attempt(self._begin, [job]) or self._attempt(self._run, [job])
