@@ -261,5 +261,5 @@ class BusMachine(ProgramMachine):
 
 
 def test_any_program_goes_as_in_the_model(backend: str) -> None:
-    """B4 B5 B6 B8 B9 B11 D1 D2 D3 D4 E1 E2 E3 E4 E5 E6 E7: all is as in the model, step by step."""
+    """B4 to B6, B8, B9, B11, D1 to D4, E1 to E7: all is as in the model, step by step."""
     run_state_machine_as_test(partial(BusMachine, BusWorld, backend))  # type: ignore[arg-type]

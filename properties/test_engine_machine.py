@@ -244,6 +244,6 @@ class EngineMachine(ProgramMachine):
 
 
 def test_any_program_goes_as_in_the_model(backend: str) -> None:
-    """C1 C2 C3 C4 C5 C6: all is as in the model, step by step, and nobody waits for ever."""
+    """C1 to C6: all is as in the model, step by step, and nobody waits for ever."""
     world = partial(EngineWorld, frozenset("c"))
     run_state_machine_as_test(partial(EngineMachine, world, backend))  # type: ignore[arg-type]

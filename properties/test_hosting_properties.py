@@ -120,7 +120,7 @@ def test_tasks_that_cross_leave_nothing_half_done(
     cancelled: list[int],
     schedule: list[int],
 ) -> None:
-    """C1 C2: Whoever is cancelled when, nobody waits for ever, and each name can be used again."""
+    """C1, C2: Whoever is cancelled when, nobody waits for ever, and each name can be used again."""
 
     async def scenario() -> None:
         hosting = Hosting(fates, waits, sends)

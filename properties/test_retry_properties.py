@@ -105,7 +105,7 @@ def within(delay: float, number: int, config: RetryConfig) -> bool:
 def test_a_call_makes_the_attempts_that_the_contract_says(
     backend: str, script: list[Shape], config: RetryConfig
 ) -> None:
-    """R2 R4: so many attempts, the last exception itself, the function's arguments and result."""
+    """R2, R4: so many attempts, the last exception itself, the function's arguments and result."""
     failures = [make(shape) for shape in script]
     raised, delays = anyio.run(run, failures, config, backend=backend)
     expected = expected_attempts(script, config)

@@ -15,7 +15,7 @@ from tests.durable_transports import Tried, each_transport
 def test_a_transport_keeps_the_contract(
     backend: str, opened: Callable[[], AbstractContextManager[Tried]]
 ) -> None:
-    """X1 X2 X3 X4 X5 X6 X7 X8 X11 X12 X13 X14 X15: thousands of events, and more scripts."""
+    """X1 to X8, X11 to X15: thousands of events, and more scripts."""
     with opened() as tried:
         terms = {**tried.terms, "scale": 1.0, "examples": 30}
         check_transport(tried.factory, backend=backend, **terms)

@@ -186,7 +186,7 @@ def test_a_config_survives_pickling() -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_name(field: str, value: object) -> None:
-    """R1, R7: the message names the field; a backoff below 1.0 would shorten each delay."""
+    """R1: the message names the field; a backoff below 1.0 would shorten each delay."""
     options: dict[str, Any] = {field: value}
     with pytest.raises(ValueError, match=rf"^{field} must be .*, not ") as caught:
         RetryConfig(**options)

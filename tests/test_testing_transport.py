@@ -36,7 +36,7 @@ CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
 def test_a_transport_keeps_the_contract(
     backend: str, opened: Callable[[], AbstractContextManager[Tried]]
 ) -> None:
-    """X1 X2 X3 X4 X5 X6 X7 X8 X10 X11 X12 X13 X14 X15: nothing is found wrong with ours."""
+    """X1 to X8, X10 to X15: nothing is found wrong with ours."""
     with opened() as tried:
         check_transport(tried.factory, backend=backend, **tried.terms)
 

@@ -203,7 +203,7 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
 def test_a_transport_passes(
     what: str, opened: Callable[[], AbstractContextManager[Tried]], backend: str
 ) -> None:
-    """X11 X12 X14 X15: what was found by chance once is looked for each time."""
+    """X11, X12, X14, X15: what was found by chance once is looked for each time."""
     options, script = SCRIPTS[what]
 
     async def play(means: Means) -> None:
