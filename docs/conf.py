@@ -1,7 +1,19 @@
 """Sphinx's configuration."""
 
+from __future__ import annotations
+
+import sys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools.clauses import make_list  # noqa: E402  it is found from here on
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "FlexiFlow"
 author = "FlexiFlow contributors"
@@ -31,7 +43,7 @@ napoleon_numpy_docstring = False
 # Else each attribute is described twice: by the class's docstring and as a member.
 napoleon_use_ivar = True
 
-doctest_path = [str(Path(__file__).parent.parent / "examples")]
+doctest_path = [str(ROOT / "examples")]
 # What a logger without handlers prints to standard error would only clutter the build.
 doctest_global_setup = """
 import logging
@@ -42,3 +54,15 @@ html_theme = "furo"
 html_title = "FlexiFlow"
 html_static_path = ["_static"]
 html_show_sphinx = False
+
+
+def setup(app: Sphinx) -> None:
+    """Add the tests of each clause to their page, in every build."""
+    app.connect("env-get-outdated", lambda *_: ["clauses"])
+    app.connect("source-read", add_tests_of_clauses)
+
+
+def add_tests_of_clauses(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Append the list to its page, or end the build if a clause has no test."""
+    if page == "clauses":
+        source[0] += f"\n{make_list(ROOT)}"

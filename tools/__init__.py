@@ -1,0 +1,1 @@
+"""Tools for the development of FlexiFlow, which are not part of the package."""
