@@ -1,4 +1,4 @@
-"""Taking back what was set in a context."""
+"""Resetting context variables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _T = TypeVar("_T")
 
 
 def restore(variable: ContextVar[_T], token: Token[_T]) -> None:
-    """Set a variable to what it was before.
+    """Reset a variable to its value before the `set` that returned `token`.
 
-    A coroutine that is collected is closed in another context, where nothing is to be restored.
+    In another context this does nothing: that is where Python closes a coroutine that was never
+    finished and is garbage-collected.
     """
     with suppress(ValueError):
         variable.reset(token)

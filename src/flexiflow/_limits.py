@@ -1,4 +1,8 @@
-"""What a subscription's handler is held to: so many calls at once, and so much time (V1, V2)."""
+"""The limits of a subscription: how long its handler may run, and how many calls at once (V1, V2).
+
+A limited call takes a turn with the subscription's `Limiter`. That is a `Line`, as a mailbox is, so
+a deadlock is found even where it leads through calls and messages (`_mailbox`).
+"""
 
 from __future__ import annotations
 
@@ -19,15 +23,15 @@ if TYPE_CHECKING:
 
 @final
 class Limiter:
-    """Lets so many calls of a handler run at once, first come first served.
+    """The slots for the calls of one handler, given out first come first served.
 
-    Of those who get a slot in the same step, the scheduler chooses who goes on first.
+    When several calls get a slot in the same step, the scheduler decides which one runs first.
 
     Args:
-        limit: how many, at least 1.
+        limit: how many calls may run at once, at least 1.
 
     Attributes:
-        holders: the calls that run.
+        holders: the running calls.
     """
 
     __slots__ = ("_waiting", "holders", "limit")
@@ -38,19 +42,22 @@ class Limiter:
         self._waiting: OrderedDict[Turn, None] = OrderedDict()
 
     async def take(self, function: Callable[..., object]) -> LimitedTurn:
-        """Wait for a slot; the call then is the context manager to call the function in.
+        """Wait for a slot, and return a context manager to call the function in.
 
-        It takes its place in line at once, and waits only where there is no slot.
+        The place in line is taken at once; there is no checkpoint if a slot is free.
+
+        Args:
+            function: the handler, for the message of an error.
 
         Raises:
-            LimitDeadlock: it came from within a call that runs, or would wait for ever.
+            LimitDeadlock: this was called from within a running call, or would wait for ever.
         """
         call = self.join()
         at_once = call in self.holders
         if not await call.granted():
             raise LimitDeadlock(describe(function), self.limit)
         if not at_once:
-            # Whoever waited may have been cancelled in the very step in which the slot came (E3).
+            # The task may have been cancelled in the very step that gave it the slot (E3).
             try:
                 await checkpoint_if_cancelled()
             except BaseException:
@@ -59,12 +66,13 @@ class Limiter:
         return call
 
     def join(self) -> LimitedTurn:
-        """Take a slot or a place in line, at once, but for one who would wait for itself."""
+        """Take a slot or a place in line at once; neither for a call that would wait for itself."""
         call = LimitedTurn()
         call.limiter = self
         enclosing = frozenset(live_turns())
         is_full = len(self.holders) >= self.limit
-        # Within a call of its own it would wait for itself sooner or later, whoever else calls.
+        # A call from within a running call is refused even while slots are free: it would wait for
+        # itself whenever other calls hold them.
         if not enclosing.isdisjoint(self.holders) or (is_full and never_comes(self, enclosing)):
             call.would_deadlock = True
         elif is_full:
@@ -76,7 +84,7 @@ class Limiter:
         return call
 
     def withdraw(self, turn: Turn) -> None:
-        """Give up a place in line, or the slot, which passes to the next in line."""
+        """Give up a place in line, or the slot, which then passes to the next in line."""
         if turn not in self.holders:
             self._waiting.pop(turn, None)
             return
@@ -89,13 +97,13 @@ class Limiter:
 
 @final
 class LimitedTurn(Turn):
-    """The turn of one call of a handler that is limited; it ends when it is left."""
+    """The turn of one call of a limited handler; leaving it as a context manager ends it."""
 
     limiter: Limiter
 
     @property
     def line(self) -> Limiter:
-        """What it is limited by."""
+        """The limiter that it is taken with."""
         return self.limiter
 
     def __exit__(self, *exception: object) -> None:
@@ -104,18 +112,18 @@ class LimitedTurn(Turn):
 
 
 async def in_time(awaitable: Awaitable[object], time_limit: float, culprit: str) -> None:
-    """Await what a handler has given, and cancel it when its time is over.
+    """Await what a handler returned, and cancel it when its time is over.
 
     Args:
-        awaitable: what the handler has given.
-        time_limit: the seconds that it has.
+        awaitable: what the handler returned.
+        time_limit: how many seconds it may take.
         culprit: the handler's name.
 
     Raises:
-        HandlerTimeout: the time was over before the handler was, whatever became of it then; an
-            exception in its cleanup is the cause.
-        BaseException: what leaves the handler in time, and what is no failure: a cancellation
-            from outside, KeyboardInterrupt and the like.
+        HandlerTimeout: the time was over before the handler had ended, however it ended then. If
+            it raised an exception in its cleanup, that is the cause.
+        BaseException: what left the handler in time; and what is not a failure, at any time: a
+            cancellation from outside, KeyboardInterrupt and the like.
     """
     deadline = anyio.current_time() + time_limit
     failure: BaseException | None = None
@@ -127,7 +135,7 @@ async def in_time(awaitable: Awaitable[object], time_limit: float, culprit: str)
             failure = split(exc)[1]
             if anyio.current_time() < deadline or not _is_to_blame(failure):
                 raise
-        # Not within the `except`: what leaves is not to tell of a cancellation that nobody sees.
+        # Not within the `except`: the timeout's context must not be the scope's own cancellation.
         if anyio.current_time() >= deadline:
             raise HandlerTimeout(culprit, time_limit) from failure
     finally:
@@ -135,7 +143,13 @@ async def in_time(awaitable: Awaitable[object], time_limit: float, culprit: str)
 
 
 def _is_to_blame(failure: BaseException | None) -> bool:
-    """Tell whether a handler is, whose time is over, given what left it but for cancellations."""
+    """Return whether what left a handler after its deadline counts as its timeout.
+
+    A cancellation from outside does not, nor do KeyboardInterrupt and the like.
+
+    Args:
+        failure: what left it, without cancellations; None if there was nothing else.
+    """
     if failure is None:
         return not effectively_cancelled() and cancel_requests() == 0
     return isinstance(failure, Exception)

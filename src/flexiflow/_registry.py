@@ -1,4 +1,9 @@
-"""Who is subscribed to what: plain data, without I/O and without a loop."""
+"""The registry of a bus: which subscriptions an event name reaches, and in which order.
+
+Exact names are kept in a dict, patterns in a tree with one level for each segment. What both give
+for a name is merged into a `Route`, which is remembered until a change could affect it. Plain data:
+no I/O, no event loop.
+"""
 
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
@@ -20,9 +25,9 @@ if TYPE_CHECKING:
     from flexiflow._subscription import Filter, Handler, Terms
 
 MAX_REMEMBERED: Final = 65_536
-"""How much room names and places in routes, taken together, have in the registry (B10)."""
+"""The room for remembered routes (B10): each takes `room(name)` and 1 for each subscription."""
 
-# A dict keeps the order of subscription and removes at a constant cost; a list does not.
+# A dict, since it keeps the order of subscription and removes an entry at a constant cost.
 _Bucket: TypeAlias = dict[Subscription, None]
 
 _by_delivery = attrgetter("priority", "_order")
@@ -31,25 +36,28 @@ _by_delivery = attrgetter("priority", "_order")
 @final
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Route:
-    """The subscriptions to one event name, in order of delivery (B4).
+    """The subscriptions that one event name reaches, and how their handlers can be called.
 
-    What can be told of them beforehand, a publish need not ask of each. Most often the bus delivers
-    sequentially, nobody watches, and none is `once` or has terms: then handlers can be called where
-    they are published to.
+    What holds for all of them is worked out here once, so that a publish need not ask each one.
+    Most often the bus delivers sequentially, nothing watches, and no subscription is `once` or has
+    terms; then `EventBus.publish` calls the handlers in its own loop.
 
     Attributes:
-        name: the event's name; a plain str, whatever was published (T1).
-        subscriptions: all of them, exact names and patterns merged.
+        name: the event's name; a plain str, even if a `Topic` was published (T1).
+        subscriptions: those to the name and to matching patterns, in order of delivery (B4).
         publishing: the instruments that watch publishes, the first added first.
-        handling: those that watch handlers, the first added first.
+        handling: the instruments that watch handlers, the first added first.
         is_heard: whether there are any subscriptions or instruments.
-        is_called: whether handlers take more than a call: one has terms, or is watched.
-        is_plain: whether they take no more, and nobody watches.
-        in_place: whether that is so; not of `event.handler.failed`, whose handlers are called in
-            a way of their own (E7).
-        are_async: whether all handlers are known to be coroutine functions.
-        direct: whether they are in place, async, and without a filter.
-        watcher: the one instrument that watches where they would be direct if nobody did, or None.
+        is_called: whether handlers are called through a `Call`: one of them has terms, or
+            instruments watch handlers.
+        is_plain: whether they are not, and no instrument watches publishes.
+        in_place: whether handlers may be called in publish's own loop: the route is plain, the bus
+            delivers sequentially, no subscription is `once`, and the event is not
+            `event.handler.failed`, which is published specially (E7).
+        are_async: `in_place`, and all handlers are known to be coroutine functions.
+        direct: `are_async`, and no subscription has a filter.
+        watcher: the only instrument that watches, if the handlers would be direct without it and
+            with sequential delivery; else None.
     """
 
     name: str
@@ -66,7 +74,7 @@ class Route:
 
 
 class _PatternNode:
-    """A segment of the patterns' tree; `*` and `**` are segments like others."""
+    """A node in the tree of patterns, one level for each segment; `*` and `**` are segments too."""
 
     __slots__ = ("bucket", "children")
 
@@ -77,17 +85,17 @@ class _PatternNode:
 
 @final
 class Registry:
-    """The subscriptions of one bus.
+    """The subscriptions and instruments of one bus.
 
-    Adding and removing cost the same however many others there are (B6), and so does resolving
-    a name that was seen before (B10).
+    The cost of adding or removing a subscription does not grow with the others (B6), nor does the
+    cost of resolving a name that was seen before (B10).
 
     Args:
-        in_place: whether the bus delivers sequentially where a publish doesn't say.
+        in_place: whether the bus delivers sequentially by default.
 
     Attributes:
-        routes: the routes that are remembered, by event name; always the same dict.
-        instruments: what watches the publishes.
+        routes: the remembered routes by event name; always the same dict object.
+        instruments: what watches the bus, the first added first.
     """
 
     __slots__ = (
@@ -111,11 +119,11 @@ class Registry:
         self._remembered = 0
         self.instruments: tuple[Installed, ...] = ()
         self._order = count()
-        # One bound method for all subscriptions: each would hold 64 bytes of its own.
+        # One bound method shared by all subscriptions: one for each would take 64 bytes.
         self._unsubscribe = self.remove
 
     def __iter__(self) -> Iterator[Subscription]:
-        """Go through all subscriptions, those of a component together."""
+        """Iterate over all subscriptions, grouped by component."""
         for bucket in self._owned.values():
             yield from bucket
 
@@ -130,8 +138,8 @@ class Registry:
         once: bool,
         terms: Terms | None = None,
     ) -> Subscription:
-        """Make a subscription of valid arguments, and add it."""
-        # A subclass of str may compare and hash as it likes, and would miss the routes.
+        """Make a subscription from arguments that have been checked, add it, and return it."""
+        # A plain str: a subclass may compare and hash as it likes, and would miss the routes.
         event_name = str.__str__(event_name)
         subscription = Subscription(
             event_name,
@@ -153,7 +161,7 @@ class Registry:
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
-        """Remove it; False where it is not (or no longer) one of this registry's."""
+        """Remove a subscription; return False if it is not, or no longer, in this registry."""
         owned = self._owned.get(subscription.component_name, {})
         if subscription not in owned:
             return False
@@ -167,19 +175,19 @@ class Registry:
         return True
 
     def remove_all(self, component_name: str) -> int:
-        """Remove all of one owner, and return their number."""
+        """Remove all subscriptions of a component, and return their number."""
         owned = tuple(self._owned.get(component_name, ()))
         for subscription in owned:
             self.remove(subscription)
         return len(owned)
 
     def watch(self, instruments: tuple[Installed, ...]) -> None:
-        """Let these watch the publishes from the next one on, the first added first (I1)."""
+        """Replace the instruments, the first added first, from the next publish on (I1)."""
         self.instruments = instruments
         self._forget_all()
 
     def resolve(self, event_name: str) -> Route:
-        """Return the route of an event name, checking the name where it is new (B3)."""
+        """Return the route of an event name; a new name is checked first (B3)."""
         try:
             return self.routes[event_name]
         except (KeyError, TypeError):
