@@ -1,6 +1,8 @@
-"""What handles a component's messages: its state, its mailbox, and the order of one message (C5).
+"""The inside of a component: its state, its mailbox, and the handling of its messages (C3 to C6).
 
-Apart from `Component`, since whatever a subclass defines must not get in the way.
+`Actor.handle` waits for a message's turn, handles it, then handles the messages that were deferred
+meanwhile, and passes the turn on (`_mailbox`). `Actor._handle` takes one message through the steps
+of C5. All this is kept out of `Component`, so that no attribute of a subclass can get in the way.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Outcome(Enum):
     """What became of a message.
 
     Attributes:
-        TRANSITIONED: a transition was taken, perhaps an internal one (C7).
+        TRANSITIONED: a transition was taken; internal ones count (C7).
         IGNORED: no transition matched, or the component has no machine (C8).
         DEFERRED: the component will handle it after the message in hand (C4).
     """
@@ -48,14 +50,19 @@ class Outcome(Enum):
     DEFERRED = "deferred"
 
 
-# An enum's members are looked up through a descriptor, at 80 ns each on Python 3.11.
+# On Python 3.11 looking up an enum's member takes 80 ns, since it goes through a descriptor.
 _TRANSITIONED = Outcome.TRANSITIONED
 _IGNORED = Outcome.IGNORED
 
 
 def copy_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a message, one level, or refuse what is none (C5)."""
-    # A union of the two takes as long as a handler's call.
+    """Return a copy of a message, one level deep (C5).
+
+    Raises:
+        TypeError: `message` is not a mapping.
+        ValueError: it has no str `type`.
+    """
+    # Checking against `dict | Mapping` takes as long as calling a handler.
     if not isinstance(message, (dict, Mapping)):
         raise TypeError(
             f"a message must be a mapping with a str 'type', not {reprlib.repr(message)}"
@@ -63,7 +70,7 @@ def copy_message(message: Mapping[str, Any]) -> dict[str, Any]:
     copied: dict[str, Any] = dict(message)
     if not isinstance(copied.get("type"), str):
         shown = reprlib.repr(copied)
-        # By contract (C5) it is no TypeError: that is for what is no message at all.
+        # By contract (C5) not a TypeError, which says that it is not a mapping.
         raise ValueError(  # noqa: TRY004
             f"a message must have a str 'type', like {{'type': 'confirm'}}; given {shown}"
         )
@@ -72,15 +79,15 @@ def copy_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 @final
 class Actor:
-    """A component's inside.
+    """The inside of a component.
 
     Attributes:
         name: the component's name.
         machine: the table of its transitions, or None.
-        state: the current state, or None.
-        mailbox: whose turn it is.
+        state: the current state; None without a machine.
+        mailbox: the turns of its messages.
         host: the engine that it is registered with, or None.
-        bus: where its events are published: its engine's, or None.
+        bus: the engine's bus, where its events are published, or None.
     """
 
     __slots__ = ("bus", "host", "machine", "mailbox", "name", "state")
@@ -93,7 +100,7 @@ class Actor:
         self.host: object = None
         self.bus: EventBus | None = None
 
-    async def handle(  # noqa: PLR0912  each function more takes a twentieth more time
+    async def handle(  # noqa: PLR0912  each further function takes a twentieth more time
         self,
         component: object,
         message: dict[str, Any],
@@ -103,13 +110,23 @@ class Actor:
         """Handle a message when its turn has come, and those deferred meanwhile (C3, C4).
 
         Args:
-            component: what guards and actions are given.
-            message: the component's own copy.
-            host: the engine that it was registered with as the message was sent, or None.
-            turn: a place in the mailbox that was taken before; else one is taken now.
+            component: the actor's component, which guards and actions are given.
+            message: the component's own copy of the message.
+            host: the engine that the component was registered with when the message was sent, or
+                None.
+            turn: a place in the mailbox, if one was taken before; else one is taken now.
+
+        Returns:
+            What became of the message.
+
+        Raises:
+            UnknownComponent: the component was unregistered while the message waited (C1).
+            TransitionRefused: a strict machine has no transition for it (C8).
+            Exception: what a guard or an action raised (C6).
         """
         mailbox, handled = self.mailbox, sys.exception()
-        # No call between this and the `try`: where the stack ends there, the turn would be kept.
+        # Once the turn is in hand, no call may come before the `try`: a stack overflow in it would
+        # leave the turn taken for ever.
         if turn is None:
             turn = mailbox.join()
         if mailbox.holder is not turn and not await turn.granted():
@@ -129,15 +146,20 @@ class Actor:
                 await self._handle_deferred(component, handled)
             return outcome
         finally:
-            del handled  # raised again, its traceback would lead back to this frame (B6)
+            del handled  # raised again, its traceback would hold this frame (B6)
             if mailbox.waiting:
                 mailbox.pass_on()
             else:
-                # Without a call: where the stack ended there is none left for one.
+                # What `pass_on` does, without a call: after a stack overflow there may be no room
+                # for one.
                 mailbox.holder = None
 
     async def _catch_up(self, component: object, turn: Turn, handled: BaseException | None) -> Turn:
-        """Handle what a cancelled send has left, and yield where that is due (D6)."""
+        """Handle what a cancelled send left behind, and yield if a yield is due (D6).
+
+        Returns:
+            The turn for the sender's own message.
+        """
         try:
             if self.mailbox.deferred:
                 await self._handle_deferred(component, handled)
@@ -148,11 +170,11 @@ class Actor:
             del handled  # as in `handle`
         return turn
 
-    async def _handle(  # noqa: C901, PLR0912  each function more takes a twentieth more time
+    async def _handle(  # noqa: C901, PLR0912  each further function takes a twentieth more time
         self, component: object, message: dict[str, Any], turn: Turn, bus: EventBus | None
     ) -> Outcome:
-        """Handle one message (C5)."""
-        # What `with turn` does, in place: with its calls a message takes 6 % more time.
+        """Handle one message: announce it, choose a transition, act, commit, announce that (C5)."""
+        # What `with turn` would do, written out: its calls make a message take 6 % longer.
         if current_turn.get() is not None:
             turn.outer = innermost_turn()
         marked = current_turn.set(turn)
@@ -164,7 +186,7 @@ class Actor:
             if machine is None or state is None:
                 return _IGNORED
             candidates = machine.candidates(state, message["type"])
-            # The commonest transition, in place: choosing is as dear as three handlers.
+            # The commonest case, written out: calling `_choose` costs as much as three handlers.
             transition = candidates[0] if candidates else None
             if transition is None or transition.guard is not None:
                 transition = await self._choose(machine, state, candidates, message, component)
@@ -206,8 +228,8 @@ class Actor:
         """Handle the deferred messages until none is left.
 
         Args:
-            component: what guards and actions are given.
-            handled: the exception that the sender was handling as it sent.
+            component: the actor's component, which guards and actions are given.
+            handled: the exception that the sender was handling when it sent, or None.
         """
         mailbox = self.mailbox
         try:
@@ -216,7 +238,7 @@ class Actor:
                     await yield_now(self.bus)
                 if is_being_cancelled(handled):
                     await resume_cancellation()
-                # While this yielded, the component may have been unregistered.
+                # The component may have been unregistered during the yield.
                 if mailbox.deferred:
                     message, within_announcement = mailbox.deferred.popleft()
                     with Announcing() if within_announcement else nullcontext():
@@ -234,7 +256,7 @@ class Actor:
         try:
             await self._handle_deferred(component, handled)
         except BaseException:
-            # What leaves now hides the failure from the sender, so it goes to the log (E4).
+            # What leaves now hides the failure from the sender, so the failure is logged (E4).
             self.log(failure, message)
             raise
         finally:
@@ -243,11 +265,11 @@ class Actor:
     async def _handle_reporting(
         self, component: object, message: dict[str, Any], handled: BaseException | None
     ) -> None:
-        # It may have been deferred after its component went to another engine.
+        # Read for each message: the component may have gone to another engine meanwhile.
         bus = self.bus
         try:
             await self._handle(component, message, self.mailbox.go_on(), bus)
-        except Exception as exc:  # noqa: BLE001  whatever it is, nobody waits for it
+        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
             self.log(exc, message)
             if is_being_cancelled(handled):
                 await resume_cancellation()
@@ -258,7 +280,7 @@ class Actor:
             del handled  # as in `handle`
 
     async def report_deferred(self, bus: EventBus) -> None:
-        """Report the deferred messages of a component that was unregistered (C1, C4)."""
+        """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""
         unhandled = [(each, UnknownComponent(self.name)) for each in self.mailbox.take_deferred()]
         for each, failure in unhandled:
             self.log(failure, each.message)
@@ -267,6 +289,6 @@ class Actor:
                 await announce(bus, MESSAGE_RECEIVED, self.name, failure)
 
     def log(self, failure: Exception, message: dict[str, Any]) -> None:
-        """Log a failure that no sender gets."""
+        """Log a failure that is raised to no sender."""
         culprit = f"message {show(message['type'])}"
         log_exception(failure, MESSAGE_RECEIVED, self.name, culprit)

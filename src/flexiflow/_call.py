@@ -1,4 +1,8 @@
-"""Calling one handler in full: in its turn, watched, and in time (V1, V2, I2)."""
+"""Calling a handler that has terms or is watched by instruments (V1, V2, I2).
+
+The steps: wait for a slot (V2); check whether the handler is to start (B5, B8, B9); enter the
+instruments (I2); call the handler and await it within its time limit (V1); exit the instruments.
+"""
 
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
@@ -24,11 +28,11 @@ _NO_TERMS = Terms()
 
 @final
 class Call:
-    """Calls handlers of one publish whose subscriptions have terms, or which are watched.
+    """Calls the handlers of one publish, if some have terms or instruments watch handlers.
 
     Args:
         event: what is published.
-        instruments: those that watch its handlers, the outermost first.
+        instruments: those that watch handlers, the outermost first.
     """
 
     __slots__ = ("_event", "_instruments")
@@ -38,11 +42,11 @@ class Call:
         self._instruments = instruments
 
     async def __call__(self, subscription: Subscription, cancelled: Callable[[], bool]) -> None:
-        """Call the handler, if it starts, and let out what leaves it.
+        """Call the handler, if it is to start; what leaves it leaves this too.
 
         Args:
-            subscription: whose handler it is.
-            cancelled: tells whether publish is being cancelled (E6).
+            subscription: the handler's subscription.
+            cancelled: returns whether publish is being cancelled (E6).
         """
         terms = subscription._terms or _NO_TERMS
         if terms.limiter is None:
@@ -62,7 +66,7 @@ class Call:
             return
         entered = enter(self._instruments, event, subscription)
         try:
-            # An instrument may have unsubscribed it (B5); what is `once` was before.
+            # An instrument may have unsubscribed it (B5); with `once` that was done before.
             if subscription.active or subscription.once:
                 await self._run(subscription, terms)
         except BaseException as exc:
@@ -89,9 +93,11 @@ def _leave_failed(
     subscription: Subscription,
     cancelled: Callable[[], bool],
 ) -> list[Exception]:
-    """Show the instruments what left a handler, and return what is to leave instead, if anything.
+    """Exit the instruments with what left a handler, as it was judged (I2).
 
-    In a list, to be taken out: its traceback will hold the frame that raises it (B6).
+    Returns:
+        The exception to raise in place of `exception`, such as `HandlerCancelled`, or nothing. A
+        list, so that the caller can take it out: its traceback will hold the caller's frame (B6).
     """
     verdict = judge(exception, subscription.handler, cancelled=cancelled)
     try:
@@ -102,4 +108,4 @@ def _leave_failed(
         is_new = verdict.failure is not exception and verdict.cancellation is None
         return [verdict.failure] if is_new else []
     finally:
-        del exception, verdict  # an instrument that raises it again lets it hold this frame
+        del exception, verdict  # raised again by an instrument, it would hold this frame (B6)

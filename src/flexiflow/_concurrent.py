@@ -1,11 +1,18 @@
-"""Calling the handlers of one publish at once, or tier by tier (D2, D3).
+"""Concurrent and tiered delivery: call the handlers of one publish at once, or by tiers (D2, D3).
 
-Handlers are taken in order from one queue by *runner* tasks. A single runner begins; as soon as a
-handler waits, others are to go on. From then on, before a runner starts a handler, it sees to it
-that standby runners are scheduled, as many as are busy, never more than handlers are waiting. So
-a handler that never waits needs no task of its own, one that waits hands over to the next runner,
-the order of starting is the order of delivery on trio too, whose scheduler starts tasks in random
-order, and the pool doubles with each turn of the scheduler.
+*Runner* tasks take the handlers, in order, from one queue. A single runner begins. As soon as a
+handler waits, others are needed. From then on, before a runner starts a handler, it makes sure that
+standby runners are scheduled: as many as are busy, but never more than handlers are left in the
+queue. So
+
+- a handler that never waits needs no task of its own, and one that waits hands over to the next
+  runner;
+- handlers start in order of delivery on trio too, whose scheduler starts tasks in random order;
+- the number of runners can double with each turn of the scheduler.
+
+What leaves a handler is judged in its runner (`_settle`). A failure that is to be raised, or an
+interrupt, is kept and cancels the task group; when all handlers have ended, `run` raises it, bare
+and not in an exception group (E3).
 """
 
 from __future__ import annotations
@@ -57,7 +64,7 @@ def deliver_concurrent(
     announce: Announce,
     call: Call | None = None,
 ) -> Coroutine[Any, Any, Failures]:
-    """Call all handlers at once; as `deliver_sequential` otherwise."""
+    """Call all handlers at once; arguments and result are those of `deliver_sequential`."""
     delivery = _Delivery(name, data, stops=stops, announce=announce, call=call)
     return delivery.run(subscriptions)
 
@@ -71,7 +78,10 @@ async def deliver_tiered(
     announce: Announce,
     call: Call | None = None,
 ) -> Failures:
-    """Call the handlers of one priority at once, then those of the next."""
+    """Call the handlers of one priority at once, then those of the next.
+
+    Arguments and result are those of `deliver_sequential`.
+    """
     failures: list[HandlerFailure] = []
     for _, tier in groupby(subscriptions, attrgetter("priority")):
         delivery = _Delivery(name, data, stops=stops, announce=announce, call=call)
@@ -80,7 +90,7 @@ async def deliver_tiered(
 
 
 class _Delivery:
-    """One task group's worth of handlers, and what came of them."""
+    """The handlers of one task group, and what came of them."""
 
     __slots__ = (
         "_announce",
@@ -118,7 +128,7 @@ class _Delivery:
         self._fatals: list[BaseException] = []
 
     async def run(self, subscriptions: Sequence[Subscription]) -> Failures:
-        """Call all handlers, and return the reported failures or raise what leaves."""
+        """Call all handlers; return the reported failures, or raise what leaves publish."""
         if not subscriptions:
             return ()
         self._waiting.extend(enumerate(subscriptions))
@@ -137,8 +147,8 @@ class _Delivery:
                 raise cancellation
             await checkpoint_if_cancelled()
             if self._standby:
-                # Someone cancelled a runner natively before its first step: asyncio then lets its
-                # siblings down without a word, so that nobody knows which handlers have ended.
+                # Someone cancelled a runner natively before its first step. Its asyncio task group
+                # then cancels the siblings silently, so it is unknown which handlers have ended.
                 raise HandlerCancelled(f"a task of publishing {show(self._name)}")
             return tuple(self._failures[place] for place in sorted(self._failures))
         finally:
@@ -150,17 +160,17 @@ class _Delivery:
             self._data = self._call = None
 
     def _take_apart(self, exception: BaseException) -> BaseException | None:
-        """Keep what isn't a cancellation, such as trio's Ctrl-C, bare; return what is."""
+        """Keep what isn't a cancellation, such as trio's Ctrl-C, ungrouped; return what is one."""
         cancellation, rest = split(exception)
         if rest is not None:
             self._fatals.extend(leaves(rest))
         return cancellation
 
     async def _oversee(self, group: TaskGroup) -> None:
-        """Let the first runner begin, and find it help if it has not come to the end.
+        """Yield to the first runner; start a second one if work remains.
 
-        A checkpoint takes a quarter of a standby's time, and where no handler waits that is all:
-        ten of those take a quarter less time than with a standby.
+        A checkpoint takes a quarter of the time of a standby runner. If no handler waits, the
+        checkpoint is all that it takes: ten handlers then take a quarter less time.
         """
         while self._waiting and self._standby:
             await checkpoint()
@@ -171,10 +181,10 @@ class _Delivery:
     def _start_runners(self, group: TaskGroup, number: int) -> None:
         self._standby += number
         for _ in range(number):
-            # With start_soon, which looks for a name, waiting handlers take 7 % longer.
+            # Not `start_soon`, which works out a name: with it, waiting handlers take 7 % longer.
             group.create_task(self._runner(group), name=self._task_name)
 
-    async def _runner(self, group: TaskGroup) -> None:  # noqa: C901, PLR0912  calls are dear
+    async def _runner(self, group: TaskGroup) -> None:  # noqa: C901, PLR0912  calls cost too much
         self._standby -= 1
         waiting, inherited, call = self._waiting, self._inherited, self._call
         requests, reusable = cancel_counter(), True
@@ -201,9 +211,10 @@ class _Delivery:
                     await self._settle(exc, place, subscription, group)
                     reusable = not requests()
                 self._busy -= 1
-                # By identity: comparing values would take an equal but different object for the
-                # same, and call a user's __eq__. No variable can be gone: its token is of another
-                # context.
+                # A task whose context a handler has changed is not used again (D2). Values are
+                # compared by identity: an equal object may still be another one, and `==` would
+                # call a user's __eq__. No variable can have been removed, since its token belongs
+                # to another context.
                 reusable = (
                     reusable
                     and bool(waiting)
@@ -213,8 +224,8 @@ class _Delivery:
             if requests():
                 await _absorb_native_cancel()
         finally:
-            # AnyIO keeps the traceback of a cancellation until the collector runs, and by it this
-            # frame; `requests` holds the task, which holds the cancellation itself (B6).
+            # Until the garbage collector runs, AnyIO keeps the traceback of a cancellation, which
+            # holds this frame; `requests` holds the task, which holds that cancellation (B6).
             del requests, subscription, call
 
     def _ensure_standbys(self, group: TaskGroup) -> None:
@@ -225,7 +236,7 @@ class _Delivery:
     async def _settle(
         self, exception: BaseException, place: int, subscription: Subscription, group: TaskGroup
     ) -> None:
-        """Deal with what left a handler, in the handler's task."""
+        """Judge what left a handler, in the handler's task, and keep, report or raise it."""
         verdict = judge(exception, subscription.handler, cancelled=effectively_cancelled)
         try:
             if verdict.failure is not None:
@@ -238,13 +249,13 @@ class _Delivery:
                 self._stop(group)
             if verdict.cancellation is not None:
                 self._waiting.clear()
-                # The task group takes it, and nobody sees where it came from.
+                # The task group takes it, so its traceback is shown to nobody.
                 raise verdict.cancellation.with_traceback(None)
         finally:
             del exception, verdict, subscription  # their tracebacks hold this frame (B6)
 
     async def _note_failure(self, failed: HandlerFailure, place: int, group: TaskGroup) -> None:
-        """Keep a failure until it is known what will leave, or report it."""
+        """Report a failure, or keep it for `_leaving` if something is to leave publish."""
         if self._stops or self._fatals:
             self._kept.append(failed)
             self._stop(group)
@@ -269,7 +280,7 @@ class _Delivery:
             cancellation = self._take_apart(exc)
             if self._fatals:
                 self._stop(group)
-            # Else a native cancel of this task: it was for the handler, which has failed already.
+            # Else it is a native cancel of this task, meant for the handler, which has failed.
             if cancellation is not None and effectively_cancelled():
                 try:
                     raise cancellation from None
@@ -277,7 +288,11 @@ class _Delivery:
                     del cancellation
 
     async def _leaving(self, *, cancelled: bool) -> BaseException:
-        """Report what will not leave, and return what will, with that noted on it (E3, E4)."""
+        """Return the exception that will leave publish (E3, E4).
+
+        The other failures are logged, announced unless publish is being cancelled, and noted on
+        the exception.
+        """
         first = None if self._fatals else self._kept[0]
         unraised = self._kept if first is None else self._kept[1:]
         for failed in unraised:
@@ -301,19 +316,19 @@ class _Delivery:
             for failed in unraised:
                 await self._announce(failed)
         except BaseException as exc:
-            # A cancellation gives way to the failure that leaves, as in a plain await (E5).
+            # The failure that leaves replaces a cancellation, as in a plain await (E5).
             self._take_apart(exc)
 
 
 async def _absorb_native_cancel() -> None:
-    # A native cancel that is still pending would strike whatever the task awaits next, and as
-    # the task ends, asyncio's task group would silently cancel the siblings.
+    # A native cancel that is still pending would strike the next await of the task; and at the end
+    # of the task, asyncio's task group would silently cancel the siblings.
     if not effectively_cancelled():
         with suppress(anyio.get_cancelled_exc_class()):
             await checkpoint()
 
 
 def _note(exception: BaseException, what: str, other: BaseException) -> None:
-    # add_note fails on a frozen dataclass; what it would have told is in the log as well.
+    # add_note fails on a frozen dataclass; what it would have said is in the log too.
     with suppress(Exception):
         exception.add_note(f"{what}: {''.join(format_exception_only(other)).strip()}")

@@ -1,4 +1,9 @@
-"""Calling the handlers of one publish one after another, in the publisher's own task (D1)."""
+"""Sequential delivery: call the handlers of one publish in order, in the publisher's task (D1).
+
+What leaves a handler is dealt with in two steps. `assess` judges it, inside the `except` that
+caught it: it raises what must leave publish, and returns what is to be reported. After the
+`except`, `report` logs and announces that.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +35,14 @@ Failures: TypeAlias = tuple[HandlerFailure, ...]
 
 @final
 class Trouble:
-    """What left a handler and does not leave publish at once; it is taken out once.
+    """A failure that is to be reported; it can be taken out once.
 
-    The traceback of an exception holds the frame of the publish. If that held the exception in
-    turn, both would stay until the collector runs (B6).
+    The traceback of an exception holds the frame of the publish. If the frame held the exception
+    too, both would stay in memory until the garbage collector runs (B6).
 
     Args:
         failure: what is to be reported.
-        cancellation: publish's own cancellation that came with it, or None.
+        cancellation: publish's own cancellation, if it came with the failure, or None.
     """
 
     __slots__ = ("_held",)
@@ -65,9 +70,9 @@ async def deliver_sequential(
         name: the event's name.
         data: the payload.
         subscriptions: in order of delivery.
-        stops: whether the first failure leaves at once (E2), or is reported (E1).
-        announce: publishes a reported failure.
-        call: calls a handler, where that takes more than a call.
+        stops: whether the first failure is raised at once (E2); else each is reported (E1).
+        announce: publishes a failure as `event.handler.failed`.
+        call: calls each handler, if some have terms or are watched; else None.
 
     Returns:
         The reported failures, in order of delivery.
@@ -95,10 +100,14 @@ async def deliver_sequential(
 
 
 def assess(exception: BaseException, subscription: Subscription, *, stops: bool) -> Trouble:
-    """Judge what left a handler, within the `except` that caught it.
+    """Judge what left a handler; call it within the `except` that caught that.
+
+    Returns:
+        The failure, to be passed to `report`.
 
     Raises:
-        BaseException: what leaves publish at once.
+        BaseException: what must leave publish at once: a cancellation, an interrupt, or, if
+            `stops`, the failure.
     """
     verdict = judge(exception, subscription.handler, cancelled=is_being_cancelled)
     try:
@@ -114,7 +123,11 @@ async def report(
 ) -> HandlerFailure:
     """Log a failure and announce it (E1), or go on with publish's cancellation (E5).
 
-    After the `except` that caught it: what is being handled then is the publisher's.
+    Call it after the `except` that caught the failure, so that `sys.exception()` is what the
+    publisher was handling.
+
+    Raises:
+        BaseException: publish is being cancelled; the failure has been logged only.
     """
     failure, cancellation = trouble.take()
     failed = HandlerFailure(name, subscription.component_name, failure, subscription)
@@ -126,8 +139,8 @@ async def report(
             del failure, cancellation, failed  # their tracebacks hold this frame (B6)
     if is_being_cancelled(sys.exception()):
         if not effectively_cancelled():
-            # While an exception that was thrown into the task passes through it, as a deadline's
-            # does on asyncio, it does not see what the frames around are handling.
+            # On asyncio a deadline throws a cancellation into the task. While that passes through,
+            # `sys.exception()` does not show what the frames around are handling.
             await checkpoint()
         if is_being_cancelled(sys.exception()):
             await resume_cancellation()

@@ -1,4 +1,9 @@
-"""Instruments: what watches publishes and handlers, and never gets in their way (I1 to I3)."""
+"""Instruments watch publishes and handlers, and never get in their way (I1 to I3).
+
+An instrument returns context managers, which `enter` enters and `leave` exits. One that raises an
+exception is logged and removed (`take_out`), and the delivery goes on without it. Only
+`PublishRefused`, raised in `publishing`, stops a publish.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +29,17 @@ PUBLISHING: Final = "publishing"
 HANDLING: Final = "handling"
 
 NOT_ENTERED: Final = nullcontext()
-"""Stands for what an instrument was to return, where the publish goes on without it."""
+"""Takes the place of an instrument's context manager if the publish goes on without it."""
 
 HAPPENED: Final = frozenset({COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED})
-"""The events that can't be refused: what has happened can only be told, or not told."""
+"""The events that can't be refused: they report what has happened already."""
 
 
 class WatchesPublishing(Protocol):
     """An instrument that watches each publish."""
 
     def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
-        """Return what is entered before the handlers, in the publisher's task, and left after."""
+        """Return a context manager, which the publisher's task puts around all handlers."""
         ...
 
 
@@ -44,12 +49,12 @@ class WatchesHandling(Protocol):
     def handling(
         self, event: Event[Any], subscription: Subscription, /
     ) -> AbstractContextManager[object]:
-        """Return what is entered before a handler, in the task that runs it, and left after."""
+        """Return a context manager, which the task that runs the handler puts around it."""
         ...
 
 
 Instrument: TypeAlias = WatchesPublishing | WatchesHandling
-"""Has one of the two methods, or both (I2)."""
+"""An object with `publishing`, `handling`, or both (I2)."""
 
 
 @final
@@ -57,18 +62,19 @@ class Installed:
     """An instrument's place on a bus.
 
     Args:
-        instrument: has one of the two methods, or both.
-        remove: takes it from the bus.
+        instrument: has the method `publishing`, `handling`, or both.
+        remove: removes the instrument from the bus.
 
     Attributes:
         instrument: the instrument itself.
-        publishing: its method, or None.
-        handling: its method, or None.
-        remove: takes it from the bus.
-        is_out: it has failed.
+        publishing: its bound method, or None.
+        handling: its bound method, or None.
+        remove: removes the instrument from the bus.
+        is_out: whether it has failed; then it is called no more, not even by running publishes.
 
     Raises:
-        TypeError: it has neither, or one that can't be called like that.
+        TypeError: it has neither method, or one that does not take its arguments or is a coroutine
+            function.
     """
 
     __slots__ = ("handling", "instrument", "is_out", "publishing", "remove")
@@ -93,15 +99,19 @@ Entered: TypeAlias = "list[tuple[Installed, AbstractContextManager[object]]]"
 def enter(
     instruments: Iterable[Installed], event: Event[Any], subscription: Subscription | None = None
 ) -> Entered:
-    """Let the instruments watch a publish, or a handler.
+    """Enter the instruments' context managers around a publish or a handler.
 
     Args:
-        instruments: those that watch such, the outermost first.
+        instruments: those that have the method, the outermost first.
         event: what is published.
-        subscription: whose handler is watched; None where it is the publish.
+        subscription: the subscription of the handler; None for the publish itself.
+
+    Returns:
+        What `leave` must exit.
 
     Raises:
         PublishRefused: an instrument refuses the publish.
+        BaseException: an instrument raised KeyboardInterrupt or the like.
     """
     entered: Entered = []
     for each in instruments:
@@ -114,7 +124,7 @@ def enter(
                 else each.handling(event, subscription)
             )
             manager.__enter__()
-        except BaseException as exc:  # noqa: BLE001  it is judged, or raised
+        except BaseException as exc:  # noqa: BLE001  `go_without` logs it or raises it
             method = PUBLISHING if subscription is None else HANDLING
             try:
                 go_without(each, exc, event, method)
@@ -127,10 +137,16 @@ def enter(
 
 
 def leave(entered: Entered, exception: BaseException | None, method: str) -> None:
-    """Exit the context managers, the innermost first, showing them what leaves.
+    """Exit the context managers, the innermost first.
 
-    None of them can swallow or replace it. What is no failure, like KeyboardInterrupt, leaves
-    when all were exited.
+    Args:
+        entered: what `enter` returned.
+        exception: what leaves the publish or the handler, or None. The context managers are shown
+            it, and can neither swallow nor replace it.
+        method: the name of the instruments' method, for the log.
+
+    Raises:
+        BaseException: a context manager raised KeyboardInterrupt or the like; all were exited.
     """
     kind = None if exception is None else type(exception)
     traceback = None if exception is None else exception.__traceback__
@@ -155,11 +171,14 @@ def leave(entered: Entered, exception: BaseException | None, method: str) -> Non
 def go_without(
     instrument: Installed, exception: BaseException, event: Event[Any], method: str
 ) -> None:
-    """Go on without an instrument that was not entered, unless it refuses the publish.
+    """Go on without an instrument whose context manager was not entered.
+
+    An instrument that refuses an event of `HAPPENED` is ignored for this publish; one that failed
+    is removed.
 
     Raises:
-        PublishRefused: it does, and the event can be refused.
-        BaseException: it is no failure, like KeyboardInterrupt.
+        PublishRefused: the instrument refuses the publish, and the event can be refused.
+        BaseException: `exception`, if it is KeyboardInterrupt or the like.
     """
     try:
         if method == PUBLISHING and isinstance(exception, PublishRefused):
@@ -172,12 +191,13 @@ def go_without(
 
 
 def take_out(instrument: Installed, exception: BaseException, method: str) -> None:
-    """Log an instrument's failure and remove it; once, however many publishes run.
+    """Log an instrument's failure and remove it; once only, however many publishes are running.
 
     Raises:
-        BaseException: it is no failure, like KeyboardInterrupt.
+        BaseException: `exception`, if it is not a failure, like KeyboardInterrupt.
     """
-    # Nothing can cancel sync code: a cancellation out of it is of some task that it asked about.
+    # Nothing can cancel sync code, so a cancellation that leaves an instrument is a failure too: it
+    # comes from some task whose result the instrument asked for.
     if not isinstance(exception, (Exception, get_cancelled_exc_class())):
         try:
             raise exception
