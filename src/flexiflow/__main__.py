@@ -1,4 +1,4 @@
-"""The command line `flexiflow`, also as `python -m flexiflow`."""
+"""The entry point of the command `flexiflow`, and of `python -m flexiflow`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 def main() -> None:
     """Run the command line, and exit with its status (L5)."""
     try:
-        # Imported only here: the core must do without click.
+        # Imported only here: the core must not need click.
         from flexiflow._cli.commands import run_command_line  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "click":
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _drop_what_nobody_reads() -> None:
-    """Let the interpreter find nothing left to write at exit, about which it would complain."""
+    """Drop output that can't be written; at exit the interpreter would complain about it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""The arguments of a bus's methods, checked before anything is changed (B3)."""
+"""Checks of arguments, made before anything is changed (B3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# Lua writes numbers with 14 digits, and SQLite and `islice` have bounds of their own.
+# The largest count. Lua writes numbers with 14 digits; SQLite and `islice` have limits too.
 _MOST: Final = 10**12
 
 
@@ -31,7 +31,7 @@ def check_subscription(
     time_limit: object,
     limit: object,
 ) -> None:
-    """Raise what `EventBus.subscribe` raises for its arguments."""
+    """Check the arguments of `EventBus.subscribe`, and raise what it raises."""
     check_terms(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
     if not isinstance(component, str):
         raise TypeError(
@@ -45,7 +45,7 @@ def check_subscription(
 def check_terms(
     event: object, *, priority: object, filter: object, time_limit: object, limit: object
 ) -> None:
-    """Check what of a subscription is known before its component and handler are."""
+    """Check a subscription's arguments, except for its component and handler."""
     check_subscribed_name(event)
     check_int("priority", priority, "1 (first) to 5 (last)", least=1, most=5)
     if time_limit is not None:
@@ -60,14 +60,14 @@ def check_terms(
 
 
 def make_terms(*, time_limit: float | None, limit: int | None) -> Terms | None:
-    """Make the terms of a subscription, where it has any."""
+    """Return the terms of a subscription, or None if it has no limits."""
     if time_limit is limit is None:
         return None
     return Terms(None if limit is None else Limiter(limit), time_limit)
 
 
 def check_buffer(buffer: object, overflow: str) -> None:
-    """Check how many events a stream holds for its readers."""
+    """Check how many events a stream's buffer may hold."""
     if overflow == "block":
         check_int("buffer", buffer, "0 or more events", least=0)
     else:
@@ -75,7 +75,11 @@ def check_buffer(buffer: object, overflow: str) -> None:
 
 
 def choose(option: str, given: str, choices: Mapping[str, _T]) -> _T:
-    """Return what an option stands for, or tell which there are."""
+    """Return what an option stands for.
+
+    Raises:
+        ValueError: `given` is not one of the choices, which the message lists.
+    """
     try:
         return choices[given]
     except (KeyError, TypeError):
@@ -84,19 +88,38 @@ def choose(option: str, given: str, choices: Mapping[str, _T]) -> _T:
 
 
 def check_int(what: str, given: object, allowed: str, *, least: int, most: float = math.inf) -> int:
-    """Return an int in a range, or tell which are allowed."""
+    """Return an int that is within a range.
+
+    Args:
+        what: the argument's name, for the message.
+        given: the argument.
+        allowed: the range in words, for the message.
+        least: the smallest int allowed.
+        most: the largest int allowed.
+
+    Raises:
+        ValueError: it is not an int, or out of range; a bool does not count as an int.
+    """
     if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
         raise ValueError(f"{what} must be an int, {allowed}, not {reprlib.repr(given)}")
     return given
 
 
 def check_count(what: str, given: object) -> int:
-    """Return how many there may be of something, in a range that every store can count."""
+    """Return an int from 1 to 10**12, a range that every transport can count in.
+
+    Raises:
+        ValueError: it is not an int, or out of range.
+    """
     return check_int(what, given, f"1 to {_MOST:,}", least=1, most=_MOST)
 
 
 def check_seconds(what: str, given: object) -> None:
-    """Check a time that is more than none, and perhaps infinite."""
+    """Check a number of seconds: more than 0, and perhaps infinite.
+
+    Raises:
+        ValueError: it is not an int or a float, or out of range; a bool does not count as either.
+    """
     if (
         not isinstance(given, int | float)
         or isinstance(given, bool)

@@ -1,4 +1,4 @@
-"""What may be handed over to be called: handlers, filters, guards, actions, factories."""
+"""Checking and naming the callables of users: handlers, filters, guards, actions, factories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import CoroutineType
 
-# The modules of functions that run the first one of their arguments.
+# The modules of functions that run their first argument, in a thread, a process or the loop.
 _RUNNERS = frozenset(
     {
         *("anyio.from_thread", "anyio.to_interpreter", "anyio.to_process", "anyio.to_thread"),
@@ -23,25 +23,27 @@ _RUNNERS = frozenset(
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
-# Since Python 3.14 annotations run when they are asked for, and may name what only a type checker
-# imports. 4 is annotationlib.Format.STRING, which runs none of them.
+# Since Python 3.14 annotations are evaluated when they are read, and may use names that are
+# imported for type checkers only. 4 is annotationlib.Format.STRING, which evaluates none of them.
 _ANNOTATIONS_UNREAD: dict[str, Any] = (
     {"annotation_format": 4} if sys.version_info >= (3, 14) else {}
 )
 
 
 def check_callable(role: str, fn: object, arguments: int) -> None:
-    """Refuse what could not be called as the role demands, before anything is changed (B3).
+    """Check that a callable can be called as its role demands (B3).
+
+    A callable that shows no signature, like some builtins, is accepted.
 
     Args:
-        role: what it is to be, as messages call it: "handler", "guard", ...
+        role: what messages call it: "handler", "guard", ...
         fn: what was given.
-        arguments: How many positional arguments it will be called with, and nothing else.
+        arguments: how many positional arguments it will be called with; there are no others.
 
     Raises:
         TypeError: it is not callable, is a coroutine object, is a generator or async generator
-            function in any guise, or does not take that many positional arguments. A callable
-            that shows no signature, as some builtins do, is accepted.
+            function (also behind partials, as a method or as `__call__`), or can't be called with
+            that many positional arguments.
     """
     if _fits_at_a_glance(fn, arguments):
         return
@@ -60,18 +62,19 @@ def check_callable(role: str, fn: object, arguments: int) -> None:
 
 
 def is_coroutine_callable(fn: object) -> bool:
-    """Tell whether calling it can only give a coroutine.
+    """Return whether calling `fn` always returns a coroutine.
 
-    True of a coroutine function, also behind partials, as a bound method or as the `__call__` of
-    an object. A sync callable that happens to return an awaitable can't be told beforehand.
+    It does if `fn` is a coroutine function, also behind partials, as a bound method or as the
+    `__call__` of an object. That a sync callable returns an awaitable can't be known beforehand.
     """
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_code_bearer(fn))
 
 
 def is_coroutine_function(fn: object) -> TypeGuard[Callable[..., Coroutine[Any, Any, object]]]:
-    """Tell at a glance whether it is a coroutine function, or a method that is one.
+    """Return whether `fn` is plainly a coroutine function, or a bound method that is one.
 
-    False of what would have to be looked into, which may give a coroutine all the same.
+    This is a quick check: it does not look into partials or callable objects, and returns False for
+    them, even if calling them returns a coroutine.
     """
     if type(fn) is MethodType:
         fn = fn.__func__
@@ -79,20 +82,21 @@ def is_coroutine_function(fn: object) -> TypeGuard[Callable[..., Coroutine[Any, 
 
 
 def describe(fn: object) -> str:
-    """Name a callable for a message or a log line, without calling any `__repr__` of a user.
+    """Return a callable's name for a message or a log line; no user's `__repr__` is called.
 
-    A partial has the name of the function that it calls; where that one runs another function in a
-    thread or a process, the name of that, as `parse` in `partial(anyio.to_thread.run_sync, parse)`.
+    A partial is named after the function that it calls. If that runs another function in a thread
+    or a process, the name is that function's: `parse` for
+    `partial(anyio.to_thread.run_sync, parse)`.
     """
     try:
         name = getattr(_named(fn), "__qualname__", None)
-    except Exception:  # noqa: BLE001  a name is asked for where a failure is being reported
+    except Exception:  # noqa: BLE001  this is called while a failure is reported, and must not fail
         name = None
     return name if isinstance(name, str) and name else type(fn).__qualname__
 
 
 def _fits_at_a_glance(fn: object, arguments: int) -> bool:
-    """Accept the commonest callables by their code alone: inspect takes twenty times as long."""
+    """Return whether a function's code alone shows that it fits; `inspect` is 20 times slower."""
     if type(fn) is MethodType:
         fn, arguments = fn.__func__, arguments + 1
     if type(fn) is not FunctionType or hasattr(fn, "__signature__"):
@@ -108,7 +112,7 @@ def _fits_at_a_glance(fn: object, arguments: int) -> bool:
 
 def _called_too_early(role: str, coroutine: CoroutineType[Any, Any, Any]) -> str:
     if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-        # Left alone it would add its own "was never awaited" to this message.
+        # Else Python would add its warning "was never awaited" to this message.
         coroutine.close()
     name = coroutine.__name__
     return (
@@ -123,7 +127,7 @@ def _is_generator_function(fn: object) -> bool:
 
 
 def _code_bearer(fn: object) -> object:
-    """Find what runs when `fn` is called: through partials, bound methods and `__call__`."""
+    """Return what runs when `fn` is called, behind partials, bound methods and `__call__`."""
     inner = _unbound(fn)
     return inner if isinstance(inner, FunctionType | type) else _unbound(type(inner).__call__)
 
@@ -162,7 +166,7 @@ def _takes(signature: inspect.Signature, arguments: int) -> bool:
 
 
 def _outline(signature: inspect.Signature) -> str:
-    """Show names and kinds only: defaults and annotations have a `__repr__` of the user's."""
+    """Show a signature's names and kinds only: defaults and annotations have users' `__repr__`."""
     bare = [
         parameter.replace(
             annotation=parameter.empty,

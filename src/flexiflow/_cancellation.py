@@ -1,4 +1,9 @@
-"""Telling a cancellation from a failure, the same on both backends (E5, E6, E8)."""
+"""Telling a cancellation from a failure, the same on both backends (E5, E6, E8).
+
+A cancellation exception alone proves little: a handler also raises one if it awaits a task that
+someone else has cancelled. So `judge` asks whether publish itself is being cancelled. If it is, the
+cancellation must go on; if not, it is the handler's failure, a `HandlerCancelled`.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Verdict(NamedTuple):
-    """What an exception that left a handler is.
+    """What an exception that left a handler turned out to be.
 
     Attributes:
         failure: the handler's failure, or None.
         cancellation: publish's own cancellation, which must go on, or None.
-        leaving: what leaves where nothing is reported: the failure, else the cancellation, else
-            the exception itself, which is neither, like KeyboardInterrupt.
+        leaving: what to raise if nothing is to be reported: the failure, else the cancellation,
+            else the exception itself, which then is neither, like KeyboardInterrupt.
     """
 
     failure: Exception | None
@@ -36,10 +41,16 @@ class Verdict(NamedTuple):
 def judge(
     exception: BaseException, function: Callable[..., object], *, cancelled: Callable[[], bool]
 ) -> Verdict:
-    """Judge what left a handler, or another function, given what tells of a cancellation."""
+    """Judge what left a handler, or another function of a user.
+
+    Args:
+        exception: what left it.
+        function: the handler, for the message of `HandlerCancelled`.
+        cancelled: returns whether publish is being cancelled (E6).
+    """
     if isinstance(exception, Exception):
         return Verdict(exception, None, exception)
-    if isinstance(exception, GeneratorExit):  # perhaps no loop is left to ask about anything
+    if isinstance(exception, GeneratorExit):  # perhaps no event loop is left to ask
         return Verdict(None, None, exception)
     cancellation, rest = split(exception)
     if cancellation is not None and cancelled():
@@ -56,9 +67,9 @@ def judge(
 
 
 async def attempt(function: Callable[..., object], *arguments: object) -> Any:
-    """Call a guard, an action or a factory, await it where need be, and return what it gives.
+    """Call a guard, an action or a factory, and return its result, awaited if it is awaitable.
 
-    What leaves it is judged as what leaves a handler is (E6, E8).
+    An exception that leaves the function is judged as if it had left a handler (E6, E8).
     """
     try:
         result = function(*arguments)
@@ -68,7 +79,10 @@ async def attempt(function: Callable[..., object], *arguments: object) -> Any:
 
 
 def split(exception: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Take an exception apart: one cancellation out of it, and what else it holds (E8)."""
+    """Split an exception into one cancellation that it is or holds, and the rest (E8).
+
+    Each may be None. The rest of an exception group is a group without cancellations.
+    """
     kind = anyio.get_cancelled_exc_class()
     if isinstance(exception, kind):
         return exception, None
@@ -82,15 +96,15 @@ def split(exception: BaseException) -> tuple[BaseException | None, BaseException
 
 
 def effectively_cancelled() -> bool:
-    """Tell whether a scope around is cancelled, shields counted."""
+    """Return whether a cancel scope around the caller is cancelled, with shields considered."""
     return anyio.current_effective_deadline() == -math.inf
 
 
 def cancel_counter() -> Callable[[], int]:
-    """Return what counts the native cancel requests of the current task; always 0 on trio.
+    """Return a function that counts the native cancel requests of the current task; 0 on trio.
 
-    The one place that knows of asyncio: only its own tasks tell of a native cancel (E6, R3). It
-    is looked up, not imported, since whoever runs on asyncio has loaded it.
+    This is the only place that knows asyncio: only its tasks know of native cancels (E6, R3). The
+    module is looked up and not imported: a program that runs on asyncio has loaded it.
     """
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
@@ -103,16 +117,18 @@ def cancel_counter() -> Callable[[], int]:
 
 
 def cancel_requests() -> int:
-    """Count the native cancel requests of the current task; 0 on trio."""
+    """Return how many native cancel requests the current task has; 0 on trio."""
     return cancel_counter()()
 
 
 def is_being_cancelled(handled: BaseException | None = None) -> bool:
-    """Tell whether a scope around is cancelled, or the current task natively; in doubt, it is.
+    """Return whether the caller is being cancelled, by a scope or natively; in doubt, True (E6).
 
-    Whoever cleans up after a cancellation, perhaps in a shield, still has the native requests
-    that it cleans up after. Where `handled`, the exception that was being handled before, shows
-    that, they don't count.
+    A task that cleans up after a native cancel, perhaps in a shield, still has that cancel request.
+    If `handled` shows this, the task's requests don't count.
+
+    Args:
+        handled: the exception that the caller was handling before it called a handler, or None.
     """
     return effectively_cancelled() or (cancel_requests() > 0 and not _shows_cancellation(handled))
 
@@ -122,8 +138,8 @@ def _shows_cancellation(exception: BaseException | None) -> bool:
 
 
 def contexts(exception: BaseException | None) -> Iterator[BaseException]:
-    """Go through an exception, the one that was being handled as it was raised, and so on."""
-    seen: set[int] = set()  # whoever sets contexts by hand can make a ring of them
+    """Iterate over an exception, the one that was being handled when it was raised, and so on."""
+    seen: set[int] = set()  # contexts that were set by hand may form a ring
     while exception is not None and id(exception) not in seen:
         seen.add(id(exception))
         yield exception
@@ -131,16 +147,16 @@ def contexts(exception: BaseException | None) -> Iterator[BaseException]:
 
 
 async def resume_cancellation() -> NoReturn:
-    """Go on with a cancellation in the midst of which a handler failed (E5)."""
+    """Raise the cancellation during which a handler failed, so that it goes on (E5)."""
     await checkpoint_if_cancelled()
-    # No scope is cancelled, so it was a native cancel: perhaps it is still to be delivered,
+    # No scope is cancelled, so it was a native cancel. Perhaps it is still to be delivered:
     await checkpoint()
-    # else the handler had it, and asyncio says it only once.
+    # Else the handler has received it, and asyncio delivers it only once.
     raise anyio.get_cancelled_exc_class()
 
 
 def leaves(exception: BaseException) -> Iterator[BaseException]:
-    """Go through what a group holds at any depth; of another exception, through itself."""
+    """Iterate over the exceptions in a group, at any depth; of another exception, over itself."""
     stack = [exception]
     while stack:
         each = stack.pop()

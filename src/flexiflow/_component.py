@@ -44,8 +44,9 @@ _Payload = TypeVar("_Payload")
 
 _ON = "_flexiflow_on"
 
-# What of a function is neither given to its constructor nor in its `__dict__`. Since Python 3.14
-# annotations run when they are asked for, and may name what only a type checker imports.
+# The attributes of a function that are neither arguments of its constructor nor in its `__dict__`.
+# Since Python 3.14 annotations are evaluated when they are read, and may then fail, since they may
+# use names that are imported for type checkers only; so `__annotate__` is copied in their place.
 _ANNOTATED = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
 _UNMARKED = frozenset({str, tuple, frozenset, type(None), property, MemberDescriptorType})
 _WRITTEN = (
@@ -59,7 +60,7 @@ _WRITTEN = (
 
 
 class On(NamedTuple):
-    """What `on` was told of one method."""
+    """A mark: the arguments of one `on` above a method."""
 
     event: str
     priority: int
@@ -69,15 +70,15 @@ class On(NamedTuple):
     limit: int | None
 
 
-# mypy takes it for covariant, which pyright knows it is not.
+# mypy wants a covariant type variable here, and pyright an invariant one.
 class _MarksTyped(Protocol[_Payload]):  # type: ignore[misc]
-    # A method may take more than the payload, as one of several topics does.
+    # A method may accept more types than this payload's, as one for several topics does.
     @overload
     def __call__(
         self, method: Callable[[_C, _More | _Payload], _R], /
     ) -> Callable[[_C, _More | _Payload], _R]: ...
 
-    # pyright finds nothing for `_More` where there is no more.
+    # For a method that accepts this payload's type alone, pyright can't solve `_More`.
     @overload
     def __call__(self, method: Callable[[_C, _Payload], _R], /) -> Callable[[_C, _Payload], _R]: ...
 
@@ -117,15 +118,15 @@ def on(
 ) -> Any:
     """Mark a method of a `Component` as a handler, subscribed when the component is registered.
 
-    It is subscribed under the component's name, and takes the payload. The arguments are those
-    of `EventBus.subscribe`. A method may be marked several times; one that a subclass overrides
-    counts as the subclass marks it. A mark is for the class in which it stands and for its
-    subclasses: marking a method of another class gives a new function (B13).
+    The method takes the payload, and is subscribed under the component's name. The arguments are
+    those of `EventBus.subscribe`. A method may be marked several times. If a subclass overrides it,
+    only the marks in the subclass count. A mark holds for the class whose body it stands in, and
+    for subclasses of that: marking a method of another class makes a new function (B13).
 
     Raises:
-        ValueError: a malformed or empty name; a priority that is no int in 1..5; a `time_limit`
-            or `limit` out of range (B3).
-        TypeError: a name that is no str, a filter that can't be one (B3), or a method that
+        ValueError: a malformed or empty name, a priority that is not an int in 1..5, or a
+            `time_limit` or `limit` out of range (B3).
+        TypeError: a name that is not a str, something that can't be a filter (B3), or a method that
             can't be marked.
     """
     if isinstance(event, FunctionType):
@@ -139,7 +140,7 @@ def on(
     def mark(method: _F) -> _F:
         check_callable("a method marked with @on", method, 2)
         marks = (*getattr(method, _ON, ()), marked)
-        # The mark is for one class, and the method may be another one's, too.
+        # The mark is for one class, but the method may belong to another class as well.
         own = _copied(method)
         try:
             setattr(own, _ON, marks)
@@ -163,21 +164,22 @@ def _copied(method: _F) -> _F:
 
 
 class Component:
-    """A named owner of subscriptions, with a state where it has a state machine.
+    """A named owner of subscriptions that handles messages, one at a time.
 
-    Made to be subclassed; methods marked with `on` are its handlers.
+    With a state machine it also has a state. It is meant to be subclassed; methods marked with
+    `on` are its handlers.
 
     Args:
-        name: unique within an engine; not empty.
-        machine: the table of its transitions, which other components may share (C9). Without
-            one it ignores every message.
+        name: not empty, and unique within an engine.
+        machine: the table of its transitions, which other components may share (C9). Without a
+            machine the component ignores every message.
 
     Raises:
         ValueError: an empty name.
-        TypeError: a name that is no str, or a machine that is no `StateMachine`.
+        TypeError: a name that is not a str, or a machine that is not a `StateMachine`.
     """
 
-    # Names that no subclass would think of: a clash would do harm without a word.
+    # Long names, which no subclass is likely to use: a clash would do harm silently.
     __slots__ = ("__weakref__", "_flexiflow_actor")
 
     __reduce_ex__ = refuse_copying
@@ -220,33 +222,34 @@ class Component:
     async def handle_message(self, message: Mapping[str, Any]) -> Outcome:
         """Handle a message when its turn has come (C3 to C8).
 
-        Without an engine nothing is published.
+        Events are published only if the component is registered with an engine.
 
         Args:
-            message: has a str `type`, which triggers a transition. It is copied, one level.
+            message: a mapping with a str `type`, which triggers a transition; copied one level
+                deep.
 
         Returns:
-            What became of it.
+            What became of the message.
 
         Raises:
-            TypeError: no mapping (C5).
-            ValueError: no str `type` (C5).
-            TransitionRefused: a strict machine has no transition for it (C8).
-            UnknownComponent: it was unregistered while this waited (C1).
+            TypeError: the message is not a mapping (C5).
+            ValueError: the message has no str `type` (C5).
+            TransitionRefused: a strict machine has no transition for the message (C8).
+            UnknownComponent: the component was unregistered while the message waited (C1).
             Exception: what a guard or an action raised (C6).
         """
         actor, copied = self._flexiflow_actor, copy_message(message)
         return await actor.handle(self, copied, actor.host)
 
     def __repr__(self) -> str:
-        """Tell the name and the state."""
+        """Show the class, the name and the state."""
         state = "" if self.state is None else f" in state {show(self.state)}"
         return f"<{type(self).__name__} {show(self.name)}{state}>"
 
 
 def _marked(kind: type) -> list[str]:
-    """Name the methods that stand in a class itself, and are marked."""
-    # Nearly all are functions, and this is asked for each component that is registered.
+    """Return the names of the marked methods in a class's own namespace."""
+    # Functions, which most attributes are, take the short way: this runs at each registration.
     return [
         name
         for name, value in vars(kind).items()
@@ -257,16 +260,16 @@ def _marked(kind: type) -> list[str]:
 def _marks(value: object) -> tuple[On, ...]:
     if type(value) in _UNMARKED:
         return ()
-    # What else a class holds may answer to any name, or refuse to be asked.
+    # Not getattr: other objects in a class may answer to any name, or raise.
     marks: object = getattr_static(value, _ON, None)
     return cast("tuple[On, ...]", marks) if isinstance(marks, tuple) else ()
 
 
 def actor_of(component: Component) -> Actor:
-    """Return a component's inside, for its engine.
+    """Return the inside of a component, for its engine.
 
     Raises:
-        TypeError: its class does not call `Component.__init__`.
+        TypeError: the component's class does not call `Component.__init__`.
     """
     try:
         return component._flexiflow_actor
@@ -276,11 +279,11 @@ def actor_of(component: Component) -> Actor:
 
 
 def handlers_of(component: Component) -> Iterator[tuple[On, Handler]]:
-    """Give the component's marked methods, bound.
+    """Yield the marks of a component, each with its method, bound to the component.
 
     Raises:
-        TypeError: one that can't be a handler (B3), or that was set on a class after it was made,
-            which gathers them no more (B13).
+        TypeError: a marked method can't be a handler (B3), or was set on a class after the class
+            was made, when marks are no longer gathered (B13).
     """
     for kind in type(component).__mro__:
         if issubclass(kind, Component) and kind is not Component:

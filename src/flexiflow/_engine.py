@@ -1,4 +1,9 @@
-"""The engine: hosts components under their names, and makes them when they are asked for."""
+"""The engine hosts components under their names, delivers messages, and makes missing components.
+
+While a component is being registered or made, those who send to its name wait in a mailbox of the
+engine's own (`Engine._pending`). Afterwards they move on to the component's mailbox or, if no
+component came of it, the next one in line tries again (C1, C2).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     from flexiflow.events import ComponentRegistered
 
 ComponentFactory: TypeAlias = Callable[[str], Component | Awaitable[Component | None] | None]
-"""Takes a name and gives a component of that name, or None; sync or async (C2)."""
+"""Takes a name, and returns a component of that name or None; sync or async (C2)."""
 
 
 @final
@@ -41,11 +46,12 @@ class Engine:
     """Hosts components, each under its name, and delivers messages to them.
 
     Args:
-        bus: where its components subscribe and publish; a new one where none is given.
-        component_factory: asked for a component that is sent a message but isn't registered (C2).
+        bus: where its components subscribe and publish; None for a new bus.
+        component_factory: makes a component when a message is sent to a name that is not
+            registered (C2).
 
     Raises:
-        TypeError: `bus` is no `EventBus`; the factory can't be called with a name.
+        TypeError: `bus` is not an `EventBus`, or the factory can't be called with a name.
     """
 
     __slots__ = ("_bus", "_components", "_factory", "_pending", "_view")
@@ -63,28 +69,30 @@ class Engine:
         self._factory = component_factory
         self._components: dict[str, Component] = {}
         self._view = MappingProxyType(self._components)
-        # Where those wait who ask for a component that is being made or registered.
+        # By name: where senders wait for a component that is being made or registered.
         self._pending: dict[str, Mailbox] = {}
 
     @property
     def bus(self) -> EventBus:
-        """Where its components subscribe and publish."""
+        """The bus that its components subscribe to and publish on."""
         return self._bus
 
     @property
     def components(self) -> Mapping[str, Component]:
-        """The registered components by name; a read-only view."""
+        """The registered components by name, as a read-only view."""
         return self._view
 
     async def register(self, component: Component) -> None:
-        """Register a component: its name, its handlers, then its event; a checkpoint (C1).
+        """Register a component: take its name, subscribe its handlers, then publish its event (C1).
 
-        Cancelled before its event is published, nothing is registered.
+        This is a checkpoint. If it is cancelled before the event is published, nothing is
+        registered.
 
         Raises:
-            TypeError: no `Component`, or one with a method marked `on` that can't be a handler.
+            TypeError: `component` is not a `Component`, or has a method marked with `on` that
+                can't be a handler.
             DuplicateComponent: the name is taken.
-            ComponentError: the component is registered already, here or elsewhere.
+            ComponentError: the component is registered already, with this engine or another one.
         """
         if not isinstance(component, Component):
             raise TypeError(_no_component(component))
@@ -103,8 +111,8 @@ class Engine:
     async def unregister(self, name: str) -> None:
         """Unregister a component and end all subscriptions under its name, at once (C1).
 
-        The message in hand finishes; waiting senders get `UnknownComponent`, and deferred
-        messages are reported with it.
+        The handling of the message in hand goes on to its end. Waiting senders get
+        `UnknownComponent`; deferred messages are reported as failures, with that exception.
 
         Raises:
             UnknownComponent: no component has that name.
@@ -121,21 +129,21 @@ class Engine:
         await actor.report_deferred(self._bus)
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
-        """Send a message to a component, and wait until it was handled or deferred (C2 to C6).
+        """Send a message to a component, and wait until it has been handled or deferred (C2 to C6).
 
         Args:
             name: the component's name.
-            message: has a str `type`; copied, one level, when it is sent.
+            message: a mapping with a str `type`; copied one level deep when it is sent.
 
         Returns:
-            What became of it.
+            What became of the message.
 
         Raises:
-            TypeError: no mapping, or a name that is no str.
-            ValueError: no str `type`, or an empty name.
-            UnknownComponent: no component has that name, and no factory gave one.
-            ComponentError: the factory gave something else, or asked for the name itself.
-            TransitionRefused: a strict machine has no transition for it (C8).
+            TypeError: the message is not a mapping, or the name is not a str.
+            ValueError: the message has no str `type`, or the name is empty.
+            UnknownComponent: no component has that name, and no factory made one.
+            ComponentError: the factory returned something else, or asked for the same name.
+            TransitionRefused: a strict machine has no transition for the message (C8).
             Exception: what the factory, a guard or an action raised.
         """
         copied = copy_message(message)
@@ -150,7 +158,11 @@ class Engine:
         return await actor_of(component).handle(component, copied, self, turn)
 
     async def _wait_for(self, name: str) -> tuple[Component, Turn]:
-        """Wait in line for a component, and make it where one is the first."""
+        """Wait in line for a component, or make it if this sender is the first in line.
+
+        Returns:
+            The component, and a turn in its mailbox.
+        """
         line = self._pending.setdefault(name, Mailbox())
         turn = line.join()
         try:
@@ -162,8 +174,8 @@ class Engine:
             return await self._ask(name, line, turn)
         component = self._components.get(name)
         if not granted:
-            # One who makes the component must not wait for it; one who observes its
-            # registration need not, since it is there.
+            # What makes the component must not wait for it. An observer of its registration need
+            # not wait: the component is there.
             if component is None:
                 raise ComponentError(
                     f"component {show(name)} is asked for while it is being made, by what makes it"
@@ -175,7 +187,7 @@ class Engine:
         return component, turn
 
     async def _ask(self, name: str, line: Mailbox, turn: Turn) -> tuple[Component, Turn]:
-        """Make and register a component for all who wait in `line`, oneself first."""
+        """Make and register a component, for this sender and then for the others in `line`."""
         try:
             with turn:
                 component = await self._make(name)
@@ -186,7 +198,7 @@ class Engine:
             self._go_on(name, line)
             raise
         if self._components.get(name) is not component:
-            # Unregistered by an observer, and with it all who waited in line.
+            # An observer has unregistered it, which refused all who waited in line.
             raise UnknownComponent(name)
         own = actor_of(component).mailbox.join()
         self._go_on(name, line)
@@ -208,7 +220,7 @@ class Engine:
         return component
 
     async def _introduce(self, component: Component) -> None:
-        """Register a component, all at once, and tell of it."""
+        """Register a component and its handlers in one step, then publish its event."""
         handlers = _check(component)
         actor = actor_of(component)
         actor.host, actor.bus = self, self._bus
@@ -229,7 +241,7 @@ class Engine:
             await emit(self._bus, route, registered)
 
     def _go_on(self, name: str, line: Mailbox) -> None:
-        """Let those who wait in `line` go on: to the component, or the next one asks again."""
+        """Move the waiting turns to the component's mailbox; without one, the next asks again."""
         component = self._components.get(name)
         if component is None:
             line.pass_on()
@@ -238,13 +250,18 @@ class Engine:
         self._close(name, line)
 
     def _close(self, name: str, line: Mailbox) -> None:
-        """Forget a line in which nobody is left."""
+        """Drop a line that is empty."""
         if line.holder is None and self._pending.get(name) is line:
             del self._pending[name]
 
 
 def _check(component: Component) -> list[tuple[On, Handler]]:
-    """Return the handlers of a component that may be registered."""
+    """Check that a component may be registered, and return its handlers.
+
+    Raises:
+        ComponentError: the component is registered already.
+        TypeError: a method marked with `on` can't be a handler.
+    """
     if actor_of(component).host is not None:
         raise ComponentError(
             f"{component!r} is registered already; a component belongs to at most one engine"

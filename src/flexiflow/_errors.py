@@ -1,4 +1,7 @@
-"""What FlexiFlow raises of its own; bad arguments get a `ValueError` or a `TypeError`."""
+"""The exceptions that FlexiFlow defines; bad arguments raise a `ValueError` or a `TypeError`.
+
+Each one builds its message from the facts in its attributes.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ class FlexiFlowError(Exception):
     """Base of every exception that FlexiFlow defines."""
 
     def __repr__(self) -> str:
-        """Name the type and the arguments, long names without their middle."""
+        """Show the type and the arguments; long ones lose their middle."""
         return f"{type(self).__name__}({', '.join(map(_brief.repr, self.args))})"
 
 
 @final
 class HandlerCancelled(FlexiFlowError):
-    """A cancellation left a handler that nobody had cancelled (E6).
+    """A cancellation left a handler although its publish was not being cancelled (E6).
 
     The handler awaited a task that someone else cancelled, or its own task was cancelled
     natively in concurrent delivery. `__cause__` is what left the handler.
@@ -40,7 +43,7 @@ class HandlerCancelled(FlexiFlowError):
         self.culprit = culprit
 
     def __str__(self) -> str:
-        """Say whose cancellation it was not."""
+        """Return the message: which handler, and how that can happen."""
         return (
             f"a cancellation left {self.culprit}, though no scope around it was cancelled: "
             "it awaited a task that someone else cancelled, or its own task was cancelled"
@@ -51,28 +54,28 @@ class HandlerCancelled(FlexiFlowError):
 class HandlerTimeout(FlexiFlowError, TimeoutError):
     """A handler was still running after its time limit, and was cancelled (V1).
 
-    `__cause__` is what it failed with in its cleanup, if anything.
+    `__cause__` is the failure of its cleanup, if there was one.
 
     Args:
         culprit: the handler's name.
-        time_limit: the seconds that it had.
+        time_limit: how many seconds it had.
     """
 
     def __init__(self, culprit: str, time_limit: float) -> None:
         super().__init__()
-        # Given to an OSError, which it is, the two would be an errno and its text.
+        # TimeoutError is an OSError, whose constructor would take them for an errno and its text.
         self.args: tuple[Any, ...] = (culprit, time_limit)
         self.culprit = culprit
         self.time_limit = time_limit
 
     def __str__(self) -> str:
-        """Say who had how much time."""
+        """Return the message: which handler, and how much time it had."""
         return f"{self.culprit} was still running after {self.time_limit} s"
 
 
 @final
 class LimitDeadlock(FlexiFlowError):
-    """A call of a handler that is limited would wait for itself (V2).
+    """A call of a limited handler would wait for itself (V2).
 
     Args:
         culprit: the handler's name.
@@ -85,7 +88,7 @@ class LimitDeadlock(FlexiFlowError):
         self.limit = limit
 
     def __str__(self) -> str:
-        """Say whose call it was, and what it would have waited for."""
+        """Return the message: which handler, and what the call would have waited for."""
         return (
             f"a call of {self.culprit}, limited to {self.limit} at once, would wait for itself: it "
             "came from within such a call, or all of these wait for what it came from"
@@ -95,12 +98,12 @@ class LimitDeadlock(FlexiFlowError):
 class PublishRefused(FlexiFlowError):
     """An instrument refused a publish; none of its handlers has started (I3).
 
-    For instruments to raise in `publishing`, and to derive from.
+    Instruments raise it, or a subclass, in `publishing`.
     """
 
 
 class _StreamIsFull(FlexiFlowError):
-    """A stream has no room for an event, and its publisher can't wait for any.
+    """A stream has no room for an event, and the publisher can't wait for room.
 
     Args:
         stream: the name or pattern that the stream hears.
@@ -123,7 +126,7 @@ class BufferFull(_StreamIsFull):
     """
 
     def __str__(self) -> str:
-        """Say which stream is full, and of how many."""
+        """Return the message: which stream is full, and how many events it holds."""
         return (
             f"the stream of {show(self.stream)} is full with {self.buffer} events; this one is lost"
         )
@@ -131,7 +134,7 @@ class BufferFull(_StreamIsFull):
 
 @final
 class StreamDeadlock(_StreamIsFull):
-    """The only consumer of a full stream published to it, and would wait for itself (S3).
+    """The only consumer of a full stream published to it, and would have waited for itself (S3).
 
     Args:
         stream: the name or pattern that the stream hears.
@@ -139,7 +142,7 @@ class StreamDeadlock(_StreamIsFull):
     """
 
     def __str__(self) -> str:
-        """Say which stream is full, and what to do."""
+        """Return the message: which stream is full, and what to do."""
         return (
             f"the stream of {show(self.stream)} is full with {self.buffer} events, and its only "
             "consumer publishes to it and would wait for itself; read it in another task, "
@@ -152,8 +155,8 @@ class ReceiverClosed(FlexiFlowError, ClosedResourceError):
     """A stream or an expectation was used outside of its `async with` block (S1).
 
     Args:
-        what: which it was.
-        state: what became of the block.
+        what: the stream or expectation, in words.
+        state: the state of its block, in words, like "has ended".
     """
 
     def __init__(self, what: str, state: str) -> None:
@@ -162,12 +165,12 @@ class ReceiverClosed(FlexiFlowError, ClosedResourceError):
         self.state = state
 
     def __str__(self) -> str:
-        """Say that there is no block around."""
+        """Return the message: which block, its state, and what to do."""
         return f"the block of {self.what} {self.state}; use it inside its 'async with'"
 
 
 class ComponentError(FlexiFlowError):
-    """A component can't be used like that (C1, C2)."""
+    """A component can't be used in this way (C1, C2)."""
 
 
 @final
@@ -183,18 +186,18 @@ class DuplicateComponent(ComponentError):
         self.name = name
 
     def __str__(self) -> str:
-        """Say which name is taken."""
+        """Return the message: which name is taken, and what to do."""
         return f"a component named {show(self.name)} is registered already; unregister it first"
 
 
 @final
 class UnknownComponent(ComponentError, KeyError):
-    """No component has that name, and no factory gave one (C1, C2).
+    """No component has that name, and no factory made one (C1, C2).
 
     Args:
         name: the name that was asked for.
-        known: the names there are; the closest are told where they are at most 1,000, those of
-            over 200 characters left aside.
+        known: the registered names. The message shows the closest ones, unless there are more than
+            1,000; names of more than 200 characters are not compared.
     """
 
     def __init__(self, name: str, known: Collection[str] = ()) -> None:
@@ -203,20 +206,20 @@ class UnknownComponent(ComponentError, KeyError):
         self.closest: tuple[str, ...] = closest(name, known)
 
     def __str__(self) -> str:
-        """Say which name is unknown, and which ones are close to it."""
+        """Return the message: which name is unknown, and which names are close to it."""
         hint = f"; did you mean {' or '.join(map(show, self.closest))}?" if self.closest else ""
         return f"no component is named {show(self.name)}{hint}"
 
 
 @final
 class TransitionRefused(ComponentError):
-    """A strict machine has no transition for that message (C8).
+    """A strict machine has no transition for a message (C8).
 
     Args:
         component: the component's name.
         state: its state.
-        trigger: the message's type.
-        accepted: the triggers that the state would take.
+        trigger: the message's `type`.
+        accepted: the triggers that it would take in this state.
     """
 
     def __init__(self, component: str, state: str, trigger: str, accepted: tuple[str, ...]) -> None:
@@ -227,7 +230,7 @@ class TransitionRefused(ComponentError):
         self.accepted = accepted
 
     def __str__(self) -> str:
-        """Name the state, the trigger, and the triggers that it would take."""
+        """Return the message: the state, the trigger, and the triggers that it would take."""
         accepted = ", ".join(map(show, self.accepted)) or "none"
         why = ", since no guard lets it through" if self.trigger in self.accepted else ""
         return (

@@ -1,4 +1,8 @@
-"""Waiting for one event without a race (S1, S4)."""
+"""Expectations: waiting for one event without a race (S1, S4).
+
+The subscription is there before the block's first line runs, so an event that is caused within the
+block can't be missed.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,10 @@ if TYPE_CHECKING:
 
 @final
 class Expectation(Generic[T]):
-    """The first event that is published within the block and that the filter takes (S4).
+    """The first event published within the block that its filter accepts (S4).
 
-    Made by `EventBus.expect`. An async context manager, entered once; awaited inside, by any number
-    of tasks, it gives that event.
+    Made by `EventBus.expect`. An async context manager, to be entered once; inside, any number of
+    tasks may await it, and each gets that event.
     """
 
     __slots__ = (
@@ -53,7 +57,7 @@ class Expectation(Generic[T]):
         self._filter = filter
         self._announce = announce
         self._block = Block(f"the expectation of {show(name)}", subscribe)
-        # What settles it: the event that the filter takes or fails on.
+        # What settles it: the event that the filter accepts, or on which it fails.
         self._event: Event[T]
         self._failure: Exception | None = None
         self._has_outcome = self._is_raised = False
@@ -63,7 +67,7 @@ class Expectation(Generic[T]):
         """Subscribe, without a checkpoint: from here on no event is missed (S1).
 
         Raises:
-            ReceiverClosed: it was entered before.
+            ReceiverClosed: the block was entered before.
         """
         self._block.enter(self._notice)
         self._settled = anyio.Event()
@@ -75,18 +79,19 @@ class Expectation(Generic[T]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Unsubscribe; a failure of the filter that was raised to nobody is reported (E4)."""
+        """Unsubscribe; report a failure of the filter that was raised to no waiter (E4)."""
         subscription = self._block.leave()
         self._settled.set()
         if subscription is not None and self._failure is not None and not self._is_raised:
-            # A waiter that has not run since it came is too late (E4).
+            # The failure is reported now, so a waiter that has not run since it came must not get
+            # it too (E4).
             self._has_outcome = False
             failed = HandlerFailure(
                 self._event.name, subscription.component_name, self._failure, subscription
             )
             self._failure = None
             log_failure(failed)
-            # As in E1: who cleans up after a cancellation is not being cancelled.
+            # As in E1: a task that cleans up after a cancellation is not being cancelled.
             handled = sys.exception() if exc is None else exc.__context__
             if not is_being_cancelled(handled):
                 await self._announce(failed)
@@ -106,7 +111,7 @@ class Expectation(Generic[T]):
         self._waiting += 1
         try:
             await self._settled.wait()
-            # The block may have ended since, after what was waited for.
+            # Leaving the block wakes waiters too; an event that came before still counts.
             if not self._has_outcome:
                 self._block.check()
             if self._failure is not None:
@@ -118,12 +123,12 @@ class Expectation(Generic[T]):
             self._forget_failure()
 
     def _forget_failure(self) -> None:
-        """Forget the failure when nobody can wait any more: its traceback holds this one (B6)."""
+        """Drop the failure once nobody can wait any more: its traceback holds this object (B6)."""
         if self._block.is_over and not self._waiting:
             self._failure = None
 
     def _notice(self, event: Event[T]) -> None:
-        """Look at an event, as the subscription's handler."""
+        """Check an event, as the subscription's handler, and settle if it is the expected one."""
         accepts = self._filter
         try:
             if accepts is not None and not is_true(accepts(*event), accepts):
@@ -131,9 +136,9 @@ class Expectation(Generic[T]):
         except Exception as exc:
             if self._settled.is_set():
                 raise
-            # Raised to the waiter, not to the publisher.
+            # It is raised to the waiter, not to the publisher.
             self._failure = exc
-        # The filter may itself have published what was waited for.
+        # The filter itself may have published the expected event.
         if not self._settled.is_set():
             self._event, self._has_outcome = event, True
             self._block.unsubscribe()

@@ -1,4 +1,8 @@
-"""State machines as tables: plain data, checked when it is made, asked when a message comes."""
+"""State machines as tables of transitions: immutable data, checked when it is made (C7 to C9).
+
+A table holds no state: each component keeps its own (`_actor`), and asks the table which
+transitions a message may trigger in it.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ if TYPE_CHECKING:
 
 _ANY_STATE = "*"
 
-# The second argument is the component. Components know this module, not the other way round, and a
-# guard names the subclass that it is written for, which a parameter of the base type would refuse.
+# The second argument is the component. It is Any: this module does not know components, and a guard
+# may ask for a subclass, which a parameter of type Component would not allow.
 Guard: TypeAlias = Callable[[dict[str, Any], Any], object]
 Action: TypeAlias = Callable[[dict[str, Any], Any], object]
 
@@ -29,17 +33,17 @@ class Transition:
     """One row of a state machine's table (C5, C7).
 
     Args:
-        source: the state that it leaves, or several, or `"*"` for every state of the table.
-            Several are kept as a tuple, in their order, repeats dropped; a set is sorted.
-        trigger: the `type` of the messages that it answers, to the letter.
+        source: the state that it leaves, several states, or `"*"` for every state of the table.
+            Several are kept as a tuple without repeats, in the order given; a set is sorted.
+        trigger: the `type` of the messages that trigger it, compared exactly.
         target: the state that it enters, which may be its source; `None` for an internal
-            transition, which runs its action and changes nothing.
-        guard: called with `(message, component)`, sync or async: it is taken only where that
-            gives something true. `None`: always.
+            transition, which runs its action and leaves the state as it is.
+        guard: called with `(message, component)`, sync or async. The transition is taken only if
+            the result is true; without a guard, always.
         action: called with `(message, component)`, sync or async, before the state changes.
 
     Raises:
-        TypeError: a name that is no `str`; a guard or action that is not callable with two
+        TypeError: a name that is not a `str`; a guard or action that is not callable with two
             positional arguments, is a coroutine object, or is a generator function.
         ValueError: an empty name, no source at all, or `"*"` as a target or among several
             sources.
@@ -68,14 +72,14 @@ class Transition:
 @final
 @dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class StateMachine:
-    """An immutable table of transitions, shared by any number of components (C8, C9).
+    """An immutable table of transitions, which any number of components can share (C8, C9).
 
-    It does no I/O and keeps nothing of those who use it: each component has its own current state.
+    It does no I/O and holds no current state: each component keeps its own.
 
     Attributes:
         initial: the state in which a component begins.
-        transitions: the rows, in the order in which they were given.
-        strict: whether a message that no transition matches is refused instead of ignored.
+        transitions: the rows, in the order given.
+        strict: whether a message that matches no transition is refused; else it is ignored.
         states: every state, in order of appearance, the initial one first.
     """
 
@@ -92,14 +96,14 @@ class StateMachine:
 
         Args:
             initial: the state in which a component begins.
-            transitions: the rows; where several match, the first one is taken.
-            strict: refuse a message that no transition matches, instead of ignoring it.
+            transitions: the rows; of several that match, the first one is taken.
+            strict: refuse a message that matches no transition, instead of ignoring it.
 
         Raises:
-            TypeError: `initial` is no `str`, `strict` no `bool`, or something in `transitions`
-                is no `Transition`.
-            ValueError: no transition leaves the initial state, or some states can't be reached
-                from it, guards left aside.
+            TypeError: `initial` is not a `str`, `strict` is not a `bool`, or something in
+                `transitions` is not a `Transition`.
+            ValueError: no transition leaves the initial state, or a state is unreachable from it
+                even if every guard lets messages through.
         """
         _check_state("initial", initial)
         if type(strict) is not bool:
@@ -115,25 +119,28 @@ class StateMachine:
         object.__setattr__(self, "_index", index)
 
     def candidates(self, state: str, trigger: str) -> tuple[Transition, ...]:
-        """Give the transitions from `state` on `trigger`, in the order of the table (C5).
+        """Return the transitions from `state` on `trigger`, in the order of the table (C5).
 
-        One dictionary look-up, however long the table; empty where nothing matches.
+        This is one dictionary look-up, however long the table is. The result may be empty.
         """
         return self._index.get((state, trigger), ())
 
     def triggers(self, state: str) -> tuple[str, ...]:
-        """Give what `state` answers to, in the order of the table, without repeats (C8)."""
+        """Return the triggers of `state`, in the order of the table, without repeats (C8)."""
         return tuple(trigger for source, trigger in self._index if source == state)
 
     def mermaid(self) -> str:
         """Draw the table as a Mermaid `stateDiagram-v2` (C9).
 
-        A state whose name is an ASCII identifier is written as it is, any other through an alias,
-        as are the few identifiers that Mermaid does not take for a state, such as `state` or
-        `default`. A label is the trigger; an internal transition is drawn from its state to
-        itself. Guards and actions are not drawn.
+        A state whose name is an ASCII identifier is written under that name. All others get an
+        alias, and so do the few identifiers that Mermaid does not accept for a state, such as
+        `state` or `default`. The label of an arrow is the trigger. An internal transition is drawn
+        from its state to itself. Guards and actions are not drawn.
+
+        Returns:
+            The diagram's source text.
         """
-        # Imported by the first diagram: its expressions are 4 % of importing FlexiFlow.
+        # Imported by the first diagram: compiling its patterns is 4 % of importing FlexiFlow.
         from flexiflow._mermaid import escape, identify  # noqa: PLC0415
 
         ids = identify(self.states)
@@ -148,7 +155,7 @@ class StateMachine:
         return "\n    ".join(["stateDiagram-v2", *lines])
 
     def __repr__(self) -> str:
-        """Show the size only: a table may be long."""
+        """Show the initial state and the size only, since a table may be long."""
         size = f"{len(self.states)} states, {len(self.transitions)} transitions"
         return f"<StateMachine {show(self.initial)}: {size}{', strict' * self.strict}>"
 
@@ -173,7 +180,7 @@ def _check_sources(given: object) -> tuple[str, ...]:
     if not items:
         raise ValueError(f"source must name at least one state, not none: {reprlib.repr(given)}")
     names = [_check_state("each source", item) for item in items]
-    # A set has another order in each process, and the diagram would change with it.
+    # The order of a set differs between processes, and the diagram would differ with it.
     return tuple(dict.fromkeys(sorted(names) if isinstance(given, set | frozenset) else names))
 
 

@@ -1,4 +1,4 @@
-"""Mermaid's grammar, as far as names get in its way."""
+"""Writing names so that Mermaid shows them as they are, and does not read them as its grammar."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from itertools import count
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# Found out with Mermaid 10 and 11: words of its grammar, in any case; its own names for the root of
-# a diagram; and what every JavaScript object inherits, which its layout takes for a state drawn
-# before. "direction" ending a line swallows the next one where that begins with "tb" or the like.
+# Identifiers that can't be ids, found by trying Mermaid 10 and 11: words of its grammar, in upper
+# or lower case; its own names for the root of a diagram; and what every JavaScript object inherits,
+# which its layout takes for a state drawn before. After "direction" at the end of a line, Mermaid
+# swallows the next line if that begins with "tb" or the like.
 _NO_ID = re.compile(
     r"(?i:accdescr|acctitle|class|classdef|click|default|href|note|scale|state|statediagram|style"
     r"|\w*direction)"
@@ -18,8 +19,9 @@ _NO_ID = re.compile(
     r"|__proto__|__(?:define|lookup)[GS]etter__"
 )
 
-# Mermaid reads some punctuation as its grammar, and the rest as Markdown ("1. pay" is a list).
-# Inside words the commonest is safe and stays readable; spaces are lost at the ends and in rows.
+# Characters to escape in texts. Mermaid reads some punctuation as its grammar, and the rest as
+# Markdown ("1. pay" is a list). Inside words, the commonest punctuation is safe, and is kept to
+# stay readable. Spaces at the ends of a text, and all but one in a row, would be lost.
 _NO_TEXT = re.compile(
     r"[^\w ./-]|(?<![^\W_])[_./-]|[_./-](?![^\W_])|(?<![^ ]) | (?![^ ])"
     r"|(?i:(?<=directio)n(?![^ ]))"
@@ -27,7 +29,7 @@ _NO_TEXT = re.compile(
 
 
 def identify(states: tuple[str, ...]) -> dict[str, str]:
-    """Give each state an id: its own name where Mermaid takes that, else an alias (C9)."""
+    """Return an id for each state: its own name if Mermaid accepts that, else an alias (C9)."""
     names = [str.__str__(state) for state in states]  # a member of an enum formats as it likes
     free = (alias for number in count(1) if (alias := f"s{number}") not in states)
     return {name: name if _is_id(name) else next(free) for name in names}
@@ -38,5 +40,5 @@ def _is_id(name: str) -> bool:
 
 
 def escape(text: str) -> str:
-    """Write a text so that Mermaid shows it as it is."""
+    """Escape a text so that Mermaid shows it as it is."""
     return _NO_TEXT.sub(lambda match: f"#{ord(match[0])};", str.__str__(text))

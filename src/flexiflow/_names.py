@@ -1,4 +1,4 @@
-"""Event names and patterns: dot-separated, non-empty segments."""
+"""Event names and patterns, which are non-empty segments joined by dots, and component names."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ ONE = "*"
 REST = "**"
 
 _CHARACTERS: Final = 32
-"""How many characters of a name take as much room as one name more."""
+"""This many characters of a name count as much as one more name (`room`)."""
 
 
 def check_event_name(name: object) -> str:
-    """Return `name` if it can be published, else raise (B3)."""
+    """Return `name` if it can be published, else raise a ValueError or TypeError (B3)."""
     return ".".join(_segments(name, patterns=False))
 
 
 def check_subscribed_name(name: object) -> str:
-    """Return `name` if it can be subscribed to, patterns included, else raise (B3, B10)."""
+    """Return `name` if it can be subscribed to, as a name or a pattern, else raise (B3, B10)."""
     return ".".join(_segments(name, patterns=True))
 
 
 def is_pattern(name: str) -> bool:
-    """Tell whether a valid name has a wildcard."""
+    """Return whether a valid name has a wildcard."""
     return ONE in name
 
 
 def room(name: str) -> int:
-    """Return how much room a name takes where names are remembered: a short one takes 1 (B10).
+    """Return how much room a name takes among remembered names; a short one takes 1 (B10).
 
-    Names are bounded in number and in characters together by it.
+    A bound on the room bounds the number of names and their characters together.
     """
     return 1 + len(name) // _CHARACTERS
 
 
 def check_component_name(name: object) -> str:
-    """Return `name` if a component may be called so, else raise (B3)."""
+    """Return `name` if it can be a component's name, else raise a ValueError or TypeError (B3)."""
     if not isinstance(name, str):
         raise TypeError(f"a component's name must be a str, not {reprlib.repr(name)}")
     if not name:

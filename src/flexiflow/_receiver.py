@@ -1,4 +1,4 @@
-"""What receives events for as long as an `async with` block lasts (S1)."""
+"""What streams and expectations share: they receive events while a block lasts (S1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flexiflow._subscription import Handler, Subscription
 
 RECEIVER: Final = "<receiver>"
-"""The component that owns a receiver's subscription; in brackets, as Python's own `<lambda>`."""
+"""The component name of a receiver's subscription; in angle brackets, like Python's `<lambda>`."""
 
 _NEW: Final = "was not entered"
 _OPEN: Final = "was entered before"
@@ -21,10 +21,10 @@ _OVER: Final = "has ended"
 
 @final
 class Block:
-    """The time for which a receiver is subscribed; it is entered once.
+    """The `async with` block of a stream or expectation, its *receiver*; entered at most once.
 
     Args:
-        title: names the receiver, for messages.
+        title: the receiver's name, for messages.
         subscribe: subscribes a handler that is called with the `Event`.
     """
 
@@ -38,14 +38,14 @@ class Block:
 
     @property
     def is_over(self) -> bool:
-        """Whether it was left."""
+        """Whether the block was left."""
         return self._state == _OVER
 
     def enter(self, handler: Handler) -> None:
         """Subscribe the receiver's handler.
 
         Raises:
-            ReceiverClosed: it was entered before.
+            ReceiverClosed: the block was entered before.
         """
         if self._state != _NEW:
             raise ReceiverClosed(self._title, _OPEN)
@@ -53,10 +53,11 @@ class Block:
         self._subscription = self._subscribe(handler)
 
     def leave(self) -> Subscription | None:
-        """Unsubscribe, and return the subscription; None where that was done before."""
+        """Unsubscribe, and return the subscription; None if the block was left before."""
         self._state = _OVER
         self.unsubscribe()
-        # Its handler is the receiver's: together they would stay until the collector runs (B6).
+        # Its handler holds the receiver, which holds this block: a cycle, which would stay in
+        # memory until the garbage collector runs (B6).
         subscription, self._subscription = self._subscription, None
         return subscription
 
@@ -66,10 +67,10 @@ class Block:
             self._subscription.__exit__(None, None, None)
 
     def check(self) -> None:
-        """Refuse what is only possible inside.
+        """Check that the block is entered.
 
         Raises:
-            ReceiverClosed: it was not entered, or has ended.
+            ReceiverClosed: it was not entered, or has been left.
         """
         if self._state != _OPEN:
             raise ReceiverClosed(self._title, self._state)

@@ -1,4 +1,8 @@
-"""Where a failure goes that is not raised: the log, and `event.handler.failed` (E1, E7)."""
+"""Reporting failures that are not raised: the log, and the mark of `event.handler.failed` (E1, E7).
+
+The logger `flexiflow` escapes the arguments of its records: names and exceptions may contain what
+strangers wrote, and must not break a line of the log or control a terminal.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ logger = logging.getLogger("flexiflow")
 
 @final
 class _Escaping(logging.Filter):
-    """Lets no argument of a record get out of its line: what it shows may be of strangers."""
+    """Escapes the arguments of records, so that each record's message stays on one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -28,7 +32,7 @@ class _Escaping(logging.Filter):
 
 @final
 class _Text(str):
-    """A text that is shown escaped."""
+    """A str that `str` and formatting show escaped."""
 
     __slots__ = ()
 
@@ -38,7 +42,7 @@ class _Text(str):
 
 @final
 class _Shown:
-    """Anything else, shown escaped, and only when the record is."""
+    """Any other object, shown escaped; it is asked for its text only when the record is shown."""
 
     __slots__ = ("_fact",)
 
@@ -61,14 +65,15 @@ def _escaping(fact: object) -> object:
 logger.addFilter(_Escaping())
 
 Announce: TypeAlias = Callable[[HandlerFailure], Awaitable[None]]
-"""Publishes a failure, already logged, as `event.handler.failed`."""
+"""Publishes a logged failure as `event.handler.failed`."""
 
 
 @final
 class Announcing:
-    """A context manager: what happens inside is the publishing of `event.handler.failed`.
+    """A context manager that marks its inside as the publishing of `event.handler.failed`.
 
-    A class, since contextlib's generators write to the exception that passes, which may be frozen.
+    A class, since a generator of contextlib writes to the exception that passes through, which may
+    be frozen.
     """
 
     __slots__ = ("_token", "is_over")
@@ -89,27 +94,34 @@ _announcing: ContextVar[Announcing | None] = ContextVar("announcing", default=No
 
 
 def is_announcing() -> bool:
-    """Tell whether the caller runs within the handling of `event.handler.failed` (E7).
+    """Return whether the caller runs within the publishing of `event.handler.failed` (E7).
 
-    A task that such a handler left behind, with the context that it inherited, does not.
+    A task that was started there, and has outlived it, does not.
     """
     announcing = _announcing.get()
     return announcing is not None and not announcing.is_over
 
 
 def log_failure(failed: HandlerFailure) -> None:
-    """Log a failure with its traceback."""
+    """Log a handler's failure with its traceback."""
     culprit = describe(failed.subscription.handler)
     log_exception(failed.exception, failed.event_name, failed.component_name, culprit)
 
 
 def log_exception(exception: Exception, event_name: str, component_name: str, culprit: str) -> None:
-    """Log what let an exception out, with the traceback."""
+    """Log an exception with its traceback.
+
+    Args:
+        exception: what was raised.
+        event_name: the event that was being handled.
+        component_name: the component whose code raised it.
+        culprit: what raised it, like a handler's name.
+    """
     logger.error(
         "%s of component %s failed on event %s",
         culprit,
         show(component_name),
         show(event_name),
-        # As a triple: logging asks a bare exception whether it is true, and some are not.
+        # As a triple: logging tests whether a bare exception is true, and some are not.
         exc_info=(type(exception), exception, exception.__traceback__),
     )

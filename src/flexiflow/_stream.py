@@ -1,4 +1,11 @@
-"""Streams: the events of a name or pattern, read one by one (S1 to S4)."""
+"""Streams: the events of a name or pattern, read one by one (S1 to S4).
+
+A stream is a subscription whose handler, `_receive`, puts events into a buffer. If the buffer is
+full and the stream blocks, each publisher waits in `_blocked` with its event, and a reader moves
+the first of these into the buffer as it takes an event out. Readers of an empty stream wait in
+`_sleeping`. An event leaves the buffer only in the step in which a reader returns it, so a
+cancelled reader loses none.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +38,11 @@ class StreamStatistics:
     """What became of a stream's events; `received == delivered + dropped + buffered` (S2).
 
     Attributes:
-        received: how many were accepted or dropped.
-        delivered: how many readers took.
-        dropped: how many nobody will get: the buffer was full, or the stream was left before.
-        buffered: how many wait for a reader.
+        received: how many events were accepted or dropped.
+        delivered: how many events readers took.
+        dropped: how many events no reader will get, because the buffer was full or the stream's
+            block was left first.
+        buffered: how many events wait for a reader.
         blocked_publishers: how many publishers wait for room; their events are not received yet.
         waiting_readers: how many readers wait for an event.
     """
@@ -51,9 +59,9 @@ class StreamStatistics:
 class EventStream(Generic[T]):
     """The events that a bus publishes while the stream's block is entered (S1).
 
-    Made by `EventBus.stream`. An async context manager, entered once, and an async iterator that
-    yields to other tasks where it waits, and at least once in `yield_every` events of the bus (D6).
-    Several tasks may read it, and each event goes to one of them.
+    Made by `EventBus.stream`. An async context manager, to be entered once, and an async iterator,
+    which yields to other tasks when it waits, and at least once in `yield_every` events (D6).
+    Several tasks may read it; each event goes to one of them.
     """
 
     __slots__ = (
@@ -86,14 +94,14 @@ class EventStream(Generic[T]):
         self._overflow: Overflow = overflow
         self._block = Block(f"the stream of {show(name)}", subscribe)
         self._buffer: deque[Event[T]] = deque()
-        # Those who wait, in order. A publisher is woken when its event is accepted, a reader when
-        # there is one for it.
+        # The publishers and readers that wait, in order. A publisher is woken when its event is
+        # accepted, a reader when there is an event for it.
         self._blocked: dict[anyio.Event, Event[T]] = {}
         self._sleeping: dict[anyio.Event, None] = {}
         self._until_yield = self._yield_every = yield_every
         self._received = self._delivered = self._dropped = 0
-        # The coroutine of the only task that has read or, as long as none has, of the one that
-        # entered; None where there are several. A task's id would pass on to another after its end.
+        # The coroutine of the only task that has read or, if none has yet, of the task that entered
+        # the block; None if several have read. Not a task's id: another task may get the same one.
         self._consumer: object = None
         self._is_read = False
 
@@ -101,7 +109,7 @@ class EventStream(Generic[T]):
         """Subscribe, without a checkpoint: from here on no event is missed (S1).
 
         Raises:
-            ReceiverClosed: it was entered before.
+            ReceiverClosed: the block was entered before.
         """
         self._block.enter(self._receive)
         if self._overflow == "block":
@@ -131,10 +139,10 @@ class EventStream(Generic[T]):
         return self
 
     async def __anext__(self) -> Event[T]:
-        """Wait for the next event; cancelled, it has taken none (S2).
+        """Wait for the next event, and return it; if this is cancelled, it has taken none (S2).
 
         Raises:
-            ReceiverClosed: the stream's block is not entered, or ends while this waits.
+            ReceiverClosed: the stream's block is not entered, or is left while this waits.
         """
         self._block.check()
         if self._consumer is not None:
@@ -150,7 +158,7 @@ class EventStream(Generic[T]):
         return self._take()
 
     def statistics(self) -> StreamStatistics:
-        """Count what became of the events so far (S2)."""
+        """Return counts of what became of the events so far (S2)."""
         return StreamStatistics(
             received=self._received,
             delivered=self._delivered,
@@ -196,9 +204,10 @@ class EventStream(Generic[T]):
         return self._consumer is not None and is_publishing(self._consumer)
 
     async def _let_another_read(self) -> None:
-        """Let each task that was started before begin to read.
+        """Wait until each task that was started before has had a chance to read.
 
-        After one checkpoint all have run on asyncio; trio may still have put this one before them.
+        On asyncio one checkpoint is enough; trio may run this task again before them, so there is a
+        second one.
         """
         await checkpoint()
         await checkpoint()
@@ -209,7 +218,7 @@ class EventStream(Generic[T]):
         self._wake_reader()
 
     def _has_events(self) -> bool:
-        # Without a buffer readers take from those who wait.
+        # If the buffer's size is 0, readers take from the publishers that wait.
         return bool(self._buffer or self._blocked)
 
     def _take(self) -> Event[T]:
@@ -222,7 +231,7 @@ class EventStream(Generic[T]):
         return self._buffer.popleft()
 
     async def _sleep(self) -> None:
-        """Wait until there may be an event; another reader may be faster."""
+        """Wait until there may be an event; another reader may take it first."""
         woken = anyio.Event()
         self._sleeping[woken] = None
         try:

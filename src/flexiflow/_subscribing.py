@@ -1,4 +1,4 @@
-"""What `EventBus.subscribe` returns: awaited, it subscribes; entered, for as long as a block."""
+"""What `EventBus.subscribe` returns: await it to subscribe, or enter it for the time of a block."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @final
 class Subscribing(Coroutine[Any, Any, "Subscription"]):
-    """A subscription on its way (B14): a coroutine, and an async context manager.
+    """A subscription in the making (B14): a coroutine, and an async context manager.
 
-    `await` it for the `Subscription`, or enter it by `async with`, which unsubscribes on exit. Like
-    any coroutine it is run once, and warns where it never was.
+    `await` it to get the `Subscription`, or enter it with `async with`, which unsubscribes on exit.
+    Like any coroutine it can run once, and warns if it never did.
 
     Args:
-        coroutine: subscribes.
+        coroutine: subscribes, and returns the subscription.
     """
 
     __slots__ = ("__weakref__", "_coroutine", "_subscription")
@@ -35,19 +35,19 @@ class Subscribing(Coroutine[Any, Any, "Subscription"]):
         return self._coroutine.__await__()
 
     def send(self, value: Any, /) -> Any:
-        """Go on, as a coroutine does."""
+        """Resume the coroutine, as `Coroutine.send` does."""
         return self._coroutine.send(value)
 
     def throw(self, *exception: Any) -> Any:
-        """Go on with an exception, as a coroutine does."""
+        """Raise an exception in the coroutine, as `Coroutine.throw` does."""
         return self._coroutine.throw(*exception)
 
     def close(self) -> None:
-        """End it, as a coroutine is ended."""
+        """End the coroutine, as `Coroutine.close` does."""
         self._coroutine.close()
 
     async def __aenter__(self) -> Subscription:
-        """Subscribe."""
+        """Subscribe, and return the subscription."""
         self._subscription = subscription = await self._coroutine
         return subscription
 
@@ -57,5 +57,5 @@ class Subscribing(Coroutine[Any, Any, "Subscription"]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Unsubscribe; harmless where that was done before."""
+        """Unsubscribe; this does nothing if it was unsubscribed before."""
         self._subscription.__exit__(exc_type, exc, traceback)

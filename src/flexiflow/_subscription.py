@@ -1,4 +1,4 @@
-"""A handler's place on the bus, and what is said of it when it fails."""
+"""Subscriptions, the handlers' places on a bus, and the record of a handler's failure."""
 
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from flexiflow._limits import Limiter
 
 Handler: TypeAlias = Callable[[Any], object]
-"""Takes the payload; sync, or async, or returning an awaitable (B7)."""
+"""Takes the payload; it is sync or async, or returns an awaitable (B7)."""
 
 Filter: TypeAlias = Callable[[str, Any], bool]
-"""Takes the event's name and the payload, and says whether the handler is to see it (B8)."""
+"""Takes the event's name and the payload, and returns whether to call the handler (B8)."""
 
 
 @final
 @dataclass(frozen=True, eq=False, slots=True)
 class Terms:
-    """What calling a handler takes, where that is more than calling it with the payload.
+    """How to call a handler, if not simply with the payload.
 
     Attributes:
-        limiter: lets so many calls run at once (V2), or None.
-        time_limit: seconds that an async handler may take (V1), or None.
-        takes_event: whether it is called with the `Event`, not with the payload alone (S1).
+        limiter: limits how many calls run at once (V2), or None.
+        time_limit: how many seconds an async handler may take (V1), or None.
+        takes_event: whether the handler is called with the `Event` instead of the payload (S1).
     """
 
     limiter: Limiter | None = None
@@ -45,16 +45,16 @@ class Terms:
 class Subscription:
     """One handler's place on the bus (B2), made by `EventBus.subscribe`.
 
-    Read-only, hashed by identity, and a plain context manager that unsubscribes on exit.
+    It is read-only, hashed by identity, and a plain context manager that unsubscribes on exit.
 
     Attributes:
         event_name: the event's name, or a pattern.
-        component_name: who owns the subscription.
+        component_name: the name of the subscription's owner.
         handler: what is called with the payload.
         priority: 1 (first) to 5 (last).
         filter: asked before each start of the handler, or None.
-        once: whether it is unsubscribed as its handler starts (B9).
-        active: False from the moment when it is unsubscribed.
+        once: whether it is unsubscribed just before its handler starts (B9).
+        active: whether it is subscribed; False from the moment it is unsubscribed.
     """
 
     event_name: str
@@ -72,12 +72,12 @@ class Subscription:
 
     @property
     def limit(self) -> int | None:
-        """How many calls of the handler run at once, at most (V2); None where that is free."""
+        """How many calls of the handler may run at once (V2); None for no limit."""
         return None if self._terms is None or (it := self._terms.limiter) is None else it.limit
 
     @property
     def time_limit(self) -> float | None:
-        """How many seconds an async handler may take (V1); None where that is free."""
+        """How many seconds an async handler may take (V1); None for no limit."""
         return None if self._terms is None else self._terms.time_limit
 
     def __enter__(self) -> Self:
@@ -90,11 +90,11 @@ class Subscription:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Unsubscribe; harmless where that was done before."""
+        """Unsubscribe; this does nothing if it was unsubscribed before."""
         self._unsubscribe(self)
 
     def __repr__(self) -> str:
-        """Name the event, the component and the handler."""
+        """Show the event, the component and the handler."""
         state = "" if self.active else ", unsubscribed"
         return (
             f"<Subscription {show(self.component_name)} to {show(self.event_name)}: "
@@ -102,12 +102,12 @@ class Subscription:
         )
 
 
-# What a bus does with a subscription, and its holder does not: no methods, since they would be
-# everybody's.
+# What a bus does with a subscription. These are module functions, to keep them off the public
+# class.
 
 
 def admits(subscription: Subscription, event_name: str, data: Any) -> bool:
-    """Decide whether the handler starts now (B5, B8, B9); `once` unsubscribes by it."""
+    """Return whether the handler is to start now (B5, B8, B9); if so, `once` is unsubscribed."""
     accepts = subscription.filter
     if not subscription.active or not (
         accepts is None
@@ -115,15 +115,15 @@ def admits(subscription: Subscription, event_name: str, data: Any) -> bool:
         or is_true(verdict, accepts)
     ):
         return False
-    # The filter may have unsubscribed it, or published what it waited for.
+    # Asked again, since the filter may have unsubscribed it, or published the event of a `once`.
     return subscription._unsubscribe(subscription) if subscription.once else subscription.active
 
 
 def is_true(verdict: object, filter: Filter) -> bool:
-    """Tell whether a filter's answer lets the handler start; most answers are True itself.
+    """Return whether a filter's result lets the handler start; callers check for True first.
 
     Raises:
-        TypeError: it is an awaitable.
+        TypeError: the result is an awaitable.
     """
     if verdict is not False and isawaitable(verdict):
         if isinstance(verdict, Coroutine):
@@ -135,8 +135,8 @@ def is_true(verdict: object, filter: Filter) -> bool:
 
 
 def deactivate(subscription: Subscription) -> None:
-    """Mark it as unsubscribed; the registry's part of unsubscribing."""
-    # Frozen for its holders, so that the one who ends it must step around that.
+    """Mark a subscription as unsubscribed; for the registry."""
+    # The dataclass is frozen, since its holders must not change it.
     object.__setattr__(subscription, "active", False)
 
 
@@ -147,9 +147,9 @@ class HandlerFailure:
 
     Attributes:
         event_name: the event that was published.
-        component_name: who owns the subscription.
+        component_name: the name of the subscription's owner.
         exception: the exception object itself.
-        subscription: whose handler it was.
+        subscription: the subscription whose handler or filter failed.
     """
 
     event_name: str

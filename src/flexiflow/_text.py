@@ -1,19 +1,19 @@
-"""Writing down what users and strangers wrote, so that nothing that shows it obeys it."""
+"""Escaping texts of users and strangers, so that they can't control a terminal or forge a line."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Escape what can't be printed, so that the text is on one line and does nothing to it.
+    """Escape what can't be printed, so that the text stays on one line and controls nothing.
 
-    That is line ends, terminals' control characters (C0, DEL and C1), marks of direction and of
-    format, separators of lines and paragraphs, and lone surrogates.
+    That is line ends, control characters (C0, DEL and C1), marks of direction and of format,
+    separators of lines and paragraphs, and lone surrogates.
     """
     return text if text.isprintable() else "".join(map(_printable, text))
 
 
 def printable_lines(text: str) -> str:
-    """Keep a text's line feeds, and escape what else can't be printed."""
+    """Escape what can't be printed, except for line feeds."""
     return "\n".join(map(printable, text.split("\n")))
 
 

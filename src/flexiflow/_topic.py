@@ -1,4 +1,4 @@
-"""What is published: an event, and the typed name of one (T1)."""
+"""Events, and topics, which are typed event names (T1)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# To type checkers a topic must be no str: the overloads for plain names would take it for one.
+# For type checkers a topic must not be a str: else the overloads for plain names would match it.
 if TYPE_CHECKING:
 
     class _Name:
-        # It may be compared with names.
+        # A topic may be compared with plain names.
         def __eq__(self, other: object, /) -> bool: ...
 
         def __hash__(self) -> int: ...
@@ -30,7 +30,7 @@ class Event(NamedTuple, Generic[T]):
 
     Attributes:
         name: the name that was published, never a pattern.
-        data: the payload, the object itself.
+        data: the payload, the very object that was published.
     """
 
     name: str
@@ -39,22 +39,22 @@ class Event(NamedTuple, Generic[T]):
 
 _tuple: Any = tuple
 make_event: Final[Callable[[type[Event[Any]], tuple[str, object]], Event[Any]]] = _tuple.__new__
-"""Makes an `Event` of (name, data) in half the time that a call of the class takes."""
+"""Makes an `Event` from (name, data), in half the time of calling the class."""
 
 
 @final
 class Topic(_Name, Generic[T]):
     """An event name, or a pattern, that knows the type of its payload (T1).
 
-    A str at run time, and equal to the name. To type checkers it is a class of its own: with it
-    they hold handlers, filters, payloads and the events of a stream to the payload's type.
+    At run time it is a str, equal to the name. To type checkers it is a class of its own, by which
+    they check handlers, filters, payloads and the events of a stream against the payload's type.
 
     Args:
         name: an event name, like "order.placed", or a pattern, like "order.*".
 
     Raises:
         ValueError: a malformed or empty name (B3).
-        TypeError: a name that is no str (B3).
+        TypeError: a name that is not a str (B3).
     """
 
     __slots__ = ()

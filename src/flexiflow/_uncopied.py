@@ -1,4 +1,4 @@
-"""Refusing to copy what others hold on to: a copy would share the inside of the first one."""
+"""Refusing to copy objects such as a bus: a copy would share its inside with the original."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def refuse_copying(given: object, _protocol: SupportsIndex, /) -> str | tuple[Any, ...]:
-    """Be the `__reduce_ex__` of a class whose objects are neither copied nor pickled.
+    """Refuse copying and pickling; assign this to a class as its `__reduce_ex__`.
 
-    A subclass that defines `__reduce__`, and so says how one is made again, is not refused.
+    A subclass that defines `__reduce__`, and so says how to rebuild its objects, is not refused.
 
     Raises:
-        TypeError: in all other cases.
+        TypeError: the object's class does not define `__reduce__`.
     """
     if type(given).__reduce__ is not object.__reduce__:
         return given.__reduce__()

@@ -1,7 +1,7 @@
 """The built-in events: their names, and the shapes of their payloads.
 
-Each payload is a plain dict of the TypedDict's shape. The events are published with
-`on_error="continue"`: an observer that fails never changes what it observes.
+Each payload is a plain dict with the shape of its TypedDict. The events are published with
+`on_error="continue"`, so a failing observer never changes what it observes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STATE_CHANGED: Final = "state.changed"
 """A transition was committed; the payload is a `StateChanged`."""
 
 HANDLER_FAILED: Final = "event.handler.failed"
-"""A failure is reported; the payload is a `HandlerFailed`."""
+"""A failure was reported; the payload is a `HandlerFailed`."""
 
 
 class ComponentRegistered(TypedDict):
@@ -62,7 +62,7 @@ class HandlerFailed(TypedDict):
 
     Attributes:
         event_name: the event whose handler failed.
-        component_name: who owns the subscription, or the component whose message failed (C4).
+        component_name: the subscription's owner, or the component whose message failed (C4).
         exception: the exception object itself.
     """
 
