@@ -1,1 +1,1 @@
-"""What the core can do without: each module is imported by those who want it."""
+"""Optional parts, which the core does not need: import the modules that you use."""

@@ -1,4 +1,9 @@
-"""Which event caused which: ids, correlation, and a guard against endless chains (I4)."""
+"""Which event caused which: ids, correlation, and a guard against endless chains (I4).
+
+Add a `Causality` to a bus; then `current_event` returns the ids of the event that is being handled,
+`correlation` sets a correlation id from outside, and a `CausalityFilter` adds the ids to log
+records.
+"""
 
 from __future__ import annotations
 
@@ -31,21 +36,21 @@ __all__ = [
 
 _SHOWN_AT_EACH_END = 5
 
-# An id is seldom looked at, and to put it together takes as long as a handler.
+# Kept in two parts: ids are seldom looked at, and making the text takes as long as a handler.
 _Id: TypeAlias = "tuple[str, int]"
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class CausalEvent:
-    """Where an event stands among those that caused it (I4).
+    """An event's place in a chain of events, each published within the one before (I4).
 
     Attributes:
-        id: its own, the same for nothing else.
-        parent_id: of the event within which it was published, or None for a root.
-        correlation_id: what it belongs to: what `correlation` says, else that of its parent, else
-            its own id.
-        depth: how many events lead to it, itself included; 1 for a root.
+        id: the event's own id, which is unique.
+        parent_id: the id of the event within which it was published; None for a root.
+        correlation_id: the id set by `correlation`, else the parent's correlation id, else the
+            event's own id.
+        depth: how many events the chain has up to this one, itself included; 1 for a root.
         name: the name that was published.
     """
 
@@ -61,8 +66,9 @@ class PublishLoop(PublishRefused):
     """A chain of events, each published within the one before, is too long (I4).
 
     Args:
-        chain: the names of the events, at most `max_depth` of them, and last the one refused.
-        max_depth: how many may follow each other.
+        chain: the names of the chain's last events, usually `max_depth` of them, and then that of
+            the event that was refused.
+        max_depth: how many events a chain may have.
     """
 
     def __init__(self, chain: tuple[str, ...], max_depth: int) -> None:
@@ -71,7 +77,7 @@ class PublishLoop(PublishRefused):
         self.max_depth = max_depth
 
     def __str__(self) -> str:
-        """Show the chain, without its middle where it is long."""
+        """Return the message: the chain, without its middle if it is long, and what to do."""
         left_out = len(self.chain) - 2 * _SHOWN_AT_EACH_END
         shown = (*map(shorten, self.chain),)
         if left_out > 1:
@@ -84,13 +90,13 @@ class PublishLoop(PublishRefused):
 
 
 class _Lineage(NamedTuple):
-    """What an event has from those that caused it.
+    """What an event inherits from those that caused it.
 
     Attributes:
-        parent: the parent's id.
-        correlation: what was said from outside, or the root's id.
-        depth: the event's own.
-        names: of the events before it; not the events, which would all be kept alive.
+        parent: the parent's id; None for a root.
+        correlation: the id set from outside, else the root's id; None for a root without one.
+        depth: the event's own depth.
+        names: the names of the events before it. Not the events, which would all stay in memory.
     """
 
     parent: _Id | None
@@ -100,7 +106,7 @@ class _Lineage(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """What `correlation` says from outside, and what another one around it says."""
+    """The id that a `correlation` sets from outside, and what was set before."""
 
     id: str
     before: _Said | None
@@ -110,7 +116,7 @@ _ROOT = _Lineage(None, None, 1, ())
 
 
 class _Cause:
-    """One event, and the context manager within which it is the current one."""
+    """An event as the cause of others; a context manager within which it is the current one."""
 
     __slots__ = ("id", "lineage", "name", "token")
 
@@ -123,11 +129,11 @@ class _Cause:
         self.token = _current.set(self)
 
     def __exit__(self, kind: object, exception: object, traceback: object) -> None:
-        try:  # noqa: SIM105  as `restore` does, which takes as long as a handler
+        try:  # noqa: SIM105  what `restore` does, without its cost, which is that of a handler
             _current.reset(self.token)
         except ValueError:
             pass
-        del self.token  # it keeps the event before, and so all of them
+        del self.token  # it holds the event before, and so the whole chain
 
     def correlation(self) -> _Id | str:
         return self.lineage.correlation or self.id
@@ -148,11 +154,11 @@ _said: ContextVar[_Said | None] = ContextVar("correlation", default=None)
 
 
 def current_event() -> CausalEvent | None:
-    """Tell the event within whose publish the caller runs; None outside of any (I4).
+    """Return the event within whose publish the caller runs; None outside of any (I4).
 
-    That is so in its handlers, in what they call, in child tasks that they start, and in threads
-    that carry the context. A task that outlives the publish still is told the event: what it
-    publishes was caused by that.
+    This works in handlers, in what they call, in child tasks that they start, and in threads that
+    carry the context. A task that outlives the publish still gets the event, since the event caused
+    what the task publishes.
     """
     cause = _current.get()
     return None if cause is None else cause.show()
@@ -160,17 +166,17 @@ def current_event() -> CausalEvent | None:
 
 @final
 class correlation:  # noqa: N801  it is used as a function
-    """A context manager: events published inside belong together (I4).
+    """A context manager: events published inside get this correlation id (I4).
 
-    It wins over what the event that the caller handles belongs to, and is in turn inherited by
-    what is published within the events.
+    It takes precedence over the correlation id of the event that the caller handles, and is
+    inherited by what is published within the events.
 
     Args:
-        correlation_id: what they belong to, like the id of a request; not empty.
+        correlation_id: what the events have in common, like the id of a request; not empty.
 
     Raises:
-        TypeError: it is no str.
-        ValueError: it is empty.
+        TypeError: `correlation_id` is not a str.
+        ValueError: `correlation_id` is empty.
     """
 
     __slots__ = ("_id",)
@@ -183,30 +189,31 @@ class correlation:  # noqa: N801  it is used as a function
         self._id = correlation_id
 
     def __enter__(self) -> None:
-        """Set it."""
+        """Set the correlation id."""
         _said.set(_Said(self._id, _said.get()))
 
     def __exit__(self, *_: object) -> None:
-        """Set what was there before."""
-        # Without a token: one object may be entered by several tasks, and within itself.
+        """Set the correlation id that was there before."""
+        # Without a token, since several tasks may enter one object, and it may be entered within
+        # itself.
         if (said := _said.get()) is not None:
             _said.set(said.before)
 
 
 @final
 class Causality:
-    """An instrument: gives each event an id, a parent and a correlation id (I4).
+    """An instrument that gives each event an id, a parent and a correlation id (I4).
 
-    One of them can watch several buses, and each bus can have its own: an event that is published
-    within another has it for its parent, whichever bus that is on. Give no bus two of them, since
-    each event would then be its own parent.
+    One `Causality` can watch several buses, or each bus can have its own: an event that is
+    published within another one has that as its parent, even if they are on different buses. Don't
+    add two to one bus, since each event would then be its own parent.
 
     Args:
-        max_depth: how many events may be in a chain, each published within the one before; 1 or
-            more. Those that can't be refused (I3) may exceed it.
+        max_depth: how many events a chain may have, each published within the one before; an int
+            of 1 or more. Events that can't be refused (I3) may exceed it.
 
     Raises:
-        ValueError: `max_depth` is no int of 1 or more.
+        ValueError: `max_depth` is not an int of 1 or more.
     """
 
     __slots__ = ("_ids", "_max_depth")
@@ -216,10 +223,10 @@ class Causality:
         self._ids = zip(repeat(secrets.token_hex(6)), count(1))
 
     def publishing(self, event: Event[object], /) -> _Cause:
-        """Make the event the current one.
+        """Return a context manager within which the event is the current one.
 
         Raises:
-            PublishLoop: it is deeper in a chain than `max_depth`.
+            PublishLoop: the event is deeper in a chain than `max_depth`.
         """
         cause = _Cause()
         cause.name = event.name
@@ -242,22 +249,22 @@ class Causality:
             parent.id,
             parent.correlation() if said is None else said.id,
             depth + 1,
-            # What can't be refused can go on for ever.
+            # Bounded, since a chain of events that can't be refused may never end.
             chain[-self._max_depth :],
         )
 
 
 @final
 class CausalityFilter(logging.Filter):
-    """A logging filter that puts the ids on every record, and lets all of them through (I4).
+    """A logging filter that adds the ids to every record, and lets every record through (I4).
 
     Each record gets `event_id`, `parent_id` and `correlation_id`: those of the current event, or
-    an empty str where there is none. Add it to a handler, so that records of all loggers have
-    them; a filter of a logger sees only what is logged through that very logger.
+    empty strings if there is none. Add the filter to a handler, so that records of all loggers get
+    the ids; a filter of a logger sees only what is logged through that very logger.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Put the ids on a record."""
+        """Add the ids to a record, and return True."""
         event = current_event()
         said = _said.get()
         record.event_id = "" if event is None else event.id

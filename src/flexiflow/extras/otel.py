@@ -26,14 +26,14 @@ __all__ = ["OpenTelemetry"]
 
 @final
 class OpenTelemetry:
-    """An instrument: a span for each publish, and one for each handler (I5).
+    """An instrument that makes a span for each publish, and one for each handler (I5).
 
-    A handler's span is a child of its publish's, and that of whatever was the current span; so a
-    publish within a handler is a child of the handler's. A failure is recorded on the span that it
-    leaves, and is its status; a cancellation is none.
+    The span of a handler is a child of its publish's span, which is a child of the current span. So
+    a publish within a handler is a child of that handler's span. A failure is recorded on the span
+    that it leaves, and sets the span's status; a cancellation is not a failure.
 
     Args:
-        tracer_provider: makes the spans; None for the global one.
+        tracer_provider: provides the tracer; None for the global provider.
     """
 
     __slots__ = ("_tracer",)
@@ -42,11 +42,11 @@ class OpenTelemetry:
         self._tracer = get_tracer("flexiflow", tracer_provider=tracer_provider)
 
     def publishing(self, event: Event[Any], /) -> _Watched:
-        """Make the span of a publish."""
+        """Return a context manager that makes the span of a publish."""
         return _Watched(self._tracer, "publish", "send", SpanKind.PRODUCER, event.name, {})
 
     def handling(self, event: Event[Any], subscription: Subscription, /) -> _Watched:
-        """Make the span of a handler."""
+        """Return a context manager that makes the span of a handler."""
         details: dict[str, str | int] = {
             "flexiflow.component": shorten(subscription.component_name),
             "flexiflow.handler": describe(subscription.handler),
@@ -56,9 +56,10 @@ class OpenTelemetry:
 
 
 class _Watched:
-    """A context manager around what has a span.
+    """A context manager that makes a span, and ends it on exit.
 
-    A class, since contextlib's generators write to the exception that passes, which may be frozen.
+    A class, since a generator of contextlib writes to the exception that passes through, which may
+    be frozen.
     """
 
     __slots__ = ("_attributes", "_kind", "_name", "_span", "_token", "_tracer")
@@ -77,7 +78,7 @@ class _Watched:
     ) -> None:
         # Exporters keep many spans, and a name may be of any length.
         destination = shorten(destination)
-        # As the conventions have it: "{operation name} {destination}".
+        # The conventions' form of a span's name: "{operation name} {destination}".
         self._name = f"{operation} {destination}"
         self._kind = kind
         self._tracer = tracer
@@ -106,7 +107,7 @@ def _mark(span: Span, failure: Exception) -> None:
     kind = f"{type(failure).__module__}.{type(failure).__qualname__}".removeprefix("builtins.")
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR, kind))
-    # It asks the exception for its message, and some have none to tell.
+    # Both calls ask the exception for its message, which may raise; the type is set by then.
     with suppress(Exception):
         span.set_status(Status(StatusCode.ERROR, f"{kind}: {failure}"))
         span.record_exception(failure)

@@ -1,4 +1,8 @@
-"""Retrying async functions, handlers among them, on asyncio and on trio (R1 to R6)."""
+"""Retrying async functions, such as handlers, on asyncio and on trio (R1 to R6).
+
+The first attempt is a plain call. Only if it fails and may be retried does tenacity take over
+(`_retry`): it counts the attempts, and waits and logs between them. No other module imports it.
+"""
 
 from __future__ import annotations
 
@@ -41,18 +45,18 @@ __all__ = ["RetryConfig", "retry_async"]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# What may be retried. A group of exceptions need not be an `Exception` itself.
+# What may be retried. An exception group need not be an `Exception` itself.
 _FAILURES = (Exception, BaseExceptionGroup)
 
-# Since Python 3.14 annotations run when they are asked for, and may name what is defined later.
-# 3 is annotationlib.Format.FORWARDREF, which leaves such a name open.
+# Since Python 3.14 annotations are evaluated when they are read, and may use names that are defined
+# later. 3 is annotationlib.Format.FORWARDREF, which leaves such a name unevaluated.
 _ANNOTATIONS_OPEN: dict[str, Any] = {"annotation_format": 3} if sys.version_info >= (3, 14) else {}
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryConfig:
-    """How often to try, how long to wait in between, and after what (R1).
+    """How often to try, how long to wait in between, and which exceptions to retry (R1).
 
     The delay after attempt ``n`` is ``base_delay * backoff ** (n - 1)`` seconds, plus the jitter,
     and at most ``max_delay``.
@@ -60,17 +64,17 @@ class RetryConfig:
     Attributes:
         max_attempts: attempts in all, the first included; an int of 1 or more, 1 for no retry.
         base_delay: seconds between the first attempt and the second; finite, 0 or more.
-        jitter: up to that many random seconds, uniform, are added to each delay; finite, 0 or
+        jitter: each delay is extended by up to this many seconds, uniformly random; finite, 0 or
             more.
-        backoff: each delay is that many times the one before; finite, 1.0 or more (R7).
-        max_delay: the most seconds of a delay, jitter included; 0 or more, None for no cap.
-        retry_on: what is retried: a subclass of `Exception`, or a tuple of them. A group of
-            exceptions is retried when each exception in it, at any depth, would be; so
+        backoff: each delay is this many times the one before; finite, 1.0 or more (R7).
+        max_delay: the longest delay in seconds, jitter included; 0 or more, None for no cap.
+        retry_on: the exceptions to retry: a subclass of `Exception`, or a tuple of such. An
+            exception group is retried if each exception in it, at any depth, would be; so
             `ExceptionGroup` itself matches nothing here (R4).
 
     Raises:
         ValueError: a number is out of its range, or `retry_on` is an empty tuple.
-        TypeError: `retry_on` is, or holds, something else than a subclass of `Exception`.
+        TypeError: `retry_on` is, or holds, something other than a subclass of `Exception`.
     """
 
     max_attempts: int = 3
@@ -96,7 +100,7 @@ def _is_count(value: object) -> bool:
 def _is_finite(value: object) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    # Compared, not converted: an int may be too large for a float.
+    # Compared and not converted, since an int may be too large for a float.
     return -sys.float_info.max <= value <= sys.float_info.max
 
 
@@ -143,7 +147,7 @@ _DEFAULTS = RetryConfig()
 
 
 class _Decorator(Protocol):
-    """Makes an async function retry, and keeps its signature."""
+    """A decorator that makes an async function retry, and keeps its signature."""
 
     def __call__(
         self, function: Callable[_P, Coroutine[Any, Any, _T]], /
@@ -163,13 +167,13 @@ def retry_async(config: RetryConfig = ...) -> _Decorator: ...
 def retry_async(config: Any = _DEFAULTS) -> Any:
     """Make an async function try again when it fails.
 
-    ``@retry_async(RetryConfig(...))``, or ``@retry_async`` for the defaults. Each call is
-    retried on its own, and calls share nothing (R5). Each retry is logged as a warning by the
-    logger ``flexiflow``: the attempt, the delay, the exception. After the last attempt the last
-    exception is raised as it is (R2).
+    Write ``@retry_async(RetryConfig(...))``, or ``@retry_async`` for the defaults. Calls that run
+    at the same time share nothing (R5). Each retry is logged as a warning by the logger
+    ``flexiflow``, with the attempt, the delay and the exception. After the last attempt the last
+    exception is raised, unwrapped (R2).
 
-    Cancellation ends a call at once, in an attempt or in a delay. An attempt that turns it into
-    an exception of its own is not retried either: that exception is raised (R3).
+    Cancellation ends a call at once, during an attempt or a delay. If an attempt turns the
+    cancellation into an exception of its own, that is raised and not retried (R3).
 
     Example:
         >>> from flexiflow.extras.retry import RetryConfig, retry_async
@@ -180,12 +184,12 @@ def retry_async(config: Any = _DEFAULTS) -> Any:
         config: how to retry.
 
     Returns:
-        A decorator. What that returns has the function's arguments, result, name, docstring and
-        signature; so has what ``@retry_async`` makes of a function.
+        A decorator or, for a plain ``@retry_async``, the decorated function. That has the
+        function's arguments, result, name, docstring and signature.
 
     Raises:
-        TypeError: what is decorated is no async function, no partial of one, and no object whose
-            ``__call__`` is async (R6).
+        TypeError: the decorated object is not an async function, a partial of one, or an object
+            whose ``__call__`` is async (R6).
     """
 
     def decorate(
@@ -214,7 +218,8 @@ def _retrying(
                     raise
                 attempt = functools.partial(function, *args, **kwargs)
                 retries = _retry(attempt, describe(function), config, handled, exc)
-            # Awaited only here: in the clause each failure would get the first one as its context.
+            # Awaited only here: within the `except`, each failure would get the first as its
+            # context.
             return await retries
         finally:
             del handled  # raised again, its traceback would hold this frame (B6)
@@ -260,11 +265,19 @@ async def _retry(
     handled: BaseException | None,
     failure: BaseException,
 ) -> _T:
-    """Go on after a first attempt that failed, until one succeeds or must not be retried."""
+    """Try again after a failed first attempt, until one succeeds or fails for good.
+
+    Args:
+        attempt: calls the function with its arguments.
+        name: the function's name, for the log.
+        config: how to retry.
+        handled: the exception that the caller was handling when it called, or None.
+        failure: what the first attempt raised.
+    """
     turns = aiter(_turns(name, config))
     state = (await anext(turns)).retry_state
-    # Tenacity is told of a failure as of a result. An exception it would judge itself: one that
-    # is false counts as none, and its own TryAgain as an order.
+    # Failures are passed to tenacity as results. Exceptions it would judge itself: one that is
+    # false would count as none, and its own TryAgain as an order to try again.
     state.set_result(failure)
     del failure
     try:
@@ -283,7 +296,7 @@ async def _retry(
 
 
 def _turns(name: str, config: RetryConfig) -> AsyncRetrying:
-    # Imported by the first call that is retried: most programs start without any.
+    # Imported by the first call that is retried, so that programs start faster.
     from tenacity import AsyncRetrying, retry_always  # noqa: PLC0415
 
     return AsyncRetrying(
@@ -296,12 +309,12 @@ def _turns(name: str, config: RetryConfig) -> AsyncRetrying:
 
 async def _pause(delay: float) -> None:
     await anyio.sleep(delay)
-    # A cancellation that comes as the delay ends must not begin another attempt (R3).
+    # If a cancellation comes just as the delay ends, no further attempt may begin (R3).
     await checkpoint_if_cancelled()
 
 
 def _delay(config: RetryConfig, attempt: int) -> float:
-    """Tell the seconds between this attempt and the next (R1)."""
+    """Return the seconds between this attempt and the next (R1)."""
     try:
         delay = float(config.base_delay) * float(config.backoff) ** (attempt - 1)
     except OverflowError:
@@ -326,7 +339,14 @@ def _log(name: str, config: RetryConfig, state: RetryCallState) -> None:
 def _may_retry(
     failure: BaseException, attempt: int, config: RetryConfig, handled: BaseException | None
 ) -> bool:
-    """Tell whether an attempt is left (R1), each leaf matches (R4), nothing is cancelled (R3)."""
+    """Return whether an attempt is left (R1), all leaves match (R4), and nothing is cancelled (R3).
+
+    Args:
+        failure: what the attempt raised.
+        attempt: its number, from 1.
+        config: how to retry.
+        handled: the exception that the caller was handling when it called, or None.
+    """
     return (
         attempt < config.max_attempts
         and all(_matches(leaf, config) for leaf in leaves(failure))
@@ -335,14 +355,15 @@ def _may_retry(
 
 
 def _matches(leaf: BaseException, config: RetryConfig) -> bool:
-    # A class may claim instances that don't inherit from it, a cancellation among them.
+    # Both are asked: a class may claim instances that don't inherit from it, even a cancellation.
     return isinstance(leaf, Exception) and isinstance(leaf, config.retry_on)
 
 
 def _forget_earlier_raises(exception: BaseException) -> None:
-    """Drop what earlier attempts left in the traceback of an exception that is raised again.
+    """Drop the entries of earlier attempts from the traceback of an exception raised repeatedly.
 
-    It would grow with each attempt: Python puts the new entries before those that are there.
+    Python puts the entries of each raise before the old ones, so the traceback would grow with each
+    attempt.
     """
     entries = list(_entries(exception.__traceback__))
     for entry, following in pairwise(entries):
