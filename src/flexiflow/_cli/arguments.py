@@ -1,4 +1,4 @@
-"""What arguments are checked by, before a command begins."""
+"""Checks of the commands' arguments, made before a command begins."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ _ENDLESS: Final = {"inf", "infinity"}
 
 @final
 class FiniteRange(click.FloatRange):
-    """A number within a range; what is none, or is more than a float holds, is shown as given.
+    """A finite number within a range; an error shows the argument as it was given.
+
+    So NaN is refused, and a number too large for a float, which would be read as infinite.
 
     Args:
-        may_be_endless: whether `inf` may be given in so many words.
-        options: of click's own type.
+        may_be_endless: whether the word `inf` or `infinity` is accepted.
+        options: the options of `click.FloatRange`.
     """
 
     def __init__(self, *, may_be_endless: bool = False, **options: Any) -> None:
@@ -29,7 +31,7 @@ class FiniteRange(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the number."""
+        """Return the number, or raise click's `BadParameter`."""
         number: float = super().convert(value, param, ctx)
         is_endless = self._may_be_endless and str(value).strip(" +").lower() in _ENDLESS
         if not (math.isfinite(number) or is_endless):
@@ -40,7 +42,7 @@ class FiniteRange(click.FloatRange):
 def check_backend(
     _context: click.Context, _parameter: click.Parameter, backend: str | None
 ) -> str | None:
-    """Return the backend, if it is installed."""
+    """Return the backend, or raise click's `BadParameter` if it is not installed."""
     if backend is not None and find_spec(backend) is None:
         raise click.BadParameter(f"{backend} is not installed: pip install flexiflow[{backend}]")
     return backend
@@ -49,7 +51,7 @@ def check_backend(
 def check_patterns(
     _context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the names or patterns of events, if all are well-formed."""
+    """Return the event names or patterns, or raise click's `BadParameter` if one is malformed."""
     try:
         return tuple(map(check_subscribed_name, patterns))
     except ValueError as exc:

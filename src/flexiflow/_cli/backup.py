@@ -1,4 +1,4 @@
-"""`flexiflow backup`: a copy of a transport's file, of one moment (X9)."""
+"""`flexiflow backup`: copy a transport's file as it is at one moment (X9)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from flexiflow.extras.durable import SqliteTransport, TransportError
 def back_up(url: str, file: str) -> int:
     """Copy a transport's file, and return the exit status (L5).
 
+    Args:
+        url: names the transport.
+        file: the path of the copy.
+
     Raises:
-        CannotRun: the transport is none in a file, or can't be read; the copy can't be made.
+        CannotRun: the transport is not in a file or can't be read, or the copy can't be made.
     """
     transport = find_transport(url)
     if not isinstance(transport, SqliteTransport):

@@ -1,4 +1,7 @@
-"""The arguments of `flexiflow`, and what becomes of them; beside those of durable delivery."""
+"""The commands of `flexiflow` and their arguments; `durable_commands` has those of its transports.
+
+`run_command_line` runs them, and turns every way in which one can end into an exit status (L5).
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,15 @@ from flexiflow._cli.verify import BACKENDS, HOOKS, verify
 from flexiflow._cli.verify import Options as Verification
 
 CANNOT_RUN: Final = 2
-"""The exit status where nothing could be run (L5)."""
+"""The exit status if nothing could be run (L5)."""
 
 
 def run_command_line() -> int:
-    """Do what the process's arguments say, and return the exit status.
+    """Run the command that the process's arguments name, and return the exit status.
 
-    What can't be run is told on standard error, on one line (L5). What a target ends the process by
-    is told as Python tells it, but with nothing in it that a terminal would obey.
+    Why something can't be run is written to standard error, on one line (L5). If a target ends the
+    process with an exception, that is shown as Python shows it, but with all control characters
+    escaped.
     """
     try:
         status: int = _flexiflow.main(prog_name="flexiflow", standalone_mode=False)
@@ -56,12 +60,12 @@ def _refuse(reason: str) -> int:
 
 
 def _tell_end(_kind: object, exception: BaseException, _traceback: object) -> None:
-    """Show what ends the process, in place of the interpreter, which shows it as it is."""
+    """Show the exception that ends the process; a `sys.excepthook` that escapes what it shows."""
     Plain(sys.stderr).tell(f"flexiflow: ended by {show_exception(exception)}", exception)
 
 
 def _leave(ending: SystemExit) -> int:
-    """Return the status that a target ends the process with; a text is told, as `sys.exit` does."""
+    """Return the status with which a target ends the process; show a text, as `sys.exit` does."""
     if ending.code is None or isinstance(ending.code, int):
         return ending.code or 0
     Plain(sys.stderr).tell(show_message(ending))
@@ -270,7 +274,7 @@ def _verify(*, backend: str | None, seed: int | None, **options: Any) -> int:
 
 
 def _given(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Take those options out that are there, and give the ones that were given."""
+    """Remove options by name, and return those that the user gave."""
     taken = {name: options.pop(name) for name in names}
     return {name: value for name, value in taken.items() if value is not None}
 

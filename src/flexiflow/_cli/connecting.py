@@ -1,4 +1,4 @@
-"""From a transport's URL to a use of it that writes to standard output and may be interrupted."""
+"""Using a transport from a command: find it by its URL, connect, write, and end on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_transport(url: str) -> Transport:
     """Return the transport that a URL names.
 
     Raises:
-        CannotRun: it names none.
+        CannotRun: the URL names no transport.
     """
     try:
         return transport_from_url(url)
@@ -37,10 +37,14 @@ def find_transport(url: str) -> Transport:
 
 
 async def looked_up(address: str, reading: Awaitable[_T]) -> _T:
-    """Wait for what is read of a transport.
+    """Await a reading from a transport, and return the result.
+
+    Args:
+        address: the transport's address, for the message.
+        reading: reads from the transport.
 
     Raises:
-        CannotRun: what is stored there is nothing that a transport has written.
+        CannotRun: what is stored there was not written by a transport.
     """
     try:
         return await reading
@@ -49,14 +53,15 @@ async def looked_up(address: str, reading: Awaitable[_T]) -> _T:
 
 
 def use(url: str, act: Callable[[Connection, Writer], Awaitable[int]]) -> int:
-    """Open a transport, let something use it, and return the exit status (L5).
+    """Open a transport, call `act` with it, and return the exit status (L5).
 
     Args:
         url: names the transport.
-        act: is given the connection, and what writes to standard output; returns the status.
+        act: takes the connection and a writer to standard output, and returns the exit status.
 
     Raises:
-        CannotRun: the transport can't be opened, or fails; a file is not there, which is not made.
+        CannotRun: the transport can't be opened or fails, or its file does not exist; no file is
+            created.
     """
     transport = find_transport(url)
     if isinstance(transport, SqliteTransport) and not Path(transport.path).exists():

@@ -1,4 +1,4 @@
-"""Waiting for a file descriptor, where the system lets one wait for it."""
+"""File descriptors: waiting until one is ready, and keeping standard output for the events."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def set_apart(fd: int, other: int) -> Generator[int]:
-    """Give a descriptor of one's own for what `fd` leads to; the others' writing goes to `other`.
+    """Yield a new descriptor for the file of `fd`, and redirect `fd` to the file of `other`.
 
-    So what a target, or a process that it starts, writes to standard output goes elsewhere (L3).
+    What a target, or a process that it starts, then writes to standard output goes elsewhere (L3).
+    On exit `fd` leads to its own file again.
     """
     try:
         own = os.dup(fd)
-    except OSError:  # it is closed, as whoever writes to it will be told
+    except OSError:  # it is closed; writing to it will raise this again
         yield fd
         return
     with suppress(OSError):  # the other is closed
@@ -33,11 +34,14 @@ def set_apart(fd: int, other: int) -> Generator[int]:
 
 @final
 class Readiness:
-    """Waits until a pipe, a terminal or a socket is ready; for other descriptors not at all.
+    """Waits until a pipe, a terminal or a socket is ready; other descriptors are ready at once.
 
     Args:
         fd: the descriptor.
-        wait: waits for it, and raises `OSError` where it can't be waited for.
+        wait: waits for it, and raises `OSError` if the system can't wait for it.
+
+    Attributes:
+        pollable: whether the descriptor can be waited for, as far as is known.
     """
 
     def __init__(self, fd: int, wait: Callable[[int], Awaitable[None]]) -> None:
@@ -46,7 +50,7 @@ class Readiness:
         self.pollable = not _is_file(fd)
 
     async def wait(self) -> None:
-        """Return when the descriptor is ready."""
+        """Wait until the descriptor is ready."""
         if self.pollable:
             try:
                 await self._wait(self._fd)
@@ -57,5 +61,5 @@ class Readiness:
 def _is_file(fd: int) -> bool:
     try:
         return S_ISREG(os.fstat(fd).st_mode)
-    except OSError:  # no descriptor at all, as whoever reads or writes it will be told
+    except OSError:  # not a descriptor; reading or writing it will raise this again
         return True

@@ -1,4 +1,4 @@
-"""Standard error: reports, the live line, and the summary (L4, L5)."""
+"""What is shown on standard error: reports, the live line, and the summary (L4, L5)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 class Display(Protocol):
-    """Shows what is not output."""
+    """Shows on standard error what does not belong to the output."""
 
     def tell(self, text: str, exception: BaseException | None = None) -> None:
         """Show a text on one line, and the traceback of an exception below it."""
         ...
 
     def update(self, progress: str) -> None:
-        """Show how far it has got, instead of what was shown of that before."""
+        """Show the progress in the live line, in place of the progress shown before."""
         ...
 
     def make_way(self) -> None:
-        """Let something else be written to the same terminal."""
+        """Remove the live line, so that something else can be written to the terminal."""
         ...
 
 
 @contextmanager
 def open_display() -> Generator[Display]:
-    """Show a live line where standard error is a terminal, and else only what is told."""
+    """Yield a display: with a live line if standard error is a terminal and rich is installed."""
     stream: TextIO | None = sys.stderr
     live = _make_live() if stream is not None and stream.isatty() else None
     if live is None:
@@ -47,10 +47,10 @@ def open_display() -> Generator[Display]:
 
 @final
 class Plain:
-    """Writes one text after another; what can't be written is lost.
+    """A display without a live line; what can't be written is lost.
 
     Args:
-        stream: standard error, or None where it was closed.
+        stream: standard error, or None if it is closed.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -63,15 +63,15 @@ class Plain:
                 write(self._stream, report(text, exception))
 
     def update(self, progress: str) -> None:
-        """Show nothing: the line would not be replaced by the next."""
+        """Do nothing: a plain stream can't replace a line."""
 
     def make_way(self) -> None:
-        """Do nothing: nothing is in the way."""
+        """Do nothing: there is no live line."""
 
 
 @final
 class _OnTerminal:
-    """Keeps a live line below what is told."""
+    """A display on a terminal, with a live line below all other texts."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -100,7 +100,7 @@ class _OnTerminal:
 
 
 def _make_live() -> Live | None:
-    # Imported only here: rich takes longer to import than most of the rest together.
+    # Imported only here: importing rich takes longer than importing most of the rest together.
     try:
         from rich.console import Console  # noqa: PLC0415
         from rich.live import Live  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The arguments of the commands of durable delivery; what they do is imported when it is needed."""
+"""The commands of durable delivery and their arguments; each imports its module when it runs."""
 
 from __future__ import annotations
 

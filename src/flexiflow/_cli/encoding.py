@@ -1,4 +1,4 @@
-"""Showing any payload as JSON (L3)."""
+"""Encoding any payload as JSON; what JSON can't hold becomes its repr (L3)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def _make_encoder() -> Callable[[object, int], Iterable[str]]:
-    """Return what gives a value's JSON in pieces, or raises; its second argument is 0.
+    """Return a function that encodes a value as JSON, in pieces, or raises.
 
-    With CPython that is json's own encoder in C. `JSONEncoder.encode` makes one of these for each
-    value, which costs as much as using it.
+    Its second argument is 0. On CPython it is json's own encoder in C. `JSONEncoder.encode` makes
+    such an encoder for each value, which costs as much as using it.
     """
     make: Any = getattr(encoder, "c_make_encoder", None)
     if make is None:
@@ -39,21 +39,21 @@ _encode = _make_encoder()
 
 
 def encode(payload: object) -> str:
-    """Encode a payload, with the repr of whatever JSON can't hold.
+    """Return a payload as JSON, with the repr in place of what JSON can't hold.
 
-    Beside objects without a counterpart these are NaN and the infinities, a structure within
-    itself, and keys that are no strings, numbers, booleans or None.
+    That is: objects without a counterpart, NaN and the infinities, a structure that contains
+    itself, and keys other than strings, numbers, booleans and None.
     """
     try:
         return "".join(_encode(payload, 0))
-    except Exception:  # noqa: BLE001  it may be of a user's class, which may raise anything
+    except Exception:  # noqa: BLE001  a user's class may raise anything
         return _encode_leniently(payload)
 
 
 def _encode_leniently(payload: object) -> str:
     try:
         return "".join(_encode(_holdable(payload, ()), 0))
-    except Exception:  # noqa: BLE001  as above, or it is nested too deeply
+    except Exception:  # noqa: BLE001  as above, or the payload is nested too deeply
         return "".join(_encode(show_value(payload), 0))
 
 

@@ -1,4 +1,4 @@
-"""`flexiflow graph`: an engine as Mermaid diagrams (L6)."""
+"""`flexiflow graph`: draw an engine as Mermaid diagrams (L6)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def draw(engine: Engine) -> str:
     """Draw the components and what each subscribes to, then each state machine.
 
     Returns:
-        Markdown, each diagram in a fenced block of its own, with a line before it that says what
-        it shows.
+        Markdown: a fenced block for each diagram, after a line that names what it shows.
     """
     blocks = [_block("Components, and the events that they subscribe to", _flowchart(engine))]
     for machine, names in _machines(engine).items():
@@ -34,7 +33,7 @@ def _block(title: str, diagram: str) -> str:
 
 
 def _flowchart(engine: Engine) -> str:
-    # Several subscriptions of one component to one event are one arrow.
+    # Several subscriptions of one component to the same event become one arrow.
     arrows = dict.fromkeys(
         (each.event_name, each.component_name) for each in subscriptions(engine.bus)
     )

@@ -1,4 +1,4 @@
-"""`flexiflow dead`: the events that a group has given up, listed, shown, and stored anew (X3)."""
+"""`flexiflow dead`: list, show and redrive the events that a group has given up (X3)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 100
 
 
 def list_dead(url: str, group: str, *, as_json: bool) -> int:
-    """Write a line for each dead letter, the oldest first."""
+    """Write a line for each dead letter of a group, the oldest first; return the exit status."""
     show = _as_json if as_json else _as_line
 
     async def act(connection: Connection, writer: Writer) -> int:
@@ -40,7 +40,7 @@ def list_dead(url: str, group: str, *, as_json: bool) -> int:
 
 
 def show_dead(url: str, group: str, ids: Sequence[str]) -> int:
-    """Write all that there is to know of some dead letters; 1 where one is not there."""
+    """Write dead letters in full; return the exit status, which is 1 if an id is unknown."""
 
     async def act(connection: Connection, writer: Writer) -> int:
         found: dict[str, DeadLetter] = {}
@@ -59,11 +59,21 @@ def show_dead(url: str, group: str, ids: Sequence[str]) -> int:
 
 
 def redrive_dead(url: str, group: str, ids: Sequence[str] | None) -> int:
-    """Store dead letters anew, for their group; all for None; 1 where one is not there (X3)."""
+    """Store dead letters again for their group (X3).
+
+    Args:
+        url: names the transport.
+        group: the group that gave the events up.
+        ids: the ids of the dead letters; None for all that are there now.
+
+    Returns:
+        The exit status, which is 1 if an id is unknown or a letter was not redriven.
+    """
 
     async def act(connection: Connection, writer: Writer) -> int:
         there: list[str] = []
-        # All are known before the first is stored: it may be a dead letter again at once.
+        # All ids are read before the first event is stored: that may be a dead letter again at
+        # once.
         await _for_each(connection, group, lambda letter: there.append(letter.id))
         wanted = there if ids is None else [each for each in dict.fromkeys(ids) if each in there]
         redriven = 0
@@ -103,12 +113,12 @@ def _report_missing(ids: Iterable[str], there: Iterable[str], group: str) -> int
     return 1 if missing else 0
 
 
-# A file or a stream may hold anything, whatever its types say: what is shown of a dead letter must
-# not depend on who wrote it.
+# A file or a server may hold anything, whatever the annotations say. So whatever a dead letter
+# holds, the functions below must be able to show it.
 
 
 def _time(letter: DeadLetter) -> str | None:
-    """Write the time down, if it is one."""
+    """Return the time of a dead letter as text, or None if it is not a time."""
     try:
         return datetime.fromtimestamp(letter.time, UTC).isoformat(timespec="milliseconds")
     except (ArithmeticError, OSError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""From bytes to lines, and from a line to what it asks for (L2); without I/O."""
+"""The input of `flexiflow run`: splitting bytes into lines, and parsing the lines (L2); no I/O."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_LINE: Final = 16 * 2**20
-"""The longest line that is used, in bytes without its line feed (L2)."""
+"""The longest line that is accepted, in bytes without its line feed (L2)."""
 
 _BOM = b"\xef\xbb\xbf"
 
-# All that JSON itself skips, but for the line feed.
+# The white space of JSON, without the line feed.
 _JSON_SPACE = b" \t\r"
 
 _MESSAGE_KEYS = {"component", "message"}
@@ -28,7 +28,7 @@ _EVENT_KEYS = ({"event", "data"}, {"event"})
 
 @final
 class LineSplitter:
-    """Cuts chunks of bytes into lines, and holds no more than one line of the largest size.
+    """Splits chunks of bytes into lines, and never holds more than one line of the longest size.
 
     Args:
         limit: the longest line, in bytes without its line feed.
@@ -43,7 +43,7 @@ class LineSplitter:
         self._started = False
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
-        """Return the lines that end in this chunk; None for one that is too long."""
+        """Return the lines that end in this chunk, with None in place of one that is too long."""
         first, *others = chunk.split(b"\n")
         self._hold(first)
         if not others:
@@ -54,7 +54,7 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[bytes | None]:
-        """Return the last line, if it ended without a line feed."""
+        """Return the last line, if it did not end with a line feed."""
         return [self._complete()] if self._held or self._skipping else []
 
     def _hold(self, part: bytes) -> None:
@@ -94,18 +94,18 @@ class EventLine(TypedDict):
 
 
 def parse(line: bytes | None) -> MessageLine | EventLine | None:
-    """Read what a line asks for; nothing, if it is blank.
+    """Parse a line; return None if it is blank.
 
-    `NaN` and `Infinity` are not JSON and are refused, as is a number that would be read as one of
-    them, like 1e999; of a key given twice the last one counts. The engine's own events are refused:
-    in the output they would look like what has happened in it.
+    `NaN` and `Infinity` are not JSON and are refused, and so is a number that would be read as one
+    of them, like 1e999. Of a key that is given twice, the last one counts. Built-in events are
+    refused: in the output they would look like events of the engine.
 
     Args:
-        line: as `LineSplitter` gives it.
+        line: what `LineSplitter` returned for it.
 
     Raises:
-        Rejected: it is too long, not UTF-8, not JSON, not of one of the two shapes, or names one of
-            the built-in events.
+        Rejected: the line is too long, not UTF-8, not JSON, not of one of the two shapes, or names
+            a built-in event.
     """
     if line is None:
         raise Rejected(f"longer than {MAX_LINE >> 20} MiB")

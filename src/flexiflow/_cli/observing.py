@@ -1,4 +1,4 @@
-"""Hearing the built-in events and the log of the target's failures (L3, L5)."""
+"""Observing a run: its built-in events, and the log of its failures (L3, L5)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BUILT_IN: Final = (COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED, HANDLER_FAILED)
 
 OBSERVER: Final = "flexiflow run"
-"""Who subscribes what watches a run."""
+"""The component name under which a run's observers subscribe."""
 
 
 def matching(patterns: Iterable[str]) -> list[str]:
@@ -36,7 +36,7 @@ def matching(patterns: Iterable[str]) -> list[str]:
 
 
 def any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return what tells whether a name matches at least one of the patterns."""
+    """Return a function that returns whether a name matches at least one of the patterns."""
     wanted = re.compile("|".join(map(_as_regex, patterns)), re.DOTALL)
     return lambda name: wanted.fullmatch(name) is not None
 
@@ -49,14 +49,17 @@ async def observe(
 ) -> ExitStack:
     """Write the shown events as they happen, and count all failures, until the stack is closed.
 
-    The observers have priority 1, so that an event is shown before what the target's observers
-    make of it, unless these were subscribed before with priority 1 too.
+    The observers have priority 1. So an event is shown before any event that the target's observers
+    publish in response, unless those were subscribed before, with priority 1 too.
 
     Args:
-        bus: where they happen.
-        shown: the names of the events.
+        bus: the bus to observe.
+        shown: the names of the events to write.
         tally: counts the failures.
-        show: returns what takes the payloads of an event, by its name.
+        show: takes an event's name, and returns a handler for it.
+
+    Returns:
+        A stack that unsubscribes the observers when it is closed.
     """
     observers = ExitStack()
     handlers = [(HANDLER_FAILED, _counting(tally)), *((name, show(name)) for name in shown)]
@@ -70,9 +73,9 @@ async def observe(
 def logging_to(
     report: Callable[[str, BaseException | None], object], tally: Tally
 ) -> Generator[None]:
-    """Report what the library logs, and count the failures among it.
+    """Report what FlexiFlow logs, and count the failures in it, while the block lasts.
 
-    Whatever the target has set up for logging works as it would without.
+    The target's own set-up of logging is left as it is.
     """
     handler = _LogHandler(report, tally)
     logger.addHandler(handler)
@@ -89,7 +92,7 @@ def _as_regex(pattern: str) -> str:
 
 def _counting(tally: Tally) -> Callable[[HandlerFailed], None]:
     def count(payload: HandlerFailed | None) -> None:
-        # The target itself, or a transport, may publish an event of that name, with any data.
+        # The target or a transport may publish an event of that name, with any payload.
         exception = payload.get("exception") if isinstance(payload, dict) else None
         if isinstance(exception, Exception):
             tally.failure_published(exception)
@@ -99,7 +102,7 @@ def _counting(tally: Tally) -> Callable[[HandlerFailed], None]:
 
 @final
 class _LogHandler(logging.Handler):
-    """Reports each record on one line."""
+    """A logging handler that reports each record on one line."""
 
     def __init__(self, report: Callable[[str, BaseException | None], object], tally: Tally) -> None:
         super().__init__()

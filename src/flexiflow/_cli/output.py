@@ -1,8 +1,8 @@
-"""The only way of texts to standard output and standard error (L3, L4).
+"""The only way for texts to standard output and standard error (L3, L4).
 
-Names, payloads and exceptions are of strangers, and a terminal obeys some characters. So no other
-module of the command line writes to a stream, but for `writer` and the live line of `display`; and
-these take what they write from here, too.
+Names, payloads and exceptions may come from strangers, and a terminal obeys control characters. So
+only this module writes to a stream, except for `writer` and the live line of `display`; and those
+pass what they write through this module.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from flexiflow._text import printable, printable_lines
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write a text's lines, with what a terminal would obey, or can't show, escaped.
+    """Write a text's lines; characters that a terminal would obey or can't show are escaped.
 
     Raises:
-        OSError: they can't be written.
+        OSError: the text can't be written.
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
     shown = printable_lines(text).encode(encoding, "backslashreplace").decode(encoding)
@@ -26,9 +26,9 @@ def write(stream: TextIO, text: str) -> None:
 
 
 def report(text: str, exception: BaseException | None = None) -> str:
-    """Put a text on one line, and the exception's traceback below it.
+    """Return a text on one line, with the exception's traceback below it.
 
-    The traceback is indented: whatever the exception says, none of its lines looks like a report.
+    The traceback is indented, so that no line of it can look like a report.
     """
     line = printable(text)
     if exception is None:
@@ -37,6 +37,6 @@ def report(text: str, exception: BaseException | None = None) -> str:
 
 
 def as_ascii(text: str) -> str:
-    """Keep a text's line feeds, and escape what isn't printable in ASCII."""
+    """Escape what isn't printable in ASCII, except for line feeds."""
     shown = text if text.isascii() else text.encode("ascii", "backslashreplace").decode("ascii")
     return printable_lines(shown)

@@ -1,4 +1,4 @@
-"""What the command line raises of its own."""
+"""The exceptions of the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import final
 
 @final
 class CannotRun(Exception):
-    """Usage, a target or an input that nothing can be done with: exit status 2 (L5).
+    """The usage, the target or the input makes it impossible to run: exit status 2 (L5).
 
     Args:
         reason: one line that says what was given and what would be right.
@@ -20,7 +20,7 @@ class CannotRun(Exception):
 
 @final
 class Rejected(Exception):
-    """A line of the input that can't be used (L5).
+    """A line of the input can't be used (L5).
 
     Args:
         reason: why not, on one line.
@@ -33,7 +33,7 @@ class Rejected(Exception):
 
 @final
 class InputBroken(Exception):
-    """The input can't be read on.
+    """The input can't be read to its end.
 
     Args:
         reason: why not, on one line.

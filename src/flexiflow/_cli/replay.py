@@ -1,4 +1,4 @@
-"""Taking the lines of the input one after another (L2, L5)."""
+"""Feeding the lines of the input to an engine, one after another (L2, L5)."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 
 @final
 class Replay:
-    """Hands each line to the engine, the next one when it has been handled.
+    """Passes each line to the engine, and takes the next one when it has been handled.
 
     Args:
-        engine: what the lines are for.
+        engine: gets the messages and events of the lines.
         tally: counts them.
-        report: told of each line that is rejected or fails, and of the exception if it fails.
+        report: called for each line that is rejected or fails, with a text, and the exception if
+            the line failed.
         delivery: how events are published (D5); None for the bus's own way.
         on_error: what their failures do (D5); None for the bus's own way.
 
     Attributes:
-        number: of the line in hand, from 1.
+        number: the number of the line in hand, from 1; 0 before the first.
     """
 
     def __init__(
@@ -55,10 +56,14 @@ class Replay:
         self.number = 0
 
     async def run(self, source: Source, before_waiting: Callable[[], Awaitable[None]]) -> None:
-        """Take all lines of the source.
+        """Feed all lines of the source to the engine.
+
+        Args:
+            source: the input.
+            before_waiting: awaited each time before more input is waited for.
 
         Raises:
-            InputBroken: it can't be read to its end.
+            InputBroken: the source can't be read to its end.
         """
         splitter = LineSplitter()
         while True:
@@ -85,11 +90,11 @@ class Replay:
                         _check_interrupt(failed.exception)
             except Rejected as exc:
                 self._reject(exc.reason)
-            except Exception as exc:  # noqa: BLE001  whatever a handler or an action raises
+            except Exception as exc:  # noqa: BLE001  a handler or an action may raise anything
                 self._judge(exc, order)
                 _check_interrupt(exc)
                 await _go_on_ending()
-        # A regular file never makes one wait, nor does a line that is rejected.
+        # Neither a regular file nor a rejected line ever waits, so yield here.
         await checkpoint()
 
     async def _publish(self, order: EventLine) -> tuple[HandlerFailure, ...]:
@@ -113,20 +118,23 @@ class Replay:
 
 
 def _check_interrupt(failure: Exception) -> None:
-    """Go on with Ctrl-C if a handler made it its failure: trio says it once, in the handler."""
+    """Raise Ctrl-C if a handler turned it into a failure; trio raises it once, in the handler."""
     if any(isinstance(each, KeyboardInterrupt) for each in contexts(failure)):
         raise KeyboardInterrupt
 
 
 async def _go_on_ending() -> None:
-    """Go on with Ctrl-C if a handler made it its failure: asyncio says it only once."""
+    """Raise the cancellation of Ctrl-C if a handler replaced it; asyncio delivers it only once."""
     if cancel_requests():
         await checkpoint()
         raise get_cancelled_exc_class()
 
 
 def _is_refusal(exception: Exception, component: str) -> bool:
-    """Tell what the engine said of this line from what an action met when it sent on."""
+    """Return whether the engine refused this line's message.
+
+    The same exceptions may come from an action that sent a message to another component.
+    """
     if isinstance(exception, UnknownComponent):
         return exception.name == component
     return isinstance(exception, TransitionRefused) and exception.component == component

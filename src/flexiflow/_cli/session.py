@@ -1,4 +1,4 @@
-"""`flexiflow run`: from a target and an input to an exit status (L1 to L5)."""
+"""`flexiflow run`: feed an input to a target's engine, show its events, and sum up (L1 to L5)."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from flexiflow._cli.source import Source
 
 INTERRUPTED: Final = 130
-"""The exit status after Ctrl-C, as shells have it (L5)."""
+"""The exit status after Ctrl-C, as in shells (L5)."""
 
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
-# A reader that takes nothing must not keep Ctrl-C from ending the run.
+# Even if nobody reads the output, Ctrl-C ends the run after this time.
 _GRACE_SECONDS = 1
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What `flexiflow run` is asked for.
+    """The arguments of `flexiflow run`.
 
     Attributes:
         target: names an engine, or a function that returns one.
@@ -91,7 +91,7 @@ def run(options: Options) -> int:
 
 
 def report_writing_failure(failure: OSError, tell: Callable[[str], object]) -> int:
-    """Tell why output could not be written, unless nobody reads it; return the exit status (L5)."""
+    """Show why output could not be written, unless its reader is gone; return the status (L5)."""
     if isinstance(failure, BrokenPipeError):
         return 0
     tell(f"flexiflow: standard output can't be written: {one_line(str(failure))}")
@@ -100,10 +100,12 @@ def report_writing_failure(failure: OSError, tell: Callable[[str], object]) -> i
 
 @contextmanager
 def open_streams() -> Generator[tuple[Display, int]]:
-    """Give a display, and a descriptor of what is standard output before and after."""
+    """Yield a display, and a descriptor of the real standard output.
+
+    Meanwhile what the target prints goes to standard error: standard output is for events alone.
+    """
     output = -1 if sys.stdout is None else sys.stdout.fileno()
     told = -1 if sys.stderr is None else sys.stderr.fileno()
-    # Standard output is for events alone, so what the target prints goes elsewhere.
     with (
         open_display() as display,
         redirect_stdout(sys.stderr),
@@ -113,8 +115,8 @@ def open_streams() -> Generator[tuple[Display, int]]:
 
 
 def check_interrupt(exception: BaseException) -> None:
-    """Let Ctrl-C pass, and raise whatever else ended a run."""
-    # A task group wraps what leaves it, Ctrl-C on trio among it.
+    """Return if Ctrl-C ended a run, and raise anything else that ended it."""
+    # A task group wraps what leaves it in an exception group; on trio, Ctrl-C too.
     bare = next((leaf for leaf in leaves(exception) if not isinstance(leaf, Exception)), None)
     if not isinstance(bare, KeyboardInterrupt):
         raise bare or exception
@@ -122,7 +124,7 @@ def check_interrupt(exception: BaseException) -> None:
 
 @contextmanager
 def _rare_collections() -> Generator[None]:
-    """Look for garbage in cycles less often: many messages make many objects, and no cycles."""
+    """Run the garbage collector less often: messages make many objects, but no cycles."""
     thresholds = gc.get_threshold()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
     try:
@@ -133,7 +135,7 @@ def _rare_collections() -> Generator[None]:
 
 @final
 class _Session:
-    """One run, in the making or over."""
+    """One run, from its start to its summary."""
 
     def __init__(self, options: Options, display: Display, output: int) -> None:
         self._options = options
@@ -175,12 +177,12 @@ class _Session:
                     self._writing_failed = writer.failure
 
     def report(self, text: str, exception: BaseException | None) -> None:
-        """Show what happened, and on which line of the input."""
+        """Show a text, with the number of the input's line in hand."""
         place = f"line {self._place()}: " if self._place() else ""
         self._display.tell(f"{place}{text}", exception if self._options.verbose else None)
 
     def end(self) -> None:
-        """Note Ctrl-C."""
+        """Note that Ctrl-C ended the run."""
         self._interrupted = True
 
     def sum_up(self) -> int:

@@ -1,4 +1,4 @@
-"""Reading the input in chunks, without ever keeping the event loop from stopping (L2)."""
+"""Reading the input in chunks, in a way that Ctrl-C can always interrupt (L2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 2**16
 
-# A named pipe then opens at once, also before its writer has come. Windows has no such thing.
+# With O_NONBLOCK a named pipe opens at once, even without a writer. Windows has no O_NONBLOCK.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 # Tells zlib to expect the header of gzip.
@@ -30,20 +30,20 @@ class Source(Protocol):
     """Where chunks of bytes come from."""
 
     async def read(self) -> bytes:
-        """Wait for the next chunk; an empty one is the end.
+        """Wait for the next chunk, and return it; an empty one is the end.
 
         Raises:
-            InputBroken: it can't be read on.
+            InputBroken: the input can't be read further.
         """
         ...
 
 
 @contextmanager
 def open_source(name: str) -> Generator[Source]:
-    """Open the input: "-" is standard input, and a name that ends in .gz a gzip file.
+    """Open the input: "-" is standard input, and a name that ends in .gz is a gzip file.
 
     Raises:
-        CannotRun: it can't be opened.
+        CannotRun: the input can't be opened.
     """
     if name == "-":
         if sys.stdin is None:
@@ -71,7 +71,7 @@ def _open(name: str) -> int:
 
 @final
 class _Descriptor:
-    """What is read as it comes."""
+    """A source that reads a descriptor as bytes come."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -87,7 +87,7 @@ class _Descriptor:
 
 @final
 class _Gzip:
-    """What is decompressed as it is read."""
+    """A source that decompresses what another source reads."""
 
     def __init__(self, compressed: _Descriptor) -> None:
         self._compressed = compressed
@@ -108,7 +108,7 @@ class _Gzip:
 
 @final
 class Unzipper:
-    """Decompresses gzip, of one member or several, in pieces of bounded size; without I/O."""
+    """Decompresses gzip data of one or several members, in pieces of bounded size; no I/O."""
 
     def __init__(self) -> None:
         self._compressed = b""
@@ -116,14 +116,14 @@ class Unzipper:
         self._has_more = False
 
     def feed(self, compressed: bytes) -> None:
-        """Add what comes next."""
+        """Add the next compressed bytes."""
         self._compressed += compressed
 
     def take(self) -> bytes:
-        """Return the next piece; an empty one where more must be fed.
+        """Return the next piece; an empty one means that more must be fed.
 
         Raises:
-            zlib.error: it is damaged, or no gzip.
+            zlib.error: the data is damaged, or not gzip.
         """
         piece = b""
         while not piece and (self._compressed or self._has_more):
@@ -131,23 +131,23 @@ class Unzipper:
         return piece
 
     def finish(self) -> None:
-        """Check that nothing is missing at the end.
+        """Check that the data is complete.
 
         Raises:
-            InputBroken: something is.
+            InputBroken: it ends within a member.
         """
         if self._member is not None:
             raise InputBroken("it ends in the middle of its compressed data")
 
     def _decompress(self) -> bytes:
         if self._member is None:
-            # Zeros may fill up what follows a member.
+            # A member may be followed by padding of zeros.
             self._compressed = self._compressed.lstrip(b"\0")
             if not self._compressed:
                 return b""
             self._member = zlib.decompressobj(_GZIP)
         piece: bytes = self._member.decompress(self._compressed, _CHUNK)
-        # All input may be taken while some output is still held back.
+        # zlib may have taken all input and still hold back some output.
         self._has_more = len(piece) == _CHUNK and not self._member.eof
         self._compressed = self._member.unconsumed_tail
         if self._member.eof:

@@ -1,4 +1,4 @@
-"""`flexiflow tail`: events as they are stored, whoever stores them (L3)."""
+"""`flexiflow tail`: show a transport's events as they are stored (L3)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ _START: Final = "0"
 
 
 def tail(url: str, patterns: Sequence[str], *, from_start: bool) -> int:
-    """Write each event that matches, as a line of JSON, until Ctrl-C or a closed pipe.
+    """Write each event that matches as a line of JSON, until Ctrl-C or a closed pipe.
 
     Args:
         url: names the transport.
-        patterns: of the events' names; none for all.
-        from_start: whether to begin with what is stored already.
+        patterns: patterns of event names; none for all events.
+        from_start: whether to begin with the events that are stored already.
+
+    Returns:
+        The exit status (L5).
     """
     tell = Plain(sys.stderr).tell
     is_wanted = any_of(patterns or ("**",))
@@ -64,13 +67,13 @@ def _show(
 
 
 def parse_event(body: bytes) -> dict[str, Any] | None:
-    """Return the CloudEvents object that a body holds, with a `type` that is a str; or None.
+    """Return the CloudEvents object in a body; None if there is none with a str `type`.
 
-    A number that is more than a float holds is given as it was written.
+    A number that is too large for a float is returned as it was written, as a str.
     """
     try:
         found = json.loads(body, parse_float=_as_written)
-    except (TypeError, ValueError, RecursionError):  # the first for what is no text at all
+    except (TypeError, ValueError, RecursionError):  # TypeError: the body is not text at all
         return None
     event = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     return event if isinstance(event.get("type"), str) else None

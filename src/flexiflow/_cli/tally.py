@@ -1,4 +1,4 @@
-"""What a run counts, and how it is summed up (L4)."""
+"""The counts of a run, and its summary (L4)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import final
 
 from flexiflow import Outcome
 
-# Looking up a member of an enum takes long enough to count here.
+# Once, since looking up a member of an enum for each message takes noticeable time.
 _TRANSITIONED, _IGNORED = Outcome.TRANSITIONED, Outcome.IGNORED
 
-# A failure is published right after it was logged, so few of them lie in between.
+# How many logged failures are remembered until they are published, which is right afterwards.
 _REMEMBERED = 1_000
 
 
@@ -24,11 +24,11 @@ class Tally:
     Attributes:
         transitions: messages that led to a transition.
         ignored: messages that no transition matched.
-        deferred: messages that a component has yet to handle.
-        failed: messages of which a guard, an action or a factory failed.
+        deferred: messages that were deferred.
+        failed: messages whose guard, action or factory failed.
         events: lines that published an event.
         rejected: lines that could not be used.
-        failures: whatever failed, handlers included, each time that it did.
+        failures: all failures, those of handlers included.
     """
 
     transitions: int = 0
@@ -43,15 +43,15 @@ class Tally:
 
     @property
     def messages(self) -> int:
-        """How many lines sent a component a message that it took, whether it failed or not."""
+        """How many lines sent a message that a component accepted, whether it failed or not."""
         return self.transitions + self.ignored + self.deferred + self.failed
 
     def start(self) -> None:
-        """Set the clock to zero."""
+        """Start the clock."""
         self._started = perf_counter()
 
     def add(self, outcome: Outcome) -> None:
-        """Count a message that was handled, or deferred."""
+        """Count a message that was handled or deferred."""
         if outcome is _TRANSITIONED:
             self.transitions += 1
         elif outcome is _IGNORED:
@@ -65,10 +65,11 @@ class Tally:
         self._logged.append(exception)
 
     def failure_published(self, exception: BaseException) -> None:
-        """Count a failure that was published, unless its log record was counted.
+        """Count a failure that was published, unless its log record has been counted.
 
-        Neither way tells of all: a target may silence the log, and what fails while a failure is
-        reported, or on another bus than the engine's, is not published there.
+        Both are needed, since neither shows all failures: a target may silence the log, and a
+        failure within the report of another, or on another bus than the engine's, is not published
+        on the engine's bus.
         """
         for position, logged in enumerate(self._logged):
             if logged is exception:
@@ -77,12 +78,12 @@ class Tally:
         self.failures += 1
 
     def progress(self) -> str:
-        """Tell the count and the rate."""
+        """Return the count and the rate of lines, as text."""
         count = self.messages + self.events + self.rejected
         return f"lines: {count}, lines per second: {count / self._seconds():.0f}"
 
     def summary(self) -> str:
-        """Tell all counts."""
+        """Return all counts, as text."""
         seconds = self._seconds()
         counts = {
             "messages": self.messages,
@@ -97,5 +98,5 @@ class Tally:
         return ", ".join(f"{name}: {count}" for name, count in counts.items())
 
     def _seconds(self) -> float:
-        # A clock may stand still between two readings.
+        # Not 0: two readings of a clock may be equal.
         return max(perf_counter() - self._started, 1e-9)

@@ -1,4 +1,4 @@
-"""From the target's name to an engine (L1)."""
+"""Loading a target: from its name to an engine (L1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flexiflow._showing import closest
 if TYPE_CHECKING:
     from types import ModuleType
 
-# What is raised here says nothing about where a target failed.
+# An exception raised in these files does not show where a target failed.
 _OURS = (
     __file__,
     importlib.__file__,
@@ -35,11 +35,12 @@ def load(target: str) -> object:
     The folder of a file comes second, as if Python itself ran that file.
 
     Args:
-        target: "package.module:name" or "path/to/file.py:name". What comes after the last colon
-            is the name, so that a path may have a drive letter.
+        target: "package.module:name" or "path/to/file.py:name". The name comes after the last
+            colon, so that a path may have a drive letter.
 
     Raises:
-        CannotRun: there is no such thing, or importing it raised something, `SystemExit` included.
+        CannotRun: the target does not exist, or importing it raised an exception; `SystemExit`
+            counts as one.
     """
     place, _, name = target.rpartition(":")
     if not (place and name):
@@ -57,14 +58,15 @@ def load(target: str) -> object:
 
 
 async def build(target: str, found: object) -> Engine:
-    """Return the engine that was found, or that the function that was found returns (L1).
+    """Return a target's engine; if the target is a function, call it to get the engine (L1).
 
     Args:
-        target: its name, for messages.
-        found: what `load` returned. It is called inside the event loop, sync or async.
+        target: the target's name, for messages.
+        found: what `load` returned. A function is called inside the event loop, sync or async.
 
     Raises:
-        CannotRun: it is neither, or the function raised something, `SystemExit` included.
+        CannotRun: `found` is neither an engine nor a function that returns one, or the function
+            raised an exception; `SystemExit` counts as one.
     """
     if isinstance(found, Engine):
         return found
@@ -82,7 +84,7 @@ async def build(target: str, found: object) -> Engine:
 
 
 def unusable(target: str, what: str, exception: BaseException) -> CannotRun:
-    """Say that a target can't be used, what happened, and where."""
+    """Return an exception that says that a target can't be used, what happened, and where."""
     return CannotRun(
         f"target {target!r} can't be loaded: {what} {show_exception(exception)}"
         f"{show_origin(exception, _OURS)}"
@@ -100,7 +102,7 @@ def _import_file(place: str) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path.absolute()):
         return known
-    # A file may be called like a module that is in use; that one must not be replaced.
+    # The file may have the name of a module that is in use, which must not be replaced.
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_target"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""Showing anything at all on one line: names, values and exceptions that users made."""
+"""Showing names, values and exceptions of users on one line, whatever they contain."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from flexiflow._text import printable
 
 _LONGEST = 500
 
-# What begins or ends something in Markdown within a line, GitHub's and HTML among it.
+# The characters that mean something within a line of Markdown, GitHub's Markdown and HTML included.
 _MARKDOWN = re.compile(r"[\\*_\[\]<>&~|$]")
 
 
 def one_line(text: str) -> str:
-    """Put a text on one line of at most 500 characters, what can't be printed escaped."""
+    """Return a text on one line, cut to 500 characters; then what can't be printed is escaped."""
     words = " ".join(text[: 2 * _LONGEST].split())
     shown = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
     return printable(shown)
 
 
 def in_markdown(text: str) -> str:
-    """Put a text on one line of Markdown that shows it as it is, backticks as single quotes."""
+    """Return a line of Markdown that shows a text as it is, but backticks as single quotes."""
     return _MARKDOWN.sub(r"\\\g<0>", one_line(text).replace("`", "'"))
 
 
 def show_value(value: object) -> str:
-    """Return the value's repr, or what it is where that fails."""
+    """Return the value's repr, or the name of its type if that fails."""
     try:
         return repr(value)
     except Exception:  # noqa: BLE001  a user's repr may raise anything
@@ -34,21 +34,21 @@ def show_value(value: object) -> str:
 
 
 def show_text(value: object) -> str:
-    """Return a text as it is; of what should be one, and is none, the repr; nothing for None."""
+    """Return a str as it is, an empty str for None, and the repr of anything else."""
     if value is None:
         return ""
     return value if isinstance(value, str) else show_value(value)
 
 
 def show_exception(exception: BaseException) -> str:
-    """Name the exception's type and show its message, on one line."""
+    """Return the exception's type and message, on one line."""
     kind = type(exception).__qualname__
     message = show_message(exception)
     return f"{kind}: {message}" if message else kind
 
 
 def show_message(exception: BaseException) -> str:
-    """Show the exception's message on one line."""
+    """Return the exception's message on one line; an empty str if it can't be shown."""
     try:
         return one_line(str(exception))
     except Exception:  # noqa: BLE001  a user's exception may fail to show itself
@@ -56,7 +56,12 @@ def show_message(exception: BaseException) -> str:
 
 
 def show_origin(exception: BaseException, ours: tuple[str, ...]) -> str:
-    """Tell the line that raised the exception, unless its path begins as one of `ours`."""
+    """Return the place that raised the exception, as text for the end of a message.
+
+    Args:
+        exception: what was raised.
+        ours: beginnings of paths. For a file whose path begins so, the result is an empty str.
+    """
     frames = [
         frame
         for frame in extract_tb(exception.__traceback__)

@@ -1,4 +1,4 @@
-"""Showing each event under the one that caused it, as a tree (L3)."""
+"""Showing the events of a run as a tree, each under the event that caused it (L3)."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ _UNWATCHED: Final = nullcontext()
 async def trace(
     bus: EventBus, patterns: Iterable[str], writer: Writer, place: Callable[[], int]
 ) -> AbstractContextManager[object]:
-    """Write what is published as a tree, until the result is exited.
+    """Write the events that are published on a bus as a tree.
 
     Args:
-        bus: what to watch.
-        patterns: which events are shown.
-        writer: where to.
-        place: tells the number of the line in hand.
+        bus: the bus to watch.
+        patterns: the events to show.
+        writer: writes the tree.
+        place: returns the number of the input's line in hand.
+
+    Returns:
+        A context manager that ends the tracing on exit.
     """
     tracing = ExitStack()
-    # An instrument can't wait, so this makes publishers wait for whoever reads the output.
+    # An instrument can't wait. So this handler makes publishers wait until the output is read.
     tracing.enter_context(await bus.subscribe("**", OBSERVER, writer.pause, priority=1))
     tracer = _Tracer(any_of(patterns), writer.add, place)
     bus.add_instrument(tracer)
@@ -54,9 +57,9 @@ class _Tracer:
     """An instrument that writes a line for each event.
 
     Args:
-        is_shown: says which events are, by name.
+        is_shown: returns whether an event of that name is shown.
         write: takes lines.
-        place: tells the number of the line in hand.
+        place: returns the number of the input's line in hand.
     """
 
     def __init__(
@@ -70,11 +73,12 @@ class _Tracer:
         self._place = place
         self._count = 0
         self._headed = 0
-        # The number of the last event written at each depth that another can be written under.
+        # For each depth, the number of the last event written there, under which others can be
+        # written.
         self._above: list[int] = []
 
     def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
-        """Write the event, and make it the cause of others."""
+        """Write the event; return a context manager within which it is the cause of others."""
         self._count += 1
         cause = _cause()
         turn = current_turn.get() if event.name == MESSAGE_RECEIVED else None
@@ -86,7 +90,7 @@ class _Tracer:
     def handling(
         self, event: Event[Any], subscription: Subscription, /
     ) -> AbstractContextManager[object]:
-        """Write a failure of the handler, if it fails."""
+        """Return a context manager that writes the handler's failure, if it fails."""
         if subscription.component_name == OBSERVER or not self._is_shown(event.name):
             return _UNWATCHED
         return _Failing(self._write_failure, subscription.component_name)
@@ -119,13 +123,14 @@ class _Tracer:
 
 
 class _Cause(NamedTuple):
-    """An event, as long as others are caused by it: not the event, which would be kept.
+    """What is kept of an event while it may cause others; the event itself would stay in memory.
 
     Attributes:
-        number: of the event, or 0 where there is none.
-        depth: of the event, or 0.
-        turn: the handling of the message of which the event told, if it did.
-        outer: the cause of that event, which causes again what comes after the handling.
+        number: the event's number, or 0 for no event.
+        depth: the event's depth, or 0 for no event.
+        turn: if the event is `component.message.received`, the handling of that message; else None.
+        outer: if there is a turn, the cause of this event, which is the cause again once the
+            handling has ended; else None.
     """
 
     number: int
@@ -147,10 +152,10 @@ def _cause() -> _Cause:
 
 @final
 class _Causing:
-    """A context manager: what is published inside is caused by this.
+    """A context manager: events published inside are caused by this one.
 
-    So is what is published while the message is handled of which it tells. Nobody tells when that
-    is over, so it is left to `_cause` to find out.
+    `component.message.received` stays the cause after its publish, until its message has been
+    handled. Nothing reports that moment, so `_cause` looks whether it has come.
     """
 
     def __init__(self, here: _Cause) -> None:
@@ -166,7 +171,7 @@ class _Causing:
 
 @final
 class _Failing:
-    """A context manager that tells of a failure."""
+    """A context manager that reports a failure that leaves it."""
 
     def __init__(self, tell: Callable[[str, Exception], object], component: str) -> None:
         self._tell = tell

@@ -1,4 +1,4 @@
-"""`flexiflow verify`: a bus, a component or a transport, run through its contract (P1)."""
+"""`flexiflow verify`: check a bus, a component or a transport against its contract (P1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 BACKENDS: Final = ("asyncio", "trio")
 
 HOOKS: Final = ("restart", "damage", "insert", "empty")
-"""The hooks of `check_transport`."""
+"""The names of the hooks that `check_transport` takes."""
 _ROW: Final = "{:<8} {:<7} {:<9} {:>8}  {}"
 _A: Final = {"bus": "a bus", "component": "a component", "transport": "a transport"}
 
@@ -39,17 +39,17 @@ _A: Final = {"bus": "a bus", "component": "a component", "transport": "a transpo
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What `flexiflow verify` is asked for.
+    """The arguments of `flexiflow verify`.
 
     Attributes:
-        target: names a function, or a class, that makes what is verified.
-        contract: whose clauses.
-        engine: names what makes an engine for components, or None for `Engine`.
-        hooks: name what there is to try a transport with, by its name in `HOOKS`.
-        terms: what else `check_transport` is told, by its name there.
-        backends: what to verify it on; none for every one that is installed.
-        examples: how many programs a clause is tried with.
-        seed: what draws the programs.
+        target: names a function or class that makes the object to verify.
+        contract: what kind of object that is; the clauses for that kind are tried.
+        engine: names a function or class that makes an engine for components; None for `Engine`.
+        hooks: the targets of the hooks for a transport, by their names in `HOOKS`.
+        terms: further arguments of `check_transport`, by name.
+        backends: the backends to verify on; none for all that are installed.
+        examples: how many programs each clause is tried with.
+        seed: the seed that the programs are drawn from.
     """
 
     target: str
@@ -93,7 +93,7 @@ class _Verification:
         self._total = 0
 
     def run(self) -> int:
-        """Examine, and show what comes of it."""
+        """Examine the object on each backend, show the results, and return the exit status."""
         examine, clauses = _prepare(self._options)
         backends = self._options.backends or tuple(filter(find_spec, BACKENDS))
         if not self._options.backends and len(backends) < len(BACKENDS):
@@ -113,7 +113,7 @@ class _Verification:
         return self._made(partial(examine, backend=backend, **how))
 
     def _made(self, call: Callable[[], _T]) -> _T:
-        """Call what makes what is verified, and what a factory raises is all that it raises."""
+        """Call a function that runs the factory; any exception that it raises is the factory's."""
         try:
             return call()
         except KeyboardInterrupt:
@@ -138,7 +138,7 @@ class _Verification:
         self._display.update(self._progress())
 
     def _why(self, verdict: Verdict) -> str:
-        """Say why it is unchecked, or not all of it is checked."""
+        """Return why a clause was not checked, or only in part, as text."""
         lacks = ", no ".join(verdict.lacks)
         return f" (this {self._options.contract} has no {lacks})" if lacks else ""
 
@@ -167,8 +167,12 @@ def _word(verdict: Verdict) -> str:
 
 
 def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequence[Clause]]:
-    """Find what examines the target, and by which clauses."""
-    # Imported only here: what the kit needs is an extra of its own.
+    """Load the target; return the function that examines it, and the clauses.
+
+    Raises:
+        CannotRun: the target can't be used, or Hypothesis is not installed.
+    """
+    # Imported only here: the testing kit needs Hypothesis, which is an extra.
     try:
         from flexiflow.testing._component_contract import COMPONENT_CONTRACT  # noqa: PLC0415
         from flexiflow.testing._component_run import examine_component  # noqa: PLC0415

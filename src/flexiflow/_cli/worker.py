@@ -1,4 +1,4 @@
-"""`flexiflow bridge`: an engine as a worker of a group, until it is told to end (L1 to L5, X5)."""
+"""`flexiflow bridge`: run an engine as a worker of a group, until a signal (L1 to L5, X5)."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
     from flexiflow._cli.display import Display
     from flexiflow.extras.durable import Bridge, Transport
 
-# A reader that takes nothing must not keep a signal from ending the worker.
+# Even if nobody reads the output, a signal ends the worker after this time.
 _GRACE_SECONDS: Final = 1
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What `flexiflow bridge` is asked for.
+    """The arguments of `flexiflow bridge`.
 
     Attributes:
         target: names an engine, or a function that returns one.
         transport: the URL of a transport.
-        group: the worker's group, or None where it takes no events.
-        consumer: its name there; None for one of its own.
+        group: the worker's group; None if it takes no events.
+        consumer: the worker's name in the group; None to make one up.
         incoming: patterns of the events that it takes.
         outgoing: patterns of the events that it stores.
         limit: how many events it handles at once.
-        max_attempts: after how many attempts that failed an event is given up.
-        lease: for how many seconds it may be silent before its events are given to others.
-        grace: for how many seconds it goes on with what is in its hands when it is to end.
+        max_attempts: after how many failed attempts an event is given up.
+        lease: after how many seconds of silence its events are given to others.
+        grace: how many seconds it may take to finish what it has in hand when it is to end.
         backend: "asyncio" or "trio".
         shown: the built-in events that are written as JSON Lines.
         verbose: whether tracebacks are shown.
@@ -97,7 +97,7 @@ def work(options: Options) -> int:
 
 @final
 class _Shift:
-    """One worker's work, from its engine's making to the summary."""
+    """One worker's run, from making its engine to the summary."""
 
     def __init__(
         self, options: Options, transport: Transport, display: Display, output: int
@@ -125,14 +125,14 @@ class _Shift:
                 await self._writer.drain()
 
     def report(self, text: str, exception: BaseException | None) -> None:
-        """Show what happened."""
+        """Show a text, and with `--verbose` the exception."""
         self._display.tell(text, exception if self._options.verbose else None)
 
     def sum_up(self) -> int:
         """Show the counts, and return the exit status (L5).
 
         Raises:
-            CannotRun: nothing has been done at all.
+            CannotRun: the target or the transport could not be used, so nothing was done.
         """
         self._display.make_way()
         if isinstance(self._problem, CannotRun):
@@ -184,7 +184,7 @@ class _Shift:
             yield bridge
 
     def _show(self, event: str) -> Callable[[Any], Awaitable[None] | None]:
-        """Return what shows an event of this engine, and not one that only came in by its name."""
+        """Return a handler that shows this engine's own events, not incoming ones of that name."""
         show = self._writer.show(event)
 
         def show_own(payload: Any) -> Awaitable[None] | None:
@@ -194,7 +194,7 @@ class _Shift:
         return show_own
 
     async def _listen(self, signals: AsyncIterator[Signals], scope: anyio.CancelScope) -> None:
-        """Let what is in hand be done at the first signal, and nothing at the second."""
+        """At the first signal, end when the events in hand are done; at the second, end at once."""
         while True:
             signal = await anext(signals)
             self._interrupted = self._interrupted or signal == SIGINT

@@ -1,4 +1,4 @@
-"""Writing events as they happen, many in one go, and waiting only where Ctrl-C gets through."""
+"""Writing events to standard output, many at a time, in a way that Ctrl-C can interrupt (L3)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 MOST_SECONDS: Final = 0.1
-"""How long an event may be held back (L3)."""
+"""How many seconds an event may be held back (L3)."""
 
-# So much a pipe that is ready takes without waiting, as POSIX has it.
+# POSIX guarantees that a pipe that is ready takes this many bytes without waiting.
 _PIPE_TAKES: int = getattr(select, "PIPE_BUF", 512)
 
 
 @final
 class Writer:
-    """Holds events back for a moment, and writes them to a descriptor together, one a line.
+    """Collects lines for a moment, and writes them to a descriptor together.
 
     Args:
         fd: the descriptor.
         before_writing: called before anything is written.
-        on_failure: called when writing has failed; from then on all is dropped.
+        on_failure: called when writing has failed; from then on all lines are dropped.
 
     Attributes:
         failure: why writing failed, or None.
@@ -62,10 +62,10 @@ class Writer:
         self.failure: OSError | None = None
 
     def show(self, event: str) -> Callable[[Any], Awaitable[None] | None]:
-        """Return what takes a payload of that event, and where it is time to write says so.
+        """Return a handler that adds a line for each payload of an event.
 
-        What it returns then is to be awaited. The time alone bounds how much is held, since not
-        much is encoded in so little of it.
+        When it is time to write, the handler returns an awaitable that writes. The time alone
+        bounds how much is held: in 0.1 s not much can be encoded.
         """
         start = f'{{"event": {encode(event)}, "data": '
         add = self._lines.append
@@ -77,25 +77,25 @@ class Writer:
         return show
 
     def add(self, lines: str) -> None:
-        """Take a line or several, their ends included; all but those is escaped (L3).
+        """Add one or several lines, line ends included; anything else unprintable is escaped (L3).
 
-        Whoever adds many sees to it that `pause` is awaited.
+        A caller that adds many lines must also call `pause`, and await its result.
         """
         self._lines.append(as_ascii(lines))
 
     def pause(self, _payload: object) -> Awaitable[None] | None:
-        """Return what is to be awaited, where it is time to write; a handler of any event."""
+        """Return an awaitable that writes if it is time to, else None; a handler for any event."""
         return self.drain() if monotonic() >= self._due else None
 
     async def drain(self) -> None:
-        """Write what is held; cancelled, it leaves the rest for the next call."""
+        """Write what is held; if this is cancelled, the rest is left for the next call."""
         async with self._lock:
             while self._fetch():
                 await self._write_some()
             self._due = monotonic() + MOST_SECONDS
 
     def _fetch(self) -> bool:
-        """Make sure of something to write; False if there is nothing."""
+        """Prepare the next bytes to write; return whether there are any."""
         if self._lines and not self._rest:
             self._rest = memoryview("".join(self._lines).encode("ascii"))
             self._lines.clear()
