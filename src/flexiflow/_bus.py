@@ -5,11 +5,11 @@ subscriptions, in order of delivery. The registry works it out once and remember
 subscription or an instrument is added or removed. A route never changes, so the one that `publish`
 takes before its first await is the snapshot that B5 promises; a handler that is unsubscribed later
 is skipped, because its subscription is no longer `active`. Then the publish is counted, which may
-make it yield. Then the handlers are called, and whatever leaves one is judged.
+make it yield. Then the handlers are called, and every exception that leaves one is judged.
 
-**Plans.** Most publishes are sequential, unwatched, and meet plain async handlers. There, one more
-coroutine costs as much as calling a handler. So the route says beforehand how its handlers can be
-called, and `publish` takes the first of these plans that fits:
+**Plans.** Most publishes are sequential and unwatched, and their handlers are plain coroutine
+functions. There, one more coroutine costs as much as calling a handler. So the route says
+beforehand how its handlers can be called, and `publish` takes the first of these plans that fits:
 
 - *direct*: await each handler in `publish` itself. All are coroutine functions without a filter.
 - *in place*: the same loop, but with filters and sync handlers.
@@ -18,8 +18,9 @@ called, and `publish` takes the first of these plans that fits:
   that has terms or is watched is called through `Call`. Everything else takes this plan: concurrent
   and tiered delivery, `once`, limits, streams, several instruments, `event.handler.failed`.
 
-The first three handle no more than success. At the first failure that is to be reported, `_go_on`
-reports it and passes the remaining handlers to `deliver_sequential`.
+The first three handle success only. At the first failure that is to be reported, `_go_on` reports
+it and passes the remaining handlers to `deliver_sequential`. Built-in events are published by
+`emit`, by the direct plan or the general one.
 
 **The yield debt.** `_until_yield` counts publishes down from `yield_every`. The publish that brings
 it to 0 yields to other tasks before it calls a handler, and the count starts again (D6). A built-in

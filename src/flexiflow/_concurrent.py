@@ -1,9 +1,9 @@
 """Concurrent and tiered delivery: call the handlers of one publish at once, or by tiers (D2, D3).
 
 *Runner* tasks take the handlers, in order, from one queue. A single runner begins. As soon as a
-handler waits, others are needed. From then on, before a runner starts a handler, it makes sure that
-standby runners are scheduled: as many as are busy, but never more than handlers are left in the
-queue. So
+handler waits, more runners are needed. From then on, before a runner starts a handler, it makes
+sure that standby runners are scheduled: as many as are busy, but never more than there are handlers
+in the queue. So
 
 - a handler that never waits needs no task of its own, and one that waits hands over to the next
   runner;

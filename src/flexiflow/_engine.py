@@ -241,7 +241,7 @@ class Engine:
             await emit(self._bus, route, registered)
 
     def _go_on(self, name: str, line: Mailbox) -> None:
-        """Move the waiting turns to the component's mailbox; without one, the next asks again."""
+        """Move the waiting turns to the component's mailbox, or let the next in line try again."""
         component = self._components.get(name)
         if component is None:
             line.pass_on()

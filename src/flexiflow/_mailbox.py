@@ -12,16 +12,16 @@ told from one that comes from outside. Turns nest: the handling of one message m
 and wait, and `outer` leads to the turn around. A task may outlive the turn that it inherited, so a
 turn that is over is marked, and skipped.
 
-**Deferred messages.** A message that a component is sent from within its own turn can't wait for
-that turn to end: the turn would wait for it in return. It is *deferred*: the sender gets
-`Outcome.DEFERRED` at once, and the task that handles the message in hand handles this one next,
-before the turns that wait. Each deferred message gets a turn of its own (`go_on`), since the turn
-of the message before is over.
+**Deferred messages.** A message that is sent to a component from within the component's own turn
+can't wait for that turn to end: the turn would wait for it in return. It is *deferred*: the sender
+gets `Outcome.DEFERRED` at once, and the task that handles the message in hand handles this one
+next, before the turns that wait. Each deferred message gets a turn of its own (`go_on`), since the
+turn of the message before is over.
 
 **Deadlocks.** The same happens in a ring: within a turn of A, a message is sent to B, whose turn in
 hand waits for A. So before a turn waits, `never_comes` searches for a ring that the wait would
-close. It needs two facts. Each waiting turn knows the turns that it was sent from (`enclosing`);
-each turn in hand knows the turns that are waited for within it (`awaited`). Then:
+close. It needs two facts. Each waiting turn knows the turns within which its message was sent
+(`enclosing`); each turn in hand knows the turns that are waited for within it (`awaited`). Then:
 
 - a line is stuck if all its holders are stuck: any one of them could make room;
 - a holder is stuck if any of the lines that it waits in is stuck, since it ends only when all of
@@ -320,7 +320,7 @@ def never_comes(line: Line, enclosing: frozenset[Turn]) -> bool:
 
 
 def _awaited(holder: Turn, line: Line, enclosing: frozenset[Turn]) -> set[Line]:
-    """Return the lines that a holder waits in, with the wait that `never_comes` asks about."""
+    """Return the lines that a holder waits in, counting the wait that `never_comes` asks about."""
     lines = {turn.line for turn in holder.awaited or ()}
     if holder in enclosing:
         lines.add(line)

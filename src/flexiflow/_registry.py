@@ -50,7 +50,7 @@ class Route:
         is_heard: whether there are any subscriptions or instruments.
         is_called: whether handlers are called through a `Call`: one of them has terms, or
             instruments watch handlers.
-        is_plain: whether they are not, and no instrument watches publishes.
+        is_plain: whether they are called without one, and no instrument watches publishes.
         in_place: whether handlers may be called in publish's own loop: the route is plain, the bus
             delivers sequentially, no subscription is `once`, and the event is not
             `event.handler.failed`, which is published specially (E7).

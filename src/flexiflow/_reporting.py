@@ -32,7 +32,7 @@ class _Escaping(logging.Filter):
 
 @final
 class _Text(str):
-    """A str that `str` and formatting show escaped."""
+    """A str that is escaped when it is formatted."""
 
     __slots__ = ()
 
