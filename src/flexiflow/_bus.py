@@ -1,8 +1,8 @@
 """The event bus: components subscribe handlers to event names, and publishing calls them.
 
 **How a publish goes.** `publish` looks up the *route* of the event's name: the matching
-subscriptions, in order of delivery. The registry works it out once and remembers it until a
-subscription or an instrument is added or removed. A route never changes, so the one that `publish`
+subscriptions, in order of delivery. The registry works it out once, and remembers it until a change
+of subscriptions or instruments could affect it. A route never changes, so the one that `publish`
 takes before its first await is the snapshot that B5 promises; a handler that is unsubscribed later
 is skipped, because its subscription is no longer `active`. Then the publish is counted, which may
 make it yield. Then the handlers are called, and every exception that leaves one is judged.

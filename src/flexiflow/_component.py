@@ -1,4 +1,9 @@
-"""Components: named owners of subscriptions that handle messages, one at a time."""
+"""Components: named owners of subscriptions that handle messages, one at a time.
+
+`on` marks methods as handlers. A class gathers the marks when it is made (`__init_subclass__`), and
+an engine subscribes the marked methods when it registers a component (`handlers_of`). Messages are
+handled by the component's `Actor`.
+"""
 
 # pyright: reportPrivateUsage=false
 from __future__ import annotations

@@ -219,7 +219,7 @@ class Turn:
         self.is_over = True
         self.awaited = None
         restore(current_turn, self._token)
-        del self._token  # it keeps what was marked before
+        del self._token  # it holds the mark before, and so all of them
 
     async def granted(self) -> bool:
         """Wait until the turn has come; return False at once if it never would.

@@ -30,7 +30,7 @@ _NO_TEXT = re.compile(
 
 def identify(states: tuple[str, ...]) -> dict[str, str]:
     """Return an id for each state: its own name if Mermaid accepts that, else an alias (C9)."""
-    names = [str.__str__(state) for state in states]  # a member of an enum formats as it likes
+    names = [str.__str__(state) for state in states]  # an enum may format itself in another way
     free = (alias for number in count(1) if (alias := f"s{number}") not in states)
     return {name: name if _is_id(name) else next(free) for name in names}
 

@@ -87,7 +87,7 @@ class Announcing:
     def __exit__(self, *_: object) -> None:
         self.is_over = True
         restore(_announcing, self._token)
-        del self._token  # it keeps what was marked before
+        del self._token  # it holds the mark before, and so all of them
 
 
 _announcing: ContextVar[Announcing | None] = ContextVar("announcing", default=None)

@@ -82,7 +82,7 @@ def run(options: Options) -> int:
         found = load(options.target)
         try:
             anyio.run(session.main, found, source, backend=options.backend)
-        except BaseException as exc:  # noqa: BLE001  raised again, but for Ctrl-C
+        except BaseException as exc:  # noqa: BLE001  `check_interrupt` raises it, unless Ctrl-C
             check_interrupt(exc)
             session.end()
         finally:

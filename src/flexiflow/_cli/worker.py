@@ -89,7 +89,7 @@ def work(options: Options) -> int:
         found = load(options.target)
         try:
             anyio.run(shift.main, found, backend=options.backend)
-        except BaseException as exc:  # noqa: BLE001  raised again, but for Ctrl-C
+        except BaseException as exc:  # noqa: BLE001  `check_interrupt` raises it, unless Ctrl-C
             check_interrupt(exc)
             return INTERRUPTED
         return shift.sum_up()

@@ -242,7 +242,7 @@ def _refusal(function: object) -> str:
 
 
 def _dress(call: Callable[..., Any], function: Callable[..., Any]) -> None:
-    """Give the wrapper the function's name, docstring and signature (R2)."""
+    """Copy the function's name, docstring and signature to the wrapper (R2)."""
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
