@@ -1,4 +1,4 @@
-"""The commands of `flexiflow` and their arguments; `durable_commands` has those of its transports.
+"""The commands of `flexiflow` and their arguments, without those of durable delivery.
 
 `run_command_line` runs them, and turns every way in which one can end into an exit status (L5).
 """

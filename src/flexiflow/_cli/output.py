@@ -1,4 +1,4 @@
-"""The only way for texts to standard output and standard error (L3, L4).
+"""Writing text to standard output and standard error, with control characters escaped (L3, L4).
 
 Names, payloads and exceptions may come from strangers, and a terminal obeys control characters. So
 only this module writes to a stream, except for `writer` and the live line of `display`; and those

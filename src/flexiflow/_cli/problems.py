@@ -7,7 +7,7 @@ from typing import final
 
 @final
 class CannotRun(Exception):
-    """The usage, the target or the input makes it impossible to run: exit status 2 (L5).
+    """The arguments, the target or the input can't be used: exit status 2 (L5).
 
     Args:
         reason: one line that says what was given and what would be right.
