@@ -1,4 +1,10 @@
-"""Durable delivery: events that outlive the process, and reach others (X1 to X16)."""
+"""Durable delivery: stored events outlive the process and reach other processes (X1 to X16).
+
+`open_bridge` connects a bus with a transport. The protocols `Transport`, `Connection` and `Lease`
+say what a bridge asks of a transport; in memory, in an SQLite file and on a Redis server there is
+one each. How an event passes is told in the modules of `Bridge`, `Worker` and `Intake`; the words
+that all transports share (record, lease, pending, waiting) are explained in the one of `Transport`.
+"""
 
 from flexiflow.extras.durable._bridge import Bridge, open_bridge
 from flexiflow.extras.durable._cloudevents import JSON, Codec

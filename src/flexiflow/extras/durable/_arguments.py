@@ -1,4 +1,4 @@
-"""The arguments of `open_bridge`, checked before anything is opened."""
+"""The checks of the arguments of `open_bridge`, made before anything is opened."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Settings(NamedTuple):
-    """How a bridge works; as `open_bridge` tells of its arguments."""
+    """The arguments of `open_bridge`, which describes them."""
 
     outgoing: tuple[str, ...]
     incoming: tuple[str, ...]
@@ -53,7 +53,7 @@ class Settings(NamedTuple):
 
 
 def check_ends(bus: object, transport: object) -> None:
-    """Refuse what is no bus, or no transport."""
+    """Raise `TypeError` unless these are a bus and a transport."""
     if not isinstance(bus, EventBus):
         raise TypeError(f"bus must be an EventBus, not {reprlib.repr(bus)}")
     if not callable(getattr(transport, "connect", None)):
@@ -64,7 +64,7 @@ def check_ends(bus: object, transport: object) -> None:
 
 
 def check_settings(settings: Settings) -> None:
-    """Refuse settings that are not valid.
+    """Check everything but the bus and the transport.
 
     Raises:
         ValueError: as `open_bridge` does.
@@ -84,7 +84,7 @@ def check_settings(settings: Settings) -> None:
 
 
 def check_sizes(prefetch_bytes: int, max_event_bytes: int) -> None:
-    """Refuse to hold fewer bytes than one event may have (X14).
+    """Check that a worker can hold the largest event (X14).
 
     Raises:
         ValueError: `prefetch_bytes` is less than `max_event_bytes`.
@@ -97,11 +97,15 @@ def check_sizes(prefetch_bytes: int, max_event_bytes: int) -> None:
 
 
 def patterns_of(what: str, given: Iterable[object]) -> tuple[str, ...]:
-    """Return patterns that are valid, each once.
+    """Return the patterns, each once, if all are valid.
+
+    Args:
+        what: the argument's name, for messages.
+        given: the patterns.
 
     Raises:
-        ValueError: a malformed one.
-        TypeError: what is no pattern, or no several of them.
+        ValueError: a pattern is malformed.
+        TypeError: a pattern is no str, or `given` is a str or no iterable.
     """
     if isinstance(given, str):
         raise TypeError(f"{what} must be several patterns, as [{show(given)}], not a str")

@@ -1,4 +1,23 @@
-"""A bridge between a bus and a transport (X1 to X8, X10)."""
+"""A bridge between a bus and a transport: how an event passes (X1 to X8, X10).
+
+Out: of all handlers of an outgoing event, the bridge's own is called first (`Outgoing`). It writes
+the event down as a CloudEvent (`Encoder`) and puts it into the `Outbox`, where the publish waits
+until the transport has stored the batch that the event is in. Storing a batch may be repeated: its
+number tells the transport that it has the batch already (X2).
+
+In: a `Worker` joins the group and leases partitions. For each lease an `Intake` receives events and
+holds them. `Lanes` let one event of a key through at a time, a `Queue` decides which one is next,
+and the tasks of a `Crew` publish it on the bus. When its handlers have ended, the worker decides
+the outcome, and the intake writes it to the transport. After a crash before that the event is
+handled again: at least once, not exactly once (X1).
+
+Opening: first the connection, then the outbox's task, then the worker joins, and only then does the
+bridge take its place on the bus. Leaving is the reverse: the worker receives no more, handlers have
+`grace` seconds to end, what is left is given back; then the place stops storing, the outbox stores
+what it still has, and the connection is closed. After an exception or a cancellation nothing is
+waited for but giving back and storing, for at most `_PATIENCE` seconds each. `Lifetime` keeps what
+ended the bridge; a bridge that failed leaves its place on the bus, where each publish fails (X10).
+"""
 
 from __future__ import annotations
 
@@ -44,10 +63,10 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._transport import Connection, DeadLetter, Transport
 
 _LONGEST_DELAY: Final = 30.0
-"""For so many seconds an event waits for its next attempt, unless `retry_delay` is more."""
+"""The longest wait for the next attempt, in seconds, unless `retry_delay` is more."""
 
 _PATIENCE: Final = 5.0
-"""For so many seconds a bridge tries to give back what it holds as it is left."""
+"""For how many seconds a bridge that is being left tries to give back events, and to store them."""
 
 
 def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suits most
@@ -72,55 +91,61 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     store_timeout: float = 10.0,
     codec: Codec = JSON,
 ) -> AbstractAsyncContextManager[Bridge]:
-    """Store what a bus publishes, and publish on it what others have stored.
+    """Store the events that a bus publishes, and publish on it the events that others have stored.
 
-    An async context manager; the bridge is there as long as its block lasts. As it ends, what is in
-    flight has `grace` seconds, and the rest is given back. If it ends by an exception or a
-    cancellation, all is given back at once (X5). What is wrong with the bridge itself and would not
-    get better, as a `TransportUnusable` or a `ConsumerInUse`, cancels the block and leaves it.
+    Returns an async context manager; the bridge is open as long as its block lasts. When the block
+    ends, handlers that are running have `grace` seconds, and all other events are given back. If an
+    exception or a cancellation ends the block, all events are given back at once (X5). A problem of
+    the bridge itself that would not get better, such as `TransportUnusable` or `ConsumerInUse`,
+    cancels the block and is raised from it.
 
-    After such an end no outgoing event is lost in silence: publishing one fails with `BridgeClosed`
-    until a bridge of the same bus, transport and `outgoing` is opened, or `Bridge.forget` was
+    After such an end no outgoing event is lost silently: publishing one fails with `BridgeClosed`
+    until a bridge of the same bus, transport and `outgoing` is opened, or `Bridge.forget` is
     called (X10).
 
     Args:
         bus: the bus.
         transport: where events outlive the process.
-        outgoing: patterns of the events that are stored before their handlers run (X1). If one
-            can't be stored, that is a failure of the publish.
-        incoming: patterns of the events that the group takes. Each is published on the bus, and is
-            acknowledged when all its handlers have succeeded.
-        group: whose workers share the incoming events; of letters, digits, ".", "_" and "-".
-        consumer: the worker's name, of the same characters; no other of the group has it. None for
-            one that is made up.
-        source: who publishes, as CloudEvents demands it; None for the group's name or "flexiflow".
-        key: takes from a payload the key of an outgoing event: events of one key are handled one at
-            a time, in order (X4). None, the key too, for any order.
+        outgoing: patterns of the events that are stored before their handlers run (X1). An event
+            that can't be stored is a failure of its publish.
+        incoming: patterns of the events that the group takes. Each event is published on the bus,
+            and acknowledged when all its handlers have succeeded.
+        group: the group whose workers share the incoming events; a name of letters, digits, ".",
+            "_" and "-".
+        consumer: the worker's name, of the same characters; no other worker of the group may have
+            it. None for a random name.
+        source: the publisher's name, which CloudEvents requires; None for the group's name, or
+            "flexiflow" without a group.
+        key: returns the key of an outgoing event, given its payload. Events of one key are handled
+            one at a time, in order (X4). Without a function, or where it returns None, the order is
+            open.
         limit: how many incoming events are handled at once, 1 or more.
-        prefetch: how many are held at most, for each partition that this worker reads; 1 or more.
+        prefetch: how many events are held at most, for each partition that this worker reads; 1 or
+            more.
         prefetch_bytes: how many bytes of stored events are held at most, of all partitions
             together; at least the transport's `max_event_bytes` (X14).
-        max_waiting: while so many events of the group wait for their next attempt, or for others
-            of their key, no new ones are received; 1 or more. With several partitions each has its
-            part of it (X12).
-        max_attempts: after so many attempts that failed an event is a dead letter (X3); 1 or more.
-        max_deliveries: after so many attempts that did not end it is one, too; 1 or more.
-        retry_delay: seconds before the second attempt, 0 or more; twice as many before each that
-            follows, up to 30, or `retry_delay` where that is more. The event waits meanwhile at the
-            transport, over restarts, and takes no room of those that are held (X12).
-        lease: after so many seconds of silence a worker counts as dead, more than 0; what it held
-            is given to others, if there are any (X11).
+        max_waiting: while this many events of the group wait for their next attempt, or for others
+            of their key, no new ones are received; 1 or more. Several partitions share the number
+            equally (X12).
+        max_attempts: after this many failed attempts an event becomes a dead letter (X3); 1 or
+            more.
+        max_deliveries: after this many attempts that never ended it becomes one, too; 1 or more.
+        retry_delay: seconds before the second attempt, 0 or more; doubled before each further one,
+            up to 30, or up to `retry_delay` where that is more. Meanwhile the event waits at the
+            transport, also over restarts, and does not count as held (X12).
+        lease: seconds of silence after which a worker counts as dead, more than 0; the events it
+            held are given to other workers, if there are any (X11).
         grace: seconds that handlers have to end when the block does, 0 or more.
-        store_timeout: seconds that it is tried to store an event for, more than 0; as the block
-            ends, all that wait have as many together.
-        codec: writes payloads down and reads them (X7).
+        store_timeout: for how many seconds to try to store an event, more than 0; when the block
+            ends, all events that are not yet stored have as many together.
+        codec: encodes and decodes payloads (X7).
 
-    What is counted is an int of at most 10**12.
+    Every count is an int of at most 10**12.
 
     Raises:
         ValueError: a number out of its range; a malformed pattern or name; outgoing and incoming
             patterns that overlap (X8); neither of them; incoming ones without a group; a key
-            without outgoing ones; as it is entered, `prefetch_bytes` below the transport's
+            without outgoing ones; on entering the block, `prefetch_bytes` below the transport's
             `max_event_bytes`.
         TypeError: an argument of the wrong type.
     """
@@ -150,7 +175,7 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
 
 @final
 class Bridge:
-    """A bridge that is open; made by `open_bridge`."""
+    """An open bridge, made by `open_bridge`."""
 
     __slots__ = ("_connection", "_counters", "_group", "_held", "_lifetime", "_worker")
 
@@ -171,15 +196,15 @@ class Bridge:
 
     @property
     def status(self) -> BridgeStatus:
-        """How the bridge is, and what ended it if it has failed (X10)."""
+        """The bridge's state, and what ended it if it has failed (X10)."""
         return self._lifetime.status
 
     def forget(self) -> None:
-        """Give up the place on the bus of a bridge that has failed (X10).
+        """Remove a failed bridge from its bus (X10).
 
-        From now on its outgoing events are published as if it had never been there: nothing is
-        stored, and nothing fails. Harmless where that was done before, where the block came to its
-        end in peace, and where another bridge has taken over the place.
+        From now on its outgoing events are published as if the bridge had never existed: they are
+        not stored, and their publishes don't fail. Does nothing if the bridge was removed before,
+        ended without an error, or was replaced by another bridge.
 
         Raises:
             RuntimeError: the bridge is open; nothing has changed.
@@ -193,22 +218,22 @@ class Bridge:
         self._lifetime.forget()
 
     def statistics(self) -> BridgeStatistics:
-        """Count what became of the events so far; nothing is asked of the transport."""
+        """Return what became of the events so far, without asking the transport."""
         held = self._held if self._worker is None else self._worker.held
         return self._counters.statistics(held)
 
     async def dead_letters(
         self, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        """List the dead letters of the bridge's group, the oldest first (X3).
+        """Return dead letters of the bridge's group, the oldest first (X3).
 
         Args:
-            after: the id of the last one that is not wanted; None to begin with the first.
+            after: the id after which to begin; None to begin with the oldest.
             limit: how many at most, 1 to 10**12.
 
         Raises:
             ValueError: the bridge has no group; `limit` is out of its range; `after` can't be an
-                id of the transport's.
+                id of this transport.
             TypeError: `after` is no str.
             TransportUnavailable: the transport can't be reached.
             ReceiverClosed: the bridge's block is over.
@@ -220,13 +245,13 @@ class Bridge:
         return await connection.dead_letters(group, after=after, limit=limit)
 
     async def redrive(self, *ids: str) -> int:
-        """Have dead letters handled again, by the bridge's group alone (X3).
+        """Store dead letters again, to be handled by the bridge's group alone (X3).
 
         Args:
-            ids: which, one or more.
+            ids: the ids of the dead letters, one or more.
 
         Returns:
-            How many of them there were; each was redriven, and is a dead letter no more.
+            How many of them existed; those were redriven, and are no longer dead letters.
 
         Raises:
             ValueError: the bridge has no group; no id was given.
@@ -242,18 +267,18 @@ class Bridge:
         return await connection.redrive(group, ids)
 
     def close(self) -> None:
-        """Ask no more of the transport; `open_bridge` does that."""
+        """Stop using the connection; called by `open_bridge`."""
         self._connection = None
 
     def end(self, cause: BaseException | None) -> None:
-        """Be over, and keep nothing of what worked for it; `open_bridge` does that."""
+        """Note the end of the block, and drop the worker; called by `open_bridge`."""
         if self._worker is not None:
             self._held = self._worker.held
             self._worker = None
         self._lifetime.end(cause)
 
     def _checked(self) -> tuple[Connection, str]:
-        """Return the connection and the group, where there are any."""
+        """Return the connection and the group; raise where one is missing."""
         if self._group is None:
             raise ValueError("a bridge without a group has no dead letters; give open_bridge one")
         if self._connection is None:
@@ -268,10 +293,10 @@ def _check_id(given: object) -> None:
 
 @final
 class _Block:
-    """The block of a bridge.
+    """The async context manager that `open_bridge` returns.
 
-    Apart from the generators that do the work, since those see no exception of a user's: contextlib
-    would write to it, and a task group would wrap it.
+    It is separate from the generators that do the work, and keeps the user's exceptions from them:
+    contextlib would write to such an exception, and a task group would wrap it.
     """
 
     def __init__(self, bus: EventBus, transport: Transport, settings: Settings) -> None:
@@ -301,7 +326,8 @@ class _Block:
         except BaseException as problem:  # noqa: BLE001  what leaves of it is decided below
             leaving = self._what_leaves(problem)
             if exc is not None and self._lifetime.exception is None:
-                # A cancellation went through the bridge: nobody is to keep the frames it has of it.
+                # A cancellation went through the bridge: drop the bridge's frames from its
+                # traceback.
                 exc.with_traceback(traceback if leaving is exc else None)
         else:
             self._end(exc)
@@ -312,17 +338,19 @@ class _Block:
         try:
             raise leaving
         finally:
-            # The exception keeps this frame, which must not keep it, and what was in flight.
+            # The exception's traceback keeps this frame alive; without this, the frame would keep
+            # the exception alive, and with it the events that were in flight.
             del exc, traceback, thrown, leaving
 
     def _what_leaves(self, problem: BaseException) -> BaseException:
-        """Decide what leaves the block, and log what does not."""
+        """Return the exception that leaves the block, and log the others."""
         lifetime = self._lifetime
         leaving, told = what_leaves(problem, lifetime.exception)
         for each in told:
             logger.error("a bridge failed as it was left: %s", each, exc_info=each)
         if lifetime.had_place and leaving is not lifetime.exception:
-            # It stays with the place, and its frames, which hold the events in hand, must not.
+            # The place on the bus keeps the exception. Its frames hold the events that were in
+            # hand, so log the traceback and drop it.
             if isinstance(leaving, Exception):
                 traceback = leaving.__traceback__
                 logger.error(
@@ -384,7 +412,7 @@ def _member(settings: Settings) -> Member:
 
 @asynccontextmanager
 async def _storing(outbox: Outbox, seconds: float, lifetime: Lifetime) -> AsyncGenerator[None]:
-    """Store events, until the handlers have ended that might publish any."""
+    """Run the outbox until the block is over and all handlers that might publish have ended."""
     async with anyio.create_task_group() as group:
         group.start_soon(outbox.run)
         try:
@@ -403,7 +431,7 @@ async def _storing(outbox: Outbox, seconds: float, lifetime: Lifetime) -> AsyncG
                 with anyio.move_on_after(_PATIENCE, shield=True):
                     await outbox.emptied()
             finally:
-                # Also where asyncio cancels through the shield: else it would go on for ever.
+                # Also where asyncio cancels through the shield: else the outbox would never end.
                 outbox.close(lifetime.cause)
 
 
@@ -411,11 +439,12 @@ async def _storing(outbox: Outbox, seconds: float, lifetime: Lifetime) -> AsyncG
 async def _working(
     worker: Worker, grace: float, lifetime: Lifetime, begin: Callable[[], object]
 ) -> AsyncGenerator[None]:
-    """Handle events, and give back in the end what was not handled."""
+    """Run the worker, and in the end give back the events that were not handled."""
     await worker.join()
     try:
         async with anyio.create_task_group() as group:
-            # Only a bridge that opens takes a place, and only then may its handlers publish.
+            # After `join`, so that a bridge that can't open takes no place; before the worker runs,
+            # so that events which its handlers publish are stored.
             begin()
             group.start_soon(worker.run)
             yield

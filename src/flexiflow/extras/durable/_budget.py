@@ -1,4 +1,4 @@
-"""How many bytes of events a worker holds (X14): shared by all that it reads."""
+"""The bytes of events that a worker may hold, shared by all its leases (X14)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import anyio
 
 @final
 class Budget:
-    """Bytes that are free, for those that receive events at the same time.
+    """A number of bytes, reserved by tasks that receive events at the same time.
 
     Args:
-        size: how many there are.
-        least: how many bytes the largest event may have; as many as `size` at most.
+        size: how many bytes there are.
+        least: how many bytes the largest event may have; at most `size`.
 
     Attributes:
-        free: how many are neither held nor reserved.
+        free: how many bytes are neither held nor reserved.
     """
 
     __slots__ = ("_changed", "_least", "free")
@@ -27,10 +27,10 @@ class Budget:
         self._changed: anyio.Event | None = None
 
     async def reserve(self) -> int:
-        """Wait until there is room for any event, and take half of what is free, or all it needs.
+        """Wait until the largest event would fit, and reserve half of the free bytes, or `least`.
 
         Returns:
-            How many bytes were reserved: what is not used of them has to be put back.
+            How many bytes were reserved; those that are not used must be put back.
         """
         while self.free < self._least:
             if self._changed is None:
@@ -41,7 +41,7 @@ class Budget:
         return size
 
     def put_back(self, size: int) -> None:
-        """Make bytes free."""
+        """Free bytes that were reserved or held."""
         self.free += size
         if self._changed is not None:
             self._changed.set()

@@ -1,4 +1,4 @@
-"""Events on the wire: CloudEvents 1.0, in its JSON format (X7)."""
+"""Events on the wire: CloudEvents 1.0 in the JSON format (X7)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flexiflow.extras.durable._failing import shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# As values, since what they hold is of any type.
+# Annotated as types of Any: their elements may be of any type.
 _MAPPING: Final[type[Any]] = dict
 _CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple)
 _TEXTS: Final[frozenset[type[Any]]] = frozenset([str])
@@ -27,31 +27,31 @@ _PLAIN: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(Non
 
 
 class Codec(Protocol):
-    """Writes payloads down, and reads them; what it raises is a failure to do so (X7)."""
+    """Encodes and decodes payloads; an exception that it raises means that it can't (X7)."""
 
     @property
     def content_type(self) -> str:
-        """The media type of what it writes, as "application/cbor"; no JSON type."""
+        """The media type of encoded payloads, such as "application/cbor"; not a JSON type."""
         ...
 
     def encode(self, data: Any) -> bytes:
-        """Write a payload down."""
+        """Encode a payload."""
         ...
 
     def decode(self, body: bytes) -> Any:
-        """Read what `encode` wrote."""
+        """Decode a payload that `encode` has encoded."""
         ...
 
 
 class CloudEvent(NamedTuple):
-    """An event as it was read.
+    """A decoded event.
 
     Attributes:
-        id: tells it from all others of its source.
-        source: who published it.
+        id: its id, unique among the events of its source.
+        source: the publisher's name.
         name: the event's name; CloudEvents calls it type.
-        time: when it was published, in RFC 3339's form, or None.
-        key: events of one key are handled in order (X4); None where it has none.
+        time: when it was published, in the form of RFC 3339, or None.
+        key: its key, or None; events of one key are handled in order (X4).
         data: the payload.
     """
 
@@ -65,7 +65,7 @@ class CloudEvent(NamedTuple):
 
 @final
 class JsonCodec:
-    """Payloads as JSON values, within the event's own JSON; strict in both directions."""
+    """Encodes payloads as JSON values within the event's own JSON; strict in both directions."""
 
     @property
     def content_type(self) -> str:
@@ -73,35 +73,35 @@ class JsonCodec:
         return "application/json"
 
     def encode(self, data: Any) -> bytes:
-        """Write a payload down.
+        """Encode a payload.
 
         Raises:
-            ValueError: NaN, an infinity, a reference to itself, or a key that is no str.
-            TypeError: what JSON has no form for.
+            ValueError: it holds NaN, an infinity, or a reference to itself.
+            TypeError: it holds a value that JSON has no form for, or a key that is no str.
         """
         return _to_json(data).encode()
 
     def decode(self, body: bytes) -> Any:
-        """Read a JSON value.
+        """Decode a JSON value.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not valid JSON.
         """
         return _from_json(body)
 
 
 JSON: Final = JsonCodec()
-"""Writes payloads as JSON."""
+"""Encodes payloads as JSON."""
 
 
 @final
 class Encoder:
-    """Writes the events of one producer down.
+    """Encodes the events of one producer.
 
     Args:
-        source: who publishes them.
-        producer: begins their ids, as no other producer's do.
-        codec: for the payloads.
+        source: the publisher's name.
+        producer: what their ids begin with; unique to the producer.
+        codec: encodes the payloads.
     """
 
     __slots__ = ("_head", "_numbers", "_payload", "_producer", "_second", "_written")
@@ -117,16 +117,16 @@ class Encoder:
         )
 
     def encode(self, name: str, data: Any, key: str | None) -> bytes:
-        """Write an event down.
+        """Encode an event.
 
         Raises:
-            NotEncodable: the payload can't be written down.
+            NotEncodable: the payload can't be encoded.
         """
         try:
             payload = self._payload(data)
         except Exception as exc:
             raise NotEncodable(name, _reason(exc)) from exc
-        # Those that are kept are no longer than most names.
+        # The cache keeps no names that are unusually long.
         to_text = _name_to_text if len(name) <= LONGEST else _to_text
         place = "" if key is None else f',"partitionkey":{_to_text(key)}'
         return (
@@ -136,7 +136,7 @@ class Encoder:
 
     def _now(self) -> str:
         second, microseconds = divmod(time_ns() // 1000, 1_000_000)
-        # Most of it stays as it is for a second, and takes longest.
+        # All but the fraction is the same for a second, and is what takes the time.
         if second != self._second:
             self._second = second
             self._written = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
@@ -152,10 +152,10 @@ def _base64(codec: Codec, data: Any) -> str:
 
 
 def decode(body: bytes, codec: Codec) -> CloudEvent:
-    """Read an event.
+    """Decode an event.
 
     Raises:
-        Exception: it is no CloudEvent 1.0 in JSON, or its payload can't be read.
+        Exception: it is no CloudEvent 1.0 in JSON, or its payload can't be decoded.
     """
     event = _from_json(body)
     if not isinstance(event, dict):
@@ -184,7 +184,7 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
 
 
 def _refuse(attributes: dict[str, Any]) -> NoReturn:
-    """Name the first attribute that is wrong."""
+    """Raise `ValueError` for the first attribute that is wrong."""
     required = ("id", "source", "type")
     wrong = next(
         each
@@ -209,14 +209,14 @@ def _finite(text: str) -> float:
 _to_text: Final[Callable[[object], str]] = JSONEncoder(
     allow_nan=False, separators=(",", ":")
 ).encode
-# There are few of them.
+# A program has few names of events.
 _name_to_text: Final = lru_cache(_to_text)
 _decoder: Final = JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _from_json(body: bytes) -> Any:
     text = body.decode()
-    # As this module writes it, without spaces around, it need not be looked at for those.
+    # This module writes no spaces around an event, and to look for some takes time.
     if text[:1] == "{":
         value, end = _decoder.raw_decode(text)
         if end == len(text):
@@ -226,14 +226,14 @@ def _from_json(body: bytes) -> Any:
 
 def _to_json(data: Any) -> str:
     text = _to_text(data)
-    # Afterwards: it would not come to an end where the payload refers to itself.
+    # After encoding, which refuses a payload that refers to itself; this would never end with one.
     if isinstance(data, _CONTAINERS) and not _is_flat(data):
         _check_keys(data)
     return text
 
 
 def _is_flat(data: Any) -> bool:
-    """Tell, without looking at each, whether a payload is a dict of plain values, as most are."""
+    """Return whether a payload is a dict of plain values, as most are; a quick check."""
     return (
         type(data) is _MAPPING
         and _TEXTS.issuperset(map(type, data))
@@ -242,9 +242,9 @@ def _is_flat(data: Any) -> bool:
 
 
 def _check_keys(data: Any) -> None:
-    """Refuse keys that JSON would turn into a str."""
+    """Raise `TypeError` for a key that is no str: JSON would turn it into one."""
     found = [data]
-    # It grows as one goes through it.
+    # The list grows while the loop goes through it.
     for each in found:
         if isinstance(each, _MAPPING):
             for key in each:

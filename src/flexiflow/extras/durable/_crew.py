@@ -1,4 +1,4 @@
-"""The tasks in which events are handled, at most `limit` of them (X4)."""
+"""The tasks that handle events by publishing them on the bus, at most `limit` of them (X4)."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class Escaped(Exception):
-    """Wraps what ends the whole program, on its way from a handler to the block of the bridge.
+    """Carries a `KeyboardInterrupt` or `SystemExit` from a handler to the block of the bridge.
 
-    Bare it would leave asyncio's loop at once, whatever tasks there are.
+    Unwrapped it would leave asyncio's loop at once, with all tasks still there.
 
     Args:
-        exception: what it wraps.
+        exception: the exception that it wraps.
     """
 
     def __init__(self, exception: BaseException) -> None:
@@ -46,10 +46,10 @@ class _Slot:
     """A task that handles one event after another.
 
     Attributes:
-        scope: cancels it.
-        requests: counts its native cancels.
-        held: what it handles.
-        woken: set when it is to look for more; a new one each time that it waits.
+        scope: cancels the task.
+        requests: returns how often the task was cancelled natively, as by `Task.cancel`.
+        held: the event that it handles, or None.
+        woken: set when it is to look for more events; a new one each time that it waits.
     """
 
     __slots__ = ("held", "requests", "scope", "woken")
@@ -63,20 +63,21 @@ class _Slot:
 
 @final
 class Crew:
-    """Handles what is in a queue.
+    """Handles the events in a queue.
 
-    One task begins. Before a task starts a handler, it sees to it that another stands by if there
-    is more to do, so that handlers which never wait are run by one task, one after another.
+    Before a task handles an event, it wakes or starts one more task if there are more events. That
+    one *stands by*: it takes the next event as soon as it runs. So handlers which never wait are
+    run by one task, one after another, and more tasks start only as handlers wait.
 
     Args:
-        bus: where events are handed on.
-        queue: what is to be handled.
+        bus: the bus on which events are published.
+        queue: the events.
         limit: how many tasks there are at most.
-        counters: attempts are counted there.
-        patience: for how many seconds others wait for a suspect to go alone.
+        counters: the statistics, for attempts.
+        patience: for how many seconds a suspect is isolated while other events wait.
         start: starts a task, in a context that no handler has changed.
-        conclude: is told what an attempt came to: the failure, or None.
-        unoccupied: is told whenever nothing more waits to be handled.
+        conclude: called with an event and its failure, or None, after each attempt.
+        unoccupied: called whenever no event is left to take.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Crew:
         self._turn = -1
 
     def call(self) -> None:
-        """See to it that somebody comes if there is something to do, else that there is soon."""
+        """Make sure that a task stands by if there is an event to take, else ask for more."""
         if not self._queue:
             if self._queue.is_held_up and self._turn != self._queue.turn:
                 self._turn = self._queue.turn
@@ -124,13 +125,16 @@ class Crew:
             self._start(self._work, slot)
 
     async def _relent(self, turn: int) -> None:
-        """Let nobody wait for ever: who is out may wait for who is held up."""
+        """Stop isolating a suspect after `patience` seconds.
+
+        A handler that runs may be waiting for an event that is held up, and would do so for ever.
+        """
         await anyio.sleep(self._patience)
         self._queue.relent(turn)
         self.call()
 
     def stop(self, intake: Intake) -> None:
-        """Cancel the handling of whatever is held by a lease."""
+        """Cancel the handling of all events that are held by a lease."""
         for slot in self._slots:
             if slot.held is not None and slot.held.intake is intake:
                 slot.scope.cancel()
@@ -141,12 +145,15 @@ class Crew:
                 await self._work_on(slot)
         finally:
             self._slots.discard(slot)
-        # Only where the whole bridge is not being cancelled; else nobody is to begin any more.
+        # Not reached when the whole bridge is being cancelled: then no task is to begin.
         self.call()
 
     async def _work_on(self, slot: _Slot) -> None:
-        """Handle what there is and wait for more, as long as the task is as good as new."""
-        # Tasks that begin at once would begin one within the other.
+        """Handle events and wait for more, until a handler has left traces in the task.
+
+        Such traces are cancellations, and context variables that were set: another task goes on.
+        """
+        # Eager tasks would otherwise start one inside the other.
         await checkpoint()
         handing_on.set(None)
         queue, inherited = self._queue, tuple(copy_context().values())
@@ -157,7 +164,7 @@ class Crew:
                 self.call()
                 await self._handle(slot, held)
                 handing_on.set(None)
-                # As in concurrent delivery: compared by identity, since a value's == is a user's.
+                # As in concurrent delivery: compare by identity, since == may be a user's code.
                 if (
                     requests()
                     or slot.scope.cancel_called
@@ -165,7 +172,7 @@ class Crew:
                     or not all(map(is_, inherited, context.values()))
                 ):
                     return
-            # What waited may have been given back, too.
+            # `call` does not notice if the events that waited were given back.
             self._unoccupied()
             slot.woken = anyio.Event()
             self._idle.append(slot)
@@ -189,12 +196,12 @@ class Crew:
         self._conclude(held, problem)
 
     async def _may_begin(self, held: Held[Intake]) -> bool:
-        """Return whether an attempt may begin: not where the event is another's by now.
+        """Return whether an attempt may begin; not if another lease holds the event by now.
 
-        That an attempt begins which the worker may not survive is written down before (X3).
+        Before an attempt at a suspect, which the worker may not survive, its count is written (X3).
         """
         if held.has_waited:
-            # It has failed before: one in each turn of the scheduler, so that all others go first.
+            # It has failed before: begin one in each turn of the scheduler, behind all others.
             async with self._again:
                 await checkpoint()
         if held.intake.has_run_out:
@@ -207,7 +214,7 @@ class Crew:
         return held.intake.holds(held)
 
     async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
-        """Hand an event on, and return why that failed."""
+        """Publish an event on the bus, and return the failure, or None."""
         self._counters.delivered += 1
         if held.attempts or held.is_suspect:
             self._counters.redelivered += 1
@@ -216,7 +223,7 @@ class Crew:
             failures = await self._bus.publish(held.name, held.data)
             if slot.requests():
                 await checkpoint()
-        except Exception as exc:  # noqa: BLE001  an attempt fails by whatever leaves it
+        except Exception as exc:  # noqa: BLE001  any exception is a failed attempt
             logger.warning("handling the stored event %s failed", show(held.name), exc_info=exc)
             return exc
         except anyio.get_cancelled_exc_class() as exc:
@@ -229,5 +236,5 @@ class Crew:
         except (KeyboardInterrupt, SystemExit) as exc:
             raise Escaped(exc) from None
         problems = [each.exception for each in failures]
-        # What else failed counts, where some of it could not be stored.
+        # Prefer a failure that counts as an attempt to one where something could not be stored.
         return next(filterfalse(is_an_outage, problems), problems[0]) if problems else None

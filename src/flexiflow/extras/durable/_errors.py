@@ -1,4 +1,4 @@
-"""What can be wrong with durable delivery; each exception writes its own message."""
+"""The exceptions of durable delivery; each writes its own message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEFT: Final = "its bridge was left"
 
 
 class TransportError(FlexiFlowError):
-    """Base of what goes wrong between a bridge and its transport."""
+    """Base class of errors between a bridge and its transport."""
 
 
 class TransportUnavailable(TransportError, ConnectionError):
@@ -32,7 +32,7 @@ class TransportUnavailable(TransportError, ConnectionError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """Say where, and what was seen."""
+        """Name the address and what was seen."""
         return f"{self.address} is not available: {self.reason}"
 
 
@@ -52,7 +52,7 @@ class NotReplicated(TransportUnavailable):
 
 @final
 class LogFull(TransportUnavailable):
-    """The log holds as many events as it may, and the oldest is not acknowledged by all (X5).
+    """The log holds as many events as it may, and some group has not settled the oldest (X5).
 
     Args:
         address: where the transport is.
@@ -68,14 +68,14 @@ class LogFull(TransportUnavailable):
 
 @final
 class BridgeClosed(TransportUnavailable):
-    """The bridge that stored an event has failed, or was left; the event is not stored (X10).
+    """The bridge that would store an event has failed, or was left; it is not stored (X10).
 
-    `__cause__` is what ended the bridge. A later try succeeds once a bridge of the same bus,
-    transport and outgoing events is open.
+    `__cause__` is the exception that ended the bridge. A later try succeeds once a bridge of the
+    same bus, transport and outgoing events is open.
 
     Args:
         address: where the transport is.
-        ended_by: the name of what ended the bridge.
+        ended_by: the name of the exception that ended the bridge.
     """
 
     def __init__(self, address: str, ended_by: str) -> None:
@@ -84,7 +84,7 @@ class BridgeClosed(TransportUnavailable):
         self.ended_by = ended_by
 
     def __str__(self) -> str:
-        """Say what ended the bridge, and what would be right."""
+        """Name what ended the bridge, and what would be right."""
         return (
             f"{super().__str__()} by {self.ended_by}; open one of the same bus, transport and "
             "outgoing events, or call forget() of the one that was left"
@@ -92,11 +92,11 @@ class BridgeClosed(TransportUnavailable):
 
 
 def left(address: str, cause: BaseException | None) -> TransportUnavailable:
-    """Make what the publish of an event fails with whose bridge has ended.
+    """Return the exception for a publish after the bridge has stopped storing events.
 
     Args:
         address: where the transport is.
-        cause: what ended the bridge; None where it is left in peace.
+        cause: what ended the bridge; None if nothing went wrong.
     """
     if cause is None:
         return TransportUnavailable(address, _LEFT)
@@ -107,10 +107,10 @@ def left(address: str, cause: BaseException | None) -> TransportUnavailable:
 
 @final
 class TransportUnusable(TransportError):
-    """What is there can't serve as a transport, and trying again would not help.
+    """What was found at the address can't serve as a transport; trying again would not help.
 
     Args:
-        address: where it is, without any secret.
+        address: the address, without any secret.
         reason: what was found, and what would be right.
     """
 
@@ -120,7 +120,7 @@ class TransportUnusable(TransportError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """Say where, what was found, and what would be right."""
+        """Name the address, what was found, and what would be right."""
         return f"{self.address} can't be used: {self.reason}"
 
 
@@ -128,9 +128,9 @@ class TransportUnusable(TransportError):
 class LeaseLost(TransportError):
     """A worker's lease of a partition is gone (X4, X11).
 
-    It was silent for longer than its lease, and the partition was leased to another worker, or it
-    held nothing for ten minutes after that; or it released the lease, or its group was forgotten,
-    or the log is another one by now (X13).
+    Either the worker was silent for longer than its lease, and then the partition was leased to
+    another worker, or this one held nothing for ten more minutes. Or it released the lease, or its
+    group was forgotten, or the log is no longer the one that was leased (X13).
 
     Args:
         consumer: the worker's name.
@@ -142,7 +142,7 @@ class LeaseLost(TransportError):
         super().__init__(consumer, group, partition)
 
     def __str__(self) -> str:
-        """Say whose lease of what was lost."""
+        """Name the worker, the group, and the partition."""
         consumer, group, partition = self.args
         return f"{consumer!r} of the group {group!r} lost its lease of partition {partition}"
 
@@ -160,7 +160,7 @@ class ConsumerInUse(TransportError):
         super().__init__(consumer, group)
 
     def __str__(self) -> str:
-        """Say what is taken, and what would be right."""
+        """Name the consumer that is in use, and what would be right."""
         consumer, group = self.args
         return (
             f"the group {group!r} has a worker named {consumer!r} already, or had one within its "
@@ -170,19 +170,19 @@ class ConsumerInUse(TransportError):
 
 @final
 class GroupMismatch(TransportError):
-    """A worker of a group that is alive takes neither all these events nor only some (X15).
+    """Of two live workers of a group, neither takes all events that the other one takes (X15).
 
     Args:
         group: the group.
-        taken: the patterns that it takes.
-        given: those that were asked for.
+        taken: the patterns of the worker that was there before.
+        given: the patterns of the worker that was to join.
     """
 
     def __init__(self, group: str, taken: Collection[str], given: Collection[str]) -> None:
         super().__init__(group, tuple(taken), tuple(given))
 
     def __str__(self) -> str:
-        """Say what the group takes, and what was given."""
+        """Name the patterns of both workers."""
         group, taken, given = self.args
         return (
             f"a worker of the group {group!r} takes {', '.join(map(shorten, taken))}, and this one "
@@ -193,7 +193,7 @@ class GroupMismatch(TransportError):
 
 @final
 class NotEncodable(TransportError, ValueError):
-    """A payload can't be written down (X7).
+    """A payload can't be encoded (X7).
 
     Args:
         event_name: the event's name.
@@ -204,7 +204,7 @@ class NotEncodable(TransportError, ValueError):
         super().__init__(event_name, reason)
 
     def __str__(self) -> str:
-        """Name the event, and what is wrong."""
+        """Name the event and what is wrong."""
         event_name, reason = self.args
         return f"the payload of {show(event_name)} can't be stored: {reason}"
 
@@ -215,8 +215,8 @@ class EventTooLarge(TransportError, ValueError):
 
     Args:
         event_name: the event's name, or what is known of it.
-        size: how many bytes it has, as it is written down.
-        max_event_bytes: how many it may have.
+        size: how many bytes it has, encoded.
+        max_event_bytes: how many bytes it may have.
     """
 
     def __init__(self, event_name: str, size: int, max_event_bytes: int) -> None:
@@ -233,18 +233,18 @@ class EventTooLarge(TransportError, ValueError):
 
 @final
 class WorkersDied(TransportError):
-    """An event was given up since each worker that began to handle it died of it (X3).
+    """An event was given up since attempts to handle it began, but none of them ended (X3).
 
     Args:
         event_name: the event's name.
-        deliveries: how many workers.
+        deliveries: how many attempts.
     """
 
     def __init__(self, event_name: str, deliveries: int) -> None:
         super().__init__(event_name, deliveries)
 
     def __str__(self) -> str:
-        """Say how often that happened."""
+        """Name the event and the number of attempts."""
         event_name, deliveries = self.args
         return (
             f"{deliveries} attempts to handle {show(event_name)} have begun since one last ended: "
@@ -253,5 +253,5 @@ class WorkersDied(TransportError):
 
 
 def is_an_outage(problem: Exception) -> bool:
-    """Return whether something failed only because what it published could not be stored."""
+    """Return whether a failure is only that of storing events, since the transport is away."""
     return all(isinstance(each, TransportUnavailable) for each in leaves(problem))

@@ -1,4 +1,4 @@
-"""Telling of events that were given up: to the log, and to whoever looks at the dead letters."""
+"""The failure of an event that is given up, as a dead letter shows it and as it is logged."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONGEST: Final = 8_000
-"""So many characters of a message and of a traceback are kept; of the latter, the last ones."""
+"""How many characters are kept: the first ones of a message, and the last ones of a traceback."""
 
 
 def failure_of(exception: Exception) -> Failure:
-    """Put an exception into words; one that can't be is no reason to fail."""
+    """Return an exception as text; never raises, whatever the exception's own code does."""
     kind = type(exception)
     return Failure(
         f"{kind.__module__}.{kind.__qualname__}",
@@ -39,9 +39,13 @@ def log_burial(group: str, name: str, position: str, failure: Failure) -> None:
 
 
 def shown(show: Callable[[], str]) -> str:
-    """Return what an exception's own code says, as a text that can be written down."""
+    """Return the text that an exception's own code produces, made encodable.
+
+    Args:
+        show: runs that code.
+    """
     try:
-        # It need not be encodable, and what can't be written down would be tried for ever.
+        # A text that can't be encoded would be tried to be written for ever.
         return show().encode(errors="backslashreplace").decode()
     except Exception as exc:  # noqa: BLE001  an exception's own code runs, and may raise anything
         return f"<not to be shown: {type(exc).__qualname__}>"

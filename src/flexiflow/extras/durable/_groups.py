@@ -1,4 +1,8 @@
-"""The logs and groups of the transport in memory: plain data, without I/O and without a clock."""
+"""The logs and groups of the transport in memory: plain data, without I/O or a clock.
+
+A `Log` is one partition. A `Group` has a `Reading` for each log, which knows what was given, to
+which lease, and what waits. Times are passed in, as seconds of any clock.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +35,8 @@ class Log:
     """The records of one partition, by position.
 
     Attributes:
-        records: those that are there still, in order.
-        last: the position of the last one that was stored; 0 before.
+        records: the records that were not deleted, in order.
+        last: the position of the last record that was stored; 0 before the first.
     """
 
     __slots__ = ("last", "records")
@@ -43,7 +47,7 @@ class Log:
 
     @property
     def first(self) -> int:
-        """The position of the first record that is there, or else of the next one."""
+        """The position of the first record that is there; of the next one if there is none."""
         return next(iter(self.records), self.last + 1)
 
     def append(self, record: Record) -> None:
@@ -52,13 +56,17 @@ class Log:
         self.records[self.last] = record
 
     def since(self, position: int) -> Iterator[tuple[int, Record]]:
-        """Go through what comes after a position, in order."""
+        """Yield the records after a position, in order."""
         for each in range(max(position + 1, self.first), self.last + 1):
             if each in self.records:
                 yield each, self.records[each]
 
     def make_room(self, surplus: int, floor: int) -> bool:
-        """Delete so many of the oldest records, if none of them is after `floor`."""
+        """Delete the `surplus` oldest records, if none of them is after `floor`.
+
+        Returns:
+            Whether there is room now; if not, nothing was deleted.
+        """
         gone = [each for each in islice(self.records, max(surplus, 0)) if each <= floor]
         if len(gone) < surplus:
             return False
@@ -69,16 +77,16 @@ class Log:
 
 @dataclass(slots=True)
 class _Entry:
-    """A record of which a group has begun, and which it has not settled.
+    """A record that was given to a worker of a group, and is not settled.
 
     Attributes:
         attempts: as in `Delivery`.
         deliveries: as in `Delivery`.
-        holder: the token of the lease that was given it last, or postponed it.
-        is_done: whether a lease that had lost it has acknowledged it.
-        record: of one that has waited, the record; else it is in the log.
-        key: of one that has waited, its key.
-        due: of one that waits, when it is due; infinite in its key's line.
+        holder: the token of the lease that was given the record last, or postponed it.
+        is_done: whether it was acknowledged by a lease that no longer held it.
+        record: the record, if it has waited; else None, and the record is in the log.
+        key: its key, if it has waited.
+        due: while it waits, when it is due; infinite in its key's line.
     """
 
     attempts: int
@@ -92,15 +100,15 @@ class _Entry:
 
 @final
 class _Filling:
-    """Deliveries that fill the room of a worker.
+    """The deliveries of one `receive`, as far as there is room for them.
 
     Args:
         room: the room.
         most: how many bytes a body may have; of a larger one only the size is given (X14).
 
     Attributes:
-        given: what fills it.
-        is_full: whether there was no room for one. What comes after that one must not overtake it.
+        given: the deliveries.
+        is_full: whether a record did not fit; then no later one may be added, to keep the order.
     """
 
     __slots__ = ("_most", "_records", "_size", "given", "is_full")
@@ -114,11 +122,11 @@ class _Filling:
 
     @property
     def left(self) -> int:
-        """How many more there is room for."""
+        """How many more records there is room for."""
         return self._records - len(self.given)
 
     def add(self, position: int, record: Record, entry: _Entry) -> bool:
-        """Add a record, as an attempt that begins, and return whether there was room for it."""
+        """Add a record, as an attempt that begins, if there is room; return whether there was."""
         oversize = len(record.body) if len(record.body) > self._most else 0
         body = b"" if oversize else record.body
         if self.is_full or not self.left or len(body) > self._size:
@@ -149,8 +157,8 @@ class Reading:
     Attributes:
         given: the position up to which records were given to workers.
         is_exclusive: whether one worker at a time leases the partition.
-        missed: how many were gone before they were settled.
-        leases: until when each lease holds, by its token; also those that have run out (X11).
+        missed: how many records were deleted before they were settled.
+        leases: when each lease runs out, by its token; includes those that have run out (X11).
     """
 
     given: int
@@ -159,12 +167,12 @@ class Reading:
     leases: dict[int, float] = field(default_factory=dict[int, float])
     _pending: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
     _waiting: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
-    # A heap of when what waits is due, and what that is.
+    # A heap of the times at which waiting records are due, each with the position.
     _dues: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     @property
     def pending(self) -> int:
-        """How many records are held, or were held and not settled."""
+        """How many records were given and are not settled, not counting those that wait."""
         return len(self._pending)
 
     @property
@@ -174,7 +182,7 @@ class Reading:
 
     @property
     def floor(self) -> int:
-        """The last position such that everything up to it has left the log, or is settled."""
+        """The last position such that all records up to it are settled, or kept outside the log."""
         in_log = (at for at, entry in self._pending.items() if entry.record is None)
         return min(in_log, default=self.given + 1) - 1
 
@@ -183,7 +191,7 @@ class Reading:
         return {token for token, until in self.leases.items() if until > now}
 
     def take_over(self, token: int, until: float) -> set[str]:
-        """Give the partition to one lease alone, and return the keys of what has waited."""
+        """Lease the partition exclusively; return the keys of records that wait or have waited."""
         self.leases = {token: until}
         for entry in self._waiting.values():
             entry.holder = token
@@ -191,7 +199,7 @@ class Reading:
         return {entry.key for entry in entries if entry.key is not None}
 
     def give(self, log: Log, room: Room, token: int, now: float, *, most: int) -> list[Delivery]:
-        """Give records to the holder of a lease, as `Lease.receive` says."""
+        """Give records to a lease, as `Lease.receive` says."""
         filling, live = _Filling(room, most), self.live(now) | {token}
         is_full = len(self._waiting) >= room.waiting
         self._give_left(log, filling, token, live, now)
@@ -204,7 +212,7 @@ class Reading:
     def _give_left(
         self, log: Log, filling: _Filling, token: int, live: set[int], now: float
     ) -> None:
-        """Give what leases held that have run out, or are gone."""
+        """Give the records that are held by leases that have run out, or are gone."""
         for position in sorted(self._pending):
             entry = self._pending[position]
             if entry.holder in live:
@@ -221,7 +229,7 @@ class Reading:
     def _give_due(
         self, filling: _Filling, most: int, token: int, live: set[int], now: float
     ) -> None:
-        """Give what has waited and is due, the first due first."""
+        """Give up to `most` records that have waited and are due, in the order of their times."""
         passed: list[tuple[float, int]] = []
         has_room = True
         while has_room and most and self._dues and self._dues[0][0] <= now:
@@ -255,7 +263,7 @@ class Reading:
             self.follow(entry.key, token if self.is_exclusive else entry.holder, now)
 
     def _move(self, entry: _Entry, token: int) -> None:
-        """Make a lease the holder of a record, and of the line of its key."""
+        """Make a lease the holder of a record, and of its key's line behind it."""
         if entry.record is not None and entry.key is not None:
             for each in self._waiting.values():
                 if (each.key, each.holder, each.due) == (entry.key, entry.holder, inf):
@@ -263,7 +271,7 @@ class Reading:
         entry.holder = token
 
     def _give_new(self, log: Log, filling: _Filling, token: int) -> None:
-        """Give what the group has not begun."""
+        """Give the records that are new to the group."""
         limit = filling.left
         new = list(islice(log.since(self.given), limit))
         for position, record in new:
@@ -273,17 +281,17 @@ class Reading:
             self._pending[position] = entry
             self._pass_over(position)
         if len(new) < limit:
-            # What was deleted at the very end has nothing after it that would tell.
+            # Count records that were deleted at the very end, too: nothing after them shows a gap.
             self._pass_over(log.last + 1)
             self.given = log.last
 
     def _pass_over(self, position: int) -> None:
-        """Count what is gone before a position."""
+        """Move on to a position, and count the records that are missing before it."""
         self.missed += position - self.given - 1
         self.given = position
 
     def _forget_leases(self, now: float) -> None:
-        """Delete the leases that have run out long ago and hold nothing."""
+        """Delete the leases that ran out more than `KEPT_FOR` seconds ago and hold nothing."""
         over = [token for token, until in self.leases.items() if until < now - KEPT_FOR]
         if over:
             entries = chain(self._waiting.values(), self._pending.values())
@@ -291,9 +299,9 @@ class Reading:
                 del self.leases[token]
 
     def next_at(self, log: Log, room: Room, token: int, now: float) -> float:
-        """Return when there is something to give, if nothing else happens: `now`, or later.
+        """Return when there will be something to give if nothing else happens: `now`, or later.
 
-        Where a lease runs out, what it holds can be given.
+        When a lease runs out, the records that it holds may be given.
         """
         live = self.live(now) | {token}
         if any(entry.holder not in live for entry in self._pending.values()) or (
@@ -305,12 +313,12 @@ class Reading:
         return min(chain(ends, due if room.again else ()), default=inf)
 
     def lost(self, positions: Iterable[str], token: int) -> list[str]:
-        """Return those positions whose records a lease does not hold."""
+        """Return the positions of records that a lease does not hold."""
         entries = ((each, self._pending.get(int(each))) for each in positions)
         return [each for each, entry in entries if entry is None or entry.holder != token]
 
     def settle(self, log: Log, outcome: Settling, token: int, now: float) -> Settlement:
-        """Write down what became of a record, as `Lease.settle` says."""
+        """Write the outcome of a record, as `Lease.settle` says."""
         position = int(outcome.position)
         entry = self._pending.get(position) or self._waiting.get(position)
         if entry is None or (entry.holder == token and position in self._waiting):
@@ -325,7 +333,7 @@ class Reading:
         if isinstance(outcome, Noted):
             entry.attempts, entry.deliveries = outcome.attempts, outcome.deliveries
         elif isinstance(outcome, Returned) and entry.record is None:
-            # Of no lease: any may be given it.
+            # No lease holds it now, and any may be given it.
             entry.attempts, entry.deliveries, entry.holder = *outcome[1:], _NOBODY
         else:
             return self._remove(log, position, entry, outcome, now)
@@ -334,7 +342,7 @@ class Reading:
     def _remove(
         self, log: Log, position: int, entry: _Entry, outcome: Settling, now: float
     ) -> Settlement:
-        """Settle a record that is held, or have it wait."""
+        """Take a record from its holder: settle it, or make it wait."""
         del self._pending[position]
         if isinstance(outcome, Acknowledged | Buried) and entry.key is not None:
             self.follow(entry.key, entry.holder, now)
@@ -342,7 +350,7 @@ class Reading:
             return _SETTLED
         record = entry.record or log.records.get(position)
         if record is None:
-            # Without its body it can neither be a letter nor wait, and is not to vanish unseen.
+            # Its body was deleted: it can neither be a dead letter nor wait, so count it as missed.
             self.missed += 1
             return _SETTLED
         if isinstance(outcome, Buried):
@@ -361,7 +369,7 @@ class Reading:
         return inf if outcome.key is not None and self._has_head(outcome.key, token) else now
 
     def _has_head(self, key: str, token: int) -> bool:
-        """Return whether something of a key is due some time, or held and has waited."""
+        """Return whether a record of a key has a due time, or is held after having waited."""
         due = (each for each in self._waiting.values() if each.due != inf)
         held = (each for each in self._pending.values() if each.record is not None)
         return any(
@@ -370,7 +378,7 @@ class Reading:
         )
 
     def follow(self, key: str, token: int, now: float) -> None:
-        """Make the first one due that waits in the line of a key, if it is behind no other."""
+        """Make the first record in the line of a key due, unless there is another before it."""
         line = [
             at for at, e in self._waiting.items() if (e.key, e.holder, e.due) == (key, token, inf)
         ]
@@ -379,16 +387,16 @@ class Reading:
             self._wait_until(first, self._waiting[first], now)
 
     def is_over(self, key: str, token: int) -> bool:
-        """Return whether nothing of a key waits by a lease."""
+        """Return whether no record of a key waits by a lease."""
         return all((each.key, each.holder) != (key, token) for each in self._waiting.values())
 
 
 class Settlement(NamedTuple):
-    """What came of settling one record.
+    """The result of settling one record.
 
     Attributes:
         is_lost: whether another lease holds it.
-        dead: the record, where it is to be a dead letter.
+        dead: the record, if it is to become a dead letter.
     """
 
     is_lost: bool = False
@@ -404,7 +412,7 @@ _NOBODY: Final = 0
 
 
 def _end_attempt(entry: _Entry, outcome: Settling) -> None:
-    """Note that an attempt has ended of a lease that does not hold the record any more."""
+    """Note the end of an attempt, reported by a lease that no longer holds the record."""
     if isinstance(outcome, Noted):
         return
     entry.deliveries = min(entry.deliveries, 1)
@@ -415,12 +423,12 @@ def _end_attempt(entry: _Entry, outcome: Settling) -> None:
 
 
 class Dead(NamedTuple):
-    """A dead letter, and where it came from.
+    """A dead letter, and how to redrive it.
 
     Attributes:
-        letter: what a user sees of it.
-        record: what is stored when it is redriven.
-        partition: where.
+        letter: the dead letter as users see it.
+        record: the record that is stored when it is redriven.
+        partition: the partition to store it in.
     """
 
     letter: DeadLetter
@@ -429,7 +437,7 @@ class Dead(NamedTuple):
 
 
 class _Alive(NamedTuple):
-    """A member, and until when it is one if it is silent."""
+    """A member, and the time until which it counts as alive without joining again."""
 
     peer: Peer
     until: float
@@ -437,18 +445,19 @@ class _Alive(NamedTuple):
 
 @final
 class Group:
-    """A group: who is in it, how far it is in each log, and what it has given up.
+    """A group: its members, how far it is in each log, and its dead letters.
 
-    What is gone from a log before the group was made is not missed by it.
+    Records that were deleted before the group was made don't count as missed.
 
     Args:
         name: the group's name.
-        logs: what it reads.
+        logs: the logs that it reads.
+        is_exclusive: whether one worker at a time leases a partition.
 
     Attributes:
-        readings: how far it is, for each log.
-        dead: its dead letters and their partitions by their numbers, the oldest first.
-        patterns: the names of the events that it takes.
+        readings: how far it is in each log.
+        dead: its dead letters by number, the oldest first.
+        patterns: the patterns of the events that it takes.
     """
 
     __slots__ = ("_alive", "_buried", "_name", "dead", "patterns", "readings")
@@ -462,7 +471,7 @@ class Group:
         self._buried = count(1)
 
     def join(self, member: Member, now: float) -> Sequence[str]:
-        """Let a member in, or stay in, and name all that take what the group takes."""
+        """Add a member, or keep it alive; return the names of those that may receive, sorted."""
         self._alive = {name: each for name, each in self._alive.items() if each.until > now}
         self.patterns, consumers = agree(member, (each.peer for each in self._alive.values()))
         peer = Peer(member.consumer, member.token, member.patterns)
@@ -470,7 +479,7 @@ class Group:
         return consumers
 
     def leave(self, member: Member) -> None:
-        """Let a member go."""
+        """Remove a member."""
         current = self._alive.get(member.consumer)
         if current is not None and current.peer.token == member.token:
             del self._alive[member.consumer]

@@ -1,4 +1,4 @@
-"""An event that this worker holds, and what a handler may know of it."""
+"""An event that this worker holds, and what a handler may know about it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ IntakeT = TypeVar("IntakeT")
 
 
 class Origin(NamedTuple):
-    """Where events come from, and where they are handed on.
+    """Where events come from, and where they are published.
 
     Attributes:
-        bus: where they are handed on.
-        transport: where they come from,
-        lease: and by which lease.
+        bus: the bus on which they are published.
+        transport: the transport that they come from.
+        lease: the lease by which they were received.
     """
 
     bus: EventBus
@@ -30,18 +30,18 @@ class Origin(NamedTuple):
 
 
 class CurrentDelivery(NamedTuple):
-    """The event that a bridge is handing on, as `current_delivery` shows it to a handler.
+    """The stored event that a bridge is publishing, as `current_delivery` shows it to a handler.
 
     Attributes:
-        id: the event's; the same at each attempt. With `source` it tells the event from all others.
-        source: who published it.
+        id: the event's id, the same at each attempt; unique together with `source`.
+        source: the publisher's name.
         name: the event's name.
-        time: when it was published, in RFC 3339's form, or None.
-        key: the events of one key are handled in order (X4); None where it has none.
-        attempt: which attempt this is, the first being 1; those that a crash ended don't count.
-        partition: where in the transport it is,
-        position: and at which place there.
-        token: the fencing token of the worker's lease: a greater one is a later worker's (X4).
+        time: when it was published, in the form of RFC 3339, or None.
+        key: the event's key, or None; the events of one key are handled in order (X4).
+        attempt: the number of this attempt, from 1 on; attempts that a crash ended don't count.
+        partition: the partition of the transport that the event is in.
+        position: its position in that partition.
+        token: the fencing token of the worker's lease; a later worker has a greater one (X4).
     """
 
     id: str
@@ -57,24 +57,25 @@ class CurrentDelivery(NamedTuple):
 
 @final
 class Held(Generic[IntakeT]):
-    """An event that was given to this worker, and is not settled.
+    """An event that was given to this worker and is not settled.
 
     Args:
-        intake: what holds it.
+        intake: the intake that holds it.
         origin: where it comes from.
         event: the event.
         delivery: how it was given.
 
     Attributes:
         attempts: how many attempts have failed.
-        deliveries: how many have begun since the last one that ended, as the transport knows it.
-        is_suspect: whether it may have been what its last worker died of.
-        is_counted: whether `deliveries` counts this worker's attempt.
-        is_running: whether a handler runs.
-        cancel: cancels the task that handles it, once one does.
+        deliveries: how many attempts have begun since the last one that ended, as the transport
+            knows it.
+        is_suspect: whether its last worker may have died of it.
+        is_counted: whether `deliveries` includes this worker's attempt.
+        is_running: whether its handlers are running.
+        cancel: cancels the task that handles it; does nothing before there is one.
         has_waited: whether it waited at the transport before it was given (X12).
-        size: how many bytes it has as it is stored.
-        seen_by: the bridges that have seen the publish that hands it on (X8).
+        size: how many bytes it has as stored.
+        seen_by: the places of bridges that have seen the publish of this event (X8).
     """
 
     __slots__ = (
@@ -122,14 +123,15 @@ def _nothing() -> None:
 
 
 handing_on: Final[ContextVar[Held[Any] | None]] = ContextVar("handing_on", default=None)
-"""The event that is being handed on by the bridge that the current task works for."""
+"""The stored event for whose handling the current task runs."""
 
 
 def current_delivery() -> CurrentDelivery | None:
-    """Tell a handler which stored event it is called for, so that it can tell a repetition.
+    """Return the stored event that the calling handler runs for, so that it can see a repetition.
 
     Returns:
-        The delivery; None where no bridge hands an event on, and in a task that outlived that.
+        The delivery; None outside the handling of a stored event, also in a task that a handler
+        started and that outlived the handling.
     """
     held = handing_on.get()
     if held is None or not held.is_running:
@@ -142,16 +144,16 @@ def current_delivery() -> CurrentDelivery | None:
 
 
 def is_echo(name: str, data: object, origin: tuple[EventBus, Transport], bridge: object) -> bool:
-    """Tell whether a publish is the one by which a stored event is handed on (X8).
+    """Return whether a publish is the one by which a worker hands on a stored event (X8).
 
-    A bridge hears that one before any handler runs. What it hears later is a handler's, though it
-    may look the same.
+    A bridge sees that publish before any handler runs. Any later publish comes from a handler, even
+    if it looks the same; so this is True once for each bridge and event.
 
     Args:
-        name: the name of what is published.
+        name: the name of the event that is published.
         data: its payload.
-        origin: where it is published, and the transport that it would go out to.
-        bridge: who asks.
+        origin: the bus, and the transport that the event would be stored in.
+        bridge: the bridge that asks.
     """
     held = handing_on.get()
     if held is None or held.data is not data or held.name != name or held.origin[:2] != origin:

@@ -1,4 +1,28 @@
-"""One lease: what is held by it, and what became of that."""
+"""One lease of a worker: the events that it holds, and the outcomes that are to be written.
+
+A *lease* is the right to be given the records of one partition. When it was not renewed in time it
+has *run out*, and the transport may give what it holds to other workers. Until that happens, this
+worker goes on holding it (X11). So before an attempt begins by a lease that has run out, `confirm`
+asks which events are still held. Each answer of `renew` and `settle` may name events that another
+lease holds by now: those are dropped, and their handlers cancelled.
+
+From receiving to the end an event is in one place after the other:
+
+- in `_held`: it waits in the lanes or in the queue, or it is being handled;
+- as an outcome in `_outcomes`, to be written with the next batch;
+- as an outcome in `_writing`, the batch that the transport was asked to write.
+
+It counts against `prefetch` in all three, but against the budget of bytes only while it is held. If
+the transport gave an event to another worker and then to this one again, the later copy replaces
+the earlier one in `_held`, whose handlers are cancelled.
+
+`_writing` is kept until the transport has confirmed it. If a call fails, the same batch is written
+again, which changes nothing where it was written already. Tasks that must know that their outcome
+is written wait at a barrier (`written`).
+
+When the lease is lost, everything is forgotten (`lose`). Only the ends of attempts are kept, and
+reported once (`tell`), so that they don't count as deaths of a worker.
+"""
 
 from __future__ import annotations
 
@@ -35,22 +59,22 @@ if TYPE_CHECKING:
 
 @final
 class Intake:
-    """What a worker holds by one lease.
+    """The events that a worker holds by one lease, and their outcomes.
 
     Args:
-        origin: the lease, and whose it is.
-        queue: where events go that may be handled.
+        origin: the lease, the transport that it is of, and the bus.
+        queue: the queue for events that may be handled.
         prefetch: how many events it holds at most; half of them may have waited.
-        budget: how many bytes of events the worker may hold, by all its leases.
-        seconds: how long the lease lasts unless it is renewed.
-        outages: calls the lease.
-        counters: what became of events is counted there.
+        budget: the bytes of events that the worker may hold, by all its leases.
+        seconds: how many seconds the lease lasts unless it is renewed.
+        outages: repeats calls while the transport is unavailable.
+        counters: the statistics.
 
     Attributes:
         lease: the lease.
-        origin: the lease, and whose it is.
+        origin: the lease, the transport that it is of, and the bus.
         ending: set when no more is to be received.
-        is_lost: whether what is held is another's by now.
+        is_lost: whether the lease is lost, and with it all that it held.
         freed: set when there may be room for more.
         running: how many events are being handled.
     """
@@ -117,9 +141,9 @@ class Intake:
         self._outages = outages
         self._counters = counters
         self._held: dict[str, Held[Intake]] = {}
-        # What is noted of by what is being written.
+        # Of the batch in `_writing`: the events whose counts are being written, by position.
         self._noted: dict[str, Held[Intake]] = {}
-        # What is still to be told of a lease that is gone.
+        # Of a lease that is lost: the ends of attempts, to be reported once.
         self._reports: list[Outcome] = []
         self._outcomes: list[Outcome] = []
         self._writing: list[Outcome] = []
@@ -131,13 +155,13 @@ class Intake:
 
     @property
     def held(self) -> int:
-        """How many events are held: not begun, being handled, or handled and not yet settled."""
+        """How many events are waiting, being handled, or handled and not yet settled."""
         return len(self._held) + self._unsettled
 
     async def room(self) -> int:
-        """Wait until it is worth to receive more, and return how many there is room for.
+        """Wait until it is worth receiving more, and return how many events there is room for.
 
-        That is with half of it free, or when nothing else waits to be handled.
+        It is worth it when half of the room is free, or nothing else waits to be handled.
         """
         while True:
             room = self._prefetch - self.held
@@ -146,9 +170,15 @@ class Intake:
             await self.freed.wait()
 
     async def receive(self, records: int, waiting: int) -> Sequence[Delivery]:
-        """Receive so many records at most, as far as the worker may hold their bytes (X14)."""
+        """Receive records, no more bytes than the worker may hold (X14).
+
+        Args:
+            records: how many at most.
+            waiting: see `Room`.
+        """
         size = await self._budget.reserve()
-        # Others may fail for ever, and a healthy one should hardly notice: so an eighth, by turns,
+        # Events that have waited may fail for ever, and must hardly delay healthy ones: so they are
+        # at most an eighth of what is received (where that is below one, one in every eighth call)
         # and half of what is held.
         used, again = 0, records // SHARE or int(next(self._turns) % SHARE == 0)
         most = self._most_again - sum(each.has_waited for each in self._held.values())
@@ -156,7 +186,7 @@ class Intake:
             room = Room(records, size, waiting, max(min(again, most), 0))
             deliveries = await self.lease.receive(room)
             if not deliveries and not again and most > 0:
-                # Then what has waited is in nobody's way.
+                # Nothing else is there that one which has waited could delay.
                 deliveries = await self.lease.receive(room._replace(again=1))
             used = sum(len(each.body) for each in deliveries)
         finally:
@@ -165,8 +195,8 @@ class Intake:
         return deliveries
 
     def hold(self, held: Held[Intake]) -> None:
-        """Take an event in; it is handled in its turn, or sent where others of its key wait."""
-        # One that was another's for a while is given anew.
+        """Hold an event until it is handled; postpone it if others of its key wait elsewhere."""
+        # Another worker may have held it for a while; now it was given to this one again.
         if held.position in self._held:
             self._drop([held.position])
         self._held[held.position] = held
@@ -174,31 +204,31 @@ class Intake:
             self._send_behind(held)
 
     def holds(self, held: Held[Intake]) -> bool:
-        """Return whether it is this worker's still."""
+        """Return whether this very event is still held: not lost, nor given anew since."""
         return self._held.get(held.position) is held
 
     def pass_over(self, delivery: Delivery) -> None:
-        """Acknowledge an event that nobody here handles."""
+        """Acknowledge an event that the group does not take."""
         self._ignored += 1
         self._counters.ignored += 1
         self.refuse(delivery, Acknowledged(delivery.position))
 
     def refuse(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle an event that was received and is not held."""
+        """Settle an event that was received but is not going to be held."""
         self._free(len(delivery.body))
         self._settle(outcome)
 
     def note(self, outcome: Noted) -> None:
-        """Queue the counts of an event for writing that goes on being held."""
+        """Queue the counts of an event that is still held for writing."""
         self._write_soon(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
-        """Queue the outcome of an event for writing that is not held any more."""
+        """Queue the outcome of an event that is no longer held for writing."""
         self._unsettled += 1
         self._write_soon(outcome)
 
     def _write_soon(self, outcome: Outcome) -> None:
-        # With others there the writer knows of them.
+        # If there are others already, the writer was woken for those.
         if not self._outcomes:
             self._wanted.set()
         self._outcomes.append(outcome)
@@ -213,14 +243,14 @@ class Intake:
         self._settle(outcome)
 
     def finish(self, held: Held[Intake], outcome: Acknowledged | Buried) -> None:
-        """Settle an event for good; the next of its key follows."""
+        """Settle an event for good; the next one of its key may be handled."""
         self._let_go(held, outcome)
         if held.has_waited and held.key is not None:
             self._write_soon(Followed(held.key))
         self._lanes.leave(held)
 
     def postpone(self, held: Held[Intake], delay: float) -> None:
-        """Have an event wait at the transport, and with it those behind it of its key (X12)."""
+        """Postpone an event, to wait at the transport, and those of its key behind it (X12)."""
         self._let_go(held, Postponed(held.position, held.attempts, 0, delay, held.key))
         for each in self._lanes.send_away(held):
             self._send_behind(each)
@@ -230,7 +260,7 @@ class Intake:
         self._let_go(held, Postponed(held.position, held.attempts, deliveries, None, held.key))
 
     def give_back(self) -> None:
-        """Return what is held and not being handled."""
+        """Return to the transport all events that are held and not being handled."""
         self._lanes.clear()
         self._queue.discard(lambda each: each.intake is self)
         for held in [each for each in self._held.values() if not each.is_running]:
@@ -238,7 +268,7 @@ class Intake:
             self._let_go(held, Returned(held.position, held.attempts, deliveries))
 
     def lose(self) -> None:
-        """Forget what is held: it is another's."""
+        """Forget all that is held, since the lease is lost; keep the ends of attempts to report."""
         self.is_lost = True
         self.ending.set()
         self._lanes.clear()
@@ -249,37 +279,37 @@ class Intake:
         self._outcomes.clear()
         self._writing = []
         self._unsettled = self._ignored = self._writing_ignored = 0
-        # Each task that waits for something that does not come any more looks at `is_lost`.
+        # Wake all that wait for a batch or for handlers; they look at `is_lost`.
         for waiting in (*self._barriers, *self._writing_barriers, self._idle):
             if waiting is not None:
                 waiting.set()
 
     def _drop(self, positions: Iterable[str]) -> None:
-        """Forget single events: they are another's (X11)."""
+        """Forget single events that another lease holds by now, and cancel their handlers (X11)."""
         dropped = [self._held.pop(each) for each in positions if each in self._held]
         self._queue.discard(lambda each: each.intake is self and not self.holds(each))
         for held in dropped:
             self._free(held.size)
             if held.has_waited and held.key is not None:
-                # By this lease nothing of its key may wait any more.
+                # It may have been the last one of its key that waited by this lease; ask.
                 self._write_soon(Followed(held.key))
         through = [held for held in dropped if not self._lanes.forget(held)]
         for held in through:
             if held.is_running:
-                # The next of its key follows when it has ended.
+                # The next one of its key follows when the handler has ended.
                 held.cancel()
             else:
                 self._lanes.leave(held)
 
     def _drop_if_same(self, positions: Iterable[str], asked: dict[str, Held[Intake]]) -> None:
-        """Forget what was asked about, and was not given anew since."""
+        """Forget events that were asked about, unless they were given anew since."""
         self._drop([each for each in positions if each in asked and self.holds(asked[each])])
 
     async def renew(self) -> None:
-        """Hold the lease for longer; if it had run out, see what others were given of it (X11).
+        """Renew the lease; if it had run out, drop the events that others were given (X11).
 
         Raises:
-            LeaseLost: all of it is another's.
+            LeaseLost: the lease is lost, and with it all that it held.
         """
         async with self._renewing:
             held = dict(self._held) if self.has_run_out else {}
@@ -289,7 +319,10 @@ class Intake:
             self._drop_if_same(lost, held)
 
     async def confirm(self) -> None:
-        """See what is still held, after the lease had run out, before an attempt begins (X11)."""
+        """If the lease has run out, renew it and drop what others were given (X11).
+
+        To be called before an attempt begins.
+        """
         try:
             while self.has_run_out and not self.is_lost:
                 await self._outages.outlast(self.renew)
@@ -298,13 +331,13 @@ class Intake:
 
     @property
     def has_run_out(self) -> bool:
-        """Whether others may have been given what is held: the lease was not renewed in time."""
+        """Whether the lease was not renewed in time, so that others may have been given events."""
         return anyio.current_time() >= self._until
 
     def report(self, held: Held[Intake], *, is_handled: bool = False) -> None:
-        """Report that an attempt has ended at an event that is another's by now (X11)."""
+        """Report the end of an attempt at an event that another lease holds by now (X11)."""
         if held.position in self._held:
-            # It was given to this worker anew meanwhile.
+            # This worker was given it anew, and settles it after that attempt.
             return
         place = held.position
         outcome = Acknowledged(place) if is_handled else Returned(place, held.attempts, 0)
@@ -314,7 +347,7 @@ class Intake:
             self._settle(outcome)
 
     def stopped(self, held: Held[Intake]) -> None:
-        """Note that an event is not being handled any more."""
+        """Note that the handlers of an event have ended."""
         self.running -= 1
         if not self.holds(held):
             self.report(held)
@@ -324,13 +357,13 @@ class Intake:
             self._idle.set()
 
     async def idle(self) -> None:
-        """Wait until no event is being handled; or, having waited, until the lease is lost."""
+        """Wait until no event is being handled, or the lease is lost meanwhile."""
         if self.running:
             self._idle = anyio.Event()
             await self._idle.wait()
 
     async def write(self) -> None:
-        """Write down what became of events, for ever, or until the lease is lost."""
+        """Write outcomes as they come, until the lease is lost."""
         with suppress(LeaseLost):
             while True:
                 await self._wanted.wait()
@@ -338,10 +371,10 @@ class Intake:
         self.lose()
 
     async def flush(self) -> None:
-        """Write down what became of events up to now; what a call has begun, another goes on with.
+        """Write all outcomes that are queued, beginning with a batch that an earlier call left.
 
         Raises:
-            LeaseLost: what is not written is another's.
+            LeaseLost: the lease is lost; what was not written never will be.
         """
         while self._writing or self._outcomes:
             if not self._writing:
@@ -353,15 +386,15 @@ class Intake:
             self._written(await self._outages.outlast(partial(self.lease.settle, self._writing)))
 
     async def tell(self) -> None:
-        """Report which attempts have ended, of a lease that is gone and writes no more (X11)."""
+        """Report, once, which attempts have ended, by a lease that is lost (X11)."""
         reports, self._reports = self._reports, []
         if reports:
-            # Once: to wait for a transport that is away would keep the next lease waiting.
+            # Only once: to wait for a transport that is away would delay the next lease.
             with suppress(LeaseLost, TransportUnavailable):
                 await self.lease.settle(reports)
 
     async def written(self) -> None:
-        """Wait until it is written down what became of events up to now, or the lease is lost."""
+        """Wait until all outcomes that are queued now are written, or the lease is lost."""
         if self._writing or self._outcomes:
             barrier = anyio.Event()
             (self._barriers if self._outcomes else self._writing_barriers).append(barrier)
@@ -385,7 +418,11 @@ class Intake:
         self.freed.set()
 
     def _correct(self, settled: Settled) -> None:
-        """Take back what was not written down, and let events of a key stay again that is over."""
+        """Correct what was taken for granted: some outcomes were not written, some keys are over.
+
+        Of a key that is over nothing waits at the transport any more, so its events may be held
+        here again; unless an outcome that is queued sends one away.
+        """
         lost = set(settled.lost)
         for each in self._writing:
             if not isinstance(each, Followed) and each.position in lost:
@@ -399,7 +436,7 @@ class Intake:
 
 
 def _tells_an_end(outcome: Outcome) -> bool:
-    """Return whether an outcome tells that an attempt has ended, or that none had begun."""
+    """Return whether an outcome says that an attempt has ended, or that none had begun."""
     if isinstance(outcome, Returned | Postponed):
         return outcome.deliveries == 0
     return isinstance(outcome, Acknowledged | Buried)

@@ -1,4 +1,8 @@
-"""What waits to be handled, and in which order (X4): plain data, without I/O and without a loop."""
+"""The events that wait to be handled, and their order (X4): plain data, without I/O or a loop.
+
+`Lanes`, one for each lease, let one event of a key through at a time. The `Queue`, one for the
+worker, holds those that were let through, of all leases, and decides which one is next.
+"""
 
 from __future__ import annotations
 
@@ -11,54 +15,50 @@ if TYPE_CHECKING:
 
 
 class Waiting(Protocol):
-    """What waits.
-
-    Attributes:
-        key: those of one key go one at a time, in order; None goes with any.
-        is_suspect: whether it is to go alone.
-        has_waited: whether it was away, and others of its key may be.
-    """
+    """An event that waits to be handled."""
 
     @property
     def key(self) -> str | None:
-        """See the class."""
+        """Its key: events of one key are handled one at a time, in order; None for any order."""
         ...
 
     @property
     def is_suspect(self) -> bool:
-        """See the class."""
+        """Whether it is to be handled alone."""
         ...
 
     @property
     def has_waited(self) -> bool:
-        """See the class."""
+        """Whether it was away, at the transport, where others of its key may be still."""
         ...
 
 
 W = TypeVar("W", bound=Waiting)
 
 SHARE: Final = 8
-"""One of so many that go may have waited elsewhere, where there are others."""
+"""While there are others, one event of this many may be one that has waited."""
 
 _NOBODY: Final[deque[Any]] = deque()
 
 
 @final
 class Queue(Generic[W]):
-    """What may go next, whatever lanes it comes from.
+    """The events that may be handled next, of all lanes.
 
-    A suspect goes alone: what goes with one that kills the worker would be a suspect after that,
-    innocent or not. It goes with others all the same where those who wait for that had to wait for
-    too long, since one of those who are out may wait for one of them.
+    An event is *out* from `take` until `back`.
 
-    What has waited has failed before, and may fail for ever: it goes after the others, or as every
-    eighth, and only so many of them are out at once.
+    A suspect, whose last worker may have died of it, is handled alone: if it kills this worker too,
+    all events that are out beside it become suspects, innocent or not. After `relent` it goes with
+    others all the same, since the handler of one that is out may wait for one that is held up.
+
+    An event that has waited has failed before, and may fail for ever. It is taken when there is no
+    other, or as every eighth, and only some of this kind are out at once.
 
     Args:
-        most_again: how many of those that have waited may be out at once.
+        most_again: how many events that have waited may be out at once.
 
     Attributes:
-        turn: how many suspects have been out; tells for which one it is waited.
+        turn: how many suspects have been out; `relent` names the current one by it.
     """
 
     __slots__ = (
@@ -87,14 +87,14 @@ class Queue(Generic[W]):
         self.turn = 0
 
     def put(self, each: W) -> None:
-        """Let one go after those that wait."""
+        """Add an event, behind the others of its kind."""
         if each.is_suspect:
             self._suspects.append(each)
         else:
             (self._again if each.has_waited else self._ready).append(each)
 
     def take(self) -> W | None:
-        """Take the next one, if any may go, until it is `back`; suspects first."""
+        """Take the next event, suspects first; None if none may be handled now."""
         line = self._line()
         if not line:
             return None
@@ -105,7 +105,7 @@ class Queue(Generic[W]):
         return line.popleft()
 
     def _line(self) -> deque[W]:
-        """Choose the line whose first is next, if it has one."""
+        """Return the line that the next event is taken from; it may be empty."""
         is_one_due = self._is_suspect_out or self._suspects
         if self._suspects and not self._is_suspect_out and not (self._out and self._is_alone):
             return self._suspects
@@ -117,7 +117,7 @@ class Queue(Generic[W]):
         return self._ready
 
     def back(self, *, was_suspect: bool, has_waited: bool = False) -> None:
-        """End what one that was taken was taken for."""
+        """Note that the handling of an event that was taken has ended."""
         self._out -= 1
         if was_suspect:
             self._is_suspect_out = False
@@ -127,22 +127,22 @@ class Queue(Generic[W]):
             self._again_out -= 1
 
     def relent(self, turn: int) -> None:
-        """Let others go with the suspect of that turn."""
+        """Stop isolating the suspect of that turn, if it is still its turn."""
         if turn == self.turn:
             self._is_alone = False
 
     @property
     def is_held_up(self) -> bool:
-        """Whether some wait, and none may go for the sake of a suspect."""
+        """Whether events wait, and none may be taken because a suspect is handled alone."""
         is_alone = self._is_alone and (self._is_suspect_out or bool(self._suspects))
         return is_alone and bool(self._ready or self._again or self._suspects) and not self
 
     def __bool__(self) -> bool:
-        """Tell whether there is one to take."""
+        """Return whether there is an event to take."""
         return bool(self._line())
 
     def discard(self, is_gone: Callable[[W], bool]) -> None:
-        """Take those out that are gone."""
+        """Remove the events for which `is_gone` returns True."""
         self._ready = deque(each for each in self._ready if not is_gone(each))
         self._again = deque(each for each in self._again if not is_gone(each))
         self._suspects = deque(each for each in self._suspects if not is_gone(each))
@@ -150,37 +150,38 @@ class Queue(Generic[W]):
 
 @final
 class Lanes(Generic[W]):
-    """Lets through one of a key at a time, in order.
+    """Lets one event of a key through to the queue at a time, in order.
 
-    Some of a key may be *away*: they wait at the transport, which gives one of them at a time.
-    Those that come after them have to go there, too.
+    Events of a key may be *away*: they wait at the transport, which gives one of them at a time. To
+    keep the order, those that come after them have to be sent there, too.
 
     Args:
-        queue: where they go on to.
-        away: the keys of which some are away.
+        queue: the queue.
+        away: the keys of which events are away.
     """
 
     __slots__ = ("_away", "_behind", "_queue")
 
     def __init__(self, queue: Queue[W], away: Iterable[str] = ()) -> None:
         self._queue = queue
-        # By key, those that wait for the one that is through; the key is there as long as that is.
+        # By key, the events behind the one that was let through, None for none; a key is there as
+        # long as one of its events is through.
         self._behind: dict[str, deque[W] | None] = {}
         self._away = set(away)
 
     def enter(self, each: W) -> bool:
-        """Let one through, or have it wait for those of its key.
+        """Let an event through, or keep it behind the others of its key.
 
         Returns:
-            Whether it may stay: False where others of its key are away, and it does not come from
-            there.
+            Whether it was accepted: False if others of its key are away, unless it has been away
+            itself.
         """
         key = each.key
         if key is None:
             self._queue.put(each)
             return True
         if each.has_waited:
-            # Others may wait behind it that were another worker's.
+            # Others of its key, which were another worker's, may wait behind it.
             self._away.add(key)
         elif key in self._away:
             return False
@@ -195,7 +196,7 @@ class Lanes(Generic[W]):
         return True
 
     def leave(self, each: W) -> None:
-        """End one that was let through; the next of its key follows."""
+        """Note the end of an event that was let through; the next one of its key follows."""
         key = each.key
         if key is None:
             return
@@ -206,10 +207,10 @@ class Lanes(Generic[W]):
             self._behind.pop(key, None)
 
     def send_away(self, each: W) -> list[W]:
-        """End one that was let through, since it waits elsewhere from now on.
+        """Note that an event that was let through waits at the transport from now on.
 
         Returns:
-            Those that wait for it here, in order; they have to go there, too.
+            The events of its key behind it, in order; they have to be sent there, too.
         """
         if each.key is None:
             return []
@@ -217,11 +218,11 @@ class Lanes(Generic[W]):
         return list(self._behind.pop(each.key, None) or ())
 
     def are_back(self, key: str) -> None:
-        """Let those of a key stay again: none of them is away any more."""
+        """Accept the events of a key again: none of them is away any more."""
         self._away.discard(key)
 
     def forget(self, each: W) -> bool:
-        """Take out one that waits for another one of its key, and return whether it did."""
+        """Remove an event that waits behind another one of its key; return whether it did."""
         behind = self._behind.get(each.key) if each.key is not None else None
         if not behind or each not in behind:
             return False
@@ -229,5 +230,5 @@ class Lanes(Generic[W]):
         return True
 
     def clear(self) -> None:
-        """Let nobody through of those that wait."""
+        """Forget the events that wait, and those that were let through."""
         self._behind.clear()

@@ -1,4 +1,4 @@
-"""What leaves the block of a bridge, and what that keeps alive (X5, X10)."""
+"""Which exception leaves the block of a bridge, and what it may keep alive (X5, X10)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 def what_leaves(
     problem: BaseException, exception: BaseException | None
 ) -> tuple[BaseException, Sequence[BaseException]]:
-    """Decide what leaves a block: what is wrong with the bridge, or what the block raised.
+    """Choose the exception that leaves a block: the bridge's own, or the one the block raised.
+
+    A `KeyboardInterrupt` or `SystemExit` comes before all others. What the block raised comes
+    before problems of the bridge.
 
     Args:
         problem: what left the bridge's own tasks.
-        exception: what the block raised, if anything but a cancellation.
+        exception: what the block raised, unless that was a cancellation.
 
     Returns:
-        What leaves, and what else is wrong and is merely logged.
+        The exception that leaves, and the problems that are merely logged.
     """
     cancellation, rest = split(problem)
     found = [] if rest is None else list(map(_unwrapped, leaves(rest)))
@@ -39,7 +42,7 @@ def _unwrapped(exception: BaseException) -> BaseException:
 
 
 def without_frames(cancellation: BaseException) -> BaseException:
-    """Copy a cancellation without its traceback; the original has to be delivered as it is."""
+    """Return a copy of a cancellation without its traceback; the original must stay as it is."""
     try:
         return copy.copy(cancellation)
     except Exception:  # noqa: BLE001  a class of a user's may not be copied like that

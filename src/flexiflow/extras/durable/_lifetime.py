@@ -1,4 +1,4 @@
-"""What becomes of a bridge, from its opening on, and of its place on the bus (X10)."""
+"""The life of a bridge from its opening to its end, and its place on the bus (X10)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, slots=True)
 class BridgeStatus:
-    """How a bridge is (X10); as a str `running`, `draining`, `closed`, or `failed` with the cause.
+    """A bridge's state (X10); as a str `running`, `draining`, `closed`, or `failed` with the cause.
 
     Attributes:
-        state: "running" inside the block; "draining" while it is being left; after that "closed"
-            where the block came to its end in peace, and "failed" where the bridge failed, or an
-            exception or a cancellation left the block.
-        cause: what ended a bridge that has failed; None for all others.
+        state: "running" inside the block; "draining" while it is being left; after that "failed" if
+            the bridge failed, or an exception or a cancellation left the block, else "closed".
+        cause: what ended a failed bridge; None in all other states.
     """
 
     state: Literal["running", "draining", "closed", "failed"]
     cause: BaseException | None = None
 
     def __str__(self) -> str:
-        """Give the state, and the cause in parentheses."""
+        """Return the state, with the cause in parentheses if there is one."""
         return self.state if self.cause is None else f"{self.state}({self.cause!r})"
 
 
@@ -39,11 +38,11 @@ class Place(Protocol):
 
     @property
     def lifetime(self) -> Lifetime:
-        """Whose place it is."""
+        """The lifetime of the bridge whose place it is."""
         ...
 
     def stop(self) -> None:
-        """Fail each publish from now on."""
+        """Store nothing more: each publish of an outgoing event fails from now on."""
         ...
 
     def vacate(self) -> None:
@@ -53,15 +52,16 @@ class Place(Protocol):
 
 @final
 class Lifetime:
-    """What becomes of one bridge.
+    """The life of one bridge, shared by the bridge, its block and its place on the bus.
 
-    The bus alone keeps the place alive, so that who keeps a bridge that has ended keeps no bus.
+    The place is referred to weakly, so that only the bus keeps it alive: a reference to a bridge
+    that has ended keeps no bus alive.
 
     Attributes:
-        address: where its transport is.
-        status: how it is.
-        exception: what its block raised, if anything but a cancellation.
-        cause: what ends it, as far as that is known; None where it is ended in peace.
+        address: the address of its transport.
+        status: the bridge's status.
+        exception: what its block raised, unless that was a cancellation.
+        cause: what is ending the bridge, as far as it is known; None if nothing went wrong.
     """
 
     __slots__ = ("_place", "address", "cause", "exception", "status")
@@ -75,7 +75,7 @@ class Lifetime:
 
     @property
     def is_hasty(self) -> bool:
-        """Whether there is no time to drain anything."""
+        """Whether something went wrong, so that nothing is drained."""
         return self.cause is not None
 
     @property
@@ -88,18 +88,18 @@ class Lifetime:
         self._place = ref(place)
 
     def leave(self, cause: BaseException | None, *, is_cancellation: bool) -> None:
-        """Note that the block is being left, and by what."""
+        """Note that the block is being left, and which exception leaves it, if any."""
         self.status = BridgeStatus("draining")
         self.cause = cause
         self.exception = None if is_cancellation else cause
 
     def stop(self) -> None:
-        """Fail each publish of an outgoing event from now on."""
+        """Store nothing more: each publish of an outgoing event fails from now on."""
         if (place := self._held()) is not None:
             place.stop()
 
     def end(self, cause: BaseException | None) -> None:
-        """Note that the block is over; one that ended in peace gives up its place."""
+        """Note that the block is over; without a cause, give up the place on the bus."""
         self.cause = cause
         self.exception = None
         if cause is None:
@@ -109,12 +109,12 @@ class Lifetime:
             self.status = BridgeStatus("failed", cause)
 
     def forget(self) -> None:
-        """Give up the place; harmless where there is none, or another bridge has it by now."""
+        """Give up the place; does nothing if there is none, or another bridge has it by now."""
         if (place := self._held()) is not None:
             place.vacate()
 
     def refusal(self) -> TransportUnavailable:
-        """Make what the publish of an event fails with that is not stored any more."""
+        """Return the exception for a publish after this bridge has stopped storing events."""
         return left(self.address, self.cause)
 
     def _held(self) -> Place | None:

@@ -1,4 +1,4 @@
-"""Who may join a group, and whose patterns it takes (X15): plain data, without I/O."""
+"""Which workers may join a group, and which patterns it takes (X15): plain data, without I/O."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._transport import Member
 
 KEPT_FOR: Final = 600.0
-"""For so many seconds a lease that has run out and holds nothing is kept, so that its worker can
-report which of its attempts have ended (X11)."""
+"""For how many seconds a lease that has run out and holds nothing is kept, so that its worker can
+still report which of its attempts have ended (X11)."""
 
 
 class Peer(NamedTuple):
-    """A member that is alive, as others need to know it; see `Member`."""
+    """A member that is alive, as others see it; for the attributes see `Member`."""
 
     consumer: str
     token: str
@@ -38,15 +38,16 @@ class Agreement(NamedTuple):
 
 
 def agree(member: Member, peers: Iterable[Peer]) -> Agreement:
-    """Return what a group takes once a member has joined, or goes on being one.
+    """Return what a group takes once a member has joined, or joined again.
 
     Args:
         member: the member.
-        peers: those that are alive; it may be among them.
+        peers: the members that are alive; it may be among them.
 
     Raises:
-        ConsumerInUse: another one has its name.
-        GroupMismatch: its patterns neither include those of another one, nor are included by them.
+        ConsumerInUse: another member has its name.
+        GroupMismatch: its patterns neither include those of another member, nor are included in
+            them.
     """
     takers = {member.consumer: member.patterns}
     greatest = member.patterns

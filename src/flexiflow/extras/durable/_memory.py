@@ -1,4 +1,4 @@
-"""A transport within one process: the semantics of all transports, without their durability."""
+"""A transport within one process: it behaves as the others do, but nothing outlives the process."""
 
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
@@ -59,17 +59,17 @@ class _Produced(NamedTuple):
 
 @final
 class MemoryTransport:
-    """A transport that lives as long as this object, for tests and for one process.
+    """A transport that lasts as long as this object, for tests and within one process.
 
-    All that use it share one event loop at a time.
+    All its users run in the same event loop at a time.
 
     Args:
         partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
             a time (X4); None for one log that all workers of a group share.
-        max_length: how many records a log holds, 1 to 10**12. Those that every group has settled
-            make room for new ones (X5).
+        max_length: how many records a log may hold, 1 to 10**12. Records that every group has
+            settled are deleted when there is no room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
-        max_event_bytes: how many bytes an event may have as it is stored, 1 to 10**12 (X14).
+        max_event_bytes: how many bytes an event may have as stored, 1 to 10**12 (X14).
 
     Raises:
         ValueError: a number out of its range.
@@ -95,7 +95,7 @@ class MemoryTransport:
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
-        """Open it."""
+        """Open a connection."""
         await checkpoint()
         yield _MemoryConnection(self)
 
@@ -140,7 +140,7 @@ class _MemoryConnection:
                 transport._logs[partition].append(record)
         producers.pop(batch.producer, None)
         producers[batch.producer] = _Produced(batch.number, now)
-        # Whoever stored last is last.
+        # The dict is in the order of storing: the one that stored last is last.
         while producers[oldest := next(iter(producers))].at < now - transport._window:
             del producers[oldest]
         _wake(transport)
@@ -172,7 +172,7 @@ class _MemoryConnection:
         transport, now = self._transport, anyio.current_time()
         group = transport._groups.get(member.group)
         if group is None:
-            # It was forgotten since the member joined, which it has to do again.
+            # The group was forgotten since the member joined; the member has to join again.
             return None
         reading, lines = group.readings[partition], set[str]()
         if member.patterns != group.patterns or (self.is_exclusive and reading.live(now)):
@@ -257,7 +257,7 @@ class _MemoryLease:
         self._partition = partition
         self._token = token
         self._lines = lines
-        # What the last `receive` was given, and what had changed when it looked.
+        # The room of the last `receive`, and the event that is set by the first change after it.
         self._room = Room(1)
         self._seen = transport._changed
 
@@ -313,12 +313,12 @@ class _MemoryLease:
             if dead is not None and isinstance(outcome, Buried):
                 group.bury(outcome, dead, self._partition, time())
         _wake(self._transport)
-        # Of a lease that is lost attempts have ended all the same.
+        # Only now raise if the lease is lost: the ends of its attempts are to be written, too.
         self._reading()
         return Settled(lost, [key for key in keys if reading.is_over(key, self._token)])
 
     def _clamped(self, outcome: Settling) -> Settling:
-        """Let nothing wait for longer than anything may."""
+        """Return the outcome, with a delay no longer than `longest_delay`."""
         if isinstance(outcome, Postponed) and outcome.delay is not None:
             return outcome._replace(delay=min(outcome.delay, self._member.longest_delay))
         return outcome
@@ -338,7 +338,7 @@ class _MemoryLease:
         return self._member.patterns == self._group().patterns
 
     def _group(self) -> Group:
-        # One of that name that was made anew knows nothing of this lease.
+        # A new group of the same name knows nothing of this lease.
         if self._transport._groups.get(self._member.group) is not self._of:
             raise self._lost()
         return self._of
@@ -366,7 +366,7 @@ def _wake(transport: MemoryTransport) -> None:
 async def _wait_for(
     transport: MemoryTransport, look: Callable[[], list[T]], seconds: float
 ) -> list[T]:
-    """Look until something is found, or the time is over; whatever is found is not lost again."""
+    """Look until something is found, or the time is over; no cancellation loses what was found."""
     until = anyio.current_time() + seconds
     await checkpoint()
     while not (found := look()) and anyio.current_time() < until:

@@ -1,4 +1,4 @@
-"""Numbers that come from outside: times, and the ids of dead letters."""
+"""Checks of numbers that come from outside: durations, and the ids of dead letters."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import sys
 from typing import Final
 
 _ID: Final = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})*")
-"""Within what SQLite and Redis take for a number."""
+"""Numbers of at most 18 digits, which SQLite and Redis can hold, joined by hyphens."""
 
 
 def check_finite(what: str, given: object, *, least: float | None = None) -> float:
-    """Return a time in seconds, if it is valid.
+    """Return a duration in seconds, if it is valid.
 
     Args:
-        what: its name.
-        given: the time.
-        least: the shortest; None for any that is more than 0.
+        what: the argument's name, for the message.
+        given: the duration.
+        least: the shortest that is valid; None for any that is more than 0.
 
     Raises:
-        ValueError: it is no number, is too short, or has no end.
+        ValueError: it is no number, is too short, or is not finite.
     """
     if (
         isinstance(given, bool)
@@ -36,16 +36,16 @@ def check_finite(what: str, given: object, *, least: float | None = None) -> flo
 
 
 def parts_of(name: str, count: int) -> tuple[int, ...] | None:
-    """Return the numbers that an id is made of; None where it is none of so many."""
+    """Return the numbers in an id; None unless it is an id of exactly `count` numbers."""
     parts = tuple(map(int, name.split("-"))) if _ID.fullmatch(name) else ()
     return parts if len(parts) == count else None
 
 
 def place_of(after: str | None, count: int) -> tuple[int, ...] | None:
-    """Return the numbers of the id after which dead letters are wanted; None for all.
+    """Return the numbers in the id after which dead letters are wanted; None for all of them.
 
     Raises:
-        ValueError: it is no id of so many numbers.
+        ValueError: it is no id of `count` numbers.
     """
     if after is None:
         return None

@@ -1,4 +1,4 @@
-"""Calling a transport that may be away for a while (X6)."""
+"""Calls of a transport that may be unavailable for a while (X6)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LONGEST_DELAY: Final = 1.0
 
 @final
 class Outages:
-    """Tries again what a transport was not available for, and tells of it once per outage.
+    """Repeats calls while a transport is unavailable; logs and counts each outage once.
 
     Args:
-        counters: where outages are counted.
+        counters: the statistics, for outages.
     """
 
     __slots__ = ("_counters", "_failing")
@@ -35,15 +35,15 @@ class Outages:
         self._failing = 0
 
     async def outlast(self, call: Callable[[], Awaitable[T]], *, until: float | None = None) -> T:
-        """Call a transport until it is available.
+        """Call a transport until it is available, and return the result.
 
         Args:
-            call: may be called again after a failure.
-            until: the time after which it is not tried again; None to try for ever.
+            call: the call; it must be one that may be repeated after a failure.
+            until: the time after which it is not repeated; None to repeat it for ever.
 
         Raises:
-            TransportUnavailable: it was not in time.
-            TransportError: another one, at once.
+            TransportUnavailable: the transport did not become available in time.
+            TransportError: any other one is raised at once.
         """
         outage: TransportUnavailable | None = None
         delay = _FIRST_DELAY
@@ -66,9 +66,9 @@ class Outages:
     def _seen(
         self, problem: TransportUnavailable, outage: TransportUnavailable | None
     ) -> TransportUnavailable | None:
-        """Tell of an outage that a call has come to know of, and return it, if there is one."""
+        """Log and count an outage when a call first sees it, and return it; None if it is none."""
         if isinstance(problem, LogFull | NotReplicated):
-            # It is there, and merely not ready for one more event.
+            # The transport answers, and merely can't take one more event now.
             return self._over(outage)
         if outage is None:
             if not self._failing:
@@ -78,7 +78,7 @@ class Outages:
         return problem
 
     def _over(self, outage: TransportUnavailable | None) -> TransportUnavailable | None:
-        """Tell that an outage is over, if there was one, and return that there is none."""
+        """Log the end of an outage, if there was one, and return None."""
         if outage is not None:
             self._failing -= 1
             if not self._failing:

@@ -1,4 +1,4 @@
-"""What waits to be stored: in batches, one at a time, each stored once (X2, X5)."""
+"""The events that wait to be stored: in batches, one at a time, each stored once (X2, X5)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._transport import Connection, Record
 
 MOST_AT_ONCE: Final = 500
-"""How many records a batch has at most, where a log may hold as many."""
+"""The most records in a batch; fewer where a log may hold only fewer."""
 
 BYTES_AT_ONCE: Final = 4 * 1024 * 1024
-"""How many bytes they have, unless it is one alone: more might not get through in time."""
+"""The most bytes in a batch of several records: more might not be transferred in time."""
 
 
 class _Parcel:
-    """Records that are stored together, each of which has a publisher that waits."""
+    """Records that are stored together; for each of them a publisher waits.
+
+    Once taken, a parcel is being stored: no record is added to it or withdrawn from it.
+    """
 
     __slots__ = ("done", "is_taken", "problem", "records", "size")
 
@@ -40,14 +43,16 @@ class _Parcel:
 
 @final
 class Outbox:
-    """Stores what publishers bring, and lets each go on when that is done.
+    """Stores the records of publishers in batches, and wakes each publisher afterwards.
+
+    Records that arrive while a batch is being stored form the next one.
 
     Args:
-        connection: where to.
-        producer: as whom.
-        store_timeout: after so many seconds without success the publishers are told.
-        outages: calls the connection.
-        counters: what was stored is counted there.
+        connection: the connection to store them by.
+        producer: the producer's name, for the transport.
+        store_timeout: for how many seconds to try to store a batch before its publishers fail.
+        outages: repeats calls while the transport is unavailable.
+        counters: the statistics, for the events that were stored.
     """
 
     def __init__(
@@ -75,17 +80,19 @@ class Outbox:
         self._scope = anyio.CancelScope(shield=True)
 
     async def put(self, name: str, record: Record) -> None:
-        """Have a record stored; cancelled before that began, it is not.
+        """Store a record, and return when it is stored.
+
+        A publisher that is cancelled before its batch is being stored withdraws the record.
 
         Args:
-            name: the event's name, for what is raised.
+            name: the event's name, for messages.
             record: the record.
 
         Raises:
             EventTooLarge: it has more bytes than the transport takes.
             TransportError: it was not stored, or it is not known whether it was.
         """
-        # In a child whatever stores is not running, and would be waited for for ever.
+        # In a forked child the outbox's task does not run, and this would wait for ever.
         self._home.check()
         if self._is_closed:
             raise left(self._connection.address, self._cause)
@@ -111,11 +118,11 @@ class Outbox:
                 parcel.size -= size
             raise
         if parcel.problem is not None:
-            # Each publisher raises it, with the traceback of its own.
+            # Each publisher raises the same exception, with a traceback of its own.
             raise parcel.problem.with_traceback(None)
 
     async def run(self) -> None:
-        """Store what comes until it is closed, whoever else is cancelled."""
+        """Store what comes until `close` is called; shielded from cancellation."""
         with self._scope:
             while True:
                 await self._wanted.wait()
@@ -135,16 +142,16 @@ class Outbox:
             self._emptied.set()
 
     async def emptied(self) -> None:
-        """Wait until nothing is left to be stored."""
+        """Wait until nothing is left to store."""
         if self._parcels:
             self._emptied = anyio.Event()
             await self._emptied.wait()
 
     def close(self, cause: BaseException | None = None) -> None:
-        """End, and tell all who still wait.
+        """Stop storing, and fail the publishers that still wait.
 
         Args:
-            cause: what ended the bridge; None where its block is left in peace.
+            cause: what ended the bridge; None if its block ended without an error.
         """
         self._is_closed = True
         self._cause = cause
@@ -163,5 +170,5 @@ class Outbox:
             parcel.problem = exc
         else:
             self._counters.stored += len(batch.records)
-        # Of one that failed it is not known whether it is stored: its number is never used again.
+        # A batch that failed may be stored all the same: its number must not be used again.
         self._number += 1

@@ -1,4 +1,4 @@
-"""What a bridge sends out: its own subscriptions, which come before all others (X1, X8, X10)."""
+"""A bridge's place on a bus: subscriptions that store events before handlers run (X1, X8, X10)."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ BRIDGE: Final = "<bridge>"
 """The component name of a bridge's subscriptions."""
 
 _FIRST: Final = 0
-"""Their priority: before those that users may give (B3)."""
+"""Their priority, which comes before all that users may give (B3)."""
 
 _TAKES_EVENT: Final = Terms(takes_event=True)
 
 
 class Way(NamedTuple):
-    """How events are stored, as long as a bridge is open.
+    """How events are stored while a bridge is open.
 
     Attributes:
-        origin: the bus, and the transport that they are stored in.
-        key: takes an event's key from its payload.
-        encoder: writes events down.
+        origin: the bus, and the transport that events are stored in.
+        key: returns an event's key, given its payload.
+        encoder: encodes events.
         outbox: stores them.
     """
 
@@ -51,19 +51,19 @@ class Way(NamedTuple):
 
 
 def take_place(patterns: tuple[str, ...], way: Way, lifetime: Lifetime) -> None:
-    """Have the outgoing events of a bus stored from now on.
+    """Store the outgoing events of a bus from now on.
 
-    A place that a bridge of the same kind has left is taken over, with its subscriptions: a publish
-    that has begun before would not see new ones (X10).
+    If an earlier bridge of the same bus, transport and patterns has left its place, take it over
+    with its subscriptions: a publish that is under way would not see new ones (X10).
 
     Args:
-        patterns: which events.
+        patterns: the patterns of the events.
         way: how they are stored.
-        lifetime: whose place it will be.
+        lifetime: that of the bridge that takes the place.
     """
     bus, transport = way.origin
     left = [each for each in _places(bus) if each.is_left_by(transport, patterns)]
-    # The oldest: each publish that has seen a younger one has seen this one, too.
+    # Take the oldest: each publish that sees a younger one sees this one, too.
     place = left[0] if left else Outgoing(bus, transport, patterns, lifetime)
     place.begin(way, lifetime)
     lifetime.begin(place)
@@ -72,32 +72,32 @@ def take_place(patterns: tuple[str, ...], way: Way, lifetime: Lifetime) -> None:
 
 
 def _places(bus: EventBus) -> Iterable[Outgoing]:
-    """Find the places of bridges on a bus, the oldest first."""
+    """Return the places of bridges on a bus, the oldest first."""
     handlers = (each.handler for each in subscriptions(bus) if each.component_name == BRIDGE)
     return dict.fromkeys(place for place in map(_place_of, handlers) if place is not None)
 
 
 def _place_of(handler: Any) -> Outgoing | None:
-    """Tell whose handler it is; None for one that a user has subscribed under the same name."""
+    """Return the place that a handler belongs to; None for a user's with the same name."""
     sender = getattr(handler.func, "__self__", None) if isinstance(handler, partial) else None
     return sender if isinstance(sender, Outgoing) else None
 
 
 @final
 class Outgoing:
-    """A bridge's place on a bus: subscriptions that have events stored.
+    """A bridge's place on a bus: the subscriptions whose handlers store events.
 
-    It outlasts a bridge that fails, and then fails each publish until another one takes it over
-    (X10). The transport it knows only weakly: that must not live on for it.
+    It outlasts a bridge that fails, and then each publish fails until another bridge takes over the
+    place (X10). It refers to the transport weakly, to keep it no longer alive than others do.
 
     Args:
         bus: the bus.
-        transport: what events are stored in.
-        patterns: which events.
-        lifetime: of the bridge that takes the place.
+        transport: the transport that events are stored in.
+        patterns: the patterns of the events.
+        lifetime: that of the bridge that takes the place.
 
     Attributes:
-        lifetime: of the bridge whose place it is, or was.
+        lifetime: that of the bridge whose place it is, or was.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Outgoing:
         self._subscriptions: list[Subscription] = []
 
     def is_left_by(self, transport: Transport, patterns: tuple[str, ...]) -> bool:
-        """Tell whether a bridge for this transport and these patterns has left it."""
+        """Return whether it was left, by a bridge of this transport and these patterns."""
         return (
             self._way is None
             and self._transport() is transport
@@ -120,19 +120,20 @@ class Outgoing:
         )
 
     def begin(self, way: Way, lifetime: Lifetime) -> None:
-        """Have events stored from now on."""
+        """Store events from now on, for the bridge of this lifetime."""
         self._way, self.lifetime = way, lifetime
-        # All that are still there are kept; a user may have ended some.
+        # Keep the subscriptions that are still there; a user may have ended some.
         active = {each.event_name: each for each in self._subscriptions if each.active}
         self._subscriptions = [
             active.get(pattern) or self._subscribe(place, pattern)
             for place, pattern in enumerate(self._patterns)
-            # A name that a pattern before it matches, too, has nothing to store.
+            # A name that an earlier pattern matches, too, needs no subscription: an event is
+            # stored for the first pattern that matches it.
             if "*" in pattern or self._places.place(pattern) == place
         ]
 
     def stop(self) -> None:
-        """Fail each publish from now on."""
+        """Store nothing more: each publish fails from now on."""
         self._way = None
 
     def vacate(self) -> None:
@@ -141,7 +142,7 @@ class Outgoing:
             self._bus.unsubscribe(subscription)
 
     def _subscribe(self, place: int, pattern: str) -> Subscription:
-        # To be told an event's name takes a third longer, and of some it is known.
+        # To pass the event with its name takes a third longer; without wildcards the name is known.
         is_known = "*" not in pattern
         send = partial(self._send, pattern) if is_known else partial(self._send_any, place)
         return subscribe_now(
@@ -156,13 +157,13 @@ class Outgoing:
         )
 
     def _send_any(self, place: int, event: Event[Any]) -> Awaitable[None] | None:
-        """Have an event stored, as the handler of a pattern."""
+        """Store an event, as the handler of a pattern with wildcards."""
         return self._send(*event) if self._places.place(event.name) == place else None
 
     def _send(self, name: str, data: Any) -> Awaitable[None] | None:
-        """Have an event stored, as the handler of a name.
+        """Store an event, as the handler of a name.
 
-        It is not async itself: one coroutine less for each event.
+        Not async itself, but it returns the outbox's coroutine: one coroutine less for each event.
         """
         way = self._way
         if way is None:
@@ -175,7 +176,7 @@ class Outgoing:
         return outbox.put(name, Record(encoder.encode(name, data, key), key))
 
     def _refuse(self, name: str, data: object) -> None:
-        """Fail the publish of an event that no bridge stores, unless it would not be stored."""
+        """Fail the publish of an event that no bridge stores, unless it hands on a stored one."""
         transport = self._transport()
         if transport is None or not is_echo(name, data, (self._bus, transport), self):
             raise self.lifetime.refusal()
@@ -190,7 +191,7 @@ class Outgoing:
 
 
 def _weakly(transport: Transport) -> Callable[[], Transport | None]:
-    """Refer to a transport without keeping it, where its class allows that."""
+    """Return a weak reference to a transport, or a strong one if its class allows no other."""
     try:
         return ref(transport)
     except TypeError:
@@ -198,7 +199,7 @@ def _weakly(transport: Transport) -> Callable[[], Transport | None]:
 
 
 def _is_text(key: str) -> bool:
-    """Tell whether a key can be written down: else what is stored with it would fail, too."""
+    """Return whether a key can be encoded; one that can't would fail its whole batch."""
     try:
         key.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Which partition a record is in, and whose a partition is (X4)."""
+"""Which partition a record is stored in, and which worker reads a partition (X4)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import reprlib
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-# More than anybody needs, and so few that a transport can go through them all.
+# More than anybody needs, and few enough for a transport to go through all of them.
 _MOST: Final = 65_536
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def check_partitions(partitions: object) -> int | None:
 
 
 def spread(batch: Batch, partitions: int) -> dict[int, list[Record]]:
-    """Sort the records of a batch by their partitions; always in the same way (X2).
+    """Return the records of a batch by partition; the same for each try of the batch (X2).
 
-    Records of one key share a partition. Those without take turns.
+    Records of one key go to the same partition. Records without a key go to one after the other.
     """
     spread: dict[int, list[Record]] = {}
     for turn, record in enumerate(batch.records, crc32(batch.producer.encode()) + batch.number):
@@ -43,13 +43,14 @@ def spread(batch: Batch, partitions: int) -> dict[int, list[Record]]:
 
 
 def share(partitions: int, consumers: Sequence[str], consumer: str) -> range:
-    """Tell which partitions are a consumer's, where these are alive.
+    """Return the partitions that a consumer should lease.
 
-    All agree on it where they see the same consumers; until then a lease tells whose it is.
+    Consumers that see the same list agree on the shares. Until they do, a lease decides which of
+    them reads a partition.
 
     Args:
-        partitions: how many there are.
-        consumers: who is alive, sorted.
+        partitions: how many partitions there are.
+        consumers: the names of all live consumers, sorted.
         consumer: one of them.
     """
     return range(consumers.index(consumer), partitions, len(consumers))

@@ -1,6 +1,6 @@
-"""Which events a bridge takes: patterns as the bus's (B10), asked for name after name.
+"""Patterns of events, as the bus has them (B10): matching names, inclusion, overlap.
 
-A name is a pattern that matches itself alone.
+A name is a pattern that matches only itself.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _MAX_REMEMBERED: Final = 4096
-"""How much room the names take that are remembered (B10)."""
+"""How much room the names that are remembered may take (B10)."""
 
 
 @final
 class Patterns:
-    """Some patterns, and the names that were asked about; what is kept for names is bounded.
+    """Matches names against patterns, and remembers answers within a bounded room.
 
     Args:
         patterns: valid ones.
@@ -33,10 +33,10 @@ class Patterns:
         self._remembered = 0
 
     def place(self, name: str) -> int | None:
-        """Return the place of the first pattern that matches an event's name; None if none does.
+        """Return the index of the first pattern that matches an event's name; None if none does.
 
         Raises:
-            ValueError: it is no event's name.
+            ValueError: it is no valid name of an event.
         """
         try:
             return self._places[name]
@@ -56,9 +56,9 @@ class Patterns:
 
 
 def includes(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether each of `others` is included in one of `some`.
+    """Return whether each pattern of `others` is included in one of `some`.
 
-    A pattern is included in another if that one matches every name that it matches: "**" includes
+    A pattern includes another if it matches every name that the other matches: "**" includes
     "a.*", which includes "a.b". A pattern includes itself.
 
     Args:
@@ -70,9 +70,9 @@ def includes(some: Iterable[str], others: Iterable[str]) -> bool:
 
 
 def canonical(patterns: Iterable[str]) -> tuple[str, ...]:
-    """Return the patterns in sorted order, without those that another one of them includes.
+    """Return the patterns sorted, each once, without those that another one of them includes.
 
-    What is left matches the same names; a pattern that is given twice is returned once.
+    The result matches the same names.
 
     Args:
         patterns: valid ones.
@@ -87,10 +87,10 @@ def canonical(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 def overlapping(some: Iterable[str], others: Iterable[str]) -> tuple[str, str] | None:
-    """Find two patterns, one of each, that match the same name.
+    """Return a pattern of each side such that both match the same name; None if there is no pair.
 
-    Of several such pairs it is the first of `some`, with the first of `others`. The cost grows with
-    the patterns times the shapes that they have, which are few: "order.*" and "item.*" have one.
+    Of several pairs it is the one that is first in `some`, and then in `others`. The cost grows
+    with the patterns times their shapes, which are few: "order.*" and "item.*" have the same one.
 
     Args:
         some: valid patterns.
@@ -107,8 +107,8 @@ class _Node:
     """A segment in a tree of patterns; `*` and `**` are segments like others.
 
     Attributes:
-        place: the place of the pattern that ends here, or None.
-        children: the segments that follow here.
+        place: the index of the pattern that ends here, or None.
+        children: the nodes of the segments that follow here.
     """
 
     __slots__ = ("children", "place")
@@ -119,7 +119,7 @@ class _Node:
 
 
 def _grow(patterns: Iterable[str]) -> _Node:
-    """Make a tree of patterns; of equal ones the first has its place in it."""
+    """Return a tree of patterns; of equal ones it holds the index of the first."""
     root = _Node()
     for place, pattern in enumerate(patterns):
         node = root
@@ -134,13 +134,13 @@ def _grow(patterns: Iterable[str]) -> _Node:
 
 
 def _including(tree: _Node, pattern: str) -> Iterator[int]:
-    """Give the places of the patterns that include this one; some perhaps twice."""
+    """Yield the indexes of the patterns that include this one; some perhaps twice."""
     nodes = [tree]
     for segment in pattern.split("."):
         for node in nodes:
             if (rest := node.children.get(REST)) is not None and rest.place is not None:
                 yield rest.place
-        # What goes on as `**` is included in nothing but `**`.
+        # From here on `**` is included in nothing but `**`.
         keys = (segment,) if segment in (ONE, REST) else (segment, ONE)
         nodes = [node.children[key] for node in nodes for key in keys if key in node.children]
         if not nodes:
@@ -151,12 +151,12 @@ def _including(tree: _Node, pattern: str) -> Iterator[int]:
 
 
 class _Shape(NamedTuple):
-    """What patterns have in common that differ in their literal segments alone.
+    """The form of a pattern: what is left of it without the text of its literal segments.
 
     Attributes:
-        length: the number of segments, a `**` not counted.
-        literals: which of them are no wildcards.
-        is_open: whether there is a `**`.
+        length: the number of segments, not counting a `**`.
+        literals: the indexes of the segments that are no wildcards.
+        is_open: whether the pattern ends with `**`.
     """
 
     length: int
@@ -165,7 +165,7 @@ class _Shape(NamedTuple):
 
 
 _Segments: TypeAlias = list[tuple[int, list[str]]]
-"""Places of patterns, and their segments."""
+"""Indexes of patterns, each with the pattern's segments."""
 
 
 def _by_shape(patterns: list[str]) -> dict[_Shape, _Segments]:
@@ -182,7 +182,10 @@ def _by_shape(patterns: list[str]) -> dict[_Shape, _Segments]:
 def _first_meeting(
     one: _Shape, ones: _Segments, two: _Shape, twos: _Segments
 ) -> tuple[int, int] | None:
-    """Return the places of the first two that overlap: which have the same literals in common."""
+    """Return the indexes of the first two patterns of two shapes that overlap, or None.
+
+    Two patterns overlap if they have the same segment wherever both have a literal.
+    """
     if not _may_meet(one, two):
         return None
     common = sorted({*one.literals} & {*two.literals})
@@ -197,7 +200,7 @@ def _first_meeting(
 
 
 def _may_meet(one: _Shape, two: _Shape) -> bool:
-    """Return whether a name may have as many segments as both want."""
+    """Return whether some number of segments fits both shapes."""
     if one.is_open:
         return two.is_open or two.length > one.length
     return one.length > two.length if two.is_open else one.length == two.length

@@ -1,4 +1,4 @@
-"""The process that something was opened in, and those that are forked from it (X9)."""
+"""The process that something was opened in, and its forked children, which must not use it (X9)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _FORKED: Final = (
 )
 
 
-# Windows has neither forks nor this; `dict` does nothing with what it is given.
+# Windows has neither forks nor this function; `dict` takes its arguments and does nothing.
 _at_forks: Final[Callable[..., object]] = getattr(os, "register_at_fork", dict)
 
 
 def fork_safe_lock() -> Lock:
-    """Make a lock that nobody holds in a child, whichever thread of the parent holds it."""
+    """Return a lock that is free in a forked child, even if a thread of the parent holds it."""
     lock = Lock()
 
     def release() -> None:
@@ -38,20 +38,20 @@ class Resting(Protocol):
     """Something that must not be carried over a fork as it is."""
 
     def rest(self) -> None:
-        """Finish what a thread is doing, and hold nothing that a child must not have."""
+        """Finish what a thread is doing, and close what a child must not inherit."""
         ...
 
     def go_on(self) -> None:
-        """Work again; called in the parent only."""
+        """Work again; called only in the parent."""
         ...
 
 
 @final
 class _Forks:
-    """Counts the forks that led to this process, and brings what is registered to rest for each.
+    """Counts the forks that led to this process, and makes registered objects rest during each.
 
     Attributes:
-        generation: how many forks there were.
+        generation: how many forks led to this process.
     """
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class _Forks:
         self._resting: list[Resting] = []
 
     def register(self, one: Resting) -> None:
-        """Have something rest at each fork from now on, as long as it is there."""
+        """Make an object rest at each fork from now on; it is referred to weakly."""
         with self._lock:
             self._registered.add(one)
 
     def unregister(self, one: Resting) -> None:
-        """Let something be."""
+        """Stop making an object rest."""
         with self._lock:
             self._registered.discard(one)
 
@@ -84,7 +84,7 @@ class _Forks:
 
     def in_child(self) -> None:
         self.generation += 1
-        # What is inherited is never used again, so it need not go on.
+        # The child never uses the objects that it inherits, so they need not go on.
         self._resting.clear()
         self._registered.clear()
 
@@ -96,13 +96,13 @@ _at_forks(before=FORKS.before, after_in_parent=FORKS.in_parent, after_in_child=F
 
 @final
 class Home:
-    """The process that something is opened in: where this is made.
+    """The process in which this object is made, and in which alone something may be used.
 
-    A process is told by its number, and by its forks: the numbers of processes that have ended are
-    used again. A fork that Python did not make is not counted, so both are compared.
+    Both the number of the process and the count of forks are compared: numbers of processes that
+    have ended are used again, and a fork that Python did not make is not counted.
 
     Args:
-        address: where that is connected to, for what is raised.
+        address: the address of the transport, for the exception.
     """
 
     __slots__ = ("_address", "_generation", "_pid")
@@ -114,15 +114,15 @@ class Home:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is that process."""
+        """Whether the current process is that one."""
         return os.getpid() == self._pid and FORKS.generation == self._generation
 
     def check(self) -> None:
-        """Refuse to go on elsewhere; to be called before any lock is waited for.
+        """Raise in any other process; to be called before waiting for a lock.
 
         Raises:
-            TransportUnusable: this process was forked from that one.
+            TransportUnusable: the current process was forked from that one.
         """
-        # As `is_here`, without the call: it is done for each event that is stored.
+        # The same as `is_here`, but without a call: this runs for each event that is stored.
         if os.getpid() != self._pid or FORKS.generation != self._generation:
             raise TransportUnusable(self._address, _FORKED)

@@ -1,4 +1,4 @@
-"""Where a Redis server is, as its URL says; a password never shows in a message."""
+"""The URL of a Redis server; no message ever shows its password."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PORT: Final = 6379
 
 
 class Server(NamedTuple):
-    """Where a server is, and how to be let in.
+    """Where a server is, and how to log in.
 
     Attributes:
         host: its name or address.
@@ -19,7 +19,7 @@ class Server(NamedTuple):
         database: the number of the database.
         username: the user, or None.
         password: the password, or None.
-        is_encrypted: whether by TLS.
+        is_encrypted: whether to use TLS.
     """
 
     host: str
@@ -37,12 +37,12 @@ class Server(NamedTuple):
         return f"{scheme}://{host}:{self.port}/{self.database}"
 
     def at(self, host: str, port: int) -> Server:
-        """Tell where another node of its cluster is."""
+        """Return another node of its cluster, with the same database, user and password."""
         return self._replace(host=host, port=port)
 
 
 def parse_url(url: object) -> Server:
-    """Read a URL.
+    """Return the server that a URL names.
 
     Raises:
         TypeError: it is no str.
@@ -54,11 +54,11 @@ def parse_url(url: object) -> Server:
         found = urlsplit(url)
         port = found.port if found.port is not None else _PORT
     except ValueError:
-        # Its message may show the password, where that has a character that should be escaped.
+        # The message of this error may show the password, if a character in it is not escaped.
         found, port = SplitResult("", "", "", "", ""), 0
     if found.scheme not in {"redis", "rediss"} or not found.hostname or not port:
         raise _invalid("it has no host, or no valid port, or another scheme")
-    # An @ in the path ends a password that a slash has cut apart.
+    # An @ in the path means that the password has a slash, where the URL was cut.
     if found.query or found.fragment or "@" in found.path:
         raise _invalid("it has a query or a fragment; a password's ?, # and / must be escaped")
     return Server(

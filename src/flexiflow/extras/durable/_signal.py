@@ -1,4 +1,4 @@
-"""Waking one task whenever there is something to do."""
+"""A way to wake one task whenever there is something to do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Signal:
         self._event = anyio.Event()
 
     def set(self) -> None:
-        """Let the waiting task go on, or the next wait."""
+        """Wake the task that waits, or end its next wait at once."""
         self._event.set()
 
     async def wait(self) -> None:
-        """Wait until it is set, and unset it; a checkpoint."""
+        """Wait until it is set, and unset it; always a checkpoint."""
         await self._event.wait()
         self._event = anyio.Event()

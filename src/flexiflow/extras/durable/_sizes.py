@@ -1,4 +1,4 @@
-"""How large events may be (X14)."""
+"""How many bytes events and pages may have (X14)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._transport import Batch
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
-"""How many bytes an event may have as it is stored, if a transport is not told otherwise."""
+"""How many bytes an event may have as stored, by default."""
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
-"""How many bytes dead letters and records on a page have together, unless it is one alone."""
+"""How many bytes several dead letters, or records, of one page may have together."""
 
 
 def check_sizes(batch: Batch, max_event_bytes: int) -> None:
-    """Refuse a batch with a record that is too large.
+    """Check the sizes of the records of a batch.
 
     Raises:
-        EventTooLarge: one has more bytes.
+        EventTooLarge: a record has more than `max_event_bytes` bytes.
     """
     for record in batch.records:
         if len(record.body) > max_event_bytes:

@@ -1,4 +1,11 @@
-"""A transport in a file of SQLite's: embedded, without a server and without a dependency."""
+"""A transport in an SQLite file: embedded, without a server or a dependency.
+
+This module has the methods that the bridge calls. Each hands a function of plain statements to the
+`Desk`, which runs it in a thread, in a transaction: storing is in `_sqlite_log`, groups in
+`_sqlite_groups`, leases in `_sqlite_leases`, receiving in `_sqlite_giving`, settling in
+`_sqlite_settling`, and records that wait in `_sqlite_waiting`. `_sqlite_tables` describes the
+tables, and `_sqlite_file` how it is noticed that somebody meddles with the file.
+"""
 
 from __future__ import annotations
 
@@ -54,35 +61,36 @@ _NOWHERE: Final = ("", ":memory:")
 _OWNERS: Final = 0o600
 _EVERYBODYS: Final = 0o777
 _QUIET: Final = frozenset((Acknowledged, Noted))
-"""What lets nobody be given anything."""
+"""The outcomes after which there is nothing more to receive, so that nobody need be woken."""
 
 
 @final
 class SqliteTransport:
     """A transport in a file, for all processes of one machine.
 
-    A batch is stored when the disk has confirmed it (SQLite's write-ahead log with
-    `synchronous=FULL`). Within one event loop workers are woken at once by what is stored; those of
-    other processes look every `poll_interval` seconds. Leases go by the machine's clock.
+    A batch is stored once the disk has confirmed it (SQLite's write-ahead log with
+    `synchronous=FULL`). Workers in the same event loop are woken at once when something is stored;
+    workers in other processes look every `poll_interval` seconds. Leases are timed by the machine's
+    clock.
 
     Args:
-        path: the file, made if it is not there; on a local disk, in a folder that is there.
+        path: the file, created if it does not exist; on a local disk, in a folder that exists.
         partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
             a time (X4); None for one log that all workers of a group share. A file keeps the number
-            it was made with.
-        max_length: how many records a log holds, 1 to 10**12. Those that every group has settled
-            make room for new ones (X5).
+            it was created with.
+        max_length: how many records a log may hold, 1 to 10**12. Records that every group has
+            settled are deleted when there is no room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
-        poll_interval: how often to look for what other processes stored, 0.001 s or
+        poll_interval: the seconds between looks for what other processes have stored, 0.001 or
             more.
         busy_timeout: for how many seconds to wait for another process that is writing, 0 or more.
-        max_event_bytes: how many bytes an event may have as it is stored, 1 to 10**12 (X14).
-        mode: who may read and write a file that is made, whatever the umask is: permissions that
-            its owner can read and write it by. One that is there keeps its own (X9).
+        max_event_bytes: how many bytes an event may have as stored, 1 to 10**12 (X14).
+        mode: the permissions of a file that is created, whatever the umask is; its owner must be
+            allowed to read and write. An existing file keeps its own (X9).
 
     Raises:
         TypeError: `path` is no path.
-        ValueError: a number out of its range, or a path that means no file.
+        ValueError: a number out of its range, or a path that names no file.
     """
 
     def __init__(
@@ -117,15 +125,16 @@ class SqliteTransport:
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
-        """Open the file; one of the former layout is brought to this one (X16).
+        """Open the file; one with the former layout is migrated (X16).
 
         Raises:
             TransportUnavailable: it is locked for longer than `busy_timeout`, or the disk is full.
-            TransportUnusable: it is something else's, was made with another number of partitions,
-                can't be opened or written, is where SQLite can't keep a write-ahead log, or is a
-                symbolic link that leads nowhere. Later, of each call: the file, or what SQLite
-                keeps beside it, was deleted, moved or replaced, or was opened and closed by hand
-                in this process, or this process was forked from the one that opened it (X9).
+            TransportUnusable: it belongs to other software, was created with another number of
+                partitions, can't be opened or written, is where SQLite can't keep a write-ahead
+                log, or is a symbolic link that leads nowhere. Raised by each later call if the
+                file, or what SQLite keeps beside it, was deleted, moved or replaced, or was opened
+                and closed by hand in this process, or if this process was forked from the one that
+                opened the file (X9).
         """
         bell = bell_of(self._path)
         async with Desk(self._layout, bell) as desk:
@@ -135,20 +144,21 @@ class SqliteTransport:
     async def backup(self, file: str | os.PathLike[str]) -> None:
         """Copy the transport's file, as it is at one moment, while others go on using it (X9).
 
-        To copy the file by other means misses what SQLite keeps beside it, and in a process that
-        has it open drops SQLite's locks.
+        Copying the file by other means misses what SQLite keeps beside it; in a process that has it
+        open it also drops SQLite's locks.
 
         Args:
-            file: where to. It is there when it is complete, and not before; its owner alone can
+            file: the path of the copy. It appears when the copy is complete, and only its owner can
                 read and write it.
 
         Raises:
             TypeError: `file` is no path.
-            FileExistsError: there is something already.
-            OSError: nothing can be made there.
+            FileExistsError: there is something at that path already.
+            OSError: nothing can be created there.
             TransportUnavailable: the transport's file is locked for longer than `busy_timeout`, or
                 there is no room for the copy.
-            TransportUnusable: there is no file of a transport, or somebody meddles with it.
+            TransportUnusable: the transport's path has no file of a transport, or somebody meddles
+                with that file.
         """
         if not isinstance(file, (str, os.PathLike)):
             raise TypeError(f"file must be a str or a pathlib.Path, not {reprlib.repr(file)}")
@@ -164,7 +174,7 @@ class SqliteTransport:
                 back_up, self._path, os.fspath(file), self._layout.busy_timeout, pause
             )
         finally:
-            # Also where asyncio cancels a task, which leaves the thread behind.
+            # Stops the thread also when asyncio cancels the task, which leaves the thread behind.
             is_left.set()
 
 
@@ -267,10 +277,11 @@ class _SqliteLease:
         self._held = held
         self._interval = interval
         self._max_event_bytes = max_event_bytes
-        # What the last look saw: when there may be something, and what tells of it before.
+        # What the last look saw: in how many seconds there may be something to receive, and the
+        # event that is set if there is something before.
         self._ahead = 0.0
         self._rung = bell.rung
-        # Given, and not taken by a call that was cancelled.
+        # Records that were given to a call which was cancelled; a later call takes them.
         self._given: list[Delivery] = []
 
     @property
@@ -286,10 +297,10 @@ class _SqliteLease:
         return self._held.lines
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
-        # From before it looks: what comes meanwhile is not slept through.
+        # Remembered before looking, so that `wait` does not sleep through what comes meanwhile.
         self._rung = self._bell.rung
         if self._given:
-            # Some may have been given to others since, where the lease had run out.
+            # If the lease has run out since, others may have been given some of them.
             self._given = await self._desk.read(
                 lambda db: giving.still_held(db, self._held, self._given)
             )
@@ -317,7 +328,7 @@ class _SqliteLease:
             await self._rung.wait()
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-        # What is let go others may be given, or this one again.
+        # A record that was let go may be given to others, or to this lease again.
         rings = not _QUIET.issuperset(map(type, outcomes))
         settled = await self._desk.write(
             lambda db: settle(db, self._held, outcomes, time()), rings=rings
@@ -334,7 +345,7 @@ class _SqliteLease:
 
 
 def _fitting(given: Sequence[Delivery], room: Room) -> int:
-    """Return how many deliveries there is room for, from the first one on."""
+    """Return how many of the first deliveries there is room for."""
     sizes = accumulate(len(each.body) for each in given[: room.records])
     return sum(size <= room.size for size in sizes)
 
@@ -348,7 +359,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         )
     if "\0" in os.fsdecode(path):
         raise ValueError(f"path must have no null character, as {path!r} has")
-    # A link that leads nowhere is no name of a file; what it may lead to later is not followed.
+    # Don't follow a link that leads nowhere now: `make_file` refuses it, wherever it leads later.
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a str all along
         return os.path.abspath(path)  # noqa: PTH100 - too
     return os.path.realpath(path)

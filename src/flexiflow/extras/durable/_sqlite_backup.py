@@ -1,4 +1,4 @@
-"""A copy of the SQLite transport's file, as it was at one moment (X9)."""
+"""Copies of the SQLite transport's file, as it was at one moment (X9)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PAGES: Final = 1_000
-"""How many are copied at once; 4 MiB, most often."""
+"""How many pages are copied at once; usually 4 MiB."""
 
 
 def back_up(path: str, file: str, busy_timeout: float, pause: Callable[[], None]) -> None:
-    """Copy a database that others may be using into a file that is not there yet.
+    """Copy a database that others may be using into a new file.
 
     Args:
         path: the database.
-        file: where to; it is there when it is complete, and not before.
+        file: the path of the copy; the file appears when it is complete.
         busy_timeout: for how many seconds to wait for a lock.
-        pause: is called now and then; if it raises, the copy is given up.
+        pause: called now and then; if it raises, the copy is given up.
 
     Raises:
-        FileExistsError: there is something already.
-        OSError: nothing can be made there.
+        FileExistsError: there is something at that path already.
+        OSError: nothing can be created there.
         TransportUnavailable: the database is locked, or there is no room for the copy.
-        TransportUnusable: there is no database of a transport.
+        TransportUnusable: it is no database of a transport, or somebody meddles with it.
     """
     target = Path(file)
     _refuse_if_there(target)
-    # Beside it, so that it only has to be given its name in the end. For its owner alone.
+    # In the same folder, so that it only has to be renamed in the end. Only its owner can read it.
     descriptor, draft = tempfile.mkstemp(
         prefix=f".{target.name}.", suffix=".part", dir=target.parent
     )
     os.close(descriptor)
     try:
         _copy(path, draft, busy_timeout, pause)
-        # Others may have made one meanwhile, and to rename is to replace.
+        # Others may have created a file meanwhile, which renaming would replace.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         Path(draft).replace(target)
     except sqlite3.Error as error:
@@ -65,7 +65,7 @@ def _copy(path: str, draft: str, busy_timeout: float, pause: Callable[[], None])
         pause()
 
     with closing(connect(path, busy_timeout)) as source:
-        # In one transaction: all that is copied is of one moment, whoever writes meanwhile.
+        # In one transaction, so that all that is copied is of one moment, even if others write.
         source.execute("BEGIN")
         check_kind(source, path)
         with closing(Watch(path)) as watch, closing(sqlite3.connect(draft)) as copy:

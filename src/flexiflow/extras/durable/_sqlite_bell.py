@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 @final
 class Bell:
-    """Rung when something was stored; other loops and processes don't hear it.
+    """Rung when something was stored; tasks of other loops and processes don't hear it.
 
     Attributes:
-        rung: set when it is rung the next time; a new one each time.
+        rung: set when the bell is rung the next time; a new event each time.
     """
 
     __slots__ = ("__weakref__", "rung")
@@ -28,19 +28,19 @@ class Bell:
         self.rung = anyio.Event()
 
     def ring(self) -> None:
-        """Wake all that wait."""
+        """Wake all tasks that wait."""
         self.rung.set()
         self.rung = anyio.Event()
 
     async def wait_for(
         self, look: Callable[[], Awaitable[Sequence[T]]], seconds: float, interval: float
     ) -> Sequence[T]:
-        """Look until something is found, or the time is over.
+        """Look until something is found or the time is over, and return what was found.
 
         Args:
-            look: looks; at least once.
-            seconds: for how long.
-            interval: how often to look if nobody rings, in seconds.
+            look: looks; called at least once.
+            seconds: for how many seconds to go on.
+            interval: the seconds between looks if nobody rings.
         """
         until = anyio.current_time() + seconds
         while True:
@@ -57,7 +57,7 @@ _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durabl
 
 
 def bell_of(path: str) -> Bell:
-    """Give the bell of a file in the event loop that runs."""
+    """Return the bell of a file in the running event loop."""
     bells = _BELLS.get(WeakValueDictionary[str, Bell]())
     _BELLS.set(bells)
     return bells.setdefault(path, Bell())

@@ -1,4 +1,4 @@
-"""Bodies in the SQLite transport's file: their sizes are looked at before they are read (X14)."""
+"""Bodies in the SQLite transport's file: a body's size is checked before it is read (X14)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     import sqlite3
 
 Place: TypeAlias = Literal["records", "kept", "dead"]
-"""A table with bodies."""
+"""A table that has bodies."""
 
 
 class Body(NamedTuple):
-    """A body as it is given on.
+    """A body as it is given to a worker.
 
     Attributes:
-        body: the bytes; none where there are too many.
-        oversize: how many there are, where there are too many; else 0.
+        body: the bytes; empty if there are too many.
+        oversize: how many bytes there are if there are too many, else 0.
     """
 
     body: bytes
@@ -24,15 +24,15 @@ class Body(NamedTuple):
 
 
 def bounded(column: str) -> str:
-    """Return what selects a body if it is bytes, and not more than so many; else NULL.
+    """Return an expression for a body: the body if it is bytes and at most `?` long, else NULL.
 
-    What it is else, `look_at` tells.
+    For a body that is NULL by this, call `look_at`.
     """
     return f"CASE WHEN typeof({column}) = 'blob' AND length({column}) <= ? THEN {column} END"
 
 
 def look_at(db: sqlite3.Connection, place: Place, number: int, most: int) -> Body:
-    """Read a body that something else has put there, or one that is too large.
+    """Return a body for which `bounded` gives NULL: too large, or not stored by this transport.
 
     Args:
         db: the database.
@@ -48,12 +48,13 @@ def look_at(db: sqlite3.Connection, place: Place, number: int, most: int) -> Bod
 
 
 def size_of(db: sqlite3.Connection, place: Place, number: int) -> int:
-    """Return how many bytes a body has, without reading them: of a text SQLite can't tell."""
+    """Return how many bytes a body has, without reading them."""
     query = "SELECT typeof(body), CASE typeof(body) WHEN 'text' THEN 0 ELSE length(body) END FROM "
     row = db.execute(f"{query}{place} WHERE rowid = ?", (number,)).fetchone()
     kind, length = row
     if kind != "text":
-        # Something else may have put nothing there at all.
+        # Other software may have put NULL there.
         return int(length or 0)
+    # SQLite's `length` of a text counts characters.
     with db.blobopen(place, "body", number, readonly=True) as blob:
         return len(blob)

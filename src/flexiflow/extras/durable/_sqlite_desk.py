@@ -1,4 +1,25 @@
-"""One SQLite connection that many tasks use: a thread does what has come up meanwhile at once."""
+"""One SQLite connection for many tasks: a thread does all jobs that wait in one transaction.
+
+A *job* is a function that is given the database. Tasks queue jobs by `Desk.read` and `Desk.write`
+and wait. The first to get its turn starts the thread, which takes all jobs that are in the queue by
+then (`_work`); what is queued meanwhile is for the next turn. So the jobs share one commit, which
+is a write to the disk and takes longest.
+
+A transaction is: BEGIN, one job after the other, COMMIT, and then the check that the file is still
+the one that others find (X9). Only after that does a job have its result. If one of several jobs
+raises, all are rolled back, and each is done again in a transaction of its own, so that it fails
+alone. Hence a job may be called twice, and must do nothing but use the database. What must not be
+repeated or lost is done in `keep`, which is called once, by the thread, after the commit.
+
+A task that is cancelled withdraws its job if the thread has not taken it. If it has, the job is
+done to its end; its result is lost but for `keep`.
+
+The connection is closed before a fork, and the parent opens it again with its next job; a child
+never may (X9). Once a check has failed, the desk confirms nothing any more: each job fails.
+
+`_turn` lets one task at a time use the thread. `_lock` is held by the thread while it works, and
+during a fork: asyncio can cancel a task so that its turn ends before its thread does.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +54,18 @@ _CLOSED: Final = "this connection was closed"
 
 @dataclass(slots=True, eq=False)
 class _Job(Generic[T]):
-    """Something to do in a transaction, and what came of it."""
+    """Something to do in a transaction, and its result.
+
+    Attributes:
+        work: does it; see `Desk.write`.
+        is_writing: whether the transaction has to lock the database for writing.
+        is_wanted: decides before the transaction whether to do it; None to do it always.
+        rings: whether others may wait for what it does.
+        keep: called with the result once that is durable.
+        is_done: whether it has ended, with an error or a result.
+        error: why it failed, or None.
+        result: what `work` returned.
+    """
 
     work: Callable[[sqlite3.Connection], T]
     is_writing: bool
@@ -53,18 +85,19 @@ class _Job(Generic[T]):
 
 @final
 class Desk:
-    """Does jobs on a connection in a thread, those that wait together in one transaction.
+    """Does jobs on a connection, in a thread; those that wait together in one transaction.
 
-    It is entered, then opened, so that it is closed however opening ends.
+    An async context manager. `open` is called inside its block, so that the connection is closed
+    however opening ends.
 
-    A job is done entirely or not at all. Whoever is cancelled while it is being done leaves; where
-    it has not begun it is withdrawn.
+    A job is done entirely or not at all. A task that is cancelled while its job is being done does
+    not wait for it; a job that has not begun is withdrawn.
 
-    No connection is carried over a fork (X9): it is closed before, and opened again with the next
-    job. SQLite would take the parent's locks for the child's own.
+    No connection is carried over a fork (X9), since SQLite would take the parent's locks for the
+    child's own: it is closed before, and opened again with the next job.
 
     Args:
-        layout: what to open.
+        layout: the file to open.
         bell: rung after jobs that others may wait for.
     """
 
@@ -90,11 +123,11 @@ class Desk:
         self._home = Home(layout.path)
         self._database: sqlite3.Connection | None = None
         self._watch: Watch | None = None
-        # Of the file, from when it was first opened until it is closed.
+        # The file's identity, from when it was first opened until the desk is closed.
         self._identity: Identity | None = None
-        # Why nothing is confirmed any more.
+        # Why nothing is confirmed any more, if so.
         self._fault: str | None = None
-        # A task that asyncio cancels leaves its thread behind, and the next one has to wait.
+        # A task that asyncio cancels leaves its thread behind; the next thread waits for that one.
         self._lock = Lock()
         self._threads = anyio.CapacityLimiter(1)
         self._turn = anyio.Lock()
@@ -106,7 +139,7 @@ class Desk:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close it, after what is being done; how long that takes is bounded."""
+        """Close the connection after the job that is being done, which takes a bounded time."""
         if not self._home.is_here:
             return
         with anyio.CancelScope(shield=True):
@@ -119,17 +152,17 @@ class Desk:
         await self._in_thread(self._open)
 
     def rest(self) -> None:
-        """Wait until a transaction that is under way has ended, and close the connection."""
+        """Wait for the transaction that is under way, and close the connection, before a fork."""
         self._lock.acquire()
         with suppress(sqlite3.Error):
             self._let_go()
 
     def go_on(self) -> None:
-        """Do jobs again; the next one opens the file again."""
+        """Do jobs again, in the parent after a fork; the next one opens the file again."""
         self._lock.release()
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read, without keeping others from writing."""
+        """Do a job that reads; others may write meanwhile."""
         return await self._do(_Job(work, is_writing=False))
 
     async def write(
@@ -139,13 +172,13 @@ class Desk:
         rings: bool = False,
         keep: Callable[[T], object] | None = None,
     ) -> T:
-        """Read and write.
+        """Do a job that reads and writes.
 
         Args:
-            work: what to do; may be called again where it was rolled back.
+            work: the job; it may be called again after it was rolled back.
             rings: whether others may wait for what it does.
-            keep: given the result when it is durable, by the thread, even if nobody is there to
-                take it.
+            keep: called with the result once that is durable, by the thread, even if the task was
+                cancelled meanwhile.
         """
         return await self._do(_Job(work, is_writing=True, rings=rings, keep=keep))
 
@@ -156,19 +189,20 @@ class Desk:
         *,
         keep: Callable[[T], object],
     ) -> None:
-        """Look, which keeps nobody from writing, and read and write where that says so.
+        """Do a job that reads and writes, if a look at the database says that it is wanted.
 
-        It is one turn of the thread: to wake that takes longer than to look.
+        The look does not lock the database for writing. Both are one turn of the thread: to wake
+        the thread takes longer than to look.
 
         Args:
             is_wanted: looks.
             work: as for `write`.
-            keep: as for `write`; not called where nothing was wanted.
+            keep: as for `write`; not called if the job is not wanted.
         """
         await self._do(_Job(work, is_writing=True, is_wanted=is_wanted, keep=keep))
 
     async def _do(self, job: _Job[T]) -> T:
-        # Before anything is waited for: in a child nobody would ever be done with it.
+        # Before waiting for anything: in a forked child the wait would never end.
         self._home.check()
         self._waiting.append(job)
         try:
@@ -224,7 +258,8 @@ class Desk:
         database.close()
 
     def _work(self) -> None:
-        # Here, not by the task: one that is cancelled before its thread begins takes none along.
+        # The thread takes the jobs, not the task that starts it: if that is cancelled before its
+        # thread begins, all jobs are still in the queue.
         jobs: list[_Job[Any]] = []
         with suppress(IndexError):
             while True:
@@ -234,15 +269,15 @@ class Desk:
             return
         refusal = self._attempt(self._begin, jobs)
         error = refusal or self._attempt(self._run, jobs)
-        # One that fails is not to hinder the others.
+        # A job that fails must not make the others fail.
         is_apart = error is not None and refusal is None and len(jobs) > 1
         for job in jobs:
-            # Each has an exception of its own, since whoever raises it adds to it.
+            # Each job gets an exception of its own, since raising one adds to its traceback.
             job.end(self._do_alone(job) if is_apart else copy(refusal) or error)
             self._rings |= job.rings
 
     def _is_wanted(self, job: _Job[Any]) -> bool:
-        """Return whether a job is to be done; end one that is not, or of which it can't be told."""
+        """Return whether a job is to be done; end it if it is not, or if looking fails."""
         if job.is_wanted is not None:
             error = self._attempt(self._look, [job])
             if error is not None:
@@ -265,7 +300,7 @@ class Desk:
             act(jobs)
         except Exception as error:  # noqa: BLE001 - it is raised where the job came from
             if self._database is not None and self._database.in_transaction:
-                # If it fails, so does what begins next, and this is tried again.
+                # If this fails, the next BEGIN fails, too, and comes here again.
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
@@ -276,7 +311,7 @@ class Desk:
     def _begin(self, jobs: Sequence[_Job[Any]]) -> None:
         database, watch = self._connected()
         is_writing = any(job.is_writing for job in jobs)
-        # To write may do harm to what others have, even where it is not confirmed.
+        # Also before writing: that could harm a file that others use, even if it is not confirmed.
         self._refuse_where_wrong(database, watch)
         database.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
@@ -290,13 +325,13 @@ class Desk:
         return cast("tuple[sqlite3.Connection, Watch]", (self._database, self._watch))
 
     def _open_again(self, before: Identity) -> None:
-        # One that is there in its place is left as it is.
+        # Leave a file alone that has taken the place of the one that was open.
         if identity_of(self._layout.path) != before:
             raise TransportUnusable(self._layout.path, MOVED)
         self._take(open_file(self._layout))
 
     def _refuse_where_wrong(self, database: sqlite3.Connection, watch: Watch) -> None:
-        """Confirm nothing any more, where that is not right.
+        """Check that the file is still the one that others find; if not, confirm nothing any more.
 
         Raises:
             TransportUnusable: it is not.
@@ -316,7 +351,7 @@ class Desk:
 
 
 def _save(database: sqlite3.Connection, watch: Watch) -> None:
-    """Save what was confirmed before somebody meddled with the files, or do no harm to them."""
+    """Save what was confirmed before somebody meddled with the files, if that can do no harm."""
     if watch.is_alone:
         rescue(database)
     else:

@@ -1,4 +1,4 @@
-"""What a bridge counts: plain numbers, for whoever asks."""
+"""The numbers that a bridge counts, and how it shows them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from flexiflow.extras.durable._transport import Standing
 @final
 @dataclass(frozen=True, slots=True)
 class BridgeStatistics:
-    """What became of events so far; the first nine are this bridge's own and exact.
+    """What became of events so far.
+
+    The first nine numbers are exact, and count what this bridge did. The last four are those of its
+    whole group, as of the last time that the worker asked, which it does three times a lease.
 
     Attributes:
         stored: events that it stored.
         delivered: attempts to handle an event that have begun.
-        acknowledged: events that were handled, with that written down.
+        acknowledged: events that were handled, and acknowledged at the transport.
         redelivered: attempts that were not the first of their event.
         failed: attempts that failed.
         dead: events that it moved to the dead letters.
         ignored: events that it was given and that its group does not take.
         held: events that it holds now.
-        reconnects: how often the transport was not available, and it tried until it was (X6).
-        pending: events that were given to workers of the group and are not settled; this and
-            what follows is the group's, as of the last renewal of the lease.
-        lag: events that were given to no worker of the group yet.
+        reconnects: how often the transport was unavailable, and calls were repeated (X6).
+        pending: events that were given to workers of the group and are not settled.
+        lag: events that were not yet given to any worker of the group.
         missed: events that were lost, or deleted before the group had settled them (X6, X13).
         waiting: events that wait for their next attempt, or for others of their key (X12).
     """
@@ -47,7 +49,7 @@ class BridgeStatistics:
 
 @final
 class Counters:
-    """The numbers of one bridge, as they grow; the attributes are those of the statistics."""
+    """The growing numbers of one bridge; for the attributes see `BridgeStatistics`."""
 
     __slots__ = (
         "acknowledged",
@@ -77,7 +79,7 @@ class Counters:
         self.standing = Standing(0, 0, 0, 0)
 
     def statistics(self, held: int) -> BridgeStatistics:
-        """Show them as they are now."""
+        """Return the numbers as they are now."""
         return BridgeStatistics(
             stored=self.stored,
             delivered=self.delivered,

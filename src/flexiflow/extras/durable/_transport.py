@@ -1,11 +1,24 @@
-"""What a bridge asks of a transport: a log that outlives the process, and groups that read it.
+"""What a bridge asks of a transport: logs that outlive the process, and groups that read them.
 
-A transport keeps *records* in one or more *partitions*, each a log in the order of storing. A
-*group* reads every record of every partition; its *workers* share them. A record that was given to
-a worker is *pending* until it is *settled*. A worker holds a *lease*. Once that has run out, others
-may be given what it holds; until they are, it goes on holding it (X11). A record that is to be
-tried again later *waits* outside the log (X12). Positions in a log are dense, so that a group can
-tell what is missing.
+A transport stores *records*, one for each event, in one or more *partitions*. A partition is a log:
+its records are in the order of storing. Their positions are dense, so that a missing record shows.
+
+A *group* reads every record of every partition; its *workers* share them. A worker receives by a
+*lease* of a partition. Either the workers of a group share one log, and each has a lease of it, or
+each partition is leased to one worker of the group at a time, with a *fencing token* (X4).
+
+A record that was *given* to a worker is *pending* until it is *settled*: acknowledged, or buried as
+a dead letter. Instead of settling it the worker may return it, for any worker to be given, or
+postpone it. A postponed record *waits*, with its body, outside the log, and is given again when it
+is due. Records of one key may wait in a *line*, of which only the first is due (X12).
+
+In each group at most one lease holds a record. A lease that has *run out*, because it was not
+renewed in time, goes on holding its records until they are given to others (X11). After that its
+worker may only report that an attempt has ended, so that it does not count as the worker's death.
+
+A call that failed with `TransportUnavailable` may be repeated with the same arguments. A batch has
+a number, by which a transport recognises it (X2); settling again what is settled changes nothing;
+and records that were given to a failed `receive` are given again by a later one.
 """
 
 from __future__ import annotations
@@ -23,8 +36,8 @@ class Record(NamedTuple):
 
     Attributes:
         body: the event in the form of CloudEvents; a transport does not look into it.
-        key: picks the partition, so that records of one key share one; None for any.
-        group: the only group that is to handle it, where it was redriven (X3); None for all.
+        key: selects the partition: records of one key are in the same one; None for any.
+        group: the only group that is to handle it, if it was redriven (X3); None for all groups.
     """
 
     body: bytes
@@ -36,10 +49,10 @@ class Batch(NamedTuple):
     """Records that are stored together, once (X2).
 
     Attributes:
-        producer: who stores them, as no other does.
-        number: 1 for the producer's first batch, and one more for each that follows. It stores
-            them one after another, and tries one again with the same number and records.
-        records: one or more.
+        producer: the name of the producer, unique among all.
+        number: 1 for the producer's first batch, and one more for each that follows. A producer
+            stores one batch after the other, and repeats one with the same number and records.
+        records: the records, one or more.
     """
 
     producer: str
@@ -52,12 +65,12 @@ class Member(NamedTuple):
 
     Attributes:
         group: the group's name.
-        consumer: the worker's name; no other that is alive has it.
-        token: tells it from a namesake, as one that was there before a restart.
-        patterns: the names of the events that the group takes, as `canonical` gives them.
-        lease: after how many seconds of silence it counts as dead.
-        longest_delay: for how many seconds a record waits at the most. What would be due later is
-            due then: a clock that was set back does not prolong a wait (X12).
+        consumer: the worker's name; no other live worker of the group has it.
+        token: tells it apart from another worker of that name, such as itself before a restart.
+        patterns: the patterns of the events that it takes, in the form that `canonical` returns.
+        lease: the seconds of silence after which it counts as dead.
+        longest_delay: the longest wait of a record, in seconds. A record that would be due later is
+            due then, so that a clock that was set back does not prolong a wait (X12).
     """
 
     group: str
@@ -69,15 +82,15 @@ class Member(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What a worker can take in.
+    """How much a worker can receive.
 
     Attributes:
         records: how many records at most; 1 or more.
-        size: how many bytes their bodies may have together (X14). It is at least the transport's
-            `max_event_bytes`, so that one always fits.
-        waiting: no record that is new to the group is given while so many of the partition wait
-            (X12); 1 or more.
-        again: how many of the records may be such as have waited (X12); 0 or more.
+        size: how many bytes their bodies may have together (X14); at least the transport's
+            `max_event_bytes`, so that one record always fits.
+        waiting: while this many records of the partition wait, no record that is new to the group
+            is given (X12); 1 or more.
+        again: how many of the records may be ones that have waited (X12); 0 or more.
     """
 
     records: int
@@ -90,19 +103,19 @@ class Delivery(NamedTuple):
     """A record that was given to a worker, and is pending.
 
     Attributes:
-        position: where it is in its partition; what it is settled by.
-        body: as it was stored; of an entry that something else wrote, whatever it holds; empty
-            where it is too large to be read.
-        group: as it was stored.
+        position: its position in the partition, by which it is settled.
+        body: the body as it was stored; of an entry that other software wrote, whatever that holds;
+            empty if it is too large to be read.
+        group: the group as it was stored.
         attempts: how many attempts to handle it have failed, of all workers.
-        deliveries: how many attempts have begun since the last one that ended. The first delivery
-            counts as one that has begun.
+        deliveries: how many attempts have begun since the last one that ended. To be given the
+            record counts as the beginning of the first attempt.
         is_suspect: whether a worker that held it died, or let it go unsettled, after an attempt had
-            begun. One that was returned or postponed with no attempt begun is given with
-            `deliveries` 1 again.
-        has_waited: whether it was postponed before it was given. Of the records of its key that
-            wait, no other is given until it is acknowledged or buried, or waits again.
-        oversize: of a body with more bytes than `max_event_bytes`, how many it has; else 0 (X14).
+            begun. A record that was returned or postponed with no attempt begun is no suspect, and
+            is given with `deliveries` 1 again.
+        has_waited: whether it was postponed before. Until it is acknowledged or buried, or waits
+            again, no other of the waiting records of its key is given.
+        oversize: how many bytes the body has if that is more than `max_event_bytes`, else 0 (X14).
     """
 
     position: str
@@ -120,7 +133,7 @@ class Failure(NamedTuple):
 
     Attributes:
         type: the qualified name of the exception's class.
-        message: what it said.
+        message: the exception's message.
         traceback: its traceback, formatted; may be empty.
     """
 
@@ -130,13 +143,13 @@ class Failure(NamedTuple):
 
 
 class Acknowledged(NamedTuple):
-    """It was handled: it is pending no more."""
+    """The record was handled, and is no longer pending."""
 
     position: str
 
 
 class Noted(NamedTuple):
-    """It goes on being held, and these are its counts from now on."""
+    """The record is still held, with these counts from now on."""
 
     position: str
     attempts: int
@@ -144,10 +157,10 @@ class Noted(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """It is held no more: any worker, this one too, may be given it, with these counts.
+    """The record is no longer held: any worker, this one too, may be given it, with these counts.
 
-    One that has waited waits again, due at once; whether others may be given it before this lease
-    ends is open.
+    A record that has waited waits again, and is due at once. Whether other workers may be given it
+    before this lease ends is up to the transport.
     """
 
     position: str
@@ -156,7 +169,7 @@ class Returned(NamedTuple):
 
 
 class Buried(NamedTuple):
-    """It is pending no more, and a dead letter of its group (X3)."""
+    """The record is no longer pending, and is a dead letter of its group (X3)."""
 
     position: str
     attempts: int
@@ -165,17 +178,17 @@ class Buried(NamedTuple):
 
 
 class Postponed(NamedTuple):
-    """It waits, with its body, outside the log, and is given again with these counts (X12).
+    """The record waits, with its body, outside the log, to be given again with these counts (X12).
 
-    While the lease that postponed it lasts, that one is given it, else any. Records with a key
-    that wait by one lease form a line, in the order of their positions.
+    While the lease that postponed it lasts, only that lease is given it; after that any is. The
+    records of one key that wait by one lease form a line, in the order of their positions.
 
     Attributes:
         position: see `Delivery`.
         attempts: as in `Delivery`.
-        deliveries: as in `Delivery`; 0 where no attempt is under way.
-        delay: after how many seconds it is due; None to wait in its key's line until the one before
-            it is acknowledged or buried. Where nothing of that key waits or is held that has
+        deliveries: as in `Delivery`; 0 if no attempt is under way.
+        delay: the seconds until it is due; None to wait in its key's line until the record before
+            it is acknowledged or buried. If no record of that key waits, nor one is held that has
             waited, it is due at once.
         key: the event's key, or None.
     """
@@ -188,10 +201,10 @@ class Postponed(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """Ask whether anything of a key waits still by this lease (X12); `Settled.over` tells.
+    """Asks whether records of a key still wait by this lease (X12); `Settled.over` is the answer.
 
-    The first record of the key's line is due now, unless another one of the key that has waited is
-    due some time, or is held: so to say it again changes nothing.
+    The first record of the key's line becomes due now, unless another record of the key has a due
+    time, or is held after having waited. So asking again changes nothing.
     """
 
     key: str
@@ -204,9 +217,9 @@ class Settled(NamedTuple):
     """The answer to `Lease.settle`.
 
     Attributes:
-        lost: the positions of outcomes that were not written down, since another lease holds the
-            record by now.
-        over: the keys of `Followed` of which nothing waits any more by this lease.
+        lost: the positions of records whose outcomes were not written, since another lease holds
+            them by now.
+        over: the keys of `Followed` of which no record waits by this lease any more.
     """
 
     lost: Sequence[str] = ()
@@ -217,12 +230,12 @@ class DeadLetter(NamedTuple):
     """An event that a group has given up.
 
     Attributes:
-        id: what it is redriven by; unique in its group.
-        body: the event, as it was stored.
-        failure: why.
+        id: the id by which it is redriven; unique in its group.
+        body: the event as it was stored.
+        failure: why it was given up.
         attempts: how many attempts failed.
         deliveries: how many attempts had begun since the last one that ended.
-        time: when, in seconds since the epoch.
+        time: when it was given up, in seconds since 1970.
     """
 
     id: str
@@ -237,12 +250,12 @@ class Standing(NamedTuple):
     """How far a group is, over all partitions or in one.
 
     Attributes:
-        pending: how many records were given to workers, and are not settled; without those that
+        pending: how many records were given to workers and are not settled, not counting those that
             wait.
-        lag: how many were stored and not yet given to any.
+        lag: how many records were stored and not yet given to any worker.
         missed: how many were lost, or deleted before the group had settled them (X6, X13).
-        dead: how many dead letters there are.
-        waiting: how many wait for their next attempt, or for others of their key (X12).
+        dead: how many dead letters it has.
+        waiting: how many records wait for their next attempt, or for others of their key (X12).
     """
 
     pending: int
@@ -253,13 +266,13 @@ class Standing(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A record as whoever looks on sees it.
+    """A record as `Connection.tail` returns it.
 
     Attributes:
-        partition: where it is.
-        position: its place there.
-        body: as in `Record`; of one with more than `max_event_bytes` any part from its beginning,
-            or nothing (X14).
+        partition: the partition that it is in.
+        position: its position there.
+        body: as in `Record`; if it has more than `max_event_bytes`, any part from its beginning, or
+            nothing (X14).
         group: as in `Record`.
     """
 
@@ -273,14 +286,15 @@ class Lease(Protocol):
     """The right to be given the records of one partition.
 
     A lease that has run out goes on working, and may be renewed, as long as no other lease was
-    given what it holds: a record, or where a partition is leased to one worker at a time, the
+    given what it holds: a record, or, where a partition is leased to one worker at a time, the
     partition (X11).
 
     Every method raises `TransportUnavailable` after a bounded wait, with nothing lost: it may be
     called again with the same arguments. Every method raises `LeaseLost` once the lease is gone:
-    it was released, its group was forgotten, its partition was leased to another alone, it ran out
-    `KEPT_FOR` seconds ago and holds nothing, or the log is not the one any more that it was a lease
-    of (X13). Methods are called by one task at a time each, `receive` and `wait` while others run.
+    it was released, its group was forgotten, its partition was leased exclusively to another
+    worker, it ran out `KEPT_FOR` seconds ago and holds nothing, or the log is no longer the one
+    that was leased (X13). No method is called by two tasks at once; `receive` and `wait` are called
+    while others run.
     """
 
     @property
@@ -297,48 +311,50 @@ class Lease(Protocol):
     def lines(self) -> Collection[str]:
         """The keys of which records waited in the partition when it was leased to one worker (X12).
 
-        Empty where all workers of a group share a log.
+        Empty if all workers of a group share a log.
         """
         ...
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
-        """Be given records, without waiting for any.
+        """Return records for this worker, without waiting for any.
 
-        First come those that workers without a lease have left, then those that have waited and are
-        due, so many of them as `room.again` says, and then, in order, those that are new to the
-        group. Nothing is given to a member whose patterns are not those that the group takes (X15).
+        First come records that workers without a lease have left, then up to `room.again` records
+        that have waited and are due, and then, in order, records that are new to the group. A
+        member whose patterns are not those that the group takes receives nothing (X15).
 
         Returns:
-            None or more. What a call that was cancelled or failed would have returned, a later one
-            of this lease does, or after `release` that of another.
+            The records, possibly none. What a call that was cancelled or failed would have
+            returned, a later call by this lease returns, or after `release` one by another lease.
         """
         ...
 
     async def wait(self, seconds: float) -> None:
-        """Wait until there may be something to receive, for so many seconds at the most.
+        """Wait until there may be something to receive, or `seconds` have passed.
 
-        Whatever came after the last `receive` had looked is not slept through.
+        Returns at once if something came after the last `receive` had looked.
         """
         ...
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-        """Write down what became of records that are held: all, or none.
+        """Write the outcomes of records that are held: all of them, or none.
 
-        To settle again what is settled changes nothing. Of a record that another lease holds by
-        now no outcome is written down, but that an attempt has ended: of its counts the attempts
-        are at least the outcome's, and the deliveries at most 1. If it was acknowledged, and the
-        other lease lets it go unsettled, it is settled then, and the next of its key's line is due
-        if it was the first (X11). So much is written down of a lease, too, whose partition was
-        leased to another alone; then `LeaseLost` is raised. Nothing is of a group that was
-        forgotten since, even if there is one of that name again.
+        To settle again what is settled changes nothing.
+
+        If another lease holds a record by now, its outcome is not written. What is written is that
+        an attempt has ended: the attempts of the record become at least the outcome's, and its
+        deliveries at most 1. If the outcome was `Acknowledged`, and the other lease lets the record
+        go unsettled, it is settled then; if it was the first of its key's line, the next one is due
+        (X11). The same is written for a lease whose partition was leased exclusively to another
+        worker, and then `LeaseLost` is raised. Nothing is written if the group was forgotten since,
+        even if there is a new one of that name.
         """
         ...
 
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        """Hold the lease for as many seconds again.
+        """Make the lease last its full time from now on.
 
         Args:
-            positions: of records that it holds, as far as its worker knows.
+            positions: the positions of records that it holds, as far as its worker knows.
 
         Returns:
             Those of them that it does not hold any more.
@@ -346,7 +362,7 @@ class Lease(Protocol):
         ...
 
     async def release(self) -> None:
-        """End the lease; what is still held may be given to others at once, with its counts."""
+        """End the lease; what it still holds may be given to others at once, with its counts."""
         ...
 
 
@@ -365,12 +381,12 @@ class Connection(Protocol):
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether one worker of a group at a time may lease a partition (X4)."""
+        """Whether only one worker of a group at a time may lease a partition (X4)."""
         ...
 
     @property
     def max_length(self) -> int:
-        """How many records a log may hold; a batch has at most so many. 1 or more."""
+        """How many records a log may hold, and so the most of a batch; 1 or more."""
         ...
 
     @property
@@ -379,107 +395,111 @@ class Connection(Protocol):
         ...
 
     async def store(self, batch: Batch) -> None:
-        """Store all records, in order, durably, or raise.
+        """Store all records of a batch, in order and durably, or raise.
 
         A batch whose number is not above that of the producer's last one is stored already, and is
-        not stored again, for at least the transport's `idempotency_window` after it (X2).
+        not stored again. A producer is remembered for at least the transport's `idempotency_window`
+        after its last batch (X2).
 
         Raises:
-            LogFull: nothing was stored by this call; with several partitions some may have been,
-                where others filled one of them meanwhile.
+            LogFull: nothing was stored. With several partitions some records may have been, if
+                others filled one of the partitions meanwhile.
             EventTooLarge: a body has more bytes than `max_event_bytes`; nothing was stored.
         """
         ...
 
     async def join(self, member: Member) -> Sequence[str]:
-        """Become a member of a group, or go on being one; a group is made by its first member.
+        """Become a member of a group, or stay one; the first member creates the group.
 
-        A new group is given what was stored before it. When this has returned, nothing is given to
-        a member that is alive and whose patterns include less than those of another one (X15).
+        A new group is given the records that were stored before it, as far as they are kept. The
+        group takes the patterns that include those of all its live members. Once this has returned,
+        members with smaller patterns receive nothing: they stand by (X15).
 
         Returns:
-            the names of the consumers that are alive and take what the group takes, which are the
-            patterns that include all others, sorted; its own, unless it has to stand by.
+            The names of the live consumers with the patterns that the group takes, sorted; among
+            them the member's own, unless it has to stand by.
 
         Raises:
-            ConsumerInUse: another one of that name, with another token, is alive.
-            GroupMismatch: its patterns neither include those of another one that is alive, nor are
-                included by them; it is no member then.
+            ConsumerInUse: a live member has the same name and another token.
+            GroupMismatch: the patterns neither include those of another live member, nor are
+                included in them; the member has not joined.
         """
         ...
 
     async def leave(self, member: Member) -> None:
-        """Be a member no more; harmless where it is none."""
+        """Stop being a member; does nothing if it is none."""
         ...
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
-        """Lease a partition, for the member's seconds; None where it is another's."""
+        """Lease a partition, for `member.lease` seconds; None if it can't be had now."""
         ...
 
     async def standing(self, group: str) -> Standing:
-        """Tell how far a group is, over all partitions; zeros where there is none."""
+        """Return how far a group is, over all partitions; zeros if there is no such group."""
         ...
 
     async def groups(self) -> Sequence[str]:
-        """Name the groups that have ever had a member, sorted."""
+        """Return the names of all groups that have ever had a member, sorted."""
         ...
 
     async def forget(self, group: str) -> None:
-        """Delete a group, with its dead letters; so that the log need keep nothing for it."""
+        """Delete a group with its dead letters, so that the log need not keep records for it."""
         ...
 
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        """List dead letters of a group, the oldest first.
+        """Return dead letters of a group, the oldest first.
 
         Args:
             group: the group.
-            after: the id of the last one that is not wanted; None to begin with the first.
+            after: the id after which to begin; None to begin with the oldest.
             limit: how many at most.
 
         Returns:
-            None only where there are none after that. Fewer than asked for where they are large.
+            The dead letters; empty only if there are none after that id, fewer than `limit` also if
+            they are large.
 
         Raises:
-            ValueError: `after` can't be an id of this transport's.
+            ValueError: `after` can't be an id of this transport.
         """
         ...
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        """Store dead letters anew, for their group alone, and delete them; each at once (X3).
+        """Store dead letters anew, for their group alone, and delete them; both in one step (X3).
 
-        What is no id of any is passed over.
+        Ids of no dead letter are ignored.
 
         Returns:
-            how many of them there were.
+            How many of them existed.
         """
         ...
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        """Look on, without being a group.
+        """Return stored records, without being a group.
 
         Args:
-            after: a position for each partition; None to begin with what is stored next.
+            after: for each partition the position after which to begin; None to begin with the next
+                record that is stored.
             limit: how many records of each partition at most.
-            wait: for how many seconds to wait for the first one.
+            wait: how many seconds to wait for the first record.
 
         Returns:
-            the records, and the positions to go on from.
+            The records, and the positions to go on from.
         """
         ...
 
 
 class Transport(Protocol):
-    """Where events outlive a process: what `open_bridge` is given."""
+    """Where events outlive a process; passed to `open_bridge`."""
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
-        """Open it; several connections may be open at a time.
+        """Open a connection; several may be open at a time.
 
         Raises:
-            TransportUnavailable: it can't be reached within a bounded time.
-            TransportUnusable: what is there is no such transport.
+            TransportUnavailable: the transport can't be reached within a bounded time.
+            TransportUnusable: what was found there is no such transport.
         """
         ...

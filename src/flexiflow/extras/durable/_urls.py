@@ -1,4 +1,4 @@
-"""From a URL to a transport, for command lines and configuration."""
+"""Transports from URLs, for command lines and configuration."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ _KINDS: Final[dict[_Kind, str]] = {
 
 
 def transport_from_url(url: str) -> Transport:
-    """Make the transport that a URL names; nothing is opened yet.
+    """Return the transport that a URL names; nothing is opened yet.
 
     Args:
         url: `sqlite:events.db`, `sqlite:///absolute/path.db`,
             `redis://[user:password@]host[:port][/database]`, or the same with `rediss` for TLS.
-            The transport's options come after a question mark, by their names and separated by
-            `&`: `?partitions=4&max_length=100000`. What has a meaning in URLs, like `?`, `#` or
-            `%`, is written as `%3F`, `%23` or `%25`.
+            The transport's options follow a question mark, by name and separated by `&`:
+            `?partitions=4&max_length=100000`. Characters with a meaning in URLs, such as `?`, `#`
+            and `%`, are written as `%3F`, `%23` and `%25`.
 
     Raises:
         TypeError: it is no str.
@@ -153,7 +153,7 @@ _READERS: Final[dict[_Kind, Callable[[str], object]]] = {
 
 
 def _shown(url: str) -> str:
-    """Cut out what may hold a password: all before an @, and all after a question mark."""
+    """Return a URL without the parts that may hold a password: before an @, and after a `?`."""
     secret, at, rest = url.rpartition("@")
     scheme, separator, _ = secret.partition("://")
     hidden = f"{scheme}{separator}***@" if separator else "***@"

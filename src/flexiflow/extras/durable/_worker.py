@@ -1,4 +1,25 @@
-"""A worker of a group: it takes events in, has them handled, and settles them (X1, X3, X4)."""
+"""A worker of a group: receives events, has them handled, and settles them (X1, X3, X4).
+
+A worker stays a member of its group by calling `Connection.join` three times in each `lease`
+seconds (`_beat`). The answer names the members that receive. From it each worker computes its share
+of the partitions: all of them where workers share a log, else every n-th one. It acquires leases of
+those, and ends its leases of others after what is being handled has had `grace` seconds. Workers
+may disagree for a while; that does no harm, since a lease is the right to receive, not the share.
+
+Each lease has a task, `_keep`, with three tasks inside: `_read` receives events, `Intake.write`
+writes outcomes, and `_renew` keeps the lease. The tasks of the `Crew` handle the events of all
+leases; they run in the worker's own task group, so that no lease waits for another one.
+
+`_take_in` sorts what was received. It acknowledges events that the group does not take, and turns
+into dead letters those that can't be read, are too large, or have killed `max_deliveries` workers;
+the `Intake` holds all others. After an attempt `_conclude` decides the outcome: acknowledged; a
+dead letter after `max_attempts`; else postponed, to wait at the transport with a growing delay. An
+attempt does not count if it failed only because what it published could not be stored.
+
+When a lease is lost, `_keep` forgets what it held, cancels the handlers, and reports once which
+attempts have ended; the next beat tries to acquire a lease again. When the transport is
+unavailable, calls are repeated without end (`Outages`), and what is held stays held.
+"""
 
 from __future__ import annotations
 
@@ -48,21 +69,21 @@ if TYPE_CHECKING:
 _LONGEST_WAIT: Final = 1.0
 _DELAY_AFTER_OUTAGE: Final = 1.0
 _BEATS: Final = 3
-"""How often a lease is renewed before it would run out."""
+"""How many times a lease is renewed before it would run out."""
 
 
 @final
 class Worker:
-    """Hands the events of a group on to a bus.
+    """Publishes the events of a group on a bus.
 
     Args:
         bus: the bus.
         transport: where events come from.
         connection: an open connection to it.
-        member: who this is.
-        settings: how the bridge is to work.
-        outages: calls the connection.
-        counters: what happens is counted there.
+        member: this worker, as the transport knows it.
+        settings: the bridge's settings.
+        outages: repeats calls while the transport is unavailable.
+        counters: the statistics.
     """
 
     def __init__(
@@ -83,7 +104,7 @@ class Worker:
         self._outages = outages
         self._counters = counters
         self._patterns = Patterns(member.patterns)
-        # Half of the handlers are there for events that have not failed yet.
+        # Keep half of the handlers for events that have not failed yet.
         self._queue: Queue[Held[Intake]] = Queue(max(settings.limit // 2, 1))
         self._intakes: dict[int, Intake] = {}
         self._mine = range(0)
@@ -114,7 +135,7 @@ class Worker:
         return sum(intake.held for intake in self._intakes.values())
 
     async def run(self) -> None:
-        """Work until `leave` is called and what is in flight has ended."""
+        """Work until `leave` was called and all leases have ended."""
         async with anyio.create_task_group() as group:
             self._group = group
             group.start_soon(self._beat)
@@ -125,33 +146,34 @@ class Worker:
         self._ended.set()
 
     async def ended(self) -> None:
-        """Wait until it has left."""
+        """Wait until `run` has come to its end."""
         await self._ended.wait()
 
     async def join(self) -> None:
-        """Become a member of the group, whoever cancels this: then it must also leave.
+        """Become a member of the group; shielded, so that no cancellation leaves that in doubt.
 
         Raises:
-            TransportError: it can't.
+            TransportError: it could not become a member.
         """
         with anyio.CancelScope(shield=True):
             try:
                 await self._connection.join(self._member)
             except BaseException:
-                # It may be one, and merely not know; after a lease it is none in any case.
+                # It may be a member all the same, if only the answer was lost. After `lease`
+                # seconds it is none in any case.
                 with anyio.move_on_after(self._member.lease, shield=True):
                     with suppress(TransportError):
                         await self._connection.leave(self._member)
                 raise
 
     def leave(self) -> None:
-        """Take no more in; what is in flight has `grace` seconds, the rest is given back (X5)."""
+        """Receive no more; running handlers have `grace` seconds, the rest is given back (X5)."""
         self._leaving.set()
         for intake in self._intakes.values():
             intake.ending.set()
 
     async def give_back(self) -> None:
-        """Return what is still held, with nothing running any more; end leases and membership."""
+        """Give back what is still held, end the leases, and leave the group; no handler may run."""
         for intake in self._intakes.values():
             intake.give_back()
             with suppress(LeaseLost):
@@ -163,7 +185,7 @@ class Worker:
         await self._look_round()
 
     async def _beat(self) -> None:
-        """Stay a member, and share the partitions with the others."""
+        """Stay a member of the group, and adapt the share of the partitions, until cancelled."""
         await self._look_round()
         while True:
             consumers = await self._outages.outlast(partial(self._connection.join, self._member))
@@ -173,7 +195,7 @@ class Worker:
                 await self._changed.wait()
 
     async def _renew(self, intake: Intake) -> None:
-        """Hold a lease, whether or not other partitions can be reached, until it is lost."""
+        """Renew a lease until it is lost; each in a task of its own, so that none delays others."""
         with suppress(LeaseLost):
             while True:
                 await anyio.sleep(self._member.lease / _BEATS)
@@ -181,7 +203,7 @@ class Worker:
         intake.lose()
 
     def _balance(self, consumers: Sequence[str]) -> None:
-        """Lease this worker's share of the partitions, and let go of what is another's."""
+        """Begin to acquire this worker's share of the partitions, and end leases of others."""
         mine = self._share(consumers)
         for partition, intake in self._intakes.items():
             if partition not in mine:
@@ -193,15 +215,15 @@ class Worker:
                 self._start(self._obtain, partition)
 
     async def _obtain(self, partition: int) -> None:
-        """Lease a partition, whether or not others can be reached, as long as it is to be had."""
+        """Try once to lease a partition; repeat only while it can't be reached."""
         await self._outages.outlast(partial(self._acquire, partition))
         self._obtaining.discard(partition)
 
     async def _acquire(self, partition: int) -> None:
-        # Whose it is may have changed while it could not be reached.
+        # The shares may have changed while the partition could not be reached.
         if partition not in self._mine or self._leaving.is_set():
             return
-        # Shielded: one that was given and not told of would be nobody's until it ran out.
+        # Shielded: a lease whose answer is lost would keep others out until it runs out.
         with anyio.CancelScope(shield=True):
             lease = await self._connection.acquire(self._member, partition)
             if lease is not None:
@@ -209,18 +231,18 @@ class Worker:
 
     def _share(self, consumers: Sequence[str]) -> range:
         if self._leaving.is_set() or self._member.consumer not in consumers:
-            # In the second case others take more than this worker, which stands by (X15).
+            # Not named: others take more patterns than this worker, which stands by (X15).
             return range(0)
         if not self._connection.is_exclusive:
             return range(self._connection.partitions)
         return share(self._connection.partitions, consumers, self._member.consumer)
 
     async def _look_round(self) -> None:
-        """See how far the group is, and tell what it missed (X6)."""
+        """Fetch the standing of the group for the statistics, and log what it has missed (X6)."""
         group = self._member.group
         standing = await self._outages.outlast(partial(self._connection.standing, group))
         self._counters.standing = standing
-        # What was missed before this worker came, others have told.
+        # Other workers have logged what was missed before this one came.
         missed = 0 if self._missed is None else standing.missed - self._missed
         self._missed = standing.missed
         if missed > 0:
@@ -232,7 +254,7 @@ class Worker:
         self._tell_of_waiting(standing.waiting)
 
     def _tell_of_waiting(self, waiting: int) -> None:
-        """Tell once that so many events wait that new ones may not be received (X12)."""
+        """Log, once each time, that so many events wait that new ones may not be received (X12)."""
         share = self._waiting_share
         was_full, self._is_full = self._is_full, waiting >= share
         if self._is_full and not was_full:
@@ -247,7 +269,7 @@ class Worker:
 
     @property
     def _waiting_share(self) -> int:
-        """How many events of a partition may wait, so that all have no more than the group may."""
+        """How many events of a partition may wait: its equal share of `max_waiting`, or 1."""
         return max(self._settings.max_waiting // self._connection.partitions, 1)
 
     def _take_up(self, lease: Lease) -> None:
@@ -266,7 +288,7 @@ class Worker:
         self._start(self._keep, intake)
 
     async def _keep(self, intake: Intake) -> None:
-        """Take events in by a lease, until that is lost or to be ended."""
+        """Use a lease until it is lost or is to be ended; then drain it, or forget what it held."""
         async with anyio.create_task_group() as group:
             group.start_soon(intake.write)
             group.start_soon(self._renew, intake)
@@ -274,10 +296,10 @@ class Worker:
             if not intake.is_lost:
                 await self._drain(intake)
             if intake.is_lost:
-                # Once more: the reader may have come back with events in the meantime.
+                # Once more: the reader may have received events in the meantime.
                 intake.lose()
                 self._crew.stop(intake)
-                # The writer may find out, too, and wake this before they have stopped.
+                # `idle` also returns when the writer finds the lease lost, so ask again.
                 while intake.running:
                     await intake.idle()
             else:
@@ -296,7 +318,7 @@ class Worker:
             group.cancel_scope.cancel()
 
     async def _drain(self, intake: Intake) -> None:
-        """Let what is in flight end in time, and give the rest back (X5)."""
+        """Wait up to `grace` seconds for running handlers, and give back all other events (X5)."""
         intake.give_back()
         with anyio.move_on_after(self._settings.grace):
             await intake.idle()
@@ -319,14 +341,14 @@ class Worker:
         intake.lose()
 
     def _take_in(self, intake: Intake, delivery: Delivery) -> None:
-        """Have an event handled, if it is this group's and not given up."""
+        """Hold an event for handling, or settle it at once if it is not to be handled."""
         if delivery.group is not None and delivery.group != self._member.group:
             intake.pass_over(delivery)
             return
         try:
             event = self._decode(delivery)
             is_wanted = self._patterns.place(event.name) is not None
-        except Exception as exc:  # noqa: BLE001  what can't be read, for whatever reason, is dead
+        except Exception as exc:  # noqa: BLE001  an event that can't be read is a dead letter
             self._bury(intake, delivery, "an event", exc)
             return
         if not is_wanted:
@@ -349,7 +371,7 @@ class Worker:
         intake.refuse(delivery, Buried(position, attempts, deliveries, failure))
 
     def _conclude(self, held: Held[Intake], problem: Exception | None) -> None:
-        """Decide what is to become of an event after an attempt."""
+        """Decide the outcome of an event after an attempt, which failed if there is a problem."""
         intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
             self._counters.failed += 1
@@ -374,5 +396,5 @@ class Worker:
             intake.freed.set()
 
     def _start(self, function: Any, *arguments: object) -> None:
-        # In a context that no handler has changed, whoever calls.
+        # In the context of the worker: the caller's may have been changed by a handler.
         self._context.copy().run(self._group.start_soon, function, *arguments)
