@@ -1,4 +1,10 @@
-"""A transport on Redis Streams, across machines."""
+"""A transport on Redis Streams, for processes on several machines.
+
+All that is done to a partition is done by one Lua script on the server, so that it is done entirely
+or not at all. `RedisConnection` and `RedisLease` call the scripts by the `Network`, which finds the
+server of a partition, opens connections (`Wires`), and sees whether a server has lost something
+(`Epochs`).
+"""
 
 from __future__ import annotations
 
@@ -28,30 +34,30 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9._:-]+")
 
 @final
 class RedisTransport:
-    """A transport on Redis Streams: Redis 6.2 or later, the extra `redis`.
+    """A transport on Redis Streams: needs Redis 6.2 or later, and the extra `redis`.
 
     Args:
         url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
         partitions: how many logs there are, 1 to 65,536, each read by one worker of a group at
-            a time (X4); None for one log that all workers of a group share. All that use a prefix
-            give the same.
-        max_length: how many records a log holds, 1 to 10**12. Those that every group has settled
-            make room for new ones (X5).
+            a time (X4); None for one log that all workers of a group share. The same for all users
+            of a prefix.
+        max_length: how many records a log may hold, 1 to 10**12. Records that every group has
+            settled are deleted when there is no room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
-        max_event_bytes: how many bytes an event may have as it is stored, 1 to 10**12; all that
-            use a prefix give the same (X14).
-        prefix: what its keys begin with; letters, digits and `._:-`.
-        replicas: how many replicas have to confirm what is stored (X6).
-        connect_timeout: for how many seconds to try to connect, and as long again to be let in.
+        max_event_bytes: how many bytes an event may have as stored, 1 to 10**12; the same for all
+            users of a prefix (X14).
+        prefix: what the transport's keys begin with; letters, digits and `._:-`.
+        replicas: how many replicas must confirm what is stored (X6).
+        connect_timeout: for how many seconds to try to connect, and as long again to log in.
         timeout: for how many seconds to wait for an answer.
         cluster: whether the server is a node of a cluster.
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: no such URL, or a number out of its range. A password is not shown.
+        ValueError: an invalid URL, or a number out of its range. A password is not shown.
     """
 
-    # By contract; a user gives one or two of them.
+    # So many by contract; a user gives one or two of them.
     def __init__(  # noqa: PLR0913
         self,
         url: str,
@@ -83,12 +89,13 @@ class RedisTransport:
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
-        """Open it.
+        """Open a connection.
 
         Raises:
             ModuleNotFoundError: the extra `redis` is not installed.
             TransportUnavailable: the server can't be reached, or does not answer in time.
-            TransportUnusable: it lets nobody in, is too old, or its keys are laid out otherwise.
+            TransportUnusable: the server refuses the login or is too old, or its keys have another
+                layout.
         """
         client = _client()
         tls = ssl.create_default_context() if self._server.is_encrypted else None
@@ -115,14 +122,14 @@ class RedisTransport:
                     wires.close()
         except BaseExceptionGroup as group:
             raised = raised or group
-        # What leaves the body leaves as it is; the connections themselves raise nothing.
+        # Raise what left the block as it was, not in a group; the connections raise nothing.
         if raised is not None:
             raise raised
 
 
 def _client() -> Any:
     try:
-        # Who uses another transport need not have it.
+        # Imported here, since users of other transports need not have coredis.
         from flexiflow.extras.durable import _redis_client  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "coredis":

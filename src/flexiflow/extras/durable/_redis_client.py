@@ -1,8 +1,8 @@
-"""Connections to Redis servers: all that knows coredis.
+"""Connections to Redis servers; the only module that knows coredis.
 
-Its clients and pools are not used: a pool loses a place with each command that is cancelled while
-it blocks or connects. A connection alone does not: a request that is given up is still answered,
-in its turn.
+The clients and pools of coredis are not used, since a pool loses a place with each command that is
+cancelled while it blocks or connects. A single connection loses nothing: a request that its caller
+gave up is still answered, in its turn.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable._redis_url import Server
 
-# What coredis takes off the text of an answer that is an error.
+# The error codes, which coredis removes from the text of an error.
 _CODES: Final[dict[type[RedisError], str]] = {
     AskError: "ASK",
     AuthenticationFailureError: "WRONGPASS",
@@ -53,7 +53,7 @@ _CODES: Final[dict[type[RedisError], str]] = {
     UnknownCommandError: "ERR unknown command",
     WrongTypeError: "WRONGTYPE",
 }
-# What may come out of opening a connection; a server that hangs up on TLS ends the stream.
+# What opening a connection may raise; a server that hangs up during TLS ends the stream.
 _FAILURES: Final = (
     RedisError,
     OSError,
@@ -66,12 +66,12 @@ _REFUSALS: Final[tuple[type[RedisError], ...]] = (ResponseError, *_CODES)
 
 @final
 class _Connection(TCPConnection):
-    """One over a stream that is open: so coredis has nothing to leave open where none opens."""
+    """A connection over a stream that is open already, so that coredis can't leave one open."""
 
     def __init__(self, stream: ByteStream, server: Server, seconds: float) -> None:
         super().__init__(
             TCPLocation(server.host, server.port),
-            # The greeting's; each request has its own.
+            # For the greeting; each request has a timeout of its own.
             stream_timeout=seconds,
             username=server.username,
             password=server.password,
@@ -85,19 +85,19 @@ class _Connection(TCPConnection):
 
 @final
 class Wire:
-    """A connection, which runs in a task of its own, so that no caller's cancellation reaches it.
+    """A connection that runs in a task of its own, so that no caller's cancellation reaches it.
 
     Args:
-        server: where to.
-        tls: how to encrypt it, or None.
-        seconds: how long it may take to connect, and as long again to be greeted.
+        server: the server to connect to.
+        tls: the settings of TLS; None without it.
+        seconds: how long it may take to connect, and as long again for the server's greeting.
     """
 
     def __init__(self, server: Server, tls: ssl.SSLContext | None, seconds: float) -> None:
         self._server = server
         self._tls = tls
         self._seconds = seconds
-        # Who is cancelled has something to give back by it still.
+        # Shielded: a bridge that is cancelled still gives back events by this connection.
         self._scope = anyio.CancelScope(shield=True)
         self._opened = anyio.Event()
         self._connection: _Connection | None = None
@@ -105,7 +105,7 @@ class Wire:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it may be used: it is open, or opening."""
+        """Whether the connection may be used, since it is open or opening."""
         if self._scope.cancel_called or self._error is not None:
             return False
         return not self._opened.is_set() or (
@@ -114,19 +114,19 @@ class Wire:
 
     @property
     def version(self) -> str:
-        """The version of the server, once it has answered."""
+        """The version of the server, once it has answered; else "unknown"."""
         return (self._connection and self._connection.server_version) or "unknown"
 
     def close(self) -> None:
-        """Close it, in its task; what was asked and not yet answered fails."""
+        """Make its task close the connection; requests without an answer fail."""
         self._scope.cancel()
 
     def started(self, value: object = None) -> None:  # noqa: ARG002 - coredis calls it so
-        """Be told by coredis that the server has greeted."""
+        """Note that the server has sent its greeting; called by coredis."""
         self._opened.set()
 
     async def run(self) -> None:
-        """Open it, and keep it until it breaks or is closed."""
+        """Open the connection, and keep it until it breaks or is closed."""
         with self._scope:
             try:
                 with anyio.fail_after(self._seconds):
@@ -135,7 +135,7 @@ class Wire:
                 await self._connection.run(task_status=self)
             except _FAILURES as error:
                 self._error = error
-        # Also where it was cancelled while it opened.
+        # Also if it was closed while it opened: callers wait for this.
         self._opened.set()
 
     async def _connect(self) -> ByteStream:
@@ -149,11 +149,11 @@ class Wire:
     async def call(
         self, commands: Sequence[Sequence[bytes | str | int]], seconds: float
     ) -> list[Any]:
-        """Send commands, one right after the other, and wait for the answers.
+        """Send commands, one right after the other, and return the answers.
 
         Raises:
-            Broken: no answer came within so many seconds; the connection is closed then.
-            Refused: the first answer that is an error.
+            Broken: an answer did not come within `seconds`; then the connection is closed.
+            Refused: an answer is an error; raised for the first one.
         """
         await self._opened.wait()
         if self._connection is None or not self.is_alive:
@@ -177,7 +177,7 @@ class Wire:
             code = _CODES.get(type(error))
             first, _, rest = str(error).partition(" ")
             return Refused(code, str(error)) if code is not None else Refused(first, rest)
-        # coredis tells little itself, and has the reason as the cause.
+        # The message of coredis says little; the reason is in its cause.
         reason = (error and error.__cause__) or error
         if isinstance(reason, TimeoutError):
             return Broken(f"no answer within {self._seconds:g} s")
@@ -186,12 +186,12 @@ class Wire:
 
 @final
 class Wires:
-    """Opens connections in a task group, and keeps them until it is closed.
+    """Opens connections in a task group, and closes all of them in the end.
 
     Args:
-        tasks: where they run.
-        tls: how to encrypt them, or None.
-        seconds: how long one may take to connect, and as long again to be greeted.
+        tasks: the task group.
+        tls: the settings of TLS; None without it.
+        seconds: how long each may take to connect, and as long again for the server's greeting.
     """
 
     def __init__(self, tasks: TaskGroup, tls: ssl.SSLContext | None, seconds: float) -> None:
@@ -202,7 +202,7 @@ class Wires:
         self._is_closed = False
 
     def open(self, server: Server) -> Wire:
-        """Begin to open a connection."""
+        """Begin to open a connection, and return it."""
         wire = Wire(server, self._tls, self._seconds)
         self._wires.add(wire)
         if self._is_closed:
@@ -211,7 +211,7 @@ class Wires:
         return wire
 
     def close(self) -> None:
-        """Close all that are open, and whatever is opened from now on."""
+        """Close all connections, also those that are opened from now on."""
         self._is_closed = True
         for wire in self._wires:
             wire.close()

@@ -1,4 +1,4 @@
-"""An open transport on Redis Streams."""
+"""An open transport on Redis Streams: what a bridge and the command line ask of the servers."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._redis_network import Network
     from flexiflow.extras.durable._transport import Batch, Lease, Member, Record
 
-# How often one who looks on does so, in seconds.
+# The seconds between looks of `tail`.
 _GLANCE: Final = 0.05
 
 
 class Settings(NamedTuple):
-    """What a transport was asked to be; see `RedisTransport`."""
+    """The arguments of a transport; see `RedisTransport`."""
 
     partitions: int | None
     max_length: int
@@ -60,11 +60,11 @@ class Settings(NamedTuple):
 
 
 class _Seat(NamedTuple):
-    """A membership, as it was seen last.
+    """A membership, as it was last seen.
 
     Attributes:
-        state: which state the members were in.
-        agreement: what they agree on.
+        state: the number of the members' state, which changes when they do.
+        agreement: what the members agree on in that state.
     """
 
     state: bytes
@@ -76,35 +76,36 @@ _NO_SEAT: Final = _Seat(b"", Agreement((), []))
 
 @final
 class RedisConnection:
-    """An open transport.
+    """An open transport; see `Connection`.
 
     Args:
         network: the servers.
-        settings: what it was asked to be.
+        settings: the transport's arguments.
     """
 
     def __init__(self, network: Network, settings: Settings) -> None:
         self._network = network
         self._settings = settings
         self._seats: dict[Member, _Seat] = {}
-        # By group, of which generation of patterns the partitions were told after which loss.
+        # By group: the generation of its patterns that the partitions were told of, and how many
+        # losses had been seen by then.
         self._told: dict[str, tuple[bytes, int]] = {}
-        # The partition from which on `tail` looks, so that each has its turn.
+        # The partition at which `tail` begins, so that each has its turn.
         self._first = 0
 
     async def open(self) -> None:
-        """See that the server is one that can be used."""
+        """Check that the server can be used; migrate the keys of an earlier release."""
         network = self._network
         await network.check()
         await network.run(0, GROUPS)
         if network.is_former:
-            # To be asked for anything lays a partition out anew.
+            # Any script migrates its partition; this one changes nothing else.
             for partition in range(1, self.partitions):
                 await network.run(partition, GROUPS)
 
     @property
     def address(self) -> str:
-        """Where it is, without any secret."""
+        """Where the transport is, without any secret."""
         return self._network.address
 
     @property
@@ -114,7 +115,7 @@ class RedisConnection:
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether one worker of a group at a time may lease a partition."""
+        """Whether only one worker of a group at a time may lease a partition."""
         return self._settings.partitions is not None
 
     @property
@@ -128,11 +129,11 @@ class RedisConnection:
         return self._settings.max_event_bytes
 
     async def store(self, batch: Batch) -> None:
-        """Store all records, in order."""
+        """Store all records of a batch, in order."""
         check_sizes(batch, self.max_event_bytes)
         parts = spread(batch, self.partitions)
         if len(parts) > 1:
-            # Nothing is to be stored where one partition is full.
+            # First only make room in each, so that nothing is stored if one partition is full.
             for partition, records in parts.items():
                 await self._store(batch, partition, records, for_good=False)
         for partition, records in parts.items():
@@ -164,11 +165,11 @@ class RedisConnection:
                 known.hear(epoch, *news)
 
     async def join(self, member: Member) -> Sequence[str]:
-        """Become a member of a group, or go on being one."""
+        """Become a member of a group, or stay one."""
         seat = self._seats.pop(member, _NO_SEAT)
         status, state, answer = await self._sit_down(member, seat)
         while status == b"LOOK":
-            # Somebody came or went: what all agree on is told once more.
+            # The members have changed: compute from them what all agree on, and try again.
             seat = _Seat(state, agree(member, map(_peer, answer)))
             status, state, answer = await self._sit_down(member, seat)
         self._network.epochs.enter(member.group)
@@ -190,7 +191,7 @@ class RedisConnection:
         )
 
     async def _tell(self, group: str, generation: bytes, patterns: Sequence[str]) -> None:
-        """Tell the other partitions what a group takes, before anything is given there (X15)."""
+        """Store in the other partitions what a group takes, before they give it anything (X15)."""
         told = generation, self._network.epochs.losses
         if self._told.get(group) != told:
             for partition in range(1, self.partitions):
@@ -198,13 +199,13 @@ class RedisConnection:
             self._told[group] = told
 
     async def leave(self, member: Member) -> None:
-        """Be a member no more."""
+        """Stop being a member."""
         self._seats.pop(member, None)
         await self._network.run(0, LEAVE, member.group, member.consumer, member.token)
         self._network.epochs.leave(member.group)
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
-        """Lease a partition, for the member's seconds; None where it is another's."""
+        """Lease a partition, for `member.lease` seconds; None if it can't be had now."""
         digest = _digest(member.patterns)
         status, *answer = await self._network.run(
             partition,
@@ -227,7 +228,7 @@ class RedisConnection:
         )
 
     async def standing(self, group: str) -> Standing:
-        """Tell how far a group is, over all partitions."""
+        """Return how far a group is, over all partitions."""
         found = Standing(0, 0, 0, 0)
         for partition in range(self.partitions):
             _, counts, epoch, last = await self._network.run(partition, STANDING, group)
@@ -236,7 +237,7 @@ class RedisConnection:
         return found
 
     async def groups(self) -> Sequence[str]:
-        """Name the groups that have ever had a member."""
+        """Return the names of all groups that have ever had a member, sorted."""
         _, names = await self._network.run(0, GROUPS)
         return sorted(each.decode() for each in names)
 
@@ -244,17 +245,18 @@ class RedisConnection:
         """Delete a group, with its dead letters."""
         self._told.pop(group, None)
         self._network.epochs.leave(group)
-        # The names are in the first one: what was interrupted shows, and can be repeated.
+        # Partition 0, which has the names of the groups, comes last: so a group whose deletion was
+        # interrupted is still listed, and can be forgotten again.
         for partition in reversed(range(self.partitions)):
             await self._network.run(partition, FORGET, group)
 
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        """List dead letters, the oldest first, as many as a page holds."""
+        """Return dead letters, the oldest first, as many as fit on a page."""
         last = place_of(after, 3)
         found: list[DeadLetter] = []
-        # Others may redrive them meanwhile, and only where there are none is the end.
+        # Others may redrive a whole page meanwhile, but only at the end may the result be empty.
         while not found and (chosen := await self._page(group, last, limit)):
             for partition in range(self.partitions):
                 names = list(_chosen(chosen, partition))
@@ -264,7 +266,7 @@ class RedisConnection:
         return sorted(found, key=lambda each: _number(each.id))
 
     async def _page(self, group: str, last: tuple[int, ...] | None, limit: int) -> list[str]:
-        """Choose the dead letters of a page, before any of them is read (X14)."""
+        """Choose the dead letters of a page by their sizes, and return their ids (X14)."""
         sizes: dict[str, int] = {}
         for partition in range(self.partitions):
             start = _start(last, partition)
@@ -292,7 +294,7 @@ class RedisConnection:
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        """Look on, without being a group."""
+        """Return stored records, without being a group."""
         positions = list(after) if after is not None else [""] * self.partitions
         found: list[Stored] = []
         await self._look(positions, limit, found)
@@ -318,7 +320,7 @@ class RedisConnection:
 
 
 def _digest(patterns: Sequence[str]) -> str:
-    # Nothing is kept secret by it.
+    # Not for security: it only has to be short.
     return sha1(json.dumps(patterns).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -337,7 +339,7 @@ def _flat(record: Record) -> Iterator[bytes | str | int]:
 
 
 def _number(name: str) -> tuple[int, ...]:
-    """Tell apart the parts of a dead letter's id: that of its entry, and the partition."""
+    """Return the numbers in a dead letter's id: two of its entry, and the partition."""
     return tuple(map(int, name.split("-")))
 
 
@@ -351,7 +353,7 @@ def _start(last: tuple[int, ...] | None, partition: int) -> str:
 def _chosen(ids: Sequence[str], partition: int) -> Iterator[str]:
     for name in ids:
         parts = parts_of(name, 3)
-        # What is no id of ours is nobody's.
+        # Skip what can't be an id of this transport.
         if parts is not None and parts[2] == partition:
             yield f"{parts[0]}-{parts[1]}"
 

@@ -1,4 +1,11 @@
-"""What is known of the partitions on a Redis server, by which a loss is seen (X13); without I/O."""
+"""What is known of the logs on Redis servers, by which losses are noticed (X13); without I/O.
+
+A server may lose what it had confirmed: it restarts with an old file, or a replica takes over. A
+log has an *epoch*, a random text that is part of each lease. On each new connection the script
+`check.lua` is run with the epoch and some records that are known (`Epochs.question`). If they don't
+match the log, the script begins a new epoch, which ends all leases, and each group counts what it
+missed; `Epochs.learn` logs the loss. Guarded scripts compare epochs, and refuse another one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 _LAYOUT: Final = 2
 _LAID_OUT: Final = re.compile(r"(None|\d+)(?:; layout (\d+)\b.*)?")
 
-# How many bytes of an event tell it from another one.
+# How many bytes from the beginning of an event are compared.
 _HEAD: Final = 1024
 
 
@@ -27,7 +34,7 @@ class _Sample(NamedTuple):
     Attributes:
         number: the first part of its position.
         position: its position.
-        head: how its event begins; None where that is not known.
+        head: the beginning of its event; None if that is not known.
     """
 
     number: int
@@ -36,7 +43,7 @@ class _Sample(NamedTuple):
 
 
 def _digest(head: bytes) -> bytes:
-    # Nothing is kept secret by it.
+    # Not for security: it only has to be short.
     return sha1(head, usedforsecurity=False).hexdigest().encode()
 
 
@@ -44,13 +51,13 @@ def _digest(head: bytes) -> bytes:
 class Known:
     """What is known of one partition.
 
-    Some records are remembered, the further back the fewer: so it can be told about where a log
-    parts from what was known.
+    A few records are remembered, fewer the further back. So after a loss it can be found out about
+    where the log differs from what was known.
 
     Attributes:
-        epoch: the epoch in which the rest is known; empty before it was asked for.
-        settled: how many records each group with members here had settled.
-        stir: when it was heard of all groups; empty before.
+        epoch: the epoch that all this belongs to; empty before the server was asked.
+        settled: how many records each group with members in this process had settled.
+        stir: the number of the last stir at which the server reported on all groups; empty before.
     """
 
     __slots__ = ("_count", "_heard", "_last", "_samples", "epoch", "settled", "stir")
@@ -64,7 +71,7 @@ class Known:
         self._count = self._last = 0
 
     def begin(self, epoch: bytes) -> None:
-        """Know nothing of an epoch yet, unless it is the one that is known."""
+        """Begin an epoch: if it is another one than before, forget what was known."""
         if epoch != self.epoch:
             self.epoch = epoch
             self.settled = dict.fromkeys(self.settled, 0)
@@ -74,18 +81,19 @@ class Known:
             self._count = self._last = 0
 
     def note(self, epoch: bytes, position: bytes, body: bytes | None = None) -> None:
-        """Remember that a record is there.
+        """Remember that a record is in the log.
 
         Args:
-            epoch: in which epoch it was seen.
+            epoch: the epoch in which it was seen.
             position: its position.
-            body: its event, if it was seen.
+            body: its event, if that was seen.
         """
         number = int(position.partition(b"-")[0])
         if number > self._last and epoch == self.epoch:
             self._last = number
             self._count += 1
-            # Each second one is in the first list, each fourth in the next, and so on.
+            # Every second record goes to the first list, every fourth to the next, and so on; each
+            # list keeps the last two.
             level = self._count & -self._count
             head = body[:_HEAD] if body is not None else None
             self._samples[level].append(_Sample(number, position, head))
@@ -96,20 +104,20 @@ class Known:
             self.settled[group] = max(self.settled[group], count)
 
     def hear(self, epoch: bytes, stir: bytes, groups: Iterable[tuple[bytes, int]]) -> None:
-        """Remember how many records all groups have settled, whoever their members are."""
+        """Remember how many records each group has settled, as the server reports it."""
         if epoch == self.epoch:
             self.stir = stir
             self._heard = {name.decode(): count for name, count in groups}
 
     def groups(self) -> dict[str, int]:
-        """Return the groups that are known, and how many records each had settled at least."""
+        """Return how many records each known group had settled, at least."""
         found = dict(self._heard)
         for name, count in self.settled.items():
             found[name] = max(count, found.get(name, 0))
         return found
 
     def samples(self) -> Iterator[bytes]:
-        """Give the positions that are known, in order, each with a digest of what is there."""
+        """Yield the positions that are known, in order, each followed by a digest of its event."""
         for _, position, head in sorted(each for level in self._samples.values() for each in level):
             yield position
             yield b"" if head is None else _digest(head)
@@ -120,12 +128,12 @@ class Epochs:
     """What is known of all partitions.
 
     Args:
-        address: where they are.
-        prefix: what their keys begin with.
-        partitions: how many they are; None for one that all workers share.
+        address: the address of the server, for messages.
+        prefix: what all keys begin with.
+        partitions: how many partitions there are; None for one that all workers share.
 
     Attributes:
-        losses: how often it was seen that a server had lost something.
+        losses: how many losses were seen.
     """
 
     __slots__ = ("_address", "_known", "_partitions", "_prefix", "losses")
@@ -142,19 +150,19 @@ class Epochs:
         return self._known[partition]
 
     def enter(self, group: str) -> None:
-        """Note that a group has a member here."""
+        """Note that a group has a member in this process."""
         for partition in range(self._partitions or 1):
             self._known[partition].settled.setdefault(group, 0)
 
     def leave(self, group: str) -> None:
-        """Note that a group has no member here any more."""
+        """Note that a group has no member in this process any more."""
         for known in self._known.values():
             known.settled.pop(group, None)
 
     def question(self, partition: int) -> list[bytes | int]:
-        """Return what a server is to be asked, before anything else, on each new connection."""
+        """Return the arguments of `check.lua`, which is run first on each new connection."""
         known, former = self._known[partition], str(self._partitions)
-        # An older release shows it where it refuses to go on.
+        # An older release refuses such a layout, and shows the text.
         layouts = (f"{former}; layout {_LAYOUT}, of a newer flexiflow", former)
         groups = known.groups()
         return [
@@ -167,13 +175,13 @@ class Epochs:
         ]
 
     def learn(self, partition: int, answer: list[Any]) -> bool:
-        """Take a server's answer to that, and log what was lost.
+        """Take the answer of `check.lua`, and log what was lost.
 
         Returns:
-            Whether it was laid out by an earlier release until now (X16).
+            Whether the partition had the layout of an earlier release until now (X16).
 
         Raises:
-            TransportUnusable: it is laid out otherwise.
+            TransportUnusable: it has another layout, or another number of partitions.
         """
         if answer[0] == b"LAYOUT":
             raise TransportUnusable(self._address, self._explain(answer[1].decode()))

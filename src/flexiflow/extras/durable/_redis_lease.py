@@ -1,4 +1,12 @@
-"""A worker's lease of one partition on a Redis server."""
+"""A worker's lease of one partition on a Redis server.
+
+An answer can be lost after its script has run. Then the lease does not know what it was given, so
+the next `receive` lists what did come, and the script gives the rest anew. A settling that would do
+harm if it was done twice is numbered, and the server keeps its answer for a repetition.
+
+Receiving and acknowledging have a short script each for the common case (`give.lua`,
+`acknowledge.lua`). Where that does not apply, it leaves all as it was, and the full script is run.
+"""
 
 from __future__ import annotations
 
@@ -38,27 +46,28 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._redis_url import Server
     from flexiflow.extras.durable._transport import Member, Outcome, Room
 
-# For so many seconds one waits in a row: then it is looked whose lease has run out.
+# The longest wait in one go, in seconds: then `receive` looks for leases that have run out.
 _TURN: Final = 1.0
 
-# In a row: then it is asked for hardly anything, and not long after it is answered again for all.
+# The most lost answers that count: with as many, few records are asked for at once. Each answer
+# that comes takes one off.
 _MOST_LOSSES: Final = 8
 
 _ALL_CAME: Final = (0,)
 
-# More than this the server does not count.
+# The greatest number that a script can count to.
 _MOST: Final = 2**53
 
 
 class Right(NamedTuple):
-    """What a lease is a lease of.
+    """The properties of a lease that never change.
 
     Attributes:
-        partition: of which partition.
+        partition: the partition.
         name: its name on the server: its token and the epoch of the log.
-        digest: a digest of its member's patterns.
-        lines: the keys of which records waited there.
-        is_exclusive: whether nobody else may have one.
+        digest: a digest of the member's patterns.
+        lines: the keys of which records waited when it began.
+        is_exclusive: whether there is only one lease of a partition at a time.
     """
 
     partition: int
@@ -69,14 +78,14 @@ class Right(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What was there when it was looked for records last.
+    """What the last `receive` saw, from which `wait` goes on.
 
     Attributes:
-        given: the id up to which all was given.
+        given: the id up to which records were given.
         wakes: the id of the last wake of the group.
-        turn: the number of this lease's last settling before that.
-        watches: whether what is stored next can be given.
-        until: when there is more, at the latest.
+        turn: the number of this lease's last settling before it.
+        watches: whether the next record that is stored could be given.
+        until: when there will be more to give, at the latest.
     """
 
     given: bytes
@@ -88,14 +97,14 @@ class _Seen(NamedTuple):
 
 @final
 class RedisLease:
-    """A lease.
+    """A lease; see `Lease`.
 
     Args:
         network: the servers.
-        member: whose it is.
-        right: of what.
+        member: the worker that has it.
+        right: its fixed properties.
         max_event_bytes: how many bytes an event may have.
-        seconds: how long an answer may take.
+        seconds: how many seconds an answer may take.
     """
 
     def __init__(
@@ -115,13 +124,16 @@ class RedisLease:
         self._token = int(token)
         self._max_event_bytes = max_event_bytes
         self._seconds = seconds
-        # What it was given from the log, what had waited, and what it may have let go of.
+        # The positions that it holds, from the log and after waiting, and those that it has asked
+        # to let go of, until the answer comes.
         self._held: set[str] = set()
         self._waited: set[str] = set()
         self._doubtful: set[str] = set()
+        # Whether an answer of `receive` may be lost, and whether the lease is gone.
         self._is_lost = self._is_gone = False
-        # Whether it may be that all that can be given is new.
+        # Whether the common case may apply: nothing but new records can be given.
         self._is_common = True
+        # Lost answers, how often others took something (as far as it knows), and settlings.
         self._losses = 0
         self._taken = 0
         self._settled = self._number = 0
@@ -136,17 +148,17 @@ class RedisLease:
 
     @property
     def token(self) -> int:
-        """The fencing token."""
+        """The fencing token; see `Lease.token`."""
         return self._token
 
     @property
     def lines(self) -> Collection[str]:
-        """The keys of which records waited when the partition was leased."""
+        """The keys of which records waited when the lease began; see `Lease.lines`."""
         return self._right.lines
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
-        """Be given records, those first that workers without a lease have left."""
-        # An answer that never comes has given something all the same.
+        """Return records for this worker, without waiting for any; see `Lease.receive`."""
+        # Lost unless the answer comes: the script may have given something all the same.
         came, turn = self._came(), self._settled
         self._is_lost = True
         entries, fresh, groups, given, wakes, watches, again, is_common = await self._ask(
@@ -155,7 +167,7 @@ class RedisLease:
         self._is_common = is_common == 1
         found = [_delivery(*each) for each in entries]
         found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
-        # Of what was lost there may be more.
+        # There may be more that a lost answer had given.
         self._is_lost = came != _ALL_CAME and again == 0
         self._held.update(each.position for each in found if not each.has_waited)
         self._waited.update(each.position for each in found if each.has_waited)
@@ -165,16 +177,16 @@ class RedisLease:
         return found
 
     def _note(self, found: list[Delivery], given: bytes) -> None:
-        """Remember what is in the log (X13)."""
+        """Remember the last record that is known to be in the log (X13)."""
         last = given.decode()
-        # Behind what is new there may be what has waited.
+        # Records that have waited may come after the new ones.
         for each in reversed(found):
             if each.position == last and not each.oversize:
                 self._network.epochs.of(self.partition).note(self._epoch, given, each.body)
                 return
 
     async def _ask(self, room: Room, came: tuple[int | str, ...]) -> list[Any]:
-        """Have records given; fewer where answers don't come, which may be too long to come."""
+        """Ask for records, for fewer after lost answers, which may have been too long to arrive."""
         many = max(room.records >> max(self._losses - 1, 0), 1)
         try:
             answer = await self._give(room, many, came)
@@ -210,7 +222,7 @@ class RedisLease:
         return (1, *self._held, *self._waited, *self._doubtful)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until there may be something to receive, on a connection of its own."""
+        """Wait until there may be something to receive, by a connection of its own."""
         if self._is_gone:
             raise self._lost()
         seen = self._seen
@@ -221,7 +233,7 @@ class RedisLease:
         if self._waiter is None or not self._waiter[0].is_alive:
             self._waiter = await self._network.open(self.partition)
         wire, server = self._waiter
-        # 0 would be for ever.
+        # 0 would mean for ever.
         block = max(ceil(left * 1000), 1)
         is_over = False
         try:
@@ -237,7 +249,7 @@ class RedisLease:
                 self._close()
 
     def _streams(self, seen: _Seen) -> list[str | bytes]:
-        """List what is waited for, and from where on."""
+        """Return the streams to wait for, followed by the ids after which to read them."""
         base, group = self._network.base(self.partition), self._member.group
         streams: dict[str | bytes, str | bytes] = {
             f"{base}:w:{group}": seen.wakes,
@@ -248,7 +260,7 @@ class RedisLease:
         return [*streams, *streams.values()]
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-        """Write down what became of records that are held."""
+        """Write the outcomes of records that are held; see `Lease.settle`."""
         held = self._held
         done: list[str] = []
         others: list[Outcome] = []
@@ -287,7 +299,10 @@ class RedisLease:
         )
 
     def _number_of(self, outcomes: Sequence[Outcome], others: list[Outcome]) -> int:
-        """Number what would not be the same if it was done twice, once for all tries."""
+        """Return a number for outcomes that must not be written twice, else 0.
+
+        All tries of the same outcomes have the same number.
+        """
         if self._tried is not None and self._tried == list(outcomes):
             return self._number
         released = {each.position for each in others if isinstance(each, Returned | Postponed)}
@@ -295,7 +310,7 @@ class RedisLease:
             isinstance(each, Followed) or each.position in self._waited for each in others
         ):
             return 0
-        # Before they are: they may be given anew before the answer is seen here.
+        # Before they are released: they may be given anew before the answer is seen here.
         self._doubtful |= released & (self._held | self._waited)
         self._forget(released)
         self._tried = list(outcomes)
@@ -315,10 +330,10 @@ class RedisLease:
         self._waited.difference_update(positions)
 
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        """Hold the lease for as long again."""
+        """Make the lease last its full time from now on; return what it does not hold any more."""
         lost, taken = await self._renew(positions)
         if taken != self._taken:
-            # What is another's by now must not be settled as if it was not.
+            # Others took something: find out what, so that it is not settled as if it was held.
             gone, self._taken = await self._renew([*self._held, *self._waited])
             self._forget(gone)
         self._forget(lost)
@@ -331,7 +346,7 @@ class RedisLease:
         return [each.decode() for each in lost], taken
 
     async def release(self) -> None:
-        """End the lease."""
+        """End the lease; see `Lease.release`."""
         await self._run(RELEASE, self._owner, *self._came())
         self._is_gone = True
         self._close()
@@ -358,12 +373,12 @@ _ALL_SETTLED: Final = Settled()
 
 
 def milliseconds(seconds: float) -> int:
-    """Give seconds as the server counts them."""
+    """Return seconds as milliseconds for the server, at least 1."""
     return max(int(seconds * 1000), 1)
 
 
 def fields(entry: list[bytes]) -> tuple[bytes, str | None, str | None]:
-    """Read the body, the key and the group of an entry."""
+    """Return the body, the key and the group of an entry."""
     if len(entry) == 2:  # noqa: PLR2004 - the event alone
         return entry[1], None, None
     found = dict(zip(entry[::2], entry[1::2], strict=True))
@@ -372,12 +387,12 @@ def fields(entry: list[bytes]) -> tuple[bytes, str | None, str | None]:
 
 
 def text(value: bytes | None) -> str | None:
-    """Read a text that may be anything, where something else has written it."""
+    """Decode a text, even an invalid one that other software has written."""
     return value.decode(errors="backslashreplace") if value is not None else None
 
 
 def _fresh(bodies: list[bytes], groups: dict[int, str | None], last: bytes) -> list[Delivery]:
-    """Make deliveries of records that come one right after the other."""
+    """Return the deliveries of new records whose positions follow each other up to `last`."""
     before = int(last.partition(b"-")[0]) - len(bodies)
     return [
         Delivery(f"{before + place}-0", body, groups.get(place), 0, 1, is_suspect=False)
@@ -401,17 +416,17 @@ def _delivery(position: bytes, entry: list[bytes], *counts: int) -> Delivery:
 
 
 def key_of(value: bytes) -> str:
-    """Read the key of a line."""
+    """Decode the key of a line."""
     return value.decode(errors="surrogatepass")
 
 
 def _bytes_of(key: str) -> bytes:
-    # What JSON can hold, UTF-8 need not be able to.
+    # A JSON text can hold lone surrogates, which UTF-8 can't.
     return key.encode(errors="surrogatepass")
 
 
 def _flat(outcome: Outcome) -> Iterator[bytes | str | int]:
-    """Give an outcome as the script reads it: a letter, and what goes with it."""
+    """Yield an outcome as `settle.lua` reads it: a letter, and its values."""
     if isinstance(outcome, Followed):
         yield "F"
         yield _bytes_of(outcome.key)
@@ -425,6 +440,6 @@ def _flat(outcome: Outcome) -> Iterator[bytes | str | int]:
         yield type(outcome).__name__[0]
         yield from outcome[:3]
         if isinstance(outcome, Buried):
-            # What an exception says need not be encodable.
+            # The text of an exception need not be encodable.
             for each in outcome.failure:
                 yield each.encode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Which server keeps a partition, and running scripts there."""
+"""Running scripts on the server that has a partition."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _MOVES: Final = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
 
 @final
 class Network:
-    """The servers, of which each keeps some of the partitions; without a cluster there is one.
+    """The servers, each of which has some of the partitions; without a cluster there is one.
 
     Args:
-        wires: what opens connections.
-        server: the server that is known, in a cluster any node.
+        wires: opens connections.
+        server: the server, or any node of a cluster.
         epochs: what is known of the partitions.
         prefix: what all keys begin with.
-        seconds: how long an answer may take.
+        seconds: how many seconds an answer may take.
         is_cluster: whether there is a cluster.
 
     Attributes:
         epochs: what is known of the partitions.
-        is_former: whether an earlier release had laid them out (X16).
+        is_former: whether a partition was found with the layout of an earlier release (X16).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Network:
         seconds: float,
         is_cluster: bool,
     ) -> None:
-        # A child has the parent's connections, and would write in between what the parent writes.
+        # A forked child shares the parent's connections; what both wrote would be mixed up.
         self._home = Home(server.address)
         self.epochs = epochs
         self.is_former = False
@@ -67,19 +67,19 @@ class Network:
 
     @property
     def address(self) -> str:
-        """Where it is, without any secret."""
+        """The server's address, without any secret."""
         return self._server.address
 
     def base(self, partition: int) -> str:
-        """Give what the keys of a partition begin with: their hash tag."""
+        """Return what the keys of a partition begin with: their hash tag."""
         return f"{{{self._prefix}:{partition}}}"
 
     async def check(self) -> None:
-        """Have the server answer, and see that it can do what is asked of it.
+        """Check that the server answers, and can do what is asked of it.
 
         Raises:
             TransportUnavailable: it does not answer.
-            TransportUnusable: it lets nobody in, or is too old.
+            TransportUnusable: it refuses the login, or is too old.
         """
         wire = self._wire(self._server)
         try:
@@ -101,17 +101,17 @@ class Network:
     async def run(
         self, partition: int, script: Script, *arguments: bytes | str | int, replicas: int = 0
     ) -> list[Any]:
-        """Run a script where the partition is, and return its answer.
+        """Run a script on the server of a partition, and return its answer.
 
         Args:
-            partition: which.
-            script: what to run.
-            arguments: what it is given besides the partition.
-            replicas: how many replicas have to confirm what it wrote.
+            partition: the partition.
+            script: the script.
+            arguments: its arguments besides the partition and the epoch.
+            replicas: how many replicas must confirm what it wrote.
 
         Raises:
-            TransportUnavailable: there was no answer, or one that will change.
-            TransportUnusable: the server refuses for good, or this process was forked (X9).
+            TransportUnavailable: there was no answer, or an error that will pass.
+            TransportUnusable: an error that will not pass, or this process was forked (X9).
             NotReplicated: fewer replicas confirmed it.
         """
         self._home.check()
@@ -142,7 +142,7 @@ class Network:
         raise TransportUnavailable(self.address, "its nodes do not agree on who keeps a slot")
 
     async def _check(self, wire: Wire, partition: int) -> None:
-        """See what a server has lost before anything else is asked of it (X13)."""
+        """Find out what a server has lost, before anything else is asked of it (X13)."""
         question = self.epochs.question(partition)
         (answer,) = await self._evaluate(wire, CHECK, [self.base(partition), *question], 0)
         self.is_former |= self.epochs.learn(partition, answer)
@@ -150,7 +150,8 @@ class Network:
     async def _evaluate(
         self, wire: Wire, script: Script, values: Sequence[bytes | str | int], replicas: int
     ) -> list[Any]:
-        # In time before an answer would be late. On the same connection, which is what it asks for.
+        # WAIT is about writes of its own connection. It gives up after half of the time that an
+        # answer may take.
         wait = [("WAIT", replicas, int(self._seconds * 500))] if replicas > 0 else []
         try:
             return await wire.call([("EVALSHA", script.digest, 1, *values), *wait], self._seconds)
@@ -172,7 +173,10 @@ class Network:
         return True
 
     def explain(self, error: Broken | Refused, server: Server) -> Exception:
-        """Tell what an error means, and where; look anew for who keeps what, if it may help."""
+        """Return the transport's error for an error of a server.
+
+        If partitions may have moved to other servers, they are looked up again next time.
+        """
         if isinstance(error, Broken) or error.code in _MOVES:
             self._forget_places()
         if isinstance(error, Refused) and error.code == "MOVED" and not self._is_cluster:
@@ -186,7 +190,11 @@ class Network:
         return wire
 
     async def open(self, partition: int) -> tuple[Wire, Server]:
-        """Open a connection of its own to where a partition is; whoever asked closes it."""
+        """Open a separate connection to the server of a partition, which the caller has to close.
+
+        Returns:
+            The connection and the server.
+        """
         server = await self._place(partition)
         return self._wires.open(server), server
 
@@ -223,5 +231,5 @@ class Network:
 
 def _slots(answer: list[Any], asked: Server) -> tuple[int, int, Server]:
     first, last, (host, port, *_) = answer[:3]
-    # A node that does not know its own name is where it was asked.
+    # A node that does not know its own name has the one by which it was asked.
     return first, last, asked.at(host.decode() if host else asked.host, port)

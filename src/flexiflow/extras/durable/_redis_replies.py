@@ -1,4 +1,4 @@
-"""What a Redis server may answer that is no answer, and what it means for whoever asked."""
+"""Errors of a Redis server or a connection, and the transport's errors for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnus
 if TYPE_CHECKING:
     from flexiflow.extras.durable._errors import TransportError
 
-# Each passes: a server that starts, is full, has no disk, is a replica, or moves its slots.
+# Errors that pass: the server starts, is full, can't write to disk, is a replica, or moves slots.
 _PASSING: Final = frozenset(
     {
         "ASK",
@@ -31,7 +31,7 @@ _PASSWORD: Final = frozenset({"NOAUTH", "WRONGPASS"})
 
 @final
 class Broken(Exception):
-    """A connection ended, could not be made, or was silent for too long.
+    """A connection ended, could not be opened, or was silent for too long.
 
     Args:
         reason: what was seen.
@@ -47,8 +47,8 @@ class Refused(Exception):
     """The server answered with an error.
 
     Args:
-        code: the first word of it.
-        text: the other ones.
+        code: the first word of the error.
+        text: the other words.
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -58,12 +58,12 @@ class Refused(Exception):
 
 
 def explain(error: Broken | Refused, address: str) -> TransportError:
-    """Tell what an error means for whoever uses the transport."""
+    """Return the transport's error for an error of a server or a connection."""
     if isinstance(error, Broken):
         return TransportUnavailable(address, error.reason)
     said = f"{error.code} {error.text}".rstrip()
-    # In the answer of a script that failed, Redis 6.2 has its error's code somewhere in the middle,
-    # some with the sign by which errors begin on the wire.
+    # If a script failed, the error of Redis 6.2 has the code somewhere in the middle, sometimes
+    # with the "-" by which errors begin on the wire.
     words = frozenset(word.lstrip("-") for word in said.split())
     if words & _PASSING:
         return TransportUnavailable(address, said)

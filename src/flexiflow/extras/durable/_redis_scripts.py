@@ -1,4 +1,4 @@
-"""The scripts that the server runs: all that is done to a partition is done in one of them."""
+"""The Lua scripts that the server runs: all that is done to a partition is done by one of them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ def _read(name: str) -> str:
 
 @final
 class Script:
-    """A script, and the name by which a server remembers it.
+    """A script, and the digest by which a server remembers it.
 
     Args:
         name: the name of its file.
-        parts: the names of files that come before it.
+        parts: the names of files that come before it, besides `common`.
 
     Attributes:
-        source: what a server is sent that does not know it.
-        digest: what one is sent that does.
-        is_guarded: whether it is told the epoch that is known, and refuses another one (X13).
+        source: the text, sent to a server that does not know the script.
+        digest: the digest of the text, sent to a server that does.
+        is_guarded: whether its first argument is the epoch that is known, and it refuses another
+            one (X13).
     """
 
     __slots__ = ("digest", "is_guarded", "source")
@@ -35,7 +36,7 @@ class Script:
     def __init__(self, name: str, *parts: str) -> None:
         self.source = "".join(map(_read, ("common", *parts, name))).encode()
         self.is_guarded = "guard" in parts
-        # Redis names its scripts so; nothing is kept secret by it.
+        # Redis names scripts by their SHA-1; it is not for security.
         self.digest = sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
 

@@ -1,10 +1,8 @@
 """A transport in an SQLite file: embedded, without a server or a dependency.
 
-This module has the methods that the bridge calls. Each hands a function of plain statements to the
-`Desk`, which runs it in a thread, in a transaction: storing is in `_sqlite_log`, groups in
-`_sqlite_groups`, leases in `_sqlite_leases`, receiving in `_sqlite_giving`, settling in
-`_sqlite_settling`, and records that wait in `_sqlite_waiting`. `_sqlite_tables` describes the
-tables, and `_sqlite_file` how it is noticed that somebody meddles with the file.
+This module has the methods that a bridge calls. Each hands a function of plain SQL statements, such
+as `log.store`, `giving.give` or `settle`, to the `Desk`, which runs it in a thread, in a
+transaction. The `Bell` wakes tasks of the same event loop after what others may wait for.
 """
 
 from __future__ import annotations

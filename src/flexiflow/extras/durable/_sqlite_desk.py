@@ -14,8 +14,8 @@ repeated or lost is done in `keep`, which is called once, by the thread, after t
 A task that is cancelled withdraws its job if the thread has not taken it. If it has, the job is
 done to its end; its result is lost but for `keep`.
 
-The connection is closed before a fork, and the parent opens it again with its next job; a child
-never may (X9). Once a check has failed, the desk confirms nothing any more: each job fails.
+The connection is closed before a fork, and the parent opens it again with its next job; in the
+child each job fails (X9). Once a check of the file has failed, each later job fails, too.
 
 `_turn` lets one task at a time use the thread. `_lock` is held by the thread while it works, and
 during a fork: asyncio can cancel a task so that its turn ends before its thread does.

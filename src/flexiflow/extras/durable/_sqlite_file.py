@@ -1,9 +1,14 @@
-"""What shows that a database that is open is still the one that others find, and locked (X9).
+"""Checks that an open database is still the file that others find, and still locked (X9).
 
-SQLite keeps its log (`-wal`) and the index of that (`-shm`) beside the file. Whoever closes a
-database last copies the log into the file and removes it; the locks on the file tell whether
-others have it open. POSIX drops all locks that a process has on a file as soon as the process
-closes any descriptor of it, as after `open(path).close()`; SQLite is not told.
+SQLite keeps its log (`-wal`) and the index of the log (`-shm`) beside the file. The process that
+closes a database last copies the log into the file and removes it; the locks on the file show
+whether others have it open. POSIX drops all locks that a process has on a file as soon as the
+process closes any descriptor of it, as by `open(path).close()`, and SQLite does not notice. Then
+others may remove a log that is still in use, and what is committed after that is lost.
+
+So a `Watch` remembers which files were opened, by device and inode, and on Linux takes locks of its
+own on the file and the index, which are dropped when those of SQLite are. Both are checked before
+and after each commit.
 """
 
 from __future__ import annotations
@@ -43,7 +48,8 @@ _LOG: Final = "-wal"
 _INDEX: Final = "-shm"
 
 _FCNTL: Final[Any] = import_module("fcntl") if find_spec("fcntl") else None
-# Tells of locks that this process has itself, too; and what it has open. Only Linux has both.
+# A query that also sees locks of this process itself, and the list of its open files. Only Linux
+# has both.
 _QUERY: Final[int | None] = getattr(_FCNTL, "F_OFD_GETLK", None)
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _LOCKS: Final = Path("/proc/self/fdinfo")
@@ -52,24 +58,25 @@ _LOCKED: Final = re.compile(r"^lock:.* (\d+) (\d+|EOF)$", re.MULTILINE)
 # `struct flock`, with the padding at its end.
 _FLOCK: Final = struct.Struct("@hhqqi0q")
 
-# Where no lock of SQLite's is; see `_Lock`.
+# Beyond all locks of SQLite; see `_Lock`.
 _FAR: Final = 2**62
 
 # `sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE`, which Python 3.11 has not.
 _NO_CHECKPOINT: Final = 1006
 
 
-# While a file is made nobody in this process has it open: to close it would drop their locks.
+# Held while a file is created, so that nobody else in this process opens it meanwhile: closing the
+# descriptor would drop their locks.
 _MAKING: Final = fork_safe_lock()
 
-# Windows has no such modes; `max` does nothing.
+# Windows has no such modes; `max` takes the arguments and does nothing.
 _SET_MODE: Final[Callable[[int, int], object]] = getattr(os, "fchmod", max)
 
 
 def make_file(path: str, mode: int) -> None:
-    """Make an empty file, whose mode does not depend on the umask; one that is there stays.
+    """Create an empty file, with a mode that does not depend on the umask; keep an existing one.
 
-    SQLite gives its other files the same mode.
+    SQLite gives the files beside it the same mode.
 
     Raises:
         TransportUnusable: a symbolic link is there, which may lead anywhere.
@@ -80,7 +87,7 @@ def make_file(path: str, mode: int) -> None:
             "a symbolic link is there that leads nowhere, or did so when this transport was made; "
             "the path of a file would be right",
         )
-    # Where none can be made SQLite finds none, and says so.
+    # If the file can't be created, opening it fails, and SQLite's error says so.
     with _MAKING, suppress(OSError):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
@@ -90,26 +97,27 @@ def make_file(path: str, mode: int) -> None:
 
 
 class _Span(NamedTuple):
-    """Bytes of a file that are locked."""
+    """A range of bytes of a file, for locks."""
 
     start: int
     length: int
 
 
-# What SQLite has a shared lock on, as long as a database with a write-ahead log is open.
+# The bytes on which SQLite has a shared lock while a database with a write-ahead log is open.
 _SHARED: Final = _Span(0x40000002, 510)
 _SHARED_INDEX: Final = _Span(128, 1)
 
 
 @final
 class _Lock:
-    """A lock on a byte of a file, which is lost when those of SQLite are, and never taken again.
+    """A lock on one byte of a file, which is lost when SQLite's locks are, and never taken again.
 
-    A query tells of one lock on a span only, and other processes have the same as SQLite here.
+    SQLite's own locks can't be checked instead: a query shows only one of the locks on a span, and
+    that may be another process's.
 
     Args:
-        descriptor: any descriptor of the file that this process has open. When it is closed the
-            locks are gone, whoever closed it.
+        descriptor: any descriptor of the file that this process has open; when it is closed, the
+            locks are dropped.
     """
 
     __slots__ = ("_descriptor", "_kind", "_place", "_query")
@@ -124,37 +132,37 @@ class _Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether it has been held from the beginning."""
+        """Whether the lock has been held from the beginning."""
         try:
             answer = _FCNTL.fcntl(self._descriptor, _QUERY, self._query)
         except OSError:
-            # The descriptor was closed, and with it the lock was dropped.
+            # The descriptor was closed, which dropped the lock.
             return False
-        # Its kind comes first, and is another one if nobody has locked the place.
+        # The answer begins with the kind of the lock, which differs if nothing is locked there.
         return bool(answer[:2] == self._kind)
 
     def release(self) -> None:
-        """Give it up."""
+        """Give up the lock."""
         with suppress(OSError):
             _FCNTL.fcntl(self._descriptor, _FCNTL.F_SETLK, _pack(_FCNTL.F_UNLCK, self._place))
 
 
 @final
 class Watch:
-    """Looks after a database that was opened just now.
+    """Watches the files of a database that was just opened.
 
     Args:
         path: the file.
 
     Raises:
-        TransportUnusable: it is not there any more, or its locks are lost already.
+        TransportUnusable: the file is no longer there, or its locks are lost already.
     """
 
     __slots__ = ("__weakref__", "_locks", "_path", "_seen")
 
     def __init__(self, path: str) -> None:
         self._path = path
-        # In the order in which they matter to whoever reads of it.
+        # In the order in which a problem is reported.
         files = (path, path + _LOG, path + _INDEX)
         self._seen = {each: identity_of(each) for each in files}
         self._locks: list[_Lock] = []
@@ -179,19 +187,19 @@ class Watch:
 
     @property
     def identity(self) -> Identity | None:
-        """What tells the file from every other one that is there."""
+        """The identity of the file that was opened; None if there was none."""
         return self._seen[self._path]
 
     @property
     def is_unlocked(self) -> bool:
-        """Whether locks were lost."""
+        """Whether a lock was lost."""
         return not all(each.is_held for each in self._locks)
 
     @property
     def is_alone(self) -> bool:
-        """Whether nobody can have written to the database in a way that is not seen here.
+        """Whether nobody can have written to the database unseen by this connection.
 
-        That is so as well where a file was removed or moved, and no other was begun in its place.
+        This holds also if a file was removed or moved, as long as no other one has taken its place.
         """
         log, index = self._path + _LOG, self._path + _INDEX
         return (
@@ -202,13 +210,13 @@ class Watch:
         )
 
     def find_problem(self) -> str | None:
-        """Tell why nothing may be confirmed any more; None where all is well.
+        """Return why nothing may be confirmed any more; None if all is well.
 
-        After a commit: what is committed is found by others, unless somebody removes it later. As
-        long as the locks are held nobody else can have closed the database as the last one, and
-        only then the log is removed by SQLite.
+        None after a commit means that others find what was committed, unless somebody removes it
+        later: SQLite removes the log only when the last connection is closed, and while the locks
+        are held no other connection can have taken itself for the last one.
         """
-        # Twice for each commit, so it is short of everything but the calls of the system.
+        # Called twice for each commit, so it does little besides the system calls.
         for lock in self._locks:
             if not lock.is_held:
                 return _UNLOCKED
@@ -218,7 +226,7 @@ class Watch:
         return None
 
     def close(self) -> None:
-        """Look no longer; to be called before the database is closed."""
+        """Stop watching; to be called before the database is closed."""
         with _LOCK:
             _WATCHES.discard(self)
         self._release()
@@ -228,12 +236,12 @@ class Watch:
             each.release()
 
     def keep_log(self, database: sqlite3.Connection) -> None:
-        """Have SQLite leave all files as they are when it closes the database.
+        """Make SQLite leave all files as they are when it closes the database.
 
-        It would copy a log that nobody else knows of over what others have written since.
+        Otherwise it would copy a log that nobody else knows of over what others have written since.
         """
         if self._locks:
-            # SQLite in this process minds such a lock, too. It lasts until the file is closed.
+            # SQLite respects such a lock, even of its own process. It lasts until the file closes.
             for descriptor in _descriptors(self.identity):
                 with suppress(OSError):
                     _FCNTL.fcntl(descriptor, _FCNTL.F_OFD_SETLK, _pack(_FCNTL.F_RDLCK, _SHARED))
@@ -242,11 +250,11 @@ class Watch:
             configure(_NO_CHECKPOINT, True)  # noqa: FBT003 - so it is called
 
     def _take_lock(self, path: str, shared: _Span) -> None:
-        """Take a lock on a file, where the system lets one look at locks.
+        """Take a lock on a file, on a system where locks can be queried.
 
         Raises:
-            TransportUnusable: SQLite has another file open than the one that is found, or takes
-                its own lock for held which is not.
+            TransportUnusable: SQLite has another file open than the one at the path, or its lock
+                was dropped without its notice.
         """
         descriptors = list(_descriptors(self._seen[path]))
         if not descriptors:
@@ -254,7 +262,7 @@ class Watch:
         if not _is_locked(descriptors, shared):
             raise TransportUnusable(self._path, _UNLOCKED_BEFORE)
         for each in descriptors:
-            # It may be somebody else's, and closed meanwhile, or not for reading.
+            # The descriptor may belong to other code, and be closed by now, or not be readable.
             with suppress(OSError):
                 lock = _Lock(each)
                 if lock.is_held:
@@ -271,7 +279,10 @@ def _pack(kind: int, span: _Span) -> bytes:
 
 
 def _is_locked(descriptors: Iterable[int], span: _Span) -> bool:
-    """Tell whether this process has locked a span by one of its descriptors; if that is told."""
+    """Return whether this process has locked a span by one of these descriptors.
+
+    True also if the system does not show it.
+    """
     known = [text for each in descriptors if (text := _read(_LOCKS / str(each))) is not None]
     return not known or any(
         int(start) <= span.start and (end == "EOF" or int(end) >= span.start + span.length - 1)
@@ -288,13 +299,13 @@ def _read(path: Path) -> str | None:
 
 
 def rescue(database: sqlite3.Connection) -> None:
-    """Copy the log into the file, as far as nobody hinders it."""
+    """Copy the log into the file, as far as no other connection prevents that."""
     with suppress(sqlite3.Error):
         database.execute("PRAGMA wal_checkpoint").fetchall()
 
 
 def identity_of(path: str) -> Identity | None:
-    """Tell a file from every other one that is there; None where there is none."""
+    """Return the device and inode of a file; None if there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116 - after each commit, and a Path costs as much again
     except OSError:
@@ -303,14 +314,14 @@ def identity_of(path: str) -> Identity | None:
 
 
 def _is_empty(path: str) -> bool:
-    """Tell whether there is nothing in a file, or no file."""
+    """Return whether a file is empty or does not exist."""
     with suppress(OSError):
         return Path(path).stat().st_size == 0
     return True
 
 
 def _descriptors(identity: Identity | None) -> Iterable[int]:
-    """Give the descriptors of a file that this process has open."""
+    """Yield the descriptors by which this process has a file open."""
     for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - names are all that is wanted
         with suppress(OSError):
             found = os.fstat(int(name))

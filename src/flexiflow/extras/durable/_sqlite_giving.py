@@ -1,4 +1,7 @@
-"""What a lease is given from the SQLite transport's file: plain statements."""
+"""Receiving from the SQLite transport's file: plain statements, in the caller's transaction.
+
+`ahead` looks without a lock whether there is something to give, and `give` gives it.
+"""
 
 from __future__ import annotations
 
@@ -57,19 +60,19 @@ _TAKE: Final = (
 
 
 class _Left(NamedTuple):
-    """A record that nobody holds.
+    """A pending record that no lease holds.
 
     Attributes:
-        number: which.
+        number: the record's number.
         attempts: as in `Delivery`.
         deliveries: as in `Delivery`.
-        is_done: whether a lease that had lost it has acknowledged it.
+        is_done: whether it was acknowledged by a lease that no longer held it.
         has_waited: whether it has waited.
-        owner: by what it has waited, or None.
-        kept: where its body is, if it has waited.
-        place: where its body is; None where it is gone.
+        owner: the owner by which it has waited, or None; see `Held.owner`.
+        kept: the row of `kept` with its body, if it has waited.
+        place: the row of its body, in `kept` or in `records`; None if it was deleted.
         group: as in `Delivery`.
-        body: its body, if it is bytes and not too large.
+        body: its body, if that is bytes and not too large; else None.
     """
 
     number: int
@@ -85,13 +88,13 @@ class _Left(NamedTuple):
 
     @property
     def is_ended(self) -> bool:
-        """Whether it is not to be given: it is done, or gone."""
+        """Whether it can't be given, since it is done or was deleted."""
         return self.is_done or self.place is None
 
 
 @final
 class _Filling:
-    """Deliveries that fill the room of a worker.
+    """The deliveries of one `receive`, as far as there is room for them.
 
     Args:
         room: the room.
@@ -99,10 +102,10 @@ class _Filling:
         most: how many bytes a body may have.
 
     Attributes:
-        given: what fills it.
-        left: for how many more records there is room.
-        is_full: whether there was no room for one. What comes after that one must not overtake it.
-        most: see above.
+        given: the deliveries.
+        left: how many more records there is room for.
+        is_full: whether a record did not fit; then no later one may be added, to keep the order.
+        most: how many bytes a body may have.
     """
 
     __slots__ = ("_first", "_size", "given", "is_full", "left", "most")
@@ -125,7 +128,7 @@ class _Filling:
         *,
         has_waited: bool = False,
     ) -> bool:
-        """Add a record, as an attempt that begins, and return whether there was room for it."""
+        """Add a record, as an attempt that begins, if there is room; return whether there was."""
         data, oversize = body
         size = self._size - len(data)
         if self.is_full or not self.left or size < 0:
@@ -150,10 +153,10 @@ class _Filling:
     def add_new(
         self, db: sqlite3.Connection, rows: Iterable[tuple[int, str | None, bytes | None]]
     ) -> tuple[list[int], bool]:
-        """Add records that are new to the group, of no more than there is room for.
+        """Add records that are new to the group, as far as there is room for their bytes.
 
         Returns:
-            The numbers of those that were added, and whether that was all of them.
+            The numbers of the records that were added, and whether those were all.
         """
         numbers: list[int] = []
         is_all, first = True, self._first
@@ -167,7 +170,7 @@ class _Filling:
             self._size -= len(data)
             numbers.append(number)
             position = str(number - first)
-            # Nothing by name: this is done for each event.
+            # By position, which is quicker: this is done for each event.
             self.given.append(Delivery(position, data, group, 0, 1, False, False, oversize))  # noqa: FBT003
         self.left -= len(numbers)
         return numbers, is_all
@@ -176,10 +179,10 @@ class _Filling:
 def ahead(db: sqlite3.Connection, held: Held, room: Room, now: float) -> float:
     """Return in how many seconds there may be something to give; 0 or less for now.
 
-    It takes no lock.
+    Only reads, so that others may write meanwhile.
 
     Raises:
-        LeaseLost: there is no such lease.
+        LeaseLost: the lease is gone.
     """
     reading = look(db, held)
     if reading.patterns != held.patterns:
@@ -201,14 +204,17 @@ def ahead(db: sqlite3.Connection, held: Held, room: Room, now: float) -> float:
 
 
 def give(db: sqlite3.Connection, held: Held, room: Room, most: int, now: float) -> list[Delivery]:
-    """Give records to the holder of a lease, as `Lease.receive` says.
+    """Give records to a lease, as `Lease.receive` says.
 
     Args:
         db: the database.
         held: the lease.
-        room: what there is room for.
+        room: how much the worker can receive.
         most: how many bytes a body may have.
-        now: the time.
+        now: the time, in seconds since 1970.
+
+    Raises:
+        LeaseLost: the lease is gone.
     """
     reading = revive(db, held)
     if reading.patterns != held.patterns:
@@ -226,7 +232,7 @@ def give(db: sqlite3.Connection, held: Held, room: Room, most: int, now: float) 
 
 
 def still_held(db: sqlite3.Connection, held: Held, given: Iterable[Delivery]) -> list[Delivery]:
-    """Return what is not another's by now of what was given, and not taken."""
+    """Return the deliveries that a lease still holds, of those that were given to it before."""
     look(db, held)
     return [each for each in given if holds(db, held, each.position)]
 
@@ -236,7 +242,7 @@ def _others(db: sqlite3.Connection, held: Held, now: float) -> list[Other]:
 
 
 def _is_full(db: sqlite3.Connection, held: Held, reading: Reading, room: Room) -> bool:
-    """Return whether so much waits that nothing new is to be given; what is out does not wait."""
+    """Return whether too many records wait to give new ones, not counting those that are out."""
     if reading.waiting < room.waiting:
         return False
     query = "SELECT count(*) FROM pending WHERE group_id = ? AND id BETWEEN ? AND ? AND waited"
@@ -245,7 +251,7 @@ def _is_full(db: sqlite3.Connection, held: Held, reading: Reading, room: Room) -
 
 
 def _give_left(db: sqlite3.Connection, held: Held, filling: _Filling, now: float) -> None:
-    """Give what nobody holds, and settle what of it is done, or gone."""
+    """Give the records that no lease holds; settle those that are done or were deleted."""
     seen: list[_Left] = []
     rows = db.execute(_LEFT, (filling.most, filling.most, *held.span))
     for each in map(_Left._make, rows):
@@ -279,14 +285,14 @@ def _body(db: sqlite3.Connection, place: Place, row: int, body: bytes | None, mo
 def _give_new(
     db: sqlite3.Connection, held: Held, filling: _Filling, before: int, limit: int
 ) -> None:
-    """Give what is new to the group."""
+    """Give up to `limit` records that are new to the group."""
     rows = since(db, held.partition, before, limit, filling.most)
     numbers, is_all = filling.add_new(db, rows)
     rows.close()
     last = numbers[-1] - first_of(held.partition) if numbers else before
     if is_all and len(numbers) < limit:
-        # After the last one that is there, others may have been deleted too; or something else has
-        # put it there.
+        # Records after the last one that is there may have been deleted; or other software has put
+        # records there, after the end of the log.
         last = max(last, last_of(db, held.partition))
     db.executemany(
         "INSERT INTO pending (group_id, id, attempts, deliveries, holder) VALUES (?, ?, 0, 1, ?)",
@@ -306,12 +312,12 @@ def _give_again(
     owners: list[int],
     now: float,
 ) -> None:
-    """Give so many at most of what has waited and is due."""
+    """Give up to `most` records that have waited and are due."""
     clamp(db, held.group, owners, now + held.member.longest_delay)
     end = max(filling.left - most, 0)
     is_to_go_on = True
     while is_to_go_on and filling.left > end:
-        # What was done made no use of the room.
+        # Records that turn out to be done take no room, so look for more.
         waiting = due(db, held.group, owners, now, filling.left - end)
         is_to_go_on = _give_due(db, held, filling, waiting, now)
 
@@ -319,7 +325,7 @@ def _give_again(
 def _give_due(
     db: sqlite3.Connection, held: Held, filling: _Filling, waiting: Iterable[Waiting], now: float
 ) -> bool:
-    """Give what has waited and is due; return whether some was done, and there is room left."""
+    """Give records that are due; return whether some were done already, and there is room left."""
     has_ended = False
     for each in waiting:
         found = db.execute(_KEPT, (filling.most, each.kept)).fetchone()

@@ -27,7 +27,7 @@ _DEAD: Final = (
     " WHERE groups.name = ? AND dead.id > ? ORDER BY dead.id LIMIT ?"
 )
 
-# Whatever something else may have put there, a body is bytes.
+# The cast makes bytes of whatever other software may have put there.
 _DEAD_BODY: Final = "SELECT CAST(body AS BLOB) FROM dead WHERE id = ?"
 
 _REDRIVE: Final = (
@@ -37,13 +37,13 @@ _REDRIVE: Final = (
 
 
 def id_of(db: sqlite3.Connection, group: str) -> int | None:
-    """Give the id of a group, if there is one."""
+    """Return the id of a group; None if there is no such group."""
     found = db.execute("SELECT id FROM groups WHERE name = ?", (group,)).fetchone()
     return None if found is None else int(found[0])
 
 
 def join(db: sqlite3.Connection, member: Member, now: float) -> list[str]:
-    """Let a member in, or stay in, and name all that take what the group takes (X15)."""
+    """Add a member, or keep it alive; return the names of those that may receive, sorted (X15)."""
     group = id_of(db, member.group)
     if group is None:
         group = _make(db, member.group)
@@ -63,12 +63,12 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> list[str]:
 
 
 def written(patterns: tuple[str, ...]) -> str:
-    """Write patterns down, in another form than the former release, which is to be refused."""
+    """Return patterns as they are written in the file; triggers refuse the form used before."""
     return json.dumps({"patterns": patterns})
 
 
 def leave(db: sqlite3.Connection, member: Member) -> None:
-    """Let a member go."""
+    """Remove a member."""
     db.execute(
         "DELETE FROM members WHERE group_id = ? AND consumer = ? AND token = ?",
         (id_of(db, member.group), member.consumer, member.token),
@@ -76,12 +76,12 @@ def leave(db: sqlite3.Connection, member: Member) -> None:
 
 
 def groups(db: sqlite3.Connection) -> list[str]:
-    """Name the groups."""
+    """Return the names of all groups, sorted."""
     return sorted(name for (name,) in db.execute("SELECT name FROM groups"))
 
 
 def forget(db: sqlite3.Connection, group: str) -> None:
-    """Delete a group, and all that is known of it."""
+    """Delete a group with all that belongs to it."""
     found = (id_of(db, group),)
     for table in ("waiting", "readings", "pending", "leases", "members", "dead"):
         db.execute(f"DELETE FROM {table} WHERE group_id = ?", found)  # noqa: S608 - no input
@@ -108,14 +108,14 @@ def _standing_in(db: sqlite3.Connection, group: int, partition: int) -> tuple[in
         " WHERE group_id = ? AND id BETWEEN ? AND ?"
     )
     pending, out = db.execute(query, span).fetchone()
-    # Positions are dense: to count the records would be to read them.
+    # Positions are dense, so there is no need to count the records, which would read them all.
     lag = last_of(db, partition) - max(given, begin_of(db, partition) - 1)
-    # Something else may have put more into the log, or deleted what is out.
+    # Other software may have put more into the log, or deleted what is out, so neither is below 0.
     return pending, max(lag, 0), missed, max(waiting - out, 0)
 
 
 def dead_letters(db: sqlite3.Connection, group: str, after: int, limit: int) -> list[DeadLetter]:
-    """List dead letters, the oldest first; large ones fill a page early (X14)."""
+    """Return dead letters, the oldest first; fewer than `limit` if they are large (X14)."""
     found: list[DeadLetter] = []
     left = PAGE_BYTES
     for number, *failure, attempts, deliveries, time in db.execute(_DEAD, (group, after, limit)):
@@ -128,9 +128,9 @@ def dead_letters(db: sqlite3.Connection, group: str, after: int, limit: int) -> 
 
 
 def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
-    """Store dead letters anew, for their group alone; tell how many there were."""
+    """Store dead letters anew, for their group alone; return how many existed."""
     found = id_of(db, group)
-    # What is no id of ours is nobody's.
+    # Skip what can't be an id of this transport.
     numbers = [parts[0] for parts in (parts_of(each, 1) for each in ids) if parts is not None]
     return sum(_redriven(db, group, found, number) for number in numbers)
 
@@ -147,7 +147,7 @@ def _redriven(db: sqlite3.Connection, group: str, group_id: int | None, number: 
 
 def _make(db: sqlite3.Connection, group: str) -> int:
     number = db.execute("INSERT INTO groups (name) VALUES (?)", (group,)).lastrowid or 0
-    # What is gone already is not missed by a new group.
+    # Records that were deleted before don't count as missed by a new group.
     rows = [
         (number, partition, begin_of(db, partition) - 1)
         for (partition,) in db.execute(_PARTITIONS).fetchall()

@@ -1,7 +1,9 @@
 """Leases in the SQLite transport's file: plain statements, in the caller's transaction.
 
-A lease that has run out stays. A `receive` of another one frees what it holds, and notes that it is
-over. Whatever it does next, first it takes back what nobody was given meanwhile (X11).
+A lease that has run out stays in the table. When another lease receives, it frees the records of
+the one that has run out, and notes that it is over (`lapse`). A free record remembers its last
+holder. Whatever the lease that was over does next, it first takes back those of its records that
+nobody was given meanwhile (`revive`, X11).
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._transport import Delivery, Member
 
 _RUN_OUT: Final = 1
-"""Of `leases.over`: others may be given what it held."""
+"""A value of `leases.over`: the lease has run out, and its records were freed."""
 
 _RELEASED: Final = 2
-"""Of `leases.over`: it is gone, and kept for what waits by it."""
+"""A value of `leases.over`: the lease is gone, and its row is kept for records that wait by it."""
 
-# There are few that nobody holds; an index of their own would cost each one that is given.
+# Only few records are free at a time, so a search among them is quick; an index by `lapsed` would
+# cost time for each record that is given.
 _LAPSED: Final = "WHERE group_id = ? AND id BETWEEN ? AND ? AND holder IS NULL AND lapsed = ?"
 
 _READING: Final = (
@@ -38,16 +41,16 @@ _READING: Final = (
 
 
 class Held(NamedTuple):
-    """A lease.
+    """A lease, as its worker knows it.
 
     Attributes:
-        member: whose.
+        member: the worker.
         patterns: the member's patterns, as they are written in the file.
         group: the group's id.
-        partition: of what.
-        token: its number; greater than all before.
-        is_exclusive: whether there is one lease of a partition at a time.
-        lines: the keys of which something waited when it began, if it is exclusive.
+        partition: the partition.
+        token: its number, greater than those of all leases before.
+        is_exclusive: whether there is only one lease of a partition at a time.
+        lines: if it is exclusive, the keys of which records waited when it began.
     """
 
     member: Member
@@ -60,27 +63,31 @@ class Held(NamedTuple):
 
     @property
     def span(self) -> tuple[int, int, int]:
-        """The group, and the numbers of the first and the last record."""
+        """The group's id, and the lowest and highest number of the partition, for queries."""
         return self.group, first_of(self.partition), end_of(self.partition)
 
     @property
     def owner(self) -> int:
-        """By what number things wait that are this lease's; no token is below 1."""
+        """The number by which this lease's records wait: its token, which is 1 or more.
+
+        If the lease is exclusive it stands for the partition, and is negative: then the records
+        belong to any later lease, too.
+        """
         return -1 - self.partition if self.is_exclusive else self.token
 
     def number(self, position: str) -> int:
-        """Return the number of a record."""
+        """Return the number of the record at a position."""
         return first_of(self.partition) + int(position)
 
 
 class Reading(NamedTuple):
-    """How far a group is in a partition, as a lease of it sees it.
+    """How far a group is in a partition, and how the lease that asks stands.
 
     Attributes:
-        is_over: whether the lease had run out, and what it held was freed.
-        patterns: what the group takes, as it is written in the file.
+        is_over: whether the lease had run out and its records were freed.
+        patterns: the patterns that the group takes, as they are written in the file.
         given: the position up to which records were given to workers.
-        waiting: how many records wait or have waited.
+        waiting: how many records wait, or are out after having waited.
     """
 
     is_over: bool
@@ -94,8 +101,8 @@ class Other(NamedTuple):
 
     Attributes:
         token: its number.
-        ends: in how many seconds it runs out; 0 or less where it has.
-        is_over: whether that was noted, or it was released.
+        ends: in how many seconds it runs out; 0 or less if it has.
+        is_over: whether its records were freed, since it had run out or was released.
     """
 
     token: int
@@ -106,7 +113,7 @@ class Other(NamedTuple):
 def acquire(
     db: sqlite3.Connection, member: Member, partition: int, now: float, *, is_exclusive: bool
 ) -> Held | None:
-    """Lease a partition; None where it is another's, or there is no such group, or it stands by."""
+    """Lease a partition; None if another has it, the member stands by, or the group is gone."""
     query = "SELECT id, patterns FROM groups WHERE name = ?"
     group, taken = db.execute(query, (member.group,)).fetchone() or (None, None)
     patterns = written(member.patterns)
@@ -128,10 +135,10 @@ def acquire(
 
 
 def look(db: sqlite3.Connection, held: Held) -> Reading:
-    """See how a lease stands.
+    """Return how a lease and its group stand, and change nothing.
 
     Raises:
-        LeaseLost: there is no such lease.
+        LeaseLost: the lease is gone.
     """
     row = db.execute(_READING, (held.token,)).fetchone()
     if row is None or row[0] == _RELEASED:
@@ -141,15 +148,15 @@ def look(db: sqlite3.Connection, held: Held) -> Reading:
 
 
 def lost(held: Held) -> LeaseLost:
-    """Make the error that says that a lease is gone."""
+    """Return the exception for a lease that is gone."""
     return LeaseLost(held.member.consumer, held.member.group, held.partition)
 
 
 def revive(db: sqlite3.Connection, held: Held) -> Reading:
-    """See how a lease stands; if it had run out, take back what nobody was given meanwhile.
+    """Return how a lease stands; if it was over, first take back what nobody was given meanwhile.
 
     Raises:
-        LeaseLost: there is no such lease.
+        LeaseLost: the lease is gone.
     """
     reading = look(db, held)
     if reading.is_over:
@@ -162,7 +169,10 @@ def revive(db: sqlite3.Connection, held: Held) -> Reading:
 
 
 def others(db: sqlite3.Connection, held: Held, now: float) -> list[Other]:
-    """List the other leases of the partition; one that begins later than now has run out."""
+    """Return the other leases of the partition.
+
+    A lease that begins later than now counts as run out: the clock was set back.
+    """
     query = (
         "SELECT token, CASE WHEN since > ? THEN 0.0 ELSE until - ? END, coalesce(over, 0) > 0"
         " FROM leases WHERE group_id = ? AND partition = ? AND token <> ?"
@@ -172,7 +182,7 @@ def others(db: sqlite3.Connection, held: Held, now: float) -> list[Other]:
 
 
 def lapse(db: sqlite3.Connection, held: Held, leases: Iterable[Other]) -> list[int]:
-    """Free what other leases hold that have run out; return their tokens, and those of before."""
+    """Free the records of leases that have run out; return the tokens of all that are over."""
     over: list[int] = []
     for token, ends, is_over in leases:
         if not is_over:
@@ -186,7 +196,7 @@ def lapse(db: sqlite3.Connection, held: Held, leases: Iterable[Other]) -> list[i
 
 
 def forget_lapsed(db: sqlite3.Connection, held: Held, tokens: Iterable[int], now: float) -> None:
-    """Delete leases that are over and of which nothing is left."""
+    """Delete leases that are over and hold nothing, and were released or ran out long ago."""
     for token in tokens:
         if not has_waiting(db, held.group, token):
             db.execute(
@@ -197,7 +207,7 @@ def forget_lapsed(db: sqlite3.Connection, held: Held, tokens: Iterable[int], now
 
 
 def renew(db: sqlite3.Connection, held: Held, positions: Sequence[str], now: float) -> list[str]:
-    """Hold a lease for as many seconds again, and return those positions that are another's."""
+    """Make a lease last its full time from now on; return the positions that it does not hold."""
     revive(db, held)
     span = (now, now + held.member.lease)
     db.execute("UPDATE leases SET since = ?, until = ? WHERE token = ?", (*span, held.token))
@@ -205,7 +215,7 @@ def renew(db: sqlite3.Connection, held: Held, positions: Sequence[str], now: flo
 
 
 def holds(db: sqlite3.Connection, held: Held, position: str) -> bool:
-    """Return whether a lease holds a record, or may have it back."""
+    """Return whether a lease holds a record, or would take it back."""
     query = (
         "SELECT 1 FROM pending WHERE group_id = ? AND id = ?"
         " AND (holder = ? OR (holder IS NULL AND lapsed = ?))"
@@ -215,7 +225,7 @@ def holds(db: sqlite3.Connection, held: Held, position: str) -> bool:
 
 
 def release(db: sqlite3.Connection, held: Held, untaken: Sequence[Delivery]) -> None:
-    """End a lease, and free what it holds; what nobody has taken is given as if anew."""
+    """End a lease and free its records; those in `untaken` count as never delivered."""
     revive(db, held)
     db.executemany(
         "UPDATE pending SET deliveries = 0 WHERE group_id = ? AND id = ? AND holder = ?",
@@ -238,7 +248,7 @@ def _end(db: sqlite3.Connection, held: Held, token: int) -> None:
 
 
 def _free(db: sqlite3.Connection, held: Held, token: int) -> None:
-    # Who held it last is kept: that one may have it back, and others have lost it.
+    # Remember the last holder: it may take the record back, and all others have lost it.
     db.execute(
         "UPDATE pending SET holder = NULL, lapsed = holder"
         " WHERE group_id = ? AND id BETWEEN ? AND ? AND holder = ?",
@@ -247,7 +257,7 @@ def _free(db: sqlite3.Connection, held: Held, token: int) -> None:
 
 
 def miss(db: sqlite3.Connection, held: Held, number: int) -> None:
-    """Count what was deleted before it was settled."""
+    """Count records that were deleted before they were settled."""
     if number:
         statement = "UPDATE readings SET missed = missed + ? WHERE group_id = ? AND partition = ?"
         db.execute(statement, (number, held.group, held.partition))

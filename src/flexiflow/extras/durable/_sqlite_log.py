@@ -1,4 +1,4 @@
-"""What is stored in the SQLite transport's file: plain statements, in the caller's transaction."""
+"""The logs in the SQLite transport's file: plain statements, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable._transport import Batch, Record
 
-# To bind what is not needed costs a third of the time.
+# Two statements, since to bind a value that is not needed costs a third of the time.
 _INSERT: Final = "INSERT INTO records (id, body) VALUES (?, ?)"
 _INSERT_FOR_GROUP: Final = "INSERT INTO records (id, body, only_group) VALUES (?, ?, ?)"
 
@@ -28,10 +28,10 @@ _SINCE: Final = (
 
 
 class Limits(NamedTuple):
-    """What a log may hold.
+    """What the logs may hold.
 
     Attributes:
-        path: where it is.
+        path: the file.
         partitions: how many logs there are.
         max_length: how many records each may hold.
         window: for how many seconds a producer is remembered after its last batch.
@@ -49,14 +49,14 @@ def store(db: sqlite3.Connection, batch: Batch, limits: Limits, now: float) -> N
     """Store a batch, unless its producer has stored it before.
 
     Raises:
-        LogFull: there is no room; the transaction must be rolled back.
+        LogFull: there is no room; the caller must roll back the transaction.
         EventTooLarge: a body has too many bytes; nothing was written.
     """
     check_sizes(batch, limits.max_event_bytes)
     query = "SELECT number FROM producers WHERE name = ?"
     found = db.execute(query, (batch.producer,)).fetchone()
     if found is None:
-        # There are no more of them after any other batch.
+        # Forget old producers only here: no other batch adds a producer.
         db.execute("DELETE FROM producers WHERE at < ?", (now - limits.window,))
     elif found[0] >= batch.number:
         return
@@ -78,14 +78,14 @@ def append(db: sqlite3.Connection, partition: int, records: Sequence[Record]) ->
 
 
 def reserve(db: sqlite3.Connection, partition: int, wanted: int) -> int:
-    """Make a log longer by so many records, and return the number of the first."""
+    """Make room at the end of a log for records, and return the number of the first."""
     last = _free_after(db, partition, last_of(db, partition), wanted)
     db.execute("UPDATE logs SET last = ? WHERE partition = ?", (last + wanted, partition))
     return first_of(partition) + last + 1
 
 
 def _free_after(db: sqlite3.Connection, partition: int, last: int, wanted: int) -> int:
-    # What something else has put in the way is part of the log.
+    # Records that other software has put there count as part of the log.
     query = "SELECT max(id) FROM records WHERE id BETWEEN ? AND ?"
     first = first_of(partition)
     while True:
@@ -97,19 +97,19 @@ def _free_after(db: sqlite3.Connection, partition: int, last: int, wanted: int) 
 
 
 def last_of(db: sqlite3.Connection, partition: int) -> int:
-    """Give the position of the last record that was stored; 0 before."""
+    """Return the position of the last record that was stored; 0 before the first."""
     query = "SELECT last FROM logs WHERE partition = ?"
     (last,) = db.execute(query, (partition,)).fetchone()
     return int(last)
 
 
 def ends(db: sqlite3.Connection) -> list[int]:
-    """Give the position of the last record of each log."""
+    """Return the position of the last record of each log."""
     return [last for (last,) in db.execute("SELECT last FROM logs ORDER BY partition")]
 
 
 def begin_of(db: sqlite3.Connection, partition: int) -> int:
-    """Give the position of the first record that is there, or else of the next one."""
+    """Return the position of the first record that is there; of the next one if there is none."""
     span = first_of(partition), end_of(partition)
     query = "SELECT min(id) FROM records WHERE id BETWEEN ? AND ?"
     (found,) = db.execute(query, span).fetchone()
@@ -119,25 +119,25 @@ def begin_of(db: sqlite3.Connection, partition: int) -> int:
 def since(
     db: sqlite3.Connection, partition: int, position: int, limit: int, most: int
 ) -> sqlite3.Cursor:
-    """Go through the numbers, groups and bodies of what comes after a position, in order.
+    """Return a cursor over the numbers, groups and bodies of records after a position, in order.
 
     Args:
         db: the database.
-        partition: which log.
+        partition: the log's partition.
         position: the position.
         limit: how many records at most.
-        most: how many bytes a body may have; of others, and of what is no bytes, it gives None.
+        most: how many bytes a body may have; a larger one, or one that is not bytes, is None.
     """
     span = first_of(partition) + position, end_of(partition)
     return db.execute(_SINCE, (most, *span, limit))
 
 
 def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int) -> list[Stored]:
-    """List what comes after a position in each log; large records fill a page early (X14)."""
+    """Return records after a position in each log; fewer than `limit` if they are large (X14)."""
     found: list[Stored] = []
     left = PAGE_BYTES
     for partition, after in enumerate(positions):
-        # Each log has its part of the page, and of what those before it leave.
+        # Each log has an equal part of what the logs before it have left of the page.
         part = left // (len(positions) - partition)
         for number, group, given in since(db, partition, after, limit, most):
             body = look_at(db, "records", number, most).body if given is None else given
@@ -168,7 +168,7 @@ def _make_room(db: sqlite3.Connection, partition: int, wanted: int, limits: Limi
 
 
 def _floor(db: sqlite3.Connection, partition: int, last: int) -> int:
-    """Give the last position such that every group has settled everything up to it."""
+    """Return the last position up to which no group needs the log any more."""
     query = (
         "SELECT min(coalesce((SELECT id - ? - 1 FROM pending WHERE pending.group_id ="
         " readings.group_id AND id BETWEEN ? AND ? AND waited = 0 ORDER BY id LIMIT 1), given))"
@@ -180,7 +180,7 @@ def _floor(db: sqlite3.Connection, partition: int, last: int) -> int:
 
 
 def _length(db: sqlite3.Connection, partition: int) -> int:
-    # Slow; but where an outsider has deleted records in between, there may be room.
+    # Slow, but needed: if other software has deleted records, there may be room.
     query = "SELECT count(*) FROM records WHERE id BETWEEN ? AND ?"
     (length,) = db.execute(query, (first_of(partition), end_of(partition))).fetchone()
     return int(length)

@@ -1,4 +1,4 @@
-"""The layout of the SQLite transport's file, and what can be wrong with a file."""
+"""Opening the SQLite transport's file: its layout is checked, made or migrated."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from flexiflow.extras.durable._sqlite_tables import MIGRATED, VERSION, make, mig
 if TYPE_CHECKING:
     from flexiflow.extras.durable._errors import TransportError
 
-# A record's number is its partition's first number and its position: one tree for all partitions,
-# and storing appends to it. There is room for 8 million partitions of a trillion positions each.
+# A record's number is that of its partition, shifted by this many bits, plus its position. So one
+# table serves all partitions, and storing appends to it; there is room for 8 million partitions of
+# a trillion positions each.
 _WIDTH: Final = 40
 
 _RETRY: Final = 0.01
@@ -30,13 +31,13 @@ _UNUSABLE: Final = (
 
 
 class Layout(NamedTuple):
-    """What a file is to be.
+    """How a file is to be opened, and laid out if it is new.
 
     Attributes:
-        path: where it is.
-        partitions: how many logs, each leased to one worker; None for one that all share.
+        path: the file.
+        partitions: how many logs it has, each leased to one worker; None for one that all share.
         busy_timeout: for how many seconds to wait for a lock.
-        mode: who may read and write a file that is made.
+        mode: the permissions of a file that is created.
     """
 
     path: str
@@ -46,28 +47,28 @@ class Layout(NamedTuple):
 
 
 def first_of(partition: int) -> int:
-    """Give the number before that of the first record of a partition."""
+    """Return the number before that of the first record of a partition."""
     return partition << _WIDTH
 
 
 def end_of(partition: int) -> int:
-    """Give the number of the last record that a partition has room for."""
+    """Return the number of the last record that a partition has room for."""
     return (partition + 1 << _WIDTH) - 1
 
 
 def open_database(layout: Layout) -> sqlite3.Connection:
-    """Open a file, made if it is not there.
+    """Open a file, and create it if it does not exist.
 
     Raises:
         TransportUnavailable: it is locked, or there is no room for it.
-        TransportUnusable: what is there is something else, or can't be opened.
+        TransportUnusable: it belongs to other software, or can't be opened.
     """
     make_file(layout.path, layout.mode)
     return open_file(layout)
 
 
 def open_file(layout: Layout) -> sqlite3.Connection:
-    """Open a file that is there, laid out if it is empty; raises as `open_database` does."""
+    """Open an existing file, and lay it out if it is empty; raises as `open_database` does."""
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(layout.path, layout.busy_timeout)
@@ -82,7 +83,7 @@ def open_file(layout: Layout) -> sqlite3.Connection:
 
 
 def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
-    """Open a file that is there, with nothing done to it yet."""
+    """Open an existing file, and do nothing else."""
     connection = sqlite3.connect(
         f"{Path(path).as_uri()}?mode=rw",
         uri=True,
@@ -95,12 +96,12 @@ def connect(path: str, busy_timeout: float) -> sqlite3.Connection:
 
 
 def _text(value: bytes) -> str:
-    """Read a text that something else may have written: one such row must not hide all others."""
+    """Decode a text, even an invalid one of other software: one row must not hide all others."""
     return value.decode(errors="backslashreplace")
 
 
 def check_kind(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a database that is not a transport's.
+    """Check that a database is a transport's.
 
     Raises:
         TransportUnusable: it is not.
@@ -117,15 +118,21 @@ def check_kind(connection: sqlite3.Connection, path: str) -> None:
 
 
 def translated(error: sqlite3.Error, path: str) -> TransportError:
-    """Say what SQLite's error means for a transport."""
-    # The lower byte is the kind, the others tell more.
+    """Return the transport's error for an error of SQLite."""
+    # The lower byte is the primary code, the others are details.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     kind = TransportUnusable if code in _UNUSABLE else TransportUnavailable
     return kind(path, str(error))
 
 
 def turn_wal_on(connection: sqlite3.Connection, layout: Layout) -> None:
-    """Let readers and a writer not wait for each other, and each commit cost one write to disk."""
+    """Turn the write-ahead log on: readers and a writer don't wait for each other.
+
+    With `synchronous=FULL` a commit is on the disk when it returns, at the cost of one write.
+
+    Raises:
+        TransportUnusable: SQLite can't keep such a log there.
+    """
     mode = _switched(connection, layout.busy_timeout)
     if mode != "wal":
         raise TransportUnusable(
@@ -142,7 +149,7 @@ def _switched(connection: sqlite3.Connection, seconds: float) -> str:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            # SQLite does not wait by itself here, where two switch at once.
+            # If two connections switch at once, SQLite does not wait by itself.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > until:
                 raise
             sleep(_RETRY)
@@ -151,7 +158,7 @@ def _switched(connection: sqlite3.Connection, seconds: float) -> str:
 
 
 def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
-    # Before anything is written: a file of something else is left as it is.
+    # Check first, so that nothing is written to a file of other software.
     _version_of(connection, layout)
     turn_wal_on(connection, layout)
     connection.execute("BEGIN IMMEDIATE")

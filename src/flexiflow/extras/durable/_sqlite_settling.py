@@ -1,4 +1,4 @@
-"""What becomes of records, written down in the SQLite transport's file: plain statements."""
+"""Settling in the SQLite transport's file: plain statements, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ _BODY_KEPT: Final = " kept WHERE number = (SELECT kept FROM waiting WHERE group_
 def settle(
     db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome], now: float
 ) -> Settled | None:
-    """Write down what became of records, as `Lease.settle` says; None where the lease is lost."""
+    """Write the outcomes of records, as `Lease.settle` says; return None if the lease is lost."""
     try:
         reading = revive(db, held)
     except LeaseLost:
-        # It is not raised here: that would take back what is written down.
+        # Not raised here, which would roll back what is written next; the caller raises it.
         _end_attempts(db, held, outcomes)
         return None
     writing = _Writing(db, held, now, waits=reading.waiting > 0)
@@ -80,16 +80,16 @@ def settle(
 
 @final
 class _Writing:
-    """Writes down the outcomes of one batch.
+    """Writes the outcomes of one batch.
 
     Args:
         db: the database.
         held: the lease.
-        now: the time.
-        waits: whether anything waits in the partition, or has waited.
+        now: the time, in seconds since 1970.
+        waits: whether records of the group wait in the partition, or are out after having waited.
 
     Attributes:
-        lost: the positions of records that others hold.
+        lost: the positions of records that other leases hold.
         followed: the keys of `Followed`.
     """
 
@@ -104,7 +104,7 @@ class _Writing:
         self.followed: list[str] = []
 
     def write(self, kind: type[Outcome], batch: Sequence[Any]) -> None:
-        """Write down outcomes of one kind."""
+        """Write outcomes of one kind."""
         if kind is Followed:
             self._follow(batch)
             return
@@ -144,7 +144,7 @@ class _Writing:
         return [(group, number(each.position), token) for each in batch]
 
     def _let_go(self, outcome: Returned | Postponed | Buried) -> bool:
-        """Settle a record, or have it wait, and return whether this lease held it."""
+        """Bury or return a record, or make it wait; return whether this lease held it."""
         (row,) = self._rows([outcome])
         found = self._db.execute(_HELD, row).fetchone()
         if found is None:
@@ -158,7 +158,7 @@ class _Writing:
         else:
             is_there = self._put_away(outcome, is_done, has_waited=has_waited)
         self._db.execute(_DELETE, row)
-        # Without its body it can neither be a letter nor wait, and is not to vanish unseen.
+        # If its body was deleted it can neither be a dead letter nor wait, so count it as missed.
         miss(self._db, self._held, not is_there)
         return True
 
@@ -176,7 +176,7 @@ class _Writing:
         return is_there
 
     def _put_away(self, outcome: Returned | Postponed, is_done: int, *, has_waited: bool) -> bool:
-        """Have a record wait, and return whether it is there."""
+        """Make a record wait; return whether it was there."""
         held, number = self._held, self._held.number(outcome.position)
         counts = outcome.attempts, outcome.deliveries, is_done
         if isinstance(outcome, Returned):
@@ -202,7 +202,7 @@ class _Writing:
 
 
 def _end_attempts(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome]) -> None:
-    """Note which attempts have ended of a lease that is gone (X11)."""
+    """Note the ends of attempts, reported by a lease that is gone (X11)."""
     for each in outcomes:
         if not isinstance(each, Followed):
             _is_lost(db, held, each, is_gone=True)
@@ -211,13 +211,13 @@ def _end_attempts(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome
 def _is_lost(
     db: sqlite3.Connection, held: Held, outcome: Settling, *, is_gone: bool = False
 ) -> bool:
-    """Return whether another lease holds a record; if so, note that an attempt has ended.
+    """Return whether another lease holds a record; if so, note the end of an attempt.
 
     Args:
         db: the database.
         held: the lease.
-        outcome: of the record.
-        is_gone: whether the lease holds nothing any more, whatever is written of the record.
+        outcome: the record's outcome.
+        is_gone: whether the lease is gone, and so holds no record, whatever the tables say.
     """
     place = held.group, held.number(outcome.position)
     found = db.execute(_HOLDER, place).fetchone()
@@ -229,7 +229,7 @@ def _is_lost(
         return is_lost
     (holder,) = found
     if holder is None:
-        # It was returned, and belongs to nobody.
+        # It was returned, and no lease holds it.
         if isinstance(outcome, Acknowledged):
             db.execute(_DONE, place)
         return False
@@ -245,7 +245,7 @@ def _end_attempt(
     place: tuple[int, int],
     outcome: Settling,
 ) -> None:
-    """Note that an attempt has ended of a lease that does not hold the record."""
+    """Note the end of an attempt, reported by a lease that does not hold the record."""
     if isinstance(outcome, Noted):
         return
     values: tuple[int, ...] = place

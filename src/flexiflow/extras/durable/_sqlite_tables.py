@@ -1,4 +1,4 @@
-"""The tables of the SQLite transport's file, and the way to them from the former layout (X16)."""
+"""The tables of the SQLite transport's file, and the migration from the former layout (X16)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ VERSION: Final = 2
 """The version of the layout."""
 
 MIGRATED: Final = (1,)
-"""The versions of files that are brought to this layout when they are opened."""
+"""The versions of files that are migrated when they are opened."""
 
-# An id of a group that was forgotten is not used again: its leases stay lost. A lease that begins
-# later than now is over: else it would hold for as long as the clock was set back.
+# The id of a group that was forgotten is not used again, so that its leases stay lost. A lease that
+# begins later than now (`since`) has run out: otherwise, after the clock was set back, it would
+# last longer by that much.
 #
-# leases.over: 1 for a lease that was found to have run out: what it held is free; 2 for one that
-#     was released, and by which something waits still; NULL for one of the former release.
-# pending.lapsed: of what is free, the token of the lease that held it last: if that has only run
-#     out, it may have it back; NULL for what was returned.
-# pending.done: whether a lease that had lost it has acknowledged it.
-# pending.waited: whether it is in `waiting`, too.
-# readings.waiting: how many rows of `waiting` there are; to count them would be slow.
+# leases.over: 0 for a lease that is in use, also if it has run out; 1 for one that was found to
+#     have run out, and whose records were freed; 2 for one that was released, and by which records
+#     still wait; NULL for one of the former release.
+# pending.holder: the token of the lease that holds the record; NULL if it is free.
+# pending.lapsed: of a free record, the token of its last lease, which may take it back if it has
+#     only run out; NULL for a record that was returned.
+# pending.done: whether the record was acknowledged by a lease that no longer held it.
+# pending.waited: whether the record is in `waiting`, too.
+# readings.waiting: the number of rows in `waiting`; to count them would be slow.
 _TABLES: Final = """
 CREATE TABLE flexiflow_durable (version INTEGER NOT NULL, partitions INTEGER);
 CREATE TABLE logs (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL);
@@ -50,16 +53,17 @@ CREATE TABLE dead (id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NU
 CREATE INDEX dead_of ON dead (group_id);
 """
 
-# What waits is apart from what is pending, so that what never waits costs no more. Bodies are apart
-# from both: they are large, and stay as they are.
+# `waiting` is a table of its own, so that records which never wait cost no more. The bodies are in
+# a third one, `kept`, since they are large and never change.
 #
-# waiting.owner: the token of the lease by which it waits; where one lease at a time has the
-#     partition, a number that stands for the partition.
-# waiting.state: 'due' at a time, 'in line' of its key behind such a one, or 'out': given to a
-#     lease, and in `pending`.
+# waiting.owner: the token of the lease by which the record waits; if leases are exclusive, a
+#     negative number for the partition.
+# waiting.state: 'due' at a time; 'in line' of its key, behind one that is due or out; or 'out',
+#     given to a lease, and in `pending`.
 #
-# A process of the former release may have the file open still. It writes no `over`, and patterns in
-# another form: so it is told, and can settle what it holds until its leases run out.
+# A process of the former release may still have the file open. It writes no `over`, and patterns in
+# another form, by which the triggers recognise and refuse it. It can settle the records that it
+# holds until its leases run out.
 _WAITING: Final = """
 CREATE TABLE kept (number INTEGER PRIMARY KEY, only_group TEXT, body BLOB NOT NULL);
 CREATE TABLE waiting (group_id INTEGER, id INTEGER, attempts INTEGER NOT NULL,
@@ -81,7 +85,7 @@ CREATE TRIGGER former_renews BEFORE UPDATE OF until ON leases WHEN OLD.over IS N
     SELECT raise(ABORT, 'a newer release of flexiflow has changed the layout of the file'); END;
 """
 
-# Its members are workers of the former release, which can't go on.
+# The members in the file are workers of the former release, which can't go on.
 _FROM_1: Final = """
 ALTER TABLE groups ADD COLUMN patterns TEXT;
 ALTER TABLE readings ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
@@ -94,19 +98,19 @@ DELETE FROM members;
 
 
 def make(db: sqlite3.Connection, partitions: int | None) -> None:
-    """Make all tables, in the caller's transaction."""
+    """Create all tables, in the caller's transaction."""
     _run(db, _TABLES + _WAITING)
     db.execute("INSERT INTO flexiflow_durable VALUES (?, ?)", (VERSION, partitions))
     db.executemany("INSERT INTO logs VALUES (?, 0)", ((each,) for each in range(partitions or 1)))
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring a file of the former layout to this one, in the caller's transaction (X16)."""
+    """Migrate a file of the former layout to this one, in the caller's transaction (X16)."""
     _run(db, _FROM_1 + _WAITING)
     db.execute("UPDATE flexiflow_durable SET version = ?", (VERSION,))
 
 
 def _run(db: sqlite3.Connection, script: str) -> None:
-    # Not by `executescript`, which commits first. Within a trigger no line ends a statement.
+    # Not by `executescript`, which commits first. Inside a trigger, no line ends with a semicolon.
     for statement in script.split(";\n"):
         db.execute(statement)

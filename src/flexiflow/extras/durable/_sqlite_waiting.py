@@ -1,8 +1,8 @@
-"""What waits outside the log, in the SQLite transport's file (X12): plain statements.
+"""Records that wait outside the log, in the SQLite transport's file (X12): plain statements.
 
-A record that waits is owned by a lease, and is in one of three states: it is due at a time, it
-stands in the line of its key behind one that is due or out, or it is out, given to a lease. What is
-out is in the table `pending`, too.
+Such a record waits by an *owner*, which is a lease, or a partition if leases are exclusive (see
+`Held.owner`). It is in one of three states: *due* at a time; *in line* of its key, behind one that
+is due or out; or *out*, given to a lease, and then it is in the table `pending`, too.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Waiting(NamedTuple):
     """A record that is due.
 
     Attributes:
-        due: when.
-        number: which.
+        due: when it is due, in seconds since 1970.
+        number: the record's number.
         attempts: as in `Delivery`.
         deliveries: as in `Delivery`.
-        is_done: whether a lease that had lost it has acknowledged it.
-        owner: by what it waits.
+        is_done: whether it was acknowledged by a lease that no longer held it.
+        owner: the owner by which it waits.
         line: its key, or None.
         kept: the row of its body.
     """
@@ -72,10 +72,10 @@ class Place(NamedTuple):
 
     Attributes:
         group: the group's id.
-        number: which record.
-        owner: by what it waits.
+        number: the record's number.
+        owner: the owner by which it waits.
         line: its key, or None.
-        due: when it is due; None in its key's line.
+        due: when it is due; None if it stands in its key's line.
     """
 
     group: int
@@ -86,7 +86,7 @@ class Place(NamedTuple):
 
 
 def keep(db: sqlite3.Connection, number: int) -> int | None:
-    """Keep the body of a record, and return where; None if it is not in the log any more."""
+    """Copy a record's body out of the log; return its row, or None if it was deleted."""
     cursor = db.execute(
         "INSERT INTO kept (body, only_group) SELECT body, only_group FROM records WHERE id = ?",
         (number,),
@@ -95,13 +95,14 @@ def keep(db: sqlite3.Connection, number: int) -> int | None:
 
 
 def begin(db: sqlite3.Connection, place: Place, kept: int, counts: tuple[int, int, int]) -> None:
-    """Have a record wait that has not waited before.
+    """Make a record wait that has not waited before.
 
     Args:
         db: the database.
         place: how it waits.
         kept: the row of its body.
-        counts: attempts, deliveries, and 1 if it was acknowledged by a lease that had lost it.
+        counts: attempts, deliveries, and 1 if it was acknowledged by a lease that no longer held
+            it, else 0.
     """
     group, number, owner, line, due = place
     db.execute(
@@ -111,7 +112,7 @@ def begin(db: sqlite3.Connection, place: Place, kept: int, counts: tuple[int, in
 
 
 def move(db: sqlite3.Connection, place: Place, counts: tuple[int, int, int]) -> bool:
-    """Have a record wait again that was out, and return whether it is there; see `begin`."""
+    """Make a record that was out wait again; return whether it was there. See `begin`."""
     group, number, owner, line, due = place
     cursor = db.execute(
         "UPDATE waiting SET attempts = ?, deliveries = ?, done = ?, owner = ?, line = ?, state = ?,"
@@ -124,7 +125,7 @@ def move(db: sqlite3.Connection, place: Place, counts: tuple[int, int, int]) -> 
 def resume(
     db: sqlite3.Connection, group: int, number: int, now: float, counts: tuple[int, int, int]
 ) -> bool:
-    """Make a record due that was out, and return whether it is there; see `begin`."""
+    """Make a record that was out due at once; return whether it was there. See `begin`."""
     cursor = db.execute(
         "UPDATE waiting SET attempts = ?, deliveries = ?, done = ?, state = 'due', due = ?"
         " WHERE group_id = ? AND id = ?",
@@ -138,14 +139,14 @@ def _state(due: float | None) -> str:
 
 
 def take(db: sqlite3.Connection, group: int, number: int, former: int, owner: int) -> None:
-    """Note that a record is out; what is in its line by the one it waited by goes with it.
+    """Note that a record is out, and give it a new owner, together with the line behind it.
 
     Args:
         db: the database.
         group: the group's id.
-        number: the record.
-        former: by what it waited.
-        owner: by what it would wait from now on.
+        number: the record's number.
+        former: the owner by which it waited.
+        owner: the owner from now on.
     """
     db.execute(
         "UPDATE waiting SET state = 'out', due = NULL, owner = ? WHERE group_id = ? AND id = ?",
@@ -160,7 +161,7 @@ def take(db: sqlite3.Connection, group: int, number: int, former: int, owner: in
 
 
 def drop(db: sqlite3.Connection, group: int, number: int, now: float) -> None:
-    """Delete a record that nobody handles any more; the next in its line is due."""
+    """Delete a record from `waiting`, if it is there; the next one in its key's line is due."""
     query = "SELECT owner, line FROM waiting WHERE group_id = ? AND id = ?"
     found = db.execute(query, (group, number)).fetchone()
     if found is None:
@@ -172,7 +173,7 @@ def drop(db: sqlite3.Connection, group: int, number: int, now: float) -> None:
 
 
 def follow(db: sqlite3.Connection, group: int, owner: int, line: str, now: float) -> None:
-    """Make the first one due that stands in the line of a key, if it is behind no other."""
+    """Make the first record in the line of a key due, unless another one is before it."""
     found = db.execute(_FIRST_IN_LINE, (group, owner, line)).fetchone()
     if found is not None and not has_head(db, group, owner, line, found[0]):
         db.execute(
@@ -182,23 +183,23 @@ def follow(db: sqlite3.Connection, group: int, owner: int, line: str, now: float
 
 
 def has_head(db: sqlite3.Connection, group: int, owner: int, line: str, number: int) -> bool:
-    """Return whether another record of a key is due some time, or out."""
+    """Return whether another record of a key has a due time, or is out."""
     return db.execute(_HEAD, (group, owner, line, number)).fetchone() is not None
 
 
 def is_over(db: sqlite3.Connection, group: int, owner: int, line: str) -> bool:
-    """Return whether nothing of a key waits."""
+    """Return whether no record of a key waits."""
     return db.execute(_WAITING_OF_KEY, (group, owner, line)).fetchone() is None
 
 
 def has_waiting(db: sqlite3.Connection, group: int, owner: int) -> bool:
-    """Return whether anything waits by a lease, or is out."""
+    """Return whether any record waits by an owner, or is out."""
     query = "SELECT 1 FROM waiting WHERE group_id = ? AND owner = ? LIMIT 1"
     return db.execute(query, (group, owner)).fetchone() is not None
 
 
 def keys_of(db: sqlite3.Connection, group: int, owner: int) -> frozenset[str]:
-    """Return the keys of what waits by a lease, or is out."""
+    """Return the keys of the records that wait by an owner, or are out."""
     query = (
         "SELECT DISTINCT line FROM waiting WHERE group_id = ? AND owner = ? AND line IS NOT NULL"
     )
@@ -208,13 +209,13 @@ def keys_of(db: sqlite3.Connection, group: int, owner: int) -> frozenset[str]:
 def due(
     db: sqlite3.Connection, group: int, owners: Iterable[int], now: float, limit: int
 ) -> list[Waiting]:
-    """List what is due and waits by some leases, the first due first."""
+    """Return records of some owners that are due, in the order of their times."""
     found = [db.execute(_DUE, (group, owner, now, limit)).fetchall() for owner in owners]
     return [Waiting._make(each) for each in islice(merge(*found), limit)]
 
 
 def clamp(db: sqlite3.Connection, group: int, owners: Iterable[int], latest: float) -> None:
-    """Let nothing be due later than at a time: the clock may have been set back."""
+    """Make records due at `latest` that would be due later: the clock may have been set back."""
     statement = "UPDATE waiting SET due = ? WHERE group_id = ? AND owner = ? AND due > ?"
     db.executemany(statement, ((latest, group, owner, latest) for owner in owners))
 
@@ -222,7 +223,7 @@ def clamp(db: sqlite3.Connection, group: int, owners: Iterable[int], latest: flo
 def next_due(
     db: sqlite3.Connection, group: int, owners: Iterable[int], now: float, longest: float
 ) -> float:
-    """Return in how many seconds something is due; 0 or less where it is, or must be clamped."""
+    """Return in how many seconds a record is due; 0 or less if one is, or must be clamped."""
     soonest = inf
     for owner in owners:
         first, last = db.execute(_SPAN, (group, owner)).fetchone()

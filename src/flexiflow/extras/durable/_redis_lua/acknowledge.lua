@@ -1,7 +1,9 @@
--- The common case of `settle.lua`, for which it pays to be quick.
--- ARGV: group, token, how often others took something from the lease as far as it knows, ids of what
--- is acknowledged, and has not waited. Answer: ALL where it is another case; else how many the group
--- has settled, and twice nothing.
+-- The common case of `settle.lua`, which has to be quick: records that have not waited are
+-- acknowledged, and nobody has taken anything from the lease.
+-- ARGV: group; token; how often others took something from the lease, as far as its worker knows;
+-- the ids that are acknowledged.
+-- Answer: ALL if it is another case, with nothing changed; else OK, how many records the group has
+-- settled, and two empty lists.
 local group, row = ARGV[1], redis.call('HGET', base .. ':leases:' .. ARGV[1], ARGV[2])
 if not row or string.match(row, '(%S+)$') ~= ARGV[3]
   or redis.call('EXISTS', base .. ':a:' .. group) == 1 then

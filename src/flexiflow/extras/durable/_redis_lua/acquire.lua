@@ -1,5 +1,7 @@
--- ARGV: epoch, group, lease in ms, 1 if nobody else may have one, a digest of the patterns.
--- Answer: the token, and the keys of which some wait.
+-- Lease the partition.
+-- ARGV: epoch; group; lease in ms; 1 if leases are exclusive, else 0; a digest of the patterns.
+-- Answer: TAKEN if it can't be had now; else OK, the token, and, if leases are exclusive, the keys
+-- of which records wait.
 local group, keys = ARGV[2], {}
 if redis.call('SISMEMBER', base .. ':groups', group) == 0 then return {'TAKEN'} end
 local _, state = ensure(group)

@@ -1,9 +1,12 @@
--- The first thing on each connection, and where a script has seen another epoch (X13).
--- ARGV: the epoch that is known, or nothing; a new one; the layout and that of the release before,
--- or twice nothing; how many groups have members here; of each its name and how many records it had
--- settled; then ids that are known, in order, with digests of what was there, or nothing.
--- Answer: the epoch; 1 where it is laid out anew (X16); how many are lost more than was known; 1
--- where nobody had seen that before.
+-- Find out what the log has lost, and begin a new epoch if it has lost something (X13). This script
+-- is run first on each connection, and again after another script has seen another epoch.
+-- ARGV: the epoch that the caller knows, or ''; a new epoch to use if needed; the layout, and the
+-- layout of the release before (both '' but for partition 0); how many groups the caller knows; of
+-- each the name, and how many records it had settled; then ids that the caller knows, in order,
+-- each followed by a digest of its event, or ''.
+-- Answer: LAYOUT and the layout if that is another one; else OK; the epoch; 1 if the layout was
+-- that of the release before (X16); how many records are lost beyond those that were known to be
+-- lost; 1 if nobody had seen this loss before.
 local known, fresh, count = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local samples, is_former = 6 + 2 * count, 0
 if ARGV[3] ~= '' then
@@ -15,7 +18,8 @@ end
 local last, epoch = sync(), redis.call('HGET', meta, 'epoch')
 local names = redis.call('SMEMBERS', base .. ':groups')
 
--- What an earlier release has left. Its tokens are in the way of those of its workers that run still.
+-- Replace what an earlier release has left. Its workers that still run then find a list at
+-- `:tokens`, and fail.
 local function migrate()
   for _, name in ipairs(names) do redis.call('DEL', base .. ':l:' .. name, base .. ':m:' .. name) end
   if redis.call('TYPE', base .. ':tokens').ok == 'string' then
@@ -24,8 +28,8 @@ local function migrate()
   end
 end
 
--- Tell the last id up to which the log has what is known, rather too early than too late; nil where
--- it has all of that. What is not there was deleted, and tells nothing.
+-- Return the last id up to which the log has what the caller knows, or an earlier one if that is
+-- uncertain; nil if it has all of it. An id that is not there was deleted, and proves nothing.
 local function parting()
   local same
   for at = samples, #ARGV, 2 do
@@ -46,11 +50,11 @@ local function lost()
   return positions(ending, (parts(highest)))
 end
 
--- Count as missed what a group had not settled of what is lost.
+-- Count as missed by a group those of the lost records that it had not settled.
 local function charge(name, gone)
   local key = base .. ':g:' .. name
   local loss, settled, charged = unpack(redis.call('HMGET', key, 'loss', 'settled', 'charged'))
-  -- One that was made later has lost nothing.
+  -- A group that was made after the loss has lost nothing.
   if loss ~= known then return end
   local due = math.max(gone - settled, 0)
   redis.call('HSET', key, 'charged', due)
@@ -66,7 +70,8 @@ local function mark(name, settled)
   redis.call('HSET', key, 'settled', most)
 end
 
--- Of what was known before a new epoch, nothing is left in a log that was empty.
+-- Begin a new epoch; `ending` is the last id that was left. An empty log is noted as bare: nothing
+-- of what was known before is left in it.
 local function set_epoch(ending, old)
   redis.call('HSET', meta, 'epoch', fresh, 'end', ending, 'known', ending)
   redis.call('HDEL', meta, 'old', 'bare')
@@ -95,10 +100,10 @@ if epoch == known or not epoch then
   is_first = 1
 else
   local old = redis.call('HGET', meta, 'old')
-  -- More than one loss has been seen since.
+  -- More than one loss has been seen since the caller's epoch, so nothing can be compared.
   if old and old ~= known then return {'OK', epoch, is_former, 0, 0} end
   if not old then
-    -- One who knew of nothing came first.
+    -- The epoch was begun by a caller who knew nothing of the log.
     redis.call('HSET', meta, 'old', known)
     is_first = 1
   end

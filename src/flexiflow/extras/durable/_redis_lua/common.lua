@@ -1,32 +1,46 @@
 -- What comes before each script. KEYS[1] is `{prefix:partition}`: all keys of a partition begin
--- with it, and share its hash tag. This is layout 2 (X16).
+-- with it, so that it is their hash tag. This is layout 2 (X16).
 --
 -- :layout  in partition 0: the number of partitions, and the layout
--- :log     the stream; ids are dense, `1-0`, `2-0`, ..., so that what is missing shows
--- :meta    last: the id written last; epoch: a random text, made anew when the log was found to have
---          lost something (X13); token: the last fencing token; stir, which grows when groups may be
---          others or further on than publishers know; and of the last loss: old, the epoch before it;
---          end, the last id that was left; known, the last one that was lost; bare, if the log was
---          empty
--- :jumps   `from to`: ids that something else wrote, after `from` and up to `to`
--- :groups  the names of the groups
+-- :log     the stream of records; ids are dense, `1-0`, `2-0`, ..., so that a missing one shows
+-- :meta    a hash
+--          last   the id that was written last
+--          epoch  a random text, replaced when the log was found to have lost something (X13)
+--          token  the last fencing token
+--          stir   grows when there may be other groups, or groups further on, than publishers know
+--          and of the last loss:
+--          old    the epoch before it
+--          end    the last id that was left
+--          known  the last id that was lost
+--          bare   1 if the log was empty
+-- :jumps   a list of `from to`: other software wrote the ids after `from` and up to `to`
+-- :groups  the names of the groups, a set
 -- :p:NAME  the number of a producer's last batch
--- :g:NAME  of a group: given, up to which id records were given; floor, up to which all have left
---          the log or are settled; missed; wakes, the number of entries in :w:; patterns, a digest of
---          what it takes, and generation, which grows with each other one; members, which grows when
---          they change; step, how many records are read at once where they are large; since, the
---          last fencing token before it was made; and of the last loss: loss, the epoch before it; settled, how many it had settled of what was lost;
---          charged, how many are counted as missed
--- :a:NAME  failed attempts by id; `s` and an id: its worker died; `d` and an id: a lease that had lost
---          it has acknowledged it
+-- :g:NAME  the state of a group, a hash
+--          given       the id up to which records were given
+--          floor       the id up to which all records have left the log or are settled
+--          missed      how many records it has missed
+--          wakes       the number of the last entry in :w:
+--          patterns    a digest of the patterns that it takes
+--          generation  grows each time that those change
+--          members     grows each time that the members change
+--          step        how many records are read at once, if they are large
+--          since       the last fencing token before the group was made
+--          and of the last loss:
+--          loss        the epoch before it
+--          settled     how many of the lost records it had settled
+--          charged     how many of them were counted as missed
+-- :a:NAME  a hash with the failed attempts by id; with `s` and an id, if its worker died; with `d`
+--          and an id, if a lease that no longer held the record has acknowledged it
 -- :d:NAME  the dead letters, a stream
--- :w:NAME  a stream that grows when what is pending is to be given anew
--- :leases:NAME   `from to taken` by token: when a lease holds, in milliseconds, and how often others
---          took something from it; also leases that have run out (X11)
--- :told:NAME     by token, the number and the answer of the last settling that can't be repeated
--- :turn:NAME:TOKEN  a stream with that number, for the lease that waits
--- :members:NAME  the members, in partition 0
--- What waits (X12) is described in `waits.lua`.
+-- :w:NAME  a stream that grows when pending records are to be given anew
+-- :leases:NAME   a hash of `from to taken` by token: from when to when a lease lasts, in ms, and
+--          how often others took something from it; includes leases that have run out (X11)
+-- :told:NAME     a hash by token: the number and the answer of the lease's last settling that must
+--          not be done twice
+-- :turn:NAME:TOKEN  a stream with that number, for the lease itself while it waits
+-- :members:NAME  the members, a hash, in partition 0
+-- The keys of records that wait (X12) are described in `waits.lua`.
 local base = KEYS[1]
 local log, meta, jumps = base .. ':log', base .. ':meta', base .. ':jumps'
 
@@ -62,7 +76,7 @@ local function time()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
--- Tell the last id, and write down what something else wrote since we did.
+-- Return the last id, and note the ids that other software has written since our last one.
 local function sync(last)
   last = last or redis.call('HGET', meta, 'last') or '0-0'
   if redis.call('EXISTS', log) == 0 then return last end
@@ -88,12 +102,13 @@ local function first_start()
   return first and before(first[1]) or last
 end
 
--- Have the server know the group, and tell up to where it was given records, and more of its state.
--- One that the server forgot, or that was tampered with, begins anew where all was settled.
+-- Make sure that the server knows the group; return the id up to which records were given, and more
+-- of its state. A group that the server has forgotten, or that was tampered with, begins again
+-- after the last id up to which all was settled.
 local function ensure(group)
   local key, found = base .. ':g:' .. group, reading(group)
   local state = redis.call('HMGET', key, 'given', 'floor', 'patterns', 'wakes', 'step')
-  -- Each time: what is for a group that is not named there might be trimmed.
+  -- Each time: records for a group that is not named there might be trimmed.
   redis.call('SADD', base .. ':groups', group)
   if found and state[1] == found['last-delivered-id'] then return state[1], state end
   local start = state[2] or first_start()
@@ -107,7 +122,8 @@ local function ensure(group)
   return start, state
 end
 
--- Tell up to which id all have left the log or are settled, and how many are pending in the log.
+-- Return the id up to which all records have left the log or are settled, and how many are pending
+-- in the log.
 local function floor_of(group, given)
   local pending = redis.call('XPENDING', log, group)
   return pending[1] == 0 and given or before(pending[2]), pending[1]

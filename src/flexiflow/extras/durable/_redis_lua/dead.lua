@@ -1,8 +1,9 @@
--- ARGV: group, from which id, how many, how many bytes a page holds.
+-- Choose dead letters for a page.
+-- ARGV: group; the id to begin with; how many at most; how many bytes a page has.
 -- Answer: the ids, each with its size, up to the first one that does not fit.
 local dead, from, room, found = base .. ':d:' .. ARGV[1], ARGV[2], tonumber(ARGV[4]), {}
 for _ = 1, ARGV[3] do
-  -- One at a time, so that no more is read than is asked for (X14).
+  -- One at a time, so that no more is read than fits (X14).
   local entry = redis.call('XRANGE', dead, from, '+', 'COUNT', 1)[1]
   if not entry then break end
   local size = 0

@@ -1,3 +1,4 @@
+-- Delete a group with all that belongs to it.
 -- ARGV: group.
 local group = ARGV[1]
 redis.call('SREM', base .. ':groups', group)

@@ -1,10 +1,11 @@
--- The common case of `give_all.lua`, for which it pays to be quick: all that is given is new to the
--- group, and nothing but that can be.
--- ARGV: group, token, a digest of the patterns, how many, how many bytes together, how many an event
--- may have.
--- Answer: ALL where it is another case; else nothing, the bodies of what is given, up to the id that
--- follows them, and the groups of some, by their places; the number of wakes; 1; 0 if there may be
--- more now, else -1; 1.
+-- The common case of `give_all.lua`, which has to be quick: only records that are new to the group
+-- can be given.
+-- ARGV: group; token; a digest of the patterns; how many records at most; how many bytes together;
+-- how many bytes an event may have.
+-- Answer: LOST if the lease is gone; ALL if it is another case, with nothing changed; else as that
+-- of `give_all.lua`: OK; no records with counts; the bodies of the new records; the groups of some,
+-- by their places; the id of the last one; the number of wakes; 1; 0 if there may be more now,
+-- else -1; 1.
 local group, token, wanted, leases = ARGV[1], ARGV[2], tonumber(ARGV[4]), base .. ':leases:' .. ARGV[1]
 if redis.call('HEXISTS', leases, token) == 0 then return {'LOST'} end
 local given, state = ensure(group)
@@ -39,7 +40,7 @@ local is_full, last = #entries == wanted, redis.call('HGET', meta, 'last') or '0
 if parts(to) - parts(given) ~= #entries or size > tonumber(ARGV[5])
   or largest > tonumber(ARGV[6])
   or not is_full and to ~= last or is_after(to, last) then
-  -- Something else has written, or deleted something, or not all of it fits.
+  -- Other software has written or deleted something, or not all of it fits: take all of it back.
   for _, each in ipairs(entries) do redis.call('XACK', log, group, each[1]) end
   if #entries > 0 then redis.call('XGROUP', 'SETID', log, group, given) end
   return {'ALL'}

@@ -1,11 +1,14 @@
--- ARGV: group, token, owner, a digest of the patterns, how many, how many bytes together, how many
--- an event may have, how many may wait if something new is to be given, after how many ms all that
--- waits is due, for how many ms a lease is kept that holds nothing, how many may be such as have
--- waited; then, if an earlier answer may be lost, 1 and the ids that did come.
--- Answer: what is given with its counts; the bodies of what is given after that, up to the id that
--- follows them, and the groups of some, by their places; the number of wakes; 1 if what is stored
--- next can be given; after how many ms there is more, 0 if there may be now, or -1; 1 if it may be
--- the common case next time.
+-- Give records to a lease: first those that nobody holds any more, then those that have waited and
+-- are due, then those that are new to the group.
+-- ARGV: group; token; owner (see `waits.lua`); a digest of the patterns; how many records at most;
+-- how many bytes together; how many bytes an event may have; from how many waiting records on
+-- nothing new is given; the longest wait in ms; for how many ms a lease that has run out and holds
+-- nothing is kept; how many records may be ones that have waited; then 1 if an earlier answer may
+-- be lost, else 0; and after 1 the ids that did come.
+-- Answer: LOST if the lease is gone; else OK; the records with their counts; two lists that only
+-- `give.lua` fills; the id up to which records were given; the number of wakes; 1 if the next
+-- record that is stored could be given, else 0; in how many ms there is more to give, 0 if there
+-- may be now, -1 if nothing will be due; 1 if the common case may apply next time.
 local group, token, owner, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local again = math.min(tonumber(ARGV[11]), limit)
 local room, most, is_lost = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[12] == '1'
@@ -35,7 +38,8 @@ local function give(id, fields, size, attempts, deliveries, is_suspect, has_wait
     id, fields, attempts, deliveries, is_suspect and 1 or 0, has_waited and 1 or 0, oversize}
 end
 
--- What waits, and is due or was out, of owners and leases that don't hold, and of this one.
+-- Find records that are due, of this owner and of leases that have run out or are gone, and add to
+-- `left` those that were out to such leases, or to this one in an answer that was lost.
 local function look_at_waits(left)
   due = {}
   for _, each in ipairs(waits.owners()) do
@@ -61,7 +65,8 @@ local function look_at_waits(left)
   end)
 end
 
--- What is pending, and held by nobody who could settle it; of each holder no more than fits.
+-- Return the records that are pending and held by no live lease, or that were given to this one in
+-- an answer that was lost; of each holder no more than fit.
 local function gather()
   local left = {}
   for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', log, group)) do
@@ -92,7 +97,8 @@ local function drop(id)
   redis.call('HDEL', counts, id, 's' .. id, 'd' .. id)
 end
 
--- Tell whether it can be given anew: it is there, and no lease that had lost it has handled it.
+-- Return whether a record can be given anew: not if it was deleted, or was acknowledged by a lease
+-- that no longer held it. Such a record is dropped.
 local function is_good(each)
   local id, record = each[1], each.record
   if record then
@@ -116,9 +122,9 @@ local function left()
       if is_good(each) then found[#found + 1] = each else is_whole = false end
     end
     for _, each in ipairs(due) do is_whole = is_good(each) and is_whole end
-    -- Behind what was dropped there may be more.
+    -- If some were dropped, there may be more behind them, so look again.
   until is_whole
-  -- What has run out long ago and holds nothing is over.
+  -- End leases that ran out long ago and hold nothing.
   for each, row in pairs(rows) do
     if not live[each] and not busy[each] and row[2] + ARGV[10] < now then
       end_lease(group, each)
@@ -163,7 +169,7 @@ local function give_waiting(id, record, holder)
   return true
 end
 
--- Take back what was read and does not fit.
+-- Take back the records that were read and do not fit.
 local function put_back(entries, first)
   for at = first, #entries, 1000 do
     local ids = {}
@@ -189,7 +195,7 @@ local function give_each(entries)
   end
 end
 
--- How many are read at once depends on how large those before were (X14).
+-- Adapt how many records are read at once to the size of those that were just read (X14).
 local function adapt(step, read, size)
   local whole = tonumber(ARGV[6])
   if size > whole then
@@ -213,7 +219,7 @@ local function give_new(wanted)
   adapt(step, #entries, size)
   give_each(entries)
   is_full = is_full or #entries == count
-  -- All that was stored was given, or is gone.
+  -- All records that were stored have been given; what is missing at the end was deleted.
   if not is_full and is_after(last, given) then
     missed = missed + positions(given, (parts(last)))
     given = last

@@ -1,6 +1,9 @@
--- ARGV: epoch, group, consumer, token, lease in ms, patterns; which state of the members the caller
--- has seen, and a digest of the patterns that the group takes after that. In partition 0.
--- Answer: where there is another state, that and the members; else it, and the patterns' generation.
+-- Become a member, or stay one; run in partition 0. The caller computes from the members what the
+-- group takes, so it has to know their present state.
+-- ARGV: epoch; group; consumer; token; lease in ms; patterns; the state of the members that the
+-- caller has seen; a digest of the patterns that the group takes in that state.
+-- Answer: if the state is another one, LOOK, the state and the members; else OK, the new state, and
+-- the generation of the group's patterns.
 local group, consumer, token, patterns = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local members, key, now = base .. ':members:' .. group, base .. ':g:' .. group, time()
 local found, is_changed = {}, false

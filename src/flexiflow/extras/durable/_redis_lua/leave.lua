@@ -1,4 +1,5 @@
--- ARGV: group, consumer, token. In partition 0.
+-- Stop being a member; run in partition 0.
+-- ARGV: group; consumer; token.
 local members, key = base .. ':members:' .. ARGV[1], base .. ':g:' .. ARGV[1]
 local found = redis.call('HGET', members, ARGV[2])
 if found and cjson.decode(found)[2] == ARGV[3] then

@@ -1,11 +1,13 @@
--- What the scripts need besides that are not for the most common cases: to make a function takes time.
--- Give a number above the last one, that also grows where the last one was lost (X13).
+-- More functions, for all scripts but those of the most common cases: each function that a script
+-- defines costs time.
+--
+-- Return a number above the last one, and above all earlier ones if the last one was lost (X13).
 local function next_number(last)
   local now = redis.call('TIME')
   return string.format('%.0f', math.max(now[1] * 1000000 + now[2], (tonumber(last) or 0) + 1))
 end
 
--- Go through what something else wrote after an id: from where, to where.
+-- Return the spans of ids that other software wrote and that end after an id, as pairs.
 local function jumps_after(id)
   local found = {}
   for _, each in ipairs(redis.call('LRANGE', jumps, 0, -1)) do
@@ -15,7 +17,7 @@ local function jumps_after(id)
   return found
 end
 
--- Count the positions of our own after an id, up to a number.
+-- Return how many ids of our own there are after an id, up to a number.
 local function positions(after, high)
   local low = parts(after) + 1
   local count = math.max(high - low + 1, 0)
@@ -32,7 +34,7 @@ local function between(after, id)
   return positions(after, seq == 0 and ms - 1 or ms)
 end
 
--- Have publishers be told of the groups once more.
+-- Make `store.lua` report the groups to publishers once more.
 local function stir()
   redis.call('HSET', meta, 'stir', next_number(redis.call('HGET', meta, 'stir')))
 end
@@ -49,8 +51,9 @@ local function end_lease(group, token)
   redis.call('DEL', base .. ':turn:' .. group .. ':' .. token)
 end
 
--- Tell how often others took something from each lease, whether it holds still, and the time. One
--- that begins later than now has run out: else it would hold for as long as the clock was set back.
+-- Return the rows of all leases, the tokens of those that have not run out, and the time. A lease
+-- that begins later than now has run out: otherwise, after the clock was set back, it would last
+-- longer by that much.
 local function leases_of(group)
   local rows, live, now = {}, {}, time()
   for token, row in pairs(pairs_of(redis.call('HGETALL', base .. ':leases:' .. group))) do
@@ -61,7 +64,8 @@ local function leases_of(group)
   return rows, live, now
 end
 
--- The fields of an entry as they are stored; of one that something else wrote, all as its event.
+-- Return whether an entry has the fields that this transport stores. `fields_of` returns the fields
+-- of an entry; if other software wrote it, one field with all of them as its event.
 local function is_ours(fields)
   local names = {}
   for i = 1, #fields, 2 do names[#names + 1] = fields[i] end
@@ -76,7 +80,7 @@ end
 
 local function wake(group)
   local number = redis.call('HINCRBY', base .. ':g:' .. group, 'wakes', 1)
-  -- What counted them may have been lost.
+  -- The count may have been lost, and then the stream has greater ids.
   if number == 1 then redis.call('DEL', base .. ':w:' .. group) end
   redis.call('XADD', base .. ':w:' .. group, 'MAXLEN', 1, id_of(number), 'w', '')
 end

@@ -1,5 +1,6 @@
--- ARGV: epoch, group, a digest of the patterns, their generation. Make the group, where it isn't
--- there, and have it take them, unless it takes later ones.
+-- Create the group in this partition if it is not there, and make it take patterns, unless it takes
+-- those of a later generation.
+-- ARGV: epoch; group; a digest of the patterns; their generation.
 local key = base .. ':g:' .. ARGV[2]
 ensure(ARGV[2])
 local current, generation = unpack(redis.call('HMGET', key, 'patterns', 'generation'))

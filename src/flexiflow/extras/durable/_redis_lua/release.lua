@@ -1,15 +1,18 @@
--- ARGV: group, token, owner; then, if what was given may not have come, 1 and the ids that did come.
+-- End a lease.
+-- ARGV: group; token; owner (see `waits.lua`); then 1 if an answer of giving may be lost, else 0;
+-- and after 1 the ids that did come.
 local group, token, known = ARGV[1], ARGV[2], {}
 if redis.call('HEXISTS', base .. ':leases:' .. group, token) == 0 then return {'LOST'} end
 end_lease(group, token)
 ensure(group)
--- What never came is no suspect: no attempt has begun.
+-- Make the records that never came no suspects, since no attempt has begun.
 local function give_back()
   local counts = base .. ':a:' .. group
   for _, each in ipairs(redis.call('XPENDING', log, group, '-', '+', 1000000, token)) do
     local id = each[1]
     local is_suspect = redis.call('HEXISTS', counts, 's' .. id) == 1
-    -- The server would drop what is claimed when it is gone, uncounted.
+    -- Not if it was deleted: the server would drop it when it is claimed, and nobody would count
+    -- it.
     if not known[id] and not is_suspect and #redis.call('XRANGE', log, id, id) > 0 then
       redis.call('XCLAIM', log, group, '-', 0, id, 'RETRYCOUNT', 0, 'JUSTID')
     end

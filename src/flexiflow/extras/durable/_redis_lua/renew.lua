@@ -1,5 +1,7 @@
--- ARGV: group, token, lease in ms, positions. Answer: how many the group has settled; how often
--- others took something from the lease; those of the positions that it does not hold.
+-- Make a lease last its full time from now on.
+-- ARGV: group; token; lease in ms; ids.
+-- Answer: LOST if the lease is gone; else OK; how many records the group has settled; how often
+-- others took something from the lease; those of the ids that it does not hold.
 local group, token = ARGV[1], ARGV[2]
 local row = redis.call('HGET', base .. ':leases:' .. group, token)
 if not row then return {'LOST'} end

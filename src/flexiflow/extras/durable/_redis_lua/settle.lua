@@ -1,15 +1,22 @@
--- ARGV: group, token, owner, how often others took something from the lease as far as it knows; a
--- number that is greater than those before where it can't be repeated, else 0; how many are
--- acknowledged that have not waited, their ids; of each of the others:
--- A, id | N or R, id, attempts, deliveries | P, id, attempts, deliveries, delay in ms or nothing,
--- key | Q, the same without a key | B, id, attempts, deliveries, the failure's type, message and
--- traceback | F, key.
--- Answer: how many the group has settled; which are lost; the keys that are over.
+-- Write the outcomes of records.
+-- ARGV: group; token; owner (see `waits.lua`); how often others took something from the lease, as
+-- far as its worker knows; 0, or, if this must not be done twice, a number greater than all before;
+-- how many records that have not waited are acknowledged, and their ids; then the other outcomes,
+-- each of which is one of
+--   acknowledged  A, id
+--   noted         N, id, attempts, deliveries
+--   returned      R, id, attempts, deliveries
+--   postponed     P, id, attempts, deliveries, delay in ms or '' for the key's line, key
+--                 Q, the same without a key
+--   buried        B, id, attempts, deliveries, the failure's type, message and traceback
+--   followed      F, key
+-- Answer: LOST if the lease is gone; else OK; how many records the group has settled; the ids that
+-- other leases hold; the keys of F that are over.
 local group, token, owner, number, count = ARGV[1], ARGV[2], ARGV[3], ARGV[5], tonumber(ARGV[6])
 local state, counts = base .. ':g:' .. group, base .. ':a:' .. group
 local row = redis.call('HGET', base .. ':leases:' .. group, token)
--- Of a lease that is gone it is written down which attempts have ended (X11); but not in another
--- epoch, nor in a group that was made later.
+-- For a lease that is gone, only the ends of attempts are written (X11), and nothing in another
+-- epoch or in a group that was made later.
 if not row then
   local place, epoch = string.match(token, '^(%d+)%-(.*)$')
   local since = redis.call('HGET', state, 'since') or '0'
@@ -48,7 +55,7 @@ local function finish(first, last)
   end
 end
 
--- What is not common, and need not be known for what is.
+-- Write all other outcomes. Its functions are defined inside, since the common case needs none.
 local function others(at)
   local now = time()
 
@@ -70,7 +77,7 @@ local function others(at)
       unpack(fields))
   end
 
-  -- An attempt has ended of a lease that does not hold it any more.
+  -- Note the end of an attempt, reported by a lease that no longer holds the record.
   local function end_attempt(kind, id, holder, deliveries, attempts)
     if kind == 'N' or not is_there(id) then return end
     deliveries = math.min(deliveries, 1)
@@ -94,7 +101,7 @@ local function others(at)
     if not pending then return end
     local holder = pending[2]
     if holder == '-' then
-      -- Nobody holds it.
+      -- It was returned, and no lease holds it.
       if kind == 'A' then redis.call('HSET', counts, 'd' .. id, 1) end
       return
     elseif holder ~= own then
@@ -103,7 +110,7 @@ local function others(at)
     elseif kind ~= 'A' then
       local found = redis.call('XRANGE', log, id, id)[1]
       if not found then
-        -- The server would drop what is claimed when it is gone, uncounted.
+        -- It was deleted. The server would drop it when it is claimed, and nobody would count it.
         if kind == 'N' then return end
         redis.call('HINCRBY', state, 'missed', 1)
       elseif kind == 'B' then
@@ -111,7 +118,7 @@ local function others(at)
       elseif kind == 'N' then
         return keep(id, words[at + 1], words[at + 2], token)
       elseif redis.call('HEXISTS', counts, 'd' .. id) == 0 then
-        -- What another lease has handled already is settled instead.
+        -- If another lease has acknowledged it already, it is settled instead.
         if kind == 'R' then
           returned = true
           return keep(id, words[at + 1], words[at + 2], '-')
@@ -171,7 +178,7 @@ local first = 7 + count
 if own and string.match(row, '(%S+)$') == ARGV[4] then
   finish(7, first - 1)
 else
-  -- Some of it may be another's by now: each one is looked at.
+  -- Other leases may hold some of them by now, so look at each one.
   for i = 7, first - 1 do
     words[#words + 1] = 'A'
     words[#words + 1] = words[i]
@@ -187,7 +194,7 @@ local settled = parts(given) - pending - waiting
 if number ~= '0' then
   local turn = base .. ':turn:' .. group .. ':' .. token
   redis.call('HSET', base .. ':told:' .. group, token, cmsgpack.pack({number, settled, lost, over}))
-  -- For the lease itself, if it waits; what waits is its own.
+  -- Wakes this lease alone, if it waits: the records that wait are its own.
   redis.call('XADD', turn, 'MAXLEN', 1, number .. '-0', 't', '')
   redis.call('PEXPIRE', turn, 3600000)
 end

@@ -1,5 +1,6 @@
--- Give the fields of an entry, how many bytes its event counts for, and, if that has more than
--- `most` bytes, how many: then it is empty, and counts for none (X14).
+-- Return the fields of an entry, how many bytes its event counts for, and 0. If the event has more
+-- than `most` bytes, it is left out of the fields and counts for none, and its size is returned
+-- instead of 0 (X14).
 local function sized(fields, most)
   local size, ours = 0, is_ours(fields)
   if ours then

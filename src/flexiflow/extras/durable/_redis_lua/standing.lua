@@ -1,4 +1,5 @@
--- ARGV: epoch, group. Answer: the standing, the epoch, and the last id.
+-- Find out how far a group is.
+-- ARGV: epoch; group. Answer: OK; pending, lag, missed, dead and waiting; the epoch; the last id.
 local group = ARGV[2]
 if redis.call('SISMEMBER', base .. ':groups', group) == 0 then
   return {'OK', {0, 0, 0, 0, 0}, ARGV[1], sync(stored[1])}

@@ -1,12 +1,14 @@
--- ARGV: epoch, producer, number, window in ms, max_length, 1 to store or 0 to only make room, which
--- stir was heard of, how many records; of each: 0, body | 1, body, key | 2, body, group |
--- 3, body, key, group.
--- Answer: if something was stored, the epoch and the last id; and if there is another stir, that, and
--- of each group its name and how many records it has settled.
+-- Store the records of a batch, unless its producer has stored it before (X2).
+-- ARGV: epoch; producer; number of the batch; window in ms; max_length; 1 to store or 0 to only
+-- make room; the stir that the publisher knows; how many records; of each record one of
+--   0, body | 1, body, key | 2, body, group | 3, body, key, group
+-- Answer: FULL if there is no room; else OK; if something was stored, the epoch and the last id;
+-- and if the stir is another one, that, and for each group its name and how many records it has
+-- settled.
 local produced, number, window = base .. ':p:' .. ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local max_length, wanted = tonumber(ARGV[5]), tonumber(ARGV[8])
 
--- Up to which id every group has settled everything.
+-- Return the id up to which no group needs the log any more.
 local function settled(last)
   local least, readings = last, {}
   if redis.call('EXISTS', log) == 1 then
@@ -19,7 +21,7 @@ local function settled(last)
     local found = readings[group]
     local given, floor = unpack(redis.call('HMGET', base .. ':g:' .. group, 'given', 'floor'))
     if found and given == found['last-delivered-id'] then floor = floor_of(group, given) end
-    -- One whose state was lost has settled nothing.
+    -- A group whose state was lost has settled nothing.
     floor = floor or ensure(group)
     if is_after(least, floor) then least = floor end
   end
@@ -45,7 +47,7 @@ local function make_room(surplus, bound)
   return true
 end
 
--- What something else wrote is kept in mind for as long as any of it is there, or not settled.
+-- Forget spans that other software wrote, once all of their ids have left the log and are settled.
 local function forget_jumps(bound)
   local entry = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   while true do
@@ -57,7 +59,7 @@ local function forget_jumps(bound)
 end
 
 if tonumber(redis.call('GET', produced) or 0) >= number then
-  -- A write, so that WAIT after it waits for what was written before, too.
+  -- This is a write, so that WAIT after it also waits for what was written before.
   redis.call('PEXPIRE', produced, window)
   return {'OK'}
 end

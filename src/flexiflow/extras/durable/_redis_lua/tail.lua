@@ -1,10 +1,12 @@
--- ARGV: after which id, or nothing to begin with what is stored next; how many; how many bytes
--- together, and how many an event may have. Answer: the entries, those that are too large without
--- their events; the last id; how many bytes are left.
+-- Return stored records.
+-- ARGV: the id after which to begin, or '' for the end of the log; how many records at most; how
+-- many bytes together; how many bytes an event may have.
+-- Answer: OK; the entries, too large ones without their events; the last id; how many bytes are
+-- left.
 local last, room, most, found = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), {}
 if last == '' then return {'OK', {}, sync(), room} end
 local limit = tonumber(ARGV[2])
--- Of a log that was lost, what is left was seen (X13).
+-- If the log has lost something, the caller has seen all that was left (X13).
 local end_ = sync()
 if is_after(last, end_) then last = redis.call('HGET', meta, 'end') or end_ end
 while #found < limit do

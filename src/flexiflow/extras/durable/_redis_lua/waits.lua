@@ -1,20 +1,24 @@
--- What waits of a group, outside the log (X12):
+-- The records of a group that wait outside the log (X12). Each waits by an owner, which is a lease,
+-- or `0` if leases are exclusive: then the records belong to any later lease, too.
 --
--- :waits:NAME    by id, packed: a, the failed attempts; d, the attempts begun since the last that
---                ended; k, the key of its line; f and g, the key and the group of the record; z,
---                whether a lease that had lost it has acknowledged it; s, its state, which is one of
---                d  due at a time. It belongs to the owner o
---                l  in its key's line, until one before it is over
---                o  out: given to the lease h, for the owner o; u, whether it is a suspect
--- :bodies:NAME   its body, by id
--- :due:NAME:OWNER        those that are due, by when
--- :out:NAME:TOKEN        those that are out
--- :line:NAME:OWNER:SHA   those in the line of a key, in order
--- :heads:NAME    how many of a key are due (d) or out (o), by the letter, the owner and the key; a
---                line has one of the same owner before it
--- :owners:NAME   the owners and the leases that have some
---
--- The owner is the lease by which they wait, or `0` where one lease at a time has the partition.
+-- :waits:NAME    a hash of the records by id, packed:
+--                a  the failed attempts
+--                d  the attempts that have begun since the last one that ended
+--                k  the key of its line
+--                f  the key of the record
+--                g  the group of the record
+--                z  whether it was acknowledged by a lease that no longer held it
+--                s  its state, which is one of
+--                   d  due at a time; o is its owner
+--                   l  in its key's line, until the one before it is over
+--                   o  out: given to the lease h, for the owner o; u is whether it is a suspect
+-- :bodies:NAME   a hash of their bodies by id
+-- :due:NAME:OWNER        those that are due, a set sorted by time
+-- :out:NAME:TOKEN        those that are out, a set
+-- :line:NAME:OWNER:SHA   those in the line of a key, a set sorted by id
+-- :heads:NAME    a hash: how many of a key are due (d) or out (o), by the letter, the owner and the
+--                key; before a line there is always one of the same owner
+-- :owners:NAME   the owners and leases that have some, a set
 local function waits_of(group, owner)
   local waits, bodies = base .. ':waits:' .. group, base .. ':bodies:' .. group
   local heads, owners = base .. ':heads:' .. group, base .. ':owners:' .. group
@@ -28,7 +32,7 @@ local function waits_of(group, owner)
     return base .. ':line:' .. group .. ':' .. whose .. ':' .. redis.sha1hex(key)
   end
 
-  -- Ids that sort as texts do.
+  -- Return an id as a text that sorts as the id does; `plain` does the reverse.
   local function padded(id)
     local ms, seq = string.match(id, '^(%d+)-(%d+)$')
     return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
@@ -92,7 +96,7 @@ local function waits_of(group, owner)
     count_head(record.s, record.o, record.k, -1)
   end
 
-  -- Have a record wait that is not in the log any more, or that was out.
+  -- Make a record wait that was out, or that `enter` has just copied from the log.
   function self.postpone(id, record, key, delay, now)
     if record.s then take_off(id, record) end
     record.k = key
@@ -126,7 +130,7 @@ local function waits_of(group, owner)
     return not is_head('d', owner, key) and not has_line(key)
   end
 
-  -- Tell whether it waits by this owner.
+  -- Return whether a record waits by this owner.
   function self.is_own(id, record)
     if record.s == 'd' then return record.o == owner end
     return record.s == 'l' and redis.call('ZSCORE', line(owner, record.k), padded(id))
@@ -138,13 +142,13 @@ local function waits_of(group, owner)
     redis.call('HDEL', bodies, id)
   end
 
-  -- Drop one that nobody holds; the next of its key follows.
+  -- Drop a record; the next one of its key follows.
   function self.let_go(id, record, now)
     self.drop(id, record)
     if record.k then follow(record.o, record.k, now) end
   end
 
-  -- Give one that is due, or that was out, with the line of its key.
+  -- Give a record that is due, or was out, to a lease; the line of its key goes with it.
   function self.give(id, record, token)
     take_off(id, record)
     if record.k and record.o ~= owner then
@@ -164,8 +168,8 @@ local function waits_of(group, owner)
 
   function self.held(token) return redis.call('SMEMBERS', out(token)) end
 
-  -- Tell what is due of an owner, up to a number, as pairs of an id and the time; what would be due
-  -- after `latest` is due then.
+  -- Return what is due of an owner, up to a number, as a list of ids and times in turn; what would
+  -- be due after `latest` is due then.
   function self.due(whose, now, latest, limit)
     for _, each in ipairs(redis.call('ZRANGEBYSCORE', due(whose), '(' .. latest, '+inf')) do
       redis.call('ZADD', due(whose), latest, each)
@@ -176,12 +180,12 @@ local function waits_of(group, owner)
     return found
   end
 
-  -- Tell when the first one is due of an owner, if there is one.
+  -- Return when the first record of an owner is due, or nil.
   function self.first(whose)
     return tonumber(redis.call('ZRANGE', due(whose), 0, 0, 'WITHSCORES')[2])
   end
 
-  -- Name the owners and leases that have some, and forget those that have none any more.
+  -- Return the owners and leases that have records due or out, and forget the others.
   function self.owners()
     local found = {}
     for _, each in ipairs(redis.call('SMEMBERS', owners)) do
@@ -202,7 +206,7 @@ local function waits_of(group, owner)
     return count
   end
 
-  -- Name the keys of which there are some.
+  -- Return the keys of the records that wait or are out.
   function self.keys()
     local seen, found = {}, {}
     for _, field in ipairs(redis.call('HKEYS', heads)) do
