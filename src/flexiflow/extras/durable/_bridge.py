@@ -306,7 +306,7 @@ class _Block:
     async def __aenter__(self) -> Bridge:
         try:
             self._bridge = await self._manager.__aenter__()
-        except BaseException as problem:  # noqa: BLE001  bare, whatever group it is in
+        except BaseException as problem:  # noqa: BLE001  raised below, without its group
             leaving, _ = what_leaves(problem, None)
         else:
             return self._bridge
@@ -323,7 +323,7 @@ class _Block:
         thrown = (exc_type, exc, traceback) if is_cancelled else (None, None, None)
         try:
             is_swallowed = await self._manager.__aexit__(*thrown)
-        except BaseException as problem:  # noqa: BLE001  what leaves of it is decided below
+        except BaseException as problem:  # noqa: BLE001  what is raised is decided below
             leaving = self._what_leaves(problem)
             if exc is not None and self._lifetime.exception is None:
                 # A cancellation went through the bridge: drop the bridge's frames from its

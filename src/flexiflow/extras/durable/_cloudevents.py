@@ -159,7 +159,7 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
     """
     event = _from_json(body)
     if not isinstance(event, dict):
-        raise ValueError(f"an event must be a JSON object, not {reprlib.repr(event)}")  # noqa: TRY004  it is the value of what was received
+        raise ValueError(f"an event must be a JSON object, not {reprlib.repr(event)}")  # noqa: TRY004  the value of what was received is wrong
     attributes = cast("dict[str, Any]", event)
     get = attributes.get
     if get("specversion") != "1.0":

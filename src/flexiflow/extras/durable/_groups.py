@@ -250,14 +250,14 @@ class Reading:
             heappush(self._dues, each)
 
     def _wait_until(self, position: int, entry: _Entry, due: float) -> None:
-        """Have a record wait, in the line of its key where it is due at no time."""
+        """Make a record wait until a time; in the line of its key if that is infinite."""
         entry.due = due
         self._waiting[position] = entry
         if due != inf:
             heappush(self._dues, (due, position))
 
     def _drop(self, entries: dict[int, _Entry], position: int, token: int, now: float) -> None:
-        """Settle a record that is done, or gone; the next of its key's line follows."""
+        """Drop a record that is done or was deleted; the next one in its key's line is due."""
         entry = entries.pop(position)
         if entry.key is not None:
             self.follow(entry.key, token if self.is_exclusive else entry.holder, now)
@@ -395,7 +395,7 @@ class Settlement(NamedTuple):
     """The result of settling one record.
 
     Attributes:
-        is_lost: whether another lease holds it.
+        is_lost: whether another lease holds the record.
         dead: the record, if it is to become a dead letter.
     """
 

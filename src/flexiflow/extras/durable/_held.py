@@ -119,7 +119,7 @@ class Held(Generic[IntakeT]):
 
 
 def _nothing() -> None:
-    """Cancel nothing."""
+    """Do nothing: no task handles the event."""
 
 
 handing_on: Final[ContextVar[Held[Any] | None]] = ContextVar("handing_on", default=None)

@@ -21,7 +21,7 @@ def what_leaves(
     before problems of the bridge.
 
     Args:
-        problem: what left the bridge's own tasks.
+        problem: the exception, or group of them, that left the bridge's own tasks.
         exception: what the block raised, unless that was a cancellation.
 
     Returns:
@@ -45,5 +45,5 @@ def without_frames(cancellation: BaseException) -> BaseException:
     """Return a copy of a cancellation without its traceback; the original must stay as it is."""
     try:
         return copy.copy(cancellation)
-    except Exception:  # noqa: BLE001  a class of a user's may not be copied like that
+    except Exception:  # noqa: BLE001  a user's class may not allow it
         return cancellation

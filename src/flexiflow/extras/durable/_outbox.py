@@ -166,7 +166,7 @@ class Outbox:
         deadline = anyio.current_time() + self._store_timeout
         try:
             await self._outages.outlast(partial(self._connection.store, batch), until=deadline)
-        except Exception as exc:  # noqa: BLE001  whatever it is, it is the publishers' failure
+        except Exception as exc:  # noqa: BLE001  any exception is the publishers' failure
             parcel.problem = exc
         else:
             self._counters.stored += len(batch.records)

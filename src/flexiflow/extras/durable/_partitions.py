@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_partitions(partitions: object) -> int | None:
-    """Return a number of partitions, or None, if it is valid.
+    """Return the argument if it is a valid number of partitions, or None.
 
     Raises:
         ValueError: it is no int from 1 to 65,536.

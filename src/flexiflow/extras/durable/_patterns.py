@@ -104,7 +104,7 @@ def overlapping(some: Iterable[str], others: Iterable[str]) -> tuple[str, str] |
 
 
 class _Node:
-    """A segment in a tree of patterns; `*` and `**` are segments like others.
+    """A node in a tree of patterns, for one segment; `*` and `**` are segments like others.
 
     Attributes:
         place: the index of the pattern that ends here, or None.

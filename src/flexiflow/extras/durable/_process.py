@@ -35,7 +35,7 @@ def fork_safe_lock() -> Lock:
 
 
 class Resting(Protocol):
-    """Something that must not be carried over a fork as it is."""
+    """An object that must rest during a fork, since a child must not inherit it as it is."""
 
     def rest(self) -> None:
         """Finish what a thread is doing, and close what a child must not inherit."""
@@ -56,7 +56,7 @@ class _Forks:
 
     def __init__(self) -> None:
         self.generation = 0
-        # Held from before a fork until after it: two threads may fork at the same time.
+        # Held during a fork, since two threads may fork at the same time.
         self._lock = fork_safe_lock()
         self._registered = WeakSet[Resting]()
         self._resting: list[Resting] = []

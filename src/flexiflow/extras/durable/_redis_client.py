@@ -121,7 +121,7 @@ class Wire:
         """Make its task close the connection; requests without an answer fail."""
         self._scope.cancel()
 
-    def started(self, value: object = None) -> None:  # noqa: ARG002 - coredis calls it so
+    def started(self, value: object = None) -> None:  # noqa: ARG002 - coredis passes it
         """Note that the server has sent its greeting; called by coredis."""
         self._opened.set()
 

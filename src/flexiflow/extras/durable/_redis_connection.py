@@ -242,7 +242,7 @@ class RedisConnection:
         return sorted(each.decode() for each in names)
 
     async def forget(self, group: str) -> None:
-        """Delete a group, with its dead letters."""
+        """Delete a group with its dead letters."""
         self._told.pop(group, None)
         self._network.epochs.leave(group)
         # Partition 0, which has the names of the groups, comes last: so a group whose deletion was

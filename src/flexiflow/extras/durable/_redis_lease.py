@@ -379,7 +379,7 @@ def milliseconds(seconds: float) -> int:
 
 def fields(entry: list[bytes]) -> tuple[bytes, str | None, str | None]:
     """Return the body, the key and the group of an entry."""
-    if len(entry) == 2:  # noqa: PLR2004 - the event alone
+    if len(entry) == 2:  # noqa: PLR2004 - the field `event` alone, as most have
         return entry[1], None, None
     found = dict(zip(entry[::2], entry[1::2], strict=True))
     key, group = found.get(b"key"), found.get(b"group")

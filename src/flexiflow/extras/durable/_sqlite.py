@@ -358,8 +358,8 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
     if "\0" in os.fsdecode(path):
         raise ValueError(f"path must have no null character, as {path!r} has")
     # Don't follow a link that leads nowhere now: `make_file` refuses it, wherever it leads later.
-    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a str all along
-        return os.path.abspath(path)  # noqa: PTH100 - too
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - no Path is needed
+        return os.path.abspath(path)  # noqa: PTH100 - as above
     return os.path.realpath(path)
 
 

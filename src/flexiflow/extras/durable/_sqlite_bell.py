@@ -1,4 +1,4 @@
-"""Wakes the tasks of one event loop that wait for the same file."""
+"""A bell for each file and event loop, which wakes the tasks that wait for records."""
 
 from __future__ import annotations
 

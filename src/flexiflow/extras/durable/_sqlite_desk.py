@@ -1,9 +1,9 @@
 """One SQLite connection for many tasks: a thread does all jobs that wait in one transaction.
 
 A *job* is a function that is given the database. Tasks queue jobs by `Desk.read` and `Desk.write`
-and wait. The first to get its turn starts the thread, which takes all jobs that are in the queue by
-then (`_work`); what is queued meanwhile is for the next turn. So the jobs share one commit, which
-is a write to the disk and takes longest.
+and wait. The task whose turn it is starts the thread, which takes all jobs that are in the queue by
+then (`_work`); jobs that are queued meanwhile are for the next turn. So many jobs share one commit,
+which writes to the disk and takes longest.
 
 A transaction is: BEGIN, one job after the other, COMMIT, and then the check that the file is still
 the one that others find (X9). Only after that does a job have its result. If one of several jobs
@@ -195,7 +195,7 @@ class Desk:
         the thread takes longer than to look.
 
         Args:
-            is_wanted: looks.
+            is_wanted: the look; returns whether the job is wanted.
             work: as for `write`.
             keep: as for `write`; not called if the job is not wanted.
         """
@@ -334,7 +334,7 @@ class Desk:
         """Check that the file is still the one that others find; if not, confirm nothing any more.
 
         Raises:
-            TransportUnusable: it is not.
+            TransportUnusable: it is another file, or its locks were lost.
         """
         self._fault = watch.find_problem()
         if self._fault is not None:

@@ -81,7 +81,7 @@ def make_file(path: str, mode: int) -> None:
     Raises:
         TransportUnusable: a symbolic link is there, which may lead anywhere.
     """
-    if os.path.islink(path):  # noqa: PTH114 - as `identity_of` does
+    if os.path.islink(path):  # noqa: PTH114 - as in `identity_of`
         raise TransportUnusable(
             path,
             "a symbolic link is there that leads nowhere, or did so when this transport was made; "
@@ -247,7 +247,7 @@ class Watch:
                     _FCNTL.fcntl(descriptor, _FCNTL.F_OFD_SETLK, _pack(_FCNTL.F_RDLCK, _SHARED))
         configure: Any = getattr(database, "setconfig", None)
         if configure is not None:
-            configure(_NO_CHECKPOINT, True)  # noqa: FBT003 - so it is called
+            configure(_NO_CHECKPOINT, True)  # noqa: FBT003 - it takes no keywords
 
     def _take_lock(self, path: str, shared: _Span) -> None:
         """Take a lock on a file, on a system where locks can be queried.
@@ -307,7 +307,7 @@ def rescue(database: sqlite3.Connection) -> None:
 def identity_of(path: str) -> Identity | None:
     """Return the device and inode of a file; None if there is none."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - after each commit, and a Path costs as much again
+        found = os.stat(path)  # noqa: PTH116 - for each commit, and a Path would double the cost
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -322,7 +322,7 @@ def _is_empty(path: str) -> bool:
 
 def _descriptors(identity: Identity | None) -> Iterable[int]:
     """Yield the descriptors by which this process has a file open."""
-    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - names are all that is wanted
+    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - only names are needed
         with suppress(OSError):
             found = os.fstat(int(name))
             if (found.st_dev, found.st_ino) == identity:

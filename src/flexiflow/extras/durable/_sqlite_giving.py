@@ -51,7 +51,7 @@ _FREE: Final = (
     " WHERE group_id = ? AND id BETWEEN ? AND ? AND holder IS NULL LIMIT 1"
 )
 
-_KEPT: Final = f"SELECT only_group, {bounded('body')} FROM kept WHERE number = ?"  # noqa: S608 - too
+_KEPT: Final = f"SELECT only_group, {bounded('body')} FROM kept WHERE number = ?"  # noqa: S608 - no input
 
 _TAKE: Final = (
     "UPDATE pending SET holder = ?, lapsed = NULL, deliveries = max(deliveries, 1)"
@@ -67,7 +67,7 @@ class _Left(NamedTuple):
         attempts: as in `Delivery`.
         deliveries: as in `Delivery`.
         is_done: whether it was acknowledged by a lease that no longer held it.
-        has_waited: whether it has waited.
+        has_waited: whether it was postponed before.
         owner: the owner by which it has waited, or None; see `Held.owner`.
         kept: the row of `kept` with its body, if it has waited.
         place: the row of its body, in `kept` or in `records`; None if it was deleted.

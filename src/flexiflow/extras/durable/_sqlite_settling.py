@@ -41,11 +41,11 @@ _OF_LEASE: Final = "WHERE group_id = ? AND id = ? AND holder = ?"
 
 _HELD: Final = f"SELECT done, waited FROM pending {_OF_LEASE}"  # noqa: S608 - no input
 
-_DELETE: Final = f"DELETE FROM pending {_OF_LEASE}"  # noqa: S608 - too
+_DELETE: Final = f"DELETE FROM pending {_OF_LEASE}"  # noqa: S608 - no input
 
-_IS_OUT: Final = f"SELECT 1 FROM pending {_OF_LEASE} AND waited"  # noqa: S608 - too
+_IS_OUT: Final = f"SELECT 1 FROM pending {_OF_LEASE} AND waited"  # noqa: S608 - no input
 
-_COUNT: Final = f"UPDATE pending SET attempts = ?, deliveries = ?, holder = ? {_OF_LEASE}"  # noqa: S608 - too
+_COUNT: Final = f"UPDATE pending SET attempts = ?, deliveries = ?, holder = ? {_OF_LEASE}"  # noqa: S608 - no input
 
 _HOLDER: Final = "SELECT coalesce(holder, lapsed) FROM pending WHERE group_id = ? AND id = ?"
 

@@ -4,8 +4,9 @@ A transport stores *records*, one for each event, in one or more *partitions*. A
 its records are in the order of storing. Their positions are dense, so that a missing record shows.
 
 A *group* reads every record of every partition; its *workers* share them. A worker receives by a
-*lease* of a partition. Either the workers of a group share one log, and each has a lease of it, or
-each partition is leased to one worker of the group at a time, with a *fencing token* (X4).
+*lease* of a partition, whose *fencing token* is greater than those of all leases before. Either the
+workers of a group share one log, and each has a lease of it, or leases are *exclusive*: each
+partition is leased to one worker of the group at a time (X4).
 
 A record that was *given* to a worker is *pending* until it is *settled*: acknowledged, or buried as
 a dead letter. Instead of settling it the worker may return it, for any worker to be given, or

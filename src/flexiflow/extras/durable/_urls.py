@@ -84,7 +84,7 @@ def transport_from_url(url: str) -> Transport:
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
-    except ValueError:  # its own message may show a part of a password
+    except ValueError:  # the error's own message may show a part of a password
         raise ValueError(f"{_shown(url)!r} is no URL: its brackets don't match") from None
 
 

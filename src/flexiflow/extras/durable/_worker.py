@@ -8,7 +8,7 @@ may disagree for a while; that does no harm, since a lease is the right to recei
 
 Each lease has a task, `_keep`, with three tasks inside: `_read` receives events, `Intake.write`
 writes outcomes, and `_renew` keeps the lease. The tasks of the `Crew` handle the events of all
-leases; they run in the worker's own task group, so that no lease waits for another one.
+leases, and so run in the worker's task group, not in that of a lease.
 
 `_take_in` sorts what was received. It acknowledges events that the group does not take, and turns
 into dead letters those that can't be read, are too large, or have killed `max_deliveries` workers;
@@ -254,7 +254,7 @@ class Worker:
         self._tell_of_waiting(standing.waiting)
 
     def _tell_of_waiting(self, waiting: int) -> None:
-        """Log, once each time, that so many events wait that new ones may not be received (X12)."""
+        """Warn, once each time, when too many events wait for new ones to be received (X12)."""
         share = self._waiting_share
         was_full, self._is_full = self._is_full, waiting >= share
         if self._is_full and not was_full:
