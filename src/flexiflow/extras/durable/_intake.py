@@ -6,7 +6,7 @@ worker goes on holding it (X11). So before an attempt begins by a lease that has
 asks which events are still held. Each answer of `renew` and `settle` may name events that another
 lease holds by now: those are dropped, and their handlers cancelled.
 
-From receiving to the end an event is in one place after the other:
+From its receipt until it is settled an event is in these places, one after the other:
 
 - in `_held`: it waits in the lanes or in the queue, or it is being handled;
 - as an outcome in `_outcomes`, to be written with the next batch;
@@ -219,11 +219,11 @@ class Intake:
         self._settle(outcome)
 
     def note(self, outcome: Noted) -> None:
-        """Queue the counts of an event that is still held for writing."""
+        """Queue for writing the counts of an event that is still held."""
         self._write_soon(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
-        """Queue the outcome of an event that is no longer held for writing."""
+        """Queue for writing the outcome of an event that is no longer held."""
         self._unsettled += 1
         self._write_soon(outcome)
 

@@ -60,7 +60,7 @@ _MOST: Final = 2**53
 
 
 class Right(NamedTuple):
-    """The properties of a lease that never change.
+    """The fixed properties of a lease.
 
     Attributes:
         partition: the partition.

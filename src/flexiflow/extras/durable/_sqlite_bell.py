@@ -38,7 +38,7 @@ class Bell:
         """Look until something is found or the time is over, and return what was found.
 
         Args:
-            look: looks; called at least once.
+            look: returns what it finds; called at least once.
             seconds: for how many seconds to go on.
             interval: the seconds between looks if nobody rings.
         """

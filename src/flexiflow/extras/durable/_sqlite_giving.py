@@ -1,6 +1,6 @@
 """Receiving from the SQLite transport's file: plain statements, in the caller's transaction.
 
-`ahead` looks without a lock whether there is something to give, and `give` gives it.
+`ahead` looks whether there is something to give, without locking the database; `give` gives it.
 """
 
 from __future__ import annotations

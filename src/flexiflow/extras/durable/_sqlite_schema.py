@@ -175,7 +175,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _version_of(connection: sqlite3.Connection, layout: Layout) -> int | None:
-    """Return the version of a file's layout; None where the file is empty."""
+    """Return the version of a file's layout, after checking it; None if the file is empty."""
     if not _tables(connection):
         return None
     check_kind(connection, layout.path)

@@ -3,7 +3,7 @@
 A worker stays a member of its group by calling `Connection.join` three times in each `lease`
 seconds (`_beat`). The answer names the members that receive. From it each worker computes its share
 of the partitions: all of them where workers share a log, else every n-th one. It acquires leases of
-those, and ends its leases of others after what is being handled has had `grace` seconds. Workers
+those, and ends its leases of others, after their running handlers have had `grace` seconds. Workers
 may disagree for a while; that does no harm, since a lease is the right to receive, not the share.
 
 Each lease has a task, `_keep`, with three tasks inside: `_read` receives events, `Intake.write`
