@@ -1,4 +1,9 @@
-"""Prove handlers, components and buses right: under every schedule, cancelled everywhere."""
+"""Testing tools: explore schedules, cancel at every checkpoint, check a contract, record events.
+
+`explore` and `replay` run a scenario under chosen task schedules (P2), `cancel_everywhere` cancels
+it at each checkpoint (P3), `check_bus`, `check_component` and `check_transport` try to break the
+clauses of the contract (P1), and `record` collects the events of a bus (P4).
+"""
 
 from flexiflow.testing._check import (
     ContractViolation,

@@ -1,4 +1,4 @@
-"""What handlers do, besides using the bus."""
+"""What handlers do in scripts, besides using the bus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Wait:
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         return wait(self.turns)
 
 
@@ -30,42 +30,42 @@ class Hang:
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         return ["await anyio.sleep_forever()"]
 
 
 @dataclass(frozen=True)
 class Meet:
-    """Wait for all other handlers of the script that do so."""
+    """Wait for all other handlers of the script that do the same."""
 
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         met = [f"arrived[{place.handler}].set()", "for each in arrived.values():"]
         return [*met, "    await each.wait()"]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Set a context variable, to something equal to what it had."""
+    """Set a context variable, to a value equal to its former one."""
 
     awaits: bool = field(default=False, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         return ["mark.set(Mark())"]
 
 
 @dataclass(frozen=True)
 class Raise:
-    """Let something out.
+    """Raise something out of the handler.
 
     Attributes:
-        what: "failure"; "exit", which is no `Exception`; "quit", which is one of `SystemExit`;
-            "stray", a cancellation that somebody else's scope is through with; a "group" of
-            failures; a "mixed" group, of a failure and a stray cancellation; a "nested" one, in
-            which that is in a group of its own.
+        what: "failure"; "exit", which is no `Exception`; "quit", a `SystemExit`; "stray", a
+            cancellation that was caught from another scope, which is over; "group", of failures;
+            "mixed", a group of a failure and a stray cancellation; "nested", the same with the
+            cancellation in a group of its own.
     """
 
     what: Literal["failure", "exit", "quit", "stray", "group", "mixed", "nested"] = "failure"
@@ -76,7 +76,7 @@ class Raise:
         return self.what in ("stray", "mixed", "nested")
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         boom = f'Boom("h{place.handler}")'
         stray = "await kept_cancellation()"
         raises = {
@@ -94,18 +94,18 @@ class Raise:
 
 @dataclass(frozen=True)
 class CleanUp:
-    """Clean up where cancelled: wait in a shield, and then perhaps fail, or exit."""
+    """Clean up when cancelled: wait in a shield, and then perhaps fail, or exit."""
 
     turns: int = 0
     fails: Literal["no", "alone", "in a group", "by an exit"] = "no"
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write nothing here: it stands around what the handler does."""
+        """Return nothing: this step surrounds what the handler does (`around`)."""
         return []
 
     def around(self, body: Lines, place: Place) -> Lines:
-        """Write it around what the handler does."""
+        """Return the handler's body, surrounded by the cleanup."""
         boom = f'Boom("h{place.handler} in cleanup")'
         endings = {
             "no": "raise",

@@ -1,4 +1,4 @@
-"""How the clauses of the bus itself are checked (B1 to B11)."""
+"""The checkers of the bus's own clauses (B1 to B11)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _names = st.sampled_from(["a", "a.b", "axb", "a.c", "b", "a.b.c"])
 _patterns = st.sampled_from(["a", "*", "**", "a.*", "a.**", "a.b", "*.b", "b", "a.*.c", "*.**"])
 _heard = st.sampled_from(["a", "*", "**"])
-# Without failures of failures, where there are any.
+# Without `**`, which would hear failures of failures too.
 _near = st.sampled_from(["a", "*"])
 _components = st.sampled_from(["c", "cd"])
 _waits = st.lists(st.builds(Wait, number(1, 3)), max_size=1).map(tuple)
@@ -64,7 +64,7 @@ def _aging_script(first: list[Subscribe], then: list[Unsubscribe], publish: Publ
 
 
 def _aging_scripts(event: str, heard: st.SearchStrategy[str]) -> st.SearchStrategy[Case]:
-    """Draw subscriptions, of which some end before their event is published."""
+    """Draw scripts that subscribe, end some subscriptions, and then publish."""
     subscribe = st.builds(
         Subscribe, _waits, event=heard, priority=st.sampled_from([3, 3, 1, 2, 4, 5])
     )
@@ -86,7 +86,7 @@ def _once_script(first: list[Subscribe], then: list[Step], decisions: tuple[int,
 
 
 def _once_scripts() -> st.SearchStrategy[Case]:
-    """Draw publishes one after another and at once, and then an `unsubscribe` of each."""
+    """Draw publishes one after another and at once, and then an `unsubscribe` of each handler."""
     publish = publishes(policies=POLICIES)
     return st.builds(
         _once_script,

@@ -1,4 +1,7 @@
-"""What breaks the clauses of the bus itself, seen in what happened (B4 to B11)."""
+"""Judgements on the clauses of the bus itself (B4 to B11).
+
+Each takes the trace of a script, and returns how it breaks the clause, or None.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def order(trace: Trace) -> str | None:
-    """B4 D2 D3: those that are started come in order of delivery."""
+    """B4 D2 D3: the handlers that start, start in order of delivery."""
     for publication in trace.publications:
         audience, started = trace.audience(publication), trace.started(publication)
         expected = [seat for seat in audience if seat in started]
@@ -24,7 +27,7 @@ def order(trace: Trace) -> str | None:
 
 
 def snapshot(trace: Trace) -> str | None:
-    """B5: who was subscribed at first, and still is, is started, once, and nobody else."""
+    """B5: those subscribed at the beginning, and not removed since, start once, and no others."""
     return trace.first_complaint(_snapshot_of)
 
 
@@ -48,7 +51,7 @@ def _snapshot_of(trace: Trace, publication: Publication) -> str | None:
 
 
 def removals(trace: Trace) -> str | None:
-    """B6: what `unsubscribe` and `unsubscribe_all` return."""
+    """B6: `unsubscribe` and `unsubscribe_all` return what they removed."""
     for entry in trace.all("unsubscribed", "emptied"):
         active = trace.active(entry)
         if entry.what == "unsubscribed":
@@ -64,7 +67,7 @@ def removals(trace: Trace) -> str | None:
 
 
 def filters(trace: Trace) -> str | None:
-    """B8: each filter is asked just before its start, decides, and harms nobody else."""
+    """B8: each filter is asked just before its handler's start, decides, and affects no other."""
     return trace.first_complaint(_filters_of)
 
 
@@ -122,7 +125,7 @@ def _awaitable(trace: Trace, publication: Publication) -> str | None:
 
 
 def at_most_once(trace: Trace) -> str | None:
-    """B9: `once` starts once, unsubscribed before; what its filter refuses leaves it."""
+    """B9: a `once` handler starts once, unsubscribed before; one that its filter refuses stays."""
     for seat in trace.seats:
         starts = [entry for entry in trace.all("started") if entry.seat == seat.number]
         if seat.once and len(starts) > 1:
@@ -141,7 +144,7 @@ def at_most_once(trace: Trace) -> str | None:
 
 
 def hears(trace: Trace) -> str | None:
-    """B10: who is started is whose pattern matches."""
+    """B10: the handlers that start are those whose pattern matches."""
     for publication in trace.publications:
         for seat in trace.started(publication):
             if not matches(seat.event, publication.event):
@@ -155,7 +158,7 @@ def hears(trace: Trace) -> str | None:
 
 
 def at_once(trace: Trace) -> str | None:
-    """B11: a publish has called all of its handlers when it returns, a nested one too."""
+    """B11: a publish has called all of its handlers when it returns, also a nested one."""
     for publication in trace.publications:
         started = {entry.seat for entry in trace.started_in(publication)}
         late = [seat for seat in trace.audience(publication) if seat.number not in started]

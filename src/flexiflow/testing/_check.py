@@ -1,4 +1,9 @@
-"""`check_bus`, `check_component` and `check_transport`, and what they raise (P1)."""
+"""The public `check_bus`, `check_component` and `check_transport`, and what they raise (P1).
+
+The work is done in `_examine`, `_component_run` and `_transport_run`, which are imported when they
+are first needed: they need Hypothesis. Each yields one verdict for each clause; the first violation
+is raised.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._transport_run import Terms
 
 EXAMPLES: Final = 200
-"""How many programs a clause is tried with where nothing is said."""
+"""How many programs a clause is tried with by default."""
 
 
 @final
@@ -22,14 +27,14 @@ class ContractViolation(FlexiFlowError, AssertionError):
 
     Args:
         clause: the clause's number, as "B4".
-        sentence: what it promises.
+        sentence: what the clause promises.
         complaint: what happened instead.
-        counterexample: the smallest program that was found to show it, as Python code.
-        history: what happened while it ran, a line for each thing; empty where the program itself
+        counterexample: the smallest program found that shows it, as Python code.
+        history: what happened while it ran, a line for each event; empty if the program itself
             asserts what the clause promises.
         operations: in how many places that program calls one of the examined methods.
-        backend: what it ran on.
-        seed: what the same check finds it again with.
+        backend: the backend on which it ran.
+        seed: the seed with which the same check finds it again.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class ContractViolation(FlexiFlowError, AssertionError):
         self.seed = seed
 
     def __str__(self) -> str:
-        """Say what is promised and what happened, show the program, and tell the seed."""
+        """Return what is promised, what happened, the program, and the seed."""
         history = f"what happened:\n{self.history}\n\n" if self.history else ""
         return (
             f"{self.clause} does not hold on {self.backend}: {self.complaint}\n\n"
@@ -76,14 +81,15 @@ def check_bus(
     """Try to break each clause of the bus, with small programs that are drawn at random (P1).
 
     Args:
-        factory: makes a bus, or, if it is async, gives one; called for each program. A bus is
-            whatever has the methods `subscribe`, `unsubscribe`, `unsubscribe_all` and `publish`;
-            clauses that need more, like `stream` or `limit=`, are checked where it has that.
+        factory: called for each program, without arguments; makes a bus, or, if it is async,
+            returns one. A bus is any object with the methods `subscribe`, `unsubscribe`,
+            `unsubscribe_all` and `publish`; clauses that need more, like `stream` or `limit=`, are
+            checked if it has that.
         backend: "asyncio" or "trio".
         examples: how many programs a clause is tried with, 1 or more; a clause that has fewer is
-            tried with each of those.
-        seed: an int of 0 or more, which draws the same programs again; None draws one, which a
-            violation tells.
+            tried with all of them.
+        seed: an int of 0 or more, which draws the same programs again; if None, one is drawn, which
+            a violation shows.
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
@@ -111,24 +117,25 @@ def check_component(
 ) -> None:
     """Try to break each clause of engines and components, with small programs (P1).
 
-    They are drawn at random; each is run with an engine of its own, in virtual time, under a
+    The programs are drawn at random. Each runs with an engine of its own, in virtual time, under a
     schedule that is drawn as well.
 
     Args:
         factory: called as `factory(name, machine=machine)`, where `machine` is a `StateMachine` or
-            None, to make a component: a `Component`, or whatever `engine` hosts that has `name`,
-            `machine`, `state` and `handle_message`.
-        engine: called as `engine()` or `engine(component_factory=function)`, to make what has
-            `bus`, `components`, `register`, `unregister` and `send`; None for `Engine`.
+            None; makes a component: a `Component`, or any object that `engine` hosts and that has
+            `name`, `machine`, `state` and `handle_message`.
+        engine: called as `engine()` or `engine(component_factory=function)`; makes an object with
+            `bus`, `components`, `register`, `unregister` and `send`. None stands for `Engine`.
         backend: "asyncio" or "trio".
         examples: how many programs a clause is tried with, 1 or more; a clause that has fewer is
-            tried with each of those.
-        seed: an int of 0 or more, which draws the same programs again; None draws one, which a
-            violation tells.
+            tried with all of them.
+        seed: an int of 0 or more, which draws the same programs again; if None, one is drawn, which
+            a violation shows.
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
-        TypeError: `factory` or `engine` is not callable, or makes what lacks something.
+        TypeError: `factory` or `engine` is not callable, or what it makes lacks a method or
+            attribute.
         ValueError: an unknown backend; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
@@ -158,37 +165,38 @@ def check_transport(  # noqa: PLR0913  most are what there may be besides, and n
 ) -> None:
     """Try to break each clause of durable delivery that a transport keeps (P1).
 
-    First with small scripts of calls that are drawn at random, and compared with a model of what a
-    transport has to remember; then through bridges, with the universal suite by which watermill
-    judges its own: thousands of events, dozens of workers.
+    First with small scripts of calls, drawn at random, whose results are compared with a reference
+    model; then through bridges, with a universal suite like the one by which watermill judges its
+    own transports: thousands of events, dozens of workers.
 
     Args:
-        factory: called as `factory()` to make a `Transport`, new and empty, or an async context
-            manager that gives one and cleans up. Where it takes `partitions=` it is also called
-            with that, for a transport whose partitions are leased exclusively (X4); where it takes
-            `max_length=`, for one whose log holds so many records (X5); and where it takes
-            `max_event_bytes=`, for one whose records have so many bytes at most (X14).
+        factory: called as `factory()`; makes a `Transport`, new and empty, or an async context
+            manager that yields one and cleans up. If it takes `partitions=`, it is also called with
+            that, for a transport whose partitions are leased exclusively (X4); if it takes
+            `max_length=`, for one whose log holds at most so many records (X5); if it takes
+            `max_event_bytes=`, for one whose records have at most so many bytes (X14).
         backend: "asyncio" or "trio".
-        restart: an async function that is called with the transport, and restarts the server behind
-            it, which loses nothing (X6).
-        damage: an async function that is called with the transport, a partition, and the position
-            of a record there, and deletes that record behind the transport's back (X6).
-        insert: an async function that is called with the transport, a partition, and a body, and
-            stores that there as an outsider would, however large it is (X14).
-        empty: an async function that is called with the transport, and restarts the server behind
-            it, which has lost all that was stored (X13).
-        lease: of how many seconds a worker's lease is in the scripts, more than 0; a script in
-            which a worker dies takes longer than that. None for a transport that waits for other
-            tasks and for time alone, for no thread, socket or file: scripts run in virtual time.
-        scale: the size of the universal suite, more than 0; 1 is that of watermill's.
+        restart: an async function, called with the transport; restarts the server behind it, which
+            loses nothing (X6).
+        damage: an async function, called with the transport, a partition, and the position of a
+            record there; deletes that record behind the transport's back (X6).
+        insert: an async function, called with the transport, a partition, and a body; stores the
+            body there as an outsider would, however large it is (X14).
+        empty: an async function, called with the transport; restarts the server behind it, which
+            has lost all that was stored (X13).
+        lease: the length of a worker's lease in the scripts, in seconds, more than 0; a script in
+            which a worker dies takes longer than that. None for a transport that waits only for
+            other tasks and for time, never for a thread, socket or file: scripts then run in
+            virtual time.
+        scale: the size of the universal suite, more than 0; 1 is the size of watermill's.
         examples: how many scripts a clause is tried with, 1 or more.
-        seed: an int of 0 or more, which draws the same scripts again; None draws one, which a
-            violation tells.
+        seed: an int of 0 or more, which draws the same scripts again; if None, one is drawn, which
+            a violation shows.
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
         TypeError: `factory` is not callable, or makes something that is no transport.
-        ValueError: an unknown backend; a number that is none, or too small.
+        ValueError: an unknown backend; an argument that should be a number is none, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """

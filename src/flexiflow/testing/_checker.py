@@ -1,4 +1,4 @@
-"""What checks a clause: the cases that exercise it, and the judgement on what happened."""
+"""What a clause is checked with: cases that exercise it, and a judgement of what happened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLICIES: tuple[ErrorPolicy, ...] = ("continue", "raise")
 
 
 class Complain(Protocol):
-    """Says what of a trace breaks a clause, or None."""
+    """Returns how a trace breaks a clause, or None."""
 
     def __call__(self, trace: Trace) -> str | None:
         """Judge a trace."""
@@ -43,16 +43,16 @@ class Checker:
 
     Attributes:
         cases: what to try, drawn before any loop starts.
-        complain: what is wrong with what happened.
+        complain: judges what happened.
     """
 
     cases: st.SearchStrategy[Case]
     complain: Complain = nothing
 
     def judge(self, trace: Trace) -> str | None:
-        """Say what of a trace breaks the clause, or None."""
+        """Return how a trace breaks the clause, or None."""
         if isinstance(trace.left, ScenarioStuck):
-            # What its tasks did when they were ended is not what the bus does.
+            # What its tasks did while they were being ended is not what the bus does.
             return _describe(trace.left)
         complaint = self.complain(trace)
         if complaint is None and trace.left is not None:
@@ -61,17 +61,17 @@ class Checker:
 
 
 def _describe(left: BaseException) -> str:
-    # In a task group's own exception, where a program asserts while others run.
+    # In a group, if a program asserts while other tasks run.
     for leaf in leaves(left):
         if isinstance(leaf, AssertionError):
             return str(leaf)
     return printable(f"the program was left by {type(left).__name__}: {left}")
 
 
-# Numbers are sampled: Hypothesis' own integers also try constants of the modules that happen to
-# be loaded, and one seed would give other cases in another process.
+# Numbers are sampled: Hypothesis' own integers also try constants of the modules that happen to be
+# loaded, so that one seed would draw other cases in another process.
 def number(least: int, most: int) -> st.SearchStrategy[int]:
-    """Draw a number, the least one first."""
+    """Draw a number; shrinking leads to the least."""
     return st.sampled_from(range(least, most + 1))
 
 
@@ -81,7 +81,7 @@ schedules: st.SearchStrategy[tuple[int, ...]] = st.lists(number(0, 3), max_size=
 
 
 def often(times: int, cases: st.SearchStrategy[_T]) -> st.SearchStrategy[_T]:
-    """Give a branch more weight in `one_of`, which drops what it sees to be the same."""
+    """Give a branch more weight in `one_of`, which drops branches that are the same object."""
     return st.one_of(*(st.tuples(cases).map(_only) for _ in range(times)))
 
 
@@ -99,7 +99,7 @@ def scripts(
     most_after: int = 1,
     scheduled: bool = True,
 ) -> st.SearchStrategy[Case]:
-    """Draw scripts: some subscriptions, then something else."""
+    """Draw scripts: some subscriptions, then other steps."""
     return st.builds(
         _script,
         st.lists(subscriptions, min_size=least, max_size=most),
@@ -118,7 +118,7 @@ def publishes(
     *,
     event: str = Publish.event,
 ) -> st.SearchStrategy[Publish]:
-    """Draw publishes that say how."""
+    """Draw publishes with an explicit delivery and policy."""
     return st.builds(
         Publish,
         delivery=st.sampled_from(deliveries),
@@ -128,7 +128,7 @@ def publishes(
 
 
 def programs(*texts: str, again: str = "") -> st.SearchStrategy[Program]:
-    """Draw one of several programs; those that name DELIVERY or POLICY come with each."""
+    """Draw one of several programs; DELIVERY and POLICY in them stand for each that there is."""
     variants = dict.fromkeys(
         Program(_filled(text, delivery, policy), _filled(again, delivery, policy))
         for text in texts
@@ -139,7 +139,7 @@ def programs(*texts: str, again: str = "") -> st.SearchStrategy[Program]:
 
 
 def scheduled(*texts: str) -> st.SearchStrategy[Case]:
-    """Draw one of several programs, as `programs` does, and the order in which tasks have turns."""
+    """Draw one of several programs, as `programs` does, and the schedule of its tasks."""
     return st.builds(_scheduled, programs(*texts), schedules)
 
 

@@ -1,4 +1,4 @@
-"""Bad arguments fail at the call."""
+"""Check arguments, so that bad ones fail at the call."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BACKENDS: Final = ("asyncio", "trio")
 
 
 def check_scenario(scenario: object, caller: str) -> None:
-    """Refuse what is no coroutine function without arguments, or a call from within a loop.
+    """Refuse anything but an async function without arguments, and a call from within a loop.
 
     Args:
-        scenario: what is given as one.
-        caller: the function that is to run it.
+        scenario: the argument that was given.
+        caller: the name of the function that is to run it.
 
     Raises:
         TypeError: it can't be a scenario.
@@ -37,7 +37,7 @@ def check_no_loop(caller: str) -> None:
     """Refuse a call from within an event loop.
 
     Args:
-        caller: the function that runs event loops of its own.
+        caller: the name of the function that runs event loops of its own.
 
     Raises:
         RuntimeError: an event loop is running here already.
@@ -71,7 +71,7 @@ def check_int(what: str, given: object, *, least: int) -> None:
     """Refuse what is no int, or too small.
 
     Raises:
-        ValueError: it is one of that.
+        ValueError: it is no int, or less than `least`.
     """
     if not isinstance(given, int) or isinstance(given, bool) or given < least:
         raise ValueError(f"{what} must be an int, {least} or more, not {reprlib.repr(given)}")

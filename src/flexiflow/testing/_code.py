@@ -1,4 +1,4 @@
-"""What programs are written with: lines of Python, and the steps that give them."""
+"""The parts of programs: lines of Python, and the steps that are written as such lines."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Place:
 
     Attributes:
         count: how many subscriptions the script makes at the top, for steps to refer to.
-        name: what tells the names that the step makes from others, as "0".
-        handler: the name of the handler that it is in, or None.
+        name: what makes the names that the step defines differ from others, as "0".
+        handler: the name of the handler that contains the step, or None.
     """
 
     count: int
@@ -28,11 +28,11 @@ class Place:
     handler: str | None = None
 
     def inner(self, number: int) -> Place:
-        """Give the place of one of several steps that are done here."""
+        """Return the place of one of several steps that are done here."""
         return replace(self, name=f"{self.name}{number}")
 
     def subscription(self, number: int) -> str:
-        """Name one of the script's subscriptions."""
+        """Return the name of one of the script's subscriptions."""
         return f"s{number % max(1, self.count)}"
 
 
@@ -45,32 +45,32 @@ class Step(Protocol):
         ...
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         ...
 
 
 def quote(text: str) -> str:
-    """Write a name as a literal."""
+    """Return a name as a string literal."""
     return f'"{text}"'
 
 
 def block(head: str, body: Lines) -> Lines:
-    """Write a compound statement."""
+    """Return a compound statement."""
     return [head, *indent("\n".join(body or ["pass"]), "    ").split("\n")]
 
 
 def wait(turns: int) -> Lines:
-    """Write what lets others run for some turns."""
+    """Return code that lets others run for some turns."""
     if turns > 2:  # noqa: PLR2004  a loop takes two lines
         return [f"for _ in range({turns}):", "    await checkpoint()"]
     return ["await checkpoint()"] * turns
 
 
 def without_one(steps: tuple[_T, ...]) -> Iterator[tuple[_T, ...]]:
-    """Give what is left where one of several is left out, for each."""
+    """Yield what remains if one of several is left out, for each of them."""
     return (steps[:at] + steps[at + 1 :] for at in range(len(steps)))
 
 
 def write(steps: tuple[Step, ...], place: Place) -> Lines:
-    """Write steps one after another."""
+    """Return steps as lines of Python, one after another."""
     return [line for number, step in enumerate(steps) for line in step.code(place.inner(number))]

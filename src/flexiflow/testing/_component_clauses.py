@@ -1,4 +1,4 @@
-"""How the clauses of components are checked (C1 to C10)."""
+"""The checkers of the clauses of components (C1 to C10)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _scripts(
     observers: st.SearchStrategy[tuple[Any, ...]] = _NOTHING,
     looks: st.SearchStrategy[tuple[Any, ...]] = _NOTHING,
 ) -> st.SearchStrategy[Case]:
-    """Draw scripts: observers, and then several tasks that send, and some that look."""
+    """Draw scripts: observers, and then several tasks that send, and some that look at states."""
     tasks = st.lists(sends, min_size=1, max_size=2).map(tuple)
     return st.builds(
         _script, rows, observers, st.lists(tasks, min_size=1, max_size=3), looks, schedules

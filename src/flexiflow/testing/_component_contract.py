@@ -1,4 +1,4 @@
-"""The contract as data: every clause of engines and their components (P1)."""
+"""The contract of engines and their components as data: each clause, and its checker (P1)."""
 
 from __future__ import annotations
 
@@ -95,4 +95,4 @@ COMPONENT_CONTRACT: Final = (
         clauses.C10,
     ),
 )
-"""Every clause, in order."""
+"""Every clause of engines and components, in order."""

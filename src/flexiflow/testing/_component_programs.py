@@ -1,4 +1,4 @@
-"""What programs for components have in common."""
+"""What the programs for components have in common."""
 
 from __future__ import annotations
 

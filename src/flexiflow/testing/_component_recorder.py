@@ -1,4 +1,7 @@
-"""The stand-in for an engine, its bus and its components' factory, which notes what happens."""
+"""The recorder of components: stands in for an engine, and notes in a history what happens.
+
+It stands in for the engine's bus and the components' factory too.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,15 @@ if TYPE_CHECKING:
     from flexiflow.testing._component_trace import History
 
 NUMBER = "number"
-"""Under which key a message is told its number, to be known by."""
+"""The key of a message under which it carries its number, to be recognised by."""
 
 
 class ComponentRecorder(logging.Handler):
-    """Stands where the engine, its bus and the components' factory would, and notes what happens.
+    """Stands in for the engine, its bus and the components' factory, and notes what happens.
 
     Args:
         factory: makes a component.
-        engine: makes what hosts them.
+        engine: makes the engine that hosts them.
         history: where to note it.
     """
 
@@ -46,7 +49,7 @@ class ComponentRecorder(logging.Handler):
 
     @property
     def bus(self) -> ComponentRecorder:
-        """Where to subscribe."""
+        """Where to subscribe: the recorder itself."""
         return self
 
     def new_engine(self) -> ComponentRecorder:
@@ -56,7 +59,7 @@ class ComponentRecorder(logging.Handler):
         return self
 
     def factory(self, name: str, *, machine: StateMachine) -> Any:
-        """Make a component, whose guards and actions are in disguise."""
+        """Make a component, whose guards and actions are wrapped so that their calls are noted."""
         self._history.rows = machine.transitions
         rows = [
             replace(
@@ -72,7 +75,7 @@ class ComponentRecorder(logging.Handler):
         return made
 
     async def register(self, component: Any) -> None:
-        """Register a component; observe first."""
+        """Register a component, after the observers of the recorder's own."""
         if not self._observes:
             self._observes = True
             bus = self._engine.bus
@@ -109,12 +112,12 @@ class ComponentRecorder(logging.Handler):
         return outcome
 
     def print(self, *words: Any) -> None:
-        """Note a state that the program shows, with its component's name."""
+        """Note a state that the program prints after its component's name."""
         if len(words) > 1 and words[0] in self._components:
             self._note("seen", NOBODY, words[0])
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note what is logged."""
+        """Note a record of the log."""
         self._note("logged", NOBODY, "", value=record)
 
     def _received(self, data: dict[str, Any]) -> None:
@@ -127,11 +130,12 @@ class ComponentRecorder(logging.Handler):
         self._note("reported", NOBODY, data["component_name"], value=data)
 
     def _number_of(self, data: dict[str, Any]) -> int:
-        """Tell which message an observed event is about."""
+        """Return the number of the message that an observed event is about, or -1."""
         if "message" in data:
             number: int = data["message"].get(NUMBER, NOBODY)
             return number
-        # A change does not say what made it: what its component did last in this task.
+        # A change does not say which message made it: the one that its component handled last in
+        # this task.
         task, name = anyio.get_current_task().id, data.get("component")
         mine = [
             each.number
@@ -175,7 +179,7 @@ class ComponentRecorder(logging.Handler):
 
     @contextmanager
     def _inside(self, number: int) -> Generator[None]:
-        """Let what is sent now be known to be sent from within a handling."""
+        """Mark what is sent meanwhile as sent from within the handling of a message."""
         token = self._within.set((*self._within.get(), number))
         try:
             yield

@@ -1,4 +1,4 @@
-"""Examining engines and their components, clause by clause."""
+"""Examine engines and their components, clause by clause, as `_examine` does a bus."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def examine_component(
     examples: int = EXAMPLES,
     seed: int | None = None,
 ) -> Iterator[Verdict]:
-    """Examine one clause of components after another.
+    """Examine one clause of components after another, and yield its verdict.
 
     Raises:
-        Exception: as `check_component`, and at once, but for a violation.
+        Exception: what `check_component` raises, except for a violation; already at the call.
     """
     drawn = check_terms(backend, examples, seed)
     new_engine = Engine if engine is None else engine
@@ -52,10 +52,10 @@ def examine_component(
 
 
 def probe(factory: Callable[..., Any], engine: Callable[..., Any], backend: str) -> None:
-    """Make one of each.
+    """Make a component and an engine, to see whether they can be examined.
 
     Raises:
-        TypeError: a factory isn't callable, or what it makes lacks something.
+        TypeError: a factory isn't callable, is async, or what it makes lacks an attribute.
     """
     for role, each in (("factory", factory), ("engine", engine)):
         if not callable(each):
@@ -84,9 +84,10 @@ def _check_parts(role: str, made: object, parts: tuple[str, ...]) -> None:
 def execute(
     case: Case, *, factory: Callable[..., Any], engine: Callable[..., Any], backend: str
 ) -> History:
-    """Run a program to its end.
+    """Run a case to its end, and return its history.
 
-    What a script does is recorded; a program that asserts for itself has the engines as they are.
+    A script gets a recorder in place of engine and factory; a program, which asserts, gets the real
+    ones.
     """
     history, factory, engine = History(), unblamed(factory), unblamed(engine)
     namespace: dict[str, Any] = {"print": be_silent, "factory": factory, "new_engine": engine}
@@ -101,14 +102,14 @@ def execute(
 
 
 def define(case: Case) -> list[str]:
-    """Write the coroutine function to run, for a `factory` and a `new_engine`."""
+    """Return code that defines the async function to run, given `factory` and `new_engine`."""
     return ["\n".join(block("async def main():", case.main()))]
 
 
 def show(
     case: Case, *, factory: Callable[..., Any], engine: Callable[..., Any], backend: str
 ) -> str:
-    """Write the whole program."""
+    """Return the whole program of a case, with the imports of the factories."""
     factories = [
         name_factory(factory, "factory", "your component"),
         name_factory(engine, "new_engine", "your engine"),

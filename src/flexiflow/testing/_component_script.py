@@ -1,4 +1,4 @@
-"""Scripts for components: a table of transitions, and who sends what, as data."""
+"""Scripts for components: a table of transitions, and which messages are sent, as data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ INITIAL = "s0"
 
 @dataclass(frozen=True)
 class Send:
-    """Send a message; at the top the program goes on whatever it raises.
+    """Send a message; at the top, the program goes on whatever it raises.
 
     Attributes:
         to: the component's name.
         trigger: the message's type.
-        in_child: whether it is sent in a child task.
+        in_child: whether a handler sends it in a child task.
         cancelled_after: after how many turns of another task it is cancelled, or None.
     """
 
@@ -35,7 +35,7 @@ class Send:
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         given = f'{quote(self.to)}, {{"type": {quote(self.trigger)}}}'
         if place.handler is not None and self.in_child:
             started = [f"group.start_soon(engine.send, {given})"]
@@ -59,25 +59,25 @@ class Send:
 
 @dataclass(frozen=True)
 class Fail:
-    """Let an exception out."""
+    """Raise an exception."""
 
     awaits: bool = field(default=False, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         return [f'raise Boom("{place.handler}")']
 
 
 @dataclass(frozen=True)
 class Look:
-    """Look at the state of a component again and again."""
+    """Print the state of a component again and again."""
 
     turns: int
     to: str = "a"
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         looks = [f"print({quote(self.to)}, {self.to}.state)", "await checkpoint()"]
         return block(f"for _ in range({self.turns}):", looks)
 
@@ -103,10 +103,10 @@ class Row:
     """A transition.
 
     Attributes:
-        target: where it leads, or None where it is an internal one.
-        guard: what the guard does before it answers, or None where there is no guard.
+        target: the state it leads to, or None for an internal transition.
+        guard: what the guard does before it answers, or None if there is no guard.
         accepts: what the guard answers.
-        action: what the action does, or None where there is no action.
+        action: what the action does, or None if there is no action.
     """
 
     trigger: str = "t0"
@@ -117,7 +117,7 @@ class Row:
     action: tuple[Step, ...] | None = None
 
     def steps(self) -> Iterator[Step]:
-        """Give what the guard and the action do."""
+        """Yield what the guard and the action do."""
         yield from self.guard or ()
         yield from self.action or ()
 
@@ -133,7 +133,7 @@ class Row:
         return lines
 
     def code(self, number: int) -> str:
-        """Write the transition."""
+        """Return the transition as a line of Python."""
         guard = "" if self.guard is None else f", guard=g{number}"
         action = "" if self.action is None else f", action=a{number}"
         target = "None" if self.target is None else quote(self.target)
@@ -146,7 +146,7 @@ class ComponentScript:
     """What is done with a new engine and its components, which share one machine.
 
     Attributes:
-        rows: the machine's transitions; some leave the state that it begins with.
+        rows: the machine's transitions; at least one leaves the initial state.
         steps: what is done.
         decisions: the schedule, as `run_scheduled` takes it.
     """
@@ -156,15 +156,15 @@ class ComponentScript:
     decisions: tuple[int, ...] = ()
     again: str = field(default="", init=False)
 
-    # What Hypothesis writes of a case that fails nobody sees, and takes as long as 20 cases.
+    # Hypothesis writes each failing case, which nobody sees and which takes as long as 20 cases.
     def _repr_pretty_(self, printer: Any, _: object) -> None:
         printer.text(type(self).__name__)
 
     def smaller(self) -> Iterator[ComponentScript]:
-        """Give scripts with something left out: a step, a transition or its guard, a turn."""
+        """Yield scripts with something left out: a step, a transition or its guard, a turn."""
         for steps in _with_less(self.steps):
             yield replace(self, steps=steps)
-            # With a task less, another one is in its place.
+            # With a task less, decisions point at other tasks.
             for decisions in _lowered(self.decisions):
                 yield replace(self, steps=steps, decisions=decisions)
         for rows in (*without_one(self.rows), *_with_less_done(self.rows)):
@@ -174,7 +174,7 @@ class ComponentScript:
             yield replace(self, decisions=decisions)
 
     def main(self) -> Lines:
-        """Write what is done."""
+        """Return what is done, as lines of Python."""
         lines = ["engine = new_engine()"]
         for number, row in enumerate(self.rows):
             lines += row.functions(number)
@@ -192,7 +192,7 @@ class ComponentScript:
 
 
 def is_table(rows: tuple[Row, ...]) -> bool:
-    """Tell whether a machine can have these rows (C8)."""
+    """Return whether a machine can have these rows (C8)."""
     try:
         StateMachine(INITIAL, [Transition(row.source, row.trigger, row.target) for row in rows])
     except ValueError:
@@ -214,7 +214,7 @@ def _with_less(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
 
 
 def _less(step: Step) -> Iterator[tuple[Step, ...]]:
-    """Give what a step may be replaced by."""
+    """Yield the steps that may replace a step."""
     if isinstance(step, Observe):
         for does in _with_less(step.does):
             yield (replace(step, does=does),)
@@ -245,7 +245,7 @@ def _less_done(row: Row) -> Iterator[Row]:
 
 
 def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
-    """Give steps, and those that are done within them."""
+    """Yield steps, and those that are done within them."""
     for step in steps:
         yield step
         if isinstance(step, Together):

@@ -1,4 +1,7 @@
-"""What breaks the clauses on the steps of one message, and on its state (C5, C6)."""
+"""Judgements on the steps of one message, and on the state (C5, C6).
+
+Each takes the history of a script, and returns how it breaks the clause, or None.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def _steps_of(history: History, message: Message, states: dict[str, str]) -> str
         return f"{message.name} had its change to {target} told before it was made"
     states[message.to] = target
     end = history.outcome(message.number)
-    # What becomes of a message that nothing matches is a matter of C8.
+    # What becomes of a message that no transition matches is a matter of C8.
     if row is not None and (end is None or end.value is not Outcome.TRANSITIONED):
         return f"{message.name} came to {shown(end and end.value)}, though it was handled"
     return None
@@ -57,7 +60,7 @@ def _steps_of(history: History, message: Message, states: dict[str, str]) -> str
 def _expected(
     history: History, message: Message, state: str
 ) -> tuple[list[str], Transition | None]:
-    """Say which steps a message goes through, and which transition it takes."""
+    """Return which steps a message goes through, and which transition it takes, if any."""
     steps = ["received"]
     for at, row in enumerate(history.rows):
         if row.trigger != message.trigger or row.source not in ("*", state):
@@ -82,7 +85,7 @@ def _list(steps: list[str]) -> str:
 
 
 def all_or_nothing(history: History) -> str | None:
-    """C6: the state is what the changes that were heard made it, whoever looks."""
+    """C6: at every moment the state is what the changes published so far made it."""
     states: dict[str, set[str | None]] = defaultdict(lambda: {INITIAL})
     for moment in history.moments:
         known = states[moment.component]
@@ -127,7 +130,7 @@ def _raised(history: History, message: Message) -> str | None:
 
 
 def mislaid(history: History, message: Message, failed: Moment) -> str | None:
-    """Say where a message came to, if not to the failure that it had."""
+    """Return what a message ended with, if that is not the failure that it had."""
     end = history.outcome(message.number)
     if end is not None and end.value is failed.value:
         return None

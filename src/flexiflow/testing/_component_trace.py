@@ -1,4 +1,4 @@
-"""What happened to components while a script ran."""
+"""The history: what happened to components while a script ran."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Message:
         number: how many were sent before.
         to: the component's name.
         trigger: its type.
-        within: the numbers of the messages from within whose handling it was sent.
+        within: the numbers of the messages within whose handling it was sent.
         task: the task that sent it.
     """
 
@@ -36,7 +36,7 @@ class Message:
 
     @property
     def name(self) -> str:
-        """What it is called in a complaint."""
+        """Its name in a complaint."""
         return f"message {self.number} ({self.trigger} to {self.to})"
 
 
@@ -48,12 +48,12 @@ class Moment:
         what: "sent", then "returned" or "raised"; "received" and "changed", the observed events;
             "asked", then "answered", of a guard; "acts", then "acted", of an action; "failed", of
             either; "logged"; "reported", a failure; "seen", a state.
-        number: the message's, or -1.
-        component: whose moment it is.
-        row: which transition's, or -1.
+        number: the message's number, or -1.
+        component: the name of the component.
+        row: the number of the transition, or -1.
         value: what came of it: an outcome, an answer, an exception, a log record, a payload.
         state: the component's state.
-        task: the task that it happened in.
+        task: the task in which it happened.
     """
 
     what: str
@@ -80,24 +80,24 @@ class History(Trace):
     rows: tuple[Transition, ...] = ()
 
     def told(self) -> Iterator[tuple[int, str, str, Any]]:
-        """Give of each moment its task, what happened, to whom, and what came of it."""
+        """Yield each moment's task, what happened, to whom, and what came of it."""
         for each in self.moments:
             who = self.messages[each.number].name if each.number >= 0 else each.component
             yield each.task, each.what, who, each.value
 
     def of(self, number: int, *whats: str) -> list[Moment]:
-        """Give the moments of some kinds of one message."""
+        """Return the moments of some kinds of one message."""
         return [each for each in self.moments if each.number == number and each.what in whats]
 
     def handling(self, number: int) -> list[Moment]:
-        """Give the moments in which a message was handled."""
+        """Return the moments in which a message was handled."""
         return self.of(number, *HANDLED)
 
     def outcome(self, number: int) -> Moment | None:
-        """Give what a send returned or raised, or None if it never ended."""
+        """Return the moment in which a send returned or raised, or None if it never ended."""
         return next(iter(self.of(number, *ENDS)), None)
 
     def left_by_cancellation(self, number: int) -> bool:
-        """Tell whether a send was cancelled."""
+        """Return whether a send was cancelled."""
         end = self.outcome(number)
         return end is not None and isinstance(end.value, self.cancellation)

@@ -1,4 +1,7 @@
-"""What breaks the clauses on whose turn it is (C3, C4)."""
+"""Judgements on whose turn it is (C3, C4).
+
+Each takes the history of a script, and returns how it breaks the clause, or None.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def _one_at_a_time(history: History) -> str | None:
 
 
 def _next_in_line(history: History) -> str | None:
-    """Judge who is next: the deferred ones, then the others, each in the order of `send`."""
+    """Judge the order: deferred messages first, then the others, each in the order of `send`."""
     lines: defaultdict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     begun: set[int] = set()
     for moment in history.moments:
@@ -72,7 +75,7 @@ def _told(history: History, *numbers: int) -> str:
 
 
 def run_to_completion(history: History) -> str | None:
-    """C4: what is sent from within is deferred, and handled next, by who has the turn."""
+    """C4: what is sent from within is deferred, and handled next, by the task that has the turn."""
     return (
         next(filter(None, (_deferral(history, each) for each in history.messages)), None)
         or _one_at_a_time(history)
@@ -83,7 +86,7 @@ def run_to_completion(history: History) -> str | None:
 
 
 def _deferral(history: History, message: Message) -> str | None:
-    """Judge whether it is deferred."""
+    """Judge whether a message was rightly deferred, or rightly not."""
     from_within = any(history.messages[each].to == message.to for each in message.within)
     is_deferred = _is_deferred(history, message.number)
     if from_within and not is_deferred and not history.left_by_cancellation(message.number):
@@ -94,7 +97,7 @@ def _deferral(history: History, message: Message) -> str | None:
 
 
 def _was_busy(history: History, message: Message) -> bool:
-    """Tell whether another send to the same component had not ended."""
+    """Return whether another send to the same component had not ended."""
     [sent] = history.of(message.number, "sent")
     before = history.moments[: history.moments.index(sent)]
     mine = [each for each in before if each.component == message.to]
@@ -116,7 +119,7 @@ def _deferred(history: History, message: Message) -> str | None:
 
 
 def _deferred_task(history: History, message: Message, handled: list[Moment]) -> str | None:
-    """Judge in whose task it was handled, and whether that one's send waited for it."""
+    """Judge whether the send in hand handled a deferred message in its task, before it ended."""
     before = history.moments[: history.moments.index(handled[0])]
     holders = [
         each
@@ -134,7 +137,7 @@ def _deferred_task(history: History, message: Message, handled: list[Moment]) ->
 
 
 def _reported(history: History, message: Message) -> str | None:
-    """Judge whether the failure of a deferred message was reported, and raised to nobody."""
+    """Judge whether the failure of a deferred message was reported, and raised to no sender."""
     for failed in history.of(message.number, "failed"):
         if any(
             message.number not in history.messages[each.number].within
@@ -175,7 +178,7 @@ def _published(history: History, message: Message, failed: Moment) -> str | None
 
 
 def _own_failure(history: History, message: Message) -> str | None:
-    """Judge whether the failure of a message is raised when none is left of those it deferred."""
+    """Judge whether a message that deferred others raises its own failure at the end."""
     has_deferred = any(
         _is_deferred(history, each.number)
         for each in history.messages

@@ -1,4 +1,4 @@
-"""The contract as data: every clause of the bus, its sentence, and what checks it (P1)."""
+"""The contract of the bus as data: each clause, its sentence, and what checks it (P1)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class Clause:
 
     Attributes:
         identifier: its number, as "B4".
-        title: what it is called in the documentation.
+        title: its name in the documentation.
         sentence: what is promised, as far as it can be checked from outside.
         checker: what tries to break it, or None where nothing does yet.
-        needs: what a bus must have for that: methods, and options, as "subscribe(limit=)".
+        needs: the methods and options that a bus must have for it to be checked, as "stream" or
+            "subscribe(limit=)".
     """
 
     identifier: str
@@ -315,4 +316,4 @@ CONTRACT: Final = (
         ("add_instrument",),
     ),
 )
-"""Every clause, in order."""
+"""Every clause of the bus, in order."""

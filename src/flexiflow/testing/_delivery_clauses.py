@@ -1,4 +1,4 @@
-"""How the clauses of delivery are checked (D1 to D6)."""
+"""The checkers of the clauses of delivery, with their judgements (D1 to D6)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _one_at_a_time(trace: Trace, publication: Publication) -> str | None:
 
 
 def all_at_once(trace: Trace) -> str | None:
-    """D2: started in order, all under way together, each with a context of its own."""
+    """D2: started in order, all running together, each with a context of its own."""
     return order(trace) or trace.first_complaint(_isolated)
 
 
@@ -77,7 +77,7 @@ def _isolated(trace: Trace, publication: Publication) -> str | None:
 
 
 def tier_by_tier(trace: Trace) -> str | None:
-    """D3: all of one priority at once, and have ended before the next begins."""
+    """D3: all of one priority at once; the next priority begins when they have ended."""
     return order(trace) or trace.first_complaint(_tiers)
 
 
@@ -123,7 +123,7 @@ def _over(trace: Trace, publication: Publication) -> str | None:
 
 
 def defaults(trace: Trace) -> str | None:
-    """D5: what a publish says holds; where it says nothing, always the same holds."""
+    """D5: options given to a publish hold; where none are given, the same ones always hold."""
     seen: list[tuple[str, str]] = []
     for publication in trace.publications:
         seen.append(observed := _observed(trace, publication))
@@ -143,7 +143,7 @@ def defaults(trace: Trace) -> str | None:
 
 
 def _observed(trace: Trace, publication: Publication) -> tuple[str, str]:
-    """Tell delivery and policy by what happened to the handlers of `_TELLTALE`."""
+    """Return delivery and policy, as shown by what happened to the handlers of `_TELLTALE`."""
     starts = trace.all("started", publication=publication.number)
     end = trace.end(publication)
     policy = "raise" if end.what == "raised" else "continue"

@@ -1,4 +1,21 @@
-"""Examining a bus, or an engine and its components, clause by clause."""
+"""Examine a bus, a component, or a transport, clause by clause (P1).
+
+What is examined is a `Subject`: it runs a *case* and shows it. A case is a script, which is data,
+or a program, which is text. For each clause, in the contract's order:
+
+1. Hypothesis draws a case from the strategy of the clause's checker. All is drawn before an event
+   loop starts; the schedule of the tasks is a part of the case.
+2. The subject writes the case as Python, runs it in a new event loop, and returns a trace of what
+   happened.
+3. The checker judges the trace. A complaint means that the case breaks the clause.
+4. Once a case breaks it, Hypothesis shrinks that; then parts of the smallest case are left out, one
+   at a time, as long as what is left still breaks the clause.
+5. The smallest case becomes a `ContractViolation`, with its program, its history, and the seed.
+
+After `examples` cases without a complaint the clause holds. A clause that has no checker, or needs
+what the subject does not offer, is not tried. What the user's factory raises is no violation: it
+ends the examination.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +64,13 @@ _SETTINGS: Final = hypothesis.settings(
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """What came of examining one clause.
+    """The result of examining one clause.
 
     Attributes:
         clause: the clause.
-        examples: how many programs were tried, up to the one that broke it; 0 where it is
-            unchecked.
-        violation: how it is broken, or None where it held.
-        lacks: what the bus would have to offer for the clause to be checked.
+        examples: how many cases were tried, up to the one that broke it; 0 if it was not checked.
+        violation: how it is broken, or None if it held.
+        lacks: what the subject would have to offer for the clause to be checked.
     """
 
     clause: Clause
@@ -71,10 +87,10 @@ def examine(
     examples: int = EXAMPLES,
     seed: int | None = None,
 ) -> Iterator[Verdict]:
-    """Examine one clause of the bus after another.
+    """Examine one clause of the bus after another, and yield its verdict.
 
     Raises:
-        Exception: as `check_bus`, and at once, but for a violation.
+        Exception: what `check_bus` raises, except for a violation; already at the call.
     """
     drawn = check_terms(backend, examples, seed)
     how: dict[str, Any] = {"backend": backend, "is_async": probe(factory, backend)}
@@ -88,7 +104,7 @@ def examine(
 
 
 def check_terms(backend: str, examples: int, seed: int | None) -> int:
-    """Refuse bad arguments, and give the seed, or draw one."""
+    """Refuse bad arguments; return the seed, or draw one."""
     check_backend(backend)
     check_int("examples", examples, least=1)
     if seed is None:
@@ -100,13 +116,13 @@ def check_terms(backend: str, examples: int, seed: int | None) -> int:
 @final
 @dataclass(frozen=True)
 class Subject:
-    """What is examined.
+    """What is examined: a bus, an engine with its components, or a transport.
 
     Attributes:
-        backend: what it runs on.
-        attempt: runs a program on it, and gives what happened.
-        show: writes a program, as it can be run by anyone.
-        offers: what it has that a clause may need.
+        backend: the backend on which it runs.
+        attempt: runs a case on it, and returns what happened.
+        show: writes a case as a program that anyone can run.
+        offers: the optional parts that it has, which a clause may need.
     """
 
     backend: str
@@ -118,7 +134,7 @@ class Subject:
 def search(
     clauses: Iterable[Clause], subject: Subject, examples: int, seed: int
 ) -> Iterator[Verdict]:
-    """Try to break one clause after another."""
+    """Try to break one clause after another, and yield its verdict."""
     for clause in clauses:
         lacks = tuple(need for need in clause.needs if need not in subject.offers)
         if clause.checker is None or lacks:
@@ -128,7 +144,7 @@ def search(
 
 
 class _Broken(Exception):
-    """What Hypothesis is to find, and to shrink."""
+    """Raised when a case breaks the clause, for Hypothesis to find and to shrink."""
 
 
 class _Search:
@@ -142,7 +158,7 @@ class _Search:
         self._found: list[tuple[Case, str, Trace]] = []
 
     def run(self, examples: int, seed: int) -> Verdict:
-        """Try so many cases, and make the first that breaks the clause as small as can be."""
+        """Try at most so many cases; make the first that breaks the clause as small as possible."""
         try:
             return self._run(examples, seed)
         except FactoryFailed as exc:
@@ -154,7 +170,7 @@ class _Search:
         try:
             hypothesis.seed(seed)(settings(drawing))()
         except (_Broken, Flaky):
-            # What is flaky was broken once all the same.
+            # A flaky case, too, broke the clause once.
             return Verdict(self._clause, self._tried, self._violation(seed))
         return Verdict(self._clause, self._tried, None)
 
@@ -164,19 +180,19 @@ class _Search:
             self._break()
 
     def _break(self) -> NoReturn:
-        # Always from the same line, so that Hypothesis takes all for one bug.
+        # Always from the same line, so that Hypothesis takes all of them for one bug.
         raise _Broken
 
     def _breaks(self, case: Case) -> bool:
         trace = self._subject.attempt(case)
         complaint = self._checker.judge(trace)
         if complaint is not None:
-            # Only the last is looked at, and a trace holds all that happened.
+            # Only the last one is used, and a trace holds all that happened.
             self._found = [(case, complaint, trace)]
         return complaint is not None
 
     def _violation(self, seed: int) -> ContractViolation:
-        # Hypothesis ends with the smallest that it found, of which more can often be left out.
+        # Of the smallest case that Hypothesis found, more can often be left out.
         while any(map(self._breaks, self._found[0][0].smaller())):
             pass
         [(case, complaint, trace)] = self._found

@@ -1,4 +1,4 @@
-"""Running a program on a bus, and giving the trace."""
+"""Run a case on a bus, and return the trace of what happened."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ _H = TypeVar("_H", bound=logging.Handler)
 
 
 def probe(factory: Callable[[], object], backend: str) -> bool:
-    """Call a factory once, and tell whether what it returns has to be awaited.
+    """Call a factory, and return whether its result has to be awaited.
 
     Raises:
-        TypeError: it isn't callable, or what it gives lacks one of the methods of a bus.
+        TypeError: it isn't callable, or what it makes lacks one of the methods of a bus, or is the
+            same bus again.
     """
     if not callable(factory):
         raise TypeError(f"factory must be callable without arguments, not {factory!r}")
@@ -66,9 +67,9 @@ def probe(factory: Callable[[], object], backend: str) -> bool:
 def execute(
     case: Case, factory: Callable[[], Any], *, backend: str, is_async: bool = False
 ) -> Trace:
-    """Run a program to its end.
+    """Run a case to its end, and return its trace.
 
-    What a script does is recorded; a program that asserts for itself has the bus as it is.
+    A script gets a recorder in place of the bus; a program, which asserts, gets the bus itself.
     """
     trace = Trace()
     namespace: dict[str, Any] = {"print": be_silent}
@@ -88,7 +89,8 @@ def execute(
     if is_async:
         namespace["factory"] = make
     else:
-        # Outside of any loop, where a second run is to come, it is part of what is tried (B1).
+        # If it is called outside of any loop and a second run is to come, the factory is examined
+        # too: what it raises breaks the clause (B1).
         namespace["factory"] = make_at_once if case.again else unblamed(make_at_once)
     with Log() as log:
         run(case, define(case, is_async=is_async), namespace, trace, backend)
@@ -98,7 +100,7 @@ def execute(
 def run(case: Case, source: str, namespace: dict[str, Any], trace: Trace, backend: str) -> None:
     """Run what a program defines, and note what leaves it."""
     try:
-        # The text is our own: it is run as it is shown, so that what is shown was run.
+        # The text is our own. It is run as it is shown, so that what is shown was run.
         exec(_compiled(source), namespace)  # noqa: S102
         for name in mains(case):
             _run(partial(_watch, namespace[name], trace), case, backend)
@@ -109,7 +111,7 @@ def run(case: Case, source: str, namespace: dict[str, Any], trace: Trace, backen
 
 
 def be_silent(*_: object) -> None:
-    """Print nothing."""
+    """Print nothing; replaces `print` in programs."""
 
 
 def _run(main: Callable[[], Awaitable[None]], case: Case, backend: str) -> None:
@@ -117,7 +119,7 @@ def _run(main: Callable[[], Awaitable[None]], case: Case, backend: str) -> None:
 
 
 def _unless_for_others(exception: BaseException) -> BaseException:
-    """Give what a faulty bus let out, unless it is Ctrl-C, or what a factory raised."""
+    """Return what a faulty bus let out; raise it if it is Ctrl-C or comes from a factory."""
     for leaf in leaves(exception):
         if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
             raise leaf from None
@@ -130,9 +132,9 @@ async def _watch(main: Callable[[], Awaitable[object]], trace: Trace) -> None:
 
 
 class FactoryFailed(BaseException):
-    """A factory raised something, for which what it makes is not to blame.
+    """A factory raised something, which is not the fault of what it makes.
 
-    It is no `Exception`, since Hypothesis would take that for a failure, and try it again.
+    It is no `Exception`: Hypothesis would take that for a failure, and try it again.
     """
 
     def __init__(self, reason: BaseException) -> None:
@@ -140,7 +142,7 @@ class FactoryFailed(BaseException):
 
 
 def unblamed(factory: Callable[..., _T]) -> Callable[..., _T]:
-    """Let a factory do the same, but what it raises leave the whole examination."""
+    """Return the same factory, except that what it raises ends the whole examination."""
 
     def make(*arguments: Any, **options: Any) -> _T:
         with _out_of_factory():
@@ -158,11 +160,11 @@ def _out_of_factory() -> Generator[None]:
 
 
 class Log(ExitStack):
-    """Keeps what is logged on purpose from the program's own log, for one thread at a time."""
+    """Keeps what is logged on purpose from the user's log, for one thread at a time."""
 
     def __enter__(self) -> Self:
         self.enter_context(only_one)
-        # However the program has set its log, a checker sees all.
+        # A checker sees all records, however the user has set up the log.
         for name, value in _OPEN.items():
             self.callback(setattr, _logger, name, getattr(_logger, name))
             setattr(_logger, name, value)
@@ -174,7 +176,7 @@ class Log(ExitStack):
         return super().__enter__()
 
     def enter(self, handler: _H) -> _H:
-        """Let a handler see what is logged from now on."""
+        """Add a handler, which sees what is logged from now on."""
         _logger.addHandler(handler)
         self.callback(_logger.removeHandler, handler)
         return handler
@@ -182,5 +184,5 @@ class Log(ExitStack):
 
 @lru_cache(maxsize=512)
 def _compiled(source: str) -> CodeType:
-    # Programs assert what is promised, under `python -O` too.
+    # Programs assert what is promised, also under `python -O`.
     return compile(source, "<program>", "exec", optimize=0)

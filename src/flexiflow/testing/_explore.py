@@ -1,4 +1,22 @@
-"""Runs a scenario under many schedules, and shrinks the one that fails (P2)."""
+"""Run a scenario under many schedules of its tasks, and shrink the first that fails (P2).
+
+`explore` goes through these steps until a run fails, `schedules` runs are done, or there is no
+other schedule:
+
+1. A `Run` starts the scenario in a new event loop. The backend's queue of ready tasks is replaced
+   by a `Line`, and its clock by a virtual one (`_on_asyncio`, `_on_trio`).
+2. Whenever more than one task is ready, the line asks the `Search` which one runs next. The
+   answers, in order, are the run's schedule.
+3. When no task is ready, time jumps to the next timer. Without a timer, or after `MOST_TURNS`
+   turns, the scenario is stuck, which is a failure.
+4. After the scenario's end, tasks that it left behind are a failure too.
+5. `Search.next` remembers the schedule and draws how the next one is to be chosen.
+
+A schedule that failed is run again. If it fails alike, that is with exceptions of the same types,
+`shrink` tries smaller schedules and keeps each that still fails alike; if not, the scenario depends
+on more than its schedule. Either way `ScheduleFailure` reports it. `replay` runs a scenario under
+one given schedule: the same steps 1 to 4, without a search.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +40,18 @@ _T = TypeVar("_T")
 
 _SEEDS = 2**32
 _MOST_TURNS = 1_000_000
-"""After so many turns in all a schedule is shrunk no further."""
+"""Shrinking stops once its runs have taken more turns than this in all."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What `explore` did, where nothing failed.
+    """What `explore` did, when no schedule failed.
 
     Attributes:
         schedules: how many schedules were run, no two of them the same.
-        exhausted: whether there are no others.
-        seed: explores the same schedules again.
+        exhausted: whether there are no other schedules.
+        seed: the seed that explores the same schedules again.
     """
 
     schedules: int
@@ -50,19 +68,19 @@ def explore(
 ) -> Exploration:
     """Run a scenario under many schedules of its tasks, in virtual time (P2).
 
-    The first schedule is first come first served; no two are the same. It ends early where there
-    are no others. Buses that the scenario makes yield at every publish.
+    The first schedule is first come first served; no two are the same. Exploring ends early when
+    there are no other schedules. Buses that the scenario makes yield at every publish.
 
     Args:
-        scenario: an async function without arguments, which raises where something is wrong, and
-            does the same whenever it is run under the same schedule.
+        scenario: an async function without arguments, which raises if something is wrong, and does
+            the same whenever it is run under the same schedule.
         backend: "asyncio" or "trio".
-        schedules: how many at most, 1 or more.
-        seed: chooses the schedules, 0 or more; the same ones in every process. Without one, it is
-            drawn, and told in what is returned or raised.
+        schedules: the most schedules to run, 1 or more.
+        seed: chooses the schedules, 0 or more; the same ones in every process. Without one, a seed
+            is drawn; it is part of what is returned or raised.
 
     Raises:
-        ScheduleFailure: the scenario raised under one of them, which was then shrunk.
+        ScheduleFailure: the scenario raised under a schedule, which was then shrunk.
         TypeError: `scenario` is no async function without arguments.
         ValueError: an unknown backend; `schedules` or `seed` is no int, or too small.
         ImportError: the backend is not installed.
@@ -93,14 +111,14 @@ def replay(
     decisions: Iterable[int],
     buses_yield: bool = True,
 ) -> _T:
-    """Run a scenario under one schedule, as `explore` did; return or raise what it does (P2).
+    """Run a scenario under one schedule, as `explore` does; return or raise what it does (P2).
 
     Args:
         scenario: as for `explore`.
         backend: "asyncio" or "trio".
-        decisions: what a `ScheduleFailure` told; `()` is first come first served.
-        buses_yield: whether buses that the scenario makes yield at every publish, as they do when
-            it is explored, or once in `yield_every`.
+        decisions: the schedule, as a `ScheduleFailure` shows it; `()` is first come first served.
+        buses_yield: whether buses that the scenario makes yield at every publish, as they do under
+            `explore`, or once in `yield_every`.
 
     Raises:
         ScenarioStuck: the scenario does not come to its end.
@@ -121,13 +139,13 @@ def replay(
 
 
 def failure_of(run: Run[Any], backend: str) -> BaseException | None:
-    """Run it, and return what it raises, unless that is to end the whole program."""
+    """Return what a run raises, or None; an exception that ends the whole program is raised."""
     try:
         run.on(backend)
     except BaseException as exc:  # noqa: BLE001  pytest's failures are no `Exception`
         ending = ending_of(exc)
         if ending is not None:
-            # Bare, whatever group it struck in.
+            # Bare, even if it was raised within an exception group.
             raise ending from None
         return exc
     return None
@@ -159,7 +177,7 @@ def _raise_shrunk(
 
 @final
 class _Trials:
-    """Runs schedules that may fail as one did."""
+    """Runs schedules to see whether they fail as the first one did."""
 
     def __init__(
         self, scenario: Callable[[], Awaitable[object]], backend: str, exception: BaseException
@@ -170,7 +188,7 @@ class _Trials:
         self._turns = 0
 
     def fails(self, decisions: tuple[int, ...]) -> bool:
-        """Tell whether a schedule fails alike, and keep what it raised."""
+        """Return whether a schedule fails alike, and keep the exception if so."""
         if self._turns > _MOST_TURNS:
             return False
         run = Run(self._scenario, Decisions(decisions))

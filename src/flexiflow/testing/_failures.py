@@ -1,4 +1,4 @@
-"""What the kit raises where a scenario fails, or does not end."""
+"""The exceptions that the kit raises when a scenario fails or does not end."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from flexiflow._errors import FlexiFlowError
 
 @final
 class ScenarioStuck(FlexiFlowError):
-    """A scenario does not come to its end: a deadlock, or a loop without end (P2).
+    """A scenario does not come to its end: it is in a deadlock, or in an endless loop (P2).
 
     `__cause__`, where there is one, shows where it waited.
 
     Args:
-        reason: what was seen.
+        reason: what was observed.
     """
 
     def __init__(self, reason: str) -> None:
@@ -24,7 +24,7 @@ class ScenarioStuck(FlexiFlowError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """Say what was seen."""
+        """Return the reason in a sentence."""
         return f"the scenario does not come to its end: {self.reason}"
 
 
@@ -36,9 +36,9 @@ class ScheduleFailure(FlexiFlowError):
 
     Args:
         scenario: its name.
-        backend: on which it ran.
-        seed: explores the same schedules again.
-        run: which of them failed, counted from 1.
+        backend: the backend on which it ran.
+        seed: the seed that explores the same schedules again.
+        run: which schedule failed, counted from 1.
         decisions: the shrunk schedule.
         exception: what the scenario raised.
         replays: whether it failed again when the same schedule was run again.
@@ -65,7 +65,7 @@ class ScheduleFailure(FlexiFlowError):
         self.replays = replays
 
     def __str__(self) -> str:
-        """Tell the exception, the seed, the shrunk decisions, and how to replay them."""
+        """Return the exception, the seed, the shrunk decisions, and how to replay them."""
         arguments = f"{self.scenario}, backend={self.backend!r}, decisions={self.decisions}"
         how = (
             f"replay it: replay({arguments})"
@@ -86,9 +86,9 @@ class CancellationFailure(FlexiFlowError):
     `__cause__` is what was raised.
 
     Args:
-        backend: on which it ran.
-        checkpoint: at which it was cancelled, counted from 1; 0 is before its beginning, and
-            None means that it failed without being cancelled.
+        backend: the backend on which it ran.
+        checkpoint: the checkpoint at which it was cancelled, counted from 1; 0 is before its
+            beginning, and None means that it failed without a cancellation.
         style: how it was cancelled.
         exception: what was raised.
     """
@@ -103,7 +103,7 @@ class CancellationFailure(FlexiFlowError):
         self.exception = exception
 
     def __str__(self) -> str:
-        """Tell the exception, and where the scenario was cancelled."""
+        """Return the exception, and where the scenario was cancelled."""
         when = (
             "before anything is cancelled"
             if self.checkpoint is None
@@ -117,8 +117,8 @@ class CheckpointMissed(FlexiFlowError):
     """A scenario ended before the checkpoint at which it was to be cancelled (P3).
 
     Args:
-        checkpoint: which one, counted from 1.
-        passed: how many it passed.
+        checkpoint: that checkpoint, counted from 1.
+        passed: how many checkpoints it passed.
     """
 
     def __init__(self, checkpoint: int, passed: int) -> None:
@@ -127,7 +127,7 @@ class CheckpointMissed(FlexiFlowError):
         self.passed = passed
 
     def __str__(self) -> str:
-        """Tell how far it came, and why it must come further."""
+        """Return how far it came, and why that is a failure."""
         return (
             f"checkpoint {self.checkpoint} was not passed this time, only {self.passed} were, so "
             "the scenario depends on something else too: on state of an earlier run, on randomness"
@@ -136,7 +136,7 @@ class CheckpointMissed(FlexiFlowError):
 
 @final
 class TasksLeft(FlexiFlowError):
-    """Tasks outlived what had started them (D4, P4).
+    """Tasks outlived what started them (D4, P4).
 
     Args:
         names: the names of the tasks.
@@ -147,16 +147,16 @@ class TasksLeft(FlexiFlowError):
         self.names = names
 
     def __str__(self) -> str:
-        """Name the tasks."""
+        """Return the names of the tasks."""
         return f"tasks are left behind: {', '.join(map(repr, self.names))}"
 
 
 def ending_of(exception: BaseException) -> BaseException | None:
-    """Find what ends the program, and is no failure of a scenario, in an exception or group."""
+    """Return an exception, or a part of a group, that ends the program; None if there is none."""
     ends = (KeyboardInterrupt, SystemExit, GeneratorExit)
     return next((leaf for leaf in leaves(exception) if isinstance(leaf, ends)), None)
 
 
 def tell(exception: BaseException) -> str:
-    """Show an exception as the end of its traceback does; of a group, what it holds."""
+    """Return an exception as the last line of its traceback shows it; of a group, each leaf."""
     return ", ".join("".join(format_exception_only(leaf)).strip() for leaf in leaves(exception))

@@ -1,4 +1,7 @@
-"""What a bus has beyond what each must have: a clause that needs more is checked where it is."""
+"""Find out which optional parts of the contract a bus offers.
+
+Every bus must have four methods. A clause that needs more is checked only if the bus offers that.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _OPTIONS: Final = ("limit", "time_limit")
 
 
 def offers(factory: Callable[[], Any], backend: str) -> frozenset[str]:
-    """Name the methods that a bus has, and the options of `subscribe`, as "subscribe(limit=)"."""
+    """Return the names of a bus's optional methods, and options, as "subscribe(limit=)"."""
     with Log():
         bus = run_scheduled(partial(_make, factory), backend=backend)
         named = {name for name in _METHODS if callable(getattr(bus, name, None))}
@@ -30,12 +33,12 @@ def _takes(factory: Callable[[], Any], option: str, backend: str) -> bool:
         bus = await _make(factory)
         await bus.subscribe("a", "c", print, **{option: 1})
 
-    # No signature tells: a wrapper may take any option, and hand it on to what doesn't.
+    # A signature does not show it: a wrapper may take any option and hand it on in vain.
     try:
         run_scheduled(subscribe, backend=backend)
     except TypeError:
         return False
-    except Exception:  # noqa: BLE001  to be told of by a clause
+    except Exception:  # noqa: BLE001  a failure that some clause will report
         return True
     return True
 

@@ -1,7 +1,7 @@
-"""Runs on asyncio: the only module that knows it.
+"""Run scenarios on asyncio; the only module here that knows it.
 
-AnyIO has no interface for an event loop's scheduler. The private names of `BaseEventLoop` are
-`_ready`, `_scheduled` and `_clock_resolution`, the same in every CPython from 3.11 on.
+AnyIO has no interface to an event loop's scheduler. The private names of `BaseEventLoop` that are
+used are `_ready`, `_scheduled` and `_clock_resolution`, the same in every CPython from 3.11 on.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def run(run: Run[_T]) -> _T | None:
 
 @final
 class _CtrlC:
-    """Knows of Ctrl-C, for which asyncio cancels a task that may live on all the same."""
+    """Notes that Ctrl-C was pressed: asyncio only cancels the main task then, which may go on."""
 
     def __init__(self) -> None:
-        # asyncio takes it over only there, and only so.
+        # asyncio handles SIGINT only in the main thread, and only if nothing else does.
         is_main = threading.current_thread() is threading.main_thread()
         self._is_taken_over = is_main and getsignal(SIGINT) is default_int_handler
         self.struck = False
@@ -80,7 +80,7 @@ class _CtrlC:
 
 @final
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time, whose ready tasks go as a run decides."""
+    """An event loop in virtual time, whose tasks take turns as a run decides."""
 
     _scheduled: list[asyncio.TimerHandle]
 
@@ -96,7 +96,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def begin(self) -> None:
-        """Know the scenario's task."""
+        """Remember the scenario's task."""
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
 
     def cancel_natively(self) -> None:
@@ -104,13 +104,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._task.cancel()
 
     def absorb(self) -> bool:
-        """Count that cancel as dealt with, and tell whether no other is left."""
+        """Count that cancel as dealt with, and return whether no other is left."""
         return self._task.uncancel() == 0
 
     def abort(self) -> None:
-        """Cancel every task, since no scope of AnyIO's shields from that."""
+        """Cancel every task natively, since no AnyIO scope shields from that."""
         for task in asyncio.all_tasks(self):
-            # One of AnyIO's that has not begun would leave a coroutine that was never awaited.
+            # A task of AnyIO's that has not begun would leave a coroutine that was never awaited.
             if getcoroutinestate(cast("Any", task.get_coro())) == CORO_SUSPENDED:
                 task.cancel()
 
@@ -119,21 +119,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         when = self._scheduled[0].when() if self._scheduled else math.inf
         if when < math.inf:
             self._now = max(when, self._now)
-            # A timer is due that much early; a smaller number is lost in one as large as the time.
+            # asyncio runs timers early by the clock's resolution. A smaller resolution would be
+            # lost in the rounding of a time as large as this.
             self._clock_resolution = math.ulp(self._now)
         else:
             self._run.idle()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say nothing of what ended a run that did not end by itself."""
+    """Report an exception, unless it only ended a run that was stuck."""
     if not isinstance(context.get("exception"), ScenarioStuck):
         loop.default_exception_handler(context)
 
 
 @final
 class _Selector(SelectSelector):
-    """Watches nothing: asked to wait, it lets its loop jump ahead."""
+    """A selector without files: asked to wait, it makes its loop jump ahead in time."""
 
     def __init__(self, wait: Callable[[], None]) -> None:
         super().__init__()
@@ -147,20 +148,20 @@ class _Selector(SelectSelector):
 
 @final
 class _Ready:
-    """Stands in for the loop's queue: gives one handle a turn, tasks' steps as the run decides.
+    """Stands in for the loop's queue: hands out one handle a turn, for the task that goes next.
 
-    The steps change places among themselves only; every other callback keeps its own.
+    Only the steps of tasks change places among themselves; every other callback keeps its own.
     """
 
     def __init__(self, run: Run[Any]) -> None:
         self._run = run
         self._line = run.line
-        # None is the place of a step.
+        # None marks the place of a task's step.
         self._places: deque[asyncio.Handle | None] = deque()
         self._going: asyncio.Task[Any] | None = None
 
     def __bool__(self) -> bool:
-        # Asked as each turn begins: the one before is over.
+        # The loop asks this at the beginning of each turn, so the one before is over.
         going, self._going = self._going, None
         self._run.turn_over(waits=going is not None and not going.done())
         return bool(self._places)
@@ -191,7 +192,7 @@ class _Ready:
 
 
 def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
-    """Find the task of which this is a step."""
+    """Return the task of which this handle is a step, or None."""
     callback: Any = getattr(handle, "_callback", None)
     if not _is_step(callback):
         return None

@@ -1,7 +1,7 @@
-"""Runs on trio: the only module that knows it.
+"""Run scenarios on trio; the only module here that knows it.
 
-Its clock is a part of trio's interface; its scheduler is not. The private names are the run queue
-and the tasks of trio's runner, and how a task is made to go on; the tests would see them change.
+trio's clock is part of its interface; its scheduler is not. The private names that are used are the
+runner's run queue and tasks, and what makes a task go on; the tests would notice a change of them.
 """
 
 # pyright: reportPrivateUsage=false
@@ -43,7 +43,7 @@ def run(run: Run[_T]) -> _T | None:
 
 @final
 class Host(trio.abc.Clock, trio.abc.Instrument):
-    """A clock that jumps ahead whenever nothing is ready, and a stand-in for the run queue."""
+    """A clock that jumps ahead when nothing is ready; it also replaces trio's run queue."""
 
     def __init__(self, run: Run[Any]) -> None:
         self._run = run
@@ -53,7 +53,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         self._system: set[Task] = set()
 
     def start_clock(self) -> None:
-        """Begin; the runner is there only now."""
+        """Find the runner, which exists only from here on."""
         self._runner = GLOBAL_RUN_CONTEXT.runner
 
     def current_time(self) -> float:
@@ -61,9 +61,9 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         return self._now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Jump to the next deadline; trio asks when nothing is ready."""
+        """Jump to the next deadline; trio asks for it when nothing is ready."""
         if self._runner.waiting_for_idle:
-            # Who waits for the others to be idle goes on now, and no clock jumps before that.
+            # A task in `wait_all_tasks_blocked` goes on first; the clock does not jump before that.
             return math.inf
         if deadline < math.inf:
             self._now = max(deadline, self._now)
@@ -74,29 +74,29 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         return 0
 
     def after_task_step(self, task: Task) -> None:
-        """Tell that a turn is over."""
+        """Report that a turn is over."""
         self._run.turn_over(waits=task in self._runner.tasks and task not in self._system)
 
     def begin(self) -> None:
         """Take over the run queue."""
         self._task = trio.lowlevel.current_task()
         self._system.update(self._runner.tasks - {self._task})
-        # The old one is empty: this task is of the first batch in which there is any other.
+        # trio's own queue is empty: only this task is in the first batch.
         self._runner.runq = cast("Any", _Ready(self._run))
 
     def end(self) -> None:
-        """Let trio wait in earnest for what its own tasks may still wait for, but for timers."""
+        """End virtual waiting: without a deadline, trio now really waits for its own tasks."""
         self._is_over = True
 
     def cancel_natively(self) -> None:
-        """Do nothing, as trio has no other way than a scope; `cancel_everywhere` refuses it."""
+        """Do nothing: trio has no native cancel, and `cancel_everywhere` refuses that style."""
 
     def absorb(self) -> bool:
-        """Tell that nothing is cancelled natively."""
+        """Return True: nothing is cancelled natively."""
         return True
 
     def abort(self) -> None:
-        """Let the scenario's tasks fail where they wait, whatever shields them."""
+        """Make the scenario's tasks fail where they wait, even in a shield."""
         self._is_aborted = True
         for task in self._tasks():
             if task._abort_func is not None:
@@ -112,7 +112,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
 
 
 def _refuses(task: Task) -> bool:
-    """Tell whether a task that waits refuses to be aborted, as one does that waits for a thread."""
+    """Return whether a waiting task can't be aborted, as when it waits for a thread."""
     has_children = any(nursery.child_tasks for nursery in task.child_nurseries)
     return task._abort_func is None and not has_children
 
@@ -123,7 +123,7 @@ def _abort() -> NoReturn:
 
 @final
 class _Ready:
-    """Stands in for the runner's queue: a batch is one task, and the run decides which."""
+    """Stands in for the runner's queue: each batch is one task, which the run chooses."""
 
     def __init__(self, run: Run[Any]) -> None:
         self._line = run.line
@@ -139,4 +139,4 @@ class _Ready:
         self._line.join(task, task)
 
     def clear(self) -> None:
-        """Do nothing: the batch was taken out as it was made."""
+        """Do nothing: iteration took the batch out already."""

@@ -1,4 +1,8 @@
-"""From a script to a program that anyone can run."""
+"""Turn a case into a program that anyone can run.
+
+The parts of a program come from its case. What they use, as definitions and imports, is found by
+the words in their text, and put before them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
     from flexiflow.testing._code import Lines
 
-# What programs use, by the word that shows that they do, each after what it uses itself.
+# What programs use, by the word that shows it. What an entry uses itself comes before it.
 _PRELUDE = {
     "heard": "heard = []",
     "async_filter": "async def async_filter(event, data):\n    return True",
@@ -142,51 +146,51 @@ class Case(Protocol):
 
     @property
     def decisions(self) -> tuple[int, ...]:
-        """The schedule."""
+        """The schedule of the tasks."""
         ...
 
     @property
     def again(self) -> str:
-        """What is done with the same bus in a second run, if there is one."""
+        """What is done with the same bus in a second run, or "" if there is none."""
         ...
 
     def smaller(self) -> Iterable[Case]:
-        """Give cases with something left out."""
+        """Yield cases with something left out."""
         ...
 
     def main(self) -> Lines:
-        """Write what is done with `bus`."""
+        """Return what is done with `bus`, as lines of Python."""
         ...
 
 
 def mains(case: Case) -> tuple[str, ...]:
-    """Name the coroutine functions to run, one after another."""
+    """Return the names of the async functions to run, one after another."""
     return ("main", "again") if case.again else ("main",)
 
 
 def buses_yield(case: Case) -> bool:
-    """Tell whether buses yield at every publish: only those without a schedule are left alone."""
+    """Return whether buses yield at every publish: they do unless the case has no schedule."""
     return bool(case.decisions)
 
 
 def define(case: Case, *, is_async: bool) -> str:
-    """Write what defines the coroutine functions to run, for a `factory` that is there."""
+    """Return code that defines the async functions to run, given a `factory`."""
     return complete(_runs(case, is_async=is_async))
 
 
 def complete(parts: list[str]) -> str:
-    """Write the parts of a program, after what they use."""
+    """Join the parts of a program, after what they use."""
     parts = _with_prelude(parts)
     return "\n\n\n".join([_imports(parts), *parts])
 
 
 def show(case: Case, factory: Callable[[], object], *, backend: str, is_async: bool) -> str:
-    """Write the whole program, which needs the factory."""
+    """Return the whole program of a case, with an import of the factory."""
     return with_runs(case, _runs(case, is_async=is_async), [name_factory(factory)], backend)
 
 
 def with_runs(case: Case, parts: list[str], factories: list[str], backend: str) -> str:
-    """Write the parts of a program, after what they use, and how it is run."""
+    """Join the parts of a program, after what they use and before the lines that run it."""
     options = f'backend="{backend}", decisions={case.decisions}'
     if not buses_yield(case):
         options += ", buses_yield=False"
@@ -226,7 +230,7 @@ def _runs(case: Case, *, is_async: bool) -> list[str]:
 def name_factory(
     factory: Callable[..., object], alias: str = "factory", makes: str = "your bus"
 ) -> str:
-    """Write how a factory is imported, or that it can't be."""
+    """Return the import of a factory, or a placeholder if it can't be imported."""
     name, module = getattr(factory, "__qualname__", ""), getattr(factory, "__module__", "")
     packages = accumulate(str(module).split("."), "{}.{}".format)
     for place in packages:
@@ -236,7 +240,7 @@ def name_factory(
 
 
 def operations(case: Case) -> int:
-    """Count where in a program one of the examined methods is called."""
+    """Count the places in a program that call one of the examined methods."""
     calls = r"\b(?:bus|engine|component|desk)\.\w+[(,]"
     return sum(len(re.findall(calls, line)) for line in case.main())
 

@@ -1,4 +1,4 @@
-"""Collects what is published on a bus (P4)."""
+"""Collect what is published on a bus (P4)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Recorded:
     """What `record` has collected so far.
 
     Attributes:
-        events: each event that was published, in the order in which the recorder saw them; the
-            built-in ones, but for `event.handler.failed`.
+        events: each published event, in the order in which the recorder saw them; built-in events
+            too, except for `event.handler.failed`.
         failures: the payload of each `event.handler.failed`.
     """
 
@@ -55,7 +55,7 @@ async def record(bus: EventBus) -> AsyncGenerator[Recorded]:
     to the publisher is not published as `event.handler.failed`, and so not collected.
 
     Args:
-        bus: an `EventBus`, or what has its `subscribe`.
+        bus: an `EventBus`, or any object with its `subscribe`.
     """
     recorded = Recorded()
     subscribing = bus.subscribe("**", "recorder", _never_called, priority=1, filter=_note(recorded))
@@ -65,7 +65,7 @@ async def record(bus: EventBus) -> AsyncGenerator[Recorded]:
 
 @contextmanager
 def record_at_once(bus: EventBus) -> Generator[Recorded]:
-    """Collect as `record` does, but wait for nothing: a plain fixture goes with any event loop."""
+    """Collect as `record` does, without waiting: so a sync fixture works with any event loop."""
     recorded = Recorded()
     create = bus._registry.create  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     subscription = create(
@@ -82,7 +82,7 @@ def record_at_once(bus: EventBus) -> Generator[Recorded]:
 
 
 def _note(recorded: Recorded) -> Callable[[str, Any], bool]:
-    # A filter is told the event's name, a handler is not.
+    # A filter, since a handler does not get the event's name.
     def note(name: str, data: Any) -> bool:
         if name == HANDLER_FAILED:
             recorded.failures.append(cast("HandlerFailed", data))

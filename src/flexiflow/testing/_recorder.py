@@ -1,4 +1,4 @@
-"""The stand-in for a bus, which notes what happens."""
+"""The recorder: stands in for a bus, and notes in a trace what happens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._trace import Trace
 
 MOST_STARTS = 30
-"""How many handlers start before none does anything any more: so a recursion ends."""
+"""Once so many handlers have started, later ones do nothing, so that a recursion ends."""
 
 
 _UNSET: ContextVar[object] = ContextVar("unset", default=None)
@@ -28,11 +28,12 @@ _observing: ContextVar[bool] = ContextVar("observing", default=False)
 
 
 class Recorder(logging.Handler):
-    """Stands where the bus would, calls it, and notes what happens.
+    """Stands in for the bus: calls it, and notes what happens.
 
     Args:
-        bus: whatever has the methods of a bus.
+        bus: any object with the methods of a bus.
         trace: where to note it.
+        mark: the context variable that programs set, if the program has one.
     """
 
     def __init__(self, bus: Any, trace: Trace, mark: ContextVar[object] | None = None) -> None:
@@ -45,7 +46,7 @@ class Recorder(logging.Handler):
     async def subscribe(
         self, event: str, component: str, handler: Callable[[Any], Any], **options: Any
     ) -> object:
-        """Subscribe the handler, in a disguise that notes its starts and ends."""
+        """Subscribe the handler, wrapped so that its starts and ends are noted."""
         if not self._observes:
             self._observes = True
             await self._bus.subscribe(HANDLER_FAILED, "recorder", self._observe, priority=1)
@@ -101,7 +102,7 @@ class Recorder(logging.Handler):
         return failures
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note what is logged."""
+        """Note a record of the log."""
         self._note("logged", NOBODY, NOBODY, record)
 
     def _observe(self, payload: object) -> None:
@@ -156,10 +157,10 @@ class Recorder(logging.Handler):
         is_failure = (
             data.event == HANDLER_FAILED
             if isinstance(data, Publication)
-            # The bus's own; it may publish more than failures, also to the handlers of `**`.
+            # The bus's own event; a bus may publish others too, which handlers of `**` get.
             else isinstance(data, dict) and "exception" in data
         )
-        # Only there: a context that was changed is not one that a bus has to keep.
+        # Only then: a bus need not keep a context that was changed.
         token = _observing.set(True) if is_failure else None
         try:
             yield

@@ -1,4 +1,4 @@
-"""Where a failure surfaced: what was logged, announced and returned of it."""
+"""What a trace shows of a failure's reports: whether it was logged, announced and returned."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ if TYPE_CHECKING:
 
 
 def exception_of(entry: Entry) -> object:
-    """Give the exception that was logged with its traceback, or announced."""
+    """Return the exception that was logged with its traceback, or announced."""
     if entry.what == "logged":
         return exception_in(entry.value)
     return entry.value.get("exception") if is_a(entry.value, dict) else None
 
 
 def exception_in(record: logging.LogRecord) -> BaseException | None:
-    """Give the exception that is logged with its traceback."""
+    """Return the exception that a record has, with its traceback, or None."""
     return (record.exc_info or (None, None))[1]
 
 
 def is_a(value: object, kind: type) -> bool:
-    """Say what `isinstance` says, and let type checkers take the value for anything still."""
+    """Return `isinstance(value, kind)`, but let type checkers still take the value for `Any`."""
     return isinstance(value, kind)
 
 
 def logged(trace: Trace, exception: BaseException) -> list[Entry]:
-    """Give the entries that log an exception, as more than what helps to find a bug."""
+    """Return the entries that log an exception at WARNING or above; debugging aids don't count."""
     return [entry for entry in _reported(trace, "logged") if exception_of(entry) is exception]
 
 
 def announced(trace: Trace, exception: BaseException) -> list[Entry]:
-    """Give the entries in which an exception was heard as `event.handler.failed`."""
+    """Return the entries in which an exception was heard as `event.handler.failed`."""
     return [entry for entry in trace.all("announced") if exception_of(entry) is exception]
 
 
 def returned(end: Entry) -> list[object] | None:
-    """Give the exceptions that publish returned, or None if it returned no tuple (E1)."""
+    """Return the exceptions that publish returned, or None if it returned no tuple (E1)."""
     if end.what != "returned" or not is_a(end.value, tuple):
         return None
     return [getattr(failure, "exception", None) for failure in end.value]
 
 
 def every_report(trace: Trace) -> list[BaseException]:
-    """Give all exceptions that were logged, announced or returned."""
+    """Return all exceptions that were logged, announced or returned."""
     told = [exception_of(entry) for entry in _reported(trace, "logged", "announced")]
     for end in trace.all("returned"):
         told += returned(end) or []
@@ -63,7 +63,7 @@ def _reported(trace: Trace, *whats: str) -> list[Entry]:
 
 
 def parts(exception: BaseException) -> list[BaseException]:
-    """Give an exception itself, and what it holds at any depth if it is a group."""
+    """Return an exception itself and, if it is a group, all that it holds at any depth."""
     if not isinstance(exception, BaseExceptionGroup):
         return [exception]
     group = cast("BaseExceptionGroup[BaseException]", exception)
@@ -93,7 +93,7 @@ def returned_complaint(trace: Trace, publication: Publication) -> str | None:
 
 
 def lateness(trace: Trace, failed: Entry) -> str | None:
-    """Say what shows that a failure was not reported at once, in its own task (E1)."""
+    """Return what shows that a failure was not reported at once, in its own task (E1), or None."""
     told = [*logged(trace, failed.value), *announced(trace, failed.value)]
     rest = trace.entries[trace.place(failed) + 1 :]
     goes_on = [
@@ -104,7 +104,7 @@ def lateness(trace: Trace, failed: Entry) -> str | None:
     for entry in told:
         verb = "logged" if entry.what == "logged" else "published"
         report = f"the failure of {trace.name(failed)} was {verb}"
-        # A bus may deliver its own event in tasks that the handler's task waits for.
+        # A bus may deliver its own event in child tasks, for which the handler's task waits.
         if failed.task not in (entry.task, entry.what == "announced" and entry.parent):
             return f"{report} in another task than its own"
         if goes_on and trace.place(goes_on[0]) < trace.place(entry):
@@ -113,7 +113,7 @@ def lateness(trace: Trace, failed: Entry) -> str | None:
 
 
 def unnoted(trace: Trace, raised: BaseException, others: list[Entry]) -> str | None:
-    """Say what of several exceptions is not noted on the one that was raised (E3, E5)."""
+    """Return which other exception is not noted on the one that was raised (E3, E5), or None."""
     notes = getattr(raised, "__notes__", [])
     for other in others:
         telling = trace.name(other), repr(other.value)
@@ -123,7 +123,7 @@ def unnoted(trace: Trace, raised: BaseException, others: list[Entry]) -> str | N
 
 
 def report_complaint(trace: Trace, failed: Entry, event: str) -> str | None:
-    """Say what is wrong with how a failure was logged and announced (E1)."""
+    """Return what is wrong with how a failure was logged and announced (E1), or None."""
     seat = trace.seats[failed.seat]
     records = logged(trace, failed.value)
     if len(records) != 1:
@@ -150,6 +150,6 @@ def _log_complaint(trace: Trace, failed: Entry, logged: Entry, event: str) -> st
 
 
 def unnamed(record: logging.LogRecord, *names: str) -> str:
-    """Tell which names are not in what is logged (E1)."""
+    """Return the names that a log record's message lacks, joined by commas (E1)."""
     message = record.getMessage()
     return ", ".join(name for name in names if name not in message)

@@ -1,4 +1,9 @@
-"""One run of a scenario: in a loop of its own, in virtual time, under a schedule."""
+"""One run of a scenario: in an event loop of its own, in virtual time, under a schedule.
+
+`Run.on` starts the backend's loop, which calls `Run.main`. That takes over the scheduler, plays the
+scenario, and checks that no task is left. Meanwhile the backend reports the end of each turn
+(`turn_over`), and that nothing is ready and no timer set (`idle`).
+"""
 
 from __future__ import annotations
 
@@ -21,26 +26,26 @@ if TYPE_CHECKING:
 Style: TypeAlias = Literal["scope", "native"]
 
 MOST_TURNS = 100_000
-"""After so many turns of its tasks a scenario is taken to be without end."""
+"""A scenario that takes more turns than this is taken to be endless."""
 
 _T = TypeVar("_T")
 
 
 class Host(Protocol):
-    """What a run needs of the backend that it runs on."""
+    """What a run needs of the backend."""
 
     def begin(self) -> None:
-        """Take over from the backend's own scheduler; called in the scenario's task."""
+        """Take over the backend's scheduler; called in the scenario's task."""
 
     def cancel_natively(self) -> None:
-        """Cancel the scenario's task as the backend itself does."""
+        """Cancel the scenario's task with the backend's own means."""
 
     def absorb(self) -> bool:
-        """Count one native cancel as dealt with, and tell whether no other is left."""
+        """Count one native cancel as dealt with, and return whether no other is left."""
         ...
 
     def abort(self) -> None:
-        """Make every task go on that waits, whatever shields it."""
+        """Make every waiting task go on, even in a shield."""
 
 
 def run_scheduled(
@@ -63,7 +68,7 @@ def run_scheduled(
         TasksLeft: the scenario left tasks behind.
     """
     run = Run(scenario, Decisions(decisions), buses_yield=buses_yield)
-    # Nothing cancels it, so that it has a result.
+    # Nothing cancels this run, so it has a result.
     return cast("_T", run.on(backend))
 
 
@@ -73,11 +78,11 @@ class Run(Generic[_T]):
 
     Args:
         scenario: takes no arguments.
-        decide: says which task goes next, from the scenario's first turn to its last.
+        decide: chooses the task that runs next, from the scenario's first turn to its last.
         buses_yield: whether buses made by the scenario yield at every publish.
-        cancel_at: at which checkpoint to cancel it; 0 is before its beginning.
-        style: how to cancel it.
-        afterwards: awaited when the scenario has ended, however it did.
+        cancel_at: the checkpoint at which the scenario is cancelled; 0 is before its beginning.
+        style: how it is cancelled.
+        afterwards: awaited when the scenario has ended, also by the cancellation.
 
     Attributes:
         line: the tasks that are ready.
@@ -109,8 +114,8 @@ class Run(Generic[_T]):
         self._patience = MOST_TURNS
 
     def on(self, backend: str) -> _T | None:
-        """Run it; None where it was cancelled."""
-        # Each knows one backend, which is not imported before it is asked for.
+        """Run it on a backend; return the scenario's result, or None if it was cancelled."""
+        # Each of these imports its backend, so only the one that is needed is imported.
         if backend == "asyncio":
             from flexiflow.testing import _on_asyncio  # noqa: PLC0415
 
@@ -120,7 +125,7 @@ class Run(Generic[_T]):
         return _on_trio.run(self)
 
     async def main(self, host: Host) -> _T | None:
-        """Run the scenario; what a backend calls in its loop."""
+        """Run the scenario; called by the backend, in its loop."""
         self._host = host
         self._scope = CancelScope()
         host.begin()
@@ -149,12 +154,13 @@ class Run(Generic[_T]):
                     self._cancel()
                 result = await self._scenario()
                 if self._is_cancelled_natively:
-                    # It is still to come where the scenario did not wait any more.
+                    # The scenario did not wait again, so the native cancel is still pending: take
+                    # it here.
                     await checkpoint()
                     self._host.absorb()
                 return result
         except anyio.get_cancelled_exc_class():
-            # What is cancelled by somebody else too is so by Ctrl-C.
+            # If a cancel is left over, it came from Ctrl-C.
             if not (self._is_cancelled_natively and self._host.absorb()):
                 raise
         finally:
@@ -163,7 +169,7 @@ class Run(Generic[_T]):
         return None
 
     def turn_over(self, *, waits: bool) -> None:
-        """Note that a task's turn is over; what a backend calls after each.
+        """Note that a task's turn is over; called by the backend after each turn.
 
         Args:
             waits: whether the task goes on later.
@@ -177,14 +183,18 @@ class Run(Generic[_T]):
             self.stuck(f"it goes on after {MOST_TURNS:,} turns")
 
     def idle(self) -> None:
-        """Note that nothing is ready and no timer is set; what a backend then calls."""
+        """Note that nothing is ready and no timer is set; called by the backend."""
         self.stuck(
             "every task waits and no timer is set, which is a deadlock, unless one waits for a "
             "thread, a socket or a file; those don't exist in virtual time"
         )
 
     def stuck(self, reason: str) -> None:
-        """End a run that does not end, with more effort each time, since tasks may be shielded."""
+        """End a run that does not end by itself.
+
+        Tasks may be shielded, so each call does more: it cancels the scope, then aborts all tasks,
+        then raises into the backend's loop.
+        """
         if self._stuck is None:
             self._stuck = ScenarioStuck(reason)
             self._scope.cancel()

@@ -1,8 +1,9 @@
-"""Schedules: which of the ready tasks goes next. Plain data, without a loop.
+"""Schedules: which of the ready tasks runs next. Plain data, without an event loop.
 
 A schedule is a tuple of small integers, its *decisions*. Before each turn for which more than one
-task is ready, the next decision, modulo the number of those tasks, says which one goes: 0 is the
-one that would go first anyway. When the decisions are used up, it is first come first served.
+task is ready, the next decision, modulo the number of those tasks, is the place of the one that
+runs: 0 is the task that has been ready longest. Once the decisions are used up, tasks run first
+come first served.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Decide: TypeAlias = Callable[[Sequence[int]], int]
-"""Takes the numbers of the tasks that are ready, first come first, and gives the place of one."""
+"""Takes the numbers of the ready tasks, first come first, and returns the place of one of them."""
 
 _T = TypeVar("_T")
 
 
 def first_come(_ready: Sequence[int]) -> int:
-    """Decide for whoever came first."""
+    """Choose the task that has been ready longest."""
     return 0
 
 
 @final
 class Decisions:
-    """Decides as a schedule says.
+    """Chooses tasks as a given schedule says.
 
     Args:
         decisions: the schedule.
@@ -40,21 +41,22 @@ class Decisions:
         self._left = iter(decisions)
 
     def __call__(self, ready: Sequence[int]) -> int:
-        """Take the next decision."""
+        """Return the next decision, as a place among the ready tasks."""
         return next(self._left, 0) % len(ready)
 
 
 @final
 class Line(Generic[_T]):
-    """Those who are ready to run, in the order in which they became so.
+    """The tasks that are ready to run, in the order in which they became ready.
 
-    Those who became ready within the same turn are in order of their creation: a cancelled scope,
-    or an event of trio's, wakes its tasks in the order of a set, another one in each process. The
-    one whose turn it was comes last of them, since it yields to whom it has started or woken.
+    Tasks that became ready within the same turn are ordered by their creation: a cancelled scope,
+    or an event of trio's, wakes its tasks in the order of a set, which differs from process to
+    process. The task whose turn it was comes last of them, since it yields to those it has started
+    or woken.
 
     Attributes:
-        decide: says who goes next.
-        turns: how many have gone.
+        decide: chooses the task that runs next.
+        turns: how many turns were taken so far.
     """
 
     __slots__ = ("_count", "_last", "_numbers", "_waiting", "decide", "turns")
@@ -62,18 +64,18 @@ class Line(Generic[_T]):
     def __init__(self) -> None:
         self.decide: Decide = first_come
         self.turns = 0
-        # Not how many numbers are kept: that shrinks whenever a task dies.
+        # Not `len(self._numbers)`, which shrinks whenever a task dies.
         self._count = 0
         self._last = (-1, -1)
         self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._waiting: list[tuple[int, bool, int, _T]] = []
 
     def __len__(self) -> int:
-        """Count those who are ready."""
+        """Return how many tasks are ready."""
         return len(self._waiting)
 
     def join(self, task: object, item: _T) -> None:
-        """Add what is to be run for a task; who joins first is taken to be the oldest."""
+        """Add a task's next step; the task that joins first is taken to be the oldest."""
         number = self._numbers.get(task)
         if number is None:
             number = self._numbers[task] = self._count
@@ -82,7 +84,7 @@ class Line(Generic[_T]):
         insort(self._waiting, (self.turns, goes_again, number, item), key=_place)
 
     def leave(self) -> _T:
-        """Take out what goes next."""
+        """Remove and return the step that runs next."""
         waiting = self._waiting
         place = self.decide([number for *_, number, _ in waiting]) if len(waiting) > 1 else 0
         *_, number, item = waiting.pop(place)
@@ -91,7 +93,7 @@ class Line(Generic[_T]):
         return item
 
     def clear(self) -> None:
-        """Forget all who are ready."""
+        """Forget all tasks that are ready."""
         self._waiting.clear()
 
 

@@ -1,4 +1,4 @@
-"""Scripts: what is done with a bus, as data that is shown, and run, as a program."""
+"""Scripts: what is done with a bus, as data that is shown and run as a program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FilterKind: TypeAlias = Literal["accepts", "refuses", "raises", "exits", "awaita
 
 @dataclass(frozen=True)
 class Subscribe:
-    """Subscribe a handler, which does one thing after another; sync where it can be."""
+    """Subscribe a handler, which does one thing after another; sync if it can be."""
 
     does: tuple[Step, ...] = ()
     event: str = "a"
@@ -76,7 +76,7 @@ class Unsubscribe:
     awaits: bool = field(default=False, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         return [f"bus.unsubscribe({place.subscription(self.number)})"]
 
 
@@ -88,13 +88,13 @@ class UnsubscribeAll:
     awaits: bool = field(default=False, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         return [f"bus.unsubscribe_all({quote(self.component)})"]
 
 
 @dataclass(frozen=True)
 class Publish:
-    """Publish an event; at the top the program goes on whatever it raises.
+    """Publish an event; at the top, the program goes on whatever it raises.
 
     Attributes:
         cancelled_after: after how many turns of another task it is cancelled, or None.
@@ -107,7 +107,7 @@ class Publish:
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         options = "".join(
             f", {name}={quote(value)}"
             for name, value in (("delivery", self.delivery), ("on_error", self.on_error))
@@ -138,7 +138,7 @@ class Together:
     awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
-        """Write it as Python."""
+        """Return it as lines of Python."""
         names = [f"task{place.name}_{number}" for number in range(len(self.tasks))]
         lines: Lines = []
         for name, steps in zip(names, self.tasks, strict=True):
@@ -149,7 +149,7 @@ class Together:
 
 @dataclass(frozen=True)
 class Script:
-    """What is done with a new bus, and in which order tasks get their turns.
+    """What is done with a new bus, and the schedule of the tasks.
 
     Attributes:
         steps: first all subscriptions, since others refer to them by number.
@@ -163,14 +163,15 @@ class Script:
     again: str = field(default="", init=False)
 
     def smaller(self) -> Iterator[Script]:
-        """Give scripts with something left out: a step, something that a handler does, a turn."""
+        """Yield scripts with something left out: a step, something that a handler does, a turn."""
         less = () if self.whole else self._with_less()
         return (script for script in less if script.is_sound())
 
     def is_sound(self) -> bool:
-        """Say whether there is who is unsubscribed, and whatever hangs is cancelled.
+        """Return whether each step can be done, and the script ends.
 
-        It is by the program, or since another handler fails.
+        A script that unsubscribes needs a subscription. A handler that hangs has to be cancelled,
+        by the program or because another handler fails.
         """
         done = [step.does for step in self.steps if isinstance(step, Subscribe)]
         if not done and any(isinstance(step, Unsubscribe) for step in self.steps):
@@ -197,7 +198,7 @@ class Script:
             yield replace(self, decisions=decisions)
 
     def main(self) -> Lines:
-        """Write what is done."""
+        """Return what is done, as lines of Python."""
         subscribed = [step for step in self.steps if isinstance(step, Subscribe)]
         lines = write(self.steps, Place(len(subscribed)))
         for unused in (", Exit", ", Quit"):
@@ -217,7 +218,7 @@ _ends_others = {Raise(), Raise("exit"), Raise("quit")}
 
 
 def _renumber(step: Step, gone: int, count: int) -> Step:
-    """Let a step speak of the same subscriptions when one of them is left out."""
+    """Return a step that refers to the same subscriptions after one of them was left out."""
     if isinstance(step, Unsubscribe):
         number = step.number % count
         return Unsubscribe(number - (number > gone))
@@ -232,8 +233,8 @@ class Program:
 
     Attributes:
         text: what is done with `bus`, at the indentation of a module.
-        again: what is done with the same bus in a second run; the bus is then made before, outside
-            of any loop where the factory can.
+        again: what is done with the same bus in a second run; the bus is then made before the
+            first, outside of any loop if the factory is sync.
         decisions: the schedule, as `run_scheduled` takes it.
     """
 
@@ -242,9 +243,9 @@ class Program:
     decisions: tuple[int, ...] = ()
 
     def smaller(self) -> Iterator[Program]:
-        """Give programs with a turn less: the text is as small as it was written."""
+        """Yield programs with a shorter schedule; the text itself is not shrunk."""
         return (replace(self, decisions=less) for less in without_one(self.decisions))
 
     def main(self) -> Lines:
-        """Write what is done."""
+        """Return what is done, as lines of Python."""
         return self.text.strip("\n").split("\n")

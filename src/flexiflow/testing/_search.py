@@ -1,11 +1,11 @@
-"""Which schedules are explored: each another one, in an order that finds faults early.
+"""Choose the schedules to explore: each different, in an order that finds faults early.
 
-Three kinds are drawn, since each finds soon what the others find late or never:
+Three kinds are drawn, since each soon finds what the others find late or never:
 
-- any of the ready tasks goes, with equal chances: many tasks, each with few steps;
-- one task is preferred to another all along, but for a few changes of mind: a step of one task that
+- any of the ready tasks runs, with equal chances: finds faults of many tasks with few steps each;
+- some tasks are always preferred to others, except for a few changes: finds a step of one task that
   must fall between two certain steps of another;
-- first come first served, but for a few exceptions: what a fair scheduler does that is busy.
+- first come first served, with a few exceptions: what a busy but fair scheduler does.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 _MOST_CHANGES = 3
 
-# Takes the number of the turn, the numbers of the ready tasks, and the places that may be chosen.
+# Takes the number of the turn, the numbers of the ready tasks, and the places that are open to
+# choice; returns one of these places.
 _Kind: TypeAlias = Callable[[int, Sequence[int], Sequence[int]], int]
 
 
 @final
 class Search:
-    """Decides for one schedule after the other, never for the same twice while there are others.
+    """Decides for one schedule after another, never twice for the same while there are others.
 
     Args:
-        random: what the schedules are drawn from; only its `random()`, the same everywhere.
+        random: where the schedules are drawn from; only its `random()`, the same in every Python.
 
     Attributes:
         decisions: what was decided in this run.
@@ -42,13 +43,13 @@ class Search:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether there are no other schedules left."""
+        """Whether no other schedules are left."""
         return self._known.is_closed
 
     def __call__(self, ready: Sequence[int]) -> int:
-        """Decide; never for what is known through and through."""
+        """Choose a task, but never one after which every schedule is known."""
         turn = len(self.decisions)
-        # A preferred task may wait, in a loop, for one that is not: then fairness ends it.
+        # A preferred task may wait in a loop for another one: then fairness ends it.
         kind = self._kind if turn <= 2 * self._turns else _first_come
         place = kind(turn, ready, self._known.open_places(len(ready)))
         self._known.step(place, len(ready))
@@ -56,7 +57,7 @@ class Search:
         return place
 
     def next(self) -> None:
-        """Remember this run, and begin another one; the first is first come first served."""
+        """Remember this run, and begin another one; the first run is first come first served."""
         self._known.finish()
         self._turns = self._turns or len(self.decisions)
         self._kind = self._draw_kind()
@@ -82,7 +83,7 @@ def _first_come(_turn: int, _ready: Sequence[int], places: Sequence[int]) -> int
 
 @final
 class _Preferring:
-    """Lets the task of the highest rank go; in some turns, the highest becomes the lowest."""
+    """Runs the task of the highest rank; in some turns, the highest rank becomes the lowest."""
 
     def __init__(self, random: Callable[[], float], changes: set[int]) -> None:
         self._random = random
@@ -100,7 +101,7 @@ class _Preferring:
 
 @final
 class _Excepting:
-    """Lets the first go; in some turns, any other."""
+    """Runs the first task; in some turns, any other."""
 
     def __init__(self, otherwise: _Kind, exceptions: set[int]) -> None:
         self._otherwise = otherwise
@@ -111,8 +112,8 @@ class _Excepting:
         return kind(turn, ready, places)
 
 
-# What is known of a schedule from some turn on, while no other one parts from it there: each
-# decision, and out of how many. A node for each turn would take fifty times the memory.
+# A known schedule from some turn on, while no other one branches off there: each decision, and out
+# of how many. A node for each turn would take fifty times the memory.
 _Tail: TypeAlias = tuple[int, ...]
 
 
@@ -143,26 +144,27 @@ class _Node:
 
 @final
 class Known:
-    """The schedules that were run, and where the present one leaves them.
+    """The schedules that were run, and where the present one branches off.
 
     Attributes:
-        is_closed: whether there is no other one.
+        is_closed: whether there is no other schedule.
     """
 
     def __init__(self) -> None:
         self.is_closed = False
         self._root: _Node | None = None
-        # The present one's turn, where it is known, the decisions up to there, and those since.
+        # The node of the present schedule's turn, while it is a known one; the decisions up to
+        # there; and those since it branched off.
         self._node: _Node | None = None
         self._path: list[tuple[_Node, int]] = []
         self._new: list[int] = []
 
     def open_places(self, places: int) -> Sequence[int]:
-        """Tell what may be decided for to get, now or later, to a schedule that is new."""
+        """Return the decisions that can still lead to a new schedule, now or later."""
         every = range(places)
         if self._node is None:
             return every
-        # All are closed only where a scenario does not do the same each time.
+        # All are closed only if a scenario does not do the same each time.
         return [place for place in every if place not in self._node.closed] or every
 
     def step(self, place: int, places: int) -> None:
@@ -192,7 +194,7 @@ class Known:
         self._node, self._path, self._new = self._root, [], []
 
     def _close(self) -> None:
-        """Close what has no other schedule left, from the end to the beginning."""
+        """Close the turns after which no other schedule is left, from the last to the first."""
         while self._path:
             node, _ = self._path.pop()
             if len(node.closed) < node.places:

@@ -1,4 +1,4 @@
-"""Makes a failing schedule shorter and its numbers smaller, by trying."""
+"""Make a failing schedule shorter, and its numbers smaller, by trial."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 Decisions = tuple[int, ...]
 
 _SHORT = 12
-"""Of pieces up to this length all are tried, of longer ones those that lie side by side."""
+"""Of pieces up to this length all are tried; of longer ones, only those that lie side by side."""
 
 MOST_TRIALS = 500
-"""How many schedules are tried at most; most failures need a tenth of that."""
+"""The most schedules to try; most failures need a tenth of that."""
 
 
 def shrink(decisions: Decisions, fails: Callable[[Decisions], bool]) -> Decisions:
-    """Find a smaller schedule that fails too: shorter, or as short and with smaller numbers.
+    """Return a smaller schedule that fails too: shorter, or as short with smaller numbers.
 
     Args:
         decisions: a schedule that fails.
-        fails: runs a schedule, and tells whether it fails.
+        fails: runs a schedule, and returns whether it fails.
     """
     best = _without_end(decisions)
     tried = {best}
@@ -47,7 +47,7 @@ def _sizes(length: int) -> Iterator[int]:
 
 
 def _without_end(decisions: Decisions) -> Decisions:
-    """Cut off what is first come first served anyway."""
+    """Cut off the decisions at the end that are first come first served anyway."""
     length = len(decisions)
     while length and decisions[length - 1] == 0:
         length -= 1
@@ -55,7 +55,7 @@ def _without_end(decisions: Decisions) -> Decisions:
 
 
 def _smaller(decisions: Decisions) -> Iterator[Decisions]:
-    """Give what is worth a trial, the smallest first."""
+    """Yield the schedules that are worth a trial, the shortest first."""
     for size in _sizes(len(decisions)):
         for begin in range(len(decisions) - size, -1, -1 if size < _SHORT else -size):
             head, tail = decisions[:begin], decisions[begin + size :]

@@ -1,4 +1,4 @@
-"""Tells what happened while a program ran, for whoever looks into a violation."""
+"""Write what happened while a program ran, to explain a violation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from flexiflow.testing._trace import Trace
 
 _TOLD: Final = ("from_state", "to_state", "exception")
-"""What is told of an observed event."""
+"""What is shown of the payload of an observed event."""
 
 
 def story(trace: Trace) -> str:
-    """Write a line for everything that happened: in which task, what, to whom, with what result."""
+    """Return a line for each entry: in which task, by whom, what happened, with what result."""
     tasks: dict[int, int] = {}
     lines: list[str] = []
     for task, what, who, value in trace.told():
@@ -26,12 +26,12 @@ def story(trace: Trace) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a value for a complaint: nothing that differs from one run to the next."""
+    """Return a value's text for a complaint: nothing that differs from run to run."""
     return _show(value) or repr(value)
 
 
 def _show(value: Any) -> str:
-    # What is no failure is shown by its type alone: its text may have an address.
+    # Other values are shown by their type alone: their text may contain an address.
     match value:
         case None:
             text = ""

@@ -1,4 +1,4 @@
-"""Cancels a scenario at each of its checkpoints (P3)."""
+"""Cancel a scenario at each of its checkpoints (P3)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def cancel_everywhere(
 ) -> int:
     """Run a scenario once for each checkpoint that it passes, cancelled at that one (P3).
 
-    A checkpoint is wherever one of its tasks lets others go on, child tasks included. First the
-    scenario runs without being cancelled, to count them; then it is cancelled before it begins, at
-    its first checkpoint, and so on. Each run is in an event loop of its own, in virtual time, first
-    come first served; buses that the scenario makes yield at every publish.
+    A checkpoint is each place at which one of its tasks, child tasks included, yields to others.
+    The scenario first runs without a cancellation, to count them; then it is cancelled before it
+    begins, at its first checkpoint, and so on. Each run has an event loop of its own, in virtual
+    time, first come first served; buses that the scenario makes yield at every publish.
 
     A run fails if anything but the cancellation leaves the scenario, if a task outlives it, if
     `check` raises, or if the scenario ends before the checkpoint at which it was to be cancelled.
@@ -39,19 +39,19 @@ def cancel_everywhere(
         scenario: an async function without arguments, which does the same whenever it is run.
         backend: "asyncio" or "trio".
         check: called without arguments after each run, in the same event loop but not cancelled,
-            and awaited where it is async: raises where an invariant does not hold.
+            and awaited if it is async; raises if an invariant does not hold.
         style: how to cancel. "scope" cancels an `anyio.CancelScope` around the scenario; "native",
-            on asyncio only, the scenario's task with `asyncio.Task.cancel`.
+            on asyncio only, cancels the scenario's task with `asyncio.Task.cancel`.
         limit: the most checkpoints that the scenario may pass, 1 or more, which bounds the time.
 
     Returns:
         How many checkpoints there are.
 
     Raises:
-        CancellationFailure: a run failed, or the scenario does without being cancelled.
+        CancellationFailure: a run failed, with or without a cancellation.
         TypeError: `scenario` is no async function without arguments; `check` can't be called.
-        ValueError: an unknown backend or style, or one that doesn't go with the other; `limit` is
-            no int, or too small, or smaller than the number of checkpoints.
+        ValueError: an unknown backend or style, or a style that the backend does not have; `limit`
+            is no int, or too small, or smaller than the number of checkpoints.
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
     """

@@ -1,4 +1,4 @@
-"""Which tasks run, and which are left behind."""
+"""Find the tasks that run, and those that were left behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flexiflow.testing._failures import TasksLeft
 def running_tasks() -> Counter[str]:
     """Count the tasks of this event loop by the names of what they run.
 
-    By names, since AnyIO's test runner has a task for each of its calls, another one each time.
+    By names, not by tasks: AnyIO's test runner makes a new task for each of its calls.
     """
     return Counter(
         getattr(task.coro, "__qualname__", str(task)) for task in anyio.get_running_tasks()
@@ -20,10 +20,10 @@ def running_tasks() -> Counter[str]:
 
 
 def check_left(before: Counter[str]) -> None:
-    """Compare with the tasks that ran before.
+    """Compare the running tasks with those that ran before.
 
     Raises:
-        TasksLeft: there are others.
+        TasksLeft: there are new ones.
     """
     left = running_tasks() - before
     if left:

@@ -1,4 +1,4 @@
-"""What happened while a script ran."""
+"""The trace: what happened while a script ran."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOBODY = -1
-"""The number of no subscription, and of no publish."""
+"""Stands for no subscription, and for no publish."""
 AWAITABLE = "an awaitable"
-"""What a filter answered that gave one."""
+"""Noted as the answer of a filter that returned an awaitable."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Seat:
 
     Attributes:
         number: how many were asked for before.
-        name: the handler's.
+        name: the name of its handler.
     """
 
     number: int
@@ -47,16 +47,16 @@ class Entry:
     """Something that happened.
 
     Attributes:
-        what: "subscribed", "unsubscribed", "emptied" (a component); "published", then "returned"
-            or "raised"; "asked" and "started", then "answered" or "ended", or "failed";
-            "logged"; "announced".
+        what: "subscribed", "unsubscribed", "emptied" (a component); "published", then "returned" or
+            "raised"; "asked" and "started", then "answered" or "ended", or "failed"; "logged";
+            "announced".
         seat: the number of the subscription, or -1.
-        publication: the number of the publish, or -1: a built-in event's.
+        publication: the number of the publish, or -1 for a built-in event's.
         value: what came of it: a result, an exception, a log record, a payload.
-        task: the task that it happened in.
-        parent: the task that this one was started by, or None.
-        mark: the context variable that programs set.
-        cancelled: whether a scope around was cancelled.
+        task: the task in which it happened.
+        parent: the task that started this one, or None.
+        mark: the value of the context variable that programs set.
+        cancelled: whether a scope around it was cancelled.
         observing: whether it happened within a handler of `event.handler.failed`.
     """
 
@@ -72,7 +72,7 @@ class Entry:
 
 
 UNENDED = Entry("was not over", NOBODY, NOBODY, None, 0, None, cancelled=False)
-"""What a publish has that never ended, for a reason that is told apart."""
+"""The end of a publish that never ended; the reason for that is reported elsewhere."""
 
 
 @dataclass
@@ -83,9 +83,9 @@ class Trace:
         entries: what happened.
         seats: the subscriptions, by number.
         publications: the calls of `publish`, by number.
-        left: what left the program, or None.
-        tasks_left: which tasks were there at the end that were not at the beginning.
-        subscriptions: the number of each.
+        left: what was raised out of the program, or None.
+        tasks_left: the tasks that were there at the end but not at the beginning.
+        subscriptions: the number of each subscription object.
         cancellation: the type of the backend's cancellations.
     """
 
@@ -98,7 +98,7 @@ class Trace:
     subscriptions: dict[object, int] = field(default_factory=dict[object, int])
 
     def told(self) -> Iterator[tuple[int, str, str, Any]]:
-        """Give of each entry its task, what happened, to whom, and what came of it."""
+        """Yield each entry's task, what happened, to whom, and what came of it."""
         for entry in self.entries:
             yield entry.task, entry.what, self._who(entry), entry.value
 
@@ -110,7 +110,7 @@ class Trace:
         return " in ".join(who)
 
     def all(self, *whats: str, publication: int | None = None) -> list[Entry]:
-        """Give the entries of some kinds, and of one publish or of any."""
+        """Return the entries of some kinds, of one publish or of any."""
         return [
             entry
             for entry in self.entries
@@ -118,26 +118,26 @@ class Trace:
         ]
 
     def place(self, entry: Entry) -> int:
-        """Tell where an entry stands."""
+        """Return the index of an entry."""
         return self.entries.index(entry)
 
     def after(self, first: Entry, what: str, publication: Publication) -> list[Entry]:
-        """Give the entries of one kind, of one publish, after another entry."""
+        """Return the entries of one kind, of one publish, after another entry."""
         entries = self.all(what, publication=publication.number)
         return [entry for entry in entries if self.place(entry) > self.place(first)]
 
     def span(self, publication: Publication) -> list[Entry]:
-        """Give everything from the call of a publish to its end."""
+        """Return all entries from the call of a publish to its end."""
         begin = self.place(self.all("published", publication=publication.number)[0])
         ends = self.all("returned", "raised", publication=publication.number)
         return self.entries[begin : self.place(ends[0]) + 1 if ends else None]
 
     def end(self, publication: Publication) -> Entry:
-        """Give what `publish` returned or raised, or `UNENDED`."""
+        """Return the entry with which `publish` returned or raised, or `UNENDED`."""
         return next(iter(self.all("returned", "raised", publication=publication.number)), UNENDED)
 
     def active(self, before: Entry) -> list[Seat]:
-        """Give who is subscribed just before an entry, by age."""
+        """Return the subscriptions that are active just before an entry, oldest first."""
         seats: dict[int, Seat] = {}
         for entry in self.entries[: self.place(before)]:
             if entry.what == "subscribed":
@@ -147,34 +147,34 @@ class Trace:
         return list(seats.values())
 
     def is_failure(self, entry: Entry) -> bool:
-        """Say whether it is the failure of a handler or filter, no cancellation and no exit."""
+        """Return whether it is a failure of a handler or filter: no cancellation and no exit."""
         return entry.what == "failed" and isinstance(entry.value, Exception)
 
     def is_cancelled(self, entry: Entry) -> bool:
-        """Say whether it is a cancellation that leaves a handler or publish."""
+        """Return whether it is a cancellation that leaves a handler or publish."""
         return isinstance(entry.value, self.cancellation)
 
     def failures(self, publication: Publication) -> list[Entry]:
-        """Give the failures of a publish, as they happened."""
+        """Return the failures of a publish, in the order in which they happened."""
         return list(filter(self.is_failure, self.all("failed", publication=publication.number)))
 
     def audience(self, publication: Publication) -> list[Seat]:
-        """Give who is to hear a publish, in order of delivery (B4, B5, B10)."""
+        """Return the subscriptions that a publish must reach, in delivery order (B4, B5, B10)."""
         [begin] = self.all("published", publication=publication.number)
         heard = [seat for seat in self.active(begin) if matches(seat.event, publication.event)]
         return sorted(heard, key=lambda seat: seat.priority)
 
     def started_in(self, publication: Publication) -> list[Entry]:
-        """Give the starts of a publish's handlers before its end."""
+        """Return the starts of a publish's handlers before its end."""
         starts = [entry for entry in self.span(publication) if entry.what == "started"]
         return [entry for entry in starts if entry.publication == publication.number]
 
     def name(self, entry: Entry) -> str:
-        """Name who did something."""
+        """Return the name of the handler that did something, or "the publisher"."""
         return self.seats[entry.seat].name if entry.seat >= 0 else "the publisher"
 
     def removed_by(self, entry: Entry) -> set[Seat]:
-        """Give whose subscription an entry ended, or would have, had it not ended before."""
+        """Return the subscriptions that an entry ended, or would have ended if they were active."""
         if entry.what == "unsubscribed":
             return {self.seats[entry.seat]}
         if entry.what == "emptied":
@@ -182,23 +182,23 @@ class Trace:
         return set()
 
     def all_of(self, seat: Seat, what: str, publication: Publication) -> list[Entry]:
-        """Give the entries of one kind, of one subscription in one publish."""
+        """Return the entries of one kind, of one subscription in one publish."""
         entries = self.all(what, publication=publication.number)
         return [entry for entry in entries if entry.seat == seat.number]
 
     def first_complaint(self, judge: Callable[[Trace, Publication], str | None]) -> str | None:
-        """Judge one publish after another, until there is something to complain about."""
+        """Judge one publish after another; return the first complaint, or None."""
         complaints = (judge(self, publication) for publication in self.publications)
         return next(filter(None, complaints), None)
 
     def started(self, publication: Publication) -> list[Seat]:
-        """Give whose handlers a publish started, in order."""
+        """Return the subscriptions whose handlers a publish started, in order."""
         starts = self.all("started", publication=publication.number)
         return [self.seats[entry.seat] for entry in starts]
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Say whether a pattern hears a name (B10)."""
+    """Return whether a pattern matches a name (B10)."""
     wanted, given = pattern.split("."), name.split(".")
     if wanted[-1] == "**":
         wanted = wanted[:-1] + ["*"] * max(1, len(given) - len(wanted) + 1)
@@ -208,5 +208,5 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def names(seats: list[Seat]) -> str:
-    """Show whose handlers they are."""
+    """Return the names of the handlers, joined by commas."""
     return ", ".join(seat.name for seat in seats) or "nobody"

@@ -1,9 +1,9 @@
-"""A pytest plugin: fixtures, and a watch over what tests leave behind (P4).
+"""A pytest plugin: fixtures, and a check for what tests leave behind (P4).
 
 It does not load by itself, since its fixtures have short names and it fails tests. A suite asks for
 it, with `pytest_plugins = ["flexiflow.testing.pytest_plugin"]` in its top `conftest.py`. AnyIO's
-own plugin, which does load by itself, runs the tests. Beside it pytest-trio and pytest-asyncio may
-run those that are marked for them: no fixture here but the watch over tasks needs AnyIO's.
+own plugin, which does load by itself, runs the tests. pytest-trio and pytest-asyncio may run the
+tests that are marked for them: only the check for tasks needs AnyIO's plugin.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 _OURS: Final = frozenset({"bus", "recorded"})
 
 _OTHERS: Final = frozenset({"trio", "asyncio"})
-"""The marks of what pytest-trio and pytest-asyncio run."""
+"""The marks of tests that pytest-trio and pytest-asyncio run."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> None:
-    """Let AnyIO run an async test that asks for a bus, unless another plugin runs it."""
+    """Make AnyIO run an async test that asks for a bus, unless another plugin runs it."""
     if not collector.istestfunction(obj, name):
         return
     test = _inner(obj)
@@ -46,7 +46,7 @@ def pytest_pycollect_makeitem(
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Do the same where another fixture asks for the bus."""
+    """Do the same for a test that gets the bus through another fixture."""
     function: object = getattr(item, "function", None)
     if (
         isinstance(item, pytest.Function)
@@ -55,7 +55,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         and not _OURS.isdisjoint(item.fixturenames)
         and not _is_left_to_others({mark.name for mark in item.iter_markers()}, item.config)
     ):
-        # AnyIO's plugin looks for it when all tests are collected.
+        # AnyIO's plugin looks for this mark when all tests are collected.
         item.add_marker("anyio")
 
 
@@ -64,7 +64,7 @@ def _inner(function: Any) -> Any:
 
 
 def _is_left_to_others(marks: set[str], config: pytest.Config) -> bool:
-    """Tell whether pytest-trio or pytest-asyncio runs a test, since it is marked so or anyway."""
+    """Return whether pytest-trio or pytest-asyncio runs a test, by its mark or by their mode."""
     if not _OTHERS.isdisjoint(marks):
         return True
     has = config.pluginmanager.has_plugin
@@ -78,15 +78,15 @@ def _is_left_to_others(marks: set[str], config: pytest.Config) -> bool:
 
 @pytest.fixture(params=[name for name in BACKENDS if find_spec(name) is not None])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Give "asyncio", then "trio" if it is installed, to plain tests that explore and sweep."""
+    """Return "asyncio", then "trio" if it is installed, for sync tests that explore and sweep."""
     name: str = request.param
     return name
 
 
-# Plain fixtures: who runs the test is left to its marks.
+# Sync fixtures: the marks of a test decide which plugin runs it.
 @pytest.fixture
 def bus() -> Generator[EventBus]:
-    """Give a bus, and fail the test that leaves a subscription on it."""
+    """Yield a bus, and fail a test that leaves a subscription on it."""
     bus = EventBus()
     yield bus
     left = ", ".join(map(repr, subscriptions(bus)))
@@ -96,14 +96,14 @@ def bus() -> Generator[EventBus]:
 
 @pytest.fixture
 def recorded(bus: EventBus) -> Generator[Recorded]:
-    """Give what is published on the test's bus, and what fails there."""
+    """Yield what is published on the test's bus, and what fails there."""
     with record_at_once(bus) as recorded:
         yield recorded
 
 
 @pytest.fixture(autouse=True)
 def _watched(request: pytest.FixtureRequest) -> None:  # pyright: ignore[reportUnusedFunction]
-    # Only what AnyIO runs has tasks; to ask for its backend would run every other test twice.
+    # Only tests that AnyIO runs have tasks. Asking for its backend would run all others twice.
     if "anyio_backend" not in request.fixturenames:
         return
     if (
