@@ -1,4 +1,4 @@
-"""What a bus does, as a reader of the contract would write it down: plain data, without a loop."""
+"""The reference model of a bus, as the contract describes it: plain data, without a loop."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ class Failure(NamedTuple):
 
 
 silent = ContextVar("silent", default=False)
-"""Whether what goes on is within the handling of `event.handler.failed` (E7)."""
+"""Whether this happens within the handling of `event.handler.failed` (E7)."""
 
 _TIERS: dict[DeliveryMode, Callable[[Seat], int]] = {
     "sequential": lambda seat: seat.age,
     "concurrent": lambda _: 0,
     "tiered": lambda seat: seat.priority,
 }
-"""Those of the same number are called at once."""
+"""Handlers whose number is the same are called at once."""
 
 
 @dataclass
 class ModelBus:
-    """The reference.
+    """The reference model.
 
     Attributes:
+        log: called with each failure that is logged.
         seats: the subscriptions, by age.
-        log: is told each failure that is logged.
-        in_any_order: whether several were cancelled at the same time, and so cleaned up in any
-            order.
+        in_any_order: whether several were cancelled at the same time, so that their cleanups may
+            come in any order.
     """
 
     log: Callable[[Boom], None]
@@ -83,7 +83,7 @@ class ModelBus:
     async def publish(
         self, event: str, data: Any, *, delivery: DeliveryMode, on_error: ErrorPolicy
     ) -> list[Failure]:
-        """Call who is subscribed now, in order, tier by tier."""
+        """Call the handlers that are subscribed now, in order, tier by tier."""
         reset = silent.set(silent.get() or event == HANDLER_FAILED)
         here = [seat for seat in self.seats if seat.active and matches(seat.event, event)]
         here.sort(key=lambda seat: seat.priority)
@@ -110,7 +110,7 @@ class ModelBus:
         return [Failure(seat, failures[seat]) for seat in here if seat in failures]
 
     async def _together(self, calls: list[Going]) -> None:
-        """Call some at once; where one fails or all are cancelled, the others are too."""
+        """Make some calls at once; if one fails or all are cancelled, cancel the others."""
         try:
             while waiting := [call for call in calls if not call.is_over]:
                 for call in filter(Going.is_ready, waiting):
@@ -123,7 +123,7 @@ class ModelBus:
             raise first from None
 
     async def _report(self, late: list[Boom]) -> None:
-        """Report what is let out by cleanups; a cancellation gives way to the first failure."""
+        """Report what cleanups raised; the first failure replaces a cancellation."""
         for each in late:
             self.log(each)
         with suppress(Cancelled):
@@ -131,7 +131,7 @@ class ModelBus:
                 await self._announce(each)
 
     def _cancel(self, calls: list[Going]) -> list[Boom]:
-        """Cancel those that wait, and give what they let out instead of the cancellation."""
+        """Cancel the calls that wait, and return what they raised instead of the cancellation."""
         self.in_any_order |= sum(map(Going.is_waiting, calls)) > 1
         late: list[Boom] = []
         for call in calls:
@@ -147,7 +147,7 @@ class ModelBus:
             await self.publish(HANDLER_FAILED, payload, delivery="sequential", on_error="continue")
 
     def _admits(self, seat: Seat, event: str, data: Any) -> bool:
-        """Say whether a handler starts; `once` unsubscribes before it does."""
+        """Return whether a handler starts; a `once` handler is unsubscribed before it does."""
         if not seat.active or (seat.filter is not None and not seat.filter(event, data)):
             return False
         return self.unsubscribe(seat) if seat.once else seat.active

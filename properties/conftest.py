@@ -1,4 +1,4 @@
-"""The backends and the number of examples for every property."""
+"""The backends, and the number of examples for every property."""
 
 import gc
 from collections.abc import Iterator
@@ -10,30 +10,30 @@ import pytest
 from flexiflow.testing._checks import BACKENDS
 from properties.profile import IS_LONG, PROFILE
 
-# A loop that starts, or a busy machine, is no reason for a property to fail.
+# The start of a loop, or a busy machine, is no reason for a property to fail.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile(PROFILE)
 
 
 def pytest_collection_finish() -> None:
-    """Leave alone, in each collection of garbage, what lives as long as the whole run."""
+    """Exclude from garbage collection what lives as long as the whole run."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    """Give the backend on which the property runs each of its examples."""
+    """Return the backend on which the property runs each of its examples."""
     name: str = request.param
     return name
 
 
 @pytest.fixture(autouse=True)
 def _measured_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Measure coverage only where a test is marked: to measure takes as long as the test itself.
+    """Measure coverage only where a test is marked: measuring takes as long as the test itself.
 
-    What else runs here is reached by the faults as well, or by the tests.
+    Other code that runs here is also reached by the faults, or by the tests.
     """
     measuring = coverage.Coverage.current()
     if measuring is None or request.node.get_closest_marker("measured"):
@@ -46,5 +46,5 @@ def _measured_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def schedules() -> int:
-    """Tell under how many schedules a scenario is explored."""
+    """Return under how many schedules a scenario is explored."""
     return 10_000 if IS_LONG else 200

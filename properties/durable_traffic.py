@@ -31,7 +31,7 @@ POISON = 5
 
 
 class Traffic:
-    """What became of the events that were published."""
+    """Publishes and handles events, and notes what became of them."""
 
     def __init__(self) -> None:
         self.memory = MemoryTransport(partitions=1)
@@ -64,7 +64,7 @@ class Traffic:
                 assert await bus.publish("n.e", number) == ()
 
     async def work(self, until: int, *, crashes: bool) -> None:
-        """Be a worker until so many events were handled; then crash, or wait for the last one."""
+        """Work until `until` events were handled; then crash, or wait for the dead letter."""
         process, bus = Process(self), EventBus()
         await bus.subscribe("n.*", "worker", self.handle)
         with CancelScope() as scope:
@@ -82,7 +82,7 @@ class Traffic:
                     await anyio.sleep(LEASE)
 
     async def check(self) -> None:
-        """See that nothing was lost, or came out of order, and that one event is dead, once."""
+        """Check that nothing was lost or came out of order, and that one event is dead, once."""
         assert {*self.handled} == {*EVENTS} - {POISON}
         for key, order in self.order.items():
             assert order == [each for each in EVENTS[key::KEYS] if each != POISON]
@@ -93,7 +93,7 @@ class Traffic:
 
 
 class Process(FaultyTransport):
-    """The transport in memory, as a process sees it that may crash, and then releases nothing."""
+    """The transport in memory, as seen by a process that may crash, and then releases nothing."""
 
     class Cut(FaultyLease):
         """A lease of such a process."""
@@ -129,7 +129,7 @@ class Process(FaultyTransport):
 
 
 async def stored_events_reach_their_handlers() -> None:
-    """X1: Two publishers, a worker that crashes in the midst of it, and one that comes after it."""
+    """X1: Two publishers, a worker that crashes in the middle, and another that comes after it."""
     traffic = Traffic()
     with Log():
         async with create_task_group() as group:

@@ -1,6 +1,6 @@
-"""What an engine, its components and their machines do, as a reader of the contract would write it.
+"""The reference model of an engine, its components and their machines.
 
-Plain data, without a loop.
+It follows the contract's wording, in plain data, without a loop.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Message: TypeAlias = Mapping[str, Any]
 
 
 class Failed(Exception):
-    """What a guard or an action lets out."""
+    """Raised by a guard or an action."""
 
 
 @dataclass(eq=False)
 class Sender:
-    """Somebody who sends, and for whose turn he waits."""
+    """A sender, and the component for whose turn it waits."""
 
     awaits: Actor | None = None
 
 
 sender: ContextVar[Sender | None] = ContextVar("sender", default=None)
-"""Who sends; what is sent within the handling of a message has the same sender as that."""
+"""The sender here; what is sent within the handling of a message has the sender of that message."""
 
 
 @dataclass(eq=False)
@@ -50,11 +50,11 @@ class Actor:
     deferred: deque[Message] = field(default_factory=deque[Message])
 
     def pass_on(self) -> None:
-        """Give the turn to the first who waits, if anyone does."""
+        """Give the turn to the first sender that waits, if there is one."""
         self.holder = self.waiting.popleft() if self.waiting else None
 
     def would_wait_for(self, sender: Sender) -> bool:
-        """Say whether the turn in hand can't end before this sender has what he waits for."""
+        """Return whether the turn in hand can't end before this sender has what it waits for."""
         holder = self.holder
         while holder is not None and holder is not sender:
             holder = holder.awaits.holder if holder.awaits else None
@@ -63,16 +63,16 @@ class Actor:
 
 @dataclass
 class ModelEngine:
-    """The reference; each message has a transition from every state, unless it is "ignored".
+    """The reference model; each message has a transition from every state, unless it is "ignored".
 
     Attributes:
         initial: the state in which components begin.
-        makes: the names of those that the factory makes.
+        makes: the names of the components that the factory makes.
         guard: asked before each transition.
-        action: called by it.
-        observe: is told each event.
-        log: is told each failure that is logged, and its component.
-        components: those that are registered.
+        action: called by each transition.
+        observe: called with each event.
+        log: called with the component's name for each failure that is logged.
+        components: the components that are registered.
     """
 
     initial: str
@@ -90,7 +90,7 @@ class ModelEngine:
         await self.observe(COMPONENT_REGISTERED, {"component": name})
 
     async def unregister(self, name: str) -> None:
-        """Unregister it: its message in hand goes on, and all others fail."""
+        """Unregister a component: its message in hand goes on, and all others fail."""
         if name not in self.components:
             raise UnknownComponent(name)
         actor = self.components.pop(name)

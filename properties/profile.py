@@ -1,4 +1,4 @@
-"""How much is tried: some every day, far more in the long run."""
+"""How much is tried: a little every day, far more in the long run."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ in_the_long_run = pytest.mark.skipif(not IS_LONG, reason="takes minutes")
 
 
 class Faulty(Protocol):
-    """What has a deliberate fault, and the clauses that it breaks."""
+    """Something with a planted fault, and the clauses that it breaks."""
 
     @property
     def name(self) -> str:
@@ -26,12 +26,12 @@ class Faulty(Protocol):
 
     @property
     def clauses(self) -> tuple[str, ...]:
-        """The clauses, the one that tells of it first."""
+        """The clauses; the first is the one that best shows it."""
         ...
 
 
 def by_turns(cases: Iterable[_T]) -> list[tuple[_T, str]]:
-    """Pair each case with one backend, by turns; in the long run with both."""
+    """Pair each case with one backend, alternately; in the long run with both."""
     return [
         (case, backend)
         for number, case in enumerate(cases)
@@ -40,9 +40,9 @@ def by_turns(cases: Iterable[_T]) -> list[tuple[_T, str]]:
 
 
 def each_broken(faults: Iterable[Faulty]) -> Callable[[Any], Any]:
-    """Run a test for each fault and each clause that it breaks.
+    """Parametrize a test with each fault and each clause that it breaks.
 
-    Every day for the first clause alone, and on the backends by turns, since to shrink takes time.
+    Every day only with the first clause, and alternating backends, since shrinking takes time.
     """
     cases = [
         pytest.param(fault, clause, backend, id=f"{fault.name}-{clause}-{backend}")
@@ -50,5 +50,5 @@ def each_broken(faults: Iterable[Faulty]) -> Callable[[Any], Any]:
         for clause in fault.clauses[: None if IS_LONG else 1]
     ]
     parametrize = pytest.mark.parametrize(("fault", "clause", "backend"), cases)
-    # Without the faults, nothing that a checker complains of would be reached.
+    # Only the faults reach the complaints of the checkers.
     return lambda test: pytest.mark.measured(parametrize(test))

@@ -1,8 +1,8 @@
-"""Programs that a model does first, and then what it is a model of, compared step by step.
+"""Programs that first a model performs, and then the real thing, compared step by step.
 
-What is done in a program is the same code for both: coroutines, which go on on a stage. One that
-waits does so at a gate, which has a number. A step opens a gate, cancels what a step before it has
-begun, or begins something. Then all goes on until everything waits.
+What a program does is the same code for both: coroutines that run on a stage, the model's or the
+real one. A coroutine that waits does so at a gate, which has a number. A step opens a gate, cancels
+what an earlier step began, or begins something. Then everything runs until all of it waits.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     Doing: TypeAlias = Coroutine[Any, Any, object]
 
 MOST_OPENED = 20
-"""How many gates are opened in the end, before what is left is cancelled."""
+"""How many gates are opened at the end, before the rest is cancelled."""
 
 
 @dataclass(frozen=True)
 class Open:
-    """Open the gate of this number."""
+    """Open the gate with this number."""
 
     gate: int
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """Cancel what was begun with this number, by its scope or as asyncio itself does."""
+    """Cancel what was begun with this number, by its scope or with asyncio's own means."""
 
     begun: int
     natively: bool
@@ -56,13 +56,13 @@ class Cancelled(BaseException):
 
 @coroutine
 def until(condition: Condition) -> Generator[Condition]:
-    """Wait, in a model."""
+    """Wait until a condition holds, in a model."""
     while not condition():
         yield condition
 
 
 class Going:
-    """Something that goes on in a model, in a context of its own, whenever `go_on` is called.
+    """A coroutine in a model, with a context of its own, which runs whenever `go_on` is called.
 
     Attributes:
         cancelling: more than 0 while something is being cancelled.
@@ -89,7 +89,7 @@ class Going:
             self.is_over = False
 
     def cancel(self) -> None:
-        """Let it clean up, where it waits."""
+        """Throw a cancellation in where it waits, and let it clean up."""
         waits, self.is_over = self.is_waiting(), True
         Going.cancelling += 1
         try:
@@ -102,11 +102,11 @@ class Going:
 
 
 class ModelStage:
-    """Where a model goes on.
+    """Where a model's coroutines run.
 
     Attributes:
-        going: what does, by number.
-        gates: where it waits, and whether it need not any more.
+        going: those that have not ended, by number.
+        gates: the gates at which they wait, and whether each is open.
     """
 
     cancellation: type[BaseException] = Cancelled
@@ -140,7 +140,7 @@ class ModelStage:
 
 
 class RealStage:
-    """Tasks, in virtual time."""
+    """Where real tasks run, in virtual time."""
 
     def __init__(self, group: TaskGroup) -> None:
         self.cancellation = get_cancelled_exc_class()
@@ -156,7 +156,7 @@ class RealStage:
     async def _run(self, doing: Doing, scope: CancelScope) -> None:
         is_asyncio = self.cancellation is asyncio.CancelledError
         self._tasks[scope] = task = asyncio.current_task() if is_asyncio else None
-        # A native cancel ends here, one of the scope where that does.
+        # A native cancel ends here; a cancelled scope ends at its own block.
         with suppress(asyncio.CancelledError), scope:
             await doing
         if task is not None:
@@ -193,10 +193,10 @@ class World(logging.Handler, ABC):
         self.trace: list[Any] = []
 
     async def start(self) -> None:
-        """Do what comes before the program, in reality."""
+        """Do what comes before the program, on the real stage."""
 
     def end(self) -> None:
-        """Check what holds when the program has ended, in reality."""
+        """Check what holds when the program has ended, on the real stage."""
 
     @abstractmethod
     async def do(self, act: Any) -> None:
@@ -204,7 +204,7 @@ class World(logging.Handler, ABC):
 
     @abstractmethod
     def state(self) -> object:
-        """Tell how things are."""
+        """Return the present state, to be compared."""
 
     def perform(self, step: Any) -> None:
         match step:
@@ -216,11 +216,11 @@ class World(logging.Handler, ABC):
                 self.stage.begin(self.do(step))
 
     def is_unordered(self) -> bool:
-        """Say of a model whether what has happened since the last look may come in any order."""
+        """Return whether what happened in a model since the last look may come in any order."""
         return False
 
     def look(self, *, unordered: bool) -> tuple[Any, set[int], object]:
-        """Tell what has happened since the last look, who waits, and how things are."""
+        """Return what happened since the last look, which gates are waited at, and the state."""
         trace, self.trace = self.trace, []
         if unordered:
             trace.sort(key=repr)
@@ -228,11 +228,11 @@ class World(logging.Handler, ABC):
 
 
 class ProgramMachine(RuleBasedStateMachine):
-    """Draws a program, with the model at hand; in the end it is run in reality.
+    """Draws a program with the help of the model, and performs it for real at the end.
 
     Args:
-        world: makes a model on a model's stage, and what it is a model of on a real one.
-        backend: on which.
+        world: makes a model on a model's stage, and the real thing on a real one.
+        backend: the backend for that.
     """
 
     def __init__(self, world: Callable[[Stage], World], backend: str) -> None:
@@ -265,7 +265,7 @@ class ProgramMachine(RuleBasedStateMachine):
         self.perform(Cancel(_one_of(self._stage.going, place), natively))
 
     def teardown(self) -> None:
-        """Bring everything to its end, and do the same in reality."""
+        """Bring everything to its end, and then do the same for real."""
         for _ in range(MOST_OPENED):
             if self._stage.gates:
                 self.perform(Open(min(self._stage.gates)))
@@ -280,7 +280,7 @@ class ProgramMachine(RuleBasedStateMachine):
                 await world.start()
                 for step, unordered, seen in self._program:
                     world.perform(step)
-                    # In virtual time it ends when nothing else can happen.
+                    # In virtual time this ends when nothing else can happen.
                     await sleep(1)
                     assert world.look(unordered=unordered) == seen, step
             world.end()

@@ -1,4 +1,4 @@
-"""The bus, held against its model: any program, with publishes that overlap and are nested."""
+"""The bus, compared with its model: any program, with publishes that overlap and are nested."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ depth = ContextVar("depth", default=0)
 class Subscribe:
     """Make a subscription.
 
-    A handler that waits does so before it does anything else. So one goes on at a time, and what
-    happens is determined, even where publishes overlap.
+    A handler that waits does so before it does anything else. So only one runs at a time, and what
+    happens is determined, even if publishes overlap.
 
     Attributes:
         does: what its handler does.
-        waits: whether the handler waits at a gate before.
-        ends: how it ends then; "strays" is by a cancellation that nobody meant (E6).
+        waits: whether the handler first waits at a gate.
+        ends: how the handler ends; "strays" is by a stray cancellation (E6).
         fails_cancelled: whether it fails if it is cancelled at its gate.
     """
 
@@ -69,7 +69,7 @@ class BusWorld(World):
     """A bus, or a model of one, and handlers that note what happens.
 
     Args:
-        stage: where they go on.
+        stage: where they run.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -107,7 +107,7 @@ class BusWorld(World):
         assert not any(map(EventBus().unsubscribe, self._seats))
         assert sum(map(self.bus.unsubscribe_all, COMPONENTS)) == left
         self._seats.clear()
-        # To collect takes as long as all the rest, so few programs have to do.
+        # Collecting takes as long as all the rest, so only few programs do it.
         if self._starts % 8 == 1:
             gc.collect()
             assert [each() for each in self._handlers if each() is not None] == []
@@ -134,7 +134,7 @@ class BusWorld(World):
                 raise NotImplementedError(act)
 
     async def _subscribe(self, place: int, act: Subscribe) -> None:
-        # What waits for nothing is a plain function, which only the bus itself tells apart.
+        # A handler that waits for nothing is a sync function, which only the real bus tells apart.
         is_plain = act.ends != "strays" and not act.waits and self.bus is not self.model
         handler = partial(self._handle_now if is_plain else self._handle, place, act)
         self._handlers.append(ref(handler))
@@ -189,7 +189,7 @@ class BusWorld(World):
                 await self.stage.wait(number)
         except self.stage.cancellation:
             if act.fails_cancelled:
-                # All alike, since they come in any order.
+                # All alike, since cleanups come in any order.
                 raise Boom("in cleanup") from None
             raise
         for each in act.does:
@@ -207,7 +207,7 @@ class BusWorld(World):
 
 
 def told(failure: Exception) -> object:
-    """Tell a failure so that those of the model are equal."""
+    """Return what is compared of a failure, equal to that of the model's."""
     return ("strays",) if isinstance(failure, HandlerCancelled) else failure.args
 
 
@@ -247,7 +247,7 @@ class BusMachine(ProgramMachine):
 
     @initialize(acts=st.lists(full, min_size=2, max_size=6))
     def begin(self, acts: list[Act]) -> None:
-        """Subscribe a few, or few publishes would find anybody."""
+        """Subscribe a few handlers first, or few publishes would reach any."""
         for act in acts:
             self.perform(act)
 

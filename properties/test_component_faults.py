@@ -1,4 +1,4 @@
-"""`check_component` finds each fault, and finds none where there is none (P1)."""
+"""`check_component` finds each planted fault, and complains of no correct engine (P1)."""
 
 from collections import Counter
 
@@ -22,7 +22,7 @@ CLAUSES = {clause.identifier: clause for clause in COMPONENT_CONTRACT}
 
 @each_broken(COMPONENT_FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: ComponentFault, clause: str, backend: str) -> None:
-    """P1: the check of the clause that it breaks finds it, and a program of at most 5 calls."""
+    """P1: the check of the clause that it breaks finds it, with a program of at most 5 calls."""
     [verdict] = examine_component(
         fault.component, [CLAUSES[clause]], engine=fault.engine, backend=backend, seed=SEED
     )
@@ -34,7 +34,7 @@ def test_a_fault_is_found_by_its_clause(fault: ComponentFault, clause: str, back
 @in_the_long_run
 @pytest.mark.parametrize("fault", COMPONENT_FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: ComponentFault, backend: str) -> None:
-    """P1: of all clauses, in order, the first that a check finds broken is one of the fault's."""
+    """P1: of all clauses, in order, the first that is found broken is one that the fault breaks."""
     with pytest.raises(ContractViolation) as found:
         check_component(fault.component, engine=fault.engine, backend=backend, seed=SEED)
 
@@ -73,19 +73,19 @@ def test_run_to_completion_is_judged_by_what_happened(
 
 
 def test_plain_ones_keep_the_contract(backend: str) -> None:
-    """P1: nothing is found wrong with an engine and components that keep the contract."""
+    """P1: no complaint about a plain engine with components that keep the contract."""
     check_component(
         PlainComponent, engine=PlainEngine, backend=backend, examples=EXAMPLES // 5, seed=SEED
     )
 
 
 def test_flexiflow_keeps_its_contract(backend: str) -> None:
-    """P1: nothing is found wrong with FlexiFlow's own engine and components."""
+    """P1: no complaint about FlexiFlow's own engine and components."""
     check_component(Component, engine=Engine, backend=backend, examples=EXAMPLES, seed=SEED)
 
 
 def test_each_clause_has_a_fault() -> None:
-    """P1: every clause of components is shown to be found broken."""
+    """P1: every clause of components is broken by some fault that is found."""
     broken = Counter(fault.clauses[0] for fault in COMPONENT_FAULTS)
 
     assert sorted(broken) == sorted(clause.identifier for clause in COMPONENT_CONTRACT)

@@ -1,4 +1,4 @@
-"""The engine, held against its model: any program, with sends that overlap and are nested."""
+"""The engine, compared with its model: any program, with sends that overlap and are nested."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ OBSERVED = (
 class Send:
     """Send a message.
 
-    What is sent from within the handling of a message is sent behind a gate. So those that go on at
-    the same time are in different components, and in each what happens is determined.
+    What is sent from within the handling of a message is sent behind a gate. So what runs at the
+    same time is in different components, and what happens in each of them is determined.
 
     Attributes:
         name: the component that it is sent to.
-        fate: where it fails, that its action unregisters the component, or that no transition
+        fate: where it fails, or that its action unregisters the component, or that no transition
             takes it.
         target: the state that it leads to; None for an internal transition.
         waits: whether its action waits at a gate before it ends.
-        then: what is sent, one after another, by its action.
-        observed: whether that is sent by an observer of its arrival instead.
+        then: what its action sends, one after another.
+        observed: whether an observer of its arrival sends that instead.
     """
 
     name: str
@@ -85,11 +85,11 @@ class Subscribed(Component):
 
     @on("tick")
     def hear(self, data: object) -> None:
-        """Hear it."""
+        """Do nothing: the subscription is all that matters."""
 
 
 class RealEngine:
-    """An engine, with what its model takes and tells."""
+    """An engine, with the interface of its model."""
 
     def __init__(self, makes: frozenset[str], guard: Any, action: Any) -> None:
         rows = [Transition("*", f"to {each}", each, guard, action) for each in (None, *STATES)]
@@ -105,7 +105,7 @@ class RealEngine:
         await self.engine.register(self.make(name))
 
     def states(self) -> dict[str, tuple[str | None, int]]:
-        # Each has one subscription, and who isn't registered has none.
+        # Each component has one subscription, and one that isn't registered has none.
         owners = [each.component_name for each in subscriptions(self.engine.bus)]
         assert sorted(owners) == sorted([*self.engine.components, *["watcher"] * len(OBSERVED)])
         return {
@@ -115,11 +115,11 @@ class RealEngine:
 
 
 class EngineWorld(World):
-    """An engine, or a model of one, and what goes on in its components.
+    """An engine, or a model of one, and what happens in its components.
 
     Args:
-        makes: the names of those that its factory makes.
-        stage: where they go on.
+        makes: the names of the components that its factory makes.
+        stage: where they run.
     """
 
     def __init__(self, makes: frozenset[str], stage: Stage) -> None:
@@ -144,7 +144,7 @@ class EngineWorld(World):
         self.trace.append((name, "logged"))
 
     def look(self, *, unordered: bool) -> tuple[Any, set[int], object]:
-        # Components run in parallel, so that only the order in each of them is determined.
+        # Components run in parallel: only the order within each of them is determined.
         trace, gates, state = super().look(unordered=unordered)
         apart = defaultdict[str, list[Any]](list)
         for name, *what in trace:
@@ -167,7 +167,7 @@ class EngineWorld(World):
         self._sent += 1
         trigger = "ignored" if act.fate == "ignored" else f"to {act.target}"
         message = {"type": trigger, "target": act.target, "act": act, "number": self._sent}
-        # Noted apart from what happens in the component, where others may have gone on by then.
+        # Noted apart from what happens in the component, where others may have run by then.
         await self._try(f"outcome of {self._sent}", self.engine.send(act.name, message))
 
     async def _try(self, where: str, doing: Any) -> None:

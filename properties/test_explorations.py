@@ -1,7 +1,7 @@
-"""What holds of several tasks under every schedule: a program or more for each clause marked P.
+"""What holds of several tasks under every schedule: one or more programs for each clause marked P.
 
-The programs are the kit's own, as data. While one runs, all that happens is noted, and then judged
-by what the kit checks the clause with.
+Most programs are scripts of the kit. All that happens while one runs is recorded, and then judged
+by the kit's checker of the clause.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def at_once(*tasks: Step | tuple[Step, ...]) -> Together:
 
 
 def published(*modes: DeliveryMode) -> tuple[Step, ...]:
-    """Publish in each of several ways, each in a task of its own."""
+    """Publish with each of these deliveries, each in a task of its own."""
     return tuple(Publish(mode, "continue") for mode in modes)
 
 
@@ -280,7 +280,7 @@ OF_COMPONENTS: dict[str, tuple[tuple[Row, ...], tuple[Step, ...]]] = {
 
 
 def apart(trace: Trace) -> list[Trace]:
-    """Give what happened in one publish, as if there were no others, for each."""
+    """Return the trace of each publish alone, as if there were no others."""
     return [
         replace(
             trace,
@@ -292,7 +292,7 @@ def apart(trace: Trace) -> list[Trace]:
 
 
 def bus_scenario(clause: str, steps: tuple[Step, ...]) -> Scenario:
-    """Make a scenario of a bus's program."""
+    """Return a scenario that runs a bus's script."""
     program = compile(define(Script(steps), is_async=False), clause, "exec")
 
     async def scenario() -> None:
@@ -305,7 +305,7 @@ def bus_scenario(clause: str, steps: tuple[Step, ...]) -> Scenario:
 
             namespace["factory"] = make
             await run(program, namespace)
-        # How handlers are called is judged by all that goes on from a publish's begin to its end.
+        # Delivery is judged by all entries from a publish's beginning to its end.
         for each in apart(trace) if clause[0] == "D" else [trace]:
             assert_kept(clause, each)
 
@@ -313,7 +313,7 @@ def bus_scenario(clause: str, steps: tuple[Step, ...]) -> Scenario:
 
 
 def component_scenario(clause: str, rows: tuple[Row, ...], steps: tuple[Step, ...]) -> Scenario:
-    """Make a scenario of a program of components."""
+    """Return a scenario that runs a script of components."""
     lines = complete(define_component(ComponentScript(rows, steps)))
     program = compile(lines, clause, "exec")
 
@@ -344,7 +344,7 @@ def assert_kept(clause: str, trace: Trace) -> None:
 
 
 async def calls_are_retried_each_on_its_own() -> None:
-    """R2: Each counts its own attempts and delays, and raises its own last exception."""
+    """R2: Each call counts its own attempts and delays, and raises its own last exception."""
     tried: dict[int, list[float]] = {fails: [] for fails in range(5)}
     raised: dict[int, list[OSError]] = {fails: [] for fails in range(5)}
 
@@ -374,7 +374,7 @@ async def calls_are_retried_each_on_its_own() -> None:
 
 
 class Counter:
-    """A handler that takes some turns, and notes who comes to it and who is called."""
+    """A handler that takes some turns, and notes which publishes come and which are handled."""
 
     def __init__(self) -> None:
         self.came: list[int] = []
@@ -394,11 +394,11 @@ class Counter:
             self.running -= 1
 
     def check(self, limit: int, victims: set[int]) -> None:
-        """Look at who was called, and when, given who may have been cancelled before."""
+        """Check which calls were made, and when; victims may have been cancelled before theirs."""
         assert self.most <= limit
         assert set(self.came) - set(self.called) <= victims
         in_order = [number for number in self.came if number in self.called]
-        # Of those who get a slot in the same step, the scheduler chooses who starts first.
+        # Of those that get a slot in the same step, the scheduler chooses which starts first.
         arrange = list[int] if limit == 1 else sorted
         assert arrange(self.called) == arrange(in_order)
 
@@ -432,7 +432,7 @@ async def calls_take_their_turns() -> None:
 
 
 async def rings_of_calls_are_broken() -> None:
-    """V2: Of handlers that call each other at most one fails, and only where both wait."""
+    """V2: Of handlers that call each other at most one fails, and only if both wait."""
     bus, called, failed = EventBus(), list[str](), list[Exception]()
     others = {"a": "b", "b": "a"}
 
@@ -458,7 +458,7 @@ async def rings_of_calls_are_broken() -> None:
 
 
 def stream_scenario(buffer: int, overflow: Overflow) -> Scenario:
-    """Make a scenario of tasks that publish to a stream, and of others that read it."""
+    """Return a scenario of tasks that publish to a stream, and of others that read it."""
 
     async def scenario() -> None:
         traffic = Traffic(buffer, overflow, publishers=3, readers=2, each=2)
@@ -471,7 +471,7 @@ def stream_scenario(buffer: int, overflow: Overflow) -> Scenario:
 
 
 async def the_first_event_is_given() -> None:
-    """S4: Whoever waits gets the first that the filter takes, in the order of reaching the bus."""
+    """S4: Each waiter gets the first event to reach the bus that the filter takes."""
     bus, reached, given = EventBus(), list[int](), list[int]()
     await bus.subscribe(EVENT, "c", reached.append, priority=1)
 

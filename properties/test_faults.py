@@ -1,4 +1,4 @@
-"""The proof that the proof works: `check_bus` finds each deliberate fault, and names it rightly."""
+"""The proof of the proof: `check_bus` finds each planted fault, and names a clause it breaks."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_another_bus_keeps_the_contract(backend: str, bus: type[Plain]) -> None:
 
 @each_broken(FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: Fault, clause: str, backend: str) -> None:
-    """P1: the clause that it breaks tells of it, by a program of at most 5 operations."""
+    """P1: the clause that a fault breaks finds it, by a program of at most 5 operations."""
     [verdict] = examine(fault.bus, [CLAUSES[clause]], backend=backend, seed=SEED)
     assert verdict.violation is not None
     assert verdict.violation.operations <= 5
@@ -45,7 +45,7 @@ def test_every_clause_is_broken_by_some_fault() -> None:
 @in_the_long_run
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 def test_a_fault_is_named_by_the_right_clause(backend: str, fault: Fault) -> None:
-    """P1: the first clause that all of them together name is one that it breaks."""
+    """P1: the first clause that `check_bus` names is one that the fault breaks."""
     with pytest.raises(ContractViolation) as found:
         check_bus(fault.bus, backend=backend, seed=SEED)
     assert found.value.clause in fault.clauses

@@ -33,7 +33,7 @@ schedules = st.lists(turns, max_size=30)
 
 
 class Failed(Exception):
-    """What the factory raises."""
+    """Raised by the factory."""
 
 
 class Subscribed(Component):
@@ -41,7 +41,7 @@ class Subscribed(Component):
 
     @on("tick")
     def hear(self, data: object) -> None:
-        """Hear it."""
+        """Do nothing: the subscription is all that matters."""
 
 
 class Hosting:
@@ -49,7 +49,7 @@ class Hosting:
 
     Attributes:
         asked: how often the factory was asked for each name.
-        making: what it is being asked for.
+        making: the names that it is being asked for.
     """
 
     def __init__(self, fates: Sequence[Fate], waits: Sequence[int], sends: str = "") -> None:
@@ -87,7 +87,7 @@ class Hosting:
         return None
 
     def assert_whole(self) -> None:
-        """See that nobody waits, and that no component is half registered."""
+        """Check that nobody waits, and that no component is half registered."""
         components = self.engine.components
         owners = [each.component_name for each in subscriptions(self.engine.bus)]
         assert sorted(owners) == sorted([*components, "slow"])
@@ -98,7 +98,7 @@ class Hosting:
 
 
 async def pause(turns: int) -> None:
-    """Let others run so many times."""
+    """Let others run for so many turns."""
     for _ in range(turns):
         await checkpoint()
 
@@ -120,7 +120,7 @@ def test_tasks_that_cross_leave_nothing_half_done(
     cancelled: list[int],
     schedule: list[int],
 ) -> None:
-    """C1, C2: Whoever is cancelled when, nobody waits for ever, and each name can be used again."""
+    """C1, C2: Whatever is cancelled when, no task waits for ever, and names can be used again."""
 
     async def scenario() -> None:
         hosting = Hosting(fates, waits, sends)
@@ -152,7 +152,7 @@ def test_tasks_that_cross_leave_nothing_half_done(
 def test_all_who_wait_share_what_comes_of_asking(
     backend: str, late: list[int], waits: int, fate: Fate, schedule: list[int]
 ) -> None:
-    """C2: The factory is asked once however many ask, and what it raises all of them get."""
+    """C2: The factory is asked once however many ask, and what it raises, all of them get."""
     expected = {"made": None, "none": UnknownComponent, "raises": Failed}[fate]
 
     async def scenario() -> None:

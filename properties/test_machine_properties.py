@@ -1,4 +1,4 @@
-"""The table of a state machine, held against a naive reading of its rows."""
+"""The table of a state machine, compared with a naive reading of its rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRIGGERS = ("go", "stop", "a --> b")
 
 
 def never(message: object, component: object) -> bool:
-    """Guard a row that is never taken, and is a row of the table all the same."""
+    """Guard a row that is never taken, though it is a row of the table like others."""
     return False
 
 
@@ -36,12 +36,12 @@ anything = st.text(min_size=1, max_size=6).filter(lambda name: name != "*")
 
 
 def leaves(row: Transition, state: str) -> bool:
-    """Read a row naively: does it leave this state of its table?"""
+    """Return whether a row leaves this state of its table, read naively."""
     return row.source in (state, "*") or (not isinstance(row.source, str) and state in row.source)
 
 
 def named(initial: str, rows: Iterable[Transition]) -> set[str]:
-    """Read the table naively: every state that it names."""
+    """Return every state that the table names, read naively."""
     found = {initial}
     for row in rows:
         found |= {row.source} if isinstance(row.source, str) else set(row.source)
@@ -61,7 +61,7 @@ def closure(initial: str, rows: Iterable[Transition]) -> set[str]:
 
 
 def arrows(machine: StateMachine) -> set[tuple[str, str, str]]:
-    """Read the table naively: every arrow of its diagram."""
+    """Return every arrow of the table's diagram, read naively."""
     return {
         (state, row.trigger, row.target or state)
         for state in machine.states
@@ -72,7 +72,7 @@ def arrows(machine: StateMachine) -> set[tuple[str, str, str]]:
 
 @st.composite
 def machines(draw: st.DrawFn) -> StateMachine:
-    """Draw a table, with a way to each state that it lacks one to."""
+    """Draw a table in which every state can be reached."""
     initial, rows = draw(one_state), draw(tables)
     lost = sorted(named(initial, rows) - closure(initial, rows))
     ways = [Transition(initial, "go", state) for state in lost or [initial]]
@@ -80,7 +80,7 @@ def machines(draw: st.DrawFn) -> StateMachine:
 
 
 def unescaped(text: str) -> str:
-    """Read Mermaid's codes back."""
+    """Return a text with Mermaid's codes decoded."""
     plain, *coded = text.split("#")
     for part in coded:
         code, _, rest = part.partition(";")
@@ -111,7 +111,7 @@ def read(diagram: str) -> tuple[set[str], str, list[tuple[str, str, str]]]:
 def test_a_table_is_refused_exactly_when_it_cannot_be_walked(
     initial: str, rows: list[Transition]
 ) -> None:
-    """C8: A naive closure over the rows finds the same states out of reach."""
+    """C8: A naive closure over the rows finds the same states unreachable."""
     lost = named(initial, rows) - closure(initial, rows)
     event(f"{len(lost)} states out of reach")
     if not any(leaves(row, initial) for row in rows):

@@ -1,4 +1,4 @@
-"""What retrying promises of any config and any run of failures: R1, R2, R4."""
+"""What retrying promises of any config and any run of failures (R1, R2, R4)."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ configs = st.builds(
 
 
 def make(shape: Shape) -> BaseException:
-    """Make the exception of that shape."""
+    """Return an exception of that shape."""
     if isinstance(shape, list):
         return BaseExceptionGroup("group", [make(inner) for inner in shape])
     return shape()
 
 
 def kinds(shape: Shape) -> Iterator[type[BaseException]]:
-    """Go through the types of the leaves."""
+    """Yield the types of the leaves."""
     for each in shape if isinstance(shape, list) else ():
         yield from kinds(each)
     if not isinstance(shape, list):
@@ -56,7 +56,7 @@ def kinds(shape: Shape) -> Iterator[type[BaseException]]:
 
 
 def expected_attempts(script: list[Shape], config: RetryConfig) -> int:
-    """Say how many attempts a call makes whose attempts fail like the script, then succeed."""
+    """Return how many attempts a call makes that fails like the script, and then succeeds."""
     for number, shape in enumerate(script, 1):
         retried = all(issubclass(kind, config.retry_on) for kind in kinds(shape))
         if not retried or number == config.max_attempts:
@@ -89,7 +89,7 @@ async def run(failures: list[BaseException], config: RetryConfig) -> tuple[objec
 
 
 def within(delay: float, number: int, config: RetryConfig) -> bool:
-    """Say whether a delay is one that the config allows after the attempt of that number."""
+    """Return whether the config allows this delay after the attempt with that number."""
     nominal = config.base_delay
     for _ in range(number - 1):
         nominal *= config.backoff

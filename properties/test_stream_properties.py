@@ -1,4 +1,4 @@
-"""A stream against plain data that does the same: S1, S2, S4."""
+"""A stream, compared with a reference model in plain data (S1, S2, S4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flexiflow._stream import Overflow
 
 Step = tuple[str, int]
-"""What happens: "publish", "read", "cancel publisher" or "cancel reader"; and whom it strikes."""
+"""A step: "publish", "read", "cancel publisher" or "cancel reader", and which waiter it cancels."""
 
 OVERFLOWS: tuple[Overflow, ...] = ("block", "drop_oldest", "drop_newest", "error")
 KINDS = ("publish", "publish", "read", "read", "cancel publisher", "cancel reader")
@@ -34,14 +34,14 @@ streams = st.tuples(st.sampled_from(OVERFLOWS), st.integers(0, 3)).filter(
 @final
 @dataclass
 class Model:
-    """What a stream is, without tasks.
+    """The reference model of a stream, without tasks.
 
     Attributes:
         overflow: the policy.
-        size: the buffer's.
+        size: the size of the buffer.
         buffer: the events in it.
-        publishers: those who wait, by their events.
-        readers: those who wait.
+        publishers: the waiting publishers, by their events.
+        readers: the waiting readers.
         read: which event each reader got.
         dropped: how many events were lost.
         published: how many publishes have ended.
@@ -59,7 +59,7 @@ class Model:
     failed: int = 0
 
     def do(self, number: int, kind: str, whom: int) -> int | None:
-        """Take a step; tell who is cancelled, if anyone."""
+        """Take a step; return the number of the waiter that is cancelled, if any."""
         if kind == "publish":
             self._publish(number)
         elif kind == "read":
@@ -97,7 +97,7 @@ class Model:
             self.readers.append(number)
 
     def shown(self) -> object:
-        """Give all that can be compared."""
+        """Return all that can be compared."""
         kept, read = len(self.buffer), len(self.read)
         return (
             (kept + read + self.dropped, read, self.dropped, kept),
@@ -109,7 +109,7 @@ class Model:
 
 @final
 class Real:
-    """The same of a stream, with a task for each publish and each read."""
+    """A real stream, with a task for each publish and each read, and the model's interface."""
 
     def __init__(self, overflow: Overflow, size: int) -> None:
         self.bus = EventBus()
@@ -119,7 +119,7 @@ class Real:
         self._scopes: dict[int, CancelScope] = {}
 
     def cancel(self, number: int) -> None:
-        """Cancel one who waits."""
+        """Cancel a waiter."""
         self._scopes[number].cancel()
 
     async def do(self, number: int, kind: str) -> None:
@@ -132,13 +132,13 @@ class Real:
                 self.read[number] = (await anext(self.events)).data
 
     def shown(self) -> object:
-        """Give all that can be compared."""
+        """Return all that can be compared."""
         ends = self.published, self.failed
         return books(self.events), waiting(self.events), self.read, ends
 
 
 async def compare(overflow: Overflow, size: int, script: list[Step]) -> None:
-    """Do both, and see that they are the same after each step."""
+    """Perform a script on both, and check that they are the same after each step."""
     model, real = Model(overflow, size), Real(overflow, size)
     with Log():
         async with real.events, create_task_group() as group:

@@ -1,4 +1,4 @@
-"""`check_transport` finds each fault, and finds none where there is none (P1)."""
+"""`check_transport` finds each planted fault, and complains of no correct transport (P1)."""
 
 import pytest
 from hypothesis import Phase, settings
@@ -38,7 +38,7 @@ def _shrunk_in_the_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @each_broken(TRANSPORT_FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, backend: str) -> None:
-    """P1: the clause that it breaks tells of it, by a script of at most 8 calls."""
+    """P1: the clause that a fault breaks finds it, by a script of at most 8 calls."""
     [verdict] = examine_transport(
         fault.transport, [CLAUSES[clause]], backend=backend, seed=SEED, **TERMS
     )
@@ -49,7 +49,7 @@ def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, back
 @in_the_long_run
 @pytest.mark.parametrize("fault", TRANSPORT_FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: TransportFault, backend: str) -> None:
-    """P1: of all clauses, in order, the first that a check finds broken is one of the fault's."""
+    """P1: of all clauses, in order, the first that is found broken is one that the fault breaks."""
     with pytest.raises(ContractViolation) as found:
         check_transport(fault.transport, backend=backend, seed=SEED, **TERMS)
     assert found.value.clause in fault.clauses

@@ -1,4 +1,4 @@
-"""The transports that come with us, at the full size of the universal suite (P1)."""
+"""The transports of this package, at the full size of the universal suite (P1)."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Buses that keep the contract otherwise than our own does: none of them is to be accused."""
+"""Buses that keep the contract in other ways than ours: no checker may complain of them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ IDLE = "bus.idle"
 
 
 class LogsAllItDoes(Plain):
-    """Logs each start, each end, and each exception with its traceback, for who debugs."""
+    """Logs each start, each end, and each exception with its traceback, for debugging."""
 
     async def call(self, subscription: PlainSubscription, data: Any) -> None:
         logger.debug("calling %r", subscription.handler)
@@ -25,7 +25,7 @@ class LogsAllItDoes(Plain):
 
 
 class PublishesEventsOfItsOwn(Plain):
-    """Tells whoever listens when a publish is over."""
+    """Publishes an event of its own when a publish is over."""
 
     async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
         result = await super().publish(event, data, **options)
@@ -35,7 +35,7 @@ class PublishesEventsOfItsOwn(Plain):
 
 
 class YieldsAtManyPlaces(Plain):
-    """Lets other tasks in wherever it may."""
+    """Yields to other tasks wherever it may."""
 
     async def subscribe(self, *arguments: Any, **options: Any) -> Any:
         await checkpoint()
@@ -55,7 +55,7 @@ class YieldsAtManyPlaces(Plain):
 
 
 class RaisesInTiers(Plain):
-    """Has other defaults, yields in every publish, and refuses attributes as a `TypeError`."""
+    """Has other defaults, yields in every publish, and refuses attributes with a `TypeError`."""
 
     class Subscription(PlainSubscription):
         """Is read-only in another way."""

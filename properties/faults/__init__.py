@@ -1,4 +1,9 @@
-"""Buses with one deliberate fault each, which prove that `check_bus` finds what it is to find."""
+"""Buses with one planted fault each, which prove that `check_bus` finds what it has to find.
+
+`plain`, `plain_watched`, `plain_engine` and `plain_transport` are small implementations that keep
+the contract; a fault is a subclass that overrides one method, decorated with the clauses that it
+breaks.
+"""
 
 from properties.faults import (
     of_audience,

@@ -1,4 +1,4 @@
-"""The list of the faulty components and engines, and of what each of them breaks."""
+"""The list of faulty components and engines, with the clauses that each breaks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class ComponentFault:
     """A component or an engine with one fault.
 
     Attributes:
-        clauses: what it breaks, the one that it is there for first.
+        clauses: the clauses that it breaks, the one that it is there for first.
     """
 
     faulty: type[PlainComponent] | type[PlainEngine]
@@ -37,7 +37,7 @@ COMPONENT_FAULTS: list[ComponentFault] = []
 
 
 def breaks(*clauses: str) -> Callable[[_F], _F]:
-    """Enter a component or an engine into the list."""
+    """Add a component or an engine to the list, with the clauses that it breaks."""
 
     def enter(faulty: _F) -> _F:
         COMPONENT_FAULTS.append(ComponentFault(faulty, clauses))

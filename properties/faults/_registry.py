@@ -1,4 +1,4 @@
-"""The list of the faults, and of what each of them breaks."""
+"""The list of faulty buses, with the clauses that each breaks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Fault:
     """A bus with one fault.
 
     Attributes:
-        clauses: what it breaks, the one that it was made for first.
+        clauses: the clauses that it breaks, the one that it is there for first.
     """
 
     bus: type[Plain]
@@ -29,7 +29,7 @@ FAULTS: list[Fault] = []
 
 
 def breaks(*clauses: str) -> Callable[[_B], _B]:
-    """Enter a bus into the list."""
+    """Add a bus to the list, with the clauses that it breaks."""
 
     def enter(bus: _B) -> _B:
         FAULTS.append(Fault(bus, clauses))

@@ -1,4 +1,4 @@
-"""The list of the faulty transports, and of what each of them breaks."""
+"""The list of faulty transports, with the clauses that each breaks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class TransportFault:
     """A transport with one fault.
 
     Attributes:
-        clauses: what it breaks, the one that it was made for first.
+        clauses: the clauses that it breaks, the one that it is there for first.
     """
 
     transport: type[FaultyTransport]
@@ -29,7 +29,7 @@ TRANSPORT_FAULTS: list[TransportFault] = []
 
 
 def breaks(*clauses: str) -> Callable[[_T], _T]:
-    """Enter a transport into the list."""
+    """Add a transport to the list, with the clauses that it breaks."""
 
     def enter(transport: _T) -> _T:
         TRANSPORT_FAULTS.append(TransportFault(transport, clauses))

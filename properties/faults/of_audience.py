@@ -1,4 +1,4 @@
-"""Faults of who is called, and in which order: B4, B5, B8 to B11."""
+"""Faults in which handlers are called, and in which order: B4, B5, B8 to B11."""
 
 from contextlib import suppress
 from typing import Any
@@ -13,7 +13,7 @@ from properties.faults.plain import Plain, PlainSubscription, Publishing
 
 @breaks("B4")
 class FillsTheGap(Plain):
-    """Puts the youngest subscription where one was removed."""
+    """Moves the youngest subscription to where one was removed."""
 
     def unsubscribe(self, subscription: PlainSubscription) -> bool:
         if subscription not in self.subscriptions:
@@ -26,7 +26,7 @@ class FillsTheGap(Plain):
 
 @breaks("B5")
 class YieldsBeforeItsSnapshot(Plain):
-    """Lets other tasks in before it looks who is subscribed."""
+    """Yields before it takes its snapshot."""
 
     async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
         await checkpoint()
@@ -35,7 +35,7 @@ class YieldsBeforeItsSnapshot(Plain):
 
 @breaks("B5")
 class CancelsWhoIsRemoved(Plain):
-    """Cancels a handler that is running when it is unsubscribed."""
+    """Cancels a running handler when it is unsubscribed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class TieredAsksAllFirst(Plain):
 
 @breaks("B8")
 class AnExitRefuses(Plain):
-    """Takes a filter that exits for one that refuses."""
+    """Treats a filter that exits as one that refuses."""
 
     def accepts(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         try:
@@ -84,7 +84,7 @@ class AnExitRefuses(Plain):
 
 @breaks("B8")
 class AsksTheRemoved(Plain):
-    """Asks the filter of one that is unsubscribed."""
+    """Asks the filter of a subscription that was removed."""
 
     def admits(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         return self.accepts(subscription, publishing) and (
@@ -94,7 +94,7 @@ class AsksTheRemoved(Plain):
 
 @breaks("B9")
 class SubscribedWhileItRuns(Plain):
-    """Starts a one-time handler once, and unsubscribes it when it has ended."""
+    """Starts a one-time handler once, but unsubscribes it only when it has ended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class SubscribedWhileItRuns(Plain):
 
 @breaks("B10")
 class ADotIsAnything(Plain):
-    """Takes the dot of a name for any character, as a regular expression does."""
+    """Matches the dot of a name with any character, as a regular expression does."""
 
     def hears(self, subscription: PlainSubscription, event: str) -> bool:
         name = subscription.event_name

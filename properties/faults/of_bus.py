@@ -34,7 +34,7 @@ class BoundToItsFirstLoop(Plain):
 
 @breaks("B2")
 class SameHandlerOnce(Plain):
-    """Takes the second subscription of a handler for the first."""
+    """Returns the first subscription of a handler in place of a second one."""
 
     async def subscribe(self, event: Any, component: Any, handler: Any, **options: Any) -> Any:
         for each in self.subscriptions:
@@ -67,7 +67,7 @@ class WithDoesNotEnd(Plain):
 
 @breaks("B3")
 class TakesAnyPriority(Plain):
-    """Takes a priority out of range."""
+    """Accepts a priority out of range."""
 
     async def check_subscription(self, *arguments: Any, priority: Any, **options: Any) -> None:
         await super().check_subscription(*arguments, priority=3, **options)
@@ -75,7 +75,7 @@ class TakesAnyPriority(Plain):
 
 @breaks("B3")
 class TakesAnyHandler(Plain):
-    """Takes a generator function, which would never run."""
+    """Accepts a generator function, which would never run."""
 
     async def check_subscription(
         self, event: Any, component: Any, handler: Any, **options: Any
@@ -86,7 +86,7 @@ class TakesAnyHandler(Plain):
 
 @breaks("B3")
 class ChangesBeforeItRefuses(Plain):
-    """Has subscribed what it then refuses for its filter."""
+    """Subscribes first, and then refuses a bad filter."""
 
     async def subscribe(
         self, event: Any, component: Any, handler: Any, *, filter: Any = None, **options: Any
@@ -99,7 +99,7 @@ class ChangesBeforeItRefuses(Plain):
 
 @breaks("B4", "D2")
 class IgnoresPriority(Plain):
-    """Goes by age alone."""
+    """Orders by age alone."""
 
     def ordered(self, subscriptions: list[PlainSubscription]) -> list[PlainSubscription]:
         return subscriptions
@@ -123,7 +123,7 @@ class PatternsLast(Plain):
 
 @breaks("B4", "D2")
 class PriorityFiveFirst(Plain):
-    """Sorts by priority the wrong way round."""
+    """Sorts by priority in descending order."""
 
     def ordered(self, subscriptions: list[PlainSubscription]) -> list[PlainSubscription]:
         return sorted(subscriptions, key=lambda each: -each.priority)
@@ -131,7 +131,7 @@ class PriorityFiveFirst(Plain):
 
 @breaks("B5")
 class HearsLatecomers(Plain):
-    """Delivers to those that are subscribed meanwhile."""
+    """Delivers also to handlers that are subscribed meanwhile."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         await super().sequential(publishing, audience)
@@ -149,7 +149,7 @@ class StartsTheRemoved(Plain):
 
 @breaks("B5")
 class SkipsAfterARemoval(Plain):
-    """Removes from the very list that a publish goes through, which then skips the next one."""
+    """Removes from the very list that a publish iterates over, which then skips the next one."""
 
     running: list[PlainSubscription] = []  # noqa: RUF012  replaced, not shared
 
@@ -165,7 +165,7 @@ class SkipsAfterARemoval(Plain):
 
 @breaks("B5")
 class ConcurrentHearsLatecomers(Plain):
-    """Delivers to those that are subscribed while handlers run at once."""
+    """Delivers to handlers that are subscribed during a concurrent publish."""
 
     async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
         await super().start_all(group, publishing, audience)
@@ -176,7 +176,7 @@ class ConcurrentHearsLatecomers(Plain):
 
 @breaks("B6")
 class AlwaysTrue(Plain):
-    """Says that it has unsubscribed what was unsubscribed before."""
+    """Returns True for a subscription that was removed before."""
 
     def unsubscribe(self, subscription: PlainSubscription) -> bool:
         super().unsubscribe(subscription)
@@ -185,7 +185,7 @@ class AlwaysTrue(Plain):
 
 @breaks("B6")
 class CountsAllOfThem(Plain):
-    """Tells how many there are, not how many were removed."""
+    """Returns how many subscriptions there are, not how many were removed."""
 
     def unsubscribe_all(self, component: str) -> int:
         count = len(self.subscriptions)
@@ -212,7 +212,7 @@ class UnsubscribesElsewhere(Plain):
 
 @breaks("B7")
 class AwaitsOnlyCoroutineFunctions(Plain):
-    """Doesn't await what another callable returns."""
+    """Doesn't await what other callables return."""
 
     async def call(self, subscription: PlainSubscription, data: Any) -> None:
         if inspect.iscoroutinefunction(subscription.handler):
@@ -225,7 +225,7 @@ class AwaitsOnlyCoroutineFunctions(Plain):
 
 @breaks("B7")
 class CopiesThePayload(Plain):
-    """Gives each handler something equal to the payload at best."""
+    """Gives handlers a copy of the payload."""
 
     async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
         copy = [*data] if isinstance(data, list) else data
@@ -247,7 +247,7 @@ class AsksAllFirst(Plain):
 
 @breaks("B8")
 class AFilterStopsThePublish(Plain):
-    """Lets the refusal of one filter hold for all that come later."""
+    """Skips all later handlers once one filter refuses."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         for each in audience:
@@ -260,7 +260,7 @@ class AFilterStopsThePublish(Plain):
 
 @breaks("B8")
 class AFailedFilterStopsThePublish(Plain):
-    """Reports a filter that fails, and starts nobody after it."""
+    """Reports a filter that fails, and starts no handler after it."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         for each in audience:
@@ -271,7 +271,7 @@ class AFailedFilterStopsThePublish(Plain):
 
 @breaks("B8")
 class FiltersGetNoPayload(Plain):
-    """Asks filters for the event's name alone."""
+    """Passes filters the event's name but no payload."""
 
     def accepts(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         unnamed = Publishing(publishing.event, None, stops=publishing.stops)
@@ -280,7 +280,7 @@ class FiltersGetNoPayload(Plain):
 
 @breaks("B8")
 class FailedFiltersAccept(Plain):
-    """Takes a filter that fails for one that accepts."""
+    """Treats a filter that fails as one that accepts."""
 
     def accepts(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         try:
@@ -291,7 +291,7 @@ class FailedFiltersAccept(Plain):
 
 @breaks("B8")
 class FailedFiltersRefuse(Plain):
-    """Takes a filter that fails for one that refuses."""
+    """Treats a filter that fails as one that refuses."""
 
     def accepts(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         try:
@@ -302,7 +302,7 @@ class FailedFiltersRefuse(Plain):
 
 @breaks("B8")
 class TakesAwaitablesForTrue(Plain):
-    """Lets start what a filter gives an awaitable for."""
+    """Treats an awaitable that a filter returns as true."""
 
     def accepts(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         accepts = subscription.filter
@@ -334,7 +334,7 @@ class ARefusalUsesOnceUp(Plain):
 
 @breaks("B10")
 class OneStarMatchesAll(Plain):
-    """Lets `*` stand for several segments."""
+    """Matches `*` with several segments."""
 
     def hears(self, subscription: PlainSubscription, event: str) -> bool:
         name = subscription.event_name
@@ -345,7 +345,7 @@ class OneStarMatchesAll(Plain):
 
 @breaks("B10")
 class TwoStarsMatchNothing(Plain):
-    """Lets `**` stand for no segment at all."""
+    """Matches `**` with no segment at all."""
 
     def hears(self, subscription: PlainSubscription, event: str) -> bool:
         name = subscription.event_name
@@ -354,7 +354,7 @@ class TwoStarsMatchNothing(Plain):
 
 @breaks("B10")
 class PatternsMissTheBuiltIn(Plain):
-    """Tells of failures only those who ask by the event's very name."""
+    """Reports failures only to exact subscriptions to the event's name."""
 
     def hears(self, subscription: PlainSubscription, event: str) -> bool:
         if event == HANDLER_FAILED:
@@ -364,7 +364,7 @@ class PatternsMissTheBuiltIn(Plain):
 
 @breaks("B10")
 class RemembersWhoHears(Plain):
-    """Keeps the audience of a name when a pattern is subscribed later."""
+    """Keeps the audience of a name even when a pattern is subscribed later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -384,7 +384,7 @@ class RemembersWhoHears(Plain):
 
 @breaks("B11")
 class PutsNestedPublishesOff(Plain):
-    """Runs a publish inside a handler when the one around it is over."""
+    """Puts a publish inside a handler off until the one around it is over."""
 
     busy = False
     later: list[tuple[Any, Any, Any]] = []  # noqa: RUF012  replaced, not shared

@@ -1,4 +1,4 @@
-"""Components and engines with one deliberate fault each, for `check_component` to find."""
+"""Components and engines with one planted fault each, for `check_component` to find."""
 
 from properties.faults import of_hosting, of_messages, of_turns
 from properties.faults._component_registry import COMPONENT_FAULTS, ComponentFault

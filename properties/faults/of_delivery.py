@@ -24,7 +24,7 @@ class SequentialInTasks(Plain):
 
 @breaks("D1")
 class ForgetsTheContext(Plain):
-    """Takes back what a handler set in a context variable."""
+    """Undoes what a handler set in a context variable."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         before = dict(copy_context())
@@ -36,7 +36,7 @@ class ForgetsTheContext(Plain):
 
 @breaks("D1")
 class SequentialAtOnce(Plain):
-    """Delivers concurrently whatever was asked for."""
+    """Delivers concurrently even if the call says sequential."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         await self.concurrent(publishing, audience)
@@ -44,7 +44,7 @@ class SequentialAtOnce(Plain):
 
 @breaks("D2")
 class ConcurrentInTurn(Plain):
-    """Delivers sequentially whatever was asked for."""
+    """Delivers sequentially even if the call says concurrent."""
 
     async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         await self.sequential(publishing, audience)
@@ -52,7 +52,7 @@ class ConcurrentInTurn(Plain):
 
 @breaks("D2")
 class StartsOutOfOrder(Plain):
-    """Starts the second of three handlers last."""
+    """Starts the second handler last."""
 
     async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
         await super().start_all(group, publishing, audience[:1] + audience[2:] + audience[1:2])
@@ -60,7 +60,7 @@ class StartsOutOfOrder(Plain):
 
 @breaks("D2")
 class TakesTheBackendsOrder(Plain):
-    """Starts handlers as the backend's scheduler happens to."""
+    """Starts handlers in the order that the backend's scheduler happens to choose."""
 
     async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
         for each in audience:
@@ -80,7 +80,7 @@ class LeaksWhereThereIsOne(Plain):
 
 @breaks("D2")
 class LeaksToLaterHandlers(Plain):
-    """Starts each handler in the context that the last one to end has left."""
+    """Starts each handler in the context of the handler that ended last."""
 
     async def start_all(self, group: Any, publishing: Any, audience: Any) -> None:
         self.left = copy_context()
@@ -96,7 +96,7 @@ class LeaksToLaterHandlers(Plain):
 
 @breaks("D2")
 class TwoAtATime(Plain):
-    """Lets no more than two handlers of a publish run at once."""
+    """Runs at most two handlers of a publish at once."""
 
     most = 2
 
@@ -114,7 +114,7 @@ class TwoAtATime(Plain):
 
 @breaks("D2", "D3")
 class SixAtATime(TwoAtATime):
-    """Lets no more than six handlers of a publish run at once."""
+    """Runs at most six handlers of a publish at once."""
 
     most = 6
 
@@ -137,7 +137,7 @@ class TiersInTurn(Plain):
 
 @breaks("D3")
 class AFailedTierIsTheLast(Plain):
-    """Gives up after a tier in which something failed."""
+    """Stops after a tier in which something failed."""
 
     async def tiered(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         for priority in sorted({each.priority for each in audience}):
@@ -148,7 +148,7 @@ class AFailedTierIsTheLast(Plain):
 
 @breaks("D4")
 class LeavesTasksBehind(Plain):
-    """Lets its handlers run on when a concurrent publish is cancelled."""
+    """Leaves its handlers running when a concurrent publish is cancelled."""
 
     async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         outcome: list[BaseException] = []
@@ -202,7 +202,7 @@ class DoesNotWaitForCleanup(Plain):
 
 @breaks("D5")
 class IgnoresTheCallsPolicy(Plain):
-    """Goes on, whatever the call says."""
+    """Uses its own policy, whatever the call says."""
 
     def choose(self, delivery: str | None, on_error: str | None) -> tuple[str, str]:
         return super().choose(delivery, None)
@@ -210,7 +210,7 @@ class IgnoresTheCallsPolicy(Plain):
 
 @breaks("D2", "D3", "D5")
 class IgnoresTheCallsDelivery(Plain):
-    """Delivers one after another, whatever the call says."""
+    """Uses its own delivery, whatever the call says."""
 
     def choose(self, delivery: str | None, on_error: str | None) -> tuple[str, str]:
         return super().choose(None, on_error)
@@ -218,7 +218,7 @@ class IgnoresTheCallsDelivery(Plain):
 
 @breaks("D5")
 class RemembersTheLastCall(Plain):
-    """Takes what a call says for the default from then on."""
+    """Uses the options of the last call as defaults from then on."""
 
     def choose(self, delivery: str | None, on_error: str | None) -> tuple[str, str]:
         chosen = super().choose(delivery, on_error)
@@ -228,7 +228,7 @@ class RemembersTheLastCall(Plain):
 
 @breaks("D6")
 class NeverYields(Plain):
-    """Starves every other task."""
+    """Never yields, so that every other task starves."""
 
     async def make_way(self) -> None:
         """Do nothing."""
@@ -245,7 +245,7 @@ class YieldsTooRarely(Plain):
 
 @breaks("D6")
 class LooksButDoesNotYield(Plain):
-    """Sees that it is cancelled, but gives no other task its turn."""
+    """Notices that it is cancelled, but gives no other task a turn."""
 
     async def make_way(self) -> None:
         if anyio.current_effective_deadline() == -float("inf"):
@@ -285,7 +285,7 @@ class ReversesUnderRaise(Plain):
 
 @breaks("D2", "D3")
 class TooManyInTurn(Plain):
-    """Delivers one after another to more than six."""
+    """Delivers one after another if there are more than six handlers."""
 
     async def concurrent(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         if len(audience) > 6:
@@ -296,7 +296,7 @@ class TooManyInTurn(Plain):
 
 @breaks("D6")
 class YieldsHalfAsOften(Plain):
-    """Looks whether it is cancelled, and yields in every 122nd publish."""
+    """Checks whether it is cancelled, but yields only in every 122nd publish."""
 
     async def make_way(self) -> None:
         self.since_yield -= 0.5

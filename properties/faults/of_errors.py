@@ -1,4 +1,4 @@
-"""Faults with errors: E1 to E8."""
+"""Faults of errors: E1 to E8."""
 
 import contextlib
 from contextlib import suppress
@@ -13,7 +13,7 @@ from properties.faults.plain import Plain, PlainSubscription, Publishing, is_can
 
 @breaks("E1")
 class LosesTheSecondFailure(Plain):
-    """Returns no more than one failure."""
+    """Returns at most one failure."""
 
     def results(self, publishing: Publishing, audience: Any) -> tuple[HandlerFailure, ...]:
         return super().results(publishing, audience)[:1]
@@ -29,7 +29,7 @@ class ReturnsAsTheyFailed(Plain):
 
 @breaks("E1", "B8")
 class ReturnsNothing(Plain):
-    """Tells of failures in the log alone."""
+    """Only logs failures."""
 
     def results(self, publishing: Publishing, audience: Any) -> tuple[HandlerFailure, ...]:
         return ()
@@ -37,7 +37,7 @@ class ReturnsNothing(Plain):
 
 @breaks("E1")
 class LogsWithoutTraceback(Plain):
-    """Logs the message of a failure only."""
+    """Logs a failure's message without its traceback."""
 
     def log(self, failed: HandlerFailure) -> None:
         logger.error("a handler failed: %r", failed.exception)
@@ -45,7 +45,7 @@ class LogsWithoutTraceback(Plain):
 
 @breaks("E1")
 class LogsAsWarning(Plain):
-    """Logs a failure as something less."""
+    """Logs a failure as a warning."""
 
     def log(self, failed: HandlerFailure) -> None:
         name = failed.subscription.handler.__qualname__
@@ -73,7 +73,7 @@ class PublishesTwice(Plain):
 
 @breaks("E1")
 class PublishesNothing(Plain):
-    """Tells no handler of a failure."""
+    """Publishes no failure."""
 
     async def announce(self, failed: HandlerFailure) -> None:
         """Do nothing."""
@@ -81,7 +81,7 @@ class PublishesNothing(Plain):
 
 @breaks("E1", "B8")
 class StopsAtAFailure(Plain):
-    """Starts nobody after a failure, whatever the policy."""
+    """Starts no handler after a failure, whatever the policy."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         for each in audience:
@@ -109,7 +109,7 @@ class ReportsAtTheEnd(Plain):
 
 @breaks("E2")
 class WrapsTheFailure(Plain):
-    """Raises something made of the failure."""
+    """Raises another exception, made from the failure."""
 
     async def sequential_failure(self, publishing: Publishing, failed: HandlerFailure) -> None:
         if publishing.stops:
@@ -119,7 +119,7 @@ class WrapsTheFailure(Plain):
 
 @breaks("E2")
 class RaisesTheLast(Plain):
-    """Calls everyone, and then raises the last failure."""
+    """Calls all handlers, and then raises the last failure."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         last: Exception | None = None
@@ -150,7 +150,7 @@ class LaterTiersAllTheSame(Plain):
 
 @breaks("E3", "E2")
 class RaisesAGroup(Plain):
-    """Raises failures as a task group does."""
+    """Raises failures in a group, as a task group does."""
 
     async def conclude(self, publishing: Publishing, passing: BaseException | None) -> None:
         try:
@@ -181,7 +181,7 @@ class SwallowsCleanupErrors(Plain):
 
 @breaks("E3")
 class TakesNoNotes(Plain):
-    """Notes nothing on what it raises."""
+    """Adds no notes to what it raises."""
 
     async def conclude(self, publishing: Publishing, passing: BaseException | None) -> None:
         try:
@@ -202,7 +202,7 @@ class RaisesTheLastOfThem(Plain):
 
 @breaks("E3", "B9")
 class StartsAfterAFailure(Plain):
-    """Starts the rest one after another when one has failed."""
+    """Uses up the `once` of handlers that never start after a failure."""
 
     async def conclude(self, publishing: Publishing, passing: BaseException | None) -> None:
         if publishing.kept:
@@ -242,7 +242,7 @@ class LosesFailuresOfTheCancelled(Plain):
 
 @breaks("E5")
 class CancellationsAreFailures(Plain):
-    """Reports its own cancellation as the failure of a handler."""
+    """Logs its own cancellation as the failure of a handler."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         if isinstance(exc, anyio.get_cancelled_exc_class()):
@@ -255,7 +255,7 @@ class CancellationsAreFailures(Plain):
 
 @breaks("E5")
 class SwallowsCancellations(Plain):
-    """Returns as if nothing were when a handler was cancelled."""
+    """Returns normally when a handler was cancelled."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         with suppress(anyio.get_cancelled_exc_class()):
@@ -264,7 +264,7 @@ class SwallowsCancellations(Plain):
 
 @breaks("E5")
 class GoesOnWhileCancelled(Plain):
-    """Starts the next handler though one has failed while `publish` is being cancelled."""
+    """Starts the next handler after one failed while `publish` is being cancelled."""
 
     async def sequential_failure(self, publishing: Publishing, failed: HandlerFailure) -> None:
         if publishing.stops or not is_cancelled():
@@ -275,7 +275,7 @@ class GoesOnWhileCancelled(Plain):
 
 @breaks("E5")
 class ExitsAreFailures(Plain):
-    """Takes what is no `Exception` for a failure."""
+    """Treats an exception that is no `Exception` as a failure."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         if isinstance(exc, (Exception, BaseExceptionGroup, anyio.get_cancelled_exc_class())):
@@ -287,7 +287,7 @@ class ExitsAreFailures(Plain):
 
 @breaks("E5")
 class WrapsExits(Plain):
-    """Lets an exit out in a group, as a task group does."""
+    """Raises an exit in a group, as a task group does."""
 
     async def conclude(self, publishing: Publishing, passing: BaseException | None) -> None:
         if publishing.fatal:
@@ -297,7 +297,7 @@ class WrapsExits(Plain):
 
 @breaks("E6")
 class StraysPass(Plain):
-    """Takes every cancellation for its own."""
+    """Treats every cancellation as its own."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         if isinstance(exc, anyio.get_cancelled_exc_class()):
@@ -307,7 +307,7 @@ class StraysPass(Plain):
 
 @breaks("E6")
 class StraysAreLost(Plain):
-    """Takes a handler that a stray cancellation left for one that returned."""
+    """Treats a handler that a stray cancellation left as one that returned."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         failure, passing = super().judge(exc)
@@ -316,7 +316,7 @@ class StraysAreLost(Plain):
 
 @breaks("E6")
 class StraysWithoutCause(Plain):
-    """Doesn't say which cancellation it was."""
+    """Leaves out the cause of `HandlerCancelled`."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         failure, passing = super().judge(exc)
@@ -357,7 +357,7 @@ class LosesFailuresOfObservers(Plain):
 
 @breaks("E8", "E1")
 class TakesGroupsApart(Plain):
-    """Reports the first exception of a group."""
+    """Reports only the first exception of a group."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         if isinstance(exc, ExceptionGroup):
@@ -367,7 +367,7 @@ class TakesGroupsApart(Plain):
 
 @breaks("E8")
 class KeepsCancellationsInGroups(Plain):
-    """Takes a group that holds a cancellation for a cancellation."""
+    """Treats a group that holds a cancellation as a cancellation."""
 
     def split(self, exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
         cancellation, rest = super().split(exc)
@@ -376,7 +376,7 @@ class KeepsCancellationsInGroups(Plain):
 
 @breaks("E8", "E1")
 class CopiesGroups(Plain):
-    """Reports a group made anew of what the group held."""
+    """Reports a new group of what the group held."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         if isinstance(exc, ExceptionGroup):

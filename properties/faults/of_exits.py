@@ -1,4 +1,4 @@
-"""Faults with exits and groups: E5, E8."""
+"""Faults of exits and groups: E5, E8."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from properties.faults.plain import Plain, PlainSubscription, Publishing
 
 @breaks("E5")
 class AnExitWaitsForSiblings(Plain):
-    """Lets an exit out when every sibling has ended by itself."""
+    """Raises an exit only when every sibling has ended by itself."""
 
     async def run(
         self,
@@ -36,7 +36,7 @@ class AnExitWaitsForSiblings(Plain):
 
 @breaks("E5")
 class LosesOtherExits(Plain):
-    """Notes nothing of a second exit on the first."""
+    """Adds no note of a second exit to the first."""
 
     async def conclude(self, publishing: Publishing, passing: BaseException | None) -> None:
         del publishing.fatal[1:]
@@ -45,7 +45,7 @@ class LosesOtherExits(Plain):
 
 @breaks("E5")
 class SystemExitIsAFailure(Plain):
-    """Takes the exits of Python itself for failures, and other ones not."""
+    """Treats Python's own exits as failures, but not other ones."""
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         if not isinstance(exc, (KeyboardInterrupt, SystemExit)):
@@ -57,7 +57,7 @@ class SystemExitIsAFailure(Plain):
 
 @breaks("E8")
 class LooksIntoOneGroupOnly(Plain):
-    """Sees no cancellation in a group within a group."""
+    """Overlooks a cancellation in a group within a group."""
 
     def split(self, exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
         kind = anyio.get_cancelled_exc_class()

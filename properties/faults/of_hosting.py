@@ -1,4 +1,4 @@
-"""Engines and components with one deliberate fault each: C1 and C2."""
+"""Engines and components with one planted fault each: C1 and C2."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ from properties.faults.plain_engine import (
 
 @breaks("C1")
 class ADuplicateReplaces(PlainEngine):
-    """Takes a second component of a name."""
+    """Registers a second component under a name that is taken."""
 
     def check(self, component: Any) -> None:
-        """Let it pass."""
+        """Do nothing."""
 
 
 @breaks("C1")
 class TakesTheNameLate(PlainEngine):
-    """Lets two be registered at once under one name."""
+    """Registers two components at once under one name."""
 
     def check(self, component: Any) -> None:
         registering, self.pending = self.pending, {}
@@ -36,7 +36,7 @@ class TakesTheNameLate(PlainEngine):
 
 @breaks("C1")
 class BelongsToTwo(PlainEngine):
-    """Takes a component of another engine."""
+    """Registers a component of another engine."""
 
     def check(self, component: Any) -> None:
         before, component.engine = component.engine, None
@@ -65,7 +65,7 @@ class RegistersBeforeItsCheckpoint(PlainEngine):
 
 @breaks("C1")
 class HandlesBeforeItHasTold(PlainEngine):
-    """Delivers while a component is being registered."""
+    """Delivers while a component is still being registered."""
 
     async def send(self, name: str, message: Any) -> Outcome:
         if name in self.hosted:
@@ -75,7 +75,7 @@ class HandlesBeforeItHasTold(PlainEngine):
 
 @breaks("C1")
 class ShowsItsOwnTable(PlainEngine):
-    """Gives a mapping that can be written to."""
+    """Returns a mapping that can be written to."""
 
     @property
     def components(self) -> dict[str, PlainComponent]:
@@ -84,7 +84,7 @@ class ShowsItsOwnTable(PlainEngine):
 
 @breaks("C1")
 class KeepsSubscriptions(PlainEngine):
-    """Leaves the subscriptions of a component that it unregisters."""
+    """Keeps the subscriptions of a component that it unregisters."""
 
     def end_subscriptions(self, name: str) -> None:
         """Do nothing."""
@@ -92,7 +92,7 @@ class KeepsSubscriptions(PlainEngine):
 
 @breaks("C1")
 class LetsWaitersHang(PlainComponent):
-    """Forgets who waits, when it is unregistered."""
+    """Forgets waiting senders when it is unregistered."""
 
     def leave(self) -> list[Handling]:
         self.line.clear()
@@ -101,7 +101,7 @@ class LetsWaitersHang(PlainComponent):
 
 @breaks("C1")
 class LosesTheDeferredAsItLeaves(PlainComponent):
-    """Forgets what was deferred, when it is unregistered."""
+    """Forgets deferred messages when it is unregistered."""
 
     def leave(self) -> list[Handling]:
         super().leave()
@@ -110,7 +110,7 @@ class LosesTheDeferredAsItLeaves(PlainComponent):
 
 @breaks("C1")
 class KeepsWhatItRefuses(PlainEngine):
-    """Counts a component that it refuses as a duplicate as its own."""
+    """Marks a duplicate that it refuses as its own."""
 
     def check(self, component: Any) -> None:
         try:
@@ -122,7 +122,7 @@ class KeepsWhatItRefuses(PlainEngine):
 
 @breaks("C1")
 class ADuplicateEndsSubscriptions(PlainEngine):
-    """Ends the subscriptions under a name that it refuses."""
+    """Ends the subscriptions under a name when it refuses a duplicate."""
 
     def check(self, component: Any) -> None:
         try:
@@ -134,7 +134,7 @@ class ADuplicateEndsSubscriptions(PlainEngine):
 
 @breaks("C1")
 class TakesAwayWhatItRefuses(PlainEngine):
-    """Takes what it refuses away from the engine that has it."""
+    """Detaches what it refuses from the engine that has it."""
 
     def check(self, component: Any) -> None:
         try:
@@ -147,7 +147,7 @@ class TakesAwayWhatItRefuses(PlainEngine):
 
 @breaks("C1")
 class ForgetsWhoWaitsForARegistration(PlainEngine):
-    """Lets those hang who wait for a component that is unregistered as it is registered."""
+    """Forgets senders that wait for a component which is unregistered while it is registered."""
 
     async def unregister(self, name: str) -> None:
         del self.pending.get(name, [])[1:]
@@ -156,7 +156,7 @@ class ForgetsWhoWaitsForARegistration(PlainEngine):
 
 @breaks("C1")
 class ReportsTheFirstDeferred(PlainComponent):
-    """Reports the first of several deferred messages, when it is unregistered."""
+    """Reports only the first of several deferred messages when it is unregistered."""
 
     def leave(self) -> list[Handling]:
         return super().leave()[:1]
@@ -164,7 +164,7 @@ class ReportsTheFirstDeferred(PlainComponent):
 
 @breaks("C1")
 class LogsNothingAsItLeaves(PlainEngine):
-    """Publishes what was deferred when a component leaves, and doesn't log it."""
+    """Publishes, but doesn't log, what was deferred when a component leaves."""
 
     def log(self, name: str, mine: Handling, failure: Exception) -> None:
         if not isinstance(failure, UnknownComponent):
@@ -188,7 +188,7 @@ class DoesNotFinish(PlainComponent):
 
 @breaks("C2")
 class AsksForEach(PlainEngine):
-    """Asks the factory for each of those who ask at the same time."""
+    """Asks the factory for each of several senders that ask at the same time."""
 
     async def wait_for(self, name: str, mine: Handling) -> Outcome:
         if name in self.pending and self.component_factory is not None:
@@ -206,7 +206,7 @@ class TellsTheAskerAlone(PlainEngine):
 
 @breaks("C2")
 class AsksAgainForNothing(PlainEngine):
-    """Asks again after the factory has given None."""
+    """Asks again after the factory has returned None."""
 
     def failed(self, name: str, failure: Exception) -> None:
         if isinstance(failure, UnknownComponent):
@@ -216,7 +216,7 @@ class AsksAgainForNothing(PlainEngine):
 
 @breaks("C2")
 class HangsAfterACancelledAsker(PlainEngine):
-    """Lets nobody ask again after the first one was cancelled."""
+    """Lets no other sender ask after the first was cancelled."""
 
     def abandoned(self, name: str) -> None:
         """Do nothing."""
@@ -224,7 +224,7 @@ class HangsAfterACancelledAsker(PlainEngine):
 
 @breaks("C2")
 class WaitsForItself(PlainEngine):
-    """Lets a factory that asks for the very name wait for its own end."""
+    """Lets a factory that asks for the same name wait for its own end."""
 
     def is_made_by_caller(self, name: str) -> bool:
         return False
@@ -232,15 +232,15 @@ class WaitsForItself(PlainEngine):
 
 @breaks("C2")
 class TakesAnyName(PlainEngine):
-    """Registers a component of another name than was asked for."""
+    """Registers a component of another name than it asked for."""
 
     def check_made(self, name: str, component: Any) -> None:
-        """Let it pass."""
+        """Do nothing."""
 
 
 @breaks("C2")
 class LetsNoFactorySend(PlainEngine):
-    """Refuses whatever unknown name a factory asks for."""
+    """Refuses any unknown name that a factory asks for."""
 
     def is_made_by_caller(self, name: str) -> bool:
         return super().is_made_by_caller(name) or (bool(making.get()) and name not in self.hosted)
@@ -248,7 +248,7 @@ class LetsNoFactorySend(PlainEngine):
 
 @breaks("C2")
 class RemembersFailures(PlainEngine):
-    """Never asks a factory again that has failed for a name."""
+    """Never again asks a factory that has failed for a name."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

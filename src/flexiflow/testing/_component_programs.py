@@ -16,7 +16,7 @@ await engine.register(component)"""
 
 
 def fill(*texts: str) -> tuple[str, ...]:
-    """Fill in the table that most programs have, with the action that they name."""
+    """Return the texts with HOSTED replaced by a table, whose action is what each text defines."""
     filled: list[str] = []
     for text in texts:
         action = next((word for word in ("wait", "act") if f"def {word}(" in text), "noted")

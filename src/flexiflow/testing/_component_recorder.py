@@ -87,7 +87,7 @@ class ComponentRecorder(logging.Handler):
     async def subscribe(
         self, event: str, component: str, observer: Callable[[Any], Any], **options: Any
     ) -> None:
-        """Subscribe an observer, in a disguise that knows what it is called within."""
+        """Subscribe an observer, wrapped to show which message its sends are within."""
 
         async def call(data: dict[str, Any]) -> None:
             with self._inside(self._number_of(data)):

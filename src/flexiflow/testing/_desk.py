@@ -1,4 +1,10 @@
-"""Works with a transport, step by step, as bridges do on bad days too."""
+"""The desk: calls a transport step by step, as bridges do, and compares it with a reference model.
+
+Scripts call the methods of `Desk`. Each calls the transport (`_desk_calls`), updates the model
+(`_transport_model`), and raises `Broken`, with a clause's number, if the two differ. The class is
+in three modules: `Work` stores, joins and leases (`_desk_work`); `Taking` receives, settles and
+renews (`_desk_taking`); `Desk` itself adds what happens on bad days.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +31,27 @@ if TYPE_CHECKING:
 
 _PAGE = 2
 _ROUNDS = 5
-"""How often it is waited for what is delayed, in the end."""
+"""How often delayed records are waited for at the end."""
 
 
 @final
 class Desk(Taking):
     """Does to a transport what bridges do.
 
-    Workers "a" and "b" are of the group "g", "c" and "d" of "h"; "n" and "w" of "g" take less and
-    more than they. One that has no lease where it needs one joins and acquires it. What is settled
-    is chosen by its place among what is held. A step that can't be done is left out.
+    Workers "a" and "b" are of the group "g", "c" and "d" of "h"; "n" and "w" of "g" have fewer and
+    more patterns than the others. A worker that needs a lease and has none joins and acquires one.
+    What is settled is chosen by its place among what is held. A step that can't be done is left
+    out.
     """
 
     async def die(self, worker: str) -> None:
-        """Let a worker be silent for longer than its lease, and be gone."""
+        """Keep a worker silent for longer than its lease, and then forget it."""
         await self.oversleep(worker)
         for key in [key for key in self._calls.hands if key[0] == worker]:
             del self._calls.hands[key]
 
     async def reopen(self) -> None:
-        """Let all workers die, and open the transport anew."""
+        """Forget all workers, as if they had died, and open the transport anew."""
         self._calls.hands.clear()
         self._calls.joined.clear()
         for group in self._model.groups.values():
@@ -72,19 +79,19 @@ class Desk(Taking):
     async def cancel(
         self, worker: str, turns: int, limit: int, then: Literal["receive", "leave"] = "receive"
     ) -> None:
-        """Cancel a `receive` after some turns; then be given what it would have given, or leave."""
+        """Cancel a `receive` after some turns; then receive what it would have given, or leave."""
         hand = await self.enter(worker)
         if hand is None or not hand.tenure.is_live or not self._takes(hand):
             return
         part, start = self._part(hand), self._calls.now().earliest
         if await self._cancel(hand, turns, limit):
-            # It was over before it was cancelled, so that what it gave is let go by the program.
+            # It ended before the cancellation, and what it returned is dropped: the worker leaves.
             then = "leave"
         at = Span(start, self._calls.now().latest)
         part.doubt(hand.tenure, limit, at)
         outcomes.clamp(part, hand.tenure, at)
         if then == "leave":
-            # Nobody can tell what was taken from others.
+            # It is unknown which records it took that others had.
             self._forget(hold.holder for hold in part.pending.values() if hold.is_doubtful)
             await self.leave(worker)
             return
@@ -109,7 +116,7 @@ class Desk(Taking):
         return given
 
     async def redrive(self, group: str, *at: int) -> None:
-        """Redrive some dead letters, and ask for the same ones again."""
+        """Redrive some dead letters, and then the same ones again, which has no effect."""
         letters = await self._letters(group)
         chosen = [letters[i] for i in dict.fromkeys(at) if i < len(letters)]
         ids = [each.id for each in chosen]
@@ -153,7 +160,7 @@ class Desk(Taking):
             raise Broken("X14" if is_large else "X3", told)
 
     async def look(self, name: str, *, at_end: bool = False) -> None:
-        """Look how far a group is, and at its dead letters."""
+        """Check how far a group is, and its dead letters."""
         standing = await self._calls.call(
             f"{name} looks how far it is", lambda: self._calls.first.standing(name)
         )
@@ -167,7 +174,7 @@ class Desk(Taking):
         await self._letters(name)
 
     async def forget(self, name: str) -> None:
-        """Delete a group, all of whose workers have left, and see that it begins anew."""
+        """Delete a group, after all of its workers have left, and check that it begins anew."""
         for worker in self._present():
             if self._calls.member(worker).group == name:
                 await self.leave(worker)
@@ -176,12 +183,12 @@ class Desk(Taking):
         await self.look(name)
 
     def _present(self) -> list[str]:
-        """Return the workers that have joined, or have leases, be they run out."""
+        """Return the workers that have joined, or have a lease, even one that has run out."""
         holding = (worker for worker, _ in self._calls.hands)
         return [*dict.fromkeys([*self._calls.joined, *holding])]
 
     async def clash(self, worker: str) -> None:
-        """Join as a namesake of a worker that is alive, and as one that takes other events."""
+        """Join as a namesake of a living worker, and with other patterns; both are refused."""
         if await self.enter(worker) is None:
             return
         await self._join(worker)
@@ -205,7 +212,7 @@ class Desk(Taking):
             self._model.delete(partition, at)
 
     async def finish(self) -> None:
-        """Let each group handle all that is left, and see that nothing is, and nothing was lost."""
+        """Handle all that is left, in each group; check that nothing remains or was lost."""
         await self._calls.keep_alive()
         for worker in self._present():
             await self.leave(worker)
@@ -215,7 +222,7 @@ class Desk(Taking):
             await self.look(name, at_end=True)
 
     async def _drain(self, worker: str, partition: int) -> None:
-        # Nobody holds the partition: without a lease there is a complaint.
+        # No worker holds the partition any more: to get no lease is complained of in `enter`.
         hand = cast("Hand", await self.enter(worker, partition))
         part = self._part(hand)
         for _ in range(_ROUNDS):
@@ -234,7 +241,7 @@ class Desk(Taking):
 async def open_desk(
     means: Means, history: list[str] | None = None, **options: int
 ) -> AsyncGenerator[Desk]:
-    """Make a transport with some options, and give a desk for it."""
+    """Make a transport with some options, and yield a desk for it."""
     calls = Calls(means, options, [] if history is None else history)
     desk = Desk(calls, is_full="max_length" in options, is_small="max_event_bytes" in options)
     async with aclosing(calls):

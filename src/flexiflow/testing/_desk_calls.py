@@ -1,4 +1,4 @@
-"""Calling a transport: what is written down of it, and how leases are kept alive meanwhile."""
+"""Calls to a transport: notes them in the history, and keeps leases alive meanwhile."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _T = TypeVar("_T")
 GROUPS: Final[Mapping[str, str]] = {
     "a": "g", "b": "g", "c": "h", "d": "h", "n": "g", "w": "g", "e": "g",
 }  # fmt: skip
-"""Of which group each worker is."""
+"""The group of each worker."""
 RANKS: Final[Mapping[str, int]] = {"n": 0, "w": 2}
-"""How much those take that do not take what all others do: one that takes more includes them."""
+"""The ranks of workers that differ from 1; the patterns of a higher rank include a lower one's."""
 PATTERNS: Final = (("order.placed",), ("order.*",), ("order.**",))
-"""What is taken by each rank."""
+"""The patterns of each rank."""
 OTHERS: Final = ("payment.*",)
-"""What includes none of them, and is included by none."""
+"""Patterns that neither include those of a rank nor are included in them."""
 LONGEST: Final = 1.0
-"""For how many leases a record waits at the most."""
+"""The longest that a record waits, in leases."""
 
 HOOKS: Final[Mapping[str, int]] = {"restart": 1, "damage": 3, "insert": 3, "empty": 1}
-"""What there may be to try a transport with, and with how many arguments it is called."""
+"""The optional hooks of `check_transport`, and with how many arguments each is called."""
 
 
 class Broken(AssertionError):
@@ -51,26 +51,26 @@ class Broken(AssertionError):
         self.complaint = complaint
 
     def __str__(self) -> str:
-        """Tell the clause, and what happened."""
+        """Return the clause, and what happened."""
         return f"{self.clause}: {self.complaint}"
 
 
 class Inconclusive(Exception):
-    """A lease may have run out by itself, on a machine that is busy, so that nothing is known."""
+    """A lease may have run out by itself, on a busy machine, so that nothing is known."""
 
 
 @final
 @dataclass(frozen=True)
 class Means:
-    """What there is to try a transport with.
+    """What a transport is examined with.
 
     Attributes:
-        factory: makes one, new and empty, or gives a context manager that does.
-        lease: of how many seconds leases are.
-        restart: restarts what is behind a transport.
+        factory: makes one, new and empty, or returns a context manager that does.
+        lease: the length of leases, in seconds.
+        restart: restarts the server behind a transport.
         damage: deletes a stored record, of a partition at a position, behind a transport's back.
         insert: stores a body, in a partition, behind a transport's back.
-        empty: restarts what is behind a transport, which has lost all that was stored.
+        empty: restarts the server behind a transport, which has lost all that was stored.
     """
 
     factory: Callable[..., Any]
@@ -84,13 +84,13 @@ class Means:
 @final
 @dataclass(eq=False)
 class Hand:
-    """A lease that a worker has, or had, and what it was given with it.
+    """A lease that a worker has, or had, and the deliveries that it was given by it.
 
     Attributes:
         renewed: when the lease was acquired, or renewed.
-        tenure: what the model knows of it.
-        held: what it was given, and has not settled.
-        last: what it settled last, and of which places.
+        tenure: the lease in the model.
+        held: what the worker was given, and has not settled.
+        last: what it settled last, and at which places.
     """
 
     worker: str
@@ -103,12 +103,12 @@ class Hand:
 
 @final
 class Calls:
-    """Calls a transport, notes what comes of it, and keeps leases alive.
+    """Calls a transport, notes the results, and keeps leases alive.
 
     Args:
         means: what makes the transport.
         options: what the factory is called with.
-        history: where to note it.
+        history: where to note the calls.
     """
 
     def __init__(self, means: Means, options: Mapping[str, int], history: list[str]) -> None:
@@ -134,35 +134,35 @@ class Calls:
         self._connections = [await self._open.enter_async_context(each) for each in opened]
 
     async def reopen(self) -> None:
-        """Close the connections, and open others, as a process that is started again."""
+        """Close the connections, and open others, like a process that was started again."""
         await self._open.aclose()
         await self._connect()
 
     async def aclose(self) -> None:
-        """Close all."""
+        """Close everything."""
         async with self._stack:
             await self._open.aclose()
 
     @property
     def first(self) -> Connection:
-        """A connection."""
+        """The first of the two connections."""
         return self._connections[0]
 
     def connection(self, worker: str) -> Connection:
-        """Give the connection of a worker."""
+        """Return the connection of a worker."""
         return self._connections[worker in "bd"]
 
     def member(self, worker: str) -> Member:
-        """Tell who a worker is."""
+        """Return a worker as a member of its group."""
         group, lease = GROUPS.get(worker, worker[-1]), self.means.lease
         patterns = PATTERNS[RANKS.get(worker, 1)]
         return Member(group, worker, f"token-{worker}", patterns, lease, LONGEST * lease)
 
     async def call(self, text: str, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Do something, and write down what comes of it.
+        """Make a call, and note its result in the history.
 
         Raises:
-            Inconclusive: meanwhile a lease may have run out.
+            Inconclusive: a lease may have run out meanwhile.
         """
         try:
             result = await call()
@@ -181,18 +181,18 @@ class Calls:
             raise Inconclusive
 
     def now(self) -> Span:
-        """Tell what time it is."""
+        """Return the present moment."""
         now = anyio.current_time()
         return Span(now, now)
 
     async def timed(self, text: str, call: Callable[[], Awaitable[_T]]) -> tuple[_T, Span]:
-        """Do something, and tell when that was."""
+        """Make a call, and return its result and when it was made."""
         earliest = anyio.current_time()
         result = await self.call(text, call)
         return result, Span(earliest, anyio.current_time())
 
     async def join(self, worker: str) -> list[str]:
-        """Let a worker join, or go on being a member."""
+        """Join a worker to its group, or renew its membership."""
         member, at = self.member(worker), anyio.current_time()
         joined = self.connection(worker).join
         alive = await self.call(f"{worker} joins {member.group}", lambda: joined(member))
@@ -200,7 +200,7 @@ class Calls:
         return list(alive)
 
     async def keep_alive(self, *, age: float = 0.0) -> None:
-        """Renew what was not renewed for so many seconds."""
+        """Renew the memberships and leases that were not renewed for `age` seconds."""
         now = anyio.current_time()
         for worker in [each for each, at in self.joined.items() if now - at >= age]:
             await self.join(worker)
@@ -210,7 +210,7 @@ class Calls:
                 await self.call(f"{worker} renews", hand.lease.renew)
 
     async def pass_time(self, leases: float) -> None:
-        """Let some time pass, while leases are kept."""
+        """Wait for a time, given in leases, while leases are renewed."""
         until = anyio.current_time() + leases * self.means.lease
         await self.keep_alive()
         while (left := until - anyio.current_time()) > 0:
@@ -218,7 +218,7 @@ class Calls:
             await self.keep_alive()
 
     async def be_silent(self, worker: str) -> list[Hand]:
-        """Let a worker be silent until its leases have run out, and give those."""
+        """Keep a worker silent until its leases have run out, and return those."""
         lost = [hand for key, hand in self.hands.items() if key[0] == worker]
         lost = [hand for hand in lost if hand.tenure.is_live]
         was_member = self.joined.pop(worker, None) is not None

@@ -1,4 +1,4 @@
-"""What is wrong with what a worker was given."""
+"""Judgements on what a worker was given, and on what a transport says of a group."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def item_of(each: Delivery) -> Item:
-    """Tell which record was given."""
+    """Return the record that was given."""
     return Item(each.body, each.group)
 
 
 def judge_order(part: Part, given: Sequence[Delivery], offer: Offer) -> list[int] | None:
-    """Return the places of what was given, or None where it is not what comes first.
+    """Return the places of what was given, or None if other records come first.
 
     Raises:
         Broken: what has waited comes in another order.
     """
     places = _find(part, given, [*offer.left, *offer.new, *offer.due, *offer.maybe])
     if places is None or (offer.certain and not given):
-        # To give nothing at all, not even to one who waits, is to have lost it.
+        # To give nothing at all, even after a wait, is to have lost it.
         return None
     fresh = [each for each in (*offer.left, *offer.new) if not _has_waited(part, each)]
     came = [place for place in places if not _has_waited(part, place)]
@@ -74,7 +74,7 @@ def _check_due(part: Part, came: Sequence[int], due: Sequence[int]) -> None:
 def check_room(
     part: Part, given: Sequence[Delivery], places: Sequence[int], offer: Offer, room: Room
 ) -> None:
-    """See whether what was given fits into the room of a worker, and shares it as it should.
+    """Check that what was given fits into the room of a worker, and shares it as it should.
 
     Raises:
         Broken: it doesn't.
@@ -103,7 +103,7 @@ def check_room(
 def complain_of_delivery(
     part: Part, worker: str, given: Sequence[Delivery], rest: Sequence[Delivery], offer: Offer
 ) -> Broken:
-    """Say what is wrong with what was given, if all the rest was asked for after it."""
+    """Return what is wrong with what was given, once all the rest was asked for after it."""
     # The rest was asked for without any bounds.
     offer = offer._replace(is_shut=False, again=len(offer.due))
     wanted = [part.items[place] for place in offer.certain]
@@ -151,7 +151,7 @@ def _why_it_waits(hold: Hold) -> str:
 
 
 def check_counts(before: Hold, given: Delivery) -> None:
-    """Compare the counts of what was given with those that were written down.
+    """Compare the counts of what was given with those in the model.
 
     Raises:
         Broken: they differ.
@@ -174,10 +174,10 @@ def check_counts(before: Hold, given: Delivery) -> None:
 
 
 def check_oversize(item: Item, given: Delivery, most: int) -> None:
-    """See whether a body is given if it is not too large, and only then.
+    """Check that a body is given unless it is too large, and only then.
 
     Raises:
-        Broken: it is not so.
+        Broken: it is too large and given, or the reverse.
     """
     oversize = len(item.body) if len(item.body) > most else 0
     if given.oversize != oversize:
@@ -186,7 +186,7 @@ def check_oversize(item: Item, given: Delivery, most: int) -> None:
 
 
 def check_standing(group: GroupModel, given: Standing, *, at_end: bool) -> None:
-    """Compare how far a group is said to be with how far it is.
+    """Compare how far a group is, by the transport, with how far it is in the model.
 
     Raises:
         Broken: they differ.

@@ -1,4 +1,4 @@
-"""Receives, settles and renews, and compares what comes of it with what has to."""
+"""A desk's receiving, settling and renewing, compared with the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _REASON: Final = Failure("builtins.OSError", "no", "")
 
 
 class Taking(Work):
-    """What workers do every day, and those who were too slow."""
+    """Receives, settles and renews, also by workers that were too slow."""
 
     async def receive(
         self,
@@ -46,7 +46,7 @@ class Taking(Work):
         waiting: int = sys.maxsize,
         again: int = sys.maxsize,
     ) -> bool:
-        """Be given records; tell whether there were any."""
+        """Receive records, and return whether there were any."""
         hand = await self.enter(worker, partition)
         room = Room(limit, size, waiting, again)
         return hand is not None and await self._be_given(hand, room)
@@ -54,7 +54,7 @@ class Taking(Work):
     async def _be_given(self, hand: Hand, room: Room) -> bool:
         self._latest[hand.worker] = hand.lease.partition
         if self._group_of(hand.worker).rank is None:
-            # Somebody has left, which shows when the next one joins.
+            # A member has left, which the group notices when the next one joins.
             await self._join(hand.worker)
         given, at = await self._receive(hand, room)
         if not self._takes(hand):
@@ -75,7 +75,7 @@ class Taking(Work):
         return await self._receive(hand, room)
 
     async def _judge(self, hand: Hand, room: Room, given: Sequence[Delivery], offer: Offer) -> None:
-        """See whether a worker was given what it was to be given, and take it."""
+        """Check that a worker was given the right records, and note that it holds them."""
         part, most = self._part(hand), self._calls.first.max_event_bytes
         places = judge_order(part, given, offer)
         if places is None:
@@ -91,17 +91,18 @@ class Taking(Work):
         """Note what a `receive` may have done besides."""
         part, is_full = self._part(hand), len(given) >= room.records
         if is_full:
-            # Nobody can tell whether it has come by what others have, and is done.
+            # It may not have come to records that are done and whose holder is gone: forget those
+            # holders.
             self._forget(hold.holder for hold in part.pending.values() if hold.is_ghost)
         part.bury_ghosts(at, hand.tenure, is_full=is_full)
         outcomes.clamp(part, hand.tenure, at)
         if given:
-            # What was returned may be somebody's again, and is not settled any more.
+            # What was returned may have another holder by now; settling it again would differ.
             for other in self._calls.hands.values():
                 other.last = ()
 
     def _forget(self, tenures: Iterable[Tenure | None]) -> None:
-        """Let the workers be gone that have these leases."""
+        """Forget the workers that have these leases."""
         lost = {*tenures}
         for key, hand in [*self._calls.hands.items()]:
             if hand.tenure in lost:
@@ -118,7 +119,7 @@ class Taking(Work):
     async def _with(
         self, hand: Hand, what: str, call: Callable[[], Awaitable[_T]]
     ) -> tuple[_T, Span]:
-        """Call by a lease, which is not over."""
+        """Make a call by a lease that is not over."""
         try:
             return await self._calls.timed(f"{hand.worker} {what}", call)
         except LeaseLost:
@@ -129,7 +130,7 @@ class Taking(Work):
     async def settle(self, worker: str, how: str, *at: int) -> None:
         """Settle some of what was given in the partition that was read last, in one call.
 
-        The next of its key follows what had waited, and is handled or buried.
+        If what is settled had waited, and is handled or buried, the next of its key follows.
         """
         hand = self._hand(worker)
         held = hand.held if hand is not None else []
@@ -159,7 +160,7 @@ class Taking(Work):
                 hand.held.append((place, kept))
 
     async def follow(self, worker: str, key: str) -> None:
-        """Let the next of a key follow."""
+        """Make the next record of a key follow."""
         hand = self._hand(worker)
         if hand is not None and not hand.tenure.is_over:
             hand.last = ((-1, Followed(key)),)
@@ -169,7 +170,7 @@ class Taking(Work):
         return self._model.keys[hand.lease.partition][place]
 
     async def _settle(self, hand: Hand) -> None:
-        """Settle what is last, and write it down."""
+        """Settle the hand's last outcomes, and note them in the model."""
         part, given = self._part(hand), [outcome for _, outcome in hand.last]
         text = f"settles {', '.join(map(repr, given))}"
         if hand.tenure.is_over:
@@ -194,18 +195,19 @@ class Taking(Work):
             body = part.items[place].body
             letter = Letter(body, _REASON, outcome.attempts, outcome.deliveries)
             group.dead.append(letter)
-            # Of what is gone a transport may have kept the body, or else it counts as missed.
+            # If the record was deleted, a transport may have kept the body; otherwise it counts as
+            # missed.
             group.doubtful += [] if part.has(place) else [letter]
         outcomes.settle(part, place, outcome, hand.tenure, at)
 
     async def repeat(self, worker: str) -> None:
-        """Settle once more what was settled last, as after a reply that was lost."""
+        """Settle the last outcomes once more, as after a reply that was lost."""
         hand = self._hand(worker)
         if hand is not None and hand.last:
             await self._settle(hand)
 
     async def renew(self, worker: str) -> None:
-        """Join again and renew, and be told what is another's."""
+        """Join again and renew; check which records are reported as another's."""
         hand = self._hand(worker)
         if hand is None or hand.tenure.is_over:
             return
@@ -224,7 +226,7 @@ class Taking(Work):
             raise Broken("X11", told)
 
     async def oversleep(self, worker: str) -> None:
-        """Let a worker be silent for longer than its lease, with all that it holds."""
+        """Keep a worker silent for longer than its lease, while it holds what it was given."""
         await self._calls.be_silent(worker)
         self._forget_rank(worker)
 
@@ -234,5 +236,5 @@ class Taking(Work):
             group.rank = None
 
     async def pass_time(self) -> None:
-        """Let so much time pass that what was delayed for a short time is due."""
+        """Wait until what was delayed for a short time is due."""
         await self._calls.pass_time(0.5)

@@ -1,4 +1,4 @@
-"""Stores, joins and leases, and compares what a transport does with what it has to do."""
+"""A desk's storing, joining and leasing, compared with the model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 LENGTH: Final = 6
 """How many records the log of a full transport holds."""
 SIZE: Final = 64
-"""How many bytes the largest event has of a transport with `max_event_bytes`."""
+"""The largest event, in bytes, of a transport that was made with `max_event_bytes`."""
 
 
 class Work:
-    """What publishers and workers do every day.
+    """Stores, joins and leases.
 
     Args:
-        calls: what calls the transport.
-        is_full: whether its log holds `LENGTH` records.
-        is_small: whether its events have `SIZE` bytes at the most.
+        calls: calls the transport.
+        is_full: whether its log holds at most `LENGTH` records.
+        is_small: whether its events have at most `SIZE` bytes.
     """
 
     def __init__(self, calls: Calls, *, is_full: bool, is_small: bool) -> None:
@@ -45,7 +45,7 @@ class Work:
         self._latest: dict[str, int] = {}
 
     async def open(self) -> None:
-        """Connect, and look where the log begins."""
+        """Connect, and find where the log ends now."""
         await self._calls.open()
         first = self._calls.first
         self._model = Model(first.partitions, is_exclusive=first.is_exclusive)
@@ -62,7 +62,7 @@ class Work:
         await self._store(producer, [(0, key) for key in keys])
 
     async def store_sized(self, producer: str, *sizes: int) -> None:
-        """Store a batch of new records with bodies of so many bytes."""
+        """Store a batch of new records, with bodies of these sizes."""
         await self._store(producer, [(size, None) for size in sizes])
 
     async def _store(self, producer: str, records: list[tuple[int, str | None]]) -> None:
@@ -113,7 +113,7 @@ class Work:
             raise Broken("X5", f"a log of {LENGTH} took {wanted} more than it may delete others")
 
     async def _see(self, wanted: dict[Item, str | None], clause: str = "X2") -> None:
-        """Look at what was stored since the last time, which tells the partitions."""
+        """Check what was stored since the last time, and note its partitions."""
         found: list[Stored] = []
         while True:
             look = partial(self._calls.first.tail, self._seen, 2, 0)
@@ -130,7 +130,7 @@ class Work:
             self._model.keys[each.partition].append(wanted[item])
 
     def _item_seen(self, seen: Stored, wanted: list[Item]) -> Item:
-        """Return what is seen; of a body that is too large any part may be, or nothing."""
+        """Return the record that is seen; if it is too large, any part of its body may be seen."""
         most = self._calls.first.max_event_bytes
         for item in wanted:
             if len(item.body) > most and item.body.startswith(seen.body):
@@ -165,7 +165,7 @@ class Work:
             raise Broken("X4", f"{names(wanted)} was stored in another order: {names(found)}")
 
     async def enter(self, worker: str, partition: int = 0) -> Hand | None:
-        """Join, and acquire a partition; None where it is another's, or the worker stands by."""
+        """Join, and acquire a partition; return None if another worker has it, or it stands by."""
         place = partition % len(self._model.items)
         hand = self._calls.hands.get((worker, place))
         if hand is not None and not hand.tenure.is_over:
@@ -190,7 +190,7 @@ class Work:
         return hand
 
     def _check_lease(self, worker: str, place: int, lease: Lease | None, *, takes: bool) -> None:
-        """See whether a worker was given a lease if it may have one."""
+        """Check that a worker was given a lease if it may have one, and only then."""
         group, is_exclusive = self._group_of(worker), self._calls.first.is_exclusive
         is_free = not is_exclusive or not any(each.is_live for each in group.tenures[place])
         if not takes:
@@ -205,7 +205,7 @@ class Work:
             raise Broken("X4", f"{worker} got the token {lease.token} after {group.tokens[place]}")
 
     def _check_lines(self, hand: Hand) -> None:
-        """See whether a lease tells the keys of what waits, where it is of all of it."""
+        """Check that a lease has the keys of what waits, if it is for all of it."""
         part = self._part(hand)
         waits = {each.key for each in part.waiting.values() if not each.is_done} - {None}
         may = {each.key for each in (*part.waiting.values(), *part.pending.values())}
@@ -214,7 +214,7 @@ class Work:
             raise Broken("X12", f"{hand.worker} is told of the lines {told}, and there are {waits}")
 
     def _displace(self, group: GroupModel, place: int) -> list[Hand]:
-        """Return those whose lease of a partition is lost to the one that leases it now."""
+        """Return the hands that lose their lease of a partition to its new lease."""
         if not self._calls.first.is_exclusive:
             return []
         for each in group.tenures[place]:

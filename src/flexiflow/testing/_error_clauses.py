@@ -1,4 +1,4 @@
-"""How the clauses of what is more than a failure are checked (E5 to E8)."""
+"""The checkers of the clauses on cancellations, exits and groups, with judgements (E5 to E8)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _exit_leaves(trace: Trace, publication: Publication) -> str | None:
 
 
 def strays_are_failures(trace: Trace) -> str | None:
-    """E6: a cancellation that nobody meant becomes `HandlerCancelled`; the siblings live on."""
+    """E6: a stray cancellation becomes `HandlerCancelled`; the siblings live on."""
     return trace.first_complaint(_strays)
 
 
@@ -155,7 +155,7 @@ def _groups(trace: Trace, publication: Publication) -> str | None:
 
 
 def _is_rest(trace: Trace, given: BaseException, group: BaseException) -> bool:
-    """Say whether it is the group itself, or what is left of it without the cancellations."""
+    """Return whether an exception is the group, or what remains without its cancellations."""
     held = parts(group)
     if not any(isinstance(part, trace.cancellation) for part in held):
         return given is group

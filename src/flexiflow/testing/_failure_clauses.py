@@ -1,4 +1,4 @@
-"""How the clauses of failures are checked (E1 to E4)."""
+"""The checkers of the clauses of failures, with their judgements (E1 to E4)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _continues(trace: Trace, publication: Publication) -> str | None:
 
 
 def raises_in_turn(trace: Trace) -> str | None:
-    """E2: the first failure leaves as it is, and what comes later in order doesn't start."""
+    """E2: the first failure leaves as it is, and handlers later in order don't start."""
     return trace.first_complaint(_raises_in_turn) or _keeps_once(trace)
 
 
@@ -118,7 +118,7 @@ def _keeps_once(trace: Trace) -> str | None:
 
 
 def raised_or_reported(trace: Trace) -> str | None:
-    """E4: each failure is either raised or reported, and once."""
+    """E4: each failure is either raised or reported, exactly once."""
     return trace.first_complaint(_raised_or_reported)
 
 
@@ -141,7 +141,7 @@ def _raised_or_reported(trace: Trace, publication: Publication) -> str | None:
 
 
 waiting = st.builds(Wait, number(0, 2))
-# Names that are no part of what a message says without them.
+# Names that occur in no message by chance.
 _EVENT = "order.placed"
 _failing = st.builds(
     Subscribe,
@@ -176,7 +176,7 @@ def cancelled(
 def _beside(
     first: list[Subscribe], last: Subscribe, publish: Publish, decisions: tuple[int, ...]
 ) -> Script:
-    """Put last who ends the others, all in one tier, and then an `unsubscribe` of each `once`."""
+    """Put last the handler that ends the others, in one tier; then unsubscribe each `once`."""
     ended = (Unsubscribe(at) for at, each in enumerate(first) if each.once)
     tier = (replace(each, priority=Subscribe.priority) for each in first)
     return Script((*tier, last, publish, *ended), decisions)

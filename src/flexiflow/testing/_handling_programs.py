@@ -1,4 +1,4 @@
-"""Programs that assert what the clauses C5 to C10 promise, but for what scripts show."""
+"""Programs that assert what the clauses C5 to C10 promise, beyond what scripts show."""
 
 from __future__ import annotations
 

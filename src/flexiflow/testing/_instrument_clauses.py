@@ -1,4 +1,4 @@
-"""How the clauses of instruments are checked (I1 to I3)."""
+"""The checkers of the clauses of instruments, with their programs (I1 to I3)."""
 
 from __future__ import annotations
 

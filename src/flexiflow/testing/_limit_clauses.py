@@ -1,4 +1,4 @@
-"""How the clauses of limits are checked (V1, V2)."""
+"""The checkers of the clauses of limits, with their programs (V1, V2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the clauses of streams, of waiting and of topics are checked (S1 to S4, T1)."""
+"""The checkers of the clauses of streams, of waiting and of topics (S1 to S4, T1)."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ _streams = st.one_of(
         number(1, 2),
         st.sampled_from(_OVERFLOWS),
         _modes,
-        # So that what was dropped is seen in what is read.
+        # Whatever was dropped then shows in what is read.
         _steps(6, ("publish", "read", "read")),
     ),
     st.builds(StreamScript, number(0, 2), st.just("block"), _modes, _steps(8, ("read",))),

@@ -1,4 +1,4 @@
-"""Scripts for a stream: who publishes, reads and gives up, beside what is to come of it (S2)."""
+"""Scripts for a stream: publishing, reading and giving up, with the results to expect (S2)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def check(*expected):
 
 @dataclass
 class _Model:
-    """A stream in plain data, for one who looks at it when nothing goes on any more."""
+    """A reference model of a stream, to be looked at only while nothing is going on."""
 
     size: int
     overflow: Overflow
@@ -78,7 +78,7 @@ class _Model:
         self.published += 1
 
     def settle(self) -> None:
-        """Let in who finds room, and out what finds a reader."""
+        """Move publishers in while there is room, and events out while there are readers."""
         while self.blocked and len(self.buffered) < self.size + self.readers:
             self.buffered.append(self.blocked.pop(0))
             self.received += 1
@@ -93,7 +93,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class StreamScript:
-    """What is done with a stream of a new bus, one step when nothing goes on any more.
+    """What is done with a stream of a new bus; each step waits until nothing is going on any more.
 
     Attributes:
         buffer: its size.
@@ -110,11 +110,11 @@ class StreamScript:
     again: str = field(default="", init=False)
 
     def smaller(self) -> Iterator[StreamScript]:
-        """Give scripts with a step less."""
+        """Yield scripts with a step less."""
         return (replace(self, steps=steps) for steps in without_one(self.steps))
 
     def main(self) -> Lines:
-        """Write what is done, with what a model says of it."""
+        """Return what is done, and what the model expects after each step, as lines of Python."""
         model = _Model(self.buffer, self.overflow)
         does: Lines = []
         for step in self.steps:

@@ -33,7 +33,7 @@ class Seat:
 
 @dataclass(frozen=True, eq=False)
 class Publication:
-    """A call of `publish`; also the payload, so that a handler's start can be told to be its."""
+    """A call of `publish`; it is also the payload, so that a handler's start shows its publish."""
 
     number: int
     event: str

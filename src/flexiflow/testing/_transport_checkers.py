@@ -1,4 +1,4 @@
-"""What checks each clause of durable delivery: the moves of its scripts."""
+"""The checkers of the clauses of durable delivery: the moves that each clause's scripts have."""
 
 from __future__ import annotations
 

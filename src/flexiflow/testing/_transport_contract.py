@@ -1,4 +1,7 @@
-"""The contract as data: every clause of durable delivery, as far as a transport keeps it (P1)."""
+"""The contract of durable delivery as data, as far as a transport keeps it (P1).
+
+A clause without a checker is only examined through bridges, by the scenarios of `_universal`.
+"""
 
 from __future__ import annotations
 
@@ -132,4 +135,4 @@ TRANSPORT_CONTRACT: Final = (
         checkers.X15,
     ),
 )
-"""Every clause, in order."""
+"""Every clause of durable delivery, in order."""

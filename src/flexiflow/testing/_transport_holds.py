@@ -1,4 +1,4 @@
-"""What a transport has to remember of records and leases, as plain data."""
+"""The parts of the reference model: records, leases, and which lease holds which record."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class Item(NamedTuple):
-    """A record that is stored: its body, and the only group that is to handle it."""
+    """A stored record: its body and, if it was redriven, the only group that handles it."""
 
     body: bytes
     group: str | None
 
     @property
     def name(self) -> str:
-        """What it is called in a complaint."""
+        """Its name in a complaint."""
         redriven = f", redriven to {self.group!r}" if self.group else ""
         return f"record {_text(self.body)}{redriven}"
 
 
 class Letter(NamedTuple):
-    """A dead letter, but for its id and time."""
+    """A dead letter, without its id and time."""
 
     body: bytes
     failure: Failure
@@ -36,18 +36,18 @@ class Letter(NamedTuple):
 
 
 class Span(NamedTuple):
-    """When something happens, as far as anyone can tell.
+    """When something happens, as far as that is known.
 
     Attributes:
-        earliest: not before that.
-        latest: by then at the latest.
+        earliest: the earliest time.
+        latest: the latest time.
     """
 
     earliest: float
     latest: float = inf
 
     def is_before(self, other: Span) -> bool:
-        """Return whether it is certain that this comes first; clocks have milliseconds."""
+        """Return whether this certainly comes before another one; clocks have milliseconds."""
         return self.latest + 0.01 < other.earliest
 
 
@@ -57,8 +57,8 @@ class Tenure:
     """A lease.
 
     Attributes:
-        worker: whose it is.
-        longest: for how many seconds a record waits at the most.
+        worker: the worker that has it.
+        longest: the most seconds that a record waits.
         is_live: whether it has not run out.
         is_over: whether it was released, or its partition leased to another worker.
     """
@@ -79,17 +79,17 @@ class Hold:
     """A record that a group has begun, and not settled.
 
     Attributes:
-        attempts: how many have failed.
-        deliveries: how many have begun since the last one that ended.
-        holder: the lease that was given it last, or postponed it; None where it was returned.
-        key: of one that has waited, its key.
+        attempts: how many attempts have failed.
+        deliveries: how many attempts have begun since the last one that ended.
+        holder: the lease that was given it last, or postponed it; None if it was returned.
+        key: the key of a record that has waited.
         has_waited: whether it was postponed.
-        due: of one that waits, when it is due; None in its key's line.
-        is_loose: of one that waits, whether it is open if others than `holder` are given it.
+        due: when a waiting record is due; None while it is in its key's line.
+        is_loose: whether it is open if other leases than `holder` are given a waiting record.
         is_done: whether a lease that had lost it has acknowledged it.
-        is_told: whether a lease that had lost it has told how its attempt ended.
-        is_doubtful: whether a `receive` may have taken it that was cancelled.
-        returned: by which lease it was returned last.
+        is_told: whether a lease that had lost it has reported how its attempt ended.
+        is_doubtful: whether a `receive` that was cancelled may have taken it.
+        returned: the lease that returned it last.
         spare: other counts that it may have as well.
     """
 
@@ -107,12 +107,12 @@ class Hold:
     spare: tuple[int, int] | None = None
 
     def is_left_to(self, tenure: Tenure) -> bool:
-        """Return whether nobody else holds it whose lease lasts."""
+        """Return whether no other lease that lasts holds it."""
         return self.holder is None or not (self.holder is tenure or self.holder.is_live)
 
     @property
     def is_ghost(self) -> bool:
-        """Whether it is settled in place of being given to anyone."""
+        """Whether it is settled when a `receive` comes to it, in place of being given."""
         return self.is_done and (self.holder is None or not self.holder.is_live)
 
 
@@ -120,12 +120,12 @@ class Offer(NamedTuple):
     """What a lease may be given.
 
     Attributes:
-        left: what others have left, in order.
-        new: what is new to the group, in order.
-        due: what waits and is certainly due, the first due first.
-        maybe: what may be given besides.
-        is_shut: whether too many may wait for anything new to be given.
-        again: how many of what waits are asked for.
+        left: records that others have left, in order.
+        new: records that are new to the group, in order.
+        due: waiting records that are certainly due, the first due first.
+        maybe: records that may be given besides.
+        is_shut: whether so many may wait that nothing new is given.
+        again: how many waiting records are asked for.
     """
 
     left: list[int]
@@ -137,12 +137,12 @@ class Offer(NamedTuple):
 
     @property
     def certain(self) -> list[int]:
-        """What there certainly is."""
+        """The records that are certainly there to be given."""
         return [*self.left, *self.due[: self.again], *(() if self.is_shut else self.new)]
 
 
 def names(items: Iterable[Item | Delivery]) -> str:
-    """Name records for a complaint."""
+    """Return the names of records, for a complaint."""
     return ", ".join(_text(each.body) for each in items) or "nothing"
 
 

@@ -1,4 +1,4 @@
-"""What a transport has to do, as plain data: what each group is given, and what becomes of it."""
+"""The reference model of a transport: what each group is given, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
 @final
 class GroupModel:
-    """A group: how far it is, and what it has given up.
+    """A group: how far it is, and its dead letters.
 
     Args:
         items: what is stored, for each partition.
-        gone: what of it was deleted.
+        gone: the places of it that were deleted.
         is_exclusive: whether one worker at a time leases a partition.
 
     Attributes:
-        doubtful: dead letters that may have been gone before they were buried.
-        tokens: that of the last lease, for each partition.
-        rank: which patterns it takes, as of its last joining; None where a member has left.
-        tenures: the leases that are not released.
+        doubtful: dead letters whose record may have been gone before they were buried.
+        tokens: the token of the last lease, for each partition.
+        rank: the rank of the patterns that it takes, as of the last join; None after a member has
+            left.
+        tenures: the leases that are not released, for each partition.
     """
 
     def __init__(
@@ -59,23 +60,23 @@ class Model:
         self._is_exclusive = is_exclusive
 
     def group(self, name: str) -> GroupModel:
-        """Give a group, which is made by being asked for."""
+        """Return a group; it is made when it is first asked for."""
         if name not in self.groups:
             self.groups[name] = GroupModel(self.items, self.gone, is_exclusive=self._is_exclusive)
         return self.groups[name]
 
     def delete(self, partition: int, place: int) -> None:
-        """Note that a record is deleted; nobody who has settled it misses it."""
+        """Note that a record was deleted; a group that has settled it does not miss it."""
         self.gone[partition].add(place)
         for group in self.groups.values():
             part = group.parts[partition]
             hold = part.waiting.get(place) or part.pending.get(place)
             if hold is not None and hold.has_waited:
-                # Its body is kept elsewhere.
+                # Its body is kept outside the log, so it is not missed.
                 part.settled.add(place)
 
     def crowding(self, partition: int) -> tuple[int, int]:
-        """Tell how many records have to be kept, and how many from the first of them on."""
+        """Return how many records must be kept, and how many there are from the first such on."""
         parts = [each.parts[partition] for each in self.groups.values()]
         kept = {place for part in parts for place in part.unsettled(with_ghosts=False)}
         first = {place for part in parts for place in part.unsettled(with_ghosts=True)[:1]}

@@ -1,4 +1,4 @@
-"""What scripts consist of: the moves that are drawn, and what they are drawn from."""
+"""The moves that scripts are drawn from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._transport_script import Moves
 
 PARTITIONS: Final = 2
-"""How many partitions there are where there are several."""
+"""How many partitions a transport has that has several."""
 
 
 def _handle(worker: str, limit: int, partition: int, how: str, at: list[int]) -> Moves:
@@ -30,12 +30,12 @@ def _handling(*hows: str, then: str | None = None) -> st.SearchStrategy[Moves]:
 
 
 def settling(by: st.SearchStrategy[str], *hows: str) -> st.SearchStrategy[Moves]:
-    """Draw what is settled of what was given before."""
+    """Draw how to settle some of what was given before."""
     return several("settle", number(0, 1), 2, st.tuples(by, st.sampled_from(hows)))
 
 
 def _lose(worker: str, other: str, *acts: Act) -> Moves:
-    """Let a worker oversleep, and another one be given what it holds."""
+    """Make a worker oversleep, so that another one is given what it holds."""
     return (
         Act("store", ("p", None)),
         Act("receive", (worker, 1)),
@@ -52,7 +52,7 @@ def _losing(
     stale: str,
     after: tuple[str, ...],
 ) -> Moves:
-    """Let a worker tell what became of a record that another one has by now."""
+    """Make a worker report on a record that another one has by now."""
     worker, other = workers
     acts: list[Act] = []
     acts += [Act("settle", (other, how, 0)) for how in before]
@@ -105,14 +105,14 @@ in_line = st.lists(st.just("k"), min_size=2, max_size=3).map(
         Act("settle", ("a", "queue", 0, 1)),
     )
 )
-"""A line: the first that waits is due, others are behind it."""
+"""A line: the first record that waits is due, others are behind it."""
 losing = st.builds(_lose, st.sampled_from("ab"), st.sampled_from("ab"))
 stale = st.builds(
     _losing,
     st.sampled_from((("a", "b"), ("b", "a"))),
     number(0, 1),
     st.sampled_from(((), ("begin",))),
-    # What is sampled more than once is what more depends on.
+    # Outcomes on which more depends are sampled more than once.
     st.sampled_from(("acknowledge", "acknowledge", "let go", "bury", "begin", "postpone", "")),
     st.sampled_from(
         ((), ("die",), ("leave",), ("renew",), ("renew",), ("return",), ("postpone", "die"))
@@ -121,7 +121,7 @@ stale = st.builds(
 
 
 def _wait_and_more(how: str, more: int, again: tuple[int, ...]) -> Moves:
-    """Let two records wait while others are new, then ask for some."""
+    """Make two records wait while others are new, then ask for some."""
     return (
         Act("store", ("p", *[None] * (2 + more))),
         Act("receive", ("a", 2)),
@@ -152,7 +152,7 @@ dues: st.SearchStrategy[Moves] = st.just(
         Act("receive", ("a", 2)),
     )
 )
-"""What is postponed first is due last."""
+"""The record that is postponed first is due last."""
 makes_room: st.SearchStrategy[Moves] = st.just(
     (
         Act("store", ("p", *[None] * LENGTH)),
@@ -174,7 +174,7 @@ staged = st.sampled_from("nwab")
 
 
 def _stage(lesser: str, greater: str, *acts: Act) -> Moves:
-    """Let one who takes more join while another one holds something."""
+    """Join a worker with more patterns while another one holds something."""
     return (
         Act("store", ("p", None, None)),
         Act("receive", (lesser, 1)),
@@ -194,7 +194,7 @@ stagings = st.builds(
 
 
 def _take_less(ending: str, worker: str) -> Moves:
-    """Let one who takes the most be gone, and another one go on."""
+    """Remove the worker with the most patterns, and let another one go on."""
     return (
         Act("join", ("w",)),
         Act(ending, ("w",)),

@@ -1,4 +1,4 @@
-"""What becomes of a delivery: how a worker says it, and what a transport has to make of it."""
+"""The outcomes of deliveries: how a worker reports them, and what the model makes of them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from flexiflow.testing._transport_part import Part
 
 DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
-"""After how many leases something is due."""
+"""After how many leases a postponed record is due, by its name in scripts."""
 
 
 Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
-"""What becomes of one record."""
+"""The outcome of one record."""
 
 
 class Made(NamedTuple):
-    """What outcomes are made of.
+    """What an outcome is made from.
 
     Attributes:
         delivery: what was given.
         key: its key.
-        lease: how many seconds a lease has.
-        failure: why it is given up.
+        lease: the length of a lease, in seconds.
+        failure: why it is buried.
     """
 
     delivery: Delivery
@@ -79,15 +79,15 @@ OUTCOMES: Final[Mapping[str, Callable[[Made], Outcome]]] = {
     "queue": lambda made: _postpone(made, None),
     **{how: _make(how) for how in DELAYS},
 }
-"""What can become of a delivery."""
+"""The outcomes that a delivery can have, by their names in scripts."""
 
 
 def settle(part: Part, place: int, outcome: Settling, tenure: Tenure, at: Span) -> None:
-    """Write down what became of a record that a lease was given some time.
+    """Note the outcome of a record that a lease was given at some time.
 
     Args:
-        part: where it is.
-        place: which one it is.
+        part: the group's part that has it.
+        place: its place there.
         outcome: what became of it.
         tenure: the lease.
         at: when.
@@ -104,7 +104,7 @@ def settle(part: Part, place: int, outcome: Settling, tenure: Tenure, at: Span) 
     elif isinstance(outcome, Acknowledged | Buried):
         del part.pending[place]
         part.settled.add(place)
-        # Who holds it may settle it; whether it counts as missed then is left open.
+        # A holder may settle a deleted record; whether that counts as missed then is left open.
         part.missed[1] += place in part.gone and not hold.has_waited
         if hold.has_waited and hold.key is not None:
             follow(part, hold.key, tenure, at)
@@ -119,14 +119,14 @@ def settle(part: Part, place: int, outcome: Settling, tenure: Tenure, at: Span) 
 
 
 def _report(hold: Hold, outcome: Settling) -> None:
-    """Note how an attempt ended of a lease that has lost the record (X11)."""
+    """Note how an attempt ended under a lease that has lost the record (X11)."""
     if isinstance(outcome, Noted):
         return
     hold.is_done |= isinstance(outcome, Acknowledged)
     attempts = 0 if isinstance(outcome, Acknowledged) else outcome.attempts
     counts = max(hold.attempts, attempts), min(hold.deliveries, 1)
     if hold.holder is None:
-        # Nobody has it, so that it is open whether there is anything to report.
+        # Nobody holds it, so the report may be taken or not: either counts are right.
         hold.spare = counts
     else:
         (hold.attempts, hold.deliveries), hold.is_told = counts, True
@@ -145,12 +145,12 @@ def _wait(part: Part, place: int, hold: Hold, outcome: Postponed | Returned, at:
 
 
 def _due(part: Part, hold: Hold, outcome: Postponed | Returned, at: Span) -> Span | None:
-    """Return when a record is due that waits, or None where it is behind another one."""
+    """Return when a waiting record is due, or None if it is behind another one."""
     if isinstance(outcome, Returned):
         return at
     if outcome.delay is not None:
         longest = hold.holder.longest if hold.holder is not None else inf
-        # It may be known at once that it waits for no longer than anything does.
+        # A transport may shorten the delay to the longest one at once.
         earliest = at.earliest + min(outcome.delay, longest)
         return Span(earliest, at.latest + outcome.delay)
     heads = part.heads(hold.key, hold.holder) if hold.holder is not None else []
@@ -159,13 +159,13 @@ def _due(part: Part, hold: Hold, outcome: Postponed | Returned, at: Span) -> Spa
 
 
 def _check_heads(heads: Sequence[Hold]) -> None:
-    # What was returned, or is done, may be no head any more.
+    # A head that was returned, or is done, may be a head no more.
     if heads and all(head.is_loose or head.is_done for head in heads):
         raise Inconclusive
 
 
 def follow(part: Part, key: str, tenure: Tenure, at: Span) -> None:
-    """Let the first in a key's line be due, where it is behind nothing any more."""
+    """Make the first in a key's line due, if it is behind nothing any more."""
     heads, line = part.heads(key, tenure), part.line(key, tenure)
     if line:
         _check_heads(heads)
@@ -174,7 +174,7 @@ def follow(part: Part, key: str, tenure: Tenure, at: Span) -> None:
 
 
 def clamp(part: Part, tenure: Tenure, at: Span) -> None:
-    """Let nothing be due later than the longest delay after a `receive`."""
+    """Make all records due by the longest delay after a `receive`, at the latest."""
     for hold in part.waiting.values():
         if hold.due is not None:
             latest = min(hold.due.latest, at.latest + tenure.longest)
@@ -184,7 +184,7 @@ def clamp(part: Part, tenure: Tenure, at: Span) -> None:
 def check_settled(
     part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
 ) -> None:
-    """Compare what `settle` has returned with what it was to return.
+    """Compare the lost records that `settle` returned with those in the model.
 
     Raises:
         Broken: they differ.
@@ -204,7 +204,7 @@ def check_settled(
 def check_over(
     part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
 ) -> None:
-    """Compare which lines are told to be over with those that are.
+    """Compare the lines that `settle` reported as over with those in the model.
 
     Raises:
         Broken: they differ.

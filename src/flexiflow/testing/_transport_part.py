@@ -1,4 +1,4 @@
-"""How far a group has to be in one partition: what it is given next, and by whom it is held."""
+"""The reference model of a group in one partition: what it is given next, and what leases hold."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Part:
         gone: the places that were deleted behind the transport's back, shared by all groups.
         is_exclusive: whether one worker at a time leases it.
         begun: how many of the items were given.
-        forgiven: what was gone before the group was there.
+        forgiven: the places that were gone before the group was there.
         pending: what was given and is not settled, by its place.
         waiting: what was postponed, by its place.
-        settled: what was acknowledged or buried.
-        missed: how many at least, and at most, were deleted before they were settled.
+        settled: the places of what was acknowledged or buried.
+        missed: the least and the most that were deleted before they were settled.
     """
 
     items: list[Item]
@@ -42,18 +42,18 @@ class Part:
 
     @property
     def lag(self) -> int:
-        """How many were not yet given."""
+        """How many records were not yet given."""
         return len(self.new())
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether no one can tell whether something was given."""
+        """Whether it is unknown of some record whether it was given."""
         holds = (*self.pending.values(), *self.waiting.values())
         return any(hold.is_doubtful for hold in holds)
 
     @property
     def ghosts(self) -> tuple[int, int]:
-        """How many of what is pending, and of what waits, may be settled already."""
+        """How many of the pending, and of the waiting records, may be settled already."""
         pending = sum(hold.is_ghost for hold in self.pending.values())
         return pending, sum(hold.is_done for hold in self.waiting.values())
 
@@ -67,15 +67,15 @@ class Part:
         return sorted([*held, *range(self.begun, len(self.items))])
 
     def has(self, place: int) -> bool:
-        """Return whether a record that is pending is still there."""
+        """Return whether a pending record is still there."""
         return place not in self.gone or self.pending[place].has_waited
 
     def new(self) -> list[int]:
-        """Return what the group has not begun."""
+        """Return the places that the group has not begun."""
         return [place for place in range(self.begun, len(self.items)) if place not in self.gone]
 
     def offer(self, tenure: Tenure, at: Span, room: Room) -> Offer:
-        """Return what a lease may be given within a time, if it asks for so much."""
+        """Return what a lease may be given at a time, if it asks for so much."""
         out = sum(hold.has_waited for hold in self.pending.values())
         is_shut = len(self.waiting) + out >= room.waiting
         left = [place for place in sorted(self.pending) if self._is_left(place, tenure)]
@@ -86,7 +86,7 @@ class Part:
             is_certain = self._is_for(hold, tenure) and hold.due.latest <= at.earliest
             if is_certain or hold.is_loose or self._is_for(hold, tenure):
                 (mine if is_certain else others).append(place)
-        # As soon as what is done is settled, the next of its line is due.
+        # Once a record that is done is settled, the next of its line is due.
         others += [line[0] for line in self._freed(tenure, at).values() if line]
         mine.sort(key=self._due_at)
         others.sort(key=self._due_at)
@@ -104,7 +104,7 @@ class Part:
         return (due.earliest if due is not None else inf), place
 
     def give(self, place: int, tenure: Tenure) -> Hold:
-        """Give a record, and return how it stood before."""
+        """Give a record to a lease, and return its state before."""
         for ghost, line in self._freed(tenure, Span(-inf, inf)).items():
             if place in line:
                 self.settled.add(ghost)
@@ -112,7 +112,7 @@ class Part:
                 self.waiting.pop(ghost, None)
         hold = self.waiting.pop(place, None) or self.pending.get(place)
         if hold is None:
-            # A gap shows when what comes after it is given.
+            # A deleted record is passed over when a later one is given.
             self.pending[place] = Hold(holder=tenure)
             self.begun = max(self.begun, place + 1)
             return Hold(deliveries=0)
@@ -133,7 +133,7 @@ class Part:
             hold.holder, hold.is_loose = tenure, False
 
     def line(self, key: str | None, tenure: Tenure | None) -> list[int]:
-        """Return the places of what waits by a lease in the line of a key."""
+        """Return the places of what waits under a lease in the line of a key."""
         return sorted(
             place
             for place, hold in self.waiting.items()
@@ -144,7 +144,7 @@ class Part:
         )
 
     def waits(self, key: str, tenure: Tenure) -> list[Hold]:
-        """Return what of a key waits by a lease."""
+        """Return what waits of a key under a lease."""
         return [
             hold
             for hold in self.waiting.values()
@@ -152,7 +152,7 @@ class Part:
         ]
 
     def heads(self, key: str | None, tenure: Tenure) -> list[Hold]:
-        """Return what of a key is due some time, or held and has waited: what a line is behind."""
+        """Return what a key's line is behind: records that are due at some time, or held again."""
         due = [hold for hold in self.waits(key or "", tenure) if hold.due is not None]
         held = [
             hold
@@ -162,7 +162,7 @@ class Part:
         return [*due, *held] if key is not None else []
 
     def doubt(self, tenure: Tenure, limit: int, at: Span) -> None:
-        """Note that a `receive` was cancelled: what it would have given may have been taken."""
+        """Note that a `receive` was cancelled: it may have taken what it would have returned."""
         offer = self.offer(tenure, at, Room(limit))
         for place in [*offer.left, *offer.new][:limit]:
             hold = self.pending.setdefault(place, Hold(deliveries=0))
@@ -172,7 +172,7 @@ class Part:
             self.waiting[place].is_doubtful = True
 
     def miss(self) -> None:
-        """Count what is gone, once all that is there was given."""
+        """Count the deleted records as missed, once all that are there were given."""
         lost = self.gone - self.settled - {*self.waiting}
         least, most = self.missed
         self.missed = [least + len(lost - self.forgiven), most + len(lost)]
@@ -181,7 +181,7 @@ class Part:
             self.pending.pop(place, None)
 
     def _freed(self, tenure: Tenure, at: Span) -> dict[int, list[int]]:
-        """Return what is done and may be settled by a `receive`, and the line behind each."""
+        """Return the done records that a `receive` may settle, and the line behind each."""
         left = [
             place
             for place, hold in self.pending.items()
@@ -205,10 +205,10 @@ class Part:
         return self.line(hold.key, hold.holder)
 
     def bury_ghosts(self, at: Span, tenure: Tenure, *, is_full: bool) -> None:
-        """Settle what is done and nobody holds, where a `receive` has come by it."""
+        """Settle the done records that nobody holds, as a `receive` does that comes to them."""
         for place, line in self._freed(tenure, at).items():
             hold = self.pending.get(place) or self.waiting[place]
-            # With the room full it may not have come so far.
+            # A `receive` that filled its room may not have come so far.
             is_certain = not is_full and (hold.due is None or hold.due.latest <= at.earliest)
             self._free(line, at, tenure if is_certain else None)
             if is_certain:
@@ -217,7 +217,7 @@ class Part:
                 self.waiting.pop(place, None)
 
     def _free(self, line: list[int], at: Span, tenure: Tenure | None) -> None:
-        """Let the first of a line be due, by that lease, or it is open if it is yet."""
+        """Make the first of a line due for that lease; without one, it may be due or not yet."""
         for number, place in enumerate(line):
             hold = self.waiting[place]
             hold.is_loose = True

@@ -1,4 +1,4 @@
-"""From a script, or a scenario, to a program that anyone can run."""
+"""Write a script, or a scenario, as a program that anyone can run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Programs:
 
     Args:
         factory: makes the transport.
-        means: what else there is.
-        backend: what programs run on.
+        means: the lease, and the hooks.
+        backend: the backend on which programs run.
         is_virtual: whether scripts run in virtual time.
     """
 
@@ -36,7 +36,7 @@ class Programs:
         self._is_virtual = is_virtual
 
     def of_script(self, script: TransportScript, options: Mapping[str, int]) -> str:
-        """Write a script as a program."""
+        """Return a script as a program."""
         opened = f"open_desk({self._means_text()}{_text(options)})"
         lines = block(f"async with {opened} as desk:", [*script.main(), "await desk.finish()"])
         imports = ["from flexiflow.testing._desk import open_desk"]
@@ -48,7 +48,7 @@ class Programs:
     def of_scenario(
         self, each: Universal, scale: float, times: int, options: Mapping[str, int]
     ) -> str:
-        """Write a scenario as a program."""
+        """Return a scenario as a program."""
         imports = [
             "import anyio",
             "from flexiflow.testing._universal import play",

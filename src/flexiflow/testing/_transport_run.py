@@ -1,4 +1,21 @@
-"""Examining transports, clause by clause."""
+"""Examine transports, clause by clause (P1).
+
+`_examine` runs the search; this module says how a transport is tried. First, a transport is made
+and opened, to see whether it is one. Then, for each clause, in the contract's order:
+
+1. Scripts. Hypothesis draws steps, as `_transport_moves` defines them. They are played on a `Desk`,
+   which calls a new transport, follows a reference model, and raises `Broken` at the first
+   difference. It breaks this clause if it names it, or if anything else leaves the script. What is
+   `Inconclusive`, as when a lease has run out on a busy machine, breaks none.
+2. Scenarios of the universal suite, if no script has broken the clause. They run through bridges:
+   each once, and then several at once that are as many times smaller. A scenario that raises breaks
+   the clause.
+
+Scripts run in real time, for at most `_PATIENCE` seconds each, with leases of `lease` seconds. With
+`lease=None` they run in virtual time, with leases of 10 s. Scenarios always run in real time. A
+clause is reported with what it lacks, as an option of the factory or a hook like `restart`; what
+needs that is left out. What the factory raises ends the examination.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +57,13 @@ Insert: TypeAlias = "Callable[[Any, int, bytes], Awaitable[object]]"
 _OPTIONS: Final = ("partitions", "max_length", "max_event_bytes")
 _VIRTUAL_LEASE: Final = 10.0
 _PATIENCE: Final = 120.0
-"""After so many seconds a script that runs in real time still is stuck."""
+"""After so many seconds, a script that still runs in real time is stuck."""
 _TIMES: Final = 10
 """How often a scenario plays at once, each as many times smaller; less often at a small scale."""
 
 
 class Terms(TypedDict, total=False):
-    """How a transport is examined; as the arguments of `check_transport`."""
+    """How a transport is examined; the arguments of `check_transport` of the same names."""
 
     restart: Restart | None
     damage: Damage | None
@@ -65,10 +82,10 @@ def examine_transport(
     seed: int | None = None,
     **terms: Unpack[Terms],
 ) -> Iterator[Verdict]:
-    """Examine one clause of transports after another.
+    """Examine one clause of transports after another, and yield its verdict.
 
     Raises:
-        Exception: as `check_transport`, and at once, but for a violation.
+        Exception: what `check_transport` raises, except for a violation; already at the call.
     """
     drawn = check_terms(backend, examples, seed)
     examination = _Examination(factory, backend, terms)
@@ -105,10 +122,10 @@ class _Examination:
         self._programs = Programs(factory, self._means, backend, is_virtual=lease is None)
 
     def probe(self) -> None:
-        """Make a transport, and open it.
+        """Make a transport, and open it, to see whether it can be examined.
 
         Raises:
-            TypeError: what the factory makes is none.
+            TypeError: what the factory makes is no transport.
         """
 
         async def make() -> None:
@@ -135,12 +152,12 @@ class _Examination:
                 raise exc.reason from None
 
     def _play_all(self, verdict: Verdict, seed: int) -> Verdict:
-        """Let the scenarios of a clause play, each once, and then so many times at once."""
+        """Play the scenarios of a clause, each once, and then several times at once."""
         played, lacks = verdict.examples, list(verdict.lacks)
         for each in (each for each in UNIVERSALS if each.clause == verdict.clause.identifier):
             missing = [need for need in each.needs if need not in self._offers]
             lacks += missing
-            # Where one restarts a server, others may be on it.
+            # A scenario that restarts the server would disturb others that use it.
             often = (1,) if {"restart", "empty"} & {*each.needs} else (1, self._times)
             for times in () if missing else often:
                 played += times
@@ -184,7 +201,7 @@ class _Examination:
         return {name: value for name, value in options if name in self._offers}
 
     def _attempt(self, case: Case) -> Story:
-        """Run a script to its end."""
+        """Play a script to its end, and return its story."""
         story = Story()
         try:
             with Log():
@@ -227,7 +244,7 @@ async def _bounded(main: Callable[[], Awaitable[None]], seconds: float) -> None:
 
 
 def _judge(exception: BaseException, story: Story) -> None:
-    """Note what left a script, unless it is Ctrl-C, or what a factory raised."""
+    """Note the exception that ended a script, unless it is Ctrl-C, or comes from a factory."""
     for leaf in leaves(exception):
         match leaf:
             case KeyboardInterrupt() | FactoryFailed():
@@ -242,7 +259,7 @@ def _judge(exception: BaseException, story: Story) -> None:
 
 
 def _options_of(factory: Callable[..., Any]) -> set[str]:
-    """Name the options that a factory takes."""
+    """Return the names of the options that a factory takes."""
     parameters = signature(factory).parameters.values()
     if any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
         return set(_OPTIONS)
@@ -250,10 +267,10 @@ def _options_of(factory: Callable[..., Any]) -> set[str]:
 
 
 def _check_hook(what: str, hook: object, arguments: int) -> None:
-    """Refuse what is no async function of so many arguments.
+    """Refuse anything but an async function with so many arguments, or None.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is something else.
     """
     if hook is None:
         return
@@ -263,10 +280,10 @@ def _check_hook(what: str, hook: object, arguments: int) -> None:
 
 
 def _check_number(what: str, given: Any) -> None:
-    """Refuse what is no number above 0.
+    """Refuse anything but a number above 0.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is something else.
     """
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not is_number or not 0 < given < math.inf:

@@ -1,4 +1,4 @@
-"""Scripts of what is done with a transport, and how they are drawn."""
+"""Scripts for transports: the steps to play on a desk, as data, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._desk_calls import Broken
 
 _MOST: Final = 8
-"""How many moves there are at most after the first."""
+"""The most moves that are drawn for a script, after the first."""
 
 
 class Act(NamedTuple):
@@ -37,8 +37,8 @@ class TransportScript:
     Attributes:
         acts: the steps.
         options: what the factory is called with.
-        decisions: none; first come first served.
-        again: nothing; there is one run.
+        decisions: always empty: first come first served.
+        again: always empty: there is one run.
     """
 
     acts: tuple[Act, ...]
@@ -47,13 +47,13 @@ class TransportScript:
     again: str = ""
 
     def smaller(self) -> Iterator[TransportScript]:
-        """Give scripts with a step left out, or two."""
+        """Yield scripts with one step left out, then those with two."""
         one = [*without_one(self.acts)]
         two = dict.fromkeys(chain.from_iterable(map(without_one, one)))
         return (replace(self, acts=acts) for acts in (*one, *two))
 
     def main(self) -> Lines:
-        """Write what is done with `desk`."""
+        """Return what is done with `desk`, as lines of Python."""
         return [
             f"await desk.{each.method}({', '.join(map(repr, each.given))})" for each in self.acts
         ]
@@ -70,27 +70,27 @@ class Story(Trace):
 
     Attributes:
         history: a line for each call.
-        broken: what was found wrong, and by which clause.
+        broken: the first difference from the model, with its clause.
     """
 
     history: list[str] = field(default_factory=list[str])
     broken: Broken | None = None
 
     def told(self) -> Iterator[tuple[int, str, str, Any]]:
-        """Give each line, as if of one task."""
+        """Yield each line of the history, as if of one task."""
         return ((0, "", line, None) for line in self.history)
 
 
 def checks(
     clause: str, *moves: st.SearchStrategy[Moves], first: Moves = (), **options: int
 ) -> Checker:
-    """Check a clause by scripts of such moves.
+    """Return the checker of a clause, which draws scripts from these moves.
 
     Args:
         clause: its number.
-        moves: what is drawn from, alike.
+        moves: what scripts are drawn from, with equal chances.
         first: what each script begins with.
-        options: what the factory is called with, in half of the scripts or, with `first`, in all.
+        options: what the factory is called with: in half of the scripts or, with `first`, in all.
     """
     given = tuple(options.items())
 
@@ -103,7 +103,7 @@ def checks(
     ) -> TransportScript:
         return TransportScript((*first, *stored, *chain.from_iterable(drawn)), chosen)
 
-    # As an index: `one_of` takes a strategy apart that is one itself, and drops what is the same.
+    # Drawn by index: `one_of` would flatten a move that is a `one_of`, and drop repeated moves.
     drawn = number(0, len(moves) - 1).flatmap(moves.__getitem__)
     options_of = st.just(given) if first else st.sampled_from(list(dict.fromkeys([(), given])))
     lists = st.lists(drawn, min_size=1, max_size=_MOST)
@@ -121,7 +121,7 @@ def several(
     most: int,
     first: st.SearchStrategy[tuple[Any, ...]],
 ) -> st.SearchStrategy[Moves]:
-    """Draw a step that is given one or several of the same."""
+    """Draw a step that is given one or several values of a kind."""
     many = st.lists(one, min_size=1, max_size=most)
 
     def make(given: tuple[Any, ...], more: list[Any]) -> Moves:

@@ -1,4 +1,4 @@
-"""Programs that assert what the clauses C3 and C4 promise, but for what scripts show."""
+"""Programs that assert what the clauses C3 and C4 promise, beyond what scripts show."""
 
 from __future__ import annotations
 

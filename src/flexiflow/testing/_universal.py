@@ -1,6 +1,7 @@
 """The stage of the universal suite: buses, bridges, and handlers that note what they are given.
 
-The suite is that of watermill, a library for Go with a dozen transports, which holds each to it.
+The suite follows that of watermill, a Go library, which holds each of its dozen transports to it.
+Scenarios play on a `Stage`, and claim what holds of every transport.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _RETRY: Final = 0.001
 _PUBLISHERS: Final = 100
 _SETTLED: Final = Standing(0, 0, 0, 0, 0)
 _LEASE: Final = 60.0
-"""No lease is to run out while a scenario plays, however busy the machine: an event came twice."""
+"""Long enough for no lease to run out on a busy machine; when one did, an event came twice."""
 _PAUSE: Final = 0.01
 
 
@@ -38,10 +39,10 @@ class Universal:
     """One property of every transport.
 
     Attributes:
-        clause: which clause it is of.
-        scenario: asserts it.
-        needs: what there has to be for that.
-        takes: the options of the factory that it uses where there are.
+        clause: the number of its clause.
+        scenario: plays on a stage, and raises if the property does not hold.
+        needs: the hooks and options that it can't do without.
+        takes: the options of the factory that it uses, if the factory has them.
     """
 
     clause: str
@@ -51,25 +52,25 @@ class Universal:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         return self.scenario.__name__
 
     @property
     def module(self) -> str:
-        """Where it is."""
+        """The module that defines it."""
         return self.scenario.__module__
 
 
 def universal(clause: str, *needs: str, **takes: int) -> Callable[[Scenario], Universal]:
-    """Make a property of a scenario."""
+    """Return a decorator that makes a property of a scenario."""
     return lambda scenario: Universal(clause, scenario, needs, tuple(takes.items()))
 
 
 def claim(holds: object, complaint: str) -> None:
-    """Raise where something does not hold, under `python -O` too.
+    """Raise if something does not hold, also under `python -O`.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: it does not hold.
     """
     if not holds:
         raise AssertionError(complaint)
@@ -77,7 +78,7 @@ def claim(holds: object, complaint: str) -> None:
 
 @final
 class Noted:
-    """A handler that notes what it is given, and tells when it has seen so many different ones."""
+    """A handler that notes what it is given, until it has seen a number of different events."""
 
     def __init__(self, expected: int) -> None:
         self.seen: list[Any] = []
@@ -86,7 +87,7 @@ class Noted:
         self._complete = anyio.Event()
 
     def __call__(self, data: Any) -> None:
-        """Note it."""
+        """Note an event."""
         self.seen.append(data)
         self._different.add(data)
         if len(self._different) >= self._expected:
@@ -98,7 +99,7 @@ class Noted:
         return self._complete.is_set()
 
     def finish(self) -> None:
-        """Wait for no others."""
+        """Stop waiting for others."""
         self._complete.set()
 
     async def complete(self) -> None:
@@ -118,10 +119,10 @@ class Noted:
 
 @final
 class Stage:
-    """Where a scenario plays.
+    """Where a scenario plays: a transport, and what to do with it.
 
     Args:
-        transport: what is examined.
+        transport: the transport that is examined.
         means: the hooks.
         scale: 1 for the sizes of the suite, less for fewer events.
     """
@@ -132,17 +133,17 @@ class Stage:
         self._scale = scale
 
     def some(self, number: int, least: int = 2) -> int:
-        """Give so many, by the scale."""
+        """Return a number of the suite, adjusted to the scale."""
         return max(round(number * self._scale), least)
 
     async def restart(self) -> None:
-        """Restart what is behind the transport."""
-        # Who asks for it needs the hook, and does not play without.
+        """Restart the server behind the transport."""
+        # A scenario that asks for it needs the hook, and does not play without.
         restart = cast("Callable[[Any], Awaitable[object]]", self._means.restart)
         await restart(self.transport)
 
     async def empty(self) -> None:
-        """Restart what is behind the transport, which has lost all that was stored."""
+        """Restart the server behind the transport, which has lost all that was stored."""
         empty = cast("Callable[[Any], Awaitable[object]]", self._means.empty)
         await empty(self.transport)
 
@@ -157,7 +158,7 @@ class Stage:
     async def worker(
         self, handler: Callable[[Any], object], incoming: str = "n.*", **options: Any
     ) -> AsyncGenerator[Bridge]:
-        """Let a handler be given events of a group, on a bus of its own."""
+        """Give a handler the events of a group, on a bus of its own."""
         bus = EventBus()
         await bus.subscribe(incoming, "worker", handler)
         async with self.bridge(bus, incoming=[incoming], **options) as bridge:
@@ -166,7 +167,7 @@ class Stage:
     async def publish(
         self, payloads: Iterable[Any], name: Callable[[Any], str] = lambda _: "n.e", **options: Any
     ) -> None:
-        """Publish by many tasks at once, on a bus of their own."""
+        """Publish from many tasks at once, on a bus of their own."""
         bus, left = EventBus(), iter(payloads)
 
         async def publish_some() -> None:
@@ -182,18 +183,18 @@ class Stage:
                 group.start_soon(publish_some)
 
     async def standing(self, group: str = GROUP) -> Standing:
-        """Tell how far a group is."""
+        """Return how far a group is."""
         async with self.transport.connect() as connection:
             return await connection.standing(group)
 
     async def check_settled(self, group: str = GROUP) -> None:
-        """See that a group has settled all, once its workers have left."""
+        """Check that a group has settled everything, once its workers have left."""
         standing = await self.standing(group)
         claim(standing == _SETTLED, f"the group {group} stands at {standing}")
 
 
 async def dead_letters(bridge: Bridge) -> Sequence[DeadLetter]:
-    """Wait until a group has dead letters, and give them."""
+    """Wait until a group has dead letters, and return them."""
     while True:
         if letters := await bridge.dead_letters():
             return letters
@@ -202,7 +203,7 @@ async def dead_letters(bridge: Bridge) -> Sequence[DeadLetter]:
 
 @asynccontextmanager
 async def open_stage(means: Means, scale: float, **options: int) -> AsyncGenerator[Stage]:
-    """Make a transport, and give a stage for it."""
+    """Make a transport, and yield a stage for it."""
     made = means.factory(**options)
     if hasattr(made, "connect"):
         yield Stage(made, means, scale)
@@ -212,7 +213,7 @@ async def open_stage(means: Means, scale: float, **options: int) -> AsyncGenerat
 
 
 async def play(each: Universal, means: Means, scale: float, times: int, **options: int) -> None:
-    """Let a scenario play so many times at once, on a transport each."""
+    """Play a scenario several times at once, with a transport each."""
 
     async def play_once() -> None:
         async with open_stage(means, scale, **options) as stage:

@@ -1,4 +1,4 @@
-"""The universal suite: what is told of a bridge that did not end in peace (X10)."""
+"""The universal suite: what is refused after a bridge that did not end in peace (X10)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class _Unfit(Exception):
-    """What a user's block ends by."""
+    """Ends a user's block."""
 
 
 @universal("X10")
 async def refuses_until_it_is_open_again(stage: Stage) -> None:
-    """What a bridge is left by fails each publish until the next one is open, which stores all."""
+    """After a bridge was left by an error, publishes fail until the next one is open."""
     bus, noted = EventBus(), Noted(2)
     for turn in range(2):
         with suppress(_Unfit), anyio.CancelScope() as scope:

@@ -22,7 +22,7 @@ _ROOM: Final = 8
 
 @universal("X4")
 async def waits_for_the_one_before(stage: Stage) -> None:
-    """While an event is handled, the next of its key is not begun; it is when that has ended."""
+    """While an event is handled, the next of its key does not begin; afterwards it does."""
     begun, free, noted = list[int](), anyio.Event(), Noted(2)
     others = Noted(stage.some(20))
 
@@ -99,7 +99,7 @@ async def closes_many_at_once(stage: Stage) -> None:
 
 @universal("X5")
 async def closes_with_much_in_flight(stage: Stage) -> None:
-    """A worker leaves while 10,000 events are stored, and some of them running; all are handled."""
+    """A worker leaves with 10,000 events stored and some of them running; all are handled."""
     numbers = range(stage.some(10_000, 20))
     await stage.publish(numbers)
     begun, ended, seen = Noted(10), list[int](), Noted(len(numbers))
@@ -133,7 +133,7 @@ async def waits_while_the_log_is_full(stage: Stage) -> None:
 
 @universal("X6", "restart")
 async def survives_restarts(stage: Stage) -> None:
-    """10,000 events, 100 publishers and a worker, through 2 restarts of the server."""
+    """10,000 events, 100 publishers and a worker survive 2 restarts of the server."""
     numbers = range(stage.some(10_000, 200))
     noted, third = Noted(len(numbers)), Noted(len(numbers) // 3)
 
@@ -156,5 +156,5 @@ def _key(number: int) -> str:
 
 
 def _first_two(number: int) -> str:
-    """Give the first two one key, and each other its own."""
+    """Return one key for the first two numbers, and one of its own for each other."""
     return str(max(number, 1))

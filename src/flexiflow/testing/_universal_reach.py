@@ -49,7 +49,7 @@ async def keeps_topics_apart(stage: Stage) -> None:
 
 @universal("X1")
 async def isolates_patterns(stage: Stage) -> None:
-    """A group is given nothing that it doesn't take, and what it doesn't take blocks nobody."""
+    """A group is given only events that it takes; the others hold nothing up."""
     numbers = range(stage.some(200, 4))
     noted = Noted(len(numbers[1::2]))
     await stage.publish(numbers, lambda number: f"n.{('other', 'mine')[number % 2]}")
@@ -60,7 +60,7 @@ async def isolates_patterns(stage: Stage) -> None:
 
 @universal("X1")
 async def shows_what_was_before(stage: Stage) -> None:
-    """A group that is new is given what was published before it."""
+    """A new group is given what was published before it."""
     numbers = range(stage.some(100))
     await stage.publish(numbers)
     for group in ("first", "second"):
@@ -73,7 +73,7 @@ async def shows_what_was_before(stage: Stage) -> None:
 
 @universal("X1")
 async def gives_all_to_each_group(stage: Stage) -> None:
-    """Two groups, with two workers each, are given all of 1,000 events."""
+    """Two groups, with two workers each, are each given all of 1,000 events."""
     numbers = range(stage.some(1_000))
     noted = {group: Noted(len(numbers)) for group in "gh"}
     async with AsyncExitStack() as workers:
@@ -89,7 +89,7 @@ async def gives_all_to_each_group(stage: Stage) -> None:
 
 @universal("X1")
 async def goes_on_after_a_worker_has_left(stage: Stage) -> None:
-    """5,000 events are handled in 5 batches, by a worker after another."""
+    """5,000 events are handled in 5 batches, by one worker after another."""
     numbers = range(stage.some(5_000, 10))
     await stage.publish(numbers)
     seen = Noted(len(numbers))
@@ -110,13 +110,13 @@ async def goes_on_after_a_worker_has_left(stage: Stage) -> None:
 
 @universal("X3")
 async def gives_again_what_was_refused(stage: Stage) -> None:
-    """Each of 100 events is refused once, and handled then."""
+    """Each of 100 events is refused once, and then handled."""
     await _refuse(stage, stage.some(100), times=1)
 
 
 @universal("X3")
 async def survives_many_refusals(stage: Stage) -> None:
-    """50 events are refused 300 times."""
+    """50 events are refused 300 times in all."""
     await _refuse(stage, stage.some(50), times=6)
 
 
@@ -138,7 +138,7 @@ async def _refuse(stage: Stage, count: int, times: int) -> None:
 
 @universal("X3")
 async def buries_what_always_fails(stage: Stage) -> None:
-    """What fails each time is a dead letter, once, until it is redriven; the others are handled."""
+    """An event that always fails is a dead letter, once, until redriven; the others are handled."""
     numbers, is_well = range(stage.some(50, 10)), False
     noted, healed, tried = Noted(len(numbers[1:])), Noted(1), Counter[int]()
 

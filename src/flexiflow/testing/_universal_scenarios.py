@@ -1,6 +1,6 @@
 """The universal suite: what holds of every transport, through the bridge.
 
-Of each scenario the docstring says what it is; the numbers are those of scale 1.
+The docstring of each scenario says what is promised; its numbers are those of scale 1.
 """
 
 from __future__ import annotations
@@ -43,4 +43,4 @@ UNIVERSALS: Final = (
     waiting.rolls_to_more_patterns,
     waiting.rolls_over_partitions,
 )
-"""All of them; those of a clause are played in this order."""
+"""All scenarios; those of one clause are played in this order."""

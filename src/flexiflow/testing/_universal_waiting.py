@@ -1,4 +1,4 @@
-"""The universal suite: slow workers, what waits, losses, sizes and patterns: X11 to X15."""
+"""The universal suite: slow workers, waiting, losses, sizes and patterns (X11 to X15)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from flexiflow.testing._universal import Stage
 
 _SHORT: Final = 0.1
-"""A lease that a handler which blocks outlasts."""
+"""A lease, in seconds, that a blocking handler outlasts."""
 _LONG: Final = 1_000.0
-"""For so many seconds an event waits that is not to be tried again while a scenario plays."""
+"""How many seconds an event waits that is not to be tried again while a scenario plays."""
 _RESTARTS: Final = 5
 _NAMES: Final = ("n.old", "n.new")
 _MOST_BYTES: Final = 1_024
@@ -46,7 +46,7 @@ async def outlasts_a_lease(stage: Stage) -> None:
 
 @universal("X12")
 async def holds_a_key_back_over_restarts(stage: Stage) -> None:
-    """An event fails, and a worker after the other comes: it is tried once, and its key waits."""
+    """A failed event is tried once, and its key waits, while one worker after another comes."""
     seen = Counter[int]()
     tried, others = Noted(1), Noted(stage.some(20))
 
@@ -94,7 +94,7 @@ async def passes_what_fails(stage: Stage) -> None:
 
 @universal("X14", "max_event_bytes", max_event_bytes=_MOST_BYTES)
 async def holds_so_many_bytes(stage: Stage) -> None:
-    """A worker holds no more bytes than it may; a larger event is refused when it is published."""
+    """A worker holds no more bytes than it may; a larger event is refused at `publish`."""
     count, free = stage.some(50, 20), anyio.Event()
     begun, noted = Noted(1), Noted(count)
     bus, size = EventBus(), _MOST_BYTES // 2
@@ -121,13 +121,13 @@ async def holds_so_many_bytes(stage: Stage) -> None:
 
 @universal("X15")
 async def rolls_to_more_patterns(stage: Stage) -> None:
-    """A worker comes that takes more, beside one that goes on; what only it takes is handled."""
+    """A worker with more patterns joins beside another one; what only it takes is handled."""
     await _roll(stage)
 
 
 @universal("X15", partitions=3)
 async def rolls_over_partitions(stage: Stage) -> None:
-    """So it does where each partition is leased to one of them."""
+    """The same, where each partition is leased to one of the two."""
     await _roll(stage)
 
 
@@ -150,7 +150,7 @@ async def _roll(stage: Stage) -> None:
 
 @universal("X13", "empty")
 async def goes_on_after_a_loss(stage: Stage) -> None:
-    """A server comes back empty; all that is stored from then on is handled, the rest is missed."""
+    """A server comes back empty: all that is stored later is handled, the rest counts as missed."""
     lost, later = range(stage.some(20)), range(1_000, 1_000 + stage.some(20))
     begun, noted, free = Noted(1), Noted(len(later)), anyio.Event()
 
@@ -174,7 +174,7 @@ async def goes_on_after_a_loss(stage: Stage) -> None:
 
 
 def _first_two(number: int) -> str:
-    """Give the first two one key, and each other its own."""
+    """Return one key for the first two numbers, and one of its own for each other."""
     return str(max(number, 1))
 
 

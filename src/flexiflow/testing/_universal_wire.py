@@ -1,4 +1,4 @@
-"""The universal suite: how events are written (X7), and that none goes round (X8)."""
+"""The universal suite: how events are written (X7), and that none is sent back (X8)."""
 
 from __future__ import annotations
 
