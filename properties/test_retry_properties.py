@@ -65,7 +65,7 @@ def expected_attempts(script: list[Shape], config: RetryConfig) -> int:
 
 
 async def run(failures: list[BaseException], config: RetryConfig) -> tuple[object, list[float]]:
-    """Make one call whose attempts raise these, then return; tell the last raised, and delays."""
+    """Make a call that raises these and then returns; return the last raised, and the delays."""
     given, left, delays = object(), iter(failures), list[float]()
 
     @retry_async(config)

@@ -30,7 +30,7 @@ TERMS: Terms = {
 
 @pytest.fixture(autouse=True)
 def _shrunk_in_the_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every day only leave steps out of what is found: all the rest takes most of the time."""
+    """Every day, only leave out steps: Hypothesis' own shrinking takes most of the time."""
     if not IS_LONG:
         quick = settings(_examine._SETTINGS, phases=[Phase.generate])
         monkeypatch.setattr(_examine, "_SETTINGS", quick)

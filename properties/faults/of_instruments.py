@@ -12,7 +12,7 @@ from properties.faults.plain_watched import Entered, Full
 
 @breaks("I1")
 class WatchesFromNowOn(Full):
-    """Lets an instrument watch the rest of a publish that goes on."""
+    """Makes an instrument watch the rest of a publish that has begun."""
 
     def enter(
         self, method: str, instruments: Iterable[Any], event: Event[Any], *subscription: Any
@@ -22,7 +22,7 @@ class WatchesFromNowOn(Full):
 
 @breaks("I1")
 class RemovesNothing(Full):
-    """Says that it has removed an instrument, and has not."""
+    """Returns True as if it had removed an instrument, and has not."""
 
     def remove_instrument(self, instrument: Any) -> bool:
         return instrument in self.instruments
@@ -30,7 +30,7 @@ class RemovesNothing(Full):
 
 @breaks("I1")
 class RemovesTwice(Full):
-    """Says each time that it has removed an instrument."""
+    """Returns True each time that an instrument is removed."""
 
     def remove_instrument(self, instrument: Any) -> bool:
         super().remove_instrument(instrument)
@@ -39,7 +39,7 @@ class RemovesTwice(Full):
 
 @breaks("I2")
 class TheLastIsOutermost(Full):
-    """Puts each instrument around those there are."""
+    """Adds each instrument as the outermost."""
 
     def add_instrument(self, instrument: Any) -> None:
         self.instruments.insert(0, instrument)
@@ -55,7 +55,7 @@ class ExitsInOrder(Full):
 
 @breaks("I2")
 class LosesTheContext(Full):
-    """Enters what an instrument gives in a context of its own."""
+    """Enters an instrument's context managers in a context of their own."""
 
     def enter(
         self, method: str, instruments: Iterable[Any], event: Event[Any], *subscription: Any
@@ -65,7 +65,7 @@ class LosesTheContext(Full):
 
 @breaks("I2")
 class ShowsWhatItCaught(Full):
-    """Shows an instrument what left the handler, as it is."""
+    """Shows an instrument the exception that left the handler, unclassified."""
 
     def classified(self, exc: BaseException) -> BaseException | None:
         return exc
@@ -73,7 +73,7 @@ class ShowsWhatItCaught(Full):
 
 @breaks("I2")
 class LetsAnInstrumentSwallow(Full):
-    """Takes a failure for dealt with if an instrument says so."""
+    """Drops a failure if an instrument's context manager returns True."""
 
     async def start(self, subscription: PlainSubscription, publishing: Publishing) -> None:
         self.swallowed = False
@@ -89,7 +89,7 @@ class LetsAnInstrumentSwallow(Full):
 
 @breaks("I3")
 class LogsItEachTime(Full):
-    """Leaves an instrument where it is that has failed."""
+    """Keeps an instrument that has failed."""
 
     def take_out(self, instrument: Any, failure: Exception) -> None:
         logger.error("an instrument failed", exc_info=failure)
@@ -97,7 +97,7 @@ class LogsItEachTime(Full):
 
 @breaks("I3")
 class AFailingInstrumentEndsThePublish(Full):
-    """Lets what an instrument raises out of `publish`."""
+    """Raises an instrument's exception out of `publish`."""
 
     def take_out(self, instrument: Any, failure: Exception) -> None:
         super().take_out(instrument, failure)
@@ -106,7 +106,7 @@ class AFailingInstrumentEndsThePublish(Full):
 
 @breaks("I3")
 class LeavesTheOthersEntered(Full):
-    """Exits no other context manager when one has failed."""
+    """Exits no other context manager once one has failed."""
 
     def leave(self, entered: Entered, exc: BaseException | None) -> None:
         for each, manager in reversed(entered):
@@ -145,7 +145,7 @@ class ARefusalIsAFailure(Full):
 
 @breaks("I3")
 class MayRefuseFailures(Full):
-    """Does not tell of a failure if an instrument says so."""
+    """Publishes no failure if an instrument refuses that."""
 
     async def announce(self, failed: Any) -> None:
         try:

@@ -11,7 +11,7 @@ from properties.faults.plain_transport import FaultyLease, FaultyTransport
 
 @breaks("X11")
 class SettlesWhatAnotherHolds(FaultyTransport):
-    """Writes down what a lease says of a record, whoever holds it by now."""
+    """Settles a record as a lease says, even if another lease holds it by now."""
 
     class Overwriting(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -25,7 +25,7 @@ class SettlesWhatAnotherHolds(FaultyTransport):
 
 @breaks("X11")
 class TakesBackWhatIsAnothers(FaultyTransport):
-    """Gives a lease that is renewed all back that it had held."""
+    """Gives a renewed lease everything back that it had held."""
 
     class Greedy(FaultyLease):
         async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
@@ -60,7 +60,7 @@ class EndsWhatHasRunOut(FaultyTransport):
 
 @breaks("X11")
 class DropsWhatComesLate(FaultyTransport):
-    """Writes nothing down of a lease that has run out, and does not tell."""
+    """Ignores what a lease settles that has run out, without a word."""
 
     class Dropping(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -73,7 +73,7 @@ class DropsWhatComesLate(FaultyTransport):
 
 @breaks("X11")
 class LosesAllThatIsLate(FaultyTransport):
-    """Tells a lease that has run out that all it held is another's."""
+    """Reports everything as lost that a lease settles after it has run out."""
 
     class Gloomy(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -87,7 +87,7 @@ class LosesAllThatIsLate(FaultyTransport):
 
 @breaks("X11")
 class ForgetsThatItIsDone(FaultyTransport):
-    """Forgets what a lease has acknowledged that had lost it."""
+    """Forgets what was acknowledged by a lease that had lost it."""
 
     class Forgetful(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -102,7 +102,7 @@ class ForgetsThatItIsDone(FaultyTransport):
 
 @breaks("X11")
 class HearsNothingOfTheDisplaced(FaultyTransport):
-    """Writes down nothing of one whose partition is another's: all its attempts are deaths."""
+    """Ignores the reports of a displaced lease, so that all its attempts count as deaths."""
 
     class Deaf(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -113,7 +113,7 @@ class HearsNothingOfTheDisplaced(FaultyTransport):
 
 @breaks("X11")
 class CountsAStaleEnd(FaultyTransport):
-    """Goes on counting an attempt as begun that has ended at a lease that had lost it."""
+    """Goes on counting an attempt as begun that ended at a lease which had lost the record."""
 
     class Counting(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -129,7 +129,7 @@ class CountsAStaleEnd(FaultyTransport):
 
 @breaks("X11")
 class ForgetsAStaleFailure(FaultyTransport):
-    """Counts no attempt that failed at a lease that had lost it."""
+    """Doesn't count an attempt that failed at a lease which had lost the record."""
 
     class Forgiving(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -145,7 +145,7 @@ class ForgetsAStaleFailure(FaultyTransport):
 
 @breaks("X11")
 class TellsOfNothingLost(FaultyTransport):
-    """Doesn't tell a worker that what it settles is another's."""
+    """Doesn't report to a worker that what it settles is another's."""
 
     class Silent(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -156,7 +156,7 @@ class TellsOfNothingLost(FaultyTransport):
 
 @breaks("X11")
 class RenewsAndTellsNothing(FaultyTransport):
-    """Doesn't tell a worker that renews what it has lost."""
+    """Doesn't report to a worker that renews what it has lost."""
 
     class Silent(FaultyLease):
         async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
@@ -168,7 +168,7 @@ class RenewsAndTellsNothing(FaultyTransport):
 
 @breaks("X11")
 class SettlesForTheDead(FaultyTransport):
-    """Settles at once what a lease has acknowledged that had lost it, under the one who has it."""
+    """Settles what a lease that had lost it has acknowledged, though another one holds it."""
 
     class Hasty(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:

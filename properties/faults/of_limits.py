@@ -12,7 +12,7 @@ from properties.faults.plain_watched import Full, Line, Turn
 
 @breaks("V1")
 class AnOuterDeadlineIsATimeout(Full):
-    """Takes any cancellation for the end of the handler's time."""
+    """Treats any cancellation as the end of the handler's time."""
 
     async def await_in_time(self, result: Any, limit: float) -> None:
         try:
@@ -23,7 +23,7 @@ class AnOuterDeadlineIsATimeout(Full):
 
 @breaks("V1")
 class TimeIsOnlyMeasured(Full):
-    """Lets a handler go on whose time is over."""
+    """Lets a handler go on when its time is over."""
 
     async def await_in_time(self, result: Any, limit: float) -> None:
         begin = anyio.current_time()
@@ -34,7 +34,7 @@ class TimeIsOnlyMeasured(Full):
 
 @breaks("V1")
 class TimesOutInSilence(Full):
-    """Cancels a handler whose time is over, and says nothing."""
+    """Cancels a handler when its time is over, and reports no failure."""
 
     async def await_in_time(self, result: Any, limit: float) -> None:
         with anyio.move_on_after(limit):
@@ -43,7 +43,7 @@ class TimesOutInSilence(Full):
 
 @breaks("V1")
 class AnyTimeoutIsItsOwn(Full):
-    """Takes every `TimeoutError` for the end of the handler's time."""
+    """Treats every `TimeoutError` as the end of the handler's time."""
 
     async def await_in_time(self, result: Any, limit: float) -> None:
         try:
@@ -54,7 +54,7 @@ class AnyTimeoutIsItsOwn(Full):
 
 @breaks("V2")
 class LimitsEachPublish(Full):
-    """Counts the calls of one publish alone."""
+    """Counts only the calls of one publish."""
 
     def line_of(self, subscription: PlainSubscription) -> Line | None:
         line = super().line_of(subscription)
@@ -63,7 +63,7 @@ class LimitsEachPublish(Full):
 
 @breaks("V2")
 class AsksTheFilterInLine(Full):
-    """Decides whether a handler starts before its turn has come."""
+    """Asks the filter before the call's turn has come."""
 
     async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
         if self.line_of(subscription) is None or self.accepts(subscription, publishing):
@@ -85,7 +85,7 @@ class StartsTheRemovedInLine(Full):
 
 @breaks("V2")
 class TimeRunsInLine(Full):
-    """Lets the time of a handler begin with its wait."""
+    """Starts the time of a handler when its call begins to wait."""
 
     async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
         limit = self.times.get(subscription, 1e9)
@@ -105,7 +105,7 @@ class TheLastIsServedFirst(Full):
 
 @breaks("V2")
 class ASlotIsLost(Full):
-    """Keeps the slot of one who was cancelled in the step in which it was granted."""
+    """Keeps the slot of a call that was cancelled in the step in which it was granted."""
 
     def give_up(self, mine: Turn) -> None:
         if mine in self.waiting:
@@ -114,7 +114,7 @@ class ASlotIsLost(Full):
 
 @breaks("V2")
 class TheCancelledStayInLine(Full):
-    """Grants a slot to one who is no longer there."""
+    """Grants a slot to a call that was cancelled."""
 
     def give_up(self, mine: Turn) -> None:
         pass
@@ -122,7 +122,7 @@ class TheCancelledStayInLine(Full):
 
 @breaks("V2")
 class HangsInItsOwnCall(Full):
-    """Lets a call wait for the one that it comes from."""
+    """Lets a call wait for the call that it comes from."""
 
     def would_wait_for_itself(self, turn: Turn) -> bool:
         return False
@@ -130,7 +130,7 @@ class HangsInItsOwnCall(Full):
 
 @breaks("V2")
 class SeesNoCycle(Full):
-    """Sees calls that wait for themselves, but none that wait for each other."""
+    """Detects calls that wait for themselves, but none that wait for each other."""
 
     def is_stuck(self, line: Line, enclosing: tuple[Turn, ...]) -> bool:
         return False
@@ -138,7 +138,7 @@ class SeesNoCycle(Full):
 
 @breaks("V2")
 class AnyLimitIsOne(Full):
-    """Lets calls wait without need."""
+    """Treats any limit as 1, so that calls wait without need."""
 
     def line_of(self, subscription: PlainSubscription) -> Line | None:
         line = super().line_of(subscription)

@@ -1,4 +1,4 @@
-"""Faults of transports: members that take different events (X15)."""
+"""Faults of transports: members with different patterns (X15)."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from properties.faults.plain_transport import FaultyLease, FaultyTransport
 
 @breaks("X15")
 class AllowsOtherPatterns(FaultyTransport):
-    """Lets the workers of a group take whatever they want."""
+    """Lets the workers of a group have any patterns."""
 
     async def join(self, member: Member) -> Sequence[str]:
         try:
@@ -28,7 +28,7 @@ class AllowsOtherPatterns(FaultyTransport):
 
 @breaks("X15")
 class AllowsEqualPatternsAlone(FaultyTransport):
-    """Refuses who takes more, so that no deploy rolls."""
+    """Refuses a member with more patterns, so that no deploy rolls."""
 
     async def join(self, member: Member) -> Sequence[str]:
         group = self.memory._groups.get(member.group)
@@ -41,7 +41,7 @@ class AllowsEqualPatternsAlone(FaultyTransport):
 
 @breaks("X15")
 class GivesToThoseWhoStandBy(FaultyTransport):
-    """Gives records to whoever has a lease."""
+    """Gives records to any member that has a lease."""
 
     class Generous(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -56,7 +56,7 @@ class GivesToThoseWhoStandBy(FaultyTransport):
 
 @breaks("X15")
 class LeasesToThoseWhoStandBy(FaultyTransport):
-    """Leases to any member."""
+    """Leases partitions to any member."""
 
     async def acquire(self, member: Member, partition: int) -> FaultyLease | None:
         group = self.memory._groups[member.group]
@@ -69,7 +69,7 @@ class LeasesToThoseWhoStandBy(FaultyTransport):
 
 @breaks("X15")
 class NamesThoseWhoStandBy(FaultyTransport):
-    """Has partitions shared among workers that are given none."""
+    """Lists members that stand by among those that share the partitions."""
 
     async def join(self, member: Member) -> Sequence[str]:
         await super().join(member)
@@ -78,7 +78,7 @@ class NamesThoseWhoStandBy(FaultyTransport):
 
 @breaks("X15")
 class EndsLeasesOfThoseWhoStandBy(FaultyTransport):
-    """Lets nobody settle who takes less than others."""
+    """Refuses to settle for a member that stands by."""
 
     class Strict(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -91,7 +91,7 @@ class EndsLeasesOfThoseWhoStandBy(FaultyTransport):
 
 @breaks("X15")
 class NeverTakesLess(FaultyTransport):
-    """Lets those stand by for ever that take less than one that has left."""
+    """Keeps members standing by even after those with more patterns have left."""
 
     async def join(self, member: Member) -> Sequence[str]:
         group = self.memory._groups.get(member.group)

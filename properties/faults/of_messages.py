@@ -1,4 +1,4 @@
-"""Components and engines with one deliberate fault each: C5 to C10."""
+"""Components and engines with one planted fault each: C5 to C10."""
 
 import copy
 from typing import Any
@@ -87,7 +87,7 @@ class KeepsTheSendersMessage(PlainEngine):
 
 @breaks("C5")
 class KeepsWhatItIsHanded(PlainComponent):
-    """Doesn't copy a message that it is handed itself."""
+    """Doesn't copy a message that is passed to `handle_message`."""
 
     async def handle_message(self, message: Any) -> Outcome:
         copied(message)
@@ -119,7 +119,7 @@ class TellsOfNoMessages(PlainEngine):
 
 @breaks("C5")
 class FailsWithItsObservers(PlainEngine):
-    """Lets an observer's failure be the message's."""
+    """Fails a message whose observer fails."""
 
     async def publish(self, event: str, data: dict[str, Any]) -> None:
         await self.bus.publish(event, data, on_error="raise")
@@ -141,7 +141,7 @@ class CommitsInSpiteOfFailure(PlainComponent):
 
 @breaks("C6")
 class CommitsWhenCancelled(PlainComponent):
-    """Changes the state without a word when the action is cancelled."""
+    """Changes the state, without publishing it, when the action is cancelled."""
 
     async def act(self, row: Transition, message: dict[str, Any]) -> None:
         try:
@@ -161,7 +161,7 @@ class TakesAnyGuard(PlainComponent):
 
 @breaks("C6", "C4")
 class WrapsFailures(PlainComponent):
-    """Raises something else than the action did."""
+    """Raises another exception than the action did."""
 
     async def handle_all(self, mine: Handling) -> Outcome:
         try:
@@ -174,7 +174,7 @@ class WrapsFailures(PlainComponent):
 
 @breaks("C6", "C4")
 class SwallowsFailures(PlainComponent):
-    """Ignores a message whose action fails."""
+    """Returns `IGNORED` for a message whose action fails."""
 
     async def handle(self, mine: Handling) -> Outcome:
         try:
@@ -189,7 +189,7 @@ class SwallowsFailures(PlainComponent):
 
 @breaks("C6")
 class ReadsTheStateWhenSent(PlainComponent):
-    """Tells the state that it had when the message was sent as the one before."""
+    """Publishes as `from_state` the state that it had when the message was sent."""
 
     def __init__(self, name: str, *, machine: Any = None) -> None:
         super().__init__(name, machine=machine)
@@ -206,7 +206,7 @@ class ReadsTheStateWhenSent(PlainComponent):
 
 @breaks("C6")
 class YieldsBeforeItTells(PlainComponent):
-    """Lets others run between its commit and its first observer."""
+    """Yields between its commit and its first observer."""
 
     async def changed(self, from_state: str | None, to_state: str) -> None:
         await checkpoint()
@@ -215,7 +215,7 @@ class YieldsBeforeItTells(PlainComponent):
 
 @breaks("C6")
 class PassesStraysOn(PlainComponent):
-    """Takes a stray cancellation of an action for its own."""
+    """Lets a stray cancellation of an action pass as its own."""
 
     async def act(self, row: Transition, message: dict[str, Any]) -> None:
         if row.action is not None:
@@ -228,7 +228,7 @@ async def _awaited(made: Any) -> Any:
 
 @breaks("C6")
 class HidesTheCauseOfAStray(PlainComponent):
-    """Doesn't say which cancellation an action has let out."""
+    """Hides which cancellation left an action."""
 
     async def act(self, row: Transition, message: dict[str, Any]) -> None:
         try:
@@ -249,7 +249,7 @@ class TellsOfInternalTransitions(PlainComponent):
 
 @breaks("C7")
 class SkipsTheActionsOfInternalOnes(PlainComponent):
-    """Doesn't call the action of an internal transition that nobody observes."""
+    """Doesn't call the action of an internal transition triggered by "note"."""
 
     async def act(self, row: Transition, message: dict[str, Any]) -> None:
         if row.target is not None or message["type"] != "note":
@@ -258,7 +258,7 @@ class SkipsTheActionsOfInternalOnes(PlainComponent):
 
 @breaks("C7")
 class NoChangeWithoutAnother(PlainComponent):
-    """Takes a transition to its own source for an internal one."""
+    """Treats a transition to its own source as an internal one."""
 
     async def commit(self, target: str) -> None:
         if target != self.state:
@@ -312,7 +312,7 @@ class KeepsToItselfWhatItWouldTake(PlainComponent):
 
 @breaks("C9")
 class SharesItsState(PlainComponent):
-    """Has its state in common with all that have its machine."""
+    """Shares its state with all components that have the same machine."""
 
     states: dict[object, str] = {}  # noqa: RUF012  that is the fault
 
@@ -327,7 +327,7 @@ class SharesItsState(PlainComponent):
 
 @breaks("C9")
 class LetsItsStateBeSet(PlainComponent):
-    """Has a state that anyone can set."""
+    """Has a state that can be set from outside."""
 
     @property
     def state(self) -> str | None:
@@ -348,7 +348,7 @@ class ShowsItsOwnMessage(PlainComponent):
 
 @breaks("C10")
 class CopiesDeeply(PlainComponent):
-    """Gives observers other nested values."""
+    """Gives observers copies of nested values."""
 
     def shown(self, message: dict[str, Any]) -> dict[str, Any]:
         return copy.deepcopy(message)

@@ -1,4 +1,4 @@
-"""Faults of what is told of failures: E1, E2, E3, E7."""
+"""Faults of reporting failures: E1, E2, E3, E7."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,7 +29,7 @@ class ReturnsAnotherEvent(Plain):
 
 @breaks("E1")
 class LogsWhenAllHaveRun(Plain):
-    """Reports the failures of a sequential publish at its end."""
+    """Reports the failures of a sequential publish only at its end."""
 
     async def sequential(self, publishing: Publishing, audience: list[PlainSubscription]) -> None:
         late: list[HandlerFailure] = []
@@ -49,7 +49,7 @@ class LogsWhenAllHaveRun(Plain):
 
 @breaks("E1")
 class PublishesAtTheEnd(Plain):
-    """Logs failures at once, and publishes them when every handler has ended."""
+    """Logs failures at once, but publishes them only when every handler has ended."""
 
     async def concurrent_failure(self, group: Any, publishing: Any, failed: Any) -> None:
         if publishing.stops or publishing.fatal or is_cancelled():
@@ -79,7 +79,7 @@ class NotesNonsense(Plain):
 
 @breaks("E2")
 class TieredLetsTheSiblingsRun(Plain):
-    """Waits for every sibling of a tier in which one has failed, however long it takes."""
+    """Waits for every sibling of a handler that failed in a tier, however long it takes."""
 
     in_tiers = False
 

@@ -17,7 +17,7 @@ from properties.faults.plain_transport import FaultyLease, FaultyTransport
 
 @breaks("X14")
 class HandsOutWhatIsTooLarge(FaultyTransport):
-    """Reads any body into memory."""
+    """Gives a record that is too large with its body."""
 
     class Generous(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -34,7 +34,7 @@ class HandsOutWhatIsTooLarge(FaultyTransport):
 
 @breaks("X14")
 class IgnoresSizes(FaultyTransport):
-    """Counts records, whatever size they are of."""
+    """Counts records, whatever their size."""
 
     class Generous(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -45,7 +45,7 @@ class IgnoresSizes(FaultyTransport):
 
 @breaks("X14")
 class StoresWhatIsTooLarge(FaultyTransport):
-    """Refuses nothing."""
+    """Stores records of any size."""
 
     async def store(self, batch: Batch) -> None:
         most, self.memory._max_event_bytes = self.memory._max_event_bytes, 1_000_000
@@ -57,7 +57,7 @@ class StoresWhatIsTooLarge(FaultyTransport):
 
 @breaks("X14")
 class StoresTheOthers(FaultyTransport):
-    """Stores of a batch with a record that is too large those that are not."""
+    """Stores the small records of a batch that it refuses for a large one."""
 
     async def store(self, batch: Batch) -> None:
         small = tuple(e for e in batch.records if len(e.body) <= self.max_event_bytes)
@@ -70,7 +70,7 @@ class StoresTheOthers(FaultyTransport):
 
 @breaks("X14")
 class BuriesNoBody(FaultyTransport):
-    """Makes a dead letter of what was given without its body, without it."""
+    """Makes a dead letter without a body of a record that was given without its body."""
 
     class Careless(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -88,7 +88,7 @@ class BuriesNoBody(FaultyTransport):
 
 @breaks("X14")
 class RefusesTheLargest(FaultyTransport):
-    """Takes less than it says."""
+    """Refuses records of exactly the size that it allows."""
 
     async def store(self, batch: Batch) -> None:
         for each in batch.records:
@@ -99,7 +99,7 @@ class RefusesTheLargest(FaultyTransport):
 
 @breaks("X14")
 class TellsThatItTakesMore(FaultyTransport):
-    """Tells bridges of a size that it refuses."""
+    """Reports a larger size than it stores."""
 
     @property
     def max_event_bytes(self) -> int:
@@ -108,7 +108,7 @@ class TellsThatItTakesMore(FaultyTransport):
 
 @breaks("X13")
 class HidesWhatItHasLost(FaultyTransport):
-    """Counts nothing as missed that a server has lost."""
+    """Doesn't count what a server has lost as missed."""
 
     async def standing(self, group: str) -> Standing:
         return (await super().standing(group))._replace(missed=0)

@@ -13,7 +13,7 @@ from properties.faults.plain_watched import Full
 
 @breaks("S1")
 class ArmsAtTheFirstRead(Full):
-    """Subscribes a stream when it is read, not when it is entered."""
+    """Subscribes a stream when it is first read, not when it is entered."""
 
     class Stream(PlainStream):
         async def __aenter__(self) -> Any:
@@ -31,7 +31,7 @@ class ArmsAtTheFirstRead(Full):
 
 @breaks("S1")
 class ForgetsBlockedPublishers(Full):
-    """Wakes nobody when a stream is left."""
+    """Wakes no blocked publisher when a stream is left."""
 
     class Stream(PlainStream):
         def end(self) -> None:
@@ -77,7 +77,7 @@ class ExpectsTooEarly(Full):
 
 @breaks("S2")
 class DropsTheNewest(Full):
-    """Takes one policy for another."""
+    """Drops the newest event where the policy is to drop the oldest."""
 
     class Stream(PlainStream):
         async def drop_oldest(self, event: Event[Any]) -> None:
@@ -101,7 +101,7 @@ class ACancelledReaderLosesOne(Full):
 
 @breaks("S2")
 class CountsNoDrops(Full):
-    """Says nothing of what was lost."""
+    """Doesn't count dropped events."""
 
     class Stream(PlainStream):
         def drop(self) -> None:
@@ -112,7 +112,7 @@ class CountsNoDrops(Full):
 
 @breaks("S2")
 class BuffersOneMore(Full):
-    """Has a buffer that is larger than it was asked for."""
+    """Has a buffer that is larger by one than was asked for."""
 
     class Stream(PlainStream):
         def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class HangsInItsOwnStream(Full):
 
 @breaks("S3")
 class SeesNoHandlers(Full):
-    """Lets a handler wait for who waits for it."""
+    """Lets a handler wait for the consumer that waits for it."""
 
     class Stream(PlainStream):
         def waits_for_itself(self) -> bool:
@@ -150,7 +150,7 @@ class SeesNoHandlers(Full):
 
 @breaks("S3")
 class NobodyElseMayRead(Full):
-    """Takes who entered for the reader for ever."""
+    """Takes the task that entered for the reader for ever."""
 
     class Stream(PlainStream):
         def note_reader(self) -> None:
@@ -175,7 +175,7 @@ class TheNewestGoesFirst(Full):
 
 @breaks("S4")
 class ExpectsTheLast(Full):
-    """Gives the last event that comes before somebody looks."""
+    """Returns the last event that comes before the waiter looks."""
 
     class Expectation(PlainExpectation):
         def settle(self) -> None:
@@ -186,7 +186,7 @@ class ExpectsTheLast(Full):
 
 @breaks("S4", "S1")
 class WaitersStay(Full):
-    """Keeps the subscription of one who has given up."""
+    """Keeps the subscription of a waiter that has given up."""
 
     class Expectation(PlainExpectation):
         async def __aexit__(self, *_: object) -> None:
@@ -197,7 +197,7 @@ class WaitersStay(Full):
 
 @breaks("S4")
 class AWaitersFilterFailsThePublish(Full):
-    """Lets what the filter of a waiter raises go to who published."""
+    """Raises what the filter of a waiter raises at the publisher too."""
 
     class Expectation(PlainExpectation):
         def notice(self, event: Event[Any]) -> None:
@@ -210,7 +210,7 @@ class AWaitersFilterFailsThePublish(Full):
 
 @breaks("T1")
 class WantsAPlainStr(Plain):
-    """Refuses a name of another class."""
+    """Refuses a name whose class is not `str` itself."""
 
     async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
         if isinstance(event, str) and type(event) is not str:

@@ -21,7 +21,7 @@ class SubscribesBetweenCheckpoints(Plain):
 
 @breaks("B2")
 class WithSwallowsExceptions(Plain):
-    """Takes an exception for the end of a `with`."""
+    """Swallows an exception at the end of a `with`."""
 
     class Subscription(PlainSubscription):
         def __exit__(self, *_: object) -> Any:
@@ -47,7 +47,7 @@ class EndsItsTwin(Plain):
 
 @breaks("B2")
 class ActiveAfterUnsubscribeAll(Plain):
-    """Says that what `unsubscribe_all` has ended goes on."""
+    """Reports a subscription as active that `unsubscribe_all` has ended."""
 
     class Subscription(PlainSubscription):
         @property
@@ -63,7 +63,7 @@ class ActiveAfterUnsubscribeAll(Plain):
 
 @breaks("B2")
 class ActiveAfterOnce(Plain):
-    """Says that a one-time subscription goes on when it was used."""
+    """Reports a one-time subscription as active after it was used."""
 
     class Subscription(PlainSubscription):
         @property
@@ -78,7 +78,7 @@ class ActiveAfterOnce(Plain):
 
 @breaks("B3")
 class KeepsWhatItRefuses(Plain):
-    """Has subscribed what it refuses for its name, to nothing that is ever published."""
+    """Adds a subscription that it refuses for its name, to an event that is never published."""
 
     async def check_subscription(
         self, event: Any, component: Any, handler: Any, **options: Any
@@ -92,7 +92,7 @@ class KeepsWhatItRefuses(Plain):
 
 @breaks("B3")
 class TakesNoPriority(Plain):
-    """Takes None for the default priority."""
+    """Treats None as the default priority."""
 
     async def check_subscription(self, *arguments: Any, priority: Any, **options: Any) -> None:
         given = 3 if priority is None else priority
@@ -110,7 +110,7 @@ class UnsubscribeAllRemembers(Plain):
 
 @breaks("B6")
 class OnceRemembers(Plain):
-    """Keeps a one-time subscription in memory when it was used."""
+    """Keeps a one-time subscription in memory after it was used."""
 
     def admits(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
         if subscription.once:
@@ -130,7 +130,7 @@ class SyncInAThread(Plain):
 
 @breaks("B7")
 class AwaitsPartials(Plain):
-    """Takes every partial and bound method for an async one."""
+    """Treats every partial and bound method as async."""
 
     async def call(self, subscription: PlainSubscription, data: Any) -> None:
         handler = subscription.handler

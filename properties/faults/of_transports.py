@@ -1,4 +1,4 @@
-"""Faults of transports: X1 to X8, and the list of all."""
+"""Faults of transports: X1 to X8 and X10, and the list of all."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -63,7 +63,7 @@ class GivesToTwo(FaultyTransport):
 
 @breaks("X1")
 class LosesWhatIsReturned(FaultyTransport):
-    """Takes what is returned for handled."""
+    """Treats what is returned as handled."""
 
     class Losing(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -79,7 +79,7 @@ class LosesWhatIsReturned(FaultyTransport):
 
 @breaks("X1")
 class AcknowledgesWhatItGives(FaultyTransport):
-    """Takes what is given for handled, as a queue without acknowledgements does."""
+    """Treats what is given as handled, as a queue without acknowledgements does."""
 
     class Hasty(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -92,7 +92,7 @@ class AcknowledgesWhatItGives(FaultyTransport):
 
 @breaks("X1")
 class GivesAgainWhatIsHandled(FaultyTransport):
-    """Takes what is acknowledged for returned."""
+    """Treats what is acknowledged as returned."""
 
     class Stubborn(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -108,7 +108,7 @@ class GivesAgainWhatIsHandled(FaultyTransport):
 
 @breaks("X1")
 class LosesWhatTheDeadHold(FaultyTransport):
-    """Gives nobody what a worker held whose lease ran out."""
+    """Forgets what a worker held whose lease ran out."""
 
     class Forgetful(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -135,7 +135,7 @@ class LosesWhatACancelledReceiveTook(FaultyTransport):
 
 @breaks("X1")
 class SkipsWhatIsLookedAt(FaultyTransport):
-    """Leaves out the first of what whoever looks on sees."""
+    """Leaves out the first of the records that `tail` returns."""
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
@@ -146,7 +146,7 @@ class SkipsWhatIsLookedAt(FaultyTransport):
 
 @breaks("X1")
 class BeginsAtTheEnd(FaultyTransport):
-    """Gives a new group nothing of what was there before it."""
+    """Gives a new group nothing that was stored before it."""
 
     async def join(self, member: Member) -> Sequence[str]:
         is_new = member.group not in self.memory._groups
@@ -168,7 +168,7 @@ class ForgetsNoGroup(FaultyTransport):
 
 @breaks("X1")
 class TellsNoLag(FaultyTransport):
-    """Tells no group how much is still to come."""
+    """Reports a lag of 0 for every group."""
 
     async def standing(self, group: str) -> Standing:
         return (await super().standing(group))._replace(lag=0)
@@ -176,7 +176,7 @@ class TellsNoLag(FaultyTransport):
 
 @breaks("X2", "X8")
 class StoresAgain(FaultyTransport):
-    """Takes each batch for a new one, and is told each twice."""
+    """Treats each batch as a new one, even if it is stored again."""
 
     def __init__(self, **options: int) -> None:
         super().__init__(**options)
@@ -198,7 +198,7 @@ class RemembersOneProducer(FaultyTransport):
 
 @breaks("X1")
 class RefusesTheFirst(FaultyTransport):
-    """Remembers the number, not whose it is."""
+    """Remembers the numbers of batches, but not whose they are."""
 
     async def store(self, batch: Batch) -> None:
         await super().store(batch._replace(producer="all", number=batch.number * 2))
@@ -206,7 +206,7 @@ class RefusesTheFirst(FaultyTransport):
 
 @breaks("X3")
 class ForgetsCountsOfTheDead(FaultyTransport):
-    """Counts anew what it gives to another worker."""
+    """Counts attempts anew for what it gives to another worker."""
 
     class Forgiving(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -220,7 +220,7 @@ class ForgetsCountsOfTheDead(FaultyTransport):
 
 @breaks("X3")
 class SuspectsNothing(FaultyTransport):
-    """Doesn't tell what killed a worker from what was given back."""
+    """Doesn't mark what may have killed a worker as suspect."""
 
     class Trusting(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -232,7 +232,7 @@ class SuspectsNothing(FaultyTransport):
 
 @breaks("X3")
 class CountsEachDelivery(FaultyTransport):
-    """Counts a delivery more for all that is given again, whether or not an attempt had begun."""
+    """Counts one delivery more for all that is given again, whether or not an attempt had begun."""
 
     class Counting(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -262,7 +262,7 @@ class BuriesTwice(FaultyTransport):
 
 @breaks("X3")
 class BuriesWithoutReason(FaultyTransport):
-    """Doesn't write down why an event was given up."""
+    """Doesn't keep the reason why an event was given up."""
 
     class Silent(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -279,7 +279,7 @@ class BuriesWithoutReason(FaultyTransport):
 
 @breaks("X3")
 class RedrivesToAll(FaultyTransport):
-    """Gives what one group redrives to all."""
+    """Gives to all groups what one redrives."""
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         redriven = await super().redrive(group, ids)
@@ -291,7 +291,7 @@ class RedrivesToAll(FaultyTransport):
 
 @breaks("X3")
 class KeepsWhatItRedrives(FaultyTransport):
-    """Leaves a dead letter where it is when it is redriven."""
+    """Keeps a dead letter when it is redriven."""
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         dead = {**self.memory._groups[group].dead}
@@ -302,7 +302,7 @@ class KeepsWhatItRedrives(FaultyTransport):
 
 @breaks("X3")
 class ListsTheFirstPage(FaultyTransport):
-    """Lists the same dead letters whatever they are to come after."""
+    """Lists the first page of dead letters, whatever `after` is."""
 
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
@@ -312,7 +312,7 @@ class ListsTheFirstPage(FaultyTransport):
 
 @breaks("X4")
 class LetsTheDeadSettle(FaultyTransport):
-    """Hides from a worker that its partition is another's."""
+    """Hides from a worker that settles that its partition is another's."""
 
     class Hiding(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -326,7 +326,7 @@ class LetsTheDeadSettle(FaultyTransport):
 
 @breaks("X4")
 class LetsTheDeadRenew(FaultyTransport):
-    """Hides from a worker that renews its lease that its partition is another's."""
+    """Hides from a worker that renews that its partition is another's."""
 
     class Returning(FaultyLease):
         async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
@@ -352,7 +352,7 @@ class GivesEqualTokens(FaultyTransport):
 
 @breaks("X4")
 class LeasesToTwo(FaultyTransport):
-    """Takes a lease away from one worker for another."""
+    """Ends a worker's lease to give the partition to another."""
 
     async def acquire(self, member: Member, partition: int) -> FaultyLease | None:
         self.memory._groups[member.group].readings[partition].leases.clear()
@@ -361,7 +361,7 @@ class LeasesToTwo(FaultyTransport):
 
 @breaks("X4")
 class GivesTheLastFirst(FaultyTransport):
-    """Gives records in another order than that in which they were stored."""
+    """Gives records in the reverse of the order in which they were stored."""
 
     class Reversing(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -372,7 +372,7 @@ class GivesTheLastFirst(FaultyTransport):
 
 @breaks("X4")
 class SpreadsKeys(FaultyTransport):
-    """Takes no heed of keys."""
+    """Ignores keys."""
 
     async def store(self, batch: Batch) -> None:
         records = tuple(each._replace(key=None) for each in batch.records)
@@ -381,7 +381,7 @@ class SpreadsKeys(FaultyTransport):
 
 @breaks("X4")
 class AllowsNamesakes(FaultyTransport):
-    """Takes any worker of a name for the same one."""
+    """Treats any worker of the same name as the same worker."""
 
     async def join(self, member: Member) -> Sequence[str]:
         return await super().join(member._replace(token=""))
@@ -411,7 +411,7 @@ class NeverMakesRoom(FaultyTransport):
 
 @breaks("X5")
 class TellsThatItHoldsMore(FaultyTransport):
-    """Has publishers bring batches that never fit."""
+    """Reports a larger log than it has, so that publishers bring batches that never fit."""
 
     @property
     def max_length(self) -> int:
@@ -448,7 +448,7 @@ class MissesTwice(FaultyTransport):
 
 @breaks("X7")
 class ChangesTheBody(FaultyTransport):
-    """Takes what it stores for text, whose blanks don't matter."""
+    """Changes the bodies that it stores."""
 
     async def store(self, batch: Batch) -> None:
         records = tuple(

@@ -1,4 +1,4 @@
-"""Components with one deliberate fault each: C3 and C4."""
+"""Components with one planted fault each: C3 and C4."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from properties.faults.plain_engine import (
 
 @breaks("C3")
 class TwoAtOnce(PlainComponent):
-    """Handles messages as they come."""
+    """Handles messages as they come, several at once."""
 
     def line_up(self, mine: Handling) -> None:
         mine.component, self.in_hand = self, mine
@@ -49,7 +49,7 @@ class TakesItsPlaceLate(PlainComponent):
 
 @breaks("C3")
 class DropsWhenItIsBusy(PlainComponent):
-    """Ignores the third message of those that come at once."""
+    """Ignores the third of the messages that come at once."""
 
     async def take(self, message: dict[str, Any], engine: Any) -> Outcome:
         if self.line:
@@ -59,7 +59,7 @@ class DropsWhenItIsBusy(PlainComponent):
 
 @breaks("C3")
 class ReversesWhoWaitForIt(PlainEngine):
-    """Lets those who wait for a component to be made or registered go on in another order."""
+    """Reverses the senders that wait for a component to be made or registered."""
 
     def made(self, name: str) -> None:
         if name in self.hosted:
@@ -69,7 +69,7 @@ class ReversesWhoWaitForIt(PlainEngine):
 
 @breaks("C3")
 class ReversesWhoWaitForAFactory(PlainEngine):
-    """Lets those who wait for a component to be made go on in another order."""
+    """Reverses the senders that wait for a component to be made."""
 
     async def ask(self, name: str, mine: Handling) -> None:
         self.asked = name
@@ -85,7 +85,7 @@ class ReversesWhoWaitForAFactory(PlainEngine):
 
 @breaks("C3")
 class OneAtATimeInAll(PlainComponent):
-    """Lets components wait for each other's messages."""
+    """Makes components wait for each other's messages."""
 
     async def handle(self, mine: Handling) -> Outcome:
         if any(each.component is not self for each in live()):
@@ -99,7 +99,7 @@ locks: dict[object, anyio.Lock] = {}
 
 @breaks("C4")
 class DeadlocksOnReentry(PlainComponent):
-    """Lets a message from within its own handling wait for its end."""
+    """Makes a message from within its own handling wait for its end."""
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return False
@@ -115,7 +115,7 @@ class IgnoresCycles(PlainComponent):
 
 @breaks("C4")
 class SeesCyclesOfTwo(PlainComponent):
-    """Sees no cycle of three that wait for each other."""
+    """Overlooks a cycle of three that wait for each other."""
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return self.in_hand in mine.within or any(
@@ -127,7 +127,7 @@ class SeesCyclesOfTwo(PlainComponent):
 
 @breaks("C4")
 class DefersWhileItIsBusy(PlainComponent):
-    """Defers whatever is sent from within the handling of another message."""
+    """Defers whatever is sent from within another message's handling while it is busy."""
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return self.in_hand is not None and bool(mine.within)
@@ -135,7 +135,7 @@ class DefersWhileItIsBusy(PlainComponent):
 
 @breaks("C4")
 class DefersWhatIsNested(PlainComponent):
-    """Defers whatever is sent from within the handling of another message, busy or not."""
+    """Defers whatever is sent from within another message's handling, busy or not."""
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return bool(mine.within)
@@ -143,7 +143,7 @@ class DefersWhatIsNested(PlainComponent):
 
 @breaks("C4")
 class RemembersWhatIsOver(PlainComponent):
-    """Takes a task that a handling has left behind for one that is within it."""
+    """Treats a task that a handling has left behind as one within it."""
 
     def is_to_be_deferred(self, mine: Handling) -> bool:
         return any(each.component is self for each in current.get())
@@ -163,7 +163,7 @@ class HandlesAtOnce(PlainComponent):
 
 @breaks("C4")
 class HandlesAtOnceAndTells(PlainComponent):
-    """Handles what is sent from within at once, and tells what became of it."""
+    """Handles what is sent from within at once, and returns its outcome."""
 
     async def take(self, message: dict[str, Any], engine: Any) -> Outcome:
         mine = Handling(message, live())
@@ -174,7 +174,7 @@ class HandlesAtOnceAndTells(PlainComponent):
 
 @breaks("C4")
 class HandlesAtOnceWhatItIsHanded(PlainComponent):
-    """Handles what it is handed from within in the midst of the message in hand."""
+    """Handles what `handle_message` is given from within in the midst of the message in hand."""
 
     async def handle_message(self, message: Any) -> Outcome:
         if self.in_hand in live():
@@ -185,7 +185,7 @@ class HandlesAtOnceWhatItIsHanded(PlainComponent):
 
 @breaks("C4")
 class HangsOnWhatItIsHanded(PlainComponent):
-    """Lets who hands it a message from within its own handling wait for ever."""
+    """Makes a `handle_message` from within its own handling wait for ever."""
 
     async def handle_message(self, message: Any) -> Outcome:
         if self.in_hand in live():
@@ -195,7 +195,7 @@ class HangsOnWhatItIsHanded(PlainComponent):
 
 @breaks("C4")
 class DeferredLast(PlainComponent):
-    """Handles what was deferred after those who wait."""
+    """Handles deferred messages after those that wait in line."""
 
     async def handle_deferred(self) -> None:
         if not self.line:
@@ -204,7 +204,7 @@ class DeferredLast(PlainComponent):
 
 @breaks("C4")
 class DeferredNewestFirst(PlainComponent):
-    """Handles the last one that was deferred first."""
+    """Handles the newest deferred message first."""
 
     async def handle_deferred(self) -> None:
         self.deferred.reverse()
@@ -213,7 +213,7 @@ class DeferredNewestFirst(PlainComponent):
 
 @breaks("C4")
 class DeferredElsewhere(PlainComponent):
-    """Handles what was deferred in a task of its own."""
+    """Handles deferred messages in a task of its own."""
 
     async def handle_deferred(self) -> None:
         if self.deferred:
@@ -223,7 +223,7 @@ class DeferredElsewhere(PlainComponent):
 
 @breaks("C4")
 class LosesDeferredOnFailure(PlainComponent):
-    """Forgets what was deferred when the message in hand fails."""
+    """Forgets deferred messages when the message in hand fails."""
 
     async def handle_all(self, mine: Handling) -> Outcome:
         try:
@@ -241,7 +241,7 @@ class LosesDeferredOnFailure(PlainComponent):
 
 @breaks("C4")
 class LosesDeferredWhenCancelled(PlainComponent):
-    """Forgets what was deferred when the send in hand is cancelled."""
+    """Forgets deferred messages when the send in hand is cancelled."""
 
     async def handle_all(self, mine: Handling) -> Outcome:
         try:
@@ -270,7 +270,7 @@ class ReportsDeferredFailuresTwice(PlainComponent):
 
 @breaks("C4")
 class ReportsAsOfAnother(PlainComponent):
-    """Reports the failure of a deferred message under another name."""
+    """Reports the failure of a deferred message under another component's name."""
 
     async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
         if self.engine is not None:
@@ -279,7 +279,7 @@ class ReportsAsOfAnother(PlainComponent):
 
 @breaks("C4", "C1")
 class LogsNoDeferredFailures(PlainEngine):
-    """Publishes the failure of a deferred message, and doesn't log it."""
+    """Publishes the failure of a deferred message, but doesn't log it."""
 
     def log(self, name: str, mine: Handling, failure: Exception) -> None:
         """Do nothing."""
@@ -287,7 +287,7 @@ class LogsNoDeferredFailures(PlainEngine):
 
 @breaks("C4", "C1")
 class PublishesNoDeferredFailures(PlainEngine):
-    """Logs the failure of a deferred message, and doesn't publish it."""
+    """Logs the failure of a deferred message, but doesn't publish it."""
 
     async def report(self, name: str, mine: Handling, failure: Exception) -> None:
         self.log(name, mine, failure)
@@ -304,7 +304,7 @@ class LogsDeferredFailuresAsWarnings(PlainEngine):
 
 @breaks("C4")
 class LogsNoTypeOfAMessage(PlainEngine):
-    """Doesn't name a deferred message by its type as it logs its failure."""
+    """Logs the failure of a deferred message without the message's type."""
 
     def log(self, name: str, mine: Handling, failure: Exception) -> None:
         told = name, MESSAGE_RECEIVED
@@ -313,7 +313,7 @@ class LogsNoTypeOfAMessage(PlainEngine):
 
 @breaks("C4")
 class LosesAFailureBehindTheDeferred(PlainComponent):
-    """Ignores that a message failed once it has handled what was deferred meanwhile."""
+    """Loses a message's failure if others were deferred meanwhile."""
 
     had_deferred = False
 
@@ -351,7 +351,7 @@ class NestsTheDeferred(PlainComponent):
 
 @breaks("C4")
 class ReturnsBeforeTheDeferred(PlainComponent):
-    """Leaves what was deferred to whoever sends next."""
+    """Leaves deferred messages to the next sender."""
 
     async def handle_all(self, mine: Handling) -> Outcome:
         return await self.handle(mine)

@@ -1,4 +1,4 @@
-"""Faults of transports: what waits for its next attempt, and for others of its key (X12)."""
+"""Faults of transports: waiting for the next attempt, and for others of a key (X12)."""
 
 from collections.abc import Sequence
 from math import inf
@@ -23,7 +23,7 @@ from properties.faults.plain_transport import FaultyLease, FaultyTransport
 
 @breaks("X12")
 class LosesItsTimeOverARelease(FaultyTransport):
-    """Lets everything be due at once when a lease is released."""
+    """Makes everything due at once when a lease is released."""
 
     class Hasty(FaultyLease):
         async def release(self) -> None:
@@ -37,7 +37,7 @@ class LosesItsTimeOverARelease(FaultyTransport):
 
 @breaks("X12")
 class WaitsAnewForEachWorker(FaultyTransport):
-    """Lets what waits wait from the beginning when its worker has gone."""
+    """Starts the delay of what waits anew when its worker has gone."""
 
     class Slow(FaultyLease):
         async def release(self) -> None:
@@ -51,7 +51,7 @@ class WaitsAnewForEachWorker(FaultyTransport):
 
 @breaks("X12")
 class LosesWhatTheDeadPostponed(FaultyTransport):
-    """Gives nobody what waits by a lease that is gone."""
+    """Forgets what waits under a lease that is gone."""
 
     class Loyal(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -67,7 +67,7 @@ class LosesWhatTheDeadPostponed(FaultyTransport):
 
 @breaks("X12")
 class GivesTheLineAtOnce(FaultyTransport):
-    """Lets a whole line be due when its first is."""
+    """Makes a whole line due when its first is."""
 
     class Open(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -98,7 +98,7 @@ class NeverGoesOn(FaultyTransport):
 
 @breaks("X12")
 class FollowsAnothersLine(FaultyTransport):
-    """Lets the next of a key follow by whatever lease it waits."""
+    """Makes the next of a key follow under whatever lease it waits."""
 
     class Loose(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -114,7 +114,7 @@ class FollowsAnothersLine(FaultyTransport):
 
 @breaks("X12")
 class FollowsTwice(FaultyTransport):
-    """Lets one more follow each time that it is told, as after a reply that was lost."""
+    """Makes one more follow each time that it is told, as after a reply that was lost."""
 
     class Eager(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -136,7 +136,7 @@ class FollowsTwice(FaultyTransport):
 
 @breaks("X12")
 class SaysTooSoonThatItIsOver(FaultyTransport):
-    """Tells that a line is over with the last but one."""
+    """Reports a line as over while its last record still waits."""
 
     class Hasty(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -148,7 +148,7 @@ class SaysTooSoonThatItIsOver(FaultyTransport):
 
 @breaks("X12")
 class NeverSaysThatItIsOver(FaultyTransport):
-    """Lets a worker send events of a key behind a line for ever."""
+    """Never reports a line as over, so that a worker keeps sending events of its key behind it."""
 
     class Silent(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -159,7 +159,7 @@ class NeverSaysThatItIsOver(FaultyTransport):
 
 @breaks("X12")
 class LeavesTheLineBehind(FaultyTransport):
-    """Gives the first of a line to another worker, and leaves those behind it where they were."""
+    """Gives the first of a line to another worker, and leaves the others where they were."""
 
     class Careless(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -174,7 +174,7 @@ class LeavesTheLineBehind(FaultyTransport):
 
 @breaks("X12")
 class GivesNewThoughTooManyWait(FaultyTransport):
-    """Takes no heed of how many wait."""
+    """Ignores how many wait."""
 
     class Generous(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -185,7 +185,7 @@ class GivesNewThoughTooManyWait(FaultyTransport):
 
 @breaks("X12")
 class GivesNewBeforeWhatIsDue(FaultyTransport):
-    """Gives what has waited only where nothing new is there."""
+    """Gives what has waited only if there is nothing new."""
 
     class Starving(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -199,7 +199,7 @@ class GivesNewBeforeWhatIsDue(FaultyTransport):
 
 @breaks("X12")
 class GivesAllThatIsDue(FaultyTransport):
-    """Gives more that have waited than are asked for, so that what is new starves."""
+    """Gives more that has waited than is asked for, so that new records starve."""
 
     class Starving(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -222,7 +222,7 @@ class GivesTheLastDueFirst(FaultyTransport):
 
 @breaks("X12")
 class TellsOfNothingThatWaits(FaultyTransport):
-    """Tells no group how much waits."""
+    """Reports that nothing waits."""
 
     async def standing(self, group: str) -> Standing:
         return (await super().standing(group))._replace(waiting=0)
@@ -230,7 +230,7 @@ class TellsOfNothingThatWaits(FaultyTransport):
 
 @breaks("X12")
 class HidesThatItHasWaited(FaultyTransport):
-    """Doesn't tell a worker that others of its key wait behind a record."""
+    """Doesn't mark a record as one that has waited, behind which others of its key may wait."""
 
     class Hiding(FaultyLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -254,7 +254,7 @@ class GivesWhatWaitsElsewhere(FaultyTransport):
 
 @breaks("X5")
 class HoldsTheLogForWhatWaits(FaultyTransport):
-    """Counts what waits as in the log."""
+    """Counts what waits as part of the log."""
 
     async def store(self, batch: Batch) -> None:
         waiting = [
@@ -271,7 +271,7 @@ class HoldsTheLogForWhatWaits(FaultyTransport):
 
 @breaks("X12")
 class SpendsAttemptsOnRestarts(FaultyTransport):
-    """Counts an attempt more for what another worker is given."""
+    """Counts one attempt more for what waits when its lease is released."""
 
     class Spending(FaultyLease):
         async def release(self) -> None:
@@ -284,7 +284,7 @@ class SpendsAttemptsOnRestarts(FaultyTransport):
 
 @breaks("X12")
 class WaitsForEver(FaultyTransport):
-    """Takes whatever delay it is given, as after a clock that was set back."""
+    """Accepts any delay, as after a clock that was set back."""
 
     class Patient(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -303,7 +303,7 @@ class WaitsForEver(FaultyTransport):
 
 @breaks("X12")
 class DropsWhatIsReturnedTwice(FaultyTransport):
-    """Settles what has waited once, and is returned."""
+    """Settles what has waited once and is returned."""
 
     class Dropping(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -318,7 +318,7 @@ class DropsWhatIsReturnedTwice(FaultyTransport):
 
 @breaks("X12")
 class TellsOfNoLines(FaultyTransport):
-    """Doesn't tell who leases a partition of which keys records wait."""
+    """Doesn't report to a new lease of which keys records wait."""
 
     class Silent(FaultyLease):
         lines = ()
@@ -328,7 +328,7 @@ class TellsOfNoLines(FaultyTransport):
 
 @breaks("X12")
 class ForgetsWhatWaitsWhenItIsOpened(FaultyTransport):
-    """Keeps what waits as long as a process has it open."""
+    """Keeps what waits only while a process has the transport open."""
 
     def closed(self) -> None:
         for group in self.memory._groups.values():

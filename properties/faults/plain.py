@@ -1,7 +1,7 @@
-"""A bus as plain as can be, each of its steps a method, so that a fault gets one of them wrong.
+"""The reference implementation of a bus: plain, each step a method, for a fault to override.
 
-It keeps the contract, apart from costs, from native cancels, and from what lasts for one turn of
-the scheduler only; and it shares nothing with the real one but its check of arguments.
+It keeps the contract, except for costs, native cancels, and what lasts for only one turn of the
+scheduler. It shares nothing with the real bus but the check of arguments.
 """
 
 import contextlib
@@ -61,12 +61,12 @@ class Publishing:
 
 
 def is_cancelled() -> bool:
-    """Tell whether a scope around is cancelled."""
+    """Return whether a scope around the caller is cancelled."""
     return anyio.current_effective_deadline() == -math.inf
 
 
 def matches(pattern: list[str], name: list[str]) -> bool:
-    """Say whether a pattern hears a name."""
+    """Return whether a pattern matches a name."""
     if not pattern or not name:
         return pattern == name
     return pattern == ["**"] or (pattern[0] in ("*", name[0]) and matches(pattern[1:], name[1:]))
@@ -128,7 +128,7 @@ class Plain:
     async def publish(
         self, event: Any, data: Any = None, *, delivery: Any = None, on_error: Any = None
     ) -> tuple[HandlerFailure, ...]:
-        # Before what may yield, as it does in explored schedules.
+        # Before anything that may yield, as the next line does in explored schedules.
         audience = self.audience(event) if isinstance(event, str) else []
         await EventBus().publish(event, delivery=delivery, on_error=on_error)
         await self.make_way()
@@ -144,7 +144,7 @@ class Plain:
         return delivery or self.default_delivery, on_error or self.default_on_error
 
     async def make_way(self) -> None:
-        """Yield now and then."""
+        """Yield once in 61 publishes."""
         self.since_yield += 1
         if self.since_yield >= 61:
             self.since_yield = 0
@@ -158,7 +158,7 @@ class Plain:
         return tuple(failures[each] for each in audience if each in failures)
 
     def audience(self, event: str) -> list[PlainSubscription]:
-        """Give who is to hear an event, in order."""
+        """Return the subscriptions that an event reaches, in order."""
         return self.ordered([each for each in self.subscriptions if self.hears(each, event)])
 
     def ordered(self, subscriptions: list[PlainSubscription]) -> list[PlainSubscription]:
@@ -207,7 +207,7 @@ class Plain:
     async def start_all(
         self, group: TaskGroup, publishing: Publishing, audience: list[PlainSubscription]
     ) -> None:
-        """Start each when the one before has begun."""
+        """Start each handler when the one before has begun."""
         for subscription in audience:
             await group.start(self.run, group, publishing, subscription)
 
@@ -249,7 +249,7 @@ class Plain:
             await self.announce(failed)
 
     async def conclude(self, publishing: Publishing, passing: BaseException | None) -> None:
-        """Raise what is to leave, and report what will not."""
+        """Raise what has to leave, and report the rest."""
         leaving = [*publishing.fatal, *(failed.exception for failed in publishing.kept)]
         for failed in publishing.kept[not publishing.fatal :]:
             self.log(failed)
@@ -270,7 +270,7 @@ class Plain:
     async def attempt(
         self, publishing: Publishing, subscription: PlainSubscription
     ) -> tuple[HandlerFailure | None, BaseException | None]:
-        """Call a handler, and give its failure, and the cancellation that passes it."""
+        """Call a handler; return its failure, and the cancellation that passes it."""
         try:
             await self.take_turn(subscription, publishing)
         except BaseException as exc:
@@ -310,7 +310,7 @@ class Plain:
             await result
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
-        """Tell a failure from a cancellation; what is neither is raised."""
+        """Return a failure and a cancellation; an exception that is neither is raised."""
         if isinstance(exc, Exception):
             return exc, None
         cancellation, rest = self.split(exc)

@@ -1,8 +1,8 @@
-"""An engine and a component as plain as can be, each step a method, for a fault to get it wrong.
+"""The reference implementation of an engine and its components, plain, each step a method.
 
-They keep the contract, apart from costs, from native cancels, from messages that are sent while a
-failure is announced (E7), and from cycles of waiting that go through a factory. Their
-tables of transitions are real ones.
+A fault overrides one method. They keep the contract, except for costs, native cancels, messages
+that are sent while a failure is announced (E7), and cycles of waiting that go through a factory.
+Their tables of transitions are real ones.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class Handling:
 
     Attributes:
         within: the handlings from within which it was sent.
-        component: whose line it is in; None while that one is being made.
+        component: the component whose line it is in; None while that is being made.
     """
 
     message: dict[str, Any]
@@ -66,12 +66,12 @@ waiting: list[Handling] = []
 
 
 def live() -> tuple[Handling, ...]:
-    """Give the handlings that the caller is within."""
+    """Return the handlings that the caller is within."""
     return tuple(each for each in current.get() if not each.is_over)
 
 
 def waits_for(handling: Handling | None, wanted: tuple[Handling, ...]) -> bool:
-    """Tell whether a handling can't be over before one of `wanted` is."""
+    """Return whether a handling can't be over before one of `wanted` is."""
     return handling in wanted or any(
         waits_for(each.component.in_hand, wanted)
         for each in waiting
@@ -80,7 +80,7 @@ def waits_for(handling: Handling | None, wanted: tuple[Handling, ...]) -> bool:
 
 
 def copied(message: Any) -> dict[str, Any]:
-    """Copy a message, or refuse what is none."""
+    """Return a copy of a message, or refuse what is none."""
     if not isinstance(message, Mapping):
         raise TypeError("no mapping")
     if not isinstance(message.get("type"), str):
@@ -89,7 +89,7 @@ def copied(message: Any) -> dict[str, Any]:
 
 
 async def call(function: Any, *arguments: Any) -> Any:
-    """Call a guard, an action or a factory."""
+    """Call a guard, an action or a factory; a stray cancellation becomes a failure."""
     try:
         result = function(*arguments)
         return await result if isawaitable(result) else result
@@ -100,7 +100,7 @@ async def call(function: Any, *arguments: Any) -> Any:
 
 
 class QuietBus(Plain):
-    """A bus that never yields, so that nothing does between a commit and its observers (C6)."""
+    """A bus that never yields, so that nothing yields between a commit and its observers (C6)."""
 
     async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
         publishing = Publishing(event, data, options.get("on_error") == "raise")
@@ -135,7 +135,7 @@ class PlainComponent:
     async def handle_message(self, message: Any) -> Outcome:
         return await self.take(copied(message), self.engine)
 
-    # Whose turn it is.
+    # Turns.
 
     async def take(self, message: dict[str, Any], engine: Any) -> Outcome:
         """Handle a message in its turn, or defer it."""
@@ -202,7 +202,7 @@ class PlainComponent:
         return self.line.pop(0)
 
     def leave(self) -> list[Handling]:
-        """Refuse all who wait, and give up what was deferred."""
+        """Refuse all waiting senders, and return what was deferred."""
         for each in self.line:
             waiting.remove(each)
             each.refuse(UnknownComponent(self.name))
@@ -259,7 +259,7 @@ class PlainComponent:
             current.reset(token)
 
     def shown(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Give what observers get."""
+        """Return the message that observers get."""
         return dict(message)
 
     async def choose(self, message: dict[str, Any]) -> Transition | None:
@@ -306,7 +306,7 @@ class PlainEngine:
         self.bus = QuietBus() if bus is None else bus
         self.component_factory = component_factory
         self.hosted: dict[str, PlainComponent] = {}
-        # Who wait for a component that is being made or registered; the first one does it.
+        # The senders that wait for a component to be made or registered; the first one makes it.
         self.pending: dict[str, list[Handling]] = {}
 
     @property
@@ -352,7 +352,7 @@ class PlainEngine:
             making.reset(token)
 
     def made(self, name: str) -> None:
-        """Let those go on who wait for a component, or the next one make it."""
+        """Let the waiting senders of a component go on, or make the next one ask."""
         _, *others = self.pending.pop(name, [None])
         if name in self.hosted:
             for each in others:
@@ -416,7 +416,7 @@ class PlainEngine:
             self.pending[name].remove(mine)
 
     async def ask(self, name: str, mine: Handling) -> None:
-        """Make a component, and be the first in its line."""
+        """Ask the factory for a component, and be the first in its line."""
         token = making.set((*making.get(), name))
         try:
             component = await self.make(name)

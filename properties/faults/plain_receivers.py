@@ -1,4 +1,4 @@
-"""Streams and expectations as plain as can be, for a bus that has them."""
+"""The reference implementation of streams and expectations, for a bus that has them."""
 
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
@@ -11,11 +11,11 @@ from anyio.lowlevel import checkpoint
 from flexiflow import BufferFull, Event, StreamDeadlock
 
 waiting_for_publishes: ContextVar[tuple[object, ...]] = ContextVar("waiting", default=())
-"""Who waits for the publishes that go on around."""
+"""The tasks that wait for the publishes around."""
 
 
 def current_task() -> object:
-    """Give what tells the current task from every other, also from those that have ended."""
+    """Return an object that differs for every task, also for those that have ended."""
     return anyio.get_current_task().coro
 
 
@@ -51,7 +51,7 @@ class PlainStream:
     is_open: bool = False
 
     def __post_init__(self) -> None:
-        """Be made, for a fault to get wrong."""
+        """Do nothing; for a fault to override."""
 
     async def __aenter__(self) -> Self:
         self.subscription = self.subscribe(self.receive)
@@ -140,7 +140,7 @@ class PlainStream:
         return self.buffered.pop(0)
 
     def wake(self) -> None:
-        """Let all look again."""
+        """Make all waiting tasks look again."""
         self.change.set()
         self.change = anyio.Event()
 
@@ -160,7 +160,7 @@ class PlainExpectation:
     failure: Exception | None = None
 
     def __post_init__(self) -> None:
-        """Be made, for a fault to get wrong."""
+        """Do nothing; for a fault to override."""
 
     async def __aenter__(self) -> Self:
         self.subscription = self.subscribe(self.notice)
@@ -180,7 +180,7 @@ class PlainExpectation:
         return self.event
 
     def notice(self, event: Event[Any]) -> None:
-        """Look at an event."""
+        """Keep an event that the filter takes."""
         try:
             if self.filter is not None and not self.filter(*event):
                 return

@@ -1,4 +1,4 @@
-"""A transport around the one in memory, each of whose calls a fault can change."""
+"""A transport around the one in memory, each of whose calls a fault can override."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -63,7 +63,7 @@ class FaultyLease:
         return self.token not in self.reading.live(current_time())
 
     def entries(self, outcomes: Sequence[Outcome]) -> "list[_Entry]":
-        """Return what the group keeps of the records that are to be settled."""
+        """Return the group's entries of the records that are to be settled."""
         places = [int(each.position) for each in outcomes if not isinstance(each, Followed)]
         kept = {**self.reading._pending, **self.reading._waiting}
         return [kept[place] for place in places if place in kept]
@@ -89,7 +89,7 @@ class FaultyLease:
 
 
 class FaultyTransport:
-    """A transport that does what the one in memory does; its own connection, too."""
+    """A transport that does what the one in memory does; it is also its own connection."""
 
     lease_type = FaultyLease
     connection: Connection
@@ -112,7 +112,7 @@ class FaultyTransport:
         self.closed()
 
     def closed(self) -> None:
-        """Do nothing more."""
+        """Do nothing; for a fault to override."""
 
     @property
     def address(self) -> str:
@@ -171,19 +171,19 @@ class FaultyTransport:
 
 
 async def damage(transport: Any, partition: int, position: str) -> None:
-    """Delete a stored record behind the back of a transport that is in memory."""
+    """Delete a stored record behind the back of a transport in memory."""
     memory: MemoryTransport = getattr(transport, "memory", transport)
     del memory._logs[partition].records[int(position)]
 
 
 async def insert(transport: Any, partition: int, body: bytes) -> None:
-    """Store a body behind the back of a transport that is in memory."""
+    """Store a body behind the back of a transport in memory."""
     memory: MemoryTransport = getattr(transport, "memory", transport)
     memory._logs[partition].append(Record(body))
 
 
 async def empty(transport: Any) -> None:
-    """Lose all that a transport in memory holds, so that it knows of it, as a server would."""
+    """Lose all that a transport in memory holds, and count it as missed, as a server's loss is."""
     memory: MemoryTransport = getattr(transport, "memory", transport)
     for group in memory._groups.values():
         for log, reading in zip(memory._logs, group.readings, strict=True):

@@ -1,4 +1,4 @@
-"""The plain bus with all that a bus may have: receivers, limits and instruments."""
+"""The reference bus with all optional parts: receivers, limits and instruments."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ Entered = list[tuple[Any, Any]]
 
 @dataclass(eq=False)
 class Line:
-    """Lets so many calls run at once."""
+    """Limits how many calls run at once."""
 
     limit: int
     holders: list["Turn"] = field(default_factory=list["Turn"])
@@ -46,7 +46,7 @@ watching: ContextVar[tuple[Any, ...]] = ContextVar("watching", default=())
 
 
 class Full(Plain):
-    """A bus that has it all."""
+    """A bus with all optional parts."""
 
     stream_type = PlainStream
     expectation_type = PlainExpectation
@@ -154,7 +154,7 @@ class Full(Plain):
         return within or self.is_stuck(turn.line, turn.enclosing)
 
     def is_stuck(self, line: Line, enclosing: tuple[Turn, ...]) -> bool:
-        """Tell whether all who hold a slot wait, in the end, for one of those calls."""
+        """Return whether all calls that hold a slot wait, in the end, for one of these."""
         return len(line.holders) >= line.limit and all(
             holder in enclosing
             or any(
@@ -179,7 +179,7 @@ class Full(Plain):
             self.release(mine)
 
     def release(self, mine: Turn) -> None:
-        """Pass the slot on."""
+        """Pass the slot on to the next in line."""
         mine.line.holders.remove(mine)
         following = self.next_in_line([it for it in self.waiting if it.line is mine.line])
         if following is not None:
@@ -206,7 +206,7 @@ class Full(Plain):
         self.leave(entered, None)
 
     def classified(self, exc: BaseException) -> BaseException | None:
-        """Give what an instrument is shown of it."""
+        """Return the exception as an instrument is shown it."""
         try:
             failure, passing = self.judge(exc)
         except BaseException as other:
@@ -265,7 +265,7 @@ class Full(Plain):
                 self.take_out(each, failure)
 
     def answered(self, answer: object) -> None:
-        """Let an instrument say what it likes."""
+        """Ignore what an instrument's context manager answers; for a fault to override."""
 
     def take_out(self, instrument: Any, failure: Exception) -> None:
         if self.remove_instrument(instrument):
