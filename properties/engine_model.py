@@ -153,7 +153,7 @@ class ModelEngine:
             try:
                 await self._catch_up(actor)
             except Cancelled:
-                # Nobody else gets it now.
+                # The cancellation leaves instead, so the failure is only logged.
                 self.log(actor.name)
                 raise
             raise

@@ -185,7 +185,7 @@ Stage: TypeAlias = ModelStage | RealStage
 
 
 class World(logging.Handler, ABC):
-    """What is done in a program, and what is seen of it, the log included."""
+    """Performs the steps of a program, and records what happens, the log included."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()

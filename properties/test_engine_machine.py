@@ -45,8 +45,8 @@ OBSERVED = (
 class Send:
     """Send a message.
 
-    What is sent from within the handling of a message is sent behind a gate. So what runs at the
-    same time is in different components, and what happens in each of them is determined.
+    A message from within the handling of another is sent behind a gate. So only different
+    components run at the same time, and what happens in each of them is determined.
 
     Attributes:
         name: the component that it is sent to.

@@ -150,7 +150,7 @@ class SeesNoHandlers(Full):
 
 @breaks("S3")
 class NobodyElseMayRead(Full):
-    """Takes the task that entered for the reader for ever."""
+    """Treats the task that entered the stream as its only reader for ever."""
 
     class Stream(PlainStream):
         def note_reader(self) -> None:

@@ -82,7 +82,7 @@ class GivesTheLineAtOnce(FaultyTransport):
 
 @breaks("X12")
 class NeverGoesOn(FaultyTransport):
-    """Lets nothing follow."""
+    """Never makes the next of a key follow."""
 
     class Stuck(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
@@ -114,7 +114,7 @@ class FollowsAnothersLine(FaultyTransport):
 
 @breaks("X12")
 class FollowsTwice(FaultyTransport):
-    """Makes one more follow each time that it is told, as after a reply that was lost."""
+    """Makes one more record follow each time that it is told to, as after a lost reply."""
 
     class Eager(FaultyLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:

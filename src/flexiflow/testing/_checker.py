@@ -1,4 +1,7 @@
-"""What a clause is checked with: cases that exercise it, and a judgement of what happened."""
+"""What a clause is checked with: cases that exercise it, and a judgement of what happened.
+
+The modules of clauses combine the strategies below into their checkers.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ schedules: st.SearchStrategy[tuple[int, ...]] = st.lists(number(0, 3), max_size=
 
 
 def often(times: int, cases: st.SearchStrategy[_T]) -> st.SearchStrategy[_T]:
-    """Give a branch more weight in `one_of`, which drops branches that are the same object."""
+    """Return a branch that has more weight in `one_of`, which drops equal branches."""
     return st.one_of(*(st.tuples(cases).map(_only) for _ in range(times)))
 
 

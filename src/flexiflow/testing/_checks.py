@@ -20,7 +20,7 @@ def check_scenario(scenario: object, caller: str) -> None:
     """Refuse anything but an async function without arguments, and a call from within a loop.
 
     Args:
-        scenario: the argument that was given.
+        scenario: the argument to check.
         caller: the name of the function that is to run it.
 
     Raises:

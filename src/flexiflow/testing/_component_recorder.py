@@ -134,8 +134,8 @@ class ComponentRecorder(logging.Handler):
         if "message" in data:
             number: int = data["message"].get(NUMBER, NOBODY)
             return number
-        # A change does not say which message made it: the one that its component handled last in
-        # this task.
+        # `state.changed` does not name its message: it is the one that the component handled last
+        # in this task.
         task, name = anyio.get_current_task().id, data.get("component")
         mine = [
             each.number

@@ -52,7 +52,7 @@ def examine_component(
 
 
 def probe(factory: Callable[..., Any], engine: Callable[..., Any], backend: str) -> None:
-    """Make a component and an engine, to see whether they can be examined.
+    """Make a component and an engine, and check that they can be examined.
 
     Raises:
         TypeError: a factory isn't callable, is async, or what it makes lacks an attribute.

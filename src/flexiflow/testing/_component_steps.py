@@ -32,6 +32,7 @@ def steps_in_order(history: History) -> str | None:
 
 
 def _steps_of(history: History, message: Message, states: dict[str, str]) -> str | None:
+    """Judge the steps of one message, and note in `states` where it leads."""
     state = states[message.to]
     expected, row = _expected(history, message, state)
     target = state if row is None or row.target is None else row.target

@@ -123,7 +123,7 @@ def _over(trace: Trace, publication: Publication) -> str | None:
 
 
 def defaults(trace: Trace) -> str | None:
-    """D5: options given to a publish hold; where none are given, the same ones always hold."""
+    """D5: a publish's own options hold; without them, defaults hold, which never change."""
     seen: list[tuple[str, str]] = []
     for publication in trace.publications:
         seen.append(observed := _observed(trace, publication))

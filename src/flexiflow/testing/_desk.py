@@ -99,6 +99,7 @@ class Desk(Taking):
             await self._be_given(hand, Room(limit))
 
     async def _cancel(self, hand: Hand, turns: int, limit: int) -> bool:
+        """Cancel a `receive` after some turns; return whether it had returned records by then."""
         given = False
 
         async def receive() -> None:

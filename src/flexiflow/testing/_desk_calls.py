@@ -175,6 +175,7 @@ class Calls:
         return result
 
     def _check_time(self) -> None:
+        """Raise `Inconclusive` if the oldest lease may have run out by now."""
         live = (hand.renewed for hand in self.hands.values() if hand.tenure.is_live)
         earliest = min((*live, *self.joined.values()), default=float("inf"))
         if anyio.current_time() - earliest > 0.9 * self.means.lease:

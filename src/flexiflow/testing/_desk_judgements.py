@@ -29,7 +29,7 @@ def judge_order(part: Part, given: Sequence[Delivery], offer: Offer) -> list[int
     """
     places = _find(part, given, [*offer.left, *offer.new, *offer.due, *offer.maybe])
     if places is None or (offer.certain and not given):
-        # To give nothing at all, even after a wait, is to have lost it.
+        # A transport that gives nothing, even after a wait, has lost it.
         return None
     fresh = [each for each in (*offer.left, *offer.new) if not _has_waited(part, each)]
     came = [place for place in places if not _has_waited(part, place)]
@@ -177,7 +177,7 @@ def check_oversize(item: Item, given: Delivery, most: int) -> None:
     """Check that a body is given unless it is too large, and only then.
 
     Raises:
-        Broken: it is too large and given, or the reverse.
+        Broken: a body is missing, or is given though it is too large.
     """
     oversize = len(item.body) if len(item.body) > most else 0
     if given.oversize != oversize:

@@ -1,7 +1,7 @@
 """Examine a bus, a component, or a transport, clause by clause (P1).
 
-What is examined is a `Subject`: it runs a *case* and shows it. A case is a script, which is data,
-or a program, which is text. For each clause, in the contract's order:
+A `Subject` stands for what is examined: it runs a *case*, and shows it as Python. A case is a
+script, which is data, or a program, which is text. For each clause, in the contract's order:
 
 1. Hypothesis draws a case from the strategy of the clause's checker. All is drawn before an event
    loop starts; the schedule of the tasks is a part of the case.
@@ -116,7 +116,7 @@ def check_terms(backend: str, examples: int, seed: int | None) -> int:
 @final
 @dataclass(frozen=True)
 class Subject:
-    """What is examined: a bus, an engine with its components, or a transport.
+    """A bus, an engine with its components, or a transport, as it is examined.
 
     Attributes:
         backend: the backend on which it runs.

@@ -119,7 +119,7 @@ def _run(main: Callable[[], Awaitable[None]], case: Case, backend: str) -> None:
 
 
 def _unless_for_others(exception: BaseException) -> BaseException:
-    """Return what a faulty bus let out; raise it if it is Ctrl-C or comes from a factory."""
+    """Return what left a faulty bus; raise it if it is Ctrl-C or comes from a factory."""
     for leaf in leaves(exception):
         if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
             raise leaf from None
@@ -127,6 +127,7 @@ def _unless_for_others(exception: BaseException) -> BaseException:
 
 
 async def _watch(main: Callable[[], Awaitable[object]], trace: Trace) -> None:
+    """Note which exceptions are cancellations here, and run the program."""
     trace.cancellation = anyio.get_cancelled_exc_class()
     await main()
 

@@ -201,6 +201,7 @@ def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
 
 
 def _is_step(callback: Any) -> bool:
+    """Return whether a callback is a step of a task."""
     # Other methods of a task may be callbacks too. A step of the C implementation has no name.
     return isinstance(getattr(callback, "__self__", None), asyncio.Task) and getattr(
         callback, "__name__", "step"

@@ -105,6 +105,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
                 task._next_send = capture(_abort)
 
     def _tasks(self) -> list[Task]:
+        """Return the scenario's task and all tasks below it."""
         tasks = [self._task]
         for task in tasks:
             tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
@@ -118,6 +119,7 @@ def _refuses(task: Task) -> bool:
 
 
 def _abort() -> NoReturn:
+    """Raise in a task that is aborted."""
     raise ScenarioStuck("it does not end when it is cancelled")
 
 

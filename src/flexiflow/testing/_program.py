@@ -201,6 +201,7 @@ def with_runs(case: Case, parts: list[str], factories: list[str], backend: str) 
 
 
 def _with_prelude(parts: list[str]) -> list[str]:
+    """Put before the parts what they use of the prelude."""
     parts = [*parts]
     for word, definition in reversed(_PRELUDE.items()):
         if any(_uses(word, part) for part in parts):
@@ -209,6 +210,7 @@ def _with_prelude(parts: list[str]) -> list[str]:
 
 
 def _imports(parts: list[str]) -> str:
+    """Return the imports that the parts need."""
     text = "\n".join(parts)
     imports = [line for word, line in _IMPORTS.items() if _uses(word, text)]
     ours = [name for name in _OURS if _uses(name, text)]
@@ -216,6 +218,7 @@ def _imports(parts: list[str]) -> str:
 
 
 def _runs(case: Case, *, is_async: bool) -> list[str]:
+    """Return the parts that make the bus and define the functions to run."""
     new_bus = "await factory()" if is_async else "factory()"
     made, does = f"bus = {new_bus}", [line.replace("NEW_BUS", new_bus) for line in case.main()]
     if not case.again:

@@ -146,6 +146,7 @@ class Run(Generic[_T]):
         return result
 
     async def _play(self) -> _T | None:
+        """Run the scenario itself, under its schedule, and cancel it if that is asked for."""
         self._is_on = True
         self.line.decide = self._decide
         try:

@@ -64,6 +64,7 @@ class Search:
         self.decisions = []
 
     def _draw_kind(self) -> _Kind:
+        """Draw how the next schedule is chosen, and in which turns that changes."""
         kind, changes = self._below(3), self._below(_MOST_CHANGES + 1)
         turns = {self._below(self._turns) for _ in range(changes)}
         if kind == 0:
@@ -74,6 +75,7 @@ class Search:
         return places[self._below(len(places))]
 
     def _below(self, limit: int) -> int:
+        """Draw a number from 0 up to, but not including, the limit."""
         return int(self._random() * limit)
 
 

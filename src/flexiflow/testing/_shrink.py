@@ -41,6 +41,7 @@ def shrink(decisions: Decisions, fails: Callable[[Decisions], bool]) -> Decision
 
 
 def _sizes(length: int) -> Iterator[int]:
+    """Yield the sizes of the pieces to leave out, the largest first."""
     while length:
         yield length
         length = length - 1 if length <= _SHORT else length // 2

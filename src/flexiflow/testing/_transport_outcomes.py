@@ -126,7 +126,7 @@ def _report(hold: Hold, outcome: Settling) -> None:
     attempts = 0 if isinstance(outcome, Acknowledged) else outcome.attempts
     counts = max(hold.attempts, attempts), min(hold.deliveries, 1)
     if hold.holder is None:
-        # Nobody holds it, so the report may be taken or not: either counts are right.
+        # Nobody holds it, so the report may be taken or not: both counts are right.
         hold.spare = counts
     else:
         (hold.attempts, hold.deliveries), hold.is_told = counts, True

@@ -75,7 +75,7 @@ class Part:
         return [place for place in range(self.begun, len(self.items)) if place not in self.gone]
 
     def offer(self, tenure: Tenure, at: Span, room: Room) -> Offer:
-        """Return what a lease may be given at a time, if it asks for so much."""
+        """Return what a lease may be given at some time, if it asks for that much."""
         out = sum(hold.has_waited for hold in self.pending.values())
         is_shut = len(self.waiting) + out >= room.waiting
         left = [place for place in sorted(self.pending) if self._is_left(place, tenure)]

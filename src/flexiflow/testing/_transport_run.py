@@ -1,7 +1,7 @@
 """Examine transports, clause by clause (P1).
 
-`_examine` runs the search; this module says how a transport is tried. First, a transport is made
-and opened, to see whether it is one. Then, for each clause, in the contract's order:
+`_examine` runs the search; this module says how a transport is tried. First the factory is called,
+to see whether it makes a transport. Then, for each clause, in the contract's order:
 
 1. Scripts. Hypothesis draws steps, as `_transport_moves` defines them. They are played on a `Desk`,
    which calls a new transport, follows a reference model, and raises `Broken` at the first
@@ -122,7 +122,7 @@ class _Examination:
         self._programs = Programs(factory, self._means, backend, is_virtual=lease is None)
 
     def probe(self) -> None:
-        """Make a transport, and open it, to see whether it can be examined.
+        """Make a transport, and check that it can be opened.
 
         Raises:
             TypeError: what the factory makes is no transport.
@@ -168,6 +168,7 @@ class _Examination:
         return Verdict(verdict.clause, played, None, tuple(dict.fromkeys(lacks)))
 
     def _complaint_of(self, each: Universal, times: int) -> str | None:
+        """Play a scenario so many times at once; return what it complains of, or None."""
         options = self._taken(each.takes)
         main = partial(play, each, self._means, self._scale / times, times, **options)
         story = Story()
@@ -198,6 +199,7 @@ class _Examination:
         return self._programs.of_script(_script(case), self._taken(_script(case).options))
 
     def _taken(self, options: tuple[tuple[str, int], ...]) -> dict[str, int]:
+        """Return the options that the factory takes, of those that are wanted."""
         return {name: value for name, value in options if name in self._offers}
 
     def _attempt(self, case: Case) -> Story:
@@ -238,6 +240,7 @@ def _describe(left: BaseException) -> str:
 
 
 async def _bounded(main: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Run it, for at most so many seconds."""
     with anyio.move_on_after(seconds) as scope:
         await main()
     claim(not scope.cancelled_caught, f"it had not ended after {seconds:g} seconds")
