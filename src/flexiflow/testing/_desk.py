@@ -3,7 +3,7 @@
 Scripts call the methods of `Desk`. Each calls the transport (`_desk_calls`), updates the model
 (`_transport_model`), and raises `Broken`, with a clause's number, if the two differ. The class is
 in three modules: `Work` stores, joins and leases (`_desk_work`); `Taking` receives, settles and
-renews (`_desk_taking`); `Desk` itself adds what happens on bad days.
+renews (`_desk_taking`); `Desk` itself adds deaths, cancellations, damage, and the final check.
 """
 
 from __future__ import annotations

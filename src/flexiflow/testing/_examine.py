@@ -5,9 +5,9 @@ script, which is data, or a program, which is text. For each clause, in the cont
 
 1. Hypothesis draws a case from the strategy of the clause's checker. All is drawn before an event
    loop starts; the schedule of the tasks is a part of the case.
-2. The subject writes the case as Python, runs it in a new event loop, and returns a trace of what
-   happened.
-3. The checker judges the trace. A complaint means that the case breaks the clause.
+2. The subject runs the case in a new event loop, and returns a trace of what happened.
+3. The checker judges the trace; a program also asserts by itself. A complaint, or an exception that
+   left the case, means that the case breaks the clause.
 4. Once a case breaks it, Hypothesis shrinks that; then parts of the smallest case are left out, one
    at a time, as long as what is left still breaks the clause.
 5. The smallest case becomes a `ContractViolation`, with its program, its history, and the seed.

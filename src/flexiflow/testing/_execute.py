@@ -1,4 +1,8 @@
-"""Run a case on a bus, and return the trace of what happened."""
+"""Run a case on a bus, and return the trace of what happened.
+
+The examiners of components and transports share `Log`, which keeps what is logged on purpose from
+the user's log, and `FactoryFailed`, which ends an examination.
+"""
 
 from __future__ import annotations
 

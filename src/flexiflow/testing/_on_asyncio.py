@@ -1,4 +1,4 @@
-"""Run scenarios on asyncio; the only module here that knows it.
+"""Run scenarios on asyncio; the only module of the kit that imports it.
 
 AnyIO has no interface to an event loop's scheduler. The private names of `BaseEventLoop` that are
 used are `_ready`, `_scheduled` and `_clock_resolution`, the same in every CPython from 3.11 on.

@@ -1,4 +1,4 @@
-"""Run scenarios on trio; the only module here that knows it.
+"""Run scenarios on trio; the only module of the kit that imports it.
 
 trio's clock is part of its interface; its scheduler is not. The private names that are used are the
 runner's run queue and tasks, and what makes a task go on; the tests would notice a change of them.

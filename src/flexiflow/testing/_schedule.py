@@ -1,9 +1,9 @@
 """Schedules: which of the ready tasks runs next. Plain data, without an event loop.
 
 A schedule is a tuple of small integers, its *decisions*. Before each turn for which more than one
-task is ready, the next decision, modulo the number of those tasks, is the place of the one that
-runs: 0 is the task that has been ready longest. Once the decisions are used up, tasks run first
-come first served.
+task is ready, the next decision, modulo the number of those tasks, is the place in line of the one
+that runs: 0 is the first in line. Once the decisions are used up, tasks run first come first
+served.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def first_come(_ready: Sequence[int]) -> int:
-    """Choose the task that has been ready longest."""
+    """Choose the first in line."""
     return 0
 
 

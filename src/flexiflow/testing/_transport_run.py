@@ -5,8 +5,8 @@ to see whether it makes a transport. Then, for each clause, in the contract's or
 
 1. Scripts. Hypothesis draws steps, as `_transport_moves` defines them. They are played on a `Desk`,
    which calls a new transport, follows a reference model, and raises `Broken` at the first
-   difference. It breaks this clause if it names it, or if anything else leaves the script. What is
-   `Inconclusive`, as when a lease has run out on a busy machine, breaks none.
+   difference. The clause is broken if `Broken` names it, or if another exception leaves the script.
+   `Inconclusive`, raised where a lease may have run out on a busy machine, breaks none.
 2. Scenarios of the universal suite, if no script has broken the clause. They run through bridges:
    each once, and then several at once that are as many times smaller. A scenario that raises breaks
    the clause.
