@@ -150,7 +150,7 @@ def check_component(
             raise verdict.violation
 
 
-def check_transport(  # noqa: PLR0913  most are what there may be besides, and none has to be
+def check_transport(  # noqa: PLR0913  most of them are optional
     factory: Callable[..., Any],
     *,
     backend: str,

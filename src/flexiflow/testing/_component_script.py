@@ -156,7 +156,7 @@ class ComponentScript:
     decisions: tuple[int, ...] = ()
     again: str = field(default="", init=False)
 
-    # Hypothesis writes each failing case, which nobody sees and which takes as long as 20 cases.
+    # Hypothesis writes out each failing case, unseen, which takes as long as 20 cases.
     def _repr_pretty_(self, printer: Any, _: object) -> None:
         printer.text(type(self).__name__)
 

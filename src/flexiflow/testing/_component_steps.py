@@ -38,7 +38,7 @@ def _steps_of(history: History, message: Message, states: dict[str, str]) -> str
     target = state if row is None or row.target is None else row.target
     handling = history.handling(message.number)
     given = [_step(each) for each in handling]
-    if target == state:  # whether that is a change is a matter of C7
+    if target == state:  # C7 judges whether that is a change
         given, expected = (
             [each for each in steps if "changed" not in each] for steps in (given, expected)
         )
@@ -52,7 +52,7 @@ def _steps_of(history: History, message: Message, states: dict[str, str]) -> str
         return f"{message.name} had its change to {target} told before it was made"
     states[message.to] = target
     end = history.outcome(message.number)
-    # What becomes of a message that no transition matches is a matter of C8.
+    # C8 judges what becomes of a message that no transition matches.
     if row is not None and (end is None or end.value is not Outcome.TRANSITIONED):
         return f"{message.name} came to {shown(end and end.value)}, though it was handled"
     return None

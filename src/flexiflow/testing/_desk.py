@@ -91,7 +91,7 @@ class Desk(Taking):
         part.doubt(hand.tenure, limit, at)
         outcomes.clamp(part, hand.tenure, at)
         if then == "leave":
-            # It is unknown which records it took that others had.
+            # It is unknown which of the others' records it took.
             self._forget(hold.holder for hold in part.pending.values() if hold.is_doubtful)
             await self.leave(worker)
             return
@@ -223,7 +223,7 @@ class Desk(Taking):
             await self.look(name, at_end=True)
 
     async def _drain(self, worker: str, partition: int) -> None:
-        # No worker holds the partition any more: to get no lease is complained of in `enter`.
+        # No worker holds the partition any more: `enter` returns a hand, or raises `Broken`.
         hand = cast("Hand", await self.enter(worker, partition))
         part = self._part(hand)
         for _ in range(_ROUNDS):

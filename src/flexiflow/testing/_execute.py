@@ -93,8 +93,8 @@ def execute(
     if is_async:
         namespace["factory"] = make
     else:
-        # If it is called outside of any loop and a second run is to come, the factory is examined
-        # too: what it raises breaks the clause (B1).
+        # If a second run is to come, the factory is called outside of any loop. That is tried too:
+        # what it raises breaks the clause (B1).
         namespace["factory"] = make_at_once if case.again else unblamed(make_at_once)
     with Log() as log:
         run(case, define(case, is_async=is_async), namespace, trace, backend)

@@ -155,8 +155,8 @@ class Run(Generic[_T]):
                     self._cancel()
                 result = await self._scenario()
                 if self._is_cancelled_natively:
-                    # The scenario did not wait again, so the native cancel is still pending: take
-                    # it here.
+                    # The scenario did not wait again: the native cancel is still to come, and is
+                    # taken here.
                     await checkpoint()
                     self._host.absorb()
                 return result

@@ -49,7 +49,7 @@ class Search:
     def __call__(self, ready: Sequence[int]) -> int:
         """Choose a task, but never one after which every schedule is known."""
         turn = len(self.decisions)
-        # A preferred task may wait in a loop for another one: then fairness ends it.
+        # A preferred task may wait in a loop for another one: then first come first served ends it.
         kind = self._kind if turn <= 2 * self._turns else _first_come
         place = kind(turn, ready, self._known.open_places(len(ready)))
         self._known.step(place, len(ready))

@@ -159,7 +159,7 @@ def _due(part: Part, hold: Hold, outcome: Postponed | Returned, at: Span) -> Spa
 
 
 def _check_heads(heads: Sequence[Hold]) -> None:
-    # A head that was returned, or is done, may be a head no more.
+    # A head that was returned, or is done, may have ceased to be one.
     if heads and all(head.is_loose or head.is_done for head in heads):
         raise Inconclusive
 
