@@ -1,10 +1,11 @@
-"""Orders that go through three processes, one of which is killed with an order in its hands.
+"""Orders that go through three processes, one of which is killed while it handles an order.
 
     python examples/durable_orders.py [--transport URL]
 
 The shop runs on asyncio, the payments and the warehouse on trio. Each is a `flexiflow bridge`, and
-all that they share is the transport: a SQLite file, or what the URL names. Whoever runs this plays
-the customers: orders, kills the payments, starts them anew, and waits until all is shipped.
+they share only the transport: an SQLite file, or the one that the URL names. This program plays the
+customers: it places the orders, kills the payments process, starts it again, and waits until every
+order is shipped.
 """
 
 import argparse
@@ -30,10 +31,10 @@ Order = dict[str, Any]
 
 ORDERS = 20
 HANGING = 7
-"""The bank takes the money for this one, but its answer does not come."""
+"""The bank takes the money for this order, but its answer never comes."""
 
 LEASE = 2.0
-"""After how many seconds of silence a worker counts as dead; short, so that it is seen."""
+"""A worker that is silent for so many seconds counts as dead; short, so that you see it happen."""
 
 PATIENCE = 60.0
 
@@ -43,14 +44,14 @@ OPTIONS = {
     "payments": "--backend=trio --incoming=order.placed --outgoing=payment.* --limit=1",
     "warehouse": "--backend=trio --incoming=order.paid --outgoing=parcel.*",
 }
-"""What makes each of the three a worker; its group is called like it."""
+"""The options that make each of the three a worker; its group has the same name."""
 
-# The engines of the three. Their buses raise: where the next event could not be stored, the one in
-# hand is not done, and comes again.
+# The engines of the three processes. Their buses raise: if the next event could not be stored, the
+# event being handled has failed, and comes again.
 
 
 async def shop() -> Engine:
-    """Say what comes next in the life of an order."""
+    """Publish the next event in the life of an order."""
     engine = Engine(bus=EventBus(on_error="raise"))
     for event, following in (
         ("cart.submitted", "order.placed"),
@@ -81,7 +82,7 @@ async def payments() -> Engine:
 
 
 async def warehouse() -> Engine:
-    """Send the parcel of each order that is paid."""
+    """Send the parcel of each paid order."""
     engine = Engine(bus=EventBus(on_error="raise"))
 
     async def send(order: Order) -> None:
@@ -93,19 +94,19 @@ async def warehouse() -> Engine:
     return engine
 
 
-# The books of the bank and the warehouse outlive their workers. To look whether an order is there,
-# and to write it down, is one transaction: so what came again is known.
+# The books of the bank and the warehouse outlive their workers. One transaction looks up an order
+# and records it, so an order that comes again is recognised.
 
 
 def open_books() -> sqlite3.Connection:
-    """Open the books: what was to be done, for which order, and whether it was done then."""
+    """Open the books: each request, for which order it was, and whether it was carried out."""
     books = sqlite3.connect(os.environ["BOOKS"], isolation_level=None)
     books.execute("CREATE TABLE IF NOT EXISTS requests (deed TEXT, name TEXT, done INT)")
     return books
 
 
 def once(deed: str, name: str) -> bool:
-    """Do something for an order, unless it was done; real banks know an "idempotency key", too."""
+    """Do a deed for an order unless it was done before; a real bank takes an "idempotency key"."""
     with closing(open_books()) as books:
         books.execute("BEGIN IMMEDIATE")
         before = books.execute("SELECT 1 FROM requests WHERE deed = ? AND name = ?", [deed, name])
@@ -116,7 +117,7 @@ def once(deed: str, name: str) -> bool:
 
 
 def read_books() -> tuple[dict[tuple[str, str], int], list[str]]:
-    """Count how often each deed was done for each order, and name the orders that came again."""
+    """Return how often each deed was done for each order, and the orders that came again."""
     with closing(open_books()) as books:
         rows = books.execute("SELECT deed, name, sum(done) FROM requests GROUP BY deed, name")
         done = {(deed, name): times for deed, name, times in rows}
@@ -128,11 +129,11 @@ def read_books() -> tuple[dict[tuple[str, str], int], list[str]]:
 
 
 class Story:
-    """Starts workers, and tells what they tell.
+    """Starts workers, and prints their output.
 
     Args:
-        url: the transport's.
-        tasks: where they are listened to.
+        url: the transport's URL.
+        tasks: the task group for the tasks that read the output.
     """
 
     def __init__(self, url: str, tasks: TaskGroup) -> None:
@@ -150,7 +151,7 @@ class Story:
     async def follow(
         self, role: str, command: list[str], *, task_status: TaskStatus[Process]
     ) -> None:
-        """Run a worker, and tell each line that it writes."""
+        """Run a worker, and print each line that it writes."""
         command += OPTIONS[role].split()
         rest = ""
         async with await anyio.open_process(command, stdout=DEVNULL, stderr=PIPE) as process:
@@ -166,12 +167,12 @@ class Story:
 
 
 def say(who: str, what: str) -> None:
-    """Tell the reader."""
+    """Print a line of the story."""
     print(f"{who:>9}: {what}", flush=True)
 
 
 async def shop_and_wait(bus: EventBus, names: list[str], url: str, shipped: anyio.Event) -> None:
-    """Let it all happen."""
+    """Run the story until every order is shipped."""
     async with anyio.create_task_group() as tasks:
         story = Story(url, tasks)
         async with anyio.create_task_group() as beginning:
@@ -192,7 +193,7 @@ async def shop_and_wait(bus: EventBus, names: list[str], url: str, shipped: anyi
 
 
 async def tell(url: str) -> bool:
-    """Tell the story, and whether every order was shipped and each card charged once."""
+    """Tell the story, and return whether every order was shipped and each card charged once."""
     run = secrets.token_hex(2)  # the transport may hold orders of an earlier run
     names = [f"{run}-{number}" for number in range(1, ORDERS + 1)]
     missing, shipped = set(names), anyio.Event()
@@ -217,7 +218,7 @@ async def tell(url: str) -> bool:
 
 
 def main() -> int:
-    """Read the arguments, and return the exit status."""
+    """Read the arguments, run the story, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--transport", metavar="URL", help="sqlite:FILE or redis://host:port")
     options = parser.parse_args()

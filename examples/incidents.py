@@ -1,4 +1,4 @@
-"""Replays the log of an incident desk: each message tells the status that an incident takes."""
+"""Replay the log of an incident desk: each message names the new status of an incident."""
 
 from flexiflow import Component, Engine, StateMachine, Transition
 
@@ -23,7 +23,7 @@ LIFE = StateMachine("New", [Transition("*", status, status) for status in STATUS
 
 
 def incident(number: str) -> Component:
-    """Make the incident that a message is for, when the first one comes."""
+    """Make an incident when its first message comes."""
     return Component(number, machine=LIFE)
 
 

@@ -1,8 +1,8 @@
 """Orders from placing to shipping, with a payment service that does not always answer.
 
-A log of what customers and the warehouse did is in `orders.jsonl`. An order is made when the first
-message for it comes. Whatever else happens follows from events: a placed order is charged, the
-payment service tells the order how that went, a shipped order is announced to the customer.
+`orders.jsonl` is a log of the messages from customers and the warehouse. An order is made when its
+first message comes. Everything else follows from events: the payments charge a placed order and
+send it the result, and a letter announces a shipped order to the customer.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from flexiflow import Component, Engine, EventBus, StateMachine, Transition, on
 from flexiflow.extras.retry import RetryConfig, retry_async
 
 CREDIT = 500
-"""What a customer's card is good for."""
+"""The credit of a customer's card."""
 
 
 class OutOfStock(Exception):
@@ -20,11 +20,11 @@ class OutOfStock(Exception):
 
 
 class CardRefused(Exception):
-    """The card is not good for the amount; asking again won't help."""
+    """The amount is more than the card's credit; asking again won't help."""
 
 
 class Order(Component):
-    """One order; all share one table."""
+    """One order; all orders share one state machine."""
 
     def __init__(self, name: str, shop: "Shop") -> None:
         super().__init__(name, machine=LIFE)
@@ -33,7 +33,7 @@ class Order(Component):
 
 
 async def place(message: dict[str, Any], order: Order) -> None:
-    """Keep what was ordered, and let everyone know."""
+    """Keep the details of the order, and publish `order.placed`."""
     order.details = {"order": order.name, **message}
     await order.shop.engine.bus.publish("order.placed", order.details)
 
@@ -44,7 +44,7 @@ def pick(_message: dict[str, Any], order: Order) -> None:
 
 
 async def ship(message: dict[str, Any], order: Order) -> None:
-    """Let everyone know."""
+    """Publish `order.shipped`."""
     await order.shop.engine.bus.publish("order.shipped", order.details | message)
 
 
@@ -55,11 +55,11 @@ def put_back(_message: dict[str, Any], order: Order) -> None:
 
 
 def is_sensible(message: dict[str, Any], _order: Order) -> bool:
-    """Tell whether an order is worth a try."""
+    """Return whether the amount of an order is plausible."""
     return bool(0 < message["amount"] <= 2 * CREDIT)
 
 
-# Strict: a message that comes at the wrong time is refused, and so reported with its line.
+# Strict: a message that comes at the wrong time is refused, and so is reported with its line.
 LIFE = StateMachine(
     "new",
     [
@@ -76,7 +76,7 @@ LIFE = StateMachine(
 
 
 class Payments(Component):
-    """Charges cards through a service that is down for a moment now and then."""
+    """Charges cards through a service that is sometimes down for a moment."""
 
     def __init__(self, shop: "Shop") -> None:
         super().__init__("payments")
@@ -85,19 +85,19 @@ class Payments(Component):
 
     @on("order.placed")
     async def charge(self, order: dict[str, Any]) -> None:
-        """Charge the customer's card, and tell the order."""
+        """Charge the customer's card, and send the result to the order."""
         try:
             await self.call_service(order["order"], order["amount"])
         except CardRefused as exc:
             answer = {"type": "refuse", "reason": str(exc)}
         else:
             answer = {"type": "pay"}
-        # The order is still being placed, so it will handle this right after that.
+        # The order is still being placed, so it handles this message right afterwards.
         await self.shop.engine.send(order["order"], answer)
 
     @retry_async(RetryConfig(base_delay=0.01, backoff=2, retry_on=ConnectionError))
     async def call_service(self, order: str, amount: int) -> None:
-        """Ask the service, which answers some orders at the second attempt, and a few never."""
+        """Call the service, which answers a few orders only when retried, and some never."""
         self.attempts[order] += 1
         number = int(order.removeprefix("order-"))
         if number % 29 == 0 or (number % 7 == 0 and self.attempts[order] == 1):
@@ -107,7 +107,7 @@ class Payments(Component):
 
 
 class Warehouse(Component):
-    """Knows what is on the shelves; closed for picking during a stocktaking."""
+    """Counts the items on the shelves; closed for picking during stocktaking."""
 
     def __init__(self) -> None:
         super().__init__("warehouse", machine=HOURS)
@@ -115,17 +115,17 @@ class Warehouse(Component):
 
     @on("stock.arrived")
     def put(self, delivery: dict[str, Any]) -> None:
-        """Put what was delivered on the shelves."""
+        """Put delivered items on the shelves."""
         self.stock[delivery["item"]] += delivery["count"]
 
     def take(self, item: str) -> None:
-        """Take one off the shelf."""
+        """Take one item off the shelf."""
         if self.state == "closed" or not self.stock[item]:
             raise OutOfStock(f"no {item} can be picked while the warehouse is {self.state}")
         self.stock[item] -= 1
 
 
-# Not strict: opening what is open is ignored.
+# Not strict: a message that opens an open warehouse is ignored.
 HOURS = StateMachine(
     "open", [Transition("open", "close", "closed"), Transition("closed", "open", "open")]
 )
@@ -140,25 +140,25 @@ class Letters(Component):
 
     @on("order.shipped", priority=5)
     def announce(self, order: dict[str, Any]) -> None:
-        """Announce the parcel; without an address that fails, and the order is shipped anyway."""
+        """Announce the parcel; without an address this fails, and the order is shipped anyway."""
         self.sent.append(f"{order['address']}: your {order['item']} is on its way")
 
 
 class Shop:
-    """What the components have in common."""
+    """The engine and the warehouse, which the components share."""
 
     def __init__(self) -> None:
         self.engine = Engine(bus=EventBus(), component_factory=self.make_order)
         self.warehouse = Warehouse()
 
     def make_order(self, name: str) -> Order | None:
-        """Make an order when it is asked for; whatever is called otherwise stays unknown."""
+        """Make an order when it is first asked for; other names stay unknown."""
         kind, _, number = name.partition("-")
         return Order(name, self) if kind == "order" and number.isdecimal() else None
 
 
 async def engine() -> Engine:
-    """Open the shop."""
+    """Make the engine, and register the shop's components."""
     shop = Shop()
     for component in (Payments(shop), shop.warehouse, Letters()):
         await shop.engine.register(component)
