@@ -1,4 +1,4 @@
-"""What FlexiFlow costs, measured side by side with its limits and its peers.
+"""Benchmarks of FlexiFlow, side by side with its lower limits and its peers.
 
-Run it with ``python -m benchmarks``; ``--help`` tells the options.
+Run them with ``python -m benchmarks``; ``--help`` lists the options.
 """

@@ -1,4 +1,4 @@
-"""All measures, in the order in which the table has them."""
+"""All measures, in the order of the table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def measures(backends: Sequence[str]) -> list[Measure]:
-    """Give every measure on each of these backends, those of one figure together."""
+    """Return every measure on each of these backends, grouped by figure."""
     found = list(_found(backends))
     places = {measure.figure: place for place, measure in reversed(list(enumerate(found)))}
     return sorted(found, key=lambda measure: places[measure.figure])

@@ -1,4 +1,4 @@
-"""What causality adds to a publish."""
+"""The cost that causality adds to a publish."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     yield Measure(
         figure="what `Causality` adds to a publish, 1 handler",
         against="a bare awaited call",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measuring import Result
 
-# Seen as well on white as on the dark theme's near-black, since the picture itself has no ground.
+# Readable on white and on the dark theme's near-black, since the picture has no background.
 INK: Final = "#7b8087"
 MARKS: Final = {"asyncio": ("#3f88cf", "o"), "trio": ("#d2701f", "D"), "": ("#8a6fc0", "s")}
 
@@ -22,12 +22,12 @@ _MARGIN_INCHES: Final = 1.4
 
 
 def shown(results: Iterable[Result]) -> list[Result]:
-    """Pick what the chart shows: the multiples, where there is a target or a peer."""
+    """Return the results that the chart shows: the multiples that have a target."""
     return [result for result in results if result.unit == "times" and result.at_most is not None]
 
 
 def rows(results: Iterable[Result]) -> list[str]:
-    """Name the chart's rows, each for one figure on all backends."""
+    """Return the labels of the chart's rows, each for one figure on all backends."""
     return list(dict.fromkeys(map(_label, results)))
 
 

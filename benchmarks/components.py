@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     calls = "a bare awaited call"
     yield Measure(
         figure="engine.send, a transition, one state.changed observer",

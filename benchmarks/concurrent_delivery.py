@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Round, Run
     from benchmarks.timing import Side
 
-# By the number of handlers and whether they wait: at most so many times AnyIO's task group,
-# `asyncio.gather`, a trio nursery.
+# The targets, by the number of handlers and whether they wait: at most so many times AnyIO's task
+# group, `asyncio.gather`, a trio nursery.
 _AT_MOST: Final = {
     (10, False): (0.35, 1.1, 1.0),
     (100, False): (0.08, 0.3, 0.25),
@@ -33,7 +33,7 @@ _BUSY: Final = 100
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     for (number, waiting), (group, gather, nursery) in _AT_MOST.items():
         native = {
             "asyncio": ("asyncio.gather", gathering, gather),
@@ -119,14 +119,14 @@ async def _group(handlers: list[AsyncHandler]) -> Callable[[], Awaitable[Any]]:
 async def _turns_of(
     making: Callable[[list[AsyncHandler]], Awaitable[Callable[[], Awaitable[Any]]]],
 ) -> float:
-    """Count the scheduler's turns until all of 100 handlers, each of which waits, have started."""
+    """Return the number of scheduler turns until all of 100 waiting handlers have started."""
     start = _LateStart(100)
     call = await making([start.handler] * start.expected)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(start.count_turns)
         for _ in range(_BUSY - 1):
             tasks.start_soon(_keep_busy)
-        # Until the others are all under way, a turn is not yet a turn of theirs.
+        # Count turns only once all the other tasks are running.
         await _a_few_turns()
         start.begin()
         await call()
@@ -135,7 +135,7 @@ async def _turns_of(
 
 
 class _LateStart:
-    """Sees in which turn the last of the handlers starts, and lets them all end then."""
+    """Notes the turn in which the last of the handlers starts, and then ends them all."""
 
     def __init__(self, expected: int) -> None:
         self.expected = expected

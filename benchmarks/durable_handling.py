@@ -44,16 +44,16 @@ _HEALTHY: Final = 1_000
 _FAILING: Final = 10_000
 
 _GRACE: Final = 0.5
-"""For how many seconds handlers may go on."""
+"""Seconds for which handlers may go on."""
 
 _HANDLING: Final = 0.2
-"""How many seconds a handler takes."""
+"""Seconds that a handler takes."""
 
 _groups = count()
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     yield Measure(
         figure="an event of Redis handled through a bridge, and acknowledged",
         against=f"bare reads of {_AT_ONCE}, each with one XACK",
@@ -85,14 +85,14 @@ def _handling(backend: str, effort: Effort) -> list[Round]:
 
 
 async def _both(server: Server, number: int, rounds: int) -> list[Round]:
-    """Have the same events handled by a new group in each round."""
+    """Let a new group handle the same events in each round."""
     transport = server.transport()
     bus = EventBus()
     async with open_bridge(bus, transport, outgoing=[EVENT]):
         await fill(bus, number)
     async with server.client() as client:
         await pipeline(client, number)
-        # The first ones import what the others have.
+        # The first round imports modules that the others find imported.
         await _ours(transport, number)
         return [
             Round(await _ours(transport, number), await _theirs(client, number))
@@ -105,7 +105,7 @@ async def _ours(transport: Transport, number: int) -> float:
     async with subscribed(bus, arrivals.handler):
         with collector_off():
             begun = perf_counter()
-            # When it is left all is acknowledged.
+            # When the bridge has been left, every event is acknowledged.
             async with _bridge(bus, transport, group):
                 await arrivals.done.wait()
             taken = perf_counter() - begun
@@ -115,7 +115,7 @@ async def _ours(transport: Transport, number: int) -> float:
 
 
 def _bridge(bus: EventBus, transport: Transport, group: str) -> AbstractAsyncContextManager[object]:
-    # While as many as the others read at once are handled, as many are on their way.
+    # While as many events are handled as `_theirs` reads at once, as many are on their way.
     return open_bridge(bus, transport, incoming=[EVENT], group=group, prefetch=2 * _AT_ONCE)
 
 
@@ -144,7 +144,7 @@ async def _leave_all(transport: Transport, rounds: int) -> list[Round]:
 
 
 async def _leave(transport: Transport) -> float:
-    """Leave a bridge while tasks publish to it and it handles what they publish."""
+    """Leave a bridge while tasks publish and it handles their events."""
     shop, worker = EventBus(), EventBus()
     is_left, arrivals = anyio.Event(), Arrivals(10)
 
@@ -176,11 +176,11 @@ def _beside_failing(backend: str, engine: Engine, effort: Effort) -> list[Round]
     number = _QUICK_EVENTS if effort.quick else _FAILING
 
     def side(failing: int) -> float:
-        # A log of its own for each, since a group is given all that was stored before.
+        # Each side has a log of its own, since a group is given all that was stored before.
         with engine() as make:
             return anyio.run(_healthy, make(), failing, backend=backend)
 
-    # What a failure writes into the log is no part of it.
+    # Logging the failures is not part of the measure.
     logging.disable(logging.CRITICAL)
     try:
         return [Round(side(number), side(0)) for _ in range(effort.heavy_rounds)]
@@ -189,7 +189,7 @@ def _beside_failing(backend: str, engine: Engine, effort: Effort) -> list[Round]
 
 
 async def _healthy(transport: Transport, failing: int) -> float:
-    """Have events handled while others wait, are due again and again, and fail each time."""
+    """Handle events while others wait, are due again and again, and fail each time."""
     shop, bus, group = EventBus(), EventBus(), f"group{next(_groups)}"
     healthy = Arrivals(_HEALTHY)
 
@@ -207,7 +207,7 @@ async def _healthy(transport: Transport, failing: int) -> float:
     ):
         if failing:
             await by_tasks(partial(shop.publish, EVENT))(failing)
-            # Each has failed at least once.
+            # Wait until each event has failed at least once.
             while (await connection.standing(group)).lag:  # noqa: ASYNC110  nothing tells
                 await anyio.sleep(0.05)
         with collector_off():

@@ -1,4 +1,4 @@
-"""What a million events leave in the memory of a process that publishes and handles them."""
+"""The memory that a process uses for a million events that it publishes and handles."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 _EVENTS: Final = 1_000_000
 _QUICK_EVENTS: Final = 20_000
 
-# By then a process has all that it needs, and the log is as long as it may be.
+# By then a process has allocated all that it needs, and the log has its full length.
 _FIRST_EVENTS: Final = 50_000
 _QUICK_FIRST_EVENTS: Final = 10_000
 _MAX_LENGTH: Final = 10_000
 
 
 def measures() -> Iterator[Measure]:
-    """Give the measures of this module, which no backend plays a part in."""
+    """Yield the measures of this module, which do not depend on a backend."""
     yield Measure(
         figure=f"what {_EVENTS:,} events through bridges on SQLite add to a process's peak",
         against="",
         backend="",
-        # Three for each event; one that was kept would take some hundreds.
+        # Three bytes for each event; an event that was kept would take some hundreds.
         at_most=3_000_000,
         unit="bytes",
         run=_grown,
@@ -45,7 +45,7 @@ def measures() -> Iterator[Measure]:
 
 
 def _grown(effort: Effort) -> list[Round]:
-    # What earlier measures took would hide it.
+    # A new process, since the memory of earlier measures would hide the growth.
     load("resource")
     first, number = (
         (_QUICK_FIRST_EVENTS, _QUICK_EVENTS) if effort.quick else (_FIRST_EVENTS, _EVENTS)
@@ -60,7 +60,7 @@ def _grown(effort: Effort) -> list[Round]:
 
 
 def _peak() -> int:
-    """Tell the most bytes that this process has had, SQLite's among them."""
+    """Return this process's peak memory in bytes, including SQLite's."""
     resource = load("resource")
     peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
@@ -76,7 +76,7 @@ async def _main(first: int, number: int) -> int:
 
 
 async def _through(transport: Transport, number: int) -> None:
-    """Publish so many events on one bus, and have them handled on another."""
+    """Publish so many events on one bus, and handle them on another."""
     shop, worker, arrivals = EventBus(), EventBus(), Arrivals(number)
     async with (
         subscribed(worker, arrivals.handler),

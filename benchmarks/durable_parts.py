@@ -1,4 +1,4 @@
-"""What the measures of durable delivery share: engines, and tasks that publish."""
+"""The parts that the measures of durable delivery share: engines, and tasks that publish."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     Engine: TypeAlias = Callable[[], AbstractContextManager[Callable[..., Transport]]]
 
 TASKS: Final = 100
-"""How many tasks publish at the same time."""
+"""The number of tasks that publish at the same time."""
 
 BODY: Final = (
     b'{"specversion":"1.0","id":"0123456789abcdef0123456789abcdef-1000","source":"flexiflow",'
     b'"type":"order.placed","time":"2026-01-01T00:00:00.000000Z",'
     b'"datacontenttype":"application/json","data":{"order":"A7"}}'
 )
-"""An event as a bridge writes it."""
+"""An event as a bridge encodes it."""
 
 
 class Server(NamedTuple):
     """A Redis server, and coredis.
 
     Attributes:
-        port: where it listens.
+        port: the port on which it listens.
         coredis: the package.
     """
 
@@ -50,11 +50,11 @@ class Server(NamedTuple):
     coredis: Any
 
     def client(self) -> Any:
-        """Make a client of coredis's own, to be entered."""
+        """Return a client of coredis's own, to be entered."""
         return self.coredis.Redis(host="127.0.0.1", port=self.port)
 
     def transport(self, **options: Any) -> Transport:
-        """Make a transport there."""
+        """Return a transport on this server."""
         return RedisTransport(f"redis://127.0.0.1:{self.port}", **options)
 
 
@@ -63,7 +63,7 @@ def redis() -> Generator[Server]:
     """Run a server.
 
     Raises:
-        LeftOut: there is none, or no coredis.
+        LeftOut: there is no server, or coredis is missing.
     """
     coredis = load("coredis")
     if find_server() is None:
@@ -74,14 +74,14 @@ def redis() -> Generator[Server]:
 
 @contextmanager
 def in_redis() -> Generator[Callable[..., Transport]]:
-    """Give transports on a server that is there for them."""
+    """Yield a function that makes transports on a server of their own."""
     with redis() as server:
         yield server.transport
 
 
 @contextmanager
 def in_sqlite() -> Generator[Callable[..., Transport]]:
-    """Give transports in a file that is there for them."""
+    """Yield a function that makes transports in a file of their own."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "events.db")
 
@@ -95,7 +95,7 @@ ENGINES: Final[dict[str, Engine]] = {"SQLite": in_sqlite, "Redis": in_redis}
 
 
 def by_tasks(publish: Callable[[], Awaitable[object]]) -> Side:
-    """Make a side in which tasks publish, each one event after another."""
+    """Return a side in which several tasks publish, each one event after another."""
 
     async def side(calls: int) -> None:
         left = iter(range(calls))
@@ -112,7 +112,7 @@ def by_tasks(publish: Callable[[], Awaitable[object]]) -> Side:
 
 
 async def fill(bus: EventBus, number: int) -> None:
-    """Publish so many events by tasks."""
+    """Publish so many events by several tasks."""
 
     async def publish() -> None:
         await bus.publish(EVENT, ORDER)
@@ -121,7 +121,7 @@ async def fill(bus: EventBus, number: int) -> None:
 
 
 class Arrivals:
-    """A handler that sees when the last of some events arrives."""
+    """A handler that sets an event when the last of some events arrives."""
 
     def __init__(self, expected: int) -> None:
         self._numbers = count(1)
@@ -129,7 +129,7 @@ class Arrivals:
         self.done = anyio.Event()
 
     async def handler(self, _data: object) -> None:
-        """Be called for an event."""
+        """Count an event."""
         if next(self._numbers) == self._expected:
             self.done.set()
 
@@ -138,7 +138,7 @@ class Arrivals:
 async def subscribed(
     bus: EventBus, handler: Callable[[Any], Awaitable[None]]
 ) -> AsyncGenerator[None]:
-    """Have a handler called for the one event."""
+    """Subscribe a handler to the benchmark's event within the block."""
     subscription = await bus.subscribe(EVENT, "watch", handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Storing by tasks through a bridge: against what the engine itself stores in batches."""
+"""Storing by tasks through a bridge, against batches stored by the bare engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Opened: TypeAlias = AbstractAsyncContextManager[Side]
 
 _PIPELINES: Final = (TASKS, 500)
-"""How many commands go out at once: for as many tasks, and where nobody waits for each."""
+"""Commands that go out at once: one for each task, and as many as a pipeline takes at most."""
 
 
 def _ready() -> bytes:
@@ -47,17 +47,17 @@ def _written() -> bytes:
 
 
 _THREADS: Final = {"bytes that are there": _ready, "events that they write as JSON": _written}
-"""What a bare thread's tasks bring, and how they come by it."""
+"""The events that a bare thread's tasks store, and how they make them."""
 
 _LOT: Final = 500
-"""A round has some of these: a few events would be stored one by one."""
+"""The size of a lot; a round has several lots, since a few events would be stored one by one."""
 
-# A round has to write many times, to a disk or to another process.
+# A round must write many times, to a disk or to another process.
 _LONGER: Final = 25
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     for bare, write in _THREADS.items():
         yield Measure(
             figure=f"an event stored in SQLite through a bridge, {TASKS} tasks",
@@ -93,7 +93,7 @@ async def _both(effort: Effort, ours: Opened, theirs: Opened) -> list[Round]:
     async with AsyncExitStack() as stack:
         sides = [await stack.enter_async_context(each) for each in (ours, theirs)]
         seconds = effort.seconds * _LONGER
-        # Most of the time is not this process's.
+        # Wall time, since most of it is spent outside this process.
         probes = [await calibrated(_in_lots(side), seconds, perf_counter) for side in sides]
         rounds = await alternate(effort.heavy_rounds, *probes)
     return [Round(one / _LOT, other / _LOT) for one, other in rounds]
@@ -138,7 +138,7 @@ async def _thread(path: Path, write: Callable[[], bytes]) -> AsyncGenerator[Side
 
 
 class _Desk:
-    """Commits together what has come up meanwhile; whoever brings something waits for it."""
+    """Commits together the events that have come meanwhile; their tasks wait for the commit."""
 
     def __init__(
         self,

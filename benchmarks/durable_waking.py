@@ -1,4 +1,4 @@
-"""How soon a stored event wakes whoever waits for it."""
+"""The time until a stored event wakes the worker that waits for it."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     Waking: TypeAlias = Callable[[], Awaitable[float]]
 
 _WAKINGS: Final = 11
-"""How many there are in a round, of which the median counts."""
+"""Wakings in a round, of which the median counts."""
 
 _PAUSE: Final = 0.01
-"""Seconds after which whoever was woken waits again."""
+"""Seconds after which a woken worker waits again."""
 
 _INTERVAL: Final = 0.05
-"""The default of how often SQLite is looked into for what other processes have stored."""
+"""Seconds between polls of SQLite for events that other processes have stored: the default."""
 
 _NEVER: Final = 60.0
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     yield Measure(
         figure="from a publish to a handler, through Redis",
         against="from an XADD to a blocked read",
@@ -78,7 +78,7 @@ def _redis(backend: str, effort: Effort) -> list[Round]:
 
 def _sqlite(backend: str, effort: Effort) -> list[Round]:
     with in_sqlite() as make, in_sqlite() as make_other:
-        # Whoever is not woken would look very late.
+        # A worker that is not woken would poll very late.
         ours, theirs = _handled(make(poll_interval=_NEVER)), _stored(make_other())
         return anyio.run(_both, effort.heavy_rounds, ours, theirs, backend=backend)
 
@@ -124,7 +124,7 @@ async def _handled(transport: Transport) -> AsyncGenerator[Waking]:
         open_bridge(shop, transport, outgoing=[EVENT]),
         open_bridge(worker, transport, incoming=[EVENT], group="workers"),
     ):
-        # It has joined by then.
+        # The worker has joined by then.
         await publish()
         yield publish
 
@@ -144,7 +144,7 @@ async def _stored(transport: Transport) -> AsyncGenerator[Waking]:
 
 @asynccontextmanager
 async def _blocked(server: Server) -> AsyncGenerator[Waking]:
-    """Have one connection wait for what another one adds."""
+    """Let one connection wait for an entry that another connection adds."""
     async with server.client() as sender, server.client() as reader:
         await sender.xgroup_create("bare", "group", "0", mkstream=True)
 
@@ -170,7 +170,7 @@ def _processes(backend: str, effort: Effort) -> list[Round]:
     with TemporaryDirectory() as folder:
         path = f"{folder}/events.db"
         command = [sys.executable, "-m", "benchmarks.durable_waking", backend, path]
-        # Left, it closes the worker's input, which ends it.
+        # Leaving the block closes the worker's input, which ends the worker.
         with subprocess.Popen(  # noqa: S603  this interpreter, and this module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as worker:
@@ -182,7 +182,7 @@ async def _publish(path: str, rounds: int, output: IO[bytes]) -> list[Round]:
     bus = EventBus()
 
     async def publish() -> float:
-        # At any time between two looks.
+        # Publish at any time between two polls.
         await anyio.sleep(uniform(0, _INTERVAL))  # noqa: S311  not for secrets
         begun = monotonic()
         await bus.publish(EVENT, ORDER)
@@ -194,11 +194,11 @@ async def _publish(path: str, rounds: int, output: IO[bytes]) -> list[Round]:
 
 
 async def _work(path: str) -> None:
-    """Tell when each event arrives, until standard input ends."""
+    """Print the time at which each event arrives, until standard input ends."""
     bus = EventBus()
 
     async def handle(_data: Any) -> None:
-        # One clock for all processes.
+        # This clock is the same for all processes.
         sys.stdout.write(f"{monotonic()}\n")
         sys.stdout.flush()
 

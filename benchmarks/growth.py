@@ -1,4 +1,4 @@
-"""How cost grows with other subscriptions: against the same with few, or with none."""
+"""The growth of the cost with other subscriptions, against the same with few, or with none."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _OTHERS: Final = 10_000
 _MANY: Final = 50_000
 _FEW: Final = 1_000
 
-# More than a bus remembers the routes of, so that each publish meets its name as a new one.
+# More names than a bus remembers, so that each publish is of a name that is new to the bus.
 _NEW_NAMES: Final = 100_000
 
 
 def measures_of_any() -> Iterator[Measure]:
-    """Give the measures that no backend plays a part in."""
+    """Yield the measures that do not depend on a backend."""
     yield Measure(
         figure=f"unsubscribe, each of {_MANY:,} on one event",
         against=f"each of {_FEW:,}",
@@ -50,7 +50,7 @@ def measures_of_any() -> Iterator[Measure]:
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     yield Measure(
         figure=f"publish, {_OTHERS:,} other subscriptions, half patterns",
         against="with none",
@@ -145,6 +145,6 @@ def _unsubscribe(all_held: list[Held]) -> float:
 async def _full_bus(number: int) -> Held:
     bus, (handler,) = EventBus(), idle_handlers(1)
     subscriptions = [await bus.subscribe(EVENT, OWNER, handler) for _ in range(number)]
-    # From now on the bus remembers whom the event goes to.
+    # From now on the bus remembers the event's subscriptions.
     await bus.publish(EVENT, ORDER)
     return bus, subscriptions

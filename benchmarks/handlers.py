@@ -1,4 +1,4 @@
-"""What is measured again and again: handlers that do nothing, and buses full of them."""
+"""The handlers that many measures use, which do nothing, and buses full of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OWNER: Final = "shop"
 
 
 def idle_handlers(number: int) -> list[AsyncHandler]:
-    """Make handlers that do nothing, each a function of its own: some peers keep no duplicates."""
+    """Return handlers that do nothing, all different functions: some peers keep no duplicates."""
 
     def make(place: int) -> AsyncHandler:
         async def handler(_data: object) -> None:
@@ -37,21 +37,21 @@ def idle_handlers(number: int) -> list[AsyncHandler]:
 
 
 async def wait_once(_data: object) -> None:
-    """Be a handler that waits for one turn of the scheduler."""
+    """Wait for one turn of the scheduler, as a handler."""
     await checkpoint()
 
 
 def accept(_event: str, _data: object) -> bool:
-    """Be a filter that lets everything through."""
+    """Accept every event, as a filter."""
     return True
 
 
 async def bus_of(handlers: Sequence[Callable[[Any], object]], **options: Any) -> EventBus:
-    """Make a bus with all these handlers on the one event.
+    """Return a bus with all these handlers subscribed to the benchmark's event.
 
     Args:
-        handlers: in order.
-        options: of `EventBus.subscribe`.
+        handlers: the handlers, in order.
+        options: options of `EventBus.subscribe`.
     """
     bus = EventBus()
     for handler in handlers:
@@ -60,7 +60,7 @@ async def bus_of(handlers: Sequence[Callable[[Any], object]], **options: Any) ->
 
 
 async def crowd(bus: EventBus, number: int) -> list[Subscription]:
-    """Subscribe to other events, half of them by patterns, all with the beginning of the one."""
+    """Subscribe to other events that begin like the benchmark's, half of them by patterns."""
     names = (
         f"order.item{place}" if place % 2 else f"order.*.part{place}" for place in range(number)
     )
@@ -68,12 +68,12 @@ async def crowd(bus: EventBus, number: int) -> list[Subscription]:
 
 
 def publishing(bus: EventBus, event: str = EVENT, **options: Any) -> Side:
-    """Make a side that publishes.
+    """Return a side that publishes.
 
     Args:
-        bus: where.
-        event: what.
-        options: of `EventBus.publish`; given to it only where there are some.
+        bus: the bus.
+        event: the event's name.
+        options: options of `EventBus.publish`; passed only if there are any.
     """
 
     async def publish(calls: int) -> None:
@@ -88,7 +88,7 @@ def publishing(bus: EventBus, event: str = EVENT, **options: Any) -> Side:
 
 
 def awaiting(handlers: Sequence[AsyncHandler]) -> Side:
-    """Make a side that awaits the handlers one after another, which nothing can undercut."""
+    """Return a side that awaits the handlers one after another: the lower limit."""
 
     async def loop(calls: int) -> None:
         for _ in repeat(None, calls):
@@ -99,7 +99,7 @@ def awaiting(handlers: Sequence[AsyncHandler]) -> Side:
 
 
 def awaiting_one(function: AsyncHandler) -> Side:
-    """Make a side that awaits one call."""
+    """Return a side that awaits one call."""
 
     async def loop(calls: int) -> None:
         for _ in repeat(None, calls):

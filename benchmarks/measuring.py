@@ -1,4 +1,4 @@
-"""What a measure is, and what its rounds amount to: arithmetic, without a clock."""
+"""Measures, and the results of their rounds: arithmetic, without a clock."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Unit: TypeAlias = Literal["times", "turns more", "bytes"]
-"""How ours is held against theirs: as a multiple, as a difference, or not at all."""
+"""The comparison of ours with theirs: as a multiple, as a difference, or none at all."""
 
 Verdict: TypeAlias = Literal["ok", "near", "over", ""]
-"""Whether best and median meet the target: both, one of them, neither; or there is none."""
+"""Whether best and median meet the target: both, one of them, neither; or no target."""
 
 
 @final
@@ -32,7 +32,7 @@ class LeftOut(Exception):
 
 
 class Round(NamedTuple):
-    """What one call cost in one round of ours and the round of theirs that went with it."""
+    """The cost of one call in one round of ours, and in the round of theirs next to it."""
 
     ours: float
     theirs: float
@@ -41,12 +41,12 @@ class Round(NamedTuple):
 @final
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much time measuring may take.
+    """The time that measuring may take.
 
     Attributes:
-        rounds: of ours and of theirs, alternating.
-        heavy_rounds: the same for measures whose single round takes long.
-        seconds: how long a round goes on, about.
+        rounds: how many rounds of ours and of theirs, alternating.
+        heavy_rounds: the same for measures whose rounds take long.
+        seconds: the approximate duration of a round.
         quick: whether measures that allow it take less input.
     """
 
@@ -60,7 +60,7 @@ FULL: Final = Effort(rounds=31, heavy_rounds=7, seconds=0.008, quick=False)
 QUICK: Final = Effort(rounds=7, heavy_rounds=2, seconds=0.002, quick=True)
 
 Run: TypeAlias = Callable[[Effort], list[Round]]
-"""Takes a measure's rounds. Raises `LeftOut` where it can't."""
+"""Takes a measure's rounds. Raises `LeftOut` if it can't."""
 
 
 @final
@@ -69,12 +69,12 @@ class Measure:
     """One figure on one backend.
 
     Attributes:
-        figure: what of ours is measured.
-        against: what it is held against; empty where it stands alone.
-        backend: "asyncio", "trio", or empty where it plays no part.
-        run: takes the rounds.
-        at_most: the target, or None where the figure is only told.
-        unit: what the figure counts.
+        figure: the measured action of ours.
+        against: the action that it is compared with; empty if there is none.
+        backend: "asyncio", "trio", or empty if the measure does not depend on it.
+        run: the function that takes the rounds.
+        at_most: the target, or None if the figure is only shown.
+        unit: the unit of the figure.
     """
 
     figure: str
@@ -86,7 +86,7 @@ class Measure:
 
     @property
     def title(self) -> str:
-        """All that tells it from others, for choosing and for messages."""
+        """The name of the measure, unique, for choosing and for messages."""
         against = f" against {self.against}" if self.against else ""
         backend = f" on {self.backend}" if self.backend else ""
         return f"{self.figure}{against}{backend}"
@@ -95,21 +95,21 @@ class Measure:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the rounds of a measure amount to, in its unit.
+    """The result of a measure's rounds, in its unit.
 
     Attributes:
-        figure: as the measure has it; so are the next four.
+        figure: as in the measure; the next four are the same.
         against: see above.
         backend: see above.
         unit: see above.
         at_most: see above.
-        best: the best of ours held against the best of theirs.
-        median: the median of what the rounds say one by one.
+        best: the best of ours compared with the best of theirs.
+        median: the median of the comparisons of single rounds.
         lowest: the lowest of them.
         highest: the highest of them.
-        ours: the best of ours; seconds a call where the unit is "times", else in the unit.
-        theirs: the same of theirs.
-        rounds: how many there were.
+        ours: the best of ours; seconds per call if the unit is "times", else in the unit.
+        theirs: the same for theirs.
+        rounds: the number of rounds.
     """
 
     figure: str
@@ -129,8 +129,8 @@ class Result:
     def verdict(self) -> Verdict:
         """Whether the target is met.
 
-        The best is disturbed least by what else the machine does; the median compares what was
-        measured at the same time. On a machine at rest they agree.
+        Other work of the machine disturbs the best round least; the median compares rounds that
+        were measured at the same time. On a machine at rest they agree.
         """
         if self.at_most is None:
             return ""
@@ -139,10 +139,10 @@ class Result:
 
 
 def summarise(measure: Measure, rounds: Sequence[Round]) -> Result:
-    """Say what the rounds of a measure amount to.
+    """Return the result of a measure's rounds.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no rounds.
     """
     if not rounds:
         raise ValueError(f"at least one round is needed of {measure.title!r}, not none")
@@ -175,11 +175,11 @@ def _hold(unit: Unit, round_: Round) -> float:
 
 
 def choose(measures: Iterable[Measure], pattern: str) -> list[Measure]:
-    """Pick the measures whose title has the pattern in it.
+    """Return the measures whose titles contain the pattern.
 
     Args:
-        measures: to pick from.
-        pattern: with `*` and `?` as in file names; upper and lower case are one.
+        measures: the measures to choose from.
+        pattern: may contain `*` and `?` as in file names; case does not matter.
     """
     wanted = f"*{pattern.lower()}*"
     return [measure for measure in measures if fnmatchcase(measure.title.lower(), wanted)]

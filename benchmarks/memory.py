@@ -1,4 +1,4 @@
-"""What subscriptions and components hold of memory, as tracemalloc counts it."""
+"""The memory that subscriptions and components hold, as tracemalloc counts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUICK_EVENTS: Final = 20_000
 
 
 def measures() -> Iterator[Measure]:
-    """Give the measures of this module, which no backend plays a part in."""
+    """Yield the measures of this module, which do not depend on a backend."""
     yield Measure(
         figure="memory of a subscription, 100 components, 100 names",
         against="",
@@ -45,7 +45,7 @@ def measures() -> Iterator[Measure]:
         figure=f"what {_EVENTS:,} events add to a full buffer of 100, drop_oldest, nobody reads",
         against="",
         backend="",
-        # In all, not for each event.
+        # In total, not for each event.
         at_most=2_000,
         unit="bytes",
         run=_stalled,
@@ -55,14 +55,14 @@ def measures() -> Iterator[Measure]:
 def _bytes_of(make: Callable[[int], Awaitable[object]]) -> Run:
     def run(effort: Effort) -> list[Round]:
         number = _QUICK_NUMBER if effort.quick else _NUMBER
-        # Memory is no matter of luck: one round tells it.
+        # Memory does not vary from run to run, so one round is enough.
         return [Round(anyio.run(_held, make, number), 0.0)]
 
     return run
 
 
 async def _held(make: Callable[[int], Awaitable[object]], number: int) -> float:
-    """Return the bytes that are held for each of what is made, the names included."""
+    """Return the bytes that each made object holds, including names."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -99,12 +99,12 @@ def _stalled(effort: Effort) -> list[Round]:
 
 
 async def _added(number: int) -> float:
-    """Return the bytes by which memory grows while events go through a full buffer."""
+    """Return the growth of memory in bytes while events go through a full buffer."""
     bus = EventBus()
     async with bus.stream(EVENT, buffer=100, overflow="drop_oldest"):
         tracemalloc.start()
         try:
-            # Whatever is there once is there from now on.
+            # One-time allocations are made here.
             await _publish(bus, _QUICK_NUMBER)
             gc.collect()
             before, _peak = tracemalloc.get_traced_memory()

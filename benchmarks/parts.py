@@ -1,4 +1,4 @@
-"""What costs what: the parts that a publish can be made of, one by one."""
+"""The cost of each part that a publish can consist of, one by one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     scenarios: dict[tuple[str, str], Prepare] = {
         ("a checkpoint", "a bare awaited call"): _checkpoint,
         ("an AnyIO task group with one task", "a bare awaited call"): _task,

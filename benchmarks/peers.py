@@ -1,4 +1,4 @@
-"""Sequential delivery against other libraries' way of calling handlers and waiting for them."""
+"""Sequential delivery against other libraries that call handlers and wait for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def _nothing() -> None:
 
 
 def _blinker(handlers: list[AsyncHandler]) -> Peer:
-    # The payload goes as the sender, which spares blinker the keyword arguments.
+    # The payload is passed as the sender, which saves blinker the keyword arguments.
     signal = load("blinker").Signal()
     for handler in handlers:
         signal.connect(handler)
@@ -74,9 +74,10 @@ def _bubus(handlers: list[AsyncHandler]) -> Peer:
     return dispatch, partial(bus.stop, clear=True)
 
 
-# How each is called, at most so many times its cost, and where. pyee's emitter for trio can only
-# be waited for by closing it, and pymitter and bubus know asyncio alone. bubus does more for an
-# event, which it validates, queues, times and keeps: it is shown, and no target is set by it.
+# For each peer: how it is called, the target (at most so many times its cost), and its backends.
+# pyee's emitter for trio can only be waited for by closing it, and pymitter and bubus support only
+# asyncio. bubus does more for an event, which it validates, queues, times and keeps: it is shown,
+# but without a target.
 _PEERS: Final[
     dict[str, tuple[Callable[[list[AsyncHandler]], Peer], float | None, tuple[str, ...]]]
 ] = {
@@ -88,7 +89,7 @@ _PEERS: Final[
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     for against, (making, at_most, known) in _PEERS.items():
         for number in (1, 10) if backend in known else ():
             yield Measure(

@@ -1,4 +1,4 @@
-"""What is measured outside a loop: importing, and `flexiflow run` over a real log."""
+"""Measures outside an event loop: importing, and `flexiflow run` over a real log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _QUICK_LINES: Final = 3_000
 
 
 def measures(backends: Sequence[str]) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     for backend in backends:
         yield Measure(
             figure="flexiflow run over the incident log, to a file",
@@ -60,7 +60,7 @@ def _importing(effort: Effort) -> list[Round]:
     with TemporaryDirectory() as cache:
         ours = partial(_import, "flexiflow", cache)
         theirs = partial(_import, "anyio, anyio.lowlevel, logging, dataclasses", cache)
-        # The first ones write bytecode.
+        # The first imports write bytecode.
         ours()
         theirs()
         rounds = effort.heavy_rounds if effort.quick else effort.rounds
@@ -68,7 +68,7 @@ def _importing(effort: Effort) -> list[Round]:
 
 
 def _import(modules: str, cache: str) -> float:
-    """Return the seconds that an import takes in a new interpreter, whose own start is left out."""
+    """Return the seconds of an import in a new interpreter, without the interpreter's start."""
     code = f"from time import {now.__name__} as now; t = now(); import {modules}; print(now() - t)"
     environment = os.environ | {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(  # noqa: S603  this interpreter, and code of our own
@@ -87,7 +87,7 @@ def _replay(backend: str, effort: Effort, *, apart: bool = False) -> list[Round]
     with TemporaryDirectory() as name:
         directory = Path(name)
         run = partial(_run_apart if apart else partial(_run, main), backend, directory)
-        # The first run imports what the others have.
+        # The first run imports modules that the others find imported.
         run(_excerpt(lines[:10], directory / "start.jsonl.gz"))
         log = _excerpt(lines, directory / "log.jsonl.gz") if effort.quick else LOG
         return _alternate(effort.heavy_rounds, partial(run, log), partial(_loads_once, lines))
@@ -120,7 +120,7 @@ def _run_apart(backend: str, directory: Path, log: Path) -> float:
 
 
 def _children_now() -> float:
-    """Tell the time as `now` does, of processes that have ended."""
+    """Return the time that ended child processes took, as `now` counts it."""
     times = os.times()
     return times.children_user + times.children_system if now is process_time else perf_counter()
 
@@ -145,7 +145,7 @@ def _status_of(main: Callable[[], None]) -> object:
 
 @contextmanager
 def _as_process(arguments: list[str], output: Path) -> Generator[Path]:
-    """Stand in for a process of its own: arguments, standard output and error, import path."""
+    """Imitate a separate process: its arguments, standard output and error, import path."""
     told = output.with_suffix(".told")
     with (
         output.open("w", encoding="utf-8") as file,

@@ -1,4 +1,4 @@
-"""The program: its options, and the way from measures to what is shown and written."""
+"""The program: its options, and the steps from the measures to the shown and written results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ figures worth keeping nothing else should run on the machine, and its clock shou
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure what the arguments ask for, show and write it, and return the exit status."""
+    """Take the measures that the arguments choose, show and write them, return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     chosen = choose(catalogue.measures(options.backend or backends()), options.only)
@@ -86,18 +86,18 @@ def _parser() -> ArgumentParser:
 
 
 def say(text: str) -> None:
-    """Show a text at once."""
+    """Print a text at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def measure_all(measures: Iterable[Measure], effort: Effort) -> Session:
-    """Take the measures one after another, showing each as it is there."""
+    """Take the measures one after another, and show each result at once."""
     session = _session(effort)
     figure = ""
     say(report.HEADINGS)
     for measure in measures:
-        # What earlier ones have left need not be gone through before each round.
+        # So that the collections before each round skip the objects of earlier measures.
         gc.collect()
         gc.freeze()
         try:
@@ -136,7 +136,7 @@ def _versions() -> Iterable[tuple[str, str]]:
 
 
 def write(session: Session, directory: Path) -> None:
-    """Write JSON, the table and the chart, leaving what other interpreters have measured."""
+    """Write JSON, the table and the chart; keep the results of other interpreters."""
     (directory / "_static").mkdir(parents=True, exist_ok=True)
     stored = directory / "benchmarks.json"
     sessions = report.from_json(stored.read_text("utf-8")) if stored.exists() else {}

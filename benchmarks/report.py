@@ -1,4 +1,4 @@
-"""How results are told: on the terminal, as JSON, and as a table for the documentation."""
+"""Reports of results: on the terminal, as JSON, and as a table for the documentation."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ HEADINGS: Final = (
 @final
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What was measured in one go.
+    """The results of one run.
 
     Attributes:
         python: the interpreter and its version.
-        machine: what it ran on.
-        date: of the day, as ISO has it.
-        quick: whether it was a quick one.
-        versions: of FlexiFlow, what it stands on, and its peers.
-        results: in the order of measuring.
-        left_out: what could not be measured, and why.
+        machine: the machine that it ran on.
+        date: the day, in ISO format.
+        quick: whether it was a quick run.
+        versions: the versions of FlexiFlow, its dependencies and its peers.
+        results: the results, in the order of measuring.
+        left_out: the measures that could not be taken, and why.
     """
 
     python: str
@@ -44,7 +44,7 @@ class Session:
 
 
 def line(result: Result) -> str:
-    """Tell one result on one line, below a line with its figure."""
+    """Return one result as a line, to stand below a line with its figure."""
     spread = f"{amount(result.lowest, result.unit)}-{amount(result.highest, result.unit)}"
     return (
         f"    {result.against or '(by itself)':<45} {result.backend or 'any':<8}"
@@ -54,7 +54,7 @@ def line(result: Result) -> str:
 
 
 def amount(value: float, unit: Unit) -> str:
-    """Write a value with about three digits, and the whole ones in full."""
+    """Return a value with about three digits; whole numbers are written in full."""
     if unit != "times":
         return f"{value:.0f}"
     size = abs(value)
@@ -63,12 +63,12 @@ def amount(value: float, unit: Unit) -> str:
 
 
 def target(result: Result) -> str:
-    """Write the target, or nothing where there is none."""
+    """Return the target, or an empty text if there is none."""
     return "" if result.at_most is None else f"{result.at_most:g}"
 
 
 def per_call(result: Result) -> str:
-    """Write what a call of ours takes, or nothing where no call is timed."""
+    """Return the time of a call of ours, or an empty text if no call is timed."""
     if result.unit != "times":
         return ""
     scale, unit = next(
@@ -78,7 +78,7 @@ def per_call(result: Result) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Count the results by their verdict."""
+    """Return the numbers of results by verdict."""
     verdicts = [result.verdict for result in results]
     ok, near, over = (verdicts.count(verdict) for verdict in ("ok", "near", "over"))
     return (
@@ -88,7 +88,7 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def to_json(sessions: Mapping[str, Session]) -> str:
-    """Write sessions, by the interpreter's version, as JSON."""
+    """Return sessions as JSON, by the interpreter's version."""
     stored = {
         key: asdict(session) | {"results": [*map(_stored, session.results)]}
         for key, session in sessions.items()
@@ -104,7 +104,7 @@ def _stored(result: Result) -> dict[str, Any]:
 
 
 def from_json(text: str) -> dict[str, Session]:
-    """Read what `to_json` wrote."""
+    """Return the sessions that `to_json` wrote."""
     loaded: dict[str, dict[str, Any]] = json.loads(text)
     return {key: _session(**each) for key, each in loaded.items()}
 
@@ -114,7 +114,7 @@ def _session(*, results: list[dict[str, Any]], **rest: Any) -> Session:
 
 
 def markdown(sessions: Mapping[str, Session]) -> str:
-    """Write a table of all sessions side by side, and what it was measured with."""
+    """Return a table of all sessions side by side, and how they were measured."""
     found = {
         key: {_row(result): result for result in session.results}
         for key, session in sessions.items()

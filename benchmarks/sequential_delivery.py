@@ -29,7 +29,7 @@ _AT_MOST = {1: 3.5, 10: 1.55, 100: 1.35, 1_000: None}
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     for number, at_most in _AT_MOST.items():
         yield Measure(
             figure=f"sequential, {number:,} handler{'s' if number > 1 else ''}",

@@ -1,4 +1,4 @@
-"""Streams: against AnyIO's own, and with a buffer that is full against one that is not."""
+"""Streams: against AnyIO's streams, and with a full buffer against a buffer with room."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _BUFFER: Final = 100
 
-# More than a round publishes.
+# More room than a round needs.
 _ROOMY: Final = 10**9
 
 
 def measures(backend: str) -> Iterator[Measure]:
-    """Give the measures of this module."""
+    """Yield the measures of this module."""
     yield Measure(
         figure="an event through a stream that blocks, 1 reader",
         against="AnyIO's memory object stream",

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Run
 
 Side: TypeAlias = Callable[[int], Awaitable[object]]
-"""Does a thing so many times."""
+"""Does an action so many times."""
 
 Probe: TypeAlias = Callable[[], Awaitable[float]]
-"""Does a thing for one round, and says what each time cost."""
+"""Does an action for one round, and returns the cost of each time."""
 
-# Nothing that is timed waits for anything outside, so the processor's time is all there is to it,
-# and what else runs on the machine takes none of that. Some systems count it in coarse steps.
+# The timed code waits for nothing outside of the process, so its processor time is its whole cost,
+# and other processes on the machine don't add to it. Some systems count it in coarse steps.
 _FINE: Final = 1e-6
 now: Final = process_time if get_clock_info("process_time").resolution <= _FINE else perf_counter
 
-# A calibration that saw so little of a round can't tell how many calls fill it.
+# A calibration that covers less of a round can't tell how many calls fill the round.
 _ENOUGH: Final = 0.25
 
 
@@ -42,12 +42,12 @@ async def _nothing() -> None:
 @final
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two sides that are held against each other.
+    """Two sides that are compared.
 
     Attributes:
-        ours: FlexiFlow's.
-        theirs: the limit's or the peer's.
-        close: ends what either has left running.
+        ours: FlexiFlow's side.
+        theirs: the side of the lower limit or the peer.
+        close: ends everything that either side has left running.
     """
 
     ours: Side
@@ -60,15 +60,15 @@ Prepare: TypeAlias = Callable[[], Awaitable[Pair]]
 
 
 def backends() -> list[str]:
-    """Name the backends that are installed."""
+    """Return the names of the installed backends."""
     return [name for name in ("asyncio", "trio") if find_spec(name) is not None]
 
 
 def load(module: str) -> Any:
-    """Import what may be missing; untyped, so that types can be checked without it.
+    """Import a module that may be missing; untyped, so that types can be checked without it.
 
     Raises:
-        LeftOut: it is missing, or can't be imported.
+        LeftOut: the module is missing, or can't be imported.
     """
     try:
         return import_module(module)
@@ -77,7 +77,7 @@ def load(module: str) -> Any:
 
 
 def paired(backend: str, prepare: Prepare) -> Run:
-    """Make a run that times two sides, each for as many calls as fill a round."""
+    """Return a run that times two sides, each for as many calls as fill a round."""
 
     async def main(effort: Effort) -> list[Round]:
         pair = await prepare()
@@ -92,12 +92,12 @@ def paired(backend: str, prepare: Prepare) -> Run:
 
 
 async def alternate(rounds: int, ours: Probe, theirs: Probe) -> list[Round]:
-    """Take rounds of both in turn, so that what disturbs the machine disturbs both."""
+    """Take rounds of both in turn, so that disturbances of the machine affect both."""
     return [Round(await ours(), await theirs()) for _ in range(rounds)]
 
 
 async def calibrated(side: Side, seconds: float, clock: Callable[[], float] = now) -> Probe:
-    """Find out how many calls fill a round, and return what times that many."""
+    """Return a probe that times as many calls as fill a round."""
     with collector_off():
         calls = 1
         while (taken := await _shortest(side, calls, clock)) < seconds * _ENOUGH:
@@ -112,7 +112,7 @@ async def calibrated(side: Side, seconds: float, clock: Callable[[], float] = no
 
 
 async def _shortest(side: Side, calls: int, clock: Callable[[], float]) -> float:
-    # Of two, so that one interruption does not make a round of far too few calls.
+    # The faster of two, so that an interruption does not lead to rounds of far too few calls.
     return min([await _elapsed(side, calls, clock) for _ in range(2)])
 
 
@@ -124,7 +124,7 @@ async def _elapsed(side: Side, calls: int, clock: Callable[[], float]) -> float:
 
 @contextmanager
 def collector_off() -> Generator[None]:
-    """Collect garbage now, and then not before this is over."""
+    """Collect garbage now, and then not again within the block."""
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()
