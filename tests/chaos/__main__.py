@@ -1,4 +1,4 @@
-"""Does harm under load, and looks at what is left: `python -m tests.chaos [NAME]...`."""
+"""Does damage under load, and checks what is left: `python -m tests.chaos [NAME]...`."""
 
 import argparse
 import logging
@@ -35,14 +35,14 @@ KILLED = ("always", "everysec, written", "everysec")
 
 
 class Scenario(NamedTuple):
-    """Something that goes wrong.
+    """A kind of damage.
 
     Attributes:
-        run: has it go wrong.
-        modes: in which forms.
-        kills: how often, unless it is said otherwise.
+        run: the function that does the damage under load.
+        modes: the forms of the damage.
+        kills: how often the damage is done by default.
         messages: how many messages pass meanwhile.
-        is_mixed: whether processes of both backends take part in it anyway.
+        is_mixed: whether it always uses processes of both backends.
     """
 
     run: Callable[[str, Any, Plan], Awaitable[Result]]
@@ -67,7 +67,7 @@ SCENARIOS = {
 
 
 def arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     names = ", ".join(SCENARIOS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; all if none is given")
@@ -87,7 +87,7 @@ def arguments() -> argparse.Namespace:
 
 
 def runs(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
-    """Name what is to be run: scenario, backend and mode."""
+    """Yield the runs: scenario, backend and mode."""
     names = ["asyncio", "trio"] if find_spec("trio") else ["asyncio"]
     if options.backend is not None:
         names = [options.backend]
@@ -98,12 +98,12 @@ def runs(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
 
 
 def main() -> int:
-    """Run what was asked for, and tell whether all was well."""
+    """Run the chosen scenarios, and return the exit status."""
     options, progress = arguments(), Progress()
     if find_server() is None:
         sys.stderr.write(f"{MISSING}\n")
         return 2
-    # What goes wrong is told by the bridges, over and over.
+    # The bridges log the damage over and over.
     logging.disable(logging.CRITICAL)
     results: list[Result] = []
     for name, backend, mode in runs(options):

@@ -30,16 +30,16 @@ _PUBLISHERS: Final = 20
 
 
 async def block_handlers(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
-    """Have handlers block for longer than the lease lasts.
+    """Make handlers block for longer than the lease lasts.
 
-    A worker that is alone handles each event once. Of two that are in threads of their own, each
-    with an event loop, none buries an event. The time that one handling more takes is not counted
-    as a fault there: one worker is given what the other one is too slow with.
+    A lone worker handles each event once. Two workers, each in a thread of its own with an event
+    loop, bury no event. With two, an event that is handled once more is not counted as a fault: one
+    worker is given events for which the other one is too slow.
 
     Args:
-        backend: what this runs on.
+        backend: the backend that this runs on.
         mode: "Redis" or "SQLite", and after a comma "alone" or "two".
-        plan: how much of all.
+        plan: how much happens.
         spoil: puts a fault into the transport, to show that it is found.
     """
     begun, ledger = time.monotonic(), Ledger()
@@ -59,7 +59,7 @@ async def block_handlers(backend: str, mode: str, plan: Plan, spoil: Spoil = sou
         dead = await dead_letters(transport, GROUP)
     ledger.judge(result, entries, [GROUP], dead=dead)
     if company == "alone":
-        # Nobody else could have been given any of it.
+        # No other worker could have been given any of the events.
         result.doubled += result.twice
     result.seconds = time.monotonic() - begun
     return result
@@ -70,7 +70,7 @@ class _Crowd:
     """Publishers and workers.
 
     Attributes:
-        is_over: set when workers elsewhere are to end.
+        is_over: set when the workers in other threads must end.
     """
 
     def __init__(self, backend: str, plan: Plan, ledger: Ledger, result: Result) -> None:
@@ -85,7 +85,7 @@ class _Crowd:
         self._token = current_token()
 
     async def run(self, transport: Transport) -> None:
-        """Publish all, and work until each message was handled, or nothing happens any more."""
+        """Publish all messages, and work until all are handled, or nothing happens any more."""
         bus = EventBus(on_error="raise")
 
         async def handled(message: Message) -> None:
@@ -103,10 +103,10 @@ class _Crowd:
                 self._result.stalled = True
 
     def work_elsewhere(self, transport: Transport) -> None:
-        """Work in an event loop of this thread's."""
+        """Run a worker in an event loop of this thread."""
 
         async def handled(message: Message) -> None:
-            # From a thread of its own: one with an event loop must not wait for another one.
+            # From a separate thread: a thread with an event loop must not wait for another loop.
             tell = partial(self._ledger.handle, GROUP, message)
             await to_thread.run_sync(partial(from_thread.run_sync, tell, token=self._token))
 

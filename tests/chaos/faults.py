@@ -1,4 +1,4 @@
-"""Transports with a fault each: what the scenarios must find."""
+"""Transports with one fault each, which the scenarios must find."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from tests.chaos.load import Spoil
 
 _HURRIED: Final = 0.2
-"""For so many seconds the lease of a faulty transport lasts."""
+"""Seconds that the lease of a faulty transport lasts."""
 
 LEAKED: Final[list[int]] = []
-"""Descriptors that a fault has left open."""
+"""The descriptors that a fault has left open."""
 
 
 class _Other:
-    """Something that does what another one does, apart from what a subclass changes."""
+    """A wrapper that behaves like the wrapped object, except where a subclass differs."""
 
     def __init__(self, sound: Any) -> None:
         self._sound = sound
@@ -46,11 +46,11 @@ class _Other:
 
 
 class _Lease(_Other):
-    """A lease as it should be."""
+    """A lease without a fault."""
 
 
 class _Connection(_Other):
-    """A connection as it should be, whose leases may not be."""
+    """A connection without a fault, whose leases may have one."""
 
     lease: type[_Lease] = _Lease
 
@@ -72,7 +72,7 @@ class _Transport:
 
 
 class _StoresAgain(_Connection):
-    """Forgets that it has stored a batch when that is tried again."""
+    """Stores a batch a second time when it is tried again."""
 
     async def store(self, batch: Batch) -> None:
         await self._sound.store(batch)
@@ -81,7 +81,7 @@ class _StoresAgain(_Connection):
 
 
 class _StoresLess(_Connection):
-    """Confirms what it has not stored."""
+    """Confirms records that it has not stored."""
 
     async def store(self, batch: Batch) -> None:
         if batch.number > 1:
@@ -89,7 +89,7 @@ class _StoresLess(_Connection):
 
 
 class _EarlyLease(_Lease):
-    """Acknowledges before anything is handled."""
+    """Acknowledges records before they are handled."""
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
         found: Sequence[Delivery] = await self._sound.receive(room)
@@ -102,7 +102,7 @@ class _Early(_Connection):
 
 
 class _ForgetfulLease(_Lease):
-    """Forgets the first one that it is given."""
+    """Forgets the first record that it is given."""
 
     _has_forgotten = False
 
@@ -119,7 +119,7 @@ class _Forgetful(_Connection):
 
 
 class _BuryingLease(_Lease):
-    """Takes something that was handled for dead."""
+    """Buries a record that was handled."""
 
     _has_buried = False
 
@@ -137,7 +137,7 @@ class _Burying(_Connection):
 
 
 class _HurriedLease(_Lease):
-    """Is lost as soon as it has run out, whether or not others were given what it holds."""
+    """Is lost as soon as it has run out, even if no other lease was given its records."""
 
     _until = inf
 
@@ -168,7 +168,7 @@ class _Hurried(_Connection):
 
 
 class _Unaware(_Connection):
-    """Says of no group that it missed anything."""
+    """Reports for every group that it missed nothing."""
 
     async def standing(self, group: str) -> Standing:
         standing: Standing = await self._sound.standing(group)
@@ -177,7 +177,7 @@ class _Unaware(_Connection):
 
 @final
 class _Leaking:
-    """Leaves a descriptor open, each time."""
+    """Leaves a descriptor open each time."""
 
     def __init__(self, sound: Transport) -> None:
         self._sound = sound
@@ -204,4 +204,4 @@ FAULTS: Final[dict[str, Spoil]] = {
     "misses nothing": _with(_Unaware),
     "stores again": _with(_StoresAgain),
 }
-"""The faults, by their names; the first is none."""
+"""The faults by name; the first one is no fault."""

@@ -1,4 +1,4 @@
-"""Processes that use one SQLite file and are killed, as a scenario among the others."""
+"""The scenario that kills processes that use one SQLite file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def kill_journals(backend: str, mode: str, plan: Plan) -> Result:
-    """Kill processes that use one SQLite file, whose load they bring themselves."""
+    """Kill processes that use one SQLite file, and that make the load themselves."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         kill = partial(sqlite.kill, plan.kills, Path(folder), tell=plan.tell)

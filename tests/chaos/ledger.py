@@ -1,4 +1,4 @@
-"""What was published and handled, and what the log holds: the judge of every scenario."""
+"""Compares published and handled messages with the log: the judge of every scenario."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable import DeadLetter, Transport
 
 Message: TypeAlias = tuple[Any, ...]
-"""A payload; no two publishes have the same."""
+"""A payload; no two publishes have the same one."""
 
 NAME = "chaos.message"
 _PAGE = 5_000
@@ -39,28 +39,29 @@ class Entry(NamedTuple):
 
 @dataclass
 class Result:
-    """What became of the messages of one run.
+    """The fate of the messages of one run.
 
     Attributes:
-        scenario: which.
-        backend: what it ran on.
-        mode: in which of its forms.
-        kills: how often something was killed, or otherwise harmed.
+        scenario: the scenario's name.
+        backend: the backend that it ran on.
+        mode: the form of the scenario.
+        kills: how often something was killed, or damaged in another way.
         stored: how many events the log holds.
-        handled: how many were handled, all groups together.
-        twice: how many handlings there were more than one per event and group.
-        in_doubt: how many publishes failed; each was tried anew as another message.
-        dead: how many dead letters there are, and ought to be.
-        lost: how many were confirmed and are not in the log.
-        unhandled: how many are in the log, and were neither handled nor became dead letters.
+        handled: how many events were handled, by all groups together.
+        twice: how many handlings there were beyond one per event and group.
+        in_doubt: how many publishes failed; each was tried again as another message.
+        dead: how many dead letters there are.
+        lost: how many messages were confirmed and are not in the log.
+        unhandled: how many are in the log, but were neither handled nor became dead letters.
         doubled: how many are in the log more than once.
-        wrong: how many dead letters there are too many, or too few.
-        missed: how many events groups were told that a server has lost, which they had not settled.
-        unsettled: how many the transport thinks are still to be handled, or were missed wrongly.
-        leaks: how many connections, descriptors, tasks and threads were left.
+        wrong: by how many there are too many or too few dead letters.
+        missed: how many unsettled events groups were told that a server has lost.
+        unsettled: how many must still be handled or were missed, wrongly, according to the
+            transport.
+        leaks: how many connections, descriptors, tasks and threads were left behind.
         seconds: how long it took.
-        stalled: whether it was given up, with nothing happening any more.
-        may_lose: whether a server that is killed may lose what it has confirmed.
+        stalled: whether the run was given up, since nothing happened any more.
+        may_lose: whether a killed server may lose events that it has confirmed.
     """
 
     scenario: str
@@ -85,7 +86,7 @@ class Result:
 
     @property
     def faults(self) -> dict[str, int]:
-        """What should not have been, by its name; empty if all is well."""
+        """The counts of faults by name; empty if all is well."""
         values = asdict(self)
         names = ["unhandled", "doubled", "wrong", "unsettled", "leaks", "stalled"]
         if not self.may_lose:
@@ -95,21 +96,21 @@ class Result:
 
 @final
 class Pulse:
-    """Tells those who wait that something has happened."""
+    """Wakes the waiting tasks whenever something has happened."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
         self._is_awaited = False
 
     def beat(self) -> None:
-        """Something has happened."""
+        """Wake the waiting tasks, since something has happened."""
         if self._is_awaited:
             self._is_awaited = False
             self._event.set()
             self._event = anyio.Event()
 
     async def until(self, condition: Callable[[], bool], patience: float = inf) -> bool:
-        """Wait for a condition; False if nothing at all has happened for so many seconds."""
+        """Wait for a condition; return False if nothing has happened for `patience` seconds."""
         while not condition():
             with anyio.move_on_after(patience) as scope:
                 self._is_awaited = True
@@ -121,13 +122,13 @@ class Pulse:
 
 @dataclass
 class Ledger:
-    """What publishers and handlers saw.
+    """The record of what publishers and handlers saw.
 
     Attributes:
-        confirmed: what was published without a failure.
+        confirmed: the messages that were published without a failure.
         handled: how often each message was handled, by group.
         in_doubt: how many publishes failed.
-        pulse: beats with each of these.
+        pulse: beats whenever one of these changes.
     """
 
     confirmed: set[Message] = field(default_factory=set[Message])
@@ -136,7 +137,7 @@ class Ledger:
     pulse: Pulse = field(default_factory=Pulse)
 
     def confirm(self, message: Message) -> None:
-        """Note that a publish ended well."""
+        """Note that a publish succeeded."""
         self.confirmed.add(message)
         self.pulse.beat()
 
@@ -151,13 +152,13 @@ class Ledger:
         self.pulse.beat()
 
     async def reached(self, counted: Sized, goal: int) -> None:
-        """Wait until something has so many items."""
+        """Wait until a collection has `goal` items."""
         await self.pulse.until(lambda: len(counted) >= goal)
 
     async def all_handled(
         self, groups: Sequence[str], messages: Collection[Message], patience: float
     ) -> bool:
-        """Wait until each group has handled all; False if nothing happens any more."""
+        """Wait until each group has handled all; return False if nothing happens any more."""
         counts = [self.handled.setdefault(group, Counter()) for group in groups]
         wanted = len(messages)
         return await self.pulse.until(lambda: all(len(each) >= wanted for each in counts), patience)
@@ -170,14 +171,14 @@ class Ledger:
         poison: Collection[Message] = (),
         dead: Sequence[DeadLetter] = (),
     ) -> None:
-        """Compare what was seen with what the log holds, and write it into the result.
+        """Compare the record with the log, and write the outcome into the result.
 
         Args:
-            result: where to.
-            entries: the log.
-            groups: those that were to handle it all.
-            poison: what none of them can handle.
-            dead: the dead letters of all of them.
+            result: the result to fill in.
+            entries: the events of the log.
+            groups: the groups that had to handle all events.
+            poison: the messages that none of them can handle.
+            dead: the dead letters of all groups.
         """
         messages = Counter(each.message for each in entries)
         result.stored = len(entries)
@@ -197,10 +198,10 @@ class Ledger:
         result.wrong += ((buried - expected) + (expected - buried)).total()
 
     def _wrongly_missed(self, result: Result, lost: set[Message], groups: Sequence[str]) -> int:
-        """Return how many lost events no group was told of, or how many too many it was (X13)."""
+        """Return by how many the reported losses are too few or too many (X13)."""
         counts = [self.handled.get(group, Counter[Message]()) for group in groups]
         least = sum(len(lost - each.keys()) for each in counts)
-        # A group may not have settled yet what it handled, nor know of what nobody confirmed.
+        # A group may not yet have settled events that it handled, and unconfirmed events may count.
         most = len(groups) * (len(lost) + self.in_doubt) if result.may_lose else 0
         return max(0, least - result.missed, result.missed - most)
 
@@ -210,13 +211,13 @@ def _surplus(counts: Counter[Any]) -> int:
 
 
 def entry_of(body: bytes) -> Entry:
-    """Read an event as it is on the wire, without what is under test."""
+    """Return an event read from its wire format, without using the code under test."""
     event = json.loads(body)
     return Entry(event["id"], tuple(event["data"]))
 
 
 async def look(transport: Transport, result: Result, groups: Sequence[str]) -> list[Entry]:
-    """Read a log from its beginning, and add to the result what groups have not settled."""
+    """Read a log from its beginning, and add the unsettled events of groups to the result."""
     entries: list[Entry] = []
     async with transport.connect() as connection:
         positions: Sequence[str] = ["0-0" if "redis" in connection.address else "0"]
@@ -233,10 +234,10 @@ async def look(transport: Transport, result: Result, groups: Sequence[str]) -> l
 
 
 async def all_settled(transport: Transport, groups: Sequence[str], patience: float) -> bool:
-    """Wait until nothing is to be handled, also not again; False if that takes too long."""
+    """Wait until no event must be handled, or handled again; return False after `patience`."""
     with anyio.move_on_after(patience):
         async with transport.connect() as connection:
-            # Others write to it, of which nothing tells.
+            # Other processes write to the log, and there is no notification.
             while any([any((await connection.standing(each))[:2]) for each in groups]):  # noqa: ASYNC110
                 await anyio.sleep(0.05)
         return True
@@ -244,7 +245,7 @@ async def all_settled(transport: Transport, groups: Sequence[str], patience: flo
 
 
 async def dead_letters(transport: Transport, group: str) -> list[DeadLetter]:
-    """Read all dead letters of a group."""
+    """Return all dead letters of a group."""
     letters: list[DeadLetter] = []
     async with transport.connect() as connection:
         while True:
@@ -256,7 +257,7 @@ async def dead_letters(transport: Transport, group: str) -> list[DeadLetter]:
 
 
 class Census(NamedTuple):
-    """How many there are of what may leak, in this process."""
+    """The numbers of things that may leak in this process."""
 
     descriptors: int
     tasks: int
@@ -264,21 +265,21 @@ class Census(NamedTuple):
 
     @classmethod
     def take(cls) -> Census:
-        """Count them."""
-        # Threads that wait for work are kept for a while, by AnyIO and by trio.
+        """Return the numbers as they are now."""
+        # AnyIO and trio keep idle threads for a while.
         threads = [each for each in threading.enumerate() if not each.name.startswith(_CACHED)]
         descriptors = list(Path("/dev/fd").iterdir())
         return cls(len(descriptors), len(anyio.get_running_tasks()), len(threads))
 
     async def leaks(self) -> int:
-        """Count how many there are more by now, once all had time to end."""
+        """Return how many more there are by now, after giving all of them time to end."""
         return await left(
             lambda: sum(max(now - then, 0) for now, then in zip(self.take(), self, strict=True))
         )
 
 
 async def left(count: Callable[[], int]) -> int:
-    """Count what is left, once all had time to end, as the far ends of connections need it."""
+    """Return the count, after giving all time to end, which the far ends of connections need."""
     for _ in range(100):
         if not count():
             break

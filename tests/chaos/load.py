@@ -1,4 +1,4 @@
-"""Publishers and workers, in one process, with something that goes wrong all the time."""
+"""Publishers and workers in one process, while damage is done again and again."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ GROUPS = ("one", "two")
 _PUBLISHERS = 50
 _WORKERS = ("one", "one", "two")
 _STORE_TIMEOUTS = (60.0, 60.0, 0.2)
-"""Of the bridges that publish; the last one's publishers see failures."""
+"""The timeouts of the publishing bridges; the publishers of the last one see failures."""
 
 Harm: TypeAlias = "Callable[[int], Awaitable[object]]"
-"""Does some harm; is told how often that was done before."""
+"""Does some damage; is called with the number of times that it was done before."""
 
 Spoil: TypeAlias = "Callable[[Transport], Transport]"
 """Puts a fault into a transport, to show that it is found."""
 
 
 def sound(transport: Transport) -> Transport:
-    """Put no fault into a transport."""
+    """Return a transport as it is, without a fault."""
     return transport
 
 
@@ -41,13 +41,13 @@ def _be_quiet(_: str) -> None:
 
 
 class Plan(NamedTuple):
-    """How much is to happen.
+    """The amount of damage and load.
 
     Attributes:
-        kills: how often harm is done, while messages pass.
+        kills: how often damage is done while messages pass.
         messages: how many messages are published.
-        patience: after so many seconds with nothing happening a run is given up.
-        tell: is told now and then how far it is.
+        patience: the seconds without any event after which a run is given up.
+        tell: called now and then with the progress.
     """
 
     kills: int
@@ -59,14 +59,14 @@ class Plan(NamedTuple):
 async def run_under(
     harm: Harm, transport: Transport, observer: Transport, result: Result, plan: Plan
 ) -> Result:
-    """Publish and handle while harm is done, and see what became of the messages.
+    """Publish and handle while damage is done, and record the fate of the messages.
 
     Args:
-        harm: what is done.
-        transport: what it is done to.
-        observer: the same, for whoever looks at what is there, with no harm done to it.
-        result: what is to be filled in.
-        plan: how much of all.
+        harm: does the damage.
+        transport: the transport that is damaged.
+        observer: the same, for reading its content, without damage.
+        result: the result to fill in.
+        plan: how much happens.
     """
     begun, ledger = time.monotonic(), Ledger()
     census = Census.take()
@@ -154,7 +154,7 @@ class _Load:
 
 
 async def publish(bus: EventBus, message: Message, ledger: Ledger) -> bool:
-    """Publish a message, and tell whether that ended well."""
+    """Publish a message, and return whether that succeeded."""
     try:
         await bus.publish(NAME, message)
     except TransportError:

@@ -1,7 +1,8 @@
 """A process that copies the file that it has open, or that is forked.
 
-It publishes before and afterwards, and tells on standard output what was confirmed, and how often a
-publish failed. Whenever it could matter, another process opens the file and closes it again.
+It publishes before and afterwards, and reports on standard output the confirmed messages and the
+number of failed publishes. Whenever it could matter, another process opens the file and closes it
+again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 COPIED: Final = "copied in process"
 FORKED: Final = "forked"
 TRUSTING: Final = "looks at nothing"
-"""A fault: files and locks are not looked at, and connections are carried over forks."""
+"""A fault: files and locks are not checked, and connections are carried over forks."""
 
 FAILED: Final = "failed"
 _LOOK: Final = """
@@ -45,7 +46,7 @@ db.close()
 
 
 def _nothing(*_: object) -> None:
-    """See no problem."""
+    """Report no problem."""
 
 
 def _locked(*_: object) -> bool:
@@ -57,7 +58,7 @@ def _carry_over(desk: desks.Desk) -> None:
 
 
 def trust() -> None:
-    """Take all checks out."""
+    """Remove all checks."""
     patch.object(files.Watch, "find_problem", _nothing).start()
     patch.object(files.Watch, "is_unlocked", new=False).start()
     patch.object(files.Watch, "is_alone", new=True).start()
@@ -67,12 +68,12 @@ def trust() -> None:
 
 @final
 class Program:
-    """What the process does.
+    """The actions of the process.
 
     Args:
-        backend: what it runs on.
+        backend: the backend that it runs on.
         path: the file.
-        turn: tells its messages from those of other processes.
+        turn: distinguishes its messages from those of other processes.
         count: how many it publishes each time.
     """
 
@@ -90,11 +91,11 @@ class Program:
             await to_thread.run_sync(shutil.copy, self._path, f"{self._path}.copy")
             await self._look()
             await self._publish(bus, "after")
-            # As if it were killed: what SQLite does as it is closed would repair some of it.
+            # As if it were killed: closing SQLite would repair some of the damage.
             os._exit(0)
 
     async def fork(self) -> None:
-        """Fork while the file is open, and leave it to the child."""
+        """Fork while the file is open, and let the child use it."""
         ready_in, ready_out = os.pipe()
         alone_in, alone_out = os.pipe()
         async with self._bridged() as bus:
@@ -120,7 +121,7 @@ class Program:
                 # As above.
                 os._exit(0)
 
-        # The thread that was forked has an event loop on trio, or belongs to one.
+        # The forked thread runs an event loop on trio, or belongs to one.
         thread = threading.Thread(target=anyio.run, args=(run,), kwargs={"backend": self._backend})
         thread.start()
         thread.join()
@@ -161,12 +162,12 @@ def _fork(be_child: Any) -> int:
 
 
 def _say(what: object) -> None:
-    # At once and in one piece, beside what the other process says.
+    # At once and in one piece, since the other process writes there too.
     os.write(1, f"{json.dumps(what)}\n".encode())
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the action that the command line names."""
     backend, path, mode, fault, turn, count = sys.argv[1:]
     logging.disable(logging.CRITICAL)
     if fault == TRUSTING:

@@ -1,4 +1,4 @@
-"""Processes that do to the SQLite transport's file what makes SQLite lose its locks."""
+"""Processes that make SQLite lose its locks on the transport's file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _PHASES: Final = {COPIED: 2, FORKED: 6}
 
 
 async def make_lose_locks(backend: str, mode: str, plan: Plan, fault: str = "") -> Result:
-    """Have processes fork, or copy the file that they have open, one after another.
+    """Make processes fork, or copy the file that they have open, one after another.
 
     Args:
-        backend: what they run on.
+        backend: the backend that they run on.
         mode: "forked" or "copied in process".
         plan: how often, and with how many messages.
-        fault: one that they are to have, to show that it is found.
+        fault: a fault that they have, to show that it is found.
     """
     begun, ledger = time.monotonic(), Ledger()
     result = Result("locks lost", backend, mode)

@@ -1,4 +1,4 @@
-"""Connections that are half open: what stands between a server and its clients, and swallows."""
+"""Half-open connections: a proxy between a server and its clients that swallows data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Pair:
     """A connection from a client and one to the server.
 
     Attributes:
-        harm: what becomes of what is sent; None if it is passed on.
+        harm: which data is swallowed; None if all is passed on.
     """
 
     __slots__ = ("harm",)
@@ -32,14 +32,14 @@ class _Pair:
 
 @final
 class Proxy:
-    """Passes on what is sent, until it is told to swallow it.
+    """Passes data on, until it is told to swallow it.
 
-    What was swallowed is missing for good, so that a connection stays harmed; later ones are well.
+    Swallowed data is lost for good, so a damaged connection stays damaged; later ones are sound.
 
     Args:
-        port: the server's.
-        url: where it is itself.
-        tasks: where it runs.
+        port: the server's port.
+        url: the proxy's own URL.
+        tasks: the task group that it runs in.
     """
 
     def __init__(self, port: int, url: str, tasks: TaskGroup) -> None:
@@ -51,24 +51,24 @@ class Proxy:
     @classmethod
     @asynccontextmanager
     async def opened(cls, port: int) -> AsyncGenerator[Proxy]:
-        """Be there."""
+        """Run a proxy within the block."""
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         async with listener, anyio.create_task_group() as tasks:
             place = listener.extra(SocketAttribute.local_port)  # noqa: S610  no query
             proxy = cls(port, f"redis://127.0.0.1:{place}", tasks)
             tasks.start_soon(listener.serve, proxy._pass_on)
-            # It starts tasks of its own, which are not to look like ones that were left.
+            # The proxy starts tasks of its own, which must not count as left behind.
             await anyio.wait_all_tasks_blocked()
             yield proxy
             tasks.cancel_scope.cancel()
 
     @property
     def count(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         return len(self._pairs)
 
     def harm(self, what: Swallowed) -> None:
-        """Harm the connections that there are now."""
+        """Damage the connections that exist now."""
         for pair in self._pairs:
             pair.harm = what
 

@@ -1,4 +1,4 @@
-"""How far a run is, and what came of it."""
+"""Reports on the progress and the result of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _EVERY: Final = 5.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines if there is no terminal."""
 
 _COLUMNS: Final = {
     "scenario": "scenario",
@@ -39,7 +39,7 @@ _COLUMNS: Final = {
 
 @final
 class Progress:
-    """Tells on standard error how far it is: in one line on a terminal, else now and then."""
+    """Shows the progress on standard error: in one line on a terminal, else now and then."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -47,13 +47,13 @@ class Progress:
         self._title = ""
 
     def begin(self, title: str) -> None:
-        """Begin with something else."""
+        """Begin a new run."""
         self._title = title
         self._told = 0.0
         self.tell("begins")
 
     def tell(self, text: str) -> None:
-        """Tell how far it is."""
+        """Show the progress."""
         now = time.monotonic()
         if self._is_terminal:
             sys.stderr.write(f"\r\x1b[K{self._title}: {text}")
@@ -63,18 +63,18 @@ class Progress:
         sys.stderr.flush()
 
     def end(self, result: Result) -> None:
-        """Tell what came of it."""
+        """Show the result."""
         faults = ", ".join(f"{name} {count:,}" for name, count in result.faults.items())
         start = "\r\x1b[K" if self._is_terminal else ""
         sys.stderr.write(f"{start}{self._title}: {faults or 'well'}, {result.seconds:.0f} s\n")
 
 
 def table(results: Iterable[Result], *, seconds: bool) -> str:
-    """Lay results out as a table in Markdown.
+    """Return results as a table in Markdown.
 
     Args:
         results: the rows.
-        seconds: whether to tell how long each took.
+        seconds: whether to show how long each took.
     """
     columns = _COLUMNS | ({"seconds": "seconds"} if seconds else {})
     rows = [[_cell(getattr(result, name)) for name in columns] for result in results]
@@ -89,12 +89,12 @@ def _cell(value: float | str) -> str:
 
 
 def write(results: Sequence[Result], folder: Path) -> None:
-    """Write results down for the documentation; those of other runs stay."""
+    """Write results for the documentation, and keep those of other runs."""
     data = folder / "chaos.json"
     rows: dict[str, Any] = json.loads(data.read_text("utf-8")) if data.exists() else {}
     for result in results:
         row = asdict(result)
-        # What a machine takes is nobody else's figure.
+        # The time is a figure of this machine only.
         del row["seconds"]
         rows[f"{result.scenario}/{result.backend}/{result.mode}"] = row
     data.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""What goes wrong with a Redis server, and on the way to it."""
+"""The scenarios that damage a Redis server, or the connections to it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 _LOG = "{flexiflow:0}:log"
 _SHORT = 0.4
-"""Seconds to wait for an answer, where answers stay away."""
+"""Seconds to wait for a reply, in scenarios without replies."""
 
 
 async def kill_servers(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
     """Kill a server under load, and start it again.
 
-    With `appendfsync everysec` a server answers while a flush is under way, and keeps for up to two
-    seconds in its own memory what it has confirmed: where the disk is slow, a kill loses that. So
+    With `appendfsync everysec` a server answers while a flush is under way, and keeps confirmed
+    writes only in its own memory for up to two seconds: if the disk is slow, a kill loses them. So
     it is killed both at any time, and when it has written all that it has confirmed.
 
     Args:
@@ -54,15 +54,15 @@ async def kill_servers(backend: str, mode: str, plan: Plan, spoil: Spoil = sound
 
 
 async def _have_written(server: RedisServer) -> None:
-    """Have a server confirm nothing any more, and wait until it has written what it confirmed."""
+    """Stop a server from confirming more, and wait until it has written what it confirmed."""
     assert server.command("CLIENT", "PAUSE", 60_000, "WRITE") == "+OK"
-    # Nothing tells.
+    # There is no notification.
     while "\naof_buffer_length:0\r" not in server.command("INFO", "persistence"):  # noqa: ASYNC110
         await anyio.sleep(0.001)
 
 
 async def hang_server(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
-    """Stop a server for longer than one waits for an answer, and let it go on; as above."""
+    """Stop a server for longer than clients wait for a reply, and let it go on; as above."""
     with redis_server() as server:
 
         async def harm(_: int) -> None:
@@ -75,7 +75,7 @@ async def hang_server(backend: str, mode: str, plan: Plan, spoil: Spoil = sound)
 
 
 async def make_server_forget(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
-    """Have a server forget its scripts and its groups in turn, under load; as above."""
+    """Make a server forget its scripts and its groups in turn, under load; as above."""
     with redis_server() as server:
 
         async def harm(turn: int) -> None:
@@ -90,7 +90,7 @@ async def make_server_forget(backend: str, mode: str, plan: Plan, spoil: Spoil =
 
 
 async def open_by_half(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
-    """Have connections swallow requests, replies, both, or one reply in turn; as above."""
+    """Make connections swallow requests, replies, both, or one reply in turn; as above."""
     with redis_server() as server:
         async with Proxy.opened(server.port) as proxy:
 
@@ -105,14 +105,14 @@ async def open_by_half(backend: str, mode: str, plan: Plan, spoil: Spoil = sound
 
 
 async def empty_server(backend: str, mode: str, plan: Plan, spoil: Spoil = sound) -> Result:
-    """Have a server come back empty, or without what it wrote last; see what the group is told.
+    """Restart a server empty, or without its last writes, and check what the group is told.
 
-    So many events as were confirmed and not handled are to be counted as missed, once, and what is
-    published after that is to be handled.
+    The events that were confirmed and not handled must be counted as missed, once. Events that are
+    published after that must be handled.
 
     Args:
         backend: what this runs on, for the result.
-        mode: "all" where the server lost everything, "some" where it lost what came last.
+        mode: "all" if the server loses everything, "some" if it loses its last writes.
         plan: how much of all.
         spoil: puts a fault into the transport, to show that it is found.
     """
@@ -127,7 +127,7 @@ async def empty_server(backend: str, mode: str, plan: Plan, spoil: Spoil = sound
 
 
 class _Emptied:
-    """A server that loses what it has, with a publisher and a worker that go on."""
+    """A server that loses its data, with a publisher and a worker that go on."""
 
     def __init__(
         self, server: RedisServer, transport: Transport, result: Result, turn: int, mode: str
@@ -141,13 +141,13 @@ class _Emptied:
         self._held: anyio.Event | None = None
 
     async def run(self, plan: Plan) -> None:
-        """Store events that are not handled, lose them, and go on."""
+        """Store events that are not handled, make the server lose them, and go on."""
         ledger, bus, lost = self._ledger, EventBus(on_error="raise"), plan.messages // plan.kills
         assert self._server.command("FLUSHALL") == "+OK"
         async with open_bridge(bus, self._transport, outgoing=[NAME]), self._working():
             await publish(bus, (0,), ledger)
             await ledger.all_handled([self._group], [(0,)], plan.patience)
-            # What was acknowledged is no loss; and the server is to know that.
+            # Acknowledged events are no loss; the server must have the acknowledgements first.
             await all_settled(self._transport, [self._group], plan.patience)
             if self._mode == "some":
                 assert self._server.command("SAVE") == "+OK"
@@ -165,7 +165,7 @@ class _Emptied:
 
     @asynccontextmanager
     async def _working(self) -> AsyncGenerator[None]:
-        """Handle messages, unless they are held up."""
+        """Handle messages within the block, unless they are held up."""
 
         async def handle(data: list[int]) -> None:
             if self._held is not None:
@@ -192,7 +192,7 @@ class _Emptied:
         self._result.kills += 1
         self._result.stored += len(self._ledger.confirmed)
         self._result.handled += len(handled)
-        # What is lost is told, to the last one.
+        # Every lost event must be reported.
         self._result.wrong += abs(missed - lost)
         self._result.unhandled += len({(0,), (-1,)} - handled.keys())
 
@@ -212,5 +212,5 @@ async def _run(
 
 
 async def connections_left(server: RedisServer) -> int:
-    """Count the connections that a server has, apart from that of whoever asks."""
+    """Return how many connections a server has, without the one that asks."""
     return await left(lambda: server.command("CLIENT", "LIST").count(" laddr=") - 1)

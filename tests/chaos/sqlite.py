@@ -1,8 +1,8 @@
 """Kills processes that use one SQLite file: `python -m tests.chaos.sqlite --kills 1000`.
 
-A process stores batches with several producers, and settles what it is given; it prints what was
-confirmed to it. It is killed, and the next one goes on where it was: it tries again what was not
-confirmed. At last all that was confirmed must be there, in order and once.
+A process stores batches with several producers, settles the records that it is given, and prints
+what was confirmed to it. It is killed, and the next process continues: it tries again what was not
+confirmed. At the end, everything that was confirmed must be in the file, in order and once.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ _LIMIT = 50
 
 
 class Result(NamedTuple):
-    """What became of what was confirmed.
+    """The fate of the confirmed records.
 
     Attributes:
         kills: how many processes were killed.
         stored: how many records are in the file.
         confirmed: how many of them were confirmed as stored.
-        lost: how many that were confirmed are not in the file.
+        lost: how many confirmed records are not in the file.
         twice: how many are in the file more than once, or out of order.
         settled: how many were confirmed as settled.
-        again: how many were given again although that had been confirmed.
-        gone: how many were neither confirmed as settled nor given again, more than the processes
-            can have settled without being told.
+        again: how many were given again although their settling had been confirmed.
+        gone: how many were neither confirmed as settled nor given again, beyond those that
+            processes may have settled without learning of it.
     """
 
     kills: int
@@ -74,7 +74,7 @@ class Result(NamedTuple):
 
 @dataclass
 class Confirmed:
-    """The number of each producer's last batch that was confirmed, and the settled positions."""
+    """The number of each producer's last confirmed batch, and the settled positions."""
 
     numbers: list[int] = field(default_factory=lambda: [0] * _PRODUCERS)
     settled: Counter[str] = field(default_factory=Counter[str])
@@ -94,13 +94,13 @@ def _be_quiet(_: str) -> None:
 def kill(
     kills: int, folder: Path, *, seed: int = 0, tell: Callable[[str], None] = _be_quiet
 ) -> Result:
-    """Kill so many processes, one after another, and look at what they have left.
+    """Kill so many processes, one after another, and check what they have left.
 
     Args:
-        kills: how many.
-        folder: where the file is to be.
+        kills: how many processes.
+        folder: the folder of the file.
         seed: decides when each is killed.
-        tell: is told now and then how far it is.
+        tell: called now and then with the progress.
     """
     random, path, confirmed = Random(seed), folder / "killed.db", Confirmed()
     for turn in range(kills):
@@ -121,7 +121,7 @@ def _let_run(path: Path, backend: str, lines: int, confirmed: Confirmed) -> None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as process:
         assert process.stdout is not None
         for count, line in enumerate(process.stdout, 1):
-            # The last one may have been cut off.
+            # The last line may have been cut off.
             if line.endswith("\n"):
                 confirmed.take(line)
             if count == lines:
@@ -130,7 +130,7 @@ def _let_run(path: Path, backend: str, lines: int, confirmed: Confirmed) -> None
 
 
 def batch(producer: int, number: int) -> Batch:
-    """Make a batch of a producer, as it would store it."""
+    """Return a batch of a producer, as the producer would store it."""
     bodies = (f"{producer} {number} {each}".encode() for each in range(_RECORDS))
     return Batch(f"producer-{producer}", number, tuple(Record(body) for body in bodies))
 
@@ -148,7 +148,7 @@ async def _child(path: str, numbers: list[int]) -> None:
             member = Member(_GROUP, "worker", "token", ("*",), _LEASE)
             await connection.join(member)
             while (lease := await connection.acquire(member, 0)) is not None:
-                # On a busy machine it runs out before it is renewed.
+                # On a busy machine the lease runs out before it is renewed.
                 with suppress(LeaseLost):
                     while True:
                         await settle(lease)
@@ -167,12 +167,12 @@ async def _child(path: str, numbers: list[int]) -> None:
 
 
 async def look(path: Path, kills: int, confirmed: Confirmed) -> Result:
-    """Compare what is in the file with what was confirmed."""
+    """Compare the file with what was confirmed."""
     async with SqliteTransport(path, max_length=10**9).connect() as connection:
         stored, _ = await connection.tail(["0"], 10**9, 0)
         member = Member(_GROUP, "worker", "token", ("*",), 600)
         await connection.join(member)
-        # The last killed one's lease has to run out.
+        # The lease of the process that was killed last has to run out.
         await anyio.sleep(_LEASE)
         lease = await connection.acquire(member, 0)
         assert lease is not None

@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from tests.chaos.load import Plan, Spoil
 
 _VICTIMS: Final = 150
-"""How many publishes are under way at once."""
+"""The number of publishes that are under way at once."""
 
 _BRIDGES: Final = 4
-"""How many bridges are, of which each has some publishes of its own."""
+"""The number of bridges that are open at once, each with some publishes of its own."""
 
 _SHARE: Final = 100
-"""One in so many cancellations is that of a bridge."""
+"""One in so many cancellations is of a bridge."""
 
 _LONGEST_PUBLISH: Final = 0.2
 _LONGEST_BRIDGE: Final = 0.1
-"""Seconds after which they are cancelled at the latest."""
+"""Seconds after which bridges are cancelled at the latest."""
 
 _LEASE: Final = 60.0
-"""Seconds that nobody waits for: what a cancelled bridge held, it has to give back."""
+"""Seconds, longer than any run waits: a cancelled bridge must give back what it held."""
 
 
 async def cancel_all(
     backend: str, mode: str, plan: Plan, spoil: Spoil = sound, seed: int = 0
 ) -> Result:
-    """Cancel publishes and bridges, then see that all is as if they had never been.
+    """Cancel publishes and bridges, then check that everything is as if they had never run.
 
     Args:
         backend: what this runs on, for the result.
         mode: "Redis" or "SQLite".
-        plan: how much of all; its kills are cancellations, its messages are published afterwards.
+        plan: how much happens; its kills are cancellations, its messages are published afterwards.
         spoil: puts a fault into the transport, to show that it is found.
         seed: decides when each is cancelled.
     """
@@ -77,7 +77,7 @@ class _Storm:
         self._cancelled: list[int] = []
 
     async def run(self) -> None:
-        """Have it storm while others work, then see that they still do."""
+        """Cancel while other bridges work, then check that they still work."""
         bus, ledger, plan = EventBus(on_error="raise"), self._ledger, self._plan
         async with (
             worker(self._transport, GROUPS[0], ledger, lease=_LEASE),
@@ -114,7 +114,8 @@ class _Storm:
 
     async def _cancel_publishes(self, bus: EventBus) -> None:
         while self._result.kills < self._plan.kills:
-            # Most of them early: on its way to the outbox, waiting there, and being stored.
+            # Most are cancelled early: on the way to the outbox, while waiting there, while being
+            # stored.
             seconds = self._random.random() ** 3 * _LONGEST_PUBLISH
             with anyio.move_on_after(seconds) as scope:
                 await publish(bus, self._next(), self._ledger)
@@ -122,7 +123,7 @@ class _Storm:
                 self._count()
 
     async def _cancel_bridges(self) -> None:
-        """Cancel a bridge that publishes and handles, whenever so many others were cancelled."""
+        """Cancel a publishing and handling bridge after every so many other cancellations."""
         for turn in range(self._plan.kills // _SHARE // _BRIDGES):
             goal = turn * _SHARE * _BRIDGES
             await self._ledger.reached(self._cancelled, goal)

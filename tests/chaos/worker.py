@@ -1,4 +1,4 @@
-"""A worker that is made to be killed: it says which messages it has handled."""
+"""A worker that is started to be killed: it reports the messages that it has handled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.chaos.ledger import NAME
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-# Imported only when they are needed, which takes a worker longer than all else.
+# The library imports these only when needed, which would take each worker longer than all else.
 for _name in ("coredis", "trio"):
     if find_spec(_name) is not None:
         import_module(_name)
@@ -30,15 +30,15 @@ for _name in ("coredis", "trio"):
 GROUP: Final = "workers"
 READY: Final = b"ready"
 _LONGEST: Final = 0.01
-"""Seconds that a handler waits at most."""
+"""The longest time in seconds that a handler waits."""
 
 
 class Task(NamedTuple):
-    """What a worker is to do.
+    """The task of a worker.
 
     Attributes:
-        address: where the transport is.
-        fault: the transport's.
+        address: the transport's address.
+        fault: the transport's fault.
         lease: after how many seconds of silence the worker counts as dead.
     """
 
@@ -53,10 +53,10 @@ def be_a_worker(
     """Handle messages in a process of its own, until it is told to end.
 
     Args:
-        backend: what to run on.
-        task: what to do.
-        said: where to say what was handled.
-        told: closed at its other end when this is to end.
+        backend: the backend to run on.
+        task: the worker's task.
+        said: the connection for reporting handled messages.
+        told: its other end is closed when the worker must end.
     """
     logging.disable(logging.CRITICAL)
     anyio.run(partial(_work, task, said, told), backend=backend)

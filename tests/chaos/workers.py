@@ -1,4 +1,4 @@
-"""Worker processes of one group that are killed, with messages among them that kill, too."""
+"""Worker processes of one group that are killed, some of them by messages."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _PROCESSES: Final = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([be_a_worker.__module__])
 _PUBLISHERS: Final = 50
 _POISON: Final = 5_000
-"""Of so many messages one raises, and one kills its worker."""
+"""Of so many messages, one raises and one kills its worker."""
 
 
 @contextmanager
 def place(mode: str) -> Generator[tuple[Transport, str, RedisServer | None]]:
-    """Give a transport of a kind, where it is, and its server, if it has one."""
+    """Yield a transport of a kind, its address, and its server, if it has one."""
     if mode == "Redis":
         with redis_server() as server:
             yield RedisTransport(server.url), server.url, server
@@ -69,14 +69,14 @@ async def kill_workers(
         backend: what this runs on, for the result.
         mode: "Redis" or "SQLite".
         plan: how much of all.
-        fault: one that workers are to have, to show that it is found.
+        fault: a fault that workers have, to show that it is found.
         lease: after how many seconds of silence a worker counts as dead.
         count: how many workers there are at a time.
     """
     begun, ledger = time.monotonic(), Ledger()
     result = Result("workers killed", backend, mode)
     with place(mode) as (transport, address, server):
-        # What starts processes stays, with its descriptors.
+        # The fork server stays, with its descriptors, so it is not a leak.
         forkserver.ensure_running()
         census = Census.take()
         task = Task(address, fault, lease)
@@ -94,7 +94,7 @@ async def kill_workers(
 
 @final
 class _Crowd:
-    """Some workers, of which each is followed by another when it dies."""
+    """Several workers, each of which is replaced when it dies."""
 
     def __init__(self, task: Task, ledger: Ledger, result: Result, plan: Plan) -> None:
         self._task = task
@@ -111,7 +111,7 @@ class _Crowd:
         self._ends = False
 
     async def run(self, transport: Transport, count: int) -> None:
-        """Publish, handle and kill, until all is handled or nothing happens any more."""
+        """Publish, handle and kill, until all messages are handled or nothing happens any more."""
         bus, ledger = EventBus(on_error="raise"), self._ledger
         async with open_bridge(bus, transport, outgoing=[NAME]), anyio.create_task_group() as tasks:
             for _ in range(count):
@@ -161,14 +161,14 @@ class _Crowd:
             with said, ending:
                 await self._listen(process, said)
             self._endings.remove(ending)
-            # What it has said ends with it, or nearly so.
+            # The worker's reports end with the worker, or shortly before.
             process.join()
             code = process.exitcode
             process.close()
             assert code in {0, -signal.SIGKILL}, f"a worker ended by itself, with {code}"
 
     async def _listen(self, process: ForkServerProcess, said: Connection[bytes, bytes]) -> None:
-        """Note what a worker says it has handled, until it ends."""
+        """Note the messages that a worker reports as handled, until it ends."""
         with suppress(EOFError):
             while True:
                 await anyio.wait_readable(said)
@@ -183,6 +183,6 @@ class _Crowd:
 
 
 def kind_of(number: int, messages: int) -> str:
-    """Tell what a message does to its handler: nothing, to raise, or to kill its process."""
+    """Return the effect of a message on its handler: none, raise, or kill its process."""
     step = min(messages, _POISON)
     return {step // 3: "raises", 2 * step // 3: "kills"}.get(number % step, "healthy")
