@@ -85,7 +85,7 @@ def _handling(backend: str, effort: Effort) -> list[Round]:
 
 
 async def _both(server: Server, number: int, rounds: int) -> list[Round]:
-    """Let a new group handle the same events in each round."""
+    """Handle the same events by a new group in each round."""
     transport = server.transport()
     bus = EventBus()
     async with open_bridge(bus, transport, outgoing=[EVENT]):

@@ -144,7 +144,7 @@ async def _stored(transport: Transport) -> AsyncGenerator[Waking]:
 
 @asynccontextmanager
 async def _blocked(server: Server) -> AsyncGenerator[Waking]:
-    """Let one connection wait for an entry that another connection adds."""
+    """Yield a waking in which one connection waits for an entry that another one adds."""
     async with server.client() as sender, server.client() as reader:
         await sender.xgroup_create("bare", "group", "0", mkstream=True)
 
