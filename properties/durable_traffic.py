@@ -20,7 +20,7 @@ from flexiflow.extras.durable import (
     open_bridge,
 )
 from flexiflow.testing._execute import Log
-from properties.faults.plain_transport import FaultyLease, FaultyTransport
+from properties.reference.transport import PlainLease, PlainTransport
 
 GROUP = "g"
 LEASE = 3.0
@@ -92,10 +92,10 @@ class Traffic:
         assert json.loads(letter.body)["data"] == POISON
 
 
-class Process(FaultyTransport):
+class Process(PlainTransport):
     """The transport in memory, as seen by a process that may crash, and then releases nothing."""
 
-    class Cut(FaultyLease):
+    class Cut(PlainLease):
         """A lease of such a process."""
 
         transport: Process

@@ -12,8 +12,8 @@ from flexiflow.testing._component_script import ComponentScript, Row, Send
 from flexiflow.testing._component_turns import run_to_completion
 from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
-from properties.faults.plain_engine import PlainComponent, PlainEngine
 from properties.profile import IS_LONG, each_broken, in_the_long_run
+from properties.reference.engine import PlainComponent, PlainEngine
 
 SEED = 1
 EXAMPLES = 10_000 if IS_LONG else 100

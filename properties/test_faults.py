@@ -7,8 +7,8 @@ from flexiflow.testing import ContractViolation, check_bus
 from flexiflow.testing._contract import CONTRACT, Clause
 from flexiflow.testing._examine import examine
 from properties.faults import FAULTS, Fault
-from properties.faults.plain import Plain
 from properties.profile import IS_LONG, by_turns, each_broken, in_the_long_run
+from properties.reference.bus import Plain
 from properties.variants import VARIANTS
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}

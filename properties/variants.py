@@ -5,8 +5,8 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 
 from flexiflow.events import HANDLER_FAILED
-from properties.faults.plain import Plain, PlainSubscription, Publishing, is_cancelled, logger
-from properties.faults.plain_watched import Full
+from properties.reference.bus import Plain, PlainSubscription, Publishing, is_cancelled, logger
+from properties.reference.full_bus import Full
 
 IDLE = "bus.idle"
 

@@ -1,8 +1,7 @@
 """Buses with one planted fault each, which prove that `check_bus` finds what it has to find.
 
-`plain`, `plain_watched`, `plain_engine` and `plain_transport` are small implementations that keep
-the contract; a fault is a subclass that overrides one method, decorated with the clauses that it
-breaks.
+A fault is a subclass of the reference implementation (`properties.reference`), which keeps the
+contract: it overrides one method, and is decorated with the clauses that it breaks.
 """
 
 from properties.faults import (

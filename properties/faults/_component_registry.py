@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from properties.faults.plain_engine import PlainComponent, PlainEngine
+from properties.reference.engine import PlainComponent, PlainEngine
 
 _F = TypeVar("_F", bound=type[PlainComponent] | type[PlainEngine])
 

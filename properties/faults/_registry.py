@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from properties.faults.plain import Plain
+from properties.reference.bus import Plain
 
 _B = TypeVar("_B", bound=type[Plain])
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from properties.faults.plain_transport import FaultyTransport
+from properties.reference.transport import PlainTransport
 
-_T = TypeVar("_T", bound=type[FaultyTransport])
+_T = TypeVar("_T", bound=type[PlainTransport])
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class TransportFault:
         clauses: the clauses that it breaks, the one that it is there for first.
     """
 
-    transport: type[FaultyTransport]
+    transport: type[PlainTransport]
     clauses: tuple[str, ...]
 
     @property

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint, current_token
 
 from flexiflow.events import HANDLER_FAILED
 from properties.faults._registry import breaks
-from properties.faults.plain import Plain, PlainSubscription, Publishing
+from properties.reference.bus import Plain, PlainSubscription, Publishing
 
 
 @breaks("B1")

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from flexiflow.events import HANDLER_FAILED
 from properties.faults._registry import breaks
-from properties.faults.plain import Plain, PlainSubscription, Publishing, spawn
+from properties.reference.bus import Plain, PlainSubscription, Publishing, spawn
 
 
 @breaks("D1")

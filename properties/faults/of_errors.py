@@ -8,7 +8,7 @@ import anyio
 
 from flexiflow import HandlerFailure
 from properties.faults._registry import breaks
-from properties.faults.plain import Plain, PlainSubscription, Publishing, is_cancelled, logger
+from properties.reference.bus import Plain, PlainSubscription, Publishing, is_cancelled, logger
 
 
 @breaks("E1")

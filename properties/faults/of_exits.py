@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 
 from properties.faults._registry import breaks
-from properties.faults.plain import Plain, PlainSubscription, Publishing
+from properties.reference.bus import Plain, PlainSubscription, Publishing
 
 
 @breaks("E5")

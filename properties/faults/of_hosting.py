@@ -8,7 +8,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import ComponentError, DuplicateComponent, Outcome, UnknownComponent
 from flexiflow.events import COMPONENT_REGISTERED
 from properties.faults._component_registry import breaks
-from properties.faults.plain_engine import (
+from properties.reference.engine import (
     Handling,
     PlainComponent,
     PlainEngine,

@@ -6,8 +6,8 @@ from typing import Any
 
 from flexiflow import Event, PublishRefused
 from properties.faults._registry import breaks
-from properties.faults.plain import PlainSubscription, Publishing, logger
-from properties.faults.plain_watched import Entered, Full
+from properties.reference.bus import PlainSubscription, Publishing, logger
+from properties.reference.full_bus import Entered, Full
 
 
 @breaks("I1")

@@ -6,14 +6,14 @@ from anyio import current_time
 
 from flexiflow.extras.durable import Acknowledged, Delivery, Followed, Outcome, Room, Settled
 from properties.faults._transport_registry import breaks
-from properties.faults.plain_transport import FaultyLease, FaultyTransport
+from properties.reference.transport import PlainLease, PlainTransport
 
 
 @breaks("X11")
-class SettlesWhatAnotherHolds(FaultyTransport):
+class SettlesWhatAnotherHolds(PlainTransport):
     """Settles a record as a lease says, even if another lease holds it by now."""
 
-    class Overwriting(FaultyLease):
+    class Overwriting(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             for entry in self.entries(outcomes):
                 if self.token in self.reading.leases:
@@ -24,10 +24,10 @@ class SettlesWhatAnotherHolds(FaultyTransport):
 
 
 @breaks("X11")
-class TakesBackWhatIsAnothers(FaultyTransport):
+class TakesBackWhatIsAnothers(PlainTransport):
     """Gives a renewed lease everything back that it had held."""
 
-    class Greedy(FaultyLease):
+    class Greedy(PlainLease):
         async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
             lost = await super().renew(positions)
             for position in lost:
@@ -39,10 +39,10 @@ class TakesBackWhatIsAnothers(FaultyTransport):
 
 
 @breaks("X11")
-class EndsWhatHasRunOut(FaultyTransport):
+class EndsWhatHasRunOut(PlainTransport):
     """Ends a lease as soon as it has run out."""
 
-    class Strict(FaultyLease):
+    class Strict(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             self._end()
             return await super().receive(room)
@@ -59,10 +59,10 @@ class EndsWhatHasRunOut(FaultyTransport):
 
 
 @breaks("X11")
-class DropsWhatComesLate(FaultyTransport):
+class DropsWhatComesLate(PlainTransport):
     """Ignores what a lease settles that has run out, without a word."""
 
-    class Dropping(FaultyLease):
+    class Dropping(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             if self.token in self.reading.leases and self.is_late:
                 return Settled()
@@ -72,10 +72,10 @@ class DropsWhatComesLate(FaultyTransport):
 
 
 @breaks("X11")
-class LosesAllThatIsLate(FaultyTransport):
+class LosesAllThatIsLate(PlainTransport):
     """Reports everything as lost that a lease settles after it has run out."""
 
-    class Gloomy(FaultyLease):
+    class Gloomy(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             if not self.is_late:
@@ -86,10 +86,10 @@ class LosesAllThatIsLate(FaultyTransport):
 
 
 @breaks("X11")
-class ForgetsThatItIsDone(FaultyTransport):
+class ForgetsThatItIsDone(PlainTransport):
     """Forgets what was acknowledged by a lease that had lost it."""
 
-    class Forgetful(FaultyLease):
+    class Forgetful(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             try:
                 return await super().settle(outcomes)
@@ -101,10 +101,10 @@ class ForgetsThatItIsDone(FaultyTransport):
 
 
 @breaks("X11")
-class HearsNothingOfTheDisplaced(FaultyTransport):
+class HearsNothingOfTheDisplaced(PlainTransport):
     """Ignores the reports of a displaced lease, so that all its attempts count as deaths."""
 
-    class Deaf(FaultyLease):
+    class Deaf(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             return await super().settle(outcomes if self.token in self.reading.leases else [])
 
@@ -112,10 +112,10 @@ class HearsNothingOfTheDisplaced(FaultyTransport):
 
 
 @breaks("X11")
-class CountsAStaleEnd(FaultyTransport):
+class CountsAStaleEnd(PlainTransport):
     """Goes on counting an attempt as begun that ended at a lease which had lost the record."""
 
-    class Counting(FaultyLease):
+    class Counting(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             before = [(entry, entry.deliveries) for entry in self.entries(outcomes)]
             settled = await super().settle(outcomes)
@@ -128,10 +128,10 @@ class CountsAStaleEnd(FaultyTransport):
 
 
 @breaks("X11")
-class ForgetsAStaleFailure(FaultyTransport):
+class ForgetsAStaleFailure(PlainTransport):
     """Doesn't count an attempt that failed at a lease which had lost the record."""
 
-    class Forgiving(FaultyLease):
+    class Forgiving(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             before = [(entry, entry.attempts) for entry in self.entries(outcomes)]
             settled = await super().settle(outcomes)
@@ -144,10 +144,10 @@ class ForgetsAStaleFailure(FaultyTransport):
 
 
 @breaks("X11")
-class TellsOfNothingLost(FaultyTransport):
+class TellsOfNothingLost(PlainTransport):
     """Doesn't report to a worker that what it settles is another's."""
 
-    class Silent(FaultyLease):
+    class Silent(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             return (await super().settle(outcomes))._replace(lost=())
 
@@ -155,10 +155,10 @@ class TellsOfNothingLost(FaultyTransport):
 
 
 @breaks("X11")
-class RenewsAndTellsNothing(FaultyTransport):
+class RenewsAndTellsNothing(PlainTransport):
     """Doesn't report to a worker that renews what it has lost."""
 
-    class Silent(FaultyLease):
+    class Silent(PlainLease):
         async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
             await super().renew(positions)
             return ()
@@ -167,10 +167,10 @@ class RenewsAndTellsNothing(FaultyTransport):
 
 
 @breaks("X11")
-class SettlesForTheDead(FaultyTransport):
+class SettlesForTheDead(PlainTransport):
     """Settles what a lease that had lost it has acknowledged, though another one holds it."""
 
-    class Hasty(FaultyLease):
+    class Hasty(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             for each in outcomes:

@@ -6,8 +6,8 @@ import anyio
 
 from flexiflow import HandlerTimeout
 from properties.faults._registry import breaks
-from properties.faults.plain import PlainSubscription, Publishing
-from properties.faults.plain_watched import Full, Line, Turn
+from properties.reference.bus import PlainSubscription, Publishing
+from properties.reference.full_bus import Full, Line, Turn
 
 
 @breaks("V1")

@@ -12,11 +12,11 @@ from flexiflow.extras.durable import (
     Settled,
 )
 from properties.faults._transport_registry import breaks
-from properties.faults.plain_transport import FaultyLease, FaultyTransport
+from properties.reference.transport import PlainLease, PlainTransport
 
 
 @breaks("X15")
-class AllowsOtherPatterns(FaultyTransport):
+class AllowsOtherPatterns(PlainTransport):
     """Lets the workers of a group have any patterns."""
 
     async def join(self, member: Member) -> Sequence[str]:
@@ -27,7 +27,7 @@ class AllowsOtherPatterns(FaultyTransport):
 
 
 @breaks("X15")
-class AllowsEqualPatternsAlone(FaultyTransport):
+class AllowsEqualPatternsAlone(PlainTransport):
     """Refuses a member with more patterns, so that no deploy rolls."""
 
     async def join(self, member: Member) -> Sequence[str]:
@@ -40,10 +40,10 @@ class AllowsEqualPatternsAlone(FaultyTransport):
 
 
 @breaks("X15")
-class GivesToThoseWhoStandBy(FaultyTransport):
+class GivesToThoseWhoStandBy(PlainTransport):
     """Gives records to any member that has a lease."""
 
-    class Generous(FaultyLease):
+    class Generous(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             patterns, self.group.patterns = self.group.patterns, self.member.patterns
             try:
@@ -55,10 +55,10 @@ class GivesToThoseWhoStandBy(FaultyTransport):
 
 
 @breaks("X15")
-class LeasesToThoseWhoStandBy(FaultyTransport):
+class LeasesToThoseWhoStandBy(PlainTransport):
     """Leases partitions to any member."""
 
-    async def acquire(self, member: Member, partition: int) -> FaultyLease | None:
+    async def acquire(self, member: Member, partition: int) -> PlainLease | None:
         group = self.memory._groups[member.group]
         patterns, group.patterns = group.patterns, member.patterns
         try:
@@ -68,7 +68,7 @@ class LeasesToThoseWhoStandBy(FaultyTransport):
 
 
 @breaks("X15")
-class NamesThoseWhoStandBy(FaultyTransport):
+class NamesThoseWhoStandBy(PlainTransport):
     """Lists members that stand by among those that share the partitions."""
 
     async def join(self, member: Member) -> Sequence[str]:
@@ -77,10 +77,10 @@ class NamesThoseWhoStandBy(FaultyTransport):
 
 
 @breaks("X15")
-class EndsLeasesOfThoseWhoStandBy(FaultyTransport):
+class EndsLeasesOfThoseWhoStandBy(PlainTransport):
     """Refuses to settle for a member that stands by."""
 
-    class Strict(FaultyLease):
+    class Strict(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             if self.member.patterns != self.group.patterns:
                 raise LeaseLost(self.member.consumer, self.member.group, self.partition)
@@ -90,7 +90,7 @@ class EndsLeasesOfThoseWhoStandBy(FaultyTransport):
 
 
 @breaks("X15")
-class NeverTakesLess(FaultyTransport):
+class NeverTakesLess(PlainTransport):
     """Keeps members standing by even after those with more patterns have left."""
 
     async def join(self, member: Member) -> Sequence[str]:

@@ -12,14 +12,14 @@ from flexiflow.extras.durable import (
     Standing,
 )
 from properties.faults._transport_registry import breaks
-from properties.faults.plain_transport import FaultyLease, FaultyTransport
+from properties.reference.transport import PlainLease, PlainTransport
 
 
 @breaks("X14")
-class HandsOutWhatIsTooLarge(FaultyTransport):
+class HandsOutWhatIsTooLarge(PlainTransport):
     """Gives a record that is too large with its body."""
 
-    class Generous(FaultyLease):
+    class Generous(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             given = await super().receive(room)
             return [
@@ -33,10 +33,10 @@ class HandsOutWhatIsTooLarge(FaultyTransport):
 
 
 @breaks("X14")
-class IgnoresSizes(FaultyTransport):
+class IgnoresSizes(PlainTransport):
     """Counts records, whatever their size."""
 
-    class Generous(FaultyLease):
+    class Generous(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             return await super().receive(Room(room.records, waiting=room.waiting, again=room.again))
 
@@ -44,7 +44,7 @@ class IgnoresSizes(FaultyTransport):
 
 
 @breaks("X14")
-class StoresWhatIsTooLarge(FaultyTransport):
+class StoresWhatIsTooLarge(PlainTransport):
     """Stores records of any size."""
 
     async def store(self, batch: Batch) -> None:
@@ -56,7 +56,7 @@ class StoresWhatIsTooLarge(FaultyTransport):
 
 
 @breaks("X14")
-class StoresTheOthers(FaultyTransport):
+class StoresTheOthers(PlainTransport):
     """Stores the small records of a batch that it refuses for a large one."""
 
     async def store(self, batch: Batch) -> None:
@@ -69,10 +69,10 @@ class StoresTheOthers(FaultyTransport):
 
 
 @breaks("X14")
-class BuriesNoBody(FaultyTransport):
+class BuriesNoBody(PlainTransport):
     """Makes a dead letter without a body of a record that was given without its body."""
 
-    class Careless(FaultyLease):
+    class Careless(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             before = {*self.group.dead}
             settled = await super().settle(outcomes)
@@ -87,7 +87,7 @@ class BuriesNoBody(FaultyTransport):
 
 
 @breaks("X14")
-class RefusesTheLargest(FaultyTransport):
+class RefusesTheLargest(PlainTransport):
     """Refuses records of exactly the size that it allows."""
 
     async def store(self, batch: Batch) -> None:
@@ -98,7 +98,7 @@ class RefusesTheLargest(FaultyTransport):
 
 
 @breaks("X14")
-class TellsThatItTakesMore(FaultyTransport):
+class TellsThatItTakesMore(PlainTransport):
     """Reports a larger size than it stores."""
 
     @property
@@ -107,7 +107,7 @@ class TellsThatItTakesMore(FaultyTransport):
 
 
 @breaks("X13")
-class HidesWhatItHasLost(FaultyTransport):
+class HidesWhatItHasLost(PlainTransport):
     """Doesn't count what a server has lost as missed."""
 
     async def standing(self, group: str) -> Standing:

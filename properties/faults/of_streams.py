@@ -6,9 +6,9 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import Event
 from properties.faults._registry import breaks
-from properties.faults.plain import Plain, PlainSubscription
-from properties.faults.plain_receivers import PlainExpectation, PlainStream, current_task
-from properties.faults.plain_watched import Full
+from properties.reference.bus import Plain, PlainSubscription
+from properties.reference.full_bus import Full
+from properties.reference.receivers import PlainExpectation, PlainStream, current_task
 
 
 @breaks("S1")

@@ -6,7 +6,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from properties.faults._registry import breaks
-from properties.faults.plain import Plain, PlainSubscription, Publishing
+from properties.reference.bus import Plain, PlainSubscription, Publishing
 
 
 @breaks("B2")

@@ -26,9 +26,9 @@ from flexiflow.extras.durable import (
 )
 from properties.faults import of_leases, of_members, of_sizes, of_waiting
 from properties.faults._transport_registry import TRANSPORT_FAULTS, TransportFault, breaks
-from properties.faults.plain_transport import (
-    FaultyLease,
-    FaultyTransport,
+from properties.reference.transport import (
+    PlainLease,
+    PlainTransport,
     damage,
     empty,
     insert,
@@ -36,7 +36,7 @@ from properties.faults.plain_transport import (
 
 __all__ = [
     "TRANSPORT_FAULTS",
-    "FaultyTransport",
+    "PlainTransport",
     "TransportFault",
     "damage",
     "empty",
@@ -49,10 +49,10 @@ __all__ = [
 
 
 @breaks("X1")
-class GivesToTwo(FaultyTransport):
+class GivesToTwo(PlainTransport):
     """Gives what one worker holds to another."""
 
-    class Taking(FaultyLease):
+    class Taking(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
                 held.holder = 0
@@ -62,10 +62,10 @@ class GivesToTwo(FaultyTransport):
 
 
 @breaks("X1")
-class LosesWhatIsReturned(FaultyTransport):
+class LosesWhatIsReturned(PlainTransport):
     """Treats what is returned as handled."""
 
-    class Losing(FaultyLease):
+    class Losing(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             return await super().settle(
                 [
@@ -78,10 +78,10 @@ class LosesWhatIsReturned(FaultyTransport):
 
 
 @breaks("X1")
-class AcknowledgesWhatItGives(FaultyTransport):
+class AcknowledgesWhatItGives(PlainTransport):
     """Treats what is given as handled, as a queue without acknowledgements does."""
 
-    class Hasty(FaultyLease):
+    class Hasty(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             given = await super().receive(room)
             await super().settle([Acknowledged(each.position) for each in given])
@@ -91,10 +91,10 @@ class AcknowledgesWhatItGives(FaultyTransport):
 
 
 @breaks("X1")
-class GivesAgainWhatIsHandled(FaultyTransport):
+class GivesAgainWhatIsHandled(PlainTransport):
     """Treats what is acknowledged as returned."""
 
-    class Stubborn(FaultyLease):
+    class Stubborn(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             return await super().settle(
                 [
@@ -107,10 +107,10 @@ class GivesAgainWhatIsHandled(FaultyTransport):
 
 
 @breaks("X1")
-class LosesWhatTheDeadHold(FaultyTransport):
+class LosesWhatTheDeadHold(PlainTransport):
     """Forgets what a worker held whose lease ran out."""
 
-    class Forgetful(FaultyLease):
+    class Forgetful(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             pending, live = self.reading._pending, {0, *self.reading.live(current_time())}
             for position in [at for at, held in pending.items() if held.holder not in live]:
@@ -121,10 +121,10 @@ class LosesWhatTheDeadHold(FaultyTransport):
 
 
 @breaks("X1")
-class LosesWhatACancelledReceiveTook(FaultyTransport):
+class LosesWhatACancelledReceiveTook(PlainTransport):
     """Waits between taking records and giving them."""
 
-    class Slow(FaultyLease):
+    class Slow(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             given = await super().receive(room)
             await checkpoint()
@@ -134,7 +134,7 @@ class LosesWhatACancelledReceiveTook(FaultyTransport):
 
 
 @breaks("X1")
-class SkipsWhatIsLookedAt(FaultyTransport):
+class SkipsWhatIsLookedAt(PlainTransport):
     """Leaves out the first of the records that `tail` returns."""
 
     async def tail(
@@ -145,7 +145,7 @@ class SkipsWhatIsLookedAt(FaultyTransport):
 
 
 @breaks("X1")
-class BeginsAtTheEnd(FaultyTransport):
+class BeginsAtTheEnd(PlainTransport):
     """Gives a new group nothing that was stored before it."""
 
     async def join(self, member: Member) -> Sequence[str]:
@@ -159,7 +159,7 @@ class BeginsAtTheEnd(FaultyTransport):
 
 
 @breaks("X1")
-class ForgetsNoGroup(FaultyTransport):
+class ForgetsNoGroup(PlainTransport):
     """Keeps a group that is to be forgotten."""
 
     async def forget(self, group: str) -> None:
@@ -167,7 +167,7 @@ class ForgetsNoGroup(FaultyTransport):
 
 
 @breaks("X1")
-class TellsNoLag(FaultyTransport):
+class TellsNoLag(PlainTransport):
     """Reports a lag of 0 for every group."""
 
     async def standing(self, group: str) -> Standing:
@@ -175,7 +175,7 @@ class TellsNoLag(FaultyTransport):
 
 
 @breaks("X2", "X8")
-class StoresAgain(FaultyTransport):
+class StoresAgain(PlainTransport):
     """Treats each batch as a new one, even if it is stored again."""
 
     def __init__(self, **options: int) -> None:
@@ -187,7 +187,7 @@ class StoresAgain(FaultyTransport):
 
 
 @breaks("X2")
-class RemembersOneProducer(FaultyTransport):
+class RemembersOneProducer(PlainTransport):
     """Forgets a producer when another one stores."""
 
     async def store(self, batch: Batch) -> None:
@@ -197,7 +197,7 @@ class RemembersOneProducer(FaultyTransport):
 
 
 @breaks("X1")
-class RefusesTheFirst(FaultyTransport):
+class RefusesTheFirst(PlainTransport):
     """Remembers the numbers of batches, but not whose they are."""
 
     async def store(self, batch: Batch) -> None:
@@ -205,10 +205,10 @@ class RefusesTheFirst(FaultyTransport):
 
 
 @breaks("X3")
-class ForgetsCountsOfTheDead(FaultyTransport):
+class ForgetsCountsOfTheDead(PlainTransport):
     """Counts attempts anew for what it gives to another worker."""
 
-    class Forgiving(FaultyLease):
+    class Forgiving(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
                 if held.holder not in self.reading.live(current_time()):
@@ -219,10 +219,10 @@ class ForgetsCountsOfTheDead(FaultyTransport):
 
 
 @breaks("X3")
-class SuspectsNothing(FaultyTransport):
+class SuspectsNothing(PlainTransport):
     """Doesn't mark what may have killed a worker as suspect."""
 
-    class Trusting(FaultyLease):
+    class Trusting(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             given = await super().receive(room)
             return [each._replace(is_suspect=False) for each in given]
@@ -231,10 +231,10 @@ class SuspectsNothing(FaultyTransport):
 
 
 @breaks("X3")
-class CountsEachDelivery(FaultyTransport):
+class CountsEachDelivery(PlainTransport):
     """Counts one delivery more for all that is given again, whether or not an attempt had begun."""
 
-    class Counting(FaultyLease):
+    class Counting(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             for held in self.reading._pending.values():
                 held.deliveries += held.holder not in self.reading.live(current_time())
@@ -244,10 +244,10 @@ class CountsEachDelivery(FaultyTransport):
 
 
 @breaks("X3")
-class BuriesTwice(FaultyTransport):
+class BuriesTwice(PlainTransport):
     """Makes two dead letters of one event."""
 
-    class Burying(FaultyLease):
+    class Burying(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             log = self.transport.memory._logs[self.partition]
@@ -261,10 +261,10 @@ class BuriesTwice(FaultyTransport):
 
 
 @breaks("X3")
-class BuriesWithoutReason(FaultyTransport):
+class BuriesWithoutReason(PlainTransport):
     """Doesn't keep the reason why an event was given up."""
 
-    class Silent(FaultyLease):
+    class Silent(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             nothing = Failure("", "", "")
             return await super().settle(
@@ -278,7 +278,7 @@ class BuriesWithoutReason(FaultyTransport):
 
 
 @breaks("X3")
-class RedrivesToAll(FaultyTransport):
+class RedrivesToAll(PlainTransport):
     """Gives to all groups what one redrives."""
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
@@ -290,7 +290,7 @@ class RedrivesToAll(FaultyTransport):
 
 
 @breaks("X3")
-class KeepsWhatItRedrives(FaultyTransport):
+class KeepsWhatItRedrives(PlainTransport):
     """Keeps a dead letter when it is redriven."""
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
@@ -301,7 +301,7 @@ class KeepsWhatItRedrives(FaultyTransport):
 
 
 @breaks("X3")
-class ListsTheFirstPage(FaultyTransport):
+class ListsTheFirstPage(PlainTransport):
     """Lists the first page of dead letters, whatever `after` is."""
 
     async def dead_letters(
@@ -311,10 +311,10 @@ class ListsTheFirstPage(FaultyTransport):
 
 
 @breaks("X4")
-class LetsTheDeadSettle(FaultyTransport):
+class LetsTheDeadSettle(PlainTransport):
     """Hides from a worker that settles that its partition is another's."""
 
-    class Hiding(FaultyLease):
+    class Hiding(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             try:
                 return await super().settle(outcomes)
@@ -325,10 +325,10 @@ class LetsTheDeadSettle(FaultyTransport):
 
 
 @breaks("X4")
-class LetsTheDeadRenew(FaultyTransport):
+class LetsTheDeadRenew(PlainTransport):
     """Hides from a worker that renews that its partition is another's."""
 
-    class Returning(FaultyLease):
+    class Returning(PlainLease):
         async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
             try:
                 return await super().renew(positions)
@@ -339,10 +339,10 @@ class LetsTheDeadRenew(FaultyTransport):
 
 
 @breaks("X4")
-class GivesEqualTokens(FaultyTransport):
+class GivesEqualTokens(PlainTransport):
     """Gives each lease the same token."""
 
-    class Equal(FaultyLease):
+    class Equal(PlainLease):
         @property
         def token(self) -> int:
             return 1
@@ -351,19 +351,19 @@ class GivesEqualTokens(FaultyTransport):
 
 
 @breaks("X4")
-class LeasesToTwo(FaultyTransport):
+class LeasesToTwo(PlainTransport):
     """Ends a worker's lease to give the partition to another."""
 
-    async def acquire(self, member: Member, partition: int) -> FaultyLease | None:
+    async def acquire(self, member: Member, partition: int) -> PlainLease | None:
         self.memory._groups[member.group].readings[partition].leases.clear()
         return await super().acquire(member, partition)
 
 
 @breaks("X4")
-class GivesTheLastFirst(FaultyTransport):
+class GivesTheLastFirst(PlainTransport):
     """Gives records in the reverse of the order in which they were stored."""
 
-    class Reversing(FaultyLease):
+    class Reversing(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             return [*reversed(await super().receive(room))]
 
@@ -371,7 +371,7 @@ class GivesTheLastFirst(FaultyTransport):
 
 
 @breaks("X4")
-class SpreadsKeys(FaultyTransport):
+class SpreadsKeys(PlainTransport):
     """Ignores keys."""
 
     async def store(self, batch: Batch) -> None:
@@ -380,7 +380,7 @@ class SpreadsKeys(FaultyTransport):
 
 
 @breaks("X4")
-class AllowsNamesakes(FaultyTransport):
+class AllowsNamesakes(PlainTransport):
     """Treats any worker of the same name as the same worker."""
 
     async def join(self, member: Member) -> Sequence[str]:
@@ -388,7 +388,7 @@ class AllowsNamesakes(FaultyTransport):
 
 
 @breaks("X5")
-class DropsWhatIsTooMuch(FaultyTransport):
+class DropsWhatIsTooMuch(PlainTransport):
     """Drops what a full log has no room for."""
 
     async def store(self, batch: Batch) -> None:
@@ -399,7 +399,7 @@ class DropsWhatIsTooMuch(FaultyTransport):
 
 
 @breaks("X5")
-class NeverMakesRoom(FaultyTransport):
+class NeverMakesRoom(PlainTransport):
     """Keeps what every group has settled."""
 
     async def store(self, batch: Batch) -> None:
@@ -410,7 +410,7 @@ class NeverMakesRoom(FaultyTransport):
 
 
 @breaks("X5")
-class TellsThatItHoldsMore(FaultyTransport):
+class TellsThatItHoldsMore(PlainTransport):
     """Reports a larger log than it has, so that publishers bring batches that never fit."""
 
     @property
@@ -419,10 +419,10 @@ class TellsThatItHoldsMore(FaultyTransport):
 
 
 @breaks("X5")
-class GivesMoreThanIsAsked(FaultyTransport):
+class GivesMoreThanIsAsked(PlainTransport):
     """Gives one record more than it was asked for."""
 
-    class Generous(FaultyLease):
+    class Generous(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             return await super().receive(room._replace(records=room.records + 1))
 
@@ -430,7 +430,7 @@ class GivesMoreThanIsAsked(FaultyTransport):
 
 
 @breaks("X6")
-class MissesNothing(FaultyTransport):
+class MissesNothing(PlainTransport):
     """Hides that something was deleted before it was settled."""
 
     async def standing(self, group: str) -> Standing:
@@ -438,7 +438,7 @@ class MissesNothing(FaultyTransport):
 
 
 @breaks("X6")
-class MissesTwice(FaultyTransport):
+class MissesTwice(PlainTransport):
     """Counts twice what was deleted."""
 
     async def standing(self, group: str) -> Standing:
@@ -447,7 +447,7 @@ class MissesTwice(FaultyTransport):
 
 
 @breaks("X7")
-class ChangesTheBody(FaultyTransport):
+class ChangesTheBody(PlainTransport):
     """Changes the bodies that it stores."""
 
     async def store(self, batch: Batch) -> None:
@@ -459,11 +459,11 @@ class ChangesTheBody(FaultyTransport):
 
 
 @breaks("X10")
-class OpensOnlyWhileEmpty(FaultyTransport):
+class OpensOnlyWhileEmpty(PlainTransport):
     """Can't be opened again once it holds anything."""
 
     @asynccontextmanager
-    async def connect(self) -> AsyncGenerator[FaultyTransport]:
+    async def connect(self) -> AsyncGenerator[PlainTransport]:
         if any(log.records for log in self.memory._logs):
             raise ConnectionError
         async with super().connect():

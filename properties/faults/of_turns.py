@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import Outcome
 from flexiflow.events import MESSAGE_RECEIVED
 from properties.faults._component_registry import breaks
-from properties.faults.plain_engine import (
+from properties.reference.engine import (
     Handling,
     PlainComponent,
     PlainEngine,

@@ -18,14 +18,14 @@ from flexiflow.extras.durable import (
     Standing,
 )
 from properties.faults._transport_registry import breaks
-from properties.faults.plain_transport import FaultyLease, FaultyTransport
+from properties.reference.transport import PlainLease, PlainTransport
 
 
 @breaks("X12")
-class LosesItsTimeOverARelease(FaultyTransport):
+class LosesItsTimeOverARelease(PlainTransport):
     """Makes everything due at once when a lease is released."""
 
-    class Hasty(FaultyLease):
+    class Hasty(PlainLease):
         async def release(self) -> None:
             for position, entry in self.reading._waiting.items():
                 if entry.due != inf:
@@ -36,10 +36,10 @@ class LosesItsTimeOverARelease(FaultyTransport):
 
 
 @breaks("X12")
-class WaitsAnewForEachWorker(FaultyTransport):
+class WaitsAnewForEachWorker(PlainTransport):
     """Starts the delay of what waits anew when its worker has gone."""
 
-    class Slow(FaultyLease):
+    class Slow(PlainLease):
         async def release(self) -> None:
             least = current_time() + self.member.longest_delay
             for position, entry in self.reading._waiting.items():
@@ -50,10 +50,10 @@ class WaitsAnewForEachWorker(FaultyTransport):
 
 
 @breaks("X12")
-class LosesWhatTheDeadPostponed(FaultyTransport):
+class LosesWhatTheDeadPostponed(PlainTransport):
     """Forgets what waits under a lease that is gone."""
 
-    class Loyal(FaultyLease):
+    class Loyal(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             waiting = self.reading._waiting
             live = {self.token, *self.reading.live(current_time())}
@@ -66,10 +66,10 @@ class LosesWhatTheDeadPostponed(FaultyTransport):
 
 
 @breaks("X12")
-class GivesTheLineAtOnce(FaultyTransport):
+class GivesTheLineAtOnce(PlainTransport):
     """Makes a whole line due when its first is."""
 
-    class Open(FaultyLease):
+    class Open(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             for position, entry in self.reading._waiting.items():
@@ -81,10 +81,10 @@ class GivesTheLineAtOnce(FaultyTransport):
 
 
 @breaks("X12")
-class NeverGoesOn(FaultyTransport):
+class NeverGoesOn(PlainTransport):
     """Never makes the next of a key follow."""
 
-    class Stuck(FaultyLease):
+    class Stuck(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             line = {at: each for at, each in self.reading._waiting.items() if each.due == inf}
             settled = await super().settle(outcomes)
@@ -97,10 +97,10 @@ class NeverGoesOn(FaultyTransport):
 
 
 @breaks("X12")
-class FollowsAnothersLine(FaultyTransport):
+class FollowsAnothersLine(PlainTransport):
     """Makes the next of a key follow under whatever lease it waits."""
 
-    class Loose(FaultyLease):
+    class Loose(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             keys = {each.key for each in outcomes if isinstance(each, Followed)}
@@ -113,10 +113,10 @@ class FollowsAnothersLine(FaultyTransport):
 
 
 @breaks("X12")
-class FollowsTwice(FaultyTransport):
+class FollowsTwice(PlainTransport):
     """Makes one more record follow each time that it is told to, as after a lost reply."""
 
-    class Eager(FaultyLease):
+    class Eager(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             for each in outcomes:
@@ -135,10 +135,10 @@ class FollowsTwice(FaultyTransport):
 
 
 @breaks("X12")
-class SaysTooSoonThatItIsOver(FaultyTransport):
+class SaysTooSoonThatItIsOver(PlainTransport):
     """Reports a line as over while its last record still waits."""
 
-    class Hasty(FaultyLease):
+    class Hasty(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             return settled._replace(over=[e.key for e in outcomes if isinstance(e, Followed)])
@@ -147,10 +147,10 @@ class SaysTooSoonThatItIsOver(FaultyTransport):
 
 
 @breaks("X12")
-class NeverSaysThatItIsOver(FaultyTransport):
+class NeverSaysThatItIsOver(PlainTransport):
     """Never reports a line as over, so that a worker keeps sending events of its key behind it."""
 
-    class Silent(FaultyLease):
+    class Silent(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             return (await super().settle(outcomes))._replace(over=())
 
@@ -158,10 +158,10 @@ class NeverSaysThatItIsOver(FaultyTransport):
 
 
 @breaks("X12")
-class LeavesTheLineBehind(FaultyTransport):
+class LeavesTheLineBehind(PlainTransport):
     """Gives the first of a line to another worker, and leaves the others where they were."""
 
-    class Careless(FaultyLease):
+    class Careless(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             before = [(e, e.holder) for e in self.reading._waiting.values() if e.due == inf]
             given = await super().receive(room)
@@ -173,10 +173,10 @@ class LeavesTheLineBehind(FaultyTransport):
 
 
 @breaks("X12")
-class GivesNewThoughTooManyWait(FaultyTransport):
+class GivesNewThoughTooManyWait(PlainTransport):
     """Ignores how many wait."""
 
-    class Generous(FaultyLease):
+    class Generous(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             return await super().receive(Room(room.records, room.size, again=room.again))
 
@@ -184,10 +184,10 @@ class GivesNewThoughTooManyWait(FaultyTransport):
 
 
 @breaks("X12")
-class GivesNewBeforeWhatIsDue(FaultyTransport):
+class GivesNewBeforeWhatIsDue(PlainTransport):
     """Gives what has waited only if there is nothing new."""
 
-    class Starving(FaultyLease):
+    class Starving(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             is_shut = len(self.reading._waiting) >= room.waiting
             if self.log.last > self.reading.given and not is_shut:
@@ -198,10 +198,10 @@ class GivesNewBeforeWhatIsDue(FaultyTransport):
 
 
 @breaks("X12")
-class GivesAllThatIsDue(FaultyTransport):
+class GivesAllThatIsDue(PlainTransport):
     """Gives more that has waited than is asked for, so that new records starve."""
 
-    class Starving(FaultyLease):
+    class Starving(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             return await super().receive(Room(room.records, room.size, room.waiting))
 
@@ -209,10 +209,10 @@ class GivesAllThatIsDue(FaultyTransport):
 
 
 @breaks("X12")
-class GivesTheLastDueFirst(FaultyTransport):
+class GivesTheLastDueFirst(PlainTransport):
     """Gives what has waited in the order of storing, whenever it is due."""
 
-    class Sorting(FaultyLease):
+    class Sorting(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             given = await super().receive(room)
             return sorted(given, key=lambda each: int(each.position))
@@ -221,7 +221,7 @@ class GivesTheLastDueFirst(FaultyTransport):
 
 
 @breaks("X12")
-class TellsOfNothingThatWaits(FaultyTransport):
+class TellsOfNothingThatWaits(PlainTransport):
     """Reports that nothing waits."""
 
     async def standing(self, group: str) -> Standing:
@@ -229,10 +229,10 @@ class TellsOfNothingThatWaits(FaultyTransport):
 
 
 @breaks("X12")
-class HidesThatItHasWaited(FaultyTransport):
+class HidesThatItHasWaited(PlainTransport):
     """Doesn't mark a record as one that has waited, behind which others of its key may wait."""
 
-    class Hiding(FaultyLease):
+    class Hiding(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             return [each._replace(has_waited=False) for each in await super().receive(room)]
 
@@ -240,10 +240,10 @@ class HidesThatItHasWaited(FaultyTransport):
 
 
 @breaks("X12")
-class GivesWhatWaitsElsewhere(FaultyTransport):
+class GivesWhatWaitsElsewhere(PlainTransport):
     """Gives what waits to any worker, whichever postponed it."""
 
-    class Loose(FaultyLease):
+    class Loose(PlainLease):
         async def receive(self, room: Room) -> Sequence[Delivery]:
             for entry in self.reading._waiting.values():
                 entry.holder = 0 if entry.due != inf else entry.holder
@@ -253,7 +253,7 @@ class GivesWhatWaitsElsewhere(FaultyTransport):
 
 
 @breaks("X5")
-class HoldsTheLogForWhatWaits(FaultyTransport):
+class HoldsTheLogForWhatWaits(PlainTransport):
     """Counts what waits as part of the log."""
 
     async def store(self, batch: Batch) -> None:
@@ -270,10 +270,10 @@ class HoldsTheLogForWhatWaits(FaultyTransport):
 
 
 @breaks("X12")
-class SpendsAttemptsOnRestarts(FaultyTransport):
+class SpendsAttemptsOnRestarts(PlainTransport):
     """Counts one attempt more for what waits when its lease is released."""
 
-    class Spending(FaultyLease):
+    class Spending(PlainLease):
         async def release(self) -> None:
             for entry in self.reading._waiting.values():
                 entry.attempts += 1
@@ -283,10 +283,10 @@ class SpendsAttemptsOnRestarts(FaultyTransport):
 
 
 @breaks("X12")
-class WaitsForEver(FaultyTransport):
+class WaitsForEver(PlainTransport):
     """Accepts any delay, as after a clock that was set back."""
 
-    class Patient(FaultyLease):
+    class Patient(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             for each in outcomes:
@@ -302,10 +302,10 @@ class WaitsForEver(FaultyTransport):
 
 
 @breaks("X12")
-class DropsWhatIsReturnedTwice(FaultyTransport):
+class DropsWhatIsReturnedTwice(PlainTransport):
     """Settles what has waited once and is returned."""
 
-    class Dropping(FaultyLease):
+    class Dropping(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
             for each in outcomes:
@@ -317,17 +317,17 @@ class DropsWhatIsReturnedTwice(FaultyTransport):
 
 
 @breaks("X12")
-class TellsOfNoLines(FaultyTransport):
+class TellsOfNoLines(PlainTransport):
     """Doesn't report to a new lease of which keys records wait."""
 
-    class Silent(FaultyLease):
+    class Silent(PlainLease):
         lines = ()
 
     lease_type = Silent
 
 
 @breaks("X12")
-class ForgetsWhatWaitsWhenItIsOpened(FaultyTransport):
+class ForgetsWhatWaitsWhenItIsOpened(PlainTransport):
     """Keeps what waits only while a process has the transport open."""
 
     def closed(self) -> None:

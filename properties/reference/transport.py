@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._groups import _Entry
 
 
-class FaultyLease:
+class PlainLease:
     """A lease that does what the one in memory does."""
 
-    def __init__(self, lease: Any, transport: "FaultyTransport", member: Member) -> None:
+    def __init__(self, lease: Any, transport: "PlainTransport", member: Member) -> None:
         self.lease: Lease = lease
         self.transport = transport
         self.member = member
@@ -88,10 +88,10 @@ class FaultyLease:
         await self.lease.release()
 
 
-class FaultyTransport:
+class PlainTransport:
     """A transport that does what the one in memory does; it is also its own connection."""
 
-    lease_type = FaultyLease
+    lease_type = PlainLease
     connection: Connection
 
     def __init__(
@@ -106,7 +106,7 @@ class FaultyTransport:
         )
 
     @asynccontextmanager
-    async def connect(self) -> AsyncGenerator["FaultyTransport"]:
+    async def connect(self) -> AsyncGenerator["PlainTransport"]:
         async with self.memory.connect() as self.connection:
             yield self
         self.closed()
@@ -143,7 +143,7 @@ class FaultyTransport:
     async def leave(self, member: Member) -> None:
         await self.connection.leave(member)
 
-    async def acquire(self, member: Member, partition: int) -> FaultyLease | None:
+    async def acquire(self, member: Member, partition: int) -> PlainLease | None:
         lease = await self.connection.acquire(member, partition)
         return None if lease is None else self.lease_type(lease, self, member)
 

@@ -34,7 +34,7 @@ from flexiflow.events import (
     MESSAGE_RECEIVED,
     STATE_CHANGED,
 )
-from properties.faults.plain import Plain, Publishing
+from properties.reference.bus import Plain, Publishing
 
 logger = logging.getLogger("flexiflow")
 

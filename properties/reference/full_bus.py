@@ -13,8 +13,8 @@ import anyio
 
 from flexiflow import Event, HandlerTimeout, LimitDeadlock, PublishRefused
 from flexiflow.events import HANDLER_FAILED
-from properties.faults.plain import Plain, PlainSubscription, Publishing, logger
-from properties.faults.plain_receivers import (
+from properties.reference.bus import Plain, PlainSubscription, Publishing, logger
+from properties.reference.receivers import (
     PlainExpectation,
     PlainStream,
     current_task,
