@@ -14,7 +14,7 @@ from benchmarks.handlers import EVENT, ORDER
 from benchmarks.measuring import LeftOut
 from benchmarks.timing import load
 from flexiflow.extras.durable import RedisTransport, SqliteTransport
-from tests.redis_server import MISSING, find_server, redis_server
+from tools.redis_server import MISSING, find_server, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator

@@ -46,7 +46,7 @@ from flexiflow.testing._script import (
 from flexiflow.testing._trace import NOBODY, Trace
 from properties.durable_traffic import stored_events_reach_their_handlers
 from tests.helpers import MODES
-from tests.streaming import EVENT, Traffic
+from tests.streams.streaming import EVENT, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

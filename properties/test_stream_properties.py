@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flexiflow import EventBus
 from flexiflow.testing._execute import Log
 from flexiflow.testing._run import run_scheduled
-from tests.streaming import EVENT, books, waiting
+from tests.streams.streaming import EVENT, books, waiting
 
 if TYPE_CHECKING:
     from flexiflow._stream import Overflow

@@ -7,7 +7,7 @@ import pytest
 
 from flexiflow.testing import check_transport
 from properties.profile import in_the_long_run
-from tests.durable_transports import Tried, each_transport
+from tests.durable.transports import Tried, each_transport
 
 
 @in_the_long_run

@@ -6,16 +6,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Generator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.redis_desk import PREFIXES, Keys
-from tests.redis_server import MISSING, RedisServer, find_server, redis_server
-from tests.sqlite_files import Clock
 
 Backend = tuple[str, dict[str, Any]]
 
@@ -87,32 +81,3 @@ def backend(request: pytest.FixtureRequest) -> str:
     """Give a test that explores or sweeps a backend; it brings event loops of its own."""
     name: str = request.param
     return name
-
-
-@pytest.fixture(scope="session")
-def redis() -> Generator[RedisServer]:
-    """Run a Redis server, that many tests share: each keeps to a prefix of its own."""
-    if find_server() is None:
-        pytest.skip(MISSING)
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def keys(redis: RedisServer) -> Keys:
-    """Give a test keys of its own."""
-    return Keys(redis, f"test{next(PREFIXES)}")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Give the path of a file of SQLite's that is not there yet."""
-    return tmp_path / "events.db"
-
-
-@pytest.fixture
-def machine_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let a test decide what time it is for leases, members and what waits in a file."""
-    clock = Clock()
-    monkeypatch.setattr("flexiflow.extras.durable._sqlite.time", clock)
-    return clock

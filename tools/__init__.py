@@ -1,1 +1,1 @@
-"""Tools for the development of FlexiFlow, which are not part of the package."""
+"""Programs for those who develop FlexiFlow; they are not part of the package."""

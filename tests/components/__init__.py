@@ -1,0 +1,1 @@
+"""Tests of components: the engine, state machines, messages and their turns."""

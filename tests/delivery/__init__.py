@@ -1,0 +1,1 @@
+"""Tests of delivery: in which order and in which tasks handlers are called."""

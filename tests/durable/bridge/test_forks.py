@@ -1,0 +1,176 @@
+"""Processes that are forked with a bridge open: the parent goes on, the child begins anew (X9)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+from typing import Any, cast
+
+import pytest
+
+from flexiflow import EventBus
+from flexiflow.extras.durable import (
+    Batch,
+    MemoryTransport,
+    Record,
+    SqliteTransport,
+    TransportUnusable,
+    open_bridge,
+)
+from flexiflow.extras.durable import _process as module
+from flexiflow.extras.durable._process import Home, fork_safe_lock
+from tests.durable.bridge.forking import ENDS, LIMIT, WAYS, found_in
+from tools.redis_server import MISSING, find_server, redis_server
+
+pytestmark = [
+    pytest.mark.same_everywhere,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks"),
+]
+
+FORKED = "can't be used: this process was forked from the one that opened it"
+PAIRS = [f"{place} {number}" for place in ("before", "during", "after") for number in range(5)]
+CHILDS = [f"{place} {number}" for place in ("child", "child alone") for number in range(5)]
+
+
+def fork(backend: str, url: str, way: str) -> dict[str, Any]:
+    """Run a program that forks."""
+    # Python warns of every fork of a process with threads, from 3.12 on.
+    options = ["-W", "ignore", "-m", "tests.durable.bridge.forking"]
+    command = [sys.executable, *options, backend, url, way]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT, check=False)
+    assert ran.returncode == 0, ran.stderr
+    told: dict[str, Any] = json.loads(ran.stdout)
+    return told
+
+
+def check(told: dict[str, Any]) -> None:
+    """See that the parent went on, and the child got on by itself."""
+    confirmed, refused = told["inherited"]
+    assert (told["confirmed"], told["refused"], told["handled"]) == (PAIRS, [], True)
+    assert (confirmed, told["own"]) == ([], [CHILDS, []])
+    # Five publishes, the list of dead letters, and redriving one.
+    assert len(refused) == 7
+    assert all(FORKED in each for each in refused)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_child_confirms_by_its_own_bridge_only(backend: str, way: str, tmp_path: Path) -> None:
+    """X9: what a child inherited refuses; parent and child confirm, and all that is there."""
+    path = tmp_path / "events.db"
+    told = fork(backend, f"sqlite:{path}", way)
+    check(told)
+    assert told["code"] == (-9 if way == "killed" else 0)
+    assert sorted(found_in(str(path))) == sorted(PAIRS + CHILDS)
+
+
+@pytest.mark.skipif(find_server() is None, reason=MISSING)
+def test_a_child_leaves_the_connections_to_a_server_alone(backend: str) -> None:
+    """X9: on Redis, too, what a child inherited refuses, and both go on."""
+    with redis_server() as server:
+        check(fork(backend, server.url, WAYS[0]))
+        assert server.command("XLEN", "{flexiflow:0}:log") == f":{len(PAIRS + CHILDS)}"
+
+
+def test_a_child_that_ends_as_programs_do_takes_nothing_along(tmp_path: Path) -> None:
+    """X9: the interpreter's end in a child closes nothing of the parent's."""
+    path = tmp_path / "events.db"
+    assert fork("asyncio", f"sqlite:{path}", ENDS) == {"code": 0}
+    assert found_in(str(path)) == ["before"] * 2
+
+
+# The parts of it, in this process.
+
+
+def move_away(thing: Any) -> None:
+    """Make something believe that it was made in another process."""
+    thing._home._pid += 1
+
+
+async def test_what_was_inherited_refuses_before_it_waits(tmp_path: Path) -> None:
+    """X9: a lock that was held as the process was forked is held for ever in the child."""
+    async with SqliteTransport(tmp_path / "events.db").connect() as connection:
+        desk = cast("Any", connection)._desk
+        async with desk._turn:
+            desk._lock.acquire()
+            move_away(desk)
+            with pytest.raises(TransportUnusable, match=FORKED):
+                await connection.groups()
+            with pytest.raises(TransportUnusable, match=FORKED):
+                await connection.store(Batch("p", 1, (Record(b"a"),)))
+            # Neither does it wait to be left.
+            await desk.__aexit__()
+            desk._home = Home("")
+            desk._lock.release()
+        await connection.groups()
+
+
+async def test_a_publish_in_a_child_is_refused_whatever_the_transport(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """X9: in a child nobody stores what would be waited for, so nobody waits."""
+    bus = EventBus(on_error="raise")
+    async with open_bridge(bus, MemoryTransport(), outgoing=["a"]) as bridge:
+        await bus.publish("a")
+        with monkeypatch.context() as child:
+            child.setattr(module.FORKS, "generation", module.FORKS.generation + 1)
+            with pytest.raises(TransportUnusable, match=FORKED):
+                await bus.publish("a")
+        await bus.publish("a")
+        assert bridge.statistics().stored == 2
+
+
+def test_a_number_that_is_used_again_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """X9: a child's child may have the number of a process that has ended."""
+    home = Home("here")
+    home.check()
+    monkeypatch.setattr(module.FORKS, "generation", home._generation + 1)
+    with pytest.raises(TransportUnusable, match=f"here {FORKED}"):
+        home.check()
+
+
+class Sleeper:
+    """Tells whether it rests."""
+
+    def __init__(self) -> None:
+        self.turns: list[str] = []
+
+    def rest(self) -> None:
+        self.turns.append("rest")
+
+    def go_on(self) -> None:
+        self.turns.append("go on")
+
+
+def test_what_is_registered_rests_at_each_fork() -> None:
+    """X9: in the parent it goes on; a child forks in its turn without what it inherited."""
+    forks, sleeper, gone = module._Forks(), Sleeper(), Sleeper()
+    for each in (sleeper, gone):
+        forks.register(each)
+    forks.unregister(gone)
+    forks.before()
+    forks.in_parent()
+    forks.before()
+    generation = forks.generation
+    forks.in_child()
+    forks._lock.release()
+    forks.before()
+    forks.in_parent()
+    assert (sleeper.turns, gone.turns) == (["rest", "go on", "rest"], [])
+    assert forks.generation == generation + 1
+
+
+def test_a_lock_is_free_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """X9: whichever thread of the parent held it, and also where none did."""
+    hooks: dict[str, Any] = {}
+    monkeypatch.setattr(module, "_at_forks", hooks.update)
+    lock = fork_safe_lock()
+    holder = Thread(target=lock.acquire)
+    holder.start()
+    holder.join()
+    hooks["after_in_child"]()
+    assert not lock.locked()
+    hooks["after_in_child"]()
+    with lock:
+        assert lock.locked()

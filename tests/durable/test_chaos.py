@@ -1,0 +1,199 @@
+"""The chaos, in small: that nothing is lost, and that the judge would find it if it were."""
+
+import os
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import fail_after
+
+from flexiflow.extras.durable import SqliteTransport
+from tools.chaos import sqlite
+from tools.chaos.blocked import block_handlers
+from tools.chaos.faults import FAULTS, LEAKED
+from tools.chaos.ledger import Ledger, Result
+from tools.chaos.load import Plan
+from tools.chaos.meddled import FORKED, TRUSTING
+from tools.chaos.processes import MODES, make_lose_locks
+from tools.chaos.servers import (
+    empty_server,
+    hang_server,
+    kill_servers,
+    make_server_forget,
+    open_by_half,
+)
+from tools.chaos.storm import cancel_all
+from tools.chaos.workers import kill_workers
+from tools.redis_server import MISSING, find_server
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(sys.platform == "win32", reason="processes are killed in another way there"),
+]
+needs_redis = pytest.mark.skipif(find_server() is None, reason=MISSING)
+WHERE = [pytest.param("Redis", marks=needs_redis), "SQLite"]
+FEW = Plan(3, 150, patience=20)
+LIMIT = 60
+
+
+def check(
+    backend: str, scenario: Callable[..., Coroutine[Any, Any, Result]], mode: str, plan: Plan
+) -> None:
+    """See that a run goes as it should."""
+
+    async def run() -> Result:
+        with fail_after(LIMIT):
+            return await scenario(backend, mode, plan)
+
+    result = anyio.run(run, backend=backend)
+    assert result.faults == {}
+    assert result.kills >= plan.kills
+    assert result.stored >= plan.messages
+    assert result.handled == 2 * result.stored
+
+
+@needs_redis
+@pytest.mark.parametrize("mode", ["always", "everysec, written"])
+def test_a_server_that_is_killed_loses_nothing(backend: str, mode: str) -> None:
+    """X1, X2, X6: a server is killed under load, and each message is stored once and handled."""
+    check(backend, kill_servers, mode, FEW)
+
+
+@needs_redis
+def test_a_server_that_hangs_loses_nothing() -> None:
+    """X6: a server does not answer for longer than one waits."""
+    check("asyncio", hang_server, "", FEW)
+
+
+@needs_redis
+def test_a_server_that_forgets_loses_nothing(backend: str) -> None:
+    """X6: a server forgets scripts, or groups with all that is pending."""
+    check(backend, make_server_forget, "", FEW)
+
+
+@needs_redis
+def test_connections_that_swallow_lose_nothing() -> None:
+    """X2, X6: connections are half open, in one direction or both, or lose a reply."""
+    check("asyncio", open_by_half, "", FEW._replace(kills=4))
+
+
+@pytest.mark.parametrize("mode", WHERE)
+def test_a_storm_of_cancellations_leaves_nothing(backend: str, mode: str) -> None:
+    """X5: publishes and bridges are cancelled at any point, and nothing is left of them."""
+    check(backend, cancel_all, mode, FEW._replace(kills=400, messages=20))
+
+
+@pytest.mark.parametrize("mode", WHERE)
+def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
+    """X1, X3: what kills its workers or raises is a dead letter once, and nothing else is."""
+    kill = partial(kill_workers, "both", mode, FEW, lease=0.5, count=2)
+    result = anyio.run(kill)
+    assert result.faults == {}
+    assert (result.kills, result.dead) == (3, 2)
+    assert result.handled == result.stored - 2
+
+
+@pytest.mark.parametrize("company", ["alone", "two"])
+@pytest.mark.parametrize("mode", WHERE)
+def test_handlers_that_block_kill_no_event(backend: str, mode: str, company: str) -> None:
+    """X11: a worker that is alone handles each event once, and of two none buries a healthy one."""
+    run = partial(block_handlers, backend, f"{mode}, {company}", FEW)
+    result = anyio.run(run, backend=backend)
+    assert result.faults == {}
+    assert (result.kills, result.dead, result.stored) == (3, 0, 150)
+
+
+@needs_redis
+@pytest.mark.parametrize("mode", ["all", "some"])
+def test_what_a_server_lost_is_told(backend: str, mode: str) -> None:
+    """X13: as many events as it lost are missed, and others are handled."""
+    result = anyio.run(partial(empty_server, backend, mode, FEW), backend=backend)
+    assert result.faults == {}
+    assert result.kills == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks can be looked at on Linux only")
+@pytest.mark.parametrize("mode", MODES)
+def test_processes_that_lose_their_locks_lose_nothing(backend: str, mode: str) -> None:
+    """X9: they fork, or copy the file, and confirm nothing more that would be lost."""
+    result = anyio.run(partial(make_lose_locks, backend, mode, Plan(2, 48)), backend=backend)
+    # What the children inherited; or all that comes after the copy.
+    refused = 8 if mode == FORKED else 24
+    assert (result.faults, result.kills) == ({}, 2)
+    assert (result.stored, result.in_doubt) == (48 - refused, refused)
+
+
+@pytest.fixture
+def leaked() -> Generator[None]:
+    """Close what a fault has left open."""
+    yield
+    for each in LEAKED:
+        os.close(each)
+    LEAKED.clear()
+
+
+@needs_redis
+@pytest.mark.usefixtures("leaked")
+@pytest.mark.parametrize(
+    ("scenario", "mode", "fault", "found"),
+    [
+        (kill_servers, "always", "stores again", "doubled"),
+        (hang_server, "", "confirms what it did not store", "lost"),
+        (make_server_forget, "", "buries what was handled", "wrong"),
+        (open_by_half, "", "forgets a pending one", "unhandled"),
+        (cancel_all, "SQLite", "leaks", "leaks"),
+        (block_handlers, "SQLite, alone", "is lost when it has run out", "doubled"),
+        (empty_server, "all", "misses nothing", "wrong"),
+    ],
+)
+def test_the_judge_finds_what_is_wrong(
+    scenario: Callable[..., Coroutine[Any, Any, Result]], mode: str, fault: str, found: str
+) -> None:
+    """X1, X2, X3: what a faulty transport does wrong is reported."""
+    run = partial(scenario, "asyncio", mode, Plan(1, 50, patience=3), FAULTS[fault])
+    assert found in anyio.run(run).faults
+
+
+def test_the_judge_finds_what_a_killed_worker_took_with_it() -> None:
+    """X1, X3: workers that acknowledge too early lose what they held, poison among it."""
+    plan = Plan(1, 60, patience=1)
+    fault = "acknowledges before handling"
+    kill = partial(kill_workers, "both", "SQLite", plan, fault, lease=0.3, count=1)
+    assert {"unhandled", "wrong"} & anyio.run(kill).faults.keys()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks can be looked at on Linux only")
+@pytest.mark.parametrize("mode", MODES)
+def test_the_judge_finds_what_lost_locks_lost(backend: str, mode: str) -> None:
+    """X9: what is confirmed without any check is not there in the end."""
+    run = partial(make_lose_locks, backend, mode, Plan(1, 30), TRUSTING)
+    assert "lost" in anyio.run(run, backend=backend).faults
+
+
+async def test_the_judge_finds_what_a_journal_lost(tmp_path: Path) -> None:
+    """X1, X2: what was confirmed and is not there is lost; what is there twice, or out of order."""
+    confirmed = sqlite.Confirmed(numbers=[3, 0, 0, 0])
+    path = tmp_path / "lost.db"
+    async with SqliteTransport(path).connect() as connection:
+        batch = sqlite.batch(0, 2)
+        await connection.store(batch)
+        await connection.store(batch._replace(producer="another"))
+    result = await sqlite.look(path, 0, confirmed)
+    assert (result.lost, result.twice > 0) == (2 * len(batch.records), True)
+
+
+@pytest.mark.parametrize(
+    ("told", "wrongly"), [(0, 2), (1, 1), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 1)]
+)
+def test_the_judge_compares_what_was_lost_with_what_was_told(told: int, wrongly: int) -> None:
+    """X13: a group is told of each event that was lost and that it had not handled."""
+    ledger = Ledger(confirmed={(1,), (2,)}, in_doubt=1)
+    ledger.handle("one", (1,))
+    ledger.handle("two", (1,))
+    result = Result("server killed", "asyncio", "everysec", missed=told, may_lose=True)
+    ledger.judge(result, [], ["one", "two"])
+    assert (result.lost, result.unsettled) == (2, wrongly)

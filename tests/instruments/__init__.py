@@ -1,0 +1,1 @@
+"""Tests of instruments: what watches the bus, causality and spans among them."""

@@ -1,0 +1,1 @@
+"""Tests of the package and what comes with it: docs, examples, README, types, benchmarks."""

@@ -1,0 +1,116 @@
+"""What the documentation names is there, and what is there is named."""
+
+import inspect
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import flexiflow
+from flexiflow import events, testing
+from flexiflow.extras import causality, durable, otel, retry
+from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._contract import CONTRACT, Clause
+from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
+from tools.clauses import find_clauses, read_index
+from tools.mutation.mutants import documented
+
+DOCS = Path("docs")
+ELSEWHERE = ("B13", "B14", "I4", "I5")
+"""Clauses that another bus need not keep."""
+
+SEMANTICS = (DOCS / "semantics.md").read_text(encoding="utf-8")
+API = (DOCS / "api.md").read_text(encoding="utf-8")
+CLAUSES = [clause.identifier for clause in find_clauses(SEMANTICS)]
+
+
+def test_each_clause_has_a_section_of_its_own_in_order() -> None:
+    """Documentation: the semantics have each clause once, none left out."""
+    last = dict(zip("BDECRLSTVIXP", (14, 6, 8, 10, 6, 6, 4, 1, 2, 5, 16, 4), strict=True))
+    expected = [
+        f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
+    ]
+    # What asks a bus for its subscriptions is yet to come.
+    expected.remove("B12")
+    assert expected == CLAUSES
+
+
+def test_each_clause_gives_its_reason() -> None:
+    """Documentation: no clause stands without a why."""
+    sections = re.split(r"^#{2,3} ", SEMANTICS, flags=re.MULTILINE)
+    clauses = [section for section in sections if re.match(r"[A-Z]\d+: ", section)]
+    assert [clause.partition("\n")[0] for clause in clauses if "*Why:*" not in clause] == []
+
+
+@pytest.mark.parametrize(
+    "clause",
+    CONTRACT + COMPONENT_CONTRACT + TRANSPORT_CONTRACT,
+    ids=lambda it: it.identifier,
+)
+def test_what_is_checked_is_what_is_promised(clause: Clause) -> None:
+    """P1: the semantics give each clause the title and the sentence that a check shows."""
+    quoted = re.search(rf"^### {clause.identifier}: (.*)\n\n((?:> .*\n)+)", SEMANTICS, re.MULTILINE)
+    assert quoted is not None
+    title, sentence = quoted.groups()
+    assert title == clause.title
+    assert sentence.replace("> ", "").replace("\n", " ").strip() == clause.sentence
+
+
+UNCHECKED = ("X9", "X16")
+"""What is promised of files and bridges, and no transport is tried by."""
+
+
+def test_what_is_promised_is_checked() -> None:
+    """P1: each clause that can be checked is in its list, in its order."""
+    checked = (
+        [clause.identifier for clause in CONTRACT],
+        [clause.identifier for clause in COMPONENT_CONTRACT],
+        [clause.identifier for clause in TRANSPORT_CONTRACT],
+    )
+    assert checked == (
+        [clause for clause in CLAUSES if clause[0] in "BDESTVI" and clause not in ELSEWHERE],
+        [clause for clause in CLAUSES if clause[0] == "C"],
+        [clause for clause in CLAUSES if clause[0] == "X" and clause not in UNCHECKED],
+    )
+
+
+def test_each_clause_has_a_test_and_each_test_a_clause() -> None:
+    """Documentation: what the semantics promise is tested, and each docstring names it."""
+    assert read_index(Path()).complaints == []
+
+
+def test_each_public_name_is_in_the_reference() -> None:
+    """Documentation: nothing public is left out of the API reference."""
+    shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", API, re.MULTILINE))
+    public = {name for name in flexiflow.__all__ if not inspect.ismodule(getattr(flexiflow, name))}
+    assert (public | set(testing.__all__) | set(durable.__all__)) - shown == set()
+    assert {each.__name__ for each in (events, causality, otel, retry)} <= shown
+
+
+def test_each_name_in_the_reference_is_public() -> None:
+    """Documentation: the API reference shows nothing that is not there."""
+    shown = set(re.findall(r"^\.\. auto(?!module)\w+:: (\w+)", API, re.MULTILINE))
+    assert shown - set(flexiflow.__all__) - set(testing.__all__) - set(durable.__all__) == set()
+
+
+def test_the_picture_of_the_example_shows_its_states_and_transitions() -> None:
+    """C9: the drawing of the orders' machine has each state, and an arrow for each transition."""
+    picture = (DOCS / "_static" / "orders.svg").read_text(encoding="utf-8")
+    machine = runpy.run_path("examples/orders.py")["LIFE"]
+    arrows = re.findall(r"--> \w+: (\w+)", machine.mermaid())
+    shown = re.findall(r"<text[^>]*>(.*?)</text>", picture)
+    assert sorted(shown) == sorted([*machine.states, *arrows])
+
+
+def test_each_survivor_is_a_line_of_the_core() -> None:
+    """Documentation: what mutation testing left over is told of code that is still there."""
+    page = (DOCS / "mutation.md").read_text(encoding="utf-8").splitlines()
+    gone: list[object] = []
+    for survivor in documented(page):
+        module = survivor.place.removeprefix("extras.").partition(".")[0]
+        (source,) = Path(flexiflow.__path__[0]).rglob(f"{module}.py")
+        lines = {line.strip() for line in source.read_text(encoding="utf-8").splitlines()}
+        if not lines.issuperset(survivor.removed):
+            gone.append(survivor)
+    assert gone == []

@@ -1,0 +1,140 @@
+"""The examples, run as the documentation says (L1 to L6)."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterable
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command_line import run
+from tools.redis_server import MISSING, find_server, redis_server
+
+INCIDENTS = Path("../shared/data/incidents.jsonl.gz")
+
+
+def changes(events: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Pick the payloads of `state.changed`."""
+    return [event["data"] for event in events if event["event"] == "state.changed"]
+
+
+def last_states(events: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Follow the state of each component, checking that its changes form a chain."""
+    current: dict[str, str] = {}
+    for change in changes(events):
+        before = current.get(change["component"], change["from_state"])
+        assert before == change["from_state"]
+        current[change["component"]] = change["to_state"]
+    return current
+
+
+def test_orders_come_to_all_their_ends(backend_name: str) -> None:
+    """L5: each order comes to its end, and what can't be used is told with line and reason."""
+    ran = run(
+        "run", "examples/orders.py:engine", "examples/orders.jsonl", "--backend", backend_name
+    )
+    ends = last_states(ran.events)
+    assert (ran.status, ends.pop("warehouse")) == (1, "open")
+    assert Counter(ends.values()) == {"shipped": 55, "cancelled": 23, "refused": 10, "paid": 3}
+
+
+def test_the_log_of_orders_has_all_kinds_of_lines() -> None:
+    """L5: the example shows each way in which a line can be rejected or fail."""
+    told = run("run", "examples/orders.py:engine", "examples/orders.jsonl").told
+    for part in (
+        "not JSON",
+        "must be a JSON object",
+        "its keys must be",
+        "must have a string 'type'",
+        "malformed event name",
+        "did you mean",
+        "refuses",
+        "failed: OutOfStock",
+        "attempt 2 of 3",
+        "ConnectionError",
+    ):
+        assert part in told
+
+
+def test_the_orders_can_be_drawn() -> None:
+    """L6: the components of the example, and the machine of its warehouse."""
+    drawn = run("graph", "examples/orders.py:engine").output
+    assert drawn.count("```mermaid") == 2
+    assert "open --> closed: close" in drawn
+
+
+def test_an_incident_takes_the_status_of_each_message(tmp_path: Path, backend_name: str) -> None:
+    """L2: the example for the real log, with a log of three lines."""
+    log = tmp_path / "log.jsonl"
+    statuses = ("Accepted/In Progress", "Accepted/In Progress", "Completed/Closed")
+    lines = [{"component": "1-7", "message": {"type": status}} for status in statuses]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    ran = run("run", "examples/incidents.py:engine", str(log), "--backend", backend_name)
+    steps = [(change["from_state"], change["to_state"]) for change in changes(ran.events)]
+    assert steps == list(pairwise(("New", *statuses)))
+
+
+@pytest.mark.same_everywhere
+@pytest.mark.skipif(
+    not INCIDENTS.exists(),
+    reason="the log of the BPI Challenge 2013 is not a part of the project; it is not there",
+)
+def test_the_incidents_are_replayed(backend_name: str) -> None:
+    """L3: the real log leads to exactly the events that its facts tell."""
+    ran = run("run", "examples/incidents.py:engine", str(INCIDENTS), "--backend", backend_name)
+    assert (ran.status, ran.reports) == (0, [])
+    events = ran.events
+    assert Counter(event["event"] for event in events) == {
+        "engine.component.registered": 7_554,
+        "component.message.received": 65_533,
+        "state.changed": 65_533,
+    }
+    steps = Counter((change["from_state"], change["to_state"]) for change in changes(events))
+    assert len(steps) == 90
+    assert sum(count for (before, after), count in steps.items() if before == after) == 8_648
+    ends = Counter(last_states(events).values())
+    assert ends.total() == 7_554
+    assert ends["Completed/Closed"] == 5_573
+    assert ends["Completed/In Call"] == 1_882
+    assert ends["Completed/Resolved"] == 90
+    assert ran.summary["messages"] == ran.summary["transitions"] == 65_533
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def transport(request: pytest.FixtureRequest) -> Generator[tuple[str, ...]]:
+    """Give the arguments that name a transport."""
+    if request.param == "sqlite":
+        yield ()
+        return
+    if find_server() is None or find_spec("coredis") is None:
+        pytest.skip(f"{MISSING}, or no coredis")
+    with redis_server() as server:
+        yield ("--transport", server.url)
+
+
+@pytest.mark.once
+@pytest.mark.skipif(find_spec("trio") is None, reason="two of the three processes run on trio")
+def test_orders_outlive_a_worker_that_is_killed(transport: tuple[str, ...]) -> None:
+    """X1: all orders come through, and none is charged twice, though one is handled twice."""
+    program = [sys.executable, "examples/durable_orders.py", *transport]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    *story, shipped, once, again = (line.strip() for line in ran.stdout.splitlines())
+    assert shipped == "customers: 20 of 20 orders are shipped"
+    assert once == "customers: each was charged and sent once"
+    assert re.search(r"came again after that, without harm: .*-7\b", again)
+    assert sum(line.startswith("customers: kill -9") for line in story) == 1
+
+
+def test_the_example_tells_what_is_wrong_with_a_url() -> None:
+    """X6: one line, and status 2."""
+    program = [sys.executable, "examples/durable_orders.py", "--transport", "nowhere:"]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 2
+    assert "must begin with 'sqlite:'" in ran.stderr

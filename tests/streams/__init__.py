@@ -1,0 +1,1 @@
+"""Tests of streams, and of waiting for one event."""
