@@ -25,6 +25,6 @@ def keys(redis: RedisServer) -> Keys:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Give the path of a file of SQLite's that is not there yet."""
+def path(tmp_path: Path) -> Path:
+    """Return the path of a file of SQLite's that is not there yet."""
     return tmp_path / "events.db"

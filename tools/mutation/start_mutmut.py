@@ -18,7 +18,7 @@ NEAREST = {
     "_bus": "publish messages failures yielding subscribe filters",
     "_callables": "callables messages",
     "_cancellation": "strays observers cancellation exits",
-    "_component": "component messages",
+    "_component": "marking component messages",
     "_concurrent": "siblings strays isolation exits modes cancellation",
     "_delivery": "failures publish strays filters",
     "_engine": "messages engine factories",

@@ -148,9 +148,9 @@ async def test_the_highest_counts_work_in_memory() -> None:
     await handle_with_most_of_all(MemoryTransport(max_length=MOST, max_event_bytes=MOST))
 
 
-async def test_the_highest_counts_work_on_sqlite(database: Path) -> None:
+async def test_the_highest_counts_work_on_sqlite(path: Path) -> None:
     """X8: What is not refused works."""
-    await handle_with_most_of_all(SqliteTransport(database, max_length=MOST, max_event_bytes=MOST))
+    await handle_with_most_of_all(SqliteTransport(path, max_length=MOST, max_event_bytes=MOST))
 
 
 async def test_the_highest_counts_work_on_redis(keys: Keys) -> None:

@@ -6,8 +6,8 @@ from tests.durable.sqlite.files import Clock
 
 
 @pytest.fixture
-def machine_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let a test decide what time it is for leases, members and what waits in a file."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let a test decide what time it is for the transport."""
     clock = Clock()
     monkeypatch.setattr("flexiflow.extras.durable._sqlite.time", clock)
     return clock

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+from anyio import wait_all_tasks_blocked
 
 from flexiflow.extras.durable import Batch, Failure, Member, Record, SqliteTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
+    from anyio.abc import TaskGroup
+
     from flexiflow.extras.durable import Connection, Lease
+    from flexiflow.extras.durable._sqlite_desk import Desk
 
 PATIENCE = 60
 """Seconds after which a test that waits has failed."""
@@ -75,3 +83,49 @@ def run_sql(path: Path, *statements: str) -> list[Any]:
         for statement in statements:
             rows = connection.execute(statement).fetchall()
         return rows
+
+
+def real_path(path: Path) -> str:
+    """Return the path that messages show, without symbolic links."""
+    return os.path.realpath(path)
+
+
+def desk_of(connection: Connection) -> Desk:
+    """Give what a connection does its jobs with."""
+    desk: Desk = cast("Any", connection)._desk
+    return desk
+
+
+@asynccontextmanager
+async def held_thread(connection: Connection) -> AsyncGenerator[Event]:
+    """Keep the thread busy with a job, until the event is set; at the end it is."""
+    begun, go_on = Event(), Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(desk_of(connection).read, hold)
+        await anyio.to_thread.run_sync(begun.wait)
+        try:
+            yield go_on
+        finally:
+            go_on.set()
+
+
+async def start_waiting(
+    tasks: TaskGroup, results: list[Any], call: Callable[[], Awaitable[object]]
+) -> None:
+    """Start a call that waits, and put its result in a list."""
+
+    async def run() -> None:
+        results.append(await call())
+
+    tasks.start_soon(run)
+    await wait_all_tasks_blocked()
+
+
+def namesake_of(member: Member) -> Member:
+    """Make another member of that name."""
+    return Member(member.group, member.consumer, "another", member.patterns, member.lease)

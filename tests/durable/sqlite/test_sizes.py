@@ -48,9 +48,9 @@ def test_the_size_is_checked(wrong: Any) -> None:
         SqliteTransport("events.db", max_event_bytes=wrong)
 
 
-async def test_what_is_too_large_is_not_stored(database: Path) -> None:
+async def test_what_is_too_large_is_not_stored(path: Path) -> None:
     """X14: nor is anything that is in a batch with it, and its number may be used again."""
-    async with SqliteTransport(database, max_event_bytes=3).connect() as connection:
+    async with SqliteTransport(path, max_event_bytes=3).connect() as connection:
         with pytest.raises(EventTooLarge, match="4 bytes as it is stored, and the transport takes"):
             await connection.store(batch(1, "abc", "abcd"))
         await connection.store(batch(1, "abc"))
@@ -58,9 +58,9 @@ async def test_what_is_too_large_is_not_stored(database: Path) -> None:
         assert ([each.body for each in found], connection.max_event_bytes) == ([b"abc"], 3)
 
 
-async def test_bodies_together_fit_into_the_room(database: Path) -> None:
+async def test_bodies_together_fit_into_the_room(path: Path) -> None:
     """X14: of what is left, of what has waited and of what is new; the next ones come later."""
-    async with one_lease(database, "1234", "1234", "12", "1", "123", "12") as (connection, lease):
+    async with one_lease(path, "1234", "1234", "12", "1", "123", "12") as (connection, lease):
         first = await lease.receive(Room(9, 9))
         await lease.settle([Postponed("2", 1, 0, 0.0, None), Postponed("1", 1, 0, 0.0, None)])
         dead = await leased(connection, worker("b"))
@@ -72,9 +72,9 @@ async def test_bodies_together_fit_into_the_room(database: Path) -> None:
         assert positions(await lease.receive(Room(9, 4))) == ["6"]
 
 
-async def test_what_a_cancelled_call_has_left_fits_too(database: Path) -> None:
+async def test_what_a_cancelled_call_has_left_fits_too(path: Path) -> None:
     """X14: the next calls are given of it what they have room for, in order."""
-    async with one_lease(database, "12", "34", "5", "6") as (_, lease):
+    async with one_lease(path, "12", "34", "5", "6") as (_, lease):
         inner: Any = lease
         await inner._give(Room(9))
         given = [positions(await lease.receive(each)) for each in (Room(9, 3), Room(2, 9), Room(9))]
@@ -86,11 +86,11 @@ async def test_what_a_cancelled_call_has_left_fits_too(database: Path) -> None:
     [("zeroblob(11)", 11), ("'ä' || 'ä' || 'ä' || 'ä' || 'ä' || 'ä'", 12), ("'12345678901'", 11)],
 )
 async def test_an_outsiders_large_body_is_buried_unread(
-    database: Path, machine_clock: Clock, value: str, size: int
+    path: Path, clock: Clock, value: str, size: int
 ) -> None:
     """X14: it is given empty, with its size; it is a dead letter whole, and redriven as that."""
-    async with one_lease(database, "a", max_event_bytes=10) as (connection, lease):
-        run_sql(database, f"UPDATE records SET body = {value}")  # noqa: S608 - no input
+    async with one_lease(path, "a", max_event_bytes=10) as (connection, lease):
+        run_sql(path, f"UPDATE records SET body = {value}")  # noqa: S608 - no input
         given = await lease.receive(Room(9, 10))
         await lease.settle([Buried("1", 0, 1, FAILURE)])
         (letter,) = await connection.dead_letters("g")
@@ -102,10 +102,10 @@ async def test_an_outsiders_large_body_is_buried_unread(
         assert (len(letter.body), seen[-1]) == (size, Stored(0, "2", b"", "g"))
 
 
-async def test_a_large_body_that_was_left_or_waits_is_given_as_such(database: Path) -> None:
+async def test_a_large_body_that_was_left_or_waits_is_given_as_such(path: Path) -> None:
     """X14: whatever the record has been through."""
-    async with one_lease(database, "a", "b", max_event_bytes=10) as (connection, lease):
-        run_sql(database, "UPDATE records SET body = zeroblob(20)")
+    async with one_lease(path, "a", "b", max_event_bytes=10) as (connection, lease):
+        run_sql(path, "UPDATE records SET body = zeroblob(20)")
         await lease.receive(Room(9))
         await lease.settle([Postponed("1", 0, 0, 0.0, None)])
         waited = await lease.receive(Room(9))
@@ -122,10 +122,10 @@ async def test_a_large_body_that_was_left_or_waits_is_given_as_such(database: Pa
 @pytest.mark.parametrize(
     ("value", "body"), [("12", b"12"), ("1.5", b"1.5"), ("'ä'", "ä".encode()), ("x''", b"")]
 )
-async def test_what_an_outsider_wrote_is_bytes(database: Path, value: str, body: bytes) -> None:
+async def test_what_an_outsider_wrote_is_bytes(path: Path, value: str, body: bytes) -> None:
     """X7: whatever it is in SQLite's eyes; in the log, out of it, and in a dead letter."""
-    async with one_lease(database, "a") as (connection, lease):
-        run_sql(database, f"UPDATE records SET body = {value}")  # noqa: S608 - no input
+    async with one_lease(path, "a") as (connection, lease):
+        run_sql(path, f"UPDATE records SET body = {value}")  # noqa: S608 - no input
         given = [*await lease.receive(Room(1))]
         await lease.settle([Postponed("1", 0, 0, 0.0, None)])
         given += await lease.receive(Room(1))
@@ -138,12 +138,12 @@ async def test_what_an_outsider_wrote_is_bytes(database: Path, value: str, body:
 
 
 @pytest.mark.parametrize("kind", ["zeroblob({})", "CAST(zeroblob({}) AS TEXT)"])
-async def test_what_does_not_fit_is_not_read(database: Path, kind: str) -> None:
+async def test_what_does_not_fit_is_not_read(path: Path, kind: str) -> None:
     """X14: many large bodies of an outsider take no memory, on whatever way they are met."""
-    async with one_lease(database, "a", max_event_bytes=MUCH) as (connection, lease):
+    async with one_lease(path, "a", max_event_bytes=MUCH) as (connection, lease):
         # Python's own copy of a body would be seen, and one such copy is more than all the rest.
         large = kind.format(2 * MUCH)
-        run_sql(database, *[f"INSERT INTO records (body) VALUES ({large})"] * MANY)  # noqa: S608
+        run_sql(path, *[f"INSERT INTO records (body) VALUES ({large})"] * MANY)  # noqa: S608
         tracemalloc.start()
         try:
             given = await lease.receive(Room(99, MUCH))
@@ -162,11 +162,11 @@ def _buried(delivery: Delivery) -> Buried:
 
 
 async def test_large_dead_letters_fill_a_page_early(
-    database: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X14: none are left out, one alone may be larger, and no page is empty before the end."""
     monkeypatch.setattr(groups_module, "PAGE_BYTES", 5)
-    async with one_lease(database, "12", "34", "567", "8" * 9, "9") as (connection, lease):
+    async with one_lease(path, "12", "34", "567", "8" * 9, "9") as (connection, lease):
         await lease.receive(Room(9))
         await lease.settle([Buried(str(each), 1, 1, FAILURE) for each in range(1, 6)])
         pages, after = list[list[bytes]](), None
@@ -176,12 +176,10 @@ async def test_large_dead_letters_fill_a_page_early(
         assert pages == [[b"12", b"34"], [b"567"], [b"8" * 9], [b"9"]]
 
 
-async def test_large_records_fill_a_page_early(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_large_records_fill_a_page_early(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """X14: who looks on is given as much as fits, of each partition some, and then the rest."""
     monkeypatch.setattr(log_module, "PAGE_BYTES", 8)
-    async with SqliteTransport(database, partitions=3).connect() as connection:
+    async with SqliteTransport(path, partitions=3).connect() as connection:
         for number, each in enumerate(("1234", "5", "678", "9" * 20, "0"), 1):
             await connection.store(Batch(f"p{number}", 1, (Record(each.encode(), "k"),)))
         (partition,) = {each.partition for each in (await connection.tail(["0"] * 3, 1, 0))[0]}
@@ -199,11 +197,11 @@ async def test_large_records_fill_a_page_early(
 
 
 async def test_what_looks_on_leaves_other_partitions_for_later(
-    database: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X14: where one record alone fills the page."""
     monkeypatch.setattr(log_module, "PAGE_BYTES", 3)
-    async with SqliteTransport(database, partitions=2).connect() as connection:
+    async with SqliteTransport(path, partitions=2).connect() as connection:
         await connection.store(Batch("p", 1, (Record(b"1234"), Record(b"5678"))))
         first, after = await connection.tail(["0", "0"], 9, 0)
         second, after = await connection.tail(after, 9, 0)

@@ -1,20 +1,15 @@
-"""The SQLite transport: what it keeps, whom it gives it, and what can be wrong with a file."""
+"""The SQLite transport: what it keeps, and whom it gives it."""
 
-import os
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
-from threading import Event
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from anyio import wait_all_tasks_blocked
-from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from flexiflow.extras.durable import (
     Acknowledged,
@@ -28,7 +23,6 @@ from flexiflow.extras.durable import (
     Lease,
     LeaseLost,
     LogFull,
-    Member,
     MemoryTransport,
     Noted,
     Outcome,
@@ -38,14 +32,7 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     Standing,
     Stored,
-    TransportUnavailable,
-    TransportUnusable,
 )
-from flexiflow.extras.durable import _sqlite as module
-from flexiflow.extras.durable import _sqlite_desk as desk_module
-from flexiflow.extras.durable._sqlite_desk import Desk
-from flexiflow.extras.durable._sqlite_groups import groups
-from flexiflow.extras.durable._sqlite_schema import Layout, open_database, turn_wal_on
 from tests.durable.redis.desk import lease_of
 from tests.durable.sqlite.files import (
     FAILURE,
@@ -54,12 +41,18 @@ from tests.durable.sqlite.files import (
     Clock,
     batch,
     leased,
+    namesake_of,
     one_lease,
     positions,
+    real_path,
     run_sql,
+    start_waiting,
     worker,
 )
 from tools.chaos.sqlite import kill
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 pytestmark = pytest.mark.same_everywhere
 
@@ -79,25 +72,6 @@ Transport = SqliteTransport | MemoryTransport
 NO_IDS = ["", "x", "1-1", str(2**70), "1" * 5000, "-1", "\u0664"]
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Let a test decide what time it is for leases, members and producers."""
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Give the path of a file that is not there yet."""
-    return tmp_path / "events.db"
-
-
-def namesake_of(member: Member) -> Member:
-    """Make another member of that name."""
-    return Member(member.group, member.consumer, "another", member.patterns, member.lease)
-
-
 # What it keeps.
 
 
@@ -105,7 +79,7 @@ async def test_what_was_stored_is_there_after_reopening(path: Path) -> None:
     """X1: a stored event outlives the connection, in order, with its position."""
     async with SqliteTransport(path).connect() as connection:
         await connection.store(batch(1, "a", "b"))
-        assert connection.address == _real(path)
+        assert connection.address == real_path(path)
     async with SqliteTransport(path).connect() as connection:
         found, after = await connection.tail(["0"], 10, 0)
         assert (found, after) == ([Stored(0, "1", b"a", None), Stored(0, "2", b"b", None)], ["2"])
@@ -157,22 +131,10 @@ async def test_a_tail_begins_with_what_comes_next(path: Path) -> None:
         looking: list[Any] = []
         with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as tasks:
-                await _start(tasks, looking, lambda: connection.tail(after, 10, NEVER))
+                await start_waiting(tasks, looking, lambda: connection.tail(after, 10, NEVER))
                 await other.store(batch(2, "new"))
         assert nothing == []
         assert looking == [([Stored(0, "2", b"new", None)], ["2"])]
-
-
-async def _start(
-    tasks: TaskGroup, results: list[Any], call: Callable[[], Awaitable[object]]
-) -> None:
-    """Start a call that waits, and put its result in a list."""
-
-    async def run() -> None:
-        results.append(await call())
-
-    tasks.start_soon(run)
-    await wait_all_tasks_blocked()
 
 
 # Room.
@@ -476,7 +438,7 @@ async def test_who_waits_is_woken_at_once(path: Path, means: str) -> None:
             }
             with anyio.fail_after(PATIENCE):
                 async with anyio.create_task_group() as tasks:
-                    await _start(tasks, given, lambda: _received(waiting))
+                    await start_waiting(tasks, given, lambda: _received(waiting))
                     await calls[means]()
         assert [len(each) for each in given] == [1]
 
@@ -488,7 +450,7 @@ async def test_who_waits_finds_what_another_process_stored(path: Path) -> None:
         given: list[Any] = []
         with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as tasks:
-                await _start(tasks, given, lambda: _received(lease))
+                await start_waiting(tasks, given, lambda: _received(lease))
                 await anyio.run_process([sys.executable, "-c", STORE, str(path)])
         assert [each.body for each in given[0]] == [b"from elsewhere"]
 
@@ -506,451 +468,6 @@ async def test_waiting_ends_in_time(path: Path) -> None:
     async with one_lease(path) as (_, lease):
         with anyio.fail_after(PATIENCE):
             await lease.wait(0.01)
-
-
-# Cancellation.
-
-
-def desk_of(connection: Connection) -> Desk:
-    """Give what a connection does its jobs with."""
-    desk: Desk = cast("Any", connection)._desk
-    return desk
-
-
-@asynccontextmanager
-async def held_thread(connection: Connection) -> AsyncGenerator[Event]:
-    """Keep the thread busy with a job, until the event is set; at the end it is."""
-    begun, go_on = Event(), Event()
-
-    def hold(_: sqlite3.Connection) -> None:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(desk_of(connection).read, hold)
-        await anyio.to_thread.run_sync(begun.wait)
-        try:
-            yield go_on
-        finally:
-            go_on.set()
-
-
-async def test_cancelled_before_it_began_nothing_is_stored(path: Path) -> None:
-    """X1: a store that waits for its turn is withdrawn."""
-    async with SqliteTransport(path).connect() as connection:
-        async with held_thread(connection), anyio.create_task_group() as tasks:
-            tasks.start_soon(connection.store, batch(1, "a"))
-            await wait_all_tasks_blocked()
-            tasks.cancel_scope.cancel()
-        assert await connection.tail(["0"], 10, 0) == ([], ["0"])
-
-
-async def test_a_task_that_is_cancelled_as_its_turn_comes_takes_nobody_along(path: Path) -> None:
-    """X1: what waits with one that is cancelled just before the thread begins is stored."""
-    async with SqliteTransport(path).connect() as connection:
-        cancelled = anyio.CancelScope()
-
-        async def withdraw() -> None:
-            with cancelled:
-                await connection.store(Batch("another", 1, (Record(b"z"),)))
-
-        async with anyio.create_task_group() as tasks:
-            async with desk_of(connection)._turn:
-                tasks.start_soon(withdraw)
-                await wait_all_tasks_blocked()
-                tasks.start_soon(connection.store, batch(1, "a"))
-                await wait_all_tasks_blocked()
-            cancelled.cancel()
-        found, _ = await connection.tail(["0"], 10, 0)
-        assert [each.body for each in found] == [b"a"]
-
-
-async def test_what_a_cancelled_call_would_have_got_the_next_one_gets(path: Path) -> None:
-    """X1: what was given for a call that has left is given by the next, in order."""
-    async with one_lease(path, "a", "b", "c") as (connection, lease):
-        begun, go_on = Event(), Event()
-
-        def hold(_: sqlite3.Connection) -> None:
-            begun.set()
-            assert go_on.wait(PATIENCE)
-
-        desk = desk_of(connection)
-        async with anyio.create_task_group() as tasks:
-            async with held_thread(connection):
-                # In one transaction, once the thread is free; the first one of them leads.
-                tasks.start_soon(desk.read, hold)
-                await wait_all_tasks_blocked()
-                tasks.start_soon(_given, lease, 2)
-                await wait_all_tasks_blocked()
-            await anyio.to_thread.run_sync(begun.wait)
-            tasks.cancel_scope.cancel()
-            go_on.set()
-        given = [
-            await lease.receive(Room(1)),
-            await lease.receive(Room(9)),
-            await lease.receive(Room(9)),
-        ]
-        assert [positions(each) for each in given] == [["1"], ["2"], ["3"]]
-
-
-async def test_what_nobody_took_is_no_suspect_once_its_lease_has_ended(path: Path) -> None:
-    """X3: no attempt has begun; but what another worker died of stays suspect."""
-    async with one_lease(path, "a", "b") as (connection, lease):
-        dead = await leased(connection, worker("b"))
-        await dead.receive(Room(1))
-        await dead.release()
-        await _given(lease, 2)
-        await lease.release()
-        other = await leased(connection, worker("c"))
-        given = await other.receive(Room(9))
-        assert [(each.body, each.deliveries, each.is_suspect) for each in given] == [
-            (b"a", 1, True),
-            (b"b", 1, False),
-        ]
-
-
-async def _given(lease: Any, limit: int) -> None:
-    """Do the second half of what `receive` does."""
-    await lease._give(Room(limit))
-
-
-async def test_leaving_waits_for_what_is_being_done(path: Path) -> None:
-    """X1: a batch that is being stored when all is cancelled is stored, or not at all."""
-    with anyio.CancelScope() as scope:
-        async with (
-            SqliteTransport(path).connect() as connection,
-            held_thread(connection) as go_on,
-            anyio.create_task_group() as tasks,
-        ):
-            tasks.start_soon(connection.store, batch(1, "a"))
-            await wait_all_tasks_blocked()
-            scope.cancel()
-            go_on.set()
-    async with SqliteTransport(path).connect() as connection:
-        assert await connection.tail(["0"], 10, 0) == ([], ["0"])
-
-
-async def test_cancelled_while_opening_it_is_closed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """X1: no connection is left behind, however opening ends."""
-    opened: list[sqlite3.Connection] = []
-    begun, go_on = Event(), Event()
-
-    def slow(layout: Layout) -> sqlite3.Connection:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        opened.append(open_database(layout))
-        return opened[0]
-
-    monkeypatch.setattr(desk_module, "open_database", slow)
-
-    async def connect() -> None:
-        async with SqliteTransport(path).connect():
-            await checkpoint()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(connect)
-        await anyio.to_thread.run_sync(begun.wait)
-        tasks.cancel_scope.cancel()
-        go_on.set()
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        opened[0].execute("SELECT 1")
-
-
-async def test_a_task_that_asyncio_cancels_leaves_no_thread_on_the_connection(
-    path: Path, backend_name: str
-) -> None:
-    """X1: the next job waits for the thread that a cancelled task has left."""
-    if backend_name != "asyncio":
-        pytest.skip("only asyncio cancels a task through a shield")
-    import asyncio  # noqa: PLC0415
-
-    async with SqliteTransport(path).connect() as connection:
-        begun, go_on = Event(), Event()
-
-        def hold(db: sqlite3.Connection) -> None:
-            begun.set()
-            assert go_on.wait(PATIENCE)
-            db.execute("INSERT INTO groups (name) VALUES ('held')")
-
-        desk = desk_of(connection)
-        task = asyncio.create_task(desk.write(hold))
-        await asyncio.to_thread(begun.wait)
-        task.cancel()
-        await asyncio.wait([task])
-        after = asyncio.create_task(desk.read(groups))
-        await wait_all_tasks_blocked()
-        go_on.set()
-        assert (task.cancelled(), await after) == (True, ["held"])
-
-
-# Several jobs at once.
-
-
-async def test_one_job_that_fails_does_not_hinder_the_others(path: Path) -> None:
-    """X6: jobs that share a transaction fail and succeed on their own."""
-    async with one_lease(path, "a") as (connection, lease):
-        results: list[Any] = []
-
-        async def lose() -> None:
-            with pytest.raises(ConsumerInUse):
-                await connection.join(namesake_of(worker()))
-            results.append("refused")
-
-        async with held_thread(connection) as go_on, anyio.create_task_group() as tasks:
-            tasks.start_soon(lose)
-            tasks.start_soon(connection.store, batch(2, "b"))
-            await wait_all_tasks_blocked()
-            go_on.set()
-        assert (results, positions(await lease.receive(Room(9)))) == (["refused"], ["1", "2"])
-
-
-async def test_jobs_that_fail_together_have_an_exception_each(path: Path) -> None:
-    """X6: whoever raises one adds its own traceback and context to it."""
-    problems: list[Exception] = []
-    async with SqliteTransport(path, busy_timeout=0).connect() as connection:
-
-        async def store(number: int) -> None:
-            with pytest.raises(TransportUnavailable, match="database is locked") as info:
-                await connection.store(batch(number, "a"))
-            problems.append(info.value)
-
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            async with held_thread(connection) as go_on, anyio.create_task_group() as tasks:
-                tasks.start_soon(store, 1)
-                tasks.start_soon(store, 2)
-                await wait_all_tasks_blocked()
-                go_on.set()
-        first, second = problems
-        assert first is not second
-
-
-# What can be wrong with a file.
-
-
-async def refused(transport: SqliteTransport, kind: type[Exception]) -> str:
-    """Connect, which is to fail, and give the message."""
-    with pytest.raises(kind) as info:
-        async with transport.connect():
-            pass
-    return str(info.value)
-
-
-async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
-    """X6: it is named, and left as it is."""
-    content = b"no database at all" * 100
-    _write(path, content)
-    message = await refused(SqliteTransport(path), TransportUnusable)
-    assert message == f"{_real(path)} can't be used: file is not a database"
-    assert _read(path) == content
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def _read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-async def test_a_database_of_something_else_is_refused(path: Path) -> None:
-    """X6: it is left as it is, to the last byte."""
-    run_sql(path, "CREATE TABLE songs (title)", "CREATE TABLE artists (name)")
-    before = _read(path)
-    message = await refused(SqliteTransport(path), TransportUnusable)
-    assert "it is the database of something else, with artists, songs; a file of its" in message
-    assert _read(path) == before
-
-
-async def test_another_layout_is_refused(path: Path) -> None:
-    """X6: a newer release's file, and one with another number of partitions, say so."""
-    async with SqliteTransport(path, partitions=4).connect():
-        pass
-    message = await refused(SqliteTransport(path), TransportUnusable)
-    assert "it was made with partitions=4, not partitions=None" in message
-    run_sql(path, "UPDATE flexiflow_durable SET version = 3")
-    message = await refused(SqliteTransport(path, partitions=4), TransportUnusable)
-    assert "its layout is version 3, and this release knows version 2 and the one" in message
-
-
-async def test_a_locked_file_is_waited_for_in_vain(path: Path) -> None:
-    """X6: the wait is bounded, at the opening and later, and nothing is lost."""
-    transport = SqliteTransport(path, busy_timeout=0)
-    async with transport.connect() as connection:
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(TransportUnavailable, match="is not available: database is locked"):
-                await connection.store(batch(1, "a"))
-            message = await refused(transport, TransportUnavailable)
-        assert "database is locked" in message
-        await connection.store(batch(1, "a"))
-        assert await connection.tail(["0"], 9, 0) == ([Stored(0, "1", b"a", None)], ["1"])
-
-
-async def test_two_that_make_a_file_at_once_wait_for_each_other(path: Path) -> None:
-    """X6: SQLite does not wait by itself for the switch to its write-ahead log."""
-    busy = sqlite3.OperationalError("database is locked")
-    busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
-
-    class Busy(sqlite3.Connection):
-        times = 1
-
-        def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
-            if statement == "PRAGMA journal_mode = WAL" and self.times:
-                self.times -= 1
-                raise busy
-            return super().execute(statement, *arguments)
-
-    with closing(sqlite3.connect(path, factory=Busy)) as connection:
-        turn_wal_on(connection, Layout(str(path), None, PATIENCE))
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        connection.times = 1
-        with pytest.raises(sqlite3.OperationalError):
-            turn_wal_on(connection, Layout(str(path), None, -1))
-
-
-async def test_where_there_is_no_write_ahead_log_a_file_is_refused() -> None:
-    """X6: what a network's disk can't do is said, with what would be right."""
-    with (
-        closing(sqlite3.connect(":memory:")) as connection,
-        pytest.raises(TransportUnusable, match=r"only journal_mode=memory; a local disk would be"),
-    ):
-        turn_wal_on(connection, Layout("somewhere", None, 0))
-
-
-async def test_a_folder_that_is_not_there_is_named(path: Path) -> None:
-    """X6: SQLite makes no folders, and a folder is no file."""
-    for each in (path / "file.db", path.parent):
-        message = await refused(SqliteTransport(each), TransportUnusable)
-        assert message == f"{_real(each)} can't be used: unable to open database file"
-
-
-async def test_a_file_that_can_not_be_written_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """X6: a transport that can only be read is of no use."""
-    _write(path, b"")
-    connect: Any = sqlite3.connect
-
-    def read_only(path: str, **options: Any) -> sqlite3.Connection:
-        opened: sqlite3.Connection = connect(path.replace("=rw", "=ro"), **options)
-        return opened
-
-    monkeypatch.setattr(sqlite3, "connect", read_only)
-    message = await refused(SqliteTransport(path), TransportUnusable)
-    assert "can't be used: attempt to write a readonly database" in message
-
-
-async def test_on_a_full_disk_nothing_is_stored_by_halves(path: Path) -> None:
-    """X6: a batch without room is refused, and what is settled meanwhile is settled."""
-    async with one_lease(path, "a") as (connection, lease):
-        desk = desk_of(connection)
-        await lease.receive(Room(1))
-        await desk.read(lambda db: db.execute("PRAGMA max_page_count = 1"))
-        large = batch(2, "b", "c" * 100_000)
-        errors: list[Any] = []
-        with pytest.raises(TransportUnavailable, match=r"events\.db is not available: .* full"):
-            await connection.store(large)
-        async with held_thread(connection) as go_on, anyio.create_task_group() as tasks:
-            tasks.start_soon(lease.settle, [Acknowledged("1")])
-            await _start(tasks, errors, lambda: _error(connection.store(large)))
-            go_on.set()
-        assert isinstance(errors[0], TransportUnavailable)
-        assert await connection.standing("g") == Standing(0, 0, 0, 0)
-        await desk.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))
-        await connection.store(large)
-        assert positions(await lease.receive(Room(9))) == ["2", "3"]
-
-
-async def _error(call: Any) -> Exception | None:
-    try:
-        await call
-    except TransportUnavailable as error:
-        return error
-    return None
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="an open file can't be deleted there")
-@pytest.mark.parametrize("is_replaced", [False, True])
-async def test_a_file_that_is_gone_is_noticed(path: Path, *, is_replaced: bool) -> None:
-    """X1: nothing is confirmed that goes where nobody finds it."""
-    async with SqliteTransport(path).connect() as connection:
-        _replace(path, is_replaced=is_replaced)
-        with pytest.raises(TransportUnusable, match="the file was deleted, moved or replaced"):
-            await connection.store(batch(1, "a"))
-
-
-def _replace(path: Path, *, is_replaced: bool) -> None:
-    # Kept under another name: its number is not given to the new one.
-    path.rename(path.with_suffix(".old"))
-    if is_replaced:
-        path.touch()
-
-
-async def test_a_closed_connection_says_so(path: Path) -> None:
-    """X6: a call after the block has ended is refused."""
-    async with SqliteTransport(path).connect() as connection:
-        pass
-    with pytest.raises(TransportUnavailable, match="this connection was closed"):
-        await connection.groups()
-
-
-async def test_what_leaves_the_block_leaves_it_as_it_is(path: Path) -> None:
-    """X6: an exception of the user's is not wrapped."""
-    with pytest.raises(ZeroDivisionError):
-        async with SqliteTransport(path).connect():
-            raise ZeroDivisionError
-
-
-@pytest.mark.parametrize("nowhere", ["", ":memory:"])
-def test_a_path_must_name_a_file(nowhere: str) -> None:
-    """X6: what SQLite takes for no file is refused at once."""
-    with pytest.raises(ValueError, match=r"must name a file, not '.*'; MemoryTransport\(\) keeps"):
-        SqliteTransport(nowhere)
-
-
-def test_a_path_has_no_null_character() -> None:
-    """X6: the system would refuse it, without a word on the argument."""
-    with pytest.raises(ValueError, match=r"path must have no null character, as 'a\\x00b' has"):
-        SqliteTransport("a\0b")
-
-
-@pytest.mark.parametrize("wrong", [None, 1, b"events.db"])
-def test_a_path_must_be_one(wrong: Any) -> None:
-    """X6: what is no path is refused at once."""
-    with pytest.raises(TypeError, match=r"path must be a str or a pathlib\.Path, not "):
-        SqliteTransport(wrong)
-
-
-@pytest.mark.parametrize(
-    ("option", "wrong"),
-    [
-        ("partitions", 0),
-        ("partitions", 2**63),
-        ("max_length", 0),
-        ("max_length", True),
-        ("max_length", 1.5),
-        ("idempotency_window", -1),
-        ("idempotency_window", float("nan")),
-        ("poll_interval", 0),
-        ("poll_interval", "1"),
-        ("busy_timeout", -0.1),
-        ("busy_timeout", True),
-        ("busy_timeout", float("inf")),
-        ("idempotency_window", 0),
-    ],
-)
-def test_numbers_out_of_range_are_refused(option: str, wrong: Any) -> None:
-    """X6: each option is checked at once, and named."""
-    options: dict[str, Any] = {option: wrong}
-    with pytest.raises(ValueError, match=f"{option} must be .*, not "):
-        SqliteTransport("events.db", **options)
 
 
 # All of it together.

@@ -64,16 +64,16 @@ async def postponed(lease: Lease, *places: str, delay: float | None = 5.0, key: 
 # Outside the log.
 
 
-async def test_what_waits_holds_no_place_of_the_log(database: Path, machine_clock: Clock) -> None:
+async def test_what_waits_holds_no_place_of_the_log(path: Path, clock: Clock) -> None:
     """X12: a full log takes new ones where the old ones wait, and they keep their bodies."""
-    async with one_lease(database, "a", "b", max_length=2) as (connection, lease):
+    async with one_lease(path, "a", "b", max_length=2) as (connection, lease):
         await lease.receive(Room(2))
         with pytest.raises(LogFull):
             await connection.store(batch(2, "c"))
         await postponed(lease, "1", "2")
         await connection.store(batch(2, "c", "d"))
         new = await lease.receive(Room(9))
-        machine_clock.now += 5
+        clock.now += 5
         again = await lease.receive(Room(9))
         # Nor does it once it is held again.
         await lease.settle([Acknowledged("3"), Acknowledged("4")])
@@ -85,9 +85,9 @@ async def test_what_waits_holds_no_place_of_the_log(database: Path, machine_cloc
         ]
 
 
-async def test_standing_tells_what_waits(database: Path, machine_clock: Clock) -> None:
+async def test_standing_tells_what_waits(path: Path, clock: Clock) -> None:
     """X12: what waits is not pending; what was given again is."""
-    async with one_lease(database, "a", "b", "c", partitions=2) as (connection, lease):
+    async with one_lease(path, "a", "b", "c", partitions=2) as (connection, lease):
         given = positions(await lease.receive(Room(9)))
         await postponed(lease, *given, delay=None)
         before = await connection.standing("g")
@@ -96,17 +96,17 @@ async def test_standing_tells_what_waits(database: Path, machine_clock: Clock) -
         lag = 3 - len(given)
         assert before == Standing(0, lag, 0, 0, len(given))
         assert after == Standing(1, lag, 0, 0, len(given) - 1)
-        assert books(database) == (len(given),) * 3
+        assert books(path) == (len(given),) * 3
 
 
 @pytest.mark.parametrize("means", ["acknowledge", "bury", "forget", "lose"])
-async def test_nothing_stays_of_what_waits_no_more(database: Path, means: str) -> None:
+async def test_nothing_stays_of_what_waits_no_more(path: Path, means: str) -> None:
     """X12: bodies that were kept are deleted with what they are of."""
-    async with one_lease(database, "a", "b") as (connection, lease):
+    async with one_lease(path, "a", "b") as (connection, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", "2", delay=0.0)
         await lease.receive(Room(9))
-        run_sql(database, "DELETE FROM records")
+        run_sql(path, "DELETE FROM records")
         if means == "acknowledge":
             await lease.settle([Acknowledged("1"), Acknowledged("2"), Acknowledged("2")])
         elif means == "bury":
@@ -120,40 +120,40 @@ async def test_nothing_stays_of_what_waits_no_more(database: Path, means: str) -
             await connection.forget("g")
             await connection.join(worker())
         else:
-            run_sql(database, "DELETE FROM kept", "DELETE FROM waiting")
+            run_sql(path, "DELETE FROM kept", "DELETE FROM waiting")
             await lease.settle([Buried("1", 3, 1, FAILURE), Returned("2", 3, 1)])
             assert await lease.receive(Room(9)) == []
-        assert books(database) == (0, 0, 0)
+        assert books(path) == (0, 0, 0)
         assert await connection.standing("g") == Standing(0, 0, 2 if means == "lose" else 0, 0, 0)
 
 
-async def test_what_was_deleted_can_not_wait(database: Path) -> None:
+async def test_what_was_deleted_can_not_wait(path: Path) -> None:
     """X12: without a body it is missed, in the log, while it waits and while it is out."""
-    async with one_lease(database, "a", "b", "c", "d") as (connection, lease):
+    async with one_lease(path, "a", "b", "c", "d") as (connection, lease):
         await lease.receive(Room(9))
-        run_sql(database, "DELETE FROM records WHERE id = 1")
+        run_sql(path, "DELETE FROM records WHERE id = 1")
         await postponed(lease, "1", "2", "3", "4", delay=0.0)
         missed = [(await connection.standing("g")).missed]
-        run_sql(database, "DELETE FROM kept WHERE body = x'62'")
+        run_sql(path, "DELETE FROM kept WHERE body = x'62'")
         given = await lease.receive(Room(9))
         missed.append((await connection.standing("g")).missed)
-        run_sql(database, "DELETE FROM waiting WHERE id = 3")
+        run_sql(path, "DELETE FROM waiting WHERE id = 3")
         await postponed(lease, "3", "4")
         missed.append((await connection.standing("g")).missed)
         await lease.release()
-        run_sql(database, "DELETE FROM waiting")
+        run_sql(path, "DELETE FROM waiting")
         assert (positions(given), missed) == (["3", "4"], [1, 2, 3])
         assert await connection.standing("g") == Standing(0, 0, 3, 0, 0)
 
 
-async def test_what_is_left_and_was_deleted_is_missed(database: Path, machine_clock: Clock) -> None:
+async def test_what_is_left_and_was_deleted_is_missed(path: Path, clock: Clock) -> None:
     """X12: so is what has waited, where its holder has died."""
-    async with one_lease(database, "a") as (connection, lease):
+    async with one_lease(path, "a") as (connection, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=0.0)
         await lease.receive(Room(9))
-        run_sql(database, "DELETE FROM waiting")
-        machine_clock.now += 10
+        run_sql(path, "DELETE FROM waiting")
+        clock.now += 10
         other = await leased(connection, worker("b"))
         assert (await other.receive(Room(9)), (await connection.standing("g")).missed) == ([], 1)
 
@@ -161,11 +161,9 @@ async def test_what_is_left_and_was_deleted_is_missed(database: Path, machine_cl
 # When it is given.
 
 
-async def test_it_is_given_when_it_is_due_and_not_before(
-    database: Path, machine_clock: Clock
-) -> None:
+async def test_it_is_given_when_it_is_due_and_not_before(path: Path, clock: Clock) -> None:
     """X12: the first due first, whatever their order in the log."""
-    async with one_lease(database, "a", "b", "c") as (_, lease):
+    async with one_lease(path, "a", "b", "c") as (_, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=3.0)
         await postponed(lease, "2", delay=1.0)
@@ -173,21 +171,21 @@ async def test_it_is_given_when_it_is_due_and_not_before(
         given = list[list[str]]()
         for _ in range(4):
             given.append(positions(await lease.receive(Room(9))))
-            machine_clock.now += 1
+            clock.now += 1
         assert given == [[], ["2"], ["3"], ["1"]]
 
 
-async def test_due_times_outlive_the_process(database: Path, machine_clock: Clock) -> None:
+async def test_due_times_outlive_the_process(path: Path, clock: Clock) -> None:
     """X12: what another process had wait is given when it is due, and not before."""
-    async with one_lease(database, "a", "b") as (_, lease):
+    async with one_lease(path, "a", "b") as (_, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=20.0)
         await postponed(lease, "2", delay=None)
         await lease.release()
-    async with SqliteTransport(database).connect() as connection:
+    async with SqliteTransport(path).connect() as connection:
         other = await leased(connection, worker("b"))
         early = await other.receive(Room(9))
-        machine_clock.now += 20
+        clock.now += 20
         late = await other.receive(Room(9))
         settled = await other.settle([Acknowledged("1"), Followed("k")])
         last = await other.receive(Room(9))
@@ -195,39 +193,37 @@ async def test_due_times_outlive_the_process(database: Path, machine_clock: Cloc
         assert settled == Settled([], [])
 
 
-async def test_a_clock_that_was_set_back_prolongs_no_wait(
-    database: Path, machine_clock: Clock
-) -> None:
+async def test_a_clock_that_was_set_back_prolongs_no_wait(path: Path, clock: Clock) -> None:
     """X12: what would be due later than after the longest delay is due then."""
     member = worker()._replace(longest_delay=50.0)
-    async with SqliteTransport(database, poll_interval=NEVER).connect() as connection:
+    async with SqliteTransport(path, poll_interval=NEVER).connect() as connection:
         await connection.store(batch(1, "a"))
         lease = await leased(connection, member)
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=40.0)
-        machine_clock.now -= 10_000
+        clock.now -= 10_000
         early = await lease.receive(Room(9))
-        machine_clock.now += 49
+        clock.now += 49
         late = await lease.receive(Room(9))
-        machine_clock.now += 1
+        clock.now += 1
         assert (early, late, positions(await lease.receive(Room(9)))) == ([], [], ["1"])
 
 
 @pytest.mark.parametrize("means", ["lapse", "release"])
 async def test_while_a_lease_lasts_what_waits_by_it_is_its_own(
-    database: Path, machine_clock: Clock, means: str
+    path: Path, clock: Clock, means: str
 ) -> None:
     """X12: others are given what is due once it has run out, or was released."""
-    async with one_lease(database, "a", "b") as (connection, lease):
+    async with one_lease(path, "a", "b") as (connection, lease):
         await lease.receive(Room(9))
         other = await leased(connection, worker("b"))
         await postponed(lease, "1", delay=5.0)
         await postponed(lease, "2", delay=20.0, key="l")
-        machine_clock.now += 5
+        clock.now += 5
         await other.renew()
         early = await other.receive(Room(9))
         if means == "lapse":
-            machine_clock.now += 5
+            clock.now += 5
         else:
             await lease.release()
         late = await other.receive(Room(9))
@@ -235,16 +231,14 @@ async def test_while_a_lease_lasts_what_waits_by_it_is_its_own(
             [],
             [Delivery("1", b"a", None, 1, 1, is_suspect=False, has_waited=True)],
         )
-        machine_clock.now += 20
+        clock.now += 20
         assert positions(await other.receive(Room(9))) == ["2"]
-        assert run_sql(database, "SELECT count(*) FROM leases") == [(1 + (means == "lapse"),)]
+        assert run_sql(path, "SELECT count(*) FROM leases") == [(1 + (means == "lapse"),)]
 
 
-async def test_one_that_had_run_out_has_what_nobody_took(
-    database: Path, machine_clock: Clock
-) -> None:
+async def test_one_that_had_run_out_has_what_nobody_took(path: Path, clock: Clock) -> None:
     """X11: also of what waits, and of what is out; the keys that others took went whole."""
-    async with one_lease(database, *"abcdef") as (connection, lease):
+    async with one_lease(path, *"abcdef") as (connection, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=1.0, key="k")
         await postponed(lease, "3", delay=None, key="k")
@@ -254,7 +248,7 @@ async def test_one_that_had_run_out_has_what_nobody_took(
         await postponed(lease, "6", delay=None, key="m")
         out = await lease.receive(Room(1))
         other = await leased(connection, worker("b"))
-        machine_clock.now += 10
+        clock.now += 10
         await other.renew()
         taken = await other.receive(Room(2))
         lost = await lease.renew(["5"])
@@ -269,13 +263,13 @@ async def test_one_that_had_run_out_has_what_nobody_took(
 # The line of a key.
 
 
-async def test_those_of_a_key_follow_one_by_one(database: Path, machine_clock: Clock) -> None:
+async def test_those_of_a_key_follow_one_by_one(path: Path, clock: Clock) -> None:
     """X12: in the order of the log, each when it is said; and it is told when none is left."""
-    async with one_lease(database, *"abcd") as (_, lease):
+    async with one_lease(path, *"abcd") as (_, lease):
         await lease.receive(Room(9))
         await postponed(lease, "2", delay=1.0)
         await postponed(lease, "4", "3", delay=None)
-        machine_clock.now += 1
+        clock.now += 1
         given, settled = [positions(await lease.receive(Room(9)))], list[Settled]()
         for each in ("2", "3", "4"):
             settled.append(await lease.settle([Acknowledged(each), Followed("k")]))
@@ -284,9 +278,9 @@ async def test_those_of_a_key_follow_one_by_one(database: Path, machine_clock: C
         assert settled == [Settled([], []), Settled([], []), Settled([], ["k"])]
 
 
-async def test_without_a_head_it_is_due_at_once(database: Path) -> None:
+async def test_without_a_head_it_is_due_at_once(path: Path) -> None:
     """X12: a line has one that is due or out, by the same lease; where it has none, this is it."""
-    async with one_lease(database, *"abcde") as (connection, lease):
+    async with one_lease(path, *"abcde") as (connection, lease):
         await lease.receive(Room(3))
         other = await leased(connection, worker("b"))
         await other.receive(Room(9))
@@ -302,11 +296,9 @@ async def test_without_a_head_it_is_due_at_once(database: Path) -> None:
         assert positions(await lease.receive(Room(9))) == []
 
 
-async def test_what_was_done_lets_the_next_in_line_follow(
-    database: Path, machine_clock: Clock
-) -> None:
+async def test_what_was_done_lets_the_next_in_line_follow(path: Path, clock: Clock) -> None:
     """X11: also where the one before was acknowledged by a lease that had lost it."""
-    async with one_lease(database, *"abcd") as (connection, lease):
+    async with one_lease(path, *"abcd") as (connection, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=0.0, key="k")
         await postponed(lease, "2", delay=None, key="k")
@@ -314,29 +306,27 @@ async def test_what_was_done_lets_the_next_in_line_follow(
         await postponed(lease, "4", delay=None, key="l")
         await lease.receive(Room(9))
         other = await leased(connection, worker("b"))
-        machine_clock.now += 10
+        clock.now += 10
         await other.renew()
         taken = await other.receive(Room(9))
         await postponed(other, "1", delay=1.0, key="k")
         told = await lease.settle([Acknowledged("1"), Acknowledged("3")])
-        machine_clock.now += 10
+        clock.now += 10
         given = await lease.receive(Room(1)), await lease.receive(Room(1))
         assert (positions(taken), told) == (["1", "3"], Settled(["1", "3"], []))
         assert sorted(positions(given[0]) + positions(given[1])) == ["2", "4"]
         assert await connection.standing("g") == Standing(2, 0, 0, 0, 0)
 
 
-async def test_what_was_returned_waits_again_due_at_once(
-    database: Path, machine_clock: Clock
-) -> None:
+async def test_what_was_returned_waits_again_due_at_once(path: Path, clock: Clock) -> None:
     """X12: with its key, and with its counts."""
-    async with one_lease(database, *"abc") as (_, lease):
+    async with one_lease(path, *"abc") as (_, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=0.0)
         await postponed(lease, "2", delay=None)
         await lease.receive(Room(9))
         await lease.settle([Returned("1", 2, 0), Returned("3", 0, 0)])
-        machine_clock.now += 1
+        clock.now += 1
         given = await lease.receive(Room(9))
         settled = await lease.settle([Acknowledged("1"), Followed("k")])
         assert given == [
@@ -346,11 +336,9 @@ async def test_what_was_returned_waits_again_due_at_once(
         assert (settled, positions(await lease.receive(Room(9)))) == (Settled([], []), ["2"])
 
 
-async def test_the_next_holder_of_a_partition_has_all_that_waits(
-    database: Path, machine_clock: Clock
-) -> None:
+async def test_the_next_holder_of_a_partition_has_all_that_waits(path: Path, clock: Clock) -> None:
     """X12: where one lease at a time has a partition; it is told the keys of it."""
-    async with one_lease(database, partitions=2) as (connection, _):
+    async with one_lease(path, partitions=2) as (connection, _):
         records = [Record(each.encode(), each) for each in "abcdefgh"]
         await connection.store(Batch("p", 1, tuple(records)))
         leases = [
@@ -364,9 +352,9 @@ async def test_the_next_holder_of_a_partition_has_all_that_waits(
         for each, key in zip(given, keys, strict=True):
             await postponed(lease, each.position, delay=2.0, key=key)
         await postponed(lease, *positions(given)[:1], delay=None, key=keys[0])
-        machine_clock.now += 2
+        clock.now += 2
         await lease.receive(Room(1))
-        machine_clock.now += 10
+        clock.now += 10
         other = await leased(connection, worker("b"), 1)
         assert (lease.lines, other.lines) == (frozenset(), frozenset(keys))
         assert positions(await other.receive(Room(9))) == positions(given)
@@ -376,10 +364,10 @@ async def test_the_next_holder_of_a_partition_has_all_that_waits(
 
 
 async def test_what_has_waited_comes_between_what_is_left_and_what_is_new(
-    database: Path, machine_clock: Clock
+    path: Path, clock: Clock
 ) -> None:
     """X12: as many as `again` says."""
-    async with one_lease(database, *"abcdefgh") as (connection, lease):
+    async with one_lease(path, *"abcdefgh") as (connection, lease):
         await lease.receive(Room(4))
         await postponed(lease, "1", "2", "3", delay=0.0)
         dead = await leased(connection, worker("b"))
@@ -392,17 +380,15 @@ async def test_what_has_waited_comes_between_what_is_left_and_what_is_new(
         assert given == [["5", "1", "6", "7"], ["8"], ["2", "3"], []]
 
 
-async def test_nothing_new_is_given_where_too_much_waits(
-    database: Path, machine_clock: Clock
-) -> None:
+async def test_nothing_new_is_given_where_too_much_waits(path: Path, clock: Clock) -> None:
     """X12: what was let go is, and what is due; what is out does not count."""
-    async with one_lease(database, *"abcdef") as (_, lease):
+    async with one_lease(path, *"abcdef") as (_, lease):
         room = Room(1, waiting=2)
         await lease.receive(Room(4))
         await postponed(lease, "1", "2", delay=5.0, key="k")
         await lease.settle([Returned("3", 0, 0)])
         given = [positions(await lease.receive(room)) for _ in range(2)]
-        machine_clock.now += 5
+        clock.now += 5
         given += [positions(await lease.receive(room)) for _ in range(3)]
         assert given == [["3"], [], ["1"], ["2"], ["5"]]
 
@@ -412,24 +398,24 @@ async def test_nothing_new_is_given_where_too_much_waits(
 
 @pytest.mark.parametrize("means", ["due", "run out", "follow", "store"])
 async def test_who_waits_is_woken_when_there_is_something(
-    database: Path, machine_clock: Clock, means: str
+    path: Path, clock: Clock, means: str
 ) -> None:
     """X12: whatever the poll interval is, by the time and by what happens in the same loop."""
-    async with one_lease(database, "a", "b") as (connection, lease):
+    async with one_lease(path, "a", "b") as (connection, lease):
         await lease.receive(Room(9))
         await postponed(lease, "1", delay=9.99 if means == "due" else 25.0)
         await postponed(lease, "2", delay=None)
         if means == "follow":
-            machine_clock.now += 25
+            clock.now += 25
             assert positions(await lease.receive(Room(1))) == ["1"]
         other = await leased(connection, worker("b"))
-        machine_clock.now += 9.98
+        clock.now += 9.98
         waiter = other if means == "run out" else lease
 
         async def act() -> None:
             await anyio.wait_all_tasks_blocked()
             if means in ("due", "run out"):
-                machine_clock.now += 20
+                clock.now += 20
             elif means == "follow":
                 await lease.settle([Acknowledged("1"), Followed("k")])
             else:
@@ -442,9 +428,9 @@ async def test_who_waits_is_woken_when_there_is_something(
         assert len(await waiter.receive(Room(1))) == 1
 
 
-async def test_who_is_given_nothing_waits(database: Path, machine_clock: Clock) -> None:
+async def test_who_is_given_nothing_waits(path: Path, clock: Clock) -> None:
     """X12: what does not fit into the room of the last `receive` wakes nobody."""
-    async with one_lease(database, "a", "b") as (connection, lease):
+    async with one_lease(path, "a", "b") as (connection, lease):
         await lease.receive(Room(1))
         await postponed(lease, "1", delay=5.0)
         await lease.receive(Room(1, waiting=1))
@@ -456,9 +442,9 @@ async def test_who_is_given_nothing_waits(database: Path, machine_clock: Clock) 
         assert (full.cancelled_caught, standing_by.cancelled_caught) == (True, True)
 
 
-async def test_what_a_cancelled_call_has_left_is_not_waited_for(database: Path) -> None:
+async def test_what_a_cancelled_call_has_left_is_not_waited_for(path: Path) -> None:
     """X12: the next `receive` has something to give at once."""
-    async with one_lease(database, "a") as (_, lease):
+    async with one_lease(path, "a") as (_, lease):
         inner: Any = lease
         await inner._give(Room(1))
         with anyio.fail_after(PATIENCE):
@@ -472,20 +458,20 @@ async def test_what_a_cancelled_call_has_left_is_not_waited_for(database: Path) 
 @pytest.mark.parametrize("partitions", [None, 2])
 @pytest.mark.parametrize("seed", range(2))
 async def test_it_waits_as_the_transport_in_memory_does(
-    database: Path,
-    machine_clock: Clock,
+    path: Path,
+    clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
     partitions: int | None,
 ) -> None:
     """X11, X12: the same calls, drawn at random, have the same results; and the books balance."""
-    monkeypatch.setattr(memory_module, "anyio", _Clocked(machine_clock))
+    monkeypatch.setattr(memory_module, "anyio", _Clocked(clock))
     options: dict[str, Any] = {"partitions": partitions, "max_length": 40, "max_event_bytes": 30}
-    begun = machine_clock.now
-    ours = await _history(SqliteTransport(database, **options), machine_clock, Random(seed))
-    machine_clock.now = begun
-    theirs = await _history(MemoryTransport(**options), machine_clock, Random(seed))
-    waiting, kept, counted = books(database)
+    begun = clock.now
+    ours = await _history(SqliteTransport(path, **options), clock, Random(seed))
+    clock.now = begun
+    theirs = await _history(MemoryTransport(**options), clock, Random(seed))
+    waiting, kept, counted = books(path)
     assert ours == theirs
     assert waiting == kept == counted
 
