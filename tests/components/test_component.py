@@ -7,13 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
-from anyio import (
-    Event,
-    create_task_group,
-    fail_after,
-    from_thread,
-    to_thread,
-)
+from anyio import Event, create_task_group, fail_after, from_thread, to_thread
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from flexiflow import (

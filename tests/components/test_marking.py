@@ -8,14 +8,7 @@ from typing import Any
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flexiflow import (
-    Component,
-    Engine,
-    EventBus,
-    Outcome,
-    Subscription,
-    on,
-)
+from flexiflow import Component, Engine, EventBus, Outcome, Subscription, on
 from flexiflow._bus import subscriptions
 from flexiflow.extras.retry import RetryConfig, retry_async
 from tests.accounting import Boom

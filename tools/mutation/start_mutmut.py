@@ -14,7 +14,7 @@ LONGEST = 60
 """Seconds of processor time for the few tests that are tried at first."""
 
 NEAREST = {
-    "_actor": "messages component run_to_completion",
+    "_actor": "messages component run_to_completion deferred_failures",
     "_bus": "publish messages failures yielding subscribe filters",
     "_callables": "callables messages",
     "_cancellation": "strays observers cancellation exits",
