@@ -13,6 +13,8 @@ import pytest
 
 Backend = tuple[str, dict[str, Any]]
 
+WITHOUT_TRIO = "FLEXIFLOW_TESTS_WITHOUT_TRIO" in os.environ
+
 
 def eager_event_loop() -> asyncio.AbstractEventLoop:
     """Make an event loop that runs each new task at once, up to its first wait."""
@@ -25,9 +27,11 @@ def eager_event_loop() -> asyncio.AbstractEventLoop:
 def backends() -> dict[str, Backend]:
     """Name the backends of this interpreter and this environment."""
     found: dict[str, Backend] = {"asyncio": ("asyncio", {"debug": True})}
-    # Python has eager tasks from 3.12 on; one interpreter of those that are tested is enough.
-    if sys.version_info >= (3, 13):
+    if sys.version_info >= (3, 12):
         found["asyncio-eager"] = ("asyncio", {"loop_factory": eager_event_loop})
+        if WITHOUT_TRIO:
+            # Where there is trio, there are asyncio's other tasks, too.
+            del found["asyncio"]
     if find_spec("trio") is not None:
         found["trio"] = ("trio", {})
     return found
@@ -42,11 +46,10 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # In debug mode asyncio warns of slow steps, which any is on a busy machine.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    without_trio = "FLEXIFLOW_TESTS_WITHOUT_TRIO" in os.environ
-    if without_trio and "trio" in BACKENDS:
+    if WITHOUT_TRIO and "trio" in BACKENDS:
         message = "FLEXIFLOW_TESTS_WITHOUT_TRIO is set, but trio is installed: uninstall it"
         raise pytest.UsageError(message)
-    if not without_trio and "trio" not in BACKENDS:
+    if not WITHOUT_TRIO and "trio" not in BACKENDS:
         message = "trio is not installed: install it, or set FLEXIFLOW_TESTS_WITHOUT_TRIO"
         raise pytest.UsageError(message)
 
