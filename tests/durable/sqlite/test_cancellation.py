@@ -23,6 +23,7 @@ from flexiflow.extras.durable import _sqlite_desk as desk_module
 from flexiflow.extras.durable._sqlite_groups import groups
 from flexiflow.extras.durable._sqlite_schema import Layout, open_database
 from tests.durable.sqlite.files import (
+    NEVER,
     PATIENCE,
     batch,
     desk_of,
@@ -31,6 +32,7 @@ from tests.durable.sqlite.files import (
     namesake_of,
     one_lease,
     positions,
+    start_waiting,
     worker,
 )
 
@@ -227,3 +229,50 @@ async def test_jobs_that_fail_together_have_an_exception_each(path: Path) -> Non
                 go_on.set()
         first, second = problems
         assert first is not second
+
+
+async def test_a_receive_that_was_cancelled_before_it_looked_hides_nothing(path: Path) -> None:
+    """X1: what came before it is not slept through."""
+    async with SqliteTransport(path, poll_interval=NEVER).connect() as connection:
+        lease = await leased(connection, worker())
+        assert not await lease.receive(Room(1))
+        await connection.store(batch(1, "a"))
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await lease.receive(Room(1))
+        with anyio.fail_after(PATIENCE):
+            await lease.wait(NEVER)
+        assert len(await lease.receive(Room(1))) == 1
+
+
+async def test_what_a_cancelled_receive_is_given_late_fits_the_next_room(path: Path) -> None:
+    """X14: a call returns no more than it has room for, whatever an earlier one was given."""
+    begun, go_on = Event(), Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    async with one_lease(path, "a", "b") as (connection, lease):
+        desk: Any = desk_of(connection)
+        turn: anyio.Lock = desk._turn
+        given: list[Any] = []
+        scope = anyio.CancelScope()
+
+        async def receive() -> None:
+            with scope:
+                await lease.receive(Room(1))
+
+        async with anyio.create_task_group() as tasks:
+            async with turn:
+                # Both are done in one batch, by the first of them.
+                tasks.start_soon(desk.write, hold)
+                await wait_all_tasks_blocked()
+                tasks.start_soon(receive)
+                await wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(begun.wait, PATIENCE)
+            scope.cancel()
+            await wait_all_tasks_blocked()
+            await start_waiting(tasks, given, lambda: lease.receive(Room(1)))
+            go_on.set()
+        assert [len(each) for each in given] == [1]

@@ -22,6 +22,7 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     Standing,
 )
+from flexiflow.extras.durable import _sqlite_giving as giving
 from flexiflow.extras.durable._membership import KEPT_FOR
 from tests.durable.sqlite.files import (
     FAILURE,
@@ -286,15 +287,29 @@ async def test_a_worker_that_takes_more_takes_over(path: Path) -> None:
         await lease.receive(Room(1))
         joined = await connection.join(large), await connection.join(small)
         refused = await connection.acquire(small, 0), await lease.receive(Room(9))
-        # Also where the other one joins between the look and the giving.
-        inner: Any = lease
-        await inner._give(Room(9))
         settled = await lease.settle([Returned("1", 0, 0)]), await lease.renew()
         other = await connection.acquire(large, 0)
         assert other is not None
         assert (joined, refused) == ((["b"], ["b"]), (None, []))
         assert settled == (Settled([], []), [])
         assert positions(await other.receive(Room(9))) == ["1", "2"]
+
+
+async def test_a_worker_that_takes_more_may_come_after_the_look(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X15: what was seen before it joined is not given after that."""
+    look = giving.ahead
+
+    def look_before_a_change(*args: Any) -> float:
+        ahead = look(*args)
+        run_sql(path, "UPDATE groups SET patterns = 'others'")
+        return ahead
+
+    monkeypatch.setattr(giving, "ahead", look_before_a_change)
+    async with one_lease(path, "a") as (connection, lease):
+        assert await lease.receive(Room(1)) == []
+        assert await connection.standing("g") == Standing(0, 1, 0, 0)
 
 
 async def test_once_it_has_left_the_others_go_on(path: Path, clock: Clock) -> None:

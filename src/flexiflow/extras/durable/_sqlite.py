@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 from itertools import accumulate
 from threading import Event
 from time import time
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import anyio
 from anyio import from_thread, to_thread
+from anyio.lowlevel import checkpoint
 
 from flexiflow._arguments import check_count
 from flexiflow.extras.durable import _sqlite_giving as giving
@@ -31,11 +32,11 @@ from flexiflow.extras.durable._sqlite_bell import bell_of
 from flexiflow.extras.durable._sqlite_desk import Desk
 from flexiflow.extras.durable._sqlite_schema import Layout
 from flexiflow.extras.durable._sqlite_settling import settle
-from flexiflow.extras.durable._transport import Acknowledged, Noted
+from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
     from flexiflow.extras.durable._sqlite_bell import Bell
     from flexiflow.extras.durable._transport import (
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
         Lease,
         Member,
         Outcome,
-        Room,
         Settled,
         Standing,
         Stored,
@@ -265,6 +265,18 @@ class _SqliteConnection:
         return found, [str(each) for each in positions]
 
 
+class _Outlook(NamedTuple):
+    """What a lease saw when it looked for something to receive.
+
+    Attributes:
+        due: when there may be something, as the event loop's clock tells it.
+        rung: set if there may be something before.
+    """
+
+    due: float
+    rung: anyio.Event
+
+
 @final
 class _SqliteLease:
     def __init__(
@@ -275,10 +287,8 @@ class _SqliteLease:
         self._held = held
         self._interval = interval
         self._max_event_bytes = max_event_bytes
-        # What the last look saw: in how many seconds there may be something to receive, and the
-        # event that is set if there is something before.
-        self._ahead = 0.0
-        self._rung = bell.rung
+        self._room = Room(1)
+        self._seen = _Outlook(0, bell.rung)
         # Records that were given to a call which was cancelled; a later call takes them.
         self._given: list[Delivery] = []
 
@@ -295,35 +305,58 @@ class _SqliteLease:
         return self._held.lines
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
-        # Remembered before looking, so that `wait` does not sleep through what comes meanwhile.
-        self._rung = self._bell.rung
+        self._room = room
         if self._given:
             # If the lease has run out since, others may have been given some of them.
-            self._given = await self._desk.read(
+            self._given[:] = await self._desk.read(
                 lambda db: giving.still_held(db, self._held, self._given)
             )
-            return self._take(_fitting(self._given, room))
-        await self._give(room)
-        return self._take(len(self._given))
+        else:
+            await self._give(room)
+        # An earlier call, which was cancelled, may have been given some in the meantime.
+        return self._take(_fitting(self._given, room))
 
     async def _give(self, room: Room) -> None:
+        look = self._looking()
         await self._desk.write_where_wanted(
-            lambda db: self._is_time(db, room),
+            lambda db: not self._given and look(db),
             lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
             keep=self._given.extend,
         )
 
-    def _is_time(self, db: sqlite3.Connection, room: Room) -> bool:
-        self._ahead = giving.ahead(db, self._held, room, time())
-        return self._ahead <= 0
+    def _looking(self) -> Callable[[sqlite3.Connection], bool]:
+        """Return a function that looks whether there is something to receive, and notes when.
+
+        It runs in the thread. Whatever comes after `_looking` was called sets the bell that is
+        noted, so that `wait` does not sleep through it.
+        """
+        now, rung, room = anyio.current_time(), self._bell.rung, self._room
+
+        def look(db: sqlite3.Connection) -> bool:
+            ahead = giving.ahead(db, self._held, room, time())
+            self._seen = _Outlook(now + ahead, rung)
+            return ahead <= 0
+
+        return look
 
     def _take(self, count: int) -> Sequence[Delivery]:
         taken, self._given[:count] = self._given[:count], []
         return taken
 
     async def wait(self, seconds: float) -> None:
-        with anyio.move_on_after(min(self._ahead, seconds, self._interval)):
-            await self._rung.wait()
+        await checkpoint()
+        until = anyio.current_time() + seconds
+        while not self._given:
+            due, rung = self._seen
+            left = min(due, until) - anyio.current_time()
+            if left <= 0:
+                return
+            with anyio.move_on_after(min(left, self._interval)):
+                await rung.wait()
+                if not self._held.is_exclusive:
+                    # Most likely it is for this log: `receive` looks, and takes it in one turn.
+                    return
+            await self._desk.read(self._looking())
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         # A record that was let go may be given to others, or to this lease again.
