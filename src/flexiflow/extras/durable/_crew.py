@@ -181,7 +181,7 @@ class Crew:
     async def _handle(self, slot: _Slot, held: Held[Intake]) -> None:
         intake, was_suspect = held.intake, held.is_suspect
         slot.held = held
-        held.is_running, held.cancel = True, slot.scope.cancel
+        held.scope = slot.scope
         intake.running += 1
         try:
             is_ordinary = not (was_suspect or held.has_waited or intake.has_run_out)
@@ -189,7 +189,7 @@ class Crew:
                 return
             problem = await self._attempt(slot, held)
         finally:
-            held.is_running = False
+            held.scope = None
             slot.held = None
             self._queue.back(was_suspect=was_suspect, has_waited=held.has_waited)
             intake.stopped(held)

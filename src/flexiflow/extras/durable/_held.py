@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from anyio import CancelScope
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._cloudevents import CloudEvent
@@ -71,8 +71,7 @@ class Held(Generic[IntakeT]):
             knows it.
         is_suspect: whether its last worker may have died of it.
         is_counted: whether `deliveries` includes this worker's attempt.
-        is_running: whether its handlers are running.
-        cancel: cancels the task that handles it; does nothing before there is one.
+        scope: of the task that handles it; None if no handler of it is running.
         has_waited: whether it waited at the transport before it was given (X12).
         size: how many bytes it has as stored.
         seen_by: the places of bridges that have seen the publish of this event (X8).
@@ -80,19 +79,18 @@ class Held(Generic[IntakeT]):
 
     __slots__ = (
         "attempts",
-        "cancel",
         "data",
         "deliveries",
         "event",
         "has_waited",
         "intake",
         "is_counted",
-        "is_running",
         "is_suspect",
         "key",
         "name",
         "origin",
         "position",
+        "scope",
         "seen_by",
         "size",
     )
@@ -103,23 +101,15 @@ class Held(Generic[IntakeT]):
         self.intake = intake
         self.origin = origin
         self.event = event
-        self.name = event.name
-        self.key = event.key
-        self.data: Any = event.data
-        self.position = delivery.position
-        self.attempts = delivery.attempts
-        self.deliveries = delivery.deliveries
-        self.is_suspect = delivery.is_suspect
-        self.is_counted = not delivery.is_suspect
-        self.is_running = False
-        self.cancel: Callable[[], None] = _nothing
-        self.has_waited = delivery.has_waited
-        self.size = len(delivery.body)
+        self.data: Any
+        _, _, self.name, _, self.key, self.data = event
+        self.position, body, _, self.attempts, self.deliveries, is_suspect, has_waited, _ = delivery
+        self.is_suspect = is_suspect
+        self.is_counted = not is_suspect
+        self.has_waited = has_waited
+        self.size = len(body)
+        self.scope: CancelScope | None = None
         self.seen_by: set[object] | None = None
-
-
-def _nothing() -> None:
-    """Do nothing: no task handles the event."""
 
 
 handing_on: Final[ContextVar[Held[Any] | None]] = ContextVar("handing_on", default=None)
@@ -134,7 +124,7 @@ def current_delivery() -> CurrentDelivery | None:
         started and that outlived the handling.
     """
     held = handing_on.get()
-    if held is None or not held.is_running:
+    if held is None or held.scope is None:
         return None
     id_, source, name, time, key, _ = held.event
     lease = held.origin.lease

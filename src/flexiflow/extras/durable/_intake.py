@@ -26,6 +26,7 @@ reported once (`tell`), so that they don't count as deaths of a worker.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -239,15 +240,19 @@ class Intake:
 
     def _let_go(self, held: Held[Intake], outcome: Outcome) -> None:
         del self._held[held.position]
-        self._free(held.size)
-        self._settle(outcome)
+        # As `_free` and `_settle`, which would be two calls more for each event.
+        self._size -= held.size
+        self._budget.put_back(held.size)
+        self._unsettled += 1
+        self._write_soon(outcome)
 
     def finish(self, held: Held[Intake], outcome: Acknowledged | Buried) -> None:
         """Settle an event for good; the next one of its key may be handled."""
         self._let_go(held, outcome)
-        if held.has_waited and held.key is not None:
-            self._write_soon(Followed(held.key))
-        self._lanes.leave(held)
+        if held.key is not None:
+            if held.has_waited:
+                self._write_soon(Followed(held.key))
+            self._lanes.leave(held)
 
     def postpone(self, held: Held[Intake], delay: float) -> None:
         """Postpone an event, to wait at the transport, and those of its key behind it (X12)."""
@@ -263,7 +268,7 @@ class Intake:
         """Return to the transport all events that are held and not being handled."""
         self._lanes.clear()
         self._queue.discard(lambda each: each.intake is self)
-        for held in [each for each in self._held.values() if not each.is_running]:
+        for held in [each for each in self._held.values() if each.scope is None]:
             deliveries = held.deliveries - held.is_counted
             self._let_go(held, Returned(held.position, held.attempts, deliveries))
 
@@ -295,9 +300,9 @@ class Intake:
                 self._write_soon(Followed(held.key))
         through = [held for held in dropped if not self._lanes.forget(held)]
         for held in through:
-            if held.is_running:
+            if held.scope is not None:
                 # The next one of its key follows when the handler has ended.
-                held.cancel()
+                held.scope.cancel()
             else:
                 self._lanes.leave(held)
 
@@ -349,7 +354,7 @@ class Intake:
     def stopped(self, held: Held[Intake]) -> None:
         """Note that the handlers of an event have ended."""
         self.running -= 1
-        if not self.holds(held):
+        if self._held.get(held.position) is not held:
             self.report(held)
             if not self.is_lost:
                 self._lanes.leave(held)
@@ -401,15 +406,10 @@ class Intake:
             await barrier.wait()
 
     def _written(self, settled: Settled) -> None:
-        unsettling = acknowledged = dead = 0
-        for each in self._writing:
-            kind = type(each)
-            unsettling += kind is not Noted and kind is not Followed
-            acknowledged += kind is Acknowledged
-            dead += kind is Buried
-        self._unsettled -= unsettling
-        self._counters.acknowledged += acknowledged - self._writing_ignored
-        self._counters.dead += dead
+        kinds = Counter(map(type, self._writing))
+        self._unsettled -= len(self._writing) - kinds[Noted] - kinds[Followed]
+        self._counters.acknowledged += kinds[Acknowledged] - self._writing_ignored
+        self._counters.dead += kinds[Buried]
         if settled.lost or settled.over:
             self._correct(settled)
         self._writing, self._writing_ignored = [], 0

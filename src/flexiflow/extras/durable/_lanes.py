@@ -100,13 +100,17 @@ class Queue(Generic[W]):
             return None
         self._out += 1
         self._taken += 1
-        self._is_suspect_out |= line is self._suspects
-        self._again_out += line is self._again
+        if line is not self._ready:
+            self._is_suspect_out |= line is self._suspects
+            self._again_out += line is self._again
         return line.popleft()
 
     def _line(self) -> deque[W]:
         """Return the line that the next event is taken from; it may be empty."""
         is_one_due = self._is_suspect_out or self._suspects
+        if not (is_one_due or self._again):
+            # As nearly always; this is asked twice for each event.
+            return self._ready
         if self._suspects and not self._is_suspect_out and not (self._out and self._is_alone):
             return self._suspects
         if is_one_due and self._is_alone:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import anyio
 
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._arguments import Settings
-    from flexiflow.extras.durable._cloudevents import CloudEvent
     from flexiflow.extras.durable._outages import Outages
     from flexiflow.extras.durable._statistics import Counters
     from flexiflow.extras.durable._transport import (
@@ -346,7 +345,11 @@ class Worker:
             intake.pass_over(delivery)
             return
         try:
-            event = self._decode(delivery)
+            event = (
+                self._refuse(delivery)
+                if delivery.oversize
+                else decode(delivery.body, self._settings.codec)
+            )
             is_wanted = self._patterns.place(event.name) is not None
         except Exception as exc:  # noqa: BLE001  an event that can't be read is a dead letter
             self._bury(intake, delivery, "an event", exc)
@@ -358,11 +361,8 @@ class Worker:
         else:
             intake.hold(Held(intake, intake.origin, event, delivery))
 
-    def _decode(self, delivery: Delivery) -> CloudEvent:
-        if delivery.oversize:
-            most = self._connection.max_event_bytes
-            raise EventTooLarge("an event", delivery.oversize, most)
-        return decode(delivery.body, self._settings.codec)
+    def _refuse(self, delivery: Delivery) -> NoReturn:
+        raise EventTooLarge("an event", delivery.oversize, self._connection.max_event_bytes)
 
     def _bury(self, intake: Intake, delivery: Delivery, name: str, problem: Exception) -> None:
         failure = failure_of(problem)
