@@ -235,6 +235,8 @@ class Crew:
             return stray
         except (KeyboardInterrupt, SystemExit) as exc:
             raise Escaped(exc) from None
+        if not failures:
+            return None
         problems = [each.exception for each in failures]
         # Prefer a failure that counts as an attempt to one where something could not be stored.
-        return next(filterfalse(is_an_outage, problems), problems[0]) if problems else None
+        return next(filterfalse(is_an_outage, problems), problems[0])

@@ -182,14 +182,14 @@ class Intake:
         # at most an eighth of what is received (where that is below one, one in every eighth call)
         # and half of what is held.
         used, again = 0, records // SHARE or int(next(self._turns) % SHARE == 0)
-        most = self._most_again - sum(each.has_waited for each in self._held.values())
+        most = self._most_again - sum([each.has_waited for each in self._held.values()])
         try:
             room = Room(records, size, waiting, max(min(again, most), 0))
             deliveries = await self.lease.receive(room)
             if not deliveries and not again and most > 0:
                 # Nothing else is there that one which has waited could delay.
                 deliveries = await self.lease.receive(room._replace(again=1))
-            used = sum(len(each.body) for each in deliveries)
+            used = sum([len(each.body) for each in deliveries])
         finally:
             self._budget.put_back(size - used)
         self._size += used
@@ -386,7 +386,7 @@ class Intake:
                 self._writing, self._outcomes = self._outcomes, []
                 self._writing_barriers, self._barriers = self._barriers, []
                 self._writing_ignored, self._ignored = self._ignored, 0
-                noted = (each.position for each in self._writing if isinstance(each, Noted))
+                noted = [each.position for each in self._writing if isinstance(each, Noted)]
                 self._noted = {each: self._held[each] for each in noted if each in self._held}
             self._written(await self._outages.outlast(partial(self.lease.settle, self._writing)))
 
