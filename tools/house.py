@@ -43,7 +43,7 @@ ROOMS = {
         "extras.durable._groups",
         "extras.durable._memory",
         "extras.durable._redis*",
-        "extras.durable._sqlite*",
+        "extras.durable._sqlite",
     ],
     "transport basics": [
         "extras.durable._errors",

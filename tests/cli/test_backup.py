@@ -21,7 +21,7 @@ from flexiflow.extras.durable import (
     TransportUnavailable,
     TransportUnusable,
 )
-from flexiflow.extras.durable import _sqlite_backup as module
+from flexiflow.extras.durable._sqlite import backup as module
 from tests.cli.command_line import PATIENCE, run, started
 from tests.cli.stored import bury, dead_letters, event, store, stored
 

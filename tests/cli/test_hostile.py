@@ -328,7 +328,9 @@ def test_what_can_not_be_read_is_told(
         raise ValueError(HOSTILE)
 
     for name in ("dead_letters", "tail"):
-        monkeypatch.setattr(f"flexiflow.extras.durable._sqlite._SqliteConnection.{name}", stumble)
+        monkeypatch.setattr(
+            f"flexiflow.extras.durable._sqlite.transport._SqliteConnection.{name}", stumble
+        )
     ran = run(*command, "--transport", url)
     assert (ran.status, ran.output, ran.told.count("\n")) == (2, "", 1)
     assert is_harmless(ran.told)

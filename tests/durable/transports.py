@@ -19,7 +19,7 @@ from flexiflow.extras.durable import (
     RedisTransport,
     SqliteTransport,
 )
-from flexiflow.extras.durable._sqlite_schema import first_of
+from flexiflow.extras.durable._sqlite.schema import first_of
 from tools.redis_server import MISSING, find_server, redis_server
 
 if TYPE_CHECKING:

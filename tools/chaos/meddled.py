@@ -24,8 +24,8 @@ from anyio import to_thread
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import SqliteTransport, TransportError, open_bridge
-from flexiflow.extras.durable import _sqlite_desk as desks
-from flexiflow.extras.durable import _sqlite_file as files
+from flexiflow.extras.durable._sqlite import desk as desks
+from flexiflow.extras.durable._sqlite import file as files
 from tools.chaos.ledger import NAME
 
 if TYPE_CHECKING:

@@ -9,5 +9,5 @@ from tests.durable.sqlite.files import Clock
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let a test decide what time it is for the transport."""
     clock = Clock()
-    monkeypatch.setattr("flexiflow.extras.durable._sqlite.time", clock)
+    monkeypatch.setattr("flexiflow.extras.durable._sqlite.transport.time", clock)
     return clock

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from flexiflow.extras.durable import Connection, Lease
-    from flexiflow.extras.durable._sqlite_desk import Desk
+    from flexiflow.extras.durable._sqlite.desk import Desk
 
 PATIENCE = 60
 """Seconds after which a test that waits has failed."""

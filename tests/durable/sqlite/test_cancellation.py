@@ -19,9 +19,9 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     TransportUnavailable,
 )
-from flexiflow.extras.durable import _sqlite_desk as desk_module
-from flexiflow.extras.durable._sqlite_groups import groups
-from flexiflow.extras.durable._sqlite_schema import Layout, open_database
+from flexiflow.extras.durable._sqlite import desk as desk_module
+from flexiflow.extras.durable._sqlite.groups import groups
+from flexiflow.extras.durable._sqlite.schema import Layout, open_database
 from tests.durable.sqlite.files import (
     NEVER,
     PATIENCE,

@@ -24,11 +24,11 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     TransportUnusable,
 )
-from flexiflow.extras.durable import _sqlite_desk as desk_module
-from flexiflow.extras.durable import _sqlite_file as module
-from flexiflow.extras.durable._sqlite_desk import Desk
-from flexiflow.extras.durable._sqlite_file import Watch, identity_of
-from flexiflow.extras.durable._sqlite_schema import Layout, open_database
+from flexiflow.extras.durable._sqlite import desk as desk_module
+from flexiflow.extras.durable._sqlite import file as module
+from flexiflow.extras.durable._sqlite.desk import Desk
+from flexiflow.extras.durable._sqlite.file import Watch, identity_of
+from flexiflow.extras.durable._sqlite.schema import Layout, open_database
 
 pytestmark = [
     pytest.mark.same_everywhere,

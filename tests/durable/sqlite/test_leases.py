@@ -22,8 +22,8 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     Standing,
 )
-from flexiflow.extras.durable import _sqlite_giving as giving
 from flexiflow.extras.durable._membership import KEPT_FOR
+from flexiflow.extras.durable._sqlite import giving
 from tests.durable.sqlite.files import (
     FAILURE,
     Clock,

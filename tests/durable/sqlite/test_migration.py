@@ -15,9 +15,9 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     Standing,
     TransportUnusable,
-    _sqlite_schema,
-    _sqlite_tables,
 )
+from flexiflow.extras.durable._sqlite import schema as schema_module
+from flexiflow.extras.durable._sqlite import tables as tables_module
 
 pytestmark = pytest.mark.same_everywhere
 
@@ -126,10 +126,10 @@ async def test_one_that_was_interrupted_is_as_it_was(
 
     def failing(db: sqlite3.Connection) -> None:
         given: Any = Failing(db)
-        _sqlite_tables.migrate(given)
+        tables_module.migrate(given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_sqlite_schema, "migrate", failing)
+        patched.setattr(schema_module, "migrate", failing)
         with pytest.raises(ConnectionError, match="disk is full"):
             async with SqliteTransport(path).connect():
                 pytest.fail("opened")

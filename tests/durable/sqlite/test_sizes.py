@@ -20,8 +20,8 @@ from flexiflow.extras.durable import (
     Standing,
     Stored,
 )
-from flexiflow.extras.durable import _sqlite_groups as groups_module
-from flexiflow.extras.durable import _sqlite_log as log_module
+from flexiflow.extras.durable._sqlite import groups as groups_module
+from flexiflow.extras.durable._sqlite import log as log_module
 from tests.durable.sqlite.files import (
     FAILURE,
     Clock,

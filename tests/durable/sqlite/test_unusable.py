@@ -18,7 +18,7 @@ from flexiflow.extras.durable import (
     TransportUnavailable,
     TransportUnusable,
 )
-from flexiflow.extras.durable._sqlite_schema import Layout, turn_wal_on
+from flexiflow.extras.durable._sqlite.schema import Layout, turn_wal_on
 from tests.durable.sqlite.files import (
     PATIENCE,
     batch,

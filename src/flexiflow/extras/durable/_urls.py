@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from flexiflow._showing import show
 from flexiflow.extras.durable._redis import RedisTransport
-from flexiflow.extras.durable._sqlite import SqliteTransport
+from flexiflow.extras.durable._sqlite.transport import SqliteTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

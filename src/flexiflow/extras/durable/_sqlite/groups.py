@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._numbers import parts_of
 from flexiflow.extras.durable._sizes import PAGE_BYTES
-from flexiflow.extras.durable._sqlite_bodies import size_of
-from flexiflow.extras.durable._sqlite_log import begin_of, last_of, reserve
-from flexiflow.extras.durable._sqlite_schema import end_of, first_of
+from flexiflow.extras.durable._sqlite.bodies import size_of
+from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve
+from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
 
 from flexiflow.extras.durable._errors import LeaseLost
-from flexiflow.extras.durable._sqlite_leases import miss, revive
-from flexiflow.extras.durable._sqlite_waiting import (
+from flexiflow.extras.durable._sqlite.leases import miss, revive
+from flexiflow.extras.durable._sqlite.waiting import (
     Place,
     begin,
     drop,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._sqlite_leases import Held
+    from flexiflow.extras.durable._sqlite.leases import Held
     from flexiflow.extras.durable._transport import Outcome
 
 Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed

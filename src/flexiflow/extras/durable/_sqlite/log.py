@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._partitions import spread
 from flexiflow.extras.durable._sizes import PAGE_BYTES, check_sizes
-from flexiflow.extras.durable._sqlite_bodies import bounded, look_at
-from flexiflow.extras.durable._sqlite_schema import end_of, first_of
+from flexiflow.extras.durable._sqlite.bodies import bounded, look_at
+from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._transport import Stored
 
 if TYPE_CHECKING:

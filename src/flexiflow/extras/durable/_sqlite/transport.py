@@ -20,25 +20,22 @@ from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 
 from flexiflow._arguments import check_count
-from flexiflow.extras.durable import _sqlite_giving as giving
-from flexiflow.extras.durable import _sqlite_groups as groups
-from flexiflow.extras.durable import _sqlite_leases as leases
-from flexiflow.extras.durable import _sqlite_log as log
 from flexiflow.extras.durable._numbers import check_finite, place_of
 from flexiflow.extras.durable._partitions import check_partitions
 from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
-from flexiflow.extras.durable._sqlite_backup import back_up
-from flexiflow.extras.durable._sqlite_bell import bell_of
-from flexiflow.extras.durable._sqlite_desk import Desk
-from flexiflow.extras.durable._sqlite_schema import Layout
-from flexiflow.extras.durable._sqlite_settling import settle
+from flexiflow.extras.durable._sqlite import giving, groups, leases, log
+from flexiflow.extras.durable._sqlite.backup import back_up
+from flexiflow.extras.durable._sqlite.bell import bell_of
+from flexiflow.extras.durable._sqlite.desk import Desk
+from flexiflow.extras.durable._sqlite.schema import Layout
+from flexiflow.extras.durable._sqlite.settling import settle
 from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
-    from flexiflow.extras.durable._sqlite_bell import Bell
+    from flexiflow.extras.durable._sqlite.bell import Bell
     from flexiflow.extras.durable._transport import (
         Batch,
         Connection,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flexiflow.extras.durable._errors import LeaseLost
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._sqlite_groups import written
-from flexiflow.extras.durable._sqlite_schema import end_of, first_of
-from flexiflow.extras.durable._sqlite_waiting import has_waiting, keys_of
+from flexiflow.extras.durable._sqlite.groups import written
+from flexiflow.extras.durable._sqlite.schema import end_of, first_of
+from flexiflow.extras.durable._sqlite.waiting import has_waiting, keys_of
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,8 +8,8 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._sqlite_file import make_file
-from flexiflow.extras.durable._sqlite_tables import MIGRATED, VERSION, make, migrate
+from flexiflow.extras.durable._sqlite.file import make_file
+from flexiflow.extras.durable._sqlite.tables import MIGRATED, VERSION, make, migrate
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable._errors import TransportError

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flexiflow.extras.durable._errors import TransportUnusable
-from flexiflow.extras.durable._sqlite_file import Watch
-from flexiflow.extras.durable._sqlite_schema import check_kind, connect, translated
+from flexiflow.extras.durable._sqlite.file import Watch
+from flexiflow.extras.durable._sqlite.schema import check_kind, connect, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -36,16 +36,16 @@ from anyio import to_thread
 
 from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnusable
 from flexiflow.extras.durable._process import FORKS, Home
-from flexiflow.extras.durable._sqlite_file import MOVED, Watch, identity_of, rescue
-from flexiflow.extras.durable._sqlite_schema import open_database, open_file, translated
+from flexiflow.extras.durable._sqlite.file import MOVED, Watch, identity_of, rescue
+from flexiflow.extras.durable._sqlite.schema import open_database, open_file, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from flexiflow.extras.durable._sqlite_bell import Bell
-    from flexiflow.extras.durable._sqlite_file import Identity
-    from flexiflow.extras.durable._sqlite_schema import Layout
+    from flexiflow.extras.durable._sqlite.bell import Bell
+    from flexiflow.extras.durable._sqlite.file import Identity
+    from flexiflow.extras.durable._sqlite.schema import Layout
 
 T = TypeVar("T")
 

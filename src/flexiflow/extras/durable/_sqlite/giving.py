@@ -8,8 +8,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
 
-from flexiflow.extras.durable._sqlite_bodies import Body, bounded, look_at
-from flexiflow.extras.durable._sqlite_leases import (
+from flexiflow.extras.durable._sqlite.bodies import Body, bounded, look_at
+from flexiflow.extras.durable._sqlite.leases import (
     forget_lapsed,
     holds,
     lapse,
@@ -18,18 +18,18 @@ from flexiflow.extras.durable._sqlite_leases import (
     others,
     revive,
 )
-from flexiflow.extras.durable._sqlite_log import last_of, since
-from flexiflow.extras.durable._sqlite_schema import first_of
-from flexiflow.extras.durable._sqlite_waiting import clamp, drop, due, next_due, take
+from flexiflow.extras.durable._sqlite.log import last_of, since
+from flexiflow.extras.durable._sqlite.schema import first_of
+from flexiflow.extras.durable._sqlite.waiting import clamp, drop, due, next_due, take
 from flexiflow.extras.durable._transport import Delivery
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from flexiflow.extras.durable._sqlite_bodies import Place
-    from flexiflow.extras.durable._sqlite_leases import Held, Other, Reading
-    from flexiflow.extras.durable._sqlite_waiting import Waiting
+    from flexiflow.extras.durable._sqlite.bodies import Place
+    from flexiflow.extras.durable._sqlite.leases import Held, Other, Reading
+    from flexiflow.extras.durable._sqlite.waiting import Waiting
     from flexiflow.extras.durable._transport import Room
 
 _LEFT: Final = (

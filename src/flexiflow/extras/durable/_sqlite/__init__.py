@@ -1,0 +1,1 @@
+"""The transport in an SQLite file, for processes on one machine that need no server."""
