@@ -42,7 +42,7 @@ ROOMS = {
     "transports": [
         "extras.durable._groups",
         "extras.durable._memory",
-        "extras.durable._redis*",
+        "extras.durable._redis",
         "extras.durable._sqlite",
     ],
     "transport basics": [

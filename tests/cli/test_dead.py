@@ -229,7 +229,7 @@ def test_without_coredis_what_to_install_is_told(
     def fail() -> None:
         raise ModuleNotFoundError("install flexiflow[redis]", name="coredis")
 
-    monkeypatch.setattr("flexiflow.extras.durable._redis._client", fail)
+    monkeypatch.setattr("flexiflow.extras.durable._redis.transport._client", fail)
     ran = run(*command, "--transport", "redis://localhost")
     assert (ran.status, ran.output, ran.told.count("\n")) == (2, "", 1)
     assert "flexiflow[redis]" in ran.told

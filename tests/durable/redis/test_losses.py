@@ -24,7 +24,7 @@ from flexiflow.extras.durable import (
     TransportUnusable,
     open_bridge,
 )
-from flexiflow.extras.durable._redis_epochs import Known
+from flexiflow.extras.durable._redis.epochs import Known
 from tests.durable.redis.desk import Keys, batch, bodies, lease_of, member, transport, until
 from tests.helpers import PATIENCE
 from tools.redis_server import MISSING, find_server, redis_server

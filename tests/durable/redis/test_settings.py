@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from flexiflow.extras.durable import RedisTransport, TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._redis_replies import Broken, Refused, explain
-from flexiflow.extras.durable._redis_url import parse_url
+from flexiflow.extras.durable._redis.replies import Broken, Refused, explain
+from flexiflow.extras.durable._redis.url import parse_url
 
 pytestmark = pytest.mark.once
 
@@ -92,15 +92,15 @@ def test_a_cluster_has_one_database() -> None:
     ("missing", "said"),
     [
         ("coredis.connection", "install flexiflow[redis]"),
-        ("flexiflow.extras.durable._redis_client", "None in sys.modules"),
+        ("flexiflow.extras.durable._redis.client", "None in sys.modules"),
     ],
 )
 async def test_says_which_extra_is_missing(
     monkeypatch: pytest.MonkeyPatch, missing: str, said: str
 ) -> None:
     """X6: and takes no other module that is missing for coredis."""
-    monkeypatch.delitem(sys.modules, "flexiflow.extras.durable._redis_client", raising=False)
-    monkeypatch.delattr("flexiflow.extras.durable._redis_client", raising=False)
+    monkeypatch.delitem(sys.modules, "flexiflow.extras.durable._redis.client", raising=False)
+    monkeypatch.delattr("flexiflow.extras.durable._redis.client", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         async with RedisTransport("redis://localhost").connect():

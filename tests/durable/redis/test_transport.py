@@ -21,9 +21,9 @@ from flexiflow.extras.durable import (
     Settled,
     Standing,
     TransportUnusable,
-    _redis_lease,
     open_bridge,
 )
+from flexiflow.extras.durable._redis import lease as lease_module
 from tests.durable.redis.desk import (
     FAILURE,
     Keys,
@@ -420,7 +420,7 @@ async def test_a_worker_that_waits_is_woken(
     keys: Keys, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X1: by what is stored, and by what another gives back, not by the clock."""
-    monkeypatch.setattr(_redis_lease, "_TURN", 2 * PATIENCE)
+    monkeypatch.setattr(lease_module, "_TURN", 2 * PATIENCE)
     async with transport(keys).connect() as connection:
         await connection.store(batch(1, b"a"))
         holder, waiter = await lease_of(connection), await lease_of(connection)

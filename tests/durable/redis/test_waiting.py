@@ -23,10 +23,10 @@ from flexiflow.extras.durable import (
     Settled,
     Standing,
     TransportUnavailable,
-    _redis_connection,
-    _redis_lease,
-    _redis_scripts,
 )
+from flexiflow.extras.durable._redis import connection as connection_module
+from flexiflow.extras.durable._redis import lease as lease_module
+from flexiflow.extras.durable._redis import scripts as scripts_module
 from tests.durable.redis.desk import (
     FAILURE,
     Keys,
@@ -347,7 +347,7 @@ async def test_one_who_waits_is_woken_by_what_is_its_own(
     keys: Keys, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X12: when something is due, and by its own settling."""
-    monkeypatch.setattr(_redis_lease, "_TURN", 4 * PATIENCE)
+    monkeypatch.setattr(lease_module, "_TURN", 4 * PATIENCE)
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)
         await connection.store(batch(1, b"a", b"b", b"c"))
@@ -525,7 +525,7 @@ async def test_a_page_of_dead_letters_holds_what_fits(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X14: at least one, over all partitions, in order, and none is left out."""
-    monkeypatch.setattr(_redis_connection, "PAGE_BYTES", 2500)
+    monkeypatch.setattr(connection_module, "PAGE_BYTES", 2500)
     async with transport(keys, partitions=2).connect() as connection:
         await connection.join(member())
         await connection.store(batch(1, *[b"x" * 1000] * 6, b"y" * 3000))
@@ -557,7 +557,7 @@ async def test_letters_that_are_redriven_meanwhile_are_no_end(keys: Keys) -> Non
 
         class Late:
             async def run(self, partition: int, script: Any, *arguments: Any) -> Any:
-                if script is _redis_scripts.LETTERS:
+                if script is scripts_module.LETTERS:
                     await other.redrive("billing", ids[:1])
                 return await network.run(partition, script, *arguments)
 
@@ -571,7 +571,7 @@ async def test_who_looks_on_reads_so_much_at_once_and_of_each_partition(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X14: where one fills a look, the next look begins with the other."""
-    monkeypatch.setattr(_redis_connection, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(connection_module, "PAGE_BYTES", 1000)
     async with transport(keys, partitions=2, max_event_bytes=1000).connect() as connection:
         await connection.store(batch(1, *[b"x" * 900] * 6))
         positions = ["0-0", "0-0"]
@@ -634,9 +634,9 @@ async def test_a_late_word_does_not_undo_a_newer_one(keys: Keys) -> None:
         await connection.join(taker("ann", "a"))
         await connection.join(taker("bob", "**"))
         run = vars(connection)["_network"].run
-        await run(1, _redis_scripts.PATTERNS, "billing", "older", b"1")
+        await run(1, scripts_module.PATTERNS, "billing", "older", b"1")
         assert await connection.acquire(taker("bob", "**"), 1) is not None
-        await run(1, _redis_scripts.PATTERNS, "billing", "newer", b"9" * 17)
+        await run(1, scripts_module.PATTERNS, "billing", "newer", b"9" * 17)
         assert await connection.acquire(taker("bob", "**"), 1) is None
 
 
@@ -651,7 +651,7 @@ async def test_a_group_that_was_forgotten_is_leased_to_nobody(keys: Keys) -> Non
 
 def test_nothing_is_due_before_its_time() -> None:
     """X12: a delay is rounded up."""
-    words = list(_redis_lease._flat(Postponed("1-0", 1, 2, 0.0001, None)))
+    words = list(lease_module._flat(Postponed("1-0", 1, 2, 0.0001, None)))
     assert words == ["Q", "1-0", 1, 2, 1]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from flexiflow._showing import show
-from flexiflow.extras.durable._redis import RedisTransport
+from flexiflow.extras.durable._redis.transport import RedisTransport
 from flexiflow.extras.durable._sqlite.transport import SqliteTransport
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable, TransportUnusable
 from flexiflow.extras.durable._process import Home
-from flexiflow.extras.durable._redis_replies import Broken, Refused, explain
-from flexiflow.extras.durable._redis_scripts import CHECK
+from flexiflow.extras.durable._redis.replies import Broken, Refused, explain
+from flexiflow.extras.durable._redis.scripts import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._redis_client import Wire, Wires
-    from flexiflow.extras.durable._redis_epochs import Epochs
-    from flexiflow.extras.durable._redis_scripts import Script
-    from flexiflow.extras.durable._redis_url import Server
+    from flexiflow.extras.durable._redis.client import Wire, Wires
+    from flexiflow.extras.durable._redis.epochs import Epochs
+    from flexiflow.extras.durable._redis.scripts import Script
+    from flexiflow.extras.durable._redis.url import Server
 
 _SLOTS: Final = 16384
 _REDIRECTIONS: Final = 5

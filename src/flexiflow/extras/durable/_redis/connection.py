@@ -12,7 +12,7 @@ from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._membership import Agreement, Peer, agree
 from flexiflow.extras.durable._numbers import parts_of, place_of
 from flexiflow.extras.durable._partitions import spread
-from flexiflow.extras.durable._redis_lease import (
+from flexiflow.extras.durable._redis.lease import (
     RedisLease,
     Right,
     fields,
@@ -20,7 +20,7 @@ from flexiflow.extras.durable._redis_lease import (
     milliseconds,
     text,
 )
-from flexiflow.extras.durable._redis_scripts import (
+from flexiflow.extras.durable._redis.scripts import (
     ACQUIRE,
     DEAD,
     FORGET,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from flexiflow.extras.durable._redis_network import Network
+    from flexiflow.extras.durable._redis.network import Network
     from flexiflow.extras.durable._transport import Batch, Lease, Member, Record
 
 # The seconds between looks of `tail`.

@@ -18,10 +18,10 @@ import anyio
 from flexiflow._arguments import check_count, check_int
 from flexiflow.extras.durable._numbers import check_finite
 from flexiflow.extras.durable._partitions import check_partitions
-from flexiflow.extras.durable._redis_connection import RedisConnection, Settings
-from flexiflow.extras.durable._redis_epochs import Epochs
-from flexiflow.extras.durable._redis_network import Network
-from flexiflow.extras.durable._redis_url import parse_url
+from flexiflow.extras.durable._redis.connection import RedisConnection, Settings
+from flexiflow.extras.durable._redis.epochs import Epochs
+from flexiflow.extras.durable._redis.network import Network
+from flexiflow.extras.durable._redis.url import parse_url
 from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
@@ -130,14 +130,14 @@ class RedisTransport:
 def _client() -> Any:
     try:
         # Imported here, since users of other transports need not have coredis.
-        from flexiflow.extras.durable import _redis_client  # noqa: PLC0415
+        from flexiflow.extras.durable._redis import client  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "coredis":
             raise
         raise ModuleNotFoundError(
             "RedisTransport needs coredis: install flexiflow[redis]", name="coredis"
         ) from None
-    return _redis_client
+    return client
 
 
 def _check_prefix(prefix: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-_FOLDER: Final[Traversable] = files("flexiflow.extras.durable").joinpath("_redis_lua")
+_FOLDER: Final[Traversable] = files("flexiflow.extras.durable._redis").joinpath("lua")
 
 
 def _read(name: str) -> str:

@@ -18,8 +18,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._redis_replies import Broken, Refused
-from flexiflow.extras.durable._redis_scripts import (
+from flexiflow.extras.durable._redis.replies import Broken, Refused
+from flexiflow.extras.durable._redis.scripts import (
     ACKNOWLEDGE,
     GIVE,
     GIVE_ALL,
@@ -40,10 +40,10 @@ from flexiflow.extras.durable._transport import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from flexiflow.extras.durable._redis_client import Wire
-    from flexiflow.extras.durable._redis_network import Network
-    from flexiflow.extras.durable._redis_scripts import Script
-    from flexiflow.extras.durable._redis_url import Server
+    from flexiflow.extras.durable._redis.client import Wire
+    from flexiflow.extras.durable._redis.network import Network
+    from flexiflow.extras.durable._redis.scripts import Script
+    from flexiflow.extras.durable._redis.url import Server
     from flexiflow.extras.durable._transport import Member, Outcome, Room
 
 # The longest wait in one go, in seconds: then `receive` looks for leases that have run out.

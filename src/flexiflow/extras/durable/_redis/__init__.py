@@ -1,0 +1,1 @@
+"""The transport on a Redis server, or on several, for processes on several machines."""
