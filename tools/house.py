@@ -40,7 +40,6 @@ ROOMS = {
     "extras": ["extras"],
     "durable delivery": ["extras.durable"],
     "transports": [
-        "extras.durable._groups",
         "extras.durable._memory",
         "extras.durable._redis",
         "extras.durable._sqlite",

@@ -21,12 +21,12 @@ from flexiflow.extras.durable import (
     Standing,
     Stored,
 )
-from flexiflow.extras.durable._groups import Group, Log, Reading
+from flexiflow.extras.durable._memory.groups import Group, Log, Reading
 from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable import Lease
-    from flexiflow.extras.durable._groups import _Entry
+    from flexiflow.extras.durable._memory.groups import _Entry
 
 
 class PlainLease:

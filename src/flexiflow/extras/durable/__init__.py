@@ -24,7 +24,7 @@ from flexiflow.extras.durable._errors import (
 )
 from flexiflow.extras.durable._held import CurrentDelivery, current_delivery
 from flexiflow.extras.durable._lifetime import BridgeStatus
-from flexiflow.extras.durable._memory import MemoryTransport
+from flexiflow.extras.durable._memory.transport import MemoryTransport
 from flexiflow.extras.durable._redis.transport import RedisTransport
 from flexiflow.extras.durable._sqlite.transport import SqliteTransport
 from flexiflow.extras.durable._statistics import BridgeStatistics

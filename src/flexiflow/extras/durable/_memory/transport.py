@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._arguments import check_count
 from flexiflow.extras.durable._errors import LeaseLost, LogFull
-from flexiflow.extras.durable._groups import Group, Log
+from flexiflow.extras.durable._memory.groups import Group, Log
 from flexiflow.extras.durable._numbers import check_finite, parts_of, place_of
 from flexiflow.extras.durable._partitions import (
     check_partitions,
@@ -34,7 +34,7 @@ from flexiflow.extras.durable._transport import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
-    from flexiflow.extras.durable._groups import Reading, Settling
+    from flexiflow.extras.durable._memory.groups import Reading, Settling
     from flexiflow.extras.durable._transport import (
         Batch,
         Connection,

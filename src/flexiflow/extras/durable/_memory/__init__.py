@@ -1,0 +1,1 @@
+"""The transport in memory, for tests and as the reference for other transports."""
