@@ -39,6 +39,7 @@ ROOMS = {
     "testing": ["testing"],
     "extras": ["extras"],
     "durable delivery": ["extras.durable"],
+    "bridge": ["extras.durable._bridge"],
     "transports": [
         "extras.durable._memory",
         "extras.durable._redis",

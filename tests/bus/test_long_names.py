@@ -32,8 +32,8 @@ from flexiflow._registry import MAX_REMEMBERED, Registry
 from flexiflow._showing import LONGEST, closest, shorten, show
 from flexiflow.extras.causality import PublishLoop
 from flexiflow.extras.durable import JSON, MemoryTransport, open_bridge
-from flexiflow.extras.durable._cloudevents import Encoder, _name_to_text
-from flexiflow.extras.durable._failing import failure_of, log_burial
+from flexiflow.extras.durable._bridge.cloudevents import Encoder, _name_to_text
+from flexiflow.extras.durable._bridge.failing import failure_of, log_burial
 from tests.helpers import MODES, never
 
 LONG = "n" * 100_000

@@ -13,7 +13,7 @@ from flexiflow import Component, Engine, EventBus
 from flexiflow._mermaid import escape
 from flexiflow._reporting import logger
 from flexiflow.extras.durable import Failure, TransportUnavailable
-from flexiflow.extras.durable._failing import log_burial
+from flexiflow.extras.durable._bridge.failing import log_burial
 from flexiflow.extras.retry import RetryConfig, retry_async
 from tests.cli.test_hostile import HOSTILE, MARKS
 

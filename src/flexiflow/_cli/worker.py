@@ -23,7 +23,7 @@ from flexiflow._cli.target import build, load
 from flexiflow._cli.text import show_message
 from flexiflow._cli.writer import MOST_SECONDS, Writer
 from flexiflow.extras.durable import TransportError, open_bridge
-from flexiflow.extras.durable._held import handing_on
+from flexiflow.extras.durable._bridge.held import handing_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable

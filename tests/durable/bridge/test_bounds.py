@@ -17,7 +17,7 @@ from flexiflow.extras.durable import (
     Room,
     open_bridge,
 )
-from flexiflow.extras.durable._budget import Budget
+from flexiflow.extras.durable._bridge.budget import Budget
 from flexiflow.extras.durable._membership import Agreement, Peer, agree
 from tests.durable.bridge.helpers import (
     GROUP,

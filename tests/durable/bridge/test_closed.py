@@ -5,6 +5,7 @@ import logging
 import pickle
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 from weakref import ref
@@ -35,7 +36,7 @@ from flexiflow.extras.durable import (
     TransportUnusable,
     open_bridge,
 )
-from flexiflow.extras.durable._leaving import without_frames
+from flexiflow.extras.durable._bridge.leaving import without_frames
 from flexiflow.testing import cancel_everywhere
 from tests.conftest import Backend
 from tests.durable.bridge.helpers import (
@@ -671,7 +672,7 @@ class TestLeaving:
         assert [each.message for each in told] == [
             "a bridge has failed: nowhere can't be used: a text"
         ]
-        assert "_worker.py" in (told[0].exc_text or caplog.text)
+        assert str(Path("_bridge", "worker.py")) in (told[0].exc_text or caplog.text)
 
 
 class TestForgetting:

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus, HandlerCancelled
 from flexiflow.extras.durable import MemoryTransport, open_bridge
-from flexiflow.extras.durable._lanes import Lanes, Queue
+from flexiflow.extras.durable._bridge.lanes import Lanes, Queue
 from tests.conftest import Backend
 from tests.durable.bridge.helpers import GROUP, NAME, consuming, play, put, until
 from tests.hosting import styles

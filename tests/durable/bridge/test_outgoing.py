@@ -20,12 +20,12 @@ from flexiflow.extras.durable import (
     Record,
     TransportUnavailable,
     TransportUnusable,
-    _outbox,
     open_bridge,
 )
-from flexiflow.extras.durable._outages import Outages
-from flexiflow.extras.durable._outbox import Outbox
-from flexiflow.extras.durable._statistics import Counters
+from flexiflow.extras.durable._bridge import outbox as outbox_module
+from flexiflow.extras.durable._bridge.outages import Outages
+from flexiflow.extras.durable._bridge.outbox import Outbox
+from flexiflow.extras.durable._bridge.statistics import Counters
 from tests.durable.bridge.helpers import NAME, Faulty, meanwhile, play, put, unavailable, until
 from tests.helpers import MODES, PATIENCE, settle
 
@@ -88,8 +88,8 @@ class TestStoring:
         self, most: int, max_length: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """X5: What comes while a batch is stored goes into the next; none is longer than a log."""
-        assert _outbox.MOST_AT_ONCE == 500
-        monkeypatch.setattr(_outbox, "MOST_AT_ONCE", most)
+        assert outbox_module.MOST_AT_ONCE == 500
+        monkeypatch.setattr(outbox_module, "MOST_AT_ONCE", most)
         bus, faulty = EventBus(), Faulty(MemoryTransport(max_length=max_length))
         hold = faulty.hold("store")
 
@@ -109,7 +109,7 @@ class TestStoring:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """X6: By its bytes, unless it is one event alone; what was withdrawn does not count."""
-        monkeypatch.setattr(_outbox, "BYTES_AT_ONCE", 1_000)
+        monkeypatch.setattr(outbox_module, "BYTES_AT_ONCE", 1_000)
         bus, faulty = EventBus(), Faulty(MemoryTransport())
         hold = faulty.hold("store")
         async with open_bridge(bus, faulty, outgoing=[NAME]), create_task_group() as group:
@@ -379,7 +379,7 @@ class TestLeaving:
         self, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """X5: Leaving takes no longer for many batches than for one, and all are told."""
-        monkeypatch.setattr(_outbox, "MOST_AT_ONCE", 1)
+        monkeypatch.setattr(outbox_module, "MOST_AT_ONCE", 1)
 
         async def scenario() -> None:
             bus, faulty, told = EventBus(), Faulty(MemoryTransport()), list[Any]()

@@ -23,7 +23,7 @@ from flexiflow.extras.durable import (
     Standing,
     open_bridge,
 )
-from flexiflow.extras.durable._intake import _tells_an_end
+from flexiflow.extras.durable._bridge.intake import _tells_an_end
 from tests.durable.bridge.helpers import (
     GROUP,
     NAME,

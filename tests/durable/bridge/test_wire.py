@@ -9,7 +9,7 @@ import pytest
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import JSON, MemoryTransport, NotEncodable, open_bridge
-from flexiflow.extras.durable._cloudevents import Encoder, decode
+from flexiflow.extras.durable._bridge.cloudevents import Encoder, decode
 from tests.durable.bridge.helpers import GROUP, NAME, Handler, consuming, put, put_bodies, until
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "shop", "type": NAME}

@@ -6,8 +6,11 @@ one each. How an event passes is told in the modules of `Bridge`, `Worker` and `
 that all transports share (record, lease, pending, waiting) are explained in the one of `Transport`.
 """
 
-from flexiflow.extras.durable._bridge import Bridge, open_bridge
-from flexiflow.extras.durable._cloudevents import JSON, Codec
+from flexiflow.extras.durable._bridge.bridge import Bridge, open_bridge
+from flexiflow.extras.durable._bridge.cloudevents import JSON, Codec
+from flexiflow.extras.durable._bridge.held import CurrentDelivery, current_delivery
+from flexiflow.extras.durable._bridge.lifetime import BridgeStatus
+from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
 from flexiflow.extras.durable._errors import (
     BridgeClosed,
     ConsumerInUse,
@@ -22,12 +25,9 @@ from flexiflow.extras.durable._errors import (
     TransportUnusable,
     WorkersDied,
 )
-from flexiflow.extras.durable._held import CurrentDelivery, current_delivery
-from flexiflow.extras.durable._lifetime import BridgeStatus
 from flexiflow.extras.durable._memory.transport import MemoryTransport
 from flexiflow.extras.durable._redis.transport import RedisTransport
 from flexiflow.extras.durable._sqlite.transport import SqliteTransport
-from flexiflow.extras.durable._statistics import BridgeStatistics
 from flexiflow.extras.durable._transport import (
     Acknowledged,
     Batch,

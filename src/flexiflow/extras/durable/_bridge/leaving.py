@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from flexiflow._cancellation import effectively_cancelled, leaves, split
-from flexiflow.extras.durable._crew import Escaped
+from flexiflow.extras.durable._bridge.crew import Escaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

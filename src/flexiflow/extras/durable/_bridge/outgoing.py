@@ -9,8 +9,8 @@ from weakref import ref
 
 from flexiflow._bus import subscribe_now, subscriptions
 from flexiflow._subscription import Terms
+from flexiflow.extras.durable._bridge.held import is_echo
 from flexiflow.extras.durable._errors import NotEncodable
-from flexiflow.extras.durable._held import is_echo
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._transport import Record
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from flexiflow._bus import EventBus
     from flexiflow._subscription import Subscription
     from flexiflow._topic import Event
-    from flexiflow.extras.durable._cloudevents import Encoder
-    from flexiflow.extras.durable._lifetime import Lifetime
-    from flexiflow.extras.durable._outbox import Outbox
+    from flexiflow.extras.durable._bridge.cloudevents import Encoder
+    from flexiflow.extras.durable._bridge.lifetime import Lifetime
+    from flexiflow.extras.durable._bridge.outbox import Outbox
     from flexiflow.extras.durable._transport import Transport
 
 BRIDGE: Final = "<bridge>"

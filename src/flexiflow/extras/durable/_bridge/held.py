@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from anyio import CancelScope
 
     from flexiflow._bus import EventBus
-    from flexiflow.extras.durable._cloudevents import CloudEvent
+    from flexiflow.extras.durable._bridge.cloudevents import CloudEvent
     from flexiflow.extras.durable._transport import Delivery, Lease, Transport
 
 IntakeT = TypeVar("IntakeT")

@@ -12,7 +12,7 @@ from flexiflow.extras.durable._errors import LogFull, NotReplicated, TransportUn
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flexiflow.extras.durable._statistics import Counters
+    from flexiflow.extras.durable._bridge.statistics import Counters
 
 T = TypeVar("T")
 

@@ -14,18 +14,18 @@ from flexiflow._cancellation import cancel_counter, effectively_cancelled
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import logger
 from flexiflow._showing import show
+from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._errors import is_an_outage
-from flexiflow.extras.durable._held import handing_on
 from flexiflow.extras.durable._transport import Noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flexiflow._bus import EventBus
-    from flexiflow.extras.durable._held import Held
-    from flexiflow.extras.durable._intake import Intake
-    from flexiflow.extras.durable._lanes import Queue
-    from flexiflow.extras.durable._statistics import Counters
+    from flexiflow.extras.durable._bridge.held import Held
+    from flexiflow.extras.durable._bridge.intake import Intake
+    from flexiflow.extras.durable._bridge.lanes import Queue
+    from flexiflow.extras.durable._bridge.statistics import Counters
 
 
 class Escaped(Exception):

@@ -13,8 +13,8 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
 
 from flexiflow._showing import LONGEST
+from flexiflow.extras.durable._bridge.failing import shown
 from flexiflow.extras.durable._errors import NotEncodable
-from flexiflow.extras.durable._failing import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
+from flexiflow.extras.durable._bridge.signal import Signal
 from flexiflow.extras.durable._errors import EventTooLarge, left
 from flexiflow.extras.durable._process import Home
-from flexiflow.extras.durable._signal import Signal
 from flexiflow.extras.durable._transport import Batch
 
 if TYPE_CHECKING:
-    from flexiflow.extras.durable._outages import Outages
-    from flexiflow.extras.durable._statistics import Counters
+    from flexiflow.extras.durable._bridge.outages import Outages
+    from flexiflow.extras.durable._bridge.statistics import Counters
     from flexiflow.extras.durable._transport import Connection, Record
 
 MOST_AT_ONCE: Final = 500

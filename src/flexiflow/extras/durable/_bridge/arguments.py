@@ -17,7 +17,7 @@ from flexiflow.extras.durable._patterns import overlapping
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from flexiflow.extras.durable._cloudevents import Codec
+    from flexiflow.extras.durable._bridge.cloudevents import Codec
 
 _COUNTS: Final = (
     "limit",

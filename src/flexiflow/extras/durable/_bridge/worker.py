@@ -31,9 +31,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 import anyio
 
 from flexiflow._reporting import logger
-from flexiflow.extras.durable._budget import Budget
-from flexiflow.extras.durable._cloudevents import decode
-from flexiflow.extras.durable._crew import Crew
+from flexiflow.extras.durable._bridge.budget import Budget
+from flexiflow.extras.durable._bridge.cloudevents import decode
+from flexiflow.extras.durable._bridge.crew import Crew
+from flexiflow.extras.durable._bridge.failing import failure_of, log_burial
+from flexiflow.extras.durable._bridge.held import Held, Origin
+from flexiflow.extras.durable._bridge.intake import Intake
+from flexiflow.extras.durable._bridge.lanes import Queue
+from flexiflow.extras.durable._bridge.signal import Signal
 from flexiflow.extras.durable._errors import (
     EventTooLarge,
     LeaseLost,
@@ -41,22 +46,17 @@ from flexiflow.extras.durable._errors import (
     WorkersDied,
     is_an_outage,
 )
-from flexiflow.extras.durable._failing import failure_of, log_burial
-from flexiflow.extras.durable._held import Held, Origin
-from flexiflow.extras.durable._intake import Intake
-from flexiflow.extras.durable._lanes import Queue
 from flexiflow.extras.durable._partitions import share
 from flexiflow.extras.durable._patterns import Patterns
-from flexiflow.extras.durable._signal import Signal
 from flexiflow.extras.durable._transport import Acknowledged, Buried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow._bus import EventBus
-    from flexiflow.extras.durable._arguments import Settings
-    from flexiflow.extras.durable._outages import Outages
-    from flexiflow.extras.durable._statistics import Counters
+    from flexiflow.extras.durable._bridge.arguments import Settings
+    from flexiflow.extras.durable._bridge.outages import Outages
+    from flexiflow.extras.durable._bridge.statistics import Counters
     from flexiflow.extras.durable._transport import (
         Connection,
         Delivery,

@@ -32,24 +32,24 @@ import anyio
 from flexiflow._arguments import check_count
 from flexiflow._errors import ReceiverClosed
 from flexiflow._reporting import logger
-from flexiflow.extras.durable._arguments import (
+from flexiflow.extras.durable._bridge.arguments import (
     Settings,
     check_ends,
     check_settings,
     check_sizes,
     patterns_of,
 )
-from flexiflow.extras.durable._cloudevents import JSON, Encoder
+from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
+from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
+from flexiflow.extras.durable._bridge.lifetime import Lifetime
+from flexiflow.extras.durable._bridge.outages import Outages
+from flexiflow.extras.durable._bridge.outbox import Outbox
+from flexiflow.extras.durable._bridge.outgoing import Way, take_place
+from flexiflow.extras.durable._bridge.statistics import Counters
+from flexiflow.extras.durable._bridge.worker import Worker
 from flexiflow.extras.durable._errors import TransportError
-from flexiflow.extras.durable._leaving import what_leaves, without_frames
-from flexiflow.extras.durable._lifetime import Lifetime
-from flexiflow.extras.durable._outages import Outages
-from flexiflow.extras.durable._outbox import Outbox
-from flexiflow.extras.durable._outgoing import Way, take_place
 from flexiflow.extras.durable._patterns import canonical
-from flexiflow.extras.durable._statistics import Counters
 from flexiflow.extras.durable._transport import Member
-from flexiflow.extras.durable._worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from flexiflow._bus import EventBus
-    from flexiflow.extras.durable._cloudevents import Codec
-    from flexiflow.extras.durable._lifetime import BridgeStatus
-    from flexiflow.extras.durable._statistics import BridgeStatistics
+    from flexiflow.extras.durable._bridge.cloudevents import Codec
+    from flexiflow.extras.durable._bridge.lifetime import BridgeStatus
+    from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
     from flexiflow.extras.durable._transport import Connection, DeadLetter, Transport
 
 _LONGEST_DELAY: Final = 30.0

@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING, final
 
 import anyio
 
+from flexiflow.extras.durable._bridge.lanes import SHARE, Lanes
+from flexiflow.extras.durable._bridge.signal import Signal
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
-from flexiflow.extras.durable._lanes import SHARE, Lanes
-from flexiflow.extras.durable._signal import Signal
 from flexiflow.extras.durable._transport import (
     Acknowledged,
     Buried,
@@ -50,11 +50,11 @@ from flexiflow.extras.durable._transport import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from flexiflow.extras.durable._budget import Budget
-    from flexiflow.extras.durable._held import Held, Origin
-    from flexiflow.extras.durable._lanes import Queue
-    from flexiflow.extras.durable._outages import Outages
-    from flexiflow.extras.durable._statistics import Counters
+    from flexiflow.extras.durable._bridge.budget import Budget
+    from flexiflow.extras.durable._bridge.held import Held, Origin
+    from flexiflow.extras.durable._bridge.lanes import Queue
+    from flexiflow.extras.durable._bridge.outages import Outages
+    from flexiflow.extras.durable._bridge.statistics import Counters
     from flexiflow.extras.durable._transport import Delivery, Outcome, Settled
 
 
