@@ -4,6 +4,9 @@
 say what a bridge asks of a transport; in memory, in an SQLite file and on a Redis server there is
 one each. How an event passes is told in the modules of `Bridge`, `Worker` and `Intake`; the words
 that all transports share (record, lease, pending, waiting) are explained in the one of `Transport`.
+
+The bridge and each transport have a package: `_bridge`, `_memory`, `_sqlite` and `_redis`. None of
+them imports another; what they share is in the modules beside them.
 """
 
 from flexiflow.extras.durable._bridge.bridge import Bridge, open_bridge
