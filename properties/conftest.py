@@ -7,7 +7,7 @@ import coverage
 import hypothesis
 import pytest
 
-from flexiflow.testing._checks import BACKENDS
+from flexiflow.testing._scheduling.checks import BACKENDS
 from properties.profile import IS_LONG, PROFILE
 
 # The start of a loop, or a busy machine, is no reason for a property to fail.

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from flexiflow.testing._checks import BACKENDS
+from flexiflow.testing._scheduling.checks import BACKENDS
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
 IS_LONG = PROFILE == "long"

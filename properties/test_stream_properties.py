@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flexiflow import EventBus
 from flexiflow.testing._execute import Log
-from flexiflow.testing._run import run_scheduled
+from flexiflow.testing._scheduling.backends import run_scheduled
 from tests.streams.streaming import EVENT, books, waiting
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import EventBus
 from flexiflow._bus import DeliveryMode, ErrorPolicy
 from flexiflow.testing import cancel_everywhere
-from flexiflow.testing._run import Style
+from flexiflow.testing._scheduling.run import Style
 from tests.accounting import Boom
 from tests.attacks import each_mode, each_parallel_mode, each_policy, each_style
 from tests.conftest import Backend

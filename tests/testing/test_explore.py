@@ -14,10 +14,10 @@ from anyio import Event, create_task_group
 from anyio.lowlevel import checkpoint
 
 from flexiflow.testing import Exploration, ScenarioStuck, ScheduleFailure, explore, replay
-from flexiflow.testing import _checks as checks
-from flexiflow.testing import _shrink as shrinking
-from flexiflow.testing._search import Search
-from flexiflow.testing._shrink import shrink
+from flexiflow.testing._scheduling import checks
+from flexiflow.testing._scheduling import shrink as shrinking
+from flexiflow.testing._scheduling.search import Search
+from flexiflow.testing._scheduling.shrink import shrink
 
 
 async def each(count: int, step: Callable[[int], Coroutine[Any, Any, object]]) -> None:
@@ -407,7 +407,7 @@ def test_shrinking_ends_with_a_scenario_of_many_turns(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: what takes long is not run again and again."""
-    monkeypatch.setattr("flexiflow.testing._explore._MOST_TURNS", 0)
+    monkeypatch.setattr("flexiflow.testing._scheduling.explore._MOST_TURNS", 0)
     found: list[tuple[int, ...]] = []
 
     def judge(order: tuple[int, ...]) -> None:

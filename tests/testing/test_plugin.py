@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flexiflow.testing import TasksLeft
 from tests.conftest import BACKENDS
 
 SUITE = """
@@ -93,7 +94,7 @@ def test_the_plugin_gives_fixtures_and_watches_what_is_left(tmp_path: Path) -> N
     assert [line for line in found if line.startswith("ERROR")] == [
         *(f"ERROR test_suite.py::test_leaves_a_stream[{name}] - Failed" for name in names),
         *(f"ERROR test_suite.py::test_leaves_a_subscription[{name}] - Failed" for name in names),
-        "ERROR test_suite.py::test_leaves_a_task[asyncio] - flexiflow.testing._failures.TasksLeft",
+        f"ERROR test_suite.py::test_leaves_a_task[asyncio] - {TasksLeft.__module__}.TasksLeft",
     ]
     passed = [line for line in found if line.startswith("PASSED")]
     assert len(passed) == 5 * len(names) + 1

@@ -16,8 +16,9 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
 from flexiflow.testing import ScenarioStuck, TasksLeft, replay
-from flexiflow.testing._run import MOST_TURNS, Run, run_scheduled
-from flexiflow.testing._schedule import Decisions, Line, first_come
+from flexiflow.testing._scheduling.backends import run_on, run_scheduled
+from flexiflow.testing._scheduling.run import MOST_TURNS, Run
+from flexiflow.testing._scheduling.schedule import Decisions, Line, first_come
 from tests.conftest import BACKENDS
 from tests.helpers import run_at_once
 from tests.testing import traces
@@ -253,7 +254,7 @@ def test_a_deadlock_that_is_swallowed_is_told_all_the_same(backend: str) -> None
 
 def test_a_run_that_cannot_be_ended_raises_out_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """P2: who waits again and again, whatever comes, is given up."""
-    monkeypatch.setattr("flexiflow.testing._run.MOST_TURNS", 100)
+    monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
 
     async def scenario() -> None:
         while True:
@@ -287,7 +288,9 @@ def test_who_waits_for_a_thread_is_stuck(backend: str) -> None:
 
 def test_trio_waits_for_a_thread_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """P2: a thread that only ends when nothing else is left to abort is waited for in earnest."""
-    on_trio = pytest.importorskip("flexiflow.testing._on_trio", reason="trio is not installed")
+    on_trio = pytest.importorskip(
+        "flexiflow.testing._scheduling.on_trio", reason="trio is not installed"
+    )
     refuses, gate = on_trio._refuses, threading.Event()
 
     def end_it(task: object) -> bool:
@@ -315,7 +318,7 @@ def test_a_loop_without_end_is_an_error(
     backend: str, monkeypatch: pytest.MonkeyPatch, *, shield: bool
 ) -> None:
     """P2: a scenario that goes on and on is ended, however it goes on."""
-    monkeypatch.setattr("flexiflow.testing._run.MOST_TURNS", 100)
+    monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
 
     async def spin(step: Callable[[], Awaitable[object]]) -> None:
         with CancelScope(shield=shield):
@@ -330,7 +333,7 @@ def test_a_loop_without_end_is_an_error(
 
 def test_a_callback_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """P2: a callback that calls itself again and again is no progress."""
-    monkeypatch.setattr("flexiflow.testing._run.MOST_TURNS", 100)
+    monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
 
     def again() -> None:
         asyncio.get_running_loop().call_soon(again)
@@ -397,7 +400,7 @@ def test_a_schedule_ends_with_its_scenario(backend: str) -> None:
         return -1
 
     run = Run(four_tasks, last)
-    run.on(backend)
+    run_on(run, backend)
     assert decided
     assert run.line.decide is first_come
 
@@ -490,7 +493,7 @@ def test_tasks_that_have_not_begun_are_ended_too(
                     await checkpoint()
 
     for turns in (50, 51, 52):
-        monkeypatch.setattr("flexiflow.testing._run.MOST_TURNS", turns)
+        monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", turns)
         with pytest.raises(ScenarioStuck, match=f"it goes on after {turns} turns"):
             run_scheduled(scenario, backend=backend)
 

@@ -14,8 +14,9 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._cancellation import cancel_requests
 from flexiflow.testing import CancellationFailure, CheckpointMissed, TasksLeft, cancel_everywhere
-from flexiflow.testing._run import Run, Style
-from flexiflow.testing._schedule import first_come
+from flexiflow.testing._scheduling.backends import run_on
+from flexiflow.testing._scheduling.run import Run, Style
+from flexiflow.testing._scheduling.schedule import first_come
 from tests.attacks import kept_cancellation
 
 STYLES: dict[str, tuple[Style, ...]] = {"asyncio": ("scope", "native"), "trio": ("scope",)}
@@ -284,7 +285,7 @@ def test_trio_has_no_native_style() -> None:
     with pytest.raises(ValueError, match="not 'native' on trio"):
         cancel_everywhere(Walk(1), backend="trio", style="native")
     run = Run(Walk(1), first_come, cancel_at=1, style="native")
-    run.on("trio")
+    run_on(run, "trio")
     assert run.checkpoints == 2  # and one after the scenario, where it was not cancelled
 
 

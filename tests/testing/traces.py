@@ -10,8 +10,9 @@ from anyio import CancelScope, Event, create_task_group, get_current_task, sleep
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
-from flexiflow.testing._run import Run
-from flexiflow.testing._search import Search
+from flexiflow.testing._scheduling.backends import run_on
+from flexiflow.testing._scheduling.run import Run
+from flexiflow.testing._scheduling.search import Search
 
 
 async def busy() -> list[str]:
@@ -97,7 +98,7 @@ def digest(backend: str) -> str:
     for scenario in (busy, mortal, cyclic):
         search = Search(random.Random(42))
         for _ in range(20):
-            notes = Run[object](scenario, search).on(backend)
+            notes = run_on(Run[object](scenario, search), backend)
             summary.update(repr((notes, search.decisions)).encode())
             search.next()
     return summary.hexdigest()[:16]

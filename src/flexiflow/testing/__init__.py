@@ -11,16 +11,16 @@ from flexiflow.testing._check import (
     check_component,
     check_transport,
 )
-from flexiflow.testing._explore import Exploration, explore, replay
-from flexiflow.testing._failures import (
+from flexiflow.testing._record import Recorded, RecordedEvent, record
+from flexiflow.testing._scheduling.explore import Exploration, explore, replay
+from flexiflow.testing._scheduling.failures import (
     CancellationFailure,
     CheckpointMissed,
     ScenarioStuck,
     ScheduleFailure,
     TasksLeft,
 )
-from flexiflow.testing._record import Recorded, RecordedEvent, record
-from flexiflow.testing._sweep import cancel_everywhere
+from flexiflow.testing._scheduling.sweep import cancel_everywhere
 
 __all__ = [
     "CancellationFailure",

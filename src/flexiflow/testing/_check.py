@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow._errors import FlexiFlowError
-from flexiflow.testing._checks import check_no_loop
+from flexiflow.testing._scheduling.checks import check_no_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flexiflow._cancellation import leaves
 from flexiflow._text import printable
-from flexiflow.testing._failures import ScenarioStuck
+from flexiflow.testing._scheduling.failures import ScenarioStuck
 from flexiflow.testing._script import Program, Publish, Script
 
 if TYPE_CHECKING:

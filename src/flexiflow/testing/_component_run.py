@@ -16,7 +16,7 @@ from flexiflow.testing._component_trace import History
 from flexiflow.testing._examine import Subject, check_terms, search
 from flexiflow.testing._execute import Log, be_silent, run, unblamed
 from flexiflow.testing._program import complete, name_factory, with_runs
-from flexiflow.testing._run import run_scheduled
+from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -28,11 +28,11 @@ from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
 from flexiflow.testing._check import EXAMPLES, ContractViolation
-from flexiflow.testing._checks import check_backend, check_int
 from flexiflow.testing._contract import CONTRACT
 from flexiflow.testing._execute import FactoryFailed, execute, probe
 from flexiflow.testing._offers import offers
 from flexiflow.testing._program import operations, show
+from flexiflow.testing._scheduling.checks import check_backend, check_int
 from flexiflow.testing._story import story
 
 if TYPE_CHECKING:

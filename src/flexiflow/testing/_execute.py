@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import anyio
 
 from flexiflow._cancellation import leaves
-from flexiflow.testing._failures import TasksLeft
 from flexiflow.testing._program import buses_yield, define, mains
 from flexiflow.testing._recorder import Recorder
-from flexiflow.testing._run import run_scheduled
+from flexiflow.testing._scheduling.backends import run_scheduled
+from flexiflow.testing._scheduling.failures import TasksLeft
 from flexiflow.testing._script import Script
 from flexiflow.testing._trace import Trace
 

@@ -10,7 +10,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from flexiflow.testing._execute import Log
-from flexiflow.testing._run import run_scheduled
+from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,7 +35,7 @@ from flexiflow.testing._desk import open_desk
 from flexiflow.testing._desk_calls import HOOKS, Broken, Inconclusive, Means
 from flexiflow.testing._examine import Subject, Verdict, check_terms, search
 from flexiflow.testing._execute import FactoryFailed, Log, unblamed
-from flexiflow.testing._run import run_scheduled
+from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport_program import Programs
 from flexiflow.testing._transport_script import Story

@@ -1,27 +1,27 @@
 """One run of a scenario: in an event loop of its own, in virtual time, under a schedule.
 
-`Run.on` starts the backend's loop, which calls `Run.main`. That takes over the scheduler, plays the
-scenario, and checks that no task is left. Meanwhile the backend reports the end of each turn
-(`turn_over`), and that nothing is ready and no timer set (`idle`).
+`run_on`, in `backends`, starts the backend's loop, which calls `Run.main`. That takes over the
+scheduler, plays the scenario, and checks that no task is left. Meanwhile the backend reports the
+end of each turn (`turn_over`), and that nothing is ready and no timer set (`idle`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from flexiflow._bus import yields_always
-from flexiflow.testing._failures import ScenarioStuck, ending_of
-from flexiflow.testing._schedule import Decisions, Line, first_come
-from flexiflow.testing._tasks import check_left, running_tasks
+from flexiflow.testing._scheduling.failures import ScenarioStuck, ending_of
+from flexiflow.testing._scheduling.schedule import Line, first_come
+from flexiflow.testing._scheduling.tasks import check_left, running_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
-    from flexiflow.testing._schedule import Decide
+    from flexiflow.testing._scheduling.schedule import Decide
 
 Style: TypeAlias = Literal["scope", "native"]
 
@@ -46,30 +46,6 @@ class Host(Protocol):
 
     def abort(self) -> None:
         """Make every waiting task go on, even in a shield."""
-
-
-def run_scheduled(
-    scenario: Callable[[], Awaitable[_T]],
-    *,
-    backend: str,
-    decisions: Iterable[int] = (),
-    buses_yield: bool = True,
-) -> _T:
-    """Run `await scenario()` to its end under a schedule, and return or raise what it does.
-
-    Args:
-        scenario: takes no arguments.
-        backend: "asyncio" or "trio".
-        decisions: the schedule; without one, first come first served.
-        buses_yield: whether buses made by the scenario yield at every publish.
-
-    Raises:
-        ScenarioStuck: nothing is ready and no timer is set, or there is no end.
-        TasksLeft: the scenario left tasks behind.
-    """
-    run = Run(scenario, Decisions(decisions), buses_yield=buses_yield)
-    # Nothing cancels this run, so it has a result.
-    return cast("_T", run.on(backend))
 
 
 @final
@@ -112,17 +88,6 @@ class Run(Generic[_T]):
         self._is_cancelled_natively = False
         self._is_aborted = False
         self._patience = MOST_TURNS
-
-    def on(self, backend: str) -> _T | None:
-        """Run it on a backend; return the scenario's result, or None if it was cancelled."""
-        # Each of these imports its backend, so only the one that is needed is imported.
-        if backend == "asyncio":
-            from flexiflow.testing import _on_asyncio  # noqa: PLC0415
-
-            return _on_asyncio.run(self)
-        from flexiflow.testing import _on_trio  # noqa: PLC0415
-
-        return _on_trio.run(self)
 
     async def main(self, host: Host) -> _T | None:
         """Run the scenario; called by the backend, in its loop."""

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
 import anyio
 
-from flexiflow.testing._failures import ScenarioStuck
+from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from selectors import SelectorKey
     from types import FrameType
 
-    from flexiflow.testing._run import Run
+    from flexiflow.testing._scheduling.run import Run
 
 _T = TypeVar("_T")
 

@@ -16,14 +16,14 @@ import trio
 from outcome import capture
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
-from flexiflow.testing._failures import ScenarioStuck
+from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trio.lowlevel import Task
 
-    from flexiflow.testing._run import Run
+    from flexiflow.testing._scheduling.run import Run
 
 _T = TypeVar("_T")
 

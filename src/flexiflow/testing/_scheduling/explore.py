@@ -4,7 +4,7 @@
 other schedule:
 
 1. A `Run` starts the scenario in a new event loop. The backend's queue of ready tasks is replaced
-   by a `Line`, and its clock by a virtual one (`_on_asyncio`, `_on_trio`).
+   by a `Line`, and its clock by a virtual one (`on_asyncio`, `on_trio`).
 2. Whenever more than one task is ready, the line asks the `Search` which one runs next. The
    answers, in order, are the run's schedule.
 3. When no task is ready, time jumps to the next timer. Without a timer, or after `MOST_TURNS`
@@ -26,12 +26,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final
 
 from flexiflow._callables import describe
 from flexiflow._cancellation import leaves
-from flexiflow.testing._checks import check_backend, check_decisions, check_int, check_scenario
-from flexiflow.testing._failures import ScheduleFailure, ending_of
-from flexiflow.testing._run import Run, run_scheduled
-from flexiflow.testing._schedule import Decisions
-from flexiflow.testing._search import Search
-from flexiflow.testing._shrink import shrink
+from flexiflow.testing._scheduling.backends import run_on, run_scheduled
+from flexiflow.testing._scheduling.checks import (
+    check_backend,
+    check_decisions,
+    check_int,
+    check_scenario,
+)
+from flexiflow.testing._scheduling.failures import ScheduleFailure, ending_of
+from flexiflow.testing._scheduling.run import Run
+from flexiflow.testing._scheduling.schedule import Decisions
+from flexiflow.testing._scheduling.search import Search
+from flexiflow.testing._scheduling.shrink import shrink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -141,7 +147,7 @@ def replay(
 def failure_of(run: Run[Any], backend: str) -> BaseException | None:
     """Return what a run raises, or None; an exception that ends the whole program is raised."""
     try:
-        run.on(backend)
+        run_on(run, backend)
     except BaseException as exc:  # noqa: BLE001  pytest's failures are no `Exception`
         ending = ending_of(exc)
         if ending is not None:

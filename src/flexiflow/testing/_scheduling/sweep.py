@@ -7,11 +7,11 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, get_args
 
 from flexiflow._callables import check_callable
-from flexiflow.testing._checks import check_backend, check_int, check_scenario
-from flexiflow.testing._explore import failure_of
-from flexiflow.testing._failures import CancellationFailure, CheckpointMissed
-from flexiflow.testing._run import Run, Style
-from flexiflow.testing._schedule import first_come
+from flexiflow.testing._scheduling.checks import check_backend, check_int, check_scenario
+from flexiflow.testing._scheduling.explore import failure_of
+from flexiflow.testing._scheduling.failures import CancellationFailure, CheckpointMissed
+from flexiflow.testing._scheduling.run import Run, Style
+from flexiflow.testing._scheduling.schedule import first_come
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,7 +6,7 @@ from collections import Counter
 
 import anyio
 
-from flexiflow.testing._failures import TasksLeft
+from flexiflow.testing._scheduling.failures import TasksLeft
 
 
 def running_tasks() -> Counter[str]:

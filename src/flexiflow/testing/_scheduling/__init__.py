@@ -1,0 +1,1 @@
+"""The scheduling engine: runs scenarios in virtual time, under chosen schedules (P2, P3)."""
