@@ -15,7 +15,7 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from flexiflow import EventBus, HandlerCancelled
 from flexiflow._bus import subscriptions
 from flexiflow.events import HANDLER_FAILED
-from flexiflow.testing._script import Publish, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._bus.script import Publish, Unsubscribe, UnsubscribeAll
 from properties.bus_model import ModelBus
 from properties.programs import ModelStage, ProgramMachine, World
 from tests.accounting import POLICIES, Boom

@@ -18,7 +18,9 @@ from flexiflow import Component, Engine, EventBus, LimitDeadlock
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.extras.retry import RetryConfig, retry_async
 from flexiflow.testing import explore
-from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._bus.contract import CONTRACT
+from flexiflow.testing._bus.recorder import Recorder
+from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._component_contract import COMPONENT_CONTRACT
 from flexiflow.testing._component_recorder import ComponentRecorder
 from flexiflow.testing._component_run import define as define_component
@@ -31,19 +33,10 @@ from flexiflow.testing._component_script import (
     Send,
 )
 from flexiflow.testing._component_trace import History
-from flexiflow.testing._contract import CONTRACT
-from flexiflow.testing._execute import Log, be_silent
-from flexiflow.testing._program import complete, define
-from flexiflow.testing._recorder import Recorder
-from flexiflow.testing._script import (
-    Publish,
-    Script,
-    Subscribe,
-    Together,
-    Unsubscribe,
-    UnsubscribeAll,
-)
-from flexiflow.testing._trace import NOBODY, Trace
+from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
+from flexiflow.testing._examiner.execute import Log, be_silent
+from flexiflow.testing._examiner.program import complete, define
+from flexiflow.testing._examiner.trace import NOBODY, Trace
 from properties.durable_traffic import stored_events_reach_their_handlers
 from tests.helpers import MODES
 from tests.streams.streaming import EVENT, Traffic
@@ -54,7 +47,7 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import DeliveryMode
     from flexiflow._stream import Overflow
-    from flexiflow.testing._code import Step
+    from flexiflow.testing._examiner.code import Step
 
     Scenario = Callable[[], Coroutine[Any, Any, None]]
 

@@ -4,8 +4,9 @@ import pytest
 
 from flexiflow import EventBus
 from flexiflow.testing import ContractViolation, check_bus
-from flexiflow.testing._contract import CONTRACT, Clause
-from flexiflow.testing._examine import examine
+from flexiflow.testing._bus.contract import CONTRACT
+from flexiflow.testing._bus.run import examine
+from flexiflow.testing._examiner.clause import Clause
 from properties.faults import FAULTS, Fault
 from properties.profile import IS_LONG, by_turns, each_broken, in_the_long_run
 from properties.reference.bus import Plain

@@ -5,7 +5,7 @@ from hypothesis import Phase, settings
 
 from flexiflow.extras.durable import MemoryTransport
 from flexiflow.testing import ContractViolation, _examine, check_transport
-from flexiflow.testing._contract import Clause
+from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport_run import Terms, examine_transport
 from properties.faults.of_transports import (

@@ -8,9 +8,10 @@ import pytest
 
 from flexiflow._cli import verify
 from flexiflow._cli.display import Display, Plain
-from flexiflow.testing import _contract
+from flexiflow.testing._bus import contract
+from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._component_contract import COMPONENT_CONTRACT
-from flexiflow.testing._contract import CONTRACT, Clause
+from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from tests.cli.command_line import run
 
@@ -116,7 +117,7 @@ def test_a_bus_that_holds(backend: str) -> None:
 def test_a_clause_that_nothing_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: it is shown, and not said to hold."""
     clause = Clause("B99", "a promise", "Something is promised.", None)
-    monkeypatch.setattr(_contract, "CONTRACT", (*CONTRACT[:1], clause))
+    monkeypatch.setattr(contract, "CONTRACT", (*CONTRACT[:1], clause))
     arguments = ("--backend", "asyncio", "--examples", "1", "--seed", "5")
     ran = run("verify", "flexiflow:EventBus", *arguments)
     assert ran.status == 0
@@ -338,7 +339,8 @@ def test_without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: one line says what is missing, and the status is 2."""
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    monkeypatch.delitem(sys.modules, "flexiflow.testing._examine", raising=False)
+    monkeypatch.delitem(sys.modules, "flexiflow.testing._examiner.examine", raising=False)
+    monkeypatch.delitem(sys.modules, "flexiflow.testing._bus.run", raising=False)
     ran = run("verify", "flexiflow:EventBus")
     assert (ran.status, ran.output) == (2, "")
     assert ran.told == (
@@ -349,9 +351,8 @@ def test_without_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_module_that_is_missing_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: only for Hypothesis it is said to install it."""
-    monkeypatch.setitem(sys.modules, "flexiflow.testing._contract", None)
-    monkeypatch.delitem(sys.modules, "flexiflow.testing._examine", raising=False)
-    with pytest.raises(ModuleNotFoundError, match="_contract"):
+    monkeypatch.setitem(sys.modules, "flexiflow.testing._bus.contract", None)
+    with pytest.raises(ModuleNotFoundError, match=r"_bus\.contract"):
         run("verify", "flexiflow:EventBus")
 
 

@@ -16,22 +16,15 @@ from hypothesis import strategies as st
 
 from flexiflow import EventBus
 from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
-from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
-from flexiflow.testing._checker import Checker
-from flexiflow.testing._contract import CONTRACT
-from flexiflow.testing._examine import Verdict, examine
-from flexiflow.testing._execute import execute, only_one
-from flexiflow.testing._program import name_factory, show
-from flexiflow.testing._script import (
-    Program,
-    Publish,
-    Script,
-    Subscribe,
-    Together,
-    Unsubscribe,
-    UnsubscribeAll,
-)
-from flexiflow.testing._story import story
+from flexiflow.testing._bus.contract import CONTRACT
+from flexiflow.testing._bus.run import examine, execute
+from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
+from flexiflow.testing._examiner.checker import Checker
+from flexiflow.testing._examiner.examine import Verdict
+from flexiflow.testing._examiner.execute import only_one
+from flexiflow.testing._examiner.program import Program, name_factory, show
+from flexiflow.testing._examiner.story import story
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from flexiflow.testing import _bus_judgements as bus
-from flexiflow.testing import _delivery_clauses as delivery
-from flexiflow.testing import _error_clauses as errors
-from flexiflow.testing import _failure_clauses as failures
-from flexiflow.testing._trace import AWAITABLE, NOBODY, Entry, Publication, Seat, Trace
+from flexiflow.testing._bus import delivery_clauses as delivery
+from flexiflow.testing._bus import error_clauses as errors
+from flexiflow.testing._bus import failure_clauses as failures
+from flexiflow.testing._bus import judgements as bus
+from flexiflow.testing._examiner.trace import AWAITABLE, NOBODY, Entry, Publication, Seat, Trace
 
 SEATS = [Seat(number, "a", "c", f"h{number}", 3, once=False) for number in range(2)]
 MINE, OTHER = object(), object()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from flexiflow._cli.display import Display
     from flexiflow.testing import ContractViolation
-    from flexiflow.testing._contract import Clause
-    from flexiflow.testing._examine import Verdict
+    from flexiflow.testing._examiner.clause import Clause
+    from flexiflow.testing._examiner.examine import Verdict
 
 _T = TypeVar("_T")
 BACKENDS: Final = ("asyncio", "trio")
@@ -174,10 +174,10 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
     """
     # Imported only here: the testing kit needs Hypothesis, which is an extra.
     try:
+        from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
+        from flexiflow.testing._bus.run import examine  # noqa: PLC0415
         from flexiflow.testing._component_contract import COMPONENT_CONTRACT  # noqa: PLC0415
         from flexiflow.testing._component_run import examine_component  # noqa: PLC0415
-        from flexiflow.testing._contract import CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._examine import examine  # noqa: PLC0415
         from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT  # noqa: PLC0415
         from flexiflow.testing._transport_run import examine_transport  # noqa: PLC0415
     except ModuleNotFoundError as exc:

@@ -5,12 +5,8 @@ it at each checkpoint (P3), `check_bus`, `check_component` and `check_transport`
 clauses of the contract (P1), and `record` collects the events of a bus (P4).
 """
 
-from flexiflow.testing._check import (
-    ContractViolation,
-    check_bus,
-    check_component,
-    check_transport,
-)
+from flexiflow.testing._check import check_bus, check_component, check_transport
+from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._record import Recorded, RecordedEvent, record
 from flexiflow.testing._scheduling.explore import Exploration, explore, replay
 from flexiflow.testing._scheduling.failures import (

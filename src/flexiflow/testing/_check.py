@@ -1,74 +1,21 @@
-"""The public `check_bus`, `check_component` and `check_transport`, and what they raise (P1).
+"""The public `check_bus`, `check_component` and `check_transport` (P1).
 
-The work is done in `_examine`, `_component_run` and `_transport_run`, which are imported when they
-are first needed: they need Hypothesis. Each yields one verdict for each clause; the first violation
-is raised.
+The work is done in the modules `run` of `_bus`, `_component` and `_transport`, which are imported
+when they are first needed: they need Hypothesis. Each yields one verdict for each clause; the first
+violation is raised.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any
 
-from flexiflow._errors import FlexiFlowError
+from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.checks import check_no_loop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flexiflow.testing._transport_run import Terms
-
-EXAMPLES: Final = 200
-"""How many programs a clause is tried with by default."""
-
-
-@final
-class ContractViolation(FlexiFlowError, AssertionError):
-    """A bus, an engine with its components, or a transport breaks a clause of the contract (P1).
-
-    Args:
-        clause: the clause's number, as "B4".
-        sentence: what the clause promises.
-        complaint: what happened instead.
-        counterexample: the smallest program found that shows it, as Python code.
-        history: what happened while it ran, a line for each event; empty if the program itself
-            asserts what the clause promises.
-        operations: in how many places that program calls one of the examined methods.
-        backend: the backend on which it ran.
-        seed: the seed with which the same check finds it again.
-    """
-
-    def __init__(
-        self,
-        *,
-        clause: str,
-        sentence: str,
-        complaint: str,
-        counterexample: str,
-        history: str,
-        operations: int,
-        backend: str,
-        seed: int,
-    ) -> None:
-        super().__init__(clause, complaint)
-        self.clause = clause
-        self.sentence = sentence
-        self.complaint = complaint
-        self.counterexample = counterexample
-        self.history = history
-        self.operations = operations
-        self.backend = backend
-        self.seed = seed
-
-    def __str__(self) -> str:
-        """Return what is promised, what happened, the program, and the seed."""
-        history = f"what happened:\n{self.history}\n\n" if self.history else ""
-        return (
-            f"{self.clause} does not hold on {self.backend}: {self.complaint}\n\n"
-            f"{self.clause}: {self.sentence}\n\n"
-            f"{self.counterexample}\n"
-            f"{history}"
-            f"found with seed={self.seed}"
-        )
 
 
 def check_bus(
@@ -100,7 +47,7 @@ def check_bus(
     """
     check_no_loop("check_bus")
     # Exploring needs no Hypothesis, which takes longer to import than all the rest.
-    from flexiflow.testing._examine import examine  # noqa: PLC0415
+    from flexiflow.testing._bus.run import examine  # noqa: PLC0415
 
     for verdict in examine(factory, backend=backend, examples=examples, seed=seed):
         if verdict.violation is not None:

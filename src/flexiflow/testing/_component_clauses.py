@@ -10,8 +10,6 @@ from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing import _handling_programs as handling
 from flexiflow.testing import _hosting_programs as hosting
 from flexiflow.testing import _turn_programs as turns
-from flexiflow.testing._acts import Wait
-from flexiflow.testing._checker import Checker, number, schedules
 from flexiflow.testing._component_script import (
     ComponentScript,
     Fail,
@@ -23,16 +21,18 @@ from flexiflow.testing._component_script import (
 )
 from flexiflow.testing._component_steps import all_or_nothing, steps_in_order
 from flexiflow.testing._component_turns import in_turn, run_to_completion
-from flexiflow.testing._script import Program, Together
+from flexiflow.testing._examiner.acts import Together, Wait
+from flexiflow.testing._examiner.checker import Checker, number, schedules
+from flexiflow.testing._examiner.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flexiflow.testing._checker import Complain
-    from flexiflow.testing._code import Step
     from flexiflow.testing._component_trace import History
-    from flexiflow.testing._program import Case
-    from flexiflow.testing._trace import Trace
+    from flexiflow.testing._examiner.checker import Complain
+    from flexiflow.testing._examiner.code import Step
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.trace import Trace
 
 _NOTHING: st.SearchStrategy[tuple[Any, ...]] = st.just(())
 

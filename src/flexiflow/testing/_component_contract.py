@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from flexiflow.testing import _component_clauses as clauses
-from flexiflow.testing._contract import Clause
+from flexiflow.testing._examiner.clause import Clause
 
 COMPONENT_CONTRACT: Final = (
     Clause(

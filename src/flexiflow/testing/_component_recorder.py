@@ -17,7 +17,7 @@ import anyio
 from flexiflow._machine import StateMachine
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component_trace import HANDLED, Message, Moment
-from flexiflow.testing._trace import NOBODY
+from flexiflow.testing._examiner.trace import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

@@ -7,23 +7,23 @@ from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from flexiflow._engine import Engine
-from flexiflow.testing._check import EXAMPLES
-from flexiflow.testing._code import block
 from flexiflow.testing._component_contract import COMPONENT_CONTRACT
 from flexiflow.testing._component_recorder import ComponentRecorder
 from flexiflow.testing._component_script import ComponentScript
 from flexiflow.testing._component_trace import History
-from flexiflow.testing._examine import Subject, check_terms, search
-from flexiflow.testing._execute import Log, be_silent, run, unblamed
-from flexiflow.testing._program import complete, name_factory, with_runs
+from flexiflow.testing._examiner.code import block
+from flexiflow.testing._examiner.examine import Subject, check_terms, search
+from flexiflow.testing._examiner.execute import Log, be_silent, run, unblamed
+from flexiflow.testing._examiner.program import complete, name_factory, with_runs
+from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from flexiflow.testing._contract import Clause
-    from flexiflow.testing._examine import Verdict
-    from flexiflow.testing._program import Case
+    from flexiflow.testing._examiner.clause import Clause
+    from flexiflow.testing._examiner.examine import Verdict
+    from flexiflow.testing._examiner.program import Case
 
 _COMPONENT = ("name", "machine", "state", "handle_message")
 _ENGINE = ("bus", "components", "register", "unregister", "send")

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flexiflow._machine import StateMachine, Transition
-from flexiflow.testing._code import Place, block, quote, without_one, write
-from flexiflow.testing._script import Together
+from flexiflow.testing._examiner.acts import Together
+from flexiflow.testing._examiner.code import Place, block, quote, without_one, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flexiflow.testing._code import Lines, Step
+    from flexiflow.testing._examiner.code import Lines, Step
 
 INITIAL = "s0"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flexiflow._actor import Outcome
 from flexiflow.testing._component_script import INITIAL
-from flexiflow.testing._story import shown
+from flexiflow.testing._examiner.story import shown
 
 if TYPE_CHECKING:
     from flexiflow._machine import Transition

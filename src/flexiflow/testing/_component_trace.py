@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flexiflow.testing._trace import Trace
+from flexiflow.testing._examiner.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

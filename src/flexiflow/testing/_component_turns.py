@@ -12,7 +12,7 @@ from flexiflow._actor import Outcome
 from flexiflow.events import MESSAGE_RECEIVED
 from flexiflow.testing._component_steps import mislaid
 from flexiflow.testing._component_trace import ENDS, HANDLED
-from flexiflow.testing._reports import exception_in, unnamed
+from flexiflow.testing._examiner.reports import exception_in, unnamed
 
 if TYPE_CHECKING:
     import logging

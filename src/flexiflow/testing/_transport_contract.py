@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from flexiflow.testing import _transport_checkers as checkers
-from flexiflow.testing._contract import Clause
+from flexiflow.testing._examiner.clause import Clause
 
 TRANSPORT_CONTRACT: Final = (
     Clause(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._checker import number
 from flexiflow.testing._desk_work import LENGTH, SIZE
+from flexiflow.testing._examiner.checker import number
 from flexiflow.testing._transport_script import Act, move, producers, several
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from flexiflow.testing._code import block
 from flexiflow.testing._desk_calls import HOOKS
-from flexiflow.testing._program import name_factory
+from flexiflow.testing._examiner.code import block
+from flexiflow.testing._examiner.program import name_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

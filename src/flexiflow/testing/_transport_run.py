@@ -30,11 +30,11 @@ import anyio
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._cancellation import leaves
 from flexiflow._text import printable
-from flexiflow.testing._check import EXAMPLES, ContractViolation
 from flexiflow.testing._desk import open_desk
 from flexiflow.testing._desk_calls import HOOKS, Broken, Inconclusive, Means
-from flexiflow.testing._examine import Subject, Verdict, check_terms, search
-from flexiflow.testing._execute import FactoryFailed, Log, unblamed
+from flexiflow.testing._examiner.examine import Subject, Verdict, check_terms, search
+from flexiflow.testing._examiner.execute import FactoryFailed, Log, unblamed
+from flexiflow.testing._examiner.violation import EXAMPLES, ContractViolation
 from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport_program import Programs
@@ -45,8 +45,8 @@ from flexiflow.testing._universal_scenarios import UNIVERSALS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from flexiflow.testing._contract import Clause
-    from flexiflow.testing._program import Case
+    from flexiflow.testing._examiner.clause import Clause
+    from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._transport_script import TransportScript
     from flexiflow.testing._universal import Universal
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._checker import Checker, number
-from flexiflow.testing._code import without_one
-from flexiflow.testing._trace import Trace
+from flexiflow.testing._examiner.checker import Checker, number
+from flexiflow.testing._examiner.code import without_one
+from flexiflow.testing._examiner.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flexiflow.testing._code import Lines
     from flexiflow.testing._desk_calls import Broken
+    from flexiflow.testing._examiner.code import Lines
 
 _MOST: Final = 8
 """The most moves that are drawn for a script, after the first."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from flexiflow.events import HANDLER_FAILED
-from flexiflow.testing._trace import AWAITABLE, NOBODY, Entry, Publication, Seat
+from flexiflow.testing._examiner.trace import AWAITABLE, NOBODY, Entry, Publication, Seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from flexiflow.testing._trace import Trace
+    from flexiflow.testing._examiner.trace import Trace
 
 MOST_STARTS = 30
 """Once so many handlers have started, later ones do nothing, so that a recursion ends."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._checker import Checker, programs, scheduled
+from flexiflow.testing._examiner.checker import Checker, programs, scheduled
 
 TIME_LIMITS: Final = (
     """

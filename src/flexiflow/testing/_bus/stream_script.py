@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from flexiflow.testing._code import block, without_one
+from flexiflow.testing._examiner.code import block, without_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flexiflow._bus import DeliveryMode
     from flexiflow._stream import Overflow
-    from flexiflow.testing._code import Lines
+    from flexiflow.testing._examiner.code import Lines
 
 StreamStep: TypeAlias = Literal["publish", "read", "readers give up", "publishers give up"]
 

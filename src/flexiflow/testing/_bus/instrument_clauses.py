@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flexiflow.testing._checker import Checker, programs
+from flexiflow.testing._examiner.checker import Checker, programs
 
 CHANGES: Final = (
     """

@@ -9,7 +9,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
-from flexiflow.testing._execute import Log
+from flexiflow.testing._examiner.execute import Log
 from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing import _delivery_programs as texts
-from flexiflow.testing._acts import CleanUp, Hang, Mark, Meet, Raise, Wait
-from flexiflow.testing._bus_judgements import order
-from flexiflow.testing._checker import (
+from flexiflow.testing._bus import delivery_programs as texts
+from flexiflow.testing._bus.drawing import publishes, scripts
+from flexiflow.testing._bus.judgements import order
+from flexiflow.testing._bus.script import (
+    Publish,
+    Script,
+    Subscribe,
+)
+from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._examiner.checker import (
     MODES,
     POLICIES,
     Checker,
@@ -17,22 +23,15 @@ from flexiflow.testing._checker import (
     often,
     priorities,
     programs,
-    publishes,
     schedules,
-    scripts,
 )
-from flexiflow.testing._code import quote
-from flexiflow.testing._script import (
-    Publish,
-    Script,
-    Subscribe,
-)
-from flexiflow.testing._trace import names
+from flexiflow.testing._examiner.code import quote
+from flexiflow.testing._examiner.trace import names
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode
-    from flexiflow.testing._program import Case
-    from flexiflow.testing._trace import Publication, Trace
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.trace import Publication, Trace
 
 
 def one_at_a_time(trace: Trace) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
-from flexiflow.testing._story import shown
-from flexiflow.testing._trace import NOBODY, names
+from flexiflow.testing._examiner.story import shown
+from flexiflow.testing._examiner.trace import NOBODY, names
 
 if TYPE_CHECKING:
-    from flexiflow.testing._trace import Entry, Publication, Trace
+    from flexiflow.testing._examiner.trace import Entry, Publication, Trace
 
 
 def exception_of(entry: Entry) -> object:

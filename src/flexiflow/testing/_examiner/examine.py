@@ -21,27 +21,25 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+from typing import TYPE_CHECKING, Final, NoReturn, final
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from flexiflow.testing._check import EXAMPLES, ContractViolation
-from flexiflow.testing._contract import CONTRACT
-from flexiflow.testing._execute import FactoryFailed, execute, probe
-from flexiflow.testing._offers import offers
-from flexiflow.testing._program import operations, show
+from flexiflow.testing._examiner.execute import FactoryFailed
+from flexiflow.testing._examiner.program import operations
+from flexiflow.testing._examiner.story import story
+from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._scheduling.checks import check_backend, check_int
-from flexiflow.testing._story import story
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from flexiflow.testing._checker import Checker
-    from flexiflow.testing._contract import Clause
-    from flexiflow.testing._program import Case
-    from flexiflow.testing._trace import Trace
+    from flexiflow.testing._examiner.checker import Checker
+    from flexiflow.testing._examiner.clause import Clause
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.trace import Trace
 
 _SETTINGS: Final = hypothesis.settings(
     database=None,
@@ -77,30 +75,6 @@ class Verdict:
     examples: int
     violation: ContractViolation | None
     lacks: tuple[str, ...] = ()
-
-
-def examine(
-    factory: Callable[[], Any],
-    clauses: Iterable[Clause] = CONTRACT,
-    *,
-    backend: str,
-    examples: int = EXAMPLES,
-    seed: int | None = None,
-) -> Iterator[Verdict]:
-    """Examine one clause of the bus after another, and yield its verdict.
-
-    Raises:
-        Exception: what `check_bus` raises, except for a violation; already at the call.
-    """
-    drawn = check_terms(backend, examples, seed)
-    how: dict[str, Any] = {"backend": backend, "is_async": probe(factory, backend)}
-    subject = Subject(
-        backend,
-        lambda case: execute(case, factory, **how),
-        lambda case: show(case, factory, **how),
-        offers(factory, backend),
-    )
-    return search(clauses, subject, examples, drawn)
 
 
 def check_terms(backend: str, examples: int, seed: int | None) -> int:

@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 
 from flexiflow._cancellation import leaves
 from flexiflow._text import printable
+from flexiflow.testing._examiner.program import Program
 from flexiflow.testing._scheduling.failures import ScenarioStuck
-from flexiflow.testing._script import Program, Publish, Script
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
-    from flexiflow.testing._code import Step
-    from flexiflow.testing._program import Case
-    from flexiflow.testing._script import Subscribe
-    from flexiflow.testing._trace import Trace
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.trace import Trace
 
 _T = TypeVar("_T")
 
@@ -91,43 +89,6 @@ def often(times: int, cases: st.SearchStrategy[_T]) -> st.SearchStrategy[_T]:
 def _only(cases: tuple[_T]) -> _T:
     [case] = cases
     return case
-
-
-def scripts(
-    subscriptions: st.SearchStrategy[Subscribe],
-    after: st.SearchStrategy[Step],
-    *,
-    least: int = 1,
-    most: int = 5,
-    most_after: int = 1,
-    scheduled: bool = True,
-) -> st.SearchStrategy[Case]:
-    """Draw scripts: some subscriptions, then other steps."""
-    return st.builds(
-        _script,
-        st.lists(subscriptions, min_size=least, max_size=most),
-        st.lists(after, min_size=1, max_size=most_after),
-        schedules if scheduled else st.just(()),
-    )
-
-
-def _script(first: list[Subscribe], then: list[Step], decisions: tuple[int, ...]) -> Script:
-    return Script((*first, *then), decisions)
-
-
-def publishes(
-    deliveries: tuple[DeliveryMode, ...] = MODES,
-    policies: tuple[ErrorPolicy, ...] = ("continue",),
-    *,
-    event: str = Publish.event,
-) -> st.SearchStrategy[Publish]:
-    """Draw publishes with an explicit delivery and policy."""
-    return st.builds(
-        Publish,
-        delivery=st.sampled_from(deliveries),
-        on_error=st.sampled_from(policies),
-        event=st.just(event),
-    )
 
 
 def programs(*texts: str, again: str = "") -> st.SearchStrategy[Program]:

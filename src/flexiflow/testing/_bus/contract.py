@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import Final
 
-from flexiflow.testing import _bus_clauses as bus
-from flexiflow.testing import _delivery_clauses as delivery
-from flexiflow.testing import _error_clauses as errors
-from flexiflow.testing import _failure_clauses as failures
-from flexiflow.testing import _instrument_clauses as instruments
-from flexiflow.testing import _limit_clauses as limits
-from flexiflow.testing import _stream_clauses as streams
-
-if TYPE_CHECKING:
-    from flexiflow.testing._checker import Checker
-
-
-@final
-@dataclass(frozen=True)
-class Clause:
-    """A numbered promise of the contract.
-
-    Attributes:
-        identifier: its number, as "B4".
-        title: its name in the documentation.
-        sentence: what is promised, as far as it can be checked from outside.
-        checker: what tries to break it, or None where nothing does yet.
-        needs: the methods and options that a bus must have for it to be checked, as "stream" or
-            "subscribe(limit=)".
-    """
-
-    identifier: str
-    title: str
-    sentence: str
-    checker: Checker | None
-    needs: tuple[str, ...] = ()
-
+from flexiflow.testing._bus import clauses as bus
+from flexiflow.testing._bus import delivery_clauses as delivery
+from flexiflow.testing._bus import error_clauses as errors
+from flexiflow.testing._bus import failure_clauses as failures
+from flexiflow.testing._bus import instrument_clauses as instruments
+from flexiflow.testing._bus import limit_clauses as limits
+from flexiflow.testing._bus import stream_clauses as streams
+from flexiflow.testing._examiner.clause import Clause
 
 CONTRACT: Final = (
     Clause(

@@ -8,8 +8,17 @@ from hypothesis import strategies as st
 
 from flexiflow._errors import HandlerCancelled
 from flexiflow.events import HANDLER_FAILED
-from flexiflow.testing._acts import CleanUp, Hang, Raise, Wait
-from flexiflow.testing._checker import (
+from flexiflow.testing._bus.drawing import publishes, scripts
+from flexiflow.testing._bus.failure_clauses import (
+    among_siblings,
+    cancelled,
+    cleaning,
+    hanging,
+    waiting,
+)
+from flexiflow.testing._bus.script import Publish, Subscribe
+from flexiflow.testing._examiner.acts import CleanUp, Hang, Raise, Wait
+from flexiflow.testing._examiner.checker import (
     MODES,
     POLICIES,
     Checker,
@@ -17,17 +26,8 @@ from flexiflow.testing._checker import (
     often,
     priorities,
     programs,
-    publishes,
-    scripts,
 )
-from flexiflow.testing._failure_clauses import (
-    among_siblings,
-    cancelled,
-    cleaning,
-    hanging,
-    waiting,
-)
-from flexiflow.testing._reports import (
+from flexiflow.testing._examiner.reports import (
     announced,
     every_report,
     is_a,
@@ -36,12 +36,11 @@ from flexiflow.testing._reports import (
     returned,
     unnoted,
 )
-from flexiflow.testing._script import Publish, Subscribe
-from flexiflow.testing._story import shown
-from flexiflow.testing._trace import names
+from flexiflow.testing._examiner.story import shown
+from flexiflow.testing._examiner.trace import names
 
 if TYPE_CHECKING:
-    from flexiflow.testing._trace import Publication, Trace
+    from flexiflow.testing._examiner.trace import Publication, Trace
 
 
 def cancellation_passes(trace: Trace) -> str | None:

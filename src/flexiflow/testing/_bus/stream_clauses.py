@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing import _waiting_programs as waiting
-from flexiflow.testing._checker import MODES, Checker, number, often, programs, scheduled
-from flexiflow.testing._stream_script import StreamScript
+from flexiflow.testing._bus import waiting_programs as waiting
+from flexiflow.testing._bus.stream_script import StreamScript
+from flexiflow.testing._examiner.checker import MODES, Checker, number, often, programs, scheduled
 
 if TYPE_CHECKING:
     from flexiflow._stream import Overflow
-    from flexiflow.testing._stream_script import StreamStep
+    from flexiflow.testing._bus.stream_script import StreamStep
 
 _OVERFLOWS: Final[tuple[Overflow, ...]] = ("drop_oldest", "drop_newest", "error")
 _LEAVES: Final = ("pass", "raise Boom", "scope.cancel()\n            await checkpoint()")

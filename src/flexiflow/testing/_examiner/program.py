@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
-from flexiflow.testing._code import block
+from flexiflow.testing._examiner.code import block, without_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from flexiflow.testing._code import Lines
+    from flexiflow.testing._examiner.code import Lines
 
 # What programs use, by the word that shows it. What an entry uses itself comes before it.
 _PRELUDE = {
@@ -161,6 +162,30 @@ class Case(Protocol):
     def main(self) -> Lines:
         """Return what is done with `bus`, as lines of Python."""
         ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that itself asserts what a clause promises.
+
+    Attributes:
+        text: what is done with `bus`, at the indentation of a module.
+        again: what is done with the same bus in a second run; the bus is then made before the
+            first, outside of any loop if the factory is sync.
+        decisions: the schedule, as `run_scheduled` takes it.
+    """
+
+    text: str
+    again: str = ""
+    decisions: tuple[int, ...] = ()
+
+    def smaller(self) -> Iterator[Program]:
+        """Yield programs with a shorter schedule; the text itself is not shrunk."""
+        return (replace(self, decisions=less) for less in without_one(self.decisions))
+
+    def main(self) -> Lines:
+        """Return what is done, as lines of Python."""
+        return self.text.strip("\n").split("\n")
 
 
 def mains(case: Case) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from flexiflow.testing._trace import Trace
+    from flexiflow.testing._examiner.trace import Trace
 
 _TOLD: Final = ("from_state", "to_state", "exception")
 """What is shown of the payload of an observed event."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from flexiflow.testing._code import block, wait
+from flexiflow.testing._examiner.code import block, wait, write
 
 if TYPE_CHECKING:
-    from flexiflow.testing._code import Lines, Place
+    from flexiflow.testing._examiner.code import Lines, Place, Step
 
 
 @dataclass(frozen=True)
@@ -117,3 +117,20 @@ class CleanUp:
         cleanup = [*(shield if self.turns else []), endings[self.fails]]
         head = "except anyio.get_cancelled_exc_class() as error:"
         return [*block("try:", body), *block(head, cleanup)]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Do something in several tasks at once."""
+
+    tasks: tuple[tuple[Step, ...], ...]
+    awaits: bool = field(default=True, init=False)
+
+    def code(self, place: Place) -> Lines:
+        """Return it as lines of Python."""
+        names = [f"task{place.name}_{number}" for number in range(len(self.tasks))]
+        lines: Lines = []
+        for name, steps in zip(names, self.tasks, strict=True):
+            lines += block(f"async def {name}():", write(steps, place))
+        started = [f"group.start_soon({name})" for name in names]
+        return [*lines, *block("async with anyio.create_task_group() as group:", started)]

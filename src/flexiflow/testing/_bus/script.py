@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from flexiflow.testing._acts import CleanUp, Hang, Meet, Raise
-from flexiflow.testing._code import Place, block, quote, without_one, write
+from flexiflow.testing._examiner.acts import CleanUp, Hang, Meet, Raise
+from flexiflow.testing._examiner.code import Place, block, quote, without_one, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flexiflow._bus import DeliveryMode, ErrorPolicy
-    from flexiflow.testing._code import Lines, Step
+    from flexiflow.testing._examiner.code import Lines, Step
 
 FilterKind: TypeAlias = Literal["accepts", "refuses", "raises", "exits", "awaitable"]
 
@@ -131,23 +131,6 @@ class Publish:
 
 
 @dataclass(frozen=True)
-class Together:
-    """Do something in several tasks at once."""
-
-    tasks: tuple[tuple[Step, ...], ...]
-    awaits: bool = field(default=True, init=False)
-
-    def code(self, place: Place) -> Lines:
-        """Return it as lines of Python."""
-        names = [f"task{place.name}_{number}" for number in range(len(self.tasks))]
-        lines: Lines = []
-        for name, steps in zip(names, self.tasks, strict=True):
-            lines += block(f"async def {name}():", write(steps, place))
-        started = [f"group.start_soon({name})" for name in names]
-        return [*lines, *block("async with anyio.create_task_group() as group:", started)]
-
-
-@dataclass(frozen=True)
 class Script:
     """What is done with a new bus, and the schedule of the tasks.
 
@@ -225,27 +208,3 @@ def _renumber(step: Step, gone: int, count: int) -> Step:
     if isinstance(step, Subscribe):
         return replace(step, does=tuple(_renumber(each, gone, count) for each in step.does))
     return step
-
-
-@dataclass(frozen=True)
-class Program:
-    """A program that itself asserts what a clause promises.
-
-    Attributes:
-        text: what is done with `bus`, at the indentation of a module.
-        again: what is done with the same bus in a second run; the bus is then made before the
-            first, outside of any loop if the factory is sync.
-        decisions: the schedule, as `run_scheduled` takes it.
-    """
-
-    text: str
-    again: str = ""
-    decisions: tuple[int, ...] = ()
-
-    def smaller(self) -> Iterator[Program]:
-        """Yield programs with a shorter schedule; the text itself is not shrunk."""
-        return (replace(self, decisions=less) for less in without_one(self.decisions))
-
-    def main(self) -> Lines:
-        """Return what is done, as lines of Python."""
-        return self.text.strip("\n").split("\n")

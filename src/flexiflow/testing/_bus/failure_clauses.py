@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._acts import CleanUp, Hang, Raise, Wait
-from flexiflow.testing._checker import (
+from flexiflow.testing._bus.drawing import publishes, scripts
+from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe
+from flexiflow.testing._examiner.acts import CleanUp, Hang, Raise, Together, Wait
+from flexiflow.testing._examiner.checker import (
     MODES,
     POLICIES,
     Checker,
     number,
     priorities,
-    publishes,
     schedules,
-    scripts,
 )
-from flexiflow.testing._reports import (
+from flexiflow.testing._examiner.reports import (
     announced,
     lateness,
     logged,
@@ -27,14 +27,13 @@ from flexiflow.testing._reports import (
     returned_complaint,
     unnoted,
 )
-from flexiflow.testing._script import Publish, Script, Subscribe, Together, Unsubscribe
-from flexiflow.testing._story import shown
-from flexiflow.testing._trace import names
+from flexiflow.testing._examiner.story import shown
+from flexiflow.testing._examiner.trace import names
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
-    from flexiflow.testing._program import Case
-    from flexiflow.testing._trace import Entry, Publication, Trace
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.trace import Entry, Publication, Trace
 
 
 def continues(trace: Trace) -> str | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from flexiflow.testing._reports import every_report, returned
-from flexiflow.testing._story import shown
-from flexiflow.testing._trace import AWAITABLE, matches, names
+from flexiflow.testing._examiner.reports import every_report, returned
+from flexiflow.testing._examiner.story import shown
+from flexiflow.testing._examiner.trace import AWAITABLE, matches, names
 
 if TYPE_CHECKING:
-    from flexiflow.testing._trace import Entry, Publication, Seat, Trace
+    from flexiflow.testing._examiner.trace import Entry, Publication, Seat, Trace
 
 
 def order(trace: Trace) -> str | None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from flexiflow.testing import _bus_programs as texts
-from flexiflow.testing._acts import Wait
-from flexiflow.testing._bus_judgements import (
+from flexiflow.testing._bus import programs as texts
+from flexiflow.testing._bus.drawing import publishes, scripts
+from flexiflow.testing._bus.judgements import (
     at_most_once,
     at_once,
     filters,
@@ -17,7 +17,9 @@ from flexiflow.testing._bus_judgements import (
     removals,
     snapshot,
 )
-from flexiflow.testing._checker import (
+from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._examiner.acts import Together, Wait
+from flexiflow.testing._examiner.checker import (
     MODES,
     POLICIES,
     Checker,
@@ -25,21 +27,11 @@ from flexiflow.testing._checker import (
     often,
     priorities,
     programs,
-    publishes,
-    scripts,
-)
-from flexiflow.testing._script import (
-    Publish,
-    Script,
-    Subscribe,
-    Together,
-    Unsubscribe,
-    UnsubscribeAll,
 )
 
 if TYPE_CHECKING:
-    from flexiflow.testing._code import Step
-    from flexiflow.testing._program import Case
+    from flexiflow.testing._examiner.code import Step
+    from flexiflow.testing._examiner.program import Case
 
 
 _names = st.sampled_from(["a", "a.b", "axb", "a.c", "b", "a.b.c"])
