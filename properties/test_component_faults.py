@@ -6,10 +6,10 @@ import pytest
 
 from flexiflow import Component, Engine
 from flexiflow.testing import ContractViolation, check_component
-from flexiflow.testing._component_contract import COMPONENT_CONTRACT
-from flexiflow.testing._component_run import examine_component, execute
-from flexiflow.testing._component_script import ComponentScript, Row, Send
-from flexiflow.testing._component_turns import run_to_completion
+from flexiflow.testing._component.contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.run import examine_component, execute
+from flexiflow.testing._component.script import ComponentScript, Row, Send
+from flexiflow.testing._component.turns import run_to_completion
 from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.profile import IS_LONG, each_broken, in_the_long_run

@@ -21,10 +21,10 @@ from flexiflow.testing import explore
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.recorder import Recorder
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
-from flexiflow.testing._component_contract import COMPONENT_CONTRACT
-from flexiflow.testing._component_recorder import ComponentRecorder
-from flexiflow.testing._component_run import define as define_component
-from flexiflow.testing._component_script import (
+from flexiflow.testing._component.contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.recorder import ComponentRecorder
+from flexiflow.testing._component.run import define as define_component
+from flexiflow.testing._component.script import (
     ComponentScript,
     Fail,
     Look,
@@ -32,7 +32,7 @@ from flexiflow.testing._component_script import (
     Row,
     Send,
 )
-from flexiflow.testing._component_trace import History
+from flexiflow.testing._component.trace import History
 from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 from flexiflow.testing._examiner.execute import Log, be_silent
 from flexiflow.testing._examiner.program import complete, define

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import Phase, settings
 
 from flexiflow.extras.durable import MemoryTransport
-from flexiflow.testing import ContractViolation, _examine, check_transport
+from flexiflow.testing import ContractViolation, check_transport
+from flexiflow.testing._examiner import examine
 from flexiflow.testing._examiner.clause import Clause
-from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport_run import Terms, examine_transport
+from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
+from flexiflow.testing._transport.run import Terms, examine_transport
 from properties.faults.of_transports import (
     TRANSPORT_FAULTS,
     TransportFault,
@@ -32,8 +33,8 @@ TERMS: Terms = {
 def _shrunk_in_the_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every day, only leave out steps: Hypothesis' own shrinking takes most of the time."""
     if not IS_LONG:
-        quick = settings(_examine._SETTINGS, phases=[Phase.generate])
-        monkeypatch.setattr(_examine, "_SETTINGS", quick)
+        quick = settings(examine._SETTINGS, phases=[Phase.generate])
+        monkeypatch.setattr(examine, "_SETTINGS", quick)
 
 
 @each_broken(TRANSPORT_FAULTS)

@@ -10,9 +10,9 @@ from flexiflow._cli import verify
 from flexiflow._cli.display import Display, Plain
 from flexiflow.testing._bus import contract
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._examiner.clause import Clause
-from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
+from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from tests.cli.command_line import run
 
 BUSES = """

@@ -18,9 +18,9 @@ from flexiflow.extras.durable import (
     Room,
 )
 from flexiflow.testing import replay
-from flexiflow.testing._desk import open_desk
-from flexiflow.testing._desk_calls import HOOKS, Inconclusive, Means
-from flexiflow.testing._desk_work import SIZE
+from flexiflow.testing._transport.desk import open_desk
+from flexiflow.testing._transport.desk_calls import HOOKS, Inconclusive, Means
+from flexiflow.testing._transport.desk_work import SIZE
 from tests.durable.redis.desk import lease_of
 from tests.durable.transports import Tried, each_transport
 

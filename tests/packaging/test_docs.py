@@ -11,9 +11,9 @@ import flexiflow
 from flexiflow import events, testing
 from flexiflow.extras import causality, durable, otel, retry
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._component_contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._examiner.clause import Clause
-from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
+from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from tools.clauses import find_clauses, read_index
 from tools.mutation.mutants import documented
 

@@ -17,15 +17,15 @@ from flexiflow.extras.durable import (
     Standing,
 )
 from flexiflow.testing import ContractViolation, check_transport, replay
-from flexiflow.testing import _transport_run as runs
-from flexiflow.testing._desk import open_desk
-from flexiflow.testing._desk_calls import Broken, Inconclusive, Means
-from flexiflow.testing._desk_judgements import check_standing, complain_of_delivery
-from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport_holds import Hold, Item, Letter, Span, Tenure
-from flexiflow.testing._transport_model import GroupModel
-from flexiflow.testing._transport_part import Part
-from flexiflow.testing._transport_run import examine_transport
+from flexiflow.testing._transport import run as runs
+from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
+from flexiflow.testing._transport.desk import open_desk
+from flexiflow.testing._transport.desk_calls import Broken, Inconclusive, Means
+from flexiflow.testing._transport.desk_judgements import check_standing, complain_of_delivery
+from flexiflow.testing._transport.holds import Hold, Item, Letter, Span, Tenure
+from flexiflow.testing._transport.model import GroupModel
+from flexiflow.testing._transport.part import Part
+from flexiflow.testing._transport.run import examine_transport
 from tests.durable.transports import Tried, damage_memory, each_transport
 
 QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1}

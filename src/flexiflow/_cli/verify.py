@@ -176,10 +176,10 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
     try:
         from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
         from flexiflow.testing._bus.run import examine  # noqa: PLC0415
-        from flexiflow.testing._component_contract import COMPONENT_CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._component_run import examine_component  # noqa: PLC0415
-        from flexiflow.testing._transport_contract import TRANSPORT_CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._transport_run import examine_transport  # noqa: PLC0415
+        from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415
+        from flexiflow.testing._component.run import examine_component  # noqa: PLC0415
+        from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415
+        from flexiflow.testing._transport.run import examine_transport  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "hypothesis":
             raise

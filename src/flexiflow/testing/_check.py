@@ -15,7 +15,7 @@ from flexiflow.testing._scheduling.checks import check_no_loop
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flexiflow.testing._transport_run import Terms
+    from flexiflow.testing._transport.run import Terms
 
 
 def check_bus(
@@ -88,7 +88,7 @@ def check_component(
         RuntimeError: called from async code.
     """
     check_no_loop("check_component")
-    from flexiflow.testing._component_run import examine_component  # noqa: PLC0415  as above
+    from flexiflow.testing._component.run import examine_component  # noqa: PLC0415  as above
 
     for verdict in examine_component(
         factory, engine=engine, backend=backend, examples=examples, seed=seed
@@ -148,7 +148,7 @@ def check_transport(  # noqa: PLR0913  most of them are optional
         RuntimeError: called from async code.
     """
     check_no_loop("check_transport")
-    from flexiflow.testing._transport_run import examine_transport  # noqa: PLC0415  as above
+    from flexiflow.testing._transport.run import examine_transport  # noqa: PLC0415  as above
 
     terms: Terms = {
         "restart": restart,

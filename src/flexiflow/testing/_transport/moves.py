@@ -1,0 +1,210 @@
+"""The moves that scripts are drawn from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import strategies as st
+
+from flexiflow.testing._examiner.checker import number
+from flexiflow.testing._transport.desk_work import LENGTH, SIZE
+from flexiflow.testing._transport.script import Act, move, producers, several
+
+if TYPE_CHECKING:
+    from flexiflow.testing._transport.script import Moves
+
+PARTITIONS: Final = 2
+"""How many partitions a transport has that has several."""
+
+
+def _handle(worker: str, limit: int, partition: int, how: str, at: list[int]) -> Moves:
+    return (Act("receive", (worker, limit, partition)), Act("settle", (worker, how, *at)))
+
+
+def _handling(*hows: str, then: str | None = None) -> st.SearchStrategy[Moves]:
+    at = st.lists(number(0, 2), min_size=1, max_size=2)
+    moves = st.builds(_handle, workers, limits, partitions, st.sampled_from(hows), at)
+    if then is None:
+        return moves
+    return moves.map(lambda first: (*first, Act(then, first[0].given[:1])))
+
+
+def settling(by: st.SearchStrategy[str], *hows: str) -> st.SearchStrategy[Moves]:
+    """Draw how to settle some of what was given before."""
+    return several("settle", number(0, 1), 2, st.tuples(by, st.sampled_from(hows)))
+
+
+def _lose(worker: str, other: str, *acts: Act) -> Moves:
+    """Make a worker oversleep, so that another one is given what it holds."""
+    return (
+        Act("store", ("p", None)),
+        Act("receive", (worker, 1)),
+        Act("oversleep", (worker,)),
+        Act("receive", (other, 1)),
+        *acts,
+    )
+
+
+def _losing(
+    workers: tuple[str, str],
+    first: int,
+    before: tuple[str, ...],
+    stale: str,
+    after: tuple[str, ...],
+) -> Moves:
+    """Make a worker report on a record that another one has by now."""
+    worker, other = workers
+    acts: list[Act] = []
+    acts += [Act("settle", (other, how, 0)) for how in before]
+    acts += [Act("settle", (worker, stale, 0)) if stale else Act("renew", (worker,))]
+    for how in after:
+        known = {"die", "leave", "renew"}
+        acts.append(Act(how, (other,)) if how in known else Act("settle", (other, how, 0)))
+    return _lose(worker, other, *acts)[first:]
+
+
+workers = st.sampled_from("abc")
+groups = st.sampled_from("gh")
+limits = number(1, 3)
+partitions = number(0, PARTITIONS - 1)
+
+repeats = move("again", producers)
+receives = move("receive", workers, limits, partitions)
+handles = _handling("acknowledge")
+returns = _handling("return", "let go")
+notes = _handling("note", "begin")
+buries = _handling("bury")
+buries_all: st.SearchStrategy[Moves] = workers.map(
+    lambda worker: (Act("receive", (worker, 3)), Act("settle", (worker, "bury", 0, 1, 2)))
+)
+retries = _handling("acknowledge", "note", "return", "bury", then="repeat")
+deaths = _handling("note", "begin", "return", then="die")
+sudden_deaths: st.SearchStrategy[Moves] = st.tuples(workers, limits).map(
+    lambda given: (Act("receive", given), Act("die", given[:1]))
+)
+leavings = move("leave", workers)
+cancels = move("cancel", workers, number(0, 4), limits, st.sampled_from(("receive", "leave")))
+redrives = several("redrive", number(0, 2), 2, st.tuples(groups))
+looks = move("look", groups)
+forgets = move("forget", groups)
+clashes = move("clash", workers)
+damages = move("damage", partitions, number(0, 4))
+
+follows = move("follow", workers, st.sampled_from("kl"))
+renewals = move("renew", workers)
+oversleeping = move("oversleep", workers)
+passing: st.SearchStrategy[Moves] = st.just((Act("pass_time", ()),))
+reopenings: st.SearchStrategy[Moves] = st.just((Act("reopen", ()),))
+
+keyed = several("store", st.sampled_from("kl"), 3, st.tuples(producers))
+in_line = st.lists(st.just("k"), min_size=2, max_size=3).map(
+    lambda keys: (
+        Act("store", ("p", *keys)),
+        Act("receive", ("a", 3)),
+        Act("settle", ("a", "postpone", 0)),
+        Act("settle", ("a", "queue", 0, 1)),
+    )
+)
+"""A line: the first record that waits is due, others are behind it."""
+losing = st.builds(_lose, st.sampled_from("ab"), st.sampled_from("ab"))
+stale = st.builds(
+    _losing,
+    st.sampled_from((("a", "b"), ("b", "a"))),
+    number(0, 1),
+    st.sampled_from(((), ("begin",))),
+    # Outcomes on which more depends are sampled more than once.
+    st.sampled_from(("acknowledge", "acknowledge", "let go", "bury", "begin", "postpone", "")),
+    st.sampled_from(
+        ((), ("die",), ("leave",), ("renew",), ("renew",), ("return",), ("postpone", "die"))
+    ),
+)
+
+
+def _wait_and_more(how: str, more: int, again: tuple[int, ...]) -> Moves:
+    """Make two records wait while others are new, then ask for some."""
+    return (
+        Act("store", ("p", *[None] * (2 + more))),
+        Act("receive", ("a", 2)),
+        Act("settle", ("a", how, 0, 1)),
+        Act("receive", ("a", *again)),
+    )
+
+
+sharing = st.builds(
+    _wait_and_more,
+    st.just("postpone"),
+    number(1, 2),
+    st.tuples(limits, st.just(0), st.just(1_000), st.just(1_000), number(0, 2)),
+)
+shutting = st.builds(
+    _wait_and_more,
+    st.sampled_from(("postpone", "defer")),
+    number(1, 2),
+    st.tuples(limits, st.just(0), st.just(1_000), number(1, 3)),
+)
+dues: st.SearchStrategy[Moves] = st.just(
+    (
+        Act("store", ("p", None, None)),
+        Act("receive", ("a", 2)),
+        Act("settle", ("a", "delay", 0)),
+        Act("settle", ("a", "postpone", 0)),
+        Act("pass_time", ()),
+        Act("receive", ("a", 2)),
+    )
+)
+"""The record that is postponed first is due last."""
+makes_room: st.SearchStrategy[Moves] = st.just(
+    (
+        Act("store", ("p", *[None] * LENGTH)),
+        Act("receive", ("a", LENGTH)),
+        Act("settle", ("a", "defer", *range(LENGTH))),
+        Act("store", ("q", None)),
+    )
+)
+postponing = _handling("postpone", "delay", "queue", "defer")
+goes_on = _handling("acknowledge", "return", "postpone", "bury")
+sizes = number(1, 4).map(lambda size: size * SIZE // 4)
+sized = several("store_sized", sizes, 3, st.tuples(producers))
+too_large = move("store_sized", producers, sizes, st.just(SIZE + 1))
+inserts = move("insert", partitions, st.sampled_from((SIZE, SIZE + 1, 4 * SIZE)))
+room = move(
+    "receive", workers, limits, st.just(0), st.sampled_from((SIZE, SIZE * 3 // 2, SIZE * 2))
+)
+staged = st.sampled_from("nwab")
+
+
+def _stage(lesser: str, greater: str, *acts: Act) -> Moves:
+    """Join a worker with more patterns while another one holds something."""
+    return (
+        Act("store", ("p", None, None)),
+        Act("receive", (lesser, 1)),
+        Act("join", (greater,)),
+        *acts,
+    )
+
+
+stagings = st.builds(
+    _stage,
+    st.sampled_from("na"),
+    st.just("w"),
+    st.sampled_from(
+        (Act("receive", ("a", 1)), Act("settle", ("a", "acknowledge", 0)), Act("renew", ("a",)))
+    ),
+)
+
+
+def _take_less(ending: str, worker: str) -> Moves:
+    """Remove the worker with the most patterns, and let another one go on."""
+    return (
+        Act("join", ("w",)),
+        Act(ending, ("w",)),
+        Act("store", ("p", None)),
+        Act("receive", (worker, 1)),
+    )
+
+
+takes_less = st.builds(_take_less, st.sampled_from(("leave", "die")), st.sampled_from("na"))
+joinings = move("join", staged)
+stages = move("receive", staged, limits)
+stage_ends = st.one_of(move("leave", staged), move("die", staged))
+stage_settles = settling(staged, "acknowledge", "return", "note")
