@@ -314,20 +314,20 @@ class _SqliteLease:
         return self._take(_fitting(self._given, room))
 
     async def _give(self, room: Room) -> None:
-        look = self._looking()
+        look = self._looking(room)
         await self._desk.write_where_wanted(
             lambda db: not self._given and look(db),
             lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
             keep=self._given.extend,
         )
 
-    def _looking(self) -> Callable[[sqlite3.Connection], bool]:
+    def _looking(self, room: Room) -> Callable[[sqlite3.Connection], bool]:
         """Return a function that looks whether there is something to receive, and notes when.
 
         It runs in the thread. Whatever comes after `_looking` was called sets the bell that is
         noted, so that `wait` does not sleep through it.
         """
-        now, rung, room = anyio.current_time(), self._bell.rung, self._room
+        now, rung = anyio.current_time(), self._bell.rung
 
         def look(db: sqlite3.Connection) -> bool:
             ahead = giving.ahead(db, self._held, room, time())
@@ -353,7 +353,7 @@ class _SqliteLease:
                 if not self._held.is_exclusive:
                     # Most likely it is for this log: `receive` looks, and takes it in one turn.
                     return
-            await self._desk.read(self._looking())
+            await self._desk.read(self._looking(self._room))
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         # A record that was let go may be given to others, or to this lease again.
