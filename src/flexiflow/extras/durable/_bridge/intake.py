@@ -30,6 +30,7 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, final
 
 import anyio
@@ -84,6 +85,7 @@ class Intake:
         "_barriers",
         "_budget",
         "_counters",
+        "_has_run_out",
         "_held",
         "_idle",
         "_ignored",
@@ -94,6 +96,7 @@ class Intake:
         "_outcomes",
         "_prefetch",
         "_queue",
+        "_renewed",
         "_renewing",
         "_reports",
         "_seconds",
@@ -101,6 +104,7 @@ class Intake:
         "_turns",
         "_unsettled",
         "_until",
+        "_until_blocked",
         "_wanted",
         "_writing",
         "_writing_barriers",
@@ -137,7 +141,8 @@ class Intake:
         self._size = 0
         self._turns = count()
         self._seconds = seconds
-        self._until = anyio.current_time() + seconds
+        self._renewed = Signal()
+        self._extend(anyio.current_time(), monotonic())
         self._renewing = anyio.Lock()
         self._outages = outages
         self._counters = counters
@@ -319,9 +324,9 @@ class Intake:
         """
         async with self._renewing:
             held = dict(self._held) if self.has_run_out else {}
-            now = anyio.current_time()
+            now, real = anyio.current_time(), monotonic()
             lost = await self.lease.renew(list(held))
-            self._until = now + self._seconds
+            self._extend(now, real)
             self._drop_if_same(lost, held)
 
     async def confirm(self) -> None:
@@ -335,10 +340,29 @@ class Intake:
         except LeaseLost:
             self.lose()
 
+    def _extend(self, now: float, real: float) -> None:
+        """Note that the lease was renewed, at these times of the event loop and the real clock."""
+        self._until, self._until_blocked = now + self._seconds, real + self._seconds
+        # The answer may have come after that.
+        self._has_run_out = anyio.current_time() >= self._until
+        self._renewed.set()
+
+    async def watch(self) -> None:
+        """Note when the lease runs out by the event loop's clock, until cancelled."""
+        while True:
+            await anyio.sleep_until(self._until)
+            if anyio.current_time() >= self._until:
+                self._has_run_out = True
+                await self._renewed.wait()
+
     @property
     def has_run_out(self) -> bool:
-        """Whether the lease was not renewed in time, so that others may have been given events."""
-        return anyio.current_time() >= self._until
+        """Whether the lease was not renewed in time, so that others may have been given events.
+
+        A handler that blocks keeps `watch` from noting it, so the real clock is asked, too. To ask
+        the event loop's clock before each attempt costs 2 % of what an event of Redis does.
+        """
+        return self._has_run_out or monotonic() >= self._until_blocked
 
     def report(self, held: Held[Intake], *, is_handled: bool = False) -> None:
         """Report the end of an attempt at an event that another lease holds by now (X11)."""
@@ -352,15 +376,17 @@ class Intake:
         else:
             self._settle(outcome)
 
-    def stopped(self, held: Held[Intake]) -> None:
-        """Note that the handlers of an event have ended."""
+    def stopped(self, held: Held[Intake]) -> bool:
+        """Note that the handlers of an event have ended, and return whether it is still held."""
         self.running -= 1
-        if self._held.get(held.position) is not held:
+        is_held = self._held.get(held.position) is held
+        if not is_held:
             self.report(held)
             if not self.is_lost:
                 self._lanes.leave(held)
         if self._idle is not None and not self.running:
             self._idle.set()
+        return is_held
 
     async def idle(self) -> None:
         """Wait until no event is being handled, or the lease is lost meanwhile."""

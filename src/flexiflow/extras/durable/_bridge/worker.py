@@ -290,6 +290,7 @@ class Worker:
         """Use a lease until it is lost or is to be ended; then drain it, or forget what it held."""
         async with anyio.create_task_group() as group:
             group.start_soon(intake.write)
+            group.start_soon(intake.watch)
             group.start_soon(self._renew, intake)
             await self._take_in_all(intake)
             if not intake.is_lost:
@@ -370,13 +371,18 @@ class Worker:
         log_burial(self._member.group, name, position, failure)
         intake.refuse(delivery, Buried(position, attempts, deliveries, failure))
 
-    def _conclude(self, held: Held[Intake], problem: Exception | None) -> None:
+    def _conclude(
+        self,
+        held: Held[Intake],
+        problem: Exception | None,
+        is_held: bool,  # noqa: FBT001 - by position, as the crew calls it for each event
+    ) -> None:
         """Decide the outcome of an event after an attempt, which failed if there is a problem."""
         intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
             self._counters.failed += 1
             held.attempts += not is_outage
-        if not intake.holds(held):
+        if not is_held:
             intake.report(held, is_handled=problem is None)
         elif problem is None:
             intake.finish(held, Acknowledged(held.position))

@@ -166,11 +166,13 @@ class RedisLease:
         )
         self._is_common = is_common == 1
         found = [_delivery(*each) for each in entries]
-        found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
+        for each in found:
+            (self._waited if each.has_waited else self._held).add(each.position)
+        new = _fresh(fresh, {place: text(name) for place, name in groups}, given)
+        self._held.update([each.position for each in new])
+        found += new
         # There may be more that a lost answer had given.
         self._is_lost = came != _ALL_CAME and again == 0
-        self._held.update(each.position for each in found if not each.has_waited)
-        self._waited.update(each.position for each in found if each.has_waited)
         self._note(found, given)
         until = anyio.current_time() + again / 1000 if again >= 0 else inf
         self._seen = _Seen(given, wakes, turn, watches == 1, until)
