@@ -177,7 +177,9 @@ class Crew:
                     or not all(map(is_, inherited, context.values()))
                 ):
                     return
+            # Keep nothing of the last event while waiting for the next.
             handing_on.set(None)
+            context, inherited[place] = copy_context(), None
             # The queue is empty, or holds a suspect's neighbours up: `call` deals with both.
             self.call()
             slot.woken = anyio.Event()
