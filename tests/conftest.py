@@ -48,7 +48,7 @@ def pytest_configure() -> None:
     # In debug mode asyncio warns of slow steps, which any is on a busy machine.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     # It also notes who made each task and callback, which takes longer than most tests.
-    vars(constants)["DEBUG_STACK_DEPTH"] = 0
+    setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  it is declared as Final
     if WITHOUT_TRIO and "trio" in BACKENDS:
         message = "FLEXIFLOW_TESTS_WITHOUT_TRIO is set, but trio is installed: uninstall it"
         raise pytest.UsageError(message)
