@@ -46,7 +46,7 @@ from flexiflow.extras.durable._errors import (
     WorkersDied,
     is_an_outage,
 )
-from flexiflow.extras.durable._partitions import share
+from flexiflow.extras.durable._membership import share
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._transport import Acknowledged, Buried
 

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 import anyio
 
 from flexiflow.extras.durable._errors import LogFull
+from flexiflow.extras.durable._logs import (
+    PAGE_BYTES,
+    Limited,
+    check_sizes,
+    numbers_after,
+    numbers_of,
+    spread,
+)
 from flexiflow.extras.durable._membership import Agreement, Peer, agree
-from flexiflow.extras.durable._numbers import parts_of, place_of
-from flexiflow.extras.durable._partitions import spread
 from flexiflow.extras.durable._redis.lease import (
     RedisLease,
     Right,
@@ -34,29 +40,18 @@ from flexiflow.extras.durable._redis.scripts import (
     STORE,
     TAIL,
 )
-from flexiflow.extras.durable._sizes import PAGE_BYTES, check_sizes
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._redis.network import Network
     from flexiflow.extras.durable._transport import Batch, Lease, Member, Record
 
 # The seconds between looks of `tail`.
 _GLANCE: Final = 0.05
-
-
-class Settings(NamedTuple):
-    """The arguments of a transport; see `RedisTransport`."""
-
-    partitions: int | None
-    max_length: int
-    idempotency_window: float
-    replicas: int
-    timeout: float
-    max_event_bytes: int
 
 
 class _Seat(NamedTuple):
@@ -75,17 +70,23 @@ _NO_SEAT: Final = _Seat(b"", Agreement((), []))
 
 
 @final
-class RedisConnection:
+class RedisConnection(Limited):
     """An open transport; see `Connection`.
 
     Args:
         network: the servers.
-        settings: the transport's arguments.
+        limits: the limits of the logs.
+        replicas: how many replicas must confirm what is stored.
+        seconds: how many seconds an answer may take.
     """
 
-    def __init__(self, network: Network, settings: Settings) -> None:
+    def __init__(
+        self, network: Network, limits: LogLimits, *, replicas: int, seconds: float
+    ) -> None:
+        super().__init__(network.address, limits)
         self._network = network
-        self._settings = settings
+        self._replicas = replicas
+        self._seconds = seconds
         self._seats: dict[Member, _Seat] = {}
         # By group: the generation of its patterns that the partitions were told of, and how many
         # losses had been seen by then.
@@ -103,31 +104,6 @@ class RedisConnection:
             for partition in range(1, self.partitions):
                 await network.run(partition, GROUPS)
 
-    @property
-    def address(self) -> str:
-        """Where the transport is, without any secret."""
-        return self._network.address
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._settings.partitions or 1
-
-    @property
-    def is_exclusive(self) -> bool:
-        """Whether only one worker of a group at a time may lease a partition."""
-        return self._settings.partitions is not None
-
-    @property
-    def max_length(self) -> int:
-        """How many records a log may hold."""
-        return self._settings.max_length
-
-    @property
-    def max_event_bytes(self) -> int:
-        """How many bytes an event may have."""
-        return self._settings.max_event_bytes
-
     async def store(self, batch: Batch) -> None:
         """Store all records of a batch, in order."""
         check_sizes(batch, self.max_event_bytes)
@@ -142,22 +118,22 @@ class RedisConnection:
     async def _store(
         self, batch: Batch, partition: int, records: Sequence[Record], *, for_good: bool
     ) -> None:
-        settings, known = self._settings, self._network.epochs.of(partition)
+        limits, known = self._limits, self._network.epochs.of(partition)
         status, *answer = await self._network.run(
             partition,
             STORE,
             batch.producer,
             batch.number,
-            milliseconds(settings.idempotency_window),
-            settings.max_length,
+            milliseconds(limits.window),
+            limits.max_length,
             int(for_good),
             known.stir,
             len(records),
             *(each for record in records for each in (_flat(record) if for_good else ())),
-            replicas=settings.replicas if for_good else 0,
+            replicas=self._replicas if for_good else 0,
         )
         if status == b"FULL":
-            raise LogFull(self.address, settings.max_length)
+            raise LogFull(self.address, limits.max_length)
         if answer:
             epoch, last, *news = answer
             known.note(epoch, last, records[-1].body)
@@ -224,7 +200,7 @@ class RedisConnection:
             member,
             right,
             max_event_bytes=self.max_event_bytes,
-            seconds=self._settings.timeout,
+            seconds=self._seconds,
         )
 
     async def standing(self, group: str) -> Standing:
@@ -254,12 +230,12 @@ class RedisConnection:
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
         """Return dead letters, the oldest first, as many as fit on a page."""
-        last = place_of(after, 3)
+        last = numbers_after(after, 3)
         found: list[DeadLetter] = []
         # Others may redrive a whole page meanwhile, but only at the end may the result be empty.
         while not found and (chosen := await self._page(group, last, limit)):
             for partition in range(self.partitions):
-                names = list(_chosen(chosen, partition))
+                names = _chosen(chosen, partition)
                 if names:
                     _, entries = await self._network.run(partition, LETTERS, group, *names)
                     found += [_dead_letter(partition, *each) for each in entries]
@@ -285,7 +261,7 @@ class RedisConnection:
         """Store dead letters anew, for their group alone, and delete them."""
         count = 0
         for partition in range(self.partitions):
-            chosen = list(_chosen(ids, partition))
+            chosen = _chosen(ids, partition)
             if chosen:
                 _, done = await self._network.run(partition, REDRIVE, group, *chosen)
                 count += done
@@ -350,12 +326,8 @@ def _start(last: tuple[int, ...] | None, partition: int) -> str:
     return entry if partition > last[2] else f"({entry}"
 
 
-def _chosen(ids: Sequence[str], partition: int) -> Iterator[str]:
-    for name in ids:
-        parts = parts_of(name, 3)
-        # Skip what can't be an id of this transport.
-        if parts is not None and parts[2] == partition:
-            yield f"{parts[0]}-{parts[1]}"
+def _chosen(ids: Sequence[str], partition: int) -> list[str]:
+    return [f"{ms}-{seq}" for ms, seq, place in numbers_of(ids, 3) if place == partition]
 
 
 def _dead_letter(partition: int, position: bytes, entry: list[bytes]) -> DeadLetter:

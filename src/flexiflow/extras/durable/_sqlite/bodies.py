@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import sqlite3
 
-Place: TypeAlias = Literal["records", "kept", "dead"]
+BodyTable: TypeAlias = Literal["records", "kept", "dead"]
 """A table that has bodies."""
-
-
-class Body(NamedTuple):
-    """A body as it is given to a worker.
-
-    Attributes:
-        body: the bytes; empty if there are too many.
-        oversize: how many bytes there are if there are too many, else 0.
-    """
-
-    body: bytes
-    oversize: int = 0
 
 
 def bounded(column: str) -> str:
@@ -31,30 +19,33 @@ def bounded(column: str) -> str:
     return f"CASE WHEN typeof({column}) = 'blob' AND length({column}) <= ? THEN {column} END"
 
 
-def look_at(db: sqlite3.Connection, place: Place, number: int, most: int) -> Body:
+def look_at(db: sqlite3.Connection, table: BodyTable, number: int, most: int) -> tuple[bytes, int]:
     """Return a body for which `bounded` gives NULL: too large, or not stored by this transport.
 
     Args:
         db: the database.
-        place: the table.
+        table: the table.
         number: the row.
         most: how many bytes it may have.
+
+    Returns:
+        The body and 0; if it is too large, an empty one and its size.
     """
-    size = size_of(db, place, number)
+    size = size_of(db, table, number)
     if size > most:
-        return Body(b"", size)
-    query = f"SELECT CAST(body AS BLOB) FROM {place} WHERE rowid = ?"  # noqa: S608 - no input
-    return Body(db.execute(query, (number,)).fetchone()[0] or b"")
+        return b"", size
+    query = f"SELECT CAST(body AS BLOB) FROM {table} WHERE rowid = ?"  # noqa: S608 - no input
+    return db.execute(query, (number,)).fetchone()[0] or b"", 0
 
 
-def size_of(db: sqlite3.Connection, place: Place, number: int) -> int:
+def size_of(db: sqlite3.Connection, table: BodyTable, number: int) -> int:
     """Return how many bytes a body has, without reading them."""
     query = "SELECT typeof(body), CASE typeof(body) WHEN 'text' THEN 0 ELSE length(body) END FROM "
-    row = db.execute(f"{query}{place} WHERE rowid = ?", (number,)).fetchone()
+    row = db.execute(f"{query}{table} WHERE rowid = ?", (number,)).fetchone()
     kind, length = row
     if kind != "text":
         # Other software may have put NULL there.
         return int(length or 0)
     # SQLite's `length` of a text counts characters.
-    with db.blobopen(place, "body", number, readonly=True) as blob:
+    with db.blobopen(table, "body", number, readonly=True) as blob:
         return len(blob)

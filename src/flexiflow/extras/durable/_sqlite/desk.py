@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from flexiflow.extras.durable._sqlite.bell import Bell
+    from flexiflow.extras.durable._bell import Bell
     from flexiflow.extras.durable._sqlite.file import Identity
     from flexiflow.extras.durable._sqlite.schema import Layout
 

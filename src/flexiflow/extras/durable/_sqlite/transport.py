@@ -14,18 +14,22 @@ from itertools import accumulate
 from threading import Event
 from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple, final
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio import from_thread, to_thread
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import RunVar, checkpoint
 
-from flexiflow._arguments import check_count
-from flexiflow.extras.durable._numbers import check_finite, place_of
-from flexiflow.extras.durable._partitions import check_partitions
-from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
+from flexiflow.extras.durable._bell import Bell
+from flexiflow.extras.durable._logs import (
+    MAX_EVENT_BYTES,
+    Limited,
+    check_finite,
+    check_limits,
+    numbers_after,
+)
 from flexiflow.extras.durable._sqlite import giving, groups, leases, log
 from flexiflow.extras.durable._sqlite.backup import back_up
-from flexiflow.extras.durable._sqlite.bell import bell_of
 from flexiflow.extras.durable._sqlite.desk import Desk
 from flexiflow.extras.durable._sqlite.schema import Layout
 from flexiflow.extras.durable._sqlite.settling import settle
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
-    from flexiflow.extras.durable._sqlite.bell import Bell
+    from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._transport import (
         Batch,
         Connection,
@@ -48,6 +52,9 @@ if TYPE_CHECKING:
         Standing,
         Stored,
     )
+
+_BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
+"""In each event loop, a bell for each file."""
 
 _SHORTEST: Final = 0.001
 
@@ -101,17 +108,11 @@ class SqliteTransport:
         mode: int = 0o600,
     ) -> None:
         self._path = _checked_path(path)
-        check_count("max_length", max_length)
-        check_finite("idempotency_window", idempotency_window)
-        check_finite("poll_interval", poll_interval, least=_SHORTEST)
+        self._limits = check_limits(partitions, max_length, idempotency_window, max_event_bytes)
+        self._poll_interval = check_finite("poll_interval", poll_interval, least=_SHORTEST)
         check_finite("busy_timeout", busy_timeout, least=0)
-        check_count("max_event_bytes", max_event_bytes)
         _check_mode(mode)
-        self._layout = Layout(self._path, check_partitions(partitions), busy_timeout, mode)
-        self._limits = log.Limits(
-            self._path, partitions or 1, max_length, idempotency_window, max_event_bytes
-        )
-        self._poll_interval = poll_interval
+        self._layout = Layout(self._path, partitions, busy_timeout, mode)
 
     @property
     def path(self) -> str:
@@ -131,10 +132,12 @@ class SqliteTransport:
                 and closed by hand in this process, or if this process was forked from the one that
                 opened the file (X9).
         """
-        bell = bell_of(self._path)
+        bells = _BELLS.get(WeakValueDictionary[str, Bell]())
+        _BELLS.set(bells)
+        bell = bells.setdefault(self._path, Bell())
         async with Desk(self._layout, bell) as desk:
             await desk.open()
-            yield _SqliteConnection(desk, bell, self._limits, self._layout, self._poll_interval)
+            yield _SqliteConnection(self._path, self._limits, desk, bell, self._poll_interval)
 
     async def backup(self, file: str | os.PathLike[str]) -> None:
         """Copy the transport's file, as it is at one moment, while others go on using it (X9).
@@ -174,38 +177,19 @@ class SqliteTransport:
 
 
 @final
-class _SqliteConnection:
+class _SqliteConnection(Limited):
     def __init__(
-        self, desk: Desk, bell: Bell, limits: log.Limits, layout: Layout, interval: float
+        self, path: str, limits: LogLimits, desk: Desk, bell: Bell, interval: float
     ) -> None:
+        super().__init__(path, limits)
         self._desk = desk
         self._bell = bell
-        self._limits = limits
-        self._is_exclusive = layout.partitions is not None
         self._interval = interval
 
-    @property
-    def address(self) -> str:
-        return self._limits.path
-
-    @property
-    def partitions(self) -> int:
-        return self._limits.partitions
-
-    @property
-    def is_exclusive(self) -> bool:
-        return self._is_exclusive
-
-    @property
-    def max_length(self) -> int:
-        return self._limits.max_length
-
-    @property
-    def max_event_bytes(self) -> int:
-        return self._limits.max_event_bytes
-
     async def store(self, batch: Batch) -> None:
-        await self._desk.write(lambda db: log.store(db, batch, self._limits, time()), rings=True)
+        await self._desk.write(
+            lambda db: log.store(db, batch, self._address, self._limits, time()), rings=True
+        )
 
     async def join(self, member: Member) -> Sequence[str]:
         return await self._desk.write(lambda db: groups.join(db, member, time()))
@@ -215,15 +199,11 @@ class _SqliteConnection:
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
         held = await self._desk.write(
-            lambda db: leases.acquire(
-                db, member, partition, time(), is_exclusive=self._is_exclusive
-            )
+            lambda db: leases.acquire(db, member, partition, time(), is_exclusive=self.is_exclusive)
         )
         if held is None:
             return None
-        return _SqliteLease(
-            self._desk, self._bell, held, self._interval, self._limits.max_event_bytes
-        )
+        return _SqliteLease(self._desk, self._bell, held, self._interval, self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
         return await self._desk.read(lambda db: groups.standing(db, group))
@@ -237,7 +217,7 @@ class _SqliteConnection:
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        (last,) = place_of(after, 1) or (0,)
+        (last,) = numbers_after(after, 1) or (0,)
         return await self._desk.read(lambda db: groups.dead_letters(db, group, last, limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
@@ -246,20 +226,14 @@ class _SqliteConnection:
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        if after is None:
-            positions = await self._desk.read(log.ends)
-        else:
-            positions = [int(each) for each in after]
+        positions = await self._desk.read(log.ends) if after is None else list(map(int, after))
 
         async def look() -> Sequence[Stored]:
             return await self._desk.read(
                 lambda db: log.tail(db, positions, limit, self.max_event_bytes)
             )
 
-        found = await self._bell.wait_for(look, wait, self._interval)
-        for partition, position, _, _ in found:
-            positions[partition] = int(position)
-        return found, [str(each) for each in positions]
+        return await self._bell.tail(look, positions, wait, self._interval)
 
 
 class _Outlook(NamedTuple):
@@ -277,7 +251,7 @@ class _Outlook(NamedTuple):
 @final
 class _SqliteLease:
     def __init__(
-        self, desk: Desk, bell: Bell, held: leases.Held, interval: float, max_event_bytes: int
+        self, desk: Desk, bell: Bell, held: leases.HeldLease, interval: float, max_event_bytes: int
     ) -> None:
         self._desk = desk
         self._bell = bell
