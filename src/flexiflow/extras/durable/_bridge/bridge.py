@@ -1,6 +1,6 @@
 """A bridge between a bus and a transport: how an event passes (X1 to X8, X10).
 
-Out: of all handlers of an outgoing event, the bridge's own is called first (`Outgoing`). It writes
+Out: of all handlers of an outgoing event, the bridge's own is called first (`Place`). It writes
 the event down as a CloudEvent (`Encoder`) and puts it into the `Outbox`, where the publish waits
 until the transport has stored the batch that the event is in. Storing a batch may be repeated: its
 number tells the transport that it has the batch already (X2).
@@ -41,10 +41,9 @@ from flexiflow.extras.durable._bridge.arguments import (
 )
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
 from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
-from flexiflow.extras.durable._bridge.lifetime import Lifetime
 from flexiflow.extras.durable._bridge.outages import Outages
 from flexiflow.extras.durable._bridge.outbox import Outbox
-from flexiflow.extras.durable._bridge.outgoing import Way, take_place
+from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
 from flexiflow.extras.durable._bridge.statistics import Counters
 from flexiflow.extras.durable._bridge.worker import Worker
 from flexiflow.extras.durable._errors import TransportError
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.cloudevents import Codec
-    from flexiflow.extras.durable._bridge.lifetime import BridgeStatus
+    from flexiflow.extras.durable._bridge.place import BridgeStatus
     from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
     from flexiflow.extras.durable._transport import Connection, DeadLetter, Transport
 
