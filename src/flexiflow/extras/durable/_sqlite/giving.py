@@ -267,11 +267,11 @@ def _give_again(
     """Give up to `most` records that have waited and are due."""
     clamp(db, held.group, owners, now + held.member.longest_delay)
     end = max(filling.left - most, 0)
-    is_to_go_on = True
-    while is_to_go_on and filling.left > end:
+    may_be_more = True
+    while may_be_more and filling.left > end:
         # Records that turn out to be done take no room, so look for more.
         waiting = due(db, held.group, owners, now, filling.left - end)
-        is_to_go_on = _give_due(db, held, filling, waiting, now)
+        may_be_more = _give_due(db, held, filling, waiting, now)
 
 
 def _give_due(

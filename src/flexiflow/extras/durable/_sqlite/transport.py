@@ -1,7 +1,7 @@
 """A transport in an SQLite file: embedded, without a server or a dependency.
 
 This module has the methods that a bridge calls. Each hands a function of plain SQL statements, such
-as `log.store`, `giving.give` or `settle`, to the `Desk`, which runs it in a thread, in a
+as `log.store`, `giving.give` or `settle`, to the `JobRunner`, which runs it in a thread, in a
 transaction. The `Bell` wakes tasks of the same event loop after what others may wait for.
 """
 
@@ -30,7 +30,7 @@ from flexiflow.extras.durable._logs import (
 )
 from flexiflow.extras.durable._sqlite import giving, groups, leases, log
 from flexiflow.extras.durable._sqlite.backup import back_up
-from flexiflow.extras.durable._sqlite.desk import Desk
+from flexiflow.extras.durable._sqlite.jobs import JobRunner
 from flexiflow.extras.durable._sqlite.schema import Layout
 from flexiflow.extras.durable._sqlite.settling import settle
 from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
@@ -135,9 +135,9 @@ class SqliteTransport:
         bells = _BELLS.get(WeakValueDictionary[str, Bell]())
         _BELLS.set(bells)
         bell = bells.setdefault(self._path, Bell())
-        async with Desk(self._layout, bell) as desk:
-            await desk.open()
-            yield _SqliteConnection(self._path, self._limits, desk, bell, self._poll_interval)
+        async with JobRunner(self._layout, bell) as jobs:
+            await jobs.open()
+            yield _SqliteConnection(self._path, self._limits, jobs, bell, self._poll_interval)
 
     async def backup(self, file: str | os.PathLike[str]) -> None:
         """Copy the transport's file, as it is at one moment, while others go on using it (X9).
@@ -179,61 +179,59 @@ class SqliteTransport:
 @final
 class _SqliteConnection(Limited):
     def __init__(
-        self, path: str, limits: LogLimits, desk: Desk, bell: Bell, interval: float
+        self, path: str, limits: LogLimits, jobs: JobRunner, bell: Bell, interval: float
     ) -> None:
         super().__init__(path, limits)
-        self._desk = desk
-        self._bell = bell
-        self._interval = interval
+        self.jobs = jobs
+        self.bell = bell
+        self.interval = interval
 
     async def store(self, batch: Batch) -> None:
-        await self._desk.write(
+        await self.jobs.write(
             lambda db: log.store(db, batch, self._address, self._limits, time()), rings=True
         )
 
     async def join(self, member: Member) -> Sequence[str]:
-        return await self._desk.write(lambda db: groups.join(db, member, time()))
+        return await self.jobs.write(lambda db: groups.join(db, member, time()))
 
     async def leave(self, member: Member) -> None:
-        await self._desk.write(lambda db: groups.leave(db, member))
+        await self.jobs.write(lambda db: groups.leave(db, member))
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
-        held = await self._desk.write(
+        held = await self.jobs.write(
             lambda db: leases.acquire(db, member, partition, time(), is_exclusive=self.is_exclusive)
         )
-        if held is None:
-            return None
-        return _SqliteLease(self._desk, self._bell, held, self._interval, self.max_event_bytes)
+        return None if held is None else _SqliteLease(self, held)
 
     async def standing(self, group: str) -> Standing:
-        return await self._desk.read(lambda db: groups.standing(db, group))
+        return await self.jobs.read(lambda db: groups.standing(db, group))
 
     async def groups(self) -> Sequence[str]:
-        return await self._desk.read(groups.groups)
+        return await self.jobs.read(groups.groups)
 
     async def forget(self, group: str) -> None:
-        await self._desk.write(lambda db: groups.forget(db, group))
+        await self.jobs.write(lambda db: groups.forget(db, group))
 
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
         (last,) = numbers_after(after, 1) or (0,)
-        return await self._desk.read(lambda db: groups.dead_letters(db, group, last, limit))
+        return await self.jobs.read(lambda db: groups.dead_letters(db, group, last, limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        return await self._desk.write(lambda db: groups.redrive(db, group, ids), rings=True)
+        return await self.jobs.write(lambda db: groups.redrive(db, group, ids), rings=True)
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        positions = await self._desk.read(log.ends) if after is None else list(map(int, after))
+        positions = await self.jobs.read(log.ends) if after is None else list(map(int, after))
 
         async def look() -> Sequence[Stored]:
-            return await self._desk.read(
+            return await self.jobs.read(
                 lambda db: log.tail(db, positions, limit, self.max_event_bytes)
             )
 
-        return await self._bell.tail(look, positions, wait, self._interval)
+        return await self.bell.tail(look, positions, wait, self.interval)
 
 
 class _Outlook(NamedTuple):
@@ -250,16 +248,14 @@ class _Outlook(NamedTuple):
 
 @final
 class _SqliteLease:
-    def __init__(
-        self, desk: Desk, bell: Bell, held: leases.HeldLease, interval: float, max_event_bytes: int
-    ) -> None:
-        self._desk = desk
-        self._bell = bell
+    def __init__(self, connection: _SqliteConnection, held: leases.HeldLease) -> None:
+        self._jobs = connection.jobs
+        self._bell = connection.bell
         self._held = held
-        self._interval = interval
-        self._max_event_bytes = max_event_bytes
+        self._interval = connection.interval
+        self._max_event_bytes = connection.max_event_bytes
         self._room = Room(1)
-        self._seen = _Outlook(0, bell.rung)
+        self._seen = _Outlook(0, self._bell.rung)
         # Records that were given to a call which was cancelled; a later call takes them.
         self._given: list[Delivery] = []
 
@@ -279,7 +275,7 @@ class _SqliteLease:
         self._room = room
         if self._given:
             # If the lease has run out since, others may have been given some of them.
-            self._given[:] = await self._desk.read(
+            self._given[:] = await self._jobs.read(
                 lambda db: giving.still_held(db, self._held, self._given)
             )
         else:
@@ -289,7 +285,7 @@ class _SqliteLease:
 
     async def _give(self, room: Room) -> None:
         look = self._looking(room)
-        await self._desk.write_where_wanted(
+        await self._jobs.write_where_wanted(
             lambda db: not self._given and look(db),
             lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
             keep=self._given.extend,
@@ -327,12 +323,12 @@ class _SqliteLease:
                 if not self._held.is_exclusive:
                     # Most likely it is for this log: `receive` looks, and takes it in one turn.
                     return
-            await self._desk.read(self._looking(self._room))
+            await self._jobs.read(self._looking(self._room))
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         # A record that was let go may be given to others, or to this lease again.
         rings = not _QUIET.issuperset(map(type, outcomes))
-        settled = await self._desk.write(
+        settled = await self._jobs.write(
             lambda db: settle(db, self._held, outcomes, time()), rings=rings
         )
         if settled is None:
@@ -340,10 +336,10 @@ class _SqliteLease:
         return settled
 
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        return await self._desk.write(lambda db: leases.renew(db, self._held, positions, time()))
+        return await self._jobs.write(lambda db: leases.renew(db, self._held, positions, time()))
 
     async def release(self) -> None:
-        await self._desk.write(lambda db: leases.release(db, self._held, self._given), rings=True)
+        await self._jobs.write(lambda db: leases.release(db, self._held, self._given), rings=True)
 
 
 def _fitting(given: Sequence[Delivery], room: Room) -> int:

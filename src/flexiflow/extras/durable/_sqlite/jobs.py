@@ -1,9 +1,9 @@
 """One SQLite connection for many tasks: a thread does all jobs that wait in one transaction.
 
-A *job* is a function that is given the database. Tasks queue jobs by `Desk.read` and `Desk.write`
-and wait. The task whose turn it is starts the thread, which takes all jobs that are in the queue by
-then (`_work`); jobs that are queued meanwhile are for the next turn. So many jobs share one commit,
-which writes to the disk and takes longest.
+A *job* is a function that is given the database. Tasks queue jobs by the methods `read` and `write`
+of the `JobRunner`, and wait. The task whose turn it is starts the thread, which takes all jobs that
+are in the queue by then (`_work`); jobs that are queued meanwhile are for the next turn. So many
+jobs share one commit, which writes to the disk and takes longest.
 
 A transaction is: BEGIN, one job after the other, COMMIT, and then the check that the file is still
 the one that others find (X9). Only after that does a job have its result. If one of several jobs
@@ -57,7 +57,7 @@ class _Job(Generic[T]):
     """Something to do in a transaction, and its result.
 
     Attributes:
-        work: does it; see `Desk.write`.
+        work: does it; see `JobRunner.write`.
         is_writing: whether the transaction has to lock the database for writing.
         is_wanted: decides before the transaction whether to do it; None to do it always.
         rings: whether others may wait for what it does.
@@ -84,7 +84,7 @@ class _Job(Generic[T]):
 
 
 @final
-class Desk:
+class JobRunner:
     """Does jobs on a connection, in a thread; those that wait together in one transaction.
 
     An async context manager. `open` is called inside its block, so that the connection is closed
@@ -101,29 +101,13 @@ class Desk:
         bell: rung after jobs that others may wait for.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_bell",
-        "_database",
-        "_fault",
-        "_home",
-        "_identity",
-        "_layout",
-        "_lock",
-        "_rings",
-        "_threads",
-        "_turn",
-        "_waiting",
-        "_watch",
-    )
-
     def __init__(self, layout: Layout, bell: Bell) -> None:
         self._layout = layout
         self._bell = bell
         self._home = Home(layout.path)
         self._database: sqlite3.Connection | None = None
         self._watch: Watch | None = None
-        # The file's identity, from when it was first opened until the desk is closed.
+        # The file's identity, from when it was first opened until it is closed for good.
         self._identity: Identity | None = None
         # Why nothing is confirmed any more, if so.
         self._fault: str | None = None
@@ -151,13 +135,13 @@ class Desk:
         """Open the file."""
         await self._in_thread(self._open)
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Wait for the transaction that is under way, and close the connection, before a fork."""
         self._lock.acquire()
         with suppress(sqlite3.Error):
             self._let_go()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Do jobs again, in the parent after a fork; the next one opens the file again."""
         self._lock.release()
 
