@@ -71,7 +71,7 @@ _NO_SEAT: Final = _Seat(b"", Agreement((), []))
 
 @final
 class RedisConnection(Limited):
-    """An open transport; see `Connection`.
+    """An open transport; see `Connection`, which describes its methods.
 
     Args:
         network: the servers.
@@ -105,7 +105,6 @@ class RedisConnection(Limited):
                 await network.run(partition, GROUPS)
 
     async def store(self, batch: Batch) -> None:
-        """Store all records of a batch, in order."""
         check_sizes(batch, self.max_event_bytes)
         parts = spread(batch, self.partitions)
         if len(parts) > 1:
@@ -141,7 +140,6 @@ class RedisConnection(Limited):
                 known.hear(epoch, *news)
 
     async def join(self, member: Member) -> Sequence[str]:
-        """Become a member of a group, or stay one."""
         seat = self._seats.pop(member, _NO_SEAT)
         status, state, answer = await self._sit_down(member, seat)
         while status == b"LOOK":
@@ -175,13 +173,11 @@ class RedisConnection(Limited):
             self._told[group] = told
 
     async def leave(self, member: Member) -> None:
-        """Stop being a member."""
         self._seats.pop(member, None)
         await self._network.run(0, LEAVE, member.group, member.consumer, member.token)
         self._network.epochs.leave(member.group)
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
-        """Lease a partition, for `member.lease` seconds; None if it can't be had now."""
         digest = _digest(member.patterns)
         status, *answer = await self._network.run(
             partition,
@@ -204,7 +200,6 @@ class RedisConnection(Limited):
         )
 
     async def standing(self, group: str) -> Standing:
-        """Return how far a group is, over all partitions."""
         found = Standing(0, 0, 0, 0)
         for partition in range(self.partitions):
             _, counts, epoch, last = await self._network.run(partition, STANDING, group)
@@ -213,12 +208,10 @@ class RedisConnection(Limited):
         return found
 
     async def groups(self) -> Sequence[str]:
-        """Return the names of all groups that have ever had a member, sorted."""
         _, names = await self._network.run(0, GROUPS)
         return sorted(each.decode() for each in names)
 
     async def forget(self, group: str) -> None:
-        """Delete a group with its dead letters."""
         self._told.pop(group, None)
         self._network.epochs.leave(group)
         # Partition 0, which has the names of the groups, comes last: so a group whose deletion was
@@ -229,7 +222,6 @@ class RedisConnection(Limited):
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        """Return dead letters, the oldest first, as many as fit on a page."""
         last = numbers_after(after, 3)
         found: list[DeadLetter] = []
         # Others may redrive a whole page meanwhile, but only at the end may the result be empty.
@@ -258,7 +250,6 @@ class RedisConnection(Limited):
         return chosen
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        """Store dead letters anew, for their group alone, and delete them."""
         count = 0
         for partition in range(self.partitions):
             chosen = _chosen(ids, partition)
@@ -270,7 +261,6 @@ class RedisConnection(Limited):
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        """Return stored records, without being a group."""
         positions = list(after) if after is not None else [""] * self.partitions
         found: list[Stored] = []
         await self._look(positions, limit, found)

@@ -9,7 +9,6 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from flexiflow.extras.durable._filling import Filling
-from flexiflow.extras.durable._sqlite.bodies import bounded, look_at
 from flexiflow.extras.durable._sqlite.leases import (
     forget_lapsed,
     holds,
@@ -19,7 +18,7 @@ from flexiflow.extras.durable._sqlite.leases import (
     others,
     revive,
 )
-from flexiflow.extras.durable._sqlite.log import last_of, since
+from flexiflow.extras.durable._sqlite.log import bounded, last_of, look_at, since
 from flexiflow.extras.durable._sqlite.schema import first_of
 from flexiflow.extras.durable._sqlite.waiting import clamp, drop, due, next_due, take
 from flexiflow.extras.durable._transport import Delivery

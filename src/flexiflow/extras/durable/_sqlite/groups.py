@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow.extras.durable._logs import PAGE_BYTES, numbers_of
 from flexiflow.extras.durable._membership import Peer, agree
-from flexiflow.extras.durable._sqlite.bodies import size_of
-from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve
+from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, size_of
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing
 
