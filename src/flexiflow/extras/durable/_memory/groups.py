@@ -394,13 +394,6 @@ class Dead(NamedTuple):
     partition: int
 
 
-class _Alive(NamedTuple):
-    """A member, and the time until which it counts as alive without joining again."""
-
-    peer: Peer
-    until: float
-
-
 @final
 class Group:
     """A group: its members, how far it is in each log, and its dead letters.
@@ -425,21 +418,22 @@ class Group:
         self.readings = [Reading(log.first - 1, is_exclusive) for log in logs]
         self.dead: dict[int, Dead] = {}
         self.patterns: tuple[str, ...] = ()
-        self._alive: dict[str, _Alive] = {}
+        # By the consumer's name, the members, and until when each is alive without joining again.
+        self._alive: dict[str, tuple[Peer, float]] = {}
         self._buried = count(1)
 
     def join(self, member: Member, now: float) -> Sequence[str]:
         """Add a member, or keep it alive; return the names of those that may receive, sorted."""
-        self._alive = {name: each for name, each in self._alive.items() if each.until > now}
-        self.patterns, consumers = agree(member, (each.peer for each in self._alive.values()))
+        self._alive = {name: each for name, each in self._alive.items() if each[1] > now}
+        self.patterns, consumers = agree(member, (peer for peer, _ in self._alive.values()))
         peer = Peer(member.consumer, member.token, member.patterns)
-        self._alive[member.consumer] = _Alive(peer, now + member.lease)
+        self._alive[member.consumer] = peer, now + member.lease
         return consumers
 
     def leave(self, member: Member) -> None:
         """Remove a member."""
         current = self._alive.get(member.consumer)
-        if current is not None and current.peer.token == member.token:
+        if current is not None and current[0].token == member.token:
             del self._alive[member.consumer]
 
     def bury(self, outcome: Buried, record: Record, partition: int, now: float) -> None:

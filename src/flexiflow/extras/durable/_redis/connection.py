@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha1
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import anyio
@@ -39,6 +38,7 @@ from flexiflow.extras.durable._redis.scripts import (
     STANDING,
     STORE,
     TAIL,
+    digest_of,
 )
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing, Stored
 
@@ -286,8 +286,7 @@ class RedisConnection(Limited):
 
 
 def _digest(patterns: Sequence[str]) -> str:
-    # Not for security: it only has to be short.
-    return sha1(json.dumps(patterns).encode(), usedforsecurity=False).hexdigest()
+    return digest_of(json.dumps(patterns).encode())
 
 
 def _peer(answer: Sequence[bytes]) -> Peer:

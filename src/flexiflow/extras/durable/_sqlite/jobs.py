@@ -57,7 +57,7 @@ class _Job(Generic[T]):
     """Something to do in a transaction, and its result.
 
     Attributes:
-        work: does it; see `JobRunner.write`.
+        work: does it; may be called again after it was rolled back.
         is_writing: whether the transaction has to lock the database for writing.
         is_wanted: decides before the transaction whether to do it; None to do it always.
         rings: whether others may wait for what it does.
@@ -149,28 +149,19 @@ class JobRunner:
         """Do a job that reads; others may write meanwhile."""
         return await self._do(_Job(work, is_writing=False))
 
-    async def write(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        *,
-        rings: bool = False,
-        keep: Callable[[T], object] | None = None,
-    ) -> T:
-        """Do a job that reads and writes.
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, rings: bool = False) -> T:
+        """Do a job that reads and writes, and may be called again after it was rolled back.
 
         Args:
-            work: the job; it may be called again after it was rolled back.
+            work: the job.
             rings: whether others may wait for what it does.
-            keep: called with the result once that is durable, by the thread, even if the task was
-                cancelled meanwhile.
         """
-        return await self._do(_Job(work, is_writing=True, rings=rings, keep=keep))
+        return await self._do(_Job(work, is_writing=True, rings=rings))
 
     async def write_where_wanted(
         self,
         is_wanted: Callable[[sqlite3.Connection], bool],
         work: Callable[[sqlite3.Connection], T],
-        *,
         keep: Callable[[T], object],
     ) -> None:
         """Do a job that reads and writes, if a look at the database says that it is wanted.
@@ -180,8 +171,9 @@ class JobRunner:
 
         Args:
             is_wanted: the look; returns whether the job is wanted.
-            work: as for `write`.
-            keep: as for `write`; not called if the job is not wanted.
+            work: the job.
+            keep: called with its result once that is durable, by the thread, even if the task was
+                cancelled meanwhile.
         """
         await self._do(_Job(work, is_writing=True, is_wanted=is_wanted, keep=keep))
 

@@ -288,7 +288,7 @@ class _SqliteLease:
         await self._jobs.write_where_wanted(
             lambda db: not self._given and look(db),
             lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
-            keep=self._given.extend,
+            self._given.extend,
         )
 
     def _looking(self, room: Room) -> Callable[[sqlite3.Connection], bool]:
