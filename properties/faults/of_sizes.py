@@ -50,12 +50,11 @@ class StoresWhatIsTooLarge(PlainTransport):
 
     async def store(self, batch: Batch) -> None:
         connection: Any = self.connection
-        limits = connection._limits
-        connection._limits = limits._replace(max_event_bytes=1_000_000)
+        most, connection.max_event_bytes = connection.max_event_bytes, 1_000_000
         try:
             await super().store(batch)
         finally:
-            connection._limits = limits
+            connection.max_event_bytes = most
 
 
 @breaks("X14")

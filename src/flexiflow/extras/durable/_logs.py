@@ -75,7 +75,7 @@ def check_limits(
 
 
 class Limited:
-    """The base of connections: the properties of `Connection`, which describes them.
+    """The base of connections, with the attributes that `Connection` describes.
 
     Args:
         address: where the transport is.
@@ -83,33 +83,12 @@ class Limited:
     """
 
     def __init__(self, address: str, limits: LogLimits) -> None:
-        self._address = address
+        self.address = address
+        self.partitions = limits.logs
+        self.is_exclusive = limits.partitions is not None
+        self.max_length = limits.max_length
+        self.max_event_bytes = limits.max_event_bytes
         self._limits = limits
-
-    @property
-    def address(self) -> str:
-        """Where the transport is."""
-        return self._address
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._limits.logs
-
-    @property
-    def is_exclusive(self) -> bool:
-        """Whether only one worker of a group at a time may lease a partition."""
-        return self._limits.partitions is not None
-
-    @property
-    def max_length(self) -> int:
-        """How many records a log may hold."""
-        return self._limits.max_length
-
-    @property
-    def max_event_bytes(self) -> int:
-        """How many bytes an event may have."""
-        return self._limits.max_event_bytes
 
 
 def check_finite(what: str, given: object, *, least: float | None = None) -> float:

@@ -229,27 +229,15 @@ class _MemoryLease:
         token: int,
         lines: Collection[str],
     ) -> None:
+        self.partition = partition
+        self.token = token
+        self.lines = lines
         self._transport = transport
         self._of = group
         self._member = member
-        self._partition = partition
-        self._token = token
-        self._lines = lines
         # The room of the last `receive`, and the event that is set by the first change after it.
         self._room = Room(1)
         self._seen = transport._bell.rung
-
-    @property
-    def partition(self) -> int:
-        return self._partition
-
-    @property
-    def token(self) -> int:
-        return self._token
-
-    @property
-    def lines(self) -> Collection[str]:
-        return self._lines
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
         await checkpoint()
@@ -257,9 +245,9 @@ class _MemoryLease:
         self._room, self._seen = room, self._transport._bell.rung
         if not self._is_taker():
             return []
-        log = self._transport._logs[self._partition]
+        log = self._transport._logs[self.partition]
         most = self._transport._limits.max_event_bytes
-        return reading.give(log, room, self._token, anyio.current_time(), most=most)
+        return reading.give(log, room, self.token, anyio.current_time(), most=most)
 
     async def wait(self, seconds: float) -> None:
         await checkpoint()
@@ -269,31 +257,31 @@ class _MemoryLease:
 
     def _next_at(self) -> float:
         """Return when there may be something to receive, if nothing changes."""
-        reading, log = self._reading(), self._transport._logs[self._partition]
+        reading, log = self._reading(), self._transport._logs[self.partition]
         if not self._is_taker():
             return inf
-        return reading.next_at(log, self._room, self._token, anyio.current_time())
+        return reading.next_at(log, self._room, self.token, anyio.current_time())
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         await checkpoint()
         group, now = self._group(), anyio.current_time()
-        reading, log = group.readings[self._partition], self._transport._logs[self._partition]
+        reading, log = group.readings[self.partition], self._transport._logs[self.partition]
         lost: list[str] = []
         keys: list[str] = []
         for outcome in outcomes:
             if isinstance(outcome, Followed):
-                reading.follow(outcome.key, self._token, now)
+                reading.follow(outcome.key, self.token, now)
                 keys.append(outcome.key)
                 continue
-            is_lost, dead = reading.settle(log, self._clamped(outcome), self._token, now)
+            is_lost, dead = reading.settle(log, self._clamped(outcome), self.token, now)
             if is_lost:
                 lost.append(outcome.position)
             if dead is not None and isinstance(outcome, Buried):
-                group.bury(outcome, dead, self._partition, time())
+                group.bury(outcome, dead, self.partition, time())
         self._transport._bell.ring()
         # Only now raise if the lease is lost: the ends of its attempts are to be written, too.
         self._reading()
-        return Settled(lost, [key for key in keys if reading.is_over(key, self._token)])
+        return Settled(lost, [key for key in keys if reading.is_over(key, self.token)])
 
     def _clamped(self, outcome: Settling) -> Settling:
         """Return the outcome, with a delay no longer than `longest_delay`."""
@@ -304,12 +292,12 @@ class _MemoryLease:
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
         await checkpoint()
         reading = self._reading()
-        reading.leases[self._token] = anyio.current_time() + self._member.lease
-        return reading.lost(positions, self._token)
+        reading.leases[self.token] = anyio.current_time() + self._member.lease
+        return reading.lost(positions, self.token)
 
     async def release(self) -> None:
         await checkpoint()
-        self._reading().leases.pop(self._token)
+        self._reading().leases.pop(self.token)
         self._transport._bell.ring()
 
     def _is_taker(self) -> bool:
@@ -322,13 +310,13 @@ class _MemoryLease:
         return self._of
 
     def _reading(self) -> Reading:
-        reading = self._group().readings[self._partition]
-        if self._token not in reading.leases:
+        reading = self._group().readings[self.partition]
+        if self.token not in reading.leases:
             raise self._lost()
         return reading
 
     def _lost(self) -> LeaseLost:
-        return LeaseLost(self._member.consumer, self._member.group, self._partition)
+        return LeaseLost(self._member.consumer, self._member.group, self.partition)
 
 
 def _standing(log: Log, reading: Reading) -> tuple[int, int, int, int]:

@@ -37,7 +37,7 @@ from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._transport import (
@@ -188,7 +188,7 @@ class _SqliteConnection(Limited):
 
     async def store(self, batch: Batch) -> None:
         await self.jobs.write(
-            lambda db: log.store(db, batch, self._address, self._limits, time()), rings=True
+            lambda db: log.store(db, batch, self.address, self._limits, time()), rings=True
         )
 
     async def join(self, member: Member) -> Sequence[str]:
@@ -249,6 +249,9 @@ class _Outlook(NamedTuple):
 @final
 class _SqliteLease:
     def __init__(self, connection: _SqliteConnection, held: leases.HeldLease) -> None:
+        self.partition = held.partition
+        self.token = held.token
+        self.lines = held.lines
         self._jobs = connection.jobs
         self._bell = connection.bell
         self._held = held
@@ -258,18 +261,6 @@ class _SqliteLease:
         self._seen = _Outlook(0, self._bell.rung)
         # Records that were given to a call which was cancelled; a later call takes them.
         self._given: list[Delivery] = []
-
-    @property
-    def partition(self) -> int:
-        return self._held.partition
-
-    @property
-    def token(self) -> int:
-        return self._held.token
-
-    @property
-    def lines(self) -> Collection[str]:
-        return self._held.lines
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
         self._room = room
