@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
@@ -44,7 +44,6 @@ from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing, S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._redis.network import Network
@@ -54,19 +53,7 @@ if TYPE_CHECKING:
 _GLANCE: Final = 0.05
 
 
-class _Seat(NamedTuple):
-    """A membership, as it was last seen.
-
-    Attributes:
-        state: the number of the members' state, which changes when they do.
-        agreement: what the members agree on in that state.
-    """
-
-    state: bytes
-    agreement: Agreement
-
-
-_NO_SEAT: Final = _Seat(b"", Agreement((), []))
+_NO_SEAT: Final = b"", Agreement((), [])
 
 
 @final
@@ -87,7 +74,8 @@ class RedisConnection(Limited):
         self._network = network
         self._replicas = replicas
         self._seconds = seconds
-        self._seats: dict[Member, _Seat] = {}
+        # The number of the members' state that was last seen, and what they agree on in that state.
+        self._seats: dict[Member, tuple[bytes, Agreement]] = {}
         # By group: the generation of its patterns that the partitions were told of, and how many
         # losses had been seen by then.
         self._told: dict[str, tuple[bytes, int]] = {}
@@ -140,29 +128,27 @@ class RedisConnection(Limited):
                 known.hear(epoch, *news)
 
     async def join(self, member: Member) -> Sequence[str]:
-        seat = self._seats.pop(member, _NO_SEAT)
-        status, state, answer = await self._sit_down(member, seat)
-        while status == b"LOOK":
+        seen, agreement = self._seats.pop(member, _NO_SEAT)
+        while True:
+            status, state, answer = await self._network.run(
+                0,
+                JOIN,
+                member.group,
+                member.consumer,
+                member.token,
+                milliseconds(member.lease),
+                json.dumps(member.patterns),
+                seen,
+                _digest(agreement.patterns),
+            )
+            if status == b"OK":
+                break
             # The members have changed: compute from them what all agree on, and try again.
-            seat = _Seat(state, agree(member, map(_peer, answer)))
-            status, state, answer = await self._sit_down(member, seat)
+            seen, agreement = state, agree(member, map(_peer, answer))
         self._network.epochs.enter(member.group)
-        await self._tell(member.group, answer, seat.agreement.patterns)
-        self._seats[member] = seat._replace(state=state)
-        return seat.agreement.consumers
-
-    async def _sit_down(self, member: Member, seat: _Seat) -> Sequence[Any]:
-        return await self._network.run(
-            0,
-            JOIN,
-            member.group,
-            member.consumer,
-            member.token,
-            milliseconds(member.lease),
-            json.dumps(member.patterns),
-            seat.state,
-            _digest(seat.agreement.patterns),
-        )
+        await self._tell(member.group, answer, agreement.patterns)
+        self._seats[member] = state, agreement
+        return agreement.consumers
 
     async def _tell(self, group: str, generation: bytes, patterns: Sequence[str]) -> None:
         """Store in the other partitions what a group takes, before they give it anything (X15)."""
