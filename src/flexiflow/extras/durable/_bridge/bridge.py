@@ -41,10 +41,9 @@ from flexiflow.extras.durable._bridge.arguments import (
 )
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
 from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
-from flexiflow.extras.durable._bridge.outages import Outages
+from flexiflow.extras.durable._bridge.link import Link
 from flexiflow.extras.durable._bridge.outbox import Outbox
 from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
-from flexiflow.extras.durable._bridge.statistics import Counters
 from flexiflow.extras.durable._bridge.worker import Worker
 from flexiflow.extras.durable._errors import TransportError
 from flexiflow.extras.durable._patterns import canonical
@@ -179,17 +178,12 @@ class Bridge:
     __slots__ = ("_connection", "_counters", "_group", "_held", "_lifetime", "_worker")
 
     def __init__(
-        self,
-        connection: Connection,
-        group: str | None,
-        worker: Worker | None,
-        counters: Counters,
-        lifetime: Lifetime,
+        self, link: Link, connection: Connection, worker: Worker | None, lifetime: Lifetime
     ) -> None:
         self._connection: Connection | None = connection
-        self._group = group
+        self._group = link.settings.group
         self._worker = worker
-        self._counters = counters
+        self._counters = link.counters
         self._lifetime = lifetime
         self._held = 0
 
@@ -368,29 +362,26 @@ class _Block:
 async def _run(
     bus: EventBus, transport: Transport, settings: Settings, lifetime: Lifetime
 ) -> AsyncGenerator[Bridge]:
-    counters = Counters()
-    outages = Outages(counters)
     async with transport.connect() as connection, AsyncExitStack() as stack:
         check_sizes(settings.prefetch_bytes, connection.max_event_bytes)
+        link = Link(bus, transport, settings)
         lifetime.address = connection.address
         begin: Callable[[], object] = int
         worker = None
         if settings.outgoing:
             producer = uuid4().hex
             source = settings.source or settings.group or "flexiflow"
-            outbox = Outbox(connection, producer, settings.store_timeout, outages, counters)
+            outbox = Outbox(link, connection, producer)
             encoder = Encoder(source, producer, settings.codec)
             way = Way((bus, transport), settings.key, encoder, outbox)
             begin = partial(take_place, settings.outgoing, way, lifetime)
             await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
         if settings.incoming:
-            worker = Worker(
-                bus, transport, connection, _member(settings), settings, outages, counters
-            )
+            worker = Worker(link, connection, _member(settings))
             await stack.enter_async_context(_working(worker, settings.grace, lifetime, begin))
         else:
             begin()
-        bridge = Bridge(connection, settings.group, worker, counters, lifetime)
+        bridge = Bridge(link, connection, worker, lifetime)
         try:
             yield bridge
         finally:

@@ -61,19 +61,6 @@ class Queue(Generic[W]):
         turn: how many suspects have been out; `relent` names the current one by it.
     """
 
-    __slots__ = (
-        "_again",
-        "_again_out",
-        "_is_alone",
-        "_is_suspect_out",
-        "_most_again",
-        "_out",
-        "_ready",
-        "_suspects",
-        "_taken",
-        "turn",
-    )
-
     def __init__(self, most_again: int = sys.maxsize) -> None:
         self._ready: deque[W] = deque()
         self._again: deque[W] = deque()
