@@ -64,16 +64,12 @@ class RedisConnection(Limited):
         network: the servers.
         limits: the limits of the logs.
         replicas: how many replicas must confirm what is stored.
-        seconds: how many seconds an answer may take.
     """
 
-    def __init__(
-        self, network: Network, limits: LogLimits, *, replicas: int, seconds: float
-    ) -> None:
+    def __init__(self, network: Network, limits: LogLimits, replicas: int) -> None:
         super().__init__(network.address, limits)
         self._network = network
         self._replicas = replicas
-        self._seconds = seconds
         # The number of the members' state that was last seen, and what they agree on in that state.
         self._seats: dict[Member, tuple[bytes, Agreement]] = {}
         # By group: the generation of its patterns that the partitions were told of, and how many
@@ -177,13 +173,7 @@ class RedisConnection(Limited):
             return None
         name, keys = answer
         right = Right(partition, name, digest, frozenset(map(key_of, keys)), self.is_exclusive)
-        return RedisLease(
-            self._network,
-            member,
-            right,
-            max_event_bytes=self.max_event_bytes,
-            seconds=self._seconds,
-        )
+        return RedisLease(self._network, member, right, max_event_bytes=self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
         found = Standing(0, 0, 0, 0)

@@ -105,9 +105,7 @@ class RedisTransport:
                         seconds=self._timeout,
                         is_cluster=self._cluster,
                     )
-                    connection = RedisConnection(
-                        network, self._limits, replicas=self._replicas, seconds=self._timeout
-                    )
+                    connection = RedisConnection(network, self._limits, self._replicas)
                     await connection.open()
                     yield connection
                 except BaseException as error:
