@@ -74,7 +74,7 @@ def check_limits(
     )
 
 
-class Limited:
+class ConnectionBase:
     """The base of connections, with the attributes that `Connection` describes.
 
     Args:

@@ -168,7 +168,7 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         codec=codec,
     )
     check_settings(settings)
-    return _Block(bus, transport, settings)
+    return _Block(Link(bus, transport, settings))
 
 
 @final
@@ -292,9 +292,9 @@ class _Block:
     contextlib would write to such an exception, and a task group would wrap it.
     """
 
-    def __init__(self, bus: EventBus, transport: Transport, settings: Settings) -> None:
+    def __init__(self, link: Link) -> None:
         self._lifetime = Lifetime()
-        self._manager = _run(bus, transport, settings, self._lifetime)
+        self._manager = _run(link, self._lifetime)
 
     async def __aenter__(self) -> Bridge:
         try:
@@ -359,12 +359,10 @@ class _Block:
 
 
 @asynccontextmanager
-async def _run(
-    bus: EventBus, transport: Transport, settings: Settings, lifetime: Lifetime
-) -> AsyncGenerator[Bridge]:
-    async with transport.connect() as connection, AsyncExitStack() as stack:
+async def _run(link: Link, lifetime: Lifetime) -> AsyncGenerator[Bridge]:
+    settings = link.settings
+    async with link.transport.connect() as connection, AsyncExitStack() as stack:
         check_sizes(settings.prefetch_bytes, connection.max_event_bytes)
-        link = Link(bus, transport, settings)
         lifetime.address = connection.address
         begin: Callable[[], object] = int
         worker = None
@@ -373,7 +371,7 @@ async def _run(
             source = settings.source or settings.group or "flexiflow"
             outbox = Outbox(link, connection, producer)
             encoder = Encoder(source, producer, settings.codec)
-            way = Way((bus, transport), settings.key, encoder, outbox)
+            way = Way((link.bus, link.transport), settings.key, encoder, outbox)
             begin = partial(take_place, settings.outgoing, way, lifetime)
             await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
         if settings.incoming:

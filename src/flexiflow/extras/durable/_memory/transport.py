@@ -16,7 +16,7 @@ from flexiflow.extras.durable._bell import Bell
 from flexiflow.extras.durable._errors import LeaseLost, LogFull
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
-    Limited,
+    ConnectionBase,
     check_limits,
     check_sizes,
     numbers_after,
@@ -100,7 +100,7 @@ class MemoryTransport:
 
 
 @final
-class _MemoryConnection(Limited):
+class _MemoryConnection(ConnectionBase):
     def __init__(self, transport: MemoryTransport) -> None:
         super().__init__(_ADDRESS, transport._limits)
         self._transport = transport

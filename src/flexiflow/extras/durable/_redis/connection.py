@@ -10,7 +10,7 @@ import anyio
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._logs import (
     PAGE_BYTES,
-    Limited,
+    ConnectionBase,
     check_sizes,
     numbers_after,
     numbers_of,
@@ -57,7 +57,7 @@ _NO_SEAT: Final = b"", Agreement((), [])
 
 
 @final
-class RedisConnection(Limited):
+class RedisConnection(ConnectionBase):
     """An open transport; see `Connection`, which describes its methods.
 
     Args:

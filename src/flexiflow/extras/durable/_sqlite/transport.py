@@ -23,7 +23,7 @@ from anyio.lowlevel import RunVar, checkpoint
 from flexiflow.extras.durable._bell import Bell
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
-    Limited,
+    ConnectionBase,
     check_finite,
     check_limits,
     numbers_after,
@@ -177,7 +177,7 @@ class SqliteTransport:
 
 
 @final
-class _SqliteConnection(Limited):
+class _SqliteConnection(ConnectionBase):
     def __init__(
         self, path: str, limits: LogLimits, jobs: JobRunner, bell: Bell, interval: float
     ) -> None:
