@@ -31,7 +31,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
@@ -78,15 +78,14 @@ class _Settlements:
         self.noted: dict[str, Held[Intake]] = {}
         self.barriers: list[anyio.Event] = []
 
-    def note(self, held: dict[str, Held[Intake]]) -> None:
-        """Remember the events whose counts are being written, of those that are held."""
-        noted = [each.position for each in self.outcomes if isinstance(each, Noted)]
-        self.noted = {each: held[each] for each in noted if each in held}
-
     def wake(self) -> None:
         """Wake the tasks that wait for these outcomes."""
         for barrier in self.barriers:
             barrier.set()
+
+
+_NONE: Final = _Settlements()
+"""What is being written while nothing is; never changed."""
 
 
 @final
@@ -133,7 +132,7 @@ class Intake:
         self._held: dict[str, Held[Intake]] = {}
         # Of a lease that is lost: the ends of attempts, to be reported once.
         self._reports: list[Outcome] = []
-        self._next, self._writing = _Settlements(), _Settlements()
+        self._next, self._writing = _Settlements(), _NONE
         self._unsettled = 0
         self._wanted = Signal()
         self._idle: anyio.Event | None = None
@@ -269,7 +268,7 @@ class Intake:
         for batch in (self._writing, self._next):
             self._reports += filter(_tells_an_end, batch.outcomes)
             batch.wake()
-        self._next, self._writing = _Settlements(), _Settlements()
+        self._next, self._writing = _Settlements(), _NONE
         self._unsettled = 0
         # Those who wait for a batch, or for handlers, look at `is_lost`.
         if self._idle is not None:
@@ -390,8 +389,9 @@ class Intake:
         """
         while self._writing.outcomes or self._next.outcomes:
             if not self._writing.outcomes:
+                noted = [each.position for each in self._next.outcomes if isinstance(each, Noted)]
+                self._next.noted = {each: self._held[each] for each in noted if each in self._held}
                 self._writing, self._next = self._next, _Settlements()
-                self._writing.note(self._held)
             settle = partial(self.lease.settle, self._writing.outcomes)
             self._written(await self._link.outlast(settle))
 
@@ -412,7 +412,7 @@ class Intake:
             await barrier.wait()
 
     def _written(self, settled: Settled) -> None:
-        batch, self._writing = self._writing, _Settlements()
+        batch, self._writing = self._writing, _NONE
         kinds = Counter(map(type, batch.outcomes))
         self._unsettled -= len(batch.outcomes) - kinds[Noted] - kinds[Followed]
         self._counters.acknowledged += kinds[Acknowledged] - batch.ignored

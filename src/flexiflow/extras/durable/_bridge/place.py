@@ -203,7 +203,7 @@ class Place:
         self._bus = bus
         self._transport = _weakly(transport)
         self._patterns = patterns
-        self._places = Patterns(patterns)
+        self._matcher = Patterns(patterns)
         self._way: Way | None = None
         self._subscriptions: list[Subscription] = []
 
@@ -221,11 +221,11 @@ class Place:
         # Keep the subscriptions that are still there; a user may have ended some.
         active = {each.event_name: each for each in self._subscriptions if each.active}
         self._subscriptions = [
-            active.get(pattern) or self._subscribe(place, pattern)
-            for place, pattern in enumerate(self._patterns)
+            active.get(pattern) or self._subscribe(index, pattern)
+            for index, pattern in enumerate(self._patterns)
             # A name that an earlier pattern matches, too, needs no subscription: an event is
             # stored for the first pattern that matches it.
-            if "*" in pattern or self._places.place(pattern) == place
+            if "*" in pattern or self._matcher.index(pattern) == index
         ]
 
     def stop(self) -> None:
@@ -237,10 +237,10 @@ class Place:
         for subscription in self._subscriptions:
             self._bus.unsubscribe(subscription)
 
-    def _subscribe(self, place: int, pattern: str) -> Subscription:
+    def _subscribe(self, index: int, pattern: str) -> Subscription:
         # To pass the event with its name takes a third longer; without wildcards the name is known.
         is_known = "*" not in pattern
-        send = partial(self._send, pattern) if is_known else partial(self._send_any, place)
+        send = partial(self._send, pattern) if is_known else partial(self._send_any, index)
         return subscribe_now(
             self._bus,
             pattern,
@@ -252,9 +252,9 @@ class Place:
             terms=None if is_known else _TAKES_EVENT,
         )
 
-    def _send_any(self, place: int, event: Event[Any]) -> Awaitable[None] | None:
+    def _send_any(self, index: int, event: Event[Any]) -> Awaitable[None] | None:
         """Store an event, as the handler of a pattern with wildcards."""
-        return self._send(*event) if self._places.place(event.name) == place else None
+        return self._send(*event) if self._matcher.index(event.name) == index else None
 
     def _send(self, name: str, data: Any) -> Awaitable[None] | None:
         """Store an event, as the handler of a name.

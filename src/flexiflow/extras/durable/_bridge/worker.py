@@ -316,7 +316,7 @@ class Worker:
                 if delivery.oversize
                 else decode(delivery.body, self._settings.codec)
             )
-            is_wanted = self._patterns.place(event.name) is not None
+            is_wanted = self._patterns.index(event.name) is not None
         except Exception as exc:  # noqa: BLE001  an event that can't be read is a dead letter
             self._bury(intake, delivery, "an event", exc)
             return
