@@ -1,6 +1,7 @@
 """Leases that have run out, and what others were given meanwhile (X11)."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,11 +26,9 @@ from flexiflow.extras.durable import (
 )
 from flexiflow.extras.durable._bridge import intake
 from flexiflow.extras.durable._bridge.budget import Budget
-from flexiflow.extras.durable._bridge.held import Origin
 from flexiflow.extras.durable._bridge.intake import Intake, _tells_an_end
 from flexiflow.extras.durable._bridge.lanes import Queue
-from flexiflow.extras.durable._bridge.outages import Outages
-from flexiflow.extras.durable._bridge.statistics import Counters
+from flexiflow.extras.durable._bridge.link import Link
 from tests.durable.bridge.helpers import (
     GROUP,
     NAME,
@@ -269,18 +268,12 @@ def test_each_time_that_a_lease_runs_out_is_noted(backend: str) -> None:
     """X11: Also after it was renewed; until the answer to that is there, it has run out."""
 
     async def scenario() -> None:
-        transport, counters = MemoryTransport(), Counters()
+        transport = MemoryTransport()
         async with transport.connect() as connection, create_task_group() as group:
             lease = await enter(connection, member("c", lease=1000.0))
-            held = Intake(
-                Origin(EventBus(), transport, lease),
-                Queue(),
-                10,
-                Budget(10, 10),
-                9.0,
-                Outages(counters),
-                counters,
-            )
+            settings: Any = SimpleNamespace(prefetch=10, lease=9.0)
+            link = Link(EventBus(), transport, settings)
+            held = Intake(link, lease, Queue(), Budget(10, 10))
             group.start_soon(held.watch)
             for _ in range(3):
                 await sleep(8)

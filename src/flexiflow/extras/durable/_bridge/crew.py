@@ -21,11 +21,10 @@ from flexiflow.extras.durable._transport import Noted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.intake import Intake
     from flexiflow.extras.durable._bridge.lanes import Queue
-    from flexiflow.extras.durable._bridge.statistics import Counters
+    from flexiflow.extras.durable._bridge.link import Link
 
 
 class Escaped(Exception):
@@ -70,11 +69,8 @@ class Crew:
     run by one task, one after another, and more tasks start only as handlers wait.
 
     Args:
-        bus: the bus on which events are published.
+        link: what the parts of the bridge share.
         queue: the events.
-        limit: how many tasks there are at most.
-        counters: the statistics, for attempts.
-        patience: for how many seconds a suspect is isolated while other events wait.
         start: starts a task, in a context that no handler has changed.
         conclude: called after each attempt with the event, its failure or None, and whether it is
             still held.
@@ -83,20 +79,17 @@ class Crew:
 
     def __init__(
         self,
-        bus: EventBus,
+        link: Link,
         queue: Queue[Held[Intake]],
-        limit: int,
-        counters: Counters,
         *,
-        patience: float,
         start: Callable[..., None],
         conclude: Callable[[Held[Intake], Exception | None, bool], None],
         unoccupied: Callable[[], None],
     ) -> None:
-        self._bus = bus
+        self._bus = link.bus
         self._queue = queue
-        self._limit = limit
-        self._counters = counters
+        self._limit = link.settings.limit
+        self._counters = link.counters
         self._start = start
         self._conclude = conclude
         self._unoccupied = unoccupied
@@ -104,7 +97,7 @@ class Crew:
         self._idle: list[_Slot] = []
         self._stands_by = False
         self._again = anyio.Lock()
-        self._patience = patience
+        self._patience = link.settings.lease
         self._turn = -1
 
     def call(self) -> None:
@@ -126,7 +119,7 @@ class Crew:
             self._start(self._work, slot)
 
     async def _relent(self, turn: int) -> None:
-        """Stop isolating a suspect after `patience` seconds.
+        """Stop isolating a suspect after as many seconds as a lease lasts.
 
         A handler that runs may be waiting for an event that is held up, and would do so for ever.
         """
