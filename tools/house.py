@@ -61,7 +61,7 @@ ROOMS = {
         "extras.durable._transport",
     ],
     "components": ["_engine", "_component", "_actor", "_machine", "_mermaid"],
-    "bus": ["_bus", "_registry"],
+    "bus": ["_bus", "_dispatcher", "_registry"],
     "streams and waiting": ["_stream", "_expectation", "_receiver", "_publisher"],
     "delivery": ["_delivery", "_concurrent", "_call"],
     "reports and instruments": ["_reporting", "_instruments"],

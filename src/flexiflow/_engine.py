@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._actor import copy_message
 from flexiflow._arguments import make_terms
-from flexiflow._bus import EventBus, emit, listeners, subscribe_now
+from flexiflow._bus import EventBus, dispatcher_of
 from flexiflow._callables import check_callable
 from flexiflow._cancellation import attempt
 from flexiflow._component import Component, actor_of, handlers_of
@@ -121,12 +121,12 @@ class Engine:
         if component is None:
             raise UnknownComponent(name, self._components)
         actor = actor_of(component)
-        actor.host = actor.bus = None
+        actor.host = actor.dispatcher = None
         self._bus.unsubscribe_all(name)
         if (line := self._pending.pop(name, None)) is not None:
             line.refuse(lambda: UnknownComponent(name))
         actor.mailbox.refuse(lambda: UnknownComponent(name))
-        await actor.report_deferred(self._bus)
+        await actor.report_deferred(dispatcher_of(self._bus))
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
         """Send a message to a component, and wait until it has been handled or deferred (C2 to C6).
@@ -222,12 +222,11 @@ class Engine:
     async def _introduce(self, component: Component) -> None:
         """Register a component and its handlers in one step, then publish its event."""
         handlers = _check(component)
-        actor = actor_of(component)
-        actor.host, actor.bus = self, self._bus
+        actor, bus = actor_of(component), dispatcher_of(self._bus)
+        actor.host, actor.dispatcher = self, bus
         self._components[actor.name] = component
         for mark, handler in handlers:
-            subscribe_now(
-                self._bus,
+            bus.registry.create(
                 mark.event,
                 actor.name,
                 handler,
@@ -236,9 +235,9 @@ class Engine:
                 once=mark.once,
                 terms=make_terms(time_limit=mark.time_limit, limit=mark.limit),
             )
-        if (route := listeners(self._bus, COMPONENT_REGISTERED)) is not None:
+        if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
             registered: ComponentRegistered = {"component": actor.name}
-            await emit(self._bus, route, registered)
+            await bus.deliver(route, registered)
 
     def _go_on(self, name: str, line: Mailbox) -> None:
         """Move the waiting turns to the component's mailbox, or let the next in line try again."""

@@ -21,6 +21,7 @@ NEAREST = {
     "_component": "marking component messages",
     "_concurrent": "siblings strays isolation exits modes cancellation",
     "_delivery": "failures publish strays filters",
+    "_dispatcher": "publish every_way failures yielding observers",
     "_engine": "messages engine factories",
     "_errors": "messages observers",
     "_limits": "limits messages",
