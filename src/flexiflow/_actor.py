@@ -14,15 +14,13 @@ from contextlib import nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any, final
 
-from flexiflow._cancellation import (
-    attempt,
-    is_being_cancelled,
-    resume_cancellation,
-)
+from flexiflow._cancellation import is_being_cancelled, resume_cancellation
+from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import TransitionRefused, UnknownComponent
-from flexiflow._mailbox import Mailbox, current_turn, innermost_turn
+from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._showing import show
+from flexiflow._turns import current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from flexiflow._dispatcher import Dispatcher
     from flexiflow._machine import StateMachine, Transition
-    from flexiflow._mailbox import Turn
+    from flexiflow._turns import Turn
     from flexiflow.events import MessageReceived, StateChanged
 
 
@@ -128,8 +126,8 @@ class Actor:
         # leave the turn taken for ever.
         if turn is None:
             turn = mailbox.join()
-        if mailbox.holder is not turn and not await turn.granted():
-            turn.mailbox.defer(message, announcing=is_announcing())
+        if mailbox.holder is not turn and not await turn.wait_granted():
+            mailbox.defer(message, announcing=is_announcing())
             return Outcome.DEFERRED
         try:
             if mailbox.deferred or (
@@ -164,7 +162,7 @@ class Actor:
         try:
             if self.mailbox.deferred:
                 await self._handle_deferred(component, handled)
-                turn = self.mailbox.go_on()
+                turn = self.mailbox.renew()
             if self.dispatcher is not None and self.dispatcher.until_yield <= 0:
                 await self.dispatcher.pay_yield()
         finally:
@@ -275,13 +273,13 @@ class Actor:
         # Read for each message: the component may have gone to another engine meanwhile.
         dispatcher = self.dispatcher
         try:
-            await self._handle(component, message, self.mailbox.go_on(), dispatcher)
+            await self._handle(component, message, self.mailbox.renew(), dispatcher)
         except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
             self.log(exc, message)
             if is_being_cancelled(handled):
                 await resume_cancellation()
             if dispatcher is not None:
-                with self.mailbox.go_on():
+                with self.mailbox.renew():
                     await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
         finally:
             del handled  # as in `handle`

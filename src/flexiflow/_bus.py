@@ -9,31 +9,20 @@ its `Dispatcher`, which engines and bridges use directly.
 from __future__ import annotations
 
 import reprlib
-from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, overload
 
-from anyio.lowlevel import checkpoint
-
-from flexiflow._arguments import (
-    check_buffer,
-    check_int,
-    check_subscription,
-    check_terms,
-    choose,
-    make_terms,
-)
-from flexiflow._concurrent import deliver_concurrent, deliver_tiered
-from flexiflow._delivery import assess, deliver_sequential
+from flexiflow._arguments import check_int, choose
+from flexiflow._delivery.concurrent import deliver_concurrent, deliver_tiered
+from flexiflow._delivery.sequential import deliver_sequential
+from flexiflow._delivery.verdict import assess
 from flexiflow._dispatcher import Dispatcher
-from flexiflow._expectation import Expectation
 from flexiflow._names import check_component_name
-from flexiflow._receiver import RECEIVER
+from flexiflow._receiving import Receiving
 from flexiflow._registry import DIRECT, FILTERED, GENERAL, UNHEARD, WATCHED
-from flexiflow._stream import EventStream
 from flexiflow._subscribing import Subscribing
-from flexiflow._subscription import Subscription, Terms, is_true
+from flexiflow._subscription import Subscription, is_true
 from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
@@ -41,9 +30,8 @@ if TYPE_CHECKING:
 
     from flexiflow._dispatcher import Deliver
     from flexiflow._instruments import Instrument
-    from flexiflow._stream import Overflow
     from flexiflow._subscription import Filter, Handler, HandlerFailure
-    from flexiflow._topic import Event, T, Topic
+    from flexiflow._topic import T, Topic
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
 ErrorPolicy: TypeAlias = Literal["continue", "raise"]
@@ -53,15 +41,11 @@ _DELIVER: Final[Mapping[str, Deliver]] = {
     "concurrent": deliver_concurrent,
     "tiered": deliver_tiered,
 }
-_STOPS: Final = {"continue": False, "raise": True}
-_OVERFLOWS: Final[Mapping[str, Overflow]] = {
-    each: each for each in ("block", "drop_oldest", "drop_newest", "error")
-}
-_TAKES_EVENT: Final = Terms(takes_event=True)
+_RAISES: Final = {"continue": False, "raise": True}
 
 
 @final
-class EventBus:
+class EventBus(Receiving):
     """Calls the handlers that are subscribed to an event when it is published.
 
     A bus needs no running event loop, is bound to none, and can serve several runs one after
@@ -82,7 +66,7 @@ class EventBus:
         TypeError: something in `instruments` is not an instrument (I2).
     """
 
-    __slots__ = ("_deliver", "_dispatcher", "_stops")
+    __slots__ = ("_deliver", "_raises")
 
     __reduce_ex__ = refuse_copying
 
@@ -95,7 +79,7 @@ class EventBus:
         instruments: Iterable[Instrument] = (),
     ) -> None:
         self._deliver = choose("delivery", delivery, _DELIVER)
-        self._stops = choose("on_error", on_error, _STOPS)
+        self._raises = choose("on_error", on_error, _RAISES)
         self._dispatcher = Dispatcher(
             check_int("yield_every", yield_every, "1 or more", least=1),
             sequential=self._deliver is deliver_sequential,
@@ -172,7 +156,7 @@ class EventBus:
                 (B3).
         """
         return Subscribing(
-            self._subscribe(
+            self._dispatcher.subscribe(
                 event,
                 component,
                 handler,
@@ -183,41 +167,6 @@ class EventBus:
                 limit=limit,
             )
         )
-
-    async def _subscribe(
-        self,
-        event: Any,
-        component: str,
-        handler: Handler,
-        *,
-        priority: int,
-        filter: Filter | None,
-        once: bool,
-        time_limit: float | None,
-        limit: int | None,
-    ) -> Subscription:
-        check_subscription(
-            event,
-            component,
-            handler,
-            priority=priority,
-            filter=filter,
-            time_limit=time_limit,
-            limit=limit,
-        )
-        await checkpoint()
-        return self._dispatcher.registry.create(
-            event,
-            component,
-            handler,
-            priority=priority,
-            filter=filter,
-            once=bool(once),
-            terms=make_terms(time_limit=time_limit, limit=limit),
-        )
-
-    # Tracebacks and "was never awaited" warnings then name the method that the user called.
-    _subscribe.__qualname__ = "EventBus.subscribe"
 
     def unsubscribe(self, subscription: Subscription) -> bool:
         """End a subscription: its handler never starts again (B5, B6).
@@ -304,11 +253,11 @@ class EventBus:
             route = dispatcher.routes[event]
         except (KeyError, TypeError):
             route = dispatcher.registry.resolve(event)
-        plan, stops = route.plan, self._stops
+        plan, raises = route.plan, self._raises
         if delivery is not None and choose("delivery", delivery, _DELIVER) is not self._deliver:
             plan = GENERAL
         if on_error is not None:
-            stops = choose("on_error", on_error, _STOPS)
+            raises = choose("on_error", on_error, _RAISES)
         dispatcher.until_yield = left = dispatcher.until_yield - 1
         if left <= 0:
             await dispatcher.pay_yield()
@@ -320,7 +269,7 @@ class EventBus:
                         handler: Any = subscription.handler
                         await handler(data)
                 except BaseException as exc:
-                    trouble = assess(exc, subscription, stops=stops)
+                    trouble = assess(exc, subscription, raises=raises)
                     break
             else:
                 return ()
@@ -347,119 +296,18 @@ class EventBus:
                         ):
                             await result
                 except BaseException as exc:
-                    trouble = assess(exc, subscription, stops=stops)
+                    trouble = assess(exc, subscription, raises=raises)
                     break
             else:
                 return ()
         elif plan is WATCHED:
-            return await dispatcher.deliver(route, data, stops, route.publishing[0])
+            return await dispatcher.deliver(route, data, raises, route.publishing[0])
         elif plan is UNHEARD:
             return ()
         else:
             deliver = self._deliver if delivery is None else _DELIVER[delivery]
-            return await dispatcher.deliver_generally(route, data, deliver, stops=stops)
-        return await dispatcher.deliver_rest(route, data, subscription, trouble, stops=stops)
-
-    @overload
-    def stream(
-        self,
-        event: Topic[T],
-        *,
-        buffer: int = 100,
-        overflow: Overflow = "block",
-        priority: int = 3,
-        filter: Callable[[str, T], bool] | None = None,
-    ) -> EventStream[T]: ...
-
-    @overload
-    def stream(
-        self,
-        event: str,
-        *,
-        buffer: int = 100,
-        overflow: Overflow = "block",
-        priority: int = 3,
-        filter: Filter | None = None,
-    ) -> EventStream[Any]: ...
-
-    def stream(
-        self,
-        event: Any,
-        *,
-        buffer: int = 100,
-        overflow: Overflow = "block",
-        priority: int = 3,
-        filter: Filter | None = None,
-    ) -> EventStream[Any]:
-        """Return a stream, which receives events while its `async with` block lasts (S1).
-
-        Args:
-            event: a name or pattern, as for `subscribe`.
-            buffer: how many events may wait for a reader, 0 or more. With 0, which only "block"
-                allows, each publisher waits until a reader takes its event.
-            overflow: what happens when an event meets a full buffer (S2): with "block" its
-                publisher waits for room, "drop_oldest" drops the oldest event in the buffer,
-                "drop_newest" drops this one, and "error" drops it and fails with `BufferFull`.
-            priority: as for `subscribe`.
-            filter: as for `subscribe`.
-
-        Raises:
-            ValueError: as for `subscribe`; an unknown `overflow`, or a `buffer` out of range.
-            TypeError: as for `subscribe`.
-        """
-        check_terms(event, priority=priority, filter=filter, time_limit=None, limit=None)
-        choose("overflow", overflow, _OVERFLOWS)
-        check_buffer(buffer, overflow)
-        subscribe = partial(self._receive, event, priority, filter)
-        return EventStream(event, buffer, overflow, self._dispatcher.yield_every, subscribe)
-
-    @overload
-    def expect(
-        self, event: Topic[T], *, filter: Callable[[str, T], bool] | None = None
-    ) -> Expectation[T]: ...
-
-    @overload
-    def expect(self, event: str, *, filter: Filter | None = None) -> Expectation[Any]: ...
-
-    def expect(self, event: Any, *, filter: Filter | None = None) -> Expectation[Any]:
-        """Return an expectation: enter it, cause the event, and await it inside (S1, S4).
-
-        Args:
-            event: a name or pattern, as for `subscribe`.
-            filter: takes the event's name and the payload; the first event for which it returns
-                true is the expected one. An exception that it raises is raised to the waiter.
-
-        Raises:
-            ValueError: a malformed or empty name (B3).
-            TypeError: a name that is not a str, or something that can't be a filter (B3).
-        """
-        check_terms(event, priority=3, filter=filter, time_limit=None, limit=None)
-        subscribe = partial(self._receive, event, 3, None)
-        return Expectation(event, filter, subscribe, self._dispatcher.announce_failure)
-
-    @overload
-    async def wait_for(
-        self, event: Topic[T], *, filter: Callable[[str, T], bool] | None = None
-    ) -> Event[T]: ...
-
-    @overload
-    async def wait_for(self, event: str, *, filter: Filter | None = None) -> Event[Any]: ...
-
-    async def wait_for(self, event: Any, *, filter: Filter | None = None) -> Event[Any]:
-        """Wait for the first matching event that is published from now on; a checkpoint (S4).
-
-        Args:
-            event: as for `expect`.
-            filter: as for `expect`.
-
-        Raises:
-            ValueError: as for `expect`.
-            TypeError: as for `expect`.
-            Exception: what the filter raised.
-        """
-        expectation: Expectation[Any] = self.expect(event, filter=filter)
-        async with expectation as expected:
-            return await expected
+            return await dispatcher.deliver_generally(route, data, deliver, raises=raises)
+        return await dispatcher.deliver_rest(route, data, subscription, trouble, raises=raises)
 
     def add_instrument(self, instrument: Instrument) -> None:
         """Add an instrument as the innermost one, from the next publish on (I1).
@@ -483,20 +331,6 @@ class EventBus:
             was removed because it failed (I3).
         """
         return self._dispatcher.remove_instrument(instrument)
-
-    def _receive(
-        self, event: str, priority: int, filter: Filter | None, handler: Handler
-    ) -> Subscription:
-        """Subscribe the handler of a stream or an expectation, which takes the `Event`."""
-        return self._dispatcher.registry.create(
-            event,
-            RECEIVER,
-            handler,
-            priority=priority,
-            filter=filter,
-            once=False,
-            terms=_TAKES_EVENT,
-        )
 
 
 # What FlexiFlow itself does with a bus. These are module functions, to keep them off the public

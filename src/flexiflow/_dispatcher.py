@@ -18,8 +18,8 @@ made with the route, which says how its handlers are called:
 - *filtered*: so does a second loop in `publish`, which asks filters and calls sync handlers, too.
 - *watched*: `deliver` awaits each handler, inside the context manager of the only instrument (I2).
 - *general*: `deliver_generally` calls a function of `_delivery`, inside all instruments. A handler
-  that has terms or is watched is called through `Call`. This is for concurrent and tiered delivery,
-  `once`, limits, streams, several instruments, and `event.handler.failed`.
+  that has terms or is watched is called through `HandlerCall`. Concurrent and tiered delivery take
+  this plan; so do `once`, limits, streams, several instruments and `event.handler.failed`.
 
 A publish that asks for another delivery than the bus's own takes the general plan. A built-in event
 takes the direct plan, in the loop of `deliver`, or else the general one.
@@ -33,7 +33,7 @@ event counts too, whether anyone hears it or not, but it never yields: nothing m
 commit of a transition and its first observer (C6). So the count can fall below 0. The next publish
 pays this debt, or an actor does before it takes up the next message (`pay_yield`).
 
-**Who judges what.** `judge` (`_cancellation`) decides what an exception is: a failure of the
+**Who judges what.** `judge` (`_delivery.verdict`) decides what an exception is: a failure of the
 handler, the cancellation of publish itself, or neither, like KeyboardInterrupt. The delivery then
 applies the policy: cancellations and interrupts leave publish; a failure leaves it under "raise",
 and under "continue" is reported, that is, logged and published as `event.handler.failed`
@@ -46,30 +46,36 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from anyio.lowlevel import checkpoint
 
-from flexiflow._call import Call
-from flexiflow._delivery import assess, deliver_sequential, report
+from flexiflow._arguments import check_subscription, make_terms
+from flexiflow._delivery.call import HandlerCall
+from flexiflow._delivery.sequential import deliver_sequential
+from flexiflow._delivery.verdict import assess, report
 from flexiflow._instruments import PUBLISHING, Installed, enter, go_without, leave, take_out
 from flexiflow._publisher import Publisher, blocking_streams
+from flexiflow._receiver import RECEIVER
 from flexiflow._registry import DIRECT, UNHEARD, Registry
 from flexiflow._reporting import Announcing, is_announcing
+from flexiflow._subscription import Terms
 from flexiflow._topic import Event, make_event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flexiflow._delivery import Failures, Trouble
+    from flexiflow._delivery.verdict import Failures, Trouble
     from flexiflow._instruments import Instrument
     from flexiflow._registry import Route
-    from flexiflow._subscription import HandlerFailure, Subscription
+    from flexiflow._subscription import Filter, Handler, HandlerFailure, Subscription
     from flexiflow.events import HandlerFailed
 
 Deliver: TypeAlias = "Callable[..., Awaitable[Failures]]"
 """Calls the handlers of a publish: `deliver_sequential`, or one with the same arguments."""
+
+_TAKES_EVENT: Final = Terms(takes_event=True)
 
 # Set while schedules are explored: buses made meanwhile yield at every publish (P2).
 yields_always: ContextVar[bool] = ContextVar("yields_always", default=False)
@@ -97,6 +103,56 @@ class Dispatcher:
         self.routes = self.registry.routes
         self.yield_every = self.until_yield = 1 if yields_always.get() else yield_every
 
+    async def subscribe(
+        self,
+        event: Any,
+        component: str,
+        handler: Handler,
+        *,
+        priority: int,
+        filter: Filter | None,
+        once: bool,
+        time_limit: float | None,
+        limit: int | None,
+    ) -> Subscription:
+        """Check the arguments, and subscribe, as `EventBus.subscribe` says."""
+        check_subscription(
+            event,
+            component,
+            handler,
+            priority=priority,
+            filter=filter,
+            time_limit=time_limit,
+            limit=limit,
+        )
+        await checkpoint()
+        return self.registry.create(
+            event,
+            component,
+            handler,
+            priority=priority,
+            filter=filter,
+            once=bool(once),
+            terms=make_terms(time_limit=time_limit, limit=limit),
+        )
+
+    # Tracebacks and "was never awaited" warnings then name the method that the user called.
+    subscribe.__qualname__ = "EventBus.subscribe"
+
+    def receive(
+        self, event: str, priority: int, filter: Filter | None, handler: Handler
+    ) -> Subscription:
+        """Subscribe the handler of a stream or an expectation, which takes the `Event` (S1)."""
+        return self.registry.create(
+            event,
+            RECEIVER,
+            handler,
+            priority=priority,
+            filter=filter,
+            once=False,
+            terms=_TAKES_EVENT,
+        )
+
     def listeners(self, event: str) -> Route | None:
         """Count a built-in event as a publish (D6); return its route, or None if it is unheard.
 
@@ -118,10 +174,10 @@ class Dispatcher:
         self,
         route: Route,
         data: Any,
-        stops: bool = False,  # noqa: FBT001, FBT002  a keyword argument takes longer
+        raises: bool = False,  # noqa: FBT001, FBT002  a keyword argument takes longer
         watcher: Any = None,
     ) -> Failures:
-        """Call the handlers in one loop: for built-in events, and for the watched plan.
+        """HandlerCall the handlers in one loop: for built-in events, and for the watched plan.
 
         This never yields by itself, so nothing runs between a transition's commit and its first
         observer (C6).
@@ -129,7 +185,7 @@ class Dispatcher:
         Args:
             route: the event's route; by any plan, if there is no watcher.
             data: the payload.
-            stops: whether the first failure is raised at once (E2); else each is reported (E1).
+            raises: whether the first failure is raised at once (E2); else each is reported (E1).
             watcher: the only instrument (`Installed`), if the plan is the watched one. The general
                 plan would take half as long again.
         """
@@ -145,7 +201,7 @@ class Dispatcher:
                 manager = None
                 go_without(watcher, exc, event, PUBLISHING)
         elif route.plan is not DIRECT:
-            return await self._deliver_apart(route, data, deliver_sequential, stops=stops)
+            return await self._deliver_inside(route, data, deliver_sequential, raises=raises)
         try:
             for subscription in route.subscriptions:
                 try:
@@ -153,11 +209,11 @@ class Dispatcher:
                         handler: Any = subscription.handler
                         await handler(data)
                 except BaseException as exc:
-                    trouble = assess(exc, subscription, stops=stops)
+                    trouble = assess(exc, subscription, raises=raises)
                     break
             else:
                 return ()
-            return await self.deliver_rest(route, data, subscription, trouble, stops=stops)
+            return await self.deliver_rest(route, data, subscription, trouble, raises=raises)
         except BaseException as exc:
             if manager is not None:
                 entered, manager = [(watcher, manager)], None
@@ -177,47 +233,48 @@ class Dispatcher:
         subscription: Subscription,
         trouble: Trouble,
         *,
-        stops: bool,
+        raises: bool,
     ) -> Failures:
         """Report a failure of `subscription`'s handler, then call the handlers after it."""
         failed = await report(route.name, subscription, trouble, self.announce_failure)
         rest = route.subscriptions[route.subscriptions.index(subscription) + 1 :]
         return failed, *await deliver_sequential(
-            route.name, data, rest, stops=stops, announce=self.announce_failure
+            route.name, data, rest, raises=raises, announce=self.announce_failure
         )
 
     def deliver_generally(
-        self, route: Route, data: Any, deliver: Deliver, *, stops: bool
+        self, route: Route, data: Any, deliver: Deliver, *, raises: bool
     ) -> Awaitable[Failures]:
-        """Call the handlers by a function of `_delivery`, inside all instruments.
+        """HandlerCall the handlers by a function of `_delivery`, inside all instruments.
 
         A plain function that returns a coroutine: each coroutine awaited within another costs as
         much as a handler.
         """
         if route.name == HANDLER_FAILED or (blocking_streams and deliver is not deliver_sequential):
-            return self._deliver_marked(route, data, deliver, stops=stops)
-        return self._deliver_apart(route, data, deliver, stops=stops)
+            return self._deliver_marked(route, data, deliver, raises=raises)
+        return self._deliver_inside(route, data, deliver, raises=raises)
 
     async def _deliver_marked(
-        self, route: Route, data: Any, deliver: Deliver, *, stops: bool
+        self, route: Route, data: Any, deliver: Deliver, *, raises: bool
     ) -> Failures:
         # Within `event.handler.failed` no failure is published, even where a user published it
         # (E7). A stream that blocks must know which task waits for this publish (S3).
         with Announcing() if route.name == HANDLER_FAILED else nullcontext(), Publisher():
-            return await self._deliver_apart(route, data, deliver, stops=stops)
+            return await self._deliver_inside(route, data, deliver, raises=raises)
 
-    async def _deliver_apart(
-        self, route: Route, data: Any, deliver: Deliver, *, stops: bool
+    async def _deliver_inside(
+        self, route: Route, data: Any, deliver: Deliver, *, raises: bool
     ) -> Failures:
+        """Call the handlers inside the instruments, if there are any."""
         name, subscriptions, announce = route.name, route.subscriptions, self.announce_failure
         if not (route.publishing or route.is_called):
-            return await deliver(name, data, subscriptions, stops=stops, announce=announce)
+            return await deliver(name, data, subscriptions, raises=raises, announce=announce)
         event = make_event(Event, (name, data))
-        call = Call(event, route.handling) if route.is_called else None
+        call = HandlerCall(event, route.handling) if route.is_called else None
         entered = enter(route.publishing, event)
         try:
             failures = await deliver(
-                name, data, subscriptions, stops=stops, announce=announce, call=call
+                name, data, subscriptions, raises=raises, announce=announce, call=call
             )
         except BaseException as exc:
             leave(entered, exc, PUBLISHING)

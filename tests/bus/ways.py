@@ -24,13 +24,11 @@ from flexiflow import (
     HandlerFailure,
     Subscription,
     _bus,
-    _call,
-    _concurrent,
     _dispatcher,
 )
-from flexiflow import _delivery as _sequential
 from flexiflow._arguments import make_terms
 from flexiflow._bus import DeliveryMode, ErrorPolicy, dispatcher_of
+from flexiflow._delivery import call, concurrent, sequential
 from flexiflow._stream import Overflow
 from flexiflow.events import HANDLER_FAILED, STATE_CHANGED
 from tests.helpers import PATIENCE, accept
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 Act = Callable[[], object]
 """What a handler does; what it gives is awaited, where the handler can wait."""
 
-MODULES: tuple[ModuleType, ...] = (_bus, _dispatcher, _sequential, _concurrent, _call)
+MODULES: tuple[ModuleType, ...] = (_bus, _dispatcher, sequential, concurrent, call)
 """Where handlers are called."""
 
 _logger = logging.getLogger("flexiflow")
@@ -51,9 +49,9 @@ _ROOTS = {"EventBus.publish", "Dispatcher.deliver", "_Delivery._runner"}
 
 # The functions from the beginning of a way down to the one that calls the handlers, and which of
 # the calls in that one it is.
-_APART = "Dispatcher._deliver_apart"
+_APART = "Dispatcher._deliver_inside"
 _MARKED = f"Dispatcher._deliver_marked > {_APART}"
-_CALL = "Call.__call__ > Call._start > Call._run 1"
+_CALL = "HandlerCall.__call__ > HandlerCall._start > HandlerCall._run 1"
 DIRECT = "EventBus.publish 1"
 ASKED = "EventBus.publish 2"
 WATCHER = "EventBus.publish > Dispatcher.deliver 1"
