@@ -261,7 +261,8 @@ class EventBus(Receiving):
         dispatcher.until_yield = left = dispatcher.until_yield - 1
         if left <= 0:
             await dispatcher.pay_yield()
-        # Two loops are in place: another coroutine would cost as much as calling a handler.
+        # Two loops are in place. With `deliver` in place of the first one, which would do the same,
+        # publishing to one handler takes 30 % more instructions, and to ten 9 % more.
         if plan is DIRECT:
             for subscription in route.subscriptions:
                 try:
@@ -273,6 +274,8 @@ class EventBus(Receiving):
                     break
             else:
                 return ()
+        elif plan is WATCHED:
+            return await dispatcher.deliver(route, data, raises, route.publishing[0])
         elif plan is FILTERED:
             # A loop of its own: with these checks, ten direct handlers take 12 % longer.
             are_async = route.are_async
@@ -289,10 +292,8 @@ class EventBus(Receiving):
                     ):
                         handler = subscription.handler
                         result: Any = handler(data)
-                        if (
-                            are_async
-                            or type(result) is CoroutineType
-                            or (result is not None and isawaitable(result))
+                        if result is not None and (
+                            are_async or type(result) is CoroutineType or isawaitable(result)
                         ):
                             await result
                 except BaseException as exc:
@@ -300,8 +301,6 @@ class EventBus(Receiving):
                     break
             else:
                 return ()
-        elif plan is WATCHED:
-            return await dispatcher.deliver(route, data, raises, route.publishing[0])
         elif plan is UNHEARD:
             return ()
         else:

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from anyio.lowlevel import checkpoint
 
@@ -175,9 +175,9 @@ class Dispatcher:
         route: Route,
         data: Any,
         raises: bool = False,  # noqa: FBT001, FBT002  a keyword argument takes longer
-        watcher: Any = None,
+        watcher: Installed | None = None,
     ) -> Failures:
-        """HandlerCall the handlers in one loop: for built-in events, and for the watched plan.
+        """Call the handlers in one loop: for built-in events, and for the watched plan.
 
         This never yields by itself, so nothing runs between a transition's commit and its first
         observer (C6).
@@ -186,7 +186,7 @@ class Dispatcher:
             route: the event's route; by any plan, if there is no watcher.
             data: the payload.
             raises: whether the first failure is raised at once (E2); else each is reported (E1).
-            watcher: the only instrument (`Installed`), if the plan is the watched one. The general
+            watcher: the only instrument, if the plan is the watched one. The general
                 plan would take half as long again.
         """
         manager: Any = None
@@ -215,7 +215,7 @@ class Dispatcher:
                 return ()
             return await self.deliver_rest(route, data, subscription, trouble, raises=raises)
         except BaseException as exc:
-            if manager is not None:
+            if watcher is not None and manager is not None:
                 entered, manager = [(watcher, manager)], None
                 leave(entered, exc, PUBLISHING)
             raise
@@ -224,7 +224,7 @@ class Dispatcher:
                 try:
                     manager.__exit__(None, None, None)
                 except BaseException as exc:
-                    take_out(watcher, exc, PUBLISHING)
+                    take_out(cast("Installed", watcher), exc, PUBLISHING)
 
     async def deliver_rest(
         self,
@@ -245,7 +245,7 @@ class Dispatcher:
     def deliver_generally(
         self, route: Route, data: Any, deliver: Deliver, *, raises: bool
     ) -> Awaitable[Failures]:
-        """HandlerCall the handlers by a function of `_delivery`, inside all instruments.
+        """Call the handlers by a function of `_delivery`, inside all instruments.
 
         A plain function that returns a coroutine: each coroutine awaited within another costs as
         much as a handler.

@@ -42,7 +42,7 @@ class HandlerCall:
         self._instruments = instruments
 
     async def __call__(self, subscription: Subscription, cancelled: Callable[[], bool]) -> None:
-        """HandlerCall the handler, if it is to start; what leaves it leaves this too.
+        """Call the handler, if it is to start; what leaves it leaves this too.
 
         Args:
             subscription: the handler's subscription.

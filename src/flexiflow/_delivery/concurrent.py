@@ -64,7 +64,7 @@ def deliver_concurrent(
     announce: Announce,
     call: HandlerCall | None = None,
 ) -> Coroutine[Any, Any, Failures]:
-    """HandlerCall all handlers at once; arguments and result are those of `deliver_sequential`."""
+    """Call all handlers at once; arguments and result are those of `deliver_sequential`."""
     delivery = _Delivery(name, data, raises=raises, announce=announce, call=call)
     return delivery.run(subscriptions)
 
@@ -78,7 +78,7 @@ async def deliver_tiered(
     announce: Announce,
     call: HandlerCall | None = None,
 ) -> Failures:
-    """HandlerCall the handlers of one priority at once, then those of the next.
+    """Call the handlers of one priority at once, then those of the next.
 
     Arguments and result are those of `deliver_sequential`.
     """
@@ -128,7 +128,7 @@ class _Delivery:
         self._fatals: list[BaseException] = []
 
     async def run(self, subscriptions: Sequence[Subscription]) -> Failures:
-        """HandlerCall all handlers; return the reported failures, or raise what leaves publish."""
+        """Call all handlers; return the reported failures, or raise what leaves publish."""
         if not subscriptions:
             return ()
         self._waiting.extend(enumerate(subscriptions))

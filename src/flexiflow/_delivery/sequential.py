@@ -28,7 +28,7 @@ async def deliver_sequential(
     announce: Announce,
     call: HandlerCall | None = None,
 ) -> Failures:
-    """HandlerCall the handlers in order, each when the one before has ended.
+    """Call the handlers in order, each when the one before has ended.
 
     Args:
         name: the event's name.
