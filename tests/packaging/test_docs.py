@@ -109,8 +109,11 @@ def test_each_survivor_is_a_line_of_the_core() -> None:
     page = (DOCS / "mutation.md").read_text(encoding="utf-8").splitlines()
     gone: list[object] = []
     for survivor in documented(page):
-        module = survivor.place.removeprefix("extras.").partition(".")[0]
-        (source,) = Path(flexiflow.__path__[0]).rglob(f"{module}.py")
+        names = survivor.place.split(".")
+        paths = (Path(*names[:number]).with_suffix(".py") for number in range(1, len(names)))
+        (source,) = (
+            each for each in map(Path(flexiflow.__path__[0]).joinpath, paths) if each.exists()
+        )
         lines = {line.strip() for line in source.read_text(encoding="utf-8").splitlines()}
         if not lines.issuperset(survivor.removed):
             gone.append(survivor)

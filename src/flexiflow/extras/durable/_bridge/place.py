@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 from weakref import ref
 
-from flexiflow._bus import subscribe_now, subscriptions
+from flexiflow._bus import dispatcher_of, subscriptions
 from flexiflow._subscription import Terms
 from flexiflow.extras.durable._bridge.held import is_echo
 from flexiflow.extras.durable._errors import NotEncodable, left
@@ -241,8 +241,7 @@ class Place:
         # To pass the event with its name takes a third longer; without wildcards the name is known.
         is_known = "*" not in pattern
         send = partial(self._send, pattern) if is_known else partial(self._send_any, index)
-        return subscribe_now(
-            self._bus,
+        return dispatcher_of(self._bus).registry.create(
             pattern,
             BRIDGE,
             send,
