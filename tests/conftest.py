@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from asyncio import constants
 from importlib.util import find_spec
 from typing import Any
 
@@ -46,6 +47,8 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # In debug mode asyncio warns of slow steps, which any is on a busy machine.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    # It also notes who made each task and callback, which takes longer than most tests.
+    setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  it is declared as Final
     if WITHOUT_TRIO and "trio" in BACKENDS:
         message = "FLEXIFLOW_TESTS_WITHOUT_TRIO is set, but trio is installed: uninstall it"
         raise pytest.UsageError(message)
