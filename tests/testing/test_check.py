@@ -19,6 +19,7 @@ from flexiflow.testing import ContractViolation, check_bus, check_component, che
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.run import examine, execute
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._bus.stream_script import StreamScript
 from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 from flexiflow.testing._examiner.checker import Checker
 from flexiflow.testing._examiner.examine import Verdict
@@ -158,6 +159,17 @@ def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
     """P1: an option that is there, and raises, is for the clause to tell of."""
     verdict = check_one("V2", Unlimited, backend)
     assert verdict.lacks == ("subscribe(time_limit=)",)
+
+
+def test_publishers_to_a_stream_may_give_up(backend: str) -> None:
+    """P1: no complaint about a stream where a publisher that waited is cancelled."""
+    script = StreamScript(
+        1, "block", "sequential", ("publish", "publish", "publishers give up", "publish", "read")
+    )
+    checker = CLAUSES["S2"].checker
+    assert checker is not None
+    trace = execute(script, EventBus, backend=backend)
+    assert checker.judge(trace) is None
 
 
 def test_what_is_asserted_in_a_task_group_is_the_complaint(backend: str) -> None:
