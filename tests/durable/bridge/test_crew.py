@@ -234,6 +234,7 @@ class TestTasks:
         ours.reset(token)
         assert found[0][2] != found[1][2]
 
+    @pytest.mark.measured
     @pytest.mark.parametrize("waits", [True, False])
     async def test_a_native_cancel_is_a_failure_of_its_event(
         self,
@@ -265,6 +266,7 @@ class TestTasks:
             warning.getMessage()
         )
 
+    @pytest.mark.measured
     async def test_a_handler_that_awaits_what_others_cancelled_has_failed(
         self, anyio_backend: Backend
     ) -> None:
