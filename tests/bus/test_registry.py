@@ -332,6 +332,7 @@ def test_a_route_is_kept_until_its_own_name_changes() -> None:
     assert registry.resolve("order.placed") is kept
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("wide", [0, 1, 50])
 def test_what_is_kept_for_names_is_bounded(wide: int) -> None:
     """B10: however many names are seen, names and places in routes stay within the bound."""
@@ -345,6 +346,7 @@ def test_what_is_kept_for_names_is_bounded(wide: int) -> None:
     assert MAX_REMEMBERED - wide <= most <= MAX_REMEMBERED
 
 
+@pytest.mark.unmeasured
 def test_a_forgotten_route_makes_room() -> None:
     """B10: what came and went does not count against what is remembered."""
     registry = Registry(sequential=True)
@@ -367,6 +369,7 @@ def test_what_is_remembered_is_counted_exactly() -> None:
         assert registry._remembered == sum(1 + len(route.subscriptions) for route in routes)
 
 
+@pytest.mark.unmeasured
 def test_names_keep_their_subscriptions_when_too_many_were_seen() -> None:
     """B10: forgetting a route loses nothing."""
     registry = Registry(sequential=True)

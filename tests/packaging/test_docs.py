@@ -17,6 +17,8 @@ from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from tools.clauses import find_clauses, read_index
 from tools.mutation.mutants import documented
 
+pytestmark = pytest.mark.unmeasured
+
 DOCS = Path("docs")
 ELSEWHERE = ("B13", "B14", "I4", "I5")
 """Clauses that another bus need not keep."""

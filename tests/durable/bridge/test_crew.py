@@ -253,6 +253,7 @@ class TestTasks:
             await until(lambda: bridge.statistics().acknowledged == 1)
             assert [each() for each in payloads] == [None]
 
+    @pytest.mark.measured
     @pytest.mark.parametrize("waits", [True, False])
     async def test_a_native_cancel_is_a_failure_of_its_event(
         self,
@@ -284,6 +285,7 @@ class TestTasks:
             warning.getMessage()
         )
 
+    @pytest.mark.measured
     async def test_a_handler_that_awaits_what_others_cancelled_has_failed(
         self, anyio_backend: Backend
     ) -> None:
