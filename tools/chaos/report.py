@@ -90,6 +90,7 @@ def _cell(value: float | str) -> str:
 
 def write(results: Sequence[Result], folder: Path) -> None:
     """Write results for the documentation, and keep those of other runs."""
+    folder.mkdir(parents=True, exist_ok=True)
     data = folder / "chaos.json"
     rows: dict[str, Any] = json.loads(data.read_text("utf-8")) if data.exists() else {}
     for result in results:
