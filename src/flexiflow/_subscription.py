@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, final
 
 from flexiflow._callables import describe
 from flexiflow._showing import show
@@ -24,9 +24,7 @@ Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and returns whether to call the handler (B8)."""
 
 
-@final
-@dataclass(frozen=True, eq=False, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """How to call a handler, if not simply with the payload.
 
     Attributes:
