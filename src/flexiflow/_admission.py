@@ -36,7 +36,7 @@ class Admission:
 
     Args:
         name: the component's name.
-        pending: the engine's admissions by name. This one is in it until nobody waits any more.
+        pending: the engine's admissions by name. This one is in it until it is over.
 
     Attributes:
         state: what has become of it.

@@ -9,18 +9,20 @@ its `Dispatcher`, which engines and bridges use directly.
 from __future__ import annotations
 
 import reprlib
+from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, get_args, overload
 
-from flexiflow._arguments import check_int, choose
+from flexiflow._arguments import check_buffer, check_int, check_options, choose
 from flexiflow._delivery.concurrent import deliver_concurrent, deliver_tiered
 from flexiflow._delivery.sequential import deliver_sequential
 from flexiflow._delivery.verdict import assess
 from flexiflow._dispatcher import Dispatcher
+from flexiflow._expectation import Expectation
 from flexiflow._names import check_component_name
-from flexiflow._receiving import Receiving
 from flexiflow._registry import DIRECT, FILTERED, GENERAL, UNHEARD, WATCHED
+from flexiflow._stream import EventStream, Overflow
 from flexiflow._subscribing import Subscribing
 from flexiflow._subscription import Subscription, is_true
 from flexiflow._uncopied import refuse_copying
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from flexiflow._dispatcher import Deliver
     from flexiflow._instruments import Instrument
     from flexiflow._subscription import Filter, Handler, HandlerFailure
-    from flexiflow._topic import T, Topic
+    from flexiflow._topic import Event, T, Topic
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
 ErrorPolicy: TypeAlias = Literal["continue", "raise"]
@@ -42,10 +44,11 @@ _DELIVER: Final[Mapping[str, Deliver]] = {
     "tiered": deliver_tiered,
 }
 _RAISES: Final = {"continue": False, "raise": True}
+_OVERFLOWS: Final[Mapping[str, Overflow]] = {each: each for each in get_args(Overflow)}
 
 
 @final
-class EventBus(Receiving):
+class EventBus:
     """Calls the handlers that are subscribed to an event when it is published.
 
     A bus needs no running event loop, is bound to none, and can serve several runs one after
@@ -66,7 +69,7 @@ class EventBus(Receiving):
         TypeError: something in `instruments` is not an instrument (I2).
     """
 
-    __slots__ = ("_deliver", "_raises")
+    __slots__ = ("_deliver", "_dispatcher", "_raises")
 
     __reduce_ex__ = refuse_copying
 
@@ -307,6 +310,107 @@ class EventBus(Receiving):
             deliver = self._deliver if delivery is None else _DELIVER[delivery]
             return await dispatcher.deliver_generally(route, data, deliver, raises=raises)
         return await dispatcher.deliver_rest(route, data, subscription, trouble, raises=raises)
+
+    @overload
+    def stream(
+        self,
+        event: Topic[T],
+        *,
+        buffer: int = 100,
+        overflow: Overflow = "block",
+        priority: int = 3,
+        filter: Callable[[str, T], bool] | None = None,
+    ) -> EventStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        event: str,
+        *,
+        buffer: int = 100,
+        overflow: Overflow = "block",
+        priority: int = 3,
+        filter: Filter | None = None,
+    ) -> EventStream[Any]: ...
+
+    def stream(
+        self,
+        event: Any,
+        *,
+        buffer: int = 100,
+        overflow: Overflow = "block",
+        priority: int = 3,
+        filter: Filter | None = None,
+    ) -> EventStream[Any]:
+        """Return a stream, which receives events while its `async with` block lasts (S1).
+
+        Args:
+            event: a name or pattern, as for `subscribe`.
+            buffer: how many events may wait for a reader, 0 or more. With 0, which only "block"
+                allows, each publisher waits until a reader takes its event.
+            overflow: what happens when an event meets a full buffer (S2): with "block" its
+                publisher waits for room, "drop_oldest" drops the oldest event in the buffer,
+                "drop_newest" drops this one, and "error" drops it and fails with `BufferFull`.
+            priority: as for `subscribe`.
+            filter: as for `subscribe`.
+
+        Raises:
+            ValueError: as for `subscribe`; an unknown `overflow`, or a `buffer` out of range.
+            TypeError: as for `subscribe`.
+        """
+        check_options(event, priority=priority, filter=filter, time_limit=None, limit=None)
+        choose("overflow", overflow, _OVERFLOWS)
+        check_buffer(buffer, overflow)
+        subscribe = partial(self._dispatcher.receive, event, priority, filter)
+        return EventStream(event, buffer, overflow, self._dispatcher.yield_every, subscribe)
+
+    @overload
+    def expect(
+        self, event: Topic[T], *, filter: Callable[[str, T], bool] | None = None
+    ) -> Expectation[T]: ...
+
+    @overload
+    def expect(self, event: str, *, filter: Filter | None = None) -> Expectation[Any]: ...
+
+    def expect(self, event: Any, *, filter: Filter | None = None) -> Expectation[Any]:
+        """Return an expectation: enter it, cause the event, and await it inside (S1, S4).
+
+        Args:
+            event: a name or pattern, as for `subscribe`.
+            filter: takes the event's name and the payload; the first event for which it returns
+                true is the expected one. An exception that it raises is raised to the waiter.
+
+        Raises:
+            ValueError: a malformed or empty name (B3).
+            TypeError: a name that is not a str, or something that can't be a filter (B3).
+        """
+        check_options(event, priority=3, filter=filter, time_limit=None, limit=None)
+        subscribe = partial(self._dispatcher.receive, event, 3, None)
+        return Expectation(event, filter, subscribe, self._dispatcher.announce_failure)
+
+    @overload
+    async def wait_for(
+        self, event: Topic[T], *, filter: Callable[[str, T], bool] | None = None
+    ) -> Event[T]: ...
+
+    @overload
+    async def wait_for(self, event: str, *, filter: Filter | None = None) -> Event[Any]: ...
+
+    async def wait_for(self, event: Any, *, filter: Filter | None = None) -> Event[Any]:
+        """Wait for the first matching event that is published from now on; a checkpoint (S4).
+
+        Args:
+            event: as for `expect`.
+            filter: as for `expect`.
+
+        Raises:
+            ValueError: as for `expect`.
+            TypeError: as for `expect`.
+            Exception: what the filter raised.
+        """
+        expectation: Expectation[Any] = self.expect(event, filter=filter)
+        async with expectation as expected:
+            return await expected
 
     def add_instrument(self, instrument: Instrument) -> None:
         """Add an instrument as the innermost one, from the next publish on (I1).

@@ -4,8 +4,8 @@ A mark is a context manager, and the value of a context variable inside. Child t
 that are started inside inherit it. They may outlive the block, so a mark that is over must not
 count any more, and holds nothing.
 
-The marks: `Turn` (C4, V2), `Announcing` (E7) and `Publisher` (S3). A bridge's `handing_on` is none:
-a worker sets it for one event after another, without a block.
+The marks: `Turn` (C4, V2), `Announcing` (E7) and `Publisher` (S3). A bridge's `handing_on` is not a
+mark: a worker sets it for one event after another, without a block.
 """
 
 from __future__ import annotations

@@ -138,6 +138,12 @@ def test_a_failure_of_a_target_is_told_with_its_place(tmp_path: Path) -> None:
     assert refused(run("run", target)).endswith("target.py, line 3)")
 
 
+def test_what_our_own_call_raises_has_no_place(tmp_path: Path) -> None:
+    """L5: A place in FlexiFlow would help nobody to mend the target."""
+    target = write_target(tmp_path, "def engine(needed): ...")
+    assert refused(run("run", target)).endswith("missing 1 required positional argument: 'needed'")
+
+
 def test_an_unknown_backend_is_refused() -> None:
     """L5: only asyncio and trio can be asked for."""
     assert "'asyncio', 'trio'" in refused(run("run", "target:engine", "--backend", "curio"))

@@ -3,12 +3,13 @@
 import enum
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import is_typeddict
+from typing import get_overloads, is_typeddict
 
 import pytest
 
@@ -81,3 +82,11 @@ def test_the_readme_tells_the_command_that_is_checked() -> None:
     """Packaging: whoever follows the README runs what every change has to pass."""
     command = Path(".ci/run").read_text(encoding="utf-8").splitlines()[-1]
     assert f"\n{command}\n" in Path("README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["subscribe", "publish", "stream", "expect", "wait_for"])
+def test_a_method_of_a_bus_is_found_with_its_overloads(name: str) -> None:
+    """T1: By documentation and type checkers, and by pickle."""
+    method = getattr(flexiflow.EventBus, name)
+    assert len(get_overloads(method)) >= 2
+    assert pickle.loads(pickle.dumps(method)) is method  # noqa: S301  made in the same line

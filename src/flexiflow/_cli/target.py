@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from anyio import get_cancelled_exc_class
 
-from flexiflow import Engine, _cancellation
+from flexiflow import Engine
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception, show_origin, show_value
+from flexiflow._delivery import verdict
 from flexiflow._delivery.verdict import attempt
 from flexiflow._showing import closest
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _OURS = (
     __file__,
     importlib.__file__,
-    _cancellation.__file__,
+    verdict.__file__,
     str(Path(__file__).parent.parent / "testing"),
 )
 

@@ -239,19 +239,23 @@ class TestTasks:
         ours.reset(token)
         assert found[0][2] != found[1][2]
 
-    async def test_a_task_that_is_idle_keeps_nothing_of_its_last_event(self) -> None:
-        """B6: A payload can be freed when it was handled, without the collector."""
+    async def test_a_task_keeps_nothing_of_the_events_that_it_has_handled(self) -> None:
+        """B6: A payload can be freed once it was handled, also while the task handles another."""
         transport, payloads = MemoryTransport(), list[ref[Payload]]()
 
-        def handler(data: Payload) -> None:
+        async def handler(data: Payload) -> None:
+            await checkpoint()
+            assert [each() for each in payloads if each() is not None] == []
             payloads.append(ref(data))
 
         bus, codec = EventBus(), Pickle()
         async with open_bridge(bus, transport, outgoing=[NAME], codec=codec):
-            assert await bus.publish(NAME, Payload()) == ()
-        async with consuming(transport, handler, codec=codec) as bridge:
-            await until(lambda: bridge.statistics().acknowledged == 1)
-            assert [each() for each in payloads] == [None]
+            for _ in range(3):
+                assert await bus.publish(NAME, Payload()) == ()
+        async with consuming(transport, handler, codec=codec, limit=1) as bridge:
+            await until(lambda: bridge.statistics().acknowledged == 3)
+            assert [each() for each in payloads] == [None, None, None]
+            assert bridge.statistics().failed == 0
 
     @pytest.mark.measured
     @pytest.mark.parametrize("waits", [True, False])

@@ -26,6 +26,7 @@ from flexiflow.extras.durable import (
 )
 from flexiflow.extras.durable._bridge import intake
 from flexiflow.extras.durable._bridge.budget import Budget
+from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._bridge.intake import Intake, _tells_an_end
 from flexiflow.extras.durable._bridge.lanes import Queue
 from flexiflow.extras.durable._bridge.link import Link
@@ -240,8 +241,15 @@ def test_a_lease_that_ran_out_while_a_handler_blocked_is_renewed_first(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X11: The event loop has noted nothing, so the real clock is asked before an attempt."""
-    real = 0.0
+    real, confirm = 0.0, Intake.confirm
     monkeypatch.setattr(intake, "monotonic", lambda: real)
+
+    async def confirm_for_nothing(self: Intake) -> None:
+        # A connection that is made meanwhile would keep the event of this context.
+        assert handing_on.get() is None
+        await confirm(self)
+
+    monkeypatch.setattr(Intake, "confirm", confirm_for_nothing)
 
     async def scenario() -> None:
         nonlocal real

@@ -1,4 +1,4 @@
-"""What a `receive` gives: as many records as there is room for (X14)."""
+"""Choosing as many records for a `receive` as there is room for (X14)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from flexiflow.extras.durable._errors import is_an_outage
 from flexiflow.extras.durable._transport import Noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.intake import Intake
@@ -150,10 +150,9 @@ class Crew:
         # Eager tasks would otherwise start one inside the other.
         await checkpoint()
         handing_on.set(None)
-        context = copy_context()
-        queue, inherited = self._queue, list(context.values())
+        queue, inherited = self._queue, list(copy_context().values())
         # Where the values of a context have the event that is being handled.
-        place = list(context).index(handing_on)
+        place = list(copy_context()).index(handing_on)
         requests = slot.requests = cancel_counter()
         while True:
             self._stands_by = False
@@ -162,17 +161,11 @@ class Crew:
                 inherited[place] = held
                 handing_on.set(held)
                 await self._handle(slot, held)
-                # As in concurrent delivery: compare by identity, since == may be a user's code.
-                if (
-                    requests()
-                    or slot.scope.cancel_called
-                    or len(context := copy_context()) != len(inherited)
-                    or not all(map(is_, inherited, context.values()))
-                ):
+                if requests() or slot.scope.cancel_called or not _is_unchanged(inherited):
                     return
             # Keep nothing of the last event while waiting for the next.
             handing_on.set(None)
-            context, inherited[place] = copy_context(), None
+            inherited[place] = None
             # The queue is empty, or holds a suspect's neighbours up: `call` deals with both.
             self.call()
             slot.woken = anyio.Event()
@@ -201,6 +194,8 @@ class Crew:
 
         Before an attempt at a suspect, which the worker may not survive, its count is written (X3).
         """
+        # What is begun here, such as a connection, may outlast the event.
+        handing_on.set(None)
         if held.has_waited:
             # It has failed before: begin one in each turn of the scheduler, behind all others.
             async with self._again:
@@ -212,6 +207,7 @@ class Crew:
             held.is_counted = True
             held.intake.note(Noted(held.position, held.attempts, held.deliveries))
             await held.intake.written()
+        handing_on.set(held)
         return held.intake.holds(held)
 
     async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
@@ -240,3 +236,12 @@ class Crew:
         problems = [each.exception for each in failures]
         # Prefer a failure that counts as an attempt to one where something could not be stored.
         return next(filterfalse(is_an_outage, problems), problems[0])
+
+
+def _is_unchanged(inherited: Sequence[object]) -> bool:
+    """Return whether the context has these values; by identity, since == may be a user's code.
+
+    A function of its own, so that no local keeps the context, which holds an event.
+    """
+    context = copy_context()
+    return len(context) == len(inherited) and all(map(is_, inherited, context.values()))

@@ -327,7 +327,10 @@ class Intake:
         self._renewed.set()
 
     async def watch(self) -> None:
-        """Note when the lease runs out by the event loop's clock, until cancelled."""
+        """Note when the lease runs out by the event loop's clock, until cancelled.
+
+        With a virtual clock that jumps over that time, an attempt may begin before this is noted.
+        """
         while True:
             await anyio.sleep_until(self._until)
             if anyio.current_time() >= self._until:

@@ -130,9 +130,9 @@ class Network:
                     wire, script, [self.base(partition), *known, *values], replicas
                 )
             except (Broken, Refused) as error:
-                explained = self.explain(error, server)
                 if not (self._is_cluster and isinstance(error, Refused) and error.code == "MOVED"):
-                    raise explained from error
+                    raise self.explain(error, server) from error
+                self._places.clear()
             else:
                 found: list[Any] = answers[0]
                 if found[0] == b"EPOCH":
