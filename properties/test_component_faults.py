@@ -6,10 +6,11 @@ import pytest
 
 from flexiflow import Component, Engine
 from flexiflow.testing import ContractViolation, check_component
+from flexiflow.testing._check import examine_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
-from flexiflow.testing._component.run import examine_component, execute
+from flexiflow.testing._component.judgements import run_to_completion
 from flexiflow.testing._component.script import ComponentScript, Row, Send
-from flexiflow.testing._component.turns import run_to_completion
+from flexiflow.testing._component.subject import ComponentSubject
 from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.profile import IS_LONG, each_broken, in_the_long_run
@@ -66,9 +67,9 @@ def test_run_to_completion_is_judged_by_what_happened(
 ) -> None:
     """P1: the judgement on run to completion (C4) says what went wrong."""
     script = ComponentScript(rows, steps)
-    history = execute(script, factory=faulty, engine=PlainEngine, backend=backend)
+    trace = ComponentSubject(faulty, PlainEngine, backend).attempt(script)
 
-    told = run_to_completion(history)
+    told = run_to_completion(trace)
     assert (told is None) if complaint is None else (told is not None and complaint in told)
 
 

@@ -5,10 +5,11 @@ from hypothesis import Phase, settings
 
 from flexiflow.extras.durable import MemoryTransport
 from flexiflow.testing import ContractViolation, check_transport
+from flexiflow.testing._check import examine_transport
 from flexiflow.testing._examiner import examine
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport.run import Terms, examine_transport
+from flexiflow.testing._transport.subject import Terms
 from properties.faults.of_transports import (
     TRANSPORT_FAULTS,
     TransportFault,

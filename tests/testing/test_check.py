@@ -12,19 +12,24 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from flexiflow import EventBus
+from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.run import examine, execute
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
-from flexiflow.testing._examiner.checker import Checker
+from flexiflow.testing._bus.subject import BusSubject
+from flexiflow.testing._check import examine_bus
+from flexiflow.testing._component.contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._examiner.clause import Checker, Clause
 from flexiflow.testing._examiner.examine import Verdict
 from flexiflow.testing._examiner.execute import only_one
-from flexiflow.testing._examiner.program import Program, name_factory, show
-from flexiflow.testing._examiner.story import story
+from flexiflow.testing._examiner.kit import claim
+from flexiflow.testing._examiner.listing import name_factory
+from flexiflow.testing._examiner.program import Case, Program
+from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
 
@@ -95,7 +100,7 @@ def check_one(
 ) -> Verdict:
     """Check one clause alone."""
     clauses = [CLAUSES[clause]]
-    [verdict] = examine(factory, clauses, backend=backend, examples=examples, seed=seed)
+    [verdict] = examine_bus(factory, clauses, backend=backend, examples=examples, seed=seed)
     return verdict
 
 
@@ -104,6 +109,15 @@ def broken(clause: str, factory: Callable[[], Any], backend: str) -> ContractVio
     violation = check_one(clause, factory, backend).violation
     assert violation is not None
     return violation
+
+
+async def nothing(bus: EventBus) -> None:
+    """Do nothing."""
+
+
+def shown(script: Script, backend: str) -> str:
+    """Return the program that is shown of a script for a bus."""
+    return BusSubject(EventBus, backend).show(script)
 
 
 def run_text(program: str) -> list[str]:
@@ -124,8 +138,8 @@ def test_each_clause_has_a_checker() -> None:
 
 def test_a_clause_without_a_checker_is_seen(backend: str) -> None:
     """P1: what can't be checked yet is not said to hold: it was tried with no program."""
-    clause = type(CONTRACT[0])("B99", "a promise", "Something is promised.", None)
-    [verdict] = examine(EventBus, [clause], backend=backend)
+    clause = Clause("B99", "a promise", "Something is promised.", None)
+    [verdict] = examine_bus(EventBus, [clause], backend=backend)
     assert verdict == Verdict(clause, 0, None)
 
 
@@ -162,19 +176,20 @@ def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
 
 def test_what_is_asserted_in_a_task_group_is_the_complaint(backend: str) -> None:
     """P1: not that the group was left by an exception group."""
-    text = """
-async with anyio.create_task_group():
-    assert not await bus.publish("a"), "nothing"
-    raise AssertionError("this is wrong")
-"""
-    trace = execute(Program(text), EventBus, backend=backend)
-    assert Checker(st.just(Program(text))).judge(trace) == "this is wrong"
+
+    async def is_wrong(bus: EventBus) -> None:
+        async with anyio.create_task_group():
+            claim(not await bus.publish("a"), "nothing")
+            claim(False, "this is wrong")
+
+    trace = BusSubject(EventBus, backend).attempt(Program(is_wrong))
+    assert Checker(st.just(Program(is_wrong))).judge(trace) == "this is wrong"
 
 
 def test_a_program_shrinks_by_its_schedule() -> None:
     """P1: of a program that is written out, turns are left out one by one."""
-    smaller = list(Program("pass", decisions=(1, 2)).smaller())
-    assert smaller == [Program("pass", decisions=(2,)), Program("pass", decisions=(1,))]
+    smaller = list(Program(nothing, decisions=(1, 2)).smaller())
+    assert smaller == [Program(nothing, decisions=(2,)), Program(nothing, decisions=(1,))]
 
 
 def test_the_bus_holds(backend: str) -> None:
@@ -211,6 +226,26 @@ def test_a_counterexample_can_be_run(backend: str) -> None:
     assert run_text(program) == ["h0 starts", "h1 starts", "()"]
 
 
+@pytest.mark.parametrize("contract", [CONTRACT, COMPONENT_CONTRACT])
+def test_each_program_can_be_run_as_it_is_shown(contract: tuple[Clause, ...], backend: str) -> None:
+    """P1: with what it needs, and nothing is wrong with ours."""
+    bus = BusSubject(EventBus, backend)
+    subject = bus if contract is CONTRACT else ComponentSubject(Component, Engine, backend)
+    shown = set[object]()
+    for clause in contract:
+        assert clause.checker is not None
+
+        @settings(max_examples=50, database=None, deadline=None, suppress_health_check=HealthCheck)
+        @seed(1)
+        @given(clause.checker.cases)
+        def run_shown(case: Case) -> None:
+            if isinstance(case, Program) and case.function not in shown:
+                shown.add(case.function)
+                assert run_text(subject.show(case)) == []
+
+        run_shown()
+
+
 def test_what_happened_is_told(backend: str) -> None:
     """P1: a violation tells what happened while its program ran, the same in every process."""
     assert broken("B4", Careless, backend).history.splitlines() == [
@@ -238,7 +273,7 @@ def test_each_thing_that_happens_can_be_told(backend: str) -> None:
             Publish("sequential", "continue", "b"),
         )
     )
-    told = story(execute(script, EventBus, backend=backend)).splitlines()
+    told = BusSubject(EventBus, backend).attempt(script).story().splitlines()
     assert told[3:] == [
         "task 0: emptied (d, 0)",
         "task 0: h1 unsubscribed True",
@@ -274,7 +309,7 @@ def test_a_factory_that_has_no_name_is_left_to_the_reader() -> None:
 def test_a_program_under_a_schedule_replays_it(backend: str) -> None:
     """P1: where the order of turns matters, the program has it."""
     script = Script((Subscribe((Wait(),)), Publish("concurrent", "raise")), (0, 1))
-    program = show(script, EventBus, backend=backend, is_async=False)
+    program = shown(script, backend)
     assert program.endswith(f'replay(main, backend="{backend}", decisions=(0, 1))\n')
     assert run_text(program) == ["h0 starts", "()"]
 
@@ -295,9 +330,9 @@ def test_whatever_a_script_does_can_be_shown(backend: str) -> None:
             Publish("concurrent", "continue", "c"),
         )
     )
-    trace = execute(script, EventBus, backend=backend)
+    trace = BusSubject(EventBus, backend).attempt(script)
     started = [f"{trace.seats[entry.seat].name} starts" for entry in trace.all("started")]
-    printed = run_text(show(script, EventBus, backend=backend, is_async=False))
+    printed = run_text(shown(script, backend))
     assert [line for line in printed if line.endswith("starts")] == started
     assert "raised Exit('h2')" in printed
 
@@ -398,7 +433,7 @@ def test_assertions_hold_in_optimized_python() -> None:
     """P1: what a program asserts is asserted under `python -O` too."""
     code = """
 from functools import partial
-from flexiflow import EventBus
+from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import check_bus
 check_bus(partial(EventBus, yield_every=9999), backend="asyncio", examples=5)
 """
@@ -450,9 +485,13 @@ def test_ctrl_c_is_not_taken_for_a_cancellation(backend: str) -> None:
 
 def test_a_program_of_its_own_asserts(backend: str) -> None:
     """P1: what an assertion says is what is told."""
-    trace = execute(Program('assert bus is None, "it is there"'), EventBus, backend=backend)
+
+    async def is_there(bus: EventBus) -> None:
+        claim(bus is None, "it is there")
+
+    trace = BusSubject(EventBus, backend).attempt(Program(is_there))
     assert str(trace.left) == "it is there"
-    assert list(Program("").smaller()) == []
+    assert list(Program(is_there).smaller()) == []
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, on
 from flexiflow.events import COMPONENT_REGISTERED
 from flexiflow.testing import ContractViolation, check_component
+from flexiflow.testing._check import examine_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
-from flexiflow.testing._component.run import examine_component
 
 SEED = 5
 

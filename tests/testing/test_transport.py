@@ -17,7 +17,8 @@ from flexiflow.extras.durable import (
     Standing,
 )
 from flexiflow.testing import ContractViolation, check_transport, replay
-from flexiflow.testing._transport import run as runs
+from flexiflow.testing._check import examine_transport
+from flexiflow.testing._transport import subject
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive, Means
@@ -25,7 +26,6 @@ from flexiflow.testing._transport.desk_judgements import check_standing, complai
 from flexiflow.testing._transport.holds import Hold, Item, Letter, Span, Tenure
 from flexiflow.testing._transport.model import GroupModel
 from flexiflow.testing._transport.part import Part
-from flexiflow.testing._transport.run import examine_transport
 from tests.durable.transports import Tried, damage_memory, each_transport
 
 QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1}
@@ -214,7 +214,7 @@ def test_a_transport_that_no_bridge_can_open_again_is_found(backend: str) -> Non
     [verdict] = examine_transport(Closed, [CLAUSES["X10"]], backend=backend, **QUICK)
     assert verdict.violation is not None
     assert verdict.violation.complaint == (
-        "refuses_until_it_is_open_again: it was left by ZeroDivisionError: "
+        "refuses_until_it_is_open_again: the program was left by ZeroDivisionError: "
     )
 
 
@@ -235,12 +235,14 @@ def test_whatever_leaves_a_scenario_is_told(backend: str) -> None:
     """P1: what a transport raises that no clause knows is a violation."""
     [verdict] = examine_transport(Broke, [CLAUSES["X8"]], backend=backend, **QUICK)
     assert verdict.violation is not None
-    assert verdict.violation.complaint == ("sends_nothing_back: it was left by ZeroDivisionError: ")
+    assert verdict.violation.complaint == (
+        "sends_nothing_back: the program was left by ZeroDivisionError: "
+    )
 
 
 def test_what_does_not_end_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: a script that is stuck breaks the clause, in real time too."""
-    monkeypatch.setattr(runs, "_PATIENCE", 0.2)
+    monkeypatch.setattr(subject, "_PATIENCE", 0.2)
     terms: dict[str, Any] = {**QUICK, "lease": 60.0}
     [verdict] = examine_transport(Stuck, [CLAUSES["X3"]], backend=backend, **terms)
     assert verdict.violation is not None
@@ -255,7 +257,7 @@ def test_a_machine_that_is_busy_breaks_nothing(
     async def play(*_: object) -> None:
         raise Inconclusive
 
-    monkeypatch.setattr(runs._Examination, "_play", play)
+    monkeypatch.setattr(subject.TransportSubject, "_play", play)
     [verdict] = examine_transport(Twice, [CLAUSES["X2"]], backend=backend, **QUICK)
     assert verdict.violation is None
 

@@ -1,8 +1,7 @@
 """The public `check_bus`, `check_component` and `check_transport` (P1).
 
-The work is done in the modules `run` of `_bus`, `_component` and `_transport`, which are imported
-when they are first needed: they need Hypothesis. Each yields one verdict for each clause; the first
-violation is raised.
+What is examined is a `Subject`, and a contract is a tuple of clauses; both are imported when they
+are first needed, since they need Hypothesis. The first violation is raised.
 """
 
 from __future__ import annotations
@@ -13,9 +12,12 @@ from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.checks import check_no_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from typing import Unpack
 
-    from flexiflow.testing._transport.run import Terms
+    from flexiflow.testing._examiner.clause import Clause
+    from flexiflow.testing._examiner.examine import Verdict
+    from flexiflow.testing._transport.subject import Terms
 
 
 def check_bus(
@@ -46,12 +48,7 @@ def check_bus(
         RuntimeError: called from async code.
     """
     check_no_loop("check_bus")
-    # Exploring needs no Hypothesis, which takes longer to import than all the rest.
-    from flexiflow.testing._bus.run import examine  # noqa: PLC0415
-
-    for verdict in examine(factory, backend=backend, examples=examples, seed=seed):
-        if verdict.violation is not None:
-            raise verdict.violation
+    raise_first(examine_bus(factory, backend=backend, examples=examples, seed=seed))
 
 
 def check_component(
@@ -88,13 +85,9 @@ def check_component(
         RuntimeError: called from async code.
     """
     check_no_loop("check_component")
-    from flexiflow.testing._component.run import examine_component  # noqa: PLC0415  as above
-
-    for verdict in examine_component(
-        factory, engine=engine, backend=backend, examples=examples, seed=seed
-    ):
-        if verdict.violation is not None:
-            raise verdict.violation
+    raise_first(
+        examine_component(factory, engine=engine, backend=backend, examples=examples, seed=seed)
+    )
 
 
 def check_transport(  # noqa: PLR0913  most of them are optional
@@ -148,8 +141,6 @@ def check_transport(  # noqa: PLR0913  most of them are optional
         RuntimeError: called from async code.
     """
     check_no_loop("check_transport")
-    from flexiflow.testing._transport.run import examine_transport  # noqa: PLC0415  as above
-
     terms: Terms = {
         "restart": restart,
         "damage": damage,
@@ -158,8 +149,73 @@ def check_transport(  # noqa: PLR0913  most of them are optional
         "lease": lease,
         "scale": scale,
     }
-    for verdict in examine_transport(
-        factory, backend=backend, examples=examples, seed=seed, **terms
-    ):
+    raise_first(examine_transport(factory, backend=backend, examples=examples, seed=seed, **terms))
+
+
+# Exploring needs no Hypothesis, which takes longer to import than all the rest: what needs it is
+# imported where it is used.
+
+
+def examine_bus(
+    factory: Callable[[], Any],
+    clauses: Iterable[Clause] | None = None,
+    *,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> Iterator[Verdict]:
+    """Examine clauses of the bus, all if None are given, and yield the verdict on each.
+
+    Raises:
+        Exception: what `check_bus` raises, except for a violation; already at the call.
+    """
+    from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
+    from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
+    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
+
+    subject = BusSubject(factory, backend)
+    return examine(subject, CONTRACT if clauses is None else clauses, examples, seed)
+
+
+def examine_component(
+    factory: Callable[..., Any],
+    clauses: Iterable[Clause] | None = None,
+    *,
+    engine: Callable[..., Any] | None = None,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> Iterator[Verdict]:
+    """Examine clauses of components, as `examine_bus` does those of a bus."""
+    from flexiflow._engine import Engine  # noqa: PLC0415
+    from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415
+    from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
+    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
+
+    subject = ComponentSubject(factory, Engine if engine is None else engine, backend)
+    return examine(subject, COMPONENT_CONTRACT if clauses is None else clauses, examples, seed)
+
+
+def examine_transport(
+    factory: Callable[..., Any],
+    clauses: Iterable[Clause] | None = None,
+    *,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+    **terms: Unpack[Terms],
+) -> Iterator[Verdict]:
+    """Examine clauses of transports, as `examine_bus` does those of a bus."""
+    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
+    from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415
+    from flexiflow.testing._transport.subject import TransportSubject  # noqa: PLC0415
+
+    subject = TransportSubject(factory, backend, **terms)
+    return examine(subject, TRANSPORT_CONTRACT if clauses is None else clauses, examples, seed)
+
+
+def raise_first(verdicts: Iterable[Verdict]) -> None:
+    """Raise the first violation there is."""
+    for verdict in verdicts:
         if verdict.violation is not None:
             raise verdict.violation

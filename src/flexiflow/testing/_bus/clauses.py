@@ -18,8 +18,7 @@ from flexiflow.testing._bus.judgements import (
     snapshot,
 )
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
-from flexiflow.testing._examiner.acts import Together, Wait
-from flexiflow.testing._examiner.checker import (
+from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
     Checker,
@@ -28,10 +27,11 @@ from flexiflow.testing._examiner.checker import (
     priorities,
     programs,
 )
+from flexiflow.testing._examiner.steps import Together, Wait
 
 if TYPE_CHECKING:
-    from flexiflow.testing._examiner.code import Step
     from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.steps import Step
 
 
 _names = st.sampled_from(["a", "a.b", "axb", "a.c", "b", "a.b.c"])
@@ -110,9 +110,14 @@ def _once_scripts() -> st.SearchStrategy[Case]:
     )
 
 
-B1 = Checker(programs(texts.BOUND_TO_NO_LOOP[0], again=texts.BOUND_TO_NO_LOOP[1]))
+B1 = Checker(programs(texts.serves_several_runs, runs=2))
 B2 = Checker(programs(*texts.SUBSCRIPTIONS))
-B3 = Checker(programs(*texts.REFUSALS))
+B3 = Checker(
+    st.one_of(
+        programs(texts.refuses, error=[ValueError], bad=texts.BAD_VALUES),
+        programs(texts.refuses, error=[TypeError], bad=texts.BAD_TYPES),
+    )
+)
 B4 = Checker(
     st.one_of(
         _aging_scripts("a", _heard),
@@ -143,11 +148,11 @@ B6 = Checker(
             most_after=5,
             scheduled=False,
         ),
-        programs(*texts.REMOVALS),
+        programs(texts.forgets, texts.keeps_what_is_of_another, end=texts.ENDINGS),
     ),
     removals,
 )
-B7 = Checker(programs(*texts.CALLABLES))
+B7 = Checker(programs(texts.runs_inline, texts.calls, handler=texts.HANDLERS))
 B8 = Checker(
     scripts(
         st.builds(
@@ -181,9 +186,7 @@ _listening = scripts(
 B10 = Checker(
     st.one_of(
         often(3, _listening),
-        programs(
-            *(texts.BUILT_IN.replace("PATTERN", pattern) for pattern in ("**", "event.handler.*"))
-        ),
+        programs(texts.hears_failures, pattern=("**", "event.handler.*")),
     ),
     hears,
 )

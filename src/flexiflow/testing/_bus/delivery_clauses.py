@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import delivery_programs as texts
+from flexiflow.testing._bus import programs as texts
 from flexiflow.testing._bus.drawing import publishes, scripts
 from flexiflow.testing._bus.judgements import order
 from flexiflow.testing._bus.script import (
@@ -14,8 +14,8 @@ from flexiflow.testing._bus.script import (
     Script,
     Subscribe,
 )
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Wait
-from flexiflow.testing._examiner.checker import (
+from flexiflow.testing._bus.trace import names
+from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
     Checker,
@@ -25,62 +25,61 @@ from flexiflow.testing._examiner.checker import (
     programs,
     schedules,
 )
-from flexiflow.testing._examiner.code import quote
-from flexiflow.testing._examiner.trace import names
+from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Wait
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode
+    from flexiflow.testing._bus.trace import BusTrace, Publication
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.trace import Publication, Trace
 
 
-def one_at_a_time(trace: Trace) -> str | None:
+def one_at_a_time(trace: BusTrace) -> str | None:
     """D1: one after another, in the publisher's task and context."""
     return trace.first_complaint(_one_at_a_time)
 
 
-def _one_at_a_time(trace: Trace, publication: Publication) -> str | None:
+def _one_at_a_time(trace: BusTrace, publication: Publication) -> str | None:
     span, running = trace.span(publication), None
-    mark = span[0].mark
+    mark = span[0].seen
     for entry in span:
         name = trace.name(entry)
         if entry.what == "started" and running is not None:
             return f"{name} started while {running} was running"
         if entry.task != span[0].task:
             return f"{name} ran in another task than the publisher"
-        if entry.what in ("started", "returned") and entry.mark is not mark:
+        if entry.what in ("started", "returned") and entry.seen is not mark:
             return f"{name} did not see what was set in a context variable before"
         if entry.what == "started":
             running = name
         elif entry.what in ("ended", "failed"):
-            running, mark = None, entry.mark
+            running, mark = None, entry.seen
     return None
 
 
-def all_at_once(trace: Trace) -> str | None:
+def all_at_once(trace: BusTrace) -> str | None:
     """D2: started in order, all running together, each with a context of its own."""
     return order(trace) or trace.first_complaint(_isolated)
 
 
-def _isolated(trace: Trace, publication: Publication) -> str | None:
+def _isolated(trace: BusTrace, publication: Publication) -> str | None:
     span, seen = trace.span(publication), list[object]()
-    mine = span[0].mark
+    mine = span[0].seen
     for entry in span:
-        if entry.what in ("started", "returned") and entry.mark is not mine:
+        if entry.what in ("started", "returned") and entry.seen is not mine:
             return f"{trace.name(entry)} saw what another handler set in a context variable"
-        if entry.what == "ended" and entry.mark is not mine:
-            if any(mark is entry.mark for mark in seen):
+        if entry.what == "ended" and entry.seen is not mine:
+            if any(mark is entry.seen for mark in seen):
                 return f"{trace.name(entry)} saw what another handler set in a context variable"
-            seen.append(entry.mark)
+            seen.append(entry.seen)
     return None
 
 
-def tier_by_tier(trace: Trace) -> str | None:
+def tier_by_tier(trace: BusTrace) -> str | None:
     """D3: all of one priority at once; the next priority begins when they have ended."""
     return order(trace) or trace.first_complaint(_tiers)
 
 
-def _tiers(trace: Trace, publication: Publication) -> str | None:
+def _tiers(trace: BusTrace, publication: Publication) -> str | None:
     running: dict[int, int] = {}
     for entry in trace.span(publication):
         if entry.what == "started":
@@ -97,7 +96,7 @@ def _tiers(trace: Trace, publication: Publication) -> str | None:
     return f"{names(missing)} never started" if missing else None
 
 
-def nothing_runs_on(trace: Trace) -> str | None:
+def nothing_runs_on(trace: BusTrace) -> str | None:
     """D4: when publish is over, so is every handler that it started."""
     complaint = trace.first_complaint(_over)
     if complaint is None and trace.tasks_left:
@@ -105,23 +104,21 @@ def nothing_runs_on(trace: Trace) -> str | None:
     return complaint
 
 
-def _over(trace: Trace, publication: Publication) -> str | None:
+def _over(trace: BusTrace, publication: Publication) -> str | None:
     running: set[int] = set()
     for entry in trace.span(publication):
-        if entry.publication == publication.number and entry.what == "started":
+        if entry.act == publication.number and entry.what == "started":
             running.add(entry.seat)
-        elif entry.publication == publication.number and entry.what in ("ended", "failed"):
+        elif entry.act == publication.number and entry.what in ("ended", "failed"):
             running.discard(entry.seat)
     if running:
         seats = [trace.seats[seat] for seat in sorted(running)]
         return f"{names(seats)} had not ended when publish was over"
-    late = trace.all("started", publication=publication.number)[
-        len(trace.started_in(publication)) :
-    ]
+    late = trace.all("started", act=publication.number)[len(trace.started_in(publication)) :]
     return f"{trace.name(late[0])} started when publish was over" if late else None
 
 
-def defaults(trace: Trace) -> str | None:
+def defaults(trace: BusTrace) -> str | None:
     """D5: a publish's own options hold; without them, defaults hold, which never change."""
     seen: list[tuple[str, str]] = []
     for publication in trace.publications:
@@ -141,16 +138,16 @@ def defaults(trace: Trace) -> str | None:
     return None
 
 
-def _observed(trace: Trace, publication: Publication) -> tuple[str, str]:
+def _observed(trace: BusTrace, publication: Publication) -> tuple[str, str]:
     """Return delivery and policy, as shown by what happened to the handlers of `_TELLTALE`."""
-    starts = trace.all("started", publication=publication.number)
+    starts = trace.all("started", act=publication.number)
     end = trace.end(publication)
     policy = "raise" if end.what == "raised" else "continue"
     if not starts:
         return "nothing at all", policy
     if starts[0].task == trace.span(publication)[0].task:
         return "sequential", policy
-    ended = trace.all("ended", "failed", publication=publication.number)
+    ended = trace.all("ended", "failed", act=publication.number)
     together = len(starts) > 1 and trace.place(starts[1]) < trace.place(ended[0])
     return ("concurrent" if together else "tiered"), policy
 
@@ -179,7 +176,7 @@ def _together(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
 
 def _many(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
     """Draw a program with more handlers than a script has."""
-    return programs(texts.MANY.replace("DELIVERY", quote(delivery)))
+    return programs(texts.starts_many, mode=[delivery])
 
 
 def _telling(published: list[Publish]) -> Script:
@@ -244,11 +241,9 @@ D5 = Checker(
 )
 D6 = Checker(
     programs(
-        *(
-            text.replace("EVENT", event)
-            for text in (texts.CANCELLED, texts.YIELDING)
-            for event in ('"a"', '"b"')
-        ),
-        texts.COUNTING,
+        texts.is_cancelled_in_time,
+        texts.yields_in_time,
+        texts.counts_what_it_publishes,
+        event=("a", "b"),
     )
 )

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from flexiflow.testing._bus.script import Publish, Script
-from flexiflow.testing._examiner.checker import MODES, schedules
+from flexiflow.testing._examiner.clause import MODES, schedules
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow.testing._bus.script import Subscribe
-    from flexiflow.testing._examiner.code import Step
     from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.steps import Step
 
 
 def scripts(

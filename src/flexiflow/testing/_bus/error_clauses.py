@@ -16,9 +16,11 @@ from flexiflow.testing._bus.failure_clauses import (
     hanging,
     waiting,
 )
+from flexiflow.testing._bus.programs import keeps_strays_in_a_shield
+from flexiflow.testing._bus.reports import every_report, returned, unnoted
 from flexiflow.testing._bus.script import Publish, Subscribe
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Raise, Wait
-from flexiflow.testing._examiner.checker import (
+from flexiflow.testing._bus.trace import names
+from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
     Checker,
@@ -27,23 +29,15 @@ from flexiflow.testing._examiner.checker import (
     priorities,
     programs,
 )
-from flexiflow.testing._examiner.reports import (
-    announced,
-    every_report,
-    is_a,
-    logged,
-    parts,
-    returned,
-    unnoted,
-)
-from flexiflow.testing._examiner.story import shown
-from flexiflow.testing._examiner.trace import names
+from flexiflow.testing._examiner.reports import announced, is_a, logged, parts
+from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Wait
+from flexiflow.testing._examiner.trace import shown
 
 if TYPE_CHECKING:
-    from flexiflow.testing._examiner.trace import Publication, Trace
+    from flexiflow.testing._bus.trace import BusTrace, Publication
 
 
-def cancellation_passes(trace: Trace) -> str | None:
+def cancellation_passes(trace: BusTrace) -> str | None:
     """E5: a cancellation is no failure and goes on; an exit leaves bare."""
     for exception in every_report(trace):
         if trace.cancellation in map(type, parts(exception)) or isinstance(
@@ -53,10 +47,8 @@ def cancellation_passes(trace: Trace) -> str | None:
     return trace.first_complaint(_exit_leaves) or trace.first_complaint(_cancellation_passes)
 
 
-def _cancellation_passes(trace: Trace, publication: Publication) -> str | None:
-    struck = [
-        entry for entry in trace.all("failed", publication=publication.number) if entry.cancelled
-    ]
+def _cancellation_passes(trace: BusTrace, publication: Publication) -> str | None:
+    struck = [entry for entry in trace.all("failed", act=publication.number) if entry.cancelled]
     end = trace.end(publication)
     if not struck or not end.cancelled:
         return None
@@ -75,10 +67,10 @@ def _cancellation_passes(trace: Trace, publication: Publication) -> str | None:
     return f"{trace.name(late[0])} started in a publish that is cancelled" if late else None
 
 
-def _exit_leaves(trace: Trace, publication: Publication) -> str | None:
+def _exit_leaves(trace: BusTrace, publication: Publication) -> str | None:
     exits = [
         entry
-        for entry in trace.all("failed", publication=publication.number)
+        for entry in trace.all("failed", act=publication.number)
         if not trace.is_failure(entry) and not trace.is_cancelled(entry)
     ]
     end = trace.end(publication)
@@ -90,13 +82,13 @@ def _exit_leaves(trace: Trace, publication: Publication) -> str | None:
     return unnoted(trace, end.value, exits[1:])
 
 
-def strays_are_failures(trace: Trace) -> str | None:
+def strays_are_failures(trace: BusTrace) -> str | None:
     """E6: a stray cancellation becomes `HandlerCancelled`; the siblings live on."""
     return trace.first_complaint(_strays)
 
 
-def _strays(trace: Trace, publication: Publication) -> str | None:
-    end, ends = trace.end(publication), trace.all("failed", publication=publication.number)
+def _strays(trace: BusTrace, publication: Publication) -> str | None:
+    end, ends = trace.end(publication), trace.all("failed", act=publication.number)
     strays = [entry for entry in ends if trace.is_cancelled(entry) and not entry.cancelled]
     if end.what == "raised" and trace.is_cancelled(end):
         return "a stray cancellation left publish"
@@ -118,7 +110,7 @@ def _strays(trace: Trace, publication: Publication) -> str | None:
     return None if given is None or len(given) == len(strays) else f"publish returned {given}"
 
 
-def no_recursion(trace: Trace) -> str | None:
+def no_recursion(trace: BusTrace) -> str | None:
     """E7: what fails within the handling of a failure is logged, and published no further."""
     for entry in filter(trace.is_failure, trace.entries):
         in_log, told = len(logged(trace, entry.value)), len(announced(trace, entry.value))
@@ -132,15 +124,15 @@ def no_recursion(trace: Trace) -> str | None:
     return None
 
 
-def groups(trace: Trace) -> str | None:
+def groups(trace: BusTrace) -> str | None:
     """E8: a group is the failure as a whole; cancellations are taken out of it."""
     return trace.first_complaint(_groups) or trace.first_complaint(_cancellation_passes)
 
 
-def _groups(trace: Trace, publication: Publication) -> str | None:
+def _groups(trace: BusTrace, publication: Publication) -> str | None:
     end = trace.end(publication)
     surfaced = [*every_report(trace), *([end.value] if end.what == "raised" else [])]
-    for entry in trace.all("failed", publication=publication.number):
+    for entry in trace.all("failed", act=publication.number):
         if is_a(entry.value, BaseExceptionGroup) and not any(
             _is_rest(trace, each, entry.value) for each in surfaced
         ):
@@ -153,7 +145,7 @@ def _groups(trace: Trace, publication: Publication) -> str | None:
     return None
 
 
-def _is_rest(trace: Trace, given: BaseException, group: BaseException) -> bool:
+def _is_rest(trace: BusTrace, given: BaseException, group: BaseException) -> bool:
     """Return whether an exception is the group, or what remains without its cancellations."""
     held = parts(group)
     if not any(isinstance(part, trace.cancellation) for part in held):
@@ -193,26 +185,13 @@ E5 = Checker(
     ),
     cancellation_passes,
 )
-_SHIELDED: Final = """
-async def stray(data):
-    raise await kept_cancellation()
-
-failures = ()
-await bus.subscribe("a", "c", stray)
-with anyio.CancelScope() as scope:
-    scope.cancel()
-    with anyio.CancelScope(shield=True):
-        failures = await bus.publish("a", delivery=DELIVERY, on_error="continue")
-told = [type(failure.exception) for failure in failures]
-assert told == [HandlerCancelled], f"in a shield, a stray cancellation is a failure of {told}"
-"""
 _strays_alone = scripts(
     st.builds(Subscribe, st.tuples(waiting, st.sampled_from([Raise("stray"), Wait(2)]))),
     publishes(policies=POLICIES),
     most=4,
 )
 E6 = Checker(
-    st.one_of(often(3, _strays_alone), programs(_SHIELDED)),
+    st.one_of(often(3, _strays_alone), programs(keeps_strays_in_a_shield)),
     strays_are_failures,
 )
 E7 = Checker(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from flexiflow.testing._bus.drawing import publishes, scripts
+from flexiflow.testing._bus.reports import lateness, report_complaint, returned_complaint, unnoted
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Raise, Together, Wait
-from flexiflow.testing._examiner.checker import (
+from flexiflow.testing._bus.trace import names
+from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
     Checker,
@@ -18,30 +19,23 @@ from flexiflow.testing._examiner.checker import (
     priorities,
     schedules,
 )
-from flexiflow.testing._examiner.reports import (
-    announced,
-    lateness,
-    logged,
-    parts,
-    report_complaint,
-    returned_complaint,
-    unnoted,
-)
-from flexiflow.testing._examiner.story import shown
-from flexiflow.testing._examiner.trace import names
+from flexiflow.testing._examiner.reports import announced, logged, parts
+from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Together, Wait
+from flexiflow.testing._examiner.trace import shown
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
+    from flexiflow.testing._bus.trace import BusTrace, Publication
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.trace import Entry, Publication, Trace
+    from flexiflow.testing._examiner.trace import Entry
 
 
-def continues(trace: Trace) -> str | None:
+def continues(trace: BusTrace) -> str | None:
     """E1: all run, and every failure is logged, announced and returned, in order of delivery."""
     return trace.first_complaint(_continues)
 
 
-def _continues(trace: Trace, publication: Publication) -> str | None:
+def _continues(trace: BusTrace, publication: Publication) -> str | None:
     failures = trace.failures(publication)
     ran = {entry.seat for entry in (*trace.all("started"), *failures)}
     skipped = [seat for seat in trace.audience(publication) if seat.number not in ran]
@@ -57,12 +51,12 @@ def _continues(trace: Trace, publication: Publication) -> str | None:
     return returned_complaint(trace, publication) or next(filter(None, complaints), None)
 
 
-def raises_in_turn(trace: Trace) -> str | None:
+def raises_in_turn(trace: BusTrace) -> str | None:
     """E2: the first failure leaves as it is, and handlers later in order don't start."""
     return trace.first_complaint(_raises_in_turn) or _keeps_once(trace)
 
 
-def _raises_in_turn(trace: Trace, publication: Publication) -> str | None:
+def _raises_in_turn(trace: BusTrace, publication: Publication) -> str | None:
     failures, end = trace.failures(publication), trace.end(publication)
     if not failures:
         return (
@@ -81,12 +75,12 @@ def _raises_in_turn(trace: Trace, publication: Publication) -> str | None:
     return _siblings(trace, publication, failures[1:], end)
 
 
-def raises_at_once(trace: Trace) -> str | None:
+def raises_at_once(trace: BusTrace) -> str | None:
     """E3: the first failure cancels the siblings, and leaves bare after their cleanup."""
     return trace.first_complaint(_raises_at_once) or _keeps_once(trace)
 
 
-def _raises_at_once(trace: Trace, publication: Publication) -> str | None:
+def _raises_at_once(trace: BusTrace, publication: Publication) -> str | None:
     failures, end = trace.failures(publication), trace.end(publication)
     if not failures:
         return None
@@ -99,7 +93,7 @@ def _raises_at_once(trace: Trace, publication: Publication) -> str | None:
 
 
 def _siblings(
-    trace: Trace, publication: Publication, others: list[Entry], end: Entry
+    trace: BusTrace, publication: Publication, others: list[Entry], end: Entry
 ) -> str | None:
     if any(trace.place(other) > trace.place(end) for other in others):
         return "publish did not wait for the cleanup of a sibling"
@@ -107,7 +101,7 @@ def _siblings(
     return unnoted(trace, end.value, others) or next(filter(None, complaints), None)
 
 
-def _keeps_once(trace: Trace) -> str | None:
+def _keeps_once(trace: BusTrace) -> str | None:
     for entry in trace.all("unsubscribed"):
         seat = trace.seats[entry.seat]
         unused = entry.seat not in [started.seat for started in trace.all("started")]
@@ -116,12 +110,12 @@ def _keeps_once(trace: Trace) -> str | None:
     return None
 
 
-def raised_or_reported(trace: Trace) -> str | None:
+def raised_or_reported(trace: BusTrace) -> str | None:
     """E4: each failure is either raised or reported, exactly once."""
     return trace.first_complaint(_raised_or_reported)
 
 
-def _raised_or_reported(trace: Trace, publication: Publication) -> str | None:
+def _raised_or_reported(trace: BusTrace, publication: Publication) -> str | None:
     end = trace.end(publication)
     for entry in trace.failures(publication):
         raised = end.what == "raised" and parts(end.value).count(entry.value)

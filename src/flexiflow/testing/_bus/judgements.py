@@ -8,15 +8,16 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from flexiflow.testing._examiner.reports import every_report, returned
-from flexiflow.testing._examiner.story import shown
-from flexiflow.testing._examiner.trace import AWAITABLE, matches, names
+from flexiflow.testing._bus.reports import every_report, returned
+from flexiflow.testing._bus.trace import AWAITABLE, matches, names
+from flexiflow.testing._examiner.trace import shown
 
 if TYPE_CHECKING:
-    from flexiflow.testing._examiner.trace import Entry, Publication, Seat, Trace
+    from flexiflow.testing._bus.trace import BusTrace, Publication, Seat
+    from flexiflow.testing._examiner.trace import Entry
 
 
-def order(trace: Trace) -> str | None:
+def order(trace: BusTrace) -> str | None:
     """B4 D2 D3: the handlers that start, start in order of delivery."""
     for publication in trace.publications:
         audience, started = trace.audience(publication), trace.started(publication)
@@ -26,23 +27,23 @@ def order(trace: Trace) -> str | None:
     return None
 
 
-def snapshot(trace: Trace) -> str | None:
+def snapshot(trace: BusTrace) -> str | None:
     """B5: those subscribed at the beginning, and not removed since, start once, and no others."""
     return trace.first_complaint(_snapshot_of)
 
 
-def _snapshot_of(trace: Trace, publication: Publication) -> str | None:
+def _snapshot_of(trace: BusTrace, publication: Publication) -> str | None:
     audience, started = trace.audience(publication), trace.started(publication)
     gone: set[Seat] = set()
     for entry in trace.span(publication):
         gone |= trace.removed_by(entry)
-        if entry.what == "started" and entry.publication == publication.number:
+        if entry.what == "started" and entry.act == publication.number:
             seat = trace.seats[entry.seat]
             if seat not in audience:
                 return f"{seat.name} was started, but was not subscribed when the publish began"
             if seat in gone:
                 return f"{seat.name} was started, but had been unsubscribed"
-        if entry.what == "failed" and entry.publication == publication.number:
+        if entry.what == "failed" and entry.act == publication.number:
             return f"{trace.name(entry)} was running, and was ended by {shown(entry.value)}"
     missing = [seat for seat in audience if seat not in started and seat not in gone]
     if missing:
@@ -50,7 +51,7 @@ def _snapshot_of(trace: Trace, publication: Publication) -> str | None:
     return f"started {names(started)}" if len(set(started)) < len(started) else None
 
 
-def removals(trace: Trace) -> str | None:
+def removals(trace: BusTrace) -> str | None:
     """B6: `unsubscribe` and `unsubscribe_all` return what they removed."""
     for entry in trace.all("unsubscribed", "emptied"):
         active = trace.active(entry)
@@ -66,12 +67,12 @@ def removals(trace: Trace) -> str | None:
     return None
 
 
-def filters(trace: Trace) -> str | None:
+def filters(trace: BusTrace) -> str | None:
     """B8: each filter is asked just before its handler's start, decides, and affects no other."""
     return trace.first_complaint(_filters_of)
 
 
-def _filters_of(trace: Trace, publication: Publication) -> str | None:
+def _filters_of(trace: BusTrace, publication: Publication) -> str | None:
     span = trace.span(publication)
     for entry in span:
         complaint = _asked(trace, entry, publication) if entry.what == "asked" else None
@@ -85,14 +86,14 @@ def _filters_of(trace: Trace, publication: Publication) -> str | None:
     return None
 
 
-def _asked(trace: Trace, asked: Entry, publication: Publication) -> str | None:
+def _asked(trace: BusTrace, asked: Entry, publication: Publication) -> str | None:
     seat = trace.seats[asked.seat]
     # What a bus logs in between is its own affair.
     rest = (each for each in trace.entries[trace.place(asked) + 1 :] if each.what != "logged")
     answer, *after = islice(rest, 2)
     if seat in _removed(trace, asked):
         return f"the filter of {seat.name} was asked, which had been unsubscribed"
-    if asked.value != publication.event or asked.publication != publication.number:
+    if asked.value != publication.event or asked.act != publication.number:
         return f"the filter of {seat.name} was given another event or payload"
     starts = bool(after) and after[0].what == "started" and after[0].seat == seat.number
     if answer.what == "failed":
@@ -104,12 +105,14 @@ def _asked(trace: Trace, asked: Entry, publication: Publication) -> str | None:
     return _awaitable(trace, publication) if answer.value == AWAITABLE else None
 
 
-def _removed(trace: Trace, before: Entry) -> set[Seat]:
+def _removed(trace: BusTrace, before: Entry) -> set[Seat]:
     earlier = trace.entries[: trace.place(before)] if before in trace.entries else trace.entries
     return {seat for entry in earlier for seat in trace.removed_by(entry)}
 
 
-def _filter_failed(trace: Trace, failed: Entry, seat: Seat, publication: Publication) -> str | None:
+def _filter_failed(
+    trace: BusTrace, failed: Entry, seat: Seat, publication: Publication
+) -> str | None:
     if trace.all_of(seat, "started", publication):
         return f"{seat.name} started, though its filter had failed"
     surfaced = [*every_report(trace), trace.end(publication).value]
@@ -118,13 +121,13 @@ def _filter_failed(trace: Trace, failed: Entry, seat: Seat, publication: Publica
     return None
 
 
-def _awaitable(trace: Trace, publication: Publication) -> str | None:
+def _awaitable(trace: BusTrace, publication: Publication) -> str | None:
     if returned(trace.end(publication)) == []:
         return "a filter that returned an awaitable is no failure"
     return None
 
 
-def at_most_once(trace: Trace) -> str | None:
+def at_most_once(trace: BusTrace) -> str | None:
     """B9: a `once` handler starts once, unsubscribed before; one that its filter refuses stays."""
     for seat in trace.seats:
         starts = [entry for entry in trace.all("started") if entry.seat == seat.number]
@@ -143,7 +146,7 @@ def at_most_once(trace: Trace) -> str | None:
     return None
 
 
-def hears(trace: Trace) -> str | None:
+def hears(trace: BusTrace) -> str | None:
     """B10: the handlers that start are those whose pattern matches."""
     for publication in trace.publications:
         for seat in trace.started(publication):
@@ -157,7 +160,7 @@ def hears(trace: Trace) -> str | None:
     return None
 
 
-def at_once(trace: Trace) -> str | None:
+def at_once(trace: BusTrace) -> str | None:
     """B11: a publish has called all of its handlers when it returns, also a nested one."""
     for publication in trace.publications:
         started = {entry.seat for entry in trace.started_in(publication)}
@@ -167,7 +170,7 @@ def at_once(trace: Trace) -> str | None:
     return trace.first_complaint(_in_place)
 
 
-def _in_place(trace: Trace, publication: Publication) -> str | None:
+def _in_place(trace: BusTrace, publication: Publication) -> str | None:
     span = trace.span(publication)
     for entry in trace.started_in(publication) if publication.delivery == "sequential" else ():
         if entry.task != span[0].task:

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from flexiflow.testing._examiner.code import block, without_one
+from flexiflow.testing._bus.stream_programs import follows_a_model
+from flexiflow.testing._examiner.program import Program
+from flexiflow.testing._examiner.steps import without_one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from flexiflow._bus import DeliveryMode
     from flexiflow._stream import Overflow
-    from flexiflow.testing._examiner.code import Lines
 
 StreamStep: TypeAlias = Literal["publish", "read", "readers give up", "publishers give up"]
-
-_TASKS = """\
-readers, publishers, failed = [], [], []
-
-async def publish(number):
-    with anyio.CancelScope() as scope:
-        publishers.append(scope)
-        failed.extend(await bus.publish("a", number, DELIVERY))
-
-async def read():
-    with anyio.CancelScope() as scope:
-        readers.append(scope)
-        heard.append((await anext(events)).data)
-
-async def check(*expected):
-    await anyio.sleep(1)
-    it = events.statistics()
-    counted = it.received, it.delivered, it.dropped, it.buffered, len(failed), heard
-    told = "received, delivered, dropped, buffered, failures, read"
-    assert counted == expected, f"{told}: {counted}, not {expected}"
-    assert all(isinstance(each.exception, BufferFull) for each in failed), f"failures: {failed}"
-"""
 
 
 @dataclass
@@ -54,7 +33,8 @@ class _Model:
     blocked: list[int] = field(default_factory=list[int])
     heard: list[int] = field(default_factory=list[int])
 
-    def do(self, step: StreamStep) -> None:
+    def do(self, step: StreamStep) -> tuple[object, ...]:
+        """Do a step, and return what is counted then."""
         if step == "publish":
             self.publish()
         elif step == "read":
@@ -64,6 +44,8 @@ class _Model:
         else:
             self.blocked.clear()
         self.settle()
+        counted = self.received, len(self.heard), self.dropped, len(self.buffered), self.failed
+        return (*counted, [*self.heard])
 
     def publish(self) -> None:
         full = not self.readers and len(self.buffered) >= self.size
@@ -86,54 +68,30 @@ class _Model:
             self.heard.append(self.buffered.pop(0))
             self.readers -= 1
 
-    def check(self) -> str:
-        counted = self.received, len(self.heard), self.dropped, len(self.buffered), self.failed
-        return f"await check({', '.join(map(str, counted))}, {self.heard})"
-
 
 @dataclass(frozen=True)
-class StreamScript:
-    """What is done with a stream of a new bus; each step waits until nothing is going on any more.
-
-    Attributes:
-        buffer: its size.
-        overflow: its policy.
-        delivery: how its events are published.
-        steps: what is done.
-    """
-
-    buffer: int
-    overflow: Overflow
-    delivery: DeliveryMode
-    steps: tuple[StreamStep, ...]
-    decisions: tuple[int, ...] = field(default=(), init=False)
-    again: str = field(default="", init=False)
+class StreamScript(Program):
+    """A program that does something to a stream, step by step, and follows a model of it."""
 
     def smaller(self) -> Iterator[StreamScript]:
         """Yield scripts with a step less."""
-        return (replace(self, steps=steps) for steps in without_one(self.steps))
-
-    def main(self) -> Lines:
-        """Return what is done, and what the model expects after each step, as lines of Python."""
-        model = _Model(self.buffer, self.overflow)
-        does: Lines = []
-        for step in self.steps:
-            does += _code(step, model.published)
-            model.do(step)
-            does.append(model.check())
-        options = f'delivery="{self.delivery}", on_error="continue"'
-        made = f'bus.stream("a", buffer={self.buffer}, overflow="{self.overflow}")'
-        group = block(
-            "async with anyio.create_task_group() as group:",
-            [*does, "group.cancel_scope.cancel()"],
-        )
-        tasks = _TASKS.replace("DELIVERY", options).split("\n")
-        return [*tasks, *block(f"async with {made} as events:", group)]
+        given = dict(self.given)
+        for steps in without_one(given.pop("steps")):
+            yield stream_script(**given, steps=[step for step, _ in steps])
 
 
-def _code(step: StreamStep, number: int) -> Lines:
-    if step == "publish":
-        return [f"group.start_soon(publish, {number})"]
-    if step == "read":
-        return ["group.start_soon(read)"]
-    return block(f"for scope in {step.split()[0]}:", ["scope.cancel()"])
+def stream_script(
+    buffer: int, overflow: Overflow, mode: DeliveryMode, steps: Iterable[StreamStep]
+) -> StreamScript:
+    """Return the script of some steps, each with what the model expects then.
+
+    Args:
+        buffer: the size of the stream.
+        overflow: its policy.
+        mode: how events are published.
+        steps: what is done; each step waits until nothing is going on any more.
+    """
+    model = _Model(buffer, overflow)
+    expected = tuple((step, model.do(step)) for step in steps)
+    given = {"buffer": buffer, "overflow": overflow, "mode": mode, "steps": expected}
+    return StreamScript(follows_a_model, tuple(given.items()))

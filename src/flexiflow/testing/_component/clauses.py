@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
@@ -10,6 +10,12 @@ from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component import handling_programs as handling
 from flexiflow.testing._component import hosting_programs as hosting
 from flexiflow.testing._component import turn_programs as turns
+from flexiflow.testing._component.judgements import (
+    all_or_nothing,
+    in_turn,
+    run_to_completion,
+    steps_in_order,
+)
 from flexiflow.testing._component.script import (
     ComponentScript,
     Fail,
@@ -19,37 +25,14 @@ from flexiflow.testing._component.script import (
     Send,
     is_table,
 )
-from flexiflow.testing._component.steps import all_or_nothing, steps_in_order
-from flexiflow.testing._component.turns import in_turn, run_to_completion
-from flexiflow.testing._examiner.acts import Together, Wait
-from flexiflow.testing._examiner.checker import Checker, number, schedules
-from flexiflow.testing._examiner.program import Program
+from flexiflow.testing._examiner.clause import Checker, number, programs, schedules, several
+from flexiflow.testing._examiner.steps import Together, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flexiflow.testing._component.trace import History
-    from flexiflow.testing._examiner.checker import Complain
-    from flexiflow.testing._examiner.code import Step
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.trace import Trace
+    from flexiflow.testing._examiner.steps import Step
 
 _NOTHING: st.SearchStrategy[tuple[Any, ...]] = st.just(())
-
-
-def _judged(complain: Callable[[History], str | None]) -> Complain:
-    def judge(trace: Trace) -> str | None:
-        return complain(cast("History", trace))
-
-    return judge
-
-
-def _programs(programs: tuple[str, ...]) -> st.SearchStrategy[Case]:
-    return st.sampled_from([Program(text) for text in programs])
-
-
-def _steps(*kinds: st.SearchStrategy[Step], most: int = 2) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(st.one_of(*kinds), max_size=most).map(tuple)
 
 
 def _scripts(
@@ -78,7 +61,7 @@ def _script(
     return ComponentScript(tuple(rows), steps, decisions)
 
 
-_waits = _steps(st.builds(Wait, number(1, 3)), most=1)
+_waits = several(st.builds(Wait, number(1, 3)), most=1)
 _no_guard: st.SearchStrategy[None] = st.none()
 _observed = st.sampled_from([STATE_CHANGED, MESSAGE_RECEIVED])
 _names = st.sampled_from(["a", "b"])
@@ -89,22 +72,22 @@ _last = st.builds(Send, _names, st.just("t2"), st.booleans())
 
 
 def _nested(trigger: str, *kinds: st.SearchStrategy[Step]) -> st.SearchStrategy[Row]:
-    does = _steps(*kinds, st.builds(Wait, number(1, 2)), st.builds(Fail))
+    does = several(*kinds, st.builds(Wait, number(1, 2)), st.builds(Fail))
     return st.builds(Row, st.just(trigger), guard=st.one_of(_no_guard, does), action=does)
 
 
-C1 = Checker(_programs(hosting.REGISTERING))
-C2 = Checker(_programs(hosting.MAKING))
+C1 = Checker(programs(*hosting.REGISTERING, unregisters=(False, True)))
+C2 = Checker(programs(*hosting.MAKING, gives=hosting.GIVEN))
 C3 = Checker(
     st.one_of(
         _scripts(
             st.tuples(st.builds(Row, guard=st.one_of(_no_guard, _waits), action=_waits)).map(list),
             st.builds(Send, _names, cancelled_after=_cancelled_after),
-            observers=_steps(st.builds(Observe, _observed, _waits), most=1),
+            observers=several(st.builds(Observe, _observed, _waits), most=1),
         ),
-        _programs(turns.TURNS),
+        programs(*turns.TURNS),
     ),
-    _judged(in_turn),
+    in_turn,
 )
 C4 = Checker(
     st.one_of(
@@ -113,11 +96,11 @@ C4 = Checker(
             st.builds(
                 Send, _names, st.sampled_from(["t0", "t1"]), cancelled_after=_cancelled_after
             ),
-            observers=_steps(st.builds(Observe, _observed, st.tuples(_last)), most=1),
+            observers=several(st.builds(Observe, _observed, st.tuples(_last)), most=1),
         ),
-        _programs(turns.COMPLETION),
+        programs(*turns.COMPLETION, names=("ab", "abc")),
     ),
-    _judged(run_to_completion),
+    run_to_completion,
 )
 C5 = Checker(
     st.one_of(
@@ -136,13 +119,13 @@ C5 = Checker(
                 max_size=4,
             ).filter(lambda rows: is_table(tuple(rows))),
             st.builds(Send, st.just("a"), st.sampled_from(["t0", "t1"])),
-            observers=_steps(st.builds(Observe, _observed, st.just((Fail(),))), most=1),
+            observers=several(st.builds(Observe, _observed, st.just((Fail(),))), most=1),
         ),
-        _programs(handling.STEPS),
+        programs(*handling.STEPS, bad=handling.NO_MESSAGES, way=handling.WAYS),
     ),
-    _judged(steps_in_order),
+    steps_in_order,
 )
-_failing = _steps(st.builds(Wait, number(1, 3)), st.builds(Fail))
+_failing = several(st.builds(Wait, number(1, 3)), st.builds(Fail))
 C6 = Checker(
     st.one_of(
         _scripts(
@@ -162,18 +145,22 @@ C6 = Checker(
                 st.sampled_from(["t0", "t1"]),
                 cancelled_after=_cancelled_after,
             ),
-            observers=_steps(st.builds(Observe, _observed, _waits), most=1),
-            looks=_steps(st.builds(Look, number(1, 8)), most=1),
+            observers=several(st.builds(Observe, _observed, _waits), most=1),
+            looks=several(st.builds(Look, number(1, 8)), most=1),
         ),
         _scripts(
             st.tuples(st.builds(Row, guard=st.one_of(_no_guard, _waits), action=_waits)).map(list),
             st.builds(Send, cancelled_after=number(0, 6)),
         ),
-        _programs(handling.STRAYS),
+        programs(
+            handling.fails_by_a_stray,
+            handling.fails_by_a_stray_factory,
+            role=("guard", "action"),
+        ),
     ),
-    _judged(all_or_nothing),
+    all_or_nothing,
 )
-C7 = Checker(_programs(handling.INTERNAL))
-C8 = Checker(_programs(handling.UNMATCHED))
-C9 = Checker(_programs(handling.SHARED))
-C10 = Checker(_programs(handling.COPIES))
+C7 = Checker(programs(handling.takes_an_internal_transition, handling.goes_to_its_own_source))
+C8 = Checker(programs(*handling.UNMATCHED))
+C9 = Checker(programs(*handling.SHARED))
+C10 = Checker(programs(*handling.COPIES))

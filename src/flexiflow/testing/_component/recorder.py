@@ -1,51 +1,59 @@
-"""The recorder of components: stands in for an engine, and notes in a history what happens.
+"""The recorder of components: calls an engine, and notes in a trace what happens.
 
-It stands in for the engine's bus and the components' factory too.
+It stands in for the engine, for its bus, and for the components' factory.
 """
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from flexiflow._machine import StateMachine
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
-from flexiflow.testing._component.trace import HANDLED, Message, Moment
+from flexiflow.testing._component.trace import HANDLED, Message
+from flexiflow.testing._examiner.recorder import Recorder, disguise
 from flexiflow.testing._examiner.trace import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from flexiflow.testing._component.trace import History
+    from flexiflow.testing._component.trace import ComponentTrace
+    from flexiflow.testing._examiner.recorder import Handed
 
-NUMBER = "number"
+NUMBER: Final = "number"
 """The key of a message under which it carries its number, to be recognised by."""
 
 
-class ComponentRecorder(logging.Handler):
+class ComponentRecorder(Recorder):
     """Stands in for the engine, its bus and the components' factory, and notes what happens.
 
     Args:
         factory: makes a component.
         engine: makes the engine that hosts them.
-        history: where to note it.
+        trace: where to note what happens.
     """
 
     def __init__(
-        self, factory: Callable[..., Any], engine: Callable[..., Any], history: History
+        self, factory: Callable[..., Any], engine: Callable[..., Any], trace: ComponentTrace
     ) -> None:
-        super().__init__()
+        super().__init__(trace)
         self._factory = factory
         self._new_engine = engine
-        self._history = history
+        self._trace = trace
         self._components: dict[str, Any] = {}
         self._within: ContextVar[tuple[int, ...]] = ContextVar("within", default=())
+
+    def who(self, seat: int, act: int, component: str) -> str:
+        """Return the name of a message, or of a component."""
+        return self._trace.messages[act].name if act >= 0 else component
+
+    def seen(self, component: str) -> object:
+        """Return the state of a component, if it is known."""
+        return getattr(self._components.get(component), "state", None)
 
     @property
     def bus(self) -> ComponentRecorder:
@@ -60,7 +68,7 @@ class ComponentRecorder(logging.Handler):
 
     def factory(self, name: str, *, machine: StateMachine) -> Any:
         """Make a component, whose guards and actions are wrapped so that their calls are noted."""
-        self._history.rows = machine.transitions
+        self._trace.rows = machine.transitions
         rows = [
             replace(
                 row,
@@ -81,7 +89,7 @@ class ComponentRecorder(logging.Handler):
             bus = self._engine.bus
             await bus.subscribe(MESSAGE_RECEIVED, "recorder", self._received, priority=1)
             await bus.subscribe(STATE_CHANGED, "recorder", self._changed, priority=1)
-            await bus.subscribe(HANDLER_FAILED, "recorder", self._reported, priority=1)
+            await bus.subscribe(HANDLER_FAILED, "recorder", self._announced, priority=1)
         await self._engine.register(component)
 
     async def subscribe(
@@ -89,45 +97,37 @@ class ComponentRecorder(logging.Handler):
     ) -> None:
         """Subscribe an observer, wrapped to show which message its sends are within."""
 
-        async def call(data: dict[str, Any]) -> None:
+        @contextmanager
+        def around(data: dict[str, Any]) -> Generator[Handed]:
             with self._inside(self._number_of(data)):
-                result = observer(data)
-                if iscoroutinefunction(observer):
-                    await result
+                yield (data,), []
 
-        await self._engine.bus.subscribe(event, component, call, **options)
+        await self._engine.bus.subscribe(event, component, disguise(observer, around), **options)
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Any:
         """Send a message, and note what that returned or raised."""
-        messages = self._history.messages
+        messages = self._trace.messages
         number, task = len(messages), anyio.get_current_task().id
         messages.append(Message(number, name, message["type"], self._within.get(), task))
-        self._note("sent", number, name)
-        try:
+        where: Any = {"act": number, "component": name}
+        with self.noted("sent", "returned", fails="raised", **where) as answers:
             outcome = await self._engine.send(name, {**message, NUMBER: number})
-        except BaseException as exc:
-            self._note("raised", number, name, value=exc)
-            raise
-        self._note("returned", number, name, value=outcome)
+            answers.append(outcome)
         return outcome
 
     def print(self, *words: Any) -> None:
         """Note a state that the program prints after its component's name."""
         if len(words) > 1 and words[0] in self._components:
-            self._note("seen", NOBODY, words[0])
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note a record of the log."""
-        self._note("logged", NOBODY, "", value=record)
+            self.note("seen", component=words[0])
 
     def _received(self, data: dict[str, Any]) -> None:
-        self._note("received", self._number_of(data), data["component"], value=data)
+        self.note("received", data, act=self._number_of(data), component=data["component"])
 
     def _changed(self, data: dict[str, Any]) -> None:
-        self._note("changed", self._number_of(data), data["component"], value=data)
+        self.note("changed", data, act=self._number_of(data), component=data["component"])
 
-    def _reported(self, data: dict[str, Any]) -> None:
-        self._note("reported", NOBODY, data["component_name"], value=data)
+    def _announced(self, data: dict[str, Any]) -> None:
+        self.note("announced", data, component=data["component_name"])
 
     def _number_of(self, data: dict[str, Any]) -> int:
         """Return the number of the message that an observed event is about, or -1."""
@@ -138,44 +138,23 @@ class ComponentRecorder(logging.Handler):
         # in this task.
         task, name = anyio.get_current_task().id, data.get("component")
         mine = [
-            each.number
-            for each in self._history.moments
-            if (each.task, each.component) == (task, name) and each.what in HANDLED
+            each.act
+            for each in self._trace.all(*HANDLED)
+            if (each.task, each.component) == (task, name)
         ]
         return mine[-1] if mine else NOBODY
 
     def _disguise(
-        self, function: Callable[[Any, Any], Any] | None, row: int, begins: str, ends: str
-    ) -> Callable[[Any, Any], Any] | None:
-        if function is None:
-            return None
+        self, function: Callable[..., Any] | None, row: int, begins: str, ends: str
+    ) -> Callable[..., Any] | None:
+        @contextmanager
+        def around(message: dict[str, Any], component: Any) -> Generator[Handed]:
+            number = message.get(NUMBER, NOBODY)
+            where: Any = {"seat": row, "act": number, "component": component.name}
+            with self.noted(begins, ends, **where) as answers, self._inside(number):
+                yield (message, component), answers
 
-        def call(message: dict[str, Any], component: Any) -> Any:
-            with self._noted(message, component, row, begins):
-                answer = function(message, component)
-            self._note(ends, message.get(NUMBER, NOBODY), component.name, row, answer)
-            return answer
-
-        async def async_call(message: dict[str, Any], component: Any) -> Any:
-            with self._noted(message, component, row, begins):
-                answer = await function(message, component)
-            self._note(ends, message.get(NUMBER, NOBODY), component.name, row, answer)
-            return answer
-
-        return async_call if iscoroutinefunction(function) else call
-
-    @contextmanager
-    def _noted(
-        self, message: dict[str, Any], component: Any, row: int, begins: str
-    ) -> Generator[None]:
-        number = message.get(NUMBER, NOBODY)
-        self._note(begins, number, component.name, row)
-        try:
-            with self._inside(number):
-                yield
-        except BaseException as exc:
-            self._note("failed", number, component.name, row, exc)
-            raise
+        return None if function is None else disguise(function, around)
 
     @contextmanager
     def _inside(self, number: int) -> Generator[None]:
@@ -185,11 +164,3 @@ class ComponentRecorder(logging.Handler):
             yield
         finally:
             self._within.reset(token)
-
-    def _note(
-        self, what: str, number: int, name: str, row: int = NOBODY, value: Any = None
-    ) -> None:
-        component = self._components.get(name)
-        state = None if component is None else component.state
-        task = anyio.get_current_task().id
-        self._history.moments.append(Moment(what, number, name, row, value, state, task))

@@ -1,7 +1,7 @@
 """Examine a bus, a component, or a transport, clause by clause (P1).
 
 A `Subject` stands for what is examined: it runs a *case*, and shows it as Python. A case is a
-script, which is data, or a program, which is text. For each clause, in the contract's order:
+script, which is data, or a program, which is a function. For each clause, in the contract's order:
 
 1. Hypothesis draws a case from the strategy of the clause's checker. All is drawn before an event
    loop starts; the schedule of the tasks is a part of the case.
@@ -20,26 +20,31 @@ ends the examination.
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
+import anyio
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from flexiflow.testing._examiner.execute import FactoryFailed
-from flexiflow.testing._examiner.program import operations
-from flexiflow.testing._examiner.story import story
+from flexiflow._cancellation import leaves
+from flexiflow.testing._examiner.execute import FactoryFailed, Log
+from flexiflow.testing._examiner.program import buses_yield, operations
+from flexiflow.testing._examiner.trace import Trace
 from flexiflow.testing._examiner.violation import ContractViolation
+from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.checks import check_backend, check_int
+from flexiflow.testing._scheduling.failures import TasksLeft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from flexiflow.testing._examiner.checker import Checker
-    from flexiflow.testing._examiner.clause import Clause
+    from flexiflow.testing._examiner.clause import Checker, Clause
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.trace import Trace
+
+_T = TypeVar("_T", bound=Trace)
 
 _SETTINGS: Final = hypothesis.settings(
     database=None,
@@ -77,44 +82,102 @@ class Verdict:
     lacks: tuple[str, ...] = ()
 
 
-def check_terms(backend: str, examples: int, seed: int | None) -> int:
-    """Refuse bad arguments; return the seed, or draw one."""
-    check_backend(backend)
-    check_int("examples", examples, least=1)
-    if seed is None:
-        return secrets.randbits(32)
-    check_int("seed", seed, least=0)
-    return seed
-
-
-@final
-@dataclass(frozen=True)
-class Subject:
+class Subject(ABC, Generic[_T]):
     """A bus, an engine with its components, or a transport, as it is examined.
 
-    Attributes:
+    Args:
         backend: the backend on which it runs.
-        attempt: runs a case on it, and returns what happened.
-        show: writes a case as a program that anyone can run.
+        trace: the type of its traces.
+
+    Attributes:
         offers: the optional parts that it has, which a clause may need.
     """
 
-    backend: str
-    attempt: Callable[[Case], Trace]
-    show: Callable[[Case], str]
     offers: frozenset[str] = frozenset()
 
+    def __init__(self, backend: str, trace: type[_T]) -> None:
+        check_backend(backend)
+        self.backend = backend
+        self._new_trace = trace
 
-def search(
-    clauses: Iterable[Clause], subject: Subject, examples: int, seed: int
+    @abstractmethod
+    def show(self, case: Case) -> str:
+        """Return a case as a program that anyone can run."""
+
+    @abstractmethod
+    def play(self, case: Case, trace: _T, log: Log) -> None:
+        """Run a case to its end, and note in the trace what happens."""
+
+    def attempt(self, case: Case) -> _T:
+        """Run a case to its end, and return its trace."""
+        trace = self._new_trace()
+        try:
+            with Log() as log:
+                self.play(case, trace, log)
+        except TasksLeft as exc:
+            trace.tasks_left = exc.names
+        except BaseException as exc:  # noqa: BLE001  whatever a faulty subject lets out
+            self.note_left(exc, trace)
+        return trace
+
+    def note_left(self, exception: BaseException, trace: _T) -> None:
+        """Note what left a case; raise it if it is Ctrl-C, or comes from a factory."""
+        for leaf in leaves(exception):
+            if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
+                raise leaf from None
+        trace.left = exception
+
+    def go_on(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
+        """Return the verdict on a clause once all else was tried that is no case."""
+        return verdict
+
+    def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _T) -> None:
+        """Run an async function in an event loop of its own, under the schedule of a case."""
+
+        async def watch() -> None:
+            trace.cancellation = anyio.get_cancelled_exc_class()
+            await main()
+
+        run_scheduled(
+            watch,
+            backend=self.backend,
+            decisions=case.decisions,
+            buses_yield=buses_yield(case),
+        )
+
+
+def examine(
+    subject: Subject[Any], clauses: Iterable[Clause], examples: int, seed: int | None
 ) -> Iterator[Verdict]:
-    """Try to break one clause after another, and yield its verdict."""
+    """Try to break one clause after another, and yield its verdict.
+
+    Raises:
+        ValueError: `examples` or `seed` is no int, or too small; already at the call.
+    """
+    check_int("examples", examples, least=1)
+    if seed is None:
+        seed = secrets.randbits(32)
+    check_int("seed", seed, least=0)
+    return _examine(subject, clauses, examples, seed)
+
+
+def _examine(
+    subject: Subject[Any], clauses: Iterable[Clause], examples: int, seed: int
+) -> Iterator[Verdict]:
     for clause in clauses:
-        lacks = tuple(need for need in clause.needs if need not in subject.offers)
-        if clause.checker is None or lacks:
-            yield Verdict(clause, 0, None, lacks)
-        else:
-            yield _Search(clause, clause.checker, subject).run(examples, seed)
+        try:
+            verdict = subject.go_on(_search(clause, subject, examples, seed), seed)
+        except FactoryFailed as exc:
+            raise exc.reason from None
+        yield verdict
+
+
+def _search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> Verdict:
+    """Search for a case that breaks a clause."""
+    lacks = tuple(need for need in clause.needs if need not in subject.offers)
+    if clause.checker is None or lacks:
+        return Verdict(clause, 0, None, lacks)
+    return _Search(clause, clause.checker, subject).run(examples, seed)
 
 
 class _Broken(Exception):
@@ -124,7 +187,7 @@ class _Broken(Exception):
 class _Search:
     """The search for a case that breaks a clause."""
 
-    def __init__(self, clause: Clause, checker: Checker, subject: Subject) -> None:
+    def __init__(self, clause: Clause, checker: Checker, subject: Subject[Any]) -> None:
         self._clause = clause
         self._checker = checker
         self._subject = subject
@@ -133,12 +196,6 @@ class _Search:
 
     def run(self, examples: int, seed: int) -> Verdict:
         """Try at most so many cases; make the first that breaks the clause as small as possible."""
-        try:
-            return self._run(examples, seed)
-        except FactoryFailed as exc:
-            raise exc.reason from None
-
-    def _run(self, examples: int, seed: int) -> Verdict:
         drawing = hypothesis.given(self._checker.cases)(self._attempt)
         settings = hypothesis.settings(_SETTINGS, max_examples=examples)
         try:
@@ -175,7 +232,7 @@ class _Search:
             sentence=self._clause.sentence,
             complaint=complaint,
             counterexample=self._subject.show(case),
-            history=story(trace),
+            history=trace.story(),
             operations=operations(case),
             backend=self._subject.backend,
             seed=seed,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._examiner.checker import number
+from flexiflow.testing._examiner.clause import number
 from flexiflow.testing._transport.desk_work import LENGTH, SIZE
 from flexiflow.testing._transport.script import Act, move, producers, several
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._examiner.checker import Checker, number
-from flexiflow.testing._examiner.code import without_one
-from flexiflow.testing._examiner.trace import Trace
+from flexiflow.testing._examiner.clause import Checker, number
+from flexiflow.testing._examiner.steps import without_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flexiflow.testing._examiner.code import Lines
-    from flexiflow.testing._transport.desk_calls import Broken
+    from flexiflow.testing._examiner.steps import Lines
+    from flexiflow.testing._examiner.trace import Trace
 
 _MOST: Final = 8
 """The most moves that are drawn for a script, after the first."""
@@ -38,13 +37,16 @@ class TransportScript:
         acts: the steps.
         options: what the factory is called with.
         decisions: always empty: first come first served.
-        again: always empty: there is one run.
     """
 
     acts: tuple[Act, ...]
     options: tuple[tuple[str, int], ...] = ()
     decisions: tuple[int, ...] = ()
-    again: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is done."""
+        return "\n".join(self.main())
 
     def smaller(self) -> Iterator[TransportScript]:
         """Yield scripts with one step left out, then those with two."""
@@ -63,24 +65,6 @@ Moves: TypeAlias = tuple[Act, ...]
 """Steps that are drawn together."""
 
 
-@final
-@dataclass
-class Story(Trace):
-    """What happened while a script ran.
-
-    Attributes:
-        history: a line for each call.
-        broken: the first difference from the model, with its clause.
-    """
-
-    history: list[str] = field(default_factory=list[str])
-    broken: Broken | None = None
-
-    def told(self) -> Iterator[tuple[int, str, str, Any]]:
-        """Yield each line of the history, as if of one task."""
-        return ((0, "", line, None) for line in self.history)
-
-
 def checks(
     clause: str, *moves: st.SearchStrategy[Moves], first: Moves = (), **options: int
 ) -> Checker:
@@ -95,8 +79,7 @@ def checks(
     given = tuple(options.items())
 
     def complain(trace: Trace) -> str | None:
-        broken = trace.broken if isinstance(trace, Story) else None
-        return broken.complaint if broken is not None and broken.clause == clause else None
+        return trace.complaints.get(clause)
 
     def make(
         stored: Moves, drawn: list[Moves], chosen: tuple[tuple[str, int], ...]
