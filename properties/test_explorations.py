@@ -19,11 +19,11 @@ from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.extras.retry import RetryConfig, retry_async
 from flexiflow.testing import explore
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.recorder import BusRecorder
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._bus.subject import BusRecorder
 from flexiflow.testing._bus.trace import BusTrace
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
-from flexiflow.testing._component.recorder import ComponentRecorder
+from flexiflow.testing._component.judgements import ComponentTrace
 from flexiflow.testing._component.script import (
     ComponentScript,
     Fail,
@@ -32,9 +32,8 @@ from flexiflow.testing._component.script import (
     Row,
     Send,
 )
-from flexiflow.testing._component.subject import recorded
-from flexiflow.testing._component.trace import ComponentTrace
-from flexiflow.testing._examiner.execute import Log
+from flexiflow.testing._component.subject import ComponentRecorder, recorded
+from flexiflow.testing._examiner.examine import Log
 from flexiflow.testing._examiner.program import defined
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 from flexiflow.testing._examiner.trace import NOBODY

@@ -24,11 +24,9 @@ from flexiflow.testing._check import examine_bus
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner.clause import Checker, Clause
-from flexiflow.testing._examiner.examine import Verdict
-from flexiflow.testing._examiner.execute import only_one
+from flexiflow.testing._examiner.examine import Verdict, only_one
 from flexiflow.testing._examiner.kit import claim
-from flexiflow.testing._examiner.listing import name_factory
-from flexiflow.testing._examiner.program import Case, Program
+from flexiflow.testing._examiner.program import Case, Program, name_factory
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
@@ -235,7 +233,9 @@ def test_each_program_can_be_run_as_it_is_shown(contract: tuple[Clause, ...], ba
     for clause in contract:
         assert clause.checker is not None
 
-        @settings(max_examples=50, database=None, deadline=None, suppress_health_check=HealthCheck)
+        @settings(
+            max_examples=50, database=None, deadline=None, suppress_health_check=[*HealthCheck]
+        )
         @seed(1)
         @given(clause.checker.cases)
         def run_shown(case: Case) -> None:

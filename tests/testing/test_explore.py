@@ -15,9 +15,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow.testing import Exploration, ScenarioStuck, ScheduleFailure, explore, replay
 from flexiflow.testing._scheduling import checks
-from flexiflow.testing._scheduling import shrink as shrinking
-from flexiflow.testing._scheduling.search import Search
-from flexiflow.testing._scheduling.shrink import shrink
+from flexiflow.testing._scheduling import search as shrinking
+from flexiflow.testing._scheduling.search import Search, shrink
 
 
 async def each(count: int, step: Callable[[int], Coroutine[Any, Any, object]]) -> None:

@@ -23,9 +23,7 @@ from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive, Means
 from flexiflow.testing._transport.desk_judgements import check_standing, complain_of_delivery
-from flexiflow.testing._transport.holds import Hold, Item, Letter, Span, Tenure
-from flexiflow.testing._transport.model import GroupModel
-from flexiflow.testing._transport.part import Part
+from flexiflow.testing._transport.model import GroupModel, Hold, Item, Letter, Part, Span, Tenure
 from tests.durable.transports import Tried, damage_memory, each_transport
 
 QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from flexiflow.testing._bus import programs as texts
-from flexiflow.testing._bus.drawing import publishes, scripts
 from flexiflow.testing._bus.judgements import (
     at_most_once,
     at_once,
@@ -17,7 +16,15 @@ from flexiflow.testing._bus.judgements import (
     removals,
     snapshot,
 )
-from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._bus.script import (
+    Publish,
+    Script,
+    Subscribe,
+    Unsubscribe,
+    UnsubscribeAll,
+    publishes,
+    scripts,
+)
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,

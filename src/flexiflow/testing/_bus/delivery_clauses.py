@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from flexiflow.testing._bus import programs as texts
-from flexiflow.testing._bus.drawing import publishes, scripts
 from flexiflow.testing._bus.judgements import order
 from flexiflow.testing._bus.script import (
     Publish,
     Script,
     Subscribe,
+    publishes,
+    scripts,
 )
 from flexiflow.testing._bus.trace import names
 from flexiflow.testing._examiner.clause import (

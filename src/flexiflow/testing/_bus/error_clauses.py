@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from flexiflow._errors import HandlerCancelled
 from flexiflow.events import HANDLER_FAILED
-from flexiflow.testing._bus.drawing import publishes, scripts
 from flexiflow.testing._bus.failure_clauses import (
     among_siblings,
     cancelled,
@@ -17,9 +16,8 @@ from flexiflow.testing._bus.failure_clauses import (
     waiting,
 )
 from flexiflow.testing._bus.programs import keeps_strays_in_a_shield
-from flexiflow.testing._bus.reports import every_report, returned, unnoted
-from flexiflow.testing._bus.script import Publish, Subscribe
-from flexiflow.testing._bus.trace import names
+from flexiflow.testing._bus.script import Publish, Subscribe, publishes, scripts
+from flexiflow.testing._bus.trace import every_report, names, returned, unnoted
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
@@ -29,9 +27,8 @@ from flexiflow.testing._examiner.clause import (
     priorities,
     programs,
 )
-from flexiflow.testing._examiner.reports import announced, is_a, logged, parts
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Wait
-from flexiflow.testing._examiner.trace import shown
+from flexiflow.testing._examiner.trace import announced, is_a, logged, parts, shown
 
 if TYPE_CHECKING:
     from flexiflow.testing._bus.trace import BusTrace, Publication

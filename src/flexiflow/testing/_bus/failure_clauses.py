@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus.drawing import publishes, scripts
-from flexiflow.testing._bus.reports import lateness, report_complaint, returned_complaint, unnoted
-from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe
-from flexiflow.testing._bus.trace import names
+from flexiflow.testing._bus.script import (
+    Publish,
+    Script,
+    Subscribe,
+    Unsubscribe,
+    publishes,
+    scripts,
+)
+from flexiflow.testing._bus.trace import (
+    lateness,
+    names,
+    report_complaint,
+    returned_complaint,
+    unnoted,
+)
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
@@ -19,9 +30,8 @@ from flexiflow.testing._examiner.clause import (
     priorities,
     schedules,
 )
-from flexiflow.testing._examiner.reports import announced, logged, parts
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Together, Wait
-from flexiflow.testing._examiner.trace import shown
+from flexiflow.testing._examiner.trace import announced, logged, parts, shown
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy

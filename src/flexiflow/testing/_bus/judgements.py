@@ -8,8 +8,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from flexiflow.testing._bus.reports import every_report, returned
-from flexiflow.testing._bus.trace import AWAITABLE, matches, names
+from flexiflow.testing._bus.trace import AWAITABLE, every_report, matches, names, returned
 from flexiflow.testing._examiner.trace import shown
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from flexiflow.testing._examiner.kit import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from flexiflow import EventBus, HandlerFailure, Subscription
     from flexiflow._bus import DeliveryMode, ErrorPolicy
@@ -205,7 +205,7 @@ async def async_filter(event: str, data: object) -> bool:
     return bool(event) or bool(data)
 
 
-def closed(name: str, coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+def closed(name: str, coroutine: Any) -> Any:
     """Return a coroutine that is over, under a name of its own."""
     coroutine.__name__ = name
     coroutine.close()

@@ -1,18 +1,105 @@
-"""The checkers of the clauses of streams, of waiting and of topics (S1 to S4, T1)."""
+"""Scripts for a stream: publishing, reading and giving up, with the results to expect (S2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
 from flexiflow.testing._bus import stream_programs as texts
-from flexiflow.testing._bus.stream_script import stream_script
+from flexiflow.testing._bus.stream_programs import follows_a_model
 from flexiflow.testing._examiner.clause import MODES, Checker, number, often, programs, scheduled
+from flexiflow.testing._examiner.program import Program
+from flexiflow.testing._examiner.steps import without_one
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from flexiflow._bus import DeliveryMode
     from flexiflow._stream import Overflow
-    from flexiflow.testing._bus.stream_script import StreamStep
+
+StreamStep: TypeAlias = Literal["publish", "read", "readers give up", "publishers give up"]
+
+
+@dataclass
+class _Model:
+    """A reference model of a stream, to be looked at only while nothing is going on."""
+
+    size: int
+    overflow: Overflow
+    published: int = 0
+    received: int = 0
+    dropped: int = 0
+    failed: int = 0
+    readers: int = 0
+    buffered: list[int] = field(default_factory=list[int])
+    blocked: list[int] = field(default_factory=list[int])
+    heard: list[int] = field(default_factory=list[int])
+
+    def do(self, step: StreamStep) -> tuple[object, ...]:
+        """Do a step, and return what is counted then."""
+        if step == "publish":
+            self.publish()
+        elif step == "read":
+            self.readers += 1
+        elif step == "readers give up":
+            self.readers = 0
+        else:
+            self.blocked.clear()
+        self.settle()
+        counted = self.received, len(self.heard), self.dropped, len(self.buffered), self.failed
+        return (*counted, [*self.heard])
+
+    def publish(self) -> None:
+        full = not self.readers and len(self.buffered) >= self.size
+        if not full or self.overflow == "block":
+            self.blocked.append(self.published)
+        elif self.overflow == "drop_oldest":
+            self.buffered.append(self.published)
+            self.buffered.pop(0)
+        self.failed += full and self.overflow == "error"
+        self.received += full and self.overflow != "block"
+        self.dropped += full and self.overflow != "block"
+        self.published += 1
+
+    def settle(self) -> None:
+        """Move publishers in while there is room, and events out while there are readers."""
+        while self.blocked and len(self.buffered) < self.size + self.readers:
+            self.buffered.append(self.blocked.pop(0))
+            self.received += 1
+        while self.buffered and self.readers:
+            self.heard.append(self.buffered.pop(0))
+            self.readers -= 1
+
+
+@dataclass(frozen=True)
+class StreamScript(Program):
+    """A program that does something to a stream, step by step, and follows a model of it."""
+
+    def smaller(self) -> Iterator[StreamScript]:
+        """Yield scripts with a step less."""
+        given = dict(self.given)
+        for steps in without_one(given.pop("steps")):
+            yield stream_script(**given, steps=[step for step, _ in steps])
+
+
+def stream_script(
+    buffer: int, overflow: Overflow, mode: DeliveryMode, steps: Iterable[StreamStep]
+) -> StreamScript:
+    """Return the script of some steps, each with what the model expects then.
+
+    Args:
+        buffer: the size of the stream.
+        overflow: its policy.
+        mode: how events are published.
+        steps: what is done; each step waits until nothing is going on any more.
+    """
+    model = _Model(buffer, overflow)
+    expected = tuple((step, model.do(step)) for step in steps)
+    given = {"buffer": buffer, "overflow": overflow, "mode": mode, "steps": expected}
+    return StreamScript(follows_a_model, tuple(given.items()))
+
 
 _OVERFLOWS: Final[tuple[Overflow, ...]] = ("drop_oldest", "drop_newest", "error")
 

@@ -1,24 +1,66 @@
-"""Judgements on components (C3 to C6).
-
-Each takes the trace of a script, and returns how it breaks the clause, or None.
-"""
+"""What happened to components while a script ran."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from flexiflow._actor import Outcome
 from flexiflow.events import MESSAGE_RECEIVED
 from flexiflow.testing._component.script import INITIAL
-from flexiflow.testing._component.trace import HANDLED
-from flexiflow.testing._examiner.reports import report_complaint
-from flexiflow.testing._examiner.trace import ENDS, shown
+from flexiflow.testing._examiner.trace import ENDS, Trace, misreported, shown
 
 if TYPE_CHECKING:
     from flexiflow._machine import Transition
-    from flexiflow.testing._component.trace import ComponentTrace, Message
     from flexiflow.testing._examiner.trace import Entry
+
+HANDLED: Final = ("received", "asked", "answered", "acts", "acted", "failed", "changed")
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """A message that was sent.
+
+    Attributes:
+        number: how many were sent before.
+        to: the component's name.
+        trigger: its type.
+        within: the numbers of the messages within whose handling it was sent.
+        task: the task that sent it.
+    """
+
+    number: int
+    to: str
+    trigger: str
+    within: tuple[int, ...]
+    task: int
+
+    @property
+    def name(self) -> str:
+        """Its name in a complaint."""
+        return f"message {self.number} ({self.trigger} to {self.to})"
+
+
+@dataclass
+class ComponentTrace(Trace):
+    """All that happened to components, in order.
+
+    Attributes:
+        messages: what was sent, by number.
+        rows: the transitions of the machine.
+    """
+
+    messages: list[Message] = field(default_factory=list[Message])
+    rows: tuple[Transition, ...] = ()
+
+    def handling(self, number: int) -> list[Entry]:
+        """Return the entries of a message's handling."""
+        return self.all(*HANDLED, act=number)
+
+    def left_by_cancellation(self, number: int) -> bool:
+        """Return whether a send was cancelled."""
+        return self.is_cancelled(self.ended(number))
 
 
 def in_turn(trace: ComponentTrace) -> str | None:
@@ -147,7 +189,7 @@ def _reported(trace: ComponentTrace, message: Message) -> str | None:
             return f"the failure of {message.name}, which was deferred, was raised to a sender"
         whose = f"the failure of {message.name}, which was deferred,"
         names = message.trigger, MESSAGE_RECEIVED, message.to
-        wrong = report_complaint(trace, failed, whose, MESSAGE_RECEIVED, message.to, names)
+        wrong = misreported(trace, failed, whose, MESSAGE_RECEIVED, message.to, names)
         if wrong:
             return wrong
     return None

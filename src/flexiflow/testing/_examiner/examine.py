@@ -1,28 +1,14 @@
-"""Examine a bus, a component, or a transport, clause by clause (P1).
-
-A `Subject` stands for what is examined: it runs a *case*, and shows it as Python. A case is a
-script, which is data, or a program, which is a function. For each clause, in the contract's order:
-
-1. Hypothesis draws a case from the strategy of the clause's checker. All is drawn before an event
-   loop starts; the schedule of the tasks is a part of the case.
-2. The subject runs the case in a new event loop, and returns a trace of what happened.
-3. The checker judges the trace; a program also asserts by itself. A complaint, or an exception that
-   left the case, means that the case breaks the clause.
-4. Once a case breaks it, Hypothesis shrinks that; then parts of the smallest case are left out, one
-   at a time, as long as what is left still breaks the clause.
-5. The smallest case becomes a `ContractViolation`, with its program, its history, and the seed.
-
-After `examples` cases without a complaint the clause holds. A clause that has no checker, or needs
-what the subject does not offer, is not tried. What the user's factory raises is no violation: it
-ends the examination.
-"""
+"""What surrounds an examination: the log, kept from the user's, and the blame of a factory."""
 
 from __future__ import annotations
 
+import logging
 import secrets
+import threading
 from abc import ABC, abstractmethod
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar, final
 
 import anyio
 import hypothesis
@@ -30,7 +16,6 @@ from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
 from flexiflow._cancellation import leaves
-from flexiflow.testing._examiner.execute import FactoryFailed, Log
 from flexiflow.testing._examiner.program import buses_yield, operations
 from flexiflow.testing._examiner.trace import Trace
 from flexiflow.testing._examiner.violation import ContractViolation
@@ -39,12 +24,71 @@ from flexiflow.testing._scheduling.checks import check_backend, check_int
 from flexiflow.testing._scheduling.failures import TasksLeft
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 
     from flexiflow.testing._examiner.clause import Checker, Clause
     from flexiflow.testing._examiner.program import Case
 
-_T = TypeVar("_T", bound=Trace)
+_logger = logging.getLogger("flexiflow")
+only_one: Final = threading.Lock()
+_OPEN: Final = {"disabled": False, "filters": (), "propagate": False}
+_T = TypeVar("_T")
+_H = TypeVar("_H", bound=logging.Handler)
+
+
+class FactoryFailed(BaseException):
+    """A factory raised something, which is not the fault of what it makes.
+
+    It is no `Exception`: Hypothesis would take that for a failure, and try it again.
+    """
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
+def unblamed(factory: Callable[..., _T]) -> Callable[..., _T]:
+    """Return the same factory, except that what it raises ends the whole examination."""
+
+    def make(*arguments: Any, **options: Any) -> _T:
+        with out_of_factory():
+            return factory(*arguments, **options)
+
+    return make
+
+
+@contextmanager
+def out_of_factory() -> Generator[None]:
+    """Mark what the block raises as a factory's, which ends the whole examination."""
+    try:
+        yield
+    except BaseException as exc:
+        raise FactoryFailed(exc) from exc
+
+
+class Log(ExitStack):
+    """Keeps what is logged on purpose from the user's log, for one thread at a time."""
+
+    def __enter__(self) -> Self:
+        self.enter_context(only_one)
+        # A checker sees all records, however the user has set up the log.
+        for name, value in _OPEN.items():
+            self.callback(setattr, _logger, name, getattr(_logger, name))
+            setattr(_logger, name, value)
+        self.callback(_logger.setLevel, _logger.level)
+        _logger.setLevel(logging.DEBUG)
+        self.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.NOTSET)
+        self.enter(logging.NullHandler())
+        return super().__enter__()
+
+    def enter(self, handler: _H) -> _H:
+        """Add a handler, which sees what is logged from now on."""
+        _logger.addHandler(handler)
+        self.callback(_logger.removeHandler, handler)
+        return handler
+
+
+_Traced = TypeVar("_Traced", bound=Trace)
 
 _SETTINGS: Final = hypothesis.settings(
     database=None,
@@ -82,7 +126,7 @@ class Verdict:
     lacks: tuple[str, ...] = ()
 
 
-class Subject(ABC, Generic[_T]):
+class Subject(ABC, Generic[_Traced]):
     """A bus, an engine with its components, or a transport, as it is examined.
 
     Args:
@@ -95,7 +139,7 @@ class Subject(ABC, Generic[_T]):
 
     offers: frozenset[str] = frozenset()
 
-    def __init__(self, backend: str, trace: type[_T]) -> None:
+    def __init__(self, backend: str, trace: type[_Traced]) -> None:
         check_backend(backend)
         self.backend = backend
         self._new_trace = trace
@@ -105,10 +149,10 @@ class Subject(ABC, Generic[_T]):
         """Return a case as a program that anyone can run."""
 
     @abstractmethod
-    def play(self, case: Case, trace: _T, log: Log) -> None:
+    def play(self, case: Case, trace: _Traced, log: Log) -> None:
         """Run a case to its end, and note in the trace what happens."""
 
-    def attempt(self, case: Case) -> _T:
+    def attempt(self, case: Case) -> _Traced:
         """Run a case to its end, and return its trace."""
         trace = self._new_trace()
         try:
@@ -120,7 +164,7 @@ class Subject(ABC, Generic[_T]):
             self.note_left(exc, trace)
         return trace
 
-    def note_left(self, exception: BaseException, trace: _T) -> None:
+    def note_left(self, exception: BaseException, trace: _Traced) -> None:
         """Note what left a case; raise it if it is Ctrl-C, or comes from a factory."""
         for leaf in leaves(exception):
             if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
@@ -131,7 +175,7 @@ class Subject(ABC, Generic[_T]):
         """Return the verdict on a clause once all else was tried that is no case."""
         return verdict
 
-    def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _T) -> None:
+    def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _Traced) -> None:
         """Run an async function in an event loop of its own, under the schedule of a case."""
 
         async def watch() -> None:

@@ -1,14 +1,122 @@
-"""The contract of durable delivery as data, as far as a transport keeps it (P1).
-
-A clause without a checker is only examined through bridges, by the scenarios of `universal`.
-"""
+"""The checkers of the clauses of durable delivery: the moves that each clause's scripts have."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from flexiflow.testing._examiner.clause import Clause
-from flexiflow.testing._transport import checkers
+from flexiflow.testing._transport.desk_work import LENGTH, SIZE
+from flexiflow.testing._transport.moves import (
+    PARTITIONS,
+    Act,
+    buries,
+    buries_all,
+    cancels,
+    checks,
+    clashes,
+    damages,
+    deaths,
+    dues,
+    follows,
+    forgets,
+    goes_on,
+    handles,
+    in_line,
+    inserts,
+    joinings,
+    keyed,
+    leavings,
+    looks,
+    losing,
+    makes_room,
+    notes,
+    oversleeping,
+    passing,
+    postponing,
+    receives,
+    redrives,
+    renewals,
+    reopenings,
+    repeats,
+    retries,
+    returns,
+    room,
+    settling,
+    sharing,
+    shutting,
+    sized,
+    stage_ends,
+    stage_settles,
+    stages,
+    stagings,
+    stale,
+    stores,
+    sudden_deaths,
+    takes_less,
+    too_large,
+    workers,
+)
+
+ENTERED: Final = (Act("enter", ("a",)),)
+
+X1: Final = checks(
+    "X1",
+    *(stores, receives, handles, returns, retries, looks, deaths, sudden_deaths, leavings, cancels),
+    *(cancels, forgets),
+)
+X2: Final = checks(
+    "X2",
+    *(stores, repeats, repeats, receives, looks),
+    partitions=PARTITIONS,
+)
+X3: Final = checks(
+    "X3",
+    *(stores, returns, notes, retries, looks, buries, buries_all, redrives, redrives, deaths),
+    *(sudden_deaths,),
+)
+X4: Final = checks(
+    "X4",
+    *(stores, receives, handles, returns, deaths, sudden_deaths, clashes, leavings, oversleeping),
+    *(losing, renewals),
+    partitions=PARTITIONS,
+)
+X5: Final = checks(
+    "X5",
+    *(stores, stores, repeats, handles, receives, makes_room),
+    first=ENTERED,
+    max_length=LENGTH,
+)
+X6: Final = checks(
+    "X6",
+    *(stores, receives, handles, damages, damages, buries, leavings, postponing),
+    partitions=PARTITIONS,
+)
+X11: Final = checks(
+    "X11",
+    *(stores, stale, stale, stale, oversleeping, renewals, renewals, receives, handles),
+    *(settling(workers, "acknowledge", "let go", "note"), retries, deaths, forgets),
+    partitions=PARTITIONS,
+)
+X12: Final = checks(
+    "X12",
+    *(stores, keyed, in_line, in_line, postponing, postponing, follows, passing, sharing, shutting),
+    *(goes_on, goes_on, retries, looks, oversleeping, renewals, stale, sudden_deaths, leavings),
+    *(reopenings, cancels, dues),
+    partitions=PARTITIONS,
+)
+X14: Final = checks(
+    "X14",
+    *(sized, sized, too_large, room, room, inserts, handles, buries, postponing),
+    first=ENTERED,
+    max_event_bytes=SIZE,
+)
+X15: Final = checks(
+    "X15",
+    *(stores, joinings, stages, stages, stage_ends, stage_settles, clashes, stagings, stagings),
+    *(takes_less,),
+    partitions=PARTITIONS,
+)
+
 
 TRANSPORT_CONTRACT: Final = (
     Clause(
@@ -19,14 +127,14 @@ TRANSPORT_CONTRACT: Final = (
         "returned, or if the worker's lease runs out or is released, but never once it was "
         "acknowledged. To settle again changes nothing, and a `receive` that is cancelled loses "
         "nothing. An event is acknowledged only after every local handler has succeeded.",
-        checkers.X1,
+        X1,
     ),
     Clause(
         "X2",
         "publishing is idempotent",
         "A batch that its producer stores again, as after a reply that was lost, is there once, "
         "within `idempotency_window`.",
-        checkers.X2,
+        X2,
     ),
     Clause(
         "X3",
@@ -35,7 +143,7 @@ TRANSPORT_CONTRACT: Final = (
         "without an attempt that ended, becomes a dead letter of the group exactly once, with its "
         "failure; attempts and deliveries are counted across workers that die. `redrive` gives it "
         "to that group alone. A healthy event never becomes one.",
-        checkers.X3,
+        X3,
     ),
     Clause(
         "X4",
@@ -45,7 +153,7 @@ TRANSPORT_CONTRACT: Final = (
         "a token greater than each before; the one before gets `LeaseLost` from then on, and "
         "changes nothing but as X11 says. Events of a key are handled one at a time, in order, a "
         "failing one holding back those after it.",
-        checkers.X4,
+        X4,
     ),
     Clause(
         "X5",
@@ -53,7 +161,7 @@ TRANSPORT_CONTRACT: Final = (
         "A log that is full of what is not settled by every group raises `LogFull`, stores "
         "nothing, and takes more once that is settled; a worker is given at most what it asks "
         "for. Leaving a bridge drains what is in flight, or gives it back.",
-        checkers.X5,
+        X5,
         ("max_length",),
     ),
     Clause(
@@ -62,7 +170,7 @@ TRANSPORT_CONTRACT: Final = (
         "What was deleted before a group had settled it is counted as missed, exactly; the rest is "
         "given all the same. A server that restarts loses nothing that was stored, and the bridge "
         "goes on by itself.",
-        checkers.X6,
+        X6,
         ("damage",),
     ),
     Clause(
@@ -97,7 +205,7 @@ TRANSPORT_CONTRACT: Final = (
         "overwritten: `settle` by the earlier one only tells that its attempt has ended, and if it "
         "was acknowledged, it is settled once nobody holds it any more. Only an attempt that began "
         "and did not end counts as a death.",
-        checkers.X11,
+        X11,
     ),
     Clause(
         "X12",
@@ -108,7 +216,7 @@ TRANSPORT_CONTRACT: Final = (
         "then to any. Its time and its counts outlive workers and restarts. It comes before what "
         "is new, but no more of it at once than a worker asks for; and nothing new is given while "
         "`max_waiting` wait.",
-        checkers.X12,
+        X12,
     ),
     Clause(
         "X13",
@@ -123,7 +231,7 @@ TRANSPORT_CONTRACT: Final = (
         "A worker is given at most so many bytes of events as it asks for. A record of more than "
         "`max_event_bytes` is refused with `EventTooLarge`, and nothing of its batch is stored; "
         "one that an outsider stored is given without its body, and can be buried with it.",
-        checkers.X14,
+        X14,
         ("max_event_bytes",),
     ),
     Clause(
@@ -132,7 +240,7 @@ TRANSPORT_CONTRACT: Final = (
         "Of two members of a group that are alive, one takes all that the other takes, or the "
         "later is refused with `GroupMismatch`. Only those who take the most are given records; "
         "the others stand by, and settle, renew and release what they hold.",
-        checkers.X15,
+        X15,
     ),
 )
 """Every clause of durable delivery, in order."""

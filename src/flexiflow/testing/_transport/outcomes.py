@@ -14,7 +14,7 @@ from flexiflow.extras.durable import (
     Returned,
 )
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive
-from flexiflow.testing._transport.holds import Span
+from flexiflow.testing._transport.model import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
         Outcome,
         Settled,
     )
-    from flexiflow.testing._transport.holds import Hold, Tenure
-    from flexiflow.testing._transport.part import Part
+    from flexiflow.testing._transport.model import Hold, Part, Tenure
 
 DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
 """After how many leases a postponed record is due, by its name in scripts."""

@@ -30,25 +30,23 @@ import anyio
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.clause import describe
-from flexiflow.testing._examiner.examine import Subject, Verdict
-from flexiflow.testing._examiner.execute import Log, unblamed
-from flexiflow.testing._examiner.listing import name_factory
+from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
+from flexiflow.testing._examiner.program import name_factory
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Entry, Trace
 from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._scheduling.backends import run_scheduled
+from flexiflow.testing._transport import universal_order, universal_reach, universal_waiting
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import HOOKS, Broken, Inconclusive, Means
-from flexiflow.testing._transport.universal import claim, play
-from flexiflow.testing._transport.universal_scenarios import UNIVERSALS
+from flexiflow.testing._transport.universal import Universal, claim, play
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.steps import Lines
-    from flexiflow.testing._transport.script import TransportScript
-    from flexiflow.testing._transport.universal import Universal
+    from flexiflow.testing._transport.moves import TransportScript
 
 Restart: TypeAlias = "Callable[[Any], Awaitable[object]]"
 Damage: TypeAlias = "Callable[[Any, int, str], Awaitable[object]]"
@@ -60,6 +58,15 @@ _PATIENCE: Final = 120.0
 """After so many seconds, a script that still runs in real time is stuck."""
 _TIMES: Final = 10
 """How often a scenario plays at once, each as many times smaller; less often at a small scale."""
+
+
+_UNIVERSALS: Final = tuple(
+    each
+    for module in (universal_reach, universal_order, universal_waiting)
+    for each in vars(module).values()
+    if isinstance(each, Universal)
+)
+"""All scenarios; those of one clause are played in this order."""
 
 
 class Terms(TypedDict, total=False):
@@ -154,7 +161,7 @@ class TransportSubject(Subject[Trace]):
         if verdict.violation is not None:
             return verdict
         played, lacks = verdict.examples, list(verdict.lacks)
-        for each in (each for each in UNIVERSALS if each.clause == verdict.clause.identifier):
+        for each in (each for each in _UNIVERSALS if each.clause == verdict.clause.identifier):
             missing = [need for need in each.needs if need not in self.offers]
             lacks += missing
             # A scenario that restarts the server would disturb others that use it.
