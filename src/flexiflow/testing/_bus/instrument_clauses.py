@@ -13,6 +13,7 @@ from flexiflow.testing._examiner.kit import (
     Boom,
     Watch,
     claim,
+    fail,
     kept_cancellation,
     log_kept,
     mark,
@@ -28,23 +29,20 @@ if TYPE_CHECKING:
     Heard: TypeAlias = list[Any]
 
 
-async def watches_until_removed(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def watches_until_removed(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """An instrument watches what is published while it is there."""
-    heard: Heard = []
     watch = Watch("w", heard)
     await bus.publish("a")
     bus.add_instrument(watch)
     await bus.publish("a", 1, delivery=delivery)
     removed = [bus.remove_instrument(watch) for _ in range(2)]
     await bus.publish("a", 2, delivery=delivery)
-    told = f"added for one publish of three, it saw {heard}"
-    claim(heard == ["w enters a", "w leaves a"], told)
+    claim(heard == ["w enters a", "w leaves a"], f"added for one publish of three, it saw {heard}")
     claim(removed == [True, False], f"removing it twice returned {removed}")
 
 
-async def watches_from_the_next_on(bus: EventBus) -> None:
+async def watches_from_the_next_on(bus: EventBus, *, heard: Heard) -> None:
     """An instrument that is added while a publish goes on watches from the next one on."""
-    heard: Heard = []
 
     async def handler(data: int) -> None:
         if data == 1:
@@ -58,9 +56,8 @@ async def watches_from_the_next_on(bus: EventBus) -> None:
     claim("w enters a" in heard, f"added while a publish went on, it saw of the next {heard}")
 
 
-async def nests_instruments(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def nests_instruments(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """The instrument that is added first is outermost."""
-    heard: Heard = []
     for name in "12":
         bus.add_instrument(Watch(name, heard))
     await bus.subscribe("a", "h", heard.append)
@@ -93,9 +90,8 @@ async def watches_in_its_task(bus: EventBus, *, delivery: DeliveryMode) -> None:
     claim(expected == (tasks["handler"],) * 2, told)
 
 
-async def sets_context_variables(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def sets_context_variables(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """What an instrument sets in a context variable is seen within."""
-    heard: Heard = []
 
     async def handler(_: object) -> None:
         await checkpoint()
@@ -112,9 +108,8 @@ async def sets_context_variables(bus: EventBus, *, delivery: DeliveryMode) -> No
     claim(heard == ["eaeh"], f"{told}, a context variable was seen there as {heard}")
 
 
-async def is_shown_a_stray(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def is_shown_a_stray(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """An instrument is shown a stray cancellation as the failure that it is."""
-    heard: Heard = []
 
     async def handler(_: object) -> None:
         raise await kept_cancellation()
@@ -126,13 +121,11 @@ async def is_shown_a_stray(bus: EventBus, *, delivery: DeliveryMode) -> None:
     bus.add_instrument(Failures("w", heard))
     await bus.subscribe("a", "h", handler)
     await bus.publish("a", delivery=delivery, on_error="continue")
-    told = f"of a stray cancellation it was shown {heard}"
-    claim(heard == ["leaves h", HandlerCancelled], told)
+    claim(heard == ["leaves h", HandlerCancelled], f"of a stray cancellation it was shown {heard}")
 
 
-async def swallows_nothing(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def swallows_nothing(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """An instrument can't swallow a failure."""
-    heard: Heard = []
     error = Boom()
 
     def handler(_: object) -> None:
@@ -155,10 +148,9 @@ async def swallows_nothing(bus: EventBus, *, delivery: DeliveryMode) -> None:
 
 
 async def survives_an_instrument(
-    bus: EventBus, *, fails: str, delivery: DeliveryMode, policy: ErrorPolicy
+    bus: EventBus, *, heard: Heard, fails: str, delivery: DeliveryMode, policy: ErrorPolicy
 ) -> None:
     """An instrument that fails is logged once and taken out, and delivery goes on."""
-    heard: Heard = []
 
     class Fails(Watch):
         def note(self, what: str, exception: BaseException | None = None) -> None:
@@ -182,15 +174,15 @@ async def survives_an_instrument(
     itself = {"enters a": [(1, 0), (0, 0)], "leaves a": [(1, 1), (2, 2)]}.get(fails)
     # How many handlers it had entered by then depends on how they run.
     expected = [(2, 2), (4, 4), *(itself or [(1, 1), kept[3]])]
-    told = f"entered and exited were, for another instrument, then for it, {kept}"
-    claim(kept == expected, told)
+    claim(kept == expected, f"entered and exited were, for another instrument, then for it, {kept}")
     late = [it for it in heard[heard.index(1) :] if str(it).startswith("x enters")]
     claim(not late, f"an instrument that has failed still watches: {late}")
 
 
-async def may_refuse(bus: EventBus, *, delivery: DeliveryMode, policy: ErrorPolicy) -> None:
+async def may_refuse(
+    bus: EventBus, *, heard: Heard, delivery: DeliveryMode, policy: ErrorPolicy
+) -> None:
     """`PublishRefused` leaves `publish` before any handler starts."""
-    heard: Heard = []
 
     class Refuses(Watch):
         def note(self, what: str, exception: BaseException | None = None) -> None:
@@ -206,8 +198,7 @@ async def may_refuse(bus: EventBus, *, delivery: DeliveryMode, policy: ErrorPoli
             await bus.publish("a", "called", delivery=delivery, on_error=policy)
     claim("called" not in heard, "a publish was refused, and its handler called")
     expected = ["1 enters a", "2 enters a", "1 leaves a"] * 2
-    told = f"of two publishes that are refused they saw {heard}, not {expected}"
-    claim(heard == expected, told)
+    claim(heard == expected, f"of two publishes that are refused they saw {heard}, not {expected}")
 
 
 async def can_not_refuse_a_failure(bus: EventBus, *, delivery: DeliveryMode) -> None:
@@ -220,15 +211,12 @@ async def can_not_refuse_a_failure(bus: EventBus, *, delivery: DeliveryMode) -> 
                 raise PublishRefused
             return super().publishing(event)
 
-    def handler(_: object) -> None:
-        raise Boom
-
     def tell(data: dict[str, Any]) -> None:
         told.append(data["event_name"])
 
     bus.add_instrument(Refuses("w", []))
     await bus.subscribe("event.handler.failed", "c", tell)
-    await bus.subscribe("a", "h", handler)
+    await bus.subscribe("a", "h", fail)
     for _ in range(2):
         await bus.publish("a", delivery=delivery, on_error="continue")
     claim(told == ["a", "a"], f"of two failures, whose publishing is refused, were told {told}")

@@ -32,9 +32,8 @@ async def sleep(_: object) -> None:
     await anyio.sleep(9)
 
 
-async def ends_in_time(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def ends_in_time(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A handler is ended when its time is over, which is a failure."""
-    heard: Heard = []
 
     async def handler(_: object) -> None:
         try:
@@ -58,9 +57,8 @@ async def raises_its_timeout(bus: EventBus, *, delivery: DeliveryMode) -> None:
         await bus.publish("a", delivery=delivery, on_error="raise")
 
 
-async def takes_less(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def takes_less(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A handler that takes less time ends by itself."""
-    heard: Heard = []
 
     async def handler(data: int) -> None:
         await anyio.sleep(data)
@@ -73,10 +71,9 @@ async def takes_less(bus: EventBus, *, delivery: DeliveryMode) -> None:
 
 
 async def passes_a_deadline_on(
-    bus: EventBus, *, delivery: DeliveryMode, policy: ErrorPolicy
+    bus: EventBus, *, heard: Heard, delivery: DeliveryMode, policy: ErrorPolicy
 ) -> None:
     """The deadline around a publish is none of the handler's."""
-    heard: Heard = []
     await bus.subscribe("a", "c", sleep, time_limit=2)
     with log_kept() as records, anyio.move_on_after(1) as scope:
         heard.extend(await bus.publish("a", delivery=delivery, on_error=policy))
@@ -98,18 +95,16 @@ async def has_its_own_deadline(bus: EventBus, *, delivery: DeliveryMode) -> None
     claim(failed == [TimeoutError], f"of a handler with a deadline of its own failed {failed}")
 
 
-async def lets_sync_handlers_end(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def lets_sync_handlers_end(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A sync handler can't be ended, and does not fail."""
-    heard: Heard = []
     await bus.subscribe("a", "c", heard.append, time_limit=1e-9)
     failures = await bus.publish("a", 1, delivery=delivery, on_error="continue")
     claim(not failures, f"a sync handler with a time limit failed with {types_of(failures)}")
     claim(heard == [1], f"a sync handler with a time limit heard {heard}")
 
 
-async def runs_so_many(bus: EventBus, *, limit: int, delivery: DeliveryMode) -> None:
+async def runs_so_many(bus: EventBus, *, heard: Heard, limit: int, delivery: DeliveryMode) -> None:
     """So many calls run at once, in the order of the publishes; the filter is asked late."""
-    heard: Heard = []
     running, most, asked = list[int](), list[int](), list[int]()
 
     async def handler(data: int) -> None:
@@ -209,9 +204,10 @@ async def call_each_other(bus: EventBus, *, delivery: DeliveryMode) -> None:
     claim(failed == [LimitDeadlock], f"of two calls that wait for each other failed {failed}")
 
 
-async def frees_its_place(bus: EventBus, *, turns: int, delivery: DeliveryMode) -> None:
+async def frees_its_place(
+    bus: EventBus, *, heard: Heard, turns: int, delivery: DeliveryMode
+) -> None:
     """A call that is cancelled, whenever that is, holds up no other."""
-    heard: Heard = []
     scope = anyio.CancelScope()
 
     async def handler(data: object) -> None:
@@ -230,8 +226,7 @@ async def frees_its_place(bus: EventBus, *, turns: int, delivery: DeliveryMode) 
         group.start_soon(cancel_after, scope, turns)
     with anyio.move_on_after(1):
         await bus.publish("a", 2, delivery=delivery)
-    told = f"of 0, 1, which was cancelled, and 2, the handler heard {heard}"
-    claim(heard[-1] == 2, told)
+    claim(heard[-1] == 2, f"of 0, 1, which was cancelled, and 2, the handler heard {heard}")
 
 
 _WAITS: Final = (leaves_the_line, waits_on_nobodys_time, waits_for_its_one_time)

@@ -17,6 +17,7 @@ from flexiflow.testing._examiner.kit import (
     Later,
     cancel_after,
     claim,
+    fail,
     ignore,
     kept_cancellation,
     mark,
@@ -85,9 +86,8 @@ async def is_read_only(bus: EventBus) -> None:
             setattr(s, name, 1)
 
 
-async def ends_with_its_block(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def ends_with_its_block(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A subscription is a context manager."""
-    heard: Heard = []
     with await bus.subscribe("a", "c", heard.append):
         await bus.publish("a", 1, delivery=delivery)
     await bus.publish("a", 2, delivery=delivery)
@@ -99,9 +99,8 @@ async def ends_with_its_block(bus: EventBus, *, delivery: DeliveryMode) -> None:
     claim(heard == [1], "the subscription went on after its `with` was left by an exception")
 
 
-async def subscribes_twice(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def subscribes_twice(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """The same handler subscribed twice is two subscriptions."""
-    heard: Heard = []
     first = await bus.subscribe("a", "c", heard.append)
     second = await bus.subscribe("a", "c", heard.append)
     await bus.publish("a", 1, delivery=delivery)
@@ -112,9 +111,8 @@ async def subscribes_twice(bus: EventBus, *, delivery: DeliveryMode) -> None:
     claim(heard == [1, 1, 2], f"with one of two subscriptions ended, its handler heard {heard}")
 
 
-async def subscribes_at_a_checkpoint(bus: EventBus) -> None:
+async def subscribes_at_a_checkpoint(bus: EventBus, *, heard: Heard) -> None:
     """A `subscribe` in a scope that is cancelled subscribes nothing."""
-    heard: Heard = []
     with anyio.CancelScope() as scope:
         scope.cancel()
         await bus.subscribe("a", "c", heard.append)
@@ -136,9 +134,8 @@ async def subscribes_or_is_cancelled(bus: EventBus) -> None:
         bus.unsubscribe_all("c")
 
 
-async def keeps_its_handler(bus: EventBus) -> None:
+async def keeps_its_handler(bus: EventBus, *, heard: Heard) -> None:
     """A handler that only the bus refers to stays in memory."""
-    heard: Heard = []
     await bus.subscribe("a", "c", lambda data: heard.append(data))  # noqa: PLW0108
     gc.collect()
     await bus.publish("a", 1)
@@ -163,11 +160,11 @@ SUBSCRIPTIONS: Final = (
 async def refuses(
     bus: EventBus,
     *,
+    heard: Heard,
     error: type[Exception],
     bad: tuple[str, tuple[Any, ...], dict[str, Any]],
 ) -> None:
     """A call with bad arguments raises, and changes nothing."""
-    heard: Heard = []
     method, arguments, options = bad
     await bus.subscribe("a", "c", heard.append)
     with refused(error, f"not refused with {error.__name__}"):
@@ -288,9 +285,8 @@ def by_its_one_time(bus: EventBus, subscription: Subscription) -> None:
 ENDINGS: Final = (by_unsubscribing, by_unsubscribing_all, by_leaving, by_its_one_time)
 
 
-async def keeps_what_is_of_another(bus: EventBus, other: EventBus) -> None:
+async def keeps_what_is_of_another(bus: EventBus, other: EventBus, *, heard: Heard) -> None:
     """Another bus unsubscribes nothing."""
-    heard: Heard = []
     s = await bus.subscribe("a", "c", heard.append)
     claim(other.unsubscribe(s) is False, "another bus unsubscribed it")
     claim(other.unsubscribe_all("c") == 0, "another bus unsubscribed its component")
@@ -301,19 +297,17 @@ async def keeps_what_is_of_another(bus: EventBus, other: EventBus) -> None:
 # B7
 
 
-async def runs_inline(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def runs_inline(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A sync handler runs in the publisher's thread."""
-    heard: Heard = []
     await bus.subscribe("a", "c", lambda _: heard.append(get_ident()))
     await bus.publish("a", 1, delivery=delivery)
     claim(heard == [get_ident()], "a sync handler ran in another thread, or not at all")
 
 
 async def calls(
-    bus: EventBus, *, handler: Callable[[Heard], Handler], delivery: DeliveryMode
+    bus: EventBus, *, heard: Heard, handler: Callable[[Heard], Handler], delivery: DeliveryMode
 ) -> None:
     """A handler may be any callable, and what it returns is awaited if it can be."""
-    heard: Heard = []
     payload = ["a payload"]
     await bus.subscribe("a", "c", handler(heard))
     failures = await bus.publish("a", payload, delivery=delivery, on_error="continue")
@@ -450,13 +444,10 @@ HANDLERS: Final = (
 # B10
 
 
-async def hears_failures(bus: EventBus, *, pattern: str, delivery: DeliveryMode) -> None:
+async def hears_failures(
+    bus: EventBus, *, heard: Heard, pattern: str, delivery: DeliveryMode
+) -> None:
     """A pattern matches the built-in events, too."""
-
-    def fail(_: object) -> None:
-        raise Boom
-
-    heard: Heard = []
     await bus.subscribe(pattern, "c", heard.append)
     await bus.subscribe("a", "c", fail)
     await bus.publish("a", delivery=delivery, on_error="continue")
@@ -467,9 +458,10 @@ async def hears_failures(bus: EventBus, *, pattern: str, delivery: DeliveryMode)
 # D2 and D3
 
 
-async def starts_many(bus: EventBus, *, mode: DeliveryMode, policy: ErrorPolicy) -> None:
+async def starts_many(
+    bus: EventBus, *, heard: Heard, mode: DeliveryMode, policy: ErrorPolicy
+) -> None:
     """More handlers than a script has start in order, each with a context of its own."""
-    heard: Heard = []
     everyone, seen = anyio.Event(), set[object]()
 
     async def handler(number: int, _: object) -> None:
@@ -517,10 +509,6 @@ async def yields_in_time(bus: EventBus, *, event: str, delivery: DeliveryMode) -
 
 async def counts_what_it_publishes(bus: EventBus, *, delivery: DeliveryMode) -> None:
     """The failures that are published count, too."""
-
-    def fail(_: object) -> None:
-        raise Boom
-
     longest = 0
     await bus.subscribe("a", "c", fail)
     async with anyio.create_task_group() as group:

@@ -9,7 +9,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import BufferFull, StreamDeadlock, Topic
-from flexiflow.testing._examiner.kit import Boom, claim, ignore, native_task, refused
+from flexiflow.testing._examiner.kit import Boom, claim, ignore, native_task, noting, refused
 
 if TYPE_CHECKING:
     from flexiflow import EventBus, EventStream
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 # S1
 
 
-async def enters_a_stream(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def enters_a_stream(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A stream gives what is published within its block."""
-    heard: Heard = []
     events = bus.stream("a")
     await bus.publish("a", 0)
     async with events:
@@ -33,13 +32,11 @@ async def enters_a_stream(bus: EventBus, *, delivery: DeliveryMode) -> None:
         with anyio.move_on_after(1):
             async for event in events:
                 heard.append((event.name, event.data))
-    told = f"of 1 and 2, published within its block, it gave {heard}"
-    claim(heard == [("a", 1), ("a", 2)], told)
+    claim(heard == [("a", 1), ("a", 2)], f"of 1 and 2, published within its block, it gave {heard}")
 
 
-async def enters_an_expectation(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def enters_an_expectation(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """An expectation gives the first event that is published within its block."""
-    heard: Heard = []
     expected = bus.expect("a")
     await bus.publish("a", 0)
     async with expected:
@@ -50,9 +47,8 @@ async def enters_an_expectation(bus: EventBus, *, delivery: DeliveryMode) -> Non
     claim(heard == [("a", 1)], f"expecting the first event, published as 1, gave {heard}")
 
 
-async def shares_among_readers(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def shares_among_readers(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """Each event goes to one of several readers."""
-    heard: Heard = []
     async with bus.stream("a") as events, anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(read_all, events, heard)
@@ -69,17 +65,11 @@ async def read_all(events: EventStream[Any], heard: Heard) -> None:
         heard.append(event.data)
 
 
-async def leaves_a_stream(bus: EventBus, *, end: str) -> None:
+async def leaves_a_stream(bus: EventBus, *, heard: Heard, end: str) -> None:
     """However its block is left, a stream has no subscription any more."""
-    heard: Heard = []
-
-    def note(_: str, data: object) -> bool:
-        heard.append(data)
-        return True
-
     async with anyio.create_task_group() as group:
         with suppress(Boom), anyio.CancelScope() as scope:
-            async with bus.stream("a", buffer=1, filter=note):
+            async with bus.stream("a", buffer=1, filter=noting(heard)):
                 for number in range(3):
                     group.start_soon(bus.publish, "a", number)
                 await anyio.sleep(1)
@@ -87,16 +77,10 @@ async def leaves_a_stream(bus: EventBus, *, end: str) -> None:
     await is_left(bus, heard)
 
 
-async def leaves_an_expectation(bus: EventBus, *, end: str) -> None:
+async def leaves_an_expectation(bus: EventBus, *, heard: Heard, end: str) -> None:
     """However its block is left, an expectation has no subscription any more."""
-    heard: Heard = []
-
-    def note(_: str, data: object) -> bool:
-        heard.append(data)
-        return True
-
     with suppress(Boom), anyio.CancelScope() as scope:
-        async with bus.expect("a", filter=note):
+        async with bus.expect("a", filter=noting(heard)):
             await anyio.sleep(1)
             await leave(end, scope)
     await is_left(bus, heard)
@@ -184,10 +168,9 @@ async def has_read_only_statistics(bus: EventBus) -> None:
 
 
 async def survives_a_cancelled_reader(
-    bus: EventBus, *, turns: int, buffer: int, cancels: str
+    bus: EventBus, *, heard: Heard, turns: int, buffer: int, cancels: str
 ) -> None:
     """A reader that is cancelled loses no event."""
-    heard: Heard = []
     scope, tasks, cancelled = anyio.CancelScope(), list[Any](), list[bool]()
 
     async def read() -> None:
@@ -215,8 +198,7 @@ async def survives_a_cancelled_reader(
         group.start_soon(cancel)
         await anyio.sleep(1)
         group.cancel_scope.cancel()
-    told = f"of 0 to 2, with one of two readers cancelled, came {heard}"
-    claim(sorted(heard) == [0, 1, 2], told)
+    claim(sorted(heard) == [0, 1, 2], f"of 0 to 2, with one of two readers cancelled, came {heard}")
 
 
 async def publish_three(bus: EventBus) -> None:
@@ -233,23 +215,20 @@ def types_of(failures: Heard) -> list[type]:
     return [type(each.exception) for each in failures]
 
 
-async def fills_its_own_stream(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def fills_its_own_stream(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A task that publishes more into its own stream than that holds gets a failure."""
-    heard: Heard = []
     async with bus.stream("a", buffer=1) as events:
         for number in range(2):
             heard.extend(await bus.publish("a", number, delivery=delivery, on_error="continue"))
         it = events.statistics()
         counted = it.received, it.delivered, it.dropped, it.buffered
     failed = types_of(heard)
-    told = f"published twice into its own stream of 1, it got {failed}"
-    claim(failed == [StreamDeadlock], told)
+    claim(failed == [StreamDeadlock], f"published twice into its own stream of 1, it got {failed}")
     claim(counted == (2, 0, 1, 1), f"received, delivered, dropped, buffered are {counted}")
 
 
-async def publishes_as_it_reads(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def publishes_as_it_reads(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """So does one that publishes between two events that it reads."""
-    heard: Heard = []
     async with bus.stream("a", buffer=1) as events:
         await bus.publish("a", 0)
         async for _ in events:
@@ -261,9 +240,8 @@ async def publishes_as_it_reads(bus: EventBus, *, delivery: DeliveryMode) -> Non
     claim(failed == [StreamDeadlock], f"the task that reads published into its stream: {failed}")
 
 
-async def waits_for_a_handler(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def waits_for_a_handler(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """So does a handler that the reader waits for."""
-    heard: Heard = []
 
     async def handler(data: object) -> None:
         heard.extend(await bus.publish("a", data, on_error="continue"))
@@ -276,9 +254,8 @@ async def waits_for_a_handler(bus: EventBus, *, delivery: DeliveryMode) -> None:
     claim(failed == [StreamDeadlock], f"a handler that its consumer waits for got {failed}")
 
 
-async def no_longer_reads(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def no_longer_reads(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A task that does not read may publish all it wants, while another one reads."""
-    heard: Heard = []
     async with bus.stream("a", buffer=1) as events, anyio.create_task_group() as group:
         group.start_soon(read_all, events, heard)
         await anyio.sleep(1)
@@ -286,8 +263,7 @@ async def no_longer_reads(bus: EventBus, *, delivery: DeliveryMode) -> None:
             await bus.publish("a", number, delivery=delivery, on_error="raise")
         await anyio.sleep(1)
         group.cancel_scope.cancel()
-    told = f"of 0 to 3, published by who no longer reads, were read {heard}"
-    claim(heard == [*range(4)], told)
+    claim(heard == [*range(4)], f"of 0 to 3, published by who no longer reads, were read {heard}")
 
 
 DEADLOCKS: Final = (
@@ -301,20 +277,17 @@ DEADLOCKS: Final = (
 # S4
 
 
-async def gives_events_in_order(bus: EventBus, *, buffer: int, delivery: DeliveryMode) -> None:
+async def gives_events_in_order(
+    bus: EventBus, *, heard: Heard, buffer: int, delivery: DeliveryMode
+) -> None:
     """A stream gives events in the order in which they reached it."""
-    heard: Heard = []
     reached: Heard = []
-
-    def note(_: str, data: object) -> bool:
-        reached.append(data)
-        return True
 
     async def publish(name: str) -> None:
         for number in range(3):
             await bus.publish("a", f"{name}{number}", delivery=delivery)
 
-    stream = bus.stream("a", buffer=buffer, filter=note)
+    stream = bus.stream("a", buffer=buffer, filter=noting(reached))
     async with anyio.create_task_group() as group, stream as events:
         for name in "xyz":
             group.start_soon(publish, name)
@@ -340,9 +313,8 @@ async def expects_the_first(bus: EventBus, *, delivery: DeliveryMode) -> None:
     claim(event.data == 2, f"the first of 0 to 3 that is more than 1 was {event.data}")
 
 
-async def waits_for_the_first(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def waits_for_the_first(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """So does waiting for one."""
-    heard: Heard = []
 
     async def wait() -> None:
         with anyio.move_on_after(9):
@@ -368,33 +340,20 @@ async def raises_at_the_waiter(
         failures = await bus.publish("a", delivery=delivery, on_error=policy)
         with refused(Boom, "what the filter raised does not raise at the waiter"):
             await expected
-    told = f"what the filter of a waiter raised is a failure of publish: {failures}"
-    claim(not failures, told)
+    claim(not failures, f"what the filter of a waiter raised is a failure of publish: {failures}")
 
 
-async def gives_up_waiting(bus: EventBus) -> None:
+async def gives_up_waiting(bus: EventBus, *, heard: Heard) -> None:
     """A waiter that gives up leaves no subscription."""
-    heard: Heard = []
-
-    def note(_: str, data: object) -> bool:
-        heard.append(data)
-        return False
-
     with anyio.move_on_after(1):
-        await bus.wait_for("a", filter=note)
+        await bus.wait_for("a", filter=noting(heard, accepts=False))
     await bus.publish("a", 0)
     claim(heard == [], "one who has given up waiting left its subscription")
 
 
-async def asks_no_more(bus: EventBus) -> None:
+async def asks_no_more(bus: EventBus, *, heard: Heard) -> None:
     """An expectation that has its event asks its filter no more."""
-    heard: Heard = []
-
-    def note(_: str, data: object) -> bool:
-        heard.append(data)
-        return True
-
-    async with bus.expect("a", filter=note) as expected:
+    async with bus.expect("a", filter=noting(heard)) as expected:
         for number in range(3):
             await bus.publish("a", number)
         await expected
@@ -413,23 +372,20 @@ WAITING: Final = (
 # T1
 
 
-async def takes_topics(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def takes_topics(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A topic is a name, or a pattern, like any other."""
-    heard: Heard = []
     topic: Topic[int] = Topic("a.b")
     claim(isinstance(topic, str), "a topic is no str")
     s = await bus.subscribe(topic, "c", heard.append)
     await bus.subscribe(Topic[int]("a.*"), "c", heard.append)
-    told = f"subscribed to the topic a.b, it is to {s.event_name!r}"
-    claim(s.event_name == "a.b", told)
+    claim(s.event_name == "a.b", f"subscribed to the topic a.b, it is to {s.event_name!r}")
     await bus.publish("a.b", 1, delivery=delivery)
     await bus.publish(topic, 2, delivery=delivery)
     claim(heard == [1, 1, 2, 2], f"a topic and a pattern, of 1 and 2 each, heard {heard}")
 
 
-async def tells_filters_its_name(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def tells_filters_its_name(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A filter is given the name of a topic."""
-    heard: Heard = []
 
     def note(event: str, _: object) -> bool:
         heard.append(event)
@@ -437,13 +393,11 @@ async def tells_filters_its_name(bus: EventBus, *, delivery: DeliveryMode) -> No
 
     await bus.subscribe("a", "c", ignore, filter=note)
     await bus.publish(Topic[None]("a"), None, delivery=delivery)
-    told = f"of what was published to the topic a, the filter was told {heard}"
-    claim(heard == ["a"], told)
+    claim(heard == ["a"], f"of what was published to the topic a, the filter was told {heard}")
 
 
-async def streams_a_topic(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def streams_a_topic(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A stream may be of a topic, if the bus has streams."""
-    heard: Heard = []
     if hasattr(bus, "stream"):
         async with bus.stream(Topic[int]("a")) as events:
             await bus.publish(Topic[int]("a"), 1, delivery=delivery)
@@ -451,9 +405,8 @@ async def streams_a_topic(bus: EventBus, *, delivery: DeliveryMode) -> None:
         claim(heard == [("a", 1)], f"the stream of a topic gave {heard}")
 
 
-async def expects_a_topic(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def expects_a_topic(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A topic may be expected, if the bus has expectations."""
-    heard: Heard = []
     if hasattr(bus, "expect"):
         async with bus.expect(Topic[int]("a")) as expected:
             await bus.publish(Topic[int]("a"), 1, delivery=delivery)

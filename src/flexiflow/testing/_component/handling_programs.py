@@ -10,9 +10,8 @@ import anyio
 
 from flexiflow import HandlerCancelled, Outcome, StateMachine, Transition, TransitionRefused
 from flexiflow.testing._examiner.kit import (
-    Boom,
     claim,
-    host,
+    fail,
     kept_cancellation,
     machine_of,
     refused,
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flexiflow import Component, Engine
-    from flexiflow.testing._examiner.kit import NewComponent, NewEngine
+    from flexiflow.testing._examiner.kit import Factories
 
     Heard: TypeAlias = list[Any]
     Way: TypeAlias = Literal["send", "handle_message"]
@@ -48,27 +47,21 @@ async def hand(engine: Engine, component: Component, way: Way, message: Any) -> 
 
 
 async def refuses_what_is_no_message(
-    factory: NewComponent,
-    new_engine: NewEngine,
-    *,
-    bad: tuple[type[Exception], object],
-    way: Way,
+    new: Factories, *, heard: Heard, bad: tuple[type[Exception], object], way: Way
 ) -> None:
     """What is no mapping with a str `type` is refused before anything is published."""
-    heard: Heard = []
     error, given = bad
-    engine, component = await host(factory, new_engine, [])
+    engine, component = await new.host([])
     await engine.bus.subscribe("**", "o", heard.append)
     with refused(error, f"{given!r} is not refused with {error.__name__}"):
         await hand(engine, component, way, given)
     claim(heard == [], f"of what is no message was published {heard}")
 
 
-async def copies_what_is_sent(factory: NewComponent, new_engine: NewEngine) -> None:
+async def copies_what_is_sent(new: Factories, *, heard: Heard) -> None:
     """A message is copied when it is sent."""
-    heard: Heard = []
     sent: dict[str, object] = {"type": "note", "value": 1}
-    engine, _ = await host(factory, new_engine, heard)
+    engine, _ = await new.host(heard)
     observing = engine.bus.subscribe(
         "component.message.received", "o", lambda _: sent.update(value=2)
     )
@@ -77,11 +70,10 @@ async def copies_what_is_sent(factory: NewComponent, new_engine: NewEngine) -> N
     claim(heard == [{"type": "note", "value": 1}], f"it was handled as it was changed: {heard}")
 
 
-async def copies_what_waits(factory: NewComponent, new_engine: NewEngine, *, way: Way) -> None:
+async def copies_what_waits(new: Factories, *, heard: Heard, way: Way) -> None:
     """So is one that has to wait."""
-    heard: Heard = []
     sent: dict[str, object] = {"type": "note", "value": 1}
-    engine, component = await host(factory, new_engine, heard)
+    engine, component = await new.host(heard)
     gate = anyio.Event()
 
     async def observe(_: object) -> None:
@@ -95,31 +87,26 @@ async def copies_what_waits(factory: NewComponent, new_engine: NewEngine, *, way
         await settle()
         sent["value"] = 2
         gate.set()
-    told = f"sent as 1, it was handled as {heard[1:]}"
-    claim(heard[1:] == [{"type": "note", "value": 1}], told)
+    claim(heard[1:] == [{"type": "note", "value": 1}], f"sent as 1, it was handled as {heard[1:]}")
 
 
-async def survives_its_observers(factory: NewComponent, new_engine: NewEngine) -> None:
+async def survives_its_observers(new: Factories) -> None:
     """Observers that fail change nothing."""
-    engine, component = await host(factory, new_engine, [])
-
-    def fail(_: object) -> None:
-        raise Boom
+    engine, component = await new.host([])
 
     await engine.bus.subscribe("component.message.received", "o", fail)
     await engine.bus.subscribe("state.changed", "o", fail)
     outcome = await engine.send("a", {"type": "go"})
-    told = f"with observers that fail, the outcome is {outcome}"
-    claim(outcome is Outcome.TRANSITIONED, told)
+    claim(outcome is Outcome.TRANSITIONED, f"with observers that fail, the outcome is {outcome}")
     claim(component.state == "s1", f"with observers that fail, the state is {component.state}")
 
 
-async def handles_without_an_engine(factory: NewComponent, new_engine: NewEngine) -> None:
+async def handles_without_an_engine(new: Factories) -> None:
     """A component handles messages without an engine, too."""
-    _, hosted = await host(factory, new_engine, [])
+    _, hosted = await new.host([])
     outcome = await hosted.handle_message({"type": "note"})
     claim(outcome is Outcome.TRANSITIONED, f"handed to a component, the outcome is {outcome}")
-    component = factory("b", machine=machine_of([]))
+    component = new.component("b", machine=machine_of([]))
     outcome = await component.handle_message({"type": "go"})
     claim(outcome is Outcome.TRANSITIONED, f"without an engine, the outcome is {outcome}")
     claim(component.state == "s1", f"without an engine, the state is {component.state}")
@@ -142,23 +129,22 @@ async def stray(*_: object) -> Any:
     raise await kept_cancellation()
 
 
-async def fails_by_a_stray(factory: NewComponent, new_engine: NewEngine, *, role: str) -> None:
+async def fails_by_a_stray(new: Factories, *, role: str) -> None:
     """A stray cancellation of a guard or action is a failure."""
     functions: dict[str, Any] = {role: stray}
-    engine = new_engine()
+    engine = new.engine()
     machine = StateMachine("s0", [Transition("*", "go", "s1", **functions)])
-    component = factory("a", machine=machine)
+    component = new.component("a", machine=machine)
     await engine.register(component)
     with refused(HandlerCancelled, f"a stray cancellation of a {role} is lost") as errors:
         await engine.send("a", {"type": "go"})
-    told = f"after a stray cancellation the state is {component.state}"
-    claim(component.state == "s0", told)
+    claim(component.state == "s0", f"after a stray cancellation the state is {component.state}")
     check_cause(errors)
 
 
-async def fails_by_a_stray_factory(_: NewComponent, new_engine: NewEngine) -> None:
+async def fails_by_a_stray_factory(new: Factories) -> None:
     """So is one of a component's factory."""
-    engine = new_engine(component_factory=stray)
+    engine = new.engine(component_factory=stray)
     with refused(HandlerCancelled, "a stray cancellation of a factory is lost") as errors:
         await engine.send("a", {"type": "go"})
     check_cause(errors)
@@ -174,9 +160,8 @@ def check_cause(errors: list[BaseException]) -> None:
 # C7
 
 
-async def takes_an_internal_transition(factory: NewComponent, new_engine: NewEngine) -> None:
+async def takes_an_internal_transition(new: Factories, *, heard: Heard) -> None:
     """With `target=None` the action runs, and nothing changes."""
-    heard: Heard = []
 
     def is_new(message: Mapping[str, Any], _: object) -> bool:
         return message not in heard
@@ -185,43 +170,38 @@ async def takes_an_internal_transition(factory: NewComponent, new_engine: NewEng
         heard.append(message)
 
     rows = [Transition("s0", "note", None, guard=is_new, action=noted)]
-    component = factory("a", machine=StateMachine("s0", rows))
-    engine = new_engine()
+    component = new.component("a", machine=StateMachine("s0", rows))
+    engine = new.engine()
     await engine.register(component)
     await engine.bus.subscribe("state.changed", "o", heard.append)
     outcome = await engine.send("a", {"type": "note"})
     claim(heard == [{"type": "note"}], f"of an internal transition was heard {heard}")
     claim(component.state == "s0", f"an internal transition led to {component.state}")
-    told = f"the outcome of an internal transition is {outcome}"
-    claim(outcome is Outcome.TRANSITIONED, told)
+    claim(outcome is Outcome.TRANSITIONED, f"the outcome of an internal transition is {outcome}")
     # What becomes of a message that nothing matches is a matter of C8.
     with suppress(TransitionRefused):
         await engine.send("a", {"type": "note"})
-    told = f"of an internal transition that a guard refuses: {heard}"
-    claim(heard == [{"type": "note"}], told)
+    claim(heard == [{"type": "note"}], f"of an internal transition that a guard refuses: {heard}")
 
 
-async def goes_to_its_own_source(factory: NewComponent, new_engine: NewEngine) -> None:
+async def goes_to_its_own_source(new: Factories, *, heard: Heard) -> None:
     """A transition from a state to itself is one like any other."""
-    heard: Heard = []
     machine = StateMachine("s0", [Transition("s0", "go", "s0")])
-    engine = new_engine()
-    await engine.register(factory("a", machine=machine))
+    engine = new.engine()
+    await engine.register(new.component("a", machine=machine))
     await engine.bus.subscribe("state.changed", "o", heard.append)
     outcome = await engine.send("a", {"type": "go"})
     expected = [{"component": "a", "from_state": "s0", "to_state": "s0"}]
     claim(heard == expected, f"of a transition to its own source was published {heard}")
-    told = f"the outcome of one to its own source is {outcome}"
-    claim(outcome is Outcome.TRANSITIONED, told)
+    claim(outcome is Outcome.TRANSITIONED, f"the outcome of one to its own source is {outcome}")
 
 
 # C8
 
 
-async def ignores_what_nothing_matches(factory: NewComponent, new_engine: NewEngine) -> None:
+async def ignores_what_nothing_matches(new: Factories, *, heard: Heard) -> None:
     """A message that no transition matches changes nothing."""
-    heard: Heard = []
-    engine, component = await host(factory, new_engine, heard)
+    engine, component = await new.host(heard)
     await engine.bus.subscribe("state.changed", "o", heard.append)
     outcome = await engine.send("a", {"type": "other"})
     claim(outcome is Outcome.IGNORED, f"of a message that nothing matches came {outcome}")
@@ -229,24 +209,24 @@ async def ignores_what_nothing_matches(factory: NewComponent, new_engine: NewEng
     claim(is_same, "a message that nothing matches changed something")
 
 
-async def ignores_without_a_machine(factory: NewComponent, new_engine: NewEngine) -> None:
+async def ignores_without_a_machine(new: Factories) -> None:
     """So does any message to a component without a machine."""
-    engine = new_engine()
-    await engine.register(factory("a"))
+    engine = new.engine()
+    await engine.register(new.component("a"))
     outcome = await engine.send("a", {"type": "other"})
     told = f"of a message to a component without a machine came {outcome}"
     claim(outcome is Outcome.IGNORED, told)
 
 
-async def is_strict(factory: NewComponent, new_engine: NewEngine) -> None:
+async def is_strict(new: Factories) -> None:
     """A strict machine refuses it, and names what it would take."""
 
     def refuse(_: object, __: object) -> bool:
         return False
 
     rows = [Transition("s0", "go", "s1"), Transition("s0", "wait", "s1", guard=refuse)]
-    component = factory("a", machine=StateMachine("s0", rows, strict=True))
-    engine = new_engine()
+    component = new.component("a", machine=StateMachine("s0", rows, strict=True))
+    engine = new.engine()
     await engine.register(component)
     for sent in ("other", "wait"):
         with refused(TransitionRefused, f"a strict machine ignores {sent!r}") as errors:
@@ -262,33 +242,31 @@ UNMATCHED: Final = (ignores_what_nothing_matches, ignores_without_a_machine, is_
 # C9
 
 
-async def shares_its_machine(factory: NewComponent, new_engine: NewEngine) -> None:
+async def shares_its_machine(new: Factories) -> None:
     """Components that share a machine each keep their own state, and it does not change."""
     machine = machine_of([])
-    rows, engine = machine.transitions, new_engine()
-    component, other = (factory(name, machine=machine) for name in "ab")
+    rows, engine = machine.transitions, new.engine()
+    component, other = (new.component(name, machine=machine) for name in "ab")
     for each in (component, other):
         await engine.register(each)
     await engine.send("a", {"type": "go"})
     states = component.state, other.state
-    told = f"of two with one machine, one was sent a message: {states}"
-    claim(states == ("s1", "s0"), told)
+    claim(states == ("s1", "s0"), f"of two with one machine, one was sent a message: {states}")
     claim(component.machine is machine, "machine is not what was given")
     claim(machine.transitions is rows, "the machine has changed")
 
 
-async def begins_anew(factory: NewComponent, new_engine: NewEngine) -> None:
+async def begins_anew(new: Factories) -> None:
     """A component begins in the initial state, whatever others have done."""
-    engine, component = await host(factory, new_engine, [])
+    engine, component = await new.host([])
     await engine.send("a", {"type": "go"})
-    late = factory("b", machine=component.machine)
-    told = f"made after another one has moved, it begins in {late.state}"
-    claim(late.state == "s0", told)
+    late = new.component("b", machine=component.machine)
+    claim(late.state == "s0", f"made after another one has moved, it begins in {late.state}")
 
 
-async def has_read_only_attributes(factory: NewComponent, _: NewEngine) -> None:
+async def has_read_only_attributes(new: Factories) -> None:
     """`name`, `machine` and `state` are read-only."""
-    component = factory("a")
+    component = new.component("a")
     for name in ("name", "machine", "state"):
         with refused(AttributeError, f"{name} can be set"):
             setattr(component, name, None)
@@ -300,25 +278,22 @@ SHARED: Final = (shares_its_machine, begins_anew, has_read_only_attributes)
 # C10
 
 
-async def keeps_observers_apart(factory: NewComponent, new_engine: NewEngine) -> None:
+async def keeps_observers_apart(new: Factories, *, heard: Heard) -> None:
     """What an observer changes does not reach the component."""
-    heard: Heard = []
-    engine, _ = await host(factory, new_engine, heard)
+    engine, _ = await new.host(heard)
 
     def change(data: dict[str, Any]) -> None:
         data["message"].update(value=2)
 
     await engine.bus.subscribe("component.message.received", "o", change)
     await engine.send("a", {"type": "note", "value": 1})
-    told = f"an observer's change reached it: {heard}"
-    claim(heard == [{"type": "note", "value": 1}], told)
+    claim(heard == [{"type": "note", "value": 1}], f"an observer's change reached it: {heard}")
 
 
-async def shares_nested_values(factory: NewComponent, new_engine: NewEngine) -> None:
+async def shares_nested_values(new: Factories, *, heard: Heard) -> None:
     """Nested values are shared."""
-    heard: Heard = []
     nested: list[int] = []
-    engine, _ = await host(factory, new_engine, heard)
+    engine, _ = await new.host(heard)
 
     def change(data: dict[str, Any]) -> None:
         data["message"]["value"].append(2)
@@ -329,18 +304,17 @@ async def shares_nested_values(factory: NewComponent, new_engine: NewEngine) -> 
     claim(nested == [2], "an observer has other nested values")
 
 
-async def keeps_the_senders_message(factory: NewComponent, new_engine: NewEngine) -> None:
+async def keeps_the_senders_message(new: Factories) -> None:
     """What an observer changes does not reach the sender."""
     sent = {"type": "note", "value": 1}
-    engine, _ = await host(factory, new_engine, [])
+    engine, _ = await new.host([])
 
     def clear(data: dict[str, Any]) -> None:
         data["message"].clear()
 
     await engine.bus.subscribe("component.message.received", "o", clear)
     await engine.send("a", sent)
-    told = f"an observer's change reached the sender: {sent}"
-    claim(sent == {"type": "note", "value": 1}, told)
+    claim(sent == {"type": "note", "value": 1}, f"an observer's change reached the sender: {sent}")
 
 
 COPIES: Final = (keeps_observers_apart, shares_nested_values, keeps_the_senders_message)

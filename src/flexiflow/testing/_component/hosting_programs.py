@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
@@ -16,11 +15,11 @@ from flexiflow import (
     Transition,
     UnknownComponent,
 )
-from flexiflow.testing._examiner.kit import Boom, claim, host, log_kept, refused, settle
+from flexiflow.testing._examiner.kit import Boom, claim, log_kept, refused, settle
 
 if TYPE_CHECKING:
     from flexiflow import Component, Engine
-    from flexiflow.testing._examiner.kit import NewComponent, NewEngine
+    from flexiflow.testing._examiner.kit import Factories
 
     Heard: TypeAlias = list[Any]
 
@@ -33,46 +32,41 @@ async def send(engine: Engine, heard: Heard, trigger: str = "go") -> None:
         heard.append(type(error))
 
 
-async def publishes_a_registration(factory: NewComponent, new_engine: NewEngine) -> None:
+async def publishes_a_registration(new: Factories, *, heard: Heard) -> None:
     """What is registered is in `components`, and its event is published once."""
-    heard: Heard = []
-    engine = new_engine()
+    engine = new.engine()
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
-    component = factory("a")
+    component = new.component("a")
     await engine.register(component)
     is_there = dict(engine.components) == {"a": component}
     claim(is_there, "what was registered is not in components")
     claim(heard == [{"component": "a"}], f"its registration was published as {heard}")
 
 
-async def refuses_a_duplicate(factory: NewComponent, new_engine: NewEngine) -> None:
+async def refuses_a_duplicate(new: Factories, *, heard: Heard) -> None:
     """A component whose name is taken is refused, and nothing is changed."""
-    heard: Heard = []
-    engine, component = await host(factory, new_engine, heard)
+    engine, component = await new.host(heard)
     await engine.bus.subscribe("**", "a", heard.append)
-    duplicate = factory("a")
+    duplicate = new.component("a")
     with refused(DuplicateComponent, "a second component of one name is not refused"):
         await engine.register(duplicate)
     is_there = engine.components["a"] is component
     claim(is_there, "a component that was refused replaced another")
     await engine.bus.publish("b", 1)
-    told = f"after a duplicate was refused, a handler of the other one heard {heard}"
-    claim(heard == [1], told)
-    elsewhere = new_engine()
+    claim(heard == [1], f"after a duplicate was refused, a handler of the other one heard {heard}")
+    elsewhere = new.engine()
     await elsewhere.register(duplicate)
-    told = "what was refused as a duplicate belongs to an engine"
-    claim("a" in elsewhere.components, told)
+    claim("a" in elsewhere.components, "what was refused as a duplicate belongs to an engine")
 
 
-async def registers_two_at_once(factory: NewComponent, new_engine: NewEngine) -> None:
+async def registers_two_at_once(new: Factories, *, heard: Heard) -> None:
     """Of two components of one name that are registered at once, one is refused."""
-    heard: Heard = []
-    engine = new_engine()
+    engine = new.engine()
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
 
     async def register() -> None:
         try:
-            await engine.register(factory("a"))
+            await engine.register(new.component("a"))
         except DuplicateComponent:
             heard.append("refused")
 
@@ -83,44 +77,40 @@ async def registers_two_at_once(factory: NewComponent, new_engine: NewEngine) ->
     claim(sorted(heard, key=str) == sorted(expected, key=str), f"two at once came to {heard}")
 
 
-async def registers_or_is_cancelled(factory: NewComponent, new_engine: NewEngine) -> None:
+async def registers_or_is_cancelled(new: Factories) -> None:
     """A `register` that is cancelled has registered nothing."""
-    engine = new_engine()
+    engine = new.engine()
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await engine.register(factory("a"))
+        await engine.register(new.component("a"))
     if scope.cancelled_caught:
         claim("a" not in engine.components, "a register that was cancelled has registered")
-        await engine.register(factory("a"))
+        await engine.register(new.component("a"))
 
 
-async def belongs_to_one_engine(factory: NewComponent, new_engine: NewEngine) -> None:
+async def belongs_to_one_engine(new: Factories) -> None:
     """A component can't be registered with two engines."""
-    engine, component = await host(factory, new_engine, [])
-    other = new_engine()
+    engine, component = await new.host([])
+    other = new.engine()
     with refused(ComponentError, "a component was registered with two engines"):
         await other.register(component)
     claim("a" not in other.components, "what was refused is among the components")
     outcome = await engine.send("a", {"type": "go"})
-    told = f"refused elsewhere, it made of a message {outcome}"
-    claim(outcome is Outcome.TRANSITIONED, told)
+    claim(outcome is Outcome.TRANSITIONED, f"refused elsewhere, it made of a message {outcome}")
 
 
-async def has_read_only_components(factory: NewComponent, new_engine: NewEngine) -> None:
+async def has_read_only_components(new: Factories) -> None:
     """`components` is read-only."""
-    engine, component = await host(factory, new_engine, [])
+    engine, component = await new.host([])
     components: Any = engine.components
     with refused(TypeError, "components is not read-only"):
         components["b"] = component
 
 
-async def holds_messages_back(
-    factory: NewComponent, new_engine: NewEngine, *, unregisters: bool
-) -> None:
+async def holds_messages_back(new: Factories, *, heard: Heard, unregisters: bool) -> None:
     """What is sent to a component that is being registered waits until it is, or is gone."""
-    heard: Heard = []
     machine = StateMachine("s0", [Transition("*", "go", "s1")])
-    engine = new_engine()
+    engine = new.engine()
     gate = anyio.Event()
 
     async def observe(_: object) -> None:
@@ -128,7 +118,7 @@ async def holds_messages_back(
 
     await engine.bus.subscribe("engine.component.registered", "o", observe)
     async with anyio.create_task_group() as group:
-        group.start_soon(engine.register, factory("a", machine=machine))
+        group.start_soon(engine.register, new.component("a", machine=machine))
         await settle()
         for _ in range(2):
             group.start_soon(send, engine, heard)
@@ -143,20 +133,18 @@ async def holds_messages_back(
     claim(heard == [expected] * 2, told)
 
 
-async def registers_again(factory: NewComponent, new_engine: NewEngine) -> None:
+async def registers_again(new: Factories) -> None:
     """A component that was unregistered may be registered again."""
-    engine, component = await host(factory, new_engine, [])
+    engine, component = await new.host([])
     await engine.unregister("a")
     await engine.register(component)
     outcome = await engine.send("a", {"type": "go"})
-    told = f"registered again, it made of a message {outcome}"
-    claim(outcome is Outcome.TRANSITIONED, told)
+    claim(outcome is Outcome.TRANSITIONED, f"registered again, it made of a message {outcome}")
 
 
-async def ends_its_subscriptions(factory: NewComponent, new_engine: NewEngine) -> None:
+async def ends_its_subscriptions(new: Factories, *, heard: Heard) -> None:
     """`unregister` ends the component's subscriptions."""
-    heard: Heard = []
-    engine, _ = await host(factory, new_engine, [])
+    engine, _ = await new.host([])
     await engine.bus.subscribe("b", "a", heard.append)
     await engine.unregister("a")
     await engine.bus.publish("b", 1)
@@ -164,16 +152,15 @@ async def ends_its_subscriptions(factory: NewComponent, new_engine: NewEngine) -
     claim("a" not in engine.components, "what was unregistered is in components")
 
 
-async def unregisters_nobody(_: NewComponent, new_engine: NewEngine) -> None:
+async def unregisters_nobody(new: Factories) -> None:
     """What is not there can't be unregistered."""
-    engine = new_engine()
+    engine = new.engine()
     with refused(UnknownComponent, "an unknown component was unregistered"):
         await engine.unregister("a")
 
 
-async def finishes_what_is_in_hand(factory: NewComponent, new_engine: NewEngine) -> None:
+async def finishes_what_is_in_hand(new: Factories, *, heard: Heard) -> None:
     """After `unregister` the message in hand finishes, and those that wait are refused."""
-    heard: Heard = []
     begun: Heard = []
     gate = anyio.Event()
 
@@ -181,7 +168,7 @@ async def finishes_what_is_in_hand(factory: NewComponent, new_engine: NewEngine)
         begun.append(message)
         await gate.wait()
 
-    engine, component = await host(factory, new_engine, heard, wait)
+    engine, component = await new.host(heard, wait)
     with anyio.move_on_after(1):
         async with anyio.create_task_group() as group:
             for _ in range(2):
@@ -194,15 +181,13 @@ async def finishes_what_is_in_hand(factory: NewComponent, new_engine: NewEngine)
     expected = [UnknownComponent, Outcome.TRANSITIONED]
     # Two at once break C3.
     if len(begun) == 1:
-        told = f"who waited, and who was in hand, got {heard}, not {expected}"
-        claim(heard == expected, told)
+        claim(heard == expected, f"who waited, and who was in hand, got {heard}, not {expected}")
         told = f"unregistered, it did not finish: it is in {component.state}"
         claim(component.state == "s1", told)
 
 
-async def reports_what_was_deferred(factory: NewComponent, new_engine: NewEngine) -> None:
+async def reports_what_was_deferred(new: Factories, *, heard: Heard) -> None:
     """Deferred messages of a component that has left are reported, each as `UnknownComponent`."""
-    heard: Heard = []
     outcomes: Heard = []
 
     async def act(_: object, __: object) -> None:
@@ -212,20 +197,18 @@ async def reports_what_was_deferred(factory: NewComponent, new_engine: NewEngine
         outcomes.extend(heard)
         await engine.unregister("a")
 
-    engine, _ = await host(factory, new_engine, heard, act)
+    engine, _ = await new.host(heard, act)
     await engine.bus.subscribe("event.handler.failed", "o", heard.append)
     with log_kept() as records:
         await engine.send("a", {"type": "go"})
     left = [each for each in heard if isinstance(each.get("exception"), UnknownComponent)]
     # What else may go wrong with a message to oneself breaks C4.
     if outcomes == [Outcome.DEFERRED] * 2:
-        told = f"of 2 deferred messages of what left were {len(left)} published"
-        claim(len(left) == 2, told)
+        claim(len(left) == 2, f"of 2 deferred messages of what left were {len(left)} published")
         names = {(each["event_name"], each["component_name"]) for each in left}
         claim(names == {("component.message.received", "a")}, f"published as {names}")
         logged = [each.levelname for each in records if each.exc_info]
-        told = f"2 deferred messages of what left were logged as {logged}"
-        claim(logged == ["ERROR"] * 2, told)
+        claim(logged == ["ERROR"] * 2, f"2 deferred messages of what left were logged as {logged}")
 
 
 REGISTERING: Final = (
@@ -244,9 +227,8 @@ REGISTERING: Final = (
 )
 
 
-async def asks_once(factory: NewComponent, new_engine: NewEngine, *, gives: str) -> None:
+async def asks_once(new: Factories, *, heard: Heard, gives: str) -> None:
     """A factory is asked once, however many send at once; if it gives nothing, again later."""
-    heard: Heard = []
     asked: list[str] = []
 
     async def make(name: str) -> Component | None:
@@ -254,9 +236,9 @@ async def asks_once(factory: NewComponent, new_engine: NewEngine, *, gives: str)
         await settle()
         if gives == "a failure":
             raise Boom
-        return factory(name) if gives == "a component" else None
+        return new.component(name) if gives == "a component" else None
 
-    engine = new_engine(component_factory=make)
+    engine = new.engine(component_factory=make)
     async with anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(send, engine, heard, "note")
@@ -271,33 +253,31 @@ async def asks_once(factory: NewComponent, new_engine: NewEngine, *, gives: str)
     claim(len(asked) == 2 - is_there, told)
 
 
-async def registers_what_is_made(factory: NewComponent, new_engine: NewEngine) -> None:
+async def registers_what_is_made(new: Factories, *, heard: Heard) -> None:
     """What a sync factory gives is registered, and asked for once."""
-    heard: Heard = []
 
     def make(name: str) -> Component:
         heard.append(name)
-        return factory(name)
+        return new.component(name)
 
-    engine = new_engine(component_factory=make)
+    engine = new.engine(component_factory=make)
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
     for _ in range(2):
         await engine.send("a", {"type": "go"})
     claim(heard == ["a", {"component": "a"}], f"asked for and registered as {heard}")
 
 
-async def asks_for_the_next(factory: NewComponent, new_engine: NewEngine) -> None:
+async def asks_for_the_next(new: Factories, *, heard: Heard) -> None:
     """If the sender that asks is cancelled, the next one asks again."""
-    heard: Heard = []
     scope = anyio.CancelScope()
 
     async def make(name: str) -> Component:
         heard.append(name)
         if len(heard) == 1:
             await anyio.sleep_forever()
-        return factory(name)
+        return new.component(name)
 
-    engine = new_engine(component_factory=make)
+    engine = new.engine(component_factory=make)
 
     async def leave() -> None:
         with scope:
@@ -312,26 +292,25 @@ async def asks_for_the_next(factory: NewComponent, new_engine: NewEngine) -> Non
             scope.cancel()
     told = f"after the asker was cancelled, the factory was asked {len(heard)} times"
     claim(heard == ["a", "a"], told)
-    told = "after the asker was cancelled, nothing was registered"
-    claim("a" in engine.components, told)
+    claim("a" in engine.components, "after the asker was cancelled, nothing was registered")
 
 
-async def knows_no_component(_: NewComponent, new_engine: NewEngine) -> None:
+async def knows_no_component(new: Factories) -> None:
     """A factory that gives None makes the component unknown."""
-    engine = new_engine(component_factory=lambda name: None)  # noqa: ARG005
+    engine = new.engine(component_factory=lambda name: None)  # noqa: ARG005
     told = "a factory that gives None gives something"
     with refused(UnknownComponent, told) as errors, anyio.fail_after(1):
         await engine.send("a", {"type": "go"})
     claim(isinstance(errors[0], KeyError), "an unknown component is no KeyError")
 
 
-async def refuses_to_ask_itself(_: NewComponent, new_engine: NewEngine) -> None:
+async def refuses_to_ask_itself(new: Factories) -> None:
     """A factory that asks for the name that it is to make gets a `ComponentError`."""
 
     async def make(_: str) -> None:
         await engine.send("a", {"type": "go"})
 
-    engine = new_engine(component_factory=make)
+    engine = new.engine(component_factory=make)
     told = "a factory may ask for the very name"
     with refused(ComponentError, told) as errors, anyio.fail_after(1):
         await engine.send("a", {"type": "go"})
@@ -339,42 +318,36 @@ async def refuses_to_ask_itself(_: NewComponent, new_engine: NewEngine) -> None:
     claim(not isinstance(errors[0], UnknownComponent), told)
 
 
-async def asks_for_another(factory: NewComponent, new_engine: NewEngine) -> None:
+async def asks_for_another(new: Factories) -> None:
     """A factory may ask for another name."""
 
     async def make(name: str) -> Component:
         if name == "a":
             await engine.send("b", {"type": "go"})
-        return factory(name)
+        return new.component(name)
 
-    engine = new_engine(component_factory=make)
+    engine = new.engine(component_factory=make)
     await engine.send("a", {"type": "go"})
     made = sorted(engine.components)
-    told = f"a factory that sends to another unknown name has made {made}"
-    claim(made == ["a", "b"], told)
+    claim(made == ["a", "b"], f"a factory that sends to another unknown name has made {made}")
 
 
-async def refuses_another_name(factory: NewComponent, new_engine: NewEngine) -> None:
+async def refuses_another_name(new: Factories) -> None:
     """A factory that gives a component of another name is refused."""
-    engine = new_engine(component_factory=partial(_named, factory))
+    engine = new.engine(component_factory=lambda _: new.component("b"))
     told = "a factory may give a component of another name"
     with refused(ComponentError, told), anyio.fail_after(1):
         await engine.send("a", {"type": "go"})
     claim(not engine.components, "a component of another name was registered")
 
 
-def _named(factory: NewComponent, _: str) -> Component:
-    return factory("b")
-
-
-async def names_the_closest(factory: NewComponent, new_engine: NewEngine) -> None:
+async def names_the_closest(new: Factories) -> None:
     """An unknown name is told with the closest one that there is."""
-    engine = new_engine()
-    await engine.register(factory("order-1"))
+    engine = new.engine()
+    await engine.register(new.component("order-1"))
     with refused(UnknownComponent, "a message to nobody was taken") as errors:
         await engine.send("order-2", {"type": "go"})
-    told = f"{errors[0]!s} does not name the closest name"
-    claim("order-1" in str(errors[0]), told)
+    claim("order-1" in str(errors[0]), f"{errors[0]!s} does not name the closest name")
 
 
 MAKING: Final = (

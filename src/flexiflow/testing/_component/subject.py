@@ -17,6 +17,7 @@ from flexiflow._machine import StateMachine
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
+from flexiflow.testing._examiner.kit import Factories
 from flexiflow.testing._examiner.program import Program, defined, name_factory, show
 from flexiflow.testing._examiner.recorder import Recorder, disguise
 from flexiflow.testing._examiner.trace import NOBODY
@@ -208,7 +209,7 @@ class ComponentSubject(Subject[ComponentTrace]):
         """Run a case to its end; a script has a recorder in place of engine and factory."""
         factory, engine = unblamed(self._factory), unblamed(self._engine)
         if isinstance(case, Program):
-            self.run(lambda: case.start(factory, engine), case, trace)
+            self.run(lambda: case.start(Factories(factory, engine)), case, trace)
             return
         recorder = log.enter(ComponentRecorder(factory, engine, trace))
         self.run(recorded(cast("Written", case), recorder), case, trace)
@@ -220,7 +221,7 @@ class ComponentSubject(Subject[ComponentTrace]):
             name_factory(self._engine, "new_engine", "your engine"),
         ]
         if isinstance(case, Program):
-            lines = [case.call("factory", "new_engine")]
+            lines = [case.call("Factories(factory, new_engine)")]
         else:
             lines = cast("Written", case).main()
         return show(case, factories, self.backend, mains=[lines])

@@ -8,13 +8,13 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Outcome, StateMachine, Transition
-from flexiflow.testing._examiner.kit import claim, host, settle
+from flexiflow.testing._examiner.kit import claim, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flexiflow import Component
-    from flexiflow.testing._examiner.kit import NewComponent, NewEngine
+    from flexiflow.testing._examiner.kit import Factories
 
     Heard: TypeAlias = list[Any]
     Message: TypeAlias = Mapping[str, Any]
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 # C3
 
 
-async def runs_in_parallel(factory: NewComponent, new_engine: NewEngine) -> None:
+async def runs_in_parallel(new: Factories, *, heard: Heard) -> None:
     """Different components run in parallel."""
-    heard: Heard = []
     met = anyio.Event()
 
     async def wait(_: Message, component: Component) -> None:
@@ -36,34 +35,31 @@ async def runs_in_parallel(factory: NewComponent, new_engine: NewEngine) -> None
         else:
             met.set()
 
-    engine, component = await host(factory, new_engine, heard, wait)
-    await engine.register(factory("b", machine=component.machine))
+    engine, component = await new.host(heard, wait)
+    await engine.register(new.component("b", machine=component.machine))
     async with anyio.create_task_group() as group:
         group.start_soon(engine.send, "a", {"type": "go"})
         await settle()
         group.start_soon(engine.send, "b", {"type": "go"})
-    told = "a component waited for another one's message to be handled"
-    claim(heard == ["met"], told)
+    claim(heard == ["met"], "a component waited for another one's message to be handled")
 
 
-async def handles_one_at_a_time(factory: NewComponent, new_engine: NewEngine) -> None:
+async def handles_one_at_a_time(new: Factories, *, heard: Heard) -> None:
     """Whether it is sent or handed over, a message waits for the one before."""
-    heard: Heard = []
 
     async def wait(_: Message, __: Component) -> None:
         heard.append("begins")
         await settle()
         heard.append("ends")
 
-    engine, component = await host(factory, new_engine, heard, wait)
+    engine, component = await new.host(heard, wait)
     async with anyio.create_task_group() as group:
         group.start_soon(engine.send, "a", {"type": "go"})
         group.start_soon(component.handle_message, {"type": "go"})
-    told = f"send and handle_message at once: {heard}"
-    claim(heard == ["begins", "ends"] * 2, told)
+    claim(heard == ["begins", "ends"] * 2, f"send and handle_message at once: {heard}")
 
 
-async def serves_in_order(factory: NewComponent, new_engine: NewEngine) -> None:
+async def serves_in_order(new: Factories) -> None:
     """First come, first served, also while a component is registered or made."""
     gate = anyio.Event()
     sent: dict[str, list[int]] = {"a": [], "b": []}
@@ -80,10 +76,10 @@ async def serves_in_order(factory: NewComponent, new_engine: NewEngine) -> None:
         await engine.send(name, {"type": "go", "number": number})
 
     def make(name: str) -> Component:
-        return factory(name, machine=machine)
+        return new.component(name, machine=machine)
 
     machine = StateMachine("s0", [Transition("*", "go", "s1", action=wait)])
-    engine = new_engine(component_factory=make)
+    engine = new.engine(component_factory=make)
     await engine.bus.subscribe("engine.component.registered", "o", tell)
     async with anyio.create_task_group() as group:
         group.start_soon(engine.register, make("a"))
@@ -104,9 +100,8 @@ TURNS: Final = (runs_in_parallel, handles_one_at_a_time, serves_in_order)
 # C4
 
 
-async def ends_a_long_chain(factory: NewComponent, new_engine: NewEngine) -> None:
+async def ends_a_long_chain(new: Factories, *, heard: Heard) -> None:
     """A chain of deferred messages comes to its end, however long it is."""
-    heard: Heard = []
 
     async def act(message: Message, _: Component) -> None:
         if message["left"]:
@@ -114,16 +109,14 @@ async def ends_a_long_chain(factory: NewComponent, new_engine: NewEngine) -> Non
         else:
             heard.append(message)
 
-    engine, _ = await host(factory, new_engine, heard, act)
+    engine, _ = await new.host(heard, act)
     with anyio.move_on_after(1e3):
         await engine.send("a", {"type": "go", "left": 2_000})
-    told = "a chain of 2,000 deferred messages did not come to its end"
-    claim(len(heard) == 1, told)
+    claim(len(heard) == 1, "a chain of 2,000 deferred messages did not come to its end")
 
 
-async def defers_what_is_handed_over(factory: NewComponent, new_engine: NewEngine) -> None:
+async def defers_what_is_handed_over(new: Factories, *, heard: Heard) -> None:
     """A message that is handed over from within is deferred, too."""
-    heard: Heard = []
     outcomes: Heard = []
 
     async def act(_: Message, component: Component) -> None:
@@ -131,25 +124,21 @@ async def defers_what_is_handed_over(factory: NewComponent, new_engine: NewEngin
             outcomes.append(await component.handle_message({"type": "note"}))
         outcomes.extend(heard)
 
-    engine, _ = await host(factory, new_engine, heard, act)
+    engine, _ = await new.host(heard, act)
     await engine.send("a", {"type": "go"})
     told = f"handed to a component from within its own handling, a message came to {outcomes}"
     claim(outcomes == [Outcome.DEFERRED], told)
-    told = f"of what was handed to it from within, it handled {heard}"
-    claim(heard == [{"type": "note"}], told)
+    claim(heard == [{"type": "note"}], f"of what was handed to it from within, it handled {heard}")
 
 
-async def handles_what_a_cancelled_one_deferred(
-    factory: NewComponent, new_engine: NewEngine
-) -> None:
+async def handles_what_a_cancelled_one_deferred(new: Factories, *, heard: Heard) -> None:
     """What was deferred by a send that is cancelled comes before what is sent later."""
-    heard: Heard = []
 
     async def act(_: Message, __: Component) -> None:
         await engine.send("a", {"type": "note", "sent": 1})
         await anyio.sleep_forever()
 
-    engine, _ = await host(factory, new_engine, heard, act)
+    engine, _ = await new.host(heard, act)
     with anyio.move_on_after(1):
         await engine.send("a", {"type": "go"})
     with anyio.move_on_after(1):
@@ -159,9 +148,8 @@ async def handles_what_a_cancelled_one_deferred(
     claim(handled == [1, 2], told)
 
 
-async def defers_nothing_later(factory: NewComponent, new_engine: NewEngine) -> None:
+async def defers_nothing_later(new: Factories, *, heard: Heard) -> None:
     """A task that a handling has left behind sends like any other."""
-    heard: Heard = []
     outcomes: Heard = []
     gate = anyio.Event()
 
@@ -172,7 +160,7 @@ async def defers_nothing_later(factory: NewComponent, new_engine: NewEngine) -> 
     async def act(_: Message, __: Component) -> None:
         group.start_soon(later)
 
-    engine, _ = await host(factory, new_engine, heard, act)
+    engine, _ = await new.host(heard, act)
     async with anyio.create_task_group() as group:
         await engine.send("a", {"type": "go"})
         gate.set()
@@ -180,9 +168,8 @@ async def defers_nothing_later(factory: NewComponent, new_engine: NewEngine) -> 
     claim(outcomes == [Outcome.TRANSITIONED], told)
 
 
-async def waits_for_one_that_is_busy(factory: NewComponent, new_engine: NewEngine) -> None:
+async def waits_for_one_that_is_busy(new: Factories, *, heard: Heard) -> None:
     """What is sent to a component that is busy, but waits for nobody, is not deferred."""
-    heard: Heard = []
     outcomes: Heard = []
 
     async def act(_: Message, component: Component) -> None:
@@ -191,8 +178,8 @@ async def waits_for_one_that_is_busy(factory: NewComponent, new_engine: NewEngin
         else:
             await settle()
 
-    engine, component = await host(factory, new_engine, heard, act)
-    await engine.register(factory("b", machine=component.machine))
+    engine, component = await new.host(heard, act)
+    await engine.register(new.component("b", machine=component.machine))
     async with anyio.create_task_group() as group:
         group.start_soon(engine.send, "b", {"type": "go"})
         await checkpoint()
@@ -201,9 +188,8 @@ async def waits_for_one_that_is_busy(factory: NewComponent, new_engine: NewEngin
     claim(outcomes == [Outcome.TRANSITIONED], told)
 
 
-async def breaks_a_cycle(factory: NewComponent, new_engine: NewEngine, *, names: str) -> None:
+async def breaks_a_cycle(new: Factories, *, heard: Heard, names: str) -> None:
     """Of messages that would close a cycle of waiting components, one is deferred."""
-    heard: Heard = []
     outcomes: Heard = []
 
     async def act(_: Message, component: Component) -> None:
@@ -211,9 +197,9 @@ async def breaks_a_cycle(factory: NewComponent, new_engine: NewEngine, *, names:
         following = (names * 2)[names.index(component.name) + 1]
         outcomes.append(await engine.send(following, {"type": "note"}))
 
-    engine, component = await host(factory, new_engine, heard, act)
+    engine, component = await new.host(heard, act)
     for name in "bc":
-        await engine.register(factory(name, machine=component.machine))
+        await engine.register(new.component(name, machine=component.machine))
     with anyio.move_on_after(1):
         async with anyio.create_task_group() as group:
             for name in names:
@@ -221,8 +207,7 @@ async def breaks_a_cycle(factory: NewComponent, new_engine: NewEngine, *, names:
     is_over = len(outcomes) == len(heard) == len(names)
     claim(is_over, "some that send in a cycle wait for ever")
     deferred = outcomes.count(Outcome.DEFERRED)
-    told = f"of messages that are sent in a cycle, {deferred} were deferred"
-    claim(deferred == 1, told)
+    claim(deferred == 1, f"of messages that are sent in a cycle, {deferred} were deferred")
 
 
 COMPLETION: Final = (

@@ -10,7 +10,7 @@ import logging
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from flexiflow import Component, Engine, Event, Subscription
     from flexiflow._machine import Action
-
-    NewComponent: TypeAlias = Callable[..., Component]
-    NewEngine: TypeAlias = Callable[..., Engine]
 
 mark: ContextVar[object] = ContextVar("mark", default=None)
 
@@ -178,13 +175,23 @@ class Watched:
         return self.watch.note(f"leaves {self.what}", exception)
 
 
-def machine_of(heard: list[Any], action: Action | None = None) -> StateMachine:
-    """Return a machine whose messages `go` do something, and `note` are noted; both are by default.
+def fail(_: object) -> None:
+    """Raise, as a handler."""
+    raise Boom
 
-    Args:
-        heard: where messages are noted.
-        action: what is done.
-    """
+
+def noting(heard: list[Any], *, accepts: bool = True) -> Callable[[str, Any], bool]:
+    """Return a filter that notes the payloads it is asked about."""
+
+    def note(_: str, data: object) -> bool:
+        heard.append(data)
+        return accepts
+
+    return note
+
+
+def machine_of(heard: list[Any], action: Action | None = None) -> StateMachine:
+    """Return a machine whose messages `note` are noted, and `go` too, unless those do something."""
 
     def noted(message: Any, component: Any) -> None:
         heard.append(message)
@@ -198,10 +205,16 @@ def machine_of(heard: list[Any], action: Action | None = None) -> StateMachine:
     return StateMachine("s0", rows)
 
 
-async def host(
-    factory: NewComponent, new_engine: NewEngine, heard: list[Any], action: Action | None = None
-) -> tuple[Engine, Component]:
-    """Return a new engine, and its one component "a", which has such a machine."""
-    engine, component = new_engine(), factory("a", machine=machine_of(heard, action))
-    await engine.register(component)
-    return engine, component
+class Factories(NamedTuple):
+    """What makes components, and engines."""
+
+    component: Callable[..., Component]
+    engine: Callable[..., Engine]
+
+    async def host(
+        self, heard: list[Any], action: Action | None = None
+    ) -> tuple[Engine, Component]:
+        """Return a new engine, and its one component "a", which has a machine."""
+        engine, component = self.engine(), self.component("a", machine=machine_of(heard, action))
+        await engine.register(component)
+        return engine, component

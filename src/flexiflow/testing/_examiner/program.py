@@ -190,7 +190,9 @@ class Program:
         return f"await {self.function.__name__}({', '.join([*arguments, *given])})"
 
     def _options(self, run: int) -> tuple[tuple[str, Any], ...]:
-        return (*self.given, *((("run", run),) if self.runs > 1 else ()))
+        heard = [("heard", list[Any]())] if "heard" in signature(self.function).parameters else []
+        runs = [("run", run)] if self.runs > 1 else []
+        return (*heard, *self.given, *runs)
 
 
 def defined(lines: Lines, **names: object) -> Callable[[], Awaitable[None]]:
