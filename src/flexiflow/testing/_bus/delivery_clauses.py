@@ -15,7 +15,7 @@ from flexiflow.testing._bus.script import (
     publishes,
     scripts,
 )
-from flexiflow.testing._bus.trace import names
+from flexiflow.testing._bus.trace import each_publish, first_of, names
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
@@ -34,12 +34,9 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.program import Case
 
 
-def one_at_a_time(trace: BusTrace) -> str | None:
+@each_publish
+def one_at_a_time(trace: BusTrace, publication: Publication) -> str | None:
     """D1: one after another, in the publisher's task and context."""
-    return trace.first_complaint(_one_at_a_time)
-
-
-def _one_at_a_time(trace: BusTrace, publication: Publication) -> str | None:
     span, running = trace.span(publication), None
     mark = span[0].seen
     for entry in span:
@@ -57,12 +54,9 @@ def _one_at_a_time(trace: BusTrace, publication: Publication) -> str | None:
     return None
 
 
-def all_at_once(trace: BusTrace) -> str | None:
-    """D2: started in order, all running together, each with a context of its own."""
-    return order(trace) or trace.first_complaint(_isolated)
-
-
+@each_publish
 def _isolated(trace: BusTrace, publication: Publication) -> str | None:
+    """D2: all running together, each with a context of its own."""
     span, seen = trace.span(publication), list[object]()
     mine = span[0].seen
     for entry in span:
@@ -75,12 +69,12 @@ def _isolated(trace: BusTrace, publication: Publication) -> str | None:
     return None
 
 
-def tier_by_tier(trace: BusTrace) -> str | None:
-    """D3: all of one priority at once; the next priority begins when they have ended."""
-    return order(trace) or trace.first_complaint(_tiers)
+all_at_once = first_of(order, _isolated)
 
 
+@each_publish
 def _tiers(trace: BusTrace, publication: Publication) -> str | None:
+    """D3: all of one priority at once; the next priority begins when they have ended."""
     running: dict[int, int] = {}
     for entry in trace.span(publication):
         if entry.what == "started":
@@ -97,15 +91,16 @@ def _tiers(trace: BusTrace, publication: Publication) -> str | None:
     return f"{names(missing)} never started" if missing else None
 
 
-def nothing_runs_on(trace: BusTrace) -> str | None:
+tier_by_tier = first_of(order, _tiers)
+
+
+def _leaves_no_task(trace: BusTrace) -> str | None:
+    return f"tasks were left behind: {', '.join(trace.tasks_left)}" if trace.tasks_left else None
+
+
+@each_publish
+def _is_over(trace: BusTrace, publication: Publication) -> str | None:
     """D4: when publish is over, so is every handler that it started."""
-    complaint = trace.first_complaint(_over)
-    if complaint is None and trace.tasks_left:
-        return f"tasks were left behind: {', '.join(trace.tasks_left)}"
-    return complaint
-
-
-def _over(trace: BusTrace, publication: Publication) -> str | None:
     running: set[int] = set()
     for entry in trace.span(publication):
         if entry.act == publication.number and entry.what == "started":
@@ -117,6 +112,9 @@ def _over(trace: BusTrace, publication: Publication) -> str | None:
         return f"{names(seats)} had not ended when publish was over"
     late = trace.all("started", act=publication.number)[len(trace.started_in(publication)) :]
     return f"{trace.name(late[0])} started when publish was over" if late else None
+
+
+nothing_runs_on = first_of(_is_over, _leaves_no_task)
 
 
 def defaults(trace: BusTrace) -> str | None:

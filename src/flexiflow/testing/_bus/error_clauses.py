@@ -17,7 +17,14 @@ from flexiflow.testing._bus.failure_clauses import (
 )
 from flexiflow.testing._bus.programs import keeps_strays_in_a_shield
 from flexiflow.testing._bus.script import Publish, Subscribe, publishes, scripts
-from flexiflow.testing._bus.trace import every_report, names, returned, unnoted
+from flexiflow.testing._bus.trace import (
+    each_publish,
+    every_report,
+    first_of,
+    names,
+    returned,
+    unnoted,
+)
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
@@ -34,16 +41,16 @@ if TYPE_CHECKING:
     from flexiflow.testing._bus.trace import BusTrace, Publication
 
 
-def cancellation_passes(trace: BusTrace) -> str | None:
-    """E5: a cancellation is no failure and goes on; an exit leaves bare."""
+def _is_unreported(trace: BusTrace) -> str | None:
     for exception in every_report(trace):
         if trace.cancellation in map(type, parts(exception)) or isinstance(
             exception, HandlerCancelled
         ):
             return f"a cancellation was reported as a failure: {shown(exception)}"
-    return trace.first_complaint(_exit_leaves) or trace.first_complaint(_cancellation_passes)
+    return None
 
 
+@each_publish
 def _cancellation_passes(trace: BusTrace, publication: Publication) -> str | None:
     struck = [entry for entry in trace.all("failed", act=publication.number) if entry.cancelled]
     end = trace.end(publication)
@@ -64,6 +71,7 @@ def _cancellation_passes(trace: BusTrace, publication: Publication) -> str | Non
     return f"{trace.name(late[0])} started in a publish that is cancelled" if late else None
 
 
+@each_publish
 def _exit_leaves(trace: BusTrace, publication: Publication) -> str | None:
     exits = [
         entry
@@ -79,12 +87,13 @@ def _exit_leaves(trace: BusTrace, publication: Publication) -> str | None:
     return unnoted(trace, end.value, exits[1:])
 
 
-def strays_are_failures(trace: BusTrace) -> str | None:
+cancellation_passes = first_of(_is_unreported, _exit_leaves, _cancellation_passes)
+"""E5: a cancellation is no failure and goes on; an exit leaves bare."""
+
+
+@each_publish
+def strays_are_failures(trace: BusTrace, publication: Publication) -> str | None:
     """E6: a stray cancellation becomes `HandlerCancelled`; the siblings live on."""
-    return trace.first_complaint(_strays)
-
-
-def _strays(trace: BusTrace, publication: Publication) -> str | None:
     end, ends = trace.end(publication), trace.all("failed", act=publication.number)
     strays = [entry for entry in ends if trace.is_cancelled(entry) and not entry.cancelled]
     if end.what == "raised" and trace.is_cancelled(end):
@@ -121,12 +130,9 @@ def no_recursion(trace: BusTrace) -> str | None:
     return None
 
 
-def groups(trace: BusTrace) -> str | None:
-    """E8: a group is the failure as a whole; cancellations are taken out of it."""
-    return trace.first_complaint(_groups) or trace.first_complaint(_cancellation_passes)
-
-
+@each_publish
 def _groups(trace: BusTrace, publication: Publication) -> str | None:
+    """E8: a group is the failure as a whole; cancellations are taken out of it."""
     end = trace.end(publication)
     surfaced = [*every_report(trace), *([end.value] if end.what == "raised" else [])]
     for entry in trace.all("failed", act=publication.number):
@@ -140,6 +146,9 @@ def _groups(trace: BusTrace, publication: Publication) -> str | None:
     if any(isinstance(part, trace.cancellation) for part in reported):
         return "a cancellation was reported within a group"
     return None
+
+
+groups = first_of(_groups, _cancellation_passes)
 
 
 def _is_rest(trace: BusTrace, given: BaseException, group: BaseException) -> bool:

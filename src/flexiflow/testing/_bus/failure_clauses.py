@@ -16,6 +16,8 @@ from flexiflow.testing._bus.script import (
     scripts,
 )
 from flexiflow.testing._bus.trace import (
+    each_publish,
+    first_of,
     lateness,
     names,
     report_complaint,
@@ -40,12 +42,9 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.trace import Entry
 
 
-def continues(trace: BusTrace) -> str | None:
+@each_publish
+def continues(trace: BusTrace, publication: Publication) -> str | None:
     """E1: all run, and every failure is logged, announced and returned, in order of delivery."""
-    return trace.first_complaint(_continues)
-
-
-def _continues(trace: BusTrace, publication: Publication) -> str | None:
     failures = trace.failures(publication)
     ran = {entry.seat for entry in (*trace.all("started"), *failures)}
     skipped = [seat for seat in trace.audience(publication) if seat.number not in ran]
@@ -61,12 +60,18 @@ def _continues(trace: BusTrace, publication: Publication) -> str | None:
     return returned_complaint(trace, publication) or next(filter(None, complaints), None)
 
 
-def raises_in_turn(trace: BusTrace) -> str | None:
-    """E2: the first failure leaves as it is, and handlers later in order don't start."""
-    return trace.first_complaint(_raises_in_turn) or _keeps_once(trace)
+def _keeps_once(trace: BusTrace) -> str | None:
+    for entry in trace.all("unsubscribed"):
+        seat = trace.seats[entry.seat]
+        unused = entry.seat not in [started.seat for started in trace.all("started")]
+        if seat.once and unused and not entry.value:
+            return f"{seat.name} never started, and yet is no longer subscribed"
+    return None
 
 
+@each_publish
 def _raises_in_turn(trace: BusTrace, publication: Publication) -> str | None:
+    """E2: the first failure leaves as it is, and handlers later in order don't start."""
     failures, end = trace.failures(publication), trace.end(publication)
     if not failures:
         return (
@@ -85,12 +90,12 @@ def _raises_in_turn(trace: BusTrace, publication: Publication) -> str | None:
     return _siblings(trace, publication, failures[1:], end)
 
 
-def raises_at_once(trace: BusTrace) -> str | None:
-    """E3: the first failure cancels the siblings, and leaves bare after their cleanup."""
-    return trace.first_complaint(_raises_at_once) or _keeps_once(trace)
+raises_in_turn = first_of(_raises_in_turn, _keeps_once)
 
 
+@each_publish
 def _raises_at_once(trace: BusTrace, publication: Publication) -> str | None:
+    """E3: the first failure cancels the siblings, and leaves bare after their cleanup."""
     failures, end = trace.failures(publication), trace.end(publication)
     if not failures:
         return None
@@ -102,6 +107,9 @@ def _raises_at_once(trace: BusTrace, publication: Publication) -> str | None:
     return _siblings(trace, publication, failures[1:], end)
 
 
+raises_at_once = first_of(_raises_at_once, _keeps_once)
+
+
 def _siblings(
     trace: BusTrace, publication: Publication, others: list[Entry], end: Entry
 ) -> str | None:
@@ -111,21 +119,9 @@ def _siblings(
     return unnoted(trace, end.value, others) or next(filter(None, complaints), None)
 
 
-def _keeps_once(trace: BusTrace) -> str | None:
-    for entry in trace.all("unsubscribed"):
-        seat = trace.seats[entry.seat]
-        unused = entry.seat not in [started.seat for started in trace.all("started")]
-        if seat.once and unused and not entry.value:
-            return f"{seat.name} never started, and yet is no longer subscribed"
-    return None
-
-
-def raised_or_reported(trace: BusTrace) -> str | None:
+@each_publish
+def raised_or_reported(trace: BusTrace, publication: Publication) -> str | None:
     """E4: each failure is either raised or reported, exactly once."""
-    return trace.first_complaint(_raised_or_reported)
-
-
-def _raised_or_reported(trace: BusTrace, publication: Publication) -> str | None:
     end = trace.end(publication)
     for entry in trace.failures(publication):
         raised = end.what == "raised" and parts(end.value).count(entry.value)

@@ -8,7 +8,14 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from flexiflow.testing._bus.trace import AWAITABLE, every_report, matches, names, returned
+from flexiflow.testing._bus.trace import (
+    AWAITABLE,
+    each_publish,
+    every_report,
+    matches,
+    names,
+    returned,
+)
 from flexiflow.testing._examiner.trace import shown
 
 if TYPE_CHECKING:
@@ -26,12 +33,9 @@ def order(trace: BusTrace) -> str | None:
     return None
 
 
-def snapshot(trace: BusTrace) -> str | None:
+@each_publish
+def snapshot(trace: BusTrace, publication: Publication) -> str | None:
     """B5: those subscribed at the beginning, and not removed since, start once, and no others."""
-    return trace.first_complaint(_snapshot_of)
-
-
-def _snapshot_of(trace: BusTrace, publication: Publication) -> str | None:
     audience, started = trace.audience(publication), trace.started(publication)
     gone: set[Seat] = set()
     for entry in trace.span(publication):
@@ -66,12 +70,9 @@ def removals(trace: BusTrace) -> str | None:
     return None
 
 
-def filters(trace: BusTrace) -> str | None:
+@each_publish
+def filters(trace: BusTrace, publication: Publication) -> str | None:
     """B8: each filter is asked just before its handler's start, decides, and affects no other."""
-    return trace.first_complaint(_filters_of)
-
-
-def _filters_of(trace: BusTrace, publication: Publication) -> str | None:
     span = trace.span(publication)
     for entry in span:
         complaint = _asked(trace, entry, publication) if entry.what == "asked" else None
@@ -166,9 +167,10 @@ def at_once(trace: BusTrace) -> str | None:
         late = [seat for seat in trace.audience(publication) if seat.number not in started]
         if late:
             return f"{names(late)} had not run when publish({publication.event!r}) was over"
-    return trace.first_complaint(_in_place)
+    return _in_place(trace)
 
 
+@each_publish
 def _in_place(trace: BusTrace, publication: Publication) -> str | None:
     span = trace.span(publication)
     for entry in trace.started_in(publication) if publication.delivery == "sequential" else ():

@@ -11,20 +11,13 @@ from hypothesis import strategies as st
 
 from flexiflow import HandlerTimeout, LimitDeadlock
 from flexiflow.testing._examiner.clause import Checker, programs, scheduled
-from flexiflow.testing._examiner.kit import cancel_after, claim, log_kept, refused
+from flexiflow.testing._examiner.kit import cancel_after, claim, log_kept, refused, types_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flexiflow import EventBus, HandlerFailure
     from flexiflow._bus import DeliveryMode, ErrorPolicy
 
     Heard: TypeAlias = list[Any]
-
-
-def types_of(failures: Sequence[HandlerFailure]) -> list[type]:
-    """Return the types of what has failed."""
-    return [type(each.exception) for each in failures]
 
 
 async def sleep(_: object) -> None:

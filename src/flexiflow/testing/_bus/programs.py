@@ -23,6 +23,7 @@ from flexiflow.testing._examiner.kit import (
     mark,
     refused,
     settle,
+    types_of,
 )
 
 if TYPE_CHECKING:
@@ -545,5 +546,5 @@ async def keeps_strays_in_a_shield(bus: EventBus, *, delivery: DeliveryMode) -> 
         scope.cancel()
         with anyio.CancelScope(shield=True):
             failures = await bus.publish("a", delivery=delivery, on_error="continue")
-    told = [type(failure.exception) for failure in failures]
+    told = types_of(failures)
     claim(told == [HandlerCancelled], f"in a shield, a stray cancellation is a failure of {told}")

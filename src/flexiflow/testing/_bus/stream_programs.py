@@ -9,7 +9,15 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import BufferFull, StreamDeadlock, Topic
-from flexiflow.testing._examiner.kit import Boom, claim, ignore, native_task, noting, refused
+from flexiflow.testing._examiner.kit import (
+    Boom,
+    claim,
+    ignore,
+    native_task,
+    noting,
+    refused,
+    types_of,
+)
 
 if TYPE_CHECKING:
     from flexiflow import EventBus, EventStream
@@ -208,11 +216,6 @@ async def publish_three(bus: EventBus) -> None:
 
 
 # S3
-
-
-def types_of(failures: Heard) -> list[type]:
-    """Return the types of what has failed."""
-    return [type(each.exception) for each in failures]
 
 
 async def fills_its_own_stream(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:

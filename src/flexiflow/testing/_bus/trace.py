@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from functools import wraps
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flexiflow.testing._examiner.trace import (
     NOBODY,
@@ -19,6 +20,8 @@ from flexiflow.testing._examiner.trace import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Judge: TypeAlias = "Callable[[BusTrace], str | None]"
 
     from flexiflow.testing._examiner.trace import Entry
 
@@ -129,15 +132,26 @@ class BusTrace(Trace):
         entries = self.all(what, act=publication.number)
         return [entry for entry in entries if entry.seat == seat.number]
 
-    def first_complaint(self, judge: Callable[[BusTrace, Publication], str | None]) -> str | None:
-        """Judge one publish after another; return the first complaint, or None."""
-        complaints = (judge(self, publication) for publication in self.publications)
-        return next(filter(None, complaints), None)
-
     def started(self, publication: Publication) -> list[Seat]:
         """Return the subscriptions whose handlers a publish started, in order."""
         starts = self.all("started", act=publication.number)
         return [self.seats[entry.seat] for entry in starts]
+
+
+def each_publish(judge: Callable[[BusTrace, Publication], str | None]) -> Judge:
+    """Return a judgement on a trace that judges one publish after another."""
+
+    @wraps(judge)
+    def judge_each(trace: BusTrace) -> str | None:
+        complaints = (judge(trace, publication) for publication in trace.publications)
+        return next(filter(None, complaints), None)
+
+    return judge_each
+
+
+def first_of(*judges: Judge) -> Judge:
+    """Return a judgement that returns the first complaint of several."""
+    return lambda trace: next(filter(None, (judge(trace) for judge in judges)), None)
 
 
 def matches(pattern: str, name: str) -> bool:

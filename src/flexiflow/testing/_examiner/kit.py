@@ -18,10 +18,10 @@ from anyio.lowlevel import checkpoint
 from flexiflow import StateMachine, Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
     from contextlib import AbstractContextManager
 
-    from flexiflow import Component, Engine, Event, Subscription
+    from flexiflow import Component, Engine, Event, HandlerFailure, Subscription
     from flexiflow._machine import Action
 
 mark: ContextVar[object] = ContextVar("mark", default=None)
@@ -67,6 +67,11 @@ class Mark:
 
 def ignore(data: object) -> None:
     """Do nothing, as a handler."""
+
+
+def types_of(failures: Iterable[HandlerFailure]) -> list[type]:
+    """Return the types of what has failed."""
+    return [type(each.exception) for each in failures]
 
 
 async def settle() -> None:

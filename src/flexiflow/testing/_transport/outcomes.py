@@ -183,11 +183,7 @@ def clamp(part: Part, tenure: Tenure, at: Span) -> None:
 def check_settled(
     part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
 ) -> None:
-    """Compare the lost records that `settle` returned with those in the model.
-
-    Raises:
-        Broken: they differ.
-    """
+    """Compare the lost records that `settle` returned with those in the model."""
     lost, may = list[str](), list[str]()
     for place, outcome in outcomes:
         hold = part.pending.get(place) or part.waiting.get(place)
@@ -203,11 +199,7 @@ def check_settled(
 def check_over(
     part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
 ) -> None:
-    """Compare the lines that `settle` reported as over with those in the model.
-
-    Raises:
-        Broken: they differ.
-    """
+    """Compare the lines that `settle` reported as over with those in the model."""
     keys = dict.fromkeys(each.key for _, each in outcomes if isinstance(each, Followed))
     over = [key for key in keys if not part.waits(key, tenure)]
     may = [key for key in keys if all(each.is_loose for each in part.waits(key, tenure))]

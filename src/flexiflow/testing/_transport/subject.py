@@ -31,6 +31,7 @@ from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.clause import describe
 from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
+from flexiflow.testing._examiner.kit import claim
 from flexiflow.testing._examiner.program import name_factory
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Entry, Trace
@@ -39,7 +40,7 @@ from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._transport import universal_order, universal_reach, universal_waiting
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import HOOKS, Broken, Inconclusive, Means
-from flexiflow.testing._transport.universal import Universal, claim, play
+from flexiflow.testing._transport.universal import Universal, play
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

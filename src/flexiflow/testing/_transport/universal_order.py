@@ -12,7 +12,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._bus import EventBus
 from flexiflow.extras.durable import BridgeClosed
-from flexiflow.testing._transport.universal import Noted, claim, universal
+from flexiflow.testing._examiner.kit import claim
+from flexiflow.testing._transport.universal import Noted, universal
 
 if TYPE_CHECKING:
     from flexiflow.testing._transport.universal import Stage

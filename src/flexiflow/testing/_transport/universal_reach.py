@@ -11,7 +11,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._bus import EventBus
 from flexiflow.extras.durable import Batch, NotEncodable, Record, current_delivery
-from flexiflow.testing._transport.universal import GROUP, Noted, claim, dead_letters, universal
+from flexiflow.testing._examiner.kit import claim
+from flexiflow.testing._transport.universal import GROUP, Noted, dead_letters, universal
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable import CurrentDelivery
