@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
+from flexiflow.testing._bus import clauses as bus
 from flexiflow.testing._bus import delivery_clauses as delivery
-from flexiflow.testing._bus import error_clauses as errors
 from flexiflow.testing._bus import failure_clauses as failures
-from flexiflow.testing._bus import judgements as bus
 from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
 from flexiflow.testing._examiner.trace import NOBODY, Entry
 
@@ -94,29 +93,29 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             "h1 saw what another handler set in a context variable",
         ),
         (
-            errors.cancellation_passes,
+            failures.cancellation_passes,
             trace(STRUCK, happened("raised", value=SECOND, cancelled=True), on_error="raise"),
             "publish raised ValueError('second'), not ValueError('first'), which left a handler",
         ),
         (
-            errors.cancellation_passes,
+            failures.cancellation_passes,
             trace(STRUCK, happened("raised", value=SECOND, cancelled=True)),
             "publish raised ValueError('second') instead of the cancellation",
         ),
         (
-            errors.strays_are_failures,
+            failures.strays_are_failures,
             trace(
                 happened("failed", 0, Cancelled(), cancelled=True), happened("returned", value=())
             ),
             "h0 was cancelled by the stray cancellation of another",
         ),
         (
-            errors.strays_are_failures,
+            failures.strays_are_failures,
             trace(happened("returned", value=())),
             "h0 never started, or was dropped",
         ),
         (
-            errors.no_recursion,
+            failures.no_recursion,
             trace(FAILED),
             "the failure of h0 was not published",
         ),
@@ -143,7 +142,7 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
         ),
         (
             # What it returned is for another clause to judge.
-            errors.strays_are_failures,
+            failures.strays_are_failures,
             trace(happened("started", 0), happened("returned")),
             None,
         ),
@@ -203,7 +202,7 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             "publish was to be sequential, and was nothing at all",
         ),
         (
-            errors.groups,
+            failures.groups,
             trace(
                 happened("failed", 0, GROUP),
                 happened("returned", value=(told(0, FIRST), told(0, GROUP))),

@@ -6,7 +6,6 @@ from typing import Final
 
 from flexiflow.testing._bus import clauses as bus
 from flexiflow.testing._bus import delivery_clauses as delivery
-from flexiflow.testing._bus import error_clauses as errors
 from flexiflow.testing._bus import failure_clauses as failures
 from flexiflow.testing._bus import instrument_clauses as instruments
 from flexiflow.testing._bus import limit_clauses as limits
@@ -174,7 +173,7 @@ CONTRACT: Final = (
         "in it, no further handler starts, and under `raise` the failure leaves. What is no "
         "`Exception` leaves `publish` bare when the siblings have been cancelled; of several the "
         "first, the others noted on it.",
-        errors.E5,
+        failures.E5,
     ),
     Clause(
         "E6",
@@ -182,14 +181,14 @@ CONTRACT: Final = (
         "A cancellation that leaves a handler while `publish` is not being cancelled becomes "
         "`HandlerCancelled`, with the cancellation as its cause: a failure like any other, which "
         "under `continue` harms no sibling.",
-        errors.E6,
+        failures.E6,
     ),
     Clause(
         "E7",
         "failures of failure handlers",
         "If a handler of `event.handler.failed` fails, or anything published from within it, "
         "that is logged and reported no further.",
-        errors.E7,
+        failures.E7,
     ),
     Clause(
         "E8",
@@ -197,7 +196,7 @@ CONTRACT: Final = (
         "An exception group that leaves a handler is its exception, kept whole; one that holds "
         "cancellations, at any depth, is split: the rest is the failure, and the cancellation "
         "goes on if `publish` is being cancelled.",
-        errors.E8,
+        failures.E8,
     ),
     Clause(
         "S1",

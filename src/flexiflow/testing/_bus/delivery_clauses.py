@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import strategies as st
 
 from flexiflow.testing._bus import programs as texts
-from flexiflow.testing._bus.judgements import order
+from flexiflow.testing._bus.clauses import order
 from flexiflow.testing._bus.script import (
     Publish,
     Script,

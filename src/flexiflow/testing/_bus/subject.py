@@ -12,15 +12,14 @@ from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
 from flexiflow.testing._examiner.examine import Log, Subject, out_of_factory
 from flexiflow.testing._examiner.kit import mark
 from flexiflow.testing._examiner.program import Program, defined, name_factory, show
-from flexiflow.testing._examiner.recorder import Recorder, disguise, observing
-from flexiflow.testing._examiner.trace import NOBODY
+from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, observing
 from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from flexiflow.testing._examiner.program import Case, Written
-    from flexiflow.testing._examiner.recorder import Handed
+    from flexiflow.testing._examiner.trace import Handed
 
 MOST_STARTS: Final = 30
 """Once so many handlers have started, later ones do nothing, so that a recursion ends."""

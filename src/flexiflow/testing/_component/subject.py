@@ -19,15 +19,14 @@ from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Mes
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import Factories
 from flexiflow.testing._examiner.program import Program, defined, name_factory, show
-from flexiflow.testing._examiner.recorder import Recorder, disguise
-from flexiflow.testing._examiner.trace import NOBODY
+from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise
 from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from flexiflow.testing._examiner.program import Case, Written
-    from flexiflow.testing._examiner.recorder import Handed
+    from flexiflow.testing._examiner.trace import Handed
 
 NUMBER: Final = "number"
 """The key of a message under which it carries its number, to be recognised by."""
