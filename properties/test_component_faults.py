@@ -6,11 +6,11 @@ import pytest
 
 from flexiflow import Component, Engine
 from flexiflow.testing import ContractViolation, check_component
-from flexiflow.testing._check import examine_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.judgements import run_to_completion
 from flexiflow.testing._component.script import ComponentScript, Row, Send
 from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._examiner.examine import examine
 from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.profile import IS_LONG, each_broken, in_the_long_run
@@ -24,8 +24,13 @@ CLAUSES = {clause.identifier: clause for clause in COMPONENT_CONTRACT}
 @each_broken(COMPONENT_FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: ComponentFault, clause: str, backend: str) -> None:
     """P1: the check of the clause that it breaks finds it, with a program of at most 5 calls."""
-    [verdict] = examine_component(
-        fault.component, [CLAUSES[clause]], engine=fault.engine, backend=backend, seed=SEED
+    [verdict] = examine(
+        ComponentSubject,
+        [CLAUSES[clause]],
+        fault.component,
+        engine=fault.engine,
+        backend=backend,
+        seed=SEED,
     )
 
     assert verdict.violation is not None
@@ -67,7 +72,7 @@ def test_run_to_completion_is_judged_by_what_happened(
 ) -> None:
     """P1: the judgement on run to completion (C4) says what went wrong."""
     script = ComponentScript(rows, steps)
-    trace = ComponentSubject(faulty, PlainEngine, backend).attempt(script)
+    trace = ComponentSubject(faulty, engine=PlainEngine, backend=backend).attempt(script)
 
     told = run_to_completion(trace)
     assert (told is None) if complaint is None else (told is not None and complaint in told)

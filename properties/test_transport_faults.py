@@ -5,11 +5,11 @@ from hypothesis import Phase, settings
 
 from flexiflow.extras.durable import MemoryTransport
 from flexiflow.testing import ContractViolation, check_transport
-from flexiflow.testing._check import examine_transport
-from flexiflow.testing._examiner import examine
+from flexiflow.testing._examiner import examine as examiner
 from flexiflow.testing._examiner.clause import Clause
+from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport.subject import Terms
+from flexiflow.testing._transport.subject import Terms, TransportSubject
 from properties.faults.of_transports import (
     TRANSPORT_FAULTS,
     TransportFault,
@@ -34,15 +34,15 @@ TERMS: Terms = {
 def _shrunk_in_the_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every day, only leave out steps: Hypothesis' own shrinking takes most of the time."""
     if not IS_LONG:
-        quick = settings(examine._SETTINGS, phases=[Phase.generate])
-        monkeypatch.setattr(examine, "_SETTINGS", quick)
+        quick = settings(examiner._SETTINGS, phases=[Phase.generate])
+        monkeypatch.setattr(examiner, "_SETTINGS", quick)
 
 
 @each_broken(TRANSPORT_FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, backend: str) -> None:
     """P1: the clause that a fault breaks finds it, by a script of at most 8 calls."""
-    [verdict] = examine_transport(
-        fault.transport, [CLAUSES[clause]], backend=backend, seed=SEED, **TERMS
+    [verdict] = examine(
+        TransportSubject, [CLAUSES[clause]], fault.transport, backend=backend, seed=SEED, **TERMS
     )
     assert verdict.violation is not None
     assert verdict.violation.operations <= 8, verdict.violation
@@ -61,8 +61,8 @@ def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: TransportFault, back
 def test_the_transport_in_memory_keeps_each_clause(backend: str, clause: Clause) -> None:
     """P1: the transport in memory holds, whatever is tried."""
     examples = 10_000 if IS_LONG else 30
-    [verdict] = examine_transport(
-        MemoryTransport, [clause], backend=backend, examples=examples, **TERMS
+    [verdict] = examine(
+        TransportSubject, [clause], MemoryTransport, backend=backend, examples=examples, **TERMS
     )
     assert verdict.violation is None, str(verdict.violation)
 

@@ -20,11 +20,10 @@ from flexiflow.testing import ContractViolation, check_bus, check_component, che
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.subject import BusSubject
-from flexiflow.testing._check import examine_bus
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner.clause import Checker, Clause
-from flexiflow.testing._examiner.examine import Verdict, only_one
+from flexiflow.testing._examiner.examine import Verdict, examine, only_one
 from flexiflow.testing._examiner.kit import claim
 from flexiflow.testing._examiner.program import Case, Program, name_factory
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
@@ -98,7 +97,7 @@ def check_one(
 ) -> Verdict:
     """Check one clause alone."""
     clauses = [CLAUSES[clause]]
-    [verdict] = examine_bus(factory, clauses, backend=backend, examples=examples, seed=seed)
+    [verdict] = examine(BusSubject, clauses, factory, backend=backend, examples=examples, seed=seed)
     return verdict
 
 
@@ -137,7 +136,7 @@ def test_each_clause_has_a_checker() -> None:
 def test_a_clause_without_a_checker_is_seen(backend: str) -> None:
     """P1: what can't be checked yet is not said to hold: it was tried with no program."""
     clause = Clause("B99", "a promise", "Something is promised.", None)
-    [verdict] = examine_bus(EventBus, [clause], backend=backend)
+    [verdict] = examine(BusSubject, [clause], EventBus, backend=backend)
     assert verdict == Verdict(clause, 0, None)
 
 
@@ -228,7 +227,9 @@ def test_a_counterexample_can_be_run(backend: str) -> None:
 def test_each_program_can_be_run_as_it_is_shown(contract: tuple[Clause, ...], backend: str) -> None:
     """P1: with what it needs, and nothing is wrong with ours."""
     bus = BusSubject(EventBus, backend)
-    subject = bus if contract is CONTRACT else ComponentSubject(Component, Engine, backend)
+    subject = (
+        bus if contract is CONTRACT else ComponentSubject(Component, engine=Engine, backend=backend)
+    )
     shown = set[object]()
     for clause in contract:
         assert clause.checker is not None

@@ -10,8 +10,9 @@ import pytest
 from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, on
 from flexiflow.events import COMPONENT_REGISTERED
 from flexiflow.testing import ContractViolation, check_component
-from flexiflow.testing._check import examine_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._examiner.examine import examine
 
 SEED = 5
 
@@ -101,8 +102,14 @@ def test_components_that_keep_the_contract_pass(
 
 def test_any_engine_that_keeps_the_contract_passes(backend_name: str) -> None:
     """P1: an engine is whatever has the methods of one."""
-    verdicts = examine_component(
-        Component, engine=Delegating, backend=backend_name, examples=5, seed=SEED
+    verdicts = examine(
+        ComponentSubject,
+        COMPONENT_CONTRACT,
+        Component,
+        engine=Delegating,
+        backend=backend_name,
+        examples=5,
+        seed=SEED,
     )
 
     assert [(each.clause.identifier, each.violation) for each in verdicts] == [

@@ -12,12 +12,9 @@ from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.checks import check_no_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
-    from typing import Unpack
+    from collections.abc import Awaitable, Callable
 
     from flexiflow.testing._examiner.clause import Clause
-    from flexiflow.testing._examiner.examine import Verdict
-    from flexiflow.testing._transport.subject import Terms
 
 
 def check_bus(
@@ -48,7 +45,12 @@ def check_bus(
         RuntimeError: called from async code.
     """
     check_no_loop("check_bus")
-    raise_first(examine_bus(factory, backend=backend, examples=examples, seed=seed))
+    # Exploring needs no Hypothesis, which takes longer to import than all the rest.
+    from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
+    from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
+
+    how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    _check(BusSubject, CONTRACT, factory, **how)
 
 
 def check_component(
@@ -85,9 +87,11 @@ def check_component(
         RuntimeError: called from async code.
     """
     check_no_loop("check_component")
-    raise_first(
-        examine_component(factory, engine=engine, backend=backend, examples=examples, seed=seed)
-    )
+    from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415  as above
+    from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
+
+    how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    _check(ComponentSubject, COMPONENT_CONTRACT, factory, engine=engine, **how)
 
 
 def check_transport(  # noqa: PLR0913  most of them are optional
@@ -141,81 +145,18 @@ def check_transport(  # noqa: PLR0913  most of them are optional
         RuntimeError: called from async code.
     """
     check_no_loop("check_transport")
-    terms: Terms = {
-        "restart": restart,
-        "damage": damage,
-        "insert": insert,
-        "empty": empty,
-        "lease": lease,
-        "scale": scale,
-    }
-    raise_first(examine_transport(factory, backend=backend, examples=examples, seed=seed, **terms))
-
-
-# Exploring needs no Hypothesis, which takes longer to import than all the rest: what needs it is
-# imported where it is used.
-
-
-def examine_bus(
-    factory: Callable[[], Any],
-    clauses: Iterable[Clause] | None = None,
-    *,
-    backend: str,
-    examples: int = EXAMPLES,
-    seed: int | None = None,
-) -> Iterator[Verdict]:
-    """Examine clauses of the bus, all if None are given, and yield the verdict on each.
-
-    Raises:
-        Exception: what `check_bus` raises, except for a violation; already at the call.
-    """
-    from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
-    from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
-    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
-
-    subject = BusSubject(factory, backend)
-    return examine(subject, CONTRACT if clauses is None else clauses, examples, seed)
-
-
-def examine_component(
-    factory: Callable[..., Any],
-    clauses: Iterable[Clause] | None = None,
-    *,
-    engine: Callable[..., Any] | None = None,
-    backend: str,
-    examples: int = EXAMPLES,
-    seed: int | None = None,
-) -> Iterator[Verdict]:
-    """Examine clauses of components, as `examine_bus` does those of a bus."""
-    from flexiflow._engine import Engine  # noqa: PLC0415
-    from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415
-    from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
-    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
-
-    subject = ComponentSubject(factory, Engine if engine is None else engine, backend)
-    return examine(subject, COMPONENT_CONTRACT if clauses is None else clauses, examples, seed)
-
-
-def examine_transport(
-    factory: Callable[..., Any],
-    clauses: Iterable[Clause] | None = None,
-    *,
-    backend: str,
-    examples: int = EXAMPLES,
-    seed: int | None = None,
-    **terms: Unpack[Terms],
-) -> Iterator[Verdict]:
-    """Examine clauses of transports, as `examine_bus` does those of a bus."""
-    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
-    from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415
+    from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415  as above
     from flexiflow.testing._transport.subject import TransportSubject  # noqa: PLC0415
 
-    subject = TransportSubject(factory, backend, **terms)
-    return examine(subject, TRANSPORT_CONTRACT if clauses is None else clauses, examples, seed)
+    how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    how |= {"restart": restart, "damage": damage, "insert": insert, "empty": empty}
+    _check(TransportSubject, TRANSPORT_CONTRACT, factory, lease=lease, scale=scale, **how)
 
 
-def raise_first(verdicts: Iterable[Verdict]) -> None:
-    """Raise the first violation there is."""
-    for verdict in verdicts:
+def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, **how: Any) -> None:
+    """Examine something new, and raise the first violation there is."""
+    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415  as above
+
+    for verdict in examine(new, contract, *given, **how):
         if verdict.violation is not None:
             raise verdict.violation

@@ -12,7 +12,7 @@ from flexiflow.testing._bus import limit_clauses as limits
 from flexiflow.testing._bus import stream_clauses as streams
 from flexiflow.testing._examiner.clause import Clause
 
-CONTRACT: Final = (
+CONTRACT: Final[tuple[Clause, ...]] = (
     Clause(
         "B1",
         "a bus is bound to no loop",

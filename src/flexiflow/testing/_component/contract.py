@@ -166,7 +166,7 @@ C9 = Checker(programs(*handling.SHARED))
 C10 = Checker(programs(*handling.COPIES))
 
 
-COMPONENT_CONTRACT: Final = (
+COMPONENT_CONTRACT: Final[tuple[Clause, ...]] = (
     Clause(
         "C1",
         "registering",

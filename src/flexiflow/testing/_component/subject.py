@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
 
+from flexiflow._engine import Engine
 from flexiflow._machine import StateMachine
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
@@ -180,7 +181,7 @@ class ComponentSubject(Subject[ComponentTrace]):
 
     Args:
         factory: makes a component.
-        engine: makes an engine.
+        engine: makes an engine; None stands for `Engine`.
         backend: the backend on which they run.
 
     Raises:
@@ -188,9 +189,10 @@ class ComponentSubject(Subject[ComponentTrace]):
     """
 
     def __init__(
-        self, factory: Callable[..., Any], engine: Callable[..., Any], backend: str
+        self, factory: Callable[..., Any], *, engine: Callable[..., Any] | None, backend: str
     ) -> None:
         super().__init__(backend, ComponentTrace)
+        engine = Engine if engine is None else engine
         for role, each in (("factory", factory), ("engine", engine)):
             if not callable(each):
                 raise TypeError(f"{role} must be callable, not {each!r}")

@@ -18,7 +18,7 @@ from hypothesis.errors import Flaky
 from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.program import buses_yield, operations
 from flexiflow.testing._examiner.trace import Trace
-from flexiflow.testing._examiner.violation import ContractViolation
+from flexiflow.testing._examiner.violation import EXAMPLES, ContractViolation
 from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.checks import check_backend, check_int
 from flexiflow.testing._scheduling.failures import TasksLeft
@@ -191,13 +191,27 @@ class Subject(ABC, Generic[_Traced]):
 
 
 def examine(
-    subject: Subject[Any], clauses: Iterable[Clause], examples: int, seed: int | None
+    new_subject: Callable[..., Subject[Any]],
+    clauses: Iterable[Clause],
+    *given: Any,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+    **options: Any,
 ) -> Iterator[Verdict]:
     """Try to break one clause after another, and yield its verdict.
 
+    Args:
+        new_subject: the type of what is examined.
+        clauses: the clauses.
+        given: what the subject is made from.
+        examples: how many cases a clause is tried with.
+        seed: draws the same cases again; if None, one is drawn.
+        options: what else the subject is made from, the backend among them.
+
     Raises:
-        ValueError: `examples` or `seed` is no int, or too small; already at the call.
+        Exception: what `check_bus` raises, except for a violation; already at the call.
     """
+    subject = new_subject(*given, **options)
     check_int("examples", examples, least=1)
     if seed is None:
         seed = secrets.randbits(32)

@@ -235,7 +235,9 @@ def show(
         parts.append("\n".join(block(f"async def {name}():", lines)))
     listing = Listing()
     for part in parts:
-        listing.use(part, case.function.__module__ if isinstance(case, Program) else KIT)
+        if isinstance(case, Program):
+            listing.use(part, case.function.__module__)
+        listing.use(part, KIT)
     options = f'backend="{backend}", decisions={case.decisions}'
     if not buses_yield(case):
         options += ", buses_yield=False"

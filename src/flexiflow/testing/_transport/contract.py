@@ -118,7 +118,7 @@ X15: Final = checks(
 )
 
 
-TRANSPORT_CONTRACT: Final = (
+TRANSPORT_CONTRACT: Final[tuple[Clause, ...]] = (
     Clause(
         "X1",
         "at least once",
