@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,15 +18,17 @@ from hypothesis import strategies as st
 
 from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
+from flexiflow.testing._bus import programs as texts
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.clause import Checker, Clause
 from flexiflow.testing._examiner.examine import Verdict, examine, only_one
-from flexiflow.testing._examiner.kit import claim
-from flexiflow.testing._examiner.program import Case, Program, name_factory
+from flexiflow.testing._examiner.kit import claim, refused
+from flexiflow.testing._examiner.program import Case, Program, literal, name_factory
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
@@ -157,6 +160,7 @@ def test_what_a_bus_lacks_is_unchecked(backend: str, clause: str, lacks: tuple[s
 def test_a_bus_without_anything_new_holds(backend: str) -> None:
     """P1: what a bus does not have breaks nothing."""
     check_bus(Older, backend=backend, examples=1)
+    assert check_one("T1", Older, backend).violation is None
 
 
 def test_what_a_bus_hands_on_is_checked(backend: str) -> None:
@@ -169,6 +173,17 @@ def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
     """P1: an option that is there, and raises, is for the clause to tell of."""
     verdict = check_one("V2", Unlimited, backend)
     assert verdict.lacks == ("subscribe(time_limit=)",)
+
+
+async def test_what_programs_use_does_what_it_says() -> None:
+    """P1: also what a correct bus never calls."""
+    assert list(texts.generator(1)) == [1]
+    assert [each async for each in texts.async_generator(1)] == [1]
+    assert await texts.async_filter("a", 1)
+    assert len({kit.Mark(), kit.Mark()}) == 1
+    with pytest.raises(AssertionError, match="it is allowed"), refused(OSError, "it is allowed"):
+        pass
+    assert literal((partial(claim), [1])) == "(partial(claim), [1])"
 
 
 def test_what_is_asserted_in_a_task_group_is_the_complaint(backend: str) -> None:

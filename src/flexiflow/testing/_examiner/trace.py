@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -221,7 +222,7 @@ def misreported(
 observing: ContextVar[bool] = ContextVar("observing", default=False)
 
 
-class Recorder(logging.Handler):
+class Recorder(logging.Handler, ABC):
     """Notes what happens, and what is logged.
 
     Args:
@@ -258,13 +259,13 @@ class Recorder(logging.Handler):
         )
         self._entries.append(entry)
 
+    @abstractmethod
     def who(self, seat: int, act: int, component: str) -> str:
         """Return who did something, in words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def seen(self, component: str) -> object:
         """Return the value of the context variable that scripts set, or a component's state."""
-        raise NotImplementedError
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note a record of the log."""
