@@ -44,7 +44,7 @@ async def ends_in_time(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -
 
 
 async def raises_its_timeout(bus: EventBus, *, delivery: DeliveryMode) -> None:
-    """Under `raise`, that leaves `publish`."""
+    """Under `raise`, a handler whose time is over makes `publish` raise."""
     await bus.subscribe("a", "c", sleep, time_limit=2)
     with refused(HandlerTimeout, "a handler's time is over, and publish raises nothing"):
         await bus.publish("a", delivery=delivery, on_error="raise")
@@ -97,7 +97,7 @@ async def lets_sync_handlers_end(bus: EventBus, *, heard: Heard, delivery: Deliv
 
 
 async def runs_so_many(bus: EventBus, *, heard: Heard, limit: int, delivery: DeliveryMode) -> None:
-    """So many calls run at once, in the order of the publishes; the filter is asked late."""
+    """At most `limit` calls run at once, in order; a filter is asked when its turn has come."""
     running, most, asked = list[int](), list[int](), list[int]()
 
     async def handler(data: int) -> None:

@@ -366,7 +366,7 @@ class Sync:
         self.heard.append(data)
 
     def method(self, data: object) -> None:
-        """Do the same."""
+        """Note the payload."""
         self(data)
 
 
@@ -382,7 +382,7 @@ class Async:
         self.heard.append(data)
 
     async def method(self, data: object) -> None:
-        """Do the same."""
+        """Note the payload, after a while."""
         await self(data)
 
 

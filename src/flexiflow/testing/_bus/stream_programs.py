@@ -231,7 +231,7 @@ async def fills_its_own_stream(bus: EventBus, *, heard: Heard, delivery: Deliver
 
 
 async def publishes_as_it_reads(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
-    """So does one that publishes between two events that it reads."""
+    """A task that publishes between two events that it reads gets a failure, too."""
     async with bus.stream("a", buffer=1) as events:
         await bus.publish("a", 0)
         async for _ in events:
@@ -244,7 +244,7 @@ async def publishes_as_it_reads(bus: EventBus, *, heard: Heard, delivery: Delive
 
 
 async def waits_for_a_handler(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
-    """So does a handler that the reader waits for."""
+    """A handler that the reader waits for gets a failure when it publishes more than fits."""
 
     async def handler(data: object) -> None:
         heard.extend(await bus.publish("a", data, on_error="continue"))
@@ -317,7 +317,7 @@ async def expects_the_first(bus: EventBus, *, delivery: DeliveryMode) -> None:
 
 
 async def waits_for_the_first(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
-    """So does waiting for one."""
+    """`wait_for` gives the first event that its filter accepts."""
 
     async def wait() -> None:
         with anyio.move_on_after(9):

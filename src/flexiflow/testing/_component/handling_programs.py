@@ -71,7 +71,7 @@ async def copies_what_is_sent(new: Factories, *, heard: Heard) -> None:
 
 
 async def copies_what_waits(new: Factories, *, heard: Heard, way: Way) -> None:
-    """So is one that has to wait."""
+    """A message that has to wait was copied when it was sent."""
     sent: dict[str, object] = {"type": "note", "value": 1}
     engine, component = await new.host(heard)
     gate = anyio.Event()
@@ -143,7 +143,7 @@ async def fails_by_a_stray(new: Factories, *, role: str) -> None:
 
 
 async def fails_by_a_stray_factory(new: Factories) -> None:
-    """So is one of a component's factory."""
+    """A stray cancellation of a component's factory is a failure."""
     engine = new.engine(component_factory=stray)
     with refused(HandlerCancelled, "a stray cancellation of a factory is lost") as errors:
         await engine.send("a", {"type": "go"})
@@ -210,7 +210,7 @@ async def ignores_what_nothing_matches(new: Factories, *, heard: Heard) -> None:
 
 
 async def ignores_without_a_machine(new: Factories) -> None:
-    """So does any message to a component without a machine."""
+    """A component without a machine ignores every message."""
     engine = new.engine()
     await engine.register(new.component("a"))
     outcome = await engine.send("a", {"type": "other"})
@@ -219,7 +219,7 @@ async def ignores_without_a_machine(new: Factories) -> None:
 
 
 async def is_strict(new: Factories) -> None:
-    """A strict machine refuses it, and names what it would take."""
+    """A strict machine refuses what nothing matches, and names what it would take."""
 
     def refuse(_: object, __: object) -> bool:
         return False

@@ -45,7 +45,7 @@ async def runs_in_parallel(new: Factories, *, heard: Heard) -> None:
 
 
 async def handles_one_at_a_time(new: Factories, *, heard: Heard) -> None:
-    """Whether it is sent or handed over, a message waits for the one before."""
+    """A message waits for the one before, whether it is sent or handed over."""
 
     async def wait(_: Message, __: Component) -> None:
         heard.append("begins")

@@ -1,8 +1,4 @@
-"""What programs and scripts use; a program that is shown contains what it uses of this module.
-
-The names here are those of the contract's vocabulary of faults: a `Boom` is a failure, an `Exit` no
-`Exception`, a `Quit` a `SystemExit`.
-"""
+"""What programs and scripts use; a program that is shown contains what it uses of this module."""
 
 from __future__ import annotations
 
@@ -38,7 +34,7 @@ class Boom(Exception):
 
 
 class Exit(BaseException):
-    """What is no failure, and leaves everything."""
+    """No `Exception`, so it passes through everything."""
 
 
 class Quit(SystemExit):

@@ -1,4 +1,8 @@
-"""Write programs that anyone can run: with the definitions and imports that they use."""
+"""What a checker tries, and how it is shown as a program that anyone can run.
+
+A case is a script, which is data, or a program, which is a function. What is shown contains the
+definitions and imports that it uses, found by its names.
+"""
 
 from __future__ import annotations
 
