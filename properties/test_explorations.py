@@ -1,7 +1,7 @@
 """What holds of several tasks under every schedule: one or more programs for each clause marked P.
 
 Most programs are scripts of the kit. All that happens while one runs is recorded, and then judged
-by the kit's checker of the clause.
+by the kit's clause.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     Scenario = Callable[[], Coroutine[Any, Any, None]]
 
-CHECKERS = {clause.identifier: clause.checker for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
+CLAUSES = {clause.identifier: clause for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
 _MARKED = {
     "B": (4, 5, 6),
     "D": (1, 2, 3, 4),
@@ -314,9 +314,7 @@ def component_scenario(clause: str, rows: tuple[Row, ...], steps: tuple[Step, ..
 
 def assert_kept(clause: str, trace: Trace) -> None:
     """Judge what happened by one clause."""
-    checker = CHECKERS[clause]
-    assert checker is not None
-    complaint = checker.complain(trace)
+    complaint = CLAUSES[clause].complain(trace)
     assert complaint is None, f"{clause}: {complaint}"
 
 

@@ -207,12 +207,12 @@ def test_a_seed_is_drawn_where_none_is_given(backend_name: str) -> None:
     assert 0 <= raised.value.seed < 2**32
 
 
-def test_each_clause_of_components_has_a_sentence_and_a_checker() -> None:
+def test_each_clause_of_components_has_a_sentence_and_cases() -> None:
     """P1: the contract is data: C1 to C10, each with what checks it."""
     assert [clause.identifier for clause in COMPONENT_CONTRACT] == [f"C{n}" for n in range(1, 11)]
     for clause in COMPONENT_CONTRACT:
         assert clause.sentence.endswith(".")
-        assert clause.checker is not None
+        assert clause.cases is not None
 
 
 @pytest.mark.parametrize("most", range(8))

@@ -1,4 +1,4 @@
-"""The checkers of the bus's own clauses, with their judgements (B1 to B11).
+"""The bus's own clauses, with their judgements (B1 to B11).
 
 A judgement takes the trace of a script, and returns how it breaks the clause, or None.
 """
@@ -31,7 +31,7 @@ from flexiflow.testing._bus.trace import (
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
-    Checker,
+    Clause,
     number,
     often,
     priorities,
@@ -279,22 +279,47 @@ def _once_scripts() -> st.SearchStrategy[Case]:
     )
 
 
-B1 = Checker(programs(texts.serves_several_runs, runs=2))
-B2 = Checker(programs(*texts.SUBSCRIPTIONS))
-B3 = Checker(
+B1 = Clause(
+    "B1",
+    "a bus is bound to no loop",
+    "A bus needs no running loop to be made, holds nothing that is bound to one, and serves "
+    "several runs one after another.",
+    programs(texts.serves_several_runs, runs=2),
+)
+B2 = Clause(
+    "B2",
+    "a subscription is an object",
+    "`subscribe`, a checkpoint, returns a read-only, hashable object that is also a context "
+    "manager, and tells whether it is `active`; the same handler subscribed twice is two "
+    "subscriptions, and a `subscribe` that is cancelled has subscribed nothing.",
+    programs(*texts.SUBSCRIPTIONS),
+)
+B3 = Clause(
+    "B3",
+    "bad arguments fail at the call, and change nothing",
+    "Bad arguments raise `ValueError` or `TypeError` at the call, and change nothing.",
     st.one_of(
         programs(texts.refuses, error=[ValueError], bad=texts.BAD_VALUES),
         programs(texts.refuses, error=[TypeError], bad=texts.BAD_TYPES),
-    )
+    ),
 )
-B4 = Checker(
+B4 = Clause(
+    "B4",
+    "the order is by priority, then by age",
+    "Handlers come in ascending order of the priority's number, 1 first; equal priorities "
+    "in the order in which they were subscribed, exact names and patterns merged.",
     st.one_of(
         _aging_scripts("a", _heard),
         _aging_scripts("a.b", st.sampled_from(["a.b", "a.*", "*.b", "a.**", "**"])),
     ),
     order,
 )
-B5 = Checker(
+B5 = Clause(
+    "B5",
+    "a publish has a snapshot",
+    "`publish` calls exactly those that were subscribed when it began, before any yield; one "
+    "that is subscribed meanwhile does not see this event, and one that is unsubscribed "
+    "meanwhile never starts, though it goes on if it is running.",
     scripts(
         st.builds(
             Subscribe,
@@ -309,7 +334,12 @@ B5 = Checker(
     ),
     snapshot,
 )
-B6 = Checker(
+B6 = Clause(
+    "B6",
+    "unsubscribing is idempotent",
+    "`unsubscribe` returns True the first time and False afterwards, or for a subscription "
+    "of another bus; `unsubscribe_all` returns how many it removed; nothing of a removed "
+    "subscription stays in memory.",
     st.one_of(
         scripts(
             st.builds(Subscribe, event=_heard, component=_components, once=st.booleans()),
@@ -321,8 +351,19 @@ B6 = Checker(
     ),
     removals,
 )
-B7 = Checker(programs(texts.runs_inline, texts.calls, handler=texts.HANDLERS))
-B8 = Checker(
+B7 = Clause(
+    "B7",
+    "sync and async handlers",
+    "A handler may be any callable, sync or async; a sync one runs inline, and if a call "
+    "returns an awaitable, it is awaited.",
+    programs(texts.runs_inline, texts.calls, handler=texts.HANDLERS),
+)
+B8 = Clause(
+    "B8",
+    "a filter decides just before the start",
+    "A filter is asked at each publish, just before its handler would start, and not if that "
+    "was unsubscribed; one that raises, or returns an awaitable, is a failure of that "
+    "subscription and touches no other.",
     scripts(
         st.builds(
             Subscribe,
@@ -340,7 +381,15 @@ B8 = Checker(
     ),
     filters,
 )
-B9 = Checker(_once_scripts(), at_most_once)
+B9 = Clause(
+    "B9",
+    "`once` is at most once",
+    "A handler subscribed with `once=True` starts at most once, also when publishes "
+    "overlap; it is unsubscribed before it starts, and a filter that refuses or raises "
+    "leaves it subscribed.",
+    _once_scripts(),
+    at_most_once,
+)
 _listening = scripts(
     st.builds(
         Subscribe,
@@ -352,14 +401,21 @@ _listening = scripts(
     most_after=5,
     scheduled=False,
 )
-B10 = Checker(
+B10 = Clause(
+    "B10",
+    "patterns",
+    "In `subscribe`, `*` stands for exactly one segment, and `**`, as the last one, for one "
+    "or more; `**` matches every event, the built-in ones included.",
     st.one_of(
         often(3, _listening),
         programs(texts.hears_failures, pattern=("**", "event.handler.*")),
     ),
     hears,
 )
-B11 = Checker(
+B11 = Clause(
+    "B11",
+    "publishing inside a handler",
+    "A publish inside a handler runs at once, depth first, as a plain `await` would.",
     scripts(
         st.builds(
             Subscribe,

@@ -1,4 +1,4 @@
-"""The checkers of the clauses of delivery, with their judgements (D1 to D6)."""
+"""The clauses of delivery, with their judgements (D1 to D6)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flexiflow.testing._bus.trace import each_publish, first_of, names
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
-    Checker,
+    Clause,
     number,
     often,
     priorities,
@@ -188,14 +188,27 @@ _fates = st.tuples(
     st.builds(CleanUp, number(0, 2), fails=st.sampled_from(["no", "alone"])),
 )
 
-D1 = Checker(
-    scripts(st.builds(Subscribe, _marks), publishes(("sequential",), POLICIES)), one_at_a_time
+D1 = Clause(
+    "D1",
+    "sequential",
+    "One handler at a time, in order, in the publisher's own task and context: what one "
+    "sets in a context variable, later ones and the publisher see.",
+    scripts(st.builds(Subscribe, _marks), publishes(("sequential",), POLICIES)),
+    one_at_a_time,
 )
-D2 = Checker(
+D2 = Clause(
+    "D2",
+    "concurrent",
+    "All handlers at once, started in order; each sees the publisher's context variables "
+    "and nobody what another sets; handlers that wait for each other make progress.",
     st.one_of(often(3, _apart), often(2, _together("concurrent")), _many("concurrent")),
     all_at_once,
 )
-D3 = Checker(
+D3 = Clause(
+    "D3",
+    "tiered",
+    "The handlers of priority 1 concurrently; when all have ended, those of priority 2, and "
+    "so on to 5.",
     st.one_of(
         scripts(
             st.builds(
@@ -210,7 +223,11 @@ D3 = Checker(
     ),
     tier_by_tier,
 )
-D4 = Checker(
+D4 = Clause(
+    "D4",
+    "nothing is left running",
+    "When `publish` returns, raises or is cancelled, every handler that it started has "
+    "ended, and it leaves no task behind.",
     scripts(
         st.builds(Subscribe, _fates, priority=priorities),
         st.builds(
@@ -223,7 +240,11 @@ D4 = Checker(
     ),
     nothing_runs_on,
 )
-D5 = Checker(
+D5 = Clause(
+    "D5",
+    "defaults of the bus",
+    "The delivery and the policy that a publish names win; where it names none, the bus's "
+    "own hold.",
     st.builds(
         _telling,
         st.lists(
@@ -238,11 +259,15 @@ D5 = Checker(
     ),
     defaults,
 )
-D6 = Checker(
+D6 = Clause(
+    "D6",
+    "yielding",
+    "`publish` is a checkpoint at least once in `yield_every` publishes of the bus, which "
+    "is 61 where nothing else was said.",
     programs(
         texts.is_cancelled_in_time,
         texts.yields_in_time,
         texts.counts_what_it_publishes,
         event=("a", "b"),
-    )
+    ),
 )

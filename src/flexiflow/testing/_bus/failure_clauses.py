@@ -1,4 +1,4 @@
-"""The checkers of the clauses of failures, with their judgements (E1 to E8)."""
+"""The clauses of failures, with their judgements (E1 to E8)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from flexiflow.testing._bus.trace import (
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
-    Checker,
+    Clause,
     number,
     often,
     priorities,
@@ -203,7 +203,13 @@ def among_siblings(
 _overlapping = st.builds(
     Together, st.lists(st.tuples(publishes(event=_EVENT)), min_size=2, max_size=2).map(tuple)
 )
-E1 = Checker(
+E1 = Clause(
+    "E1",
+    "`continue`",
+    "Each failure is, at once and in the task of the handler that failed, logged as an error "
+    "with its traceback, naming event, component and handler, and published as "
+    "`event.handler.failed`; all are returned, in order of delivery; every other handler "
+    "still runs.",
     st.one_of(
         scripts(_failing, publishes(event=_EVENT)),
         scripts(_failing, publishes(("concurrent",), event=_EVENT)),
@@ -211,15 +217,31 @@ E1 = Checker(
     ),
     continues,
 )
-E2 = Checker(
+E2 = Clause(
+    "E2",
+    "`raise`, sequential",
+    "The first failure leaves `publish` as it is, the same exception object, and later "
+    "handlers don't start; in tiered delivery it is as in concurrent, and later tiers don't "
+    "start.",
     st.one_of(
         scripts(_failing, publishes(("sequential", "tiered"), ("raise",), event=_EVENT)),
         among_siblings(("tiered",), Raise()),
     ),
     raises_in_turn,
 )
-E3 = Checker(among_siblings(("concurrent",), Raise()), raises_at_once)
-E4 = Checker(
+E3 = Clause(
+    "E3",
+    "`raise`, concurrent",
+    "The first failure cancels its siblings, waits for their cleanup, and leaves `publish` "
+    "bare; handlers not yet started don't start and keep their `once`; what a sibling "
+    "raises in its cleanup is logged, published, and noted on what is raised.",
+    among_siblings(("concurrent",), Raise()),
+    raises_at_once,
+)
+E4 = Clause(
+    "E4",
+    "either raised or reported",
+    "Every failure is either raised to the publisher or reported, and never both.",
     st.one_of(
         scripts(_failing, publishes(policies=POLICIES, event=_EVENT)),
         cancelled(hanging),
@@ -360,7 +382,13 @@ _exiting = st.builds(
     ),
 )
 
-E5 = Checker(
+E5 = Clause(
+    "E5",
+    "a cancellation is no failure",
+    "A cancellation is never reported as a failure and never swallowed; if a handler fails "
+    "in it, no further handler starts, and under `raise` the failure leaves. What is no "
+    "`Exception` leaves `publish` bare when the siblings have been cancelled; of several the "
+    "first, the others noted on it.",
     st.one_of(
         often(3, cancelled(hanging)),
         cancelled(st.builds(Subscribe, st.tuples(st.just(Hang()), cleaning), priority=priorities)),
@@ -384,11 +412,20 @@ _strays_alone = scripts(
     publishes(policies=POLICIES),
     most=4,
 )
-E6 = Checker(
+E6 = Clause(
+    "E6",
+    "a stray cancellation is a failure",
+    "A cancellation that leaves a handler while `publish` is not being cancelled becomes "
+    "`HandlerCancelled`, with the cancellation as its cause: a failure like any other, which "
+    "under `continue` harms no sibling.",
     st.one_of(often(3, _strays_alone), programs(keeps_strays_in_a_shield)),
     strays_are_failures,
 )
-E7 = Checker(
+E7 = Clause(
+    "E7",
+    "failures of failure handlers",
+    "If a handler of `event.handler.failed` fails, or anything published from within it, "
+    "that is logged and reported no further.",
     scripts(
         st.builds(
             Subscribe,
@@ -408,7 +445,12 @@ E7 = Checker(
     ),
     no_recursion,
 )
-E8 = Checker(
+E8 = Clause(
+    "E8",
+    "exception groups",
+    "An exception group that leaves a handler is its exception, kept whole; one that holds "
+    "cancellations, at any depth, is split: the rest is the failure, and the cancellation "
+    "goes on if `publish` is being cancelled.",
     st.one_of(
         scripts(
             st.builds(

@@ -1,4 +1,4 @@
-"""The checkers of the clauses of instruments, with their programs (I1 to I3)."""
+"""The clauses of instruments, with their programs (I1 to I3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import HandlerCancelled, PublishRefused
-from flexiflow.testing._examiner.clause import Checker, programs
+from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import (
     Boom,
     Watch,
@@ -222,21 +222,41 @@ async def can_not_refuse_a_failure(bus: EventBus, *, delivery: DeliveryMode) -> 
     claim(told == ["a", "a"], f"of two failures, whose publishing is refused, were told {told}")
 
 
-I1 = Checker(programs(watches_until_removed, watches_from_the_next_on))
-I2 = Checker(
+I1 = Clause(
+    "I1",
+    "added and removed",
+    "`add_instrument` and `remove_instrument` take effect from the next publish on; the "
+    "latter returns True the first time and False afterwards.",
+    programs(watches_until_removed, watches_from_the_next_on),
+    needs=("add_instrument", "remove_instrument"),
+)
+I2 = Clause(
+    "I2",
+    "what an instrument sees",
+    "`publishing` is around a whole publish, in the publisher's task, and `handling` around "
+    "each handler, in the task that runs it, so that context variables work; the first added "
+    "is outermost; an instrument is shown a failure as the bus classifies it, and can't "
+    "swallow it.",
     programs(
         nests_instruments,
         watches_in_its_task,
         sets_context_variables,
         is_shown_a_stray,
         swallows_nothing,
-    )
+    ),
+    needs=("add_instrument",),
 )
-I3 = Checker(
+I3 = Clause(
+    "I3",
+    "an instrument that fails, or refuses",
+    "An instrument that raises is logged once and taken out, its entered context managers "
+    "are still exited, and delivery goes on; but `PublishRefused`, raised in `publishing`, "
+    "leaves `publish` before any handler starts, never for `event.handler.failed`.",
     programs(
         survives_an_instrument,
         may_refuse,
         can_not_refuse_a_failure,
         fails=("enters a", "leaves a", "enters h", "leaves h"),
-    )
+    ),
+    needs=("add_instrument",),
 )

@@ -1,4 +1,4 @@
-"""The checkers of the clauses of limits, with their programs (V1, V2)."""
+"""The clauses of limits, with their programs (V1, V2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import strategies as st
 
 from flexiflow import HandlerTimeout, LimitDeadlock
-from flexiflow.testing._examiner.clause import Checker, programs, scheduled
+from flexiflow.testing._examiner.clause import Clause, programs, scheduled
 from flexiflow.testing._examiner.kit import cancel_after, claim, log_kept, refused, types_of
 
 if TYPE_CHECKING:
@@ -224,7 +224,12 @@ async def frees_its_place(
 
 _WAITS: Final = (leaves_the_line, waits_on_nobodys_time, waits_for_its_one_time)
 
-V1 = Checker(
+V1 = Clause(
+    "V1",
+    "a time limit",
+    "An async handler that is still running `time_limit` seconds after it started is "
+    "cancelled, and has failed with `HandlerTimeout`; a deadline around the publish, or of "
+    "the handler's own, is not taken for it, and a sync handler is not interrupted.",
     programs(
         ends_in_time,
         raises_its_timeout,
@@ -232,11 +237,19 @@ V1 = Checker(
         passes_a_deadline_on,
         has_its_own_deadline,
         lets_sync_handlers_end,
-    )
+    ),
+    needs=("subscribe(time_limit=)",),
 )
-V2 = Checker(
+V2 = Clause(
+    "V2",
+    "so many calls at once",
+    "At most `limit` calls of the handler run at once, across publishes; the others wait, "
+    "first come first served, and filter, `once`, `active` and the start of `time_limit` "
+    "come after the wait; a call from within such a call, or one that would close a cycle "
+    "of waiting calls, fails with `LimitDeadlock`; a waiter that is cancelled costs no slot.",
     st.one_of(
         programs(runs_so_many, *_WAITS, calls_itself, call_each_other, limit=(1, 2)),
         scheduled(frees_its_place, turns=range(8)),
-    )
+    ),
+    needs=("subscribe(limit=)", "subscribe(time_limit=)"),
 )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     Heard: TypeAlias = list[Any]
     Handler: TypeAlias = Callable[[Any], Any]
+    Bad: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 # B1
@@ -125,8 +126,9 @@ async def subscribes_at_a_checkpoint(bus: EventBus, *, heard: Heard) -> None:
 async def subscribes_or_is_cancelled(bus: EventBus) -> None:
     """A `subscribe` that is cancelled, whenever that is, has subscribed nothing."""
     for turns in range(5):
+        scope = anyio.CancelScope()
         async with anyio.create_task_group() as group:
-            with anyio.CancelScope() as scope:
+            with scope:
                 group.start_soon(cancel_after, scope, turns)
                 await bus.subscribe("a", "c", ignore)
             group.cancel_scope.cancel()
@@ -163,7 +165,7 @@ async def refuses(
     *,
     heard: Heard,
     error: type[Exception],
-    bad: tuple[str, tuple[Any, ...], dict[str, Any]],
+    bad: Bad,
 ) -> None:
     """A call with bad arguments raises, and changes nothing."""
     method, arguments, options = bad
@@ -213,23 +215,20 @@ def closed(name: str, coroutine: Any) -> Any:
 early = closed("early", checkpoint())
 
 
-def _subscribing(*handlers: object, **options: object) -> Iterator[object]:
+def _subscribing(*handlers: object, **options: object) -> Iterator[Bad]:
     for handler in handlers:
         yield "subscribe", ("a", "c", handler), options
 
 
-BAD_VALUES: Final = (
+BAD_VALUES: Final[tuple[Bad, ...]] = (
     *(each for bad in (0, 6, True, 2.5, "3", None) for each in _subscribing(ignore, priority=bad)),
-    *(
-        ("subscribe", (bad, "c", ignore), dict[str, object]())
-        for bad in ("", ".a", "a.", "a..b", "**.a", "a*")
-    ),
+    *(("subscribe", (bad, "c", ignore), {}) for bad in ("", ".a", "a.", "a..b", "**.a", "a*")),
     ("subscribe", ("a", "", ignore), {}),
-    *(("publish", (bad, 2), dict[str, object]()) for bad in ("", ".a", "a..b", "*", "a.**")),
+    *(("publish", (bad, 2), {}) for bad in ("", ".a", "a..b", "*", "a.**")),
     ("publish", ("a", 2), {"delivery": "parallel"}),
     ("publish", ("a", 2), {"on_error": "ignore"}),
 )
-BAD_TYPES: Final = (
+BAD_TYPES: Final[tuple[Bad, ...]] = (
     ("subscribe", (1, "c", ignore), {}),
     ("subscribe", ("a", None, ignore), {}),
     ("publish", (None, 2), {}),

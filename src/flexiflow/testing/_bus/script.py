@@ -139,7 +139,7 @@ class Script:
     Attributes:
         steps: first all subscriptions, since others refer to them by number.
         decisions: the schedule, as `run_scheduled` takes it.
-        whole: whether its checker needs all of it, so that nothing may be left out.
+        whole: whether its clause needs all of it, so that nothing may be left out.
     """
 
     steps: tuple[Step, ...]

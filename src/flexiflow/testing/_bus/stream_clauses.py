@@ -1,4 +1,4 @@
-"""Scripts for a stream: publishing, reading and giving up, with the results to expect (S2)."""
+"""The clauses of streams, of waiting and of topics, with a model of a stream (S1 to S4, T1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flexiflow.testing._bus import stream_programs as texts
 from flexiflow.testing._bus.stream_programs import follows_a_model
-from flexiflow.testing._examiner.clause import MODES, Checker, number, often, programs, scheduled
+from flexiflow.testing._examiner.clause import MODES, Clause, number, often, programs, scheduled
 from flexiflow.testing._examiner.program import Program
 from flexiflow.testing._examiner.steps import without_one
 
@@ -126,7 +126,13 @@ _streams = st.one_of(
     ),
     st.builds(stream_script, number(0, 2), st.just("block"), _modes, _steps(8, ("read",))),
 )
-S1 = Checker(
+S1 = Clause(
+    "S1",
+    "armed on entry",
+    "A stream, and an expectation, hear what is published from the entry of their block on, "
+    "and nothing before; when it is left, by its end, an exception or a cancellation, the "
+    "subscription is gone, and blocked publishers go on. Several tasks may read one stream; "
+    "each event goes to one of them.",
     programs(
         texts.enters_a_stream,
         texts.enters_an_expectation,
@@ -134,7 +140,8 @@ S1 = Checker(
         texts.leaves_a_stream,
         texts.leaves_an_expectation,
         end=texts.ENDS,
-    )
+    ),
+    needs=("stream", "expect"),
 )
 _cancelled = scheduled(
     texts.survives_a_cancelled_reader,
@@ -142,11 +149,38 @@ _cancelled = scheduled(
     buffer=(3, 0),
     cancels=("scope", "native"),
 )
-S2 = Checker(
+S2 = Clause(
+    "S2",
+    "a full buffer has a policy",
+    "Where the buffer is full, `block` lets the publisher wait, `drop_oldest` and "
+    "`drop_newest` lose an event, and `error` loses this one with `BufferFull`, a failure of "
+    "that subscription; `received == delivered + dropped + buffered` in what `statistics()` "
+    "gives; a reader that is cancelled loses no event.",
     st.one_of(often(2, _streams), _cancelled, programs(texts.has_read_only_statistics)),
+    needs=("stream",),
 )
-S3 = Checker(programs(*texts.DEADLOCKS))
-S4 = Checker(
-    st.one_of(scheduled(texts.gives_events_in_order, buffer=(1, 0, 2)), programs(*texts.WAITING))
+S3 = Clause(
+    "S3",
+    "a stream that would wait for itself",
+    "If the only consumer of a full `block` stream publishes to it, or a handler that it "
+    "waits for does, that is a `StreamDeadlock`, a failure of that subscription, counted as "
+    "dropped, and no hang; the consumer is the task that entered it, until another reads.",
+    programs(*texts.DEADLOCKS),
+    needs=("stream",),
 )
-T1 = Checker(programs(*texts.TOPICS))
+S4 = Clause(
+    "S4",
+    "order, and waiting for one event",
+    "A stream gives events in the order in which their publishes reach it; `expect` and "
+    "`wait_for` give the first event that the filter takes; what the filter raises, raises "
+    "at the waiter and is no failure of the publish; a waiter that gives up leaves nothing "
+    "behind.",
+    st.one_of(scheduled(texts.gives_events_in_order, buffer=(1, 0, 2)), programs(*texts.WAITING)),
+    needs=("stream", "expect", "wait_for"),
+)
+T1 = Clause(
+    "T1",
+    "names that know their payload",
+    "A `Topic` is a str at run time, and works wherever a name does.",
+    programs(*texts.TOPICS),
+)

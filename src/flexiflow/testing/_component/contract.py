@@ -1,4 +1,4 @@
-"""The checkers of the clauses of components (C1 to C10)."""
+"""The contract of engines and their components: each clause, and what tries to break it (P1)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from flexiflow.testing._component.script import (
     Send,
     is_table,
 )
-from flexiflow.testing._examiner.clause import Checker, Clause, number, programs, schedules, several
+from flexiflow.testing._examiner.clause import Clause, number, programs, schedules, several
 from flexiflow.testing._examiner.steps import Together, Wait
 
 if TYPE_CHECKING:
@@ -76,9 +76,32 @@ def _nested(trigger: str, *kinds: st.SearchStrategy[Step]) -> st.SearchStrategy[
     return st.builds(Row, st.just(trigger), guard=st.one_of(_no_guard, does), action=does)
 
 
-C1 = Checker(programs(*hosting.REGISTERING, unregisters=(False, True)))
-C2 = Checker(programs(*hosting.MAKING, gives=hosting.GIVEN))
-C3 = Checker(
+C1 = Clause(
+    "C1",
+    "registering",
+    "`register` takes the name at once and publishes its event once, and a `send` waits for "
+    "that; cancelled before, nothing is registered; a taken name is a `DuplicateComponent` "
+    "that changes nothing, and a component belongs to one engine. `unregister` ends the "
+    "component and its subscriptions at once: the message in hand finishes, waiting senders "
+    "get `UnknownComponent`, deferred messages are reported with it, and it may be "
+    "registered again. `components` is read-only.",
+    programs(*hosting.REGISTERING, unregisters=(False, True)),
+)
+C2 = Clause(
+    "C2",
+    "asking for a component",
+    "`send` to an unknown name asks `component_factory` once, however many ask at the same "
+    "time, registers what it gives, then delivers; None is `UnknownComponent`, also a "
+    "`KeyError`, which names the closest name; what it raises all who wait get; if the asker "
+    "is cancelled, the next one asks again; asking for the same name from within it, or "
+    "giving another name, is a `ComponentError`.",
+    programs(*hosting.MAKING, gives=hosting.GIVEN),
+)
+C3 = Clause(
+    "C3",
+    "one message at a time",
+    "A component handles one message at a time, in the order in which `send` was first run; "
+    "different components run in parallel.",
     st.one_of(
         _scripts(
             st.tuples(st.builds(Row, guard=st.one_of(_no_guard, _waits), action=_waits)).map(list),
@@ -89,7 +112,14 @@ C3 = Checker(
     ),
     in_turn,
 )
-C4 = Checker(
+C4 = Clause(
+    "C4",
+    "run to completion",
+    "A message that a component is sent from within its own handling, or that would close a "
+    "cycle of components waiting for each other, is `DEFERRED`, and handled right after the "
+    "one in hand, in order, before other senders' messages, in the task of the send in "
+    "hand, which only then returns, or raises its own failure. If the deferred one fails, "
+    "that is logged, and published as `event.handler.failed`.",
     st.one_of(
         _scripts(
             st.tuples(_nested("t0", _to_others), _nested("t1", _last), _nested("t2")).map(list),
@@ -102,7 +132,13 @@ C4 = Checker(
     ),
     run_to_completion,
 )
-C5 = Checker(
+C5 = Clause(
+    "C5",
+    "the order of one message",
+    "`component.message.received`; guard; action; commit; `state.changed`. The first "
+    "transition whose source, trigger and guard match is taken. The message is copied when "
+    "it is sent; what is no mapping with a str `type` is refused before anything is "
+    "published. Observers that fail change nothing.",
     st.one_of(
         _scripts(
             st.lists(
@@ -126,7 +162,13 @@ C5 = Checker(
     steps_in_order,
 )
 _failing = several(st.builds(Wait, number(1, 3)), st.builds(Fail))
-C6 = Checker(
+C6 = Clause(
+    "C6",
+    "all or nothing",
+    "A guard or action that raises, or is cancelled, leaves the state as it was, publishes "
+    "no `state.changed`, and raises to the sender; each `from_state` is the `to_state` "
+    "before it, and nothing yields between the commit and its first observer; a stray "
+    "cancellation is a failure, `HandlerCancelled` from it.",
     st.one_of(
         _scripts(
             st.tuples(
@@ -160,98 +202,36 @@ C6 = Checker(
     ),
     all_or_nothing,
 )
-C7 = Checker(programs(handling.takes_an_internal_transition, handling.goes_to_its_own_source))
-C8 = Checker(programs(*handling.UNMATCHED))
-C9 = Checker(programs(*handling.SHARED))
-C10 = Checker(programs(*handling.COPIES))
-
-
-COMPONENT_CONTRACT: Final[tuple[Clause, ...]] = (
-    Clause(
-        "C1",
-        "registering",
-        "`register` takes the name at once and publishes its event once, and a `send` waits for "
-        "that; cancelled before, nothing is registered; a taken name is a `DuplicateComponent` "
-        "that changes nothing, and a component belongs to one engine. `unregister` ends the "
-        "component and its subscriptions at once: the message in hand finishes, waiting senders "
-        "get `UnknownComponent`, deferred messages are reported with it, and it may be "
-        "registered again. `components` is read-only.",
-        C1,
-    ),
-    Clause(
-        "C2",
-        "asking for a component",
-        "`send` to an unknown name asks `component_factory` once, however many ask at the same "
-        "time, registers what it gives, then delivers; None is `UnknownComponent`, also a "
-        "`KeyError`, which names the closest name; what it raises all who wait get; if the asker "
-        "is cancelled, the next one asks again; asking for the same name from within it, or "
-        "giving another name, is a `ComponentError`.",
-        C2,
-    ),
-    Clause(
-        "C3",
-        "one message at a time",
-        "A component handles one message at a time, in the order in which `send` was first run; "
-        "different components run in parallel.",
-        C3,
-    ),
-    Clause(
-        "C4",
-        "run to completion",
-        "A message that a component is sent from within its own handling, or that would close a "
-        "cycle of components waiting for each other, is `DEFERRED`, and handled right after the "
-        "one in hand, in order, before other senders' messages, in the task of the send in "
-        "hand, which only then returns, or raises its own failure. If the deferred one fails, "
-        "that is logged, and published as `event.handler.failed`.",
-        C4,
-    ),
-    Clause(
-        "C5",
-        "the order of one message",
-        "`component.message.received`; guard; action; commit; `state.changed`. The first "
-        "transition whose source, trigger and guard match is taken. The message is copied when "
-        "it is sent; what is no mapping with a str `type` is refused before anything is "
-        "published. Observers that fail change nothing.",
-        C5,
-    ),
-    Clause(
-        "C6",
-        "all or nothing",
-        "A guard or action that raises, or is cancelled, leaves the state as it was, publishes "
-        "no `state.changed`, and raises to the sender; each `from_state` is the `to_state` "
-        "before it, and nothing yields between the commit and its first observer; a stray "
-        "cancellation is a failure, `HandlerCancelled` from it.",
-        C6,
-    ),
-    Clause(
-        "C7",
-        "internal transitions",
-        "With `target=None` the action runs, nothing changes, no `state.changed` is published, "
-        "and the outcome is `TRANSITIONED`; a transition from a state to itself is one like any "
-        "other.",
-        C7,
-    ),
-    Clause(
-        "C8",
-        "no transition matches",
-        "The outcome is `IGNORED`, as it is without a machine; a strict machine raises "
-        "`TransitionRefused`, which names the state, the trigger, and the triggers that would "
-        "be taken.",
-        C8,
-    ),
-    Clause(
-        "C9",
-        "a machine is shared",
-        "Components that share a machine each keep their own state, and begin in its initial "
-        "one; `name`, `machine` and `state` are read-only.",
-        C9,
-    ),
-    Clause(
-        "C10",
-        "observers have their own copy",
-        "Observers of `component.message.received` get a shallow copy of the message: what they "
-        "change there neither the component nor the sender sees; nested values are shared.",
-        C10,
-    ),
+C7 = Clause(
+    "C7",
+    "internal transitions",
+    "With `target=None` the action runs, nothing changes, no `state.changed` is published, "
+    "and the outcome is `TRANSITIONED`; a transition from a state to itself is one like any "
+    "other.",
+    programs(handling.takes_an_internal_transition, handling.goes_to_its_own_source),
 )
+C8 = Clause(
+    "C8",
+    "no transition matches",
+    "The outcome is `IGNORED`, as it is without a machine; a strict machine raises "
+    "`TransitionRefused`, which names the state, the trigger, and the triggers that would "
+    "be taken.",
+    programs(*handling.UNMATCHED),
+)
+C9 = Clause(
+    "C9",
+    "a machine is shared",
+    "Components that share a machine each keep their own state, and begin in its initial "
+    "one; `name`, `machine` and `state` are read-only.",
+    programs(*handling.SHARED),
+)
+C10 = Clause(
+    "C10",
+    "observers have their own copy",
+    "Observers of `component.message.received` get a shallow copy of the message: what they "
+    "change there neither the component nor the sender sees; nested values are shared.",
+    programs(*handling.COPIES),
+)
+
+COMPONENT_CONTRACT: Final[tuple[Clause, ...]] = (C1, C2, C3, C4, C5, C6, C7, C8, C9, C10)
 """Every clause of engines and components, in order."""

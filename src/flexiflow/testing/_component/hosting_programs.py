@@ -116,6 +116,7 @@ async def holds_messages_back(new: Factories, *, heard: Heard, unregisters: bool
     machine = StateMachine("s0", [Transition("*", "go", "s1")])
     engine = new.engine()
     gate = anyio.Event()
+    early: Heard = []
 
     async def observe(_: object) -> None:
         await gate.wait()
@@ -127,7 +128,7 @@ async def holds_messages_back(new: Factories, *, heard: Heard, unregisters: bool
         for _ in range(2):
             group.start_soon(send, engine, heard)
         await settle()
-        early = list(heard)
+        early += heard
         if unregisters:
             await engine.unregister("a")
         gate.set()
@@ -305,7 +306,11 @@ async def asks_for_the_next(new: Factories, *, heard: Heard) -> None:
 
 async def knows_no_component(new: Factories) -> None:
     """A factory that gives None makes the component unknown."""
-    engine = new.engine(component_factory=lambda name: None)  # noqa: ARG005
+
+    def make(_: str) -> None:
+        """Make nothing."""
+
+    engine = new.engine(component_factory=make)
     told = "a factory that gives None gives something"
     with refused(UnknownComponent, told) as errors, anyio.fail_after(1):
         await engine.send("a", {"type": "go"})
@@ -342,7 +347,11 @@ async def asks_for_another(new: Factories) -> None:
 
 async def refuses_another_name(new: Factories) -> None:
     """A factory that gives a component of another name is refused."""
-    engine = new.engine(component_factory=lambda _: new.component("b"))
+
+    def make(_: str) -> Component:
+        return new.component("b")
+
+    engine = new.engine(component_factory=make)
     told = "a factory may give a component of another name"
     with refused(ComponentError, told), anyio.fail_after(1):
         await engine.send("a", {"type": "go"})

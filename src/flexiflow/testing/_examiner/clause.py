@@ -1,6 +1,6 @@
 """Clauses of a contract as data, and what they are checked with: cases, and a judgement.
 
-The modules of clauses combine the strategies below into their checkers.
+The modules of clauses combine the strategies below into what they try.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
 
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow.testing._examiner.program import Case
@@ -36,16 +37,25 @@ def nothing(trace: Trace) -> None:
 
 @final
 @dataclass(frozen=True)
-class Checker:
-    """How a clause is checked.
+class Clause:
+    """A numbered promise of the contract, and how it is checked.
 
     Attributes:
-        cases: what to try, drawn before any loop starts.
+        identifier: its number, as "B4".
+        title: its name in the documentation.
+        sentence: what is promised, as far as it can be checked from outside.
+        cases: what to try, drawn before any loop starts; None where nothing tries to break it yet.
         complain: returns how the trace of a case breaks the clause, or None.
+        needs: the methods and options that a bus must have for it to be checked, as "stream" or
+            "subscribe(limit=)".
     """
 
-    cases: st.SearchStrategy[Case]
+    identifier: str
+    title: str
+    sentence: str
+    cases: st.SearchStrategy[Case] | None = None
     complain: Callable[[Any], str | None] = nothing
+    needs: tuple[str, ...] = ()
 
     def judge(self, trace: Trace) -> str | None:
         """Return how a trace breaks the clause, or None."""
@@ -58,25 +68,10 @@ class Checker:
         return complaint
 
 
-@final
-@dataclass(frozen=True)
-class Clause:
-    """A numbered promise of the contract.
-
-    Attributes:
-        identifier: its number, as "B4".
-        title: its name in the documentation.
-        sentence: what is promised, as far as it can be checked from outside.
-        checker: what tries to break it, or None where nothing does yet.
-        needs: the methods and options that a bus must have for it to be checked, as "stream" or
-            "subscribe(limit=)".
-    """
-
-    identifier: str
-    title: str
-    sentence: str
-    checker: Checker | None
-    needs: tuple[str, ...] = ()
+def clauses_of(*modules: ModuleType) -> tuple[Clause, ...]:
+    """Return the clauses that modules define, in order."""
+    values = (each for module in modules for each in vars(module).values())
+    return tuple(each for each in values if isinstance(each, Clause))
 
 
 def describe(left: BaseException) -> str:

@@ -26,7 +26,9 @@ from flexiflow.testing._scheduling.failures import TasksLeft
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 
-    from flexiflow.testing._examiner.clause import Checker, Clause
+    from hypothesis import strategies as st
+
+    from flexiflow.testing._examiner.clause import Clause
     from flexiflow.testing._examiner.program import Case
 
 _logger = logging.getLogger("flexiflow")
@@ -233,9 +235,9 @@ def _examine(
 def _search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> Verdict:
     """Search for a case that breaks a clause."""
     lacks = tuple(need for need in clause.needs if need not in subject.offers)
-    if clause.checker is None or lacks:
+    if clause.cases is None or lacks:
         return Verdict(clause, 0, None, lacks)
-    return _Search(clause, clause.checker, subject).run(examples, seed)
+    return _Search(clause, clause.cases, subject).run(examples, seed)
 
 
 class _Broken(Exception):
@@ -245,16 +247,18 @@ class _Broken(Exception):
 class _Search:
     """The search for a case that breaks a clause."""
 
-    def __init__(self, clause: Clause, checker: Checker, subject: Subject[Any]) -> None:
+    def __init__(
+        self, clause: Clause, cases: st.SearchStrategy[Case], subject: Subject[Any]
+    ) -> None:
         self._clause = clause
-        self._checker = checker
+        self._cases = cases
         self._subject = subject
         self._tried = 0
         self._found: list[tuple[Case, str, Trace]] = []
 
     def run(self, examples: int, seed: int) -> Verdict:
         """Try at most so many cases; make the first that breaks the clause as small as possible."""
-        drawing = hypothesis.given(self._checker.cases)(self._attempt)
+        drawing = hypothesis.given(self._cases)(self._attempt)
         settings = hypothesis.settings(_SETTINGS, max_examples=examples)
         try:
             hypothesis.seed(seed)(settings(drawing))()
@@ -274,7 +278,7 @@ class _Search:
 
     def _breaks(self, case: Case) -> bool:
         trace = self._subject.attempt(case)
-        complaint = self._checker.judge(trace)
+        complaint = self._clause.judge(trace)
         if complaint is not None:
             # Only the last one is used, and a trace holds all that happened.
             self._found = [(case, complaint, trace)]

@@ -1,4 +1,4 @@
-"""What a checker tries, and how it is shown as a program that anyone can run.
+"""What a clause is tried with, and how it is shown as a program that anyone can run.
 
 A case is a script, which is data, or a program, which is a function. What is shown contains the
 definitions and imports that it uses, found by its names.
@@ -105,9 +105,11 @@ def literal(value: Any) -> str:
         case partial():
             return f"partial({literal(value.func)})"
         case tuple():
-            return f"({', '.join(map(literal, value))}{',' * (len(value) == 1)})"
+            items: tuple[Any, ...] = value
+            return f"({', '.join(map(literal, items))}{',' * (len(items) == 1)})"
         case dict():
-            return f"{{{', '.join(f'{each!r}: {literal(value[each])}' for each in value)}}}"
+            options: dict[str, Any] = value
+            return f"{{{', '.join(f'{name!r}: {literal(options[name])}' for name in options)}}}"
         case _:
             return getattr(value, "__name__", None) or repr(value)
 
@@ -128,7 +130,7 @@ KIT = kit.__name__
 
 
 class Case(Protocol):
-    """What a checker tries."""
+    """What a clause is tried with."""
 
     @property
     def decisions(self) -> tuple[int, ...]:

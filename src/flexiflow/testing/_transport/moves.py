@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._examiner.clause import Checker, number
+from flexiflow.testing._examiner.clause import number
 from flexiflow.testing._examiner.steps import without_one
 from flexiflow.testing._transport.desk_work import LENGTH, SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.steps import Lines
     from flexiflow.testing._examiner.trace import Trace
 
@@ -68,8 +69,8 @@ Moves: TypeAlias = tuple[Act, ...]
 
 def checks(
     clause: str, *moves: st.SearchStrategy[Moves], first: Moves = (), **options: int
-) -> Checker:
-    """Return the checker of a clause, which draws scripts from these moves.
+) -> tuple[st.SearchStrategy[Case], Callable[[Trace], str | None]]:
+    """Return scripts to try a clause with, drawn from these moves, and the judgement on them.
 
     Args:
         clause: its number.
@@ -91,7 +92,7 @@ def checks(
     drawn = number(0, len(moves) - 1).flatmap(moves.__getitem__)
     options_of = st.just(given) if first else st.sampled_from(list(dict.fromkeys([(), given])))
     lists = st.lists(drawn, min_size=1, max_size=_MOST)
-    return Checker(st.builds(make, stores, lists, options_of), complain)
+    return st.builds(make, stores, lists, options_of), complain
 
 
 def move(method: str, *given: st.SearchStrategy[Any]) -> st.SearchStrategy[Moves]:
