@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
-from flexiflow.testing._bus import programs as texts
+from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.subject import BusSubject
@@ -178,9 +178,9 @@ def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
 
 async def test_what_programs_use_does_what_it_says() -> None:
     """P1: also what a correct bus never calls."""
-    assert list(texts.generator(1)) == [1]
-    assert [each async for each in texts.async_generator(1)] == [1]
-    assert await texts.async_filter("a", 1)
+    assert list(claims.generator(1)) == [1]
+    assert [each async for each in claims.async_generator(1)] == [1]
+    assert await claims.async_filter("a", 1)
     assert len({kit.Mark(), kit.Mark()}) == 1
     with pytest.raises(AssertionError, match="it is allowed"), refused(OSError, "it is allowed"):
         pass

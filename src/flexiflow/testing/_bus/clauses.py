@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import programs as texts
+from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.script import (
     Publish,
     Script,
@@ -284,7 +284,7 @@ B1 = Clause(
     "a bus is bound to no loop",
     "A bus needs no running loop to be made, holds nothing that is bound to one, and serves "
     "several runs one after another.",
-    programs(texts.serves_several_runs, runs=2),
+    programs(claims.serves_several_runs, runs=2),
 )
 B2 = Clause(
     "B2",
@@ -292,15 +292,15 @@ B2 = Clause(
     "`subscribe`, a checkpoint, returns a read-only, hashable object that is also a context "
     "manager, and tells whether it is `active`; the same handler subscribed twice is two "
     "subscriptions, and a `subscribe` that is cancelled has subscribed nothing.",
-    programs(*texts.SUBSCRIPTIONS),
+    programs(*claims.SUBSCRIPTIONS),
 )
 B3 = Clause(
     "B3",
     "bad arguments fail at the call, and change nothing",
     "Bad arguments raise `ValueError` or `TypeError` at the call, and change nothing.",
     st.one_of(
-        programs(texts.refuses, error=[ValueError], bad=texts.BAD_VALUES),
-        programs(texts.refuses, error=[TypeError], bad=texts.BAD_TYPES),
+        programs(claims.refuses, error=[ValueError], bad=claims.BAD_VALUES),
+        programs(claims.refuses, error=[TypeError], bad=claims.BAD_TYPES),
     ),
 )
 B4 = Clause(
@@ -347,7 +347,7 @@ B6 = Clause(
             most_after=5,
             scheduled=False,
         ),
-        programs(texts.forgets, texts.keeps_what_is_of_another, end=texts.ENDINGS),
+        programs(claims.forgets, claims.keeps_what_is_of_another, end=claims.ENDINGS),
     ),
     removals,
 )
@@ -356,7 +356,7 @@ B7 = Clause(
     "sync and async handlers",
     "A handler may be any callable, sync or async; a sync one runs inline, and if a call "
     "returns an awaitable, it is awaited.",
-    programs(texts.runs_inline, texts.calls, handler=texts.HANDLERS),
+    programs(claims.runs_inline, claims.calls, handler=claims.HANDLERS),
 )
 B8 = Clause(
     "B8",
@@ -408,7 +408,7 @@ B10 = Clause(
     "or more; `**` matches every event, the built-in ones included.",
     st.one_of(
         often(3, _listening),
-        programs(texts.hears_failures, pattern=("**", "event.handler.*")),
+        programs(claims.hears_failures, pattern=("**", "event.handler.*")),
     ),
     hears,
 )

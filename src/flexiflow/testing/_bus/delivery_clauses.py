@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import programs as texts
+from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.clauses import order
 from flexiflow.testing._bus.script import (
     Publish,
@@ -175,7 +175,7 @@ def _together(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
 
 def _many(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
     """Draw a program with more handlers than a script has."""
-    return programs(texts.starts_many, mode=[delivery])
+    return programs(claims.starts_many, mode=[delivery])
 
 
 def _telling(published: list[Publish]) -> Script:
@@ -265,9 +265,9 @@ D6 = Clause(
     "`publish` is a checkpoint at least once in `yield_every` publishes of the bus, which "
     "is 61 where nothing else was said.",
     programs(
-        texts.is_cancelled_in_time,
-        texts.yields_in_time,
-        texts.counts_what_it_publishes,
+        claims.is_cancelled_in_time,
+        claims.yields_in_time,
+        claims.counts_what_it_publishes,
         event=("a", "b"),
     ),
 )

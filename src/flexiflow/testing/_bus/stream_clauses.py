@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import stream_programs as texts
+from flexiflow.testing._bus import stream_programs as claims
 from flexiflow.testing._bus.stream_programs import follows_a_model
 from flexiflow.testing._examiner.clause import MODES, Clause, number, often, programs, scheduled
 from flexiflow.testing._examiner.program import Program
@@ -134,17 +134,17 @@ S1 = Clause(
     "subscription is gone, and blocked publishers go on. Several tasks may read one stream; "
     "each event goes to one of them.",
     programs(
-        texts.enters_a_stream,
-        texts.enters_an_expectation,
-        texts.shares_among_readers,
-        texts.leaves_a_stream,
-        texts.leaves_an_expectation,
-        end=texts.ENDS,
+        claims.enters_a_stream,
+        claims.enters_an_expectation,
+        claims.shares_among_readers,
+        claims.leaves_a_stream,
+        claims.leaves_an_expectation,
+        end=claims.ENDS,
     ),
     needs=("stream", "expect"),
 )
 _cancelled = scheduled(
-    texts.survives_a_cancelled_reader,
+    claims.survives_a_cancelled_reader,
     turns=range(8),
     buffer=(3, 0),
     cancels=("scope", "native"),
@@ -156,7 +156,7 @@ S2 = Clause(
     "`drop_newest` lose an event, and `error` loses this one with `BufferFull`, a failure of "
     "that subscription; `received == delivered + dropped + buffered` in what `statistics()` "
     "gives; a reader that is cancelled loses no event.",
-    st.one_of(often(2, _streams), _cancelled, programs(texts.has_read_only_statistics)),
+    st.one_of(often(2, _streams), _cancelled, programs(claims.has_read_only_statistics)),
     needs=("stream",),
 )
 S3 = Clause(
@@ -165,7 +165,7 @@ S3 = Clause(
     "If the only consumer of a full `block` stream publishes to it, or a handler that it "
     "waits for does, that is a `StreamDeadlock`, a failure of that subscription, counted as "
     "dropped, and no hang; the consumer is the task that entered it, until another reads.",
-    programs(*texts.DEADLOCKS),
+    programs(*claims.DEADLOCKS),
     needs=("stream",),
 )
 S4 = Clause(
@@ -175,12 +175,12 @@ S4 = Clause(
     "`wait_for` give the first event that the filter takes; what the filter raises, raises "
     "at the waiter and is no failure of the publish; a waiter that gives up leaves nothing "
     "behind.",
-    st.one_of(scheduled(texts.gives_events_in_order, buffer=(1, 0, 2)), programs(*texts.WAITING)),
+    st.one_of(scheduled(claims.gives_events_in_order, buffer=(1, 0, 2)), programs(*claims.WAITING)),
     needs=("stream", "expect", "wait_for"),
 )
 T1 = Clause(
     "T1",
     "names that know their payload",
     "A `Topic` is a str at run time, and works wherever a name does.",
-    programs(*texts.TOPICS),
+    programs(*claims.TOPICS),
 )
