@@ -93,7 +93,6 @@ async def copies_what_waits(new: Factories, *, heard: Heard, way: Way) -> None:
 async def survives_its_observers(new: Factories) -> None:
     """Observers that fail change nothing."""
     engine, component = await new.host([])
-
     await engine.bus.subscribe("component.message.received", "o", fail)
     await engine.bus.subscribe("state.changed", "o", fail)
     outcome = await engine.send("a", {"type": "go"})

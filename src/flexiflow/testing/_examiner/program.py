@@ -101,17 +101,14 @@ def _names_of(module: str) -> dict[str, tuple[str, str]]:
 
 def literal(value: Any) -> str:
     """Return a value as an expression; of a function or class, its name."""
-    match value:
-        case partial():
-            return f"partial({literal(value.func)})"
-        case tuple():
-            items: tuple[Any, ...] = value
-            return f"({', '.join(map(literal, items))}{',' * (len(items) == 1)})"
-        case dict():
-            options: dict[str, Any] = value
-            return f"{{{', '.join(f'{name!r}: {literal(options[name])}' for name in options)}}}"
-        case _:
-            return getattr(value, "__name__", None) or repr(value)
+    given: Any = value
+    if isinstance(value, partial):
+        return f"partial({literal(given.func)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(literal, given))}{',' * (len(given) == 1)})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {literal(given[name])}' for name in given)}}}"
+    return getattr(given, "__name__", None) or repr(given)
 
 
 def name_factory(
