@@ -239,8 +239,16 @@ def test_a_counterexample_can_be_run(backend: str) -> None:
     assert run_text(program) == ["h0 starts", "h1 starts", "()"]
 
 
-PROGRAMS = {"B": (1, 2, 3, 6, 7, 10), "D": (2, 3, 6), "E": (6,), "S": (1, 2, 3, 4), "T": (1,)}
-PROGRAMS |= {"V": (1, 2), "I": (1, 2, 3)}
+PROGRAMS: dict[str, tuple[int, ...]] = {
+    "B": (1, 2, 3, 6, 7, 10),
+    "D": (2, 3, 6),
+    "E": (6,),
+    "S": (1, 2, 3, 4),
+    "T": (1,),
+    "V": (1, 2),
+    "I": (1, 2, 3),
+}
+"""The clauses of the bus that have programs."""
 
 
 @pytest.mark.same_everywhere
