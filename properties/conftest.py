@@ -3,12 +3,11 @@
 import gc
 from collections.abc import Iterator
 
-import coverage
 import hypothesis
 import pytest
 
 from flexiflow.testing._scheduling.checks import BACKENDS
-from properties.profile import IS_LONG, PROFILE
+from properties.profile import COVERAGE, IS_LONG, PROFILE
 
 # The start of a loop, or a busy machine, is no reason for a property to fail.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=60)
@@ -33,15 +32,15 @@ def backend(request: pytest.FixtureRequest) -> str:
 def _measured_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Measure coverage only where a test is marked: measuring takes as long as the test itself.
 
-    Other code that runs here is also reached by the faults, or by the tests.
+    Other code that runs here is also reached by the tests, or where a fault is found, which
+    `find_fault` has measured.
     """
-    measuring = coverage.Coverage.current()
-    if measuring is None or request.node.get_closest_marker("measured"):
+    if COVERAGE is None or request.node.get_closest_marker("measured"):
         yield
         return
-    measuring.stop()
+    COVERAGE.stop()
     yield
-    measuring.start()
+    COVERAGE.start()
 
 
 @pytest.fixture(scope="session")

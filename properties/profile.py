@@ -4,12 +4,23 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
+import coverage
 import pytest
+from hypothesis import Phase, settings
 
+from flexiflow.testing._examiner import examine
+from flexiflow.testing._examiner.examine import Verdict, _Search
 from flexiflow.testing._scheduling.checks import BACKENDS
+from flexiflow.testing._transport.subject import TransportSubject
 
+COVERAGE = coverage.Coverage.current()
+"""What measures the properties, if anything does."""
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
 IS_LONG = PROFILE == "long"
+
+_UNSHRUNK = settings(examine._SETTINGS, phases=[Phase.generate])
+_COMPLAINING = ((_Search, "_violation"), (TransportSubject, "go_on"))
+"""The methods that deal with a fault: only there do the checkers complain."""
 
 _T = TypeVar("_T")
 
@@ -52,6 +63,43 @@ def each_broken(faults: Iterable[Faulty]) -> Callable[[Any], Any]:
         for fault, backend in by_turns(faults)
         for clause in fault.clauses[: None if IS_LONG else 1]
     ]
-    parametrize = pytest.mark.parametrize(("fault", "clause", "backend"), cases)
-    # Only the faults reach the complaints of the checkers.
-    return lambda test: pytest.mark.measured(parametrize(test))
+    return pytest.mark.parametrize(("fault", "clause", "backend"), cases)
+
+
+def find_fault(search: Callable[[], Iterable[Verdict]], most: int) -> None:
+    """Assert that a search of one clause finds a fault, by a program of at most so many operations.
+
+    Every day Hypothesis shrinks a program only if leaving out parts is not enough: its shrinking
+    takes most of the time. In the long run it is part of every search.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in _COMPLAINING:
+            patch.setattr(owner, name, _measured(getattr(owner, name)))
+        if IS_LONG:
+            [verdict] = search()
+        else:
+            with pytest.MonkeyPatch.context() as quickly:
+                quickly.setattr(examine, "_SETTINGS", _UNSHRUNK)
+                [verdict] = search()
+            if verdict.violation is not None and verdict.violation.operations > most:
+                [verdict] = search()
+    assert verdict.violation is not None
+    assert verdict.violation.operations <= most, verdict.violation
+
+
+def _measured(method: Callable[..., _T]) -> Callable[..., _T]:
+    """Measure the coverage of a method; of its test, `conftest` measures nothing else."""
+
+    def measured(search: Any, *arguments: Any) -> _T:
+        if COVERAGE is not None:
+            COVERAGE.start()
+        try:
+            if isinstance(search, _Search):
+                # What was found is judged once more, now that it is measured.
+                search._breaks(search._found[0][0])
+            return method(search, *arguments)
+        finally:
+            if COVERAGE is not None:
+                COVERAGE.stop()
+
+    return measured

@@ -38,6 +38,7 @@ from flexiflow.testing._examiner.program import defined
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 from flexiflow.testing._examiner.trace import NOBODY
 from properties.durable_traffic import stored_events_reach_their_handlers
+from properties.profile import by_turns
 from tests.helpers import MODES
 from tests.streams.streaming import EVENT, Traffic
 
@@ -484,7 +485,7 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(("name", "backend"), by_turns(SCENARIOS))
 def test_a_clause_holds_under_every_schedule(backend: str, name: str, schedules: int) -> None:
     """B4 to B6, D1 to D4, E1 to E5, C3 to C6, R2, S2, S4, V2, X1: whichever task goes when."""
     explored = explore(SCENARIOS[name], backend=backend, schedules=schedules)

@@ -1,11 +1,11 @@
 """`check_transport` finds each planted fault, and complains of no correct transport (P1)."""
 
+from functools import partial
+
 import pytest
-from hypothesis import Phase, settings
 
 from flexiflow.extras.durable import MemoryTransport
 from flexiflow.testing import ContractViolation, check_transport
-from flexiflow.testing._examiner import examine as examiner
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
@@ -17,7 +17,7 @@ from properties.faults.of_transports import (
     empty,
     insert,
 )
-from properties.profile import IS_LONG, each_broken, in_the_long_run
+from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
 
 SEED = 1
 CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
@@ -30,22 +30,21 @@ TERMS: Terms = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _shrunk_in_the_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every day, only leave out steps: Hypothesis' own shrinking takes most of the time."""
-    if not IS_LONG:
-        quick = settings(examiner._SETTINGS, phases=[Phase.generate])
-        monkeypatch.setattr(examiner, "_SETTINGS", quick)
-
-
 @each_broken(TRANSPORT_FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, backend: str) -> None:
     """P1: the clause that a fault breaks finds it, by a script of at most 8 calls."""
-    [verdict] = examine(
-        TransportSubject, [CLAUSES[clause]], fault.transport, backend=backend, seed=SEED, **TERMS
+    find_fault(
+        partial(
+            examine,
+            TransportSubject,
+            [CLAUSES[clause]],
+            fault.transport,
+            backend=backend,
+            seed=SEED,
+            **TERMS,
+        ),
+        most=8,
     )
-    assert verdict.violation is not None
-    assert verdict.violation.operations <= 8, verdict.violation
 
 
 @in_the_long_run

@@ -6,9 +6,11 @@ import logging
 import os
 import signal
 import sys
+from asyncio import constants
 from importlib.util import find_spec
 from typing import Any
 
+import coverage
 import pytest
 
 Backend = tuple[str, dict[str, Any]]
@@ -38,6 +40,10 @@ def backends() -> dict[str, Backend]:
 
 
 BACKENDS = backends()
+COVERAGE = coverage.Coverage.current()
+"""What measures the tests, if anything does."""
+CHILDREN = {name: value for name, value in os.environ.items() if name == "COVERAGE_PROCESS_CONFIG"}
+"""The variable by which a new process measures itself, with its value."""
 
 
 def pytest_configure() -> None:
@@ -46,6 +52,8 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # In debug mode asyncio warns of slow steps, which any is on a busy machine.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    # It also notes who made each task and callback, which takes longer than most tests.
+    setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  it is declared as Final
     if WITHOUT_TRIO and "trio" in BACKENDS:
         message = "FLEXIFLOW_TESTS_WITHOUT_TRIO is set, but trio is installed: uninstall it"
         raise pytest.UsageError(message)
@@ -58,6 +66,44 @@ def pytest_collection_finish() -> None:
     """Leave alone, in each collection of garbage, what lives as long as the whole run."""
     gc.collect()
     gc.freeze()
+
+
+def counts(item: pytest.Item) -> bool:
+    """Return whether a test counts for coverage.
+
+    On asyncio it counts only if it is marked `measured`, or about a native cancellation: on trio
+    the same test takes half as long.
+    """
+    given: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    backends = {given.get("backend"), given.get("anyio_backend", ("",))[0]}
+    marks = {mark.name for mark in item.iter_markers()}
+    if "measured" in marks or "native" in given.values():
+        return True
+    return "asyncio" not in backends and "unmeasured" not in marks
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Measure a test only if it counts: measuring takes longer than the test itself."""
+    measure(wanted=counts(item))
+
+
+def pytest_sessionfinish() -> None:
+    """Go on measuring, since whatever started that also stops it."""
+    measure(wanted=True)
+
+
+def measure(*, wanted: bool) -> None:
+    """Start or stop measuring coverage, in this process and in those that it starts."""
+    if COVERAGE is None or wanted == (coverage.Coverage.current() is not None):
+        return
+    if wanted:
+        os.environ.update(CHILDREN)
+        COVERAGE.start()
+    else:
+        COVERAGE.stop()
+        for name in CHILDREN:
+            del os.environ[name]
 
 
 @pytest.fixture(scope="module", params=BACKENDS.values(), ids=list(BACKENDS))

@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, final
@@ -19,6 +19,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
 from flexiflow._bus import DeliveryMode
+from tests.conftest import BACKENDS
 
 MODES: tuple[DeliveryMode, ...] = ("sequential", "concurrent", "tiered")
 PATIENCE = 10
@@ -103,6 +104,22 @@ async def settle() -> None:
     for _ in range(30):
         await checkpoint()
     await wait_all_tasks_blocked()
+
+
+def by_turns(cases: Iterable[Any]) -> list[Any]:
+    """Pair each case with the name of one backend, alternately.
+
+    This is for tests that wait for real time, or that try what hardly depends on the backend.
+
+    Args:
+        cases: arguments of `parametrize`, which may be results of `pytest.param`.
+    """
+    names = sorted({name for name, _ in BACKENDS.values()})
+    given = (case if hasattr(case, "marks") else pytest.param(case) for case in cases)
+    return [
+        pytest.param(*case.values, names[number % len(names)], marks=case.marks)
+        for number, case in enumerate(given)
+    ]
 
 
 @final

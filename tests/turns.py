@@ -5,7 +5,8 @@ from typing import Protocol, TypeVar, final
 
 from anyio import fail_after
 
-from flexiflow._mailbox import Mailbox, Turn
+from flexiflow._mailbox import Mailbox
+from flexiflow._turns import Turn
 from tests.helpers import PATIENCE
 
 _T = TypeVar("_T", bound=Turn)
@@ -23,7 +24,7 @@ class Joinable(Protocol[_T_co]):
 async def has_come(turn: Turn) -> bool:
     """Tell whether the turn has come: whether one need not wait for it."""
     with fail_after(PATIENCE):
-        return await turn.granted()
+        return await turn.wait_granted()
 
 
 @final
@@ -48,7 +49,7 @@ class Task:
 
     def handle_next(self, mailbox: Mailbox) -> Turn:
         """Begin to handle a deferred message."""
-        return self.begin(mailbox.go_on())
+        return self.begin(mailbox.renew())
 
     def begin(self, turn: _T) -> _T:
         """Begin to handle that whose turn has come."""

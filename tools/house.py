@@ -51,19 +51,19 @@ ROOMS = {
         "extras.durable._sqlite",
     ],
     "transport basics": [
+        "extras.durable._bell",
         "extras.durable._errors",
+        "extras.durable._filling",
+        "extras.durable._logs",
         "extras.durable._membership",
-        "extras.durable._numbers",
-        "extras.durable._partitions",
         "extras.durable._patterns",
         "extras.durable._process",
-        "extras.durable._sizes",
         "extras.durable._transport",
     ],
-    "components": ["_engine", "_component", "_actor", "_machine", "_mermaid"],
-    "bus": ["_bus", "_registry"],
+    "components": ["_engine", "_admission", "_component", "_actor", "_machine", "_mermaid"],
+    "bus": ["_bus", "_receiving", "_dispatcher", "_registry"],
     "streams and waiting": ["_stream", "_expectation", "_receiver", "_publisher"],
-    "delivery": ["_delivery", "_concurrent", "_call"],
+    "delivery": ["_delivery"],
     "reports and instruments": ["_reporting", "_instruments"],
     "subscriptions and names": [
         "_arguments",
@@ -72,9 +72,9 @@ ROOMS = {
         "_subscription",
         "_topic",
     ],
-    "limits and turns": ["_limits", "_mailbox"],
+    "limits and turns": ["_limits", "_mailbox", "_turns"],
     "errors and events": ["_cancellation", "_errors", "events"],
-    "texts and helpers": ["_callables", "_contexts", "_showing", "_text", "_uncopied"],
+    "texts and helpers": ["_callables", "_marks", "_showing", "_text", "_uncopied"],
 }
 """The modules and packages of each room, from the top of the house to its bottom.
 

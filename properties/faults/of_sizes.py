@@ -1,6 +1,7 @@
 """Faults of transports: sizes (X14), and what a server has lost (X13)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from flexiflow.extras.durable import (
     Batch,
@@ -48,11 +49,12 @@ class StoresWhatIsTooLarge(PlainTransport):
     """Stores records of any size."""
 
     async def store(self, batch: Batch) -> None:
-        most, self.memory._max_event_bytes = self.memory._max_event_bytes, 1_000_000
+        connection: Any = self.connection
+        most, connection.max_event_bytes = connection.max_event_bytes, 1_000_000
         try:
             await super().store(batch)
         finally:
-            self.memory._max_event_bytes = most
+            connection.max_event_bytes = most
 
 
 @breaks("X14")

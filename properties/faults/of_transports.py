@@ -404,8 +404,8 @@ class NeverMakesRoom(PlainTransport):
 
     async def store(self, batch: Batch) -> None:
         [log, *_] = self.memory._logs
-        if len(log.records) + len(batch.records) > self.memory._max_length:
-            raise LogFull(self.address, self.memory._max_length)
+        if len(log.records) + len(batch.records) > self.max_length:
+            raise LogFull(self.address, self.max_length)
         await super().store(batch)
 
 

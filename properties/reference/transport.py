@@ -21,8 +21,8 @@ from flexiflow.extras.durable import (
     Standing,
     Stored,
 )
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES
 from flexiflow.extras.durable._memory.groups import Group, Log, Reading
-from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable import Lease

@@ -14,24 +14,21 @@ from contextlib import nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any, final
 
-from flexiflow._bus import announce, emit, is_yield_due, listeners, yield_now
-from flexiflow._cancellation import (
-    attempt,
-    is_being_cancelled,
-    resume_cancellation,
-)
+from flexiflow._cancellation import is_being_cancelled, resume_cancellation
+from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import TransitionRefused, UnknownComponent
-from flexiflow._mailbox import Mailbox, current_turn, innermost_turn
+from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._showing import show
+from flexiflow._turns import current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flexiflow._bus import EventBus
+    from flexiflow._dispatcher import Dispatcher
     from flexiflow._machine import StateMachine, Transition
-    from flexiflow._mailbox import Turn
+    from flexiflow._turns import Turn
     from flexiflow.events import MessageReceived, StateChanged
 
 
@@ -87,10 +84,10 @@ class Actor:
         state: the current state; None without a machine.
         mailbox: the turns of its messages.
         host: the engine that it is registered with, or None.
-        bus: the engine's bus, where its events are published, or None.
+        dispatcher: the inside of the engine's bus, where its events are published, or None.
     """
 
-    __slots__ = ("bus", "host", "machine", "mailbox", "name", "state")
+    __slots__ = ("dispatcher", "host", "machine", "mailbox", "name", "state")
 
     def __init__(self, name: str, machine: StateMachine | None) -> None:
         self.name = name
@@ -98,7 +95,7 @@ class Actor:
         self.state = None if machine is None else machine.initial
         self.mailbox = Mailbox()
         self.host: object = None
-        self.bus: EventBus | None = None
+        self.dispatcher: Dispatcher | None = None
 
     async def handle(  # noqa: PLR0912  each further function takes a twentieth more time
         self,
@@ -129,16 +126,18 @@ class Actor:
         # leave the turn taken for ever.
         if turn is None:
             turn = mailbox.join()
-        if mailbox.holder is not turn and not await turn.granted():
-            turn.mailbox.defer(message, announcing=is_announcing())
+        if mailbox.holder is not turn and not await turn.wait_granted():
+            mailbox.defer(message, announcing=is_announcing())
             return Outcome.DEFERRED
         try:
-            if mailbox.deferred or (self.bus is not None and is_yield_due(self.bus)):
+            if mailbox.deferred or (
+                self.dispatcher is not None and self.dispatcher.until_yield <= 0
+            ):
                 turn = await self._catch_up(component, turn, handled)
             if self.host is not host and host is not None:
                 raise UnknownComponent(self.name)
             try:
-                outcome = await self._handle(component, message, turn, self.bus)
+                outcome = await self._handle(component, message, turn, self.dispatcher)
             except Exception as exc:
                 await self._handle_deferred_despite(exc, component, message, handled)
                 raise
@@ -163,15 +162,15 @@ class Actor:
         try:
             if self.mailbox.deferred:
                 await self._handle_deferred(component, handled)
-                turn = self.mailbox.go_on()
-            if self.bus is not None and is_yield_due(self.bus):
-                await yield_now(self.bus)
+                turn = self.mailbox.renew()
+            if self.dispatcher is not None and self.dispatcher.until_yield <= 0:
+                await self.dispatcher.pay_yield()
         finally:
             del handled  # as in `handle`
         return turn
 
     async def _handle(  # noqa: C901, PLR0912  each further function takes a twentieth more time
-        self, component: object, message: dict[str, Any], turn: Turn, bus: EventBus | None
+        self, component: object, message: dict[str, Any], turn: Turn, dispatcher: Dispatcher | None
     ) -> Outcome:
         """Handle one message: announce it, choose a transition, act, commit, announce that (C5)."""
         # What `with turn` would do, written out: its calls make a message take 6 % longer.
@@ -179,9 +178,12 @@ class Actor:
             turn.outer = innermost_turn()
         marked = current_turn.set(turn)
         try:
-            if bus is not None and (route := listeners(bus, MESSAGE_RECEIVED)) is not None:
+            if (
+                dispatcher is not None
+                and (route := dispatcher.listeners(MESSAGE_RECEIVED)) is not None
+            ):
                 received: MessageReceived = {"component": self.name, "message": dict(message)}
-                await emit(bus, route, received)
+                await dispatcher.deliver(route, received)
             machine, state = self.machine, self.state
             if machine is None or state is None:
                 return _IGNORED
@@ -196,13 +198,16 @@ class Actor:
                 await attempt(transition.action, message, component)
             if transition.target is not None:
                 self.state = transition.target
-                if bus is not None and (route := listeners(bus, STATE_CHANGED)) is not None:
+                if (
+                    dispatcher is not None
+                    and (route := dispatcher.listeners(STATE_CHANGED)) is not None
+                ):
                     changed: StateChanged = {
                         "component": self.name,
                         "from_state": state,
                         "to_state": transition.target,
                     }
-                    await emit(bus, route, changed)
+                    await dispatcher.deliver(route, changed)
             return _TRANSITIONED
         finally:
             turn.is_over = True
@@ -234,8 +239,8 @@ class Actor:
         mailbox = self.mailbox
         try:
             while mailbox.deferred:
-                if self.bus is not None and is_yield_due(self.bus):
-                    await yield_now(self.bus)
+                if self.dispatcher is not None and self.dispatcher.until_yield <= 0:
+                    await self.dispatcher.pay_yield()
                 if is_being_cancelled(handled):
                     await resume_cancellation()
                 # The component may have been unregistered during the yield.
@@ -266,27 +271,27 @@ class Actor:
         self, component: object, message: dict[str, Any], handled: BaseException | None
     ) -> None:
         # Read for each message: the component may have gone to another engine meanwhile.
-        bus = self.bus
+        dispatcher = self.dispatcher
         try:
-            await self._handle(component, message, self.mailbox.go_on(), bus)
+            await self._handle(component, message, self.mailbox.renew(), dispatcher)
         except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
             self.log(exc, message)
             if is_being_cancelled(handled):
                 await resume_cancellation()
-            if bus is not None:
-                with self.mailbox.go_on():
-                    await announce(bus, MESSAGE_RECEIVED, self.name, exc)
+            if dispatcher is not None:
+                with self.mailbox.renew():
+                    await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
         finally:
             del handled  # as in `handle`
 
-    async def report_deferred(self, bus: EventBus) -> None:
+    async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""
         unhandled = [(each, UnknownComponent(self.name)) for each in self.mailbox.take_deferred()]
         for each, failure in unhandled:
             self.log(failure, each.message)
         for each, failure in unhandled:
             if not each.announcing:
-                await announce(bus, MESSAGE_RECEIVED, self.name, failure)
+                await dispatcher.announce(MESSAGE_RECEIVED, self.name, failure)
 
     def log(self, failure: Exception, message: dict[str, Any]) -> None:
         """Log a failure that is raised to no sender."""

@@ -32,7 +32,7 @@ def check_subscription(
     limit: object,
 ) -> None:
     """Check the arguments of `EventBus.subscribe`, and raise what it raises."""
-    check_terms(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
+    check_options(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
     if not isinstance(component, str):
         raise TypeError(
             f"a component's name must be a str, not {reprlib.repr(component)}; the call is "
@@ -42,7 +42,7 @@ def check_subscription(
     check_callable("handler", handler, 1)
 
 
-def check_terms(
+def check_options(
     event: object, *, priority: object, filter: object, time_limit: object, limit: object
 ) -> None:
     """Check a subscription's arguments, except for its component and handler."""

@@ -1,81 +1,17 @@
-"""Telling a cancellation from a failure, the same on both backends (E5, E6, E8).
-
-A cancellation exception alone proves little: a handler also raises one if it awaits a task that
-someone else has cancelled. So `judge` asks whether publish itself is being cancelled. If it is, the
-cancellation must go on; if not, it is the handler's failure, a `HandlerCancelled`.
-"""
+"""Cancellations, the same on both backends: finding them, and letting them go on (E5, E6, E8)."""
 
 from __future__ import annotations
 
 import math
 import sys
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from flexiflow._callables import describe
-from flexiflow._errors import HandlerCancelled
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import NoReturn
-
-
-class Verdict(NamedTuple):
-    """What an exception that left a handler turned out to be.
-
-    Attributes:
-        failure: the handler's failure, or None.
-        cancellation: publish's own cancellation, which must go on, or None.
-        leaving: what to raise if nothing is to be reported: the failure, else the cancellation,
-            else the exception itself, which then is neither, like KeyboardInterrupt.
-    """
-
-    failure: Exception | None
-    cancellation: BaseException | None
-    leaving: BaseException
-
-
-def judge(
-    exception: BaseException, function: Callable[..., object], *, cancelled: Callable[[], bool]
-) -> Verdict:
-    """Judge what left a handler, or another function of a user.
-
-    Args:
-        exception: what left it.
-        function: the handler, for the message of `HandlerCancelled`.
-        cancelled: returns whether publish is being cancelled (E6).
-    """
-    if isinstance(exception, Exception):
-        return Verdict(exception, None, exception)
-    if isinstance(exception, GeneratorExit):  # perhaps no event loop is left to ask
-        return Verdict(None, None, exception)
-    cancellation, rest = split(exception)
-    if cancellation is not None and cancelled():
-        if rest is None:
-            return Verdict(None, cancellation, cancellation)
-    else:
-        cancellation = None
-        if rest is None:
-            rest = HandlerCancelled(describe(function))
-            rest.__cause__ = exception
-    if isinstance(rest, Exception):
-        return Verdict(rest, cancellation, rest)
-    return Verdict(None, None, rest)
-
-
-async def attempt(function: Callable[..., object], *arguments: object) -> Any:
-    """Call a guard, an action or a factory, and return its result, awaited if it is awaitable.
-
-    An exception that leaves the function is judged as if it had left a handler (E6, E8).
-    """
-    try:
-        result = function(*arguments)
-        return await result if isawaitable(result) else result
-    except BaseException as exc:
-        raise judge(exc, function, cancelled=is_being_cancelled).leaving
 
 
 def split(exception: BaseException) -> tuple[BaseException | None, BaseException | None]:

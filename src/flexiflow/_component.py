@@ -27,7 +27,7 @@ from typing import (
 )
 
 from flexiflow._actor import Actor, copy_message
-from flexiflow._arguments import check_terms
+from flexiflow._arguments import check_options
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
@@ -139,7 +139,7 @@ def on(
         raise TypeError(
             f"@on takes the event's name: write @on('order.placed') above {name}, not @on alone"
         )
-    check_terms(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
+    check_options(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
     marked = On(event, priority, filter, bool(once), time_limit, limit)
 
     def mark(method: _F) -> _F:

@@ -1,8 +1,7 @@
 """The engine hosts components under their names, delivers messages, and makes missing components.
 
-While a component is being registered or made, those who send to its name wait in a mailbox of the
-engine's own (`Engine._pending`). Afterwards they move on to the component's mailbox or, if no
-component came of it, the next one in line tries again (C1, C2).
+While a component is being registered or made, those who send to its name wait in an `Admission`
+(`_admission`). Afterwards they move on to the component's mailbox (C1, C2).
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from anyio.lowlevel import checkpoint
 
 from flexiflow._actor import copy_message
+from flexiflow._admission import Admission, State
 from flexiflow._arguments import make_terms
-from flexiflow._bus import EventBus, emit, listeners, subscribe_now
+from flexiflow._bus import EventBus, dispatcher_of
 from flexiflow._callables import check_callable
-from flexiflow._cancellation import attempt
 from flexiflow._component import Component, actor_of, handlers_of
+from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import ComponentError, DuplicateComponent, UnknownComponent
-from flexiflow._mailbox import Mailbox
 from flexiflow._names import check_component_name
 from flexiflow._showing import show
 from flexiflow._uncopied import refuse_copying
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 
     from flexiflow._actor import Outcome
     from flexiflow._component import On
-    from flexiflow._mailbox import Turn
     from flexiflow._subscription import Handler
+    from flexiflow._turns import Turn
     from flexiflow.events import ComponentRegistered
 
 ComponentFactory: TypeAlias = Callable[[str], Component | Awaitable[Component | None] | None]
@@ -69,8 +68,8 @@ class Engine:
         self._factory = component_factory
         self._components: dict[str, Component] = {}
         self._view = MappingProxyType(self._components)
-        # By name: where senders wait for a component that is being made or registered.
-        self._pending: dict[str, Mailbox] = {}
+        # By name: the admissions of the components that are being made or registered.
+        self._pending: dict[str, Admission] = {}
 
     @property
     def bus(self) -> EventBus:
@@ -100,13 +99,13 @@ class Engine:
         if name in self._components or name in self._pending:
             raise DuplicateComponent(name)
         _check(component)
-        line = self._pending[name] = Mailbox()
+        admission = Admission(name, self._pending)
         try:
-            with line.join():
+            with admission.join():
                 await checkpoint()
                 await self._introduce(component)
         finally:
-            self._go_on(name, line)
+            self._conclude(name, admission)
 
     async def unregister(self, name: str) -> None:
         """Unregister a component and end all subscriptions under its name, at once (C1).
@@ -121,12 +120,12 @@ class Engine:
         if component is None:
             raise UnknownComponent(name, self._components)
         actor = actor_of(component)
-        actor.host = actor.bus = None
+        actor.host = actor.dispatcher = None
         self._bus.unsubscribe_all(name)
-        if (line := self._pending.pop(name, None)) is not None:
-            line.refuse(lambda: UnknownComponent(name))
+        if (admission := self._pending.get(name)) is not None:
+            admission.refuse(lambda: UnknownComponent(name))
         actor.mailbox.refuse(lambda: UnknownComponent(name))
-        await actor.report_deferred(self._bus)
+        await actor.report_deferred(dispatcher_of(self._bus))
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
         """Send a message to a component, and wait until it has been handled or deferred (C2 to C6).
@@ -158,22 +157,18 @@ class Engine:
         return await actor_of(component).handle(component, copied, self, turn)
 
     async def _wait_for(self, name: str) -> tuple[Component, Turn]:
-        """Wait in line for a component, or make it if this sender is the first in line.
+        """Wait for a component in its admission, or make it if this sender is the first in line.
 
         Returns:
             The component, and a turn in its mailbox.
         """
-        line = self._pending.setdefault(name, Mailbox())
-        turn = line.join()
-        try:
-            granted = await turn.granted()
-        except BaseException:
-            self._close(name, line)
-            raise
-        if granted and turn.mailbox is line:
-            return await self._ask(name, line, turn)
+        admission = self._pending.get(name) or Admission(name, self._pending)
+        turn = admission.join()
+        has_come = await admission.wait(turn)
+        if has_come and admission.state is State.MAKING:
+            return await self._admit(name, admission, turn)
         component = self._components.get(name)
-        if not granted:
+        if not has_come:
             # What makes the component must not wait for it. An observer of its registration need
             # not wait: the component is there.
             if component is None:
@@ -181,27 +176,27 @@ class Engine:
                     f"component {show(name)} is asked for while it is being made, by what makes it"
                 )
             return component, actor_of(component).mailbox.join()
-        if component is None or actor_of(component).mailbox is not turn.mailbox:
+        if component is None or actor_of(component).mailbox is not turn.line:
             turn.end()
             raise UnknownComponent(name)
         return component, turn
 
-    async def _ask(self, name: str, line: Mailbox, turn: Turn) -> tuple[Component, Turn]:
-        """Make and register a component, for this sender and then for the others in `line`."""
+    async def _admit(self, name: str, admission: Admission, turn: Turn) -> tuple[Component, Turn]:
+        """Make and register a component, for this sender and then for the others in line."""
         try:
             with turn:
                 component = await self._make(name)
                 await self._introduce(component)
         except BaseException as exc:
             if isinstance(exc, Exception):
-                line.refuse(repeat(exc).__next__)
-            self._go_on(name, line)
+                admission.refuse(repeat(exc).__next__)
+            self._conclude(name, admission)
             raise
         if self._components.get(name) is not component:
             # An observer has unregistered it, which refused all who waited in line.
             raise UnknownComponent(name)
         own = actor_of(component).mailbox.join()
-        self._go_on(name, line)
+        self._conclude(name, admission)
         return component, own
 
     async def _make(self, name: str) -> Component:
@@ -222,12 +217,11 @@ class Engine:
     async def _introduce(self, component: Component) -> None:
         """Register a component and its handlers in one step, then publish its event."""
         handlers = _check(component)
-        actor = actor_of(component)
-        actor.host, actor.bus = self, self._bus
+        actor, bus = actor_of(component), dispatcher_of(self._bus)
+        actor.host, actor.dispatcher = self, bus
         self._components[actor.name] = component
         for mark, handler in handlers:
-            subscribe_now(
-                self._bus,
+            bus.registry.create(
                 mark.event,
                 actor.name,
                 handler,
@@ -236,23 +230,13 @@ class Engine:
                 once=mark.once,
                 terms=make_terms(time_limit=mark.time_limit, limit=mark.limit),
             )
-        if (route := listeners(self._bus, COMPONENT_REGISTERED)) is not None:
+        if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
             registered: ComponentRegistered = {"component": actor.name}
-            await emit(self._bus, route, registered)
+            await bus.deliver(route, registered)
 
-    def _go_on(self, name: str, line: Mailbox) -> None:
-        """Move the waiting turns to the component's mailbox, or let the next in line try again."""
+    def _conclude(self, name: str, admission: Admission) -> None:
         component = self._components.get(name)
-        if component is None:
-            line.pass_on()
-        else:
-            actor_of(component).mailbox.adopt(line)
-        self._close(name, line)
-
-    def _close(self, name: str, line: Mailbox) -> None:
-        """Drop a line that is empty."""
-        if line.holder is None and self._pending.get(name) is line:
-            del self._pending[name]
+        admission.conclude(None if component is None else actor_of(component).mailbox)
 
 
 def _check(component: Component) -> list[tuple[On, Handler]]:

@@ -8,7 +8,6 @@ exception is logged and removed (`take_out`), and the delivery goes on without i
 from __future__ import annotations
 
 import reprlib
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
 
 from anyio import get_cancelled_exc_class
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 PUBLISHING: Final = "publishing"
 HANDLING: Final = "handling"
-
-NOT_ENTERED: Final = nullcontext()
-"""Takes the place of an instrument's context manager if the publish goes on without it."""
 
 HAPPENED: Final = frozenset({COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED})
 """The events that can't be refused: they report what has happened already."""

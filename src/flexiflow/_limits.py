@@ -1,7 +1,7 @@
 """The limits of a subscription: how long its handler may run, and how many calls at once (V1, V2).
 
 A limited call takes a turn with the subscription's `Limiter`. That is a `Line`, as a mailbox is, so
-a deadlock is found even where it leads through calls and messages (`_mailbox`).
+a deadlock is found even where it leads through calls and messages (`_turns`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from flexiflow._callables import describe
 from flexiflow._cancellation import cancel_requests, effectively_cancelled, split
 from flexiflow._errors import HandlerTimeout, LimitDeadlock
-from flexiflow._mailbox import Turn, live_turns, never_comes
+from flexiflow._turns import Turn, live_turns, never_comes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ class Limiter:
         """
         call = self.join()
         at_once = call in self.holders
-        if not await call.granted():
+        if not await call.wait_granted():
             raise LimitDeadlock(describe(function), self.limit)
         if not at_once:
             # The task may have been cancelled in the very step that gave it the slot (E3).
@@ -68,7 +68,7 @@ class Limiter:
     def join(self) -> LimitedTurn:
         """Take a slot or a place in line at once; neither for a call that would wait for itself."""
         call = LimitedTurn()
-        call.limiter = self
+        call.line = self
         enclosing = frozenset(live_turns())
         is_full = len(self.holders) >= self.limit
         # A call from within a running call is refused even while slots are free: it would wait for
@@ -99,19 +99,12 @@ class Limiter:
 class LimitedTurn(Turn):
     """The turn of one call of a limited handler; leaving it as a context manager ends it."""
 
-    limiter: Limiter
-
-    @property
-    def line(self) -> Limiter:
-        """The limiter that it is taken with."""
-        return self.limiter
-
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         self.end()
 
 
-async def in_time(awaitable: Awaitable[object], time_limit: float, culprit: str) -> None:
+async def await_within(awaitable: Awaitable[object], time_limit: float, culprit: str) -> None:
     """Await what a handler returned, and cancel it when its time is over.
 
     Args:

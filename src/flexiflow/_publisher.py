@@ -9,40 +9,35 @@ in their context: it names the task that waits for them.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, Self, final
 
 import anyio
 
-from flexiflow._contexts import restore
+from flexiflow._marks import Mark
 
-if TYPE_CHECKING:
-    from contextvars import Token
+_publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
 
 
 @final
-class Publisher:
-    """A context manager around a publish: the current task waits for handlers in other tasks.
-
-    A class, since it is faster than a generator of contextlib, which also writes to the exception
-    that passes through.
+class Publisher(Mark):
+    """Marks a publish: the current task waits for handlers in other tasks.
 
     Attributes:
         task: the coroutine of the publishing task; None once the publish is over.
         outer: the publish that this task itself works for, or None.
     """
 
-    __slots__ = ("_token", "outer", "task")
+    variable = _publisher
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.task: object = anyio.get_current_task().coro
-        self.outer = _publisher.get()
-        self._token: Token[Publisher | None] = _publisher.set(self)
+        self.outer = Publisher.current()
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         # Tasks that inherited the context may outlive the publish, which does not wait for them.
         self.task = self.outer = None
-        restore(_publisher, self._token)
-        del self._token
+        super().__exit__(*exception)
 
     def waits(self, task: object) -> bool:
         """Return whether `task` waits for this publish, itself or through publishes around it."""
@@ -55,12 +50,10 @@ class Publisher:
 blocking_streams: Final[set[object]] = set()
 """The open streams that make publishers wait; while there are none, no `Publisher` is needed."""
 
-_publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
-
 
 def is_publishing(task: object) -> bool:
     """Return whether the current task is `task`, or works for a publish that `task` waits for."""
-    publisher = _publisher.get()
+    publisher = Publisher.current()
     return anyio.get_current_task().coro is task or (
         publisher is not None and publisher.waits(task)
     )

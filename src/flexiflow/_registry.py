@@ -9,6 +9,8 @@ no I/O, no event loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias, final
@@ -33,44 +35,54 @@ _Bucket: TypeAlias = dict[Subscription, None]
 _by_delivery = attrgetter("priority", "_order")
 
 
+class Plan(Enum):
+    """How a publish calls the handlers of a route, unless it asks for another delivery.
+
+    Attributes:
+        UNHEARD: there are neither subscriptions nor instruments.
+        DIRECT: all handlers are coroutine functions. None has a filter, `once` or terms, nothing
+            watches, and the bus delivers sequentially.
+        FILTERED: as `DIRECT`, but some handlers have a filter, or are no coroutine functions.
+        WATCHED: as `DIRECT`, but one instrument watches publishes, and none watches handlers.
+        GENERAL: any other; also `event.handler.failed`, which is published specially (E7).
+    """
+
+    UNHEARD = "unheard"
+    DIRECT = "direct"
+    FILTERED = "filtered"
+    WATCHED = "watched"
+    GENERAL = "general"
+
+
+# On Python 3.11 looking up an enum's member takes 80 ns, since it goes through a descriptor.
+UNHEARD, DIRECT, FILTERED, WATCHED, GENERAL = Plan
+
+
 @final
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Route:
-    """The subscriptions that one event name reaches, and how their handlers can be called.
+    """The subscriptions that one event name reaches, and how their handlers are called.
 
     What holds for all of them is worked out here once, so that a publish need not ask each one.
-    Most often the bus delivers sequentially, nothing watches, and no subscription is `once` or has
-    terms; then `EventBus.publish` calls the handlers in its own loop.
 
     Attributes:
         name: the event's name; a plain str, even if a `Topic` was published (T1).
         subscriptions: those to the name and to matching patterns, in order of delivery (B4).
         publishing: the instruments that watch publishes, the first added first.
         handling: the instruments that watch handlers, the first added first.
-        is_heard: whether there are any subscriptions or instruments.
-        is_called: whether handlers are called through a `Call`: one of them has terms, or
+        are_async: whether all handlers are known to be coroutine functions.
+        is_called: whether handlers are called through a `HandlerCall`: one of them has terms, or
             instruments watch handlers.
-        is_plain: whether they are called without one, and no instrument watches publishes.
-        in_place: whether handlers may be called in publish's own loop: the route is plain, the bus
-            delivers sequentially, no subscription is `once`, and the event is not
-            `event.handler.failed`, which is published specially (E7).
-        are_async: `in_place`, and all handlers are known to be coroutine functions.
-        direct: `are_async`, and no subscription has a filter.
-        watcher: the only instrument that watches, if the handlers would be direct without it and
-            with sequential delivery; else None.
+        plan: how they are called.
     """
 
     name: str
     subscriptions: tuple[Subscription, ...]
     publishing: tuple[Installed, ...]
     handling: tuple[Installed, ...]
-    is_heard: bool
-    is_called: bool
-    is_plain: bool
-    in_place: bool
     are_async: bool
-    direct: bool
-    watcher: Installed | None
+    is_called: bool
+    plan: Plan
 
 
 class _PatternNode:
@@ -91,7 +103,7 @@ class Registry:
     cost of resolving a name that was seen before (B10).
 
     Args:
-        in_place: whether the bus delivers sequentially by default.
+        sequential: whether the bus delivers sequentially by default.
 
     Attributes:
         routes: the remembered routes by event name; always the same dict object.
@@ -100,18 +112,18 @@ class Registry:
 
     __slots__ = (
         "_exact",
-        "_in_place",
         "_order",
         "_owned",
         "_patterns",
         "_remembered",
+        "_sequential",
         "_unsubscribe",
         "instruments",
         "routes",
     )
 
-    def __init__(self, *, in_place: bool) -> None:
-        self._in_place = in_place
+    def __init__(self, *, sequential: bool) -> None:
+        self._sequential = sequential
         self._exact: dict[str, _Bucket] = {}
         self._patterns = _PatternNode()
         self._owned: dict[str, _Bucket] = {}
@@ -138,7 +150,11 @@ class Registry:
         once: bool,
         terms: Terms | None = None,
     ) -> Subscription:
-        """Make a subscription from arguments that have been checked, add it, and return it."""
+        """Make a subscription from arguments that have been checked, add it, and return it.
+
+        Priority 0 is reserved for FlexiFlow: it comes before every priority that users may choose,
+        and is a tier of its own (B4, D3).
+        """
         # A plain str: a subclass may compare and hash as it likes, and would miss the routes.
         event_name = str.__str__(event_name)
         subscription = Subscription(
@@ -209,25 +225,17 @@ class Registry:
         publishing = tuple(each for each in self.instruments if each.publishing is not None)
         handling = tuple(each for each in self.instruments if each.handling is not None)
         is_called = bool(handling) or any(each._terms is not None for each in found)
-        may_be_in_place = (
-            not is_called and event_name != HANDLER_FAILED and not any(each.once for each in found)
-        )
-        in_place = may_be_in_place and self._in_place and not publishing
-        are_async = may_be_in_place and all(is_coroutine_function(each.handler) for each in found)
-        direct = are_async and all(each.filter is None for each in found)
-        return Route(
-            event_name,
-            found,
-            publishing,
-            handling,
-            is_heard=bool(found or self.instruments),
-            is_called=is_called,
-            is_plain=not publishing and not is_called,
-            in_place=in_place,
-            are_async=in_place and are_async,
-            direct=in_place and direct,
-            watcher=publishing[0] if direct and len(publishing) == 1 else None,
-        )
+        are_async = all(is_coroutine_function(each.handler) for each in found)
+        route = partial(Route, event_name, found, publishing, handling, are_async, is_called)
+        if not found and not self.instruments:
+            return route(UNHEARD)
+        is_special = is_called or event_name == HANDLER_FAILED or any(each.once for each in found)
+        if is_special or not self._sequential:
+            return route(GENERAL)
+        is_direct = are_async and all(each.filter is None for each in found)
+        if not publishing:
+            return route(DIRECT if is_direct else FILTERED)
+        return route(WATCHED if is_direct and len(publishing) == 1 else GENERAL)
 
     def _forget(self, event_name: str) -> None:
         route = self.routes.pop(event_name, None)

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TypeAlias, final
 
 from flexiflow._callables import describe
-from flexiflow._contexts import restore
+from flexiflow._marks import Mark
 from flexiflow._showing import show
 from flexiflow._subscription import HandlerFailure
 from flexiflow._text import printable
@@ -68,38 +68,19 @@ Announce: TypeAlias = Callable[[HandlerFailure], Awaitable[None]]
 """Publishes a logged failure as `event.handler.failed`."""
 
 
-@final
-class Announcing:
-    """A context manager that marks its inside as the publishing of `event.handler.failed`.
-
-    A class, since a generator of contextlib writes to the exception that passes through, which may
-    be frozen.
-    """
-
-    __slots__ = ("_token", "is_over")
-
-    def __init__(self) -> None:
-        self.is_over = False
-
-    def __enter__(self) -> None:
-        self._token = _announcing.set(self)
-
-    def __exit__(self, *_: object) -> None:
-        self.is_over = True
-        restore(_announcing, self._token)
-        del self._token  # it holds the mark before, and so all of them
-
-
 _announcing: ContextVar[Announcing | None] = ContextVar("announcing", default=None)
 
 
-def is_announcing() -> bool:
-    """Return whether the caller runs within the publishing of `event.handler.failed` (E7).
+@final
+class Announcing(Mark):
+    """Marks its inside as the publishing of `event.handler.failed`."""
 
-    A task that was started there, and has outlived it, does not.
-    """
-    announcing = _announcing.get()
-    return announcing is not None and not announcing.is_over
+    variable = _announcing
+
+
+def is_announcing() -> bool:
+    """Return whether the caller runs within the publishing of `event.handler.failed` (E7)."""
+    return Announcing.current() is not None
 
 
 def log_failure(failed: HandlerFailure) -> None:

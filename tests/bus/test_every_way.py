@@ -27,6 +27,8 @@ from tests.attacks import kept_cancellation
 from tests.bus.ways import WAYS, Act, Scene, Way, calls_of_handlers
 from tests.helpers import never, settle
 
+pytestmark = pytest.mark.unmeasured
+
 
 def on_each_way(where: Callable[[Way], object] = bool) -> pytest.MarkDecorator:
     """Run a test for each way of which something is true."""

@@ -11,12 +11,17 @@ import pytest
 
 from flexiflow import Subscription
 from flexiflow._arguments import make_terms
-from flexiflow._registry import MAX_REMEMBERED, Registry
+from flexiflow._registry import (
+    DIRECT,
+    FILTERED,
+    GENERAL,
+    MAX_REMEMBERED,
+    UNHEARD,
+    Plan,
+    Registry,
+)
 from flexiflow.events import HANDLER_FAILED
 from tests.helpers import never, tracing
-
-ALL_TRUE = (True, True, True)
-ALL_FALSE = (False, False, False)
 
 EXACT_AND_PATTERNS = ["order.placed", "order.*", "*.placed", "order.**", "**"]
 
@@ -63,7 +68,7 @@ def words(*letters: str) -> list[str]:
 
 def crowd(number: int, event: str) -> tuple[Registry, list[Subscription]]:
     """Make a registry with so many subscriptions of all kinds, and routes for some names."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     owners = ["billing", *(f"c{place}" for place in range(number))]
     for place in range(number):
         add(registry, event.format(place), owners[place % 2 * place])
@@ -75,14 +80,14 @@ def crowd(number: int, event: str) -> tuple[Registry, list[Subscription]]:
 
 def test_equal_priorities_are_in_order_of_subscription() -> None:
     """B4: who subscribed first is called first."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     added = [add(registry) for _ in range(20)]
     assert found(registry) == added
 
 
 def test_priority_one_comes_first_and_five_last() -> None:
     """B4: the priority number ascends, whoever subscribed first."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     added = [add(registry, priority=priority) for priority in (3, 5, 1, 4, 2, 1)]
     assert [added.index(each) for each in found(registry)] == [2, 5, 4, 0, 3, 1]
 
@@ -90,14 +95,14 @@ def test_priority_one_comes_first_and_five_last() -> None:
 def test_exact_names_and_patterns_are_merged() -> None:
     """B4: a pattern's place among exact names is by priority and order of subscription alone."""
     for names in (EXACT_AND_PATTERNS, EXACT_AND_PATTERNS[::-1]):
-        registry = Registry(in_place=True)
+        registry = Registry(sequential=True)
         last, *rest = [add(registry, name, priority=4 - (name != names[0])) for name in names]
         assert found(registry) == [*rest, last]
 
 
 def test_a_place_given_up_is_not_given_back() -> None:
     """B4: who unsubscribes and subscribes again comes last among equals."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     first, second = add(registry), add(registry)
     registry.remove(first)
     again = add(registry, "**")
@@ -126,14 +131,14 @@ def test_a_place_given_up_is_not_given_back() -> None:
 )
 def test_a_wildcard_stands_for_segments(pattern: str, name: str, *, heard: bool) -> None:
     """B10: `*` is exactly one segment, and `**` one or more."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     subscription = add(registry, pattern)
     assert found(registry, name) == [subscription] * heard
 
 
 def test_patterns_match_as_the_contract_says_whatever_else_is_there() -> None:
     """B10: among all short patterns each name finds exactly those that match, each of them once."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     heads = words("a", "b", "*")
     patterns = [*heads, "**", *(f"{head}.**" for head in heads)]
     added = [add(registry, pattern) for pattern in patterns]
@@ -149,7 +154,7 @@ def test_patterns_match_as_the_contract_says_whatever_else_is_there() -> None:
 @pytest.mark.parametrize("event", EXACT_AND_PATTERNS)
 def test_who_comes_and_goes_is_noticed_though_the_name_was_seen(event: str) -> None:
     """B10: what is remembered of a name is never out of date."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     seen = [found(registry)]
     subscription = add(registry, event)
     seen.append(found(registry))
@@ -160,7 +165,7 @@ def test_who_comes_and_goes_is_noticed_though_the_name_was_seen(event: str) -> N
 
 def test_a_subclass_of_str_counts_for_its_value() -> None:
     """B3: how a subclass of str compares and hashes doesn't matter to who hears what."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     found(registry, "Order")
     subscription = add(registry, Insensitive("Order"))
     assert [found(registry, name) for name in ("Order", "order")] == [[subscription], []]
@@ -170,7 +175,7 @@ def test_a_subclass_of_str_counts_for_its_value() -> None:
 
 def test_the_first_removal_counts_and_no_other() -> None:
     """B6: True once, then False."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     subscription = add(registry)
     assert [registry.remove(subscription) for _ in range(3)] == [True, False, False]
 
@@ -178,7 +183,7 @@ def test_the_first_removal_counts_and_no_other() -> None:
 @pytest.mark.parametrize("event", EXACT_AND_PATTERNS)
 def test_a_twin_in_another_registry_is_not_removed(event: str) -> None:
     """B6: a subscription of another bus gives False, and nothing changes on either."""
-    registry, other = Registry(in_place=True), Registry(in_place=True)
+    registry, other = Registry(sequential=True), Registry(sequential=True)
     own, foreign = add(registry, event), add(other, event)
     assert registry.remove(foreign) is False
     assert (foreign.active, found(other), found(registry)) == (True, [foreign], [own])
@@ -186,7 +191,7 @@ def test_a_twin_in_another_registry_is_not_removed(event: str) -> None:
 
 def test_a_removed_subscription_is_no_longer_active() -> None:
     """B6: the subscription itself tells."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     subscriptions = [add(registry, event) for event in EXACT_AND_PATTERNS]
     for each in subscriptions:
         registry.remove(each)
@@ -195,7 +200,7 @@ def test_a_removed_subscription_is_no_longer_active() -> None:
 
 def test_the_same_handler_twice_is_removed_once() -> None:
     """B6: only the subscription given goes, not its equal."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     first, second = add(registry), add(registry)
     registry.remove(second)
     assert found(registry) == [first]
@@ -203,7 +208,7 @@ def test_the_same_handler_twice_is_removed_once() -> None:
 
 def test_removing_all_of_a_component_leaves_the_others() -> None:
     """B6: the number removed is returned, names and patterns counted."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     other = add(registry, "**", "shipping")
     for event in EXACT_AND_PATTERNS:
         add(registry, event)
@@ -213,7 +218,7 @@ def test_removing_all_of_a_component_leaves_the_others() -> None:
 
 def test_all_subscriptions_are_listed_those_of_a_component_together() -> None:
     """B6: the registry lists what it holds."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     first, second = add(registry, component="a"), add(registry, "**", "b")
     third = add(registry, "x.*", "a")
     assert [*registry] == [first, third, second]
@@ -221,7 +226,7 @@ def test_all_subscriptions_are_listed_those_of_a_component_together() -> None:
 
 def test_nothing_is_kept_of_what_was_removed() -> None:
     """B6: names, owners and the patterns' segments go with the last subscription."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     for order in (1, -1):
         added = [add(registry, event, event) for event in [*EXACT_AND_PATTERNS, "a.*.b.**", "a.*"]]
         found(registry)
@@ -233,7 +238,7 @@ def test_nothing_is_kept_of_what_was_removed() -> None:
 
 def test_a_pattern_goes_without_those_that_share_its_segments() -> None:
     """B6: what is cleared away is never what another one needs."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     patterns = ("a.*", "a.*.*.d", "a.*.**", "a.*.*")
     shorter, longer, beside, removed = (add(registry, pattern) for pattern in patterns)
     registry.remove(removed)
@@ -250,7 +255,7 @@ def test_a_removed_handler_is_free_to_go(event: str) -> None:
 
     def handler(data: object) -> None: ...
 
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     subscription = add(registry, event, handler=handler)
     references = weakref.ref(handler), weakref.ref(found(registry)[0].handler)
     registry.remove(subscription)
@@ -282,7 +287,7 @@ def test_removing_a_component_costs_the_same_among_many() -> None:
     """B6: what others are subscribed to costs nothing."""
     costs: list[int] = []
     for number in (10, 5_000):
-        registry = Registry(in_place=True)
+        registry = Registry(sequential=True)
         for place in range(number):
             add(registry, ("order.placed", "order.*")[place % 2], f"c{place}")
         with tracing() as trace:
@@ -295,7 +300,7 @@ def test_a_name_seen_before_costs_the_same_whoever_is_subscribed() -> None:
     """B10: a name that was seen is looked up, and nothing is matched or sorted."""
     costs: list[int] = []
     for number in (0, 1_000):
-        registry = Registry(in_place=True)
+        registry = Registry(sequential=True)
         for place in range(number):
             add(registry, ("order.placed", "order.*", f"order.*.n{place}")[place % 3])
         registry.resolve("order.placed")
@@ -309,7 +314,7 @@ def test_a_new_name_costs_the_same_whatever_patterns_begin_otherwise() -> None:
     """B10: the first time, only patterns that share the name's beginning may count."""
     costs: list[int] = []
     for number in (1, 1_000):
-        registry = Registry(in_place=True)
+        registry = Registry(sequential=True)
         for place in range(number):
             add(registry, f"n{place}.*")
             add(registry, f"order.n{place}.**")
@@ -321,16 +326,17 @@ def test_a_new_name_costs_the_same_whatever_patterns_begin_otherwise() -> None:
 
 def test_a_route_is_kept_until_its_own_name_changes() -> None:
     """B10: who subscribes to one name doesn't make the others new again."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     kept = registry.resolve("order.placed")
     registry.remove(add(registry, "order.paid"))
     assert registry.resolve("order.placed") is kept
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("wide", [0, 1, 50])
 def test_what_is_kept_for_names_is_bounded(wide: int) -> None:
     """B10: however many names are seen, names and places in routes stay within the bound."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     for _ in range(wide):
         add(registry, "**")
     most = 0
@@ -340,9 +346,10 @@ def test_what_is_kept_for_names_is_bounded(wide: int) -> None:
     assert MAX_REMEMBERED - wide <= most <= MAX_REMEMBERED
 
 
+@pytest.mark.unmeasured
 def test_a_forgotten_route_makes_room() -> None:
     """B10: what came and went does not count against what is remembered."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     kept = registry.resolve("order.placed")
     for _ in range(MAX_REMEMBERED):
         subscription = add(registry, "order.paid")
@@ -362,9 +369,10 @@ def test_what_is_remembered_is_counted_exactly() -> None:
         assert registry._remembered == sum(1 + len(route.subscriptions) for route in routes)
 
 
+@pytest.mark.unmeasured
 def test_names_keep_their_subscriptions_when_too_many_were_seen() -> None:
     """B10: forgetting a route loses nothing."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     subscriptions = [add(registry, "order.n0"), add(registry, "order.*")]
     before = found(registry, "order.n0")
     for place in range(MAX_REMEMBERED + 1):
@@ -375,7 +383,7 @@ def test_names_keep_their_subscriptions_when_too_many_were_seen() -> None:
 @pytest.mark.parametrize("name", [[], {}, set[str](), None, 1, b"order", ["order.placed"]])
 def test_what_is_no_name_is_refused_hashable_or_not(name: Any) -> None:
     """B3: a name that is no str is a TypeError that says so, and nothing is remembered."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     for _ in range(2):
         with pytest.raises(TypeError, match="an event name must be a str, not "):
             registry.resolve(name)
@@ -385,7 +393,7 @@ def test_what_is_no_name_is_refused_hashable_or_not(name: Any) -> None:
 @pytest.mark.parametrize("name", ["", "a..b", "a.*", "**"])
 def test_a_bad_name_is_refused_each_time(name: str) -> None:
     """B3: a bad name is never remembered as one that is good."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     add(registry, "**")
     for _ in range(2):
         with pytest.raises(ValueError, match=re.escape(repr(name))):
@@ -407,70 +415,67 @@ class Shop:
 @pytest.mark.parametrize(
     ("event", "handler", "options", "told"),
     [
-        ("order.placed", placed, {}, ALL_TRUE),
-        ("order.placed", Shop().placed, {}, ALL_TRUE),
-        ("order.placed", placed, {"filter": never}, (True, True, False)),
-        ("order.placed", never, {}, (True, False, False)),
-        ("order.placed", partial(placed), {}, (True, False, False)),
-        ("order.placed", placed, {"once": True}, ALL_FALSE),
-        (HANDLER_FAILED, placed, {}, ALL_FALSE),
+        ("order.placed", placed, {}, (DIRECT, True)),
+        ("order.placed", Shop().placed, {}, (DIRECT, True)),
+        ("order.placed", placed, {"filter": never}, (FILTERED, True)),
+        ("order.placed", never, {}, (FILTERED, False)),
+        ("order.placed", partial(placed), {}, (FILTERED, False)),
+        ("order.placed", placed, {"once": True}, (GENERAL, True)),
+        (HANDLER_FAILED, placed, {}, (GENERAL, True)),
     ],
 )
-def test_a_route_tells_how_its_handlers_are_called(
-    event: str, handler: Any, options: dict[str, Any], told: tuple[bool, bool, bool]
+def test_a_route_has_a_plan_for_all_its_handlers(
+    event: str, handler: Any, options: dict[str, Any], told: tuple[Plan, bool]
 ) -> None:
     """B7, B8, B9, E7: one that is otherwise is enough to call all of them in another way."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     add(registry, event, handler=placed)
     add(registry, "**", handler=handler, **options)
     add(registry, event, handler=placed)
     route = registry.resolve(event)
-    assert (route.in_place, route.are_async, route.direct) == told
+    assert (route.plan, route.are_async) == told
 
 
-def test_no_route_is_in_place_where_the_bus_delivers_otherwise() -> None:
+def test_the_plan_is_general_where_the_bus_delivers_otherwise() -> None:
     """D5: the bus's own delivery is what a publish goes by that names none."""
-    registry = Registry(in_place=False)
+    registry = Registry(sequential=False)
     add(registry, handler=placed)
-    route = registry.resolve("order.placed")
-    assert (route.in_place, route.are_async, route.direct) == ALL_FALSE
+    assert registry.resolve("order.placed").plan is GENERAL
 
 
 @pytest.mark.parametrize("event", ["order.placed", "**", HANDLER_FAILED])
 @pytest.mark.parametrize("limited", [False, True])
-@pytest.mark.parametrize("in_place", [False, True])
-def test_a_route_is_plain_unless_a_handler_has_limits(
-    event: str, *, limited: bool, in_place: bool
+@pytest.mark.parametrize("sequential", [False, True])
+def test_handlers_are_called_through_a_call_only_if_one_has_limits(
+    event: str, *, limited: bool, sequential: bool
 ) -> None:
     """V1, V2: where none has, publishing takes the way that it took before there were limits."""
     name = "order.placed" if event == "**" else event
-    registry = Registry(in_place=in_place)
+    registry = Registry(sequential=sequential)
     terms = make_terms(time_limit=None, limit=1 if limited else None)
     add(registry, event, handler=placed)
     subscription = add(registry, event, handler=placed, terms=terms)
-    is_called_here = in_place and not limited and name != HANDLER_FAILED
+    plan = DIRECT if sequential and name != HANDLER_FAILED else GENERAL
     for _ in range(2):
         route = registry.resolve(name)
-        assert (route.is_heard, route.is_plain) == (True, not limited)
-        assert (route.in_place, route.direct) == (is_called_here, is_called_here)
+        assert (route.is_called, route.plan) == (limited, GENERAL if limited else plan)
     registry.remove(subscription)
     route = registry.resolve(name)
-    assert route.is_plain
-    assert route.in_place == (in_place and name != HANDLER_FAILED)
+    assert (route.is_called, route.plan) == (False, plan)
 
 
 @pytest.mark.parametrize(("time_limit", "limit"), [(None, None), (2.5, None), (None, 1), (2.5, 1)])
 def test_only_a_limited_subscription_has_terms(time_limit: float | None, limit: int | None) -> None:
     """V1, V2: a subscription without limits keeps nothing for them in memory."""
     terms = make_terms(time_limit=time_limit, limit=limit)
-    subscription = add(Registry(in_place=True), terms=terms)
+    subscription = add(Registry(sequential=True), terms=terms)
     assert (subscription._terms is None) == (time_limit is limit is None)
     assert (subscription.time_limit, subscription.limit) == (time_limit, limit)
 
 
-def test_a_name_that_nobody_hears_has_a_plain_route() -> None:
+def test_a_name_that_nobody_hears_is_unheard() -> None:
     """V1, V2: what others are subscribed to with limits makes no difference."""
-    registry = Registry(in_place=True)
+    registry = Registry(sequential=True)
     add(registry, terms=make_terms(time_limit=1, limit=1))
     route = registry.resolve("order.paid")
-    assert (route.is_heard, route.is_plain, route.in_place) == (False, True, True)
+    assert (route.plan, route.is_called) == (UNHEARD, False)

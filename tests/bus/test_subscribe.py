@@ -12,7 +12,7 @@ import pytest
 from anyio import CancelScope, create_task_group, fail_after, from_thread, to_thread
 
 from flexiflow import EventBus, Subscription
-from flexiflow._bus import DeliveryMode, subscribe_now, subscriptions
+from flexiflow._bus import DeliveryMode, dispatcher_of, subscriptions
 from tests.conftest import BACKENDS, Backend
 from tests.helpers import MODES, PATIENCE, accept, never, noting, tracing
 
@@ -303,8 +303,9 @@ async def test_unsubscribing_costs_the_same_among_many() -> None:
     costs: list[int] = []
     for number in (12, 10_000):
         bus = EventBus()
+        subscribe = dispatcher_of(bus).registry.create
         added = [
-            subscribe_now(bus, event, "c", never, priority=3, filter=None, once=False)
+            subscribe(event, "c", never, priority=3, filter=None, once=False)
             for event in ("a", "*") * (number // 2)
         ]
         with tracing() as trace:

@@ -18,10 +18,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 from anyio import fail_after
 
-from flexiflow import Event, EventBus, HandlerFailure, Subscription, _bus, _call, _concurrent
-from flexiflow import _delivery as _sequential
+from flexiflow import (
+    Event,
+    EventBus,
+    HandlerFailure,
+    Subscription,
+    _bus,
+    _dispatcher,
+)
 from flexiflow._arguments import make_terms
-from flexiflow._bus import DeliveryMode, ErrorPolicy, announce, emit, listeners, subscribe_now
+from flexiflow._bus import DeliveryMode, ErrorPolicy, dispatcher_of
+from flexiflow._delivery import call, concurrent, sequential
 from flexiflow._stream import Overflow
 from flexiflow.events import HANDLER_FAILED, STATE_CHANGED
 from tests.helpers import PATIENCE, accept
@@ -32,34 +39,34 @@ if TYPE_CHECKING:
 Act = Callable[[], object]
 """What a handler does; what it gives is awaited, where the handler can wait."""
 
-MODULES: tuple[ModuleType, ...] = (_bus, _sequential, _concurrent, _call)
+MODULES: tuple[ModuleType, ...] = (_bus, _dispatcher, sequential, concurrent, call)
 """Where handlers are called."""
 
 _logger = logging.getLogger("flexiflow")
 
-_ROOTS = {"EventBus.publish", "emit", "_Delivery._runner"}
+_ROOTS = {"EventBus.publish", "Dispatcher.deliver", "_Delivery._runner"}
 """Where a way begins; a concurrent handler has a task of its own."""
 
 # The functions from the beginning of a way down to the one that calls the handlers, and which of
 # the calls in that one it is.
-_WATCHED = "EventBus._publish_watched"
-_MARKED = f"EventBus._publish_marked > {_WATCHED}"
-_CALL = "Call.__call__ > Call._start > Call._run 1"
+_APART = "Dispatcher._deliver_inside"
+_MARKED = f"Dispatcher._deliver_marked > {_APART}"
+_CALL = "HandlerCall.__call__ > HandlerCall._start > HandlerCall._run 1"
 DIRECT = "EventBus.publish 1"
 ASKED = "EventBus.publish 2"
-WATCHER = "EventBus.publish > EventBus._publish_to_watcher 1"
-EMITTED = "emit 1"
-PLAIN = f"EventBus.publish > {_WATCHED} > deliver_sequential 1"
-CALLED = f"EventBus.publish > {_WATCHED} > deliver_sequential > {_CALL}"
+WATCHER = "EventBus.publish > Dispatcher.deliver 1"
+EMITTED = "Dispatcher.deliver 1"
+PLAIN = f"EventBus.publish > {_APART} > deliver_sequential 1"
+CALLED = f"EventBus.publish > {_APART} > deliver_sequential > {_CALL}"
 MARKED = f"EventBus.publish > {_MARKED} > deliver_sequential 1"
 MARKED_CALLED = f"EventBus.publish > {_MARKED} > deliver_sequential > {_CALL}"
-EMITTED_PLAIN = f"emit > {_WATCHED} > deliver_sequential 1"
-EMITTED_CALLED = f"emit > {_WATCHED} > deliver_sequential > {_CALL}"
+EMITTED_PLAIN = f"Dispatcher.deliver > {_APART} > deliver_sequential 1"
+EMITTED_CALLED = f"Dispatcher.deliver > {_APART} > deliver_sequential > {_CALL}"
 RUNNER = "_Delivery._runner 1"
 RUNNER_CALLED = f"_Delivery._runner > {_CALL}"
 
 AFTER = {
-    path: f"{path.rpartition(' ')[0]} > EventBus._go_on > deliver_sequential 1"
+    path: f"{path.rpartition(' ')[0]} > Dispatcher.deliver_rest > deliver_sequential 1"
     for path in (DIRECT, ASKED, WATCHER, EMITTED)
 }
 """Where a way goes on after a handler has failed, if it changes."""
@@ -156,7 +163,7 @@ _SEQUENTIAL = [
     Way("beside a blocking stream, later", CALLED, style="later", beside="block"),
     Way("watcher", WATCHER, watched=_ONE),
     Way("watcher, pattern", WATCHER, watched=_ONE, pattern="order.*"),
-    Way("watcher, other delivery", WATCHER, watched=_ONE, bus="concurrent"),
+    Way("watcher, other delivery", PLAIN, watched=_ONE, bus="concurrent"),
     Way("watcher, sync", PLAIN, watched=_ONE, style="sync"),
     Way("watcher, filter", PLAIN, FILTER, _ONE),
     Way("watcher, once", PLAIN, ONCE, _ONE),
@@ -271,10 +278,16 @@ def path_here() -> str:
             lines = calls.get((code.co_filename, name), [])
             number = f" {sum(line <= frame.f_lineno for line in lines)}" if not names else ""
             names.append(f"{name}{number}")
-            if name in _ROOTS:
+            if name in _ROOTS and not _is_published(frame):
                 return " > ".join(reversed(names))
         frame = frame.f_back
     raise AssertionError(names)
+
+
+def _is_published(frame: "FrameType") -> bool:
+    """Return whether a frame is called by `publish`, so that the way begins there."""
+    caller = frame.f_back
+    return caller is not None and caller.f_code is EventBus.publish.__code__
 
 
 @final
@@ -420,8 +433,7 @@ class Scene:
             stream = self.bus.stream(self.way.event, overflow=self.way.beside)
             await self._stack.enter_async_context(stream)
         if self.way.announces:
-            subscribe_now(
-                self.bus,
+            dispatcher_of(self.bus).registry.create(
                 HANDLER_FAILED,
                 "ledger",
                 lambda data: self.announced.append(data["exception"]),
@@ -458,7 +470,8 @@ class Scene:
         )
         handler = self._make(name, act or (lambda: None))
         event = self.way.pattern or self.way.event
-        return subscribe_now(self.bus, event, name, handler, terms=limits, **terms)
+        registry = dispatcher_of(self.bus).registry
+        return registry.create(event, name, handler, terms=limits, **terms)
 
     def _make(self, name: str, act: Act) -> Callable[[Any], object]:
         async def handler(data: object) -> None:
@@ -484,14 +497,15 @@ class Scene:
 
     async def publish(self) -> tuple[HandlerFailure, ...]:
         """Publish the way's event, in that way."""
+        dispatcher = dispatcher_of(self.bus)
         with fail_after(PATIENCE):
             if self.way.begins == "announce":
                 failure: Any = self.data
-                await announce(self.bus, "order.paid", "c", failure)
+                await dispatcher.announce("order.paid", "c", failure)
                 return ()
             if self.way.begins == "emit":
-                if (route := listeners(self.bus, self.way.event)) is not None:
-                    await emit(self.bus, route, self.data)
+                if (route := dispatcher.listeners(self.way.event)) is not None:
+                    await dispatcher.deliver(route, self.data)
                 return ()
             delivery = None if self.way.bus is None else self.way.delivery
             return await self.bus.publish(

@@ -289,6 +289,7 @@ async def engine():
 """
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("how", ["interrupt", "strike", "strike_in_vain", "strike_and_fail"])
 def test_an_interruption_ends_the_run(tmp_path: Path, backend_name: str, how: str) -> None:
     """L5: Ctrl-C ends with 130, after what has happened was written, and with the summary."""

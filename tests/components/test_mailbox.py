@@ -9,7 +9,8 @@ from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component
-from flexiflow._mailbox import Deferred, Mailbox, Turn
+from flexiflow._mailbox import Deferred, Mailbox
+from flexiflow._turns import Turn
 from tests.conftest import Backend
 from tests.helpers import PATIENCE
 from tests.hosting import GO, Victim, styles, switch
@@ -46,7 +47,7 @@ class TestLine:
         seen: list[str] = []
 
         async def wait(name: str, turn: Turn) -> None:
-            assert await turn.granted()
+            assert await turn.wait_granted()
             seen.append(name)
 
         with fail_after(PATIENCE):
@@ -90,7 +91,7 @@ class TestLine:
             mailbox, victim = Mailbox(), Victim(style)
             first, second, third = (mailbox.join() for _ in range(3))
             async with create_task_group() as group:
-                group.start_soon(victim.run, second.granted)
+                group.start_soon(victim.run, second.wait_granted)
                 await wait_all_tasks_blocked()
                 victim.cancel()
             assert victim.was_cancelled
@@ -105,7 +106,7 @@ class TestLine:
                 mailbox, victim = Mailbox(), Victim(style)
                 first, second, third = (mailbox.join() for _ in range(3))
                 async with create_task_group() as group:
-                    group.start_soon(victim.run, second.granted)
+                    group.start_soon(victim.run, second.wait_granted)
                     await wait_all_tasks_blocked()
                     steps = [first.end, victim.cancel]
                     for step in reversed(steps) if cancel_first else steps:
@@ -123,7 +124,7 @@ class TestLine:
         errors: list[BaseException] = []
         for turn in (second, third):
             with pytest.raises(ZeroDivisionError) as caught:
-                await turn.granted()
+                await turn.wait_granted()
             errors.append(caught.value)
         assert errors[0] is not errors[1]
         assert list(in_line(mailbox)) == [first]
@@ -146,7 +147,7 @@ class TestAdoption:
         mine = [own.join(), own.join()]
         own.adopt(line)
         assert list(in_line(own)) == [*mine, second, third]
-        assert maker.mailbox is line
+        assert maker.line is line
 
     async def test_gives_a_free_mailbox_to_the_first(self) -> None:
         """C3: Where nobody is served yet, the first who waited is."""
@@ -154,7 +155,7 @@ class TestAdoption:
         _, second, third = (line.join() for _ in range(3))
         own.adopt(line)
         assert await has_come(second)
-        assert second.mailbox is third.mailbox is own
+        assert second.line is third.line is own
         assert list(in_line(own)) == [second, third]
 
     async def test_leaves_nothing_behind(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from flexiflow import EventBus
 from flexiflow._arguments import make_terms
-from flexiflow._bus import subscribe_now
+from flexiflow._bus import dispatcher_of
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.extras.causality import Causality
 from tests.helpers import never
@@ -33,7 +33,9 @@ async def test_it_leaves_nothing_behind(
     bus, causality = EventBus(), Causality()
     bus.add_instrument(causality)
     for handler, terms in ((hang, make_terms(time_limit=None, limit=limit)), (never, None)):
-        subscribe_now(bus, event, "c", handler, priority=3, filter=None, once=False, terms=terms)
+        dispatcher_of(bus).registry.create(
+            event, "c", handler, priority=3, filter=None, once=False, terms=terms
+        )
     for _ in range(2):
         # The second one would wait for ever if the first had kept its slot.
         publish = bus.publish(event)

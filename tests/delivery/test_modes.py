@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
-from flexiflow._bus import DeliveryMode, ErrorPolicy, subscribe_now
+from flexiflow._bus import DeliveryMode, ErrorPolicy, dispatcher_of
 from tests.helpers import (
     MODES,
     PATIENCE,
@@ -325,8 +325,8 @@ async def test_an_internal_subscription_comes_first(mode: DeliveryMode) -> None:
     """D3: Before all that users may give, exact or by pattern, and in tiers all others wait."""
     bus, stage = EventBus(delivery=mode), Stage()
     for place, (event, priority) in enumerate([("a", 1), ("**", 1), ("*", 0), ("a", 0)]):
-        subscribe_now(
-            bus, event, "c", stage.waiter(f"{place}"), priority=priority, filter=None, once=False
+        dispatcher_of(bus).registry.create(
+            event, "c", stage.waiter(f"{place}"), priority=priority, filter=None, once=False
         )
     rounds = await stage.rounds(partial(bus.publish, "a"))
     assert (

@@ -16,8 +16,8 @@ from anyio import (
 )
 from anyio.lowlevel import checkpoint
 
-from flexiflow import Component, Engine, EventBus, _bus
-from flexiflow._bus import DeliveryMode
+from flexiflow import Component, Engine, EventBus, _dispatcher
+from flexiflow._bus import DeliveryMode, dispatcher_of
 from tests.helpers import MODES, PATIENCE, never, run_at_once
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -31,7 +31,7 @@ def count_yields(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         yields.append(len(yields))
         await checkpoint()
 
-    monkeypatch.setattr(_bus, "checkpoint", counted)
+    monkeypatch.setattr(_dispatcher, "checkpoint", counted)
     return yields
 
 
@@ -72,9 +72,9 @@ async def test_while_schedules_are_explored_each_publish_yields(
 ) -> None:
     """P2: whatever the bus was told, and heard or not."""
     yields = count_yields(monkeypatch)
-    token = _bus.yields_always.set(True)
+    token = _dispatcher.yields_always.set(True)
     bus = EventBus(yield_every=5)
-    _bus.yields_always.reset(token)
+    _dispatcher.yields_always.reset(token)
     assert await yields_of(bus, yields, 3) == [1, 2, 3]
 
 
@@ -252,7 +252,7 @@ async def during_the_yield(
         act()
 
     with monkeypatch.context() as patch:
-        patch.setattr(_bus, "checkpoint", acting)
+        patch.setattr(_dispatcher, "checkpoint", acting)
         await bus.publish("a", delivery=mode)
 
 
@@ -266,7 +266,8 @@ async def test_one_who_subscribes_during_the_yield_does_not_hear_this_event(
     notes: list[object] = []
 
     def subscribe() -> None:
-        _bus.subscribe_now(bus, event, "c", never, priority=1, filter=None, once=False)
+        registry = dispatcher_of(bus).registry
+        registry.create(event, "c", never, priority=1, filter=None, once=False)
 
     await bus.subscribe("a", "c", notes.append)
     await during_the_yield(bus, mode, subscribe, monkeypatch)

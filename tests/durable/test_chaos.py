@@ -12,6 +12,7 @@ import pytest
 from anyio import fail_after
 
 from flexiflow.extras.durable import SqliteTransport
+from tests.helpers import by_turns
 from tools.chaos import sqlite
 from tools.chaos.blocked import block_handlers
 from tools.chaos.faults import FAULTS, LEAKED
@@ -57,7 +58,7 @@ def check(
 
 
 @needs_redis
-@pytest.mark.parametrize("mode", ["always", "everysec, written"])
+@pytest.mark.parametrize(("mode", "backend"), by_turns(["always", "everysec, written"]))
 def test_a_server_that_is_killed_loses_nothing(backend: str, mode: str) -> None:
     """X1, X2, X6: a server is killed under load, and each message is stored once and handled."""
     check(backend, kill_servers, mode, FEW)
@@ -81,7 +82,7 @@ def test_connections_that_swallow_lose_nothing() -> None:
     check("asyncio", open_by_half, "", FEW._replace(kills=4))
 
 
-@pytest.mark.parametrize("mode", WHERE)
+@pytest.mark.parametrize(("mode", "backend"), by_turns(WHERE))
 def test_a_storm_of_cancellations_leaves_nothing(backend: str, mode: str) -> None:
     """X5: publishes and bridges are cancelled at any point, and nothing is left of them."""
     check(backend, cancel_all, mode, FEW._replace(kills=400, messages=20))
@@ -97,8 +98,17 @@ def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
     assert result.handled == result.stored - 2
 
 
-@pytest.mark.parametrize("company", ["alone", "two"])
-@pytest.mark.parametrize("mode", WHERE)
+@pytest.mark.parametrize(
+    ("mode", "company", "backend"),
+    by_turns(
+        [
+            pytest.param("Redis", "alone", marks=needs_redis),
+            pytest.param("Redis", "two", marks=needs_redis),
+            pytest.param("SQLite", "two"),
+            pytest.param("SQLite", "alone"),
+        ]
+    ),
+)
 def test_handlers_that_block_kill_no_event(backend: str, mode: str, company: str) -> None:
     """X11: a worker that is alone handles each event once, and of two none buries a healthy one."""
     run = partial(block_handlers, backend, f"{mode}, {company}", FEW)
@@ -108,7 +118,7 @@ def test_handlers_that_block_kill_no_event(backend: str, mode: str, company: str
 
 
 @needs_redis
-@pytest.mark.parametrize("mode", ["all", "some"])
+@pytest.mark.parametrize(("mode", "backend"), by_turns(["all", "some"]))
 def test_what_a_server_lost_is_told(backend: str, mode: str) -> None:
     """X13: as many events as it lost are missed, and others are handled."""
     result = anyio.run(partial(empty_server, backend, mode, FEW), backend=backend)
@@ -117,7 +127,7 @@ def test_what_a_server_lost_is_told(backend: str, mode: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="locks can be looked at on Linux only")
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "backend"), by_turns(MODES))
 def test_processes_that_lose_their_locks_lose_nothing(backend: str, mode: str) -> None:
     """X9: they fork, or copy the file, and confirm nothing more that would be lost."""
     result = anyio.run(partial(make_lose_locks, backend, mode, Plan(2, 48)), backend=backend)
@@ -167,7 +177,7 @@ def test_the_judge_finds_what_a_killed_worker_took_with_it() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="locks can be looked at on Linux only")
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "backend"), by_turns(MODES))
 def test_the_judge_finds_what_lost_locks_lost(backend: str, mode: str) -> None:
     """X9: what is confirmed without any check is not there in the end."""
     run = partial(make_lose_locks, backend, mode, Plan(1, 30), TRUSTING)

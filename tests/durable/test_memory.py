@@ -24,7 +24,7 @@ from flexiflow.extras.durable import (
     Room,
     Standing,
 )
-from flexiflow.extras.durable._partitions import share
+from flexiflow.extras.durable._membership import share
 from flexiflow.testing import replay
 from tests.helpers import PATIENCE
 

@@ -18,7 +18,7 @@ NAMES = [".".join(segments) for length in range(1, 5) for segments in product("a
 beginnings = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=3).map(".".join)
 patterns = beginnings | beginnings.map("{}.**".format) | st.just("**")
 some_patterns = st.lists(patterns, max_size=6)
-exhaustively = settings(deadline=None, max_examples=500)
+exhaustively = settings(deadline=None, max_examples=200)
 
 
 @cache
@@ -28,6 +28,7 @@ def matched(pattern: str) -> frozenset[str]:
     return frozenset(name for name in NAMES if re.fullmatch(escaped, name))
 
 
+@pytest.mark.unmeasured
 @given(some_patterns, some_patterns)
 @exhaustively
 def test_the_first_two_that_match_the_same_name_overlap(some: list[str], others: list[str]) -> None:
@@ -36,6 +37,7 @@ def test_the_first_two_that_match_the_same_name_overlap(some: list[str], others:
     assert overlapping(some, others) == next(pairs, None)
 
 
+@pytest.mark.unmeasured
 @given(some_patterns, some_patterns)
 @exhaustively
 def test_a_pattern_is_included_that_matches_no_other_names(
@@ -70,6 +72,7 @@ def test_inclusion_is_that_of_the_names(
     assert includes(some, others) is included
 
 
+@pytest.mark.unmeasured
 @given(some_patterns)
 @exhaustively
 def test_what_another_one_includes_is_left_out(given_patterns: list[str]) -> None:
@@ -90,6 +93,7 @@ def test_the_canonical_form_is_the_same_however_patterns_are_written() -> None:
     assert canonical([]) == ()
 
 
+@pytest.mark.unmeasured
 @given(some_patterns, st.sampled_from(NAMES))
 @exhaustively
 def test_a_name_has_the_place_of_the_first_pattern_that_matches(
@@ -99,7 +103,7 @@ def test_a_name_has_the_place_of_the_first_pattern_that_matches(
     places = (place for place, each in enumerate(given_patterns) if name in matched(each))
     expected = next(places, None)
     asked = Patterns(given_patterns)
-    assert [asked.place(name), asked.place(name)] == [expected, expected]
+    assert [asked.index(name), asked.index(name)] == [expected, expected]
 
 
 def lines_of(call: Callable[[], object]) -> int:
@@ -138,7 +142,7 @@ def test_a_new_name_costs_the_same_however_many_patterns_do_not_match(pattern: s
     costs: list[int] = []
     for number in (1, 1_000):
         asked = Patterns([*(pattern.format(place) for place in range(number)), "**"])
-        costs.append(lines_of(partial(asked.place, "order.placed")))
+        costs.append(lines_of(partial(asked.index, "order.placed")))
     assert costs[0] == costs[1]
 
 
@@ -159,9 +163,9 @@ def test_the_names_that_are_kept_are_bounded_in_number() -> None:
     """B10: a bridge may be asked about any number of names."""
     asked = Patterns(["a.*", "**"])
     for _ in range(2):
-        assert {asked.place(f"a.{number}") for number in range(10_000)} == {0}
-        assert asked.place("b") == 1
-    assert len(asked._places) < 5_000
+        assert {asked.index(f"a.{number}") for number in range(10_000)} == {0}
+        assert asked.index("b") == 1
+    assert len(asked._indexes) < 5_000
 
 
 @pytest.mark.parametrize("length", [100, 10_000, 5_000_000])
@@ -169,26 +173,26 @@ def test_the_names_that_are_kept_are_bounded_in_characters(length: int) -> None:
     """B10: a bridge may be asked about names of any length, and keeps less than a few MB."""
     asked = Patterns(["a.*", "**"])
     for number in range(3_000_000 // length + 3):
-        assert asked.place(f"{number}." + "y" * length) == 1
-    assert sum(map(len, asked._places)) < 200_000
+        assert asked.index(f"{number}." + "y" * length) == 1
+    assert sum(map(len, asked._indexes)) < 200_000
 
 
 def test_a_name_that_is_too_long_to_keep_drives_out_no_other() -> None:
     """B10: those that were seen are still known."""
     asked = Patterns(["a.*", "**"])
-    asked.place("a.b")
-    assert asked.place("y" * 5_000_000) == 1
-    assert list(asked._places) == ["a.b"]
+    asked.index("a.b")
+    assert asked.index("y" * 5_000_000) == 1
+    assert list(asked._indexes) == ["a.b"]
 
 
 def test_names_are_kept_again_after_too_many_were_seen() -> None:
     """B10: what was forgotten at once makes room for those that come later."""
     asked = Patterns(["a.*", "**"])
     for number in range(5_000):
-        asked.place(f"a.{number}")
+        asked.index(f"a.{number}")
     for name in ("a.b", "b"):
-        asked.place(name)
-    assert list(asked._places)[-2:] == ["a.b", "b"]
+        asked.index(name)
+    assert list(asked._indexes)[-2:] == ["a.b", "b"]
 
 
 def test_a_name_costs_no_more_than_the_segments_that_patterns_have() -> None:
@@ -196,7 +200,7 @@ def test_a_name_costs_no_more_than_the_segments_that_patterns_have() -> None:
     costs: list[int] = []
     for number in (10, 10_000):
         asked = Patterns(["a.*", "a.b.c"])
-        costs.append(lines_of(partial(asked.place, "a.b.c" + ".c" * number)))
+        costs.append(lines_of(partial(asked.index, "a.b.c" + ".c" * number)))
     assert costs[0] == costs[1]
 
 
@@ -212,4 +216,4 @@ def test_what_is_no_events_name_has_no_place(name: str) -> None:
     asked = Patterns(["**"])
     for _ in range(2):
         with pytest.raises(ValueError, match=re.escape(repr(name))):
-            asked.place(name)
+            asked.index(name)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import product
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from flexiflow.testing._transport.desk_calls import HOOKS, Inconclusive, Means
 from flexiflow.testing._transport.desk_work import SIZE
 from tests.durable.redis.desk import lease_of
 from tests.durable.transports import Tried, each_transport
+from tests.helpers import by_turns
 
 Script = tuple[tuple[Any, ...], ...]
 
@@ -198,8 +200,14 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
 }
 
 
-@pytest.mark.parametrize("what", SCRIPTS)
-@pytest.mark.parametrize("opened", each_transport())
+# As there are three transports, each script runs on both backends, and each transport, too.
+@pytest.mark.parametrize(
+    ("what", "opened", "backend"),
+    by_turns(
+        pytest.param(what, *opened.values, marks=opened.marks)
+        for what, opened in product(SCRIPTS, each_transport())
+    ),
+)
 def test_a_transport_passes(
     what: str, opened: Callable[[], AbstractContextManager[Tried]], backend: str
 ) -> None:

@@ -10,7 +10,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._errors import LimitDeadlock
 from flexiflow._limits import LimitedTurn, Limiter
-from flexiflow._mailbox import Mailbox, Turn
+from flexiflow._mailbox import Mailbox
+from flexiflow._turns import Turn
 from tests.conftest import Backend
 from tests.helpers import PATIENCE, run_at_once, settle
 from tests.hosting import Victim, others_run, styles
@@ -110,7 +111,7 @@ class TestLine:
             limiter, victim = Limiter(1), Victim(style)
             first, second, third = (limiter.join() for _ in range(3))
             async with create_task_group() as group:
-                group.start_soon(victim.run, second.granted)
+                group.start_soon(victim.run, second.wait_granted)
                 await wait_all_tasks_blocked()
                 victim.cancel()
             assert victim.was_cancelled
@@ -125,7 +126,7 @@ class TestLine:
                 limiter, victim = Limiter(1), Victim(style)
                 first, second, third = (limiter.join() for _ in range(3))
                 async with create_task_group() as group:
-                    group.start_soon(victim.run, second.granted)
+                    group.start_soon(victim.run, second.wait_granted)
                     await wait_all_tasks_blocked()
                     steps = [first.end, victim.cancel]
                     for step in reversed(steps) if cancel_first else steps:
@@ -301,7 +302,7 @@ class TestRing:
             one.handle(mine)
             two.handle(yours)
             async with create_task_group() as group:
-                group.start_soon(victim.run, one.join(yours).granted)
+                group.start_soon(victim.run, one.join(yours).wait_granted)
                 await wait_all_tasks_blocked()
                 victim.cancel()
             assert not two.join(mine).would_deadlock

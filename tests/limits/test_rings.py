@@ -13,7 +13,7 @@ from flexiflow._mailbox import Mailbox
 from tests.turns import Task
 
 if TYPE_CHECKING:
-    from flexiflow._mailbox import Turn
+    from flexiflow._turns import Turn
     from tests.turns import Joinable
 
 LIMITS = (1, 1, 2, 3, 1)

@@ -214,6 +214,7 @@ async def test_a_cancellation_from_outside_is_no_timeout(
         assert (ledger.returned, ledger.logged) == ([], [])
 
 
+@pytest.mark.measured
 @each_mode
 async def test_a_cleanup_after_a_cancellation_sees_the_timeout(mode: DeliveryMode) -> None:
     """V1, E5: In a shielded cleanup nothing is being cancelled, also right after a deadline."""

@@ -10,7 +10,7 @@ from anyio import CancelScope, create_task_group, fail_after, get_cancelled_exc_
 from anyio.lowlevel import checkpoint
 
 from flexiflow._errors import HandlerTimeout
-from flexiflow._limits import in_time
+from flexiflow._limits import await_within
 from tests.accounting import Boom, Fatal, leaves
 from tests.attacks import kept_cancellation, on_asyncio, stray
 from tests.helpers import PATIENCE, Later
@@ -37,14 +37,14 @@ async def have_failing_child() -> None:
 async def timed_out(awaitable: Awaitable[object]) -> HandlerTimeout:
     """Await what is too late, and give what leaves."""
     with fail_after(PATIENCE), pytest.raises(HandlerTimeout) as caught:
-        await in_time(awaitable, SOON, "charge")
+        await await_within(awaitable, SOON, "charge")
     return caught.value
 
 
 async def left(awaitable: Awaitable[object], time_limit: float = PATIENCE) -> BaseException:
     """Await what leaves, and give that."""
     try:
-        await in_time(awaitable, time_limit, "charge")
+        await await_within(awaitable, time_limit, "charge")
     except BaseException as exc:  # noqa: BLE001  it is looked at
         return exc
     raise AssertionError
@@ -53,7 +53,7 @@ async def left(awaitable: Awaitable[object], time_limit: float = PATIENCE) -> Ba
 async def test_what_ends_in_time_ends_as_it_would() -> None:
     """V1: A handler in time is not disturbed, be it a coroutine or not."""
     ended: list[object] = []
-    await in_time(Later(ended.append, 1), PATIENCE, "charge")
+    await await_within(Later(ended.append, 1), PATIENCE, "charge")
     assert ended == [1]
 
 
@@ -191,7 +191,7 @@ async def test_outer_deadline_is_no_timeout() -> None:
     """V1: An outer deadline is never taken for the handler's."""
     for limit in (SOON, PATIENCE):
         with fail_after(PATIENCE), CancelScope(deadline=anyio.current_time() - 1) as scope:
-            await in_time(sleep_forever(), limit, "charge")
+            await await_within(sleep_forever(), limit, "charge")
         assert scope.cancelled_caught
 
 
@@ -253,7 +253,7 @@ async def test_native_cancel_in_the_turn_of_the_deadline_is_not_lost(
     async def main() -> None:
         if early:
             cancel_soon()
-        await in_time(wait(), limit, "charge")
+        await await_within(wait(), limit, "charge")
 
     assert (await run_natively(main)).cancelled()
 
@@ -267,7 +267,7 @@ async def test_native_cancel_before_the_deadline_is_not_lost(limit: float) -> No
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await in_time(sleep_forever(), limit, "charge")
+        await await_within(sleep_forever(), limit, "charge")
 
     assert (await run_natively(main)).cancelled()
 

@@ -26,6 +26,8 @@ from benchmarks.measuring import (
 from benchmarks.timing import Pair, alternate, calibrated, load, paired
 from tools.redis_server import MISSING
 
+pytestmark = pytest.mark.unmeasured
+
 THREE = [Round(2.0, 1.0), Round(6.0, 2.0), Round(9.0, 3.0)]
 
 

@@ -16,6 +16,8 @@ import pytest
 from tests.cli.command_line import run
 from tools.redis_server import MISSING, find_server, redis_server
 
+pytestmark = pytest.mark.unmeasured
+
 INCIDENTS = Path("../shared/data/incidents.jsonl.gz")
 
 

@@ -360,6 +360,7 @@ class TestReader:
                     await bus.publish(EVENT, data)
         assert ended == [0]
 
+    @pytest.mark.measured
     async def test_a_reader_cancelled_as_another_takes_its_event(
         self, anyio_backend: Backend
     ) -> None:

@@ -21,6 +21,7 @@ from flexiflow.testing import ContractViolation, check_bus, check_component, che
 from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
@@ -185,6 +186,15 @@ async def test_what_programs_use_does_what_it_says() -> None:
     with pytest.raises(AssertionError, match="it is allowed"), refused(OSError, "it is allowed"):
         pass
     assert literal((partial(claim), [1])) == "(partial(claim), [1])"
+
+
+def test_publishers_to_a_stream_may_give_up(backend: str) -> None:
+    """P1: no complaint about a stream where a publisher that waited is cancelled."""
+    script = stream_script(
+        1, "block", "sequential", ("publish", "publish", "publishers give up", "publish", "read")
+    )
+    trace = BusSubject(EventBus, backend).attempt(script)
+    assert CLAUSES["S2"].judge(trace) is None
 
 
 def test_what_is_asserted_in_a_task_group_is_the_complaint(backend: str) -> None:

@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 
 from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, on
-from flexiflow.events import COMPONENT_REGISTERED
+from flexiflow.events import COMPONENT_REGISTERED, STATE_CHANGED
 from flexiflow.testing import ContractViolation, check_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.judgements import (
+    ComponentTrace,
+    all_or_nothing,
+    run_to_completion,
+)
+from flexiflow.testing._component.script import ComponentScript, Fail, Observe, Row, Send
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner.examine import examine
+from flexiflow.testing._examiner.steps import Wait
 
 SEED = 5
 
@@ -238,3 +245,30 @@ def test_a_factory_that_is_async_is_refused(backend_name: str) -> None:
 
     with pytest.raises(TypeError, match="factory must be sync, not <coroutine object"):
         check_component(make, backend=backend_name)
+
+
+@pytest.mark.parametrize("cancelled_after", [None, *range(8)])
+@pytest.mark.parametrize(
+    ("judge", "rows"),
+    [
+        (
+            run_to_completion,
+            (
+                Row("t0", action=(Send("a", "t1"), Wait(2))),
+                Row("t1", action=(Wait(2), Fail())),
+            ),
+        ),
+        (all_or_nothing, (Row("t0", action=(Wait(2),)),)),
+    ],
+)
+def test_what_fails_or_is_cancelled_keeps_the_contract(
+    judge: Callable[[ComponentTrace], str | None],
+    rows: tuple[Row, ...],
+    cancelled_after: int | None,
+    backend: str,
+) -> None:
+    """P1: no complaint about a deferred message that fails, or a send that is cancelled."""
+    steps = (Observe(STATE_CHANGED, (Wait(2),)), Send(cancelled_after=cancelled_after))
+    script = ComponentScript(rows, steps)
+    trace = ComponentSubject(Component, engine=Engine, backend=backend).attempt(script)
+    assert judge(trace) is None

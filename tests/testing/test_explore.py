@@ -17,6 +17,7 @@ from flexiflow.testing import Exploration, ScenarioStuck, ScheduleFailure, explo
 from flexiflow.testing._scheduling import checks
 from flexiflow.testing._scheduling import search as shrinking
 from flexiflow.testing._scheduling.search import Search, shrink
+from tests.helpers import by_turns
 
 
 async def each(count: int, step: Callable[[int], Coroutine[Any, Any, object]]) -> None:
@@ -147,7 +148,7 @@ def test_exploring_ends_when_there_are_no_other_schedules(backend: str) -> None:
     assert set(found) == set(permutations(range(3)))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 @pytest.mark.parametrize("place", [0, 7, 19])
 def test_one_order_among_20_is_found(place: int, seed: int, backend: str) -> None:
     """P2: that a step falls into one gap of 20 is found within 1,000 schedules."""
@@ -170,7 +171,7 @@ def test_one_order_among_20_is_found(place: int, seed: int, backend: str) -> Non
         explore(scenario, backend=backend, seed=seed)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 def test_one_task_out_of_20_is_found(seed: int, backend: str) -> None:
     """P2: that a certain task of 20 goes before all others is found within 1,000 schedules."""
     scenario = partial(orders, 20, 1, partial(forbid, (13,)))
@@ -178,7 +179,7 @@ def test_one_task_out_of_20_is_found(seed: int, backend: str) -> None:
         explore(scenario, backend=backend, seed=seed)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 def test_a_task_that_is_always_preferred_is_found(seed: int, backend: str) -> None:
     """P2: that a certain task of 20 takes all its steps before any other is found."""
     scenario = partial(orders, 20, 5, partial(forbid, (13,) * 5))
@@ -186,7 +187,7 @@ def test_a_task_that_is_always_preferred_is_found(seed: int, backend: str) -> No
         explore(scenario, backend=backend, seed=seed)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 def test_a_task_that_is_interrupted_once_is_found(seed: int, backend: str) -> None:
     """P2: that a task takes its many steps within one gap of another is found."""
 

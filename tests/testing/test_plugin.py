@@ -1,15 +1,16 @@
 """The pytest plugin, in a suite of its own."""
 
-import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
 
 from flexiflow.testing import TasksLeft
 from tests.conftest import BACKENDS
+
+pytest_plugins = ["pytester"]
 
 SUITE = """
 import asyncio
@@ -70,27 +71,36 @@ def test_without_anything():
 
 
 OPTIONS = ["-p", "flexiflow.testing.pytest_plugin", "-p", "no:cacheprovider", "-rA", "--tb=line"]
+SUMMARY = re.compile("(PASSED|FAILED|ERROR) .*::")
 
 
-def outcomes(folder: Path, suite: str = SUITE, *options: str) -> list[str]:
-    """Run a suite, and return what pytest says of each of its tests."""
-    (folder / "test_suite.py").write_text(suite, encoding="utf-8")
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS, *options],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    summary = finished.stdout.partition("short test summary info")[2]
-    return sorted(line.partition(": ")[0] for line in summary.splitlines() if "::" in line)
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep pytest from cutting its lines."""
+    monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_the_plugin_gives_fixtures_and_watches_what_is_left(tmp_path: Path) -> None:
+def outcomes(
+    pytester: pytest.Pytester, suite: str = SUITE, *options: str, others: str = ""
+) -> list[str]:
+    """Run a suite, and return what pytest says of each of its tests.
+
+    Args:
+        pytester: runs the suite within this process: a process of its own takes seconds to start.
+        suite: the source of the only module.
+        options: further arguments for pytest.
+        others: the source of a `conftest.py`.
+    """
+    pytester.makepyfile(test_suite=suite)
+    pytester.makeconftest(others)
+    lines = pytester.runpytest_inprocess(*OPTIONS, *options).outlines
+    return sorted(line.partition(": ")[0] for line in lines if SUMMARY.match(line))
+
+
+def test_the_plugin_gives_fixtures_and_watches_what_is_left(pytester: pytest.Pytester) -> None:
     """P4: a test that leaves a task or a subscription behind fails; the others pass."""
     names = sorted({name for name, _ in BACKENDS.values()})
-    found = outcomes(tmp_path)
+    found = outcomes(pytester)
     assert [line for line in found if line.startswith("ERROR")] == [
         *(f"ERROR test_suite.py::test_leaves_a_stream[{name}] - Failed" for name in names),
         *(f"ERROR test_suite.py::test_leaves_a_subscription[{name}] - Failed" for name in names),
@@ -214,37 +224,35 @@ def expected(kind: str, names: list[str] | None) -> list[str]:
     ],
 )
 def test_whoever_runs_a_test_it_gets_a_bus(
-    tmp_path: Path, kind: str, mark: str, sleep: str, options: tuple[str, ...]
+    pytester: pytest.Pytester, kind: str, mark: str, sleep: str, options: tuple[str, ...]
 ) -> None:
     """P4: beside pytest-trio and pytest-asyncio a test is run by the one it is meant for."""
     if kind == "Trio":
         pytest.importorskip("trio")
-    (tmp_path / "conftest.py").write_text(OTHERS, encoding="utf-8")
     suite = MARKED.format(kind=kind, mark=mark, sleep=sleep)
     names = sorted({name for name, _ in BACKENDS.values()})
-    found = outcomes(tmp_path, suite, *options)
+    found = outcomes(pytester, suite, *options, others=OTHERS)
     assert found == expected(kind, names if kind in {"Unmarked", "Anyio"} else None)
 
 
-def test_without_the_other_plugins_a_bus_is_enough(tmp_path: Path) -> None:
+def test_without_the_other_plugins_a_bus_is_enough(pytester: pytest.Pytester) -> None:
     """P4: an async test that asks for a bus needs no mark."""
     suite = MARKED.format(kind="Unmarked", mark="", sleep="__import__('anyio').sleep")
     names = sorted({name for name, _ in BACKENDS.values()})
-    assert outcomes(tmp_path, suite) == expected("Unmarked", names)
+    assert outcomes(pytester, suite) == expected("Unmarked", names)
 
 
-def test_a_test_that_two_plugins_would_run_is_told_what_to_do(tmp_path: Path) -> None:
+def test_a_test_that_two_plugins_would_run_is_told_what_to_do(pytester: pytest.Pytester) -> None:
     """P4: on trio the two can't go together, and instead of trio's words there is the way out."""
     pytest.importorskip("trio")
-    (tmp_path / "conftest.py").write_text(OTHERS, encoding="utf-8")
     suite = MARKED.format(kind="Both", mark="pytest.mark.trio", sleep="__import__('trio').sleep")
-    found = outcomes(tmp_path, suite, "-o", "anyio_mode=auto")
+    found = outcomes(pytester, suite, "-o", "anyio_mode=auto", others=OTHERS)
     told = [line for line in found if line.startswith("ERROR") and "[trio]" in line]
     assert [line.partition(" - ")[2] for line in told] == ["Failed"] * 3
     assert [line for line in found if line.startswith("FAILED")] == []
 
 
-def test_a_test_of_hypothesis_gets_a_bus(tmp_path: Path) -> None:
+def test_a_test_of_hypothesis_gets_a_bus(pytester: pytest.Pytester) -> None:
     """P4: what is drawn for an async test goes together with the bus."""
     pytest.importorskip("hypothesis")
     suite = """
@@ -258,7 +266,7 @@ async def test_drawn(bus, data):
 """
     names = sorted({name for name, _ in BACKENDS.values()})
     expected = [f"PASSED test_suite.py::test_drawn[{name}]" for name in names]
-    assert outcomes(tmp_path, suite) == expected
+    assert outcomes(pytester, suite) == expected
 
 
 def test_the_plugin_does_not_load_by_itself() -> None:

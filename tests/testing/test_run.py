@@ -479,6 +479,7 @@ def test_buses_yield_at_every_publish(backend: str, turns: int, *, buses_yield: 
     assert run_scheduled(scenario, backend=backend, buses_yield=buses_yield)[1] == turns
 
 
+@pytest.mark.measured
 def test_tasks_that_have_not_begun_are_ended_too(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,6 +520,7 @@ def test_the_same_seed_gives_the_same_trace_in_another_process(
     assert finished.stdout.split() == [traces.digest(name) for name in names]
 
 
+@pytest.mark.measured
 async def test_a_fail_after_ends_what_would_be_a_deadlock(backend_name: str) -> None:
     """P2: a deadline is a timer, and fires at once."""
 

@@ -187,6 +187,7 @@ def test_a_swallowed_cancellation_leaves_the_check_alone(backend: str) -> None:
     assert requests == [0] * 3 * len(STYLES[backend])
 
 
+@pytest.mark.measured
 def test_ctrl_c_ends_a_sweep(backend: str) -> None:
     """P3: it leaves as it does anywhere, also in the cleanup of what is being cancelled."""
     walk = Walk(2)

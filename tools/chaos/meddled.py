@@ -24,8 +24,8 @@ from anyio import to_thread
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import SqliteTransport, TransportError, open_bridge
-from flexiflow.extras.durable._sqlite import desk as desks
 from flexiflow.extras.durable._sqlite import file as files
+from flexiflow.extras.durable._sqlite import jobs
 from tools.chaos.ledger import NAME
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def _locked(*_: object) -> bool:
     return True
 
 
-def _carry_over(desk: desks.Desk) -> None:
-    desk._lock.acquire()
+def _carry_over(runner: jobs.JobRunner) -> None:
+    runner._lock.acquire()
 
 
 def trust() -> None:
@@ -63,7 +63,7 @@ def trust() -> None:
     patch.object(files.Watch, "is_unlocked", new=False).start()
     patch.object(files.Watch, "is_alone", new=True).start()
     patch.object(files, "_is_locked", _locked).start()
-    patch.object(desks.Desk, "rest", _carry_over).start()
+    patch.object(jobs.JobRunner, "pause", _carry_over).start()
 
 
 @final

@@ -15,23 +15,27 @@ LONGEST = 60
 
 NEAREST = {
     "_actor": "messages component run_to_completion deferred_failures",
+    "_admission": "factories engine",
     "_bus": "publish messages failures yielding subscribe filters",
     "_callables": "callables messages",
     "_cancellation": "strays observers cancellation exits",
     "_component": "marking component messages",
-    "_concurrent": "siblings strays isolation exits modes cancellation",
-    "_delivery": "failures publish strays filters",
+    "_dispatcher": "publish every_way failures yielding observers",
     "_engine": "messages engine factories",
     "_errors": "messages observers",
     "_limits": "limits messages",
     "_machine": "machine messages",
-    "_mailbox": "run_to_completion mailbox engine factories limits",
+    "_mailbox": "run_to_completion mailbox engine factories",
     "_mermaid": "machine",
     "_names": "names messages",
     "_registry": "registry subscribe publish",
     "_reporting": "failures observers run_to_completion",
     "_subscription": "subscribe filters messages",
+    "_turns": "rings mailbox limits deadlocks run_to_completion",
+    "concurrent": "siblings strays isolation exits modes cancellation",
     "retry": "retry messages",
+    "sequential": "failures publish strays filters",
+    "verdict": "strays failures observers cancellation exits",
 }
 """The files of tests that are tried first on a module's mutants, in whichever folder they are."""
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from anyio import get_cancelled_exc_class
 
 from flexiflow import Engine, _cancellation
-from flexiflow._cancellation import attempt
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception, show_origin, show_value
+from flexiflow._delivery.verdict import attempt
 from flexiflow._showing import closest
 
 if TYPE_CHECKING:

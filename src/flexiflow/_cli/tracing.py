@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from flexiflow._cli.encoding import encode
 from flexiflow._cli.observing import OBSERVER, any_of
 from flexiflow._cli.text import one_line, show_exception
-from flexiflow._contexts import restore
-from flexiflow._mailbox import current_turn
+from flexiflow._marks import restore
+from flexiflow._turns import current_turn
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from flexiflow import Event, EventBus, Subscription
     from flexiflow._cli.writer import Writer
-    from flexiflow._mailbox import Turn
+    from flexiflow._turns import Turn
 
 _INDENT: Final = "  "
 _DEEPEST: Final = 40

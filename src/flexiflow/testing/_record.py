@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
+from flexiflow._bus import dispatcher_of
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ async def record(bus: EventBus) -> AsyncGenerator[Recorded]:
 def record_at_once(bus: EventBus) -> Generator[Recorded]:
     """Collect as `record` does, without waiting: so a sync fixture works with any event loop."""
     recorded = Recorded()
-    create = bus._registry.create  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    subscription = create(
+    subscription = dispatcher_of(bus).registry.create(
         "**",
         "recorder",
         _never_called,

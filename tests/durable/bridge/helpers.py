@@ -12,6 +12,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pickle import dumps, loads
 from typing import Any, Literal, TypeVar, final
 
 from anyio import Event, create_task_group, fail_after, sleep
@@ -97,6 +98,20 @@ class Fault:
 
 
 @final
+class Pickle:
+    """A codec for what JSON can't hold."""
+
+    content_type = "application/x-pickle"
+
+    def encode(self, data: Any) -> bytes:
+        """Write it down."""
+        return dumps(data)
+
+    def decode(self, body: bytes) -> Any:
+        """Read it."""
+        return loads(body)  # noqa: S301  it was written by the same test
+
+
 class Faulty:
     """A transport around another one, whose calls fail or are held up on demand.
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
+from weakref import ref
 
 import pytest
 from anyio import CancelScope, Event, create_task_group, get_current_task
@@ -13,10 +14,14 @@ from flexiflow import EventBus, HandlerCancelled
 from flexiflow.extras.durable import MemoryTransport, open_bridge
 from flexiflow.extras.durable._bridge.lanes import Lanes, Queue
 from tests.conftest import Backend
-from tests.durable.bridge.helpers import GROUP, NAME, consuming, play, put, until
+from tests.durable.bridge.helpers import GROUP, NAME, Pickle, consuming, play, put, until
 from tests.hosting import styles
 
 ours: ContextVar[str] = ContextVar("ours", default="untouched")
+
+
+class Payload:
+    """A payload that can be referred to weakly."""
 
 
 class Item:
@@ -234,6 +239,21 @@ class TestTasks:
         ours.reset(token)
         assert found[0][2] != found[1][2]
 
+    async def test_a_task_that_is_idle_keeps_nothing_of_its_last_event(self) -> None:
+        """B6: A payload can be freed when it was handled, without the collector."""
+        transport, payloads = MemoryTransport(), list[ref[Payload]]()
+
+        def handler(data: Payload) -> None:
+            payloads.append(ref(data))
+
+        bus, codec = EventBus(), Pickle()
+        async with open_bridge(bus, transport, outgoing=[NAME], codec=codec):
+            assert await bus.publish(NAME, Payload()) == ()
+        async with consuming(transport, handler, codec=codec) as bridge:
+            await until(lambda: bridge.statistics().acknowledged == 1)
+            assert [each() for each in payloads] == [None]
+
+    @pytest.mark.measured
     @pytest.mark.parametrize("waits", [True, False])
     async def test_a_native_cancel_is_a_failure_of_its_event(
         self,
@@ -265,6 +285,7 @@ class TestTasks:
             warning.getMessage()
         )
 
+    @pytest.mark.measured
     async def test_a_handler_that_awaits_what_others_cancelled_has_failed(
         self, anyio_backend: Backend
     ) -> None:

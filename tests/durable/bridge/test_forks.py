@@ -91,18 +91,18 @@ def move_away(thing: Any) -> None:
 async def test_what_was_inherited_refuses_before_it_waits(tmp_path: Path) -> None:
     """X9: a lock that was held as the process was forked is held for ever in the child."""
     async with SqliteTransport(tmp_path / "events.db").connect() as connection:
-        desk = cast("Any", connection)._desk
-        async with desk._turn:
-            desk._lock.acquire()
-            move_away(desk)
+        runner = cast("Any", connection).jobs
+        async with runner._turn:
+            runner._lock.acquire()
+            move_away(runner)
             with pytest.raises(TransportUnusable, match=FORKED):
                 await connection.groups()
             with pytest.raises(TransportUnusable, match=FORKED):
                 await connection.store(Batch("p", 1, (Record(b"a"),)))
             # Neither does it wait to be left.
-            await desk.__aexit__()
-            desk._home = Home("")
-            desk._lock.release()
+            await runner.__aexit__()
+            runner._home = Home("")
+            runner._lock.release()
         await connection.groups()
 
 
@@ -136,10 +136,10 @@ class Sleeper:
     def __init__(self) -> None:
         self.turns: list[str] = []
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         self.turns.append("rest")
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.turns.append("go on")
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,9 +24,8 @@ from flexiflow.extras.durable import (
     open_bridge,
 )
 from flexiflow.extras.durable._bridge import outbox as outbox_module
-from flexiflow.extras.durable._bridge.outages import Outages
+from flexiflow.extras.durable._bridge.link import Link
 from flexiflow.extras.durable._bridge.outbox import Outbox
-from flexiflow.extras.durable._bridge.statistics import Counters
 from tests.durable.bridge.helpers import NAME, Faulty, meanwhile, play, put, unavailable, until
 from tests.helpers import MODES, PATIENCE, settle
 
@@ -492,9 +492,9 @@ async def test_what_is_stored_as_the_outbox_is_closed_is_in_doubt() -> None:
         async def store(self, batch: object) -> None:
             outbox.close()
 
-    counters = Counters()
     connection: Any = Closing()
-    outbox = Outbox(connection, "p", 1.0, Outages(counters), counters)
+    settings: Any = SimpleNamespace(store_timeout=1.0)
+    outbox = Outbox(Link(EventBus(), MemoryTransport(), settings), connection, "p")
     async with create_task_group() as group:
         group.start_soon(outbox.run)
         for _ in range(2):

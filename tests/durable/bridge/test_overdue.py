@@ -1,6 +1,7 @@
 """Leases that have run out, and what others were given meanwhile (X11)."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,11 @@ from flexiflow.extras.durable import (
     Standing,
     open_bridge,
 )
-from flexiflow.extras.durable._bridge.intake import _tells_an_end
+from flexiflow.extras.durable._bridge import intake
+from flexiflow.extras.durable._bridge.budget import Budget
+from flexiflow.extras.durable._bridge.intake import Intake, _tells_an_end
+from flexiflow.extras.durable._bridge.lanes import Queue
+from flexiflow.extras.durable._bridge.link import Link
 from tests.durable.bridge.helpers import (
     GROUP,
     NAME,
@@ -227,6 +232,57 @@ def test_a_worker_that_was_slow_asks_before_it_begins(backend: str) -> None:
             await until(lambda: handler.done == [0, 1], 1000)
             await until(lambda: not pending(transport), 1000)
             assert handler.begun == [0, 1]
+
+    play(scenario, backend, schedules=3)
+
+
+def test_a_lease_that_ran_out_while_a_handler_blocked_is_renewed_first(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X11: The event loop has noted nothing, so the real clock is asked before an attempt."""
+    real = 0.0
+    monkeypatch.setattr(intake, "monotonic", lambda: real)
+
+    async def scenario() -> None:
+        nonlocal real
+        transport, begun, real = MemoryTransport(), list[object](), 0.0
+        faulty = Faulty(transport)
+
+        def handler(data: object) -> None:
+            nonlocal real
+            begun.append(data)
+            real += 10
+
+        hold = faulty.hold("renew")
+        await put(transport, 0, 1)
+        async with consuming(faulty, handler, limit=1, lease=9.0) as bridge:
+            await hold.reached.wait()
+            assert begun == [0]
+            hold.open.set()
+            await until(lambda: bridge.statistics().acknowledged == 2, 1000)
+
+    play(scenario, backend, schedules=3)
+
+
+def test_each_time_that_a_lease_runs_out_is_noted(backend: str) -> None:
+    """X11: Also after it was renewed; until the answer to that is there, it has run out."""
+
+    async def scenario() -> None:
+        transport = MemoryTransport()
+        async with transport.connect() as connection, create_task_group() as group:
+            lease = await enter(connection, member("c", lease=1000.0))
+            settings: Any = SimpleNamespace(prefetch=10, lease=9.0)
+            link = Link(EventBus(), transport, settings)
+            held = Intake(link, lease, Queue(), Budget(10, 10))
+            group.start_soon(held.watch)
+            for _ in range(3):
+                await sleep(8)
+                assert not held.has_run_out
+                await sleep(2)
+                assert held.has_run_out
+                await held.renew()
+                assert not held.has_run_out
+            group.cancel_scope.cancel()
 
     play(scenario, backend, schedules=3)
 

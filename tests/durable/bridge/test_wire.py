@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from pickle import dumps, loads
 from typing import Any
 
 import pytest
@@ -10,7 +9,16 @@ import pytest
 from flexiflow import EventBus
 from flexiflow.extras.durable import JSON, MemoryTransport, NotEncodable, open_bridge
 from flexiflow.extras.durable._bridge.cloudevents import Encoder, decode
-from tests.durable.bridge.helpers import GROUP, NAME, Handler, consuming, put, put_bodies, until
+from tests.durable.bridge.helpers import (
+    GROUP,
+    NAME,
+    Handler,
+    Pickle,
+    consuming,
+    put,
+    put_bodies,
+    until,
+)
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "shop", "type": NAME}
 
@@ -18,20 +26,6 @@ EVENT = {"specversion": "1.0", "id": "1", "source": "shop", "type": NAME}
 def encoder() -> Encoder:
     """Make one that writes JSON."""
     return Encoder("shop", "p", JSON)
-
-
-class Pickle:
-    """A codec for what JSON can't hold."""
-
-    content_type = "application/x-pickle"
-
-    def encode(self, data: Any) -> bytes:
-        """Write it down."""
-        return dumps(data)
-
-    def decode(self, body: bytes) -> Any:
-        """Read it."""
-        return loads(body)  # noqa: S301  it was written by this very test
 
 
 def test_an_event_has_the_names_of_cloudevents() -> None:

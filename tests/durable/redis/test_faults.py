@@ -64,10 +64,10 @@ def in_haste(connection: Connection, seconds: float) -> Generator[None]:
     """Have a connection wait for answers for so long only."""
     network: Any = vars(connection)["_network"]
     wires = network._wires
-    before = network._seconds, wires._seconds
-    network._seconds = wires._seconds = seconds
+    before = network.seconds, wires._seconds
+    network.seconds = wires._seconds = seconds
     yield
-    network._seconds, wires._seconds = before
+    network.seconds, wires._seconds = before
 
 
 async def test_goes_on_after_a_server_was_killed(frail: Keys) -> None:

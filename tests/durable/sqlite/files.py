@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from flexiflow.extras.durable import Connection, Lease
-    from flexiflow.extras.durable._sqlite.desk import Desk
+    from flexiflow.extras.durable._sqlite.jobs import JobRunner
 
 PATIENCE = 60
 """Seconds after which a test that waits has failed."""
@@ -90,10 +90,10 @@ def real_path(path: Path) -> str:
     return os.path.realpath(path)
 
 
-def desk_of(connection: Connection) -> Desk:
+def runner_of(connection: Connection) -> JobRunner:
     """Give what a connection does its jobs with."""
-    desk: Desk = cast("Any", connection)._desk
-    return desk
+    runner: JobRunner = cast("Any", connection).jobs
+    return runner
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def held_thread(connection: Connection) -> AsyncGenerator[Event]:
         assert go_on.wait(PATIENCE)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(desk_of(connection).read, hold)
+        tasks.start_soon(runner_of(connection).read, hold)
         await anyio.to_thread.run_sync(begun.wait)
         try:
             yield go_on

@@ -19,19 +19,19 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     TransportUnavailable,
 )
-from flexiflow.extras.durable._sqlite import desk as desk_module
+from flexiflow.extras.durable._sqlite import jobs as jobs_module
 from flexiflow.extras.durable._sqlite.groups import groups
 from flexiflow.extras.durable._sqlite.schema import Layout, open_database
 from tests.durable.sqlite.files import (
     NEVER,
     PATIENCE,
     batch,
-    desk_of,
     held_thread,
     leased,
     namesake_of,
     one_lease,
     positions,
+    runner_of,
     start_waiting,
     worker,
 )
@@ -59,7 +59,7 @@ async def test_a_task_that_is_cancelled_as_its_turn_comes_takes_nobody_along(pat
                 await connection.store(Batch("another", 1, (Record(b"z"),)))
 
         async with anyio.create_task_group() as tasks:
-            async with desk_of(connection)._turn:
+            async with runner_of(connection)._turn:
                 tasks.start_soon(withdraw)
                 await wait_all_tasks_blocked()
                 tasks.start_soon(connection.store, batch(1, "a"))
@@ -78,11 +78,11 @@ async def test_what_a_cancelled_call_would_have_got_the_next_one_gets(path: Path
             begun.set()
             assert go_on.wait(PATIENCE)
 
-        desk = desk_of(connection)
+        runner = runner_of(connection)
         async with anyio.create_task_group() as tasks:
             async with held_thread(connection):
                 # In one transaction, once the thread is free; the first one of them leads.
-                tasks.start_soon(desk.read, hold)
+                tasks.start_soon(runner.read, hold)
                 await wait_all_tasks_blocked()
                 tasks.start_soon(_given, lease, 2)
                 await wait_all_tasks_blocked()
@@ -147,7 +147,7 @@ async def test_cancelled_while_opening_it_is_closed(
         opened.append(open_database(layout))
         return opened[0]
 
-    monkeypatch.setattr(desk_module, "open_database", slow)
+    monkeypatch.setattr(jobs_module, "open_database", slow)
 
     async def connect() -> None:
         async with SqliteTransport(path).connect():
@@ -178,12 +178,12 @@ async def test_a_task_that_asyncio_cancels_leaves_no_thread_on_the_connection(
             assert go_on.wait(PATIENCE)
             db.execute("INSERT INTO groups (name) VALUES ('held')")
 
-        desk = desk_of(connection)
-        task = asyncio.create_task(desk.write(hold))
+        runner = runner_of(connection)
+        task = asyncio.create_task(runner.write(hold))
         await asyncio.to_thread(begun.wait)
         task.cancel()
         await asyncio.wait([task])
-        after = asyncio.create_task(desk.read(groups))
+        after = asyncio.create_task(runner.read(groups))
         await wait_all_tasks_blocked()
         go_on.set()
         assert (task.cancelled(), await after) == (True, ["held"])
@@ -254,8 +254,8 @@ async def test_what_a_cancelled_receive_is_given_late_fits_the_next_room(path: P
         go_on.wait(PATIENCE)
 
     async with one_lease(path, "a", "b") as (connection, lease):
-        desk: Any = desk_of(connection)
-        turn: anyio.Lock = desk._turn
+        runner: Any = runner_of(connection)
+        turn: anyio.Lock = runner._turn
         given: list[Any] = []
         scope = anyio.CancelScope()
 
@@ -266,7 +266,7 @@ async def test_what_a_cancelled_receive_is_given_late_fits_the_next_room(path: P
         async with anyio.create_task_group() as tasks:
             async with turn:
                 # Both are done in one batch, by the first of them.
-                tasks.start_soon(desk.write, hold)
+                tasks.start_soon(runner.write, hold)
                 await wait_all_tasks_blocked()
                 tasks.start_soon(receive)
                 await wait_all_tasks_blocked()

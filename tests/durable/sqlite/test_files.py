@@ -24,10 +24,10 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     TransportUnusable,
 )
-from flexiflow.extras.durable._sqlite import desk as desk_module
 from flexiflow.extras.durable._sqlite import file as module
-from flexiflow.extras.durable._sqlite.desk import Desk
+from flexiflow.extras.durable._sqlite import jobs as jobs_module
 from flexiflow.extras.durable._sqlite.file import Watch, identity_of
+from flexiflow.extras.durable._sqlite.jobs import JobRunner
 from flexiflow.extras.durable._sqlite.schema import Layout, open_database
 
 pytestmark = [
@@ -89,10 +89,10 @@ def found_in(path: Path) -> list[str]:
         return [body for (body,) in rows]
 
 
-def desk_of(connection: Connection) -> Desk:
+def runner_of(connection: Connection) -> JobRunner:
     """Give what a connection does its jobs with."""
-    desk: Desk = cast("Any", connection)._desk
-    return desk
+    runner: JobRunner = cast("Any", connection).jobs
+    return runner
 
 
 def open_and_close(path: Path) -> None:
@@ -256,7 +256,7 @@ async def test_a_commit_under_way_as_somebody_meddles_is_not_confirmed(path: Pat
             elsewhere(path)
 
         with pytest.raises(TransportUnusable, match=UNLOCKED):
-            await desk_of(connection).write(meddled_with)
+            await runner_of(connection).write(meddled_with)
         await to_thread.run_sync(elsewhere, path, STORE)
     assert found_in(path) == ["a", "from elsewhere"]
 
@@ -367,7 +367,7 @@ async def test_what_is_replaced_as_it_is_opened_is_noticed(
         harm(path)
         return database
 
-    monkeypatch.setattr(desk_module, "open_database", meddled_with)
+    monkeypatch.setattr(jobs_module, "open_database", meddled_with)
     with pytest.raises(TransportUnusable, match=said):
         async with SqliteTransport(path).connect():
             raise AssertionError
@@ -484,18 +484,18 @@ async def test_a_link_to_a_file_is_followed(path: Path) -> None:
 async def test_a_transport_that_rested_goes_on(path: Path) -> None:
     """X9: what is closed for a fork is opened again, and nothing is lost or seen twice."""
     async with SqliteTransport(path).connect() as connection:
-        desk = desk_of(connection)
+        runner = runner_of(connection)
         for number in range(1, 4):
             await connection.store(batch(number, str(number)))
-            desk.rest()
+            runner.pause()
             assert not beside(path, "-wal").exists()
-            desk.go_on()
+            runner.resume()
         async with anyio.create_task_group() as tasks:
             for number in range(4, 7):
                 tasks.start_soon(connection.store, Batch(str(number), 1, (Record(b"x"),)))
         assert len((await connection.tail(["0"], 99, 0))[0]) == 6
-    desk.rest()
-    desk.go_on()
+    runner.pause()
+    runner.resume()
     assert found_in(path) == ["1", "2", "3", "x", "x", "x"]
 
 
@@ -505,11 +505,11 @@ async def test_what_was_replaced_while_it_rested_is_noticed(
 ) -> None:
     """X9: a transport goes on with the very file, or not at all."""
     async with SqliteTransport(path).connect() as connection:
-        desk = desk_of(connection)
-        desk.rest()
+        runner = runner_of(connection)
+        runner.pause()
         harm(path)
         there = sorted(path.parent.iterdir())
-        desk.go_on()
+        runner.resume()
         with pytest.raises(TransportUnusable, match=MOVED):
             await connection.store(batch(1, "a"))
     assert sorted(path.parent.iterdir()) == there

@@ -22,12 +22,12 @@ from flexiflow.extras.durable._sqlite.schema import Layout, turn_wal_on
 from tests.durable.sqlite.files import (
     PATIENCE,
     batch,
-    desk_of,
     held_thread,
     one_lease,
     positions,
     real_path,
     run_sql,
+    runner_of,
     start_waiting,
 )
 
@@ -150,9 +150,9 @@ async def test_a_file_that_can_not_be_written_is_refused(
 async def test_on_a_full_disk_nothing_is_stored_by_halves(path: Path) -> None:
     """X6: a batch without room is refused, and what is settled meanwhile is settled."""
     async with one_lease(path, "a") as (connection, lease):
-        desk = desk_of(connection)
+        runner = runner_of(connection)
         await lease.receive(Room(1))
-        await desk.read(lambda db: db.execute("PRAGMA max_page_count = 1"))
+        await runner.read(lambda db: db.execute("PRAGMA max_page_count = 1"))
         large = batch(2, "b", "c" * 100_000)
         errors: list[Any] = []
         with pytest.raises(TransportUnavailable, match=r"events\.db is not available: .* full"):
@@ -163,7 +163,7 @@ async def test_on_a_full_disk_nothing_is_stored_by_halves(path: Path) -> None:
             go_on.set()
         assert isinstance(errors[0], TransportUnavailable)
         assert await connection.standing("g") == Standing(0, 0, 0, 0)
-        await desk.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))
+        await runner.read(lambda db: db.execute("PRAGMA max_page_count = 1000000"))
         await connection.store(large)
         assert positions(await lease.receive(Room(9))) == ["2", "3"]
 

@@ -12,7 +12,7 @@ them imports another; what they share is in the modules beside them.
 from flexiflow.extras.durable._bridge.bridge import Bridge, open_bridge
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Codec
 from flexiflow.extras.durable._bridge.held import CurrentDelivery, current_delivery
-from flexiflow.extras.durable._bridge.lifetime import BridgeStatus
+from flexiflow.extras.durable._bridge.place import BridgeStatus
 from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
 from flexiflow.extras.durable._errors import (
     BridgeClosed,

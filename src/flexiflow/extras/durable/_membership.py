@@ -1,4 +1,4 @@
-"""Which workers may join a group, and which patterns it takes (X15): plain data, without I/O."""
+"""Which workers may join a group, which patterns it takes, and who reads what (X4, X15)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flexiflow.extras.durable._errors import ConsumerInUse, GroupMismatch
 from flexiflow.extras.durable._patterns import includes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable._transport import Member
 
@@ -66,3 +66,17 @@ def agree(member: Member, peers: Iterable[Peer]) -> Agreement:
                 greatest = peer.patterns
     consumers = sorted(name for name, patterns in takers.items() if patterns == greatest)
     return Agreement(greatest, consumers)
+
+
+def share(partitions: int, consumers: Sequence[str], consumer: str) -> range:
+    """Return the partitions that a consumer should lease.
+
+    Consumers that see the same list agree on the shares. Until they do, a lease decides which of
+    them reads a partition.
+
+    Args:
+        partitions: how many partitions there are.
+        consumers: the names of all live consumers, sorted.
+        consumer: one of them.
+    """
+    return range(consumers.index(consumer), partitions, len(consumers))

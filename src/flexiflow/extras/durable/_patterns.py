@@ -25,34 +25,34 @@ class Patterns:
         patterns: valid ones.
     """
 
-    __slots__ = ("_places", "_remembered", "_tree")
+    __slots__ = ("_indexes", "_remembered", "_tree")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._tree = _grow(patterns)
-        self._places: dict[str, int | None] = {}
+        self._indexes: dict[str, int | None] = {}
         self._remembered = 0
 
-    def place(self, name: str) -> int | None:
+    def index(self, name: str) -> int | None:
         """Return the index of the first pattern that matches an event's name; None if none does.
 
         Raises:
             ValueError: it is no valid name of an event.
         """
         try:
-            return self._places[name]
+            return self._indexes[name]
         except KeyError:
             return self._look_up(check_event_name(name))
 
     def _look_up(self, name: str) -> int | None:
-        place = min(_including(self._tree, name), default=None)
+        index = min(_including(self._tree, name), default=None)
         size = room(name)
         if size <= _MAX_REMEMBERED:
             if self._remembered + size > _MAX_REMEMBERED:
-                self._places.clear()
+                self._indexes.clear()
                 self._remembered = 0
             self._remembered += size
-            self._places[name] = place
-        return place
+            self._indexes[name] = index
+        return index
 
 
 def includes(some: Iterable[str], others: Iterable[str]) -> bool:

@@ -34,21 +34,21 @@ def fork_safe_lock() -> Lock:
     return lock
 
 
-class Resting(Protocol):
-    """An object that must rest during a fork, since a child must not inherit it as it is."""
+class Pausable(Protocol):
+    """An object that is paused during a fork, since a child must not inherit it as it is."""
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Finish what a thread is doing, and close what a child must not inherit."""
         ...
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Work again; called only in the parent."""
         ...
 
 
 @final
 class _Forks:
-    """Counts the forks that led to this process, and makes registered objects rest during each.
+    """Counts the forks that led to this process, and pauses registered objects during each.
 
     Attributes:
         generation: how many forks led to this process.
@@ -58,34 +58,34 @@ class _Forks:
         self.generation = 0
         # Held during a fork, since two threads may fork at the same time.
         self._lock = fork_safe_lock()
-        self._registered = WeakSet[Resting]()
-        self._resting: list[Resting] = []
+        self._registered = WeakSet[Pausable]()
+        self._paused: list[Pausable] = []
 
-    def register(self, one: Resting) -> None:
-        """Make an object rest at each fork from now on; it is referred to weakly."""
+    def register(self, one: Pausable) -> None:
+        """Pause an object at each fork from now on; it is referred to weakly."""
         with self._lock:
             self._registered.add(one)
 
-    def unregister(self, one: Resting) -> None:
-        """Stop making an object rest."""
+    def unregister(self, one: Pausable) -> None:
+        """Stop pausing an object at forks."""
         with self._lock:
             self._registered.discard(one)
 
     def before(self) -> None:
         self._lock.acquire()
         for each in list(self._registered):
-            each.rest()
-            self._resting.append(each)
+            each.pause()
+            self._paused.append(each)
 
     def in_parent(self) -> None:
-        while self._resting:
-            self._resting.pop().go_on()
+        while self._paused:
+            self._paused.pop().resume()
         self._lock.release()
 
     def in_child(self) -> None:
         self.generation += 1
-        # The child never uses the objects that it inherits, so they need not go on.
-        self._resting.clear()
+        # The child never uses the objects that it inherits, so they need not be resumed.
+        self._paused.clear()
         self._registered.clear()
 
 

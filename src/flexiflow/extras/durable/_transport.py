@@ -211,7 +211,10 @@ class Followed(NamedTuple):
     key: str
 
 
-Outcome: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed | Followed
+Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
+"""The outcome of a record."""
+
+Outcome: TypeAlias = Settling | Followed
 
 
 class Settled(NamedTuple):

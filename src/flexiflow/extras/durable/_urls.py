@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from flexiflow._showing import show
@@ -17,39 +17,49 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable._transport import Transport
 
-_Kind: TypeAlias = "Callable[[str], object]"
+
+class _Kind(NamedTuple):
+    """A kind of options.
+
+    Attributes:
+        read: returns the value of a text, or raises.
+        what: what the text must be, for messages.
+    """
+
+    read: Callable[[str], object]
+    what: str = ""
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # also of a number that no float holds, as 1e999
+        raise OverflowError
+    return number
 
 
 def _octal(text: str) -> int:
     return int(text, 8)
 
 
-_BOTH: Final[dict[str, _Kind]] = {
-    "partitions": int,
-    "max_length": int,
-    "idempotency_window": float,
-    "max_event_bytes": int,
-}
-_SQLITE: Final[dict[str, _Kind]] = {
-    **_BOTH,
-    "poll_interval": float,
-    "busy_timeout": float,
-    "mode": _octal,
-}
-_REDIS: Final[dict[str, _Kind]] = {
-    **_BOTH,
-    "prefix": str,
-    "replicas": int,
-    "connect_timeout": float,
-    "timeout": float,
-    "cluster": bool,
-}
+_COUNT: Final = _Kind(int, "a whole number")
+_NUMBER: Final = _Kind(_finite, "a number")
+_TRUTH: Final = _Kind({"true": True, "false": False}.__getitem__, "true or false")
+_MODE: Final = _Kind(_octal, "permissions in octal, as 600 is")
 
-_KINDS: Final[dict[_Kind, str]] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    _octal: "permissions in octal, as 600 is",
+_BOTH: Final = {
+    "partitions": _COUNT,
+    "max_length": _COUNT,
+    "idempotency_window": _NUMBER,
+    "max_event_bytes": _COUNT,
+}
+_SQLITE: Final = {**_BOTH, "poll_interval": _NUMBER, "busy_timeout": _NUMBER, "mode": _MODE}
+_REDIS: Final = {
+    **_BOTH,
+    "prefix": _Kind(str),
+    "replicas": _COUNT,
+    "connect_timeout": _NUMBER,
+    "timeout": _NUMBER,
+    "cluster": _TRUTH,
 }
 
 
@@ -127,29 +137,12 @@ def _options(query: str, known: dict[str, _Kind]) -> dict[str, Any]:
 
 def _value(name: str, text: str, kind: _Kind) -> object:
     try:
-        return _READERS[kind](text)
+        return kind.read(text)
     except (KeyError, OverflowError, ValueError) as exc:
-        what = "a finite number" if isinstance(exc, OverflowError) else _KINDS[kind]
+        what = "a finite number" if isinstance(exc, OverflowError) else kind.what
         raise ValueError(
             f"in a transport's URL, {name} must be {what}, not {reprlib.repr(text)}"
         ) from None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):  # also of a number that no float holds, as 1e999
-        raise OverflowError
-    return number
-
-
-_TRUTHS: Final = {"true": True, "false": False}
-_READERS: Final[dict[_Kind, Callable[[str], object]]] = {
-    int: int,
-    float: _finite,
-    bool: _TRUTHS.__getitem__,
-    str: str,
-    _octal: _octal,
-}
 
 
 def _shown(url: str) -> str:

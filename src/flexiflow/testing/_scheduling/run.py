@@ -14,7 +14,7 @@ import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
-from flexiflow._bus import yields_always
+from flexiflow._dispatcher import yields_always
 from flexiflow.testing._scheduling.failures import ScenarioStuck, TasksLeft, ending_of
 from flexiflow.testing._scheduling.schedule import Line, first_come
 

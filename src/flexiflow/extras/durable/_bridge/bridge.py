@@ -1,6 +1,6 @@
 """A bridge between a bus and a transport: how an event passes (X1 to X8, X10).
 
-Out: of all handlers of an outgoing event, the bridge's own is called first (`Outgoing`). It writes
+Out: of all handlers of an outgoing event, the bridge's own is called first (`Place`). It writes
 the event down as a CloudEvent (`Encoder`) and puts it into the `Outbox`, where the publish waits
 until the transport has stored the batch that the event is in. Storing a batch may be repeated: its
 number tells the transport that it has the batch already (X2).
@@ -41,11 +41,9 @@ from flexiflow.extras.durable._bridge.arguments import (
 )
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
 from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
-from flexiflow.extras.durable._bridge.lifetime import Lifetime
-from flexiflow.extras.durable._bridge.outages import Outages
+from flexiflow.extras.durable._bridge.link import Link
 from flexiflow.extras.durable._bridge.outbox import Outbox
-from flexiflow.extras.durable._bridge.outgoing import Way, take_place
-from flexiflow.extras.durable._bridge.statistics import Counters
+from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
 from flexiflow.extras.durable._bridge.worker import Worker
 from flexiflow.extras.durable._errors import TransportError
 from flexiflow.extras.durable._patterns import canonical
@@ -58,7 +56,7 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.cloudevents import Codec
-    from flexiflow.extras.durable._bridge.lifetime import BridgeStatus
+    from flexiflow.extras.durable._bridge.place import BridgeStatus
     from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
     from flexiflow.extras.durable._transport import Connection, DeadLetter, Transport
 
@@ -170,7 +168,7 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         codec=codec,
     )
     check_settings(settings)
-    return _Block(bus, transport, settings)
+    return _Block(Link(bus, transport, settings))
 
 
 @final
@@ -180,17 +178,12 @@ class Bridge:
     __slots__ = ("_connection", "_counters", "_group", "_held", "_lifetime", "_worker")
 
     def __init__(
-        self,
-        connection: Connection,
-        group: str | None,
-        worker: Worker | None,
-        counters: Counters,
-        lifetime: Lifetime,
+        self, link: Link, connection: Connection, worker: Worker | None, lifetime: Lifetime
     ) -> None:
         self._connection: Connection | None = connection
-        self._group = group
+        self._group = link.settings.group
         self._worker = worker
-        self._counters = counters
+        self._counters = link.counters
         self._lifetime = lifetime
         self._held = 0
 
@@ -299,9 +292,9 @@ class _Block:
     contextlib would write to such an exception, and a task group would wrap it.
     """
 
-    def __init__(self, bus: EventBus, transport: Transport, settings: Settings) -> None:
+    def __init__(self, link: Link) -> None:
         self._lifetime = Lifetime()
-        self._manager = _run(bus, transport, settings, self._lifetime)
+        self._manager = _run(link, self._lifetime)
 
     async def __aenter__(self) -> Bridge:
         try:
@@ -366,12 +359,9 @@ class _Block:
 
 
 @asynccontextmanager
-async def _run(
-    bus: EventBus, transport: Transport, settings: Settings, lifetime: Lifetime
-) -> AsyncGenerator[Bridge]:
-    counters = Counters()
-    outages = Outages(counters)
-    async with transport.connect() as connection, AsyncExitStack() as stack:
+async def _run(link: Link, lifetime: Lifetime) -> AsyncGenerator[Bridge]:
+    settings = link.settings
+    async with link.transport.connect() as connection, AsyncExitStack() as stack:
         check_sizes(settings.prefetch_bytes, connection.max_event_bytes)
         lifetime.address = connection.address
         begin: Callable[[], object] = int
@@ -379,19 +369,17 @@ async def _run(
         if settings.outgoing:
             producer = uuid4().hex
             source = settings.source or settings.group or "flexiflow"
-            outbox = Outbox(connection, producer, settings.store_timeout, outages, counters)
+            outbox = Outbox(link, connection, producer)
             encoder = Encoder(source, producer, settings.codec)
-            way = Way((bus, transport), settings.key, encoder, outbox)
+            way = Way((link.bus, link.transport), settings.key, encoder, outbox)
             begin = partial(take_place, settings.outgoing, way, lifetime)
             await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
         if settings.incoming:
-            worker = Worker(
-                bus, transport, connection, _member(settings), settings, outages, counters
-            )
+            worker = Worker(link, connection, _member(settings))
             await stack.enter_async_context(_working(worker, settings.grace, lifetime, begin))
         else:
             begin()
-        bridge = Bridge(connection, settings.group, worker, counters, lifetime)
+        bridge = Bridge(link, connection, worker, lifetime)
         try:
             yield bridge
         finally:

@@ -21,11 +21,10 @@ from flexiflow.extras.durable._transport import Noted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.intake import Intake
     from flexiflow.extras.durable._bridge.lanes import Queue
-    from flexiflow.extras.durable._bridge.statistics import Counters
+    from flexiflow.extras.durable._bridge.link import Link
 
 
 class Escaped(Exception):
@@ -70,32 +69,27 @@ class Crew:
     run by one task, one after another, and more tasks start only as handlers wait.
 
     Args:
-        bus: the bus on which events are published.
+        link: what the parts of the bridge share.
         queue: the events.
-        limit: how many tasks there are at most.
-        counters: the statistics, for attempts.
-        patience: for how many seconds a suspect is isolated while other events wait.
         start: starts a task, in a context that no handler has changed.
-        conclude: called with an event and its failure, or None, after each attempt.
+        conclude: called after each attempt with the event, its failure or None, and whether it is
+            still held.
         unoccupied: called whenever no event is left to take.
     """
 
     def __init__(
         self,
-        bus: EventBus,
+        link: Link,
         queue: Queue[Held[Intake]],
-        limit: int,
-        counters: Counters,
         *,
-        patience: float,
         start: Callable[..., None],
-        conclude: Callable[[Held[Intake], Exception | None], None],
+        conclude: Callable[[Held[Intake], Exception | None, bool], None],
         unoccupied: Callable[[], None],
     ) -> None:
-        self._bus = bus
+        self._bus = link.bus
         self._queue = queue
-        self._limit = limit
-        self._counters = counters
+        self._limit = link.settings.limit
+        self._counters = link.counters
         self._start = start
         self._conclude = conclude
         self._unoccupied = unoccupied
@@ -103,18 +97,18 @@ class Crew:
         self._idle: list[_Slot] = []
         self._stands_by = False
         self._again = anyio.Lock()
-        self._patience = patience
+        self._patience = link.settings.lease
         self._turn = -1
 
     def call(self) -> None:
         """Make sure that a task stands by if there is an event to take, else ask for more."""
+        if self._stands_by:
+            return
         if not self._queue:
             if self._queue.is_held_up and self._turn != self._queue.turn:
                 self._turn = self._queue.turn
                 self._start(self._relent, self._turn)
             self._unoccupied()
-        elif self._stands_by:
-            return
         elif self._idle:
             self._stands_by = True
             self._idle.pop().woken.set()
@@ -125,7 +119,7 @@ class Crew:
             self._start(self._work, slot)
 
     async def _relent(self, turn: int) -> None:
-        """Stop isolating a suspect after `patience` seconds.
+        """Stop isolating a suspect after as many seconds as a lease lasts.
 
         A handler that runs may be waiting for an event that is held up, and would do so for ever.
         """
@@ -156,14 +150,18 @@ class Crew:
         # Eager tasks would otherwise start one inside the other.
         await checkpoint()
         handing_on.set(None)
-        queue, inherited = self._queue, tuple(copy_context().values())
+        context = copy_context()
+        queue, inherited = self._queue, list(context.values())
+        # Where the values of a context have the event that is being handled.
+        place = list(context).index(handing_on)
         requests = slot.requests = cancel_counter()
         while True:
             self._stands_by = False
             while (held := queue.take()) is not None:
                 self.call()
+                inherited[place] = held
+                handing_on.set(held)
                 await self._handle(slot, held)
-                handing_on.set(None)
                 # As in concurrent delivery: compare by identity, since == may be a user's code.
                 if (
                     requests()
@@ -172,8 +170,11 @@ class Crew:
                     or not all(map(is_, inherited, context.values()))
                 ):
                     return
-            # `call` does not notice if the events that waited were given back.
-            self._unoccupied()
+            # Keep nothing of the last event while waiting for the next.
+            handing_on.set(None)
+            context, inherited[place] = copy_context(), None
+            # The queue is empty, or holds a suspect's neighbours up: `call` deals with both.
+            self.call()
             slot.woken = anyio.Event()
             self._idle.append(slot)
             await slot.woken.wait()
@@ -192,8 +193,8 @@ class Crew:
             held.scope = None
             slot.held = None
             self._queue.back(was_suspect=was_suspect, has_waited=held.has_waited)
-            intake.stopped(held)
-        self._conclude(held, problem)
+            is_held = intake.stopped(held)
+        self._conclude(held, problem, is_held)
 
     async def _may_begin(self, held: Held[Intake]) -> bool:
         """Return whether an attempt may begin; not if another lease holds the event by now.
@@ -218,7 +219,6 @@ class Crew:
         self._counters.delivered += 1
         if held.attempts or held.is_suspect:
             self._counters.redelivered += 1
-        handing_on.set(held)
         try:
             failures = await self._bus.publish(held.name, held.data)
             if slot.requests():

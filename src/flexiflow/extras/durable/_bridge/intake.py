@@ -9,7 +9,7 @@ lease holds by now: those are dropped, and their handlers cancelled.
 From its receipt until it is settled an event is in these places, one after the other:
 
 - in `_held`: it waits in the lanes or in the queue, or it is being handled;
-- as an outcome in `_outcomes`, to be written with the next batch;
+- as an outcome in `_next`, to be written with the next batch;
 - as an outcome in `_writing`, the batch that the transport was asked to write.
 
 It counts against `prefetch` in all three, but against the budget of bytes only while it is held. If
@@ -30,12 +30,14 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, final
+from time import monotonic
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
+from flexiflow.extras.durable._bridge.held import Origin
 from flexiflow.extras.durable._bridge.lanes import SHARE, Lanes
-from flexiflow.extras.durable._bridge.signal import Signal
+from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._transport import (
     Acknowledged,
@@ -51,11 +53,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable._bridge.budget import Budget
-    from flexiflow.extras.durable._bridge.held import Held, Origin
+    from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.lanes import Queue
-    from flexiflow.extras.durable._bridge.outages import Outages
-    from flexiflow.extras.durable._bridge.statistics import Counters
-    from flexiflow.extras.durable._transport import Delivery, Outcome, Settled
+    from flexiflow.extras.durable._bridge.link import Link
+    from flexiflow.extras.durable._transport import Delivery, Lease, Outcome, Settled
+
+
+@final
+class _Settlements:
+    """Outcomes that are written together.
+
+    Attributes:
+        outcomes: the outcomes.
+        ignored: how many of them acknowledge events that the group does not take.
+        noted: the events whose counts are being written, by position.
+        barriers: set when all are written, or the lease is lost.
+    """
+
+    __slots__ = ("barriers", "ignored", "noted", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.ignored = 0
+        self.noted: dict[str, Held[Intake]] = {}
+        self.barriers: list[anyio.Event] = []
+
+    def wake(self) -> None:
+        """Wake the tasks that wait for these outcomes."""
+        for barrier in self.barriers:
+            barrier.set()
+
+
+_NONE: Final = _Settlements()
+"""What is being written while nothing is; never changed."""
 
 
 @final
@@ -63,13 +93,10 @@ class Intake:
     """The events that a worker holds by one lease, and their outcomes.
 
     Args:
-        origin: the lease, the transport that it is of, and the bus.
+        link: what the parts of the bridge share.
+        lease: the lease.
         queue: the queue for events that may be handled.
-        prefetch: how many events it holds at most; half of them may have waited.
         budget: the bytes of events that the worker may hold, by all its leases.
-        seconds: how many seconds the lease lasts unless it is renewed.
-        outages: repeats calls while the transport is unavailable.
-        counters: the statistics.
 
     Attributes:
         lease: the lease.
@@ -80,77 +107,33 @@ class Intake:
         running: how many events are being handled.
     """
 
-    __slots__ = (
-        "_barriers",
-        "_budget",
-        "_counters",
-        "_held",
-        "_idle",
-        "_ignored",
-        "_lanes",
-        "_most_again",
-        "_noted",
-        "_outages",
-        "_outcomes",
-        "_prefetch",
-        "_queue",
-        "_renewing",
-        "_reports",
-        "_seconds",
-        "_size",
-        "_turns",
-        "_unsettled",
-        "_until",
-        "_wanted",
-        "_writing",
-        "_writing_barriers",
-        "_writing_ignored",
-        "ending",
-        "freed",
-        "is_lost",
-        "lease",
-        "origin",
-        "running",
-    )
-
     def __init__(
-        self,
-        origin: Origin,
-        queue: Queue[Held[Intake]],
-        prefetch: int,
-        budget: Budget,
-        seconds: float,
-        outages: Outages,
-        counters: Counters,
+        self, link: Link, lease: Lease, queue: Queue[Held[Intake]], budget: Budget
     ) -> None:
-        self.lease = origin.lease
-        self.origin = origin
+        self.lease = lease
+        self.origin = Origin(link.bus, link.transport, lease)
         self.ending = anyio.Event()
         self.is_lost = False
         self.freed = Signal()
         self.running = 0
         self._queue = queue
         self._lanes: Lanes[Held[Intake]] = Lanes(queue, self.lease.lines)
-        self._prefetch = prefetch
-        self._most_again = max(prefetch // 2, 1)
+        self._prefetch = link.settings.prefetch
+        self._most_again = max(self._prefetch // 2, 1)
         self._budget = budget
         self._size = 0
         self._turns = count()
-        self._seconds = seconds
-        self._until = anyio.current_time() + seconds
+        self._seconds = link.settings.lease
+        self._renewed = Signal()
+        self._extend(anyio.current_time(), monotonic())
         self._renewing = anyio.Lock()
-        self._outages = outages
-        self._counters = counters
+        self._link = link
+        self._counters = link.counters
         self._held: dict[str, Held[Intake]] = {}
-        # Of the batch in `_writing`: the events whose counts are being written, by position.
-        self._noted: dict[str, Held[Intake]] = {}
         # Of a lease that is lost: the ends of attempts, to be reported once.
         self._reports: list[Outcome] = []
-        self._outcomes: list[Outcome] = []
-        self._writing: list[Outcome] = []
-        self._barriers: list[anyio.Event] = []
-        self._writing_barriers: list[anyio.Event] = []
-        self._unsettled = self._ignored = self._writing_ignored = 0
+        self._next, self._writing = _Settlements(), _NONE
+        self._unsettled = 0
         self._wanted = Signal()
         self._idle: anyio.Event | None = None
 
@@ -210,7 +193,7 @@ class Intake:
 
     def pass_over(self, delivery: Delivery) -> None:
         """Acknowledge an event that the group does not take."""
-        self._ignored += 1
+        self._next.ignored += 1
         self._counters.ignored += 1
         self.refuse(delivery, Acknowledged(delivery.position))
 
@@ -229,10 +212,11 @@ class Intake:
         self._write_soon(outcome)
 
     def _write_soon(self, outcome: Outcome) -> None:
+        outcomes = self._next.outcomes
         # If there are others already, the writer was woken for those.
-        if not self._outcomes:
+        if not outcomes:
             self._wanted.set()
-        self._outcomes.append(outcome)
+        outcomes.append(outcome)
 
     def _free(self, size: int) -> None:
         self._size -= size
@@ -281,14 +265,14 @@ class Intake:
         self._queue.discard(lambda each: each.intake is self)
         self._held.clear()
         self._free(self._size)
-        self._reports += filter(_tells_an_end, [*self._writing, *self._outcomes])
-        self._outcomes.clear()
-        self._writing = []
-        self._unsettled = self._ignored = self._writing_ignored = 0
-        # Wake all that wait for a batch or for handlers; they look at `is_lost`.
-        for waiting in (*self._barriers, *self._writing_barriers, self._idle):
-            if waiting is not None:
-                waiting.set()
+        for batch in (self._writing, self._next):
+            self._reports += filter(_tells_an_end, batch.outcomes)
+            batch.wake()
+        self._next, self._writing = _Settlements(), _NONE
+        self._unsettled = 0
+        # Those who wait for a batch, or for handlers, look at `is_lost`.
+        if self._idle is not None:
+            self._idle.set()
 
     def _drop(self, positions: Iterable[str]) -> None:
         """Forget single events that another lease holds by now, and cancel their handlers (X11)."""
@@ -319,9 +303,9 @@ class Intake:
         """
         async with self._renewing:
             held = dict(self._held) if self.has_run_out else {}
-            now = anyio.current_time()
+            now, real = anyio.current_time(), monotonic()
             lost = await self.lease.renew(list(held))
-            self._until = now + self._seconds
+            self._extend(now, real)
             self._drop_if_same(lost, held)
 
     async def confirm(self) -> None:
@@ -331,14 +315,33 @@ class Intake:
         """
         try:
             while self.has_run_out and not self.is_lost:
-                await self._outages.outlast(self.renew)
+                await self._link.outlast(self.renew)
         except LeaseLost:
             self.lose()
 
+    def _extend(self, now: float, real: float) -> None:
+        """Note that the lease was renewed, at these times of the event loop and the real clock."""
+        self._until, self._until_blocked = now + self._seconds, real + self._seconds
+        # The answer may have come after that.
+        self._has_run_out = anyio.current_time() >= self._until
+        self._renewed.set()
+
+    async def watch(self) -> None:
+        """Note when the lease runs out by the event loop's clock, until cancelled."""
+        while True:
+            await anyio.sleep_until(self._until)
+            if anyio.current_time() >= self._until:
+                self._has_run_out = True
+                await self._renewed.wait()
+
     @property
     def has_run_out(self) -> bool:
-        """Whether the lease was not renewed in time, so that others may have been given events."""
-        return anyio.current_time() >= self._until
+        """Whether the lease was not renewed in time, so that others may have been given events.
+
+        A handler that blocks keeps `watch` from noting it, so the real clock is asked, too. To ask
+        the event loop's clock before each attempt costs 2 % of what an event of Redis does.
+        """
+        return self._has_run_out or monotonic() >= self._until_blocked
 
     def report(self, held: Held[Intake], *, is_handled: bool = False) -> None:
         """Report the end of an attempt at an event that another lease holds by now (X11)."""
@@ -352,15 +355,17 @@ class Intake:
         else:
             self._settle(outcome)
 
-    def stopped(self, held: Held[Intake]) -> None:
-        """Note that the handlers of an event have ended."""
+    def stopped(self, held: Held[Intake]) -> bool:
+        """Note that the handlers of an event have ended, and return whether it is still held."""
         self.running -= 1
-        if self._held.get(held.position) is not held:
+        is_held = self._held.get(held.position) is held
+        if not is_held:
             self.report(held)
             if not self.is_lost:
                 self._lanes.leave(held)
         if self._idle is not None and not self.running:
             self._idle.set()
+        return is_held
 
     async def idle(self) -> None:
         """Wait until no event is being handled, or the lease is lost meanwhile."""
@@ -382,14 +387,13 @@ class Intake:
         Raises:
             LeaseLost: the lease is lost; what was not written never will be.
         """
-        while self._writing or self._outcomes:
-            if not self._writing:
-                self._writing, self._outcomes = self._outcomes, []
-                self._writing_barriers, self._barriers = self._barriers, []
-                self._writing_ignored, self._ignored = self._ignored, 0
-                noted = [each.position for each in self._writing if isinstance(each, Noted)]
-                self._noted = {each: self._held[each] for each in noted if each in self._held}
-            self._written(await self._outages.outlast(partial(self.lease.settle, self._writing)))
+        while self._writing.outcomes or self._next.outcomes:
+            if not self._writing.outcomes:
+                noted = [each.position for each in self._next.outcomes if isinstance(each, Noted)]
+                self._next.noted = {each: self._held[each] for each in noted if each in self._held}
+                self._writing, self._next = self._next, _Settlements()
+            settle = partial(self.lease.settle, self._writing.outcomes)
+            self._written(await self._link.outlast(settle))
 
     async def tell(self) -> None:
         """Report, once, which attempts have ended, by a lease that is lost (X11)."""
@@ -401,36 +405,36 @@ class Intake:
 
     async def written(self) -> None:
         """Wait until all outcomes that are queued now are written, or the lease is lost."""
-        if self._writing or self._outcomes:
+        batch = self._next if self._next.outcomes else self._writing
+        if batch.outcomes:
             barrier = anyio.Event()
-            (self._barriers if self._outcomes else self._writing_barriers).append(barrier)
+            batch.barriers.append(barrier)
             await barrier.wait()
 
     def _written(self, settled: Settled) -> None:
-        kinds = Counter(map(type, self._writing))
-        self._unsettled -= len(self._writing) - kinds[Noted] - kinds[Followed]
-        self._counters.acknowledged += kinds[Acknowledged] - self._writing_ignored
+        batch, self._writing = self._writing, _NONE
+        kinds = Counter(map(type, batch.outcomes))
+        self._unsettled -= len(batch.outcomes) - kinds[Noted] - kinds[Followed]
+        self._counters.acknowledged += kinds[Acknowledged] - batch.ignored
         self._counters.dead += kinds[Buried]
         if settled.lost or settled.over:
-            self._correct(settled)
-        self._writing, self._writing_ignored = [], 0
-        for barrier in self._writing_barriers:
-            barrier.set()
+            self._correct(batch, settled)
+        batch.wake()
         self.freed.set()
 
-    def _correct(self, settled: Settled) -> None:
+    def _correct(self, batch: _Settlements, settled: Settled) -> None:
         """Correct what was taken for granted: some outcomes were not written, some keys are over.
 
         Of a key that is over nothing waits at the transport any more, so its events may be held
         here again; unless an outcome that is queued sends one away.
         """
         lost = set(settled.lost)
-        for each in self._writing:
+        for each in batch.outcomes:
             if not isinstance(each, Followed) and each.position in lost:
                 self._counters.acknowledged -= isinstance(each, Acknowledged)
                 self._counters.dead -= isinstance(each, Buried)
-        self._drop_if_same(lost, self._noted)
-        sent = {each.key for each in self._outcomes if isinstance(each, Postponed)}
+        self._drop_if_same(lost, batch.noted)
+        sent = {each.key for each in self._next.outcomes if isinstance(each, Postponed)}
         for key in settled.over:
             if key not in sent:
                 self._lanes.are_back(key)

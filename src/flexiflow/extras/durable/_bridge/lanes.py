@@ -61,19 +61,6 @@ class Queue(Generic[W]):
         turn: how many suspects have been out; `relent` names the current one by it.
     """
 
-    __slots__ = (
-        "_again",
-        "_again_out",
-        "_is_alone",
-        "_is_suspect_out",
-        "_most_again",
-        "_out",
-        "_ready",
-        "_suspects",
-        "_taken",
-        "turn",
-    )
-
     def __init__(self, most_again: int = sys.maxsize) -> None:
         self._ready: deque[W] = deque()
         self._again: deque[W] = deque()
@@ -95,18 +82,18 @@ class Queue(Generic[W]):
 
     def take(self) -> W | None:
         """Take the next event, suspects first; None if none may be handled now."""
-        line = self._line()
-        if not line:
+        queue = self._next()
+        if not queue:
             return None
         self._out += 1
         self._taken += 1
-        if line is not self._ready:
-            self._is_suspect_out |= line is self._suspects
-            self._again_out += line is self._again
-        return line.popleft()
+        if queue is not self._ready:
+            self._is_suspect_out |= queue is self._suspects
+            self._again_out += queue is self._again
+        return queue.popleft()
 
-    def _line(self) -> deque[W]:
-        """Return the line that the next event is taken from; it may be empty."""
+    def _next(self) -> deque[W]:
+        """Return the events of the kind that the next one is taken from; it may be empty."""
         is_one_due = self._is_suspect_out or self._suspects
         if not (is_one_due or self._again):
             # As nearly always; this is asked twice for each event.
@@ -143,7 +130,7 @@ class Queue(Generic[W]):
 
     def __bool__(self) -> bool:
         """Return whether there is an event to take."""
-        return bool(self._line())
+        return bool(self._next())
 
     def discard(self, is_gone: Callable[[W], bool]) -> None:
         """Remove the events for which `is_gone` returns True."""

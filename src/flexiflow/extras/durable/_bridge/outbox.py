@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
-from flexiflow.extras.durable._bridge.signal import Signal
+from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import EventTooLarge, left
 from flexiflow.extras.durable._process import Home
 from flexiflow.extras.durable._transport import Batch
 
 if TYPE_CHECKING:
-    from flexiflow.extras.durable._bridge.outages import Outages
-    from flexiflow.extras.durable._bridge.statistics import Counters
+    from flexiflow.extras.durable._bridge.link import Link
     from flexiflow.extras.durable._transport import Connection, Record
 
 MOST_AT_ONCE: Final = 500
@@ -48,27 +47,16 @@ class Outbox:
     Records that arrive while a batch is being stored form the next one.
 
     Args:
+        link: what the parts of the bridge share.
         connection: the connection to store them by.
         producer: the producer's name, for the transport.
-        store_timeout: for how many seconds to try to store a batch before its publishers fail.
-        outages: repeats calls while the transport is unavailable.
-        counters: the statistics, for the events that were stored.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        producer: str,
-        store_timeout: float,
-        outages: Outages,
-        counters: Counters,
-    ) -> None:
+    def __init__(self, link: Link, connection: Connection, producer: str) -> None:
         self._home = Home(connection.address)
+        self._link = link
         self._connection = connection
         self._producer = producer
-        self._store_timeout = store_timeout
-        self._outages = outages
-        self._counters = counters
         self._most = min(MOST_AT_ONCE, connection.max_length)
         self._max_event_bytes = connection.max_event_bytes
         self._parcels: deque[_Parcel] = deque()
@@ -163,12 +151,12 @@ class Outbox:
 
     async def _store(self, parcel: _Parcel) -> None:
         batch = Batch(self._producer, self._number, tuple(parcel.records))
-        deadline = anyio.current_time() + self._store_timeout
+        deadline = anyio.current_time() + self._link.settings.store_timeout
         try:
-            await self._outages.outlast(partial(self._connection.store, batch), until=deadline)
+            await self._link.outlast(partial(self._connection.store, batch), until=deadline)
         except Exception as exc:  # noqa: BLE001  any exception is the publishers' failure
             parcel.problem = exc
         else:
-            self._counters.stored += len(batch.records)
+            self._link.counters.stored += len(batch.records)
         # A batch that failed may be stored all the same: its number must not be used again.
         self._number += 1

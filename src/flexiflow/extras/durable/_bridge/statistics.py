@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
+from dataclasses import asdict, dataclass
+from typing import Final, final
 
 from flexiflow.extras.durable._transport import Standing
+
+_UNKNOWN: Final = Standing(0, 0, 0, 0)
 
 
 @final
@@ -48,50 +50,23 @@ class BridgeStatistics:
 
 
 @final
+@dataclass(slots=True)
 class Counters:
     """The growing numbers of one bridge; for the attributes see `BridgeStatistics`."""
 
-    __slots__ = (
-        "acknowledged",
-        "dead",
-        "delivered",
-        "failed",
-        "ignored",
-        "reconnects",
-        "redelivered",
-        "standing",
-        "stored",
-    )
-
-    stored: int
-    delivered: int
-    acknowledged: int
-    redelivered: int
-    failed: int
-    dead: int
-    ignored: int
-    reconnects: int
-    standing: Standing
-
-    def __init__(self) -> None:
-        self.stored = self.delivered = self.acknowledged = self.redelivered = 0
-        self.failed = self.dead = self.ignored = self.reconnects = 0
-        self.standing = Standing(0, 0, 0, 0)
+    stored: int = 0
+    delivered: int = 0
+    acknowledged: int = 0
+    redelivered: int = 0
+    failed: int = 0
+    dead: int = 0
+    ignored: int = 0
+    reconnects: int = 0
+    standing: Standing = _UNKNOWN
 
     def statistics(self, held: int) -> BridgeStatistics:
         """Return the numbers as they are now."""
-        return BridgeStatistics(
-            stored=self.stored,
-            delivered=self.delivered,
-            acknowledged=self.acknowledged,
-            redelivered=self.redelivered,
-            failed=self.failed,
-            dead=self.dead,
-            ignored=self.ignored,
-            held=held,
-            reconnects=self.reconnects,
-            pending=self.standing.pending,
-            lag=self.standing.lag,
-            missed=self.standing.missed,
-            waiting=self.standing.waiting,
-        )
+        own, of_group = asdict(self), self.standing._asdict()
+        # The bridge counts the dead letters that are its own.
+        del own["standing"], of_group["dead"]
+        return BridgeStatistics(**own, held=held, **of_group)

@@ -18,7 +18,7 @@ attempt does not count if it failed only because what it published could not be 
 
 When a lease is lost, `_keep` forgets what it held, cancels the handlers, and reports once which
 attempts have ended; the next beat tries to acquire a lease again. When the transport is
-unavailable, calls are repeated without end (`Outages`), and what is held stays held.
+unavailable, calls are repeated without end (`Link.outlast`), and what is held stays held.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from flexiflow.extras.durable._bridge.budget import Budget
 from flexiflow.extras.durable._bridge.cloudevents import decode
 from flexiflow.extras.durable._bridge.crew import Crew
 from flexiflow.extras.durable._bridge.failing import failure_of, log_burial
-from flexiflow.extras.durable._bridge.held import Held, Origin
+from flexiflow.extras.durable._bridge.held import Held
 from flexiflow.extras.durable._bridge.intake import Intake
 from flexiflow.extras.durable._bridge.lanes import Queue
-from flexiflow.extras.durable._bridge.signal import Signal
+from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import (
     EventTooLarge,
     LeaseLost,
@@ -46,24 +46,15 @@ from flexiflow.extras.durable._errors import (
     WorkersDied,
     is_an_outage,
 )
-from flexiflow.extras.durable._partitions import share
+from flexiflow.extras.durable._membership import share
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._transport import Acknowledged, Buried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flexiflow._bus import EventBus
-    from flexiflow.extras.durable._bridge.arguments import Settings
-    from flexiflow.extras.durable._bridge.outages import Outages
-    from flexiflow.extras.durable._bridge.statistics import Counters
-    from flexiflow.extras.durable._transport import (
-        Connection,
-        Delivery,
-        Lease,
-        Member,
-        Transport,
-    )
+    from flexiflow.extras.durable._bridge.link import Link
+    from flexiflow.extras.durable._transport import Connection, Delivery, Lease, Member
 
 _LONGEST_WAIT: Final = 1.0
 _DELAY_AFTER_OUTAGE: Final = 1.0
@@ -76,32 +67,17 @@ class Worker:
     """Publishes the events of a group on a bus.
 
     Args:
-        bus: the bus.
-        transport: where events come from.
-        connection: an open connection to it.
+        link: what the parts of the bridge share.
+        connection: an open connection to the transport.
         member: this worker, as the transport knows it.
-        settings: the bridge's settings.
-        outages: repeats calls while the transport is unavailable.
-        counters: the statistics.
     """
 
-    def __init__(
-        self,
-        bus: EventBus,
-        transport: Transport,
-        connection: Connection,
-        member: Member,
-        settings: Settings,
-        outages: Outages,
-        counters: Counters,
-    ) -> None:
-        self._bus = bus
-        self._transport = transport
+    def __init__(self, link: Link, connection: Connection, member: Member) -> None:
+        self._link = link
         self._connection = connection
         self._member = member
-        self._settings = settings
-        self._outages = outages
-        self._counters = counters
+        self._settings = settings = link.settings
+        self._counters = link.counters
         self._patterns = Patterns(member.patterns)
         # Keep half of the handlers for events that have not failed yet.
         self._queue: Queue[Held[Intake]] = Queue(max(settings.limit // 2, 1))
@@ -118,11 +94,8 @@ class Worker:
         self._group: Any = None
         self._context = copy_context()
         self._crew = Crew(
-            bus,
+            link,
             self._queue,
-            settings.limit,
-            counters,
-            patience=member.lease,
             start=self._start,
             conclude=self._conclude,
             unoccupied=self._unoccupied,
@@ -177,17 +150,17 @@ class Worker:
             intake.give_back()
             with suppress(LeaseLost):
                 await intake.flush()
-                await self._outages.outlast(intake.lease.release)
+                await self._link.outlast(intake.lease.release)
             await intake.tell()
         self._intakes.clear()
-        await self._outages.outlast(partial(self._connection.leave, self._member))
+        await self._link.outlast(partial(self._connection.leave, self._member))
         await self._look_round()
 
     async def _beat(self) -> None:
         """Stay a member of the group, and adapt the share of the partitions, until cancelled."""
         await self._look_round()
         while True:
-            consumers = await self._outages.outlast(partial(self._connection.join, self._member))
+            consumers = await self._link.outlast(partial(self._connection.join, self._member))
             self._balance(consumers)
             await self._look_round()
             with anyio.move_on_after(self._member.lease / _BEATS):
@@ -198,7 +171,7 @@ class Worker:
         with suppress(LeaseLost):
             while True:
                 await anyio.sleep(self._member.lease / _BEATS)
-                await self._outages.outlast(intake.renew)
+                await self._link.outlast(intake.renew)
         intake.lose()
 
     def _balance(self, consumers: Sequence[str]) -> None:
@@ -215,7 +188,7 @@ class Worker:
 
     async def _obtain(self, partition: int) -> None:
         """Try once to lease a partition; repeat only while it can't be reached."""
-        await self._outages.outlast(partial(self._acquire, partition))
+        await self._link.outlast(partial(self._acquire, partition))
         self._obtaining.discard(partition)
 
     async def _acquire(self, partition: int) -> None:
@@ -239,7 +212,7 @@ class Worker:
     async def _look_round(self) -> None:
         """Fetch the standing of the group for the statistics, and log what it has missed (X6)."""
         group = self._member.group
-        standing = await self._outages.outlast(partial(self._connection.standing, group))
+        standing = await self._link.outlast(partial(self._connection.standing, group))
         self._counters.standing = standing
         # Other workers have logged what was missed before this one came.
         missed = 0 if self._missed is None else standing.missed - self._missed
@@ -272,15 +245,7 @@ class Worker:
         return max(self._settings.max_waiting // self._connection.partitions, 1)
 
     def _take_up(self, lease: Lease) -> None:
-        intake = Intake(
-            Origin(self._bus, self._transport, lease),
-            self._queue,
-            self._settings.prefetch,
-            self._budget,
-            self._member.lease,
-            self._outages,
-            self._counters,
-        )
+        intake = Intake(self._link, lease, self._queue, self._budget)
         self._intakes[lease.partition] = intake
         if self._leaving.is_set():
             intake.ending.set()
@@ -290,6 +255,7 @@ class Worker:
         """Use a lease until it is lost or is to be ended; then drain it, or forget what it held."""
         async with anyio.create_task_group() as group:
             group.start_soon(intake.write)
+            group.start_soon(intake.watch)
             group.start_soon(self._renew, intake)
             await self._take_in_all(intake)
             if not intake.is_lost:
@@ -303,7 +269,7 @@ class Worker:
                     await intake.idle()
             else:
                 with suppress(LeaseLost):
-                    await self._outages.outlast(intake.lease.release)
+                    await self._link.outlast(intake.lease.release)
             group.cancel_scope.cancel()
         await intake.tell()
         del self._intakes[intake.lease.partition]
@@ -331,12 +297,12 @@ class Worker:
         with suppress(LeaseLost):
             while True:
                 receive = partial(intake.receive, await intake.room(), self._waiting_share)
-                deliveries = await self._outages.outlast(receive)
+                deliveries = await self._link.outlast(receive)
                 for delivery in deliveries:
                     self._take_in(intake, delivery)
                 self._crew.call()
                 if not deliveries:
-                    await self._outages.outlast(partial(intake.lease.wait, wait))
+                    await self._link.outlast(partial(intake.lease.wait, wait))
         intake.lose()
 
     def _take_in(self, intake: Intake, delivery: Delivery) -> None:
@@ -350,7 +316,7 @@ class Worker:
                 if delivery.oversize
                 else decode(delivery.body, self._settings.codec)
             )
-            is_wanted = self._patterns.place(event.name) is not None
+            is_wanted = self._patterns.index(event.name) is not None
         except Exception as exc:  # noqa: BLE001  an event that can't be read is a dead letter
             self._bury(intake, delivery, "an event", exc)
             return
@@ -370,13 +336,18 @@ class Worker:
         log_burial(self._member.group, name, position, failure)
         intake.refuse(delivery, Buried(position, attempts, deliveries, failure))
 
-    def _conclude(self, held: Held[Intake], problem: Exception | None) -> None:
+    def _conclude(
+        self,
+        held: Held[Intake],
+        problem: Exception | None,
+        is_held: bool,  # noqa: FBT001 - by position, as the crew calls it for each event
+    ) -> None:
         """Decide the outcome of an event after an attempt, which failed if there is a problem."""
         intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
             self._counters.failed += 1
             held.attempts += not is_outage
-        if not intake.holds(held):
+        if not is_held:
             intake.report(held, is_handled=problem is None)
         elif problem is None:
             intake.finish(held, Acknowledged(held.position))

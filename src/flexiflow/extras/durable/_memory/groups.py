@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import chain, count, islice
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
 
+from flexiflow.extras.durable._filling import Filling
 from flexiflow.extras.durable._membership import KEPT_FOR, Peer, agree
 from flexiflow.extras.durable._transport import (
     Acknowledged,
     Buried,
     DeadLetter,
-    Delivery,
     Noted,
     Postponed,
     Record,
@@ -27,7 +27,7 @@ from flexiflow.extras.durable._transport import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from flexiflow.extras.durable._transport import Member, Room
+    from flexiflow.extras.durable._transport import Delivery, Member, Room, Settling
 
 
 @final
@@ -99,57 +99,6 @@ class _Entry:
 
 
 @final
-class _Filling:
-    """The deliveries of one `receive`, as far as there is room for them.
-
-    Args:
-        room: the room.
-        most: how many bytes a body may have; of a larger one only the size is given (X14).
-
-    Attributes:
-        given: the deliveries.
-        is_full: whether a record did not fit; then no later one may be added, to keep the order.
-    """
-
-    __slots__ = ("_most", "_records", "_size", "given", "is_full")
-
-    def __init__(self, room: Room, most: int) -> None:
-        self.given: list[Delivery] = []
-        self.is_full = False
-        self._most = most
-        self._records = room.records
-        self._size = room.size
-
-    @property
-    def left(self) -> int:
-        """How many more records there is room for."""
-        return self._records - len(self.given)
-
-    def add(self, position: int, record: Record, entry: _Entry) -> bool:
-        """Add a record, as an attempt that begins, if there is room; return whether there was."""
-        oversize = len(record.body) if len(record.body) > self._most else 0
-        body = b"" if oversize else record.body
-        if self.is_full or not self.left or len(body) > self._size:
-            self.is_full = True
-            return False
-        self._size -= len(body)
-        is_suspect, entry.deliveries = entry.deliveries > 0, max(entry.deliveries, 1)
-        self.given.append(
-            Delivery(
-                str(position),
-                body,
-                record.group,
-                entry.attempts,
-                entry.deliveries,
-                is_suspect,
-                has_waited=entry.record is not None,
-                oversize=oversize,
-            )
-        )
-        return True
-
-
-@final
 @dataclass(slots=True)
 class Reading:
     """How far a group is in one partition.
@@ -198,9 +147,11 @@ class Reading:
         entries = chain(self._waiting.values(), self._pending.values())
         return {entry.key for entry in entries if entry.key is not None}
 
-    def give(self, log: Log, room: Room, token: int, now: float, *, most: int) -> list[Delivery]:
+    def give(
+        self, log: Log, room: Room, token: int, now: float, *, most: int
+    ) -> Sequence[Delivery]:
         """Give records to a lease, as `Lease.receive` says."""
-        filling, live = _Filling(room, most), self.live(now) | {token}
+        filling, live = Filling(room, most), self.live(now) | {token}
         is_full = len(self._waiting) >= room.waiting
         self._give_left(log, filling, token, live, now)
         self._give_due(filling, room.again, token, live, now)
@@ -210,7 +161,7 @@ class Reading:
         return filling.given
 
     def _give_left(
-        self, log: Log, filling: _Filling, token: int, live: set[int], now: float
+        self, log: Log, filling: Filling, token: int, live: set[int], now: float
     ) -> None:
         """Give the records that are held by leases that have run out, or are gone."""
         for position in sorted(self._pending):
@@ -221,13 +172,13 @@ class Reading:
             if record is None or entry.is_done:
                 self._drop(self._pending, position, token, now)
                 self.missed += not entry.is_done
-            elif filling.add(position, record, entry):
+            elif _begin(filling, position, record, entry):
                 self._move(entry, token)
             else:
                 return
 
     def _give_due(
-        self, filling: _Filling, most: int, token: int, live: set[int], now: float
+        self, filling: Filling, most: int, token: int, live: set[int], now: float
     ) -> None:
         """Give up to `most` records that have waited and are due, in the order of their times."""
         passed: list[tuple[float, int]] = []
@@ -239,7 +190,8 @@ class Reading:
                 self._drop(self._waiting, position, token, now)
                 continue
             is_free = entry.holder == token or entry.holder not in live
-            has_room = not is_free or filling.add(position, cast("Record", entry.record), entry)
+            record = cast("Record", entry.record)
+            has_room = not is_free or _begin(filling, position, record, entry)
             if is_free and has_room:
                 most -= 1
                 self._pending[position] = self._waiting.pop(position)
@@ -270,25 +222,22 @@ class Reading:
                     each.holder = token
         entry.holder = token
 
-    def _give_new(self, log: Log, filling: _Filling, token: int) -> None:
-        """Give the records that are new to the group."""
-        limit = filling.left
-        new = list(islice(log.since(self.given), limit))
-        for position, record in new:
+    def _give_new(self, log: Log, filling: Filling, token: int) -> None:
+        """Give the records that are new to the group, and count those that are missing."""
+        before, limit, count = self.given, filling.left, 0
+        is_all = True
+        for position, record in islice(log.since(before), limit):
             entry = _Entry(0, 0, token)
-            if not filling.add(position, record, entry):
-                return
+            if not _begin(filling, position, record, entry):
+                is_all = False
+                break
             self._pending[position] = entry
-            self._pass_over(position)
-        if len(new) < limit:
+            self.given = position
+            count += 1
+        if is_all and count < limit:
             # Count records that were deleted at the very end, too: nothing after them shows a gap.
-            self._pass_over(log.last + 1)
             self.given = log.last
-
-    def _pass_over(self, position: int) -> None:
-        """Move on to a position, and count the records that are missing before it."""
-        self.missed += position - self.given - 1
-        self.given = position
+        self.missed += self.given - before - count
 
     def _forget_leases(self, now: float) -> None:
         """Delete the leases that ran out more than `KEPT_FOR` seconds ago and hold nothing."""
@@ -403,12 +352,21 @@ class Settlement(NamedTuple):
     dead: Record | None = None
 
 
-Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
-
 _SETTLED: Final = Settlement()
 
 _NOBODY: Final = 0
 """A token that no lease has."""
+
+
+def _begin(filling: Filling, position: int, record: Record, entry: _Entry) -> bool:
+    """Give a record, as an attempt that begins, if there is room; return whether there was."""
+    oversize = len(record.body) if len(record.body) > filling.most else 0
+    body, counts = b"" if oversize else record.body, (entry.attempts, entry.deliveries)
+    waited = entry.record is not None
+    if not filling.add(position, body, record.group, *counts, has_waited=waited, oversize=oversize):
+        return False
+    entry.deliveries = entry.deliveries or 1
+    return True
 
 
 def _end_attempt(entry: _Entry, outcome: Settling) -> None:
@@ -436,13 +394,6 @@ class Dead(NamedTuple):
     partition: int
 
 
-class _Alive(NamedTuple):
-    """A member, and the time until which it counts as alive without joining again."""
-
-    peer: Peer
-    until: float
-
-
 @final
 class Group:
     """A group: its members, how far it is in each log, and its dead letters.
@@ -467,21 +418,22 @@ class Group:
         self.readings = [Reading(log.first - 1, is_exclusive) for log in logs]
         self.dead: dict[int, Dead] = {}
         self.patterns: tuple[str, ...] = ()
-        self._alive: dict[str, _Alive] = {}
+        # By the consumer's name, the members, and until when each is alive without joining again.
+        self._alive: dict[str, tuple[Peer, float]] = {}
         self._buried = count(1)
 
     def join(self, member: Member, now: float) -> Sequence[str]:
         """Add a member, or keep it alive; return the names of those that may receive, sorted."""
-        self._alive = {name: each for name, each in self._alive.items() if each.until > now}
-        self.patterns, consumers = agree(member, (each.peer for each in self._alive.values()))
+        self._alive = {name: each for name, each in self._alive.items() if each[1] > now}
+        self.patterns, consumers = agree(member, (peer for peer, _ in self._alive.values()))
         peer = Peer(member.consumer, member.token, member.patterns)
-        self._alive[member.consumer] = _Alive(peer, now + member.lease)
+        self._alive[member.consumer] = peer, now + member.lease
         return consumers
 
     def leave(self, member: Member) -> None:
         """Remove a member."""
         current = self._alive.get(member.consumer)
-        if current is not None and current.peer.token == member.token:
+        if current is not None and current[0].token == member.token:
             del self._alive[member.consumer]
 
     def bury(self, outcome: Buried, record: Record, partition: int, now: float) -> None:

@@ -7,20 +7,23 @@ from contextlib import asynccontextmanager
 from itertools import count, islice
 from math import inf
 from time import time
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow._arguments import check_count
+from flexiflow.extras.durable._bell import Bell
 from flexiflow.extras.durable._errors import LeaseLost, LogFull
-from flexiflow.extras.durable._memory.groups import Group, Log
-from flexiflow.extras.durable._numbers import check_finite, parts_of, place_of
-from flexiflow.extras.durable._partitions import (
-    check_partitions,
+from flexiflow.extras.durable._logs import (
+    MAX_EVENT_BYTES,
+    ConnectionBase,
+    check_limits,
+    check_sizes,
+    numbers_after,
+    numbers_of,
     spread,
 )
-from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES, check_sizes
+from flexiflow.extras.durable._memory.groups import Group, Log
 from flexiflow.extras.durable._transport import (
     Buried,
     Followed,
@@ -32,9 +35,9 @@ from flexiflow.extras.durable._transport import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Collection, Sequence
 
-    from flexiflow.extras.durable._memory.groups import Reading, Settling
+    from flexiflow.extras.durable._memory.groups import Reading
     from flexiflow.extras.durable._transport import (
         Batch,
         Connection,
@@ -43,9 +46,8 @@ if TYPE_CHECKING:
         Lease,
         Member,
         Outcome,
+        Settling,
     )
-
-T = TypeVar("T")
 
 _ADDRESS: Final = "memory"
 
@@ -83,15 +85,12 @@ class MemoryTransport:
         idempotency_window: float = 600.0,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        self._is_exclusive = check_partitions(partitions) is not None
-        self._logs = [Log() for _ in range(partitions or 1)]
-        self._max_length = check_count("max_length", max_length)
-        self._window = check_finite("idempotency_window", idempotency_window)
-        self._max_event_bytes = check_count("max_event_bytes", max_event_bytes)
+        self._limits = check_limits(partitions, max_length, idempotency_window, max_event_bytes)
+        self._logs = [Log() for _ in range(self._limits.logs)]
         self._groups: dict[str, Group] = {}
         self._producers: dict[str, _Produced] = {}
         self._tokens = count(1)
-        self._changed = anyio.Event()
+        self._bell = Bell()
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
@@ -101,29 +100,10 @@ class MemoryTransport:
 
 
 @final
-class _MemoryConnection:
+class _MemoryConnection(ConnectionBase):
     def __init__(self, transport: MemoryTransport) -> None:
+        super().__init__(_ADDRESS, transport._limits)
         self._transport = transport
-
-    @property
-    def address(self) -> str:
-        return _ADDRESS
-
-    @property
-    def partitions(self) -> int:
-        return len(self._transport._logs)
-
-    @property
-    def is_exclusive(self) -> bool:
-        return self._transport._is_exclusive
-
-    @property
-    def max_length(self) -> int:
-        return self._transport._max_length
-
-    @property
-    def max_event_bytes(self) -> int:
-        return self._transport._max_event_bytes
 
     async def store(self, batch: Batch) -> None:
         await checkpoint()
@@ -141,12 +121,12 @@ class _MemoryConnection:
         producers.pop(batch.producer, None)
         producers[batch.producer] = _Produced(batch.number, now)
         # The dict is in the order of storing: the one that stored last is last.
-        while producers[oldest := next(iter(producers))].at < now - transport._window:
+        while producers[oldest := next(iter(producers))].at < now - self._limits.window:
             del producers[oldest]
-        _wake(transport)
+        transport._bell.ring()
 
     def _make_room(self, partition: int, wanted: int) -> None:
-        log, max_length = self._transport._logs[partition], self._transport._max_length
+        log, max_length = self._transport._logs[partition], self.max_length
         readings = (group.readings[partition] for group in self._transport._groups.values())
         floor = min((each.floor for each in readings), default=log.last)
         if not log.make_room(len(log.records) + wanted - max_length, floor):
@@ -207,37 +187,35 @@ class _MemoryConnection:
         await checkpoint()
         found = self._transport._groups.get(group)
         dead = found.dead if found is not None else {}
-        (last,) = place_of(after, 1) or (0,)
+        (last,) = numbers_after(after, 1) or (0,)
         return list(islice((each.letter for no, each in dead.items() if no > last), limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         await checkpoint()
         found = self._transport._groups.get(group)
-        numbers = [parts[0] for parts in (parts_of(each, 1) for each in ids) if parts is not None]
-        taken = [found.dead.pop(each, None) for each in numbers] if found is not None else []
+        letters = {} if found is None else found.dead
+        taken = [letters.pop(number, None) for (number,) in numbers_of(ids, 1)]
         dead = [each for each in taken if each is not None]
         for _, record, partition in dead:
             self._transport._logs[partition].append(record)
-        _wake(self._transport)
+        self._transport._bell.ring()
         return len(dead)
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        logs = self._transport._logs
+        logs, bell = self._transport._logs, self._transport._bell
         positions = [log.last for log in logs] if after is None else [int(each) for each in after]
 
-        def look() -> list[Stored]:
+        async def look() -> list[Stored]:
+            await checkpoint()
             return [
                 Stored(partition, str(position), record.body, record.group)
                 for partition, log in enumerate(logs)
                 for position, record in islice(log.since(positions[partition]), limit)
             ]
 
-        found = await _wait_for(self._transport, look, wait)
-        for partition, position, _, _ in found:
-            positions[partition] = int(position)
-        return found, [str(each) for each in positions]
+        return await bell.tail(look, positions, wait)
 
 
 @final
@@ -251,37 +229,25 @@ class _MemoryLease:
         token: int,
         lines: Collection[str],
     ) -> None:
+        self.partition = partition
+        self.token = token
+        self.lines = lines
         self._transport = transport
         self._of = group
         self._member = member
-        self._partition = partition
-        self._token = token
-        self._lines = lines
         # The room of the last `receive`, and the event that is set by the first change after it.
         self._room = Room(1)
-        self._seen = transport._changed
-
-    @property
-    def partition(self) -> int:
-        return self._partition
-
-    @property
-    def token(self) -> int:
-        return self._token
-
-    @property
-    def lines(self) -> Collection[str]:
-        return self._lines
+        self._seen = transport._bell.rung
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
         await checkpoint()
         reading = self._reading()
-        self._room, self._seen = room, self._transport._changed
+        self._room, self._seen = room, self._transport._bell.rung
         if not self._is_taker():
             return []
-        log = self._transport._logs[self._partition]
-        most = self._transport._max_event_bytes
-        return reading.give(log, room, self._token, anyio.current_time(), most=most)
+        log = self._transport._logs[self.partition]
+        most = self._transport._limits.max_event_bytes
+        return reading.give(log, room, self.token, anyio.current_time(), most=most)
 
     async def wait(self, seconds: float) -> None:
         await checkpoint()
@@ -291,31 +257,31 @@ class _MemoryLease:
 
     def _next_at(self) -> float:
         """Return when there may be something to receive, if nothing changes."""
-        reading, log = self._reading(), self._transport._logs[self._partition]
+        reading, log = self._reading(), self._transport._logs[self.partition]
         if not self._is_taker():
             return inf
-        return reading.next_at(log, self._room, self._token, anyio.current_time())
+        return reading.next_at(log, self._room, self.token, anyio.current_time())
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         await checkpoint()
         group, now = self._group(), anyio.current_time()
-        reading, log = group.readings[self._partition], self._transport._logs[self._partition]
+        reading, log = group.readings[self.partition], self._transport._logs[self.partition]
         lost: list[str] = []
         keys: list[str] = []
         for outcome in outcomes:
             if isinstance(outcome, Followed):
-                reading.follow(outcome.key, self._token, now)
+                reading.follow(outcome.key, self.token, now)
                 keys.append(outcome.key)
                 continue
-            is_lost, dead = reading.settle(log, self._clamped(outcome), self._token, now)
+            is_lost, dead = reading.settle(log, self._clamped(outcome), self.token, now)
             if is_lost:
                 lost.append(outcome.position)
             if dead is not None and isinstance(outcome, Buried):
-                group.bury(outcome, dead, self._partition, time())
-        _wake(self._transport)
+                group.bury(outcome, dead, self.partition, time())
+        self._transport._bell.ring()
         # Only now raise if the lease is lost: the ends of its attempts are to be written, too.
         self._reading()
-        return Settled(lost, [key for key in keys if reading.is_over(key, self._token)])
+        return Settled(lost, [key for key in keys if reading.is_over(key, self.token)])
 
     def _clamped(self, outcome: Settling) -> Settling:
         """Return the outcome, with a delay no longer than `longest_delay`."""
@@ -326,13 +292,13 @@ class _MemoryLease:
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
         await checkpoint()
         reading = self._reading()
-        reading.leases[self._token] = anyio.current_time() + self._member.lease
-        return reading.lost(positions, self._token)
+        reading.leases[self.token] = anyio.current_time() + self._member.lease
+        return reading.lost(positions, self.token)
 
     async def release(self) -> None:
         await checkpoint()
-        self._reading().leases.pop(self._token)
-        _wake(self._transport)
+        self._reading().leases.pop(self.token)
+        self._transport._bell.ring()
 
     def _is_taker(self) -> bool:
         return self._member.patterns == self._group().patterns
@@ -344,32 +310,15 @@ class _MemoryLease:
         return self._of
 
     def _reading(self) -> Reading:
-        reading = self._group().readings[self._partition]
-        if self._token not in reading.leases:
+        reading = self._group().readings[self.partition]
+        if self.token not in reading.leases:
             raise self._lost()
         return reading
 
     def _lost(self) -> LeaseLost:
-        return LeaseLost(self._member.consumer, self._member.group, self._partition)
+        return LeaseLost(self._member.consumer, self._member.group, self.partition)
 
 
 def _standing(log: Log, reading: Reading) -> tuple[int, int, int, int]:
     lag = sum(position > reading.given for position in log.records)
     return reading.pending, lag, reading.missed, reading.waiting
-
-
-def _wake(transport: MemoryTransport) -> None:
-    transport._changed.set()
-    transport._changed = anyio.Event()
-
-
-async def _wait_for(
-    transport: MemoryTransport, look: Callable[[], list[T]], seconds: float
-) -> list[T]:
-    """Look until something is found, or the time is over; no cancellation loses what was found."""
-    until = anyio.current_time() + seconds
-    await checkpoint()
-    while not (found := look()) and anyio.current_time() < until:
-        with anyio.CancelScope(deadline=until):
-            await transport._changed.wait()
-    return found

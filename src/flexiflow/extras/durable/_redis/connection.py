@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha1
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
 from flexiflow.extras.durable._errors import LogFull
+from flexiflow.extras.durable._logs import (
+    PAGE_BYTES,
+    ConnectionBase,
+    check_sizes,
+    numbers_after,
+    numbers_of,
+    spread,
+)
 from flexiflow.extras.durable._membership import Agreement, Peer, agree
-from flexiflow.extras.durable._numbers import parts_of, place_of
-from flexiflow.extras.durable._partitions import spread
 from flexiflow.extras.durable._redis.lease import (
     RedisLease,
     Right,
@@ -33,14 +38,14 @@ from flexiflow.extras.durable._redis.scripts import (
     STANDING,
     STORE,
     TAIL,
+    digest_of,
 )
-from flexiflow.extras.durable._sizes import PAGE_BYTES, check_sizes
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
+    from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._redis.network import Network
     from flexiflow.extras.durable._transport import Batch, Lease, Member, Record
 
@@ -48,45 +53,25 @@ if TYPE_CHECKING:
 _GLANCE: Final = 0.05
 
 
-class Settings(NamedTuple):
-    """The arguments of a transport; see `RedisTransport`."""
-
-    partitions: int | None
-    max_length: int
-    idempotency_window: float
-    replicas: int
-    timeout: float
-    max_event_bytes: int
-
-
-class _Seat(NamedTuple):
-    """A membership, as it was last seen.
-
-    Attributes:
-        state: the number of the members' state, which changes when they do.
-        agreement: what the members agree on in that state.
-    """
-
-    state: bytes
-    agreement: Agreement
-
-
-_NO_SEAT: Final = _Seat(b"", Agreement((), []))
+_NO_SEAT: Final = b"", Agreement((), [])
 
 
 @final
-class RedisConnection:
-    """An open transport; see `Connection`.
+class RedisConnection(ConnectionBase):
+    """An open transport; see `Connection`, which describes its methods.
 
     Args:
         network: the servers.
-        settings: the transport's arguments.
+        limits: the limits of the logs.
+        replicas: how many replicas must confirm what is stored.
     """
 
-    def __init__(self, network: Network, settings: Settings) -> None:
+    def __init__(self, network: Network, limits: LogLimits, replicas: int) -> None:
+        super().__init__(network.address, limits)
         self._network = network
-        self._settings = settings
-        self._seats: dict[Member, _Seat] = {}
+        self._replicas = replicas
+        # The number of the members' state that was last seen, and what they agree on in that state.
+        self._seats: dict[Member, tuple[bytes, Agreement]] = {}
         # By group: the generation of its patterns that the partitions were told of, and how many
         # losses had been seen by then.
         self._told: dict[str, tuple[bytes, int]] = {}
@@ -103,33 +88,7 @@ class RedisConnection:
             for partition in range(1, self.partitions):
                 await network.run(partition, GROUPS)
 
-    @property
-    def address(self) -> str:
-        """Where the transport is, without any secret."""
-        return self._network.address
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return self._settings.partitions or 1
-
-    @property
-    def is_exclusive(self) -> bool:
-        """Whether only one worker of a group at a time may lease a partition."""
-        return self._settings.partitions is not None
-
-    @property
-    def max_length(self) -> int:
-        """How many records a log may hold."""
-        return self._settings.max_length
-
-    @property
-    def max_event_bytes(self) -> int:
-        """How many bytes an event may have."""
-        return self._settings.max_event_bytes
-
     async def store(self, batch: Batch) -> None:
-        """Store all records of a batch, in order."""
         check_sizes(batch, self.max_event_bytes)
         parts = spread(batch, self.partitions)
         if len(parts) > 1:
@@ -142,22 +101,22 @@ class RedisConnection:
     async def _store(
         self, batch: Batch, partition: int, records: Sequence[Record], *, for_good: bool
     ) -> None:
-        settings, known = self._settings, self._network.epochs.of(partition)
+        limits, known = self._limits, self._network.epochs.of(partition)
         status, *answer = await self._network.run(
             partition,
             STORE,
             batch.producer,
             batch.number,
-            milliseconds(settings.idempotency_window),
-            settings.max_length,
+            milliseconds(limits.window),
+            limits.max_length,
             int(for_good),
             known.stir,
             len(records),
             *(each for record in records for each in (_flat(record) if for_good else ())),
-            replicas=settings.replicas if for_good else 0,
+            replicas=self._replicas if for_good else 0,
         )
         if status == b"FULL":
-            raise LogFull(self.address, settings.max_length)
+            raise LogFull(self.address, limits.max_length)
         if answer:
             epoch, last, *news = answer
             known.note(epoch, last, records[-1].body)
@@ -165,30 +124,27 @@ class RedisConnection:
                 known.hear(epoch, *news)
 
     async def join(self, member: Member) -> Sequence[str]:
-        """Become a member of a group, or stay one."""
-        seat = self._seats.pop(member, _NO_SEAT)
-        status, state, answer = await self._sit_down(member, seat)
-        while status == b"LOOK":
+        seen, agreement = self._seats.pop(member, _NO_SEAT)
+        while True:
+            status, state, answer = await self._network.run(
+                0,
+                JOIN,
+                member.group,
+                member.consumer,
+                member.token,
+                milliseconds(member.lease),
+                json.dumps(member.patterns),
+                seen,
+                _digest(agreement.patterns),
+            )
+            if status == b"OK":
+                break
             # The members have changed: compute from them what all agree on, and try again.
-            seat = _Seat(state, agree(member, map(_peer, answer)))
-            status, state, answer = await self._sit_down(member, seat)
+            seen, agreement = state, agree(member, map(_peer, answer))
         self._network.epochs.enter(member.group)
-        await self._tell(member.group, answer, seat.agreement.patterns)
-        self._seats[member] = seat._replace(state=state)
-        return seat.agreement.consumers
-
-    async def _sit_down(self, member: Member, seat: _Seat) -> Sequence[Any]:
-        return await self._network.run(
-            0,
-            JOIN,
-            member.group,
-            member.consumer,
-            member.token,
-            milliseconds(member.lease),
-            json.dumps(member.patterns),
-            seat.state,
-            _digest(seat.agreement.patterns),
-        )
+        await self._tell(member.group, answer, agreement.patterns)
+        self._seats[member] = state, agreement
+        return agreement.consumers
 
     async def _tell(self, group: str, generation: bytes, patterns: Sequence[str]) -> None:
         """Store in the other partitions what a group takes, before they give it anything (X15)."""
@@ -199,13 +155,11 @@ class RedisConnection:
             self._told[group] = told
 
     async def leave(self, member: Member) -> None:
-        """Stop being a member."""
         self._seats.pop(member, None)
         await self._network.run(0, LEAVE, member.group, member.consumer, member.token)
         self._network.epochs.leave(member.group)
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
-        """Lease a partition, for `member.lease` seconds; None if it can't be had now."""
         digest = _digest(member.patterns)
         status, *answer = await self._network.run(
             partition,
@@ -219,16 +173,9 @@ class RedisConnection:
             return None
         name, keys = answer
         right = Right(partition, name, digest, frozenset(map(key_of, keys)), self.is_exclusive)
-        return RedisLease(
-            self._network,
-            member,
-            right,
-            max_event_bytes=self.max_event_bytes,
-            seconds=self._settings.timeout,
-        )
+        return RedisLease(self._network, member, right, max_event_bytes=self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
-        """Return how far a group is, over all partitions."""
         found = Standing(0, 0, 0, 0)
         for partition in range(self.partitions):
             _, counts, epoch, last = await self._network.run(partition, STANDING, group)
@@ -237,12 +184,10 @@ class RedisConnection:
         return found
 
     async def groups(self) -> Sequence[str]:
-        """Return the names of all groups that have ever had a member, sorted."""
         _, names = await self._network.run(0, GROUPS)
         return sorted(each.decode() for each in names)
 
     async def forget(self, group: str) -> None:
-        """Delete a group with its dead letters."""
         self._told.pop(group, None)
         self._network.epochs.leave(group)
         # Partition 0, which has the names of the groups, comes last: so a group whose deletion was
@@ -253,13 +198,12 @@ class RedisConnection:
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        """Return dead letters, the oldest first, as many as fit on a page."""
-        last = place_of(after, 3)
+        last = numbers_after(after, 3)
         found: list[DeadLetter] = []
         # Others may redrive a whole page meanwhile, but only at the end may the result be empty.
         while not found and (chosen := await self._page(group, last, limit)):
             for partition in range(self.partitions):
-                names = list(_chosen(chosen, partition))
+                names = _chosen(chosen, partition)
                 if names:
                     _, entries = await self._network.run(partition, LETTERS, group, *names)
                     found += [_dead_letter(partition, *each) for each in entries]
@@ -282,10 +226,9 @@ class RedisConnection:
         return chosen
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        """Store dead letters anew, for their group alone, and delete them."""
         count = 0
         for partition in range(self.partitions):
-            chosen = list(_chosen(ids, partition))
+            chosen = _chosen(ids, partition)
             if chosen:
                 _, done = await self._network.run(partition, REDRIVE, group, *chosen)
                 count += done
@@ -294,7 +237,6 @@ class RedisConnection:
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        """Return stored records, without being a group."""
         positions = list(after) if after is not None else [""] * self.partitions
         found: list[Stored] = []
         await self._look(positions, limit, found)
@@ -320,8 +262,7 @@ class RedisConnection:
 
 
 def _digest(patterns: Sequence[str]) -> str:
-    # Not for security: it only has to be short.
-    return sha1(json.dumps(patterns).encode(), usedforsecurity=False).hexdigest()
+    return digest_of(json.dumps(patterns).encode())
 
 
 def _peer(answer: Sequence[bytes]) -> Peer:
@@ -350,12 +291,8 @@ def _start(last: tuple[int, ...] | None, partition: int) -> str:
     return entry if partition > last[2] else f"({entry}"
 
 
-def _chosen(ids: Sequence[str], partition: int) -> Iterator[str]:
-    for name in ids:
-        parts = parts_of(name, 3)
-        # Skip what can't be an id of this transport.
-        if parts is not None and parts[2] == partition:
-            yield f"{parts[0]}-{parts[1]}"
+def _chosen(ids: Sequence[str], partition: int) -> list[str]:
+    return [f"{ms}-{seq}" for ms, seq, place in numbers_of(ids, 3) if place == partition]
 
 
 def _dead_letter(partition: int, position: bytes, entry: list[bytes]) -> DeadLetter:

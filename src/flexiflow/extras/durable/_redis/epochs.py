@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict, deque
-from hashlib import sha1
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._errors import TransportUnusable
+from flexiflow.extras.durable._redis.scripts import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,11 +40,6 @@ class _Sample(NamedTuple):
     number: int
     position: bytes
     head: bytes | None
-
-
-def _digest(head: bytes) -> bytes:
-    # Not for security: it only has to be short.
-    return sha1(head, usedforsecurity=False).hexdigest().encode()
 
 
 @final
@@ -120,7 +115,7 @@ class Known:
         """Yield the positions that are known, in order, each followed by a digest of its event."""
         for _, position, head in sorted(each for level in self._samples.values() for each in level):
             yield position
-            yield b"" if head is None else _digest(head)
+            yield b"" if head is None else digest_of(head).encode()
 
 
 @final

@@ -97,33 +97,27 @@ class _Seen(NamedTuple):
 
 @final
 class RedisLease:
-    """A lease; see `Lease`.
+    """A lease; see `Lease`, which describes its methods.
 
     Args:
         network: the servers.
         member: the worker that has it.
         right: its fixed properties.
         max_event_bytes: how many bytes an event may have.
-        seconds: how many seconds an answer may take.
     """
 
     def __init__(
-        self,
-        network: Network,
-        member: Member,
-        right: Right,
-        *,
-        max_event_bytes: int,
-        seconds: float,
+        self, network: Network, member: Member, right: Right, *, max_event_bytes: int
     ) -> None:
+        self.partition = right.partition
+        self.lines = right.lines
         self._network = network
         self._member = member
         self._right = right
         self._owner = b"0" if right.is_exclusive else right.name
         token, _, self._epoch = right.name.partition(b"-")
-        self._token = int(token)
+        self.token = int(token)
         self._max_event_bytes = max_event_bytes
-        self._seconds = seconds
         # The positions that it holds, from the log and after waiting, and those that it has asked
         # to let go of, until the answer comes.
         self._held: set[str] = set()
@@ -141,23 +135,7 @@ class RedisLease:
         self._seen: _Seen | None = None
         self._waiter: tuple[Wire, Server] | None = None
 
-    @property
-    def partition(self) -> int:
-        """The partition."""
-        return self._right.partition
-
-    @property
-    def token(self) -> int:
-        """The fencing token; see `Lease.token`."""
-        return self._token
-
-    @property
-    def lines(self) -> Collection[str]:
-        """The keys of which records waited when the lease began; see `Lease.lines`."""
-        return self._right.lines
-
     async def receive(self, room: Room) -> Sequence[Delivery]:
-        """Return records for this worker, without waiting for any; see `Lease.receive`."""
         # Lost unless the answer comes: the script may have given something all the same.
         came, turn = self._came(), self._settled
         self._is_lost = True
@@ -166,11 +144,13 @@ class RedisLease:
         )
         self._is_common = is_common == 1
         found = [_delivery(*each) for each in entries]
-        found += _fresh(fresh, {place: text(name) for place, name in groups}, given)
+        for each in found:
+            (self._waited if each.has_waited else self._held).add(each.position)
+        new = _fresh(fresh, {place: text(name) for place, name in groups}, given)
+        self._held.update([each.position for each in new])
+        found += new
         # There may be more that a lost answer had given.
         self._is_lost = came != _ALL_CAME and again == 0
-        self._held.update(each.position for each in found if not each.has_waited)
-        self._waited.update(each.position for each in found if each.has_waited)
         self._note(found, given)
         until = anyio.current_time() + again / 1000 if again >= 0 else inf
         self._seen = _Seen(given, wakes, turn, watches == 1, until)
@@ -222,7 +202,7 @@ class RedisLease:
         return (1, *self._held, *self._waited, *self._doubtful)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until there may be something to receive, by a connection of its own."""
+        # By a connection of its own.
         if self._is_gone:
             raise self._lost()
         seen = self._seen
@@ -239,7 +219,7 @@ class RedisLease:
         try:
             await wire.call(
                 [("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", *self._streams(seen))],
-                left + self._seconds,
+                left + self._network.seconds,
             )
             is_over = True
         except (Broken, Refused) as error:
@@ -260,7 +240,6 @@ class RedisLease:
         return [*streams, *streams.values()]
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-        """Write the outcomes of records that are held; see `Lease.settle`."""
         held = self._held
         done: list[str] = []
         others: list[Outcome] = []
@@ -330,7 +309,6 @@ class RedisLease:
         self._waited.difference_update(positions)
 
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        """Make the lease last its full time from now on; return what it does not hold any more."""
         lost, taken = await self._renew(positions)
         if taken != self._taken:
             # Others took something: find out what, so that it is not settled as if it was held.
@@ -346,7 +324,6 @@ class RedisLease:
         return [each.decode() for each in lost], taken
 
     async def release(self) -> None:
-        """End the lease; see `Lease.release`."""
         await self._run(RELEASE, self._owner, *self._came())
         self._is_gone = True
         self._close()

@@ -38,6 +38,7 @@ class Network:
 
     Attributes:
         epochs: what is known of the partitions.
+        seconds: how many seconds an answer may take.
         is_former: whether a partition was found with the layout of an earlier release (X16).
     """
 
@@ -58,7 +59,7 @@ class Network:
         self._wires = wires
         self._server = server
         self._prefix = prefix
-        self._seconds = seconds
+        self.seconds = seconds
         self._is_cluster = is_cluster
         self._checked: dict[tuple[int, bool], Wire] = {}
         self._open: dict[tuple[Server, bool], Wire] = {}
@@ -83,7 +84,7 @@ class Network:
         """
         wire = self._wire(self._server)
         try:
-            await wire.call([("PING",)], self._seconds)
+            await wire.call([("PING",)], self.seconds)
         except Refused as error:
             if "unknown command" in error.code:
                 raise self._too_old("5 or less") from None
@@ -129,8 +130,9 @@ class Network:
                     wire, script, [self.base(partition), *known, *values], replicas
                 )
             except (Broken, Refused) as error:
-                if not self._has_moved(error):
-                    raise self.explain(error, server) from error
+                explained = self.explain(error, server)
+                if not (self._is_cluster and isinstance(error, Refused) and error.code == "MOVED"):
+                    raise explained from error
             else:
                 found: list[Any] = answers[0]
                 if found[0] == b"EPOCH":
@@ -152,25 +154,13 @@ class Network:
     ) -> list[Any]:
         # WAIT is about writes of its own connection. It gives up after half of the time that an
         # answer may take.
-        wait = [("WAIT", replicas, int(self._seconds * 500))] if replicas > 0 else []
+        wait = [("WAIT", replicas, int(self.seconds * 500))] if replicas > 0 else []
         try:
-            return await wire.call([("EVALSHA", script.digest, 1, *values), *wait], self._seconds)
+            return await wire.call([("EVALSHA", script.digest, 1, *values), *wait], self.seconds)
         except Refused as error:
             if error.code != "NOSCRIPT":
                 raise
-        return await wire.call([("EVAL", script.source, 1, *values), *wait], self._seconds)
-
-    def _has_moved(self, error: Broken | Refused) -> bool:
-        return (
-            self._is_cluster
-            and isinstance(error, Refused)
-            and error.code == "MOVED"
-            and (self._forget_places())
-        )
-
-    def _forget_places(self) -> bool:
-        self._places.clear()
-        return True
+        return await wire.call([("EVAL", script.source, 1, *values), *wait], self.seconds)
 
     def explain(self, error: Broken | Refused, server: Server) -> Exception:
         """Return the transport's error for an error of a server.
@@ -178,7 +168,7 @@ class Network:
         If partitions may have moved to other servers, they are looked up again next time.
         """
         if isinstance(error, Broken) or error.code in _MOVES:
-            self._forget_places()
+            self._places.clear()
         if isinstance(error, Refused) and error.code == "MOVED" and not self._is_cluster:
             return TransportUnusable(server.address, "it is part of a cluster: give cluster=True")
         return explain(error, server.address)
@@ -209,7 +199,7 @@ class Network:
         last: Exception | None = None
         for server in list(self._known):
             try:
-                (answer,) = await self._wire(server).call([("CLUSTER", "SLOTS")], self._seconds)
+                (answer,) = await self._wire(server).call([("CLUSTER", "SLOTS")], self.seconds)
             except Broken as error:
                 last = explain(error, server.address)
             except Refused as error:

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 _FOLDER: Final[Traversable] = files("flexiflow.extras.durable._redis").joinpath("lua")
 
 
+def digest_of(data: bytes) -> str:
+    """Return the SHA-1 of data, by which Redis names scripts; it is not for security."""
+    return sha1(data, usedforsecurity=False).hexdigest()
+
+
 def _read(name: str) -> str:
     return _FOLDER.joinpath(f"{name}.lua").read_text("utf-8")
 
@@ -36,8 +41,7 @@ class Script:
     def __init__(self, name: str, *parts: str) -> None:
         self.source = "".join(map(_read, ("common", *parts, name))).encode()
         self.is_guarded = "guard" in parts
-        # Redis names scripts by their SHA-1; it is not for security.
-        self.digest = sha1(self.source, usedforsecurity=False).hexdigest().encode()
+        self.digest = digest_of(self.source).encode()
 
 
 ACKNOWLEDGE: Final = Script("acknowledge")

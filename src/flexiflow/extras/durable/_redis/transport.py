@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from flexiflow._arguments import check_count, check_int
-from flexiflow.extras.durable._numbers import check_finite
-from flexiflow.extras.durable._partitions import check_partitions
-from flexiflow.extras.durable._redis.connection import RedisConnection, Settings
+from flexiflow._arguments import check_int
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_finite, check_limits
+from flexiflow.extras.durable._redis.connection import RedisConnection
 from flexiflow.extras.durable._redis.epochs import Epochs
 from flexiflow.extras.durable._redis.network import Network
 from flexiflow.extras.durable._redis.url import parse_url
-from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -73,14 +71,9 @@ class RedisTransport:
         cluster: bool = False,
     ) -> None:
         self._server = parse_url(url)
-        self._settings = Settings(
-            check_partitions(partitions),
-            check_count("max_length", max_length),
-            check_finite("idempotency_window", idempotency_window),
-            check_int("replicas", replicas, "0 or more", least=0),
-            check_finite("timeout", timeout),
-            check_count("max_event_bytes", max_event_bytes),
-        )
+        self._limits = check_limits(partitions, max_length, idempotency_window, max_event_bytes)
+        self._replicas = check_int("replicas", replicas, "0 or more", least=0)
+        self._timeout = check_finite("timeout", timeout)
         self._prefix = _check_prefix(prefix)
         self._connect_timeout = check_finite("connect_timeout", connect_timeout)
         if cluster and self._server.database != 0:
@@ -107,12 +100,12 @@ class RedisTransport:
                     network = Network(
                         wires,
                         self._server,
-                        Epochs(self._server.address, self._prefix, self._settings.partitions),
+                        Epochs(self._server.address, self._prefix, self._limits.partitions),
                         prefix=self._prefix,
-                        seconds=self._settings.timeout,
+                        seconds=self._timeout,
                         is_cluster=self._cluster,
                     )
-                    connection = RedisConnection(network, self._settings)
+                    connection = RedisConnection(network, self._limits, self._replicas)
                     await connection.open()
                     yield connection
                 except BaseException as error:

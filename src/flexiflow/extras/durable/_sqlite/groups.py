@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from flexiflow.extras.durable._logs import PAGE_BYTES, numbers_of
 from flexiflow.extras.durable._membership import Peer, agree
-from flexiflow.extras.durable._numbers import parts_of
-from flexiflow.extras.durable._sizes import PAGE_BYTES
-from flexiflow.extras.durable._sqlite.bodies import size_of
-from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve
+from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, size_of
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing
 
@@ -130,9 +128,7 @@ def dead_letters(db: sqlite3.Connection, group: str, after: int, limit: int) -> 
 def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
     """Store dead letters anew, for their group alone; return how many existed."""
     found = id_of(db, group)
-    # Skip what can't be an id of this transport.
-    numbers = [parts[0] for parts in (parts_of(each, 1) for each in ids) if parts is not None]
-    return sum(_redriven(db, group, found, number) for number in numbers)
+    return sum(_redriven(db, group, found, number) for (number,) in numbers_of(ids, 1))
 
 
 def _redriven(db: sqlite3.Connection, group: str, group_id: int | None, number: int) -> bool:

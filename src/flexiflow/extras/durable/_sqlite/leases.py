@@ -40,7 +40,7 @@ _READING: Final = (
 )
 
 
-class Held(NamedTuple):
+class HeldLease(NamedTuple):
     """A lease, as its worker knows it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Held(NamedTuple):
         return first_of(self.partition) + int(position)
 
 
-class Reading(NamedTuple):
+class LeaseState(NamedTuple):
     """How far a group is in a partition, and how the lease that asks stands.
 
     Attributes:
@@ -96,7 +96,7 @@ class Reading(NamedTuple):
     waiting: int
 
 
-class Other(NamedTuple):
+class OtherLease(NamedTuple):
     """Another lease of the same partition.
 
     Attributes:
@@ -112,14 +112,14 @@ class Other(NamedTuple):
 
 def acquire(
     db: sqlite3.Connection, member: Member, partition: int, now: float, *, is_exclusive: bool
-) -> Held | None:
+) -> HeldLease | None:
     """Lease a partition; None if another has it, the member stands by, or the group is gone."""
     query = "SELECT id, patterns FROM groups WHERE name = ?"
     group, taken = db.execute(query, (member.group,)).fetchone() or (None, None)
     patterns = written(member.patterns)
     if group is None or taken != patterns:
         return None
-    held = Held(member, patterns, group, partition, 0, is_exclusive)
+    held = HeldLease(member, patterns, group, partition, 0, is_exclusive)
     if is_exclusive:
         leases = others(db, held, now)
         if any(each.ends > 0 for each in leases):
@@ -134,7 +134,7 @@ def acquire(
     return held._replace(token=cursor.lastrowid or 0)
 
 
-def look(db: sqlite3.Connection, held: Held) -> Reading:
+def look(db: sqlite3.Connection, held: HeldLease) -> LeaseState:
     """Return how a lease and its group stand, and change nothing.
 
     Raises:
@@ -144,15 +144,15 @@ def look(db: sqlite3.Connection, held: Held) -> Reading:
     if row is None or row[0] == _RELEASED:
         raise lost(held)
     over, patterns, given, waiting = row
-    return Reading(over == _RUN_OUT, patterns, given, waiting)
+    return LeaseState(over == _RUN_OUT, patterns, given, waiting)
 
 
-def lost(held: Held) -> LeaseLost:
+def lost(held: HeldLease) -> LeaseLost:
     """Return the exception for a lease that is gone."""
     return LeaseLost(held.member.consumer, held.member.group, held.partition)
 
 
-def revive(db: sqlite3.Connection, held: Held) -> Reading:
+def revive(db: sqlite3.Connection, held: HeldLease) -> LeaseState:
     """Return how a lease stands; if it was over, first take back what nobody was given meanwhile.
 
     Raises:
@@ -168,7 +168,7 @@ def revive(db: sqlite3.Connection, held: Held) -> Reading:
     return reading
 
 
-def others(db: sqlite3.Connection, held: Held, now: float) -> list[Other]:
+def others(db: sqlite3.Connection, held: HeldLease, now: float) -> list[OtherLease]:
     """Return the other leases of the partition.
 
     A lease that begins later than now counts as run out: the clock was set back.
@@ -178,10 +178,10 @@ def others(db: sqlite3.Connection, held: Held, now: float) -> list[Other]:
         " FROM leases WHERE group_id = ? AND partition = ? AND token <> ?"
     )
     rows = db.execute(query, (now, now, held.group, held.partition, held.token))
-    return [Other(token, ends, bool(over)) for token, ends, over in rows]
+    return [OtherLease(token, ends, bool(over)) for token, ends, over in rows]
 
 
-def lapse(db: sqlite3.Connection, held: Held, leases: Iterable[Other]) -> list[int]:
+def lapse(db: sqlite3.Connection, held: HeldLease, leases: Iterable[OtherLease]) -> list[int]:
     """Free the records of leases that have run out; return the tokens of all that are over."""
     over: list[int] = []
     for token, ends, is_over in leases:
@@ -195,7 +195,9 @@ def lapse(db: sqlite3.Connection, held: Held, leases: Iterable[Other]) -> list[i
     return over
 
 
-def forget_lapsed(db: sqlite3.Connection, held: Held, tokens: Iterable[int], now: float) -> None:
+def forget_lapsed(
+    db: sqlite3.Connection, held: HeldLease, tokens: Iterable[int], now: float
+) -> None:
     """Delete leases that are over and hold nothing, and were released or ran out long ago."""
     for token in tokens:
         if not has_waiting(db, held.group, token):
@@ -206,7 +208,9 @@ def forget_lapsed(db: sqlite3.Connection, held: Held, tokens: Iterable[int], now
             )
 
 
-def renew(db: sqlite3.Connection, held: Held, positions: Sequence[str], now: float) -> list[str]:
+def renew(
+    db: sqlite3.Connection, held: HeldLease, positions: Sequence[str], now: float
+) -> list[str]:
     """Make a lease last its full time from now on; return the positions that it does not hold."""
     revive(db, held)
     span = (now, now + held.member.lease)
@@ -214,7 +218,7 @@ def renew(db: sqlite3.Connection, held: Held, positions: Sequence[str], now: flo
     return [each for each in positions if not holds(db, held, each)]
 
 
-def holds(db: sqlite3.Connection, held: Held, position: str) -> bool:
+def holds(db: sqlite3.Connection, held: HeldLease, position: str) -> bool:
     """Return whether a lease holds a record, or would take it back."""
     query = (
         "SELECT 1 FROM pending WHERE group_id = ? AND id = ?"
@@ -224,7 +228,7 @@ def holds(db: sqlite3.Connection, held: Held, position: str) -> bool:
     return db.execute(query, row).fetchone() is not None
 
 
-def release(db: sqlite3.Connection, held: Held, untaken: Sequence[Delivery]) -> None:
+def release(db: sqlite3.Connection, held: HeldLease, untaken: Sequence[Delivery]) -> None:
     """End a lease and free its records; those in `untaken` count as never delivered."""
     revive(db, held)
     db.executemany(
@@ -242,12 +246,12 @@ def release(db: sqlite3.Connection, held: Held, untaken: Sequence[Delivery]) -> 
         _end(db, held, held.token)
 
 
-def _end(db: sqlite3.Connection, held: Held, token: int) -> None:
+def _end(db: sqlite3.Connection, held: HeldLease, token: int) -> None:
     db.execute("DELETE FROM leases WHERE token = ?", (token,))
     _free(db, held, token)
 
 
-def _free(db: sqlite3.Connection, held: Held, token: int) -> None:
+def _free(db: sqlite3.Connection, held: HeldLease, token: int) -> None:
     # Remember the last holder: it may take the record back, and all others have lost it.
     db.execute(
         "UPDATE pending SET holder = NULL, lapsed = holder"
@@ -256,7 +260,7 @@ def _free(db: sqlite3.Connection, held: Held, token: int) -> None:
     )
 
 
-def miss(db: sqlite3.Connection, held: Held, number: int) -> None:
+def miss(db: sqlite3.Connection, held: HeldLease, number: int) -> None:
     """Count records that were deleted before they were settled."""
     if number:
         statement = "UPDATE readings SET missed = missed + ? WHERE group_id = ? AND partition = ?"

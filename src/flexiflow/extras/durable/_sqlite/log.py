@@ -1,25 +1,39 @@
-"""The logs in the SQLite transport's file: plain statements, in the caller's transaction."""
+"""The logs in the SQLite transport's file: plain statements, in the caller's transaction.
+
+A body's size is checked before it is read (X14).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from flexiflow.extras.durable._errors import LogFull
-from flexiflow.extras.durable._partitions import spread
-from flexiflow.extras.durable._sizes import PAGE_BYTES, check_sizes
-from flexiflow.extras.durable._sqlite.bodies import bounded, look_at
+from flexiflow.extras.durable._logs import PAGE_BYTES, check_sizes, spread
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._transport import Stored
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._transport import Batch, Record
+
+BodyTable: TypeAlias = Literal["records", "kept", "dead"]
+"""A table that has bodies."""
 
 # Two statements, since to bind a value that is not needed costs a third of the time.
 _INSERT: Final = "INSERT INTO records (id, body) VALUES (?, ?)"
 _INSERT_FOR_GROUP: Final = "INSERT INTO records (id, body, only_group) VALUES (?, ?, ?)"
+
+
+def bounded(column: str) -> str:
+    """Return an expression for a body: the body if it is bytes and at most `?` long, else NULL.
+
+    For a body that is NULL by this, call `look_at`.
+    """
+    return f"CASE WHEN typeof({column}) = 'blob' AND length({column}) <= ? THEN {column} END"
+
 
 _SINCE: Final = (
     f"SELECT id, only_group, {bounded('body')} FROM records"  # noqa: S608 - no input
@@ -27,25 +41,9 @@ _SINCE: Final = (
 )
 
 
-class Limits(NamedTuple):
-    """What the logs may hold.
-
-    Attributes:
-        path: the file.
-        partitions: how many logs there are.
-        max_length: how many records each may hold.
-        window: for how many seconds a producer is remembered after its last batch.
-        max_event_bytes: how many bytes a body may have.
-    """
-
-    path: str
-    partitions: int
-    max_length: int
-    window: float
-    max_event_bytes: int
-
-
-def store(db: sqlite3.Connection, batch: Batch, limits: Limits, now: float) -> None:
+def store(
+    db: sqlite3.Connection, batch: Batch, address: str, limits: LogLimits, now: float
+) -> None:
     """Store a batch, unless its producer has stored it before.
 
     Raises:
@@ -62,8 +60,9 @@ def store(db: sqlite3.Connection, batch: Batch, limits: Limits, now: float) -> N
         return
     row = (batch.producer, batch.number, now)
     db.execute("INSERT OR REPLACE INTO producers VALUES (?, ?, ?)", row)
-    for partition, records in _parts(batch, limits.partitions):
-        _make_room(db, partition, len(records), limits)
+    for partition, records in spread(batch, limits.logs).items():
+        if not _make_room(db, partition, len(records), limits.max_length):
+            raise LogFull(address, limits.max_length)
         append(db, partition, records)
 
 
@@ -140,7 +139,7 @@ def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int
         # Each log has an equal part of what the logs before it have left of the page.
         part = left // (len(positions) - partition)
         for number, group, given in since(db, partition, after, limit, most):
-            body = look_at(db, "records", number, most).body if given is None else given
+            body = look_at(db, "records", number, most)[0] if given is None else given
             found.append(Stored(partition, str(number - first_of(partition)), body, group))
             left -= len(body)
             part -= len(body)
@@ -151,20 +150,17 @@ def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int
     return found
 
 
-def _parts(batch: Batch, partitions: int) -> Iterable[tuple[int, Sequence[Record]]]:
-    return [(0, batch.records)] if partitions == 1 else spread(batch, partitions).items()
-
-
-def _make_room(db: sqlite3.Connection, partition: int, wanted: int, limits: Limits) -> None:
+def _make_room(db: sqlite3.Connection, partition: int, wanted: int, max_length: int) -> bool:
+    """Delete records that are no longer needed, if room is wanted; return whether there is some."""
     last = last_of(db, partition)
-    until = last + wanted - limits.max_length
+    until = last + wanted - max_length
     if until <= 0 or until < begin_of(db, partition):
-        return
+        return True
+    if until > _floor(db, partition, last):
+        return _length(db, partition) + wanted <= max_length
     span = first_of(partition), first_of(partition) + until
-    if until <= _floor(db, partition, last):
-        db.execute("DELETE FROM records WHERE id BETWEEN ? AND ?", span)
-    elif _length(db, partition) + wanted > limits.max_length:
-        raise LogFull(limits.path, limits.max_length)
+    db.execute("DELETE FROM records WHERE id BETWEEN ? AND ?", span)
+    return True
 
 
 def _floor(db: sqlite3.Connection, partition: int, last: int) -> int:
@@ -184,3 +180,35 @@ def _length(db: sqlite3.Connection, partition: int) -> int:
     query = "SELECT count(*) FROM records WHERE id BETWEEN ? AND ?"
     (length,) = db.execute(query, (first_of(partition), end_of(partition))).fetchone()
     return int(length)
+
+
+def look_at(db: sqlite3.Connection, table: BodyTable, number: int, most: int) -> tuple[bytes, int]:
+    """Return a body for which `bounded` gives NULL: too large, or not stored by this transport.
+
+    Args:
+        db: the database.
+        table: the table.
+        number: the row.
+        most: how many bytes it may have.
+
+    Returns:
+        The body and 0; if it is too large, an empty one and its size.
+    """
+    size = size_of(db, table, number)
+    if size > most:
+        return b"", size
+    query = f"SELECT CAST(body AS BLOB) FROM {table} WHERE rowid = ?"  # noqa: S608 - no input
+    return db.execute(query, (number,)).fetchone()[0] or b"", 0
+
+
+def size_of(db: sqlite3.Connection, table: BodyTable, number: int) -> int:
+    """Return how many bytes a body has, without reading them."""
+    query = "SELECT typeof(body), CASE typeof(body) WHEN 'text' THEN 0 ELSE length(body) END FROM "
+    row = db.execute(f"{query}{table} WHERE rowid = ?", (number,)).fetchone()
+    kind, length = row
+    if kind != "text":
+        # Other software may have put NULL there.
+        return int(length or 0)
+    # SQLite's `length` of a text counts characters.
+    with db.blobopen(table, "body", number, readonly=True) as blob:
+        return len(blob)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 from flexiflow.extras.durable._errors import LeaseLost
 from flexiflow.extras.durable._sqlite.leases import miss, revive
 from flexiflow.extras.durable._sqlite.waiting import (
-    Place,
-    begin,
     drop,
     follow,
     has_head,
     is_over,
     keep,
-    move,
-    resume,
+    line_of,
+    put,
 )
 from flexiflow.extras.durable._transport import (
     Acknowledged,
@@ -32,10 +30,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._sqlite.leases import Held
-    from flexiflow.extras.durable._transport import Outcome
-
-Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
+    from flexiflow.extras.durable._sqlite.leases import HeldLease
+    from flexiflow.extras.durable._transport import Outcome, Settling
 
 _OF_LEASE: Final = "WHERE group_id = ? AND id = ? AND holder = ?"
 
@@ -62,7 +58,7 @@ _BODY_KEPT: Final = " kept WHERE number = (SELECT kept FROM waiting WHERE group_
 
 
 def settle(
-    db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome], now: float
+    db: sqlite3.Connection, held: HeldLease, outcomes: Sequence[Outcome], now: float
 ) -> Settled | None:
     """Write the outcomes of records, as `Lease.settle` says; return None if the lease is lost."""
     try:
@@ -95,7 +91,7 @@ class _Writing:
 
     __slots__ = ("_db", "_held", "_now", "_waits", "followed", "lost")
 
-    def __init__(self, db: sqlite3.Connection, held: Held, now: float, *, waits: bool) -> None:
+    def __init__(self, db: sqlite3.Connection, held: HeldLease, now: float, *, waits: bool) -> None:
         self._db = db
         self._held = held
         self._now = now
@@ -178,30 +174,26 @@ class _Writing:
     def _put_away(self, outcome: Returned | Postponed, is_done: int, *, has_waited: bool) -> bool:
         """Make a record wait; return whether it was there."""
         held, number = self._held, self._held.number(outcome.position)
-        counts = outcome.attempts, outcome.deliveries, is_done
-        if isinstance(outcome, Returned):
-            return resume(self._db, held.group, number, self._now, counts)
-        place = Place(held.group, number, held.owner, outcome.key, self._due(outcome, number))
-        if has_waited:
-            return move(self._db, place, counts)
-        kept = keep(self._db, number)
-        if kept is None:
+        place, counts = (held.group, number), (outcome.attempts, outcome.deliveries, is_done)
+        kept = None if has_waited else keep(self._db, number)
+        if kept is None and not has_waited:
             return False
-        begin(self._db, place, kept, counts)
-        return True
+        if isinstance(outcome, Postponed):
+            line, due = outcome.key, self._due(outcome, number)
+        else:
+            line, due = line_of(self._db, place), self._now
+        return put(self._db, place, counts, held.owner, line, due, kept=kept)
 
     def _due(self, outcome: Postponed, number: int) -> float | None:
         if outcome.delay is not None:
             return self._now + outcome.delay
-        if outcome.key is None:
-            return self._now
-        held = self._held
-        if has_head(self._db, held.group, held.owner, outcome.key, number):
+        held, key = self._held, outcome.key
+        if key is not None and has_head(self._db, held.group, held.owner, key, number):
             return None
         return self._now
 
 
-def _end_attempts(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome]) -> None:
+def _end_attempts(db: sqlite3.Connection, held: HeldLease, outcomes: Sequence[Outcome]) -> None:
     """Note the ends of attempts, reported by a lease that is gone (X11)."""
     for each in outcomes:
         if not isinstance(each, Followed):
@@ -209,7 +201,7 @@ def _end_attempts(db: sqlite3.Connection, held: Held, outcomes: Sequence[Outcome
 
 
 def _is_lost(
-    db: sqlite3.Connection, held: Held, outcome: Settling, *, is_gone: bool = False
+    db: sqlite3.Connection, held: HeldLease, outcome: Settling, *, is_gone: bool = False
 ) -> bool:
     """Return whether another lease holds a record; if so, note the end of an attempt.
 

@@ -1,7 +1,7 @@
 """A transport in an SQLite file: embedded, without a server or a dependency.
 
 This module has the methods that a bridge calls. Each hands a function of plain SQL statements, such
-as `log.store`, `giving.give` or `settle`, to the `Desk`, which runs it in a thread, in a
+as `log.store`, `giving.give` or `settle`, to the `JobRunner`, which runs it in a thread, in a
 transaction. The `Bell` wakes tasks of the same event loop after what others may wait for.
 """
 
@@ -14,28 +14,32 @@ from itertools import accumulate
 from threading import Event
 from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple, final
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio import from_thread, to_thread
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import RunVar, checkpoint
 
-from flexiflow._arguments import check_count
-from flexiflow.extras.durable._numbers import check_finite, place_of
-from flexiflow.extras.durable._partitions import check_partitions
-from flexiflow.extras.durable._sizes import MAX_EVENT_BYTES
+from flexiflow.extras.durable._bell import Bell
+from flexiflow.extras.durable._logs import (
+    MAX_EVENT_BYTES,
+    ConnectionBase,
+    check_finite,
+    check_limits,
+    numbers_after,
+)
 from flexiflow.extras.durable._sqlite import giving, groups, leases, log
 from flexiflow.extras.durable._sqlite.backup import back_up
-from flexiflow.extras.durable._sqlite.bell import bell_of
-from flexiflow.extras.durable._sqlite.desk import Desk
+from flexiflow.extras.durable._sqlite.jobs import JobRunner
 from flexiflow.extras.durable._sqlite.schema import Layout
 from flexiflow.extras.durable._sqlite.settling import settle
 from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from flexiflow.extras.durable._sqlite.bell import Bell
+    from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._transport import (
         Batch,
         Connection,
@@ -48,6 +52,9 @@ if TYPE_CHECKING:
         Standing,
         Stored,
     )
+
+_BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
+"""In each event loop, a bell for each file."""
 
 _SHORTEST: Final = 0.001
 
@@ -101,17 +108,11 @@ class SqliteTransport:
         mode: int = 0o600,
     ) -> None:
         self._path = _checked_path(path)
-        check_count("max_length", max_length)
-        check_finite("idempotency_window", idempotency_window)
-        check_finite("poll_interval", poll_interval, least=_SHORTEST)
+        self._limits = check_limits(partitions, max_length, idempotency_window, max_event_bytes)
+        self._poll_interval = check_finite("poll_interval", poll_interval, least=_SHORTEST)
         check_finite("busy_timeout", busy_timeout, least=0)
-        check_count("max_event_bytes", max_event_bytes)
         _check_mode(mode)
-        self._layout = Layout(self._path, check_partitions(partitions), busy_timeout, mode)
-        self._limits = log.Limits(
-            self._path, partitions or 1, max_length, idempotency_window, max_event_bytes
-        )
-        self._poll_interval = poll_interval
+        self._layout = Layout(self._path, partitions, busy_timeout, mode)
 
     @property
     def path(self) -> str:
@@ -131,10 +132,12 @@ class SqliteTransport:
                 and closed by hand in this process, or if this process was forked from the one that
                 opened the file (X9).
         """
-        bell = bell_of(self._path)
-        async with Desk(self._layout, bell) as desk:
-            await desk.open()
-            yield _SqliteConnection(desk, bell, self._limits, self._layout, self._poll_interval)
+        bells = _BELLS.get(WeakValueDictionary[str, Bell]())
+        _BELLS.set(bells)
+        bell = bells.setdefault(self._path, Bell())
+        async with JobRunner(self._layout, bell) as jobs:
+            await jobs.open()
+            yield _SqliteConnection(self._path, self._limits, jobs, bell, self._poll_interval)
 
     async def backup(self, file: str | os.PathLike[str]) -> None:
         """Copy the transport's file, as it is at one moment, while others go on using it (X9).
@@ -174,92 +177,61 @@ class SqliteTransport:
 
 
 @final
-class _SqliteConnection:
+class _SqliteConnection(ConnectionBase):
     def __init__(
-        self, desk: Desk, bell: Bell, limits: log.Limits, layout: Layout, interval: float
+        self, path: str, limits: LogLimits, jobs: JobRunner, bell: Bell, interval: float
     ) -> None:
-        self._desk = desk
-        self._bell = bell
-        self._limits = limits
-        self._is_exclusive = layout.partitions is not None
-        self._interval = interval
-
-    @property
-    def address(self) -> str:
-        return self._limits.path
-
-    @property
-    def partitions(self) -> int:
-        return self._limits.partitions
-
-    @property
-    def is_exclusive(self) -> bool:
-        return self._is_exclusive
-
-    @property
-    def max_length(self) -> int:
-        return self._limits.max_length
-
-    @property
-    def max_event_bytes(self) -> int:
-        return self._limits.max_event_bytes
+        super().__init__(path, limits)
+        self.jobs = jobs
+        self.bell = bell
+        self.interval = interval
 
     async def store(self, batch: Batch) -> None:
-        await self._desk.write(lambda db: log.store(db, batch, self._limits, time()), rings=True)
+        await self.jobs.write(
+            lambda db: log.store(db, batch, self.address, self._limits, time()), rings=True
+        )
 
     async def join(self, member: Member) -> Sequence[str]:
-        return await self._desk.write(lambda db: groups.join(db, member, time()))
+        return await self.jobs.write(lambda db: groups.join(db, member, time()))
 
     async def leave(self, member: Member) -> None:
-        await self._desk.write(lambda db: groups.leave(db, member))
+        await self.jobs.write(lambda db: groups.leave(db, member))
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
-        held = await self._desk.write(
-            lambda db: leases.acquire(
-                db, member, partition, time(), is_exclusive=self._is_exclusive
-            )
+        held = await self.jobs.write(
+            lambda db: leases.acquire(db, member, partition, time(), is_exclusive=self.is_exclusive)
         )
-        if held is None:
-            return None
-        return _SqliteLease(
-            self._desk, self._bell, held, self._interval, self._limits.max_event_bytes
-        )
+        return None if held is None else _SqliteLease(self, held)
 
     async def standing(self, group: str) -> Standing:
-        return await self._desk.read(lambda db: groups.standing(db, group))
+        return await self.jobs.read(lambda db: groups.standing(db, group))
 
     async def groups(self) -> Sequence[str]:
-        return await self._desk.read(groups.groups)
+        return await self.jobs.read(groups.groups)
 
     async def forget(self, group: str) -> None:
-        await self._desk.write(lambda db: groups.forget(db, group))
+        await self.jobs.write(lambda db: groups.forget(db, group))
 
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        (last,) = place_of(after, 1) or (0,)
-        return await self._desk.read(lambda db: groups.dead_letters(db, group, last, limit))
+        (last,) = numbers_after(after, 1) or (0,)
+        return await self.jobs.read(lambda db: groups.dead_letters(db, group, last, limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        return await self._desk.write(lambda db: groups.redrive(db, group, ids), rings=True)
+        return await self.jobs.write(lambda db: groups.redrive(db, group, ids), rings=True)
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        if after is None:
-            positions = await self._desk.read(log.ends)
-        else:
-            positions = [int(each) for each in after]
+        positions = await self.jobs.read(log.ends) if after is None else list(map(int, after))
 
         async def look() -> Sequence[Stored]:
-            return await self._desk.read(
+            return await self.jobs.read(
                 lambda db: log.tail(db, positions, limit, self.max_event_bytes)
             )
 
-        found = await self._bell.wait_for(look, wait, self._interval)
-        for partition, position, _, _ in found:
-            positions[partition] = int(position)
-        return found, [str(each) for each in positions]
+        return await self.bell.tail(look, positions, wait, self.interval)
 
 
 class _Outlook(NamedTuple):
@@ -276,36 +248,25 @@ class _Outlook(NamedTuple):
 
 @final
 class _SqliteLease:
-    def __init__(
-        self, desk: Desk, bell: Bell, held: leases.Held, interval: float, max_event_bytes: int
-    ) -> None:
-        self._desk = desk
-        self._bell = bell
+    def __init__(self, connection: _SqliteConnection, held: leases.HeldLease) -> None:
+        self.partition = held.partition
+        self.token = held.token
+        self.lines = held.lines
+        self._jobs = connection.jobs
+        self._bell = connection.bell
         self._held = held
-        self._interval = interval
-        self._max_event_bytes = max_event_bytes
+        self._interval = connection.interval
+        self._max_event_bytes = connection.max_event_bytes
         self._room = Room(1)
-        self._seen = _Outlook(0, bell.rung)
+        self._seen = _Outlook(0, self._bell.rung)
         # Records that were given to a call which was cancelled; a later call takes them.
         self._given: list[Delivery] = []
-
-    @property
-    def partition(self) -> int:
-        return self._held.partition
-
-    @property
-    def token(self) -> int:
-        return self._held.token
-
-    @property
-    def lines(self) -> Collection[str]:
-        return self._held.lines
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
         self._room = room
         if self._given:
             # If the lease has run out since, others may have been given some of them.
-            self._given[:] = await self._desk.read(
+            self._given[:] = await self._jobs.read(
                 lambda db: giving.still_held(db, self._held, self._given)
             )
         else:
@@ -315,10 +276,10 @@ class _SqliteLease:
 
     async def _give(self, room: Room) -> None:
         look = self._looking(room)
-        await self._desk.write_where_wanted(
+        await self._jobs.write_where_wanted(
             lambda db: not self._given and look(db),
             lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
-            keep=self._given.extend,
+            self._given.extend,
         )
 
     def _looking(self, room: Room) -> Callable[[sqlite3.Connection], bool]:
@@ -353,12 +314,12 @@ class _SqliteLease:
                 if not self._held.is_exclusive:
                     # Most likely it is for this log: `receive` looks, and takes it in one turn.
                     return
-            await self._desk.read(self._looking(self._room))
+            await self._jobs.read(self._looking(self._room))
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
         # A record that was let go may be given to others, or to this lease again.
         rings = not _QUIET.issuperset(map(type, outcomes))
-        settled = await self._desk.write(
+        settled = await self._jobs.write(
             lambda db: settle(db, self._held, outcomes, time()), rings=rings
         )
         if settled is None:
@@ -366,10 +327,10 @@ class _SqliteLease:
         return settled
 
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        return await self._desk.write(lambda db: leases.renew(db, self._held, positions, time()))
+        return await self._jobs.write(lambda db: leases.renew(db, self._held, positions, time()))
 
     async def release(self) -> None:
-        await self._desk.write(lambda db: leases.release(db, self._held, self._given), rings=True)
+        await self._jobs.write(lambda db: leases.release(db, self._held, self._given), rings=True)
 
 
 def _fitting(given: Sequence[Delivery], room: Room) -> int:

@@ -1,8 +1,8 @@
 """Records that wait outside the log, in the SQLite transport's file (X12): plain statements.
 
 Such a record waits by an *owner*, which is a lease, or a partition if leases are exclusive (see
-`Held.owner`). It is in one of three states: *due* at a time; *in line* of its key, behind one that
-is due or out; or *out*, given to a lease, and then it is in the table `pending`, too.
+`HeldLease.owner`). It is in one of three states: *due* at a time; *in line* of its key, behind one
+that is due or out; or *out*, given to a lease, and then it is in the table `pending`, too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,13 @@ _SPAN: Final = (
 )
 
 
-class Waiting(NamedTuple):
+_MOVE: Final = (
+    "UPDATE waiting SET attempts = ?, deliveries = ?, done = ?, owner = ?, line = ?, state = ?,"
+    " due = ? WHERE group_id = ? AND id = ?"
+)
+
+
+class DueRecord(NamedTuple):
     """A record that is due.
 
     Attributes:
@@ -67,24 +73,6 @@ class Waiting(NamedTuple):
     kept: int
 
 
-class Place(NamedTuple):
-    """How a record waits.
-
-    Attributes:
-        group: the group's id.
-        number: the record's number.
-        owner: the owner by which it waits.
-        line: its key, or None.
-        due: when it is due; None if it stands in its key's line.
-    """
-
-    group: int
-    number: int
-    owner: int
-    line: str | None
-    due: float | None
-
-
 def keep(db: sqlite3.Connection, number: int) -> int | None:
     """Copy a record's body out of the log; return its row, or None if it was deleted."""
     cursor = db.execute(
@@ -94,48 +82,39 @@ def keep(db: sqlite3.Connection, number: int) -> int | None:
     return cursor.lastrowid if cursor.rowcount else None
 
 
-def begin(db: sqlite3.Connection, place: Place, kept: int, counts: tuple[int, int, int]) -> None:
-    """Make a record wait that has not waited before.
+def put(
+    db: sqlite3.Connection,
+    place: tuple[int, int],
+    counts: tuple[int, int, int],
+    owner: int,
+    line: str | None,
+    due: float | None,
+    *,
+    kept: int | None,
+) -> bool:
+    """Make a record wait; return False if it should have waited before, and is not there.
 
     Args:
         db: the database.
-        place: how it waits.
-        kept: the row of its body.
+        place: the group's id, and the record's number.
         counts: attempts, deliveries, and 1 if it was acknowledged by a lease that no longer held
             it, else 0.
+        owner: the owner by which it waits.
+        line: its key, or None.
+        due: when it is due; None if it stands in its key's line.
+        kept: the row of its body; None if it has waited before.
     """
-    group, number, owner, line, due = place
-    db.execute(
-        "INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (group, number, *counts, owner, line, _state(due), due, kept),
-    )
+    values = (*counts, owner, line, "in line" if due is None else "due", due)
+    if kept is None:
+        return db.execute(_MOVE, (*values, *place)).rowcount > 0
+    db.execute("INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*place, *values, kept))
+    return True
 
 
-def move(db: sqlite3.Connection, place: Place, counts: tuple[int, int, int]) -> bool:
-    """Make a record that was out wait again; return whether it was there. See `begin`."""
-    group, number, owner, line, due = place
-    cursor = db.execute(
-        "UPDATE waiting SET attempts = ?, deliveries = ?, done = ?, owner = ?, line = ?, state = ?,"
-        " due = ? WHERE group_id = ? AND id = ?",
-        (*counts, owner, line, _state(due), due, group, number),
-    )
-    return cursor.rowcount > 0
-
-
-def resume(
-    db: sqlite3.Connection, group: int, number: int, now: float, counts: tuple[int, int, int]
-) -> bool:
-    """Make a record that was out due at once; return whether it was there. See `begin`."""
-    cursor = db.execute(
-        "UPDATE waiting SET attempts = ?, deliveries = ?, done = ?, state = 'due', due = ?"
-        " WHERE group_id = ? AND id = ?",
-        (*counts, now, group, number),
-    )
-    return cursor.rowcount > 0
-
-
-def _state(due: float | None) -> str:
-    return "in line" if due is None else "due"
+def line_of(db: sqlite3.Connection, place: tuple[int, int]) -> str | None:
+    """Return the key of a record that has waited; None if it has none, or is not there."""
+    found = db.execute("SELECT line FROM waiting WHERE group_id = ? AND id = ?", place).fetchone()
+    return None if found is None else found[0]
 
 
 def take(db: sqlite3.Connection, group: int, number: int, former: int, owner: int) -> None:
@@ -208,10 +187,10 @@ def keys_of(db: sqlite3.Connection, group: int, owner: int) -> frozenset[str]:
 
 def due(
     db: sqlite3.Connection, group: int, owners: Iterable[int], now: float, limit: int
-) -> list[Waiting]:
+) -> list[DueRecord]:
     """Return records of some owners that are due, in the order of their times."""
     found = [db.execute(_DUE, (group, owner, now, limit)).fetchall() for owner in owners]
-    return [Waiting._make(each) for each in islice(merge(*found), limit)]
+    return [DueRecord._make(each) for each in islice(merge(*found), limit)]
 
 
 def clamp(db: sqlite3.Connection, group: int, owners: Iterable[int], latest: float) -> None:

@@ -11,9 +11,9 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, final
 
 from flexiflow._callables import describe
-from flexiflow._cancellation import judge
+from flexiflow._delivery.verdict import judge
 from flexiflow._instruments import HANDLING, enter, leave
-from flexiflow._limits import in_time
+from flexiflow._limits import await_within
 from flexiflow._subscription import Terms, admits
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _NO_TERMS = Terms()
 
 
 @final
-class Call:
+class HandlerCall:
     """Calls the handlers of one publish, if some have terms or instruments watch handlers.
 
     Args:
@@ -84,7 +84,7 @@ class Call:
         if terms.time_limit is None:
             await result
         else:
-            await in_time(result, terms.time_limit, describe(handler))
+            await await_within(result, terms.time_limit, describe(handler))
 
 
 def _leave_failed(

@@ -1,9 +1,9 @@
 """One SQLite connection for many tasks: a thread does all jobs that wait in one transaction.
 
-A *job* is a function that is given the database. Tasks queue jobs by `Desk.read` and `Desk.write`
-and wait. The task whose turn it is starts the thread, which takes all jobs that are in the queue by
-then (`_work`); jobs that are queued meanwhile are for the next turn. So many jobs share one commit,
-which writes to the disk and takes longest.
+A *job* is a function that is given the database. Tasks queue jobs by the methods `read` and `write`
+of the `JobRunner`, and wait. The task whose turn it is starts the thread, which takes all jobs that
+are in the queue by then (`_work`); jobs that are queued meanwhile are for the next turn. So many
+jobs share one commit, which writes to the disk and takes longest.
 
 A transaction is: BEGIN, one job after the other, COMMIT, and then the check that the file is still
 the one that others find (X9). Only after that does a job have its result. If one of several jobs
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from flexiflow.extras.durable._sqlite.bell import Bell
+    from flexiflow.extras.durable._bell import Bell
     from flexiflow.extras.durable._sqlite.file import Identity
     from flexiflow.extras.durable._sqlite.schema import Layout
 
@@ -57,7 +57,7 @@ class _Job(Generic[T]):
     """Something to do in a transaction, and its result.
 
     Attributes:
-        work: does it; see `Desk.write`.
+        work: does it; may be called again after it was rolled back.
         is_writing: whether the transaction has to lock the database for writing.
         is_wanted: decides before the transaction whether to do it; None to do it always.
         rings: whether others may wait for what it does.
@@ -84,7 +84,7 @@ class _Job(Generic[T]):
 
 
 @final
-class Desk:
+class JobRunner:
     """Does jobs on a connection, in a thread; those that wait together in one transaction.
 
     An async context manager. `open` is called inside its block, so that the connection is closed
@@ -101,29 +101,13 @@ class Desk:
         bell: rung after jobs that others may wait for.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_bell",
-        "_database",
-        "_fault",
-        "_home",
-        "_identity",
-        "_layout",
-        "_lock",
-        "_rings",
-        "_threads",
-        "_turn",
-        "_waiting",
-        "_watch",
-    )
-
     def __init__(self, layout: Layout, bell: Bell) -> None:
         self._layout = layout
         self._bell = bell
         self._home = Home(layout.path)
         self._database: sqlite3.Connection | None = None
         self._watch: Watch | None = None
-        # The file's identity, from when it was first opened until the desk is closed.
+        # The file's identity, from when it was first opened until it is closed for good.
         self._identity: Identity | None = None
         # Why nothing is confirmed any more, if so.
         self._fault: str | None = None
@@ -151,13 +135,13 @@ class Desk:
         """Open the file."""
         await self._in_thread(self._open)
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Wait for the transaction that is under way, and close the connection, before a fork."""
         self._lock.acquire()
         with suppress(sqlite3.Error):
             self._let_go()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Do jobs again, in the parent after a fork; the next one opens the file again."""
         self._lock.release()
 
@@ -165,28 +149,19 @@ class Desk:
         """Do a job that reads; others may write meanwhile."""
         return await self._do(_Job(work, is_writing=False))
 
-    async def write(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        *,
-        rings: bool = False,
-        keep: Callable[[T], object] | None = None,
-    ) -> T:
-        """Do a job that reads and writes.
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, rings: bool = False) -> T:
+        """Do a job that reads and writes, and may be called again after it was rolled back.
 
         Args:
-            work: the job; it may be called again after it was rolled back.
+            work: the job.
             rings: whether others may wait for what it does.
-            keep: called with the result once that is durable, by the thread, even if the task was
-                cancelled meanwhile.
         """
-        return await self._do(_Job(work, is_writing=True, rings=rings, keep=keep))
+        return await self._do(_Job(work, is_writing=True, rings=rings))
 
     async def write_where_wanted(
         self,
         is_wanted: Callable[[sqlite3.Connection], bool],
         work: Callable[[sqlite3.Connection], T],
-        *,
         keep: Callable[[T], object],
     ) -> None:
         """Do a job that reads and writes, if a look at the database says that it is wanted.
@@ -196,8 +171,9 @@ class Desk:
 
         Args:
             is_wanted: the look; returns whether the job is wanted.
-            work: as for `write`.
-            keep: as for `write`; not called if the job is not wanted.
+            work: the job.
+            keep: called with its result once that is durable, by the thread, even if the task was
+                cancelled meanwhile.
         """
         await self._do(_Job(work, is_writing=True, is_wanted=is_wanted, keep=keep))
 

@@ -35,10 +35,10 @@ from flexiflow._cancellation import (
     cancel_counter,
     cancel_requests,
     effectively_cancelled,
-    judge,
     leaves,
     split,
 )
+from flexiflow._delivery.verdict import judge
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import log_failure
 from flexiflow._showing import shorten, show
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from flexiflow._call import Call
-    from flexiflow._delivery import Failures
+    from flexiflow._delivery.call import HandlerCall
+    from flexiflow._delivery.verdict import Failures
     from flexiflow._reporting import Announce
     from flexiflow._subscription import Subscription
 
@@ -60,12 +60,12 @@ def deliver_concurrent(
     data: Any,
     subscriptions: Sequence[Subscription],
     *,
-    stops: bool,
+    raises: bool,
     announce: Announce,
-    call: Call | None = None,
+    call: HandlerCall | None = None,
 ) -> Coroutine[Any, Any, Failures]:
     """Call all handlers at once; arguments and result are those of `deliver_sequential`."""
-    delivery = _Delivery(name, data, stops=stops, announce=announce, call=call)
+    delivery = _Delivery(name, data, raises=raises, announce=announce, call=call)
     return delivery.run(subscriptions)
 
 
@@ -74,9 +74,9 @@ async def deliver_tiered(
     data: Any,
     subscriptions: Sequence[Subscription],
     *,
-    stops: bool,
+    raises: bool,
     announce: Announce,
-    call: Call | None = None,
+    call: HandlerCall | None = None,
 ) -> Failures:
     """Call the handlers of one priority at once, then those of the next.
 
@@ -84,7 +84,7 @@ async def deliver_tiered(
     """
     failures: list[HandlerFailure] = []
     for _, tier in groupby(subscriptions, attrgetter("priority")):
-        delivery = _Delivery(name, data, stops=stops, announce=announce, call=call)
+        delivery = _Delivery(name, data, raises=raises, announce=announce, call=call)
         failures += await delivery.run(tuple(tier))
     return tuple(failures)
 
@@ -103,18 +103,18 @@ class _Delivery:
         "_inherited",
         "_kept",
         "_name",
+        "_raises",
         "_standby",
-        "_stops",
         "_task_name",
         "_waiting",
     )
 
     def __init__(
-        self, name: str, data: Any, *, stops: bool, announce: Announce, call: Call | None
+        self, name: str, data: Any, *, raises: bool, announce: Announce, call: HandlerCall | None
     ) -> None:
         self._name = name
         self._data = data
-        self._stops = stops
+        self._raises = raises
         self._announce = announce
         self._call = call
         self._waiting: deque[tuple[int, Subscription]] = deque()
@@ -256,7 +256,7 @@ class _Delivery:
 
     async def _note_failure(self, failed: HandlerFailure, place: int, group: TaskGroup) -> None:
         """Report a failure, or keep it for `_leaving` if something is to leave publish."""
-        if self._stops or self._fatals:
+        if self._raises or self._fatals:
             self._kept.append(failed)
             self._stop(group)
             return

@@ -1,17 +1,16 @@
-"""A bell for each file and event loop, which wakes the tasks that wait for records."""
+"""What wakes the tasks of one event loop that wait for records."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar, final
-from weakref import WeakValueDictionary
+from math import inf
+from typing import TYPE_CHECKING, final
 
 import anyio
-from anyio.lowlevel import RunVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-T = TypeVar("T")
+    from flexiflow.extras.durable._transport import Stored
 
 
 @final
@@ -32,15 +31,23 @@ class Bell:
         self.rung.set()
         self.rung = anyio.Event()
 
-    async def wait_for(
-        self, look: Callable[[], Awaitable[Sequence[T]]], seconds: float, interval: float
-    ) -> Sequence[T]:
-        """Look until something is found or the time is over, and return what was found.
+    async def tail(
+        self,
+        look: Callable[[], Awaitable[Sequence[Stored]]],
+        positions: list[int],
+        seconds: float,
+        interval: float = inf,
+    ) -> tuple[Sequence[Stored], Sequence[str]]:
+        """Look until records are found or the time is over; see `Connection.tail`.
 
         Args:
-            look: returns what it finds; called at least once.
+            look: returns the records after `positions`; called at least once.
+            positions: for each partition the position after which to begin; moved on.
             seconds: for how many seconds to go on.
             interval: the seconds between looks if nobody rings.
+
+        Returns:
+            The records, and the positions to go on from.
         """
         until = anyio.current_time() + seconds
         while True:
@@ -48,16 +55,9 @@ class Bell:
             found = await look()
             left = until - anyio.current_time()
             if found or left <= 0:
-                return found
+                break
             with anyio.move_on_after(min(left, interval)):
                 await rung.wait()
-
-
-_BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
-
-
-def bell_of(path: str) -> Bell:
-    """Return the bell of a file in the running event loop."""
-    bells = _BELLS.get(WeakValueDictionary[str, Bell]())
-    _BELLS.set(bells)
-    return bells.setdefault(path, Bell())
+        for partition, position, _, _ in found:
+            positions[partition] = int(position)
+        return found, [str(each) for each in positions]

@@ -1,16 +1,22 @@
-"""A bridge's place on a bus: subscriptions that store events before handlers run (X1, X8, X10)."""
+"""A bridge's place on a bus, where events are stored before handlers run, and its lifetime.
+
+A `Place` is a number of subscriptions (X1, X8). It outlasts a bridge that fails, and then each
+publish fails until another bridge takes the place over, or `forget` is called (X10). The `Lifetime`
+of a bridge knows what ended it. So a place always has the lifetime of the last bridge in it.
+"""
 
 from __future__ import annotations
 
 import reprlib
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 from weakref import ref
 
-from flexiflow._bus import subscribe_now, subscriptions
+from flexiflow._bus import dispatcher_of, subscriptions
 from flexiflow._subscription import Terms
 from flexiflow.extras.durable._bridge.held import is_echo
-from flexiflow.extras.durable._errors import NotEncodable
+from flexiflow.extras.durable._errors import NotEncodable, left
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._transport import Record
 
@@ -21,8 +27,8 @@ if TYPE_CHECKING:
     from flexiflow._subscription import Subscription
     from flexiflow._topic import Event
     from flexiflow.extras.durable._bridge.cloudevents import Encoder
-    from flexiflow.extras.durable._bridge.lifetime import Lifetime
     from flexiflow.extras.durable._bridge.outbox import Outbox
+    from flexiflow.extras.durable._errors import TransportUnavailable
     from flexiflow.extras.durable._transport import Transport
 
 BRIDGE: Final = "<bridge>"
@@ -32,6 +38,97 @@ _FIRST: Final = 0
 """Their priority, which comes before all that users may give (B3)."""
 
 _TAKES_EVENT: Final = Terms(takes_event=True)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class BridgeStatus:
+    """A bridge's state (X10); as a str `running`, `draining`, `closed`, or `failed` with the cause.
+
+    Attributes:
+        state: "running" inside the block; "draining" while it is being left; after that "failed" if
+            the bridge failed, or an exception or a cancellation left the block, else "closed".
+        cause: what ended a failed bridge; None in all other states.
+    """
+
+    state: Literal["running", "draining", "closed", "failed"]
+    cause: BaseException | None = None
+
+    def __str__(self) -> str:
+        """Return the state, with the cause in parentheses if there is one."""
+        return self.state if self.cause is None else f"{self.state}({self.cause!r})"
+
+
+@final
+class Lifetime:
+    """The life of one bridge, shared by the bridge, its block and its place on the bus.
+
+    The place is referred to weakly, so that only the bus keeps it alive: a reference to a bridge
+    that has ended keeps no bus alive.
+
+    Attributes:
+        address: the address of its transport.
+        status: the bridge's status.
+        exception: what its block raised, unless that was a cancellation.
+        cause: what is ending the bridge, as far as it is known; None if nothing went wrong.
+    """
+
+    __slots__ = ("_place", "address", "cause", "exception", "status")
+
+    def __init__(self) -> None:
+        self.address: str = ""
+        self.status: BridgeStatus = BridgeStatus("running")
+        self.exception: BaseException | None = None
+        self.cause: BaseException | None = None
+        self._place: Callable[[], Place | None] | None = None
+
+    @property
+    def is_hasty(self) -> bool:
+        """Whether something went wrong, so that nothing is drained."""
+        return self.cause is not None
+
+    @property
+    def had_place(self) -> bool:
+        """Whether it ever had a place on the bus."""
+        return self._place is not None
+
+    def begin(self, place: Place) -> None:
+        """Take a place on the bus."""
+        self._place = ref(place)
+
+    def leave(self, cause: BaseException | None, *, is_cancellation: bool) -> None:
+        """Note that the block is being left, and which exception leaves it, if any."""
+        self.status = BridgeStatus("draining")
+        self.cause = cause
+        self.exception = None if is_cancellation else cause
+
+    def stop(self) -> None:
+        """Store nothing more: each publish of an outgoing event fails from now on."""
+        if (place := self._held()) is not None:
+            place.stop()
+
+    def end(self, cause: BaseException | None) -> None:
+        """Note that the block is over; without a cause, give up the place on the bus."""
+        self.cause = cause
+        self.exception = None
+        if cause is None:
+            self.status = BridgeStatus("closed")
+            self.forget()
+        else:
+            self.status = BridgeStatus("failed", cause)
+
+    def forget(self) -> None:
+        """Give up the place; does nothing if there is none, or another bridge has it by now."""
+        if (place := self._held()) is not None:
+            place.vacate()
+
+    def refusal(self) -> TransportUnavailable:
+        """Return the exception for a publish after this bridge has stopped storing events."""
+        return left(self.address, self.cause)
+
+    def _held(self) -> Place | None:
+        place = None if self._place is None else self._place()
+        return place if place is not None and place.lifetime is self else None
 
 
 class Way(NamedTuple):
@@ -64,31 +161,30 @@ def take_place(patterns: tuple[str, ...], way: Way, lifetime: Lifetime) -> None:
     bus, transport = way.origin
     left = [each for each in _places(bus) if each.is_left_by(transport, patterns)]
     # Take the oldest: each publish that sees a younger one sees this one, too.
-    place = left[0] if left else Outgoing(bus, transport, patterns, lifetime)
+    place = left[0] if left else Place(bus, transport, patterns, lifetime)
     place.begin(way, lifetime)
     lifetime.begin(place)
     for each in left[1:]:
         each.vacate()
 
 
-def _places(bus: EventBus) -> Iterable[Outgoing]:
+def _places(bus: EventBus) -> Iterable[Place]:
     """Return the places of bridges on a bus, the oldest first."""
     handlers = (each.handler for each in subscriptions(bus) if each.component_name == BRIDGE)
     return dict.fromkeys(place for place in map(_place_of, handlers) if place is not None)
 
 
-def _place_of(handler: Any) -> Outgoing | None:
+def _place_of(handler: Any) -> Place | None:
     """Return the place that a handler belongs to; None for a user's with the same name."""
     sender = getattr(handler.func, "__self__", None) if isinstance(handler, partial) else None
-    return sender if isinstance(sender, Outgoing) else None
+    return sender if isinstance(sender, Place) else None
 
 
 @final
-class Outgoing:
+class Place:
     """A bridge's place on a bus: the subscriptions whose handlers store events.
 
-    It outlasts a bridge that fails, and then each publish fails until another bridge takes over the
-    place (X10). It refers to the transport weakly, to keep it no longer alive than others do.
+    It refers to the transport weakly, to keep it no longer alive than others do.
 
     Args:
         bus: the bus.
@@ -107,7 +203,7 @@ class Outgoing:
         self._bus = bus
         self._transport = _weakly(transport)
         self._patterns = patterns
-        self._places = Patterns(patterns)
+        self._matcher = Patterns(patterns)
         self._way: Way | None = None
         self._subscriptions: list[Subscription] = []
 
@@ -125,11 +221,11 @@ class Outgoing:
         # Keep the subscriptions that are still there; a user may have ended some.
         active = {each.event_name: each for each in self._subscriptions if each.active}
         self._subscriptions = [
-            active.get(pattern) or self._subscribe(place, pattern)
-            for place, pattern in enumerate(self._patterns)
+            active.get(pattern) or self._subscribe(index, pattern)
+            for index, pattern in enumerate(self._patterns)
             # A name that an earlier pattern matches, too, needs no subscription: an event is
             # stored for the first pattern that matches it.
-            if "*" in pattern or self._places.place(pattern) == place
+            if "*" in pattern or self._matcher.index(pattern) == index
         ]
 
     def stop(self) -> None:
@@ -141,12 +237,11 @@ class Outgoing:
         for subscription in self._subscriptions:
             self._bus.unsubscribe(subscription)
 
-    def _subscribe(self, place: int, pattern: str) -> Subscription:
+    def _subscribe(self, index: int, pattern: str) -> Subscription:
         # To pass the event with its name takes a third longer; without wildcards the name is known.
         is_known = "*" not in pattern
-        send = partial(self._send, pattern) if is_known else partial(self._send_any, place)
-        return subscribe_now(
-            self._bus,
+        send = partial(self._send, pattern) if is_known else partial(self._send_any, index)
+        return dispatcher_of(self._bus).registry.create(
             pattern,
             BRIDGE,
             send,
@@ -156,9 +251,9 @@ class Outgoing:
             terms=None if is_known else _TAKES_EVENT,
         )
 
-    def _send_any(self, place: int, event: Event[Any]) -> Awaitable[None] | None:
+    def _send_any(self, index: int, event: Event[Any]) -> Awaitable[None] | None:
         """Store an event, as the handler of a pattern with wildcards."""
-        return self._send(*event) if self._places.place(event.name) == place else None
+        return self._send(*event) if self._matcher.index(event.name) == index else None
 
     def _send(self, name: str, data: Any) -> Awaitable[None] | None:
         """Store an event, as the handler of a name.

@@ -1,4 +1,4 @@
-"""Calls of a transport that may be unavailable for a while (X6)."""
+"""What the parts of a bridge share: its two ends, and calls that outlast an outage (X6)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final, TypeVar, final
 import anyio
 
 from flexiflow._reporting import logger
+from flexiflow.extras.durable._bridge.statistics import Counters
 from flexiflow.extras.durable._errors import LogFull, NotReplicated, TransportUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flexiflow.extras.durable._bridge.statistics import Counters
+    from flexiflow._bus import EventBus
+    from flexiflow.extras.durable._bridge.arguments import Settings
+    from flexiflow.extras.durable._transport import Transport
 
 T = TypeVar("T")
 
@@ -21,17 +24,26 @@ _LONGEST_DELAY: Final = 1.0
 
 
 @final
-class Outages:
-    """Repeats calls while a transport is unavailable; logs and counts each outage once.
+class Link:
+    """What the parts of a bridge share; repeats calls while the transport is unavailable.
+
+    Each outage is logged and counted once. A handler may keep an event, and thereby this: so it
+    does not refer to the open connection.
 
     Args:
-        counters: the statistics, for outages.
+        bus: the bus.
+        transport: the transport.
+        settings: the arguments of `open_bridge`.
+
+    Attributes:
+        counters: the statistics.
     """
 
-    __slots__ = ("_counters", "_failing")
-
-    def __init__(self, counters: Counters) -> None:
-        self._counters = counters
+    def __init__(self, bus: EventBus, transport: Transport, settings: Settings) -> None:
+        self.bus = bus
+        self.transport = transport
+        self.settings = settings
+        self.counters = Counters()
         self._failing = 0
 
     async def outlast(self, call: Callable[[], Awaitable[T]], *, until: float | None = None) -> T:
@@ -72,7 +84,7 @@ class Outages:
             return self._over(outage)
         if outage is None:
             if not self._failing:
-                self._counters.reconnects += 1
+                self.counters.reconnects += 1
                 logger.warning("%s; trying until it is", problem)
             self._failing += 1
         return problem
@@ -84,3 +96,22 @@ class Outages:
             if not self._failing:
                 logger.info("%s is available again", outage.address)
         return None
+
+
+@final
+class Signal:
+    """An event that can be waited for again and again, by one task."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        """Wake the task that waits, or end its next wait at once."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until it is set, and unset it; always a checkpoint."""
+        await self._event.wait()
+        self._event = anyio.Event()

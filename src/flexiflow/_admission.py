@@ -1,0 +1,100 @@
+"""Admission: senders wait for a component that is being made or registered (C1, C2).
+
+They wait in line. The one whose turn it is makes the component, or registers it, which marks the
+context like any turn: so what makes the component can't wait for it (`_turns`). An admission is in
+one of three states:
+
+- *making*: the sender whose turn it is makes the component. If that is cancelled, the next tries.
+- *adopted*: the component is there. The turns that waited have moved to its mailbox, in order.
+- *refused*: no component came of it, or it was unregistered. All who waited got an exception.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, final
+
+from flexiflow._mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexiflow._turns import Turn
+
+
+class State(Enum):
+    """What has become of an admission."""
+
+    MAKING = "making"
+    ADOPTED = "adopted"
+    REFUSED = "refused"
+
+
+@final
+class Admission:
+    """The senders that wait for a component of one name.
+
+    Args:
+        name: the component's name.
+        pending: the engine's admissions by name. This one is in it until nobody waits any more.
+
+    Attributes:
+        state: what has become of it.
+    """
+
+    __slots__ = ("_line", "_name", "_pending", "state")
+
+    def __init__(self, name: str, pending: dict[str, Admission]) -> None:
+        self.state = State.MAKING
+        self._name = name
+        self._line = Mailbox()
+        self._pending = pending
+        pending[name] = self
+
+    def join(self) -> Turn:
+        """Take a place in line at once, and return it."""
+        return self._line.join()
+
+    async def wait(self, turn: Turn) -> bool:
+        """Wait until a turn has come; return False at once if it never would.
+
+        In the state *making* it is then the sender's turn to make the component. In the state
+        *adopted* it is its turn in the component's mailbox.
+
+        Raises:
+            Exception: the admission was refused; this is the refusal.
+        """
+        try:
+            return await turn.wait_granted()
+        except BaseException:
+            self._close_if_empty()
+            raise
+
+    def conclude(self, mailbox: Mailbox | None) -> None:
+        """End the turn in hand.
+
+        Args:
+            mailbox: that of the component, which adopts the turns that wait; None if there is no
+                component, so that the next in line tries.
+        """
+        if mailbox is None:
+            self._line.pass_on()
+        else:
+            self.state = State.ADOPTED
+            mailbox.adopt(self._line)
+        self._close_if_empty()
+
+    def refuse(self, refusal: Callable[[], Exception]) -> None:
+        """Make all waiting turns fail, each with an exception that `refusal` returns."""
+        self.state = State.REFUSED
+        self._line.refuse(refusal)
+        self._close()
+
+    def _close_if_empty(self) -> None:
+        if self._line.holder is None:
+            self._close()
+
+    def _close(self) -> None:
+        """Take no more senders; there may be a later admission of the same name."""
+        if self._pending.get(self._name) is self:
+            del self._pending[self._name]
