@@ -22,6 +22,7 @@ from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.stream_clauses import stream_script
+from flexiflow.testing._bus.stream_programs import survives_a_cancelled_reader
 from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.subject import ComponentSubject
@@ -194,6 +195,15 @@ def test_publishers_to_a_stream_may_give_up(backend: str) -> None:
         1, "block", "sequential", ("publish", "publish", "publishers give up", "publish", "read")
     )
     trace = BusSubject(EventBus, backend).attempt(script)
+    assert CLAUSES["S2"].judge(trace) is None
+
+
+@pytest.mark.parametrize("cancels", ["scope", "native"])
+@pytest.mark.parametrize("turns", range(8))
+def test_a_reader_of_a_stream_may_be_cancelled(turns: int, cancels: str, backend: str) -> None:
+    """P1: no complaint about a stream where one of two readers is cancelled."""
+    given = (("turns", turns), ("buffer", 0), ("cancels", cancels))
+    trace = BusSubject(EventBus, backend).attempt(Program(survives_a_cancelled_reader, given))
     assert CLAUSES["S2"].judge(trace) is None
 
 

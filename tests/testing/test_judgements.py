@@ -99,6 +99,11 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
         ),
         (
             failures.cancellation_passes,
+            trace(STRUCK, happened("raised", value=FIRST, cancelled=True), on_error="raise"),
+            None,
+        ),
+        (
+            failures.cancellation_passes,
             trace(STRUCK, happened("raised", value=SECOND, cancelled=True)),
             "publish raised ValueError('second') instead of the cancellation",
         ),
