@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexiflow.events import HANDLER_FAILED
-from flexiflow.testing._examiner.trace import matches
+from flexiflow.testing._bus.trace import matches
 from properties.programs import Cancelled, Going, until
 from tests.accounting import Boom
 

@@ -11,7 +11,7 @@ from hypothesis import Phase, settings
 from flexiflow.testing._examiner import examine
 from flexiflow.testing._examiner.examine import Verdict, _Search
 from flexiflow.testing._scheduling.checks import BACKENDS
-from flexiflow.testing._transport.run import _Examination
+from flexiflow.testing._transport.subject import TransportSubject
 
 COVERAGE = coverage.Coverage.current()
 """What measures the properties, if anything does."""
@@ -19,7 +19,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
 IS_LONG = PROFILE == "long"
 
 _UNSHRUNK = settings(examine._SETTINGS, phases=[Phase.generate])
-_COMPLAINING = ((_Search, "_violation"), (_Examination, "_play_all"))
+_COMPLAINING = ((_Search, "_violation"), (TransportSubject, "go_on"))
 """The methods that deal with a fault: only there do the checkers complain."""
 
 _T = TypeVar("_T")

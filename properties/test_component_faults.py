@@ -8,9 +8,10 @@ import pytest
 from flexiflow import Component, Engine
 from flexiflow.testing import ContractViolation, check_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
-from flexiflow.testing._component.run import examine_component, execute
+from flexiflow.testing._component.judgements import run_to_completion
 from flexiflow.testing._component.script import ComponentScript, Row, Send
-from flexiflow.testing._component.turns import run_to_completion
+from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._examiner.examine import examine
 from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
@@ -26,9 +27,10 @@ def test_a_fault_is_found_by_its_clause(fault: ComponentFault, clause: str, back
     """P1: the check of the clause that it breaks finds it, with a program of at most 5 calls."""
     find_fault(
         partial(
-            examine_component,
-            fault.component,
+            examine,
+            ComponentSubject,
             [CLAUSES[clause]],
+            fault.component,
             engine=fault.engine,
             backend=backend,
             seed=SEED,
@@ -72,9 +74,9 @@ def test_run_to_completion_is_judged_by_what_happened(
 ) -> None:
     """P1: the judgement on run to completion (C4) says what went wrong."""
     script = ComponentScript(rows, steps)
-    history = execute(script, factory=faulty, engine=PlainEngine, backend=backend)
+    trace = ComponentSubject(faulty, engine=PlainEngine, backend=backend).attempt(script)
 
-    told = run_to_completion(history)
+    told = run_to_completion(trace)
     assert (told is None) if complaint is None else (told is not None and complaint in told)
 
 

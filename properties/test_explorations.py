@@ -1,7 +1,7 @@
 """What holds of several tasks under every schedule: one or more programs for each clause marked P.
 
 Most programs are scripts of the kit. All that happens while one runs is recorded, and then judged
-by the kit's checker of the clause.
+by the kit's clause.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.extras.retry import RetryConfig, retry_async
 from flexiflow.testing import explore
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.recorder import Recorder
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
+from flexiflow.testing._bus.subject import BusRecorder
+from flexiflow.testing._bus.trace import BusTrace
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
-from flexiflow.testing._component.recorder import ComponentRecorder
-from flexiflow.testing._component.run import define as define_component
+from flexiflow.testing._component.judgements import ComponentTrace
 from flexiflow.testing._component.script import (
     ComponentScript,
     Fail,
@@ -32,11 +32,11 @@ from flexiflow.testing._component.script import (
     Row,
     Send,
 )
-from flexiflow.testing._component.trace import History
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
-from flexiflow.testing._examiner.execute import Log, be_silent
-from flexiflow.testing._examiner.program import complete, define
-from flexiflow.testing._examiner.trace import NOBODY, Trace
+from flexiflow.testing._component.subject import ComponentRecorder, recorded
+from flexiflow.testing._examiner.examine import Log
+from flexiflow.testing._examiner.program import defined
+from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
+from flexiflow.testing._examiner.trace import NOBODY
 from properties.durable_traffic import stored_events_reach_their_handlers
 from properties.profile import by_turns
 from tests.helpers import MODES
@@ -44,15 +44,15 @@ from tests.streams.streaming import EVENT, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import CodeType
 
     from flexiflow._bus import DeliveryMode
     from flexiflow._stream import Overflow
-    from flexiflow.testing._examiner.code import Step
+    from flexiflow.testing._examiner.steps import Step
+    from flexiflow.testing._examiner.trace import Trace
 
     Scenario = Callable[[], Coroutine[Any, Any, None]]
 
-CHECKERS = {clause.identifier: clause.checker for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
+CLAUSES = {clause.identifier: clause for clause in (*CONTRACT, *COMPONENT_CONTRACT)}
 _MARKED = {
     "B": (4, 5, 6),
     "D": (1, 2, 3, 4),
@@ -273,13 +273,13 @@ OF_COMPONENTS: dict[str, tuple[tuple[Row, ...], tuple[Step, ...]]] = {
 }
 
 
-def apart(trace: Trace) -> list[Trace]:
+def apart(trace: BusTrace) -> list[BusTrace]:
     """Return the trace of each publish alone, as if there were no others."""
     return [
         replace(
             trace,
             publications=[each],
-            entries=[e for e in trace.entries if e.publication in (each.number, NOBODY)],
+            entries=[e for e in trace.entries if e.act in (each.number, NOBODY)],
         )
         for each in trace.publications
     ]
@@ -287,18 +287,12 @@ def apart(trace: Trace) -> list[Trace]:
 
 def bus_scenario(clause: str, steps: tuple[Step, ...]) -> Scenario:
     """Return a scenario that runs a bus's script."""
-    program = compile(define(Script(steps), is_async=False), clause, "exec")
+    lines = Script(steps).main()
 
     async def scenario() -> None:
-        trace = Trace(cancellation=get_cancelled_exc_class())
-        namespace: dict[str, Any] = {"print": be_silent}
+        trace = BusTrace(cancellation=get_cancelled_exc_class())
         with Log() as log:
-
-            def make() -> Recorder:
-                return log.enter(Recorder(EventBus(), trace, namespace.get("mark")))
-
-            namespace["factory"] = make
-            await run(program, namespace)
+            await defined(lines, bus=log.enter(BusRecorder(EventBus(), trace)))()
         # Delivery is judged by all entries from a publish's beginning to its end.
         for each in apart(trace) if clause[0] == "D" else [trace]:
             assert_kept(clause, each)
@@ -308,32 +302,20 @@ def bus_scenario(clause: str, steps: tuple[Step, ...]) -> Scenario:
 
 def component_scenario(clause: str, rows: tuple[Row, ...], steps: tuple[Step, ...]) -> Scenario:
     """Return a scenario that runs a script of components."""
-    lines = complete(define_component(ComponentScript(rows, steps)))
-    program = compile(lines, clause, "exec")
+    script = ComponentScript(rows, steps)
 
     async def scenario() -> None:
-        history = History(cancellation=get_cancelled_exc_class())
-        recorder = ComponentRecorder(Component, Engine, history)
-        namespace = {each: getattr(recorder, each) for each in ("print", "factory", "new_engine")}
+        trace = ComponentTrace(cancellation=get_cancelled_exc_class())
         with Log() as log:
-            log.enter(recorder)
-            await run(program, namespace)
-        assert_kept(clause, history)
+            await recorded(script, log.enter(ComponentRecorder(Component, Engine, trace)))()
+        assert_kept(clause, trace)
 
     return scenario
 
 
-async def run(program: CodeType, namespace: dict[str, Any]) -> None:
-    """Run what a program defines."""
-    exec(program, namespace)  # noqa: S102  the text is the kit's own
-    await namespace["main"]()
-
-
 def assert_kept(clause: str, trace: Trace) -> None:
     """Judge what happened by one clause."""
-    checker = CHECKERS[clause]
-    assert checker is not None
-    complaint = checker.complain(trace)
+    complaint = CLAUSES[clause].complain(trace)
     assert complaint is None, f"{clause}: {complaint}"
 
 

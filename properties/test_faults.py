@@ -7,8 +7,9 @@ import pytest
 from flexiflow import EventBus
 from flexiflow.testing import ContractViolation, check_bus
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.run import examine
+from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._examiner.clause import Clause
+from flexiflow.testing._examiner.examine import examine
 from properties.faults import FAULTS, Fault
 from properties.profile import IS_LONG, by_turns, each_broken, find_fault, in_the_long_run
 from properties.reference.bus import Plain
@@ -22,7 +23,7 @@ SEED = 13
 def test_the_bus_keeps_each_clause(backend: str, clause: Clause) -> None:
     """P1: our own bus holds, whatever is tried."""
     examples = 10_000 if IS_LONG else 20
-    [verdict] = examine(EventBus, [clause], backend=backend, examples=examples)
+    [verdict] = examine(BusSubject, [clause], EventBus, backend=backend, examples=examples)
     assert verdict.violation is None, str(verdict.violation)
 
 
@@ -35,7 +36,10 @@ def test_another_bus_keeps_the_contract(backend: str, bus: type[Plain]) -> None:
 @each_broken(FAULTS)
 def test_a_fault_is_found_by_its_clause(fault: Fault, clause: str, backend: str) -> None:
     """P1: the clause that a fault breaks finds it, by a program of at most 5 operations."""
-    find_fault(partial(examine, fault.bus, [CLAUSES[clause]], backend=backend, seed=SEED), most=5)
+    find_fault(
+        partial(examine, BusSubject, [CLAUSES[clause]], fault.bus, backend=backend, seed=SEED),
+        most=5,
+    )
 
 
 def test_every_clause_is_broken_by_some_fault() -> None:

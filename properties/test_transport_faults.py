@@ -7,8 +7,9 @@ import pytest
 from flexiflow.extras.durable import MemoryTransport
 from flexiflow.testing import ContractViolation, check_transport
 from flexiflow.testing._examiner.clause import Clause
+from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport.run import Terms, examine_transport
+from flexiflow.testing._transport.subject import Terms, TransportSubject
 from properties.faults.of_transports import (
     TRANSPORT_FAULTS,
     TransportFault,
@@ -34,9 +35,10 @@ def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, back
     """P1: the clause that a fault breaks finds it, by a script of at most 8 calls."""
     find_fault(
         partial(
-            examine_transport,
-            fault.transport,
+            examine,
+            TransportSubject,
             [CLAUSES[clause]],
+            fault.transport,
             backend=backend,
             seed=SEED,
             **TERMS,
@@ -58,8 +60,8 @@ def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: TransportFault, back
 def test_the_transport_in_memory_keeps_each_clause(backend: str, clause: Clause) -> None:
     """P1: the transport in memory holds, whatever is tried."""
     examples = 10_000 if IS_LONG else 30
-    [verdict] = examine_transport(
-        MemoryTransport, [clause], backend=backend, examples=examples, **TERMS
+    [verdict] = examine(
+        TransportSubject, [clause], MemoryTransport, backend=backend, examples=examples, **TERMS
     )
     assert verdict.violation is None, str(verdict.violation)
 

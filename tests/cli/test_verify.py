@@ -340,7 +340,7 @@ def test_without_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: one line says what is missing, and the status is 2."""
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     monkeypatch.delitem(sys.modules, "flexiflow.testing._examiner.examine", raising=False)
-    monkeypatch.delitem(sys.modules, "flexiflow.testing._bus.run", raising=False)
+    monkeypatch.delitem(sys.modules, "flexiflow.testing._bus.subject", raising=False)
     ran = run("verify", "flexiflow:EventBus")
     assert (ran.status, ran.output) == (2, "")
     assert ran.told == (

@@ -7,27 +7,34 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from flexiflow import EventBus
+from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
+from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.run import examine, execute
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
-from flexiflow.testing._bus.stream_script import StreamScript
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
-from flexiflow.testing._examiner.checker import Checker
-from flexiflow.testing._examiner.examine import Verdict
-from flexiflow.testing._examiner.execute import only_one
-from flexiflow.testing._examiner.program import Program, name_factory, show
-from flexiflow.testing._examiner.story import story
+from flexiflow.testing._bus.stream_clauses import stream_script
+from flexiflow.testing._bus.stream_programs import survives_a_cancelled_reader
+from flexiflow.testing._bus.subject import BusSubject
+from flexiflow.testing._component.contract import COMPONENT_CONTRACT
+from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._examiner import kit
+from flexiflow.testing._examiner.clause import Clause
+from flexiflow.testing._examiner.examine import Verdict, examine, only_one
+from flexiflow.testing._examiner.kit import claim, refused
+from flexiflow.testing._examiner.program import Case, Program, literal, name_factory
+from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
 
 CLAUSES = {clause.identifier: clause for clause in CONTRACT}
+_SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
 
 class Thin:
@@ -96,7 +103,7 @@ def check_one(
 ) -> Verdict:
     """Check one clause alone."""
     clauses = [CLAUSES[clause]]
-    [verdict] = examine(factory, clauses, backend=backend, examples=examples, seed=seed)
+    [verdict] = examine(BusSubject, clauses, factory, backend=backend, examples=examples, seed=seed)
     return verdict
 
 
@@ -105,6 +112,15 @@ def broken(clause: str, factory: Callable[[], Any], backend: str) -> ContractVio
     violation = check_one(clause, factory, backend).violation
     assert violation is not None
     return violation
+
+
+async def nothing(bus: EventBus) -> None:
+    """Do nothing."""
+
+
+def shown(script: Script, backend: str) -> str:
+    """Return the program that is shown of a script for a bus."""
+    return BusSubject(EventBus, backend).show(script)
 
 
 def run_text(program: str) -> list[str]:
@@ -118,15 +134,15 @@ def run_text(program: str) -> list[str]:
     return lines
 
 
-def test_each_clause_has_a_checker() -> None:
+def test_each_clause_has_cases() -> None:
     """P1: a promise that nothing checks would be seen here."""
-    assert [clause.identifier for clause in CONTRACT if clause.checker is None] == []
+    assert [clause.identifier for clause in CONTRACT if clause.cases is None] == []
 
 
 def test_a_clause_without_a_checker_is_seen(backend: str) -> None:
     """P1: what can't be checked yet is not said to hold: it was tried with no program."""
-    clause = type(CONTRACT[0])("B99", "a promise", "Something is promised.", None)
-    [verdict] = examine(EventBus, [clause], backend=backend)
+    clause = Clause("B99", "a promise", "Something is promised.")
+    [verdict] = examine(BusSubject, [clause], EventBus, backend=backend)
     assert verdict == Verdict(clause, 0, None)
 
 
@@ -147,6 +163,7 @@ def test_what_a_bus_lacks_is_unchecked(backend: str, clause: str, lacks: tuple[s
 def test_a_bus_without_anything_new_holds(backend: str) -> None:
     """P1: what a bus does not have breaks nothing."""
     check_bus(Older, backend=backend, examples=1)
+    assert check_one("T1", Older, backend).violation is None
 
 
 def test_what_a_bus_hands_on_is_checked(backend: str) -> None:
@@ -161,32 +178,51 @@ def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
     assert verdict.lacks == ("subscribe(time_limit=)",)
 
 
+async def test_what_programs_use_does_what_it_says() -> None:
+    """P1: also what a correct bus never calls."""
+    assert list(claims.generator(1)) == [1]
+    assert [each async for each in claims.async_generator(1)] == [1]
+    assert await claims.async_filter("a", 1)
+    assert len({kit.Mark(), kit.Mark()}) == 1
+    with pytest.raises(AssertionError, match="it is allowed"), refused(OSError, "it is allowed"):
+        pass
+    assert literal((partial(claim), [1])) == "(partial(claim), [1])"
+
+
 def test_publishers_to_a_stream_may_give_up(backend: str) -> None:
     """P1: no complaint about a stream where a publisher that waited is cancelled."""
-    script = StreamScript(
+    script = stream_script(
         1, "block", "sequential", ("publish", "publish", "publishers give up", "publish", "read")
     )
-    checker = CLAUSES["S2"].checker
-    assert checker is not None
-    trace = execute(script, EventBus, backend=backend)
-    assert checker.judge(trace) is None
+    trace = BusSubject(EventBus, backend).attempt(script)
+    assert CLAUSES["S2"].judge(trace) is None
+
+
+@pytest.mark.parametrize("cancels", ["scope", "native"])
+@pytest.mark.parametrize("turns", range(8))
+def test_a_reader_of_a_stream_may_be_cancelled(turns: int, cancels: str, backend: str) -> None:
+    """P1: no complaint about a stream where one of two readers is cancelled."""
+    given = (("turns", turns), ("buffer", 0), ("cancels", cancels))
+    trace = BusSubject(EventBus, backend).attempt(Program(survives_a_cancelled_reader, given))
+    assert CLAUSES["S2"].judge(trace) is None
 
 
 def test_what_is_asserted_in_a_task_group_is_the_complaint(backend: str) -> None:
     """P1: not that the group was left by an exception group."""
-    text = """
-async with anyio.create_task_group():
-    assert not await bus.publish("a"), "nothing"
-    raise AssertionError("this is wrong")
-"""
-    trace = execute(Program(text), EventBus, backend=backend)
-    assert Checker(st.just(Program(text))).judge(trace) == "this is wrong"
+
+    async def is_wrong(bus: EventBus) -> None:
+        async with anyio.create_task_group():
+            claim(not await bus.publish("a"), "nothing")
+            claim(False, "this is wrong")
+
+    trace = BusSubject(EventBus, backend).attempt(Program(is_wrong))
+    assert Clause("B99", "", "", st.just(Program(is_wrong))).judge(trace) == "this is wrong"
 
 
 def test_a_program_shrinks_by_its_schedule() -> None:
     """P1: of a program that is written out, turns are left out one by one."""
-    smaller = list(Program("pass", decisions=(1, 2)).smaller())
-    assert smaller == [Program("pass", decisions=(2,)), Program("pass", decisions=(1,))]
+    smaller = list(Program(nothing, decisions=(1, 2)).smaller())
+    assert smaller == [Program(nothing, decisions=(2,)), Program(nothing, decisions=(1,))]
 
 
 def test_the_bus_holds(backend: str) -> None:
@@ -223,6 +259,48 @@ def test_a_counterexample_can_be_run(backend: str) -> None:
     assert run_text(program) == ["h0 starts", "h1 starts", "()"]
 
 
+PROGRAMS: dict[str, tuple[int, ...]] = {
+    "B": (1, 2, 3, 6, 7, 10),
+    "D": (2, 3, 6),
+    "E": (6,),
+    "S": (1, 2, 3, 4),
+    "T": (1,),
+    "V": (1, 2),
+    "I": (1, 2, 3),
+}
+"""The clauses of the bus that have programs."""
+
+
+@pytest.mark.same_everywhere
+@pytest.mark.parametrize(
+    "clause",
+    [
+        *(CLAUSES[f"{part}{number}"] for part in PROGRAMS for number in PROGRAMS[part]),
+        *COMPONENT_CONTRACT,
+    ],
+    ids=lambda clause: clause.identifier,
+)
+def test_each_program_holds_and_can_be_run_as_it_is_shown(clause: Clause, backend: str) -> None:
+    """P1: ours keeps what a program claims; what is shown of it has all that it needs."""
+    components = ComponentSubject(Component, engine=Engine, backend=backend)
+    subject = components if clause in COMPONENT_CONTRACT else BusSubject(EventBus, backend)
+    shown = set[object]()
+    assert clause.cases is not None
+
+    @settings(max_examples=100, database=None, deadline=None, suppress_health_check=_SLOW)
+    @seed(1)
+    @given(clause.cases)
+    def run(case: Case) -> None:
+        if isinstance(case, Program):
+            assert clause.judge(subject.attempt(case)) is None
+            if case.function not in shown:
+                shown.add(case.function)
+                assert run_text(subject.show(case)) == []
+
+    run()
+    assert shown
+
+
 def test_what_happened_is_told(backend: str) -> None:
     """P1: a violation tells what happened while its program ran, the same in every process."""
     assert broken("B4", Careless, backend).history.splitlines() == [
@@ -250,7 +328,7 @@ def test_each_thing_that_happens_can_be_told(backend: str) -> None:
             Publish("sequential", "continue", "b"),
         )
     )
-    told = story(execute(script, EventBus, backend=backend)).splitlines()
+    told = BusSubject(EventBus, backend).attempt(script).story().splitlines()
     assert told[3:] == [
         "task 0: emptied (d, 0)",
         "task 0: h1 unsubscribed True",
@@ -286,7 +364,7 @@ def test_a_factory_that_has_no_name_is_left_to_the_reader() -> None:
 def test_a_program_under_a_schedule_replays_it(backend: str) -> None:
     """P1: where the order of turns matters, the program has it."""
     script = Script((Subscribe((Wait(),)), Publish("concurrent", "raise")), (0, 1))
-    program = show(script, EventBus, backend=backend, is_async=False)
+    program = shown(script, backend)
     assert program.endswith(f'replay(main, backend="{backend}", decisions=(0, 1))\n')
     assert run_text(program) == ["h0 starts", "()"]
 
@@ -307,9 +385,9 @@ def test_whatever_a_script_does_can_be_shown(backend: str) -> None:
             Publish("concurrent", "continue", "c"),
         )
     )
-    trace = execute(script, EventBus, backend=backend)
+    trace = BusSubject(EventBus, backend).attempt(script)
     started = [f"{trace.seats[entry.seat].name} starts" for entry in trace.all("started")]
-    printed = run_text(show(script, EventBus, backend=backend, is_async=False))
+    printed = run_text(shown(script, backend))
     assert [line for line in printed if line.endswith("starts")] == started
     assert "raised Exit('h2')" in printed
 
@@ -410,7 +488,7 @@ def test_assertions_hold_in_optimized_python() -> None:
     """P1: what a program asserts is asserted under `python -O` too."""
     code = """
 from functools import partial
-from flexiflow import EventBus
+from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import check_bus
 check_bus(partial(EventBus, yield_every=9999), backend="asyncio", examples=5)
 """
@@ -462,9 +540,13 @@ def test_ctrl_c_is_not_taken_for_a_cancellation(backend: str) -> None:
 
 def test_a_program_of_its_own_asserts(backend: str) -> None:
     """P1: what an assertion says is what is told."""
-    trace = execute(Program('assert bus is None, "it is there"'), EventBus, backend=backend)
+
+    async def is_there(bus: EventBus) -> None:
+        claim(False, "it is there")
+
+    trace = BusSubject(EventBus, backend).attempt(Program(is_there))
     assert str(trace.left) == "it is there"
-    assert list(Program("").smaller()) == []
+    assert list(Program(is_there).smaller()) == []
 
 
 @pytest.mark.parametrize(

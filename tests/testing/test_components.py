@@ -11,12 +11,15 @@ from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, on
 from flexiflow.events import COMPONENT_REGISTERED, STATE_CHANGED
 from flexiflow.testing import ContractViolation, check_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
-from flexiflow.testing._component.run import examine_component, execute
+from flexiflow.testing._component.judgements import (
+    ComponentTrace,
+    all_or_nothing,
+    run_to_completion,
+)
 from flexiflow.testing._component.script import ComponentScript, Fail, Observe, Row, Send
-from flexiflow.testing._component.steps import all_or_nothing
-from flexiflow.testing._component.trace import History
-from flexiflow.testing._component.turns import run_to_completion
-from flexiflow.testing._examiner.acts import Wait
+from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._examiner.examine import examine
+from flexiflow.testing._examiner.steps import Wait
 
 SEED = 5
 
@@ -106,8 +109,14 @@ def test_components_that_keep_the_contract_pass(
 
 def test_any_engine_that_keeps_the_contract_passes(backend_name: str) -> None:
     """P1: an engine is whatever has the methods of one."""
-    verdicts = examine_component(
-        Component, engine=Delegating, backend=backend_name, examples=5, seed=SEED
+    verdicts = examine(
+        ComponentSubject,
+        COMPONENT_CONTRACT,
+        Component,
+        engine=Delegating,
+        backend=backend_name,
+        examples=5,
+        seed=SEED,
     )
 
     assert [(each.clause.identifier, each.violation) for each in verdicts] == [
@@ -205,12 +214,12 @@ def test_a_seed_is_drawn_where_none_is_given(backend_name: str) -> None:
     assert 0 <= raised.value.seed < 2**32
 
 
-def test_each_clause_of_components_has_a_sentence_and_a_checker() -> None:
+def test_each_clause_of_components_has_a_sentence_and_cases() -> None:
     """P1: the contract is data: C1 to C10, each with what checks it."""
     assert [clause.identifier for clause in COMPONENT_CONTRACT] == [f"C{n}" for n in range(1, 11)]
     for clause in COMPONENT_CONTRACT:
         assert clause.sentence.endswith(".")
-        assert clause.checker is not None
+        assert clause.cases is not None
 
 
 @pytest.mark.parametrize("most", range(8))
@@ -253,7 +262,7 @@ def test_a_factory_that_is_async_is_refused(backend_name: str) -> None:
     ],
 )
 def test_what_fails_or_is_cancelled_keeps_the_contract(
-    judge: Callable[[History], str | None],
+    judge: Callable[[ComponentTrace], str | None],
     rows: tuple[Row, ...],
     cancelled_after: int | None,
     backend: str,
@@ -261,5 +270,5 @@ def test_what_fails_or_is_cancelled_keeps_the_contract(
     """P1: no complaint about a deferred message that fails, or a send that is cancelled."""
     steps = (Observe(STATE_CHANGED, (Wait(2),)), Send(cancelled_after=cancelled_after))
     script = ComponentScript(rows, steps)
-    history = execute(script, factory=Component, engine=Engine, backend=backend)
-    assert judge(history) is None
+    trace = ComponentSubject(Component, engine=Engine, backend=backend).attempt(script)
+    assert judge(trace) is None

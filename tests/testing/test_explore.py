@@ -15,9 +15,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow.testing import Exploration, ScenarioStuck, ScheduleFailure, explore, replay
 from flexiflow.testing._scheduling import checks
-from flexiflow.testing._scheduling import shrink as shrinking
-from flexiflow.testing._scheduling.search import Search
-from flexiflow.testing._scheduling.shrink import shrink
+from flexiflow.testing._scheduling import search as shrinking
+from flexiflow.testing._scheduling.search import Search, shrink
 from tests.helpers import by_turns
 
 

@@ -17,15 +17,14 @@ from flexiflow.extras.durable import (
     Standing,
 )
 from flexiflow.testing import ContractViolation, check_transport, replay
-from flexiflow.testing._transport import run as runs
+from flexiflow.testing._examiner.examine import examine
+from flexiflow.testing._transport import subject
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive, Means
 from flexiflow.testing._transport.desk_judgements import check_standing, complain_of_delivery
-from flexiflow.testing._transport.holds import Hold, Item, Letter, Span, Tenure
-from flexiflow.testing._transport.model import GroupModel
-from flexiflow.testing._transport.part import Part
-from flexiflow.testing._transport.run import examine_transport
+from flexiflow.testing._transport.model import GroupModel, Hold, Item, Letter, Part, Span, Tenure
+from flexiflow.testing._transport.subject import TransportSubject
 from tests.durable.transports import Tried, damage_memory, each_transport
 
 QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1}
@@ -50,7 +49,9 @@ async def opened_memory() -> AsyncGenerator[MemoryTransport]:
 @pytest.mark.same_everywhere
 def test_a_factory_may_be_a_context_manager(backend: str) -> None:
     """P1: whoever has to clean up after a transport can, and what it lacks is unchecked."""
-    verdicts = [*examine_transport(opened_memory, backend=backend, **QUICK)]
+    verdicts = [
+        *examine(TransportSubject, TRANSPORT_CONTRACT, opened_memory, backend=backend, **QUICK)
+    ]
     assert [verdict.violation for verdict in verdicts] == [None] * len(TRANSPORT_CONTRACT)
     assert {verdict.clause.identifier: verdict.lacks for verdict in verdicts if verdict.lacks} == {
         "X5": ("max_length",),
@@ -167,7 +168,7 @@ def run_shown(violation: ContractViolation) -> None:
 def test_what_is_shown_of_a_script_can_be_run(backend: str, lease: float | None) -> None:
     """P1: the program fails by itself, in virtual time or in real."""
     terms: dict[str, Any] = {**QUICK, "lease": lease, "damage": damage_memory, "restart": restart}
-    [verdict] = examine_transport(Twice, [CLAUSES["X2"]], backend=backend, **terms)
+    [verdict] = examine(TransportSubject, [CLAUSES["X2"]], Twice, backend=backend, **terms)
     violation = verdict.violation
     assert violation is not None
     assert (violation.clause, violation.operations) == ("X2", 1)
@@ -186,7 +187,7 @@ def test_what_is_shown_of_a_script_can_be_run(backend: str, lease: float | None)
 
 def test_what_is_shown_of_a_scenario_can_be_run(backend: str) -> None:
     """P1: what the universal suite finds is told by its name, and the program fails by itself."""
-    [verdict] = examine_transport(Twice, [CLAUSES["X8"]], backend=backend, **QUICK)
+    [verdict] = examine(TransportSubject, [CLAUSES["X8"]], Twice, backend=backend, **QUICK)
     violation = verdict.violation
     assert violation is not None
     assert violation.complaint.startswith("sends_nothing_back: stored were {'n.")
@@ -211,10 +212,10 @@ class Closed(Plain):
 
 def test_a_transport_that_no_bridge_can_open_again_is_found(backend: str) -> None:
     """X10: what was refused could never be published again."""
-    [verdict] = examine_transport(Closed, [CLAUSES["X10"]], backend=backend, **QUICK)
+    [verdict] = examine(TransportSubject, [CLAUSES["X10"]], Closed, backend=backend, **QUICK)
     assert verdict.violation is not None
     assert verdict.violation.complaint == (
-        "refuses_until_it_is_open_again: it was left by ZeroDivisionError: "
+        "refuses_until_it_is_open_again: the program was left by ZeroDivisionError: "
     )
 
 
@@ -227,22 +228,24 @@ def test_what_is_wrong_is_raised(backend: str) -> None:
 
 def test_a_transport_may_take_its_time(backend: str) -> None:
     """X1: what was stored need not be given at once to who does not wait."""
-    [verdict] = examine_transport(Slow, [CLAUSES["X2"]], backend=backend, **QUICK)
+    [verdict] = examine(TransportSubject, [CLAUSES["X2"]], Slow, backend=backend, **QUICK)
     assert verdict.violation is None
 
 
 def test_whatever_leaves_a_scenario_is_told(backend: str) -> None:
     """P1: what a transport raises that no clause knows is a violation."""
-    [verdict] = examine_transport(Broke, [CLAUSES["X8"]], backend=backend, **QUICK)
+    [verdict] = examine(TransportSubject, [CLAUSES["X8"]], Broke, backend=backend, **QUICK)
     assert verdict.violation is not None
-    assert verdict.violation.complaint == ("sends_nothing_back: it was left by ZeroDivisionError: ")
+    assert verdict.violation.complaint == (
+        "sends_nothing_back: the program was left by ZeroDivisionError: "
+    )
 
 
 def test_what_does_not_end_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: a script that is stuck breaks the clause, in real time too."""
-    monkeypatch.setattr(runs, "_PATIENCE", 0.2)
+    monkeypatch.setattr(subject, "_PATIENCE", 0.2)
     terms: dict[str, Any] = {**QUICK, "lease": 60.0}
-    [verdict] = examine_transport(Stuck, [CLAUSES["X3"]], backend=backend, **terms)
+    [verdict] = examine(TransportSubject, [CLAUSES["X3"]], Stuck, backend=backend, **terms)
     assert verdict.violation is not None
     assert verdict.violation.complaint == "it had not ended after 0.2 seconds"
 
@@ -255,8 +258,8 @@ def test_a_machine_that_is_busy_breaks_nothing(
     async def play(*_: object) -> None:
         raise Inconclusive
 
-    monkeypatch.setattr(runs._Examination, "_play", play)
-    [verdict] = examine_transport(Twice, [CLAUSES["X2"]], backend=backend, **QUICK)
+    monkeypatch.setattr(subject.TransportSubject, "_play", play)
+    [verdict] = examine(TransportSubject, [CLAUSES["X2"]], Twice, backend=backend, **QUICK)
     assert verdict.violation is None
 
 
@@ -481,7 +484,7 @@ def test_what_a_factory_raises_is_all(backend: str) -> None:
             return left.pop() if left else break_down()
 
         with pytest.raises(OSError, match="no transport today"):
-            list(examine_transport(sometimes, [CLAUSES[clause]], backend=backend, **QUICK))
+            list(examine(TransportSubject, [CLAUSES[clause]], sometimes, backend=backend, **QUICK))
 
 
 def interrupted() -> MemoryTransport:

@@ -175,11 +175,12 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
     # Imported only here: the testing kit needs Hypothesis, which is an extra.
     try:
         from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._bus.run import examine  # noqa: PLC0415
+        from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
         from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._component.run import examine_component  # noqa: PLC0415
+        from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
+        from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
         from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._transport.run import examine_transport  # noqa: PLC0415
+        from flexiflow.testing._transport.subject import TransportSubject  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "hypothesis":
             raise
@@ -189,13 +190,15 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
     factory = _load_factory(options.target, _A[options.contract])
     if options.contract == "bus":
         _refuse_components(options.target, factory)
-        return partial(examine, factory, CONTRACT), CONTRACT
+        return partial(examine, BusSubject, CONTRACT, factory), CONTRACT
     if options.contract == "transport":
         terms: dict[str, Any] = {**options.terms}
         terms |= {name: load(target) for name, target in options.hooks.items()}
-        return partial(examine_transport, factory, **terms), TRANSPORT_CONTRACT
+        clauses = TRANSPORT_CONTRACT
+        return partial(examine, TransportSubject, clauses, factory, **terms), clauses
     engine = options.engine and _load_factory(options.engine, "an engine")
-    return partial(examine_component, factory, engine=engine or None), COMPONENT_CONTRACT
+    clauses = COMPONENT_CONTRACT
+    return partial(examine, ComponentSubject, clauses, factory, engine=engine or None), clauses
 
 
 def _load_factory(target: str, what: str) -> Callable[..., Any]:

@@ -1,8 +1,7 @@
 """The public `check_bus`, `check_component` and `check_transport` (P1).
 
-The work is done in the modules `run` of `_bus`, `_component` and `_transport`, which are imported
-when they are first needed: they need Hypothesis. Each yields one verdict for each clause; the first
-violation is raised.
+What is examined is a `Subject`, and a contract is a tuple of clauses; both are imported when they
+are first needed, since they need Hypothesis. The first violation is raised.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from flexiflow.testing._scheduling.checks import check_no_loop
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flexiflow.testing._transport.run import Terms
+    from flexiflow.testing._examiner.clause import Clause
 
 
 def check_bus(
@@ -47,11 +46,11 @@ def check_bus(
     """
     check_no_loop("check_bus")
     # Exploring needs no Hypothesis, which takes longer to import than all the rest.
-    from flexiflow.testing._bus.run import examine  # noqa: PLC0415
+    from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
+    from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
 
-    for verdict in examine(factory, backend=backend, examples=examples, seed=seed):
-        if verdict.violation is not None:
-            raise verdict.violation
+    how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    _check(BusSubject, CONTRACT, factory, **how)
 
 
 def check_component(
@@ -88,13 +87,11 @@ def check_component(
         RuntimeError: called from async code.
     """
     check_no_loop("check_component")
-    from flexiflow.testing._component.run import examine_component  # noqa: PLC0415  as above
+    from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415  as above
+    from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
 
-    for verdict in examine_component(
-        factory, engine=engine, backend=backend, examples=examples, seed=seed
-    ):
-        if verdict.violation is not None:
-            raise verdict.violation
+    how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    _check(ComponentSubject, COMPONENT_CONTRACT, factory, engine=engine, **how)
 
 
 def check_transport(  # noqa: PLR0913  most of them are optional
@@ -148,18 +145,18 @@ def check_transport(  # noqa: PLR0913  most of them are optional
         RuntimeError: called from async code.
     """
     check_no_loop("check_transport")
-    from flexiflow.testing._transport.run import examine_transport  # noqa: PLC0415  as above
+    from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415  as above
+    from flexiflow.testing._transport.subject import TransportSubject  # noqa: PLC0415
 
-    terms: Terms = {
-        "restart": restart,
-        "damage": damage,
-        "insert": insert,
-        "empty": empty,
-        "lease": lease,
-        "scale": scale,
-    }
-    for verdict in examine_transport(
-        factory, backend=backend, examples=examples, seed=seed, **terms
-    ):
+    how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    how |= {"restart": restart, "damage": damage, "insert": insert, "empty": empty}
+    _check(TransportSubject, TRANSPORT_CONTRACT, factory, lease=lease, scale=scale, **how)
+
+
+def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, **how: Any) -> None:
+    """Examine something new, and raise the first violation there is."""
+    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415  as above
+
+    for verdict in examine(new, contract, *given, **how):
         if verdict.violation is not None:
             raise verdict.violation

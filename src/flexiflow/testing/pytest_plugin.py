@@ -17,7 +17,7 @@ import pytest
 from flexiflow._bus import EventBus, subscriptions
 from flexiflow.testing._record import record_at_once
 from flexiflow.testing._scheduling.checks import BACKENDS
-from flexiflow.testing._scheduling.tasks import check_left, running_tasks
+from flexiflow.testing._scheduling.run import check_left, running_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

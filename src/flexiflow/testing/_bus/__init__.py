@@ -1,1 +1,1 @@
-"""The examination of a bus: its clauses, their checkers, and how a bus is run (P1)."""
+"""The examination of a bus: its clauses, and how a bus is run (P1)."""

@@ -1,4 +1,4 @@
-"""The checkers of the clauses of delivery, with their judgements (D1 to D6)."""
+"""The clauses of delivery, with their judgements (D1 to D6)."""
 
 from __future__ import annotations
 
@@ -6,81 +6,75 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import delivery_programs as texts
-from flexiflow.testing._bus.drawing import publishes, scripts
-from flexiflow.testing._bus.judgements import order
+from flexiflow.testing._bus import programs as claims
+from flexiflow.testing._bus.clauses import order
 from flexiflow.testing._bus.script import (
     Publish,
     Script,
     Subscribe,
+    publishes,
+    scripts,
 )
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Mark, Meet, Raise, Wait
-from flexiflow.testing._examiner.checker import (
+from flexiflow.testing._bus.trace import each_publish, first_of, names
+from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
-    Checker,
+    Clause,
     number,
     often,
     priorities,
     programs,
     schedules,
 )
-from flexiflow.testing._examiner.code import quote
-from flexiflow.testing._examiner.trace import names
+from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Wait
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode
+    from flexiflow.testing._bus.trace import BusTrace, Publication
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.trace import Publication, Trace
 
 
-def one_at_a_time(trace: Trace) -> str | None:
+@each_publish
+def one_at_a_time(trace: BusTrace, publication: Publication) -> str | None:
     """D1: one after another, in the publisher's task and context."""
-    return trace.first_complaint(_one_at_a_time)
-
-
-def _one_at_a_time(trace: Trace, publication: Publication) -> str | None:
     span, running = trace.span(publication), None
-    mark = span[0].mark
+    mark = span[0].seen
     for entry in span:
         name = trace.name(entry)
         if entry.what == "started" and running is not None:
             return f"{name} started while {running} was running"
         if entry.task != span[0].task:
             return f"{name} ran in another task than the publisher"
-        if entry.what in ("started", "returned") and entry.mark is not mark:
+        if entry.what in ("started", "returned") and entry.seen is not mark:
             return f"{name} did not see what was set in a context variable before"
         if entry.what == "started":
             running = name
         elif entry.what in ("ended", "failed"):
-            running, mark = None, entry.mark
+            running, mark = None, entry.seen
     return None
 
 
-def all_at_once(trace: Trace) -> str | None:
-    """D2: started in order, all running together, each with a context of its own."""
-    return order(trace) or trace.first_complaint(_isolated)
-
-
-def _isolated(trace: Trace, publication: Publication) -> str | None:
+@each_publish
+def _isolated(trace: BusTrace, publication: Publication) -> str | None:
+    """D2: all running together, each with a context of its own."""
     span, seen = trace.span(publication), list[object]()
-    mine = span[0].mark
+    mine = span[0].seen
     for entry in span:
-        if entry.what in ("started", "returned") and entry.mark is not mine:
+        if entry.what in ("started", "returned") and entry.seen is not mine:
             return f"{trace.name(entry)} saw what another handler set in a context variable"
-        if entry.what == "ended" and entry.mark is not mine:
-            if any(mark is entry.mark for mark in seen):
+        if entry.what == "ended" and entry.seen is not mine:
+            if any(mark is entry.seen for mark in seen):
                 return f"{trace.name(entry)} saw what another handler set in a context variable"
-            seen.append(entry.mark)
+            seen.append(entry.seen)
     return None
 
 
-def tier_by_tier(trace: Trace) -> str | None:
+all_at_once = first_of(order, _isolated)
+
+
+@each_publish
+def _tiers(trace: BusTrace, publication: Publication) -> str | None:
     """D3: all of one priority at once; the next priority begins when they have ended."""
-    return order(trace) or trace.first_complaint(_tiers)
-
-
-def _tiers(trace: Trace, publication: Publication) -> str | None:
     running: dict[int, int] = {}
     for entry in trace.span(publication):
         if entry.what == "started":
@@ -97,31 +91,33 @@ def _tiers(trace: Trace, publication: Publication) -> str | None:
     return f"{names(missing)} never started" if missing else None
 
 
-def nothing_runs_on(trace: Trace) -> str | None:
+tier_by_tier = first_of(order, _tiers)
+
+
+def _leaves_no_task(trace: BusTrace) -> str | None:
+    return f"tasks were left behind: {', '.join(trace.tasks_left)}" if trace.tasks_left else None
+
+
+@each_publish
+def _is_over(trace: BusTrace, publication: Publication) -> str | None:
     """D4: when publish is over, so is every handler that it started."""
-    complaint = trace.first_complaint(_over)
-    if complaint is None and trace.tasks_left:
-        return f"tasks were left behind: {', '.join(trace.tasks_left)}"
-    return complaint
-
-
-def _over(trace: Trace, publication: Publication) -> str | None:
     running: set[int] = set()
     for entry in trace.span(publication):
-        if entry.publication == publication.number and entry.what == "started":
+        if entry.act == publication.number and entry.what == "started":
             running.add(entry.seat)
-        elif entry.publication == publication.number and entry.what in ("ended", "failed"):
+        elif entry.act == publication.number and entry.what in ("ended", "failed"):
             running.discard(entry.seat)
     if running:
         seats = [trace.seats[seat] for seat in sorted(running)]
         return f"{names(seats)} had not ended when publish was over"
-    late = trace.all("started", publication=publication.number)[
-        len(trace.started_in(publication)) :
-    ]
+    late = trace.all("started", act=publication.number)[len(trace.started_in(publication)) :]
     return f"{trace.name(late[0])} started when publish was over" if late else None
 
 
-def defaults(trace: Trace) -> str | None:
+nothing_runs_on = first_of(_is_over, _leaves_no_task)
+
+
+def defaults(trace: BusTrace) -> str | None:
     """D5: a publish's own options hold; without them, defaults hold, which never change."""
     seen: list[tuple[str, str]] = []
     for publication in trace.publications:
@@ -141,16 +137,16 @@ def defaults(trace: Trace) -> str | None:
     return None
 
 
-def _observed(trace: Trace, publication: Publication) -> tuple[str, str]:
+def _observed(trace: BusTrace, publication: Publication) -> tuple[str, str]:
     """Return delivery and policy, as shown by what happened to the handlers of `_TELLTALE`."""
-    starts = trace.all("started", publication=publication.number)
+    starts = trace.all("started", act=publication.number)
     end = trace.end(publication)
     policy = "raise" if end.what == "raised" else "continue"
     if not starts:
         return "nothing at all", policy
     if starts[0].task == trace.span(publication)[0].task:
         return "sequential", policy
-    ended = trace.all("ended", "failed", publication=publication.number)
+    ended = trace.all("ended", "failed", act=publication.number)
     together = len(starts) > 1 and trace.place(starts[1]) < trace.place(ended[0])
     return ("concurrent" if together else "tiered"), policy
 
@@ -179,7 +175,7 @@ def _together(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
 
 def _many(delivery: DeliveryMode) -> st.SearchStrategy[Case]:
     """Draw a program with more handlers than a script has."""
-    return programs(texts.MANY.replace("DELIVERY", quote(delivery)))
+    return programs(claims.starts_many, mode=[delivery])
 
 
 def _telling(published: list[Publish]) -> Script:
@@ -192,14 +188,27 @@ _fates = st.tuples(
     st.builds(CleanUp, number(0, 2), fails=st.sampled_from(["no", "alone"])),
 )
 
-D1 = Checker(
-    scripts(st.builds(Subscribe, _marks), publishes(("sequential",), POLICIES)), one_at_a_time
+D1 = Clause(
+    "D1",
+    "sequential",
+    "One handler at a time, in order, in the publisher's own task and context: what one "
+    "sets in a context variable, later ones and the publisher see.",
+    scripts(st.builds(Subscribe, _marks), publishes(("sequential",), POLICIES)),
+    one_at_a_time,
 )
-D2 = Checker(
+D2 = Clause(
+    "D2",
+    "concurrent",
+    "All handlers at once, started in order; each sees the publisher's context variables "
+    "and nobody what another sets; handlers that wait for each other make progress.",
     st.one_of(often(3, _apart), often(2, _together("concurrent")), _many("concurrent")),
     all_at_once,
 )
-D3 = Checker(
+D3 = Clause(
+    "D3",
+    "tiered",
+    "The handlers of priority 1 concurrently; when all have ended, those of priority 2, and "
+    "so on to 5.",
     st.one_of(
         scripts(
             st.builds(
@@ -214,7 +223,11 @@ D3 = Checker(
     ),
     tier_by_tier,
 )
-D4 = Checker(
+D4 = Clause(
+    "D4",
+    "nothing is left running",
+    "When `publish` returns, raises or is cancelled, every handler that it started has "
+    "ended, and it leaves no task behind.",
     scripts(
         st.builds(Subscribe, _fates, priority=priorities),
         st.builds(
@@ -227,7 +240,11 @@ D4 = Checker(
     ),
     nothing_runs_on,
 )
-D5 = Checker(
+D5 = Clause(
+    "D5",
+    "defaults of the bus",
+    "The delivery and the policy that a publish names win; where it names none, the bus's "
+    "own hold.",
     st.builds(
         _telling,
         st.lists(
@@ -242,13 +259,15 @@ D5 = Checker(
     ),
     defaults,
 )
-D6 = Checker(
+D6 = Clause(
+    "D6",
+    "yielding",
+    "`publish` is a checkpoint at least once in `yield_every` publishes of the bus, which "
+    "is 61 where nothing else was said.",
     programs(
-        *(
-            text.replace("EVENT", event)
-            for text in (texts.CANCELLED, texts.YIELDING)
-            for event in ('"a"', '"b"')
-        ),
-        texts.COUNTING,
-    )
+        claims.is_cancelled_in_time,
+        claims.yields_in_time,
+        claims.counts_what_it_publishes,
+        event=("a", "b"),
+    ),
 )

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from flexiflow.testing._examiner.acts import CleanUp, Hang, Meet, Raise
-from flexiflow.testing._examiner.code import Place, block, quote, without_one, write
+from hypothesis import strategies as st
+
+from flexiflow.testing._examiner.clause import MODES, schedules
+from flexiflow.testing._examiner.steps import (
+    CleanUp,
+    Hang,
+    Meet,
+    Place,
+    Raise,
+    Step,
+    attempt,
+    block,
+    function,
+    quote,
+    without_one,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flexiflow._bus import DeliveryMode, ErrorPolicy
-    from flexiflow.testing._examiner.code import Lines, Step
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.steps import Lines
 
 FilterKind: TypeAlias = Literal["accepts", "refuses", "raises", "exits", "awaitable"]
 
 
 @dataclass(frozen=True)
-class Subscribe:
+class Subscribe(Step):
     """Subscribe a handler, which does one thing after another; sync if it can be."""
 
     does: tuple[Step, ...] = ()
@@ -27,14 +43,12 @@ class Subscribe:
     priority: int = 3
     filter: FilterKind | None = None
     once: bool = False
-    awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
         """Define the handler and its filter, and subscribe it."""
         name = place.name
-        is_async = any(step.awaits for step in self.does)
         body = [f'print("h{name} starts")', *self._body(replace(place, handler=name))]
-        handler = block(f"{'async ' if is_async else ''}def h{name}(data):", body)
+        handler = function(f"h{name}(data)", self.does, body)
         given = f"{quote(self.event)}, {quote(self.component)}, h{name}{self._options(name)}"
         call = f"await bus.subscribe({given})"
         subscribed = [f"s{name} = {call}"] if place.handler is None else [call]
@@ -69,11 +83,11 @@ class Subscribe:
 
 
 @dataclass(frozen=True)
-class Unsubscribe:
+class Unsubscribe(Step):
     """End one of the script's subscriptions."""
 
+    awaits = False
     number: int
-    awaits: bool = field(default=False, init=False)
 
     def code(self, place: Place) -> Lines:
         """Return it as lines of Python."""
@@ -81,11 +95,11 @@ class Unsubscribe:
 
 
 @dataclass(frozen=True)
-class UnsubscribeAll:
+class UnsubscribeAll(Step):
     """End a component's subscriptions."""
 
+    awaits = False
     component: str
-    awaits: bool = field(default=False, init=False)
 
     def code(self, place: Place) -> Lines:
         """Return it as lines of Python."""
@@ -93,7 +107,7 @@ class UnsubscribeAll:
 
 
 @dataclass(frozen=True)
-class Publish:
+class Publish(Step):
     """Publish an event; at the top, the program goes on whatever it raises.
 
     Attributes:
@@ -104,7 +118,6 @@ class Publish:
     on_error: ErrorPolicy | None = None
     event: str = "a"
     cancelled_after: int | None = None
-    awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
         """Return it as lines of Python."""
@@ -116,18 +129,7 @@ class Publish:
         call = f"await bus.publish({quote(self.event)}, {quote(place.name)}{options})"
         if place.handler is not None:
             return [call]
-        attempt = [
-            *block("try:", [f"print({call})"]),
-            *block("except (Exception, Exit, Quit) as error:", ['print("raised", repr(error))']),
-        ]
-        if self.cancelled_after is None:
-            return attempt
-        started = f"group.start_soon(cancel_after, scope, {self.cancelled_after})"
-        scope = block("with anyio.CancelScope() as scope:", [started, *attempt])
-        return block(
-            "async with anyio.create_task_group() as group:",
-            [*scope, "group.cancel_scope.cancel()"],
-        )
+        return attempt(call, "(Exception, Exit, Quit)", self.cancelled_after)
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,17 @@ class Script:
     Attributes:
         steps: first all subscriptions, since others refer to them by number.
         decisions: the schedule, as `run_scheduled` takes it.
-        whole: whether its checker needs all of it, so that nothing may be left out.
+        whole: whether its clause needs all of it, so that nothing may be left out.
     """
 
     steps: tuple[Step, ...]
     decisions: tuple[int, ...] = ()
     whole: bool = False
-    again: str = field(default="", init=False)
+
+    @property
+    def text(self) -> str:
+        """What is done."""
+        return "\n".join(self.main())
 
     def smaller(self) -> Iterator[Script]:
         """Yield scripts with something left out: a step, something that a handler does, a turn."""
@@ -208,3 +214,40 @@ def _renumber(step: Step, gone: int, count: int) -> Step:
     if isinstance(step, Subscribe):
         return replace(step, does=tuple(_renumber(each, gone, count) for each in step.does))
     return step
+
+
+def scripts(
+    subscriptions: st.SearchStrategy[Subscribe],
+    after: st.SearchStrategy[Step],
+    *,
+    least: int = 1,
+    most: int = 5,
+    most_after: int = 1,
+    scheduled: bool = True,
+) -> st.SearchStrategy[Case]:
+    """Draw scripts: some subscriptions, then other steps."""
+    return st.builds(
+        _script,
+        st.lists(subscriptions, min_size=least, max_size=most),
+        st.lists(after, min_size=1, max_size=most_after),
+        schedules if scheduled else st.just(()),
+    )
+
+
+def _script(first: list[Subscribe], then: list[Step], decisions: tuple[int, ...]) -> Script:
+    return Script((*first, *then), decisions)
+
+
+def publishes(
+    deliveries: tuple[DeliveryMode, ...] = MODES,
+    policies: tuple[ErrorPolicy, ...] = ("continue",),
+    *,
+    event: str = Publish.event,
+) -> st.SearchStrategy[Publish]:
+    """Draw publishes with an explicit delivery and policy."""
+    return st.builds(
+        Publish,
+        delivery=st.sampled_from(deliveries),
+        on_error=st.sampled_from(policies),
+        event=st.just(event),
+    )

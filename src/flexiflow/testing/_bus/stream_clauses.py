@@ -1,197 +1,107 @@
-"""The checkers of the clauses of streams, of waiting and of topics (S1 to S4, T1)."""
+"""The clauses of streams, of waiting and of topics, with a model of a stream (S1 to S4, T1)."""
 
 from __future__ import annotations
 
-from itertools import product
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from flexiflow.testing._bus import waiting_programs as waiting
-from flexiflow.testing._bus.stream_script import StreamScript
-from flexiflow.testing._examiner.checker import MODES, Checker, number, often, programs, scheduled
+from flexiflow.testing._bus import stream_programs as claims
+from flexiflow.testing._bus.stream_programs import follows_a_model
+from flexiflow.testing._examiner.clause import MODES, Clause, number, often, programs, scheduled
+from flexiflow.testing._examiner.program import Program
+from flexiflow.testing._examiner.steps import without_one
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from flexiflow._bus import DeliveryMode
     from flexiflow._stream import Overflow
-    from flexiflow.testing._bus.stream_script import StreamStep
+
+StreamStep: TypeAlias = Literal["publish", "read", "readers give up", "publishers give up"]
+
+
+@dataclass
+class _Model:
+    """A reference model of a stream, to be looked at only while nothing is going on."""
+
+    size: int
+    overflow: Overflow
+    published: int = 0
+    received: int = 0
+    dropped: int = 0
+    failed: int = 0
+    readers: int = 0
+    buffered: list[int] = field(default_factory=list[int])
+    blocked: list[int] = field(default_factory=list[int])
+    heard: list[int] = field(default_factory=list[int])
+
+    def do(self, step: StreamStep) -> tuple[object, ...]:
+        """Do a step, and return what is counted then."""
+        if step == "publish":
+            self.publish()
+        elif step == "read":
+            self.readers += 1
+        elif step == "readers give up":
+            self.readers = 0
+        else:
+            self.blocked.clear()
+        self.settle()
+        counted = self.received, len(self.heard), self.dropped, len(self.buffered), self.failed
+        return (*counted, [*self.heard])
+
+    def publish(self) -> None:
+        full = not self.readers and len(self.buffered) >= self.size
+        if not full or self.overflow == "block":
+            self.blocked.append(self.published)
+        elif self.overflow == "drop_oldest":
+            self.buffered.append(self.published)
+            self.buffered.pop(0)
+        self.failed += full and self.overflow == "error"
+        self.received += full and self.overflow != "block"
+        self.dropped += full and self.overflow != "block"
+        self.published += 1
+
+    def settle(self) -> None:
+        """Move publishers in while there is room, and events out while there are readers."""
+        while self.blocked and len(self.buffered) < self.size + self.readers:
+            self.buffered.append(self.blocked.pop(0))
+            self.received += 1
+        while self.buffered and self.readers:
+            self.heard.append(self.buffered.pop(0))
+            self.readers -= 1
+
+
+@dataclass(frozen=True)
+class StreamScript(Program):
+    """A program that does something to a stream, step by step, and follows a model of it."""
+
+    def smaller(self) -> Iterator[StreamScript]:
+        """Yield scripts with a step less."""
+        given = dict(self.given)
+        for steps in without_one(given.pop("steps")):
+            yield stream_script(**given, steps=[step for step, _ in steps])
+
+
+def stream_script(
+    buffer: int, overflow: Overflow, mode: DeliveryMode, steps: Iterable[StreamStep]
+) -> StreamScript:
+    """Return the script of some steps, each with what the model expects then.
+
+    Args:
+        buffer: the size of the stream.
+        overflow: its policy.
+        mode: how events are published.
+        steps: what is done; each step waits until nothing is going on any more.
+    """
+    model = _Model(buffer, overflow)
+    expected = tuple((step, model.do(step)) for step in steps)
+    given = {"buffer": buffer, "overflow": overflow, "mode": mode, "steps": expected}
+    return StreamScript(follows_a_model, tuple(given.items()))
+
 
 _OVERFLOWS: Final[tuple[Overflow, ...]] = ("drop_oldest", "drop_newest", "error")
-_LEAVES: Final = ("pass", "raise Boom", "scope.cancel()\n            await checkpoint()")
-_LEFT: Final = """
-def note(event, data):
-    heard.append(data)
-    return True
-
-async with anyio.create_task_group() as group:
-    with suppress(Boom), anyio.CancelScope() as scope:
-        async with bus.RECEIVER:
-            PUBLISH
-            await anyio.sleep(1)
-            LEAVE
-heard.clear()
-with anyio.move_on_after(1):
-    await bus.publish("a", 3)
-assert heard == [], "its subscription is still there after its block was left"
-"""
-_BLOCKED: Final = """\
-for number in range(3):
-                group.start_soon(bus.publish, "a", number)"""
-ENTERING: Final = (
-    """
-events = bus.stream("a")
-await bus.publish("a", 0)
-async with events:
-    for number in (1, 2):
-        await bus.publish("a", number, delivery=DELIVERY)
-    with anyio.move_on_after(1):
-        async for event in events:
-            heard.append((event.name, event.data))
-assert heard == [("a", 1), ("a", 2)], f"of 1 and 2, published within its block, it gave {heard}"
-""",
-    """
-expected = bus.expect("a")
-await bus.publish("a", 0)
-async with expected:
-    await bus.publish("a", 1, delivery=DELIVERY)
-    with anyio.move_on_after(1):
-        event = await expected
-        heard.append((event.name, event.data))
-assert heard == [("a", 1)], f"expecting the first event, published as 1, gave {heard}"
-""",
-    """
-async def read():
-    async for event in events:
-        heard.append(event.data)
-
-async with bus.stream("a") as events, anyio.create_task_group() as group:
-    for _ in range(3):
-        group.start_soon(read)
-    for number in range(5):
-        await bus.publish("a", number, delivery=DELIVERY)
-    await anyio.sleep(1)
-    group.cancel_scope.cancel()
-assert sorted(heard) == [*range(5)], f"of 0 to 4, three readers together got {heard}"
-""",
-)
-LEAVING: Final = tuple(
-    _LEFT.replace("RECEIVER", receiver).replace("PUBLISH", publish).replace("LEAVE", leave)
-    for (receiver, publish), leave in product(
-        (
-            ('stream("a", buffer=1, filter=note)', _BLOCKED),
-            ('expect("a", filter=note)', "pass"),
-        ),
-        _LEAVES,
-    )
-)
-
-_STATISTICS: Final = """
-async with bus.stream("a") as events:
-    counted = events.statistics()
-with refused(AttributeError, "what statistics() gives can be changed"):
-    counted.received = 1
-"""
-_READ: Final = {
-    "scope": """
-    with scope:
-        async for event in events:
-            heard.append(event.data)""",
-    "native": """
-    tasks.append(native_task())
-    try:
-        async for event in events:
-            heard.append(event.data)
-    except anyio.get_cancelled_exc_class():
-        if not cancelled:
-            raise""",
-}
-_CANCEL: Final = {
-    "scope": "scope.cancel()",
-    "native": "if tasks and tasks[0]:\n        cancelled.append(tasks[0].cancel())",
-}
-_CANCELLED: Final = """
-scope, tasks, cancelled = anyio.CancelScope(), [], []
-
-async def read():READ
-
-async def read_too():
-    async for event in events:
-        heard.append(event.data)
-
-async def publish():
-    for number in range(3):
-        await bus.publish("a", number)
-
-async def cancel():
-    for _ in range(TURNS):
-        await checkpoint()
-    CANCEL
-
-async with bus.stream("a", buffer=BUFFER) as events, anyio.create_task_group() as group:
-    for function in (read, read_too, publish, cancel):
-        group.start_soon(function)
-    await anyio.sleep(1)
-    group.cancel_scope.cancel()
-assert sorted(heard) == [0, 1, 2], f"of 0 to 2, with one of two readers cancelled, came {heard}"
-"""
-CANCELLED: Final = tuple(
-    _CANCELLED.replace("READ", _READ[how])
-    .replace("CANCEL", _CANCEL[how])
-    .replace("TURNS", str(turns))
-    .replace("BUFFER", str(buffer))
-    for turns, buffer, how in product(range(8), (3, 0), ("scope", "native"))
-)
-
-_COUNTED: Final = """\
-it = events.statistics()
-    counted = it.received, it.delivered, it.dropped, it.buffered"""
-DEADLOCKS: Final = (
-    """
-async with bus.stream("a", buffer=1) as events:
-    for number in range(2):
-        heard.extend(await bus.publish("a", number, delivery=DELIVERY, on_error="continue"))
-    COUNTED
-failed = [type(each.exception) for each in heard]
-assert failed == [StreamDeadlock], f"published twice into its own stream of 1, it got {failed}"
-assert counted == (2, 0, 1, 1), f"received, delivered, dropped, buffered are {counted}"
-""".replace("COUNTED", _COUNTED),
-    """
-async with bus.stream("a", buffer=1) as events:
-    await bus.publish("a", 0)
-    async for event in events:
-        if heard:
-            break
-        for number in range(2):
-            heard.extend(await bus.publish("a", number, delivery=DELIVERY, on_error="continue"))
-failed = [type(each.exception) for each in heard]
-assert failed == [StreamDeadlock], f"the task that reads published into its stream: {failed}"
-""",
-    """
-async def handler(data):
-    heard.extend(await bus.publish("a", data, on_error="continue"))
-
-await bus.subscribe("b", "c", handler)
-async with bus.stream("a", buffer=1) as events:
-    for number in range(2):
-        await bus.publish("b", number, delivery=DELIVERY)
-failed = [type(each.exception) for each in heard]
-assert failed == [StreamDeadlock], f"a handler that its consumer waits for got {failed}"
-""",
-    """
-async def read():
-    async for event in events:
-        heard.append(event.data)
-
-async with bus.stream("a", buffer=1) as events, anyio.create_task_group() as group:
-    group.start_soon(read)
-    await anyio.sleep(1)
-    for number in range(4):
-        await bus.publish("a", number, delivery=DELIVERY, on_error="raise")
-    await anyio.sleep(1)
-    group.cancel_scope.cancel()
-assert heard == [*range(4)], f"of 0 to 3, published by who no longer reads, were read {heard}"
-""",
-)
-
 
 _publish: st.SearchStrategy[StreamStep] = st.just("publish")
 _read: st.SearchStrategy[StreamStep] = st.just("read")
@@ -207,17 +117,70 @@ def _steps(most: int, then: tuple[StreamStep, ...]) -> st.SearchStrategy[tuple[S
 _modes = st.sampled_from(MODES)
 _streams = st.one_of(
     st.builds(
-        StreamScript,
+        stream_script,
         number(1, 2),
         st.sampled_from(_OVERFLOWS),
         _modes,
         # Whatever was dropped then shows in what is read.
         _steps(6, ("publish", "read", "read")),
     ),
-    st.builds(StreamScript, number(0, 2), st.just("block"), _modes, _steps(8, ("read",))),
+    st.builds(stream_script, number(0, 2), st.just("block"), _modes, _steps(8, ("read",))),
 )
-S1 = Checker(programs(*ENTERING, *LEAVING))
-S2 = Checker(st.one_of(often(2, _streams), scheduled(*CANCELLED), programs(_STATISTICS)))
-S3 = Checker(programs(*DEADLOCKS))
-S4 = Checker(st.one_of(scheduled(*waiting.ORDER), programs(*waiting.WAITING)))
-T1 = Checker(programs(*waiting.TOPICS))
+S1 = Clause(
+    "S1",
+    "armed on entry",
+    "A stream, and an expectation, hear what is published from the entry of their block on, "
+    "and nothing before; when it is left, by its end, an exception or a cancellation, the "
+    "subscription is gone, and blocked publishers go on. Several tasks may read one stream; "
+    "each event goes to one of them.",
+    programs(
+        claims.enters_a_stream,
+        claims.enters_an_expectation,
+        claims.shares_among_readers,
+        claims.leaves_a_stream,
+        claims.leaves_an_expectation,
+        end=claims.ENDS,
+    ),
+    needs=("stream", "expect"),
+)
+_cancelled = scheduled(
+    claims.survives_a_cancelled_reader,
+    turns=range(8),
+    buffer=(3, 0),
+    cancels=("scope", "native"),
+)
+S2 = Clause(
+    "S2",
+    "a full buffer has a policy",
+    "Where the buffer is full, `block` lets the publisher wait, `drop_oldest` and "
+    "`drop_newest` lose an event, and `error` loses this one with `BufferFull`, a failure of "
+    "that subscription; `received == delivered + dropped + buffered` in what `statistics()` "
+    "gives; a reader that is cancelled loses no event.",
+    st.one_of(often(2, _streams), _cancelled, programs(claims.has_read_only_statistics)),
+    needs=("stream",),
+)
+S3 = Clause(
+    "S3",
+    "a stream that would wait for itself",
+    "If the only consumer of a full `block` stream publishes to it, or a handler that it "
+    "waits for does, that is a `StreamDeadlock`, a failure of that subscription, counted as "
+    "dropped, and no hang; the consumer is the task that entered it, until another reads.",
+    programs(*claims.DEADLOCKS),
+    needs=("stream",),
+)
+S4 = Clause(
+    "S4",
+    "order, and waiting for one event",
+    "A stream gives events in the order in which their publishes reach it; `expect` and "
+    "`wait_for` give the first event that the filter takes; what the filter raises, raises "
+    "at the waiter and is no failure of the publish; a waiter that gives up leaves nothing "
+    "behind.",
+    st.one_of(scheduled(claims.gives_events_in_order, buffer=(1, 0, 2)), programs(*claims.WAITING)),
+    needs=("stream", "expect", "wait_for"),
+)
+T1 = Clause(
+    "T1",
+    "names that know their payload",
+    "A `Topic` is a str at run time, and works wherever a name does.",
+    programs(*claims.TOPICS),
+)

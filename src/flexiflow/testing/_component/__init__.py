@@ -1,1 +1,1 @@
-"""The examination of engines and their components: clauses, checkers, and a run (P1)."""
+"""The examination of engines and their components: their clauses, and a run (P1)."""

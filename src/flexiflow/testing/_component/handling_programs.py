@@ -1,226 +1,319 @@
-"""Programs that assert what the clauses C5 to C10 promise, beyond what scripts show."""
+"""Programs that claim what the clauses C5 to C10 promise, beyond what scripts show."""
 
 from __future__ import annotations
 
-from typing import Final
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from flexiflow.testing._component.programs import fill
+import anyio
 
-_REFUSED_MESSAGE: Final = """
-HOSTED
-await engine.bus.subscribe("**", "o", heard.append)
-with refused(ERROR, "GIVEN is not refused with ERROR"):
-    await CALL(GIVEN)
-assert heard == [], f"of what is no message was published {heard}"
-"""
-_CHANGED_AS_IT_WAITS: Final = """
-HOSTED
-sent = {"type": "note", "value": 1}
-gate = anyio.Event()
-
-async def observe(data):
-    await gate.wait()
-
-await engine.bus.subscribe("component.message.received", "o", observe)
-async with anyio.create_task_group() as group:
-    group.start_soon(engine.send, "a", {"type": "note", "value": 0})
-    await settle()
-    group.start_soon(GIVE, MappingProxyType(sent))
-    await settle()
-    sent["value"] = 2
-    gate.set()
-assert heard[1:] == [{"type": "note", "value": 1}], f"sent as 1, it was handled as {heard[1:]}"
-"""
-STEPS: Final = fill(
-    *(
-        _REFUSED_MESSAGE.replace("CALL(GIVEN)", call)
-        .replace("GIVEN", given)
-        .replace("ERROR", error)
-        for given, error in (
-            ("None", "TypeError"),
-            ("'go'", "TypeError"),
-            ("{}", "ValueError"),
-            ("{'type': 1}", "ValueError"),
-        )
-        for call in (f'engine.send("a", {given})', f"component.handle_message({given})")
-    ),
-    """
-HOSTED
-sent = {"type": "note", "value": 1}
-await engine.bus.subscribe("component.message.received", "o", lambda data: sent.update(value=2))
-await engine.send("a", MappingProxyType(sent))
-assert heard == [{"type": "note", "value": 1}], f"it was handled as it was changed: {heard}"
-""",
-    *(
-        _CHANGED_AS_IT_WAITS.replace("GIVE", give)
-        for give in ('engine.send, "a"', "component.handle_message")
-    ),
-    """
-HOSTED
-
-def fail(data):
-    raise Boom
-
-await engine.bus.subscribe("component.message.received", "o", fail)
-await engine.bus.subscribe("state.changed", "o", fail)
-outcome = await engine.send("a", {"type": "go"})
-assert outcome is Outcome.TRANSITIONED, f"with observers that fail, the outcome is {outcome}"
-assert component.state == "s1", f"with observers that fail, the state is {component.state}"
-""",
-    """
-HOSTED
-assert (await component.handle_message({"type": "note"})) is Outcome.TRANSITIONED
-component = factory("b", machine=StateMachine("s0", machine.transitions))
-outcome = await component.handle_message({"type": "go"})
-assert outcome is Outcome.TRANSITIONED, f"without an engine, the outcome is {outcome}"
-assert component.state == "s1", f"without an engine, the state is {component.state}"
-""",
+from flexiflow import HandlerCancelled, Outcome, StateMachine, Transition, TransitionRefused
+from flexiflow.testing._examiner.kit import (
+    claim,
+    fail,
+    kept_cancellation,
+    machine_of,
+    refused,
+    settle,
 )
 
-_STRAY: Final = """
-async def stray(*_):
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flexiflow import Component, Engine
+    from flexiflow.testing._examiner.kit import Factories
+
+    Heard: TypeAlias = list[Any]
+    Way: TypeAlias = Literal["send", "handle_message"]
+
+WAYS: Final[tuple[Way, ...]] = ("send", "handle_message")
+NO_MESSAGES: Final[tuple[tuple[type[Exception], object], ...]] = (
+    (TypeError, None),
+    (TypeError, "go"),
+    (ValueError, {}),
+    (ValueError, {"type": 1}),
+)
+
+
+async def hand(engine: Engine, component: Component, way: Way, message: Any) -> Outcome:
+    """Send a message to a component, or hand it over directly."""
+    if way == "send":
+        return await engine.send(component.name, message)
+    return await component.handle_message(message)
+
+
+# C5
+
+
+async def refuses_what_is_no_message(
+    new: Factories, *, heard: Heard, bad: tuple[type[Exception], object], way: Way
+) -> None:
+    """What is no mapping with a str `type` is refused before anything is published."""
+    error, given = bad
+    engine, component = await new.host([])
+    await engine.bus.subscribe("**", "o", heard.append)
+    with refused(error, f"{given!r} is not refused with {error.__name__}"):
+        await hand(engine, component, way, given)
+    claim(heard == [], f"of what is no message was published {heard}")
+
+
+async def copies_what_is_sent(new: Factories, *, heard: Heard) -> None:
+    """A message is copied when it is sent."""
+    sent: dict[str, object] = {"type": "note", "value": 1}
+    engine, _ = await new.host(heard)
+    observing = engine.bus.subscribe(
+        "component.message.received", "o", lambda _: sent.update(value=2)
+    )
+    await observing
+    await engine.send("a", MappingProxyType(sent))
+    claim(heard == [{"type": "note", "value": 1}], f"it was handled as it was changed: {heard}")
+
+
+async def copies_what_waits(new: Factories, *, heard: Heard, way: Way) -> None:
+    """A message that has to wait was copied when it was sent."""
+    sent: dict[str, object] = {"type": "note", "value": 1}
+    engine, component = await new.host(heard)
+    gate = anyio.Event()
+
+    async def observe(_: object) -> None:
+        await gate.wait()
+
+    await engine.bus.subscribe("component.message.received", "o", observe)
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.send, "a", {"type": "note", "value": 0})
+        await settle()
+        group.start_soon(hand, engine, component, way, MappingProxyType(sent))
+        await settle()
+        sent["value"] = 2
+        gate.set()
+    claim(heard[1:] == [{"type": "note", "value": 1}], f"sent as 1, it was handled as {heard[1:]}")
+
+
+async def survives_its_observers(new: Factories) -> None:
+    """Observers that fail change nothing."""
+    engine, component = await new.host([])
+    await engine.bus.subscribe("component.message.received", "o", fail)
+    await engine.bus.subscribe("state.changed", "o", fail)
+    outcome = await engine.send("a", {"type": "go"})
+    claim(outcome is Outcome.TRANSITIONED, f"with observers that fail, the outcome is {outcome}")
+    claim(component.state == "s1", f"with observers that fail, the state is {component.state}")
+
+
+async def handles_without_an_engine(new: Factories) -> None:
+    """A component handles messages without an engine, too."""
+    _, hosted = await new.host([])
+    outcome = await hosted.handle_message({"type": "note"})
+    claim(outcome is Outcome.TRANSITIONED, f"handed to a component, the outcome is {outcome}")
+    component = new.component("b", machine=machine_of([]))
+    outcome = await component.handle_message({"type": "go"})
+    claim(outcome is Outcome.TRANSITIONED, f"without an engine, the outcome is {outcome}")
+    claim(component.state == "s1", f"without an engine, the state is {component.state}")
+
+
+STEPS: Final = (
+    refuses_what_is_no_message,
+    copies_what_is_sent,
+    copies_what_waits,
+    survives_its_observers,
+    handles_without_an_engine,
+)
+
+
+# C6
+
+
+async def stray(*_: object) -> Any:
+    """Raise a cancellation that was caught from a scope, which is over."""
     raise await kept_cancellation()
 
-machine = StateMachine("s0", [Transition("*", "go", "s1", ROLE=stray)])
-engine = new_engine()
-component = factory("a", machine=machine)
-await engine.register(component)
-with refused(HandlerCancelled, "a stray cancellation of a ROLE is lost") as errors:
+
+async def fails_by_a_stray(new: Factories, *, role: str) -> None:
+    """A stray cancellation of a guard or action is a failure."""
+    functions: dict[str, Any] = {role: stray}
+    engine = new.engine()
+    machine = StateMachine("s0", [Transition("*", "go", "s1", **functions)])
+    component = new.component("a", machine=machine)
+    await engine.register(component)
+    with refused(HandlerCancelled, f"a stray cancellation of a {role} is lost") as errors:
+        await engine.send("a", {"type": "go"})
+    claim(component.state == "s0", f"after a stray cancellation the state is {component.state}")
+    check_cause(errors)
+
+
+async def fails_by_a_stray_factory(new: Factories) -> None:
+    """A stray cancellation of a component's factory is a failure."""
+    engine = new.engine(component_factory=stray)
+    with refused(HandlerCancelled, "a stray cancellation of a factory is lost") as errors:
+        await engine.send("a", {"type": "go"})
+    check_cause(errors)
+
+
+def check_cause(errors: list[BaseException]) -> None:
+    """Check that an exception is from a cancellation."""
+    cause = errors[0].__cause__
+    is_right = isinstance(cause, anyio.get_cancelled_exc_class())
+    claim(is_right, f"HandlerCancelled is from {cause!r}")
+
+
+# C7
+
+
+async def takes_an_internal_transition(new: Factories, *, heard: Heard) -> None:
+    """With `target=None` the action runs, and nothing changes."""
+
+    def is_new(message: Mapping[str, Any], _: object) -> bool:
+        return message not in heard
+
+    def noted(message: Mapping[str, Any], _: object) -> None:
+        heard.append(message)
+
+    rows = [Transition("s0", "note", None, guard=is_new, action=noted)]
+    component = new.component("a", machine=StateMachine("s0", rows))
+    engine = new.engine()
+    await engine.register(component)
+    await engine.bus.subscribe("state.changed", "o", heard.append)
+    outcome = await engine.send("a", {"type": "note"})
+    claim(heard == [{"type": "note"}], f"of an internal transition was heard {heard}")
+    claim(component.state == "s0", f"an internal transition led to {component.state}")
+    claim(outcome is Outcome.TRANSITIONED, f"the outcome of an internal transition is {outcome}")
+    # What becomes of a message that nothing matches is a matter of C8.
+    with suppress(TransitionRefused):
+        await engine.send("a", {"type": "note"})
+    claim(heard == [{"type": "note"}], f"of an internal transition that a guard refuses: {heard}")
+
+
+async def goes_to_its_own_source(new: Factories, *, heard: Heard) -> None:
+    """A transition from a state to itself is one like any other."""
+    machine = StateMachine("s0", [Transition("s0", "go", "s0")])
+    engine = new.engine()
+    await engine.register(new.component("a", machine=machine))
+    await engine.bus.subscribe("state.changed", "o", heard.append)
+    outcome = await engine.send("a", {"type": "go"})
+    expected = [{"component": "a", "from_state": "s0", "to_state": "s0"}]
+    claim(heard == expected, f"of a transition to its own source was published {heard}")
+    claim(outcome is Outcome.TRANSITIONED, f"the outcome of one to its own source is {outcome}")
+
+
+# C8
+
+
+async def ignores_what_nothing_matches(new: Factories, *, heard: Heard) -> None:
+    """A message that no transition matches changes nothing."""
+    engine, component = await new.host(heard)
+    await engine.bus.subscribe("state.changed", "o", heard.append)
+    outcome = await engine.send("a", {"type": "other"})
+    claim(outcome is Outcome.IGNORED, f"of a message that nothing matches came {outcome}")
+    is_same = (heard, component.state) == ([], "s0")
+    claim(is_same, "a message that nothing matches changed something")
+
+
+async def ignores_without_a_machine(new: Factories) -> None:
+    """A component without a machine ignores every message."""
+    engine = new.engine()
+    await engine.register(new.component("a"))
+    outcome = await engine.send("a", {"type": "other"})
+    told = f"of a message to a component without a machine came {outcome}"
+    claim(outcome is Outcome.IGNORED, told)
+
+
+async def is_strict(new: Factories) -> None:
+    """A strict machine refuses what nothing matches, and names what it would take."""
+
+    def refuse(_: object, __: object) -> bool:
+        return False
+
+    rows = [Transition("s0", "go", "s1"), Transition("s0", "wait", "s1", guard=refuse)]
+    component = new.component("a", machine=StateMachine("s0", rows, strict=True))
+    engine = new.engine()
+    await engine.register(component)
+    for sent in ("other", "wait"):
+        with refused(TransitionRefused, f"a strict machine ignores {sent!r}") as errors:
+            await engine.send("a", {"type": sent})
+        unnamed = [word for word in ("s0", sent, "go") if word not in str(errors[0])]
+        claim(not unnamed, f"{errors[0]!s} does not name {unnamed}")
+    claim(component.state == "s0", f"a message that was refused led to {component.state}")
+
+
+UNMATCHED: Final = (ignores_what_nothing_matches, ignores_without_a_machine, is_strict)
+
+
+# C9
+
+
+async def shares_its_machine(new: Factories) -> None:
+    """Components that share a machine each keep their own state, and it does not change."""
+    machine = machine_of([])
+    rows, engine = machine.transitions, new.engine()
+    component, other = (new.component(name, machine=machine) for name in "ab")
+    for each in (component, other):
+        await engine.register(each)
     await engine.send("a", {"type": "go"})
-assert component.state == "s0", f"after a stray cancellation the state is {component.state}"
-"""
-_CAUSE: Final = """\
-cause = errors[0].__cause__
-assert isinstance(cause, anyio.get_cancelled_exc_class()), f"HandlerCancelled is from {cause!r}"
-"""
-STRAYS: Final = fill(
-    _STRAY.replace("ROLE", "guard") + _CAUSE,
-    _STRAY.replace("ROLE", "action") + _CAUSE,
-    """
-async def make(name):
-    raise await kept_cancellation()
+    states = component.state, other.state
+    claim(states == ("s1", "s0"), f"of two with one machine, one was sent a message: {states}")
+    claim(component.machine is machine, "machine is not what was given")
+    claim(machine.transitions is rows, "the machine has changed")
 
-engine = new_engine(component_factory=make)
-with refused(HandlerCancelled, "a stray cancellation of a factory is lost") as errors:
+
+async def begins_anew(new: Factories) -> None:
+    """A component begins in the initial state, whatever others have done."""
+    engine, component = await new.host([])
     await engine.send("a", {"type": "go"})
-"""
-    + _CAUSE,
-)
+    late = new.component("b", machine=component.machine)
+    claim(late.state == "s0", f"made after another one has moved, it begins in {late.state}")
 
-INTERNAL: Final = fill(
-    """
-def is_new(message, component):
-    return message not in heard
 
-rows = [Transition("s0", "note", None, guard=is_new, action=noted)]
-component = factory("a", machine=StateMachine("s0", rows))
-engine = new_engine()
-await engine.register(component)
-await engine.bus.subscribe("state.changed", "o", heard.append)
-outcome = await engine.send("a", {"type": "note"})
-assert heard == [{"type": "note"}], f"of an internal transition was heard {heard}"
-assert component.state == "s0", f"an internal transition led to {component.state}"
-assert outcome is Outcome.TRANSITIONED, f"the outcome of an internal transition is {outcome}"
-# What becomes of a message that nothing matches is a matter of C8.
-with suppress(TransitionRefused):
-    await engine.send("a", {"type": "note"})
-assert heard == [{"type": "note"}], f"of an internal transition that a guard refuses: {heard}"
-""",
-    """
-machine = StateMachine("s0", [Transition("s0", "go", "s0")])
-engine = new_engine()
-await engine.register(factory("a", machine=machine))
-await engine.bus.subscribe("state.changed", "o", heard.append)
-outcome = await engine.send("a", {"type": "go"})
-expected = [{"component": "a", "from_state": "s0", "to_state": "s0"}]
-assert heard == expected, f"of a transition to its own source was published {heard}"
-assert outcome is Outcome.TRANSITIONED, f"the outcome of one to its own source is {outcome}"
-""",
-)
+async def has_read_only_attributes(new: Factories) -> None:
+    """`name`, `machine` and `state` are read-only."""
+    component = new.component("a")
+    for name in ("name", "machine", "state"):
+        with refused(AttributeError, f"{name} can be set"):
+            setattr(component, name, None)
 
-UNMATCHED: Final = fill(
-    """
-HOSTED
-await engine.bus.subscribe("state.changed", "o", heard.append)
-outcome = await engine.send("a", {"type": "other"})
-assert outcome is Outcome.IGNORED, f"of a message that nothing matches came {outcome}"
-assert (heard, component.state) == ([], "s0"), "a message that nothing matches changed something"
-""",
-    """
-engine = new_engine()
-await engine.register(factory("a"))
-outcome = await engine.send("a", {"type": "other"})
-assert outcome is Outcome.IGNORED, f"of a message to a component without a machine came {outcome}"
-""",
-    """
-def refuse(message, component):
-    return False
 
-rows = [Transition("s0", "go", "s1"), Transition("s0", "wait", "s1", guard=refuse)]
-component = factory("a", machine=StateMachine("s0", rows, strict=True))
-engine = new_engine()
-await engine.register(component)
-for sent in ("other", "wait"):
-    with refused(TransitionRefused, f"a strict machine ignores {sent!r}") as errors:
-        await engine.send("a", {"type": sent})
-    unnamed = [word for word in ("s0", sent, "go") if word not in str(errors[0])]
-    assert not unnamed, f"{errors[0]!s} does not name {unnamed}"
-assert component.state == "s0", f"a message that was refused led to {component.state}"
-""",
-)
+SHARED: Final = (shares_its_machine, begins_anew, has_read_only_attributes)
 
-SHARED: Final = fill(
-    """
-HOSTED
-rows = machine.transitions
-other = factory("b", machine=machine)
-await engine.register(other)
-await engine.send("a", {"type": "go"})
-states = component.state, other.state
-assert states == ("s1", "s0"), f"of two with one machine, one was sent a message: {states}"
-assert component.machine is machine, "machine is not what was given"
-assert machine.transitions is rows, "the machine has changed"
-""",
-    """
-HOSTED
-await engine.send("a", {"type": "go"})
-late = factory("b", machine=machine)
-assert late.state == "s0", f"made after another one has moved, it begins in {late.state}"
-""",
-    """
-component = factory("a")
-for name in ("name", "machine", "state"):
-    with refused(AttributeError, f"{name} can be set"):
-        setattr(component, name, None)
-""",
-)
 
-COPIES: Final = fill(
-    """
-HOSTED
-await engine.bus.subscribe(
-    "component.message.received", "o", lambda data: data["message"].update(value=2)
-)
-await engine.send("a", {"type": "note", "value": 1})
-assert heard == [{"type": "note", "value": 1}], f"an observer's change reached it: {heard}"
-""",
-    """
-HOSTED
-nested = []
-await engine.bus.subscribe(
-    "component.message.received", "o", lambda data: data["message"]["value"].append(2)
-)
-await engine.send("a", {"type": "note", "value": nested})
-assert heard[0]["value"] is nested, "nested values are not shared"
-assert nested == [2], "an observer has other nested values"
-""",
-    """
-HOSTED
-sent = {"type": "note", "value": 1}
-await engine.bus.subscribe(
-    "component.message.received", "o", lambda data: data["message"].clear()
-)
-await engine.send("a", sent)
-assert sent == {"type": "note", "value": 1}, f"an observer's change reached the sender: {sent}"
-""",
-)
+# C10
+
+
+async def keeps_observers_apart(new: Factories, *, heard: Heard) -> None:
+    """What an observer changes does not reach the component."""
+    engine, _ = await new.host(heard)
+
+    def change(data: dict[str, Any]) -> None:
+        data["message"].update(value=2)
+
+    await engine.bus.subscribe("component.message.received", "o", change)
+    await engine.send("a", {"type": "note", "value": 1})
+    claim(heard == [{"type": "note", "value": 1}], f"an observer's change reached it: {heard}")
+
+
+async def shares_nested_values(new: Factories, *, heard: Heard) -> None:
+    """Nested values are shared."""
+    nested: list[int] = []
+    engine, _ = await new.host(heard)
+
+    def change(data: dict[str, Any]) -> None:
+        data["message"]["value"].append(2)
+
+    await engine.bus.subscribe("component.message.received", "o", change)
+    await engine.send("a", {"type": "note", "value": nested})
+    claim(heard[0]["value"] is nested, "nested values are not shared")
+    claim(nested == [2], "an observer has other nested values")
+
+
+async def keeps_the_senders_message(new: Factories) -> None:
+    """What an observer changes does not reach the sender."""
+    sent = {"type": "note", "value": 1}
+    engine, _ = await new.host([])
+
+    def clear(data: dict[str, Any]) -> None:
+        data["message"].clear()
+
+    await engine.bus.subscribe("component.message.received", "o", clear)
+    await engine.send("a", sent)
+    claim(sent == {"type": "note", "value": 1}, f"an observer's change reached the sender: {sent}")
+
+
+COPIES: Final = (keeps_observers_apart, shares_nested_values, keeps_the_senders_message)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flexiflow._machine import StateMachine, Transition
-from flexiflow.testing._examiner.acts import Together
-from flexiflow.testing._examiner.code import Place, block, quote, without_one, write
+from flexiflow.testing._examiner.steps import (
+    Place,
+    Step,
+    Together,
+    attempt,
+    block,
+    function,
+    quote,
+    without_one,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flexiflow.testing._examiner.code import Lines, Step
+    from flexiflow.testing._examiner.steps import Lines
 
 INITIAL = "s0"
 
 
 @dataclass(frozen=True)
-class Send:
+class Send(Step):
     """Send a message; at the top, the program goes on whatever it raises.
 
     Attributes:
@@ -32,7 +41,6 @@ class Send:
     trigger: str = "t0"
     in_child: bool = False
     cancelled_after: int | None = None
-    awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
         """Return it as lines of Python."""
@@ -43,25 +51,14 @@ class Send:
         call = f"await engine.send({given})"
         if place.handler is not None:
             return [call]
-        attempt = [
-            *block("try:", [f"print({call})"]),
-            *block("except Exception as error:", ['print("raised", repr(error))']),
-        ]
-        if self.cancelled_after is None:
-            return attempt
-        started = [f"group.start_soon(cancel_after, scope, {self.cancelled_after})", *attempt]
-        scope = block("with anyio.CancelScope() as scope:", started)
-        return block(
-            "async with anyio.create_task_group() as group:",
-            [*scope, "group.cancel_scope.cancel()"],
-        )
+        return attempt(call, "Exception", self.cancelled_after)
 
 
 @dataclass(frozen=True)
-class Fail:
+class Fail(Step):
     """Raise an exception."""
 
-    awaits: bool = field(default=False, init=False)
+    awaits = False
 
     def code(self, place: Place) -> Lines:
         """Return it as lines of Python."""
@@ -69,12 +66,11 @@ class Fail:
 
 
 @dataclass(frozen=True)
-class Look:
+class Look(Step):
     """Print the state of a component again and again."""
 
     turns: int
     to: str = "a"
-    awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
         """Return it as lines of Python."""
@@ -83,12 +79,11 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Observe:
+class Observe(Step):
     """Subscribe, for one time, an observer that does one thing after another."""
 
     event: str
     does: tuple[Step, ...] = ()
-    awaits: bool = field(default=True, init=False)
 
     def code(self, place: Place) -> Lines:
         """Define the observer, and subscribe it."""
@@ -154,7 +149,11 @@ class ComponentScript:
     rows: tuple[Row, ...]
     steps: tuple[Step, ...]
     decisions: tuple[int, ...] = ()
-    again: str = field(default="", init=False)
+
+    @property
+    def text(self) -> str:
+        """What is done."""
+        return "\n".join(self.main())
 
     # Hypothesis writes out each failing case, unseen, which takes as long as 20 cases.
     def _repr_pretty_(self, printer: Any, _: object) -> None:
@@ -258,7 +257,6 @@ def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
 def _function(
     name: str, given: str, does: tuple[Step, ...], place: Place, answer: Lines | None = None
 ) -> Lines:
-    is_async = any(step.awaits for step in does)
     inside = replace(place, handler=name)
     body = [f'print("{name} starts")', *write(does, inside), *(answer or [])]
-    return block(f"{'async ' if is_async else ''}def {name}({given}):", body)
+    return function(f"{name}({given})", does, body)

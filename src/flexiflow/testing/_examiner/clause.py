@@ -1,24 +1,51 @@
-"""A clause of a contract as data: its sentence, and what checks it."""
+"""Clauses of a contract as data, and what they are checked with: cases, and a judgement.
+
+The modules of clauses combine the strategies below into what they try.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass, replace
+from inspect import Parameter, signature
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from hypothesis import strategies as st
+
+from flexiflow._cancellation import leaves
+from flexiflow._text import printable
+from flexiflow.testing._examiner.program import Program
+from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
-    from flexiflow.testing._examiner.checker import Checker
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.trace import Trace
+
+_T = TypeVar("_T")
+
+MODES: Final[tuple[DeliveryMode, ...]] = ("sequential", "concurrent", "tiered")
+POLICIES: Final[tuple[ErrorPolicy, ...]] = ("continue", "raise")
+
+
+def nothing(trace: Trace) -> None:
+    """Leave the judgement to the program, which claims what is promised."""
 
 
 @final
 @dataclass(frozen=True)
 class Clause:
-    """A numbered promise of the contract.
+    """A numbered promise of the contract, and how it is checked.
 
     Attributes:
         identifier: its number, as "B4".
         title: its name in the documentation.
         sentence: what is promised, as far as it can be checked from outside.
-        checker: what tries to break it, or None where nothing does yet.
+        cases: what to try, drawn before any loop starts; None where nothing tries to break it yet.
+        complain: returns how the trace of a case breaks the clause, or None.
         needs: the methods and options that a bus must have for it to be checked, as "stream" or
             "subscribe(limit=)".
     """
@@ -26,5 +53,102 @@ class Clause:
     identifier: str
     title: str
     sentence: str
-    checker: Checker | None
+    cases: st.SearchStrategy[Case] | None = None
+    complain: Callable[[Any], str | None] = nothing
     needs: tuple[str, ...] = ()
+
+    def judge(self, trace: Trace) -> str | None:
+        """Return how a trace breaks the clause, or None."""
+        if isinstance(trace.left, ScenarioStuck):
+            # What its tasks did while they were being ended is not what the bus does.
+            return describe(trace.left)
+        complaint = self.complain(trace)
+        if complaint is None and trace.left is not None:
+            return describe(trace.left)
+        return complaint
+
+
+def clauses_of(*modules: ModuleType) -> tuple[Clause, ...]:
+    """Return the clauses that modules define, in order."""
+    values = (each for module in modules for each in vars(module).values())
+    return tuple(each for each in values if isinstance(each, Clause))
+
+
+def describe(left: BaseException) -> str:
+    """Return the complaint about an exception that left a case."""
+    # In a group, if other tasks run in the program.
+    found = [*leaves(left)]
+    for leaf in found:
+        if isinstance(leaf, AssertionError):
+            return str(leaf)
+    return printable(f"the program was left by {type(found[0]).__name__}: {found[0]}")
+
+
+# Numbers are sampled: Hypothesis' own integers also try constants of the modules that happen to be
+# loaded, so that one seed would draw other cases in another process.
+def number(least: int, most: int) -> st.SearchStrategy[int]:
+    """Draw a number; shrinking leads to the least."""
+    return st.sampled_from(range(least, most + 1))
+
+
+turns = number(0, 3)
+priorities = st.sampled_from([3, 1, 2, 4, 5])
+schedules: st.SearchStrategy[tuple[int, ...]] = st.lists(number(0, 3), max_size=12).map(tuple)
+
+
+def several(
+    *kinds: st.SearchStrategy[_T], least: int = 0, most: int = 2
+) -> st.SearchStrategy[tuple[_T, ...]]:
+    """Draw so many values of some kinds."""
+    return st.lists(st.one_of(*kinds), min_size=least, max_size=most).map(tuple)
+
+
+def often(times: int, cases: st.SearchStrategy[_T]) -> st.SearchStrategy[_T]:
+    """Return a branch that has more weight in `one_of`, which drops equal branches."""
+    return st.one_of(*(st.tuples(cases).map(_only) for _ in range(times)))
+
+
+def _only(cases: tuple[_T]) -> _T:
+    [case] = cases
+    return case
+
+
+def programs(
+    *functions: Callable[..., Any], runs: int = 1, **choices: Iterable[object]
+) -> st.SearchStrategy[Program]:
+    """Draw one of several programs.
+
+    Args:
+        functions: async functions, each with any of the options `delivery`, `policy`, and those
+            that are in `choices`.
+        runs: how many runs each is called in.
+        choices: the values of options; each is combined with all others.
+    """
+    values = {"delivery": MODES, "policy": POLICIES, **choices}
+    variants = (
+        Program(function, given, runs)
+        for function in functions
+        for given in _combined(function, values)
+    )
+    return st.sampled_from(list(variants))
+
+
+def _combined(
+    function: Callable[..., Any], values: dict[str, Iterable[object]]
+) -> Iterator[tuple[tuple[str, object], ...]]:
+    taken = [
+        name
+        for name, each in signature(function).parameters.items()
+        if each.kind is Parameter.KEYWORD_ONLY and name in values
+    ]
+    for given in product(*(values[name] for name in taken)):
+        yield tuple(zip(taken, given, strict=True))
+
+
+def scheduled(*functions: Callable[..., Any], **choices: Iterable[Any]) -> st.SearchStrategy[Case]:
+    """Draw one of several programs, as `programs` does, and the schedule of its tasks."""
+    return st.builds(_scheduled, programs(*functions, runs=1, **choices), schedules)
+
+
+def _scheduled(program: Program, decisions: tuple[int, ...]) -> Program:
+    return replace(program, decisions=decisions)

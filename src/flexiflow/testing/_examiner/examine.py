@@ -1,45 +1,96 @@
-"""Examine a bus, a component, or a transport, clause by clause (P1).
-
-A `Subject` stands for what is examined: it runs a *case*, and shows it as Python. A case is a
-script, which is data, or a program, which is text. For each clause, in the contract's order:
-
-1. Hypothesis draws a case from the strategy of the clause's checker. All is drawn before an event
-   loop starts; the schedule of the tasks is a part of the case.
-2. The subject runs the case in a new event loop, and returns a trace of what happened.
-3. The checker judges the trace; a program also asserts by itself. A complaint, or an exception that
-   left the case, means that the case breaks the clause.
-4. Once a case breaks it, Hypothesis shrinks that; then parts of the smallest case are left out, one
-   at a time, as long as what is left still breaks the clause.
-5. The smallest case becomes a `ContractViolation`, with its program, its history, and the seed.
-
-After `examples` cases without a complaint the clause holds. A clause that has no checker, or needs
-what the subject does not offer, is not tried. What the user's factory raises is no violation: it
-ends the examination.
-"""
+"""What surrounds an examination: the log, kept from the user's, and the blame of a factory."""
 
 from __future__ import annotations
 
+import logging
 import secrets
+import threading
+from abc import ABC, abstractmethod
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar, final
 
+import anyio
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from flexiflow.testing._examiner.execute import FactoryFailed
-from flexiflow.testing._examiner.program import operations
-from flexiflow.testing._examiner.story import story
-from flexiflow.testing._examiner.violation import ContractViolation
+from flexiflow._cancellation import leaves
+from flexiflow.testing._examiner.program import buses_yield, operations
+from flexiflow.testing._examiner.trace import Trace
+from flexiflow.testing._examiner.violation import EXAMPLES, ContractViolation
+from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.checks import check_backend, check_int
+from flexiflow.testing._scheduling.failures import TasksLeft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 
-    from flexiflow.testing._examiner.checker import Checker
+    from hypothesis import strategies as st
+
     from flexiflow.testing._examiner.clause import Clause
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.trace import Trace
+
+_logger = logging.getLogger("flexiflow")
+only_one: Final = threading.Lock()
+_OPEN: Final = {"disabled": False, "filters": (), "propagate": False}
+_T = TypeVar("_T")
+_H = TypeVar("_H", bound=logging.Handler)
+
+
+class FactoryFailed(BaseException):
+    """A factory raised something, which is not the fault of what it makes.
+
+    It is no `Exception`: Hypothesis would take that for a failure, and try it again.
+    """
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
+def unblamed(factory: Callable[..., _T]) -> Callable[..., _T]:
+    """Return the same factory, except that what it raises ends the whole examination."""
+
+    def make(*arguments: Any, **options: Any) -> _T:
+        with out_of_factory():
+            return factory(*arguments, **options)
+
+    return make
+
+
+@contextmanager
+def out_of_factory() -> Generator[None]:
+    """Mark what the block raises as a factory's, which ends the whole examination."""
+    try:
+        yield
+    except BaseException as exc:
+        raise FactoryFailed(exc) from exc
+
+
+class Log(ExitStack):
+    """Keeps what is logged on purpose from the user's log, for one thread at a time."""
+
+    def __enter__(self) -> Self:
+        self.enter_context(only_one)
+        # A checker sees all records, however the user has set up the log.
+        for name, value in _OPEN.items():
+            self.callback(setattr, _logger, name, getattr(_logger, name))
+            setattr(_logger, name, value)
+        self.callback(_logger.setLevel, _logger.level)
+        _logger.setLevel(logging.DEBUG)
+        self.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.NOTSET)
+        self.enter(logging.NullHandler())
+        return super().__enter__()
+
+    def enter(self, handler: _H) -> _H:
+        """Add a handler, which sees what is logged from now on."""
+        _logger.addHandler(handler)
+        self.callback(_logger.removeHandler, handler)
+        return handler
+
+
+_Traced = TypeVar("_Traced", bound=Trace)
 
 _SETTINGS: Final = hypothesis.settings(
     database=None,
@@ -77,44 +128,116 @@ class Verdict:
     lacks: tuple[str, ...] = ()
 
 
-def check_terms(backend: str, examples: int, seed: int | None) -> int:
-    """Refuse bad arguments; return the seed, or draw one."""
-    check_backend(backend)
-    check_int("examples", examples, least=1)
-    if seed is None:
-        return secrets.randbits(32)
-    check_int("seed", seed, least=0)
-    return seed
-
-
-@final
-@dataclass(frozen=True)
-class Subject:
+class Subject(ABC, Generic[_Traced]):
     """A bus, an engine with its components, or a transport, as it is examined.
 
-    Attributes:
+    Args:
         backend: the backend on which it runs.
-        attempt: runs a case on it, and returns what happened.
-        show: writes a case as a program that anyone can run.
+        trace: the type of its traces.
+
+    Attributes:
         offers: the optional parts that it has, which a clause may need.
     """
 
-    backend: str
-    attempt: Callable[[Case], Trace]
-    show: Callable[[Case], str]
     offers: frozenset[str] = frozenset()
 
+    def __init__(self, backend: str, trace: type[_Traced]) -> None:
+        check_backend(backend)
+        self.backend = backend
+        self._new_trace = trace
 
-def search(
-    clauses: Iterable[Clause], subject: Subject, examples: int, seed: int
+    @abstractmethod
+    def show(self, case: Case) -> str:
+        """Return a case as a program that anyone can run."""
+
+    @abstractmethod
+    def play(self, case: Case, trace: _Traced, log: Log) -> None:
+        """Run a case to its end, and note in the trace what happens."""
+
+    def attempt(self, case: Case) -> _Traced:
+        """Run a case to its end, and return its trace."""
+        trace = self._new_trace()
+        try:
+            with Log() as log:
+                self.play(case, trace, log)
+        except TasksLeft as exc:
+            trace.tasks_left = exc.names
+        except BaseException as exc:  # noqa: BLE001  whatever a faulty subject lets out
+            self.note_left(exc, trace)
+        return trace
+
+    def note_left(self, exception: BaseException, trace: _Traced) -> None:
+        """Note what left a case; raise it if it is Ctrl-C, or comes from a factory."""
+        for leaf in leaves(exception):
+            if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
+                raise leaf from None
+        trace.left = exception
+
+    def go_on(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
+        """Return the verdict on a clause once all else was tried that is no case."""
+        return verdict
+
+    def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _Traced) -> None:
+        """Run an async function in an event loop of its own, under the schedule of a case."""
+
+        async def watch() -> None:
+            trace.cancellation = anyio.get_cancelled_exc_class()
+            await main()
+
+        run_scheduled(
+            watch,
+            backend=self.backend,
+            decisions=case.decisions,
+            buses_yield=buses_yield(case),
+        )
+
+
+def examine(
+    new_subject: Callable[..., Subject[Any]],
+    clauses: Iterable[Clause],
+    *given: Any,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+    **options: Any,
 ) -> Iterator[Verdict]:
-    """Try to break one clause after another, and yield its verdict."""
+    """Try to break one clause after another, and yield its verdict.
+
+    Args:
+        new_subject: the type of what is examined.
+        clauses: the clauses.
+        given: what the subject is made from.
+        examples: how many cases a clause is tried with.
+        seed: draws the same cases again; if None, one is drawn.
+        options: what else the subject is made from, the backend among them.
+
+    Raises:
+        Exception: what `check_bus` raises, except for a violation; already at the call.
+    """
+    subject = new_subject(*given, **options)
+    check_int("examples", examples, least=1)
+    if seed is None:
+        seed = secrets.randbits(32)
+    check_int("seed", seed, least=0)
+    return _examine(subject, clauses, examples, seed)
+
+
+def _examine(
+    subject: Subject[Any], clauses: Iterable[Clause], examples: int, seed: int
+) -> Iterator[Verdict]:
     for clause in clauses:
-        lacks = tuple(need for need in clause.needs if need not in subject.offers)
-        if clause.checker is None or lacks:
-            yield Verdict(clause, 0, None, lacks)
-        else:
-            yield _Search(clause, clause.checker, subject).run(examples, seed)
+        try:
+            verdict = subject.go_on(_search(clause, subject, examples, seed), seed)
+        except FactoryFailed as exc:
+            raise exc.reason from None
+        yield verdict
+
+
+def _search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> Verdict:
+    """Search for a case that breaks a clause."""
+    lacks = tuple(need for need in clause.needs if need not in subject.offers)
+    if clause.cases is None or lacks:
+        return Verdict(clause, 0, None, lacks)
+    return _Search(clause, clause.cases, subject).run(examples, seed)
 
 
 class _Broken(Exception):
@@ -124,22 +247,18 @@ class _Broken(Exception):
 class _Search:
     """The search for a case that breaks a clause."""
 
-    def __init__(self, clause: Clause, checker: Checker, subject: Subject) -> None:
+    def __init__(
+        self, clause: Clause, cases: st.SearchStrategy[Case], subject: Subject[Any]
+    ) -> None:
         self._clause = clause
-        self._checker = checker
+        self._cases = cases
         self._subject = subject
         self._tried = 0
         self._found: list[tuple[Case, str, Trace]] = []
 
     def run(self, examples: int, seed: int) -> Verdict:
         """Try at most so many cases; make the first that breaks the clause as small as possible."""
-        try:
-            return self._run(examples, seed)
-        except FactoryFailed as exc:
-            raise exc.reason from None
-
-    def _run(self, examples: int, seed: int) -> Verdict:
-        drawing = hypothesis.given(self._checker.cases)(self._attempt)
+        drawing = hypothesis.given(self._cases)(self._attempt)
         settings = hypothesis.settings(_SETTINGS, max_examples=examples)
         try:
             hypothesis.seed(seed)(settings(drawing))()
@@ -159,7 +278,7 @@ class _Search:
 
     def _breaks(self, case: Case) -> bool:
         trace = self._subject.attempt(case)
-        complaint = self._checker.judge(trace)
+        complaint = self._clause.judge(trace)
         if complaint is not None:
             # Only the last one is used, and a trace holds all that happened.
             self._found = [(case, complaint, trace)]
@@ -175,7 +294,7 @@ class _Search:
             sentence=self._clause.sentence,
             complaint=complaint,
             counterexample=self._subject.show(case),
-            history=story(trace),
+            history=trace.story(),
             operations=operations(case),
             backend=self._subject.backend,
             seed=seed,

@@ -1,258 +1,114 @@
-"""Turn a case into a program that anyone can run.
+"""What a clause is tried with, and how it is shown as a program that anyone can run.
 
-The parts of a program come from its case. What they use, as definitions and imports, is found by
-the words in their text, and put before them.
+A case is a script, which is data, or a program, which is a function. What is shown contains the
+definitions and imports that it uses, found by its names.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
+from importlib import import_module
+from inspect import Parameter, getsource, signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, final
 
-from flexiflow.testing._examiner.code import block, without_one
+from flexiflow.testing._examiner import kit
+from flexiflow.testing._examiner.steps import block, without_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from types import CodeType
 
-    from flexiflow.testing._examiner.code import Lines
+    from flexiflow.testing._examiner.steps import Lines
 
-# What programs use, by the word that shows it. What an entry uses itself comes before it.
-_PRELUDE = {
-    "heard": "heard = []",
-    "async_filter": "async def async_filter(event, data):\n    return True",
-    "early": "early = checkpoint()\nearly.close()",
-    "generator": "def generator(data):\n    yield",
-    "async_generator": "async def async_generator(data):\n    yield",
-    "noted": "def noted(message, component):\n    heard.append(message)",
-    "Boom": "class Boom(Exception):\n    pass",
-    "Exit": "class Exit(BaseException):\n    pass",
-    "Quit": "class Quit(SystemExit):\n    pass",
-    "Later": """\
-class Later:
-    def __await__(self):
-        yield from checkpoint().__await__()""",
-    "Mark": """\
-class Mark:
-    def __eq__(self, other):
-        return isinstance(other, Mark)
-
-    def __hash__(self):
-        return 0""",
-    "refused": """\
-@contextmanager
-def refused(error_type, otherwise):
-    errors = []
-    try:
-        yield errors
-    except error_type as error:
-        errors.append(error)
-        return
-    raise AssertionError(otherwise)""",
-    "log_kept": """\
-@contextmanager
-def log_kept():
-    records, handler = [], logging.Handler()
-    handler.emit = records.append
-    logging.getLogger("flexiflow").addHandler(handler)
-    try:
-        yield records
-    finally:
-        logging.getLogger("flexiflow").removeHandler(handler)""",
-    "Noted": """\
-class Noted:
-    def __init__(self, watch, what):
-        self.watch, self.what = watch, what
-
-    def __enter__(self):
-        self.watch.note(f"enters {self.what}")
-
-    def __exit__(self, kind, exception, traceback):
-        return self.watch.note(f"leaves {self.what}", exception)""",
-    "Watch": """\
-class Watch:
-    def __init__(self, name):
-        self.name = name
-
-    def publishing(self, event):
-        return Noted(self, event.name)
-
-    def handling(self, event, subscription):
-        return Noted(self, subscription.component_name)
-
-    def note(self, what, exception=None):
-        heard.append(f"{self.name} {what}")""",
-    "native_task": """\
-def native_task():
-    if anyio.get_cancelled_exc_class() is CancelledError:
-        return current_task()""",
-    "settle": """\
-async def settle():
-    for _ in range(20):
-        await checkpoint()""",
-    "mark": 'mark = ContextVar("mark", default=None)',
-    "cancel_after": """\
-async def cancel_after(scope, turns):
-    for _ in range(turns):
-        await checkpoint()
-    scope.cancel()""",
-    "kept_cancellation": """\
-async def kept_cancellation():
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await anyio.sleep_forever()
-        except anyio.get_cancelled_exc_class() as error:
-            kept = error
-            raise
-    return kept""",
-}
-_IMPORTS = {
-    "gc": "import gc",
-    "logging": "import logging",
-    "weakref": "import weakref",
-    "get_ident": "from threading import get_ident",
-    "contextmanager": "from contextlib import contextmanager",
-    "suppress": "from contextlib import suppress",
-    "CancelledError": "from asyncio import CancelledError, current_task",
-    "ContextVar": "from contextvars import ContextVar",
-    "partial": "from functools import partial",
-    "MappingProxyType": "from types import MappingProxyType",
-    "anyio": "import anyio",
-    "checkpoint": "from anyio.lowlevel import checkpoint",
-    "replay": "from flexiflow.testing import replay",
-}
-_OURS = (
-    "BufferFull",
-    "ComponentError",
-    "DuplicateComponent",
-    "HandlerCancelled",
-    "HandlerTimeout",
-    "LimitDeadlock",
-    "Outcome",
-    "PublishRefused",
-    "StateMachine",
-    "StreamDeadlock",
-    "Topic",
-    "Transition",
-    "TransitionRefused",
-    "UnknownComponent",
-)
+_OURS = "flexiflow.testing._"
 
 
-class Case(Protocol):
-    """What a checker tries: a script, or a program that is written out."""
+@final
+class Listing:
+    """The definitions and imports that a text uses, found by its names."""
 
-    @property
-    def decisions(self) -> tuple[int, ...]:
-        """The schedule of the tasks."""
-        ...
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._imports: dict[str, list[str]] = {}
+        self._definitions: list[str] = []
 
-    @property
-    def again(self) -> str:
-        """What is done with the same bus in a second run, or "" if there is none."""
-        ...
+    def use(self, text: str, module: str) -> None:
+        """Add what a text uses of a module, and what that uses."""
+        for name, (origin, definition) in _names_of(module).items():
+            if name in self._seen or name not in _used(text):
+                continue
+            if origin.startswith(_OURS) and origin != module:
+                self.use(name, origin)
+                continue
+            self._seen.add(name)
+            if definition:
+                self.use(definition, module)
+                self._definitions.append(definition)
+            else:
+                self._imports.setdefault(origin, []).append(name)
 
-    def smaller(self) -> Iterable[Case]:
-        """Yield cases with something left out."""
-        ...
+    def program(self, factories: Sequence[str], *parts: str, run: str) -> str:
+        """Return the program: imports, factories, definitions, parts, and the lines that run it."""
+        self._imports.setdefault("flexiflow.testing", []).append("replay")
+        future = "from __future__ import annotations\n\n" if self._definitions else ""
+        head = "\n".join([future + "\n".join(self._lines()), "", *factories])
+        return "\n\n\n".join([head, *self._definitions, *parts, f"{run}\n"])
 
-    def main(self) -> Lines:
-        """Return what is done with `bus`, as lines of Python."""
-        ...
+    def _lines(self) -> Iterator[str]:
+        for origin, names in sorted(self._imports.items()):
+            if origin:
+                yield f"from {origin} import {', '.join(sorted(names))}"
+            else:
+                yield from (f"import {name}" for name in sorted(names))
 
 
-@dataclass(frozen=True)
-class Program:
-    """A program that itself asserts what a clause promises.
+@cache
+def _used(text: str) -> frozenset[str]:
+    """Return the names that a text uses and does not set."""
+    names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+    known = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    return frozenset({node.id for node in names} - known)
 
-    Attributes:
-        text: what is done with `bus`, at the indentation of a module.
-        again: what is done with the same bus in a second run; the bus is then made before the
-            first, outside of any loop if the factory is sync.
-        decisions: the schedule, as `run_scheduled` takes it.
+
+@cache
+def _names_of(module: str) -> dict[str, tuple[str, str]]:
+    """Return the names of a module, each with where it is from, and its definition if it has one.
+
+    What is imported for type checkers is left out: annotations are not evaluated.
     """
-
-    text: str
-    again: str = ""
-    decisions: tuple[int, ...] = ()
-
-    def smaller(self) -> Iterator[Program]:
-        """Yield programs with a shorter schedule; the text itself is not shrunk."""
-        return (replace(self, decisions=less) for less in without_one(self.decisions))
-
-    def main(self) -> Lines:
-        """Return what is done, as lines of Python."""
-        return self.text.strip("\n").split("\n")
-
-
-def mains(case: Case) -> tuple[str, ...]:
-    """Return the names of the async functions to run, one after another."""
-    return ("main", "again") if case.again else ("main",)
-
-
-def buses_yield(case: Case) -> bool:
-    """Return whether buses yield at every publish: they do unless the case has no schedule."""
-    return bool(case.decisions)
+    source = getsource(import_module(module))
+    lines, names = source.split("\n"), dict[str, tuple[str, str]]()
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Import(aliases):
+                names |= {alias.name: ("", "") for alias in aliases}
+            case ast.ImportFrom(origin, aliases):
+                names |= {alias.name: (str(origin), "") for alias in aliases}
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                first = min(each.lineno for each in (node, *node.decorator_list))
+                names[node.name] = module, "\n".join(lines[first - 1 : node.end_lineno])
+            case ast.Assign([ast.Name(name)]) | ast.AnnAssign(ast.Name(name)):
+                names[name] = module, "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            case _:
+                pass
+    return names
 
 
-def define(case: Case, *, is_async: bool) -> str:
-    """Return code that defines the async functions to run, given a `factory`."""
-    return complete(_runs(case, is_async=is_async))
-
-
-def complete(parts: list[str]) -> str:
-    """Join the parts of a program, after what they use."""
-    parts = _with_prelude(parts)
-    return "\n\n\n".join([_imports(parts), *parts])
-
-
-def show(case: Case, factory: Callable[[], object], *, backend: str, is_async: bool) -> str:
-    """Return the whole program of a case, with an import of the factory."""
-    return with_runs(case, _runs(case, is_async=is_async), [name_factory(factory)], backend)
-
-
-def with_runs(case: Case, parts: list[str], factories: list[str], backend: str) -> str:
-    """Join the parts of a program, after what they use and before the lines that run it."""
-    options = f'backend="{backend}", decisions={case.decisions}'
-    if not buses_yield(case):
-        options += ", buses_yield=False"
-    parts = _with_prelude(parts)
-    runs = "\n".join(f"replay({name}, {options})" for name in mains(case))
-    imports = "\n".join([_imports([*parts, runs]), "", *factories])
-    return "\n\n\n".join([imports, *parts, f"{runs}\n"])
-
-
-def _with_prelude(parts: list[str]) -> list[str]:
-    """Put before the parts what they use of the prelude."""
-    parts = [*parts]
-    for word, definition in reversed(_PRELUDE.items()):
-        if any(_uses(word, part) for part in parts):
-            parts.insert(0, definition)
-    return parts
-
-
-def _imports(parts: list[str]) -> str:
-    """Return the imports that the parts need."""
-    text = "\n".join(parts)
-    imports = [line for word, line in _IMPORTS.items() if _uses(word, text)]
-    ours = [name for name in _OURS if _uses(name, text)]
-    return "\n".join([*imports, f"from flexiflow import {', '.join(ours)}"] if ours else imports)
-
-
-def _runs(case: Case, *, is_async: bool) -> list[str]:
-    """Return the parts that make the bus and define the functions to run."""
-    new_bus = "await factory()" if is_async else "factory()"
-    made, does = f"bus = {new_bus}", [line.replace("NEW_BUS", new_bus) for line in case.main()]
-    if not case.again:
-        return ["\n".join(block("async def main():", [made, *does]))]
-    # Only a sync factory can make a bus outside of any loop.
-    first = ["global bus", made] if is_async else []
-    main = "\n".join(block("async def main():", [*first, *does]))
-    again = "\n".join(block("async def again():", case.again.strip("\n").split("\n")))
-    return [main, again] if is_async else [made, main, again]
+def literal(value: Any) -> str:
+    """Return a value as an expression; of a function or class, its name."""
+    given: Any = value
+    if isinstance(value, partial):
+        return f"partial({literal(given.func)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(literal, given))}{',' * (len(given) == 1)})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {literal(given[name])}' for name in given)}}}"
+    return getattr(given, "__name__", None) or repr(given)
 
 
 def name_factory(
@@ -267,11 +123,131 @@ def name_factory(
     return f"{alias} = ...  # what makes {makes}"
 
 
+KIT = kit.__name__
+
+
+class Case(Protocol):
+    """What a clause is tried with."""
+
+    @property
+    def decisions(self) -> tuple[int, ...]:
+        """The schedule of the tasks."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What calls the methods that are examined."""
+        ...
+
+    def smaller(self) -> Iterable[Case]:
+        """Yield cases with something left out."""
+        ...
+
+
+class Written(Case, Protocol):
+    """A case that is written as lines of Python."""
+
+    def main(self) -> Lines:
+        """Return what is done, as lines of Python."""
+        ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that itself claims what a clause promises.
+
+    Attributes:
+        function: an async function, which is called with what is examined.
+        given: the options that it is called with, too.
+        runs: how many runs it is called in, one after another; it is then given its `run`, too.
+        decisions: the schedule, as `run_scheduled` takes it.
+    """
+
+    function: Callable[..., Awaitable[None]]
+    given: tuple[tuple[str, Any], ...] = ()
+    runs: int = 1
+    decisions: tuple[int, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The function's text."""
+        return getsource(self.function)
+
+    def smaller(self) -> Iterator[Program]:
+        """Yield programs with a shorter schedule; the function itself is not shrunk."""
+        return (replace(self, decisions=less) for less in without_one(self.decisions))
+
+    @property
+    def takes(self) -> int:
+        """How many of what is examined the function takes."""
+        kinds = [each.kind for each in signature(self.function).parameters.values()]
+        return kinds.count(Parameter.POSITIONAL_OR_KEYWORD)
+
+    def start(self, *arguments: object, run: int = 1) -> Awaitable[None]:
+        """Call the function."""
+        return self.function(*arguments, **dict(self._options(run)))
+
+    def call(self, *arguments: str, run: int = 1) -> str:
+        """Return the call of the function as a line of Python."""
+        given = (f"{name}={literal(value)}" for name, value in self._options(run))
+        return f"await {self.function.__name__}({', '.join([*arguments, *given])})"
+
+    def _options(self, run: int) -> tuple[tuple[str, Any], ...]:
+        heard = [("heard", list[Any]())] if "heard" in signature(self.function).parameters else []
+        runs = [("run", run)] if self.runs > 1 else []
+        return (*heard, *self.given, *runs)
+
+
+def defined(lines: Lines, **names: object) -> Callable[[], Awaitable[None]]:
+    """Return an async function that does what some lines do, and prints nothing by itself."""
+    namespace: dict[str, Any] = {**vars(kit), "print": _be_silent, **names}
+    # The text is our own. It is run as it is shown, so that what is shown was run.
+    exec(_compiled("\n".join(block("async def main():", lines))), namespace)  # noqa: S102
+    main: Callable[[], Awaitable[None]] = namespace["main"]
+    return main
+
+
+def _be_silent(*_: object) -> None: ...
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<program>", "exec")
+
+
+def buses_yield(case: Case) -> bool:
+    """Return whether buses yield at every publish: they do unless the case has no schedule."""
+    return bool(case.decisions)
+
+
+def show(
+    case: Case, factories: Sequence[str], backend: str, *made: str, mains: Sequence[Lines]
+) -> str:
+    """Return a whole program, after what it uses and before the lines that run it.
+
+    Args:
+        case: the program, or what was written.
+        factories: the lines that import the factories.
+        backend: the backend on which it runs.
+        made: what is made before any loop runs.
+        mains: the lines that are run, one after another.
+    """
+    names = ["main", "again"][: len(mains)]
+    parts = [*made]
+    for name, lines in zip(names, mains, strict=True):
+        parts.append("\n".join(block(f"async def {name}():", lines)))
+    listing = Listing()
+    for part in parts:
+        if isinstance(case, Program):
+            listing.use(part, case.function.__module__)
+        listing.use(part, KIT)
+    options = f'backend="{backend}", decisions={case.decisions}'
+    if not buses_yield(case):
+        options += ", buses_yield=False"
+    runs = "\n".join(f"replay({name}, {options})" for name in names)
+    return listing.program(factories, *parts, run=runs)
+
+
 def operations(case: Case) -> int:
     """Count the places in a program that call one of the examined methods."""
-    calls = r"\b(?:bus|engine|component|desk)\.\w+[(,]"
-    return sum(len(re.findall(calls, line)) for line in case.main())
-
-
-def _uses(word: str, text: str) -> bool:
-    return re.search(rf"\b{word}\b", text) is not None
+    return len(re.findall(r"\b(?:bus|engine|component|desk)\.\w+[(,]", case.text))

@@ -1,45 +1,34 @@
-"""The trace: what happened while a script ran."""
+"""The trace: what happened while a case ran, and how that is told to explain a violation."""
 
 from __future__ import annotations
 
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterable
+    from contextlib import AbstractContextManager
 
-NOBODY = -1
-"""Stands for no subscription, and for no publish."""
-AWAITABLE = "an awaitable"
-"""Noted as the answer of a filter that returned an awaitable."""
+    Answers: TypeAlias = list[Any]
+    Handed: TypeAlias = tuple[tuple[Any, ...] | None, Answers]
+    Around: TypeAlias = Callable[..., AbstractContextManager[Handed]]
 
-
-@dataclass(frozen=True, eq=False)
-class Seat:
-    """A subscription, as it was asked for.
-
-    Attributes:
-        number: how many were asked for before.
-        name: the name of its handler.
-    """
-
-    number: int
-    event: str
-    component: str
-    name: str
-    priority: int
-    once: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Publication:
-    """A call of `publish`; it is also the payload, so that a handler's start shows its publish."""
-
-    number: int
-    event: str
-    data: object
-    delivery: str | None
-    on_error: str | None
+NOBODY: Final = -1
+"""Stands for no subscription or transition, and for no publish or message."""
+ENDS: Final = ("returned", "raised")
+_TOLD: Final = ("from_state", "to_state", "exception")
+"""What is shown of the payload of an observed event."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,32 +36,39 @@ class Entry:
     """Something that happened.
 
     Attributes:
-        what: "subscribed", "unsubscribed", "emptied" (a component); "published", then "returned" or
-            "raised"; "asked" and "started", then "answered" or "ended", or "failed"; "logged";
-            "announced".
-        seat: the number of the subscription, or -1.
-        publication: the number of the publish, or -1 for a built-in event's.
+        what: of a publish, "published", then "returned" or "raised"; of a message, "sent", then the
+            same; of a filter or guard, "asked", then "answered"; of a handler, "started", then
+            "ended"; of an action, "acts", then "acted"; of any of these functions, "failed".
+            "subscribed", "unsubscribed", "emptied" (a component); "received" and "changed", the
+            events of a component; "announced", a failure; "logged"; "seen", a state. Of a
+            transport, the whole line.
+        seat: the number of the subscription, or of the transition, or -1.
         value: what came of it: a result, an exception, a log record, a payload.
+        act: the number of the publish or message, or -1.
+        who: who did it, in words.
+        component: the name of the component.
         task: the task in which it happened.
         parent: the task that started this one, or None.
-        mark: the value of the context variable that programs set.
+        seen: the value of the context variable that scripts set, or the component's state.
         cancelled: whether a scope around it was cancelled.
         observing: whether it happened within a handler of `event.handler.failed`.
     """
 
     what: str
-    seat: int
-    publication: int
-    value: Any
-    task: int
-    mark: object
-    cancelled: bool
+    seat: int = NOBODY
+    value: Any = None
+    act: int = NOBODY
+    who: str = ""
+    component: str = ""
+    task: int = 0
     parent: int | None = None
+    seen: Any = None
+    cancelled: bool = False
     observing: bool = False
 
 
-UNENDED = Entry("was not over", NOBODY, NOBODY, None, 0, None, cancelled=False)
-"""The end of a publish that never ended; the reason for that is reported elsewhere."""
+UNENDED: Final = Entry("was not over")
+"""The end of what never ended; the reason for that is reported elsewhere."""
 
 
 @dataclass
@@ -81,132 +77,236 @@ class Trace:
 
     Attributes:
         entries: what happened.
-        seats: the subscriptions, by number.
-        publications: the calls of `publish`, by number.
-        left: what was raised out of the program, or None.
+        left: what was raised out of the case, or None.
         tasks_left: the tasks that were there at the end but not at the beginning.
-        subscriptions: the number of each subscription object.
         cancellation: the type of the backend's cancellations.
+        complaints: what the case itself complains of, by the clause that is broken.
     """
 
     entries: list[Entry] = field(default_factory=list[Entry])
-    seats: list[Seat] = field(default_factory=list[Seat])
-    publications: list[Publication] = field(default_factory=list[Publication])
     left: BaseException | None = None
     tasks_left: tuple[str, ...] = ()
     cancellation: type[BaseException] = GeneratorExit
-    subscriptions: dict[object, int] = field(default_factory=dict[object, int])
+    complaints: dict[str, str] = field(default_factory=dict[str, str])
 
-    def told(self) -> Iterator[tuple[int, str, str, Any]]:
-        """Yield each entry's task, what happened, to whom, and what came of it."""
-        for entry in self.entries:
-            yield entry.task, entry.what, self._who(entry), entry.value
-
-    def _who(self, entry: Entry) -> str:
-        who = [self.seats[entry.seat].name] if entry.seat >= 0 else []
-        if entry.publication >= 0:
-            event = self.publications[entry.publication].event
-            who.append(f"publish {entry.publication} of {event!r}")
-        return " in ".join(who)
-
-    def all(self, *whats: str, publication: int | None = None) -> list[Entry]:
-        """Return the entries of some kinds, of one publish or of any."""
-        return [
-            entry
-            for entry in self.entries
-            if entry.what in whats and publication in (None, entry.publication)
-        ]
+    def all(self, *whats: str, act: int | None = None) -> list[Entry]:
+        """Return the entries of some kinds, of one publish or message, or of any."""
+        return [entry for entry in self.entries if entry.what in whats and act in (None, entry.act)]
 
     def place(self, entry: Entry) -> int:
         """Return the index of an entry."""
         return self.entries.index(entry)
 
-    def after(self, first: Entry, what: str, publication: Publication) -> list[Entry]:
-        """Return the entries of one kind, of one publish, after another entry."""
-        entries = self.all(what, publication=publication.number)
-        return [entry for entry in entries if self.place(entry) > self.place(first)]
-
-    def span(self, publication: Publication) -> list[Entry]:
-        """Return all entries from the call of a publish to its end."""
-        begin = self.place(self.all("published", publication=publication.number)[0])
-        ends = self.all("returned", "raised", publication=publication.number)
-        return self.entries[begin : self.place(ends[0]) + 1 if ends else None]
-
-    def end(self, publication: Publication) -> Entry:
-        """Return the entry with which `publish` returned or raised, or `UNENDED`."""
-        return next(iter(self.all("returned", "raised", publication=publication.number)), UNENDED)
-
-    def active(self, before: Entry) -> list[Seat]:
-        """Return the subscriptions that are active just before an entry, oldest first."""
-        seats: dict[int, Seat] = {}
-        for entry in self.entries[: self.place(before)]:
-            if entry.what == "subscribed":
-                seats[entry.seat] = self.seats[entry.seat]
-            for gone in self.removed_by(entry):
-                seats.pop(gone.number, None)
-        return list(seats.values())
-
-    def is_failure(self, entry: Entry) -> bool:
-        """Return whether it is a failure of a handler or filter: no cancellation and no exit."""
-        return entry.what == "failed" and isinstance(entry.value, Exception)
+    def ended(self, act: int) -> Entry:
+        """Return the entry in which a publish or message returned or raised, or `UNENDED`."""
+        return next(iter(self.all(*ENDS, act=act)), UNENDED)
 
     def is_cancelled(self, entry: Entry) -> bool:
-        """Return whether it is a cancellation that leaves a handler or publish."""
+        """Return whether its value is a cancellation."""
         return isinstance(entry.value, self.cancellation)
 
-    def failures(self, publication: Publication) -> list[Entry]:
-        """Return the failures of a publish, in the order in which they happened."""
-        return list(filter(self.is_failure, self.all("failed", publication=publication.number)))
-
-    def audience(self, publication: Publication) -> list[Seat]:
-        """Return the subscriptions that a publish must reach, in delivery order (B4, B5, B10)."""
-        [begin] = self.all("published", publication=publication.number)
-        heard = [seat for seat in self.active(begin) if matches(seat.event, publication.event)]
-        return sorted(heard, key=lambda seat: seat.priority)
-
-    def started_in(self, publication: Publication) -> list[Entry]:
-        """Return the starts of a publish's handlers before its end."""
-        starts = [entry for entry in self.span(publication) if entry.what == "started"]
-        return [entry for entry in starts if entry.publication == publication.number]
-
-    def name(self, entry: Entry) -> str:
-        """Return the name of the handler that did something, or "the publisher"."""
-        return self.seats[entry.seat].name if entry.seat >= 0 else "the publisher"
-
-    def removed_by(self, entry: Entry) -> set[Seat]:
-        """Return the subscriptions that an entry ended, or would have ended if they were active."""
-        if entry.what == "unsubscribed":
-            return {self.seats[entry.seat]}
-        if entry.what == "emptied":
-            return {seat for seat in self.seats if seat.component == entry.value[0]}
-        return set()
-
-    def all_of(self, seat: Seat, what: str, publication: Publication) -> list[Entry]:
-        """Return the entries of one kind, of one subscription in one publish."""
-        entries = self.all(what, publication=publication.number)
-        return [entry for entry in entries if entry.seat == seat.number]
-
-    def first_complaint(self, judge: Callable[[Trace, Publication], str | None]) -> str | None:
-        """Judge one publish after another; return the first complaint, or None."""
-        complaints = (judge(self, publication) for publication in self.publications)
-        return next(filter(None, complaints), None)
-
-    def started(self, publication: Publication) -> list[Seat]:
-        """Return the subscriptions whose handlers a publish started, in order."""
-        starts = self.all("started", publication=publication.number)
-        return [self.seats[entry.seat] for entry in starts]
+    def story(self) -> str:
+        """Return a line for each entry: in which task, by whom, what happened, and the result."""
+        tasks: dict[int, int] = {}
+        lines: list[str] = []
+        for entry in self.entries:
+            number = tasks.setdefault(entry.task, len(tasks))
+            words = (f"task {number}:", entry.who, entry.what, _show(entry.value))
+            lines.append(" ".join(filter(None, words)))
+        return "\n".join(lines)
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Return whether a pattern matches a name (B10)."""
-    wanted, given = pattern.split("."), name.split(".")
-    if wanted[-1] == "**":
-        wanted = wanted[:-1] + ["*"] * max(1, len(given) - len(wanted) + 1)
-    return len(wanted) == len(given) and all(
-        want in ("*", have) for want, have in zip(wanted, given, strict=True)
-    )
+def shown(value: Any) -> str:
+    """Return a value's text for a complaint: nothing that differs from run to run."""
+    return _show(value) or repr(value)
 
 
-def names(seats: list[Seat]) -> str:
-    """Return the names of the handlers, joined by commas."""
-    return ", ".join(seat.name for seat in seats) or "nobody"
+def _show(value: Any) -> str:
+    # Other values are shown by their type alone: their text may contain an address.
+    match value:
+        case None:
+            text = ""
+        case Exception():
+            text = repr(value)
+        case logging.LogRecord():
+            text = repr(value.getMessage().partition("\n")[0])
+        case Mapping():
+            payload = cast("Mapping[str, Any]", value)
+            text = ", ".join(f"{name}={_show(payload[name])}" for name in _TOLD if name in payload)
+        case tuple() | list():
+            inner = ", ".join(map(_show, cast("list[Any]", value)))
+            text = f"[{inner}]" if isinstance(value, list) else f"({inner})"
+        case Enum():
+            text = value.name
+        case str() | int():
+            text = str(value)
+        case _:
+            text = type(value).__name__
+    return text
+
+
+def exception_of(entry: Entry) -> object:
+    """Return the exception that was logged with its traceback, or announced."""
+    if entry.what == "logged":
+        return exception_in(entry.value)
+    return entry.value.get("exception") if is_a(entry.value, dict) else None
+
+
+def exception_in(record: logging.LogRecord) -> BaseException | None:
+    """Return the exception that a record has, with its traceback, or None."""
+    return (record.exc_info or (None, None))[1]
+
+
+def is_a(value: object, kind: type) -> bool:
+    """Return `isinstance(value, kind)`, but let type checkers still take the value for `Any`."""
+    return isinstance(value, kind)
+
+
+def logged(trace: Trace, exception: BaseException) -> list[Entry]:
+    """Return the entries that log an exception at WARNING or above; debugging aids don't count."""
+    return [entry for entry in reported(trace, "logged") if exception_of(entry) is exception]
+
+
+def announced(trace: Trace, exception: BaseException) -> list[Entry]:
+    """Return the entries in which an exception was heard as `event.handler.failed`."""
+    return [entry for entry in trace.all("announced") if exception_of(entry) is exception]
+
+
+def reported(trace: Trace, *whats: str) -> list[Entry]:
+    """Return entries of some kinds; of the log, only those at WARNING or above."""
+    return [
+        entry
+        for entry in trace.all(*whats)
+        if entry.what != "logged" or entry.value.levelno >= logging.WARNING
+    ]
+
+
+def parts(exception: BaseException) -> list[BaseException]:
+    """Return an exception itself and, if it is a group, all that it holds at any depth."""
+    if not isinstance(exception, BaseExceptionGroup):
+        return [exception]
+    group = cast("BaseExceptionGroup[BaseException]", exception)
+    return [exception, *(part for each in group.exceptions for part in parts(each))]
+
+
+def misreported(
+    trace: Trace, failed: Entry, whose: str, event: str, component: str, names: Iterable[str]
+) -> str | None:
+    """Return what is wrong with how a failure was logged and announced (E1), or None.
+
+    Args:
+        trace: what happened.
+        failed: the failure.
+        whose: the failure in words, as "the failure of h0".
+        event: the name of the event that is announced with it.
+        component: the name of the component.
+        names: what the log has to name.
+    """
+    records = [entry.value for entry in logged(trace, failed.value)]
+    if len(records) != 1:
+        return f"{whose} was logged with its traceback {len(records)} times"
+    if records[0].levelno != logging.ERROR:
+        return f"{whose} was logged as {records[0].levelname}, not as ERROR"
+    message = records[0].getMessage()
+    missing = ", ".join(name for name in names if name not in message)
+    if missing:
+        return f"{whose} was logged without {missing}"
+    told = [entry.value for entry in announced(trace, failed.value)]
+    if len(told) != 1:
+        return f"{whose} was published {len(told)} times"
+    if (told[0].get("event_name"), told[0].get("component_name")) != (event, component):
+        return f"{whose} was published with another event or component"
+    return None
+
+
+observing: ContextVar[bool] = ContextVar("observing", default=False)
+
+
+class Recorder(logging.Handler, ABC):
+    """Notes what happens, and what is logged.
+
+    Args:
+        trace: where to note it.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self._entries = trace.entries
+
+    def note(
+        self,
+        what: str,
+        value: object = None,
+        *,
+        seat: int = NOBODY,
+        act: int = NOBODY,
+        component: str = "",
+    ) -> None:
+        """Note that something happened, here and now."""
+        task = anyio.get_current_task()
+        entry = Entry(
+            what,
+            seat,
+            value,
+            act,
+            self.who(seat, act, component),
+            component,
+            task.id,
+            task.parent_id,
+            self.seen(component),
+            anyio.current_effective_deadline() == -math.inf,
+            observing.get(),
+        )
+        self._entries.append(entry)
+
+    @abstractmethod
+    def who(self, seat: int, act: int, component: str) -> str:
+        """Return who did something, in words."""
+
+    @abstractmethod
+    def seen(self, component: str) -> object:
+        """Return the value of the context variable that scripts set, or a component's state."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a record of the log."""
+        self.note("logged", record)
+
+    @contextmanager
+    def noted(
+        self, begins: str, ends: str, value: object = None, *, fails: str = "failed", **where: Any
+    ) -> Generator[Answers]:
+        """Note the beginning and the end of a call; the block adds what it returned to a list."""
+        self.note(begins, value, **where)
+        answers: Answers = []
+        try:
+            yield answers
+        except BaseException as exc:
+            self.note(fails, exc, **where)
+            raise
+        self.note(ends, *answers, **where)
+
+
+def disguise(function: Callable[..., Any], around: Around) -> Callable[..., Any]:
+    """Return a function that calls another one within a context manager; async if that one is.
+
+    Args:
+        function: the other one.
+        around: called with the arguments; yields those to hand on, or None if the function is not
+            to be called, and a list to which what it returned is added.
+    """
+
+    @wraps(function)
+    def call(*given: Any) -> Any:
+        with around(*given) as (arguments, answers):
+            answer = None if arguments is None else function(*arguments)
+            answers.append(answer)
+        return answer
+
+    @wraps(function)
+    async def async_call(*given: Any) -> Any:
+        with around(*given) as (arguments, answers):
+            answer = None if arguments is None else await function(*arguments)
+            answers.append(answer)
+        return answer
+
+    return async_call if iscoroutinefunction(function) else call

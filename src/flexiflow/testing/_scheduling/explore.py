@@ -36,8 +36,7 @@ from flexiflow.testing._scheduling.checks import (
 from flexiflow.testing._scheduling.failures import ScheduleFailure, ending_of
 from flexiflow.testing._scheduling.run import Run
 from flexiflow.testing._scheduling.schedule import Decisions
-from flexiflow.testing._scheduling.search import Search
-from flexiflow.testing._scheduling.shrink import shrink
+from flexiflow.testing._scheduling.search import Search, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

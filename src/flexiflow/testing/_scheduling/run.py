@@ -7,6 +7,7 @@ end of each turn (`turn_over`), and that nothing is ready and no timer set (`idl
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 import anyio
@@ -14,9 +15,8 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from flexiflow._dispatcher import yields_always
-from flexiflow.testing._scheduling.failures import ScenarioStuck, ending_of
+from flexiflow.testing._scheduling.failures import ScenarioStuck, TasksLeft, ending_of
 from flexiflow.testing._scheduling.schedule import Line, first_come
-from flexiflow.testing._scheduling.tasks import check_left, running_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -176,3 +176,24 @@ class Run(Generic[_T]):
         else:
             self._is_cancelled_natively = True
             self._host.cancel_natively()
+
+
+def running_tasks() -> Counter[str]:
+    """Count the tasks of this event loop by the names of what they run.
+
+    By names, not by tasks: AnyIO's test runner makes a new task for each of its calls.
+    """
+    return Counter(
+        getattr(task.coro, "__qualname__", str(task)) for task in anyio.get_running_tasks()
+    )
+
+
+def check_left(before: Counter[str]) -> None:
+    """Compare the running tasks with those that ran before.
+
+    Raises:
+        TasksLeft: there are new ones.
+    """
+    left = running_tasks() - before
+    if left:
+        raise TasksLeft(tuple(sorted(left.elements())))

@@ -21,7 +21,7 @@ from flexiflow.testing._transport import outcomes
 from flexiflow.testing._transport.desk_calls import LONGEST, OTHERS, Broken, Calls
 from flexiflow.testing._transport.desk_judgements import check_standing
 from flexiflow.testing._transport.desk_taking import ALL, Taking
-from flexiflow.testing._transport.holds import Item, Letter, Span
+from flexiflow.testing._transport.model import Item, Letter, Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

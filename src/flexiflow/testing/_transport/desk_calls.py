@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import anyio
 
 from flexiflow.extras.durable import Member
-from flexiflow.testing._transport.holds import Span
+from flexiflow.testing._transport.model import Span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from flexiflow.extras.durable import Connection, Delivery, Lease, Outcome, Transport
-    from flexiflow.testing._transport.holds import Tenure
+    from flexiflow.testing._transport.model import Tenure
 
 _T = TypeVar("_T")
 

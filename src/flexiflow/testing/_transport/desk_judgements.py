@@ -1,19 +1,20 @@
-"""Judgements on what a worker was given, and on what a transport says of a group."""
+"""Judgements on what a worker was given, and on what a transport says of a group.
+
+Each raises `Broken` if that is not what the model says.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from flexiflow.testing._transport.desk_calls import Broken
-from flexiflow.testing._transport.holds import Item, names
+from flexiflow.testing._transport.model import Item, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable import Delivery, Room, Standing
-    from flexiflow.testing._transport.holds import Hold, Offer
-    from flexiflow.testing._transport.model import GroupModel
-    from flexiflow.testing._transport.part import Part
+    from flexiflow.testing._transport.model import GroupModel, Hold, Offer, Part
 
 
 def item_of(each: Delivery) -> Item:
@@ -22,11 +23,7 @@ def item_of(each: Delivery) -> Item:
 
 
 def judge_order(part: Part, given: Sequence[Delivery], offer: Offer) -> list[int] | None:
-    """Return the places of what was given, or None if other records come first.
-
-    Raises:
-        Broken: what has waited comes in another order.
-    """
+    """Return the places of what was given, or None if other records come first."""
     places = _find(part, given, [*offer.left, *offer.new, *offer.due, *offer.maybe])
     if places is None or (offer.certain and not given):
         # A transport that gives nothing, even after a wait, has lost it.
@@ -74,11 +71,7 @@ def _check_due(part: Part, came: Sequence[int], due: Sequence[int]) -> None:
 def check_room(
     part: Part, given: Sequence[Delivery], places: Sequence[int], offer: Offer, room: Room
 ) -> None:
-    """Check that what was given fits into the room of a worker, and shares it as it should.
-
-    Raises:
-        Broken: it doesn't.
-    """
+    """Check that what was given fits into the room of a worker, and shares it as it should."""
     if len(given) > room.records:
         raise Broken("X5", f"{room.records} records were asked for, and {len(given)} given")
     size = sum(len(each.body) for each in given)
@@ -151,11 +144,7 @@ def _why_it_waits(hold: Hold) -> str:
 
 
 def check_counts(before: Hold, given: Delivery) -> None:
-    """Compare the counts of what was given with those in the model.
-
-    Raises:
-        Broken: they differ.
-    """
+    """Compare the counts of what was given with those in the model."""
     name, deliveries = names([given]), max(before.deliveries, 1)
     clause = "X11" if before.is_told else "X12" if before.has_waited else "X3"
     if (given.attempts, given.deliveries) not in (
@@ -174,11 +163,7 @@ def check_counts(before: Hold, given: Delivery) -> None:
 
 
 def check_oversize(item: Item, given: Delivery, most: int) -> None:
-    """Check that a body is given unless it is too large, and only then.
-
-    Raises:
-        Broken: a body is missing, or is given though it is too large.
-    """
+    """Check that a body is given unless it is too large, and only then."""
     oversize = len(item.body) if len(item.body) > most else 0
     if given.oversize != oversize:
         told = f"{item.name} of {len(item.body)} bytes was given with oversize={given.oversize}"
@@ -186,11 +171,7 @@ def check_oversize(item: Item, given: Delivery, most: int) -> None:
 
 
 def check_standing(group: GroupModel, given: Standing, *, at_end: bool) -> None:
-    """Compare how far a group is, by the transport, with how far it is in the model.
-
-    Raises:
-        Broken: they differ.
-    """
+    """Compare how far a group is, by the transport, with how far it is in the model."""
     parts = group.parts
     if not any(part.gone for part in parts) or at_end:
         _check_counted(parts, given)

@@ -17,7 +17,7 @@ from flexiflow.testing._transport.desk_judgements import (
     judge_order,
 )
 from flexiflow.testing._transport.desk_work import Work
-from flexiflow.testing._transport.holds import Letter
+from flexiflow.testing._transport.model import Letter
 from flexiflow.testing._transport.outcomes import OUTCOMES, Made
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable import Delivery
     from flexiflow.testing._transport.desk_calls import Hand
-    from flexiflow.testing._transport.holds import Offer, Span, Tenure
+    from flexiflow.testing._transport.model import Offer, Span, Tenure
     from flexiflow.testing._transport.outcomes import Settling
 
 _T = TypeVar("_T")

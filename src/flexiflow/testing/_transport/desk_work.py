@@ -9,16 +9,14 @@ import anyio
 
 from flexiflow.extras.durable import Batch, EventTooLarge, LeaseLost, LogFull, Noted, Record, Room
 from flexiflow.testing._transport.desk_calls import RANKS, Broken, Hand
-from flexiflow.testing._transport.holds import Item, Tenure, names
-from flexiflow.testing._transport.model import Model
+from flexiflow.testing._transport.model import Item, Model, Tenure, names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flexiflow.extras.durable import Lease, Stored
     from flexiflow.testing._transport.desk_calls import Calls
-    from flexiflow.testing._transport.model import GroupModel
-    from flexiflow.testing._transport.part import Part
+    from flexiflow.testing._transport.model import GroupModel, Part
 
 LENGTH: Final = 6
 """How many records the log of a full transport holds."""

@@ -14,7 +14,7 @@ from flexiflow.extras.durable import (
     Returned,
 )
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive
-from flexiflow.testing._transport.holds import Span
+from flexiflow.testing._transport.model import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
         Outcome,
         Settled,
     )
-    from flexiflow.testing._transport.holds import Hold, Tenure
-    from flexiflow.testing._transport.part import Part
+    from flexiflow.testing._transport.model import Hold, Part, Tenure
 
 DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
 """After how many leases a postponed record is due, by its name in scripts."""
@@ -184,11 +183,7 @@ def clamp(part: Part, tenure: Tenure, at: Span) -> None:
 def check_settled(
     part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
 ) -> None:
-    """Compare the lost records that `settle` returned with those in the model.
-
-    Raises:
-        Broken: they differ.
-    """
+    """Compare the lost records that `settle` returned with those in the model."""
     lost, may = list[str](), list[str]()
     for place, outcome in outcomes:
         hold = part.pending.get(place) or part.waiting.get(place)
@@ -204,11 +199,7 @@ def check_settled(
 def check_over(
     part: Part, outcomes: Sequence[tuple[int, Outcome]], tenure: Tenure, given: Settled
 ) -> None:
-    """Compare the lines that `settle` reported as over with those in the model.
-
-    Raises:
-        Broken: they differ.
-    """
+    """Compare the lines that `settle` reported as over with those in the model."""
     keys = dict.fromkeys(each.key for _, each in outcomes if isinstance(each, Followed))
     over = [key for key in keys if not part.waits(key, tenure)]
     may = [key for key in keys if all(each.is_loose for each in part.waits(key, tenure))]

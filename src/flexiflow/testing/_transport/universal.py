@@ -14,6 +14,7 @@ import anyio
 
 from flexiflow._bus import EventBus
 from flexiflow.extras.durable import Standing, open_bridge
+from flexiflow.testing._examiner.kit import claim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -64,16 +65,6 @@ class Universal:
 def universal(clause: str, *needs: str, **takes: int) -> Callable[[Scenario], Universal]:
     """Return a decorator that makes a property of a scenario."""
     return lambda scenario: Universal(clause, scenario, needs, tuple(takes.items()))
-
-
-def claim(holds: object, complaint: str) -> None:
-    """Raise if something does not hold, also under `python -O`.
-
-    Raises:
-        AssertionError: it does not hold.
-    """
-    if not holds:
-        raise AssertionError(complaint)
 
 
 @final

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow.testing._transport.universal import Noted, claim, universal
+from flexiflow._bus import EventBus
+from flexiflow.extras.durable import BridgeClosed
+from flexiflow.testing._examiner.kit import claim
+from flexiflow.testing._transport.universal import Noted, universal
 
 if TYPE_CHECKING:
     from flexiflow.testing._transport.universal import Stage
@@ -158,3 +161,28 @@ def _key(number: int) -> str:
 def _first_two(number: int) -> str:
     """Return one key for the first two numbers, and one of its own for each other."""
     return str(max(number, 1))
+
+
+class _Unfit(Exception):
+    """Ends a user's block."""
+
+
+@universal("X10")
+async def refuses_until_it_is_open_again(stage: Stage) -> None:
+    """After a bridge was left by an error, publishes fail until the next one is open."""
+    bus, noted = EventBus(), Noted(2)
+    for turn in range(2):
+        with suppress(_Unfit), anyio.CancelScope() as scope:
+            async with stage.bridge(bus, outgoing=["n.*"]):
+                failures = await bus.publish("n.e", turn)
+                claim(not failures, f"publishing failed: {[each.exception for each in failures]}")
+                if turn == 0:
+                    raise _Unfit
+                scope.cancel()
+                await anyio.sleep_forever()
+        told = [each.exception for each in await bus.publish("n.e", "lost")]
+        claim([type(each) for each in told] == [BridgeClosed], f"after its end it failed by {told}")
+    async with stage.worker(noted):
+        await noted.complete()
+    noted.check(range(2))
+    await stage.check_settled()

@@ -10,7 +10,8 @@ import anyio
 
 from flexiflow._bus import EventBus
 from flexiflow.extras.durable import EventTooLarge
-from flexiflow.testing._transport.universal import GROUP, Noted, claim, universal
+from flexiflow.testing._examiner.kit import claim
+from flexiflow.testing._transport.universal import GROUP, Noted, universal
 
 if TYPE_CHECKING:
     from flexiflow.testing._transport.universal import Stage

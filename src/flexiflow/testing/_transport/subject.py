@@ -1,0 +1,273 @@
+"""A transport, as it is examined (P1).
+
+`examine` tries the clauses; this module says how a transport is tried. First the factory is called,
+to see whether it makes a transport. Then, for each clause, in the contract's order:
+
+1. Scripts. Hypothesis draws steps, as `moves` defines them. They are played on a `Desk`,
+   which calls a new transport, follows a reference model, and raises `Broken` at the first
+   difference. The clause is broken if `Broken` names it, or if another exception leaves the script.
+   `Inconclusive`, raised where a lease may have run out on a busy machine, breaks none.
+2. Scenarios of the universal suite, if no script has broken the clause. They run through bridges:
+   each once, and then several at once that are as many times smaller. A scenario that raises breaks
+   the clause.
+
+Scripts run in real time, for at most `_PATIENCE` seconds each, with leases of `lease` seconds. With
+`lease=None` they run in virtual time, with leases of 10 s. Scenarios always run in real time. A
+clause is reported with what it lacks, as an option of the factory or a hook like `restart`; what
+needs that is left out. What the factory raises ends the examination.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from functools import partial
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, Unpack, cast, final
+
+import anyio
+
+from flexiflow._callables import check_callable, is_coroutine_callable
+from flexiflow._cancellation import leaves
+from flexiflow.testing._examiner.clause import describe
+from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
+from flexiflow.testing._examiner.kit import claim
+from flexiflow.testing._examiner.program import name_factory
+from flexiflow.testing._examiner.steps import block
+from flexiflow.testing._examiner.trace import Entry, Trace
+from flexiflow.testing._examiner.violation import ContractViolation
+from flexiflow.testing._scheduling.backends import run_scheduled
+from flexiflow.testing._transport import universal_order, universal_reach, universal_waiting
+from flexiflow.testing._transport.desk import open_desk
+from flexiflow.testing._transport.desk_calls import HOOKS, Broken, Inconclusive, Means
+from flexiflow.testing._transport.universal import Universal, play
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from flexiflow.testing._examiner.program import Case
+    from flexiflow.testing._examiner.steps import Lines
+    from flexiflow.testing._transport.moves import TransportScript
+
+Restart: TypeAlias = "Callable[[Any], Awaitable[object]]"
+Damage: TypeAlias = "Callable[[Any, int, str], Awaitable[object]]"
+Insert: TypeAlias = "Callable[[Any, int, bytes], Awaitable[object]]"
+
+_OPTIONS: Final = ("partitions", "max_length", "max_event_bytes")
+_VIRTUAL_LEASE: Final = 10.0
+_PATIENCE: Final = 120.0
+"""After so many seconds, a script that still runs in real time is stuck."""
+_TIMES: Final = 10
+"""How often a scenario plays at once, each as many times smaller; less often at a small scale."""
+
+
+_UNIVERSALS: Final = tuple(
+    each
+    for module in (universal_reach, universal_order, universal_waiting)
+    for each in vars(module).values()
+    if isinstance(each, Universal)
+)
+"""All scenarios; those of one clause are played in this order."""
+
+
+class Terms(TypedDict, total=False):
+    """How a transport is examined; the arguments of `check_transport` of the same names."""
+
+    restart: Restart | None
+    damage: Damage | None
+    insert: Insert | None
+    empty: Restart | None
+    lease: float | None
+    scale: float
+
+
+@final
+class TransportSubject(Subject[Trace]):
+    """A transport.
+
+    Args:
+        factory: makes one, new and empty, or returns a context manager that does.
+        backend: the backend on which it runs.
+        terms: the arguments of `check_transport`.
+
+    Raises:
+        TypeError: the factory or a hook can't be one, or what the factory makes is no transport.
+        ValueError: `lease` or `scale` is no number above 0.
+    """
+
+    def __init__(self, factory: Callable[..., Any], backend: str, **terms: Unpack[Terms]) -> None:
+        super().__init__(backend, Trace)
+        check_callable("factory", factory, 0)
+        lease, self._scale = terms.get("lease", 1.0), terms.get("scale", 1.0)
+        _check_number("scale", self._scale)
+        if lease is not None:
+            _check_number("lease", lease)
+        hooks: dict[str, Any] = {
+            name: terms.get(name) for name in HOOKS if terms.get(name) is not None
+        }
+        for name, hook in hooks.items():
+            _check_hook(name, hook, HOOKS[name])
+        self._times = max(2, min(_TIMES, round(100 * self._scale)))
+        self._factory = factory
+        self._is_virtual = lease is None
+        self._hooks = hooks
+        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, **hooks)
+        self.offers = frozenset({*hooks} | _options_of(factory))
+        with Log():
+            self._run_script(self._probe)
+
+    async def _probe(self) -> None:
+        made = self._factory()
+        if not callable(getattr(made, "connect", None)) and not hasattr(made, "__aenter__"):
+            raise TypeError(
+                "factory must make a transport, which has `connect`, or an async context "
+                f"manager that gives one, not {made!r}"
+            )
+        async with open_desk(Means(self._factory)):
+            pass
+
+    def play(self, case: Case, trace: Trace, log: Log) -> None:  # noqa: ARG002
+        """Play a script to its end, on a new transport."""
+        script = cast("TransportScript", case)
+        self._run_script(partial(self._play, script, trace))
+
+    async def _play(self, script: TransportScript, trace: Trace) -> None:
+        options, history = self._taken(script.options), list[str]()
+        try:
+            async with open_desk(self._means, history, **options) as desk:
+                for method, given in script.acts:
+                    await getattr(desk, method)(*given)
+                await desk.finish()
+        finally:
+            trace.entries += map(Entry, history)
+
+    def _run_script(self, main: Callable[[], Awaitable[None]]) -> None:
+        if self._is_virtual:
+            run_scheduled(main, backend=self.backend)
+        else:
+            anyio.run(_bounded, main, _PATIENCE, backend=self.backend)
+
+    def note_left(self, exception: BaseException, trace: Trace) -> None:
+        """Note what left a script, unless it is inconclusive."""
+        for leaf in leaves(exception):
+            if isinstance(leaf, Inconclusive):
+                return
+            if isinstance(leaf, Broken):
+                trace.complaints[leaf.clause] = leaf.complaint
+                return
+        super().note_left(exception, trace)
+
+    def go_on(self, verdict: Verdict, seed: int) -> Verdict:
+        """Play the scenarios of a clause, each once, and then several times at once."""
+        if verdict.violation is not None:
+            return verdict
+        played, lacks = verdict.examples, list(verdict.lacks)
+        for each in (each for each in _UNIVERSALS if each.clause == verdict.clause.identifier):
+            missing = [need for need in each.needs if need not in self.offers]
+            lacks += missing
+            # A scenario that restarts the server would disturb others that use it.
+            often = (1,) if {"restart", "empty"} & {*each.needs} else (1, self._times)
+            for times in () if missing else often:
+                played += times
+                left = self._left_by(each, times)
+                if left is not None:
+                    violation = ContractViolation(
+                        clause=verdict.clause.identifier,
+                        sentence=verdict.clause.sentence,
+                        complaint=f"{each.name}: {describe(left)}",
+                        counterexample=self._show_scenario(each, times),
+                        history="",
+                        operations=1,
+                        backend=self.backend,
+                        seed=seed,
+                    )
+                    return Verdict(verdict.clause, played, violation)
+        return Verdict(verdict.clause, played, None, tuple(dict.fromkeys(lacks)))
+
+    def _left_by(self, each: Universal, times: int) -> BaseException | None:
+        """Play a scenario so many times at once; return what it raises, or None."""
+        options = self._taken(each.takes)
+        main = partial(play, each, self._means, self._scale / times, times, **options)
+        trace = Trace()
+        try:
+            with Log():
+                anyio.run(_bounded, main, 30 + 600 * self._scale, backend=self.backend)
+        except BaseException as exc:  # noqa: BLE001  whatever a faulty transport lets out
+            super().note_left(exc, trace)
+        return trace.left
+
+    def _taken(self, options: tuple[tuple[str, int], ...]) -> dict[str, int]:
+        """Return the options that the factory takes, of those that are wanted."""
+        return {name: value for name, value in options if name in self.offers}
+
+    def show(self, case: Case) -> str:
+        """Return a script as a program that anyone can run."""
+        script = cast("TransportScript", case)
+        opened = f"open_desk({self._means_text()}{_text(self._taken(script.options))})"
+        lines = block(f"async with {opened} as desk:", [*script.main(), "await desk.finish()"])
+        imports = ["from flexiflow.testing._transport.desk import open_desk"]
+        if self._is_virtual:
+            imports.insert(0, "from flexiflow.testing import replay")
+            return self._program(imports, lines, "replay(main, {}, decisions=())")
+        return self._program(["import anyio", *imports], lines, "anyio.run(main, {})")
+
+    def _show_scenario(self, each: Universal, times: int) -> str:
+        imports = [
+            "import anyio",
+            "from flexiflow.testing._transport.universal import play",
+            f"from {each.module} import {each.name}",
+        ]
+        terms = f"{self._means_text()}, {self._scale / times}, {times}"
+        line = f"await play({each.name}, {terms}{_text(self._taken(each.takes))})"
+        return self._program(imports, [line], "anyio.run(main, {})")
+
+    def _means_text(self) -> str:
+        given = "".join(f", {name}={name}" for name in self._hooks)
+        return f"Means(factory, {self._means.lease}{given})"
+
+    def _program(self, imports: list[str], lines: Lines, run: str) -> str:
+        parts = [
+            *imports,
+            "from flexiflow.testing._transport.desk_calls import Means",
+            name_factory(self._factory, makes="your transport"),
+            *(
+                name_factory(hook, name, f"your hook {name!r}")
+                for name, hook in self._hooks.items()
+            ),
+            *("", "", *block("async def main():", lines), "", ""),
+            run.format(f'backend="{self.backend}"'),
+        ]
+        return "\n".join([*parts, ""])
+
+
+async def _bounded(main: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Run it, for at most so many seconds."""
+    with anyio.move_on_after(seconds) as scope:
+        await main()
+    claim(not scope.cancelled_caught, f"it had not ended after {seconds:g} seconds")
+
+
+def _options_of(factory: Callable[..., Any]) -> set[str]:
+    """Return the names of the options that a factory takes."""
+    parameters = signature(factory).parameters.values()
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
+        return set(_OPTIONS)
+    return {each.name for each in parameters if each.name in _OPTIONS}
+
+
+def _check_hook(what: str, hook: object, arguments: int) -> None:
+    """Refuse anything but an async function with so many arguments."""
+    check_callable(what, hook, arguments)
+    if not is_coroutine_callable(hook):
+        raise TypeError(f"{what} must be an async function, not {reprlib.repr(hook)}")
+
+
+def _check_number(what: str, given: Any) -> None:
+    """Refuse anything but a number above 0."""
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not 0 < given < math.inf:
+        raise ValueError(f"{what} must be a number above 0, not {reprlib.repr(given)}")
+
+
+def _text(options: Mapping[str, int]) -> str:
+    return "".join(f", {name}={value}" for name, value in options.items())
