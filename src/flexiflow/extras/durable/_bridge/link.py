@@ -43,7 +43,7 @@ class Link:
         self.bus = bus
         self.transport = transport
         self.settings = settings
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self._failing = 0
 
     async def outlast(self, call: Callable[[], Awaitable[T]], *, until: float | None = None) -> T:

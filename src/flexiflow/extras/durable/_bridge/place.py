@@ -199,7 +199,7 @@ class Place:
     def __init__(
         self, bus: EventBus, transport: Transport, patterns: tuple[str, ...], lifetime: Lifetime
     ) -> None:
-        self.lifetime = lifetime
+        self.lifetime: Lifetime = lifetime
         self._bus = bus
         self._transport = _weakly(transport)
         self._patterns = patterns
