@@ -82,6 +82,16 @@ def counts(item: pytest.Item) -> bool:
     return "asyncio" not in backends and "unmeasured" not in marks
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that count first: a thread that starts in another test is not measured later.
+
+    Trio keeps threads for the next test that needs one.
+    """
+    if COVERAGE is not None:
+        items.sort(key=counts, reverse=True)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     """Measure a test only if it counts: measuring takes longer than the test itself."""

@@ -93,6 +93,12 @@ def test_the_canonical_form_is_the_same_however_patterns_are_written() -> None:
     assert canonical([]) == ()
 
 
+def test_of_equal_patterns_the_first_counts() -> None:
+    """X8: A name has the place of the first pattern that matches."""
+    assert Patterns(["a.*", "a.*"]).index("a.b") == 0
+    assert Patterns(["a.b", "a.b"]).index("a.b") == 0
+
+
 @pytest.mark.unmeasured
 @given(some_patterns, st.sampled_from(NAMES))
 @exhaustively

@@ -210,6 +210,8 @@ class TestAgreeing:
         assert agree(MEMBER, reversed(peers)) == Agreement(large, ["c", "d"])
         assert agree(MEMBER._replace(patterns=large), peers) == Agreement(large, ["a", "c", "d"])
         assert agree(MEMBER, [Peer("a", "1", small)]) == Agreement(MEMBER.patterns, ["a"])
+        peers.append(Peer("e", "5", ("order.**",)))
+        assert agree(MEMBER, peers) == Agreement(large, ["c", "d"])
 
     def test_others_are_refused(self) -> None:
         """X15: Namesakes, and those whose patterns are neither more nor less."""

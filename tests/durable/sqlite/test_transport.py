@@ -443,6 +443,19 @@ async def test_who_waits_is_woken_at_once(path: Path, means: str) -> None:
         assert [len(each) for each in given] == [1]
 
 
+async def test_who_waits_for_a_partition_is_woken_at_once(path: Path) -> None:
+    """X1: A record for another partition would wake it, too, so it looks before it returns."""
+    transport = SqliteTransport(path, partitions=1, poll_interval=NEVER)
+    async with transport.connect() as connection:
+        lease = await leased(connection, worker())
+        given: list[Any] = []
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                await start_waiting(tasks, given, lambda: _received(lease))
+                await connection.store(batch(1, "a"))
+        assert [len(each) for each in given] == [1]
+
+
 async def test_who_waits_finds_what_another_process_stored(path: Path) -> None:
     """X1: a process is given what another one stores, after it has looked again."""
     async with SqliteTransport(path).connect() as connection:
