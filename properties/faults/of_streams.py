@@ -1,4 +1,4 @@
-"""Faults of streams, of waiting, and of topics: S1 to S4, T1."""
+"""Faults of streams, of waiting, and of topics: S and T."""
 
 from typing import Any
 

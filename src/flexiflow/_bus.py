@@ -43,6 +43,7 @@ _DELIVER: Final[Mapping[str, Deliver]] = {
     "concurrent": deliver_concurrent,
     "tiered": deliver_tiered,
 }
+# Delivery is given a policy as this bool: whether the first failure is raised at once.
 _RAISES: Final = {"continue": False, "raise": True}
 _OVERFLOWS: Final[Mapping[str, Overflow]] = {each: each for each in get_args(Overflow)}
 

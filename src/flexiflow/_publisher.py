@@ -4,6 +4,9 @@ A stream with `overflow="block"` asks this, so that its only consumer is never m
 itself. Under sequential delivery handlers run in the publisher's own task, and there is nothing to
 remember. Under concurrent and tiered delivery they run in other tasks, which inherit a `Publisher`
 in their context: it names the task that waits for them.
+
+This finds only a consumer that would wait for itself. Deadlocks of turns, those of components and
+of limited handlers, are found in `_turns`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turns: who waits for whom, and never a deadlock (C4, V2).
+"""Turns: who waits for whom, and never a deadlock of turns (C4, V2).
 
 **Turns and lines.** A *turn* is the handling of one message, or the call of a limited handler, and
 the wait before it. A *line* is where turns are taken: its holders are the turns in hand, and other
@@ -27,7 +27,7 @@ so it is enough to search there. A turn that would close one gets `would_deadloc
 place: a message is then deferred, a limited call fails with `LimitDeadlock`, and a factory that
 asks for the component that it makes gets a `ComponentError`. A sender outside of all turns can't
 close a ring, and needs no search. Waits for anything but turns, like locks and streams, are not
-seen.
+seen; a stream finds a consumer that would wait for itself on its own (`_stream`, `_publisher`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The built-in events: their names, and the shapes of their payloads.
 
+A name begins with what the event is about: the engine, a component, a state, or another event.
 Each payload is a plain dict with the shape of its TypedDict. The events are published with
 `on_error="continue"`, so a failing observer never changes what it observes.
 """

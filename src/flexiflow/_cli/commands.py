@@ -197,7 +197,10 @@ Exit status:
     type=click.Choice(["bus", "component", "transport"]),
     default="bus",
     show_default=True,
-    help="Whose clauses to try: B1 to E8, C1 to C10, or X1 to X15.",
+    help=(
+        "Whose clauses to try: those of buses (B1 to I3), of components (C1 to C10), or of "
+        "transports (X1 to X15)."
+    ),
 )
 @click.option(
     "--engine",

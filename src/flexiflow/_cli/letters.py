@@ -134,6 +134,7 @@ def _failure(letter: DeadLetter) -> str:
     return f"{kind}: {message}".removesuffix(": ")
 
 
+# The help of `flexiflow dead list`, in `durable_commands.py`, lists these fields.
 def _as_line(letter: DeadLetter) -> str:
     event = parse_event(letter.body)
     name = event["type"] if event is not None else "(no event)"

@@ -59,6 +59,8 @@ class HandlerCall:
         self, subscription: Subscription, terms: Terms, cancelled: Callable[[], bool]
     ) -> None:
         event = self._event
+        # `admits` spends a `once`. So what may skip the handler comes before it, and what counts
+        # a start comes after it.
         if not admits(subscription, event.name, event.data):
             return
         if not self._instruments:

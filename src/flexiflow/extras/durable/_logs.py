@@ -52,7 +52,11 @@ class LogLimits(NamedTuple):
 
 
 def check_limits(
-    partitions: object, max_length: object, idempotency_window: object, max_event_bytes: object
+    *,
+    partitions: object,
+    max_length: object,
+    idempotency_window: object,
+    max_event_bytes: object,
 ) -> LogLimits:
     """Return the arguments that all transports have, if they are valid.
 
@@ -115,7 +119,7 @@ def check_finite(what: str, given: object, *, least: float | None = None) -> flo
     return float(given)
 
 
-def check_sizes(batch: Batch, max_event_bytes: int) -> None:
+def check_records(batch: Batch, max_event_bytes: int) -> None:
     """Raise `EventTooLarge` if a record of a batch has more than `max_event_bytes` bytes."""
     for record in batch.records:
         if len(record.body) > max_event_bytes:

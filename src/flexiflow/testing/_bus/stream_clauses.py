@@ -1,4 +1,4 @@
-"""The clauses of streams, of waiting and of topics, with a model of a stream (S1 to S4, T1)."""
+"""The clauses of streams, of waiting and of topics, with a model of a stream (S and T)."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class _Model:
         elif self.overflow == "drop_oldest":
             self.buffered.append(self.published)
             self.buffered.pop(0)
+        # Each policy but `block` loses exactly one event, an old one or the one that came.
         self.failed += full and self.overflow == "error"
         self.received += full and self.overflow != "block"
         self.dropped += full and self.overflow != "block"
@@ -101,7 +102,7 @@ def stream_script(
     return StreamScript(follows_a_model, tuple(given.items()))
 
 
-_OVERFLOWS: Final[tuple[Overflow, ...]] = ("drop_oldest", "drop_newest", "error")
+_LOSING: Final[tuple[Overflow, ...]] = ("drop_oldest", "drop_newest", "error")
 
 _publish: st.SearchStrategy[StreamStep] = st.just("publish")
 _read: st.SearchStrategy[StreamStep] = st.just("read")
@@ -119,7 +120,7 @@ _streams = st.one_of(
     st.builds(
         stream_script,
         number(1, 2),
-        st.sampled_from(_OVERFLOWS),
+        st.sampled_from(_LOSING),
         _modes,
         # Whatever was dropped then shows in what is read.
         _steps(6, ("publish", "read", "read")),

@@ -83,7 +83,7 @@ def check_settings(settings: Settings) -> None:
     _check_functions(settings)
 
 
-def check_sizes(prefetch_bytes: int, max_event_bytes: int) -> None:
+def check_prefetch(prefetch_bytes: int, max_event_bytes: int) -> None:
     """Check that a worker can hold the largest event (X14).
 
     Raises:

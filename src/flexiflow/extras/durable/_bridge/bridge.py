@@ -35,8 +35,8 @@ from flexiflow._reporting import logger
 from flexiflow.extras.durable._bridge.arguments import (
     Settings,
     check_ends,
+    check_prefetch,
     check_settings,
-    check_sizes,
     patterns_of,
 )
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
@@ -362,7 +362,7 @@ class _Block:
 async def _run(link: Link, lifetime: Lifetime) -> AsyncGenerator[Bridge]:
     settings = link.settings
     async with link.transport.connect() as connection, AsyncExitStack() as stack:
-        check_sizes(settings.prefetch_bytes, connection.max_event_bytes)
+        check_prefetch(settings.prefetch_bytes, connection.max_event_bytes)
         lifetime.address = connection.address
         begin: Callable[[], object] = int
         worker = None

@@ -418,6 +418,8 @@ class Intake:
         batch, self._writing = self._writing, _NONE
         kinds = Counter(map(type, batch.outcomes))
         self._unsettled -= len(batch.outcomes) - kinds[Noted] - kinds[Followed]
+        # For outcomes that were not written, `_correct` must undo each count that is made here.
+        # `Postponed` with `delay=None` is no attempt: the event was sent behind another of its key.
         self._counters.acknowledged += kinds[Acknowledged] - batch.ignored
         self._counters.dead += kinds[Buried]
         if settled.lost or settled.over:
@@ -427,6 +429,8 @@ class Intake:
 
     def _correct(self, batch: _Settlements, settled: Settled) -> None:
         """Correct what was taken for granted: some outcomes were not written, some keys are over.
+
+        Undo what `_written` has counted for the outcomes that were not written.
 
         Of a key that is over nothing waits at the transport any more, so its events may be held
         here again; unless an outcome that is queued sends one away.

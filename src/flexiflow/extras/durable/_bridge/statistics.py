@@ -15,7 +15,7 @@ _UNKNOWN: Final = Standing(0, 0, 0, 0)
 class BridgeStatistics:
     """What became of events so far.
 
-    The first nine numbers are exact, and count what this bridge did. The last four are those of its
+    Those before `pending` are exact, and count what this bridge did. The others are those of its
     whole group, as of the last time that the worker asked, which it does three times a lease.
 
     Attributes:

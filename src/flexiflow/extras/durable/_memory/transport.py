@@ -18,7 +18,7 @@ from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     ConnectionBase,
     check_limits,
-    check_sizes,
+    check_records,
     numbers_after,
     numbers_of,
     spread,
@@ -85,7 +85,12 @@ class MemoryTransport:
         idempotency_window: float = 600.0,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        self._limits = check_limits(partitions, max_length, idempotency_window, max_event_bytes)
+        self._limits = check_limits(
+            partitions=partitions,
+            max_length=max_length,
+            idempotency_window=idempotency_window,
+            max_event_bytes=max_event_bytes,
+        )
         self._logs = [Log() for _ in range(self._limits.logs)]
         self._groups: dict[str, Group] = {}
         self._producers: dict[str, _Produced] = {}
@@ -108,7 +113,7 @@ class _MemoryConnection(ConnectionBase):
     async def store(self, batch: Batch) -> None:
         await checkpoint()
         transport, now = self._transport, anyio.current_time()
-        check_sizes(batch, self.max_event_bytes)
+        check_records(batch, self.max_event_bytes)
         producers = transport._producers
         if batch.producer in producers and producers[batch.producer].number >= batch.number:
             return

@@ -11,7 +11,7 @@ from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._logs import (
     PAGE_BYTES,
     ConnectionBase,
-    check_sizes,
+    check_records,
     numbers_after,
     numbers_of,
     spread,
@@ -89,7 +89,7 @@ class RedisConnection(ConnectionBase):
                 await network.run(partition, GROUPS)
 
     async def store(self, batch: Batch) -> None:
-        check_sizes(batch, self.max_event_bytes)
+        check_records(batch, self.max_event_bytes)
         parts = spread(batch, self.partitions)
         if len(parts) > 1:
             # First only make room in each, so that nothing is stored if one partition is full.

@@ -71,7 +71,12 @@ class RedisTransport:
         cluster: bool = False,
     ) -> None:
         self._server = parse_url(url)
-        self._limits = check_limits(partitions, max_length, idempotency_window, max_event_bytes)
+        self._limits = check_limits(
+            partitions=partitions,
+            max_length=max_length,
+            idempotency_window=idempotency_window,
+            max_event_bytes=max_event_bytes,
+        )
         self._replicas = check_int("replicas", replicas, "0 or more", least=0)
         self._timeout = check_finite("timeout", timeout)
         self._prefix = _check_prefix(prefix)

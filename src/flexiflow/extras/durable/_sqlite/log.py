@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from flexiflow.extras.durable._errors import LogFull
-from flexiflow.extras.durable._logs import PAGE_BYTES, check_sizes, spread
+from flexiflow.extras.durable._logs import PAGE_BYTES, check_records, spread
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._transport import Stored
 
@@ -50,7 +50,7 @@ def store(
         LogFull: there is no room; the caller must roll back the transaction.
         EventTooLarge: a body has too many bytes; nothing was written.
     """
-    check_sizes(batch, limits.max_event_bytes)
+    check_records(batch, limits.max_event_bytes)
     query = "SELECT number FROM producers WHERE name = ?"
     found = db.execute(query, (batch.producer,)).fetchone()
     if found is None:

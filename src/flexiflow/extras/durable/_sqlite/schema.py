@@ -125,10 +125,11 @@ def translated(error: sqlite3.Error, path: str) -> TransportError:
     return kind(path, str(error))
 
 
-def turn_wal_on(connection: sqlite3.Connection, layout: Layout) -> None:
-    """Turn the write-ahead log on: readers and a writer don't wait for each other.
+def make_durable(connection: sqlite3.Connection, layout: Layout) -> None:
+    """Make a commit durable when it returns, in a write-ahead log.
 
-    With `synchronous=FULL` a commit is on the disk when it returns, at the cost of one write.
+    With that log readers and a writer don't wait for each other. With `synchronous=FULL` a commit
+    is on the disk when it returns, at the cost of one write.
 
     Raises:
         TransportUnusable: SQLite can't keep such a log there.
@@ -160,7 +161,7 @@ def _switched(connection: sqlite3.Connection, seconds: float) -> str:
 def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
     # Check first, so that nothing is written to a file of other software.
     _version_of(connection, layout)
-    turn_wal_on(connection, layout)
+    make_durable(connection, layout)
     connection.execute("BEGIN IMMEDIATE")
     version = _version_of(connection, layout)
     if version is None:

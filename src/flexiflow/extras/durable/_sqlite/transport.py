@@ -108,7 +108,12 @@ class SqliteTransport:
         mode: int = 0o600,
     ) -> None:
         self._path = _checked_path(path)
-        self._limits = check_limits(partitions, max_length, idempotency_window, max_event_bytes)
+        self._limits = check_limits(
+            partitions=partitions,
+            max_length=max_length,
+            idempotency_window=idempotency_window,
+            max_event_bytes=max_event_bytes,
+        )
         self._poll_interval = check_finite("poll_interval", poll_interval, least=_SHORTEST)
         check_finite("busy_timeout", busy_timeout, least=0)
         _check_mode(mode)
