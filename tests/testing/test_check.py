@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Any
 
 import anyio
@@ -615,3 +616,50 @@ def test_what_is_left_out_is_no_longer_counted() -> None:
     without_first, without_second, *_ = script.smaller()
     assert without_first == Script((second, Unsubscribe(0)))
     assert without_second == Script((Subscribe((Unsubscribe(1),)), Unsubscribe(1)))
+
+
+class Eager(Thin):
+    """Refuses a component without a name only when it has subscribed its handler."""
+
+    async def subscribe(self, event: str, component: Any, *rest: Any, **options: Any) -> Any:
+        if component:
+            return await super().subscribe(event, component, *rest, **options)
+        await super().subscribe(event, "nameless", *rest, **options)
+        return await super().subscribe(event, component, *rest, **options)
+
+
+def test_what_is_refused_must_not_be_subscribed(backend: str) -> None:
+    """P1, B3: Not even for a component that `unsubscribe_all` does not name."""
+    [verdict] = examine(BusSubject, [CLAUSES["B3"]], Eager, backend=backend, seed=1)
+    assert verdict.violation is not None
+    assert "what was refused changed something" in verdict.violation.complaint
+
+
+class Forgetful(Engine):  # type: ignore[misc]
+    """Remembers that the factory made nothing."""
+
+    @property
+    def components(self) -> Any:
+        return {"a": None, **super().components}
+
+
+def test_an_engine_has_no_component_that_was_not_made(backend: str) -> None:
+    """P1, C2: Where the factory makes nothing, nothing is registered."""
+    clause = next(each for each in COMPONENT_CONTRACT if each.identifier == "C2")
+    [verdict] = examine(
+        ComponentSubject, [clause], Component, engine=Forgetful, backend=backend, seed=1
+    )
+    assert verdict.violation is not None
+
+
+def test_a_factory_that_fails_is_to_blame_itself(backend: str) -> None:
+    """P1: Also where it fails while the options of `subscribe` are tried."""
+    calls = count(1)
+
+    def factory() -> EventBus:
+        if next(calls) == 3:
+            raise OSError("no more")
+        return EventBus()
+
+    with pytest.raises(OSError, match="no more"):
+        check_bus(factory, backend=backend)

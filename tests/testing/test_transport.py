@@ -1,7 +1,9 @@
 """`check_transport` (P1): what it refuses, what it finds, and how it tells."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from itertools import count
 from typing import Any
 
 import anyio
@@ -44,6 +46,25 @@ def test_a_transport_keeps_the_contract(
 async def opened_memory() -> AsyncGenerator[MemoryTransport]:
     """Give a transport from within a block."""
     yield MemoryTransport()
+
+
+@pytest.mark.measured
+def test_a_task_that_is_left_behind_is_found() -> None:
+    """P1: On asyncio, where anyone can leave one."""
+    tasks: list[asyncio.Task[None]] = []
+    opened = count()
+
+    @asynccontextmanager
+    async def factory() -> AsyncGenerator[MemoryTransport]:
+        # The first one is only looked at.
+        if next(opened):
+            tasks.append(asyncio.create_task(anyio.sleep_forever()))
+        yield MemoryTransport()
+
+    [verdict] = examine(TransportSubject, [CLAUSES["X2"]], factory, backend="asyncio", **QUICK)
+    assert tasks
+    assert verdict.violation is not None
+    assert "tasks are left behind" in verdict.violation.complaint
 
 
 @pytest.mark.same_everywhere

@@ -1,4 +1,4 @@
-"""The recorder of a bus: calls it, and notes in a trace what happens."""
+"""A bus as a subject: its recorder, what it offers, and how its cases run and are shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
-from flexiflow.testing._examiner.examine import Log, Subject, out_of_factory
+from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, out_of_factory
 from flexiflow.testing._examiner.kit import mark
 from flexiflow.testing._examiner.program import Program, defined, name_factory, show
 from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, observing
@@ -201,6 +201,8 @@ class BusSubject(Subject[BusTrace]):
         # A signature does not show it: a wrapper may take any option and hand it on in vain.
         try:
             run_scheduled(subscribe, backend=self.backend)
+        except FactoryFailed as exc:
+            raise exc.reason from None
         except TypeError:
             return False
         except Exception:  # noqa: BLE001  a failure that some clause will report

@@ -1,4 +1,4 @@
-"""What happened to components while a script ran."""
+"""Judgements on what happened to components while a script ran (C3 to C6)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The recorder of components: calls an engine, and notes in a trace what happens.
+"""Components as a subject: their recorder, and how cases run and are shown.
 
-It stands in for the engine, for its bus, and for the components' factory.
+The recorder calls an engine, and notes in a trace what happens. It stands in for the engine, for
+its bus, and for the components' factory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,22 @@
-"""What surrounds an examination: the log, kept from the user's, and the blame of a factory."""
+"""Examine a bus, a component, or a transport, clause by clause (P1).
+
+A `Subject` stands for what is examined: it runs a *case*, and shows it as Python. A case is a
+script, which is data, or a program, which is an async function. For each clause, in the contract's
+order:
+
+1. Hypothesis draws a case of the clause. All is drawn before an event loop starts; the schedule of
+   the tasks is a part of the case.
+2. The subject runs the case in a new event loop, and returns a trace of what happened.
+3. The clause judges the trace; a program also claims by itself. A complaint, or an exception that
+   left the case, means that the case breaks the clause.
+4. Once a case breaks it, Hypothesis shrinks that; then parts of the smallest case are left out, one
+   at a time, as long as what is left still breaks the clause.
+5. The smallest case becomes a `ContractViolation`, with its program, its history, and the seed.
+
+After `examples` cases without a complaint the clause holds. A clause that has no cases, or needs
+what the subject does not offer, is not tried. What the user's factory raises is no violation: it
+ends the examination. Meanwhile the library's log is kept from the user's.
+"""
 
 from __future__ import annotations
 

@@ -30,13 +30,14 @@ import anyio
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.clause import describe
-from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
+from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, Verdict, unblamed
 from flexiflow.testing._examiner.kit import claim
 from flexiflow.testing._examiner.program import name_factory
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Entry, Trace
 from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._scheduling.backends import run_scheduled
+from flexiflow.testing._scheduling.failures import TasksLeft
 from flexiflow.testing._transport import universal_order, universal_reach, universal_waiting
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import HOOKS, Broken, Inconclusive, Means
@@ -149,13 +150,25 @@ class TransportSubject(Subject[Trace]):
 
     def note_left(self, exception: BaseException, trace: Trace) -> None:
         """Note what left a script, unless it is inconclusive."""
-        for leaf in leaves(exception):
-            if isinstance(leaf, Inconclusive):
-                return
+        found = [*leaves(exception)]
+        for leaf in found:
             if isinstance(leaf, Broken):
                 trace.complaints[leaf.clause] = leaf.complaint
-                return
-        super().note_left(exception, trace)
+        others = [each for each in found if not isinstance(each, Broken | Inconclusive)]
+        # What others raise beside it may come of it. Ctrl-C and a factory's failure never do.
+        if any(isinstance(each, Inconclusive) for each in found):
+            others = [
+                each for each in others if isinstance(each, KeyboardInterrupt | FactoryFailed)
+            ]
+        if others:
+            super().note_left(exception, trace)
+
+    def attempt(self, case: Case) -> Trace:
+        """Run a case to its end; a task that the transport leaves behind has left it, too."""
+        trace = super().attempt(case)
+        if trace.tasks_left and trace.left is None:
+            trace.left = TasksLeft(trace.tasks_left)
+        return trace
 
     def go_on(self, verdict: Verdict, seed: int) -> Verdict:
         """Play the scenarios of a clause, each once, and then several times at once."""
