@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from json import JSONDecodeError, JSONDecoder
-from typing import TYPE_CHECKING, Any, Final, NoReturn, NotRequired, TypedDict, cast, final
+from typing import Any, Final, NoReturn, NotRequired, TypedDict, cast, final
 
 from flexiflow._cli.observing import BUILT_IN
 from flexiflow._cli.problems import Rejected
 from flexiflow._cli.text import one_line, show_message
 from flexiflow._names import check_component_name, check_event_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_LINE: Final = 16 * 2**20
 """The longest line that is accepted, in bytes without its line feed (L2)."""
@@ -22,8 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 # The white space of JSON, without the line feed.
 _JSON_SPACE = b" \t\r"
 
-_MESSAGE_KEYS = {"component", "message"}
-_EVENT_KEYS = ({"event", "data"}, {"event"})
+_SHAPES = ({"component", "message"}, {"event", "data"}, {"event"})
 
 
 @final
@@ -49,7 +45,8 @@ class LineSplitter:
         if not others:
             return []
         rest = others.pop()
-        lines = [self._complete(), *map(self._checked, others)]
+        limit = self._limit
+        lines = [self._complete(), *[line if len(line) <= limit else None for line in others]]
         self._hold(rest)
         return lines
 
@@ -72,9 +69,6 @@ class LineSplitter:
             line = line.removeprefix(_BOM)
         self._started = True
         return line
-
-    def _checked(self, line: bytes) -> bytes | None:
-        return line if len(line) <= self._limit else None
 
 
 @final
@@ -114,21 +108,22 @@ def parse(line: bytes | None) -> MessageLine | EventLine | None:
     record = _decode(line)
     if not isinstance(record, dict):
         raise Rejected(f"it must be a JSON object, not {_json_kind(record)}")
-    fields = cast("dict[str, Any]", record)
-    keys = fields.keys()
-    if keys == _MESSAGE_KEYS:
-        _check_message(fields["message"])
-        _check(check_component_name, fields["component"])
-        return cast("MessageLine", fields)
-    if keys in _EVENT_KEYS:
-        _check(check_event_name, fields["event"])
-        _check_own(fields["event"])
-        return cast("EventLine", fields)
-    given = ", ".join(map(repr, keys)) or "none"
-    raise Rejected(
-        "its keys must be 'component' and 'message', or 'event' and, if wanted, 'data', "
-        f"not {one_line(given)}"
-    )
+    order = cast("MessageLine | EventLine", record)
+    if order.keys() not in _SHAPES:
+        given = ", ".join(map(repr, order)) or "none"
+        raise Rejected(
+            "its keys must be 'component' and 'message', or 'event' and, if wanted, 'data', "
+            f"not {one_line(given)}"
+        )
+    try:
+        if "component" in order:
+            _check_message(order["message"])
+            check_component_name(order["component"])
+        elif check_event_name(order["event"]) in BUILT_IN:
+            _refuse_own(order["event"])
+    except (TypeError, ValueError) as exc:
+        raise Rejected(show_message(exc)) from None
+    return order
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -162,12 +157,11 @@ def _decode(line: bytes) -> object:
     return record
 
 
-def _check_own(name: str) -> None:
-    if name in BUILT_IN:
-        raise Rejected(
-            f"{name!r} is one of the engine's own events, which tell of what happened in it: "
-            "publish an event of another name"
-        )
+def _refuse_own(name: str) -> NoReturn:
+    raise Rejected(
+        f"{name!r} is one of the engine's own events, which tell of what happened in it: "
+        "publish an event of another name"
+    )
 
 
 def _check_message(message: object) -> None:
@@ -175,13 +169,6 @@ def _check_message(message: object) -> None:
         raise Rejected(f"'message' must be an object, not {_json_kind(message)}")
     if not isinstance(cast("dict[str, Any]", message).get("type"), str):
         raise Rejected("'message' must have a string 'type', like {\"type\": \"confirm\"}")
-
-
-def _check(check: Callable[[object], object], name: object) -> None:
-    try:
-        check(name)
-    except (TypeError, ValueError) as exc:
-        raise Rejected(show_message(exc)) from None
 
 
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
