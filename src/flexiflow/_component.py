@@ -10,21 +10,10 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Callable
 from copy import copy
 from inspect import getattr_static
 from types import FunctionType, MemberDescriptorType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    NamedTuple,
-    Protocol,
-    TypeVar,
-    cast,
-    final,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast, final, overload
 
 from flexiflow._actor import Actor, copy_message
 from flexiflow._arguments import check_options
@@ -35,17 +24,33 @@ from flexiflow._showing import show
 from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Protocol, TypeVar
 
     from flexiflow._actor import Outcome
     from flexiflow._subscription import Filter, Handler
     from flexiflow._topic import T, Topic
 
-_F = TypeVar("_F", bound=Callable[..., object])
-_C = TypeVar("_C")
-_More = TypeVar("_More")
-_R = TypeVar("_R")
-_Payload = TypeVar("_Payload")
+    _F = TypeVar("_F", bound=Callable[..., object])
+    _C = TypeVar("_C")
+    _More = TypeVar("_More")
+    _R = TypeVar("_R")
+    _Payload = TypeVar("_Payload")
+
+    # mypy wants a covariant type variable here, and pyright an invariant one.
+    class _MarksTyped(Protocol[_Payload]):  # type: ignore[misc]
+        # A method may accept more types than this payload's, as one for several topics does.
+        @overload
+        def __call__(
+            self, method: Callable[[_C, _More | _Payload], _R], /
+        ) -> Callable[[_C, _More | _Payload], _R]: ...
+
+        # For a method that accepts this payload's type alone, pyright can't solve `_More`.
+        @overload
+        def __call__(
+            self, method: Callable[[_C, _Payload], _R], /
+        ) -> Callable[[_C, _Payload], _R]: ...
+
 
 _ON = "_flexiflow_on"
 
@@ -73,19 +78,6 @@ class On(NamedTuple):
     once: bool
     time_limit: float | None
     limit: int | None
-
-
-# mypy wants a covariant type variable here, and pyright an invariant one.
-class _MarksTyped(Protocol[_Payload]):  # type: ignore[misc]
-    # A method may accept more types than this payload's, as one for several topics does.
-    @overload
-    def __call__(
-        self, method: Callable[[_C, _More | _Payload], _R], /
-    ) -> Callable[[_C, _More | _Payload], _R]: ...
-
-    # For a method that accepts this payload's type alone, pyright can't solve `_More`.
-    @overload
-    def __call__(self, method: Callable[[_C, _Payload], _R], /) -> Callable[[_C, _Payload], _R]: ...
 
 
 @overload

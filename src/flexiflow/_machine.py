@@ -17,14 +17,14 @@ from flexiflow._showing import show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    _Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
+
 _ANY_STATE = "*"
 
 # The second argument is the component. It is Any: this module does not know components, and a guard
 # may ask for a subclass, which a parameter of type Component would not allow.
 Guard: TypeAlias = Callable[[dict[str, Any], Any], object]
 Action: TypeAlias = Callable[[dict[str, Any], Any], object]
-
-_Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
 
 
 @final

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from itertools import count
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._callables import is_coroutine_function
 from flexiflow._names import ONE, REST, check_event_name, is_pattern, room
@@ -20,15 +20,16 @@ from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
 
     from flexiflow._instruments import Installed
     from flexiflow._subscription import Filter, Handler, Terms
 
+    # A dict, since it keeps the order of subscription and removes an entry at a constant cost.
+    _Bucket: TypeAlias = dict[Subscription, None]
+
 MAX_REMEMBERED: Final = 65_536
 """The room for remembered routes (B10): each takes `room(name)` and 1 for each subscription."""
-
-# A dict, since it keeps the order of subscription and removes an entry at a constant cost.
-_Bucket: TypeAlias = dict[Subscription, None]
 
 _by_delivery = attrgetter("priority", "_order")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from anyio.lowlevel import checkpoint
 
@@ -30,11 +30,12 @@ from flexiflow._subscription import HandlerFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from flexiflow._reporting import Announce
     from flexiflow._subscription import Subscription
 
-Failures: TypeAlias = tuple[HandlerFailure, ...]
+    Failures: TypeAlias = tuple[HandlerFailure, ...]
 
 
 class Verdict(NamedTuple):
