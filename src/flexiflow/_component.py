@@ -13,7 +13,7 @@ import sys
 from copy import copy
 from inspect import getattr_static
 from types import FunctionType, MemberDescriptorType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast, final, overload
+from typing import TYPE_CHECKING, Any, ClassVar, cast, final, overload
 
 from flexiflow._actor import Actor, copy_message
 from flexiflow._arguments import check_options
@@ -25,7 +25,7 @@ from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Protocol, TypeVar
+    from typing import Protocol, TypedDict, TypeVar
 
     from flexiflow._actor import Outcome
     from flexiflow._subscription import Filter, Handler
@@ -51,6 +51,16 @@ if TYPE_CHECKING:
             self, method: Callable[[_C, _Payload], _R], /
         ) -> Callable[[_C, _Payload], _R]: ...
 
+    class On(TypedDict):
+        """A mark: the arguments of one `on` above a method."""
+
+        event: str
+        priority: int
+        filter: Filter | None
+        once: bool
+        time_limit: float | None
+        limit: int | None
+
 
 _ON = "_flexiflow_on"
 
@@ -67,17 +77,6 @@ _WRITTEN = (
     "__type_params__",
     _ANNOTATED,
 )
-
-
-class On(NamedTuple):
-    """A mark: the arguments of one `on` above a method."""
-
-    event: str
-    priority: int
-    filter: Filter | None
-    once: bool
-    time_limit: float | None
-    limit: int | None
 
 
 @overload
@@ -132,7 +131,14 @@ def on(
             f"@on takes the event's name: write @on('order.placed') above {name}, not @on alone"
         )
     check_options(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
-    marked = On(event, priority, filter, bool(once), time_limit, limit)
+    marked: On = {
+        "event": event,
+        "priority": priority,
+        "filter": filter,
+        "once": bool(once),
+        "time_limit": time_limit,
+        "limit": limit,
+    }
 
     def mark(method: _F) -> _F:
         check_callable("a method marked with @on", method, 2)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
 
 from flexiflow._callables import describe
 from flexiflow._showing import show
@@ -24,7 +24,8 @@ Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and returns whether to call the handler (B8)."""
 
 
-class Terms(NamedTuple):
+@final
+class Terms:
     """How to call a handler, if not simply with the payload.
 
     Attributes:
@@ -33,9 +34,18 @@ class Terms(NamedTuple):
         takes_event: whether the handler is called with the `Event` instead of the payload (S1).
     """
 
-    limiter: Limiter | None = None
-    time_limit: float | None = None
-    takes_event: bool = False
+    __slots__ = ("limiter", "takes_event", "time_limit")
+
+    def __init__(
+        self,
+        limiter: Limiter | None = None,
+        time_limit: float | None = None,
+        *,
+        takes_event: bool = False,
+    ) -> None:
+        self.limiter = limiter
+        self.time_limit = time_limit
+        self.takes_event = takes_event
 
 
 @final

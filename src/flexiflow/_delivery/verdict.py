@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, final
 
 from anyio.lowlevel import checkpoint
 
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     Failures: TypeAlias = tuple[HandlerFailure, ...]
 
 
-class Verdict(NamedTuple):
+@final
+class Verdict:
     """What an exception that left a handler turned out to be.
 
     Attributes:
@@ -48,9 +49,17 @@ class Verdict(NamedTuple):
             else the exception itself, which then is neither, like KeyboardInterrupt.
     """
 
-    failure: Exception | None
-    cancellation: BaseException | None
-    leaving: BaseException
+    __slots__ = ("cancellation", "failure", "leaving")
+
+    def __init__(
+        self,
+        failure: Exception | None,
+        cancellation: BaseException | None,
+        leaving: BaseException,
+    ) -> None:
+        self.failure = failure
+        self.cancellation = cancellation
+        self.leaving = leaving
 
 
 def judge(
