@@ -19,7 +19,7 @@ from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import TransitionRefused, UnknownComponent
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
-from flexiflow._showing import show
+from flexiflow._text import show
 from flexiflow._turns import current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 

@@ -20,16 +20,16 @@ from flexiflow._arguments import check_options
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
-from flexiflow._showing import show
-from flexiflow._uncopied import refuse_copying
+from flexiflow._objects import refuse_copying
+from flexiflow._text import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Protocol, TypedDict, TypeVar
 
     from flexiflow._actor import Outcome
+    from flexiflow._names import T, Topic
     from flexiflow._subscription import Filter, Handler
-    from flexiflow._topic import T, Topic
 
     _F = TypeVar("_F", bound=Callable[..., object])
     _C = TypeVar("_C")

@@ -55,12 +55,11 @@ from flexiflow._delivery.call import HandlerCall
 from flexiflow._delivery.sequential import deliver_sequential
 from flexiflow._delivery.verdict import assess, report
 from flexiflow._instruments import PUBLISHING, Installed, enter, go_without, leave, take_out
-from flexiflow._publisher import Publisher, blocking_streams
-from flexiflow._receiver import RECEIVER
+from flexiflow._names import Event, make_event
+from flexiflow._receiver import RECEIVER, Publisher, blocking_streams
 from flexiflow._registry import DIRECT, UNHEARD, Registry
 from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._subscription import Terms
-from flexiflow._topic import Event, make_event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:

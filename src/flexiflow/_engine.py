@@ -23,8 +23,8 @@ from flexiflow._component import Component, actor_of, handlers_of
 from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import ComponentError, DuplicateComponent, UnknownComponent
 from flexiflow._names import check_component_name
-from flexiflow._showing import show
-from flexiflow._uncopied import refuse_copying
+from flexiflow._objects import refuse_copying
+from flexiflow._text import show
 from flexiflow.events import COMPONENT_REGISTERED
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol, TypeAlias
 
+    from flexiflow._names import Event
     from flexiflow._subscription import Subscription
-    from flexiflow._topic import Event
 
     class WatchesPublishing(Protocol):
         """An instrument that watches each publish."""

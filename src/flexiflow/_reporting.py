@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, final
 
 from flexiflow._callables import describe
 from flexiflow._marks import Mark
-from flexiflow._showing import show
-from flexiflow._text import printable
+from flexiflow._text import printable, show
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -27,7 +27,7 @@ so it is enough to search there. A turn that would close one gets `would_deadloc
 place: a message is then deferred, a limited call fails with `LimitDeadlock`, and a factory that
 asks for the component that it makes gets a `ComponentError`. A sender outside of all turns can't
 close a ring, and needs no search. Waits for anything but turns, like locks and streams, are not
-seen; a stream finds a consumer that would wait for itself on its own (`_stream`, `_publisher`).
+seen; a stream finds a consumer that would wait for itself on its own (`_stream`, `_receiver`).
 """
 
 from __future__ import annotations
