@@ -144,7 +144,7 @@ class StateMachine(Fixed):
         Returns:
             The diagram's source text.
         """
-        # Imported by the first diagram: compiling its patterns is 4 % of importing FlexiFlow.
+        # Imported by the first diagram: compiling its patterns is 6 % of importing FlexiFlow.
         from flexiflow._mermaid import escape, identify  # noqa: PLC0415
 
         ids = identify(self.states)

@@ -40,7 +40,7 @@ def closest(name: str, known: Collection[str]) -> tuple[str, ...]:
     """
     if len(name) > LONGEST or len(known) > _MOST_COMPARED:
         return ()
-    # Imported by the first unknown name: difflib would be 4 % of importing FlexiFlow.
+    # Imported by the first unknown name: difflib would be 6 % of importing FlexiFlow.
     from difflib import get_close_matches  # noqa: PLC0415
 
     return tuple(get_close_matches(name, [each for each in known if len(each) <= LONGEST]))
