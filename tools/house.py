@@ -62,19 +62,17 @@ ROOMS = {
     ],
     "components": ["_engine", "_admission", "_component", "_actor", "_machine", "_mermaid"],
     "bus": ["_bus", "_dispatcher", "_registry"],
-    "streams and waiting": ["_stream", "_expectation", "_receiver", "_publisher"],
+    "streams and waiting": ["_stream", "_expectation", "_receiver"],
     "delivery": ["_delivery"],
     "reports and instruments": ["_reporting", "_instruments"],
     "subscriptions and names": [
         "_arguments",
         "_names",
-        "_subscribing",
         "_subscription",
-        "_topic",
     ],
     "limits and turns": ["_limits", "_mailbox", "_turns"],
     "errors and events": ["_cancellation", "_errors", "events"],
-    "texts and helpers": ["_callables", "_marks", "_showing", "_text", "_uncopied"],
+    "texts and helpers": ["_callables", "_marks", "_objects", "_text"],
 }
 """The modules and packages of each room, from the top of the house to its bottom.
 

@@ -21,9 +21,9 @@ from flexiflow._errors import (
 )
 from flexiflow._expectation import Expectation
 from flexiflow._machine import StateMachine, Transition
+from flexiflow._names import Event, Topic
 from flexiflow._stream import EventStream, StreamStatistics
 from flexiflow._subscription import HandlerFailure, Subscription
-from flexiflow._topic import Event, Topic
 
 __all__ = [
     "BufferFull",

@@ -19,7 +19,7 @@ from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import TransitionRefused, UnknownComponent
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
-from flexiflow._showing import show
+from flexiflow._text import show
 from flexiflow._turns import current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
@@ -286,11 +286,12 @@ class Actor:
 
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""
-        unhandled = [(each, UnknownComponent(self.name)) for each in self.mailbox.take_deferred()]
-        for each, failure in unhandled:
-            self.log(failure, each.message)
-        for each, failure in unhandled:
-            if not each.announcing:
+        deferred = self.mailbox.take_deferred()
+        unhandled = [(*each, UnknownComponent(self.name)) for each in deferred]
+        for message, _, failure in unhandled:
+            self.log(failure, message)
+        for _, within_announcement, failure in unhandled:
+            if not within_announcement:
                 await dispatcher.announce(MESSAGE_RECEIVED, self.name, failure)
 
     def log(self, failure: Exception, message: dict[str, Any]) -> None:

@@ -11,23 +11,15 @@ one of three states:
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, final
 
 from flexiflow._mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
     from flexiflow._turns import Turn
-
-
-class State(Enum):
-    """What has become of an admission."""
-
-    MAKING = "making"
-    ADOPTED = "adopted"
-    REFUSED = "refused"
 
 
 @final
@@ -45,7 +37,7 @@ class Admission:
     __slots__ = ("_line", "_name", "_pending", "state")
 
     def __init__(self, name: str, pending: dict[str, Admission]) -> None:
-        self.state = State.MAKING
+        self.state: Literal["making", "adopted", "refused"] = "making"
         self._name = name
         self._line = Mailbox()
         self._pending = pending
@@ -80,13 +72,13 @@ class Admission:
         if mailbox is None:
             self._line.pass_on()
         else:
-            self.state = State.ADOPTED
+            self.state = "adopted"
             mailbox.adopt(self._line)
         self._close_if_empty()
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Make all waiting turns fail, each with an exception that `refusal` returns."""
-        self.state = State.REFUSED
+        self.state = "refused"
         self._line.refuse(refusal)
         self._close()
 

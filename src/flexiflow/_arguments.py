@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._limits import Limiter
@@ -14,8 +14,9 @@ from flexiflow._subscription import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeVar
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 # The largest count. Lua writes numbers with 14 digits; SQLite and `islice` have limits too.
 _MOST: Final = 10**12

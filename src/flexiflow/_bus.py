@@ -21,19 +21,18 @@ from flexiflow._delivery.verdict import assess
 from flexiflow._dispatcher import Dispatcher
 from flexiflow._expectation import Expectation
 from flexiflow._names import check_component_name
+from flexiflow._objects import refuse_copying
 from flexiflow._registry import DIRECT, FILTERED, GENERAL, UNHEARD, WATCHED
 from flexiflow._stream import EventStream, Overflow
-from flexiflow._subscribing import Subscribing
-from flexiflow._subscription import Subscription, is_true
-from flexiflow._uncopied import refuse_copying
+from flexiflow._subscription import Subscribing, Subscription, is_true
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flexiflow._dispatcher import Deliver
     from flexiflow._instruments import Instrument
+    from flexiflow._names import Event, T, Topic
     from flexiflow._subscription import Filter, Handler, HandlerFailure
-    from flexiflow._topic import Event, T, Topic
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
 ErrorPolicy: TypeAlias = Literal["continue", "raise"]

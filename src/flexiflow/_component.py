@@ -10,42 +10,57 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Callable
 from copy import copy
 from inspect import getattr_static
 from types import FunctionType, MemberDescriptorType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    NamedTuple,
-    Protocol,
-    TypeVar,
-    cast,
-    final,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, cast, final, overload
 
 from flexiflow._actor import Actor, copy_message
 from flexiflow._arguments import check_options
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
-from flexiflow._showing import show
-from flexiflow._uncopied import refuse_copying
+from flexiflow._objects import refuse_copying
+from flexiflow._text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Protocol, TypedDict, TypeVar
 
     from flexiflow._actor import Outcome
+    from flexiflow._names import T, Topic
     from flexiflow._subscription import Filter, Handler
-    from flexiflow._topic import T, Topic
 
-_F = TypeVar("_F", bound=Callable[..., object])
-_C = TypeVar("_C")
-_More = TypeVar("_More")
-_R = TypeVar("_R")
-_Payload = TypeVar("_Payload")
+    _F = TypeVar("_F", bound=Callable[..., object])
+    _C = TypeVar("_C")
+    _More = TypeVar("_More")
+    _R = TypeVar("_R")
+    _Payload = TypeVar("_Payload")
+
+    # mypy wants a covariant type variable here, and pyright an invariant one.
+    class _MarksTyped(Protocol[_Payload]):  # type: ignore[misc]
+        # A method may accept more types than this payload's, as one for several topics does.
+        @overload
+        def __call__(
+            self, method: Callable[[_C, _More | _Payload], _R], /
+        ) -> Callable[[_C, _More | _Payload], _R]: ...
+
+        # For a method that accepts this payload's type alone, pyright can't solve `_More`.
+        @overload
+        def __call__(
+            self, method: Callable[[_C, _Payload], _R], /
+        ) -> Callable[[_C, _Payload], _R]: ...
+
+    class On(TypedDict):
+        """A mark: the arguments of one `on` above a method."""
+
+        event: str
+        priority: int
+        filter: Filter | None
+        once: bool
+        time_limit: float | None
+        limit: int | None
+
 
 _ON = "_flexiflow_on"
 
@@ -62,30 +77,6 @@ _WRITTEN = (
     "__type_params__",
     _ANNOTATED,
 )
-
-
-class On(NamedTuple):
-    """A mark: the arguments of one `on` above a method."""
-
-    event: str
-    priority: int
-    filter: Filter | None
-    once: bool
-    time_limit: float | None
-    limit: int | None
-
-
-# mypy wants a covariant type variable here, and pyright an invariant one.
-class _MarksTyped(Protocol[_Payload]):  # type: ignore[misc]
-    # A method may accept more types than this payload's, as one for several topics does.
-    @overload
-    def __call__(
-        self, method: Callable[[_C, _More | _Payload], _R], /
-    ) -> Callable[[_C, _More | _Payload], _R]: ...
-
-    # For a method that accepts this payload's type alone, pyright can't solve `_More`.
-    @overload
-    def __call__(self, method: Callable[[_C, _Payload], _R], /) -> Callable[[_C, _Payload], _R]: ...
 
 
 @overload
@@ -140,7 +131,14 @@ def on(
             f"@on takes the event's name: write @on('order.placed') above {name}, not @on alone"
         )
     check_options(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
-    marked = On(event, priority, filter, bool(once), time_limit, limit)
+    marked: On = {
+        "event": event,
+        "priority": priority,
+        "filter": filter,
+        "once": bool(once),
+        "time_limit": time_limit,
+        "limit": limit,
+    }
 
     def mark(method: _F) -> _F:
         check_callable("a method marked with @on", method, 2)

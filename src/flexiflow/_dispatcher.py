@@ -46,7 +46,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from anyio.lowlevel import checkpoint
 
@@ -55,16 +55,16 @@ from flexiflow._delivery.call import HandlerCall
 from flexiflow._delivery.sequential import deliver_sequential
 from flexiflow._delivery.verdict import assess, report
 from flexiflow._instruments import PUBLISHING, Installed, enter, go_without, leave, take_out
-from flexiflow._publisher import Publisher, blocking_streams
-from flexiflow._receiver import RECEIVER
+from flexiflow._names import Event, make_event
+from flexiflow._receiver import RECEIVER, Publisher, blocking_streams
 from flexiflow._registry import DIRECT, UNHEARD, Registry
 from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._subscription import Terms
-from flexiflow._topic import Event, make_event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
 
     from flexiflow._delivery.verdict import Failures, Trouble
     from flexiflow._instruments import Instrument
@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from flexiflow._subscription import Filter, Handler, HandlerFailure, Subscription
     from flexiflow.events import HandlerFailed
 
-Deliver: TypeAlias = "Callable[..., Awaitable[Failures]]"
-"""Calls the handlers of a publish: `deliver_sequential`, or one with the same arguments."""
+    Deliver: TypeAlias = Callable[..., Awaitable[Failures]]
+    """Calls the handlers of a publish: `deliver_sequential`, or one with the same arguments."""
 
 _TAKES_EVENT: Final = Terms(takes_event=True)
 

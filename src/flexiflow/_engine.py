@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from anyio.lowlevel import checkpoint
 
 from flexiflow._actor import copy_message
-from flexiflow._admission import Admission, State
+from flexiflow._admission import Admission
 from flexiflow._arguments import make_terms
 from flexiflow._bus import EventBus, dispatcher_of
 from flexiflow._callables import check_callable
@@ -23,8 +23,8 @@ from flexiflow._component import Component, actor_of, handlers_of
 from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import ComponentError, DuplicateComponent, UnknownComponent
 from flexiflow._names import check_component_name
-from flexiflow._showing import show
-from flexiflow._uncopied import refuse_copying
+from flexiflow._objects import refuse_copying
+from flexiflow._text import show
 from flexiflow.events import COMPONENT_REGISTERED
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Engine:
         admission = self._pending.get(name) or Admission(name, self._pending)
         turn = admission.join()
         has_come = await admission.wait(turn)
-        if has_come and admission.state is State.MAKING:
+        if has_come and admission.state == "making":
             return await self._admit(name, admission, turn)
         component = self._components.get(name)
         if not has_come:
@@ -222,13 +222,13 @@ class Engine:
         self._components[actor.name] = component
         for mark, handler in handlers:
             bus.registry.create(
-                mark.event,
+                mark["event"],
                 actor.name,
                 handler,
-                priority=mark.priority,
-                filter=mark.filter,
-                once=mark.once,
-                terms=make_terms(time_limit=mark.time_limit, limit=mark.limit),
+                priority=mark["priority"],
+                filter=mark["filter"],
+                once=mark["once"],
+                terms=make_terms(time_limit=mark["time_limit"], limit=mark["limit"]),
             )
         if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
             registered: ComponentRegistered = {"component": actor.name}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from anyio import ClosedResourceError
 
-from flexiflow._showing import LONGEST, closest, show
+from flexiflow._text import LONGEST, closest, show
 
 if TYPE_CHECKING:
     from collections.abc import Collection

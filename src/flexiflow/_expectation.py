@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, Generic, Self, final
 import anyio
 
 from flexiflow._cancellation import is_being_cancelled
+from flexiflow._names import T
 from flexiflow._receiver import Block
 from flexiflow._reporting import log_failure
-from flexiflow._showing import show
 from flexiflow._subscription import HandlerFailure, is_true
-from flexiflow._topic import T
+from flexiflow._text import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
+    from flexiflow._names import Event
     from flexiflow._reporting import Announce
     from flexiflow._subscription import Filter, Handler, Subscription
-    from flexiflow._topic import Event
 
 
 @final

@@ -8,7 +8,7 @@ exception is logged and removed (`take_out`), and the delivery goes on without i
 from __future__ import annotations
 
 import reprlib
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from anyio import get_cancelled_exc_class
 
@@ -20,37 +20,38 @@ from flexiflow.events import COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
+    from typing import Protocol, TypeAlias
 
+    from flexiflow._names import Event
     from flexiflow._subscription import Subscription
-    from flexiflow._topic import Event
+
+    class WatchesPublishing(Protocol):
+        """An instrument that watches each publish."""
+
+        def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
+            """Return a context manager, which the publisher's task puts around all handlers."""
+            ...
+
+    class WatchesHandling(Protocol):
+        """An instrument that watches each handler."""
+
+        def handling(
+            self, event: Event[Any], subscription: Subscription, /
+        ) -> AbstractContextManager[object]:
+            """Return a context manager, which the task that runs the handler puts around it."""
+            ...
+
+    Instrument: TypeAlias = WatchesPublishing | WatchesHandling
+    """An object with `publishing`, `handling`, or both (I2)."""
+
+    Entered: TypeAlias = list[tuple["Installed", AbstractContextManager[object]]]
+    """The context managers that were entered, the outermost first."""
 
 PUBLISHING: Final = "publishing"
 HANDLING: Final = "handling"
 
 HAPPENED: Final = frozenset({COMPONENT_REGISTERED, HANDLER_FAILED, STATE_CHANGED})
 """The events that can't be refused: they report what has happened already."""
-
-
-class WatchesPublishing(Protocol):
-    """An instrument that watches each publish."""
-
-    def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
-        """Return a context manager, which the publisher's task puts around all handlers."""
-        ...
-
-
-class WatchesHandling(Protocol):
-    """An instrument that watches each handler."""
-
-    def handling(
-        self, event: Event[Any], subscription: Subscription, /
-    ) -> AbstractContextManager[object]:
-        """Return a context manager, which the task that runs the handler puts around it."""
-        ...
-
-
-Instrument: TypeAlias = WatchesPublishing | WatchesHandling
-"""An object with `publishing`, `handling`, or both (I2)."""
 
 
 @final
@@ -86,10 +87,6 @@ class Installed:
             )
         self.remove = remove
         self.is_out = False
-
-
-Entered: TypeAlias = "list[tuple[Installed, AbstractContextManager[object]]]"
-"""The context managers that were entered, the outermost first."""
 
 
 def enter(

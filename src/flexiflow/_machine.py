@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
 from flexiflow._callables import check_callable
-from flexiflow._showing import show
+from flexiflow._objects import Fixed
+from flexiflow._text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    _Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
 
 _ANY_STATE = "*"
 
@@ -23,8 +27,6 @@ _ANY_STATE = "*"
 # may ask for a subclass, which a parameter of type Component would not allow.
 Guard: TypeAlias = Callable[[dict[str, Any], Any], object]
 Action: TypeAlias = Callable[[dict[str, Any], Any], object]
-
-_Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
 
 
 @final
@@ -70,8 +72,7 @@ class Transition:
 
 
 @final
-@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
-class StateMachine:
+class StateMachine(Fixed):
     """An immutable table of transitions, which any number of components can share (C8, C9).
 
     It does no I/O and holds no current state: each component keeps its own.
@@ -83,11 +84,14 @@ class StateMachine:
         states: every state, in order of appearance, the initial one first.
     """
 
+    __slots__ = ("_index", "initial", "states", "strict", "transitions")
+    __match_args__ = ("initial", "transitions")
+
     initial: str
     transitions: tuple[Transition, ...]
-    strict: bool = field(kw_only=True)
-    states: tuple[str, ...] = field(init=False)
-    _index: _Index = field(init=False)
+    strict: bool
+    states: tuple[str, ...]
+    _index: _Index
 
     def __init__(
         self, initial: str, transitions: Iterable[Transition], *, strict: bool = False
@@ -140,7 +144,7 @@ class StateMachine:
         Returns:
             The diagram's source text.
         """
-        # Imported by the first diagram: compiling its patterns is 4 % of importing FlexiFlow.
+        # Imported by the first diagram: compiling its patterns is 6 % of importing FlexiFlow.
         from flexiflow._mermaid import escape, identify  # noqa: PLC0415
 
         ids = identify(self.states)
@@ -153,6 +157,10 @@ class StateMachine:
         ]
         lines = dict.fromkeys([*aliases, f"[*] --> {ids[self.initial]}", *arrows])
         return "\n    ".join(["stateDiagram-v2", *lines])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy is made: from the same rows."""
+        return partial(StateMachine, strict=self.strict), (self.initial, self.transitions)
 
     def __repr__(self) -> str:
         """Show the initial state and the size only, since a table may be long."""

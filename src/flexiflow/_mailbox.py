@@ -13,24 +13,17 @@ turn of the message before is over.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, final
 
 from flexiflow._turns import Turn, live_turns, never_comes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeAlias
 
-
-class Deferred(NamedTuple):
-    """A message that a component will handle after the one in hand.
-
-    Attributes:
-        message: the component's copy.
-        announcing: whether it was sent from within the handling of `event.handler.failed` (E7).
-    """
-
-    message: dict[str, Any]
-    announcing: bool
+    Deferred: TypeAlias = tuple[dict[str, Any], bool]
+    """A message that a component will handle after the one in hand: the component's copy, and
+    whether it was sent from within the handling of `event.handler.failed` (E7)."""
 
 
 @final
@@ -108,7 +101,7 @@ class Mailbox:
         """Keep a message until the handling of the one in hand has ended."""
         if self.deferred is None:
             self.deferred = deque()
-        self.deferred.append(Deferred(message, announcing))
+        self.deferred.append((message, announcing))
 
     def take_deferred(self) -> list[Deferred]:
         """Remove all deferred messages, and return them."""

@@ -8,10 +8,9 @@ no I/O, no event loop.
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-from enum import Enum
 from itertools import count
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._callables import is_coroutine_function
 from flexiflow._names import ONE, REST, check_event_name, is_pattern, room
@@ -20,40 +19,38 @@ from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Literal, TypeAlias
 
     from flexiflow._instruments import Installed
     from flexiflow._subscription import Filter, Handler, Terms
 
+    # A dict, since it keeps the order of subscription and removes an entry at a constant cost.
+    _Bucket: TypeAlias = dict[Subscription, None]
+
+    Plan: TypeAlias = Literal["unheard", "direct", "filtered", "watched", "general"]
+    """How a publish calls the handlers of a route, unless it asks for another delivery."""
+
 MAX_REMEMBERED: Final = 65_536
 """The room for remembered routes (B10): each takes `room(name)` and 1 for each subscription."""
-
-# A dict, since it keeps the order of subscription and removes an entry at a constant cost.
-_Bucket: TypeAlias = dict[Subscription, None]
 
 _by_delivery = attrgetter("priority", "_order")
 
 
-class Plan(Enum):
-    """How a publish calls the handlers of a route, unless it asks for another delivery.
+UNHEARD: Final = "unheard"
+"""There are neither subscriptions nor instruments."""
 
-    Attributes:
-        UNHEARD: there are neither subscriptions nor instruments.
-        DIRECT: all handlers are coroutine functions. None has a filter, `once` or terms, nothing
-            watches, and the bus delivers sequentially.
-        FILTERED: as `DIRECT`, but some handlers have a filter, or are no coroutine functions.
-        WATCHED: as `DIRECT`, but one instrument watches publishes, and none watches handlers.
-        GENERAL: any other; also `event.handler.failed`, which is published specially (E7).
-    """
+DIRECT: Final = "direct"
+"""All handlers are coroutine functions. None has a filter, `once` or terms, nothing watches, and
+the bus delivers sequentially."""
 
-    UNHEARD = "unheard"
-    DIRECT = "direct"
-    FILTERED = "filtered"
-    WATCHED = "watched"
-    GENERAL = "general"
+FILTERED: Final = "filtered"
+"""As `DIRECT`, but some handlers have a filter, or are no coroutine functions."""
 
+WATCHED: Final = "watched"
+"""As `DIRECT`, but one instrument watches publishes, and none watches handlers."""
 
-# On Python 3.11 looking up an enum's member takes 80 ns, since it goes through a descriptor.
-UNHEARD, DIRECT, FILTERED, WATCHED, GENERAL = Plan
+GENERAL: Final = "general"
+"""Any other; also `event.handler.failed`, which is published specially (E7)."""
 
 
 @final
@@ -249,7 +246,7 @@ class Registry:
         is_special = is_called or event_name == HANDLER_FAILED or any(each.once for each in found)
         is_direct = are_async and all(each.filter is None for each in found)
         if not found and not self.instruments:
-            plan = UNHEARD
+            plan: Plan = UNHEARD
         elif is_special or not self._sequential:
             plan = GENERAL
         elif not publishing:

@@ -7,15 +7,21 @@ strangers wrote, and must not break a line of the log or control a terminal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, final
 
 from flexiflow._callables import describe
 from flexiflow._marks import Mark
-from flexiflow._showing import show
-from flexiflow._subscription import HandlerFailure
-from flexiflow._text import printable
+from flexiflow._text import printable, show
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
+
+    from flexiflow._subscription import HandlerFailure
+
+    Announce: TypeAlias = Callable[[HandlerFailure], Awaitable[None]]
+    """Publishes a logged failure as `event.handler.failed`."""
 
 logger = logging.getLogger("flexiflow")
 
@@ -63,10 +69,6 @@ def _escaping(fact: object) -> object:
 
 
 logger.addFilter(_Escaping())
-
-Announce: TypeAlias = Callable[[HandlerFailure], Awaitable[None]]
-"""Publishes a logged failure as `event.handler.failed`."""
-
 
 _announcing: ContextVar[Announcing | None] = ContextVar("announcing", default=None)
 

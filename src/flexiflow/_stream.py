@@ -6,7 +6,7 @@ the first of these into the buffer as it takes an event out. Readers of an empty
 `_sleeping`. An event leaves the buffer only in the step in which a reader returns it, so a
 cancelled reader loses none.
 
-A publisher that would wait for its own consumer is refused; `_publisher` knows who waits for whom.
+A publisher that would wait for its own consumer is refused; `_receiver` knows who waits for whom.
 Waits for turns, of components and of limited handlers, are another matter: see `_turns`.
 """
 
@@ -20,17 +20,16 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow._errors import BufferFull, StreamDeadlock
-from flexiflow._publisher import blocking_streams, is_publishing
-from flexiflow._receiver import Block
-from flexiflow._showing import show
-from flexiflow._topic import T
+from flexiflow._names import T
+from flexiflow._receiver import Block, blocking_streams, is_publishing
+from flexiflow._text import show
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from flexiflow._names import Event
     from flexiflow._subscription import Handler, Subscription
-    from flexiflow._topic import Event
 
 Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "error"]
 

@@ -1,18 +1,19 @@
-"""Subscriptions, the handlers' places on a bus, and the record of a handler's failure."""
+"""Subscriptions, the handlers' places on a bus; and the records of handlers' failures."""
 
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, final
+from reprlib import recursive_repr
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
 
 from flexiflow._callables import describe
-from flexiflow._showing import show
-from flexiflow._uncopied import refuse_copying
+from flexiflow._objects import Fixed, refuse_copying
+from flexiflow._text import show
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from types import TracebackType
 
     from flexiflow._limits import Limiter
@@ -24,7 +25,8 @@ Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and returns whether to call the handler (B8)."""
 
 
-class Terms(NamedTuple):
+@final
+class Terms:
     """How to call a handler, if not simply with the payload.
 
     Attributes:
@@ -33,14 +35,22 @@ class Terms(NamedTuple):
         takes_event: whether the handler is called with the `Event` instead of the payload (S1).
     """
 
-    limiter: Limiter | None = None
-    time_limit: float | None = None
-    takes_event: bool = False
+    __slots__ = ("limiter", "takes_event", "time_limit")
+
+    def __init__(
+        self,
+        limiter: Limiter | None = None,
+        time_limit: float | None = None,
+        *,
+        takes_event: bool = False,
+    ) -> None:
+        self.limiter = limiter
+        self.time_limit = time_limit
+        self.takes_event = takes_event
 
 
 @final
-@dataclass(frozen=True, eq=False, slots=True, repr=False)
-class Subscription:
+class Subscription(Fixed):
     """One handler's place on the bus (B2), made by `EventBus.subscribe`.
 
     It is read-only, hashed by identity, and a plain context manager that unsubscribes on exit.
@@ -55,18 +65,58 @@ class Subscription:
         active: whether it is subscribed; False from the moment it is unsubscribed.
     """
 
+    __slots__ = (
+        "_order",
+        "_terms",
+        "_unsubscribe",
+        "active",
+        "component_name",
+        "event_name",
+        "filter",
+        "handler",
+        "once",
+        "priority",
+    )
+    __match_args__ = ("event_name", "component_name", "handler", "priority", "filter", "once")
+
     event_name: str
     component_name: str
     handler: Handler
     priority: int
     filter: Filter | None
     once: bool
-    _order: int = field(kw_only=True)
-    _unsubscribe: Callable[[Subscription], bool] = field(kw_only=True)
-    _terms: Terms | None = field(default=None, kw_only=True)
-    active: bool = field(default=True, kw_only=True)
+    active: bool
+    _order: int
+    _unsubscribe: Callable[[Subscription], bool]
+    _terms: Terms | None
 
     __reduce_ex__ = refuse_copying
+
+    def __init__(
+        self,
+        event_name: str,
+        component_name: str,
+        handler: Handler,
+        priority: int,
+        filter: Filter | None,
+        once: bool,  # noqa: FBT001  in the order of the public attributes
+        *,
+        _order: int,
+        _unsubscribe: Callable[[Subscription], bool],
+        _terms: Terms | None = None,
+        active: bool = True,
+    ) -> None:
+        assign = object.__setattr__
+        assign(self, "event_name", event_name)
+        assign(self, "component_name", component_name)
+        assign(self, "handler", handler)
+        assign(self, "priority", priority)
+        assign(self, "filter", filter)
+        assign(self, "once", once)
+        assign(self, "active", active)
+        assign(self, "_order", _order)
+        assign(self, "_unsubscribe", _unsubscribe)
+        assign(self, "_terms", _terms)
 
     @property
     def limit(self) -> int | None:
@@ -98,6 +148,55 @@ class Subscription:
             f"<Subscription {show(self.component_name)} to {show(self.event_name)}: "
             f"{describe(self.handler)}, priority {self.priority}{state}>"
         )
+
+
+@final
+class Subscribing(Coroutine[Any, Any, "Subscription"]):
+    """A subscription in the making (B14): a coroutine, and an async context manager.
+
+    `await` it to get the `Subscription`, or enter it with `async with`, which unsubscribes on exit.
+    Like any coroutine it can run once, and warns if it never did.
+
+    Args:
+        coroutine: subscribes, and returns the subscription.
+    """
+
+    __slots__ = ("__weakref__", "_coroutine", "_subscription")
+
+    _subscription: Subscription
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Subscription]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Subscription]:
+        """Subscribe, and return the subscription."""
+        return self._coroutine.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """Resume the coroutine, as `Coroutine.send` does."""
+        return self._coroutine.send(value)
+
+    def throw(self, *exception: Any) -> Any:
+        """Raise an exception in the coroutine, as `Coroutine.throw` does."""
+        return self._coroutine.throw(*exception)
+
+    def close(self) -> None:
+        """End the coroutine, as `Coroutine.close` does."""
+        self._coroutine.close()
+
+    async def __aenter__(self) -> Subscription:
+        """Subscribe, and return the subscription."""
+        self._subscription = subscription = await self._coroutine
+        return subscription
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unsubscribe; this does nothing if it was unsubscribed before."""
+        self._subscription.__exit__(exc_type, exc, traceback)
 
 
 # What a bus does with a subscription. These are module functions, to keep them off the public
@@ -134,13 +233,11 @@ def is_true(verdict: object, filter: Filter) -> bool:
 
 def deactivate(subscription: Subscription) -> None:
     """Mark a subscription as unsubscribed; for the registry."""
-    # The dataclass is frozen, since its holders must not change it.
     object.__setattr__(subscription, "active", False)
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class HandlerFailure:
+class HandlerFailure(Fixed):
     """An exception that a handler, or its filter, let out (E1).
 
     Attributes:
@@ -150,7 +247,45 @@ class HandlerFailure:
         subscription: the subscription whose handler or filter failed.
     """
 
+    __slots__ = __match_args__ = ("event_name", "component_name", "exception", "subscription")
+
     event_name: str
     component_name: str
     exception: Exception
     subscription: Subscription
+
+    def __init__(
+        self,
+        event_name: str,
+        component_name: str,
+        exception: Exception,
+        subscription: Subscription,
+    ) -> None:
+        assign = object.__setattr__
+        assign(self, "event_name", event_name)
+        assign(self, "component_name", component_name)
+        assign(self, "exception", exception)
+        assign(self, "subscription", subscription)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other one is of the same exception, subscription and names."""
+        if not isinstance(other, HandlerFailure):
+            return NotImplemented
+        return self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        """Hash all attributes."""
+        return hash(self._facts())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy is made: of the same attributes."""
+        return HandlerFailure, self._facts()
+
+    @recursive_repr()
+    def __repr__(self) -> str:
+        """Show all attributes."""
+        shown = zip(self.__slots__, self._facts(), strict=True)
+        return f"HandlerFailure({', '.join(f'{name}={fact!r}' for name, fact in shown)})"
+
+    def _facts(self) -> tuple[str, str, Exception, Subscription]:
+        return self.event_name, self.component_name, self.exception, self.subscription

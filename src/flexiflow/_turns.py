@@ -27,14 +27,14 @@ so it is enough to search there. A turn that would close one gets `would_deadloc
 place: a message is then deferred, a limited call fails with `LimitDeadlock`, and a factory that
 asks for the component that it makes gets a `ComponentError`. A sender outside of all turns can't
 close a ring, and needs no search. Waits for anything but turns, like locks and streams, are not
-seen; a stream finds a consumer that would wait for itself on its own (`_stream`, `_publisher`).
+seen; a stream finds a consumer that would wait for itself on its own (`_stream`, `_receiver`).
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -42,21 +42,22 @@ from flexiflow._marks import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from typing import Protocol
+
+    class Line(Protocol):
+        """Where turns are taken: once it is full, a turn must end before another can begin."""
+
+        @property
+        def holders(self) -> Collection[Turn]:
+            """The turns in hand; those that wait in line wait until one of these ends."""
+            ...
+
+        def withdraw(self, turn: Turn) -> None:
+            """Give up a place in line, or the turn in hand, which then passes to the next one."""
+            ...
+
 
 current_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
-
-
-class Line(Protocol):
-    """Where turns are taken: once it is full, a turn must end before another can begin."""
-
-    @property
-    def holders(self) -> Collection[Turn]:
-        """The turns in hand; those that wait in line wait until one of these ends."""
-        ...
-
-    def withdraw(self, turn: Turn) -> None:
-        """Give up a place in line, or the turn in hand, which then passes to the next in line."""
-        ...
 
 
 class Turn(Mark):

@@ -5,8 +5,7 @@ Each payload is a plain dict with the shape of its TypedDict. The events are pub
 `on_error="continue"`, so a failing observer never changes what it observes.
 """
 
-from __future__ import annotations
-
+# Without the import of `annotations` from `__future__`: typing would compile each annotation anew.
 from typing import Any, Final, TypedDict
 
 COMPONENT_REGISTERED: Final = "engine.component.registered"

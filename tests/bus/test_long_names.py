@@ -29,7 +29,7 @@ from flexiflow._actor import Actor
 from flexiflow._errors import FlexiFlowError
 from flexiflow._names import check_component_name, check_event_name, check_subscribed_name
 from flexiflow._registry import MAX_REMEMBERED, Registry
-from flexiflow._showing import LONGEST, closest, shorten, show
+from flexiflow._text import LONGEST, closest, shorten, show
 from flexiflow.extras.causality import PublishLoop
 from flexiflow.extras.durable import JSON, MemoryTransport, open_bridge
 from flexiflow.extras.durable._bridge.cloudevents import Encoder, _name_to_text

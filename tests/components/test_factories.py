@@ -511,7 +511,8 @@ class Life:
     async def go_on(self) -> None:
         """Send to all that is there, and look at what is handled before."""
         for name, component in list(self.engine.components.items()):
-            left = [each.message["n"] for each in component._flexiflow_actor.mailbox.deferred or ()]
+            deferred = component._flexiflow_actor.mailbox.deferred or ()
+            left = [message["n"] for message, _ in deferred]
             self.handled.clear()
             with fail_after(PATIENCE):
                 assert await self.engine.send(name, GO | {"n": "after"}) is Outcome.TRANSITIONED

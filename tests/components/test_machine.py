@@ -170,6 +170,7 @@ class TestTable:
     def test_survives_copying(self, clone: Any) -> None:
         """C9: A table is plain data: a copy of it finds the same rows."""
         assert clone(ORDER).candidates("new", "confirm") == (CONFIRM, RECONFIRM)
+        assert clone(StateMachine("new", [NOTE, ABORT], strict=True)).strict
 
     def test_has_a_short_repr(self) -> None:
         """C9: A long table does not flood a log."""

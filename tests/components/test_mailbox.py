@@ -9,7 +9,7 @@ from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component
-from flexiflow._mailbox import Deferred, Mailbox
+from flexiflow._mailbox import Mailbox
 from flexiflow._turns import Turn
 from tests.conftest import Backend
 from tests.helpers import PATIENCE
@@ -341,11 +341,7 @@ class TestDeferred:
         mailbox = Mailbox()
         mailbox.defer({"type": "a"}, announcing=False)
         mailbox.defer({"type": "b"}, announcing=True)
-        taken = [
-            Deferred({"type": "a"}, announcing=False),
-            Deferred({"type": "b"}, announcing=True),
-        ]
-        assert mailbox.take_deferred() == taken
+        assert mailbox.take_deferred() == [({"type": "a"}, False), ({"type": "b"}, True)]
 
     def test_is_taken_once(self) -> None:
         """C1: What was reported is handled no more."""

@@ -78,8 +78,8 @@ async def test_what_is_no_function_is_marked_for_one_class_alone() -> None:
     marked: Any = on("b")(shared)
     assert not hasattr(shared, "_flexiflow_on")
     again: Any = on("c")(marked)
-    assert [each.event for each in marked._flexiflow_on] == ["b"]
-    assert [each.event for each in again._flexiflow_on] == ["b", "c"]
+    assert [each["event"] for each in marked._flexiflow_on] == ["b"]
+    assert [each["event"] for each in again._flexiflow_on] == ["b", "c"]
 
 
 async def test_a_marked_method_is_as_it_was() -> None:

@@ -1,6 +1,8 @@
 """What becomes of a handler's failure: E1 to E4."""
 
+import copy
 from contextvars import ContextVar
+from dataclasses import FrozenInstanceError
 from functools import partial
 from typing import Any
 
@@ -313,3 +315,33 @@ async def test_a_failure_in_a_nested_publish_is_the_outer_handlers_own(
         await inner.subscribe("inner", "worker", failing(ledger, boom))
         await ledger.on(publish_inside)
         assert await ledger.surfaced(mode, policy) is boom
+
+
+async def test_a_failure_is_a_record_that_never_changes() -> None:
+    """E1: it is compared, hashed, copied and shown by all that it has, and can't be changed."""
+    (failed,), attribute = await failed_of_one(), "event_name"
+    facts = failed.event_name, failed.component_name, failed.exception, failed.subscription
+    twin, other = HandlerFailure(*facts), HandlerFailure("other", *facts[1:])
+    assert twin == copy.copy(failed) == failed != other
+    assert {failed, twin, other} == {failed, other}
+    assert failed != facts
+    assert [getattr(failed, each) for each in HandlerFailure.__match_args__] == [*facts]
+    assert repr(failed) == (
+        f"HandlerFailure(event_name='a', component_name='c', exception={facts[2]!r}, "
+        f"subscription={facts[3]!r})"
+    )
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'event_name'"):
+        setattr(failed, attribute, "b")
+    with pytest.raises(FrozenInstanceError, match="cannot delete field 'event_name'"):
+        delattr(failed, attribute)
+
+
+async def failed_of_one() -> tuple[Any, ...]:
+    """Publish to a handler that fails."""
+
+    async def fail(data: object) -> None:
+        raise Boom
+
+    bus = EventBus()
+    await bus.subscribe("a", "c", fail)
+    return await bus.publish("a")

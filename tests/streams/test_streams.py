@@ -11,7 +11,7 @@ from anyio import ClosedResourceError, Event
 
 from flexiflow import BufferFull, EventBus, ReceiverClosed
 from flexiflow._bus import subscriptions
-from flexiflow._publisher import blocking_streams
+from flexiflow._receiver import blocking_streams
 from flexiflow._stream import Overflow
 from tests.conftest import Backend
 from tests.helpers import MODES, accept, refuse, run_at_once, settle

@@ -7,7 +7,7 @@ from anyio import create_task_group
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
-from flexiflow._publisher import blocking_streams
+from flexiflow._receiver import blocking_streams
 from flexiflow._stream import Overflow
 from flexiflow.testing import cancel_everywhere
 from tests.streams.streaming import EVENT, Traffic, books, has_receivers, waiting

@@ -16,7 +16,7 @@ from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception, show_origin, show_value
 from flexiflow._delivery import verdict
 from flexiflow._delivery.verdict import attempt
-from flexiflow._showing import closest
+from flexiflow._text import closest
 
 if TYPE_CHECKING:
     from types import ModuleType

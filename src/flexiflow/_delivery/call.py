@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flexiflow._instruments import Entered, Installed
+    from flexiflow._names import Event
     from flexiflow._subscription import Subscription
-    from flexiflow._topic import Event
 
 _NO_TERMS = Terms()
 

@@ -41,8 +41,8 @@ from flexiflow._cancellation import (
 from flexiflow._delivery.verdict import judge
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import log_failure
-from flexiflow._showing import shorten, show
 from flexiflow._subscription import HandlerFailure, admits
+from flexiflow._text import shorten, show
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, final
 
 from anyio.lowlevel import checkpoint
 
@@ -30,14 +30,16 @@ from flexiflow._subscription import HandlerFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from flexiflow._reporting import Announce
     from flexiflow._subscription import Subscription
 
-Failures: TypeAlias = tuple[HandlerFailure, ...]
+    Failures: TypeAlias = tuple[HandlerFailure, ...]
 
 
-class Verdict(NamedTuple):
+@final
+class Verdict:
     """What an exception that left a handler turned out to be.
 
     Attributes:
@@ -47,9 +49,17 @@ class Verdict(NamedTuple):
             else the exception itself, which then is neither, like KeyboardInterrupt.
     """
 
-    failure: Exception | None
-    cancellation: BaseException | None
-    leaving: BaseException
+    __slots__ = ("cancellation", "failure", "leaving")
+
+    def __init__(
+        self,
+        failure: Exception | None,
+        cancellation: BaseException | None,
+        leaving: BaseException,
+    ) -> None:
+        self.failure = failure
+        self.cancellation = cancellation
+        self.leaving = leaving
 
 
 def judge(

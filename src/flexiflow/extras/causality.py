@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, final
 from flexiflow._arguments import check_int
 from flexiflow._errors import PublishRefused
 from flexiflow._instruments import HAPPENED
-from flexiflow._showing import shorten
+from flexiflow._text import shorten
 
 if TYPE_CHECKING:
     from contextvars import Token
 
-    from flexiflow._topic import Event
+    from flexiflow._names import Event
 
 __all__ = [
     "CausalEvent",

@@ -9,7 +9,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_tracer, set_span_in_context
 
 from flexiflow._callables import describe
-from flexiflow._showing import shorten
+from flexiflow._text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
+    from flexiflow._names import Event
     from flexiflow._subscription import Subscription
-    from flexiflow._topic import Event
 
 __all__ = ["OpenTelemetry"]
 

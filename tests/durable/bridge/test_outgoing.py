@@ -11,7 +11,7 @@ from anyio import CancelScope, Event, create_task_group, fail_after
 
 from flexiflow import EventBus
 from flexiflow._bus import DeliveryMode, subscriptions
-from flexiflow._topic import Event as Occurrence
+from flexiflow._names import Event as Occurrence
 from flexiflow.extras.durable import (
     Bridge,
     LogFull,

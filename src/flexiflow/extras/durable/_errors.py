@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._cancellation import leaves
 from flexiflow._errors import FlexiFlowError
-from flexiflow._showing import shorten, show
+from flexiflow._text import shorten, show
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,7 +7,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from flexiflow._showing import show
+from flexiflow._text import show
 from flexiflow.extras.durable._redis.transport import RedisTransport
 from flexiflow.extras.durable._sqlite.transport import SqliteTransport
 

@@ -10,7 +10,7 @@ from flexiflow._arguments import check_count, check_seconds
 from flexiflow._bus import EventBus
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._names import check_subscribed_name
-from flexiflow._showing import show
+from flexiflow._text import show
 from flexiflow.extras.durable._logs import check_finite
 from flexiflow.extras.durable._patterns import overlapping
 

@@ -12,7 +12,7 @@ from math import isinf
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
 
-from flexiflow._showing import LONGEST
+from flexiflow._text import LONGEST
 from flexiflow.extras.durable._bridge.failing import shown
 from flexiflow.extras.durable._errors import NotEncodable
 

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow._cancellation import cancel_counter, effectively_cancelled
 from flexiflow._errors import HandlerCancelled
 from flexiflow._reporting import logger
-from flexiflow._showing import show
+from flexiflow._text import show
 from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._errors import is_an_outage
 from flexiflow.extras.durable._transport import Noted

@@ -6,7 +6,7 @@ from traceback import format_exception
 from typing import TYPE_CHECKING, Final
 
 from flexiflow._reporting import logger
-from flexiflow._showing import shorten
+from flexiflow._text import shorten
 from flexiflow.extras.durable._transport import Failure
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from flexiflow._bus import EventBus
+    from flexiflow._names import Event
     from flexiflow._subscription import Subscription
-    from flexiflow._topic import Event
     from flexiflow.extras.durable._bridge.cloudevents import Encoder
     from flexiflow.extras.durable._bridge.outbox import Outbox
     from flexiflow.extras.durable._errors import TransportUnavailable
