@@ -15,7 +15,7 @@ from flexiflow.testing._bus.script import (
     publishes,
     scripts,
 )
-from flexiflow.testing._bus.trace import each_publish, first_of, names
+from flexiflow.testing._bus.trace import each_publish, names
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
@@ -27,6 +27,7 @@ from flexiflow.testing._examiner.clause import (
     schedules,
 )
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._examiner.trace import first_of
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode

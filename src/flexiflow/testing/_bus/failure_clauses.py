@@ -21,7 +21,6 @@ from flexiflow.testing._bus.script import (
 from flexiflow.testing._bus.trace import (
     each_publish,
     every_report,
-    first_of,
     lateness,
     names,
     report_complaint,
@@ -40,7 +39,15 @@ from flexiflow.testing._examiner.clause import (
     schedules,
 )
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Together, Wait
-from flexiflow.testing._examiner.trace import announced, is_a, logged, parts, shown
+from flexiflow.testing._examiner.trace import (
+    announced,
+    first,
+    first_of,
+    is_a,
+    logged,
+    parts,
+    shown,
+)
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
@@ -64,7 +71,7 @@ def continues(trace: BusTrace, publication: Publication) -> str | None:
         lateness(trace, entry) or report_complaint(trace, entry, publication.event)
         for entry in failures
     )
-    return returned_complaint(trace, publication) or next(filter(None, complaints), None)
+    return returned_complaint(trace, publication) or first(complaints)
 
 
 def _keeps_once(trace: BusTrace) -> str | None:
@@ -123,7 +130,7 @@ def _siblings(
     if any(trace.place(other) > trace.place(end) for other in others):
         return "publish did not wait for the cleanup of a sibling"
     complaints = (report_complaint(trace, other, publication.event) for other in others)
-    return unnoted(trace, end.value, others) or next(filter(None, complaints), None)
+    return unnoted(trace, end.value, others) or first(complaints)
 
 
 @each_publish

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from flexiflow.testing._examiner.trace import (
     NOBODY,
     Trace,
     announced,
     exception_of,
+    first,
     is_a,
     logged,
     misreported,
@@ -20,8 +21,6 @@ from flexiflow.testing._examiner.trace import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    Judge: TypeAlias = "Callable[[BusTrace], str | None]"
 
     from flexiflow.testing._examiner.trace import Entry
 
@@ -138,20 +137,16 @@ class BusTrace(Trace):
         return [self.seats[entry.seat] for entry in starts]
 
 
-def each_publish(judge: Callable[[BusTrace, Publication], str | None]) -> Judge:
+def each_publish(
+    judge: Callable[[BusTrace, Publication], str | None],
+) -> Callable[[BusTrace], str | None]:
     """Return a judgement on a trace that judges one publish after another."""
 
     @wraps(judge)
     def judge_each(trace: BusTrace) -> str | None:
-        complaints = (judge(trace, publication) for publication in trace.publications)
-        return next(filter(None, complaints), None)
+        return first(judge(trace, publication) for publication in trace.publications)
 
     return judge_each
-
-
-def first_of(*judges: Judge) -> Judge:
-    """Return a judgement that returns the first complaint of several."""
-    return lambda trace: next(filter(None, (judge(trace) for judge in judges)), None)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import anyio
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Answers: TypeAlias = list[Any]
     Handed: TypeAlias = tuple[tuple[Any, ...] | None, Answers]
     Around: TypeAlias = Callable[..., AbstractContextManager[Handed]]
+
+_T = TypeVar("_T", bound="Trace")
 
 NOBODY: Final = -1
 """Stands for no subscription or transition, and for no publish or message."""
@@ -114,6 +116,16 @@ class Trace:
             words = (f"task {number}:", entry.who, entry.what, _show(entry.value))
             lines.append(" ".join(filter(None, words)))
         return "\n".join(lines)
+
+
+def first(complaints: Iterable[str | None]) -> str | None:
+    """Return the first complaint, or None if there is none."""
+    return next(filter(None, complaints), None)
+
+
+def first_of(*judges: Callable[[_T], str | None]) -> Callable[[_T], str | None]:
+    """Return a judgement that returns the first complaint of several."""
+    return lambda trace: first(judge(trace) for judge in judges)
 
 
 def shown(value: Any) -> str:
