@@ -589,6 +589,18 @@ def test_bad_arguments_are_refused(options: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("check", [check_bus, check_component, check_transport])
+@pytest.mark.parametrize("options", [{"backend": "curio"}, {"examples": 0}, {"seed": "1"}])
+def test_bad_arguments_are_refused_before_anything_is_called(
+    check: Callable[..., None], options: Any
+) -> None:
+    """P1: not only once the factory, which may be slow, or fail, was called."""
+    calls: list[object] = []
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+        check(lambda *given, **_: calls.append(given), **({"backend": "asyncio"} | options))
+    assert calls == []
+
+
+@pytest.mark.parametrize("check", [check_bus, check_component, check_transport])
 async def test_async_code_can_not_check(check: Callable[..., None]) -> None:
     """P1: each program runs in a loop of its own, so this is refused, and the way out is told."""
     with pytest.raises(RuntimeError) as refused:

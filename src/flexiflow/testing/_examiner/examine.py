@@ -231,12 +231,12 @@ def examine(
     Raises:
         Exception: what `check_bus` raises, except for a violation; already at the call.
     """
-    subject = new_subject(*given, **options)
+    # First, since making the subject calls what the user has given.
     check_int("examples", examples, least=1)
     if seed is None:
         seed = secrets.randbits(32)
     check_int("seed", seed, least=0)
-    return _examine(subject, clauses, examples, seed)
+    return _examine(new_subject(*given, **options), clauses, examples, seed)
 
 
 def _examine(
