@@ -250,7 +250,10 @@ class BusSubject(Subject[BusTrace]):
         elif case.runs == 1:
             mains = [[case.call(*[new] * case.takes)]]
         else:
-            replayed = f'replay(factory, backend="{self.backend}", decisions=())'
-            made = [f"bus = {replayed if self._is_async else 'factory()'}"]
+            if self._is_async:
+                # The factory itself need not be an async function, which `replay` asks for.
+                made = ["async def make():\n    return await factory()"]
+                new = f'replay(make, backend="{self.backend}", decisions=())'
+            made.append(f"bus = {new}")
             mains = [[case.call("bus", run=run)] for run in range(1, case.runs + 1)]
         return show(case, [name_factory(self._factory)], self.backend, *made, mains=mains)
