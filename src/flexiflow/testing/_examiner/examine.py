@@ -186,10 +186,16 @@ class Subject(ABC, Generic[_Traced]):
 
     def note_left(self, exception: BaseException, trace: _Traced) -> None:
         """Note what left a case; raise it if it is Ctrl-C, or comes from a factory."""
-        for leaf in leaves(exception):
+        found = [*leaves(exception)]
+        for leaf in found:
             if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
                 raise leaf from None
-        trace.left = exception
+        if self.is_left_by(found, trace):
+            trace.left = exception
+
+    def is_left_by(self, found: list[BaseException], trace: _Traced) -> bool:  # noqa: ARG002
+        """Return whether some exceptions left a case, and note what else they mean."""
+        return True
 
     def go_on(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
         """Return the verdict on a clause once all else was tried that is no case."""

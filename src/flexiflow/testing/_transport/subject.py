@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, Unpack, cast
 import anyio
 
 from flexiflow._callables import check_callable, is_coroutine_callable
-from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.clause import describe
-from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, Verdict, unblamed
+from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
 from flexiflow.testing._examiner.kit import claim
 from flexiflow.testing._examiner.program import name_factory
 from flexiflow.testing._examiner.steps import block
@@ -148,20 +147,13 @@ class TransportSubject(Subject[Trace]):
         else:
             anyio.run(_bounded, main, _PATIENCE, backend=self.backend)
 
-    def note_left(self, exception: BaseException, trace: Trace) -> None:
-        """Note what left a script, unless it is inconclusive."""
-        found = [*leaves(exception)]
-        for leaf in found:
-            if isinstance(leaf, Broken):
-                trace.complaints[leaf.clause] = leaf.complaint
-        others = [each for each in found if not isinstance(each, Broken | Inconclusive)]
-        # What others raise beside it may come of it. Ctrl-C and a factory's failure never do.
-        if any(isinstance(each, Inconclusive) for each in found):
-            others = [
-                each for each in others if isinstance(each, KeyboardInterrupt | FactoryFailed)
-            ]
-        if others:
-            super().note_left(exception, trace)
+    def is_left_by(self, found: list[BaseException], trace: Trace) -> bool:
+        """Return whether more than complaints left a script, and note those by their clause."""
+        broken = [each for each in found if isinstance(each, Broken)]
+        trace.complaints |= {each.clause: each.complaint for each in broken}
+        # What others raise beside `Inconclusive` may come of it.
+        is_inconclusive = any(isinstance(each, Inconclusive) for each in found)
+        return len(found) > len(broken) and not is_inconclusive
 
     def attempt(self, case: Case) -> Trace:
         """Run a case to its end; a task that the transport leaves behind has left it, too."""
@@ -206,7 +198,7 @@ class TransportSubject(Subject[Trace]):
             with Log():
                 anyio.run(_bounded, main, 30 + 600 * self._scale, backend=self.backend)
         except BaseException as exc:  # noqa: BLE001  whatever a faulty transport lets out
-            super().note_left(exc, trace)
+            self.note_left(exc, trace)
         return trace.left
 
     def _taken(self, options: tuple[tuple[str, int], ...]) -> dict[str, int]:
