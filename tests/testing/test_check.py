@@ -21,8 +21,8 @@ from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
 from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.programs import serves_several_runs
+from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._bus.stream_programs import survives_a_cancelled_reader
 from flexiflow.testing._bus.subject import BusSubject

@@ -334,7 +334,7 @@ async def test_each_step_can_be_done() -> None:
 @pytest.mark.parametrize(
     ("faulty", "clause", "told"),
     [
-        (Never, "X1", "p1.0, p1.1 was stored; who looks on sees nothing"),
+        (Never, "X1", "p1.0, p1.1 was stored; an onlooker sees nothing"),
         (Backwards, "X4", "p1.0, p1.1 was stored in another order: p1.1, p1.0"),
         (Dreaming, "X1", "a group that is not there stands at Standing(pending=1,"),
         (Twice, "X2", "record p1.0 was stored again"),

@@ -199,7 +199,7 @@ def _in_place(trace: BusTrace, publication: Publication) -> str | None:
     span = trace.span(publication)
     for entry in trace.started_in(publication) if publication.delivery == "sequential" else ():
         if entry.task != span[0].task:
-            return f"{trace.name(entry)} ran in another task than who published"
+            return f"{trace.name(entry)} ran in another task than the publisher"
     return None
 
 

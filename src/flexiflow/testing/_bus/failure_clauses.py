@@ -258,7 +258,7 @@ E4 = Clause(
 )
 
 
-def _is_unreported(trace: BusTrace) -> str | None:
+def _reported_cancellation(trace: BusTrace) -> str | None:
     for exception in every_report(trace):
         if trace.cancellation in map(type, parts(exception)) or isinstance(
             exception, HandlerCancelled
@@ -304,7 +304,7 @@ def _exit_leaves(trace: BusTrace, publication: Publication) -> str | None:
     return unnoted(trace, end.value, exits[1:])
 
 
-cancellation_passes = first_of(_is_unreported, _exit_leaves, _cancellation_passes)
+cancellation_passes = first_of(_reported_cancellation, _exit_leaves, _cancellation_passes)
 """E5: a cancellation is no failure and goes on; an exit leaves bare."""
 
 

@@ -205,7 +205,7 @@ def lateness(trace: BusTrace, failed: Entry) -> str | None:
     """Return what shows that a failure was not reported at once, in its own task (E1), or None."""
     told = [*logged(trace, failed.value), *announced(trace, failed.value)]
     rest = trace.entries[trace.place(failed) + 1 :]
-    goes_on = [
+    later = [
         entry
         for entry in rest
         if entry.task == failed.task and entry.what not in ("logged", "announced")
@@ -216,7 +216,7 @@ def lateness(trace: BusTrace, failed: Entry) -> str | None:
         # A bus may deliver its own event in child tasks, for which the handler's task waits.
         if failed.task not in (entry.task, entry.what == "announced" and entry.parent):
             return f"{report} in another task than its own"
-        if goes_on and trace.place(goes_on[0]) < trace.place(entry):
+        if later and trace.place(later[0]) < trace.place(entry):
             return f"{report} only when its task had gone on"
     return None
 

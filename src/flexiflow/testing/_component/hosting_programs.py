@@ -186,7 +186,7 @@ async def finishes_what_is_in_hand(new: Factories, *, heard: Heard) -> None:
     expected = [UnknownComponent, Outcome.TRANSITIONED]
     # Two at once break C3.
     is_other = len(begun) != 1
-    told = f"who waited, and who was in hand, got {heard}, not {expected}"
+    told = f"the message that waited, and the one in hand, came to {heard}, not {expected}"
     claim(is_other or heard == expected, told)
     told = f"unregistered, it did not finish: it is in {component.state}"
     claim(is_other or component.state == "s1", told)

@@ -197,8 +197,8 @@ class Subject(ABC, Generic[_Traced]):
         """Return whether some exceptions left a case, and note what else they mean."""
         return True
 
-    def go_on(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
-        """Return the verdict on a clause once all else was tried that is no case."""
+    def examine_further(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
+        """Try what is no case, after the cases of a clause, and return the verdict on it."""
         return verdict
 
     def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _Traced) -> None:
@@ -250,7 +250,7 @@ def _examine(
 ) -> Iterator[Verdict]:
     for clause in clauses:
         try:
-            verdict = subject.go_on(_search(clause, subject, examples, seed), seed)
+            verdict = subject.examine_further(_search(clause, subject, examples, seed), seed)
         except FactoryFailed as exc:
             raise exc.reason from None
         yield verdict

@@ -59,7 +59,7 @@ class Taking(Work):
         given, at = await self._receive(hand, room)
         if not self._takes(hand):
             if given:
-                raise Broken("X15", f"{hand.worker}, who has to stand by, was given records")
+                raise Broken("X15", f"{hand.worker}, which has to stand by, was given records")
             return False
         part = self._part(hand)
         offer = part.offer(hand.tenure, at, room)

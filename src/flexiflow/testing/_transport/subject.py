@@ -70,7 +70,7 @@ _UNIVERSALS: Final = tuple(
 """All scenarios; those of one clause are played in this order."""
 
 
-class Terms(TypedDict, total=False):
+class Setup(TypedDict, total=False):
     """How a transport is examined; the arguments of `check_transport` of the same names."""
 
     restart: Restart | None
@@ -88,22 +88,22 @@ class TransportSubject(Subject[Trace]):
     Args:
         factory: makes one, new and empty, or returns a context manager that does.
         backend: the backend on which it runs.
-        terms: the arguments of `check_transport`.
+        setup: the arguments of `check_transport`.
 
     Raises:
         TypeError: the factory or a hook can't be one, or what the factory makes is no transport.
         ValueError: `lease` or `scale` is no number above 0.
     """
 
-    def __init__(self, factory: Callable[..., Any], backend: str, **terms: Unpack[Terms]) -> None:
+    def __init__(self, factory: Callable[..., Any], backend: str, **setup: Unpack[Setup]) -> None:
         super().__init__(backend, Trace)
         check_callable("factory", factory, 0)
-        lease, self._scale = terms.get("lease", 1.0), terms.get("scale", 1.0)
+        lease, self._scale = setup.get("lease", 1.0), setup.get("scale", 1.0)
         _check_number("scale", self._scale)
         if lease is not None:
             _check_number("lease", lease)
         hooks: dict[str, Any] = {
-            name: terms.get(name) for name in HOOKS if terms.get(name) is not None
+            name: setup.get(name) for name in HOOKS if setup.get(name) is not None
         }
         for name, hook in hooks.items():
             _check_hook(name, hook, HOOKS[name])
@@ -162,7 +162,7 @@ class TransportSubject(Subject[Trace]):
             trace.left = TasksLeft(trace.tasks_left)
         return trace
 
-    def go_on(self, verdict: Verdict, seed: int) -> Verdict:
+    def examine_further(self, verdict: Verdict, seed: int) -> Verdict:
         """Play the scenarios of a clause, each once, and then several times at once."""
         if verdict.violation is not None:
             return verdict
@@ -222,8 +222,8 @@ class TransportSubject(Subject[Trace]):
             "from flexiflow.testing._transport.universal import play",
             f"from {each.module} import {each.name}",
         ]
-        terms = f"{self._means_text()}, {self._scale / times}, {times}"
-        line = f"await play({each.name}, {terms}{_text(self._taken(each.takes))})"
+        given = f"{self._means_text()}, {self._scale / times}, {times}"
+        line = f"await play({each.name}, {given}{_text(self._taken(each.takes))})"
         return self._program(imports, [line], "anyio.run(main, {})")
 
     def _means_text(self) -> str:

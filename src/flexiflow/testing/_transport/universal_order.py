@@ -1,4 +1,4 @@
-"""The universal suite: order (X4), leaving under load (X5), and a server that restarts (X6)."""
+"""The universal suite: order (X4), load (X5), restarts (X6), and failed bridges (X10)."""
 
 from __future__ import annotations
 
