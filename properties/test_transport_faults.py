@@ -1,6 +1,7 @@
 """`check_transport` finds each planted fault, and complains of no correct transport (P1)."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from flexiflow.testing import ContractViolation, check_transport
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport.subject import Setup, TransportSubject
+from flexiflow.testing._transport.subject import TransportSubject
 from properties.faults.of_transports import (
     TRANSPORT_FAULTS,
     TransportFault,
@@ -21,7 +22,7 @@ from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
 
 SEED = 1
 CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
-SETUP: Setup = {
+SETUP: dict[str, Any] = {
     "damage": damage,
     "insert": insert,
     "empty": empty,

@@ -23,7 +23,7 @@ import math
 import reprlib
 from functools import partial
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, Unpack, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
 
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.steps import Lines
     from flexiflow.testing._transport.moves import TransportScript
 
-Restart: TypeAlias = "Callable[[Any], Awaitable[object]]"
-Damage: TypeAlias = "Callable[[Any, int, str], Awaitable[object]]"
-Insert: TypeAlias = "Callable[[Any, int, bytes], Awaitable[object]]"
-
 _OPTIONS: Final = ("partitions", "max_length", "max_event_bytes")
 _VIRTUAL_LEASE: Final = 10.0
 _PATIENCE: Final = 120.0
@@ -70,17 +66,6 @@ _UNIVERSALS: Final = tuple(
 """All scenarios; those of one clause are played in this order."""
 
 
-class Setup(TypedDict, total=False):
-    """How a transport is examined; the arguments of `check_transport` of the same names."""
-
-    restart: Restart | None
-    damage: Damage | None
-    insert: Insert | None
-    empty: Restart | None
-    lease: float | None
-    scale: float
-
-
 @final
 class TransportSubject(Subject[Trace]):
     """A transport.
@@ -88,31 +73,39 @@ class TransportSubject(Subject[Trace]):
     Args:
         factory: makes one, new and empty, or returns a context manager that does.
         backend: the backend on which it runs.
-        setup: the arguments of `check_transport`.
+        lease: the length of a lease in the scripts, in seconds, or None for virtual time.
+        scale: the size of the universal suite.
+        hooks: the optional hooks of `check_transport`, each an async function or None.
 
     Raises:
         TypeError: the factory or a hook can't be one, or what the factory makes is no transport.
         ValueError: `lease` or `scale` is no number above 0.
     """
 
-    def __init__(self, factory: Callable[..., Any], backend: str, **setup: Unpack[Setup]) -> None:
+    def __init__(
+        self,
+        factory: Callable[..., Any],
+        *,
+        backend: str,
+        lease: float | None = 1.0,
+        scale: float = 1.0,
+        **hooks: Callable[..., Any] | None,
+    ) -> None:
         super().__init__(backend, Trace)
         check_callable("factory", factory, 0)
-        lease, self._scale = setup.get("lease", 1.0), setup.get("scale", 1.0)
-        _check_number("scale", self._scale)
+        _check_number("scale", scale)
         if lease is not None:
             _check_number("lease", lease)
-        hooks: dict[str, Any] = {
-            name: setup.get(name) for name in HOOKS if setup.get(name) is not None
-        }
-        for name, hook in hooks.items():
+        given = {name: hooks[name] for name in HOOKS if hooks.get(name) is not None}
+        self._hooks: dict[str, Any] = given
+        for name, hook in given.items():
             _check_hook(name, hook, HOOKS[name])
-        self._times = max(2, min(_TIMES, round(100 * self._scale)))
+        self._times = max(2, min(_TIMES, round(100 * scale)))
+        self._scale = scale
         self._factory = factory
         self._is_virtual = lease is None
-        self._hooks = hooks
-        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, **hooks)
-        self.offers = frozenset({*hooks} | _options_of(factory))
+        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, **self._hooks)
+        self.offers = frozenset({*self._hooks} | _options_of(factory))
         with Log():
             self._run_script(self._probe)
 
