@@ -18,8 +18,7 @@ from flexiflow.testing._examiner.program import Program
 from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from types import ModuleType
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow.testing._examiner.program import Case
@@ -68,9 +67,9 @@ class Clause:
         return complaint
 
 
-def clauses_of(*modules: ModuleType) -> tuple[Clause, ...]:
+def clauses_of(*namespaces: Mapping[str, object]) -> tuple[Clause, ...]:
     """Return the clauses that modules define, in order."""
-    values = (each for module in modules for each in vars(module).values())
+    values = (each for namespace in namespaces for each in namespace.values())
     return tuple(each for each in values if isinstance(each, Clause))
 
 
