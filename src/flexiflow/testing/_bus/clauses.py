@@ -36,6 +36,7 @@ from flexiflow.testing._examiner.clause import (
     often,
     priorities,
     programs,
+    several,
 )
 from flexiflow.testing._examiner.steps import Together, Wait
 from flexiflow.testing._examiner.trace import shown
@@ -209,7 +210,7 @@ _heard = st.sampled_from(["a", "*", "**"])
 # Without `**`, which would hear failures of failures too.
 _near = st.sampled_from(["a", "*"])
 _components = st.sampled_from(["c", "cd"])
-_waits = st.lists(st.builds(Wait, number(1, 3)), max_size=1).map(tuple)
+_waits = several(st.builds(Wait, number(1, 3)), most=1)
 _newcomer = st.builds(Subscribe, event=_heard, component=_components, priority=priorities)
 _meanwhile = st.one_of(often(2, _newcomer), st.builds(UnsubscribeAll, _components))
 _meddling = st.one_of(
@@ -254,10 +255,7 @@ def _once_scripts() -> st.SearchStrategy[Case]:
         st.lists(
             st.builds(
                 Subscribe,
-                st.lists(
-                    st.one_of(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 2))),
-                    max_size=2,
-                ).map(tuple),
+                several(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 2))),
                 event=_near,
                 once=st.sampled_from([True, True, False]),
                 filter=st.sampled_from([None, None, "accepts", "refuses", "raises"]),
@@ -268,14 +266,12 @@ def _once_scripts() -> st.SearchStrategy[Case]:
         st.lists(
             st.one_of(
                 publish,
-                st.builds(
-                    Together, st.lists(st.tuples(publish), min_size=2, max_size=3).map(tuple)
-                ),
+                st.builds(Together, several(st.tuples(publish), least=2, most=3)),
             ),
             min_size=1,
             max_size=2,
         ),
-        st.lists(number(0, 3), max_size=8).map(tuple),
+        several(number(0, 3), most=8),
     )
 
 
@@ -323,7 +319,7 @@ B5 = Clause(
     scripts(
         st.builds(
             Subscribe,
-            st.lists(_meddling, max_size=2).map(tuple),
+            several(_meddling),
             event=_heard,
             component=_components,
             priority=priorities,
@@ -367,12 +363,11 @@ B8 = Clause(
     scripts(
         st.builds(
             Subscribe,
-            st.lists(
-                st.one_of(
-                    st.builds(Wait, number(1, 3)), often(2, st.builds(Unsubscribe, number(0, 4)))
-                ),
-                max_size=1,
-            ).map(tuple),
+            several(
+                st.builds(Wait, number(1, 3)),
+                often(2, st.builds(Unsubscribe, number(0, 4))),
+                most=1,
+            ),
             event=_near,
             filter=st.sampled_from([None, "accepts", "refuses", "raises", "exits", "awaitable"]),
             priority=priorities,
@@ -393,7 +388,7 @@ B9 = Clause(
 _listening = scripts(
     st.builds(
         Subscribe,
-        st.lists(st.builds(Subscribe, event=_patterns), max_size=1).map(tuple),
+        several(st.builds(Subscribe, event=_patterns), most=1),
         event=_patterns,
     ),
     st.builds(Publish, st.just("sequential"), st.just("continue"), event=_names),
@@ -419,13 +414,10 @@ B11 = Clause(
     scripts(
         st.builds(
             Subscribe,
-            st.lists(
-                st.one_of(
-                    st.builds(Publish, st.sampled_from([None, *MODES]), event=st.just("b")),
-                    st.builds(Wait),
-                ),
-                max_size=2,
-            ).map(tuple),
+            several(
+                st.builds(Publish, st.sampled_from([None, *MODES]), event=st.just("b")),
+                st.builds(Wait),
+            ),
             event=st.sampled_from(["a", "b", "*"]),
             priority=priorities,
         ),

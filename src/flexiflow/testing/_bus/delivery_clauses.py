@@ -25,6 +25,7 @@ from flexiflow.testing._examiner.clause import (
     priorities,
     programs,
     schedules,
+    several,
 )
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Wait
 from flexiflow.testing._examiner.trace import first_of
@@ -157,7 +158,7 @@ _TELLTALE: Final = (
     Subscribe((Wait(9), Raise()), priority=2),
 )
 
-_marks = st.lists(st.one_of(st.builds(Wait, number(1, 2)), st.just(Mark())), max_size=2).map(tuple)
+_marks = several(st.builds(Wait, number(1, 2)), st.just(Mark()))
 _apart = scripts(
     st.builds(Subscribe, _marks, priority=priorities), publishes(("concurrent",), POLICIES), most=4
 )

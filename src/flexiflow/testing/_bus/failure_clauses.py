@@ -37,6 +37,7 @@ from flexiflow.testing._examiner.clause import (
     priorities,
     programs,
     schedules,
+    several,
 )
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Together, Wait
 from flexiflow.testing._examiner.trace import (
@@ -207,9 +208,7 @@ def among_siblings(
     return st.builds(_beside, st.lists(siblings, max_size=3), last, publish, schedules)
 
 
-_overlapping = st.builds(
-    Together, st.lists(st.tuples(publishes(event=_EVENT)), min_size=2, max_size=2).map(tuple)
-)
+_overlapping = st.builds(Together, several(st.tuples(publishes(event=_EVENT)), least=2))
 E1 = Clause(
     "E1",
     "`continue`",

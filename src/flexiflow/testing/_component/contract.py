@@ -43,7 +43,7 @@ def _scripts(
     looks: st.SearchStrategy[tuple[Any, ...]] = _NOTHING,
 ) -> st.SearchStrategy[Case]:
     """Draw scripts: observers, and then several tasks that send, and some that look at states."""
-    tasks = st.lists(sends, min_size=1, max_size=2).map(tuple)
+    tasks = several(sends, least=1)
     return st.builds(
         _script, rows, observers, st.lists(tasks, min_size=1, max_size=3), looks, schedules
     )
