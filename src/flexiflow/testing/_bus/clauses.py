@@ -39,7 +39,7 @@ from flexiflow.testing._examiner.clause import (
     several,
 )
 from flexiflow.testing._examiner.steps import Together, Wait
-from flexiflow.testing._examiner.trace import shown
+from flexiflow.testing._examiner.trace import first_of, shown
 
 if TYPE_CHECKING:
     from flexiflow.testing._bus.trace import BusTrace, Publication, Seat
@@ -48,13 +48,13 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.trace import Entry
 
 
-def order(trace: BusTrace) -> str | None:
+@each_publish
+def order(trace: BusTrace, publication: Publication) -> str | None:
     """B4 D2 D3: the handlers that start, start in order of delivery."""
-    for publication in trace.publications:
-        audience, started = trace.audience(publication), trace.started(publication)
-        expected = [seat for seat in audience if seat in started]
-        if started != expected and set(started) <= set(audience):
-            return f"started {names(started)}, not {names(expected)}"
+    audience, started = trace.audience(publication), trace.started(publication)
+    expected = [seat for seat in audience if seat in started]
+    if started != expected and set(started) <= set(audience):
+        return f"started {names(started)}, not {names(expected)}"
     return None
 
 
@@ -171,28 +171,24 @@ def at_most_once(trace: BusTrace) -> str | None:
     return None
 
 
-def hears(trace: BusTrace) -> str | None:
+@each_publish
+def hears(trace: BusTrace, publication: Publication) -> str | None:
     """B10: the handlers that start are those whose pattern matches."""
-    for publication in trace.publications:
-        for seat in trace.started(publication):
-            if not matches(seat.event, publication.event):
-                return f"{seat.event!r} heard {publication.event!r}"
-        deaf = [
-            seat for seat in trace.audience(publication) if seat not in trace.started(publication)
-        ]
-        if deaf:
-            return f"{deaf[0].event!r} did not hear {publication.event!r}"
+    started = trace.started(publication)
+    for seat in started:
+        if not matches(seat.event, publication.event):
+            return f"{seat.event!r} heard {publication.event!r}"
+    deaf = [seat for seat in trace.audience(publication) if seat not in started]
+    return f"{deaf[0].event!r} did not hear {publication.event!r}" if deaf else None
+
+
+@each_publish
+def _has_called_all(trace: BusTrace, publication: Publication) -> str | None:
+    started = {entry.seat for entry in trace.started_in(publication)}
+    late = [seat for seat in trace.audience(publication) if seat.number not in started]
+    if late:
+        return f"{names(late)} had not run when publish({publication.event!r}) was over"
     return None
-
-
-def at_once(trace: BusTrace) -> str | None:
-    """B11: a publish has called all of its handlers when it returns, also a nested one."""
-    for publication in trace.publications:
-        started = {entry.seat for entry in trace.started_in(publication)}
-        late = [seat for seat in trace.audience(publication) if seat.number not in started]
-        if late:
-            return f"{names(late)} had not run when publish({publication.event!r}) was over"
-    return _in_place(trace)
 
 
 @each_publish
@@ -202,6 +198,10 @@ def _in_place(trace: BusTrace, publication: Publication) -> str | None:
         if entry.task != span[0].task:
             return f"{trace.name(entry)} ran in another task than the publisher"
     return None
+
+
+at_once = first_of(_has_called_all, _in_place)
+"""B11: a publish has called all of its handlers when it returns, also a nested one."""
 
 
 _names = st.sampled_from(["a", "a.b", "axb", "a.c", "b", "a.b.c"])

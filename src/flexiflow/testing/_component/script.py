@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flexiflow._machine import StateMachine, Transition
+from flexiflow.testing._examiner.program import Written
 from flexiflow.testing._examiner.steps import (
     Place,
     Step,
@@ -137,7 +138,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class ComponentScript:
+class ComponentScript(Written):
     """What is done with a new engine and its components, which share one machine.
 
     Attributes:
@@ -149,11 +150,6 @@ class ComponentScript:
     rows: tuple[Row, ...]
     steps: tuple[Step, ...]
     decisions: tuple[int, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """What is done."""
-        return "\n".join(self.main())
 
     # Hypothesis writes out each failing case, unseen, which takes as long as 20 cases.
     def _repr_pretty_(self, printer: Any, _: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from importlib import import_module
@@ -144,12 +145,17 @@ class Case(Protocol):
         ...
 
 
-class Written(Case, Protocol):
-    """A case that is written as lines of Python."""
+class Written(ABC):
+    """A script: a case that is written as lines of Python."""
 
+    @property
+    def text(self) -> str:
+        """What is done."""
+        return "\n".join(self.main())
+
+    @abstractmethod
     def main(self) -> Lines:
         """Return what is done, as lines of Python."""
-        ...
 
 
 @dataclass(frozen=True)

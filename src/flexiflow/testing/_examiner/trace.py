@@ -160,13 +160,8 @@ def _show(value: Any) -> str:
 def exception_of(entry: Entry) -> object:
     """Return the exception that was logged with its traceback, or announced."""
     if entry.what == "logged":
-        return exception_in(entry.value)
+        return (entry.value.exc_info or (None, None))[1]
     return entry.value.get("exception") if is_a(entry.value, dict) else None
-
-
-def exception_in(record: logging.LogRecord) -> BaseException | None:
-    """Return the exception that a record has, with its traceback, or None."""
-    return (record.exc_info or (None, None))[1]
 
 
 def is_a(value: object, kind: type) -> bool:

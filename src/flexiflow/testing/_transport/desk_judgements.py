@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from flexiflow.testing._transport.model import GroupModel, Hold, Offer, Part
 
 
-def item_of(each: Delivery) -> Item:
-    """Return the record that was given."""
-    return Item(each.body, each.group)
-
-
 def judge_order(part: Part, given: Sequence[Delivery], offer: Offer) -> list[int] | None:
     """Return the places of what was given, or None if other records come first."""
     places = _find(part, given, [*offer.left, *offer.new, *offer.due, *offer.maybe])
@@ -115,7 +110,7 @@ def complain_of_delivery(
 
 
 def _named(given: Delivery, known: Iterable[Item]) -> Item:
-    return next((item for item in known if _is(item, given)), item_of(given))
+    return next((item for item in known if _is(item, given)), Item(given.body, given.group))
 
 
 def _complain_of_excess(part: Part, worker: str, item: Item, *, known: bool) -> Broken:

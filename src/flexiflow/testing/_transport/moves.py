@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from hypothesis import strategies as st
 
 from flexiflow.testing._examiner.clause import number
+from flexiflow.testing._examiner.program import Written
 from flexiflow.testing._examiner.steps import without_one
 from flexiflow.testing._transport.desk_work import LENGTH, SIZE
 
@@ -32,7 +33,7 @@ class Act(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class TransportScript:
+class TransportScript(Written):
     """What is done with a transport.
 
     Attributes:
@@ -44,11 +45,6 @@ class TransportScript:
     acts: tuple[Act, ...]
     options: tuple[tuple[str, int], ...] = ()
     decisions: tuple[int, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """What is done."""
-        return "\n".join(self.main())
 
     def smaller(self) -> Iterator[TransportScript]:
         """Yield scripts with one step left out, then those with two."""
