@@ -510,7 +510,7 @@ async def counts_what_it_publishes(bus: EventBus, *, delivery: DeliveryMode) -> 
 
 
 async def longest_row(bus: EventBus, event: str, **options: Any) -> int:
-    """Publish again and again; return how often at most while another task had no turn."""
+    """Return the most publishes in a row during which another task had no turn."""
     longest, heard = 0, list[int]()
 
     async def clear() -> None:

@@ -337,7 +337,7 @@ def _raised(trace: ComponentTrace, message: Message) -> str | None:
 
 
 all_or_nothing = first_of(_follows_its_changes, _raised)
-"""C6: a message changes the state as a whole, and raises what it fails with, or does neither."""
+"""C6: the state is what the published changes made it; a failure is raised and changes nothing."""
 
 
 def mislaid(trace: ComponentTrace, message: Message, failed: Entry) -> str | None:

@@ -203,7 +203,7 @@ def _lowered(decisions: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _ungrouped(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
-    """Yield steps without a group of tasks that has only one."""
+    """Yield the steps with a group of one task replaced by what that task does."""
     for at, step in enumerate(steps):
         if isinstance(step, Together) and len(step.tasks) == 1:
             yield (*steps[:at], *step.tasks[0], *steps[at + 1 :])

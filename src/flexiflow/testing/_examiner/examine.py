@@ -194,11 +194,11 @@ class Subject(ABC, Generic[_Traced]):
             trace.left = exception
 
     def is_left_by(self, found: list[BaseException], trace: _Traced) -> bool:  # noqa: ARG002
-        """Return whether some exceptions left a case, and note what else they mean."""
+        """Return whether a case was left by any of these exceptions."""
         return True
 
     def examine_further(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
-        """Try what is no case, after the cases of a clause, and return the verdict on it."""
+        """Examine a clause beyond its cases, and return the verdict."""
         return verdict
 
     def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _Traced) -> None:

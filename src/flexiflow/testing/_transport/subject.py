@@ -141,7 +141,7 @@ class TransportSubject(Subject[Trace]):
             anyio.run(_bounded, main, _PATIENCE, backend=self.backend)
 
     def is_left_by(self, found: list[BaseException], trace: Trace) -> bool:
-        """Return whether more than complaints left a script, and note those by their clause."""
+        """Return whether anything but complaints left a script, and note those by their clause."""
         broken = [each for each in found if isinstance(each, Broken)]
         trace.complaints |= {each.clause: each.complaint for each in broken}
         # What others raise beside `Inconclusive` may come of it.
