@@ -150,8 +150,7 @@ async def fails_by_a_stray_factory(new: Factories) -> None:
 def check_cause(errors: list[BaseException]) -> None:
     """Check that an exception is from a cancellation."""
     cause = errors[0].__cause__
-    is_right = isinstance(cause, anyio.get_cancelled_exc_class())
-    claim(is_right, f"HandlerCancelled is from {cause!r}")
+    claim(isinstance(cause, anyio.get_cancelled_exc_class()), f"HandlerCancelled is from {cause!r}")
 
 
 # C7
@@ -181,8 +180,7 @@ async def takes_an_internal_transition(new: Factories, *, heard: Heard) -> None:
 
 async def goes_to_its_own_source(new: Factories, *, heard: Heard) -> None:
     """A transition from a state to itself is one like any other."""
-    machine = StateMachine("s0", [Transition("s0", "go", "s0")])
-    engine, _ = await new.host([], machine=machine)
+    engine, _ = await new.host([], machine=StateMachine("s0", [Transition("s0", "go", "s0")]))
     await engine.bus.subscribe("state.changed", "o", heard.append)
     outcome = await engine.send("a", {"type": "go"})
     expected = [{"component": "a", "from_state": "s0", "to_state": "s0"}]

@@ -131,8 +131,7 @@ class Calls:
 
     async def open(self) -> None:
         """Make the transport, and connect to it twice."""
-        made = self.means.make(**self._options)
-        self.transport = await self._stack.enter_async_context(made)
+        self.transport = await self._stack.enter_async_context(self.means.make(**self._options))
         await self._connect()
 
     async def _connect(self) -> None:

@@ -48,8 +48,7 @@ class Taking(Work):
     ) -> bool:
         """Receive records, and return whether there were any."""
         hand = await self.enter(worker, partition)
-        room = Room(limit, size, waiting, again)
-        return hand is not None and await self._be_given(hand, room)
+        return hand is not None and await self._be_given(hand, Room(limit, size, waiting, again))
 
     async def _be_given(self, hand: Hand, room: Room) -> bool:
         self._latest[hand.worker] = hand.lease.partition
@@ -192,8 +191,7 @@ class Taking(Work):
         part, group = self._part(hand), self._group_of(hand.worker)
         hold = part.pending.get(place)
         if isinstance(outcome, Buried) and hold is not None and hold.holder is hand.tenure:
-            body = part.items[place].body
-            letter = Letter(body, _REASON, outcome.attempts, outcome.deliveries)
+            letter = Letter(part.items[place].body, _REASON, outcome.attempts, outcome.deliveries)
             group.dead.append(letter)
             # If the record was deleted, a transport may have kept the body; otherwise it counts as
             # missed.
@@ -222,8 +220,7 @@ class Taking(Work):
             if place not in part.pending or part.pending[place].holder is not hand.tenure
         }
         if {*lost} != expected:
-            told = f"{hand.worker} has lost {sorted(expected)}, and is told of {lost}"
-            raise Broken("X11", told)
+            raise Broken("X11", f"{hand.worker} has lost {sorted(expected)}, and is told of {lost}")
 
     async def oversleep(self, worker: str) -> None:
         """Keep a worker silent for longer than its lease, while it holds what it was given."""

@@ -121,8 +121,7 @@ class TransportSubject(Subject[Trace]):
 
     def play(self, case: Case, trace: Trace, log: Log) -> None:  # noqa: ARG002
         """Play a script to its end, on a new transport."""
-        script = cast("TransportScript", case)
-        self._run_script(partial(self._play, script, trace))
+        self._run_script(partial(self._play, cast("TransportScript", case), trace))
 
     async def _play(self, script: TransportScript, trace: Trace) -> None:
         options, history = self._taken(script.options), list[str]()

@@ -38,8 +38,7 @@ async def waits_for_the_one_before(stage: Stage) -> None:
             await free.wait()
         noted(data)
 
-    numbers = range(2 + stage.some(20))
-    await stage.publish(numbers, key=first_two)
+    await stage.publish(range(2 + stage.some(20)), key=first_two)
     async with stage.worker(handle):
         await others.complete()
         claim(begun == [0], f"{begun} were begun at once, though they are of one key")
