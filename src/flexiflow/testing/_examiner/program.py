@@ -124,9 +124,6 @@ def name_factory(
     return f"{alias} = ...  # what makes {makes}"
 
 
-KIT = kit.__name__
-
-
 class Case(Protocol):
     """What a clause is tried with."""
 
@@ -246,7 +243,7 @@ def show(
     for part in parts:
         if isinstance(case, Program):
             listing.use(part, case.function.__module__)
-        listing.use(part, KIT)
+        listing.use(part, kit.__name__)
     options = f'backend="{backend}", decisions={case.decisions}'
     if not buses_yield(case):
         options += ", buses_yield=False"

@@ -18,7 +18,7 @@ from flexiflow.testing._transport.desk_judgements import (
 )
 from flexiflow.testing._transport.desk_work import Work
 from flexiflow.testing._transport.model import Letter
-from flexiflow.testing._transport.outcomes import OUTCOMES, Made
+from flexiflow.testing._transport.outcomes import make_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -137,16 +137,11 @@ class Taking(Work):
         if hand is None or not chosen:
             return
         part = self._part(hand)
-        keys = [self._key_of(hand, place) for place, _ in chosen]
-        made = [
-            Made(delivery, key, self._calls.means.lease, _REASON)
-            for (_, delivery), key in zip(chosen, keys, strict=True)
-        ]
-        hand.last = tuple(
-            (place, OUTCOMES[how](each)) for (place, _), each in zip(chosen, made, strict=True)
-        )
+        keys = self._model.keys[hand.lease.partition]
+        make = partial(make_outcome, how, lease=self._calls.means.lease, failure=_REASON)
+        hand.last = tuple((place, make(delivery, keys[place])) for place, delivery in chosen)
         if how in {"acknowledge", "bury"}:
-            waited = (each.key for each in made if each.delivery.has_waited)
+            waited = (keys[place] for place, delivery in chosen if delivery.has_waited)
             lines = (key for key in dict.fromkeys(waited) if key is not None)
             hand.last += tuple((-1, Followed(key)) for key in lines)
         for place, delivery in chosen:
@@ -164,9 +159,6 @@ class Taking(Work):
         if hand is not None and not hand.tenure.is_over:
             hand.last = ((-1, Followed(key)),)
             await self._settle(hand)
-
-    def _key_of(self, hand: Hand, place: int) -> str | None:
-        return self._model.keys[hand.lease.partition][place]
 
     async def _settle(self, hand: Hand) -> None:
         """Settle the hand's last outcomes, and note them in the model."""

@@ -212,7 +212,7 @@ class TransportSubject(Subject[Trace]):
         imports = [
             "import anyio",
             "from flexiflow.testing._transport.universal import play",
-            f"from {each.module} import {each.name}",
+            f"from {each.scenario.__module__} import {each.name}",
         ]
         given = f"{self._means_text()}, {self._scale / times}, {times}"
         line = f"await play({each.name}, {given}{_text(self._taken(each.takes))})"

@@ -56,11 +56,6 @@ class Universal:
         """Its name."""
         return self.scenario.__name__
 
-    @property
-    def module(self) -> str:
-        """The module that defines it."""
-        return self.scenario.__module__
-
 
 def universal(clause: str, *needs: str, **takes: int) -> Callable[[Scenario], Universal]:
     """Return a decorator that makes a property of a scenario."""
