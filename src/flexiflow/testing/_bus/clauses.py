@@ -264,10 +264,7 @@ def _once_scripts() -> st.SearchStrategy[Case]:
             max_size=3,
         ),
         st.lists(
-            st.one_of(
-                publish,
-                st.builds(Together, several(st.tuples(publish), least=2, most=3)),
-            ),
+            st.one_of(publish, st.builds(Together, several(st.tuples(publish), least=2, most=3))),
             min_size=1,
             max_size=2,
         ),
@@ -318,11 +315,7 @@ B5 = Clause(
     "meanwhile never starts, though it goes on if it is running.",
     scripts(
         st.builds(
-            Subscribe,
-            several(_meddling),
-            event=_heard,
-            component=_components,
-            priority=priorities,
+            Subscribe, several(_meddling), event=_heard, component=_components, priority=priorities
         ),
         st.one_of(publishes(), st.builds(_amid, publishes(), _meanwhile)),
         least=2,
@@ -386,11 +379,7 @@ B9 = Clause(
     at_most_once,
 )
 _listening = scripts(
-    st.builds(
-        Subscribe,
-        several(st.builds(Subscribe, event=_patterns), most=1),
-        event=_patterns,
-    ),
+    st.builds(Subscribe, several(st.builds(Subscribe, event=_patterns), most=1), event=_patterns),
     st.builds(Publish, st.just("sequential"), st.just("continue"), event=_names),
     least=3,
     most_after=5,
@@ -402,8 +391,7 @@ B10 = Clause(
     "In `subscribe`, `*` stands for exactly one segment, and `**`, as the last one, for one "
     "or more; `**` matches every event, the built-in ones included.",
     st.one_of(
-        often(3, _listening),
-        programs(claims.hears_failures, pattern=("**", "event.handler.*")),
+        often(3, _listening), programs(claims.hears_failures, pattern=("**", "event.handler.*"))
     ),
     hears,
 )

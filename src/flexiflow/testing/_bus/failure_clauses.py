@@ -40,15 +40,7 @@ from flexiflow.testing._examiner.clause import (
     several,
 )
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Together, Wait
-from flexiflow.testing._examiner.trace import (
-    announced,
-    first,
-    first_of,
-    is_a,
-    logged,
-    parts,
-    shown,
-)
+from flexiflow.testing._examiner.trace import announced, first, first_of, is_a, logged, parts, shown
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
@@ -158,10 +150,7 @@ def cancelled(
 ) -> st.SearchStrategy[Case]:
     """Draw publishes that are cancelled somewhere."""
     publish = st.builds(
-        Publish,
-        st.sampled_from(MODES),
-        st.sampled_from(POLICIES),
-        cancelled_after=number(0, 6),
+        Publish, st.sampled_from(MODES), st.sampled_from(POLICIES), cancelled_after=number(0, 6)
     )
     return scripts(subscriptions, publish, most=most)
 
@@ -379,8 +368,7 @@ E5 = Clause(
         cancelled(st.builds(Subscribe, st.tuples(st.just(Hang()), cleaning), priority=priorities)),
         scripts(
             st.builds(
-                Subscribe,
-                st.tuples(waiting, st.sampled_from([Wait(0), *_EXITS, Raise("failure")])),
+                Subscribe, st.tuples(waiting, st.sampled_from([Wait(0), *_EXITS, Raise("failure")]))
             ),
             publishes(policies=POLICIES),
             most=3,

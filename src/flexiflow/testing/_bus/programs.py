@@ -161,13 +161,7 @@ SUBSCRIPTIONS: Final = (
 # B3
 
 
-async def refuses(
-    bus: EventBus,
-    *,
-    heard: Heard,
-    error: type[Exception],
-    bad: Bad,
-) -> None:
+async def refuses(bus: EventBus, *, heard: Heard, error: type[Exception], bad: Bad) -> None:
     """A call with bad arguments raises, and changes nothing."""
     method, arguments, options = bad
     await bus.subscribe("a", "c", heard.append)

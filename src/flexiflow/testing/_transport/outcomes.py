@@ -5,26 +5,14 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from flexiflow.extras.durable import (
-    Acknowledged,
-    Buried,
-    Followed,
-    Noted,
-    Postponed,
-    Returned,
-)
+from flexiflow.extras.durable import Acknowledged, Buried, Followed, Noted, Postponed, Returned
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive
 from flexiflow.testing._transport.model import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flexiflow.extras.durable import (
-        Delivery,
-        Failure,
-        Outcome,
-        Settled,
-    )
+    from flexiflow.extras.durable import Delivery, Failure, Outcome, Settled
     from flexiflow.testing._transport.model import Hold, Part, Tenure
 
 DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
