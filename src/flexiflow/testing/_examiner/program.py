@@ -15,13 +15,13 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from inspect import Parameter, getsource, signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.steps import block, without_one
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import CodeType
 
     from flexiflow.testing._examiner.steps import Lines
@@ -124,31 +124,23 @@ def name_factory(
     return f"{alias} = ...  # what makes {makes}"
 
 
-class Case(Protocol):
-    """What a clause is tried with."""
+class Written(ABC):
+    """A script: a case that is written as lines of Python.
 
-    @property
-    def decisions(self) -> tuple[int, ...]:
-        """The schedule of the tasks."""
-        ...
+    Attributes:
+        decisions: the schedule of the tasks.
+    """
+
+    decisions: tuple[int, ...]
 
     @property
     def text(self) -> str:
         """What calls the methods that are examined."""
-        ...
-
-    def smaller(self) -> Iterable[Case]:
-        """Yield cases with something left out."""
-        ...
-
-
-class Written(ABC):
-    """A script: a case that is written as lines of Python."""
-
-    @property
-    def text(self) -> str:
-        """What is done."""
         return "\n".join(self.main())
+
+    @abstractmethod
+    def smaller(self) -> Iterator[Case]:
+        """Yield cases with something left out."""
 
     @abstractmethod
     def main(self) -> Lines:
@@ -199,6 +191,10 @@ class Program:
         heard = [("heard", list[Any]())] if "heard" in signature(self.function).parameters else []
         runs = [("run", run)] if self.runs > 1 else []
         return (*heard, *self.given, *runs)
+
+
+Case: TypeAlias = Program | Written
+"""What a clause is tried with."""
 
 
 def defined(lines: Lines, **names: object) -> Callable[[], Awaitable[None]]:
