@@ -442,6 +442,22 @@ def test_what_is_cancelled_may_have_taken_what_others_held(backend: str) -> None
     replay(scenario, backend=backend, decisions=())
 
 
+def test_what_is_cancelled_may_have_taken_what_waited(backend: str) -> None:
+    """P1, X12: a worker that asks for nothing that waits may be given it, since it may not wait."""
+
+    async def scenario() -> None:
+        async with open_desk(Means(MemoryTransport, 10.0)) as desk:
+            await desk.store("p", None, None, None)
+            await desk.receive("a", 1)
+            await desk.settle("a", "postpone", 0)
+            await desk.cancel("a", 2, 2)
+            assert desk._calls.history[-3] == "a receives, and is cancelled too late"
+            await desk.receive("a", 1, 0, 1_000, 1_000, 0)
+            await desk.finish()
+
+    replay(scenario, backend=backend, decisions=())
+
+
 def test_a_head_that_was_returned_leaves_open_what_is_behind_it(backend: str) -> None:
     """P1: whether it is a head still is nowhere said, so nothing is concluded."""
 
