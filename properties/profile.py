@@ -19,7 +19,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
 IS_LONG = PROFILE == "long"
 
 _UNSHRUNK = settings(examine._SETTINGS, phases=[Phase.generate])
-_COMPLAINING = ((_Search, "_violation"), (TransportSubject, "go_on"))
+_COMPLAINING = ((_Search, "_violation"), (TransportSubject, "examine_further"))
 """The methods that deal with a fault: only there do the checkers complain."""
 
 _T = TypeVar("_T")

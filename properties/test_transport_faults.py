@@ -1,6 +1,7 @@
 """`check_transport` finds each planted fault, and complains of no correct transport (P1)."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from flexiflow.testing import ContractViolation, check_transport
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
-from flexiflow.testing._transport.subject import Terms, TransportSubject
+from flexiflow.testing._transport.subject import TransportSubject
 from properties.faults.of_transports import (
     TRANSPORT_FAULTS,
     TransportFault,
@@ -21,7 +22,7 @@ from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
 
 SEED = 1
 CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
-TERMS: Terms = {
+SETUP: dict[str, Any] = {
     "damage": damage,
     "insert": insert,
     "empty": empty,
@@ -41,7 +42,7 @@ def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, back
             fault.transport,
             backend=backend,
             seed=SEED,
-            **TERMS,
+            **SETUP,
         ),
         most=8,
     )
@@ -52,7 +53,7 @@ def test_a_fault_is_found_by_its_clause(fault: TransportFault, clause: str, back
 def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: TransportFault, backend: str) -> None:
     """P1: of all clauses, in order, the first that is found broken is one that the fault breaks."""
     with pytest.raises(ContractViolation) as found:
-        check_transport(fault.transport, backend=backend, seed=SEED, **TERMS)
+        check_transport(fault.transport, backend=backend, seed=SEED, **SETUP)
     assert found.value.clause in fault.clauses
 
 
@@ -61,7 +62,7 @@ def test_the_transport_in_memory_keeps_each_clause(backend: str, clause: Clause)
     """P1: the transport in memory holds, whatever is tried."""
     examples = 10_000 if IS_LONG else 30
     [verdict] = examine(
-        TransportSubject, [clause], MemoryTransport, backend=backend, examples=examples, **TERMS
+        TransportSubject, [clause], MemoryTransport, backend=backend, examples=examples, **SETUP
     )
     assert verdict.violation is None, str(verdict.violation)
 

@@ -21,6 +21,7 @@ from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
 from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
+from flexiflow.testing._bus.programs import serves_several_runs
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
 from flexiflow.testing._bus.stream_clauses import stream_script
 from flexiflow.testing._bus.stream_programs import survives_a_cancelled_reader
@@ -97,6 +98,11 @@ async def careless() -> Careless:
     """Make a careless bus, in a way that has to be awaited."""
     await checkpoint()
     return Careless()
+
+
+def later() -> Any:
+    """Return what makes a careless bus when it is awaited; no async function itself."""
+    return careless()
 
 
 def check_one(
@@ -348,12 +354,22 @@ def test_each_thing_that_happens_can_be_told(backend: str) -> None:
     ]
 
 
-def test_a_factory_may_be_async(backend: str) -> None:
+@pytest.mark.parametrize("factory", [careless, later])
+def test_a_factory_may_be_async(factory: Callable[[], Any], backend: str) -> None:
     """P1: what it gives is awaited, in the counterexample too."""
-    program = broken("B4", careless, backend).counterexample
+    program = broken("B4", factory, backend).counterexample
     assert "bus = await factory()" in program
     assert run_text(program) == ["h0 starts", "h1 starts", "()"]
-    assert check_one("B1", careless, backend).violation is None
+    assert check_one("B1", factory, backend).violation is None
+
+
+@pytest.mark.parametrize("factory", [EventBus, careless, later])
+def test_a_program_of_several_runs_can_be_run(factory: Callable[[], Any], backend: str) -> None:
+    """P1, B1: also where an async factory, or one that returns an awaitable, makes the bus."""
+    given = (("delivery", "sequential"), ("policy", "raise"))
+    program = BusSubject(factory, backend).show(Program(serves_several_runs, given, runs=2))
+    assert program.count("replay(") == 2 + (factory is not EventBus)
+    assert run_text(program) == []
 
 
 def test_a_factory_that_has_no_name_is_left_to_the_reader() -> None:
@@ -586,6 +602,23 @@ def test_bad_arguments_are_refused(options: Any, message: str) -> None:
     """P1: they fail at the call, and say what would be right."""
     with pytest.raises(ValueError, match=message):
         check_bus(EventBus, **({"backend": "asyncio"} | options))
+
+
+@pytest.mark.parametrize("check", [check_bus, check_component, check_transport])
+@pytest.mark.parametrize("options", [{"backend": "curio"}, {"examples": 0}, {"seed": "1"}])
+def test_bad_arguments_are_refused_before_anything_is_called(
+    check: Callable[..., None], options: Any
+) -> None:
+    """P1: not only once the factory, which may be slow, or fail, was called."""
+    calls = 0
+
+    def factory(*_: Any, **__: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+        check(factory, **({"backend": "asyncio"} | options))
+    assert calls == 0
 
 
 @pytest.mark.parametrize("check", [check_bus, check_component, check_transport])

@@ -19,7 +19,7 @@ from flexiflow.testing._component.judgements import (
 from flexiflow.testing._component.script import ComponentScript, Fail, Observe, Row, Send
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner.examine import examine
-from flexiflow.testing._examiner.steps import Wait
+from flexiflow.testing._examiner.steps import Together, Wait
 
 SEED = 5
 
@@ -272,3 +272,32 @@ def test_what_fails_or_is_cancelled_keeps_the_contract(
     script = ComponentScript(rows, steps)
     trace = ComponentSubject(Component, engine=Engine, backend=backend).attempt(script)
     assert judge(trace) is None
+
+
+def test_whatever_a_script_can_do_without_is_left_out() -> None:
+    """P1: a task, what a function does, the function itself, a cancellation, and a turn."""
+    waits, sends = (Wait(), Wait(2)), Send(cancelled_after=1)
+    both = Together(((sends,), ()))
+    script = ComponentScript((Row(guard=waits),), (Observe("a", (Wait(),)), both), (2,))
+    observes = script.steps[0]
+    assert {(each.rows, each.steps, each.decisions) for each in script.smaller()} == {
+        (script.rows, steps, decisions)
+        for steps in (
+            (both,),
+            (observes,),
+            (Observe("a"), both),
+            (observes, Together(((),))),
+            (observes, Together(((sends,),))),
+            (observes, Together(((), ()))),
+            (observes, Together(((Send(),), ()))),
+        )
+        for decisions in ((2,), (1,))
+    } | {((Row(guard=guard),), script.steps, (2,)) for guard in (None, waits[:1], waits[1:])} | {
+        (script.rows, script.steps, ())
+    }
+
+
+def test_a_group_of_one_task_is_left_out() -> None:
+    """P1: its task does the same without a group."""
+    script = ComponentScript((Row(),), (Together(((Send(), Wait()),)),))
+    assert ComponentScript((Row(),), (Send(), Wait())) in script.smaller()

@@ -130,7 +130,7 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             "publish raised ValueError('first')",
         ),
         (
-            failures.raises_at_once,
+            failures.raises_first,
             trace(FAILED, happened("raised", value=FIRST), happened("failed", 1, SECOND), seats=2),
             "publish did not wait for the cleanup of a sibling",
         ),
@@ -235,7 +235,7 @@ ANNOUNCED = happened("announced", value={"exception": FIRST, "event_name": "b"})
             "the failure of h0 was published with another event or component",
         ),
         (
-            failures.raises_in_turn,
+            failures.raises_first,
             trace(happened("raised", value=FIRST)),
             "publish raised ValueError('first'), and nobody did",
         ),

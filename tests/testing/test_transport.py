@@ -334,7 +334,7 @@ async def test_each_step_can_be_done() -> None:
 @pytest.mark.parametrize(
     ("faulty", "clause", "told"),
     [
-        (Never, "X1", "p1.0, p1.1 was stored; who looks on sees nothing"),
+        (Never, "X1", "p1.0, p1.1 was stored; an onlooker sees nothing"),
         (Backwards, "X4", "p1.0, p1.1 was stored in another order: p1.1, p1.0"),
         (Dreaming, "X1", "a group that is not there stands at Standing(pending=1,"),
         (Twice, "X2", "record p1.0 was stored again"),
@@ -437,6 +437,22 @@ def test_what_is_cancelled_may_have_taken_what_others_held(backend: str) -> None
             await desk.oversleep("a")
             await desk.cancel("b", 0, 1, "leave")
             assert not desk._calls.hands
+            await desk.finish()
+
+    replay(scenario, backend=backend, decisions=())
+
+
+def test_what_is_cancelled_may_have_taken_what_waited(backend: str) -> None:
+    """P1, X12: a worker that asks for nothing that waits may be given it, since it may not wait."""
+
+    async def scenario() -> None:
+        async with open_desk(Means(MemoryTransport, 10.0)) as desk:
+            await desk.store("p", None, None, None)
+            await desk.receive("a", 1)
+            await desk.settle("a", "postpone", 0)
+            await desk.cancel("a", 2, 2)
+            assert desk._calls.history[-3] == "a receives, and is cancelled too late"
+            await desk.receive("a", 1, 0, 1_000, 1_000, 0)
             await desk.finish()
 
     replay(scenario, backend=backend, decisions=())

@@ -154,7 +154,7 @@ def check_transport(  # noqa: PLR0913  most of them are optional
 
 
 def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, **how: Any) -> None:
-    """Examine something new, and raise the first violation there is."""
+    """Make a subject, examine it, and raise the first violation."""
     from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415  as above
 
     for verdict in examine(new, contract, *given, **how):

@@ -36,9 +36,10 @@ from flexiflow.testing._examiner.clause import (
     often,
     priorities,
     programs,
+    several,
 )
 from flexiflow.testing._examiner.steps import Together, Wait
-from flexiflow.testing._examiner.trace import shown
+from flexiflow.testing._examiner.trace import first_of, shown
 
 if TYPE_CHECKING:
     from flexiflow.testing._bus.trace import BusTrace, Publication, Seat
@@ -47,13 +48,13 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.trace import Entry
 
 
-def order(trace: BusTrace) -> str | None:
+@each_publish
+def order(trace: BusTrace, publication: Publication) -> str | None:
     """B4 D2 D3: the handlers that start, start in order of delivery."""
-    for publication in trace.publications:
-        audience, started = trace.audience(publication), trace.started(publication)
-        expected = [seat for seat in audience if seat in started]
-        if started != expected and set(started) <= set(audience):
-            return f"started {names(started)}, not {names(expected)}"
+    audience, started = trace.audience(publication), trace.started(publication)
+    expected = [seat for seat in audience if seat in started]
+    if started != expected and set(started) <= set(audience):
+        return f"started {names(started)}, not {names(expected)}"
     return None
 
 
@@ -170,28 +171,24 @@ def at_most_once(trace: BusTrace) -> str | None:
     return None
 
 
-def hears(trace: BusTrace) -> str | None:
+@each_publish
+def hears(trace: BusTrace, publication: Publication) -> str | None:
     """B10: the handlers that start are those whose pattern matches."""
-    for publication in trace.publications:
-        for seat in trace.started(publication):
-            if not matches(seat.event, publication.event):
-                return f"{seat.event!r} heard {publication.event!r}"
-        deaf = [
-            seat for seat in trace.audience(publication) if seat not in trace.started(publication)
-        ]
-        if deaf:
-            return f"{deaf[0].event!r} did not hear {publication.event!r}"
+    started = trace.started(publication)
+    for seat in started:
+        if not matches(seat.event, publication.event):
+            return f"{seat.event!r} heard {publication.event!r}"
+    deaf = [seat for seat in trace.audience(publication) if seat not in started]
+    return f"{deaf[0].event!r} did not hear {publication.event!r}" if deaf else None
+
+
+@each_publish
+def _has_called_all(trace: BusTrace, publication: Publication) -> str | None:
+    started = {entry.seat for entry in trace.started_in(publication)}
+    late = [seat for seat in trace.audience(publication) if seat.number not in started]
+    if late:
+        return f"{names(late)} had not run when publish({publication.event!r}) was over"
     return None
-
-
-def at_once(trace: BusTrace) -> str | None:
-    """B11: a publish has called all of its handlers when it returns, also a nested one."""
-    for publication in trace.publications:
-        started = {entry.seat for entry in trace.started_in(publication)}
-        late = [seat for seat in trace.audience(publication) if seat.number not in started]
-        if late:
-            return f"{names(late)} had not run when publish({publication.event!r}) was over"
-    return _in_place(trace)
 
 
 @each_publish
@@ -199,8 +196,12 @@ def _in_place(trace: BusTrace, publication: Publication) -> str | None:
     span = trace.span(publication)
     for entry in trace.started_in(publication) if publication.delivery == "sequential" else ():
         if entry.task != span[0].task:
-            return f"{trace.name(entry)} ran in another task than who published"
+            return f"{trace.name(entry)} ran in another task than the publisher"
     return None
+
+
+at_once = first_of(_has_called_all, _in_place)
+"""B11: a publish has called all of its handlers when it returns, also a nested one."""
 
 
 _names = st.sampled_from(["a", "a.b", "axb", "a.c", "b", "a.b.c"])
@@ -209,7 +210,7 @@ _heard = st.sampled_from(["a", "*", "**"])
 # Without `**`, which would hear failures of failures too.
 _near = st.sampled_from(["a", "*"])
 _components = st.sampled_from(["c", "cd"])
-_waits = st.lists(st.builds(Wait, number(1, 3)), max_size=1).map(tuple)
+_waits = several(st.builds(Wait, number(1, 3)), most=1)
 _newcomer = st.builds(Subscribe, event=_heard, component=_components, priority=priorities)
 _meanwhile = st.one_of(often(2, _newcomer), st.builds(UnsubscribeAll, _components))
 _meddling = st.one_of(
@@ -254,10 +255,7 @@ def _once_scripts() -> st.SearchStrategy[Case]:
         st.lists(
             st.builds(
                 Subscribe,
-                st.lists(
-                    st.one_of(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 2))),
-                    max_size=2,
-                ).map(tuple),
+                several(st.builds(Wait, number(1, 3)), st.builds(Unsubscribe, number(0, 2))),
                 event=_near,
                 once=st.sampled_from([True, True, False]),
                 filter=st.sampled_from([None, None, "accepts", "refuses", "raises"]),
@@ -266,16 +264,11 @@ def _once_scripts() -> st.SearchStrategy[Case]:
             max_size=3,
         ),
         st.lists(
-            st.one_of(
-                publish,
-                st.builds(
-                    Together, st.lists(st.tuples(publish), min_size=2, max_size=3).map(tuple)
-                ),
-            ),
+            st.one_of(publish, st.builds(Together, several(st.tuples(publish), least=2, most=3))),
             min_size=1,
             max_size=2,
         ),
-        st.lists(number(0, 3), max_size=8).map(tuple),
+        several(number(0, 3), most=8),
     )
 
 
@@ -322,11 +315,7 @@ B5 = Clause(
     "meanwhile never starts, though it goes on if it is running.",
     scripts(
         st.builds(
-            Subscribe,
-            st.lists(_meddling, max_size=2).map(tuple),
-            event=_heard,
-            component=_components,
-            priority=priorities,
+            Subscribe, several(_meddling), event=_heard, component=_components, priority=priorities
         ),
         st.one_of(publishes(), st.builds(_amid, publishes(), _meanwhile)),
         least=2,
@@ -367,12 +356,11 @@ B8 = Clause(
     scripts(
         st.builds(
             Subscribe,
-            st.lists(
-                st.one_of(
-                    st.builds(Wait, number(1, 3)), often(2, st.builds(Unsubscribe, number(0, 4)))
-                ),
-                max_size=1,
-            ).map(tuple),
+            several(
+                st.builds(Wait, number(1, 3)),
+                often(2, st.builds(Unsubscribe, number(0, 4))),
+                most=1,
+            ),
             event=_near,
             filter=st.sampled_from([None, "accepts", "refuses", "raises", "exits", "awaitable"]),
             priority=priorities,
@@ -391,11 +379,7 @@ B9 = Clause(
     at_most_once,
 )
 _listening = scripts(
-    st.builds(
-        Subscribe,
-        st.lists(st.builds(Subscribe, event=_patterns), max_size=1).map(tuple),
-        event=_patterns,
-    ),
+    st.builds(Subscribe, several(st.builds(Subscribe, event=_patterns), most=1), event=_patterns),
     st.builds(Publish, st.just("sequential"), st.just("continue"), event=_names),
     least=3,
     most_after=5,
@@ -407,8 +391,7 @@ B10 = Clause(
     "In `subscribe`, `*` stands for exactly one segment, and `**`, as the last one, for one "
     "or more; `**` matches every event, the built-in ones included.",
     st.one_of(
-        often(3, _listening),
-        programs(claims.hears_failures, pattern=("**", "event.handler.*")),
+        often(3, _listening), programs(claims.hears_failures, pattern=("**", "event.handler.*"))
     ),
     hears,
 )
@@ -419,13 +402,10 @@ B11 = Clause(
     scripts(
         st.builds(
             Subscribe,
-            st.lists(
-                st.one_of(
-                    st.builds(Publish, st.sampled_from([None, *MODES]), event=st.just("b")),
-                    st.builds(Wait),
-                ),
-                max_size=2,
-            ).map(tuple),
+            several(
+                st.builds(Publish, st.sampled_from([None, *MODES]), event=st.just("b")),
+                st.builds(Wait),
+            ),
             event=st.sampled_from(["a", "b", "*"]),
             priority=priorities,
         ),

@@ -14,7 +14,7 @@ from flexiflow.testing._bus import (
 )
 from flexiflow.testing._examiner.clause import clauses_of
 
-CONTRACT: Final = clauses_of(
+_MODULES: Final = (
     clauses,
     delivery_clauses,
     failure_clauses,
@@ -22,4 +22,5 @@ CONTRACT: Final = clauses_of(
     limit_clauses,
     instrument_clauses,
 )
+CONTRACT: Final = clauses_of(*map(vars, _MODULES))
 """Every clause of the bus, in order."""

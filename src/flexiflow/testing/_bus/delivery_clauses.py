@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 
 from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.clauses import order
-from flexiflow.testing._bus.script import (
-    Publish,
-    Script,
-    Subscribe,
-    publishes,
-    scripts,
-)
-from flexiflow.testing._bus.trace import each_publish, first_of, names
+from flexiflow.testing._bus.script import Publish, Script, Subscribe, publishes, scripts
+from flexiflow.testing._bus.trace import each_publish, names
 from flexiflow.testing._examiner.clause import (
     MODES,
     POLICIES,
@@ -25,8 +19,10 @@ from flexiflow.testing._examiner.clause import (
     priorities,
     programs,
     schedules,
+    several,
 )
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Wait
+from flexiflow.testing._examiner.trace import first_of
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode
@@ -151,12 +147,9 @@ def _observed(trace: BusTrace, publication: Publication) -> tuple[str, str]:
     return ("concurrent" if together else "tiered"), policy
 
 
-_TELLTALE: Final = (
-    Subscribe((Wait(9),), priority=1),
-    Subscribe((Wait(9), Raise()), priority=2),
-)
+_TELLTALE: Final = (Subscribe((Wait(9),), priority=1), Subscribe((Wait(9), Raise()), priority=2))
 
-_marks = st.lists(st.one_of(st.builds(Wait, number(1, 2)), st.just(Mark())), max_size=2).map(tuple)
+_marks = several(st.builds(Wait, number(1, 2)), st.just(Mark()))
 _apart = scripts(
     st.builds(Subscribe, _marks, priority=priorities), publishes(("concurrent",), POLICIES), most=4
 )
@@ -231,10 +224,7 @@ D4 = Clause(
     scripts(
         st.builds(Subscribe, _fates, priority=priorities),
         st.builds(
-            Publish,
-            st.sampled_from(MODES),
-            st.sampled_from(POLICIES),
-            cancelled_after=number(0, 6),
+            Publish, st.sampled_from(MODES), st.sampled_from(POLICIES), cancelled_after=number(0, 6)
         ),
         most=4,
     ),
@@ -248,11 +238,7 @@ D5 = Clause(
     st.builds(
         _telling,
         st.lists(
-            st.builds(
-                Publish,
-                st.sampled_from([None, *MODES]),
-                st.sampled_from([None, *POLICIES]),
-            ),
+            st.builds(Publish, st.sampled_from([None, *MODES]), st.sampled_from([None, *POLICIES])),
             min_size=1,
             max_size=3,
         ),

@@ -21,7 +21,6 @@ from flexiflow.testing._bus.script import (
 from flexiflow.testing._bus.trace import (
     each_publish,
     every_report,
-    first_of,
     lateness,
     names,
     report_complaint,
@@ -38,9 +37,10 @@ from flexiflow.testing._examiner.clause import (
     priorities,
     programs,
     schedules,
+    several,
 )
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Raise, Together, Wait
-from flexiflow.testing._examiner.trace import announced, is_a, logged, parts, shown
+from flexiflow.testing._examiner.trace import announced, first, first_of, is_a, logged, parts, shown
 
 if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
@@ -64,7 +64,7 @@ def continues(trace: BusTrace, publication: Publication) -> str | None:
         lateness(trace, entry) or report_complaint(trace, entry, publication.event)
         for entry in failures
     )
-    return returned_complaint(trace, publication) or next(filter(None, complaints), None)
+    return returned_complaint(trace, publication) or first(complaints)
 
 
 def _keeps_once(trace: BusTrace) -> str | None:
@@ -77,35 +77,13 @@ def _keeps_once(trace: BusTrace) -> str | None:
 
 
 @each_publish
-def _raises_in_turn(trace: BusTrace, publication: Publication) -> str | None:
-    """E2: the first failure leaves as it is, and handlers later in order don't start."""
+def _raises(trace: BusTrace, publication: Publication) -> str | None:
+    """E2 E3: the first failure leaves as it is, and handlers that have not started don't start."""
     failures, end = trace.failures(publication), trace.end(publication)
     if not failures:
         return (
             None if end.what == "returned" else f"publish raised {shown(end.value)}, and nobody did"
         )
-    if end.value is not failures[0].value:
-        return f"publish {end.what} {shown(end.value)}, not {shown(failures[0].value)} itself"
-    later = [
-        trace.seats[entry.seat]
-        for entry in trace.after(failures[0], "started", publication)
-        if publication.delivery == "sequential"
-        or trace.seats[entry.seat].priority > trace.seats[failures[0].seat].priority
-    ]
-    if later:
-        return f"{names(later)} started after a failure"
-    return _siblings(trace, publication, failures[1:], end)
-
-
-raises_in_turn = first_of(_raises_in_turn, _keeps_once)
-
-
-@each_publish
-def _raises_at_once(trace: BusTrace, publication: Publication) -> str | None:
-    """E3: the first failure cancels the siblings, and leaves bare after their cleanup."""
-    failures, end = trace.failures(publication), trace.end(publication)
-    if not failures:
-        return None
     if end.value is not failures[0].value:
         return f"publish {end.what} {shown(end.value)}, not {shown(failures[0].value)} itself"
     late = trace.after(failures[0], "started", publication)
@@ -114,7 +92,8 @@ def _raises_at_once(trace: BusTrace, publication: Publication) -> str | None:
     return _siblings(trace, publication, failures[1:], end)
 
 
-raises_at_once = first_of(_raises_at_once, _keeps_once)
+raises_first = first_of(_raises, _keeps_once)
+"""E2 E3: the first failure leaves bare, and a handler that did not start keeps its `once`."""
 
 
 def _siblings(
@@ -123,7 +102,7 @@ def _siblings(
     if any(trace.place(other) > trace.place(end) for other in others):
         return "publish did not wait for the cleanup of a sibling"
     complaints = (report_complaint(trace, other, publication.event) for other in others)
-    return unnoted(trace, end.value, others) or next(filter(None, complaints), None)
+    return unnoted(trace, end.value, others) or first(complaints)
 
 
 @each_publish
@@ -171,10 +150,7 @@ def cancelled(
 ) -> st.SearchStrategy[Case]:
     """Draw publishes that are cancelled somewhere."""
     publish = st.builds(
-        Publish,
-        st.sampled_from(MODES),
-        st.sampled_from(POLICIES),
-        cancelled_after=number(0, 6),
+        Publish, st.sampled_from(MODES), st.sampled_from(POLICIES), cancelled_after=number(0, 6)
     )
     return scripts(subscriptions, publish, most=most)
 
@@ -200,9 +176,7 @@ def among_siblings(
     return st.builds(_beside, st.lists(siblings, max_size=3), last, publish, schedules)
 
 
-_overlapping = st.builds(
-    Together, st.lists(st.tuples(publishes(event=_EVENT)), min_size=2, max_size=2).map(tuple)
-)
+_overlapping = st.builds(Together, several(st.tuples(publishes(event=_EVENT)), least=2))
 E1 = Clause(
     "E1",
     "`continue`",
@@ -227,7 +201,7 @@ E2 = Clause(
         scripts(_failing, publishes(("sequential", "tiered"), ("raise",), event=_EVENT)),
         among_siblings(("tiered",), Raise()),
     ),
-    raises_in_turn,
+    raises_first,
 )
 E3 = Clause(
     "E3",
@@ -236,7 +210,7 @@ E3 = Clause(
     "bare; handlers not yet started don't start and keep their `once`; what a sibling "
     "raises in its cleanup is logged, published, and noted on what is raised.",
     among_siblings(("concurrent",), Raise()),
-    raises_at_once,
+    raises_first,
 )
 E4 = Clause(
     "E4",
@@ -251,7 +225,7 @@ E4 = Clause(
 )
 
 
-def _is_unreported(trace: BusTrace) -> str | None:
+def _reported_cancellation(trace: BusTrace) -> str | None:
     for exception in every_report(trace):
         if trace.cancellation in map(type, parts(exception)) or isinstance(
             exception, HandlerCancelled
@@ -297,7 +271,7 @@ def _exit_leaves(trace: BusTrace, publication: Publication) -> str | None:
     return unnoted(trace, end.value, exits[1:])
 
 
-cancellation_passes = first_of(_is_unreported, _exit_leaves, _cancellation_passes)
+cancellation_passes = first_of(_reported_cancellation, _exit_leaves, _cancellation_passes)
 """E5: a cancellation is no failure and goes on; an exit leaves bare."""
 
 
@@ -394,8 +368,7 @@ E5 = Clause(
         cancelled(st.builds(Subscribe, st.tuples(st.just(Hang()), cleaning), priority=priorities)),
         scripts(
             st.builds(
-                Subscribe,
-                st.tuples(waiting, st.sampled_from([Wait(0), *_EXITS, Raise("failure")])),
+                Subscribe, st.tuples(waiting, st.sampled_from([Wait(0), *_EXITS, Raise("failure")]))
             ),
             publishes(policies=POLICIES),
             most=3,

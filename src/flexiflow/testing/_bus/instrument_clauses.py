@@ -83,8 +83,7 @@ async def watches_in_its_task(bus: EventBus, *, delivery: DeliveryMode) -> None:
     await bus.subscribe("a", "h", handler)
     await bus.publish("a", delivery=delivery)
     here = anyio.get_current_task().id
-    is_here = tasks["enters a"] == tasks["leaves a"] == here
-    claim(is_here, "a publish is watched in another task")
+    claim(tasks["enters a"] == tasks["leaves a"] == here, "a publish is watched in another task")
     expected = tasks["enters h"], tasks["leaves h"]
     told = "a handler is watched in another task than it runs in"
     claim(expected == (tasks["handler"],) * 2, told)

@@ -146,19 +146,19 @@ async def stand_in_line(
 
 
 async def leaves_the_line(bus: EventBus, *, delivery: DeliveryMode) -> None:
-    """A handler that is unsubscribed handles none of those that wait for it."""
+    """A handler that is unsubscribed handles none of the events that wait for it."""
     heard, _ = await stand_in_line(bus, delivery, leaves=True)
     claim(heard == [0], f"0 ran, others waited, and it was unsubscribed: heard {heard}")
 
 
-async def waits_on_nobodys_time(bus: EventBus, *, delivery: DeliveryMode) -> None:
+async def waits_at_no_cost(bus: EventBus, *, delivery: DeliveryMode) -> None:
     """Waiting for a turn takes nothing from a handler's time."""
     _, failures = await stand_in_line(bus, delivery, time_limit=3)
-    claim(not failures, f"while it waited for its turn, its time ran: {failures}")
+    claim(not failures, f"its time ran while it waited for its turn: {failures}")
 
 
 async def waits_for_its_one_time(bus: EventBus, *, delivery: DeliveryMode) -> None:
-    """A handler that is subscribed for one time is called once, whoever waits."""
+    """A handler that is subscribed for one time is called once, however many events wait."""
     heard, _ = await stand_in_line(bus, delivery, once=True)
     claim(heard == [0], f"once only, and limited to 1 at once, it heard {heard}")
 
@@ -222,7 +222,7 @@ async def frees_its_place(
     claim(heard[-1] == 2, f"of 0, 1, which was cancelled, and 2, the handler heard {heard}")
 
 
-_WAITS: Final = (leaves_the_line, waits_on_nobodys_time, waits_for_its_one_time)
+_WAITS: Final = (leaves_the_line, waits_at_no_cost, waits_for_its_one_time)
 
 V1 = Clause(
     "V1",

@@ -161,13 +161,7 @@ SUBSCRIPTIONS: Final = (
 # B3
 
 
-async def refuses(
-    bus: EventBus,
-    *,
-    heard: Heard,
-    error: type[Exception],
-    bad: Bad,
-) -> None:
+async def refuses(bus: EventBus, *, heard: Heard, error: type[Exception], bad: Bad) -> None:
     """A call with bad arguments raises, and changes nothing."""
     method, arguments, options = bad
     await bus.subscribe("a", "c", heard.append)
@@ -496,40 +490,36 @@ async def is_cancelled_in_time(bus: EventBus, *, event: str, delivery: DeliveryM
 
 async def yields_in_time(bus: EventBus, *, event: str, delivery: DeliveryMode) -> None:
     """Another task has a turn after so many publishes."""
-    longest = 0
     await bus.subscribe("a", "c", ignore)
-    async with anyio.create_task_group() as group:
-        heard: Heard = []
-        group.start_soon(clear_forever, heard)
-        for number in range(61 * 3):
-            heard.append(number)
-            await bus.publish(event, delivery=delivery)
-            longest = max(longest, len(heard))
-        group.cancel_scope.cancel()
+    longest = await longest_row(bus, event, delivery=delivery)
     claim(longest <= 61, f"{longest} publishes in a row, and another task had no turn")
 
 
 async def counts_what_it_publishes(bus: EventBus, *, delivery: DeliveryMode) -> None:
     """The failures that are published count, too."""
-    longest = 0
     await bus.subscribe("a", "c", fail)
-    async with anyio.create_task_group() as group:
-        heard: Heard = []
-        group.start_soon(clear_forever, heard)
-        for number in range(61 * 2):
-            heard.append(number)
-            await bus.publish("a", delivery=delivery, on_error="continue")
-            longest = max(longest, len(heard))
-        group.cancel_scope.cancel()
+    longest = await longest_row(bus, "a", delivery=delivery, on_error="continue")
     told = f"{longest} publishes in a row, with as many failures that are published too"
     claim(longest <= 31, f"{told}, and another task had no turn")
 
 
-async def clear_forever(heard: Heard) -> None:
-    """Clear a list whenever this task has a turn."""
-    while True:
-        heard.clear()
-        await checkpoint()
+async def longest_row(bus: EventBus, event: str, **options: Any) -> int:
+    """Return the most publishes in a row during which another task had no turn."""
+    longest, heard = 0, list[int]()
+
+    async def clear() -> None:
+        while True:
+            heard.clear()
+            await checkpoint()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(clear)
+        for number in range(61 * 3):
+            heard.append(number)
+            await bus.publish(event, **options)
+            longest = max(longest, len(heard))
+        group.cancel_scope.cancel()
+    return longest
 
 
 # E6

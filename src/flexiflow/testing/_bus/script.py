@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from hypothesis import strategies as st
 
 from flexiflow.testing._examiner.clause import MODES, schedules
+from flexiflow.testing._examiner.program import Written
 from flexiflow.testing._examiner.steps import (
     CleanUp,
     Hang,
@@ -133,7 +134,7 @@ class Publish(Step):
 
 
 @dataclass(frozen=True)
-class Script:
+class Script(Written):
     """What is done with a new bus, and the schedule of the tasks.
 
     Attributes:
@@ -145,11 +146,6 @@ class Script:
     steps: tuple[Step, ...]
     decisions: tuple[int, ...] = ()
     whole: bool = False
-
-    @property
-    def text(self) -> str:
-        """What is done."""
-        return "\n".join(self.main())
 
     def smaller(self) -> Iterator[Script]:
         """Yield scripts with something left out: a step, something that a handler does, a turn."""

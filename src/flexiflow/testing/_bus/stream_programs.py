@@ -266,7 +266,7 @@ async def no_longer_reads(bus: EventBus, *, heard: Heard, delivery: DeliveryMode
             await bus.publish("a", number, delivery=delivery, on_error="raise")
         await anyio.sleep(1)
         group.cancel_scope.cancel()
-    claim(heard == [*range(4)], f"of 0 to 3, published by who no longer reads, were read {heard}")
+    claim(heard == [*range(4)], f"of 0 to 3, published by a task that reads no more, came {heard}")
 
 
 DEADLOCKS: Final = (
@@ -351,7 +351,7 @@ async def gives_up_waiting(bus: EventBus, *, heard: Heard) -> None:
     with anyio.move_on_after(1):
         await bus.wait_for("a", filter=noting(heard, accepts=False))
     await bus.publish("a", 0)
-    claim(heard == [], "one who has given up waiting left its subscription")
+    claim(heard == [], "a waiter that gave up left its subscription behind")
 
 
 async def asks_no_more(bus: EventBus, *, heard: Heard) -> None:

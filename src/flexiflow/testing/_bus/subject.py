@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
@@ -18,7 +18,7 @@ from flexiflow.testing._scheduling.backends import run_scheduled
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from flexiflow.testing._examiner.program import Case, Written
+    from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.trace import Handed
 
 MOST_STARTS: Final = 30
@@ -219,7 +219,7 @@ class BusSubject(Subject[BusTrace]):
         if isinstance(case, Program):
             self._play_program(case, trace)
             return
-        lines = cast("Written", case).main()
+        lines = case.main()
 
         async def main() -> None:
             bus = log.enter(BusRecorder(await self._make(), trace))
@@ -246,11 +246,14 @@ class BusSubject(Subject[BusTrace]):
         new = "await factory()" if self._is_async else "factory()"
         made: list[str] = []
         if not isinstance(case, Program):
-            mains = [[f"bus = {new}", *cast("Written", case).main()]]
+            mains = [[f"bus = {new}", *case.main()]]
         elif case.runs == 1:
             mains = [[case.call(*[new] * case.takes)]]
         else:
-            replayed = f'replay(factory, backend="{self.backend}", decisions=())'
-            made = [f"bus = {replayed if self._is_async else 'factory()'}"]
+            if self._is_async:
+                # The factory itself need not be an async function, which `replay` asks for.
+                made = ["async def make():\n    return await factory()"]
+                new = f'replay(make, backend="{self.backend}", decisions=())'
+            made.append(f"bus = {new}")
             mains = [[case.call("bus", run=run)] for run in range(1, case.runs + 1)]
         return show(case, [name_factory(self._factory)], self.backend, *made, mains=mains)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from flexiflow.testing._examiner.trace import (
     NOBODY,
     Trace,
     announced,
     exception_of,
+    first,
     is_a,
     logged,
     misreported,
@@ -20,8 +21,6 @@ from flexiflow.testing._examiner.trace import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    Judge: TypeAlias = "Callable[[BusTrace], str | None]"
 
     from flexiflow.testing._examiner.trace import Entry
 
@@ -138,20 +137,16 @@ class BusTrace(Trace):
         return [self.seats[entry.seat] for entry in starts]
 
 
-def each_publish(judge: Callable[[BusTrace, Publication], str | None]) -> Judge:
+def each_publish(
+    judge: Callable[[BusTrace, Publication], str | None],
+) -> Callable[[BusTrace], str | None]:
     """Return a judgement on a trace that judges one publish after another."""
 
     @wraps(judge)
     def judge_each(trace: BusTrace) -> str | None:
-        complaints = (judge(trace, publication) for publication in trace.publications)
-        return next(filter(None, complaints), None)
+        return first(judge(trace, publication) for publication in trace.publications)
 
     return judge_each
-
-
-def first_of(*judges: Judge) -> Judge:
-    """Return a judgement that returns the first complaint of several."""
-    return lambda trace: next(filter(None, (judge(trace) for judge in judges)), None)
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -210,7 +205,7 @@ def lateness(trace: BusTrace, failed: Entry) -> str | None:
     """Return what shows that a failure was not reported at once, in its own task (E1), or None."""
     told = [*logged(trace, failed.value), *announced(trace, failed.value)]
     rest = trace.entries[trace.place(failed) + 1 :]
-    goes_on = [
+    later = [
         entry
         for entry in rest
         if entry.task == failed.task and entry.what not in ("logged", "announced")
@@ -221,7 +216,7 @@ def lateness(trace: BusTrace, failed: Entry) -> str | None:
         # A bus may deliver its own event in child tasks, for which the handler's task waits.
         if failed.task not in (entry.task, entry.what == "announced" and entry.parent):
             return f"{report} in another task than its own"
-        if goes_on and trace.place(goes_on[0]) < trace.place(entry):
+        if later and trace.place(later[0]) < trace.place(entry):
             return f"{report} only when its task had gone on"
     return None
 

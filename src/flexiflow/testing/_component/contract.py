@@ -43,7 +43,7 @@ def _scripts(
     looks: st.SearchStrategy[tuple[Any, ...]] = _NOTHING,
 ) -> st.SearchStrategy[Case]:
     """Draw scripts: observers, and then several tasks that send, and some that look at states."""
-    tasks = st.lists(sends, min_size=1, max_size=2).map(tuple)
+    tasks = several(sends, least=1)
     return st.builds(
         _script, rows, observers, st.lists(tasks, min_size=1, max_size=3), looks, schedules
     )
@@ -92,8 +92,8 @@ C2 = Clause(
     "asking for a component",
     "`send` to an unknown name asks `component_factory` once, however many ask at the same "
     "time, registers what it gives, then delivers; None is `UnknownComponent`, also a "
-    "`KeyError`, which names the closest name; what it raises all who wait get; if the asker "
-    "is cancelled, the next one asks again; asking for the same name from within it, or "
+    "`KeyError`, which names the closest name; what it raises is raised to all that wait; if the "
+    "asker is cancelled, the next one asks again; asking for the same name from within it, or "
     "giving another name, is a `ComponentError`.",
     programs(*hosting.MAKING, gives=hosting.GIVEN),
 )

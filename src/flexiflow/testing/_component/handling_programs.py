@@ -131,10 +131,8 @@ async def stray(*_: object) -> Any:
 async def fails_by_a_stray(new: Factories, *, role: str) -> None:
     """A stray cancellation of a guard or action is a failure."""
     functions: dict[str, Any] = {role: stray}
-    engine = new.engine()
     machine = StateMachine("s0", [Transition("*", "go", "s1", **functions)])
-    component = new.component("a", machine=machine)
-    await engine.register(component)
+    engine, component = await new.host([], machine=machine)
     with refused(HandlerCancelled, f"a stray cancellation of a {role} is lost") as errors:
         await engine.send("a", {"type": "go"})
     claim(component.state == "s0", f"after a stray cancellation the state is {component.state}")
@@ -152,8 +150,7 @@ async def fails_by_a_stray_factory(new: Factories) -> None:
 def check_cause(errors: list[BaseException]) -> None:
     """Check that an exception is from a cancellation."""
     cause = errors[0].__cause__
-    is_right = isinstance(cause, anyio.get_cancelled_exc_class())
-    claim(is_right, f"HandlerCancelled is from {cause!r}")
+    claim(isinstance(cause, anyio.get_cancelled_exc_class()), f"HandlerCancelled is from {cause!r}")
 
 
 # C7
@@ -169,9 +166,7 @@ async def takes_an_internal_transition(new: Factories, *, heard: Heard) -> None:
         heard.append(message)
 
     rows = [Transition("s0", "note", None, guard=is_new, action=noted)]
-    component = new.component("a", machine=StateMachine("s0", rows))
-    engine = new.engine()
-    await engine.register(component)
+    engine, component = await new.host([], machine=StateMachine("s0", rows))
     await engine.bus.subscribe("state.changed", "o", heard.append)
     outcome = await engine.send("a", {"type": "note"})
     claim(heard == [{"type": "note"}], f"of an internal transition was heard {heard}")
@@ -185,9 +180,7 @@ async def takes_an_internal_transition(new: Factories, *, heard: Heard) -> None:
 
 async def goes_to_its_own_source(new: Factories, *, heard: Heard) -> None:
     """A transition from a state to itself is one like any other."""
-    machine = StateMachine("s0", [Transition("s0", "go", "s0")])
-    engine = new.engine()
-    await engine.register(new.component("a", machine=machine))
+    engine, _ = await new.host([], machine=StateMachine("s0", [Transition("s0", "go", "s0")]))
     await engine.bus.subscribe("state.changed", "o", heard.append)
     outcome = await engine.send("a", {"type": "go"})
     expected = [{"component": "a", "from_state": "s0", "to_state": "s0"}]
@@ -224,9 +217,7 @@ async def is_strict(new: Factories) -> None:
         return False
 
     rows = [Transition("s0", "go", "s1"), Transition("s0", "wait", "s1", guard=refuse)]
-    component = new.component("a", machine=StateMachine("s0", rows, strict=True))
-    engine = new.engine()
-    await engine.register(component)
+    engine, component = await new.host([], machine=StateMachine("s0", rows, strict=True))
     for sent in ("other", "wait"):
         with refused(TransitionRefused, f"a strict machine ignores {sent!r}") as errors:
             await engine.send("a", {"type": sent})

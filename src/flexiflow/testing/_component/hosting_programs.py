@@ -38,8 +38,7 @@ async def publishes_a_registration(new: Factories, *, heard: Heard) -> None:
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
     component = new.component("a")
     await engine.register(component)
-    is_there = dict(engine.components) == {"a": component}
-    claim(is_there, "what was registered is not in components")
+    claim(dict(engine.components) == {"a": component}, "what was registered is not in components")
     claim(heard == [{"component": "a"}], f"its registration was published as {heard}")
 
 
@@ -50,8 +49,7 @@ async def refuses_a_duplicate(new: Factories, *, heard: Heard) -> None:
     duplicate = new.component("a")
     with refused(DuplicateComponent, "a second component of one name is not refused"):
         await engine.register(duplicate)
-    is_there = engine.components["a"] is component
-    claim(is_there, "a component that was refused replaced another")
+    claim(engine.components["a"] is component, "a component that was refused replaced another")
     await engine.bus.publish("b", 1)
     claim(heard == [1], f"after a duplicate was refused, a handler of the other one heard {heard}")
     elsewhere = new.engine()
@@ -186,7 +184,7 @@ async def finishes_what_is_in_hand(new: Factories, *, heard: Heard) -> None:
     expected = [UnknownComponent, Outcome.TRANSITIONED]
     # Two at once break C3.
     is_other = len(begun) != 1
-    told = f"who waited, and who was in hand, got {heard}, not {expected}"
+    told = f"the message that waited, and the one in hand, came to {heard}, not {expected}"
     claim(is_other or heard == expected, told)
     told = f"unregistered, it did not finish: it is in {component.state}"
     claim(is_other or component.state == "s1", told)

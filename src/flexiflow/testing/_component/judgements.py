@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import TYPE_CHECKING, Final
 
 from flexiflow._actor import Outcome
 from flexiflow.events import MESSAGE_RECEIVED
 from flexiflow.testing._component.script import INITIAL
-from flexiflow.testing._examiner.trace import ENDS, Trace, misreported, shown
+from flexiflow.testing._examiner.trace import ENDS, Trace, first, first_of, misreported, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flexiflow._machine import Transition
     from flexiflow.testing._examiner.trace import Entry
 
@@ -63,9 +66,16 @@ class ComponentTrace(Trace):
         return self.is_cancelled(self.ended(number))
 
 
-def in_turn(trace: ComponentTrace) -> str | None:
-    """C3: one at a time, first come first served."""
-    return _one_at_a_time(trace) or _next_in_line(trace)
+def each_message(
+    judge: Callable[[ComponentTrace, Message], str | None],
+) -> Callable[[ComponentTrace], str | None]:
+    """Return a judgement on a trace that judges one message after another."""
+
+    @wraps(judge)
+    def judge_each(trace: ComponentTrace) -> str | None:
+        return first(judge(trace, message) for message in trace.messages)
+
+    return judge_each
 
 
 def _one_at_a_time(trace: ComponentTrace) -> str | None:
@@ -108,6 +118,10 @@ def _next_in_line(trace: ComponentTrace) -> str | None:
     return None
 
 
+in_turn = first_of(_one_at_a_time, _next_in_line)
+"""C3: one at a time, first come first served."""
+
+
 def _is_deferred(trace: ComponentTrace, number: int) -> bool:
     return trace.ended(number).value is Outcome.DEFERRED
 
@@ -116,17 +130,7 @@ def _told(trace: ComponentTrace, *numbers: int) -> str:
     return " ".join(trace.messages[each].name for each in numbers) or "nobody"
 
 
-def run_to_completion(trace: ComponentTrace) -> str | None:
-    """C4: what is sent from within is deferred, and handled next, by the task that has the turn."""
-    return (
-        next(filter(None, (_deferral(trace, each) for each in trace.messages)), None)
-        or _one_at_a_time(trace)
-        or _next_in_line(trace)
-        or next(filter(None, (_deferred(trace, each) for each in trace.messages)), None)
-        or next(filter(None, (_own_failure(trace, each) for each in trace.messages)), None)
-    )
-
-
+@each_message
 def _deferral(trace: ComponentTrace, message: Message) -> str | None:
     """Judge whether a message was rightly deferred, or rightly not."""
     from_within = any(trace.messages[each].to == message.to for each in message.within)
@@ -147,6 +151,7 @@ def _was_busy(trace: ComponentTrace, message: Message) -> bool:
     return bool(begun - {each.act for each in mine if each.what in ENDS})
 
 
+@each_message
 def _deferred(trace: ComponentTrace, message: Message) -> str | None:
     """Judge what became of a deferred message."""
     if not _is_deferred(trace, message.number):
@@ -195,6 +200,7 @@ def _reported(trace: ComponentTrace, message: Message) -> str | None:
     return None
 
 
+@each_message
 def _own_failure(trace: ComponentTrace, message: Message) -> str | None:
     """Judge whether a message that deferred others raises its own failure at the end."""
     has_deferred = any(
@@ -208,6 +214,10 @@ def _own_failure(trace: ComponentTrace, message: Message) -> str | None:
         if complaint := mislaid(trace, message, failed):
             return complaint
     return None
+
+
+run_to_completion = first_of(_deferral, in_turn, _deferred, _own_failure)
+"""C4: what is sent from within is deferred, and handled next, by the task that has the turn."""
 
 
 def steps_in_order(trace: ComponentTrace) -> str | None:
@@ -280,8 +290,8 @@ def _list(steps: list[str]) -> str:
     return ", ".join(steps)
 
 
-def all_or_nothing(trace: ComponentTrace) -> str | None:
-    """C6: at every entry the state is what the changes published so far made it."""
+def _follows_its_changes(trace: ComponentTrace) -> str | None:
+    """Judge whether the state is what the changes published so far made it, at every entry."""
     states: dict[str, set[str | None]] = defaultdict(lambda: {INITIAL})
     for entry in trace.entries:
         known = states[entry.component]
@@ -295,7 +305,7 @@ def all_or_nothing(trace: ComponentTrace) -> str | None:
         if entry.what == "acted" and trace.left_by_cancellation(entry.act):
             # It may have been cancelled after its commit.
             states[entry.component] = known | {trace.rows[entry.seat].target}
-    return next(filter(None, (_raised(trace, each) for each in trace.messages)), None)
+    return None
 
 
 def _chains(changed: Entry, known: set[str | None]) -> str | None:
@@ -312,6 +322,7 @@ def _unheard(entry: Entry, known: set[str | None]) -> str:
     return f"{when}, the state was {entry.seen!r}, not {expected!r} as was published"
 
 
+@each_message
 def _raised(trace: ComponentTrace, message: Message) -> str | None:
     """Judge whether the failure of a message was raised to its sender, and changed nothing."""
     for failed in trace.all("failed", act=message.number):
@@ -323,6 +334,10 @@ def _raised(trace: ComponentTrace, message: Message) -> str | None:
         if complaint := mislaid(trace, message, failed):
             return complaint
     return None
+
+
+all_or_nothing = first_of(_follows_its_changes, _raised)
+"""C6: the state is what the published changes made it; a failure is raised and changes nothing."""
 
 
 def mislaid(trace: ComponentTrace, message: Message, failed: Entry) -> str | None:

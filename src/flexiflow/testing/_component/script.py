@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flexiflow._machine import StateMachine, Transition
+from flexiflow.testing._examiner.program import Written
 from flexiflow.testing._examiner.steps import (
     Place,
     Step,
@@ -13,6 +14,7 @@ from flexiflow.testing._examiner.steps import (
     attempt,
     block,
     function,
+    less,
     quote,
     without_one,
     write,
@@ -137,7 +139,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class ComponentScript:
+class ComponentScript(Written):
     """What is done with a new engine and its components, which share one machine.
 
     Attributes:
@@ -150,23 +152,18 @@ class ComponentScript:
     steps: tuple[Step, ...]
     decisions: tuple[int, ...] = ()
 
-    @property
-    def text(self) -> str:
-        """What is done."""
-        return "\n".join(self.main())
-
     # Hypothesis writes out each failing case, unseen, which takes as long as 20 cases.
     def _repr_pretty_(self, printer: Any, _: object) -> None:
         printer.text(type(self).__name__)
 
     def smaller(self) -> Iterator[ComponentScript]:
         """Yield scripts with something left out: a step, a transition or its guard, a turn."""
-        for steps in _with_less(self.steps):
+        for steps in (*less(self.steps), *_ungrouped(self.steps)):
             yield replace(self, steps=steps)
             # With a task less, decisions point at other tasks.
             for decisions in _lowered(self.decisions):
                 yield replace(self, steps=steps, decisions=decisions)
-        for rows in (*without_one(self.rows), *_with_less_done(self.rows)):
+        for rows in less(self.rows):
             if is_table(rows):
                 yield replace(self, rows=rows)
         for decisions in without_one(self.decisions):
@@ -205,42 +202,11 @@ def _lowered(decisions: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             yield (*decisions[:at], decision - 1, *decisions[at + 1 :])
 
 
-def _with_less(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
-    yield from without_one(steps)
+def _ungrouped(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    """Yield the steps with a group of one task replaced by what that task does."""
     for at, step in enumerate(steps):
-        for less in _less(step):
-            yield (*steps[:at], *less, *steps[at + 1 :])
-
-
-def _less(step: Step) -> Iterator[tuple[Step, ...]]:
-    """Yield the steps that may replace a step."""
-    if isinstance(step, Observe):
-        for does in _with_less(step.does):
-            yield (replace(step, does=does),)
-    elif isinstance(step, Send):
-        yield from () if step.cancelled_after is None else ((replace(step, cancelled_after=None),),)
-    elif isinstance(step, Together):
-        for at, task in enumerate(step.tasks):
-            others = step.tasks[:at], step.tasks[at + 1 :]
-            # One task alone needs no group.
-            yield task if not any(others) else (replace(step, tasks=(*others[0], *others[1])),)
-            for fewer in _with_less(task):
-                yield (replace(step, tasks=(*others[0], fewer, *others[1])),)
-
-
-def _with_less_done(rows: tuple[Row, ...]) -> Iterator[tuple[Row, ...]]:
-    for at, row in enumerate(rows):
-        for less in _less_done(row):
-            yield (*rows[:at], less, *rows[at + 1 :])
-
-
-def _less_done(row: Row) -> Iterator[Row]:
-    if row.guard is not None:
-        yield replace(row, guard=None)
-        yield from (replace(row, guard=does) for does in _with_less(row.guard))
-    if row.action is not None:
-        yield replace(row, action=None)
-        yield from (replace(row, action=does) for does in _with_less(row.action))
+        if isinstance(step, Together) and len(step.tasks) == 1:
+            yield (*steps[:at], *step.tasks[0], *steps[at + 1 :])
 
 
 def flat(steps: tuple[Step, ...]) -> Iterator[Step]:

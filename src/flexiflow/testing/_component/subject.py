@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
@@ -214,7 +214,7 @@ class ComponentSubject(Subject[ComponentTrace]):
             self.run(lambda: case.start(Factories(factory, engine)), case, trace)
             return
         recorder = log.enter(ComponentRecorder(factory, engine, trace))
-        self.run(recorded(cast("Written", case), recorder), case, trace)
+        self.run(recorded(case, recorder), case, trace)
 
     def show(self, case: Case) -> str:
         """Return a case as a program that anyone can run."""
@@ -225,7 +225,7 @@ class ComponentSubject(Subject[ComponentTrace]):
         if isinstance(case, Program):
             lines = [case.call("Factories(factory, new_engine)")]
         else:
-            lines = cast("Written", case).main()
+            lines = case.main()
         return show(case, factories, self.backend, mains=[lines])
 
 

@@ -204,8 +204,7 @@ async def breaks_a_cycle(new: Factories, *, heard: Heard, names: str) -> None:
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(engine.send, name, {"type": "go"})
-    is_over = len(outcomes) == len(heard) == len(names)
-    claim(is_over, "some that send in a cycle wait for ever")
+    claim(len(outcomes) == len(heard) == len(names), "some that send in a cycle wait for ever")
     deferred = outcomes.count(Outcome.DEFERRED)
     claim(deferred == 1, f"of messages that are sent in a cycle, {deferred} were deferred")
 

@@ -18,8 +18,7 @@ from flexiflow.testing._examiner.program import Program
 from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from types import ModuleType
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow.testing._examiner.program import Case
@@ -68,9 +67,9 @@ class Clause:
         return complaint
 
 
-def clauses_of(*modules: ModuleType) -> tuple[Clause, ...]:
+def clauses_of(*namespaces: Mapping[str, object]) -> tuple[Clause, ...]:
     """Return the clauses that modules define, in order."""
-    values = (each for module in modules for each in vars(module).values())
+    values = (each for namespace in namespaces for each in namespace.values())
     return tuple(each for each in values if isinstance(each, Clause))
 
 
@@ -93,7 +92,6 @@ def number(least: int, most: int) -> st.SearchStrategy[int]:
 
 turns = number(0, 3)
 priorities = st.sampled_from([3, 1, 2, 4, 5])
-schedules: st.SearchStrategy[tuple[int, ...]] = st.lists(number(0, 3), max_size=12).map(tuple)
 
 
 def several(
@@ -103,14 +101,12 @@ def several(
     return st.lists(st.one_of(*kinds), min_size=least, max_size=most).map(tuple)
 
 
+schedules = several(number(0, 3), most=12)
+
+
 def often(times: int, cases: st.SearchStrategy[_T]) -> st.SearchStrategy[_T]:
     """Return a branch that has more weight in `one_of`, which drops equal branches."""
-    return st.one_of(*(st.tuples(cases).map(_only) for _ in range(times)))
-
-
-def _only(cases: tuple[_T]) -> _T:
-    [case] = cases
-    return case
+    return st.one_of(*(st.tuples(cases).map(lambda drawn: drawn[0]) for _ in range(times)))
 
 
 def programs(

@@ -186,13 +186,19 @@ class Subject(ABC, Generic[_Traced]):
 
     def note_left(self, exception: BaseException, trace: _Traced) -> None:
         """Note what left a case; raise it if it is Ctrl-C, or comes from a factory."""
-        for leaf in leaves(exception):
+        found = [*leaves(exception)]
+        for leaf in found:
             if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
                 raise leaf from None
-        trace.left = exception
+        if self.is_left_by(found, trace):
+            trace.left = exception
 
-    def go_on(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
-        """Return the verdict on a clause once all else was tried that is no case."""
+    def is_left_by(self, found: list[BaseException], trace: _Traced) -> bool:  # noqa: ARG002
+        """Return whether a case was left by any of these exceptions."""
+        return True
+
+    def examine_further(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
+        """Examine a clause beyond its cases, and return the verdict."""
         return verdict
 
     def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _Traced) -> None:
@@ -231,12 +237,12 @@ def examine(
     Raises:
         Exception: what `check_bus` raises, except for a violation; already at the call.
     """
-    subject = new_subject(*given, **options)
+    # First, since making the subject calls what the user has given.
     check_int("examples", examples, least=1)
     if seed is None:
         seed = secrets.randbits(32)
     check_int("seed", seed, least=0)
-    return _examine(subject, clauses, examples, seed)
+    return _examine(new_subject(*given, **options), clauses, examples, seed)
 
 
 def _examine(
@@ -244,7 +250,7 @@ def _examine(
 ) -> Iterator[Verdict]:
     for clause in clauses:
         try:
-            verdict = subject.go_on(_search(clause, subject, examples, seed), seed)
+            verdict = subject.examine_further(_search(clause, subject, examples, seed), seed)
         except FactoryFailed as exc:
             raise exc.reason from None
         yield verdict

@@ -213,9 +213,14 @@ class Factories(NamedTuple):
     engine: Callable[..., Engine]
 
     async def host(
-        self, heard: list[Any], action: Action | None = None
+        self,
+        heard: list[Any],
+        action: Action | None = None,
+        *,
+        machine: StateMachine | None = None,
     ) -> tuple[Engine, Component]:
         """Return a new engine, and its one component "a", which has a machine."""
-        engine, component = self.engine(), self.component("a", machine=machine_of(heard, action))
+        engine = self.engine()
+        component = self.component("a", machine=machine or machine_of(heard, action))
         await engine.register(component)
         return engine, component

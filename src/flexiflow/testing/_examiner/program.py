@@ -9,18 +9,19 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from importlib import import_module
 from inspect import Parameter, getsource, signature
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.steps import block, without_one
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import CodeType
 
     from flexiflow.testing._examiner.steps import Lines
@@ -123,33 +124,27 @@ def name_factory(
     return f"{alias} = ...  # what makes {makes}"
 
 
-KIT = kit.__name__
+class Written(ABC):
+    """A script: a case that is written as lines of Python.
 
+    Attributes:
+        decisions: the schedule of the tasks.
+    """
 
-class Case(Protocol):
-    """What a clause is tried with."""
-
-    @property
-    def decisions(self) -> tuple[int, ...]:
-        """The schedule of the tasks."""
-        ...
+    decisions: tuple[int, ...]
 
     @property
     def text(self) -> str:
         """What calls the methods that are examined."""
-        ...
+        return "\n".join(self.main())
 
-    def smaller(self) -> Iterable[Case]:
+    @abstractmethod
+    def smaller(self) -> Iterator[Case]:
         """Yield cases with something left out."""
-        ...
 
-
-class Written(Case, Protocol):
-    """A case that is written as lines of Python."""
-
+    @abstractmethod
     def main(self) -> Lines:
         """Return what is done, as lines of Python."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -198,6 +193,10 @@ class Program:
         return (*heard, *self.given, *runs)
 
 
+Case: TypeAlias = Program | Written
+"""What a clause is tried with."""
+
+
 def defined(lines: Lines, **names: object) -> Callable[[], Awaitable[None]]:
     """Return an async function that does what some lines do, and prints nothing by itself."""
     namespace: dict[str, Any] = {**vars(kit), "print": _be_silent, **names}
@@ -240,7 +239,7 @@ def show(
     for part in parts:
         if isinstance(case, Program):
             listing.use(part, case.function.__module__)
-        listing.use(part, KIT)
+        listing.use(part, kit.__name__)
     options = f'backend="{backend}", decisions={case.decisions}'
     if not buses_yield(case):
         options += ", buses_yield=False"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from textwrap import indent
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +73,21 @@ def wait(turns: int) -> Lines:
 def without_one(steps: tuple[_T, ...]) -> Iterator[tuple[_T, ...]]:
     """Yield what remains if one of several is left out, for each of them."""
     return (steps[:at] + steps[at + 1 :] for at in range(len(steps)))
+
+
+def less(given: Any) -> Iterator[Any]:
+    """Yield steps with something left out, at any depth: a step, or an option that may be None."""
+    whole: Any = given
+    if isinstance(given, tuple):
+        yield from without_one(whole)
+        for at, each in enumerate(whole):
+            yield from ((*whole[:at], fewer, *whole[at + 1 :]) for fewer in less(each))
+    elif is_dataclass(given):
+        for option in fields(whole):
+            value = getattr(whole, option.name)
+            if value is not None and option.default is None:
+                yield replace(whole, **{option.name: None})
+            yield from (replace(whole, **{option.name: fewer}) for fewer in less(value))
 
 
 def write(steps: tuple[Step, ...], place: Place) -> Lines:

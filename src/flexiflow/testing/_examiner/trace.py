@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import anyio
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Answers: TypeAlias = list[Any]
     Handed: TypeAlias = tuple[tuple[Any, ...] | None, Answers]
     Around: TypeAlias = Callable[..., AbstractContextManager[Handed]]
+
+_T = TypeVar("_T", bound="Trace")
 
 NOBODY: Final = -1
 """Stands for no subscription or transition, and for no publish or message."""
@@ -116,6 +118,16 @@ class Trace:
         return "\n".join(lines)
 
 
+def first(complaints: Iterable[str | None]) -> str | None:
+    """Return the first complaint, or None if there is none."""
+    return next(filter(None, complaints), None)
+
+
+def first_of(*judges: Callable[[_T], str | None]) -> Callable[[_T], str | None]:
+    """Return a judgement that returns the first complaint of several."""
+    return lambda trace: first(judge(trace) for judge in judges)
+
+
 def shown(value: Any) -> str:
     """Return a value's text for a complaint: nothing that differs from run to run."""
     return _show(value) or repr(value)
@@ -148,13 +160,8 @@ def _show(value: Any) -> str:
 def exception_of(entry: Entry) -> object:
     """Return the exception that was logged with its traceback, or announced."""
     if entry.what == "logged":
-        return exception_in(entry.value)
+        return (entry.value.exc_info or (None, None))[1]
     return entry.value.get("exception") if is_a(entry.value, dict) else None
-
-
-def exception_in(record: logging.LogRecord) -> BaseException | None:
-    """Return the exception that a record has, with its traceback, or None."""
-    return (record.exc_info or (None, None))[1]
 
 
 def is_a(value: object, kind: type) -> bool:

@@ -1,4 +1,6 @@
-"""Choose the schedules to explore: each different, in an order that finds faults early.
+"""Choose the schedules to explore, and shrink one that fails.
+
+Each schedule is different, and they come in an order that finds faults early.
 
 Three kinds are drawn, since each soon finds what the others find late or never:
 

@@ -7,58 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from flexiflow.testing._examiner.clause import Clause
+from flexiflow.testing._examiner.clause import Clause, clauses_of
+from flexiflow.testing._transport import moves
 from flexiflow.testing._transport.desk_work import LENGTH, SIZE
-from flexiflow.testing._transport.moves import (
-    PARTITIONS,
-    Act,
-    buries,
-    buries_all,
-    cancels,
-    checks,
-    clashes,
-    damages,
-    deaths,
-    dues,
-    follows,
-    forgets,
-    goes_on,
-    handles,
-    in_line,
-    inserts,
-    joinings,
-    keyed,
-    leavings,
-    looks,
-    losing,
-    makes_room,
-    notes,
-    oversleeping,
-    passing,
-    postponing,
-    receives,
-    redrives,
-    renewals,
-    reopenings,
-    repeats,
-    retries,
-    returns,
-    room,
-    settling,
-    sharing,
-    shutting,
-    sized,
-    stage_ends,
-    stage_settles,
-    stages,
-    stagings,
-    stale,
-    stores,
-    sudden_deaths,
-    takes_less,
-    too_large,
-    workers,
-)
+from flexiflow.testing._transport.moves import PARTITIONS, Act, checks
 
 ENTERED: Final = (Act("enter", ("a",)),)
 
@@ -72,19 +24,9 @@ X1 = Clause(
     "nothing. An event is acknowledged only after every local handler has succeeded.",
     *checks(
         "X1",
-        *(
-            stores,
-            receives,
-            handles,
-            returns,
-            retries,
-            looks,
-            deaths,
-            sudden_deaths,
-            leavings,
-            cancels,
-        ),
-        *(cancels, forgets),
+        *(moves.stores, moves.receives, moves.handles, moves.returns, moves.retries, moves.looks),
+        *(moves.deaths, moves.sudden_deaths, moves.leavings, moves.cancels, moves.cancels),
+        *(moves.forgets,),
     ),
 )
 X2 = Clause(
@@ -94,7 +36,7 @@ X2 = Clause(
     "within `idempotency_window`.",
     *checks(
         "X2",
-        *(stores, repeats, repeats, receives, looks),
+        *(moves.stores, moves.repeats, moves.repeats, moves.receives, moves.looks),
         partitions=PARTITIONS,
     ),
 )
@@ -107,8 +49,8 @@ X3 = Clause(
     "to that group alone. A healthy event never becomes one.",
     *checks(
         "X3",
-        *(stores, returns, notes, retries, looks, buries, buries_all, redrives, redrives, deaths),
-        *(sudden_deaths,),
+        *(moves.stores, moves.returns, moves.notes, moves.retries, moves.looks, moves.buries),
+        *(moves.buries_all, moves.redrives, moves.redrives, moves.deaths, moves.sudden_deaths),
     ),
 )
 X4 = Clause(
@@ -121,18 +63,9 @@ X4 = Clause(
     "failing one holding back those after it.",
     *checks(
         "X4",
-        *(
-            stores,
-            receives,
-            handles,
-            returns,
-            deaths,
-            sudden_deaths,
-            clashes,
-            leavings,
-            oversleeping,
-        ),
-        *(losing, renewals),
+        *(moves.stores, moves.receives, moves.handles, moves.returns, moves.deaths),
+        *(moves.sudden_deaths, moves.clashes, moves.leavings, moves.oversleeping, moves.losing),
+        *(moves.renewals,),
         partitions=PARTITIONS,
     ),
 )
@@ -144,7 +77,8 @@ X5 = Clause(
     "for. Leaving a bridge drains what is in flight, or gives it back.",
     *checks(
         "X5",
-        *(stores, stores, repeats, handles, receives, makes_room),
+        *(moves.stores, moves.stores, moves.repeats, moves.handles, moves.receives),
+        *(moves.makes_room,),
         first=ENTERED,
         max_length=LENGTH,
     ),
@@ -158,80 +92,11 @@ X6 = Clause(
     "goes on by itself.",
     *checks(
         "X6",
-        *(stores, receives, handles, damages, damages, buries, leavings, postponing),
+        *(moves.stores, moves.receives, moves.handles, moves.damages, moves.damages, moves.buries),
+        *(moves.leavings, moves.postponing),
         partitions=PARTITIONS,
     ),
     needs=("damage",),
-)
-X11 = Clause(
-    "X11",
-    "leases that have run out",
-    "A lease that has run out works on, and can be renewed, while no other one was given what "
-    "it holds: an event, or with `partitions=n` the partition. What a later one holds is never "
-    "overwritten: `settle` by the earlier one only tells that its attempt has ended, and if it "
-    "was acknowledged, it is settled once nobody holds it any more. Only an attempt that began "
-    "and did not end counts as a death.",
-    *checks(
-        "X11",
-        *(stores, stale, stale, stale, oversleeping, renewals, renewals, receives, handles),
-        *(settling(workers, "acknowledge", "let go", "note"), retries, deaths, forgets),
-        partitions=PARTITIONS,
-    ),
-)
-X12 = Clause(
-    "X12",
-    "waiting",
-    "What waits for its next attempt, and what waits behind it for the same key, holds no "
-    "place of `prefetch` and none of the log's `max_length`. It is given when its time has "
-    "come, one of a key at a time, in order; to its own worker while that one's lease lasts, "
-    "then to any. Its time and its counts outlive workers and restarts. It comes before what "
-    "is new, but no more of it at once than a worker asks for; and nothing new is given while "
-    "`max_waiting` wait.",
-    *checks(
-        "X12",
-        *(
-            stores,
-            keyed,
-            in_line,
-            in_line,
-            postponing,
-            postponing,
-            follows,
-            passing,
-            sharing,
-            shutting,
-        ),
-        *(goes_on, goes_on, retries, looks, oversleeping, renewals, stale, sudden_deaths, leavings),
-        *(reopenings, cancels, dues),
-        partitions=PARTITIONS,
-    ),
-)
-X14 = Clause(
-    "X14",
-    "sizes",
-    "A worker is given at most so many bytes of events as it asks for. A record of more than "
-    "`max_event_bytes` is refused with `EventTooLarge`, and nothing of its batch is stored; "
-    "one that an outsider stored is given without its body, and can be buried with it.",
-    *checks(
-        "X14",
-        *(sized, sized, too_large, room, room, inserts, handles, buries, postponing),
-        first=ENTERED,
-        max_event_bytes=SIZE,
-    ),
-    needs=("max_event_bytes",),
-)
-X15 = Clause(
-    "X15",
-    "patterns",
-    "Of two members of a group that are alive, one takes all that the other takes, or the "
-    "later is refused with `GroupMismatch`. Only those who take the most are given records; "
-    "the others stand by, and settle, renew and release what they hold.",
-    *checks(
-        "X15",
-        *(stores, joinings, stages, stages, stage_ends, stage_settles, clashes, stagings, stagings),
-        *(takes_less,),
-        partitions=PARTITIONS,
-    ),
 )
 X7 = Clause(
     "X7",
@@ -254,27 +119,76 @@ X10 = Clause(
     "what ended it, until a bridge of the same bus, transport and `outgoing` is opened, or "
     "`bridge.forget()` was called. One whose block came to its end in peace is gone.",
 )
+X11 = Clause(
+    "X11",
+    "leases that have run out",
+    "A lease that has run out works on, and can be renewed, while no other one was given what "
+    "it holds: an event, or with `partitions=n` the partition. What a later one holds is never "
+    "overwritten: `settle` by the earlier one only tells that its attempt has ended, and if it "
+    "was acknowledged, it is settled once nobody holds it any more. Only an attempt that began "
+    "and did not end counts as a death.",
+    *checks(
+        "X11",
+        *(moves.stores, moves.stale, moves.stale, moves.stale, moves.oversleeping, moves.renewals),
+        *(moves.renewals, moves.receives, moves.handles),
+        *(moves.settling(moves.workers, "acknowledge", "let go", "note"), moves.retries),
+        *(moves.deaths, moves.forgets),
+        partitions=PARTITIONS,
+    ),
+)
+X12 = Clause(
+    "X12",
+    "waiting",
+    "What waits for its next attempt, and what waits behind it for the same key, holds no "
+    "place of `prefetch` and none of the log's `max_length`. It is given when its time has "
+    "come, one of a key at a time, in order; to its own worker while that one's lease lasts, "
+    "then to any. Its time and its counts outlive workers and restarts. It comes before what "
+    "is new, but no more of it at once than a worker asks for; and nothing new is given while "
+    "`max_waiting` wait.",
+    *checks(
+        "X12",
+        *(moves.stores, moves.keyed, moves.in_line, moves.in_line, moves.postponing),
+        *(moves.postponing, moves.follows, moves.passing, moves.sharing, moves.shutting),
+        *(moves.endings, moves.endings, moves.retries, moves.looks, moves.oversleeping),
+        *(moves.renewals, moves.stale, moves.sudden_deaths, moves.leavings, moves.reopenings),
+        *(moves.cancels, moves.dues),
+        partitions=PARTITIONS,
+    ),
+)
 X13 = Clause(
     "X13",
     "what a server has lost",
     "A server that comes back without what was stored is noticed: leases are lost, and what is "
     "stored from then on is given to every group. What was lost counts as missed, once.",
 )
-
-TRANSPORT_CONTRACT: Final[tuple[Clause, ...]] = (
-    X1,
-    X2,
-    X3,
-    X4,
-    X5,
-    X6,
-    X7,
-    X8,
-    X10,
-    X11,
-    X12,
-    X13,
-    X14,
-    X15,
+X14 = Clause(
+    "X14",
+    "sizes",
+    "A worker is given at most so many bytes of events as it asks for. A record of more than "
+    "`max_event_bytes` is refused with `EventTooLarge`, and nothing of its batch is stored; "
+    "one that an outsider stored is given without its body, and can be buried with it.",
+    *checks(
+        "X14",
+        *(moves.sized, moves.sized, moves.too_large, moves.room, moves.room, moves.inserts),
+        *(moves.handles, moves.buries, moves.postponing),
+        first=ENTERED,
+        max_event_bytes=SIZE,
+    ),
+    needs=("max_event_bytes",),
 )
+X15 = Clause(
+    "X15",
+    "patterns",
+    "Of two members of a group that are alive, one takes all that the other takes, or the "
+    "later is refused with `GroupMismatch`. Only those who take the most are given records; "
+    "the others stand by, and settle, renew and release what they hold.",
+    *checks(
+        "X15",
+        *(moves.stores, moves.joinings, moves.stages, moves.stages, moves.stage_ends),
+        *(moves.stage_settles, moves.clashes, moves.stagings, moves.stagings, moves.takes_less),
+        partitions=PARTITIONS,
+    ),
+)
+
+TRANSPORT_CONTRACT: Final = clauses_of(globals())
 """Every clause of durable delivery, in order."""

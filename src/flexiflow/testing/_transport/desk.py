@@ -165,7 +165,9 @@ class Desk(Taking):
         standing = await self._calls.call(
             f"{name} looks how far it is", lambda: self._calls.first.standing(name)
         )
-        groups = await self._calls.call("somebody looks who there is", self._calls.first.groups)
+        groups = await self._calls.call(
+            "somebody looks which groups there are", self._calls.first.groups
+        )
         if [*groups] != sorted(self._model.groups):
             raise Broken("X1", f"there are the groups {sorted(self._model.groups)}, not {groups}")
         if name in self._model.groups:
@@ -197,7 +199,7 @@ class Desk(Taking):
         namesake = member._replace(token=f"not {member.token}")
         await self._refused(ConsumerInUse, "a namesake joins", lambda: join(namesake))
         other = self._calls.member("e")._replace(group=member.group, patterns=OTHERS)
-        text = "who takes other events joins"
+        text = "a worker that takes other events joins"
         await self._refused(GroupMismatch, text, lambda: join(other), "X15")
         await self._join(worker)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
@@ -12,8 +12,7 @@ from flexiflow.extras.durable import Member
 from flexiflow.testing._transport.model import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from flexiflow.extras.durable import Connection, Delivery, Lease, Outcome, Transport
     from flexiflow.testing._transport.model import Tenure
@@ -80,6 +79,16 @@ class Means:
     insert: Callable[[Any, int, bytes], Awaitable[object]] | None = None
     empty: Callable[[Any], Awaitable[object]] | None = None
 
+    @asynccontextmanager
+    async def make(self, **options: int) -> AsyncGenerator[Transport]:
+        """Make a transport, and yield it."""
+        made = self.factory(**options)
+        if hasattr(made, "connect"):
+            yield made
+            return
+        async with made as transport:
+            yield transport
+
 
 @final
 @dataclass(eq=False)
@@ -122,14 +131,10 @@ class Calls:
 
     async def open(self) -> None:
         """Make the transport, and connect to it twice."""
-        made = self.means.factory(**self._options)
-        if not hasattr(made, "connect"):
-            made = await self._stack.enter_async_context(made)
-        self.transport: Transport = made
+        self.transport = await self._stack.enter_async_context(self.means.make(**self._options))
         await self._connect()
 
     async def _connect(self) -> None:
-        opened: list[AbstractAsyncContextManager[Connection]]
         opened = [self.transport.connect() for _ in range(2)]
         self._connections = [await self._open.enter_async_context(each) for each in opened]
 

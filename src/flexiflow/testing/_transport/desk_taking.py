@@ -18,7 +18,7 @@ from flexiflow.testing._transport.desk_judgements import (
 )
 from flexiflow.testing._transport.desk_work import Work
 from flexiflow.testing._transport.model import Letter
-from flexiflow.testing._transport.outcomes import OUTCOMES, Made
+from flexiflow.testing._transport.outcomes import make_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -48,8 +48,7 @@ class Taking(Work):
     ) -> bool:
         """Receive records, and return whether there were any."""
         hand = await self.enter(worker, partition)
-        room = Room(limit, size, waiting, again)
-        return hand is not None and await self._be_given(hand, room)
+        return hand is not None and await self._be_given(hand, Room(limit, size, waiting, again))
 
     async def _be_given(self, hand: Hand, room: Room) -> bool:
         self._latest[hand.worker] = hand.lease.partition
@@ -59,7 +58,7 @@ class Taking(Work):
         given, at = await self._receive(hand, room)
         if not self._takes(hand):
             if given:
-                raise Broken("X15", f"{hand.worker}, who has to stand by, was given records")
+                raise Broken("X15", f"{hand.worker}, which has to stand by, was given records")
             return False
         part = self._part(hand)
         offer = part.offer(hand.tenure, at, room)
@@ -138,16 +137,11 @@ class Taking(Work):
         if hand is None or not chosen:
             return
         part = self._part(hand)
-        keys = [self._key_of(hand, place) for place, _ in chosen]
-        made = [
-            Made(delivery, key, self._calls.means.lease, _REASON)
-            for (_, delivery), key in zip(chosen, keys, strict=True)
-        ]
-        hand.last = tuple(
-            (place, OUTCOMES[how](each)) for (place, _), each in zip(chosen, made, strict=True)
-        )
+        keys = self._model.keys[hand.lease.partition]
+        make = partial(make_outcome, how, lease=self._calls.means.lease, failure=_REASON)
+        hand.last = tuple((place, make(delivery, keys[place])) for place, delivery in chosen)
         if how in {"acknowledge", "bury"}:
-            waited = (each.key for each in made if each.delivery.has_waited)
+            waited = (keys[place] for place, delivery in chosen if delivery.has_waited)
             lines = (key for key in dict.fromkeys(waited) if key is not None)
             hand.last += tuple((-1, Followed(key)) for key in lines)
         for place, delivery in chosen:
@@ -165,9 +159,6 @@ class Taking(Work):
         if hand is not None and not hand.tenure.is_over:
             hand.last = ((-1, Followed(key)),)
             await self._settle(hand)
-
-    def _key_of(self, hand: Hand, place: int) -> str | None:
-        return self._model.keys[hand.lease.partition][place]
 
     async def _settle(self, hand: Hand) -> None:
         """Settle the hand's last outcomes, and note them in the model."""
@@ -192,8 +183,7 @@ class Taking(Work):
         part, group = self._part(hand), self._group_of(hand.worker)
         hold = part.pending.get(place)
         if isinstance(outcome, Buried) and hold is not None and hold.holder is hand.tenure:
-            body = part.items[place].body
-            letter = Letter(body, _REASON, outcome.attempts, outcome.deliveries)
+            letter = Letter(part.items[place].body, _REASON, outcome.attempts, outcome.deliveries)
             group.dead.append(letter)
             # If the record was deleted, a transport may have kept the body; otherwise it counts as
             # missed.
@@ -222,8 +212,7 @@ class Taking(Work):
             if place not in part.pending or part.pending[place].holder is not hand.tenure
         }
         if {*lost} != expected:
-            told = f"{hand.worker} has lost {sorted(expected)}, and is told of {lost}"
-            raise Broken("X11", told)
+            raise Broken("X11", f"{hand.worker} has lost {sorted(expected)}, and is told of {lost}")
 
     async def oversleep(self, worker: str) -> None:
         """Keep a worker silent for longer than its lease, while it holds what it was given."""

@@ -158,7 +158,7 @@ class Work:
             how = "again" if clause == "X2" else "of a batch that was refused"
             raise Broken(clause, f"{more[0].name} was stored {how}")
         if len(found) < len(wanted):
-            raise Broken("X1", f"{names(wanted)} was stored; who looks on sees {names(found)}")
+            raise Broken("X1", f"{names(wanted)} was stored; an onlooker sees {names(found)}")
         if len(self._model.items) == 1 and found != wanted:
             raise Broken("X4", f"{names(wanted)} was stored in another order: {names(found)}")
 
@@ -193,7 +193,7 @@ class Work:
         is_free = not is_exclusive or not any(each.is_live for each in group.tenures[place])
         if not takes:
             if lease is not None:
-                raise Broken("X15", f"{worker}, who has to stand by, acquired a partition")
+                raise Broken("X15", f"{worker}, which has to stand by, acquired a partition")
             return
         if (lease is not None) != is_free:
             state = "free" if is_free else "another's"

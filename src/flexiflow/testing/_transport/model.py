@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, final
 
@@ -329,13 +329,9 @@ class Part:
             self.pending[place] = Hold(holder=tenure)
             self.begun = max(self.begun, place + 1)
             return Hold(deliveries=0)
-        before = Hold(
-            hold.attempts, hold.deliveries, hold.holder, hold.key, has_waited=hold.has_waited
-        )
-        before.is_doubtful, before.is_told = hold.is_doubtful, hold.is_told
-        before.spare, hold.spare = hold.spare, None
+        before = replace(hold)
         self._move_line(hold.key, hold.holder, tenure)
-        hold.holder, hold.is_doubtful, hold.is_loose = tenure, False, False
+        hold.holder, hold.spare, hold.is_doubtful, hold.is_loose = tenure, None, False, False
         hold.deliveries, hold.due = max(hold.deliveries, 1), None
         self.pending[place] = hold
         return before

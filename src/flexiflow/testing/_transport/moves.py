@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from hypothesis import strategies as st
 
 from flexiflow.testing._examiner.clause import number
+from flexiflow.testing._examiner.program import Written
 from flexiflow.testing._examiner.steps import without_one
 from flexiflow.testing._transport.desk_work import LENGTH, SIZE
 
@@ -32,7 +33,7 @@ class Act(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class TransportScript:
+class TransportScript(Written):
     """What is done with a transport.
 
     Attributes:
@@ -44,11 +45,6 @@ class TransportScript:
     acts: tuple[Act, ...]
     options: tuple[tuple[str, int], ...] = ()
     decisions: tuple[int, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """What is done."""
-        return "\n".join(self.main())
 
     def smaller(self) -> Iterator[TransportScript]:
         """Yield scripts with one step left out, then those with two."""
@@ -100,7 +96,7 @@ def move(method: str, *given: st.SearchStrategy[Any]) -> st.SearchStrategy[Moves
     return st.tuples(*given).map(lambda drawn: (Act(method, drawn),))
 
 
-def several(
+def move_many(
     method: str,
     one: st.SearchStrategy[Any],
     most: int,
@@ -116,7 +112,7 @@ def several(
 
 
 producers = st.sampled_from("pq")
-stores = several("store", st.sampled_from((None, "k", "l")), 3, st.tuples(producers))
+stores = move_many("store", st.sampled_from((None, "k", "l")), 3, st.tuples(producers))
 
 
 PARTITIONS: Final = 2
@@ -137,7 +133,7 @@ def _handling(*hows: str, then: str | None = None) -> st.SearchStrategy[Moves]:
 
 def settling(by: st.SearchStrategy[str], *hows: str) -> st.SearchStrategy[Moves]:
     """Draw how to settle some of what was given before."""
-    return several("settle", number(0, 1), 2, st.tuples(by, st.sampled_from(hows)))
+    return move_many("settle", number(0, 1), 2, st.tuples(by, st.sampled_from(hows)))
 
 
 def _lose(worker: str, other: str, *acts: Act) -> Moves:
@@ -190,7 +186,7 @@ sudden_deaths: st.SearchStrategy[Moves] = st.tuples(workers, limits).map(
 )
 leavings = move("leave", workers)
 cancels = move("cancel", workers, number(0, 4), limits, st.sampled_from(("receive", "leave")))
-redrives = several("redrive", number(0, 2), 2, st.tuples(groups))
+redrives = move_many("redrive", number(0, 2), 2, st.tuples(groups))
 looks = move("look", groups)
 forgets = move("forget", groups)
 clashes = move("clash", workers)
@@ -202,7 +198,7 @@ oversleeping = move("oversleep", workers)
 passing: st.SearchStrategy[Moves] = st.just((Act("pass_time", ()),))
 reopenings: st.SearchStrategy[Moves] = st.just((Act("reopen", ()),))
 
-keyed = several("store", st.sampled_from("kl"), 3, st.tuples(producers))
+keyed = move_many("store", st.sampled_from("kl"), 3, st.tuples(producers))
 in_line = st.lists(st.just("k"), min_size=2, max_size=3).map(
     lambda keys: (
         Act("store", ("p", *keys)),
@@ -268,9 +264,9 @@ makes_room: st.SearchStrategy[Moves] = st.just(
     )
 )
 postponing = _handling("postpone", "delay", "queue", "defer")
-goes_on = _handling("acknowledge", "return", "postpone", "bury")
+endings = _handling("acknowledge", "return", "postpone", "bury")
 sizes = number(1, 4).map(lambda size: size * SIZE // 4)
-sized = several("store_sized", sizes, 3, st.tuples(producers))
+sized = move_many("store_sized", sizes, 3, st.tuples(producers))
 too_large = move("store_sized", producers, sizes, st.just(SIZE + 1))
 inserts = move("insert", partitions, st.sampled_from((SIZE, SIZE + 1, 4 * SIZE)))
 room = move(

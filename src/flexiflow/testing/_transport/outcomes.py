@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from flexiflow.extras.durable import (
-    Acknowledged,
-    Buried,
-    Followed,
-    Noted,
-    Postponed,
-    Returned,
-)
+from flexiflow.extras.durable import Acknowledged, Buried, Followed, Noted, Postponed, Returned
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive
 from flexiflow.testing._transport.model import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from flexiflow.extras.durable import (
-        Delivery,
-        Failure,
-        Outcome,
-        Settled,
-    )
+    from flexiflow.extras.durable import Delivery, Failure, Outcome, Settled
     from flexiflow.testing._transport.model import Hold, Part, Tenure
 
 DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
@@ -35,50 +23,30 @@ Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
 """The outcome of one record."""
 
 
-class Made(NamedTuple):
-    """What an outcome is made from.
+def make_outcome(
+    how: str, given: Delivery, key: str | None, *, lease: float, failure: Failure
+) -> Outcome:
+    """Return an outcome of a delivery, by its name in scripts.
 
-    Attributes:
-        delivery: what was given.
+    Args:
+        how: the name.
+        given: what was given.
         key: its key.
         lease: the length of a lease, in seconds.
         failure: why it is buried.
     """
-
-    delivery: Delivery
-    key: str | None
-    lease: float
-    failure: Failure
-
-
-def _postpone(made: Made, delay: float | None) -> Postponed:
-    delivery = made.delivery
-    return Postponed(delivery.position, delivery.attempts + 1, 0, delay, made.key)
-
-
-def _make(how: str) -> Callable[[Made], Outcome]:
-    return lambda made: _postpone(made, DELAYS[how] * made.lease)
-
-
-OUTCOMES: Final[Mapping[str, Callable[[Made], Outcome]]] = {
-    "acknowledge": lambda made: Acknowledged(made.delivery.position),
-    "note": lambda made: Noted(
-        made.delivery.position, made.delivery.attempts + 1, made.delivery.deliveries
-    ),
-    "begin": lambda made: Noted(
-        made.delivery.position, made.delivery.attempts, made.delivery.deliveries + 1
-    ),
-    "return": lambda made: Returned(made.delivery.position, made.delivery.attempts, 0),
-    "let go": lambda made: Returned(
-        made.delivery.position, made.delivery.attempts + 1, made.delivery.deliveries
-    ),
-    "bury": lambda made: Buried(
-        made.delivery.position, made.delivery.attempts + 1, made.delivery.deliveries, made.failure
-    ),
-    "queue": lambda made: _postpone(made, None),
-    **{how: _make(how) for how in DELAYS},
-}
-"""The outcomes that a delivery can have, by their names in scripts."""
+    at, attempts, deliveries = given.position, given.attempts, given.deliveries
+    delays = {"queue": None, **{each: delay * lease for each, delay in DELAYS.items()}}
+    outcomes: dict[str, Outcome] = {
+        "acknowledge": Acknowledged(at),
+        "note": Noted(at, attempts + 1, deliveries),
+        "begin": Noted(at, attempts, deliveries + 1),
+        "return": Returned(at, attempts, 0),
+        "let go": Returned(at, attempts + 1, deliveries),
+        "bury": Buried(at, attempts + 1, deliveries, failure),
+        **{each: Postponed(at, attempts + 1, 0, delay, key) for each, delay in delays.items()},
+    }
+    return outcomes[how]
 
 
 def settle(part: Part, place: int, outcome: Settling, tenure: Tenure, at: Span) -> None:

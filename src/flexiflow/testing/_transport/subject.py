@@ -23,14 +23,13 @@ import math
 import reprlib
 from functools import partial
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, Unpack, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import anyio
 
 from flexiflow._callables import check_callable, is_coroutine_callable
-from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.clause import describe
-from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, Verdict, unblamed
+from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
 from flexiflow.testing._examiner.kit import claim
 from flexiflow.testing._examiner.program import name_factory
 from flexiflow.testing._examiner.steps import block
@@ -50,10 +49,6 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.steps import Lines
     from flexiflow.testing._transport.moves import TransportScript
 
-Restart: TypeAlias = "Callable[[Any], Awaitable[object]]"
-Damage: TypeAlias = "Callable[[Any, int, str], Awaitable[object]]"
-Insert: TypeAlias = "Callable[[Any, int, bytes], Awaitable[object]]"
-
 _OPTIONS: Final = ("partitions", "max_length", "max_event_bytes")
 _VIRTUAL_LEASE: Final = 10.0
 _PATIENCE: Final = 120.0
@@ -71,17 +66,6 @@ _UNIVERSALS: Final = tuple(
 """All scenarios; those of one clause are played in this order."""
 
 
-class Terms(TypedDict, total=False):
-    """How a transport is examined; the arguments of `check_transport` of the same names."""
-
-    restart: Restart | None
-    damage: Damage | None
-    insert: Insert | None
-    empty: Restart | None
-    lease: float | None
-    scale: float
-
-
 @final
 class TransportSubject(Subject[Trace]):
     """A transport.
@@ -89,31 +73,39 @@ class TransportSubject(Subject[Trace]):
     Args:
         factory: makes one, new and empty, or returns a context manager that does.
         backend: the backend on which it runs.
-        terms: the arguments of `check_transport`.
+        lease: the length of a lease in the scripts, in seconds, or None for virtual time.
+        scale: the size of the universal suite.
+        hooks: the optional hooks of `check_transport`, each an async function or None.
 
     Raises:
         TypeError: the factory or a hook can't be one, or what the factory makes is no transport.
         ValueError: `lease` or `scale` is no number above 0.
     """
 
-    def __init__(self, factory: Callable[..., Any], backend: str, **terms: Unpack[Terms]) -> None:
+    def __init__(
+        self,
+        factory: Callable[..., Any],
+        *,
+        backend: str,
+        lease: float | None = 1.0,
+        scale: float = 1.0,
+        **hooks: Callable[..., Any] | None,
+    ) -> None:
         super().__init__(backend, Trace)
         check_callable("factory", factory, 0)
-        lease, self._scale = terms.get("lease", 1.0), terms.get("scale", 1.0)
-        _check_number("scale", self._scale)
+        _check_number("scale", scale)
         if lease is not None:
             _check_number("lease", lease)
-        hooks: dict[str, Any] = {
-            name: terms.get(name) for name in HOOKS if terms.get(name) is not None
-        }
-        for name, hook in hooks.items():
+        given = {name: hooks[name] for name in HOOKS if hooks.get(name) is not None}
+        self._hooks: dict[str, Any] = given
+        for name, hook in given.items():
             _check_hook(name, hook, HOOKS[name])
-        self._times = max(2, min(_TIMES, round(100 * self._scale)))
+        self._times = max(2, min(_TIMES, round(100 * scale)))
+        self._scale = scale
         self._factory = factory
         self._is_virtual = lease is None
-        self._hooks = hooks
-        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, **hooks)
-        self.offers = frozenset({*hooks} | _options_of(factory))
+        self._means = Means(unblamed(factory), lease or _VIRTUAL_LEASE, **self._hooks)
+        self.offers = frozenset({*self._hooks} | _options_of(factory))
         with Log():
             self._run_script(self._probe)
 
@@ -129,8 +121,7 @@ class TransportSubject(Subject[Trace]):
 
     def play(self, case: Case, trace: Trace, log: Log) -> None:  # noqa: ARG002
         """Play a script to its end, on a new transport."""
-        script = cast("TransportScript", case)
-        self._run_script(partial(self._play, script, trace))
+        self._run_script(partial(self._play, cast("TransportScript", case), trace))
 
     async def _play(self, script: TransportScript, trace: Trace) -> None:
         options, history = self._taken(script.options), list[str]()
@@ -148,20 +139,13 @@ class TransportSubject(Subject[Trace]):
         else:
             anyio.run(_bounded, main, _PATIENCE, backend=self.backend)
 
-    def note_left(self, exception: BaseException, trace: Trace) -> None:
-        """Note what left a script, unless it is inconclusive."""
-        found = [*leaves(exception)]
-        for leaf in found:
-            if isinstance(leaf, Broken):
-                trace.complaints[leaf.clause] = leaf.complaint
-        others = [each for each in found if not isinstance(each, Broken | Inconclusive)]
-        # What others raise beside it may come of it. Ctrl-C and a factory's failure never do.
-        if any(isinstance(each, Inconclusive) for each in found):
-            others = [
-                each for each in others if isinstance(each, KeyboardInterrupt | FactoryFailed)
-            ]
-        if others:
-            super().note_left(exception, trace)
+    def is_left_by(self, found: list[BaseException], trace: Trace) -> bool:
+        """Return whether anything but complaints left a script, and note those by their clause."""
+        broken = [each for each in found if isinstance(each, Broken)]
+        trace.complaints |= {each.clause: each.complaint for each in broken}
+        # What others raise beside `Inconclusive` may come of it.
+        is_inconclusive = any(isinstance(each, Inconclusive) for each in found)
+        return len(found) > len(broken) and not is_inconclusive
 
     def attempt(self, case: Case) -> Trace:
         """Run a case to its end; a task that the transport leaves behind has left it, too."""
@@ -170,7 +154,7 @@ class TransportSubject(Subject[Trace]):
             trace.left = TasksLeft(trace.tasks_left)
         return trace
 
-    def go_on(self, verdict: Verdict, seed: int) -> Verdict:
+    def examine_further(self, verdict: Verdict, seed: int) -> Verdict:
         """Play the scenarios of a clause, each once, and then several times at once."""
         if verdict.violation is not None:
             return verdict
@@ -206,7 +190,7 @@ class TransportSubject(Subject[Trace]):
             with Log():
                 anyio.run(_bounded, main, 30 + 600 * self._scale, backend=self.backend)
         except BaseException as exc:  # noqa: BLE001  whatever a faulty transport lets out
-            super().note_left(exc, trace)
+            self.note_left(exc, trace)
         return trace.left
 
     def _taken(self, options: tuple[tuple[str, int], ...]) -> dict[str, int]:
@@ -228,10 +212,10 @@ class TransportSubject(Subject[Trace]):
         imports = [
             "import anyio",
             "from flexiflow.testing._transport.universal import play",
-            f"from {each.module} import {each.name}",
+            f"from {each.scenario.__module__} import {each.name}",
         ]
-        terms = f"{self._means_text()}, {self._scale / times}, {times}"
-        line = f"await play({each.name}, {terms}{_text(self._taken(each.takes))})"
+        given = f"{self._means_text()}, {self._scale / times}, {times}"
+        line = f"await play({each.name}, {given}{_text(self._taken(each.takes))})"
         return self._program(imports, [line], "anyio.run(main, {})")
 
     def _means_text(self) -> str:

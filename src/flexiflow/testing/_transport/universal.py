@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import anyio
 
@@ -55,11 +55,6 @@ class Universal:
     def name(self) -> str:
         """Its name."""
         return self.scenario.__name__
-
-    @property
-    def module(self) -> str:
-        """The module that defines it."""
-        return self.scenario.__module__
 
 
 def universal(clause: str, *needs: str, **takes: int) -> Callable[[Scenario], Universal]:
@@ -127,16 +122,9 @@ class Stage:
         """Return a number of the suite, adjusted to the scale."""
         return max(round(number * self._scale), least)
 
-    async def restart(self) -> None:
-        """Restart the server behind the transport."""
-        # A scenario that asks for it needs the hook, and does not play without.
-        restart = cast("Callable[[Any], Awaitable[object]]", self._means.restart)
-        await restart(self.transport)
-
-    async def empty(self) -> None:
-        """Restart the server behind the transport, which has lost all that was stored."""
-        empty = cast("Callable[[Any], Awaitable[object]]", self._means.empty)
-        await empty(self.transport)
+    async def call_hook(self, name: str) -> None:
+        """Call a hook that the scenario needs, without which it does not play."""
+        await getattr(self._means, name)(self.transport)
 
     def bridge(self, bus: EventBus, **options: Any) -> AbstractAsyncContextManager[Bridge]:
         """Open a bridge."""
@@ -192,23 +180,17 @@ async def dead_letters(bridge: Bridge) -> Sequence[DeadLetter]:
         await anyio.sleep(_PAUSE)
 
 
-@asynccontextmanager
-async def open_stage(means: Means, scale: float, **options: int) -> AsyncGenerator[Stage]:
-    """Make a transport, and yield a stage for it."""
-    made = means.factory(**options)
-    if hasattr(made, "connect"):
-        yield Stage(made, means, scale)
-        return
-    async with made as transport:
-        yield Stage(transport, means, scale)
+def first_two(number: int) -> str:
+    """Return one key for the first two numbers, and one of its own for each other."""
+    return str(max(number, 1))
 
 
 async def play(each: Universal, means: Means, scale: float, times: int, **options: int) -> None:
     """Play a scenario several times at once, with a transport each."""
 
     async def play_once() -> None:
-        async with open_stage(means, scale, **options) as stage:
-            await each.scenario(stage)
+        async with means.make(**options) as transport:
+            await each.scenario(Stage(transport, means, scale))
 
     async with anyio.create_task_group() as group:
         for _ in range(times):

@@ -1,4 +1,4 @@
-"""The universal suite: order (X4), leaving under load (X5), and a server that restarts (X6)."""
+"""The universal suite: order (X4), load (X5), restarts (X6), and failed bridges (X10)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow._bus import EventBus
 from flexiflow.extras.durable import BridgeClosed
 from flexiflow.testing._examiner.kit import claim
-from flexiflow.testing._transport.universal import Noted, universal
+from flexiflow.testing._transport.universal import Noted, first_two, universal
 
 if TYPE_CHECKING:
     from flexiflow.testing._transport.universal import Stage
@@ -38,8 +38,7 @@ async def waits_for_the_one_before(stage: Stage) -> None:
             await free.wait()
         noted(data)
 
-    numbers = range(2 + stage.some(20))
-    await stage.publish(numbers, key=_first_two)
+    await stage.publish(range(2 + stage.some(20)), key=first_two)
     async with stage.worker(handle):
         await others.complete()
         claim(begun == [0], f"{begun} were begun at once, though they are of one key")
@@ -148,7 +147,7 @@ async def survives_restarts(stage: Stage) -> None:
         group.start_soon(partial(stage.publish, numbers, store_timeout=30.0))
         await third.complete()
         for _ in range(2):
-            await stage.restart()
+            await stage.call_hook("restart")
         await noted.complete()
     noted.check(numbers)
     await stage.check_settled()
@@ -156,11 +155,6 @@ async def survives_restarts(stage: Stage) -> None:
 
 def _key(number: int) -> str:
     return str(number % _KEYS)
-
-
-def _first_two(number: int) -> str:
-    """Return one key for the first two numbers, and one of its own for each other."""
-    return str(max(number, 1))
 
 
 class _Unfit(Exception):

@@ -1,4 +1,4 @@
-"""The universal suite: how events are written (X7), and that none is sent back (X8)."""
+"""The universal suite: the wire (X7), no loops (X8), delivery to all (X1), dead letters (X3)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import anyio
 from flexiflow._bus import EventBus
 from flexiflow.extras.durable import EventTooLarge
 from flexiflow.testing._examiner.kit import claim
-from flexiflow.testing._transport.universal import GROUP, Noted, universal
+from flexiflow.testing._transport.universal import GROUP, Noted, first_two, universal
 
 if TYPE_CHECKING:
     from flexiflow.testing._transport.universal import Stage
@@ -58,7 +58,7 @@ async def holds_a_key_back_over_restarts(stage: Stage) -> None:
             raise OSError(data)
         others(data)
 
-    await stage.publish(range(2 + stage.some(20)), key=_first_two)
+    await stage.publish(range(2 + stage.some(20)), key=first_two)
     async with stage.worker(handle, retry_delay=_LONG):
         await tried.complete()
         await others.complete()
@@ -165,18 +165,13 @@ async def goes_on_after_a_loss(stage: Stage) -> None:
     await stage.publish(lost)
     async with stage.worker(handle):
         await begun.complete()
-        await stage.empty()
+        await stage.call_hook("empty")
         free.set()
         await stage.publish(later, store_timeout=30.0)
         await noted.complete()
     noted.check(later)
     missed = (await stage.standing()).missed
     claim(0 < missed <= len(lost), f"{missed} count as missed, where {len(lost)} were lost")
-
-
-def _first_two(number: int) -> str:
-    """Return one key for the first two numbers, and one of its own for each other."""
-    return str(max(number, 1))
 
 
 def _by_turns(number: int) -> str:
