@@ -3,16 +3,18 @@
 from flexiflow import events
 from flexiflow._actor import Outcome
 from flexiflow._bus import EventBus
-from flexiflow._component import Component, on
+from flexiflow._component import Component, answers, on
 from flexiflow._engine import Engine
 from flexiflow._errors import (
     BufferFull,
     ComponentError,
+    DuplicateAnswer,
     DuplicateComponent,
     FlexiFlowError,
     HandlerCancelled,
     HandlerTimeout,
     LimitDeadlock,
+    NoAnswer,
     PublishRefused,
     ReceiverClosed,
     StreamDeadlock,
@@ -23,12 +25,13 @@ from flexiflow._expectation import Expectation
 from flexiflow._machine import StateMachine, Transition
 from flexiflow._stream import EventStream, StreamStatistics
 from flexiflow._subscription import HandlerFailure, Subscription
-from flexiflow._topic import Event, Topic
+from flexiflow._topic import Event, Query, Topic
 
 __all__ = [
     "BufferFull",
     "Component",
     "ComponentError",
+    "DuplicateAnswer",
     "DuplicateComponent",
     "Engine",
     "Event",
@@ -40,8 +43,10 @@ __all__ = [
     "HandlerFailure",
     "HandlerTimeout",
     "LimitDeadlock",
+    "NoAnswer",
     "Outcome",
     "PublishRefused",
+    "Query",
     "ReceiverClosed",
     "StateMachine",
     "StreamDeadlock",
@@ -51,6 +56,7 @@ __all__ = [
     "Transition",
     "TransitionRefused",
     "UnknownComponent",
+    "answers",
     "events",
     "on",
 ]

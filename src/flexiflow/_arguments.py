@@ -11,6 +11,7 @@ from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._limits import Limiter
 from flexiflow._names import check_component_name, check_subscribed_name
 from flexiflow._subscription import Terms
+from flexiflow._topic import check_is_event, check_is_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,17 +47,38 @@ def check_options(
     event: object, *, priority: object, filter: object, time_limit: object, limit: object
 ) -> None:
     """Check a subscription's arguments, except for its component and handler."""
+    check_is_event(event, "answer it with bus.answer or @answers, and ask it with bus.ask")
     check_subscribed_name(event)
     check_int("priority", priority, "1 (first) to 5 (last)", least=1, most=5)
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit)
-    if limit is not None:
-        check_int("limit", limit, "1 or more calls at once", least=1)
+    check_terms(time_limit=time_limit, limit=limit)
     if filter is None:
         return
     check_callable("filter", filter, 2)
     if is_coroutine_callable(filter):
         raise TypeError(f"a filter must be a plain function, but {describe(filter)} is async")
+
+
+def check_answer(
+    query: object, component: object, handler: object, *, time_limit: object, limit: object
+) -> None:
+    """Check the arguments of `EventBus.answer`, and raise what it raises."""
+    check_query(query, time_limit=time_limit, limit=limit)
+    check_component_name(component)
+    check_callable("handler", handler, 1)
+
+
+def check_query(query: object, *, time_limit: object, limit: object) -> None:
+    """Check an answerer's arguments, except for its component and handler."""
+    check_is_query(query, "subscribe to it with bus.subscribe or @on, and publish it")
+    check_terms(time_limit=time_limit, limit=limit)
+
+
+def check_terms(*, time_limit: object, limit: object) -> None:
+    """Check the terms of a subscription or an answerer."""
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit)
+    if limit is not None:
+        check_int("limit", limit, "1 or more calls at once", least=1)
 
 
 def make_terms(*, time_limit: float | None, limit: int | None) -> Terms | None:

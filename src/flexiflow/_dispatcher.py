@@ -50,17 +50,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from anyio.lowlevel import checkpoint
 
-from flexiflow._arguments import check_subscription, make_terms
-from flexiflow._delivery.call import HandlerCall
+from flexiflow._arguments import check_answer, check_subscription, make_terms
+from flexiflow._cancellation import is_being_cancelled
+from flexiflow._delivery.call import NOT_STARTED, HandlerCall
 from flexiflow._delivery.sequential import deliver_sequential
-from flexiflow._delivery.verdict import assess, report
+from flexiflow._delivery.verdict import assess, judge, report
+from flexiflow._errors import NoAnswer
 from flexiflow._instruments import PUBLISHING, Installed, enter, go_without, leave, take_out
 from flexiflow._publisher import Publisher, blocking_streams
 from flexiflow._receiver import RECEIVER
 from flexiflow._registry import DIRECT, UNHEARD, Registry
 from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._subscription import Terms
-from flexiflow._topic import Event, make_event
+from flexiflow._topic import Event, check_is_query, make_event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
@@ -92,15 +94,17 @@ class Dispatcher:
     Attributes:
         registry: the subscriptions and instruments.
         routes: the routes that the registry remembers, by event name.
+        direct_answerers: the handlers that `ask` calls itself, by query.
         yield_every: at least one in this many publishes is a checkpoint (D6).
         until_yield: how many publishes may go by until one must yield; 0 or less if one is due.
     """
 
-    __slots__ = ("registry", "routes", "until_yield", "yield_every")
+    __slots__ = ("direct_answerers", "registry", "routes", "until_yield", "yield_every")
 
     def __init__(self, yield_every: int, *, sequential: bool) -> None:
         self.registry = Registry(sequential=sequential)
         self.routes = self.registry.routes
+        self.direct_answerers = self.registry.direct_answerers
         self.yield_every = self.until_yield = 1 if yields_always.get() else yield_every
 
     async def subscribe(
@@ -138,6 +142,56 @@ class Dispatcher:
 
     # Tracebacks and "was never awaited" warnings then name the method that the user called.
     subscribe.__qualname__ = "EventBus.subscribe"
+
+    async def answer(
+        self,
+        query: Any,
+        component: str,
+        handler: Handler,
+        *,
+        time_limit: float | None,
+        limit: int | None,
+    ) -> Subscription:
+        """Check the arguments, and add an answerer, as `EventBus.answer` says."""
+        check_answer(query, component, handler, time_limit=time_limit, limit=limit)
+        self.registry.check_unanswered(query)
+        await checkpoint()
+        terms = make_terms(time_limit=time_limit, limit=limit)
+        return self.registry.create_answerer(query, component, handler, terms=terms)
+
+    answer.__qualname__ = "EventBus.answer"
+
+    def answerer(self, query: object) -> Subscription:
+        """Return the answerer of a query; the name of one that has none is checked first (B3).
+
+        Raises:
+            NoAnswer: nobody answers it (A1).
+        """
+        answerers: dict[Any, Subscription] = self.registry.answerers
+        try:
+            return answerers[query]
+        except (KeyError, TypeError):
+            name = check_is_query(query, "publish it with bus.publish")
+            raise NoAnswer(name, answerers.keys()) from None
+
+    async def ask_generally(self, query: object, data: Any) -> Any:
+        """Call an answerer that has terms, or on a bus with instruments, and return its result."""
+        answerer = self.answerer(query)
+        event = make_event(Event, (answerer.event_name, data))
+        instruments = self.registry.instruments
+        call = HandlerCall(event, tuple([each for each in instruments if each.handling]))
+        entered = enter([each for each in instruments if each.publishing], event)
+        try:
+            result = await call(answerer, is_being_cancelled)
+            if result is NOT_STARTED:
+                # It was unsubscribed while this waited for its turn, or by an instrument.
+                raise NoAnswer(event.name, self.registry.answerers)  # noqa: TRY301  as if from it
+        except BaseException as exc:
+            leaving = [judge(exc, answerer.handler, cancelled=is_being_cancelled).leaving]
+            leave(entered, leaving[0], PUBLISHING)
+            raise leaving.pop()
+        leave(entered, None, PUBLISHING)
+        return result
 
     def receive(
         self, event: str, priority: int, filter: Filter | None, handler: Handler

@@ -169,6 +169,48 @@ class ReceiverClosed(FlexiFlowError, ClosedResourceError):
         return f"the block of {self.what} {self.state}; use it inside its 'async with'"
 
 
+@final
+class NoAnswer(FlexiFlowError, LookupError):
+    """Nobody answers the query (A1).
+
+    Args:
+        query: the name that was asked.
+        known: the names that are answered. The message shows the closest ones, unless there are
+            more than 1,000; names of more than 200 characters are not compared.
+    """
+
+    def __init__(self, query: str, known: Collection[str] = ()) -> None:
+        super().__init__(query)
+        self.query = query
+        self.closest: tuple[str, ...] = closest(query, known)
+
+    def __str__(self) -> str:
+        """Return the message: which query has no answer, and which names are close to it."""
+        return f"nobody answers {show(self.query)}{_hint(self.closest)}"
+
+
+@final
+class DuplicateAnswer(FlexiFlowError):
+    """The query has an answerer already; nothing has changed (A1).
+
+    Args:
+        query: the query's name.
+        component: the name of the component that answers it.
+    """
+
+    def __init__(self, query: str, component: str) -> None:
+        super().__init__(query, component)
+        self.query = query
+        self.component = component
+
+    def __str__(self) -> str:
+        """Return the message: which query, which component answers it, and what to do."""
+        return (
+            f"{show(self.query)} is answered by {show(self.component)} already; "
+            "unsubscribe that answerer first"
+        )
+
+
 class ComponentError(FlexiFlowError):
     """A component can't be used in this way (C1, C2)."""
 
@@ -207,8 +249,7 @@ class UnknownComponent(ComponentError, KeyError):
 
     def __str__(self) -> str:
         """Return the message: which name is unknown, and which names are close to it."""
-        hint = f"; did you mean {' or '.join(map(show, self.closest))}?" if self.closest else ""
-        return f"no component is named {show(self.name)}{hint}"
+        return f"no component is named {show(self.name)}{_hint(self.closest)}"
 
 
 @final
@@ -237,3 +278,7 @@ class TransitionRefused(ComponentError):
             f"component {show(self.component)} in state {show(self.state)} refuses "
             f"{show(self.trigger)}{why}; it would take: {accepted}"
         )
+
+
+def _hint(names: tuple[str, ...]) -> str:
+    return f"; did you mean {' or '.join(map(show, names))}?" if names else ""

@@ -104,8 +104,8 @@ class LimitedTurn(Turn):
         self.end()
 
 
-async def await_within(awaitable: Awaitable[object], time_limit: float, culprit: str) -> None:
-    """Await what a handler returned, and cancel it when its time is over.
+async def await_within(awaitable: Awaitable[object], time_limit: float, culprit: str) -> object:
+    """Await what a handler returned, and cancel it when its time is over; return the result.
 
     Args:
         awaitable: what the handler returned.
@@ -120,10 +120,11 @@ async def await_within(awaitable: Awaitable[object], time_limit: float, culprit:
     """
     deadline = anyio.current_time() + time_limit
     failure: BaseException | None = None
+    result: object = None
     try:
         try:
             with anyio.CancelScope(deadline=deadline):
-                await awaitable
+                result = await awaitable
         except BaseException as exc:
             failure = split(exc)[1]
             if anyio.current_time() < deadline or not _is_to_blame(failure):
@@ -131,6 +132,7 @@ async def await_within(awaitable: Awaitable[object], time_limit: float, culprit:
         # Not within the `except`: the timeout's context must not be the scope's own cancellation.
         if anyio.current_time() >= deadline:
             raise HandlerTimeout(culprit, time_limit) from failure
+        return result
     finally:
         del failure  # its traceback holds this frame (B6)
 

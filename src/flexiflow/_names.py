@@ -16,12 +16,17 @@ _CHARACTERS: Final = 32
 
 def check_event_name(name: object) -> str:
     """Return `name` if it can be published, else raise a ValueError or TypeError (B3)."""
-    return ".".join(_segments(name, patterns=False))
+    return ".".join(_segments(name, "can't publish to the pattern {}: an event's"))
+
+
+def check_query_name(name: object) -> str:
+    """Return `name` if it can be a query's, else raise a ValueError or TypeError (A1, B3)."""
+    return ".".join(_segments(name, "can't ask or answer the pattern {}: a query's"))
 
 
 def check_subscribed_name(name: object) -> str:
     """Return `name` if it can be subscribed to, as a name or a pattern, else raise (B3, B10)."""
-    return ".".join(_segments(name, patterns=True))
+    return ".".join(_segments(name))
 
 
 def is_pattern(name: str) -> bool:
@@ -46,7 +51,8 @@ def check_component_name(name: object) -> str:
     return name
 
 
-def _segments(name: object, *, patterns: bool) -> list[str]:
+def _segments(name: object, no_patterns: str = "") -> list[str]:
+    # `no_patterns` begins the message about a wildcard; empty where patterns are allowed.
     if not isinstance(name, str):
         raise TypeError(f"an event name must be a str, not {reprlib.repr(name)}")
     segments = name.split(".")
@@ -56,15 +62,13 @@ def _segments(name: object, *, patterns: bool) -> list[str]:
             "like 'order.placed'"
         )
     if ONE in name:
-        _check_wildcards(name, segments, patterns=patterns)
+        _check_wildcards(name, segments, no_patterns)
     return segments
 
 
-def _check_wildcards(name: str, segments: list[str], *, patterns: bool) -> None:
-    if not patterns:
-        raise ValueError(
-            f"can't publish to the pattern {show(name)}: an event's name has no wildcard"
-        )
+def _check_wildcards(name: str, segments: list[str], no_patterns: str) -> None:
+    if no_patterns:
+        raise ValueError(f"{no_patterns.format(show(name))} name has no wildcard")
     if any(ONE in segment and segment not in (ONE, REST) for segment in segments):
         raise ValueError(
             f"malformed pattern {show(name)}: a wildcard is a segment of its own, '*' or '**'"

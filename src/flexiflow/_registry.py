@@ -11,11 +11,13 @@ from __future__ import annotations
 from enum import Enum
 from itertools import count
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from flexiflow._callables import is_coroutine_function
+from flexiflow._errors import DuplicateAnswer
 from flexiflow._names import ONE, REST, check_event_name, is_pattern, room
 from flexiflow._subscription import Subscription, deactivate
+from flexiflow._topic import check_is_event, is_query
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
@@ -126,6 +128,9 @@ class Registry:
         sequential: whether the bus delivers sequentially by default.
 
     Attributes:
+        answerers: the answerers by query.
+        direct_answerers: by query, those that are coroutine functions and have no terms; empty
+            while there are instruments; always the same dict object.
         routes: the remembered routes by event name; always the same dict object.
         instruments: what watches the bus, the first added first.
     """
@@ -138,6 +143,8 @@ class Registry:
         "_remembered",
         "_sequential",
         "_unsubscribe",
+        "answerers",
+        "direct_answerers",
         "instruments",
         "routes",
     )
@@ -148,6 +155,8 @@ class Registry:
         self._patterns = _PatternNode()
         self._owned: dict[str, _Bucket] = {}
         self.routes: dict[str, Route] = {}
+        self.answerers: dict[str, Subscription] = {}
+        self.direct_answerers: dict[str, Handler] = {}
         self._remembered = 0
         self.instruments: tuple[Installed, ...] = ()
         self._order = count()
@@ -175,10 +184,56 @@ class Registry:
         Priority 0 is reserved for FlexiFlow: it comes before every priority that users may choose,
         and is a tier of its own (B4, D3).
         """
-        # A plain str: a subclass may compare and hash as it likes, and would miss the routes.
-        event_name = str.__str__(event_name)
+        subscription = self._make(
+            event_name, component_name, handler, priority, filter, terms, once=once
+        )
+        event_name = subscription.event_name
+        if is_pattern(event_name):
+            self._add_pattern(subscription)
+        else:
+            self._exact.setdefault(event_name, {})[subscription] = None
+            self._forget(event_name)
+        return subscription
+
+    def create_answerer(
+        self, query: Any, component_name: str, handler: Handler, *, terms: Terms | None
+    ) -> Subscription:
+        """Make an answerer from arguments that have been checked, add it, and return it.
+
+        Raises:
+            DuplicateAnswer: the query has one already (A1).
+        """
+        self.check_unanswered(query)
+        answerer = self._make(query, component_name, handler, 3, None, terms, once=False)
+        # Looking up a query takes two thirds of the time if the key is that very object.
+        self._note_answerer(query if is_query(query) else answerer.event_name, answerer)
+        return answerer
+
+    def _note_answerer(self, query: Any, answerer: Subscription) -> None:
+        self.answerers[query] = answerer
+        handler = answerer.handler
+        if answerer._terms is None and not self.instruments and is_coroutine_function(handler):
+            self.direct_answerers[query] = handler
+
+    def check_unanswered(self, query: Any) -> None:
+        """Raise `DuplicateAnswer` if a query has an answerer (A1)."""
+        if query in self.answerers:
+            raise DuplicateAnswer(query, self.answerers[query].component_name)
+
+    def _make(
+        self,
+        event_name: str,
+        component_name: str,
+        handler: Handler,
+        priority: int,
+        filter: Filter | None,
+        terms: Terms | None,
+        *,
+        once: bool,
+    ) -> Subscription:
         subscription = Subscription(
-            event_name,
+            # A plain str: a subclass may compare and hash as it likes, and would miss the routes.
+            str.__str__(event_name),
             component_name,
             handler,
             priority,
@@ -189,11 +244,6 @@ class Registry:
             _terms=terms,
         )
         self._owned.setdefault(component_name, {})[subscription] = None
-        if is_pattern(event_name):
-            self._add_pattern(subscription)
-        else:
-            self._exact.setdefault(event_name, {})[subscription] = None
-            self._forget(event_name)
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
@@ -203,7 +253,10 @@ class Registry:
             return False
         deactivate(subscription)
         _discard(self._owned, subscription.component_name, subscription)
-        if is_pattern(subscription.event_name):
+        if self.answerers.get(subscription.event_name) is subscription:
+            del self.answerers[subscription.event_name]
+            self.direct_answerers.pop(subscription.event_name, None)
+        elif is_pattern(subscription.event_name):
             self._remove_pattern(subscription)
         else:
             _discard(self._exact, subscription.event_name, subscription)
@@ -221,12 +274,16 @@ class Registry:
         """Replace the instruments, the first added first, from the next publish on (I1)."""
         self.instruments = instruments
         self._forget_all()
+        self.direct_answerers.clear()
+        for query, answerer in self.answerers.items():
+            self._note_answerer(query, answerer)
 
     def resolve(self, event_name: str) -> Route:
         """Return the route of an event name; a new name is checked first (B3)."""
         try:
             return self.routes[event_name]
         except (KeyError, TypeError):
+            check_is_event(event_name, "ask it with bus.ask")
             return self._learn(check_event_name(event_name))
 
     def _learn(self, event_name: str) -> Route:

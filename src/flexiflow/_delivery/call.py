@@ -8,7 +8,7 @@ instruments (I2); call the handler and await it within its time limit (V1); exit
 from __future__ import annotations
 
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow._callables import describe
 from flexiflow._delivery.verdict import judge
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from flexiflow._topic import Event
 
 _NO_TERMS = Terms()
+
+NOT_STARTED: Final = object()
+"""The result of a call whose handler was not to start."""
 
 
 @final
@@ -41,52 +44,56 @@ class HandlerCall:
         self._event = event
         self._instruments = instruments
 
-    async def __call__(self, subscription: Subscription, cancelled: Callable[[], bool]) -> None:
+    async def __call__(self, subscription: Subscription, cancelled: Callable[[], bool]) -> object:
         """Call the handler, if it is to start; what leaves it leaves this too.
 
         Args:
             subscription: the handler's subscription.
             cancelled: returns whether publish is being cancelled (E6).
+
+        Returns:
+            The handler's result, or `NOT_STARTED`.
         """
         terms = subscription._terms or _NO_TERMS
         if terms.limiter is None:
-            await self._start(subscription, terms, cancelled)
-        elif subscription.active:
-            with await terms.limiter.take(subscription.handler):
-                await self._start(subscription, terms, cancelled)
+            return await self._start(subscription, terms, cancelled)
+        if not subscription.active:
+            return NOT_STARTED
+        with await terms.limiter.take(subscription.handler):
+            return await self._start(subscription, terms, cancelled)
 
     async def _start(
         self, subscription: Subscription, terms: Terms, cancelled: Callable[[], bool]
-    ) -> None:
+    ) -> object:
         event = self._event
         # `admits` spends a `once`. So what may skip the handler comes before it, and what counts
         # a start comes after it.
         if not admits(subscription, event.name, event.data):
-            return
+            return NOT_STARTED
         if not self._instruments:
-            await self._run(subscription, terms)
-            return
+            return await self._run(subscription, terms)
+        result: object = NOT_STARTED
         entered = enter(self._instruments, event, subscription)
         try:
             # An instrument may have unsubscribed it (B5); with `once` that was done before.
             if subscription.active or subscription.once:
-                await self._run(subscription, terms)
+                result = await self._run(subscription, terms)
         except BaseException as exc:
             instead = _leave_failed(entered, exc, subscription, cancelled)
             if instead:
                 raise instead.pop()
             raise
         leave(entered, None, HANDLING)
+        return result
 
-    async def _run(self, subscription: Subscription, terms: Terms) -> None:
+    async def _run(self, subscription: Subscription, terms: Terms) -> object:
         handler: Callable[[Any], object] = subscription.handler
         result = handler(self._event if terms.takes_event else self._event.data)
         if result is None or not isawaitable(result):
-            return
+            return result
         if terms.time_limit is None:
-            await result
-        else:
-            await await_within(result, terms.time_limit, describe(handler))
+            return await result
+        return await await_within(result, terms.time_limit, describe(handler))
 
 
 def _leave_failed(
