@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._limits import Limiter
@@ -15,6 +15,8 @@ from flexiflow._topic import check_is_event, check_is_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from flexiflow._subscription import Around
 
 _T = TypeVar("_T")
 
@@ -81,11 +83,32 @@ def check_terms(*, time_limit: object, limit: object) -> None:
         check_int("limit", limit, "1 or more calls at once", least=1)
 
 
-def make_terms(*, time_limit: float | None, limit: int | None) -> Terms | None:
-    """Return the terms of a subscription, or None if it has no limits."""
-    if time_limit is limit is None:
+def make_terms(
+    *, time_limit: float | None, limit: int | None, around: tuple[Around, ...] = ()
+) -> Terms | None:
+    """Return the terms of a subscription, or None if it has none."""
+    if time_limit is limit is None and not around:
         return None
-    return Terms(None if limit is None else Limiter(limit), time_limit)
+    return Terms(None if limit is None else Limiter(limit), time_limit, around=around)
+
+
+def check_around(around: Any) -> tuple[Around, ...]:
+    """Return the functions around a handler as a tuple (A3).
+
+    Raises:
+        TypeError: they are not several async functions with three arguments.
+    """
+    if isinstance(around, str) or not hasattr(around, "__iter__"):
+        raise TypeError(
+            "around must be several async functions, like [in_transaction], "
+            f"not {reprlib.repr(around)}"
+        )
+    functions: tuple[Any, ...] = tuple(around)
+    for each in functions:
+        check_callable("a function in around", each, 3)
+        if not is_coroutine_callable(each):
+            raise TypeError(f"a function in around must be async, but {describe(each)} is not")
+    return functions
 
 
 def check_buffer(buffer: object, overflow: str) -> None:

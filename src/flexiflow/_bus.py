@@ -14,7 +14,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, get_args, overload
 
-from flexiflow._arguments import check_buffer, check_int, check_options, choose
+from flexiflow._arguments import check_around, check_buffer, check_int, check_options, choose
 from flexiflow._cancellation import is_being_cancelled
 from flexiflow._delivery.concurrent import deliver_concurrent, deliver_tiered
 from flexiflow._delivery.sequential import deliver_sequential
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from flexiflow._dispatcher import Deliver
     from flexiflow._instruments import Instrument
-    from flexiflow._subscription import Filter, Handler, HandlerFailure
+    from flexiflow._subscription import Around, Filter, Handler, HandlerFailure
     from flexiflow._topic import A, Event, Query, T, Topic
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
@@ -65,10 +65,13 @@ class EventBus:
         yield_every: at least one in this many publishes is a checkpoint (D6), an int of 1 or
             more; 1 makes every publish a checkpoint.
         instruments: added as by `add_instrument`; the first is the outermost (I2).
+        around: async functions around each handler of a subscription, the outermost first (A3):
+            `async def around(event, subscription, call)`, which awaits `call()`.
 
     Raises:
         ValueError: unknown `delivery` or `on_error`, or `yield_every` is not an int of 1 or more.
-        TypeError: something in `instruments` is not an instrument (I2).
+        TypeError: something in `instruments` is not an instrument (I2), or something in `around`
+            is not an async function that takes three arguments (A3).
     """
 
     __slots__ = ("_deliver", "_dispatcher", "_raises")
@@ -82,12 +85,14 @@ class EventBus:
         on_error: ErrorPolicy = "continue",
         yield_every: int = 61,
         instruments: Iterable[Instrument] = (),
+        around: Iterable[Around] = (),
     ) -> None:
         self._deliver = choose("delivery", delivery, _DELIVER)
         self._raises = choose("on_error", on_error, _RAISES)
         self._dispatcher = Dispatcher(
             check_int("yield_every", yield_every, "1 or more", least=1),
             sequential=self._deliver is deliver_sequential,
+            around=check_around(around),
         )
         for instrument in instruments:
             self.add_instrument(instrument)
@@ -104,6 +109,7 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
+        around: Iterable[Around] = (),
     ) -> Subscribing: ...
 
     @overload
@@ -118,6 +124,7 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
+        around: Iterable[Around] = (),
     ) -> Subscribing: ...
 
     def subscribe(
@@ -131,6 +138,7 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
+        around: Iterable[Around] = (),
     ) -> Subscribing:
         """Subscribe a handler to an event name or pattern; a checkpoint (B2).
 
@@ -149,6 +157,7 @@ class EventBus:
                 fails with `HandlerTimeout` (V1).
             limit: how many calls of the handler may run at once, 1 or more; further calls wait
                 for their turn (V2).
+            around: async functions around the handler, the outermost first, inside the bus's (A3).
 
         Returns:
             A coroutine that returns the `Subscription`, which is also a context manager that
@@ -157,8 +166,8 @@ class EventBus:
         Raises:
             ValueError: a malformed or empty name, a priority that is not an int in 1..5, or a
                 `time_limit` or `limit` out of range (B3).
-            TypeError: a name that is not a str, or something that can't be a handler or a filter
-                (B3).
+            TypeError: a name that is not a str, or something that can't be a handler, a filter or
+                in `around` (A3, B3).
         """
         return Subscribing(
             self._dispatcher.subscribe(
@@ -170,6 +179,7 @@ class EventBus:
                 once=once,
                 time_limit=time_limit,
                 limit=limit,
+                around=around,
             )
         )
 
@@ -397,6 +407,8 @@ class EventBus:
         try:
             handler: Any = dispatcher.direct_answerers[query]
         except (KeyError, TypeError):
+            handler = None
+        if handler is None:
             return await dispatcher.ask_generally(query, data)
         # In place: with one more coroutine it would take half as long again.
         try:

@@ -29,7 +29,7 @@ from typing import (
 )
 
 from flexiflow._actor import Actor, copy_message
-from flexiflow._arguments import check_options, check_query
+from flexiflow._arguments import check_around, check_options, check_query
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
@@ -37,10 +37,10 @@ from flexiflow._showing import show
 from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping
+    from collections.abc import Coroutine, Iterable, Iterator, Mapping
 
     from flexiflow._actor import Outcome
-    from flexiflow._subscription import Filter, Handler
+    from flexiflow._subscription import Around, Filter, Handler
     from flexiflow._topic import A, Query, T, Topic
 
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -76,6 +76,7 @@ class On(NamedTuple):
     once: bool
     time_limit: float | None
     limit: int | None
+    around: tuple[Around, ...]
 
 
 class Answers(NamedTuple):
@@ -111,6 +112,7 @@ def on(
     once: bool = False,
     time_limit: float | None = None,
     limit: int | None = None,
+    around: Iterable[Around] = (),
 ) -> _MarksTyped[T]: ...
 
 
@@ -123,6 +125,7 @@ def on(
     once: bool = False,
     time_limit: float | None = None,
     limit: int | None = None,
+    around: Iterable[Around] = (),
 ) -> Callable[[_F], _F]: ...
 
 
@@ -134,6 +137,7 @@ def on(
     once: bool = False,
     time_limit: float | None = None,
     limit: int | None = None,
+    around: Iterable[Around] = (),
 ) -> Any:
     """Mark a method of a `Component` as a handler, subscribed when the component is registered.
 
@@ -154,7 +158,11 @@ def on(
             f"@on takes the event's name: write @on('order.placed') above {name}, not @on alone"
         )
     check_options(event, priority=priority, filter=filter, time_limit=time_limit, limit=limit)
-    return partial(_mark, On(event, priority, filter, bool(once), time_limit, limit), "@on")
+    return partial(
+        _mark,
+        On(event, priority, filter, bool(once), time_limit, limit, check_around(around)),
+        "@on",
+    )
 
 
 class _MarksAnswering(Protocol[_Payload, _Answer]):

@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from anyio.lowlevel import checkpoint
 
-from flexiflow._arguments import check_answer, check_subscription, make_terms
+from flexiflow._arguments import check_answer, check_around, check_subscription, make_terms
 from flexiflow._cancellation import is_being_cancelled
 from flexiflow._delivery.call import NOT_STARTED, HandlerCall
 from flexiflow._delivery.sequential import deliver_sequential
@@ -66,12 +66,12 @@ from flexiflow._topic import Event, check_is_query, make_event
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from flexiflow._delivery.verdict import Failures, Trouble
     from flexiflow._instruments import Instrument
     from flexiflow._registry import Route
-    from flexiflow._subscription import Filter, Handler, HandlerFailure, Subscription
+    from flexiflow._subscription import Around, Filter, Handler, HandlerFailure, Subscription
     from flexiflow.events import HandlerFailed
 
 Deliver: TypeAlias = "Callable[..., Awaitable[Failures]]"
@@ -90,6 +90,7 @@ class Dispatcher:
     Args:
         yield_every: at least one in this many publishes is a checkpoint (D6).
         sequential: whether the bus delivers sequentially by default.
+        around: the bus's own functions around handlers (A3).
 
     Attributes:
         registry: the subscriptions and instruments.
@@ -101,8 +102,10 @@ class Dispatcher:
 
     __slots__ = ("direct_answerers", "registry", "routes", "until_yield", "yield_every")
 
-    def __init__(self, yield_every: int, *, sequential: bool) -> None:
-        self.registry = Registry(sequential=sequential)
+    def __init__(
+        self, yield_every: int, *, sequential: bool, around: tuple[Around, ...] = ()
+    ) -> None:
+        self.registry = Registry(sequential=sequential, around=around)
         self.routes = self.registry.routes
         self.direct_answerers = self.registry.direct_answerers
         self.yield_every = self.until_yield = 1 if yields_always.get() else yield_every
@@ -118,6 +121,7 @@ class Dispatcher:
         once: bool,
         time_limit: float | None,
         limit: int | None,
+        around: Iterable[Around],
     ) -> Subscription:
         """Check the arguments, and subscribe, as `EventBus.subscribe` says."""
         check_subscription(
@@ -129,6 +133,7 @@ class Dispatcher:
             time_limit=time_limit,
             limit=limit,
         )
+        around = check_around(around)
         await checkpoint()
         return self.registry.create(
             event,
@@ -137,7 +142,7 @@ class Dispatcher:
             priority=priority,
             filter=filter,
             once=bool(once),
-            terms=make_terms(time_limit=time_limit, limit=limit),
+            terms=make_terms(time_limit=time_limit, limit=limit, around=around),
         )
 
     # Tracebacks and "was never awaited" warnings then name the method that the user called.
@@ -179,7 +184,8 @@ class Dispatcher:
         answerer = self.answerer(query)
         event = make_event(Event, (answerer.event_name, data))
         instruments = self.registry.instruments
-        call = HandlerCall(event, tuple([each for each in instruments if each.handling]))
+        handling = tuple([each for each in instruments if each.handling])
+        call = HandlerCall(event, handling, None).start
         entered = enter([each for each in instruments if each.publishing], event)
         try:
             result = await call(answerer, is_being_cancelled)
@@ -324,7 +330,7 @@ class Dispatcher:
         if not (route.publishing or route.is_called):
             return await deliver(name, data, subscriptions, raises=raises, announce=announce)
         event = make_event(Event, (name, data))
-        call = HandlerCall(event, route.handling) if route.is_called else None
+        call = HandlerCall(event, route.handling, route.around).start if route.is_called else None
         entered = enter(route.publishing, event)
         try:
             failures = await deliver(

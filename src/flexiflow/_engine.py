@@ -228,10 +228,11 @@ class Engine:
         actor.host, actor.dispatcher = self, bus
         self._components[actor.name] = component
         for mark, handler in handlers:
-            terms = make_terms(time_limit=mark.time_limit, limit=mark.limit)
             if isinstance(mark, Answers):
+                terms = make_terms(time_limit=mark.time_limit, limit=mark.limit)
                 bus.registry.create_answerer(mark.query, actor.name, handler, terms=terms)
             else:
+                terms = make_terms(time_limit=mark.time_limit, limit=mark.limit, around=mark.around)
                 bus.registry.create(
                     mark.event,
                     actor.name,

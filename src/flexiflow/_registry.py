@@ -18,13 +18,13 @@ from flexiflow._errors import DuplicateAnswer
 from flexiflow._names import ONE, REST, check_event_name, is_pattern, room
 from flexiflow._subscription import Subscription, deactivate
 from flexiflow._topic import check_is_event, is_query
-from flexiflow.events import HANDLER_FAILED
+from flexiflow.events import BUILT_IN, HANDLER_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flexiflow._instruments import Installed
-    from flexiflow._subscription import Filter, Handler, Terms
+    from flexiflow._subscription import Around, Filter, Handler, Terms
 
 MAX_REMEMBERED: Final = 65_536
 """The room for remembered routes (B10): each takes `room(name)` and 1 for each subscription."""
@@ -69,9 +69,11 @@ class Route:
         subscriptions: those to the name and to matching patterns, in order of delivery (B4).
         publishing: the instruments that watch publishes, the first added first.
         handling: the instruments that watch handlers, the first added first.
+        around: the bus's own functions around handlers; None for a built-in event, which no
+            function in any `around` sees (A3).
         are_async: whether all handlers are known to be coroutine functions.
         is_called: whether handlers are called through a `HandlerCall`: one of them has terms, or
-            instruments watch handlers.
+            instruments watch handlers, or the bus has functions around them.
         plan: how they are called.
     """
 
@@ -79,6 +81,7 @@ class Route:
 
     __slots__ = (
         "are_async",
+        "around",
         "handling",
         "is_called",
         "name",
@@ -93,6 +96,7 @@ class Route:
         subscriptions: tuple[Subscription, ...],
         publishing: tuple[Installed, ...],
         handling: tuple[Installed, ...],
+        around: tuple[Around, ...] | None,
         *,
         are_async: bool,
         is_called: bool,
@@ -102,6 +106,7 @@ class Route:
         self.subscriptions = subscriptions
         self.publishing = publishing
         self.handling = handling
+        self.around = around
         self.are_async = are_async
         self.is_called = is_called
         self.plan = plan
@@ -126,6 +131,7 @@ class Registry:
 
     Args:
         sequential: whether the bus delivers sequentially by default.
+        around: the bus's own functions around handlers (A3).
 
     Attributes:
         answerers: the answerers by query.
@@ -136,6 +142,7 @@ class Registry:
     """
 
     __slots__ = (
+        "_around",
         "_exact",
         "_order",
         "_owned",
@@ -149,8 +156,9 @@ class Registry:
         "routes",
     )
 
-    def __init__(self, *, sequential: bool) -> None:
+    def __init__(self, *, sequential: bool, around: tuple[Around, ...] = ()) -> None:
         self._sequential = sequential
+        self._around = around
         self._exact: dict[str, _Bucket] = {}
         self._patterns = _PatternNode()
         self._owned: dict[str, _Bucket] = {}
@@ -301,7 +309,9 @@ class Registry:
     def _route(self, event_name: str, found: tuple[Subscription, ...]) -> Route:
         publishing = tuple(each for each in self.instruments if each.publishing is not None)
         handling = tuple(each for each in self.instruments if each.handling is not None)
-        is_called = bool(handling) or any(each._terms is not None for each in found)
+        around = None if event_name in BUILT_IN else self._around
+        has_terms = any(each._terms is not None for each in found)
+        is_called = bool(handling or around) or has_terms
         are_async = all(is_coroutine_function(each.handler) for each in found)
         is_special = is_called or event_name == HANDLER_FAILED or any(each.once for each in found)
         is_direct = are_async and all(each.filter is None for each in found)
@@ -318,6 +328,7 @@ class Registry:
             found,
             publishing,
             handling,
+            around,
             are_async=are_async,
             is_called=is_called,
             plan=plan,
