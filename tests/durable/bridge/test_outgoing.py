@@ -321,7 +321,7 @@ class TestLeaving:
     """What is still to be stored when the block ends."""
 
     @pytest.mark.parametrize("is_hasty", [False, True])
-    async def test_what_waits_is_stored(self, is_hasty: bool) -> None:  # noqa: FBT001
+    async def test_what_waits_is_stored(self, is_hasty: bool) -> None:
         """X5: However the block ends, those who wait are served before it is left."""
         bus, transport = EventBus(), MemoryTransport()
         faulty, failures = Faulty(transport), list[Any]()
