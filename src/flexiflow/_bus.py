@@ -29,7 +29,7 @@ from flexiflow._subscription import Subscription, is_true
 from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from flexiflow._dispatcher import Deliver
     from flexiflow._instruments import Instrument
@@ -517,6 +517,28 @@ class EventBus:
         async with expectation as expected:
             return await expected
 
+    def subscriptions(
+        self, event: str | Topic[Any] | None = None, *, component: str | None = None
+    ) -> tuple[Subscription, ...]:
+        """Return the active subscriptions, to see why a handler was called, or was not (B12).
+
+        Args:
+            event: a name without wildcards: only those that a publish of it would reach now, in
+                order of delivery, before filters are asked; None for all, in order of subscription.
+                All includes answerers, streams and expectations.
+            component: only those of this owner; None for every owner.
+
+        Raises:
+            ValueError: a malformed or empty name, or a pattern (B3).
+            TypeError: a name that is not a str, or a `Query`.
+        """
+        registry = self._dispatcher.registry
+        if component is not None:
+            check_component_name(component)
+        name: Any = event
+        found = registry if event is None else registry.resolve(name).subscriptions
+        return tuple([each for each in found if component in (None, each.component_name)])
+
     def add_instrument(self, instrument: Instrument) -> None:
         """Add an instrument as the innermost one, from the next publish on (I1).
 
@@ -540,16 +562,14 @@ class EventBus:
         """
         return self._dispatcher.remove_instrument(instrument)
 
+    def __repr__(self) -> str:
+        """Show how many subscriptions and instruments there are."""
+        registry = self._dispatcher.registry
+        counts = (len(list(registry)), len(registry.instruments))
+        return "<EventBus: {} subscriptions, {} instruments>".format(*counts)
 
-# What FlexiFlow itself does with a bus. These are module functions, to keep them off the public
-# class.
 
-
+# A module function, to keep it off the public class.
 def dispatcher_of(bus: EventBus) -> Dispatcher:
     """Return the inside of a bus, for what publishes or subscribes on it."""
     return bus._dispatcher
-
-
-def subscriptions(bus: EventBus) -> Iterator[Subscription]:
-    """Iterate over all subscriptions of a bus."""
-    return iter(bus._dispatcher.registry)

@@ -87,6 +87,11 @@ class Engine:
         """The registered components by name, as a read-only view."""
         return self._view
 
+    def __repr__(self) -> str:
+        """Show how many components there are."""
+        making = f", {len(self._pending)} in the making" if self._pending else ""
+        return f"<Engine: {len(self._components)} components{making}>"
+
     async def register(self, component: Component) -> None:
         """Register a component: take its name, subscribe its handlers, then publish its event (C1).
 

@@ -32,6 +32,7 @@ MAX_REMEMBERED: Final = 65_536
 # A dict, since it keeps the order of subscription and removes an entry at a constant cost.
 _Bucket: TypeAlias = dict[Subscription, None]
 
+_by_subscription = attrgetter("_order")
 _by_delivery = attrgetter("priority", "_order")
 
 
@@ -172,9 +173,9 @@ class Registry:
         self._unsubscribe = self.remove
 
     def __iter__(self) -> Iterator[Subscription]:
-        """Iterate over all subscriptions, grouped by component."""
-        for bucket in self._owned.values():
-            yield from bucket
+        """Iterate over all subscriptions and answerers, in order of subscription."""
+        found = [each for bucket in self._owned.values() for each in bucket]
+        return iter(sorted(found, key=_by_subscription))
 
     def create(
         self,

@@ -256,6 +256,11 @@ class EventStream(Generic[T]):
             waiting_readers=len(self._sleeping),
         )
 
+    def __repr__(self) -> str:
+        """Show what the stream hears, its state, and how full its buffer is."""
+        held = f"{len(self._buffer)} of {self._size} events"
+        return f"<EventStream of {show(self._name)}, which {self._block.state}: {held}>"
+
     def _receive(self, event: Event[T]) -> Awaitable[None] | None:
         """Take an event from its publisher, as the subscription's handler."""
         if len(self._buffer) < self._size:

@@ -337,7 +337,8 @@ RETRIES: list[Case] = [
     (
         lambda: make_config(retry_on=(OSError, 7)),
         TypeError,
-        "retry_on must be a subclass of Exception, or a tuple of them: 7 is none",
+        "retry_on must be a subclass of Exception, a tuple of them, or a function of an "
+        "exception, and 7 is none of these",
     ),
     (
         lambda: decorate(7),

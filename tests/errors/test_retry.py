@@ -1221,7 +1221,7 @@ async def test_a_delay_that_is_none(given: Any) -> None:
         ({"delay": later}, "delay must be a plain function, but later is async"),
         ({"retry_on": later}, "retry_on must be a plain function, but later is async"),
         ({"retry_on": lambda: 1.0}, "retry_on is called with 1 positional argument"),
-        ({"retry_on": BaseException}, "retry_on must be a subclass of Exception, or a tuple"),
+        ({"retry_on": BaseException}, "retry_on must be a subclass of Exception, a tuple"),
     ],
     ids=repr,
 )

@@ -50,23 +50,23 @@ def call_inside(
         if is_running or not (caller.cr_running or caller.cr_suspended):
             raise RuntimeError(_refusal(functions[0], is_running=is_running))
         is_running = True
-        inner: Any = subscription.handler
+        handler: Any = subscription.handler
         try:
             if len(functions) > 1:
-                inner = functions[1]
+                handler = functions[1]
                 await call_inside(functions[1:], event, subscription, cancelled)
                 return
-            result = inner(event.data)
+            result = handler(event.data)
             if type(result) is CoroutineType or isawaitable(result):
                 terms = subscription._terms
                 if terms is None or terms.time_limit is None:
                     await result
                 else:
                     await await_within(
-                        cast("Awaitable[object]", result), terms.time_limit, describe(inner)
+                        cast("Awaitable[object]", result), terms.time_limit, describe(handler)
                     )
         except BaseException as exc:
-            raise _judge(exc, inner, event, subscription, cancelled)
+            raise _judge(exc, handler, event, subscription, cancelled)
         finally:
             is_running = False
 

@@ -160,8 +160,8 @@ def _check_types(retry_on: object) -> None:
     for kind in kinds:
         if not _is_exception_class(kind):
             raise TypeError(
-                "retry_on must be a subclass of Exception, or a tuple of them, or a function of an "
-                f"exception: {reprlib.repr(kind)} is none"
+                "retry_on must be a subclass of Exception, a tuple of them, or a function of an "
+                f"exception, and {reprlib.repr(kind)} is none of these"
             )
 
 
@@ -243,11 +243,11 @@ def _retrying(
             try:
                 return await function(*args, **kwargs)
             except _FAILURES as exc:
-                decided = _Call(describe(function), config, begun, handled)
-                if not decided.goes_on(exc, 1):
+                decided = _Call(describe(function), config, begun)
+                if not decided.goes_on(exc, 1, handled):
                     raise
                 attempt = functools.partial(function, *args, **kwargs)
-                retries = _retry(attempt, decided, exc)
+                retries = _retry(attempt, decided, handled, exc)
             # Awaited only here: within the `except`, each failure would get the first as its
             # context.
             return await retries
@@ -296,24 +296,20 @@ class _Call:
         name: the function's name, for the log.
         config: how to retry.
         begun: the event loop's time at the first attempt, if `total_time` is set.
-        handled: the exception that the caller was handling when it called, or None.
 
     Attributes:
         delay: the seconds until the next attempt.
     """
 
-    __slots__ = ("_begun", "_handled", "config", "delay", "name")
+    __slots__ = ("_begun", "config", "delay", "name")
 
-    def __init__(
-        self, name: str, config: RetryConfig, begun: float, handled: BaseException | None
-    ) -> None:
+    def __init__(self, name: str, config: RetryConfig, begun: float) -> None:
         self.name = name
         self.config = config
         self.delay = 0.0
         self._begun = begun
-        self._handled = handled
 
-    def goes_on(self, failure: BaseException, attempt: int) -> bool:
+    def goes_on(self, failure: BaseException, attempt: int, handled: BaseException | None) -> bool:
         """Return whether there is to be a further attempt, and set `delay`.
 
         There is one if one is left (R1), all leaves match (R4), nothing is being cancelled (R3),
@@ -322,6 +318,7 @@ class _Call:
         Args:
             failure: what the attempt raised.
             attempt: its number, from 1.
+            handled: the exception that the caller was handling when it called, or None.
 
         Raises:
             ValueError: the user's `delay` returned no finite number, or one below 0.
@@ -332,7 +329,7 @@ class _Call:
         if (
             attempt >= config.max_attempts
             or not all(_matches(leaf, config.retry_on) for leaf in leaves(failure))
-            or is_being_cancelled(self._handled)
+            or is_being_cancelled(handled)
         ):
             return False
         self.delay = _delay(config, attempt, failure)
@@ -341,13 +338,17 @@ class _Call:
 
 
 async def _retry(
-    attempt: Callable[[], Coroutine[Any, Any, _T]], decided: _Call, failure: BaseException
+    attempt: Callable[[], Coroutine[Any, Any, _T]],
+    decided: _Call,
+    handled: BaseException | None,
+    failure: BaseException,
 ) -> _T:
     """Try again after a failed first attempt, until one succeeds or fails for good.
 
     Args:
         attempt: calls the function with its arguments.
         decided: decides after each failed attempt.
+        handled: the exception that the caller was handling when it called, or None.
         failure: what the first attempt raised.
     """
     turns = aiter(_turns(decided))
@@ -364,7 +365,7 @@ async def _retry(
                 return await attempt()
             except _FAILURES as exc:
                 _forget_earlier_raises(exc)
-                if not decided.goes_on(exc, state.attempt_number):
+                if not decided.goes_on(exc, state.attempt_number, handled):
                     raise
                 state.set_result(exc)
                 last[0] = exc
@@ -372,6 +373,7 @@ async def _retry(
         _add_context(exc, last.pop())
         raise
     finally:
+        del handled
         last.clear()
         state.outcome = None  # its traceback holds this frame (B6)
 
