@@ -2,6 +2,7 @@
 
 from flexiflow import events
 from flexiflow._actor import Outcome
+from flexiflow._background import Background, BackgroundStatistics
 from flexiflow._bus import EventBus
 from flexiflow._component import Component, answers, on
 from flexiflow._engine import Engine
@@ -28,6 +29,8 @@ from flexiflow._subscription import HandlerFailure, Subscription
 from flexiflow._topic import Event, Query, Topic
 
 __all__ = [
+    "Background",
+    "BackgroundStatistics",
     "BufferFull",
     "Component",
     "ComponentError",

@@ -15,6 +15,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, get_args, overload
 
 from flexiflow._arguments import check_around, check_buffer, check_int, check_options, choose
+from flexiflow._background import Background
 from flexiflow._cancellation import is_being_cancelled
 from flexiflow._delivery.concurrent import deliver_concurrent, deliver_tiered
 from flexiflow._delivery.sequential import deliver_sequential
@@ -415,6 +416,27 @@ class EventBus:
             return await handler(data)
         except BaseException as exc:
             raise judge(exc, handler, cancelled=is_being_cancelled).leaving
+
+    def background(
+        self, *, limit: int = 10, buffer: int = 1000, overflow: Overflow = "block"
+    ) -> Background:
+        """Return an async context manager that publishes while its publishers go on (B15).
+
+        Args:
+            limit: how many publishes may run at once, 1 or more; they begin in order.
+            buffer: how many events may wait for that: 0 or more, and 1 or more if `overflow` is not
+                "block".
+            overflow: what happens to an event for which there is no room, as for `stream`.
+
+        Raises:
+            ValueError: one of them is out of its range.
+        """
+        chosen = choose("overflow", overflow, _OVERFLOWS)
+        check_buffer(buffer, chosen)
+        check_int("limit", limit, "1 or more publishes at once", least=1)
+        return Background(
+            self._dispatcher, self.publish, limit=limit, buffer=buffer, overflow=chosen
+        )
 
     @overload
     def stream(

@@ -106,45 +106,57 @@ class _StreamIsFull(FlexiFlowError):
     """A stream has no room for an event, and the publisher can't wait for room.
 
     Args:
-        stream: the name or pattern that the stream hears.
+        stream: the name or pattern that the stream hears; None for publishing in the background.
         buffer: how many events its buffer holds.
     """
 
-    def __init__(self, stream: str, buffer: int) -> None:
+    def __init__(self, stream: str | None, buffer: int) -> None:
         super().__init__(stream, buffer)
         self.stream = stream
         self.buffer = buffer
 
+    @property
+    def _what(self) -> str:
+        if self.stream is None:
+            return "publishing in the background"
+        return f"the stream of {show(self.stream)}"
+
 
 @final
 class BufferFull(_StreamIsFull):
-    """A stream's buffer was full, and its `overflow` is "error" (S2).
+    """A stream's buffer was full, and its `overflow` is "error" (S2, B15).
 
     Args:
-        stream: the name or pattern that the stream hears.
+        stream: the name or pattern that the stream hears; None for publishing in the background.
         buffer: how many events its buffer holds.
     """
 
     def __str__(self) -> str:
         """Return the message: which stream is full, and how many events it holds."""
-        return (
-            f"the stream of {show(self.stream)} is full with {self.buffer} events; this one is lost"
-        )
+        return f"{self._what} is full with {self.buffer} events; this one is lost"
 
 
 @final
 class StreamDeadlock(_StreamIsFull):
-    """The only consumer of a full stream published to it, and would have waited for itself (S3).
+    """A publisher would have waited for itself, as there was no room for its event (S3, B15).
+
+    It was the only consumer of a full stream, or a handler that was called in the background.
 
     Args:
-        stream: the name or pattern that the stream hears.
+        stream: the name or pattern that the stream hears; None for publishing in the background.
         buffer: how many events its buffer holds.
     """
 
     def __str__(self) -> str:
         """Return the message: which stream is full, and what to do."""
+        if self.stream is None:
+            return (
+                f"{self._what} is full with {self.buffer} events, and one of the handlers that it "
+                "calls publishes there and would wait for itself; use a larger buffer, or another "
+                "overflow policy"
+            )
         return (
-            f"the stream of {show(self.stream)} is full with {self.buffer} events, and its only "
+            f"{self._what} is full with {self.buffer} events, and its only "
             "consumer publishes to it and would wait for itself; read it in another task, "
             "or give it a larger buffer or another overflow policy"
         )
