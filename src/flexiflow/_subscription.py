@@ -13,7 +13,6 @@ from flexiflow._showing import show
 from flexiflow._uncopied import refuse_copying
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from types import TracebackType
 
     from flexiflow._limits import Limiter
@@ -25,7 +24,9 @@ Handler: TypeAlias = Callable[[Any], object]
 Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and returns whether to call the handler (B8)."""
 
-Around: TypeAlias = "Callable[[Event[Any], Subscription, Callable[[], Awaitable[None]]], object]"
+Around: TypeAlias = (
+    "Callable[[Event[Any], Subscription, Callable[[], Coroutine[Any, Any, None]]], object]"
+)
 """An async function around a handler (A3): takes the event, the subscription, and a function which
 calls what is inside, and is to be awaited."""
 
