@@ -305,7 +305,7 @@ async def test_a_failure_beside_a_cancellation_does_not_hide_it(
     async def fail_and_wait(_: object) -> None:
         try:
             await sleep_forever()
-        except BaseException as exc:
+        except anyio.get_cancelled_exc_class() as exc:
             raise BaseExceptionGroup("both", [exc, Boom()]) from None
 
     bus = EventBus()
