@@ -322,6 +322,7 @@ class Background:
 
     def _take(self) -> _Item:
         """Take the next event; the first of the publishers that wait for room may have it then."""
+        self._running += 1
         if len(self._waiting) <= self._size and self._blocked:
             placed = next(iter(self._blocked))
             self._waiting.append(self._blocked.pop(placed))
@@ -329,7 +330,6 @@ class Background:
         return self._waiting.popleft()
 
     async def _publish_one(self, item: _Item) -> None:
-        self._running += 1
         outcome = "ended"
         try:
             await InContext(item.context, self._publish_within(item))
