@@ -261,7 +261,7 @@ class ProgramMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._stage.going)
     @rule(place=st.integers(0, 9), natively=st.booleans())
-    def cancel(self, place: int, natively: bool) -> None:  # noqa: FBT001  Hypothesis names it
+    def cancel(self, place: int, natively: bool) -> None:
         self.perform(Cancel(_one_of(self._stage.going, place), natively))
 
     def teardown(self) -> None:

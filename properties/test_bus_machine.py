@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from flexiflow import EventBus, HandlerCancelled
-from flexiflow._bus import subscriptions
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._bus.script import Publish, Unsubscribe, UnsubscribeAll
 from properties.bus_model import ModelBus
@@ -99,7 +98,7 @@ class BusWorld(World):
 
     def state(self) -> object:
         active = [seat for seat in self._seats if seat.active]
-        assert isinstance(self.bus, ModelBus) or {*subscriptions(self.bus)} == {*active}
+        assert isinstance(self.bus, ModelBus) or {*self.bus.subscriptions()} == {*active}
         return [seat.active for seat in self._seats]
 
     def end(self) -> None:

@@ -21,7 +21,6 @@ from flexiflow import (
     events,
     on,
 )
-from flexiflow._bus import subscriptions
 from properties.engine_model import Failed, ModelEngine
 from properties.programs import ModelStage, ProgramMachine, World
 
@@ -106,7 +105,7 @@ class RealEngine:
 
     def states(self) -> dict[str, tuple[str | None, int]]:
         # Each component has one subscription, and one that isn't registered has none.
-        owners = [each.component_name for each in subscriptions(self.engine.bus)]
+        owners = [each.component_name for each in self.engine.bus.subscriptions()]
         assert sorted(owners) == sorted([*self.engine.components, *["watcher"] * len(OBSERVED)])
         return {
             name: (each.state, len(each._flexiflow_actor.mailbox.deferred or ()))

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexiflow import Component, ComponentError, Engine, Outcome, UnknownComponent, on
-from flexiflow._bus import subscriptions
 from flexiflow.events import COMPONENT_REGISTERED
 from flexiflow.testing import replay
 
@@ -89,7 +88,7 @@ class Hosting:
     def assert_whole(self) -> None:
         """Check that nobody waits, and that no component is half registered."""
         components = self.engine.components
-        owners = [each.component_name for each in subscriptions(self.engine.bus)]
+        owners = [each.component_name for each in self.engine.bus.subscriptions()]
         assert sorted(owners) == sorted([*components, "slow"])
         assert not self.engine._pending
         for each in components.values():

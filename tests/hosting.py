@@ -10,7 +10,6 @@ from anyio import CancelScope, Event, create_task_group, fail_after, get_cancell
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EventBus, StateMachine, Transition, on
-from flexiflow._bus import subscriptions
 from flexiflow._machine import Action, Guard
 from flexiflow.events import (
     COMPONENT_REGISTERED,
@@ -174,7 +173,7 @@ def styles(backend: Backend) -> list[str]:
 
 def owners(engine: Engine) -> list[str]:
     """Say who has subscriptions, beside the tests themselves."""
-    names = [each.component_name for each in subscriptions(engine.bus)]
+    names = [each.component_name for each in engine.bus.subscriptions()]
     return [name for name in names if name not in ("diary", "observer")]
 
 

@@ -2,17 +2,20 @@
 
 from flexiflow import events
 from flexiflow._actor import Outcome
+from flexiflow._background import Background, BackgroundStatistics
 from flexiflow._bus import EventBus
-from flexiflow._component import Component, on
+from flexiflow._component import Component, answers, on
 from flexiflow._engine import Engine
 from flexiflow._errors import (
     BufferFull,
     ComponentError,
+    DuplicateAnswer,
     DuplicateComponent,
     FlexiFlowError,
     HandlerCancelled,
     HandlerTimeout,
     LimitDeadlock,
+    NoAnswer,
     PublishRefused,
     ReceiverClosed,
     StreamDeadlock,
@@ -21,14 +24,17 @@ from flexiflow._errors import (
 )
 from flexiflow._expectation import Expectation
 from flexiflow._machine import StateMachine, Transition
-from flexiflow._names import Event, Topic
+from flexiflow._names import Event, Query, Topic
 from flexiflow._stream import EventStream, StreamStatistics
 from flexiflow._subscription import HandlerFailure, Subscription
 
 __all__ = [
+    "Background",
+    "BackgroundStatistics",
     "BufferFull",
     "Component",
     "ComponentError",
+    "DuplicateAnswer",
     "DuplicateComponent",
     "Engine",
     "Event",
@@ -40,8 +46,10 @@ __all__ = [
     "HandlerFailure",
     "HandlerTimeout",
     "LimitDeadlock",
+    "NoAnswer",
     "Outcome",
     "PublishRefused",
+    "Query",
     "ReceiverClosed",
     "StateMachine",
     "StreamDeadlock",
@@ -51,6 +59,7 @@ __all__ = [
     "Transition",
     "TransitionRefused",
     "UnknownComponent",
+    "answers",
     "events",
     "on",
 ]

@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._limits import Limiter
-from flexiflow._names import check_component_name, check_subscribed_name
+from flexiflow._names import (
+    check_component_name,
+    check_is_event,
+    check_is_query,
+    check_subscribed_name,
+)
 from flexiflow._subscription import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypeVar
+
+    from flexiflow._subscription import Around
 
     _T = TypeVar("_T")
 
@@ -47,12 +54,10 @@ def check_options(
     event: object, *, priority: object, filter: object, time_limit: object, limit: object
 ) -> None:
     """Check a subscription's arguments, except for its component and handler."""
+    check_is_event(event, "answer it with bus.answer or @answers, and ask it with bus.ask")
     check_subscribed_name(event)
     check_int("priority", priority, "1 (first) to 5 (last)", least=1, most=5)
-    if time_limit is not None:
-        check_seconds("time_limit", time_limit)
-    if limit is not None:
-        check_int("limit", limit, "1 or more calls at once", least=1)
+    check_terms(time_limit=time_limit, limit=limit)
     if filter is None:
         return
     check_callable("filter", filter, 2)
@@ -60,11 +65,55 @@ def check_options(
         raise TypeError(f"a filter must be a plain function, but {describe(filter)} is async")
 
 
-def make_terms(*, time_limit: float | None, limit: int | None) -> Terms | None:
-    """Return the terms of a subscription, or None if it has no limits."""
-    if time_limit is limit is None:
+def check_answer(
+    query: object, component: object, handler: object, *, time_limit: object, limit: object
+) -> None:
+    """Check the arguments of `EventBus.answer`, and raise what it raises."""
+    check_query(query, time_limit=time_limit, limit=limit)
+    check_component_name(component)
+    check_callable("handler", handler, 1)
+
+
+def check_query(query: object, *, time_limit: object, limit: object) -> None:
+    """Check an answerer's arguments, except for its component and handler."""
+    check_is_query(query, "subscribe to it with bus.subscribe or @on, and publish it")
+    check_terms(time_limit=time_limit, limit=limit)
+
+
+def check_terms(*, time_limit: object, limit: object) -> None:
+    """Check the terms of a subscription or an answerer."""
+    if time_limit is not None:
+        check_seconds("time_limit", time_limit)
+    if limit is not None:
+        check_int("limit", limit, "1 or more calls at once", least=1)
+
+
+def make_terms(
+    *, time_limit: float | None, limit: int | None, around: tuple[Around, ...] = ()
+) -> Terms | None:
+    """Return the terms of a subscription, or None if it has none."""
+    if time_limit is limit is None and not around:
         return None
-    return Terms(None if limit is None else Limiter(limit), time_limit)
+    return Terms(None if limit is None else Limiter(limit), time_limit, around=around)
+
+
+def check_around(around: Any) -> tuple[Around, ...]:
+    """Return the functions around a handler as a tuple (A3).
+
+    Raises:
+        TypeError: they are not several async functions with three arguments.
+    """
+    if isinstance(around, str) or not hasattr(around, "__iter__"):
+        raise TypeError(
+            "around must be several async functions, like [in_transaction], "
+            f"not {reprlib.repr(around)}"
+        )
+    functions: tuple[Any, ...] = tuple(around)
+    for each in functions:
+        check_callable("a function in around", each, 3)
+        if not is_coroutine_callable(each):
+            raise TypeError(f"a function in around must be async, but {describe(each)} is not")
+    return functions
 
 
 def check_buffer(buffer: object, overflow: str) -> None:

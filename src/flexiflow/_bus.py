@@ -14,10 +14,12 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, get_args, overload
 
-from flexiflow._arguments import check_buffer, check_int, check_options, choose
+from flexiflow._arguments import check_around, check_buffer, check_int, check_options, choose
+from flexiflow._background import Background
+from flexiflow._cancellation import is_being_cancelled
 from flexiflow._delivery.concurrent import deliver_concurrent, deliver_tiered
 from flexiflow._delivery.sequential import deliver_sequential
-from flexiflow._delivery.verdict import assess
+from flexiflow._delivery.verdict import assess, judge
 from flexiflow._dispatcher import Dispatcher
 from flexiflow._expectation import Expectation
 from flexiflow._names import check_component_name
@@ -27,12 +29,12 @@ from flexiflow._stream import EventStream, Overflow
 from flexiflow._subscription import Subscribing, Subscription, is_true
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from flexiflow._dispatcher import Deliver
     from flexiflow._instruments import Instrument
-    from flexiflow._names import Event, T, Topic
-    from flexiflow._subscription import Filter, Handler, HandlerFailure
+    from flexiflow._names import A, Event, Query, T, Topic
+    from flexiflow._subscription import Around, Filter, Handler, HandlerFailure
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
 ErrorPolicy: TypeAlias = Literal["continue", "raise"]
@@ -63,10 +65,13 @@ class EventBus:
         yield_every: at least one in this many publishes is a checkpoint (D6), an int of 1 or
             more; 1 makes every publish a checkpoint.
         instruments: added as by `add_instrument`; the first is the outermost (I2).
+        around: async functions around each handler of a subscription, the outermost first (A3):
+            `async def around(event, subscription, call)`, which awaits `call()`.
 
     Raises:
         ValueError: unknown `delivery` or `on_error`, or `yield_every` is not an int of 1 or more.
-        TypeError: something in `instruments` is not an instrument (I2).
+        TypeError: something in `instruments` is not an instrument (I2), or something in `around`
+            is not an async function that takes three arguments (A3).
     """
 
     __slots__ = ("_deliver", "_dispatcher", "_raises")
@@ -80,12 +85,14 @@ class EventBus:
         on_error: ErrorPolicy = "continue",
         yield_every: int = 61,
         instruments: Iterable[Instrument] = (),
+        around: Iterable[Around] = (),
     ) -> None:
         self._deliver = choose("delivery", delivery, _DELIVER)
         self._raises = choose("on_error", on_error, _RAISES)
         self._dispatcher = Dispatcher(
             check_int("yield_every", yield_every, "1 or more", least=1),
             sequential=self._deliver is deliver_sequential,
+            around=check_around(around),
         )
         for instrument in instruments:
             self.add_instrument(instrument)
@@ -102,6 +109,7 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
+        around: Iterable[Around] = (),
     ) -> Subscribing: ...
 
     @overload
@@ -116,6 +124,7 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
+        around: Iterable[Around] = (),
     ) -> Subscribing: ...
 
     def subscribe(
@@ -129,6 +138,7 @@ class EventBus:
         once: bool = False,
         time_limit: float | None = None,
         limit: int | None = None,
+        around: Iterable[Around] = (),
     ) -> Subscribing:
         """Subscribe a handler to an event name or pattern; a checkpoint (B2).
 
@@ -147,6 +157,7 @@ class EventBus:
                 fails with `HandlerTimeout` (V1).
             limit: how many calls of the handler may run at once, 1 or more; further calls wait
                 for their turn (V2).
+            around: async functions around the handler, the outermost first, inside the bus's (A3).
 
         Returns:
             A coroutine that returns the `Subscription`, which is also a context manager that
@@ -155,8 +166,8 @@ class EventBus:
         Raises:
             ValueError: a malformed or empty name, a priority that is not an int in 1..5, or a
                 `time_limit` or `limit` out of range (B3).
-            TypeError: a name that is not a str, or something that can't be a handler or a filter
-                (B3).
+            TypeError: a name that is not a str, or something that can't be a handler, a filter or
+                in `around` (A3, B3).
         """
         return Subscribing(
             self._dispatcher.subscribe(
@@ -168,6 +179,7 @@ class EventBus:
                 once=once,
                 time_limit=time_limit,
                 limit=limit,
+                around=around,
             )
         )
 
@@ -312,6 +324,120 @@ class EventBus:
         return await dispatcher.deliver_rest(route, data, subscription, trouble, raises=raises)
 
     @overload
+    def answer(
+        self,
+        query: Query[T, A],
+        component: str,
+        handler: Callable[[T], A | Awaitable[A]],
+        *,
+        time_limit: float | None = None,
+        limit: int | None = None,
+    ) -> Subscribing: ...
+
+    @overload
+    def answer(
+        self,
+        query: str,
+        component: str,
+        handler: Handler,
+        *,
+        time_limit: float | None = None,
+        limit: int | None = None,
+    ) -> Subscribing: ...
+
+    def answer(
+        self,
+        query: Any,
+        component: str,
+        handler: Handler,
+        *,
+        time_limit: float | None = None,
+        limit: int | None = None,
+    ) -> Subscribing:
+        """Answer a query from now on: `ask` calls the handler; a checkpoint (A1).
+
+        Await the result, or enter it with `async with`, as that of `subscribe`.
+
+        Args:
+            query: a name without wildcards.
+            component: the name of the answerer's owner.
+            handler: takes what is asked, and returns the answer; sync or async (B7).
+            time_limit: as for `subscribe`; `ask` then raises `HandlerTimeout` (V1).
+            limit: as for `subscribe` (V2).
+
+        Raises:
+            DuplicateAnswer: the query has an answerer already.
+            ValueError: a malformed or empty name, a pattern, or a `time_limit` or `limit` out of
+                range (B3).
+            TypeError: a `Topic`, a name that is not a str, or something that can't be a handler.
+        """
+        return Subscribing(
+            self._dispatcher.answer(query, component, handler, time_limit=time_limit, limit=limit)
+        )
+
+    @overload
+    async def ask(self, query: Query[None, A], data: None = None) -> A: ...
+
+    @overload
+    async def ask(self, query: Query[T, A], data: T) -> A: ...
+
+    @overload
+    async def ask(self, query: str, data: Any = None) -> Any: ...
+
+    async def ask(self, query: Any, data: Any = None) -> Any:
+        """Call the query's one answerer in this task and context, and return its answer (A1).
+
+        Args:
+            query: a name without wildcards.
+            data: what is asked; the answerer gets this very object.
+
+        Raises:
+            NoAnswer: nobody answers the query.
+            ValueError: a malformed name, or a pattern (B3).
+            TypeError: a `Topic`, or a name that is not a str.
+            PublishRefused: an instrument refused it; the answerer has not started (I3).
+            Exception: what the answerer raised; it is reported nowhere else.
+        """
+        dispatcher = self._dispatcher
+        if (left := dispatcher.until_yield) <= 1:
+            dispatcher.answerer(query)
+            await dispatcher.pay_yield()
+        else:
+            dispatcher.until_yield = left - 1
+        try:
+            handler: Any = dispatcher.direct_answerers[query]
+        except (KeyError, TypeError):
+            handler = None
+        if handler is None:
+            return await dispatcher.ask_generally(query, data)
+        # In place: with one more coroutine it would take half as long again.
+        try:
+            return await handler(data)
+        except BaseException as exc:
+            raise judge(exc, handler, cancelled=is_being_cancelled).leaving
+
+    def background(
+        self, *, limit: int = 10, buffer: int = 1000, overflow: Overflow = "block"
+    ) -> Background:
+        """Return an async context manager that publishes while its publishers go on (B15).
+
+        Args:
+            limit: how many publishes may run at once, 1 or more; they begin in order.
+            buffer: how many events may wait for that: 0 or more, and 1 or more if `overflow` is not
+                "block".
+            overflow: what happens to an event for which there is no room, as for `stream`.
+
+        Raises:
+            ValueError: one of them is out of its range.
+        """
+        chosen = choose("overflow", overflow, _OVERFLOWS)
+        check_buffer(buffer, chosen)
+        check_int("limit", limit, "1 or more publishes at once", least=1)
+        return Background(
+            self._dispatcher, self.publish, limit=limit, buffer=buffer, overflow=chosen
+        )
+
+    @overload
     def stream(
         self,
         event: Topic[T],
@@ -412,6 +538,28 @@ class EventBus:
         async with expectation as expected:
             return await expected
 
+    def subscriptions(
+        self, event: str | Topic[Any] | None = None, *, component: str | None = None
+    ) -> tuple[Subscription, ...]:
+        """Return the active subscriptions, to see why a handler was called, or was not (B12).
+
+        Args:
+            event: a name without wildcards: only those that a publish of it would reach now, in
+                order of delivery, before filters are asked; None for all, in order of subscription.
+                All includes answerers, streams and expectations.
+            component: only those of this owner; None for every owner.
+
+        Raises:
+            ValueError: a malformed or empty name, or a pattern (B3).
+            TypeError: a name that is not a str, or a `Query`.
+        """
+        registry = self._dispatcher.registry
+        if component is not None:
+            check_component_name(component)
+        name: Any = event
+        found = registry if event is None else registry.resolve(name).subscriptions
+        return tuple([each for each in found if component in (None, each.component_name)])
+
     def add_instrument(self, instrument: Instrument) -> None:
         """Add an instrument as the innermost one, from the next publish on (I1).
 
@@ -435,16 +583,14 @@ class EventBus:
         """
         return self._dispatcher.remove_instrument(instrument)
 
+    def __repr__(self) -> str:
+        """Show how many subscriptions and instruments there are."""
+        registry = self._dispatcher.registry
+        counts = (len(list(registry)), len(registry.instruments))
+        return "<EventBus: {} subscriptions, {} instruments>".format(*counts)
 
-# What FlexiFlow itself does with a bus. These are module functions, to keep them off the public
-# class.
 
-
+# A module function, to keep it off the public class.
 def dispatcher_of(bus: EventBus) -> Dispatcher:
     """Return the inside of a bus, for what publishes or subscribes on it."""
     return bus._dispatcher
-
-
-def subscriptions(bus: EventBus) -> Iterator[Subscription]:
-    """Iterate over all subscriptions of a bus."""
-    return iter(bus._dispatcher.registry)

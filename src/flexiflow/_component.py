@@ -11,12 +11,13 @@ from __future__ import annotations
 import reprlib
 import sys
 from copy import copy
+from functools import partial
 from inspect import getattr_static
 from types import FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, final, overload
 
 from flexiflow._actor import Actor, copy_message
-from flexiflow._arguments import check_options
+from flexiflow._arguments import check_around, check_options, check_query
 from flexiflow._callables import check_callable, describe
 from flexiflow._machine import StateMachine
 from flexiflow._names import check_component_name
@@ -24,18 +25,19 @@ from flexiflow._objects import refuse_copying
 from flexiflow._text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Protocol, TypedDict, TypeVar
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from typing import Protocol, TypeAlias, TypedDict, TypeVar
 
     from flexiflow._actor import Outcome
-    from flexiflow._names import T, Topic
-    from flexiflow._subscription import Filter, Handler
+    from flexiflow._names import A, Query, T, Topic
+    from flexiflow._subscription import Around, Filter, Handler
 
     _F = TypeVar("_F", bound=Callable[..., object])
     _C = TypeVar("_C")
     _More = TypeVar("_More")
     _R = TypeVar("_R")
     _Payload = TypeVar("_Payload")
+    _Answer = TypeVar("_Answer")
 
     # mypy wants a covariant type variable here, and pyright an invariant one.
     class _MarksTyped(Protocol[_Payload]):  # type: ignore[misc]
@@ -51,6 +53,18 @@ if TYPE_CHECKING:
             self, method: Callable[[_C, _Payload], _R], /
         ) -> Callable[[_C, _Payload], _R]: ...
 
+    class _MarksAnswering(Protocol[_Payload, _Answer]):
+        @overload
+        def __call__(
+            self, method: Callable[[_C, _Payload], Coroutine[Any, Any, _Answer]], /
+        ) -> Callable[[_C, _Payload], Coroutine[Any, Any, _Answer]]: ...
+
+        @overload
+        def __call__(
+            self, method: Callable[[_C, _Payload], _Answer], /
+        ) -> Callable[[_C, _Payload], _Answer]: ...
+
+    @final
     class On(TypedDict):
         """A mark: the arguments of one `on` above a method."""
 
@@ -60,6 +74,17 @@ if TYPE_CHECKING:
         once: bool
         time_limit: float | None
         limit: int | None
+        around: tuple[Around, ...]
+
+    @final
+    class Answers(TypedDict):
+        """A mark: the arguments of one `answers` above a method."""
+
+        query: str
+        time_limit: float | None
+        limit: int | None
+
+    Mark: TypeAlias = On | Answers
 
 
 _ON = "_flexiflow_on"
@@ -88,6 +113,7 @@ def on(
     once: bool = False,
     time_limit: float | None = None,
     limit: int | None = None,
+    around: Iterable[Around] = (),
 ) -> _MarksTyped[T]: ...
 
 
@@ -100,6 +126,7 @@ def on(
     once: bool = False,
     time_limit: float | None = None,
     limit: int | None = None,
+    around: Iterable[Around] = (),
 ) -> Callable[[_F], _F]: ...
 
 
@@ -111,6 +138,7 @@ def on(
     once: bool = False,
     time_limit: float | None = None,
     limit: int | None = None,
+    around: Iterable[Around] = (),
 ) -> Any:
     """Mark a method of a `Component` as a handler, subscribed when the component is registered.
 
@@ -138,20 +166,54 @@ def on(
         "once": bool(once),
         "time_limit": time_limit,
         "limit": limit,
+        "around": check_around(around),
     }
+    return partial(_mark, marked, "@on")
 
-    def mark(method: _F) -> _F:
-        check_callable("a method marked with @on", method, 2)
-        marks = (*getattr(method, _ON, ()), marked)
-        # The mark is for one class, but the method may belong to another class as well.
-        own = _copied(method)
-        try:
-            setattr(own, _ON, marks)
-        except AttributeError:
-            raise TypeError(f"@on marks a method, and {describe(method)} takes no mark") from None
-        return own
 
-    return mark
+@overload
+def answers(
+    query: Query[T, A], *, time_limit: float | None = None, limit: int | None = None
+) -> _MarksAnswering[T, A]: ...
+
+
+@overload
+def answers(
+    query: str, *, time_limit: float | None = None, limit: int | None = None
+) -> Callable[[_F], _F]: ...
+
+
+def answers(query: Any, *, time_limit: float | None = None, limit: int | None = None) -> Any:
+    """Mark a method of a `Component` as an answerer, added when the component is registered (A1).
+
+    The method takes what is asked, and returns the answer, under the component's name. The
+    arguments are those of `EventBus.answer`. Marks are gathered as those of `on` are.
+
+    Raises:
+        ValueError: a malformed or empty name, a pattern, or a `time_limit` or `limit` out of range.
+        TypeError: a `Topic`, a name that is not a str, or a method that can't be marked.
+    """
+    if isinstance(query, FunctionType):
+        name = query.__name__
+        raise TypeError(
+            f"@answers takes a query: write @answers(PRICE) above {name}, not @answers alone"
+        )
+    check_query(query, time_limit=time_limit, limit=limit)
+    marked: Answers = {"query": query, "time_limit": time_limit, "limit": limit}
+    return partial(_mark, marked, "@answers")
+
+
+def _mark(mark: Mark, decorator: str, method: _F) -> _F:
+    check_callable(f"a method marked with {decorator}", method, 2)
+    marks = (*getattr(method, _ON, ()), mark)
+    # The mark is for one class, but the method may belong to another class as well.
+    own = _copied(method)
+    try:
+        setattr(own, _ON, marks)
+    except AttributeError:
+        given = describe(method)
+        raise TypeError(f"{decorator} marks a method, and {given} takes no mark") from None
+    return own
 
 
 def _copied(method: _F) -> _F:
@@ -187,7 +249,7 @@ class Component:
 
     __reduce_ex__ = refuse_copying
 
-    _flexiflow_handlers: ClassVar[tuple[tuple[str, On], ...]] = ()
+    _flexiflow_handlers: ClassVar[tuple[tuple[str, Mark], ...]] = ()
     _flexiflow_marked: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -260,12 +322,12 @@ def _marked(kind: type) -> list[str]:
     ]
 
 
-def _marks(value: object) -> tuple[On, ...]:
+def _marks(value: object) -> tuple[Mark, ...]:
     if type(value) in _UNMARKED:
         return ()
     # Not getattr: other objects in a class may answer to any name, or raise.
     marks: object = getattr_static(value, _ON, None)
-    return cast("tuple[On, ...]", marks) if isinstance(marks, tuple) else ()
+    return cast("tuple[Mark, ...]", marks) if isinstance(marks, tuple) else ()
 
 
 def actor_of(component: Component) -> Actor:
@@ -281,7 +343,7 @@ def actor_of(component: Component) -> Actor:
         raise TypeError(f"{kind}.__init__ must call super().__init__(name)") from None
 
 
-def handlers_of(component: Component) -> Iterator[tuple[On, Handler]]:
+def handlers_of(component: Component) -> Iterator[tuple[Mark, Handler]]:
     """Yield the marks of a component, each with its method, bound to the component.
 
     Raises:

@@ -50,12 +50,14 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from anyio.lowlevel import checkpoint
 
-from flexiflow._arguments import check_subscription, make_terms
-from flexiflow._delivery.call import HandlerCall
+from flexiflow._arguments import check_answer, check_around, check_subscription, make_terms
+from flexiflow._cancellation import is_being_cancelled
+from flexiflow._delivery.call import NOT_STARTED, HandlerCall
 from flexiflow._delivery.sequential import deliver_sequential
-from flexiflow._delivery.verdict import assess, report
+from flexiflow._delivery.verdict import assess, judge, report
+from flexiflow._errors import NoAnswer
 from flexiflow._instruments import PUBLISHING, Installed, enter, go_without, leave, take_out
-from flexiflow._names import Event, make_event
+from flexiflow._names import Event, check_is_query, make_event
 from flexiflow._receiver import RECEIVER, Publisher, blocking_streams
 from flexiflow._registry import DIRECT, UNHEARD, Registry
 from flexiflow._reporting import Announcing, is_announcing
@@ -63,13 +65,13 @@ from flexiflow._subscription import Terms
 from flexiflow.events import HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import TypeAlias
 
     from flexiflow._delivery.verdict import Failures, Trouble
     from flexiflow._instruments import Instrument
     from flexiflow._registry import Route
-    from flexiflow._subscription import Filter, Handler, HandlerFailure, Subscription
+    from flexiflow._subscription import Around, Filter, Handler, HandlerFailure, Subscription
     from flexiflow.events import HandlerFailed
 
     Deliver: TypeAlias = Callable[..., Awaitable[Failures]]
@@ -88,19 +90,24 @@ class Dispatcher:
     Args:
         yield_every: at least one in this many publishes is a checkpoint (D6).
         sequential: whether the bus delivers sequentially by default.
+        around: the bus's own functions around handlers (A3).
 
     Attributes:
         registry: the subscriptions and instruments.
         routes: the routes that the registry remembers, by event name.
+        direct_answerers: the handlers that `ask` calls itself, by query.
         yield_every: at least one in this many publishes is a checkpoint (D6).
         until_yield: how many publishes may go by until one must yield; 0 or less if one is due.
     """
 
-    __slots__ = ("registry", "routes", "until_yield", "yield_every")
+    __slots__ = ("direct_answerers", "registry", "routes", "until_yield", "yield_every")
 
-    def __init__(self, yield_every: int, *, sequential: bool) -> None:
-        self.registry = Registry(sequential=sequential)
+    def __init__(
+        self, yield_every: int, *, sequential: bool, around: tuple[Around, ...] = ()
+    ) -> None:
+        self.registry = Registry(sequential=sequential, around=around)
         self.routes = self.registry.routes
+        self.direct_answerers = self.registry.direct_answerers
         self.yield_every = self.until_yield = 1 if yields_always.get() else yield_every
 
     async def subscribe(
@@ -114,6 +121,7 @@ class Dispatcher:
         once: bool,
         time_limit: float | None,
         limit: int | None,
+        around: Iterable[Around],
     ) -> Subscription:
         """Check the arguments, and subscribe, as `EventBus.subscribe` says."""
         check_subscription(
@@ -125,6 +133,7 @@ class Dispatcher:
             time_limit=time_limit,
             limit=limit,
         )
+        around = check_around(around)
         await checkpoint()
         return self.registry.create(
             event,
@@ -133,11 +142,62 @@ class Dispatcher:
             priority=priority,
             filter=filter,
             once=bool(once),
-            terms=make_terms(time_limit=time_limit, limit=limit),
+            terms=make_terms(time_limit=time_limit, limit=limit, around=around),
         )
 
     # Tracebacks and "was never awaited" warnings then name the method that the user called.
     subscribe.__qualname__ = "EventBus.subscribe"
+
+    async def answer(
+        self,
+        query: Any,
+        component: str,
+        handler: Handler,
+        *,
+        time_limit: float | None,
+        limit: int | None,
+    ) -> Subscription:
+        """Check the arguments, and add an answerer, as `EventBus.answer` says."""
+        check_answer(query, component, handler, time_limit=time_limit, limit=limit)
+        self.registry.check_unanswered(query)
+        await checkpoint()
+        terms = make_terms(time_limit=time_limit, limit=limit)
+        return self.registry.create_answerer(query, component, handler, terms=terms)
+
+    answer.__qualname__ = "EventBus.answer"
+
+    def answerer(self, query: object) -> Subscription:
+        """Return the answerer of a query; the name of one that has none is checked first (B3).
+
+        Raises:
+            NoAnswer: nobody answers it (A1).
+        """
+        answerers: dict[Any, Subscription] = self.registry.answerers
+        try:
+            return answerers[query]
+        except (KeyError, TypeError):
+            name = check_is_query(query, "publish it with bus.publish")
+            raise NoAnswer(name, answerers.keys()) from None
+
+    async def ask_generally(self, query: object, data: Any) -> Any:
+        """Call an answerer that has terms, or on a bus with instruments, and return its result."""
+        answerer = self.answerer(query)
+        event = make_event(Event, (answerer.event_name, data))
+        instruments = self.registry.instruments
+        handling = tuple([each for each in instruments if each.handling])
+        call = HandlerCall(event, handling, None).start
+        entered = enter([each for each in instruments if each.publishing], event)
+        try:
+            result = await call(answerer, is_being_cancelled)
+            if result is NOT_STARTED:
+                # It was unsubscribed while this waited for its turn, or by an instrument.
+                raise NoAnswer(event.name, self.registry.answerers)  # noqa: TRY301  as if from it
+        except BaseException as exc:
+            leaving = [judge(exc, answerer.handler, cancelled=is_being_cancelled).leaving]
+            leave(entered, leaving[0], PUBLISHING)
+            raise leaving.pop()
+        leave(entered, None, PUBLISHING)
+        return result
 
     def receive(
         self, event: str, priority: int, filter: Filter | None, handler: Handler
@@ -270,7 +330,7 @@ class Dispatcher:
         if not (route.publishing or route.is_called):
             return await deliver(name, data, subscriptions, raises=raises, announce=announce)
         event = make_event(Event, (name, data))
-        call = HandlerCall(event, route.handling) if route.is_called else None
+        call = HandlerCall(event, route.handling, route.around).start if route.is_called else None
         entered = enter(route.publishing, event)
         try:
             failures = await deliver(

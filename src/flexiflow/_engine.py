@@ -21,7 +21,12 @@ from flexiflow._bus import EventBus, dispatcher_of
 from flexiflow._callables import check_callable
 from flexiflow._component import Component, actor_of, handlers_of
 from flexiflow._delivery.verdict import attempt
-from flexiflow._errors import ComponentError, DuplicateComponent, UnknownComponent
+from flexiflow._errors import (
+    ComponentError,
+    DuplicateAnswer,
+    DuplicateComponent,
+    UnknownComponent,
+)
 from flexiflow._names import check_component_name
 from flexiflow._objects import refuse_copying
 from flexiflow._text import show
@@ -31,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flexiflow._actor import Outcome
-    from flexiflow._component import On
+    from flexiflow._component import Mark
+    from flexiflow._registry import Registry
     from flexiflow._subscription import Handler
     from flexiflow._turns import Turn
     from flexiflow.events import ComponentRegistered
@@ -81,6 +87,11 @@ class Engine:
         """The registered components by name, as a read-only view."""
         return self._view
 
+    def __repr__(self) -> str:
+        """Show how many components there are."""
+        making = f", {len(self._pending)} in the making" if self._pending else ""
+        return f"<Engine: {len(self._components)} components{making}>"
+
     async def register(self, component: Component) -> None:
         """Register a component: take its name, subscribe its handlers, then publish its event (C1).
 
@@ -91,6 +102,7 @@ class Engine:
             TypeError: `component` is not a `Component`, or has a method marked with `on` that
                 can't be a handler.
             DuplicateComponent: the name is taken.
+            DuplicateAnswer: it answers a query that has an answerer already (A2).
             ComponentError: the component is registered already, with this engine or another one.
         """
         if not isinstance(component, Component):
@@ -98,7 +110,7 @@ class Engine:
         name = actor_of(component).name
         if name in self._components or name in self._pending:
             raise DuplicateComponent(name)
-        _check(component)
+        _check(component, dispatcher_of(self._bus).registry)
         admission = Admission(name, self._pending)
         try:
             with admission.join():
@@ -216,20 +228,25 @@ class Engine:
 
     async def _introduce(self, component: Component) -> None:
         """Register a component and its handlers in one step, then publish its event."""
-        handlers = _check(component)
         actor, bus = actor_of(component), dispatcher_of(self._bus)
+        handlers = _check(component, bus.registry)
         actor.host, actor.dispatcher = self, bus
         self._components[actor.name] = component
         for mark, handler in handlers:
-            bus.registry.create(
-                mark["event"],
-                actor.name,
-                handler,
-                priority=mark["priority"],
-                filter=mark["filter"],
-                once=mark["once"],
-                terms=make_terms(time_limit=mark["time_limit"], limit=mark["limit"]),
-            )
+            around = () if "query" in mark else mark["around"]
+            terms = make_terms(time_limit=mark["time_limit"], limit=mark["limit"], around=around)
+            if "query" in mark:
+                bus.registry.create_answerer(mark["query"], actor.name, handler, terms=terms)
+            else:
+                bus.registry.create(
+                    mark["event"],
+                    actor.name,
+                    handler,
+                    priority=mark["priority"],
+                    filter=mark["filter"],
+                    once=mark["once"],
+                    terms=terms,
+                )
         if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
             registered: ComponentRegistered = {"component": actor.name}
             await bus.deliver(route, registered)
@@ -239,18 +256,27 @@ class Engine:
         admission.conclude(None if component is None else actor_of(component).mailbox)
 
 
-def _check(component: Component) -> list[tuple[On, Handler]]:
-    """Check that a component may be registered, and return its handlers.
+def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler]]:
+    """Check that a component may be registered, and return its handlers and answerers.
 
     Raises:
         ComponentError: the component is registered already.
-        TypeError: a method marked with `on` can't be a handler.
+        DuplicateAnswer: it answers a query that has an answerer, or answers it twice (A2).
+        TypeError: a method marked with `on` or `answers` can't be a handler.
     """
     if actor_of(component).host is not None:
         raise ComponentError(
             f"{component!r} is registered already; a component belongs to at most one engine"
         )
-    return list(handlers_of(component))
+    handlers = list(handlers_of(component))
+    answered: set[str] = set()
+    for mark, _ in handlers:
+        if "query" in mark:
+            registry.check_unanswered(mark["query"])
+            if mark["query"] in answered:
+                raise DuplicateAnswer(mark["query"], actor_of(component).name)
+            answered.add(mark["query"])
+    return handlers
 
 
 def _no_component(given: object) -> str:

@@ -106,45 +106,57 @@ class _StreamIsFull(FlexiFlowError):
     """A stream has no room for an event, and the publisher can't wait for room.
 
     Args:
-        stream: the name or pattern that the stream hears.
+        stream: the name or pattern that the stream hears; None for publishing in the background.
         buffer: how many events its buffer holds.
     """
 
-    def __init__(self, stream: str, buffer: int) -> None:
+    def __init__(self, stream: str | None, buffer: int) -> None:
         super().__init__(stream, buffer)
         self.stream = stream
         self.buffer = buffer
 
+    @property
+    def _what(self) -> str:
+        if self.stream is None:
+            return "publishing in the background"
+        return f"the stream of {show(self.stream)}"
+
 
 @final
 class BufferFull(_StreamIsFull):
-    """A stream's buffer was full, and its `overflow` is "error" (S2).
+    """A stream's buffer was full, and its `overflow` is "error" (S2, B15).
 
     Args:
-        stream: the name or pattern that the stream hears.
+        stream: the name or pattern that the stream hears; None for publishing in the background.
         buffer: how many events its buffer holds.
     """
 
     def __str__(self) -> str:
         """Return the message: which stream is full, and how many events it holds."""
-        return (
-            f"the stream of {show(self.stream)} is full with {self.buffer} events; this one is lost"
-        )
+        return f"{self._what} is full with {self.buffer} events; this one is lost"
 
 
 @final
 class StreamDeadlock(_StreamIsFull):
-    """The only consumer of a full stream published to it, and would have waited for itself (S3).
+    """A publisher would have waited for itself, as there was no room for its event (S3, B15).
+
+    It was the only consumer of a full stream, or a handler that was called in the background.
 
     Args:
-        stream: the name or pattern that the stream hears.
+        stream: the name or pattern that the stream hears; None for publishing in the background.
         buffer: how many events its buffer holds.
     """
 
     def __str__(self) -> str:
         """Return the message: which stream is full, and what to do."""
+        if self.stream is None:
+            return (
+                f"{self._what} is full with {self.buffer} events, and one of the handlers that it "
+                "calls publishes there and would wait for itself; use a larger buffer, or another "
+                "overflow policy"
+            )
         return (
-            f"the stream of {show(self.stream)} is full with {self.buffer} events, and its only "
+            f"{self._what} is full with {self.buffer} events, and its only "
             "consumer publishes to it and would wait for itself; read it in another task, "
             "or give it a larger buffer or another overflow policy"
         )
@@ -167,6 +179,48 @@ class ReceiverClosed(FlexiFlowError, ClosedResourceError):
     def __str__(self) -> str:
         """Return the message: which block, its state, and what to do."""
         return f"the block of {self.what} {self.state}; use it inside its 'async with'"
+
+
+@final
+class NoAnswer(FlexiFlowError, LookupError):
+    """Nobody answers the query (A1).
+
+    Args:
+        query: the name that was asked.
+        known: the names that are answered. The message shows the closest ones, unless there are
+            more than 1,000; names of more than 200 characters are not compared.
+    """
+
+    def __init__(self, query: str, known: Collection[str] = ()) -> None:
+        super().__init__(query)
+        self.query = query
+        self.closest: tuple[str, ...] = closest(query, known)
+
+    def __str__(self) -> str:
+        """Return the message: which query has no answer, and which names are close to it."""
+        return f"nobody answers {show(self.query)}{_hint(self.closest)}"
+
+
+@final
+class DuplicateAnswer(FlexiFlowError):
+    """The query has an answerer already; nothing has changed (A1).
+
+    Args:
+        query: the query's name.
+        component: the name of the component that answers it.
+    """
+
+    def __init__(self, query: str, component: str) -> None:
+        super().__init__(query, component)
+        self.query = query
+        self.component = component
+
+    def __str__(self) -> str:
+        """Return the message: which query, which component answers it, and what to do."""
+        return (
+            f"{show(self.query)} is answered by {show(self.component)} already; "
+            "unsubscribe that answerer first"
+        )
 
 
 class ComponentError(FlexiFlowError):
@@ -207,8 +261,7 @@ class UnknownComponent(ComponentError, KeyError):
 
     def __str__(self) -> str:
         """Return the message: which name is unknown, and which names are close to it."""
-        hint = f"; did you mean {' or '.join(map(show, self.closest))}?" if self.closest else ""
-        return f"no component is named {show(self.name)}{hint}"
+        return f"no component is named {show(self.name)}{_hint(self.closest)}"
 
 
 @final
@@ -237,3 +290,7 @@ class TransitionRefused(ComponentError):
             f"component {show(self.component)} in state {show(self.state)} refuses "
             f"{show(self.trigger)}{why}; it would take: {accepted}"
         )
+
+
+def _hint(names: tuple[str, ...]) -> str:
+    return f"; did you mean {' or '.join(map(show, names))}?" if names else ""

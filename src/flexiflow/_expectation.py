@@ -43,6 +43,7 @@ class Expectation(Generic[T]):
         "_filter",
         "_has_outcome",
         "_is_raised",
+        "_name",
         "_settled",
         "_waiting",
     )
@@ -54,6 +55,7 @@ class Expectation(Generic[T]):
         subscribe: Callable[[Handler], Subscription],
         announce: Announce,
     ) -> None:
+        self._name = name
         self._filter = filter
         self._announce = announce
         self._block = Block(f"the expectation of {show(name)}", subscribe)
@@ -62,6 +64,11 @@ class Expectation(Generic[T]):
         self._failure: Exception | None = None
         self._has_outcome = self._is_raised = False
         self._waiting = 0
+
+    def __repr__(self) -> str:
+        """Show what is expected, the state of the block, and what has come."""
+        come = f": {show(self._event.name)} has come" if self._has_outcome else ""
+        return f"<Expectation of {show(self._name)}, which {self._block.state}{come}>"
 
     async def __aenter__(self) -> Self:
         """Subscribe, without a checkpoint: from here on no event is missed (S1).

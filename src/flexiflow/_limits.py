@@ -104,8 +104,8 @@ class LimitedTurn(Turn):
         self.end()
 
 
-async def await_within(awaitable: Awaitable[object], time_limit: float, culprit: str) -> None:
-    """Await what a handler returned, and cancel it when its time is over.
+async def await_within(awaitable: Awaitable[object], time_limit: float, culprit: str) -> object:
+    """Await what a handler returned, and cancel it when its time is over; return the result.
 
     Args:
         awaitable: what the handler returned.
@@ -114,25 +114,41 @@ async def await_within(awaitable: Awaitable[object], time_limit: float, culprit:
 
     Raises:
         HandlerTimeout: the time was over before the handler had ended, however it ended then. If
-            it raised an exception in its cleanup, that is the cause.
+            it raised an exception in its cleanup, that is the cause. What it had been handling when
+            it was cancelled is in the chain of contexts (R8).
         BaseException: what left the handler in time; and what is not a failure, at any time: a
             cancellation from outside, KeyboardInterrupt and the like.
     """
     deadline = anyio.current_time() + time_limit
     failure: BaseException | None = None
+    earlier: BaseException | None = None
+    result: object = None
     try:
         try:
             with anyio.CancelScope(deadline=deadline):
-                await awaitable
+                try:
+                    result = await awaitable
+                except anyio.get_cancelled_exc_class() as exc:
+                    # The scope may swallow it, and with it what had failed before (R8).
+                    earlier = exc.__context__
+                    raise
         except BaseException as exc:
             failure = split(exc)[1]
             if anyio.current_time() < deadline or not _is_to_blame(failure):
                 raise
         # Not within the `except`: the timeout's context must not be the scope's own cancellation.
         if anyio.current_time() >= deadline:
-            raise HandlerTimeout(culprit, time_limit) from failure
+            timeout = HandlerTimeout(culprit, time_limit)
+            timeout.__cause__ = failure
+            try:
+                raise timeout
+            finally:
+                if earlier is not None:
+                    timeout.__context__ = earlier
+                del timeout
+        return result
     finally:
-        del failure  # its traceback holds this frame (B6)
+        del failure, earlier  # their tracebacks hold this frame (B6)
 
 
 def _is_to_blame(failure: BaseException | None) -> bool:

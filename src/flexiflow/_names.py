@@ -1,6 +1,7 @@
-"""Names of events, which are non-empty segments joined by dots, patterns, topics, and components.
+"""Names of events and queries, which are non-empty segments joined by dots, and of components.
 
-A topic is a typed event name (T1). An `Event` is what is published under a name.
+A topic is a typed event name or pattern (T1), a query the typed name of a question (A1). An `Event`
+is what is published under a name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 ONE = "*"
 REST = "**"
@@ -24,12 +26,17 @@ _CHARACTERS: Final = 32
 
 def check_event_name(name: object) -> str:
     """Return `name` if it can be published, else raise a ValueError or TypeError (B3)."""
-    return ".".join(_segments(name, patterns=False))
+    return ".".join(_segments(name, "can't publish to the pattern {}: an event's"))
+
+
+def check_query_name(name: object) -> str:
+    """Return `name` if it can be a query's, else raise a ValueError or TypeError (A1, B3)."""
+    return ".".join(_segments(name, "can't ask or answer the pattern {}: a query's"))
 
 
 def check_subscribed_name(name: object) -> str:
     """Return `name` if it can be subscribed to, as a name or a pattern, else raise (B3, B10)."""
-    return ".".join(_segments(name, patterns=True))
+    return ".".join(_segments(name))
 
 
 def is_pattern(name: str) -> bool:
@@ -54,7 +61,8 @@ def check_component_name(name: object) -> str:
     return name
 
 
-def _segments(name: object, *, patterns: bool) -> list[str]:
+def _segments(name: object, no_patterns: str = "") -> list[str]:
+    # `no_patterns` begins the message about a wildcard; empty where patterns are allowed.
     if not isinstance(name, str):
         raise TypeError(f"an event name must be a str, not {reprlib.repr(name)}")
     segments = name.split(".")
@@ -64,15 +72,13 @@ def _segments(name: object, *, patterns: bool) -> list[str]:
             "like 'order.placed'"
         )
     if ONE in name:
-        _check_wildcards(name, segments, patterns=patterns)
+        _check_wildcards(name, segments, no_patterns)
     return segments
 
 
-def _check_wildcards(name: str, segments: list[str], *, patterns: bool) -> None:
-    if not patterns:
-        raise ValueError(
-            f"can't publish to the pattern {show(name)}: an event's name has no wildcard"
-        )
+def _check_wildcards(name: str, segments: list[str], no_patterns: str) -> None:
+    if no_patterns:
+        raise ValueError(f"{no_patterns.format(show(name))} name has no wildcard")
     if any(ONE in segment and segment not in (ONE, REST) for segment in segments):
         raise ValueError(
             f"malformed pattern {show(name)}: a wildcard is a segment of its own, '*' or '**'"
@@ -81,11 +87,12 @@ def _check_wildcards(name: str, segments: list[str], *, patterns: bool) -> None:
         raise ValueError(f"malformed pattern {show(name)}: '**' may only be the last segment")
 
 
-# For type checkers a topic must not be a str: else the overloads for plain names would match it.
+# For type checkers neither a topic nor a query is a str: else the overloads for plain names would
+# match it.
 if TYPE_CHECKING:
 
     class _Name:
-        # A topic may be compared with plain names.
+        # They may be compared with plain names.
         def __eq__(self, other: object, /) -> bool: ...
 
         def __hash__(self) -> int: ...
@@ -134,3 +141,68 @@ class Topic(_Name, Generic[T]):
         make: Any = super().__new__
         topic: Self = make(cls, check_subscribed_name(name))
         return topic
+
+
+@final
+class Query(_Name, Generic[T, A]):
+    """The name of a question that knows the types of what is asked and of the answer (A1).
+
+    At run time it is a str, equal to the name. To type checkers it is a class of its own, by which
+    they check answerers and the arguments and results of `ask`. It is no event: it can be neither
+    published nor subscribed to (A2).
+
+    Args:
+        name: a name without wildcards, like "price.asked".
+
+    Raises:
+        ValueError: a malformed or empty name, or a pattern (A1, B3).
+        TypeError: a name that is not a str (B3).
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, name: str) -> Self:
+        """Check the name."""
+        make: Any = super().__new__
+        query: Self = make(cls, check_query_name(name))
+        return query
+
+
+def is_query(name: Any) -> bool:
+    """Return whether a name is a `Query`."""
+    return type(name) is Query
+
+
+def check_is_event(name: Any, rather: str) -> None:
+    """Check that a name is not a query's, where an event's name is wanted (A2).
+
+    Args:
+        name: what was given.
+        rather: the call that is right for a query.
+
+    Raises:
+        TypeError: it is a `Query`.
+    """
+    if is_query(name):
+        raise TypeError(f"{_shown(name)} is a query, not an event: {rather}")
+
+
+def check_is_query(name: Any, rather: str) -> str:
+    """Return a query's name.
+
+    Args:
+        name: what was given.
+        rather: the call that is right for a topic.
+
+    Raises:
+        ValueError: a malformed or empty name, or a pattern (A1, B3).
+        TypeError: it is a `Topic`, or not a str.
+    """
+    if isinstance(name, Topic):
+        raise TypeError(f"{_shown(name)} is a topic, not a query: {rather}")
+    return check_query_name(name)
+
+
+def _shown(name: Any) -> str:
+    # At run time it is a str.
+    return show(name)

@@ -40,20 +40,23 @@ class Block:
     Args:
         title: the receiver's name, for messages.
         subscribe: subscribes a handler that is called with the `Event`.
+
+    Attributes:
+        state: whether the block was entered, or has ended, in words.
     """
 
-    __slots__ = ("_state", "_subscribe", "_subscription", "_title")
+    __slots__ = ("_subscribe", "_subscription", "_title", "state")
 
     def __init__(self, title: str, subscribe: Callable[[Handler], Subscription]) -> None:
         self._title = title
         self._subscribe = subscribe
         self._subscription: Subscription | None = None
-        self._state = _NEW
+        self.state = _NEW
 
     @property
     def is_over(self) -> bool:
         """Whether the block was left."""
-        return self._state == _OVER
+        return self.state == _OVER
 
     def enter(self, handler: Handler) -> None:
         """Subscribe the receiver's handler.
@@ -61,14 +64,14 @@ class Block:
         Raises:
             ReceiverClosed: the block was entered before.
         """
-        if self._state != _NEW:
+        if self.state != _NEW:
             raise ReceiverClosed(self._title, _OPEN)
-        self._state = _OPEN
+        self.state = _OPEN
         self._subscription = self._subscribe(handler)
 
     def leave(self) -> Subscription | None:
         """Unsubscribe, and return the subscription; None if the block was left before."""
-        self._state = _OVER
+        self.state = _OVER
         self.unsubscribe()
         # Its handler holds the receiver, which holds this block: a cycle, which would stay in
         # memory until the garbage collector runs (B6).
@@ -86,8 +89,8 @@ class Block:
         Raises:
             ReceiverClosed: it was not entered, or has been left.
         """
-        if self._state != _OPEN:
-            raise ReceiverClosed(self._title, self._state)
+        if self.state != _OPEN:
+            raise ReceiverClosed(self._title, self.state)
 
 
 _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)

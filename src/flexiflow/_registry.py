@@ -10,19 +10,28 @@ from __future__ import annotations
 
 from itertools import count
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow._callables import is_coroutine_function
-from flexiflow._names import ONE, REST, check_event_name, is_pattern, room
+from flexiflow._errors import DuplicateAnswer
+from flexiflow._names import (
+    ONE,
+    REST,
+    check_event_name,
+    check_is_event,
+    is_pattern,
+    is_query,
+    room,
+)
 from flexiflow._subscription import Subscription, deactivate
-from flexiflow.events import HANDLER_FAILED
+from flexiflow.events import BUILT_IN, HANDLER_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal, TypeAlias
 
     from flexiflow._instruments import Installed
-    from flexiflow._subscription import Filter, Handler, Terms
+    from flexiflow._subscription import Around, Filter, Handler, Terms
 
     # A dict, since it keeps the order of subscription and removes an entry at a constant cost.
     _Bucket: TypeAlias = dict[Subscription, None]
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 MAX_REMEMBERED: Final = 65_536
 """The room for remembered routes (B10): each takes `room(name)` and 1 for each subscription."""
 
+_by_subscription = attrgetter("_order")
 _by_delivery = attrgetter("priority", "_order")
 
 
@@ -64,9 +74,11 @@ class Route:
         subscriptions: those to the name and to matching patterns, in order of delivery (B4).
         publishing: the instruments that watch publishes, the first added first.
         handling: the instruments that watch handlers, the first added first.
+        around: the bus's own functions around handlers; None for a built-in event, which no
+            function in any `around` sees (A3).
         are_async: whether all handlers are known to be coroutine functions.
         is_called: whether handlers are called through a `HandlerCall`: one of them has terms, or
-            instruments watch handlers.
+            instruments watch handlers, or the bus has functions around them.
         plan: how they are called.
     """
 
@@ -74,6 +86,7 @@ class Route:
 
     __slots__ = (
         "are_async",
+        "around",
         "handling",
         "is_called",
         "name",
@@ -88,6 +101,7 @@ class Route:
         subscriptions: tuple[Subscription, ...],
         publishing: tuple[Installed, ...],
         handling: tuple[Installed, ...],
+        around: tuple[Around, ...] | None,
         *,
         are_async: bool,
         is_called: bool,
@@ -97,6 +111,7 @@ class Route:
         self.subscriptions = subscriptions
         self.publishing = publishing
         self.handling = handling
+        self.around = around
         self.are_async = are_async
         self.is_called = is_called
         self.plan = plan
@@ -121,13 +136,18 @@ class Registry:
 
     Args:
         sequential: whether the bus delivers sequentially by default.
+        around: the bus's own functions around handlers (A3).
 
     Attributes:
+        answerers: the answerers by query.
+        direct_answerers: by query, those that are coroutine functions and have no terms; empty
+            while there are instruments; always the same dict object.
         routes: the remembered routes by event name; always the same dict object.
         instruments: what watches the bus, the first added first.
     """
 
     __slots__ = (
+        "_around",
         "_exact",
         "_order",
         "_owned",
@@ -135,16 +155,21 @@ class Registry:
         "_remembered",
         "_sequential",
         "_unsubscribe",
+        "answerers",
+        "direct_answerers",
         "instruments",
         "routes",
     )
 
-    def __init__(self, *, sequential: bool) -> None:
+    def __init__(self, *, sequential: bool, around: tuple[Around, ...] = ()) -> None:
         self._sequential = sequential
+        self._around = around
         self._exact: dict[str, _Bucket] = {}
         self._patterns = _PatternNode()
         self._owned: dict[str, _Bucket] = {}
         self.routes: dict[str, Route] = {}
+        self.answerers: dict[str, Subscription] = {}
+        self.direct_answerers: dict[str, Handler] = {}
         self._remembered = 0
         self.instruments: tuple[Installed, ...] = ()
         self._order = count()
@@ -152,9 +177,9 @@ class Registry:
         self._unsubscribe = self.remove
 
     def __iter__(self) -> Iterator[Subscription]:
-        """Iterate over all subscriptions, grouped by component."""
-        for bucket in self._owned.values():
-            yield from bucket
+        """Iterate over all subscriptions and answerers, in order of subscription."""
+        found = [each for bucket in self._owned.values() for each in bucket]
+        return iter(sorted(found, key=_by_subscription))
 
     def create(
         self,
@@ -172,10 +197,56 @@ class Registry:
         Priority 0 is reserved for FlexiFlow: it comes before every priority that users may choose,
         and is a tier of its own (B4, D3).
         """
-        # A plain str: a subclass may compare and hash as it likes, and would miss the routes.
-        event_name = str.__str__(event_name)
+        subscription = self._make(
+            event_name, component_name, handler, priority, filter, terms, once=once
+        )
+        event_name = subscription.event_name
+        if is_pattern(event_name):
+            self._add_pattern(subscription)
+        else:
+            self._exact.setdefault(event_name, {})[subscription] = None
+            self._forget(event_name)
+        return subscription
+
+    def create_answerer(
+        self, query: Any, component_name: str, handler: Handler, *, terms: Terms | None
+    ) -> Subscription:
+        """Make an answerer from arguments that have been checked, add it, and return it.
+
+        Raises:
+            DuplicateAnswer: the query has one already (A1).
+        """
+        self.check_unanswered(query)
+        answerer = self._make(query, component_name, handler, 3, None, terms, once=False)
+        # Looking up a query takes two thirds of the time if the key is that very object.
+        self._note_answerer(query if is_query(query) else answerer.event_name, answerer)
+        return answerer
+
+    def _note_answerer(self, query: Any, answerer: Subscription) -> None:
+        self.answerers[query] = answerer
+        handler = answerer.handler
+        if answerer._terms is None and not self.instruments and is_coroutine_function(handler):
+            self.direct_answerers[query] = handler
+
+    def check_unanswered(self, query: Any) -> None:
+        """Raise `DuplicateAnswer` if a query has an answerer (A1)."""
+        if query in self.answerers:
+            raise DuplicateAnswer(query, self.answerers[query].component_name)
+
+    def _make(
+        self,
+        event_name: str,
+        component_name: str,
+        handler: Handler,
+        priority: int,
+        filter: Filter | None,
+        terms: Terms | None,
+        *,
+        once: bool,
+    ) -> Subscription:
         subscription = Subscription(
-            event_name,
+            # A plain str: a subclass may compare and hash as it likes, and would miss the routes.
+            str.__str__(event_name),
             component_name,
             handler,
             priority,
@@ -186,11 +257,6 @@ class Registry:
             _terms=terms,
         )
         self._owned.setdefault(component_name, {})[subscription] = None
-        if is_pattern(event_name):
-            self._add_pattern(subscription)
-        else:
-            self._exact.setdefault(event_name, {})[subscription] = None
-            self._forget(event_name)
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
@@ -200,7 +266,10 @@ class Registry:
             return False
         deactivate(subscription)
         _discard(self._owned, subscription.component_name, subscription)
-        if is_pattern(subscription.event_name):
+        if self.answerers.get(subscription.event_name) is subscription:
+            del self.answerers[subscription.event_name]
+            self.direct_answerers.pop(subscription.event_name, None)
+        elif is_pattern(subscription.event_name):
             self._remove_pattern(subscription)
         else:
             _discard(self._exact, subscription.event_name, subscription)
@@ -218,12 +287,16 @@ class Registry:
         """Replace the instruments, the first added first, from the next publish on (I1)."""
         self.instruments = instruments
         self._forget_all()
+        self.direct_answerers.clear()
+        for query, answerer in self.answerers.items():
+            self._note_answerer(query, answerer)
 
     def resolve(self, event_name: str) -> Route:
         """Return the route of an event name; a new name is checked first (B3)."""
         try:
             return self.routes[event_name]
         except (KeyError, TypeError):
+            check_is_event(event_name, "ask it with bus.ask")
             return self._learn(check_event_name(event_name))
 
     def _learn(self, event_name: str) -> Route:
@@ -241,7 +314,9 @@ class Registry:
     def _route(self, event_name: str, found: tuple[Subscription, ...]) -> Route:
         publishing = tuple(each for each in self.instruments if each.publishing is not None)
         handling = tuple(each for each in self.instruments if each.handling is not None)
-        is_called = bool(handling) or any(each._terms is not None for each in found)
+        around = None if event_name in BUILT_IN else self._around
+        has_terms = any(each._terms is not None for each in found)
+        is_called = bool(handling or around) or has_terms
         are_async = all(is_coroutine_function(each.handler) for each in found)
         is_special = is_called or event_name == HANDLER_FAILED or any(each.once for each in found)
         is_direct = are_async and all(each.filter is None for each in found)
@@ -258,6 +333,7 @@ class Registry:
             found,
             publishing,
             handling,
+            around,
             are_async=are_async,
             is_called=is_called,
             plan=plan,

@@ -12,13 +12,16 @@ Waits for turns, of components and of limited handlers, are another matter: see 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flexiflow._arguments import check_int, check_seconds
 from flexiflow._errors import BufferFull, StreamDeadlock
 from flexiflow._names import T
 from flexiflow._receiver import Block, blocking_streams, is_publishing
@@ -55,6 +58,34 @@ class StreamStatistics:
     buffered: int
     blocked_publishers: int
     waiting_readers: int
+
+
+@final
+class EventBatches(Generic[T]):
+    """An async iterator over a stream's events in lists, made by `EventStream.batches`.
+
+    It has no end: it raises `ReceiverClosed` when the stream's block is left, as the stream does.
+
+    Args:
+        take: waits for a list, and returns it.
+    """
+
+    __slots__ = ("_take",)
+
+    def __init__(self, take: Callable[[], Awaitable[list[Event[T]]]]) -> None:
+        self._take = take
+
+    def __aiter__(self) -> Self:
+        """Return the iterator itself."""
+        return self
+
+    async def __anext__(self) -> list[Event[T]]:
+        """Wait for the next list, which is not empty; if this is cancelled, it has taken nothing.
+
+        Raises:
+            ReceiverClosed: the stream's block is not entered, or is left while this waits.
+        """
+        return await self._take()
 
 
 @final
@@ -97,9 +128,9 @@ class EventStream(Generic[T]):
         self._block = Block(f"the stream of {show(name)}", subscribe)
         self._buffer: deque[Event[T]] = deque()
         # The publishers and readers that wait, in order. A publisher is woken when its event is
-        # accepted, a reader when there is an event for it.
+        # accepted, a reader when there are as many events as it wants.
         self._blocked: dict[anyio.Event, Event[T]] = {}
-        self._sleeping: dict[anyio.Event, None] = {}
+        self._sleeping: dict[anyio.Event, int] = {}
         self._until_yield = self._yield_every = yield_every
         self._received = self._delivered = self._dropped = 0
         # The coroutine of the only task that has read or, if none has yet, of the task that entered
@@ -156,8 +187,62 @@ class EventStream(Generic[T]):
         while not self._has_events():
             self._block.check()
             self._until_yield = self._yield_every
-            await self._sleep()
+            await self._sleep(1)
         return self._take()
+
+    def batches(self, max_size: int = 100, max_wait: float = 1.0) -> EventBatches[T]:
+        """Return an async iterator over the events in lists, in order.
+
+        A list is complete when it has `max_size` events, when the stream's buffer is full, or
+        `max_wait` seconds after its first event was there. Until then the events stay in the
+        buffer. So if reading is cancelled, no event is lost: the next reader gets them.
+
+        Args:
+            max_size: the most events in a list, 1 or more.
+            max_wait: seconds, 0 or more: 0 takes what is there, infinity waits for a full list.
+
+        Raises:
+            ValueError: one of them is out of its range.
+        """
+        check_int("max_size", max_size, "1 or more events", least=1)
+        if type(max_wait) is bool or max_wait != 0:
+            check_seconds("max_wait", max_wait)
+        return EventBatches(partial(self._take_batch, max_size, max_wait))
+
+    async def _take_batch(self, max_size: int, max_wait: float) -> list[Event[T]]:
+        """Wait for a list of events, and take it; nothing is taken before it is complete.
+
+        Raises:
+            ReceiverClosed: the stream's block is not entered, or is left while this waits.
+        """
+        self._block.check()
+        if self._consumer is not None:
+            self._note_reader(anyio.get_current_task().coro)
+        if self._until_yield <= 0:
+            self._until_yield = self._yield_every
+            await checkpoint()
+        wanted = min(max_size, max(self._size, 1))
+        deadline = math.inf
+        while (available := self._available) < wanted:
+            self._block.check()
+            if available == 0:
+                # Also if another reader has taken what was there.
+                deadline = math.inf
+            elif deadline == math.inf:
+                deadline = anyio.current_time() + max_wait
+            with anyio.CancelScope(deadline=deadline) as waiting:
+                await self._sleep(wanted if available else 1)
+            self._until_yield = self._yield_every
+            if waiting.cancelled_caught and self._available:
+                break
+        batch = [self._take() for _ in range(min(self._available, max_size))]
+        self._until_yield -= len(batch)
+        return batch
+
+    @property
+    def _available(self) -> int:
+        """How many events could be taken now."""
+        return len(self._buffer) + len(self._blocked)
 
     def statistics(self) -> StreamStatistics:
         """Return counts of what became of the events so far (S2)."""
@@ -169,6 +254,11 @@ class EventStream(Generic[T]):
             blocked_publishers=len(self._blocked),
             waiting_readers=len(self._sleeping),
         )
+
+    def __repr__(self) -> str:
+        """Show what the stream hears, its state, and how full its buffer is."""
+        held = f"{len(self._buffer)} of {self._size} events"
+        return f"<EventStream of {show(self._name)}, which {self._block.state}: {held}>"
 
     def _receive(self, event: Event[T]) -> Awaitable[None] | None:
         """Take an event from its publisher, as the subscription's handler."""
@@ -234,10 +324,10 @@ class EventStream(Generic[T]):
         self._delivered += 1
         return self._buffer.popleft()
 
-    async def _sleep(self) -> None:
-        """Wait until there may be an event; another reader may take it first."""
+    async def _sleep(self, wanted: int) -> None:
+        """Wait until there may be so many events; another reader may take them first."""
         woken = anyio.Event()
-        self._sleeping[woken] = None
+        self._sleeping[woken] = wanted
         try:
             await woken.wait()
         except BaseException:
@@ -248,10 +338,11 @@ class EventStream(Generic[T]):
             raise
 
     def _wake_reader(self) -> None:
-        if self._sleeping:
-            woken = next(iter(self._sleeping))
-            del self._sleeping[woken]
-            woken.set()
+        for woken, wanted in self._sleeping.items():
+            if wanted <= 1 or wanted <= self._available:
+                del self._sleeping[woken]
+                woken.set()
+                return
 
     def _note_reader(self, task: object) -> None:
         if task is not self._consumer:

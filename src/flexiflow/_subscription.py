@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from flexiflow._limits import Limiter
+    from flexiflow._names import Event
 
 Handler: TypeAlias = Callable[[Any], object]
 """Takes the payload; it is sync or async, or returns an awaitable (B7)."""
 
 Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and returns whether to call the handler (B8)."""
+
+Around: TypeAlias = (
+    "Callable[[Event[Any], Subscription, Callable[[], Coroutine[Any, Any, None]]], object]"
+)
+"""An async function around a handler (A3): takes the event, the subscription, and a function which
+calls what is inside, and is to be awaited."""
 
 
 @final
@@ -33,9 +40,10 @@ class Terms:
         limiter: limits how many calls run at once (V2), or None.
         time_limit: how many seconds an async handler may take (V1), or None.
         takes_event: whether the handler is called with the `Event` instead of the payload (S1).
+        around: the subscription's own async functions around the handler, the outermost first (A3).
     """
 
-    __slots__ = ("limiter", "takes_event", "time_limit")
+    __slots__ = ("around", "limiter", "takes_event", "time_limit")
 
     def __init__(
         self,
@@ -43,10 +51,12 @@ class Terms:
         time_limit: float | None = None,
         *,
         takes_event: bool = False,
+        around: tuple[Around, ...] = (),
     ) -> None:
         self.limiter = limiter
         self.time_limit = time_limit
         self.takes_event = takes_event
+        self.around = around
 
 
 @final
@@ -127,6 +137,11 @@ class Subscription(Fixed):
     def time_limit(self) -> float | None:
         """How many seconds an async handler may take (V1); None for no limit."""
         return None if self._terms is None else self._terms.time_limit
+
+    @property
+    def around(self) -> tuple[Around, ...]:
+        """The subscription's own async functions around the handler, the outermost first (A3)."""
+        return () if self._terms is None else self._terms.around
 
     def __enter__(self) -> Self:
         """Return the subscription itself."""

@@ -20,6 +20,9 @@ STATE_CHANGED: Final = "state.changed"
 HANDLER_FAILED: Final = "event.handler.failed"
 """A failure was reported; the payload is a `HandlerFailed`."""
 
+BUILT_IN: Final = frozenset({COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED, HANDLER_FAILED})
+"""The names of all built-in events."""
+
 
 class ComponentRegistered(TypedDict):
     """Payload of `engine.component.registered`.

@@ -12,7 +12,6 @@ from typing import Any, cast
 import pytest
 
 from flexiflow import EventBus, on
-from flexiflow._bus import subscriptions
 from tests.helpers import MODES, never, noting, noting_async
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -115,7 +114,7 @@ async def is_refused(kind: type[Exception], call: Callable[[EventBus], object]) 
         if isawaitable(result):
             await result
     assert type(caught.value) is kind
-    assert ([*subscriptions(bus)], kept.active, notes) == ([kept], True, [])
+    assert ([*bus.subscriptions()], kept.active, notes) == ([kept], True, [])
     await bus.publish("a")
     assert notes == ["kept"]
     return str(caught.value)

@@ -85,7 +85,8 @@ def test_each_call_of_a_handler_is_on_one_of_the_ways() -> None:
         for number in range(1, 1 + len(lines))
     }
     paths = {path for way in WAYS for path in (way.path, way.after)}
-    assert calls == {path.split(" > ")[-1] for path in paths}
+    # `ask` calls an answerer, and is no publish.
+    assert calls - {"EventBus.ask 1"} == {path.split(" > ")[-1] for path in paths}
 
 
 @each_way

@@ -7,7 +7,7 @@ import pytest
 from anyio import Event, create_task_group, fail_after
 
 from flexiflow import EventBus
-from flexiflow._bus import DeliveryMode, subscriptions
+from flexiflow._bus import DeliveryMode
 from tests.helpers import (
     MODES,
     PATIENCE,
@@ -230,7 +230,7 @@ async def test_once_is_once(mode: DeliveryMode) -> None:
     for _ in range(3):
         await bus.publish("a", delivery=mode)
     assert notes == ["once", "once too"]
-    assert not [*subscriptions(bus)]
+    assert not [*bus.subscriptions()]
 
 
 @each_mode

@@ -10,7 +10,6 @@ from anyio import CancelScope, create_task_group
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
-from flexiflow._bus import subscriptions
 
 
 async def test_it_is_entered_for_a_block() -> None:
@@ -22,7 +21,7 @@ async def test_it_is_entered_for_a_block() -> None:
     await bus.publish("a", 2)
     assert heard == [1]
     assert not subscription.active
-    assert list(subscriptions(bus)) == []
+    assert list(bus.subscriptions()) == []
 
 
 async def test_it_unsubscribes_whatever_leaves_the_block() -> None:
@@ -31,7 +30,7 @@ async def test_it_unsubscribes_whatever_leaves_the_block() -> None:
     with pytest.raises(ZeroDivisionError):
         async with bus.subscribe("a", "c", print):
             raise ZeroDivisionError
-    assert list(subscriptions(bus)) == []
+    assert list(bus.subscriptions()) == []
     async with bus.subscribe("a", "c", print) as subscription:
         assert bus.unsubscribe(subscription)
 
@@ -49,7 +48,7 @@ async def test_it_is_a_coroutine() -> None:
         await made
     async with create_task_group() as group:
         group.start_soon(bus.subscribe, "a", "c", print)
-    assert len(list(subscriptions(bus))) == 1
+    assert len(list(bus.subscriptions())) == 1
     closed = bus.subscribe("b", "c", print)
     closed.close()
     with pytest.raises(RuntimeError):
@@ -57,7 +56,7 @@ async def test_it_is_a_coroutine() -> None:
     thrown = bus.subscribe("b", "c", print)
     with pytest.raises(ZeroDivisionError):
         thrown.throw(ZeroDivisionError())
-    assert len(list(subscriptions(bus))) == 1
+    assert len(list(bus.subscriptions())) == 1
 
 
 @pytest.mark.parametrize("entered", [False, True])
@@ -71,7 +70,7 @@ async def test_cancelled_it_has_registered_nothing(*, entered: bool) -> None:
                 pytest.fail("entered")
         await bus.subscribe("a", "c", print)
     assert scope.cancelled_caught
-    assert list(subscriptions(bus)) == []
+    assert list(bus.subscriptions()) == []
     await checkpoint()
 
 

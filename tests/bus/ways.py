@@ -8,7 +8,7 @@ import ast
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -28,7 +28,7 @@ from flexiflow import (
 )
 from flexiflow._arguments import make_terms
 from flexiflow._bus import DeliveryMode, ErrorPolicy, dispatcher_of
-from flexiflow._delivery import call, concurrent, sequential
+from flexiflow._delivery import around, call, concurrent, sequential
 from flexiflow._stream import Overflow
 from flexiflow.events import HANDLER_FAILED, STATE_CHANGED
 from tests.helpers import PATIENCE, accept
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Act = Callable[[], object]
 """What a handler does; what it gives is awaited, where the handler can wait."""
 
-MODULES: tuple[ModuleType, ...] = (_bus, _dispatcher, sequential, concurrent, call)
+MODULES: tuple[ModuleType, ...] = (_bus, _dispatcher, sequential, concurrent, call, around)
 """Where handlers are called."""
 
 _logger = logging.getLogger("flexiflow")
@@ -51,7 +51,10 @@ _ROOTS = {"EventBus.publish", "Dispatcher.deliver", "_Delivery._runner"}
 # the calls in that one it is.
 _APART = "Dispatcher._deliver_inside"
 _MARKED = f"Dispatcher._deliver_marked > {_APART}"
-_CALL = "HandlerCall.__call__ > HandlerCall._start > HandlerCall._run 1"
+_STEPS = "HandlerCall._take_turn > HandlerCall._start > HandlerCall._run"
+_CALL = f"{_STEPS} 1"
+_INSIDE = "call_inside.<locals>.call 1"
+_TWO_INSIDE = f"call_inside.<locals>.call > {_INSIDE}"
 DIRECT = "EventBus.publish 1"
 ASKED = "EventBus.publish 2"
 WATCHER = "EventBus.publish > Dispatcher.deliver 1"
@@ -62,8 +65,13 @@ MARKED = f"EventBus.publish > {_MARKED} > deliver_sequential 1"
 MARKED_CALLED = f"EventBus.publish > {_MARKED} > deliver_sequential > {_CALL}"
 EMITTED_PLAIN = f"Dispatcher.deliver > {_APART} > deliver_sequential 1"
 EMITTED_CALLED = f"Dispatcher.deliver > {_APART} > deliver_sequential > {_CALL}"
+INSIDE = f"EventBus.publish > {_APART} > deliver_sequential > {_INSIDE}"
+TWO_INSIDE = f"EventBus.publish > {_APART} > deliver_sequential > {_TWO_INSIDE}"
+CALLED_INSIDE = f"EventBus.publish > {_APART} > deliver_sequential > {_STEPS} > {_INSIDE}"
 RUNNER = "_Delivery._runner 1"
 RUNNER_CALLED = f"_Delivery._runner > {_CALL}"
+RUNNER_INSIDE = f"_Delivery._runner > {_INSIDE}"
+RUNNER_CALLED_INSIDE = f"_Delivery._runner > {_STEPS} > {_INSIDE}"
 
 AFTER = {
     path: f"{path.rpartition(' ')[0]} > Dispatcher.deliver_rest > deliver_sequential 1"
@@ -91,6 +99,8 @@ class Way:
         bus: the bus's own delivery, where that is another one.
         pattern: what is subscribed to, where that is not the event's name.
         beside: the overflow policy of a stream that hears the event, too.
+        around: how many functions the bus has around handlers, which do nothing but call.
+        own: how many such functions each subscription has.
         event: the event's name.
         begins: how it is published.
     """
@@ -104,6 +114,8 @@ class Way:
     bus: DeliveryMode | None = None
     pattern: str | None = None
     beside: Overflow | None = None
+    around: int = 0
+    own: int = 0
     event: str = "order.placed"
     begins: Literal["publish", "emit", "announce"] = "publish"
 
@@ -174,6 +186,18 @@ _SEQUENTIAL = [
     Way("handlers watched, once", CALLED, ONCE, _HANDLERS),
     Way("both watched", CALLED, watched=_BOTH),
     Way("both watched, apart, limit", CALLED, LIMIT, (*_ONE, *_HANDLERS)),
+    Way("around", INSIDE, around=1),
+    Way("around, filter, sync", INSIDE, FILTER, style="sync", around=1),
+    Way("around, once, later, pattern", INSIDE, ONCE, style="later", pattern="order.*", around=1),
+    Way("around, twice", TWO_INSIDE, around=2),
+    Way("around, time limit", INSIDE, TIMED, around=1),
+    Way("around, watcher", INSIDE, watched=_ONE, around=1),
+    Way("around, limit", CALLED_INSIDE, LIMIT, around=1),
+    Way("around, both watched", CALLED_INSIDE, watched=_BOTH, around=1),
+    Way("around, its own", CALLED_INSIDE, own=1),
+    Way("around, both", TWO_INSIDE, around=1, own=1),
+    Way("around, beside a stream", INSIDE, beside="drop_newest", around=1),
+    Way("around, failures", MARKED, event=HANDLER_FAILED, around=1),
     Way("failures", MARKED, event=HANDLER_FAILED),
     Way("failures, filter, sync", MARKED, FILTER, style="sync", event=HANDLER_FAILED),
     Way("failures, both watched", MARKED_CALLED, watched=_BOTH, event=HANDLER_FAILED),
@@ -190,6 +214,8 @@ _EMITTED = [
         Way("watcher", EMITTED_PLAIN, watched=_ONE),
         Way("both watched", EMITTED_CALLED, watched=_BOTH),
         Way("limit", EMITTED_CALLED, LIMIT),
+        Way("around", EMITTED, around=1),
+        Way("around, its own", EMITTED_CALLED, own=1),
     )
 ]
 
@@ -217,6 +243,8 @@ _CONCURRENT = [
     Way("handlers watched, once", RUNNER_CALLED, ONCE, _HANDLERS),
     Way("both watched", RUNNER_CALLED, watched=_BOTH),
     Way("failures", RUNNER, event=HANDLER_FAILED),
+    Way("around", RUNNER_INSIDE, around=1),
+    Way("around, its own, limit", RUNNER_CALLED_INSIDE, LIMIT, own=1),
 ]
 
 _TIERED = [
@@ -225,6 +253,7 @@ _TIERED = [
     Way("other delivery", RUNNER, bus="sequential"),
     Way("limit", RUNNER_CALLED, LIMIT),
     Way("both watched", RUNNER_CALLED, watched=_BOTH),
+    Way("around", RUNNER_INSIDE, around=1),
 ]
 
 WAYS = [
@@ -255,10 +284,14 @@ def _functions(tree: ast.AST, around: str = "") -> Generator[tuple[str, ast.AST]
             yield from _functions(node, f"{around}{node.name}.")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield f"{around}{node.name}", node
+            yield from _functions(node, f"{around}{node.name}.<locals>.")
 
 
 def _lines_of_calls(function: ast.AST) -> Generator[int]:
-    for node in ast.walk(function):
+    for node in ast.iter_child_nodes(function):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        yield from _lines_of_calls(node)
         if isinstance(node, ast.Call):
             called = node.func
             name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
@@ -288,6 +321,13 @@ def _is_published(frame: "FrameType") -> bool:
     """Return whether a frame is called by `publish`, so that the way begins there."""
     caller = frame.f_back
     return caller is not None and caller.f_code is EventBus.publish.__code__
+
+
+async def only_call(
+    _event: Event[Any], _subscription: Subscription, call: Callable[[], Awaitable[None]]
+) -> None:
+    """Do nothing around a handler but call it."""
+    await call()
 
 
 @final
@@ -415,6 +455,7 @@ class Scene:
         self.bus = EventBus(
             delivery=way.bus or way.delivery,
             instruments=[_INSTRUMENTS[each](self) for each in way.watched],
+            around=[only_call] * way.around,
             **options,
         )
         self._policy: ErrorPolicy = policy
@@ -466,7 +507,9 @@ class Scene:
             **options,
         }
         limits = make_terms(
-            time_limit=terms.pop("time_limit", None), limit=terms.pop("limit", None)
+            time_limit=terms.pop("time_limit", None),
+            limit=terms.pop("limit", None),
+            around=(only_call,) * self.way.own,
         )
         handler = self._make(name, act or (lambda: None))
         event = self.way.pattern or self.way.event

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from flexiflow import EventBus
-from flexiflow._bus import subscriptions
 from flexiflow._cli.encoding import encode
 from flexiflow._cli.tracing import trace as traced
 from tests.cli.command_line import (
@@ -319,4 +318,4 @@ async def test_it_ends_with_its_block() -> None:
         await bus.publish("a")
     before = len(written)
     await bus.publish("a")
-    assert (before, len(written), [*subscriptions(bus)]) == (2, 2, [])
+    assert (before, len(written), [*bus.subscriptions()]) == (2, 2, [])

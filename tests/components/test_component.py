@@ -685,7 +685,7 @@ class TestAllOrNothing:
         assert len(caplog.records) == 2
 
 
-def taking(answer: bool) -> Callable[[str, Any], bool]:  # noqa: FBT001  it answers that
+def taking(answer: bool) -> Callable[[str, Any], bool]:
     """Make a filter."""
     return lambda name, data: answer
 

@@ -9,7 +9,6 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EventBus, Outcome, Subscription, on
-from flexiflow._bus import subscriptions
 from flexiflow.extras.retry import RetryConfig, retry_async
 from tests.accounting import Boom
 from tests.hosting import GO, Diary, switch
@@ -192,7 +191,7 @@ async def test_register_given_a_class_shows_the_right_call() -> None:
 
 def owned(bus: EventBus, name: str = "a") -> list[Subscription]:
     """Give the subscriptions of a component."""
-    return [each for each in subscriptions(bus) if each.component_name == name]
+    return [each for each in bus.subscriptions() if each.component_name == name]
 
 
 class TestOn:

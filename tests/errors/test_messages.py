@@ -96,6 +96,12 @@ class Unmarked:
         """Take what a method takes."""
 
 
+RETRIED = (
+    "retry_on must be a subclass of Exception, a tuple of them, or a function of an exception, "
+    "and 7 is none of these"
+)
+
+
 NAMES: list[Case] = [
     (lambda: subscribe(7, "c", heard), TypeError, "an event name must be a str, not 7"),
     (lambda: publish(7), TypeError, "an event name must be a str, not 7"),
@@ -337,7 +343,7 @@ RETRIES: list[Case] = [
     (
         lambda: make_config(retry_on=(OSError, 7)),
         TypeError,
-        "retry_on must be a subclass of Exception, or a tuple of them: 7 is none",
+        RETRIED,
     ),
     (
         lambda: decorate(7),

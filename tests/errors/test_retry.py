@@ -1,4 +1,4 @@
-"""Retrying async functions: R1 to R6."""
+"""Retrying async functions: R1 to R8."""
 
 import asyncio
 import dataclasses
@@ -22,7 +22,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 from tenacity import TryAgain
 
+from flexiflow import EventBus, HandlerTimeout
+from flexiflow._cancellation import contexts
 from flexiflow.extras.retry import RetryConfig, retry_async
+from tests.helpers import Later, settle
 
 AT_ONCE = RetryConfig(base_delay=0)
 ASYNCIO = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -33,6 +36,10 @@ class Frozen(Exception):
     """An exception whose attributes can't be set."""
 
     code: int
+
+
+async def later(*arguments: Any) -> Any:
+    """Be async, where a plain function is wanted."""
 
 
 class Odd(Exception):
@@ -145,7 +152,7 @@ async def failing(config: RetryConfig) -> int:
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    """R1: three attempts, a second apart, after any Exception."""
+    """R1, R7: three attempts, a second apart, after any Exception, without an end in time."""
     assert dataclasses.asdict(RetryConfig()) == {
         "max_attempts": 3,
         "base_delay": 1.0,
@@ -153,6 +160,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "backoff": 1.0,
         "max_delay": None,
         "retry_on": Exception,
+        "total_time": None,
+        "delay": None,
     }
 
 
@@ -442,10 +451,10 @@ async def test_the_traceback_shows_where_the_last_attempt_failed(delays: list[fl
     assert "__call__" in [entry.name for entry in caught.traceback]
 
 
-async def test_a_failure_that_was_retried_is_not_kept(
+async def test_only_the_last_failure_is_kept(
     delays: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R2: nothing holds it any more when the next attempt begins, no reference cycle either."""
+    """R2, R8: While the next attempt runs; nothing else holds it, no reference cycle either."""
     caplog.set_level(logging.CRITICAL, logger="flexiflow")  # a kept log record would hold it
     failures: list[weakref.ref[Exception]] = []
     kept: list[bool] = []
@@ -466,7 +475,7 @@ async def test_a_failure_that_was_retried_is_not_kept(
         await handler()
     finally:
         gc.enable()
-    assert kept == [False] * 3
+    assert kept == [True, False, True]
 
 
 def test_name_docstring_and_signature_are_the_functions_own() -> None:
@@ -978,3 +987,245 @@ async def test_without_a_config_the_defaults_hold(delays: list[float]) -> None:
             await decorate(flaky)()
         assert flaky.attempts == 3
     assert delays == [1.0] * 4
+
+
+@pytest.mark.parametrize("ends_in", ["delay", "attempt"])
+async def test_a_cancellation_keeps_the_last_failure(ends_in: str) -> None:
+    """R8: It is in the chain of contexts of what leaves, in a delay and in a later attempt."""
+    failures, left = list[Held](), list[BaseException]()
+
+    @retry_async(RetryConfig(base_delay=9e9 if ends_in == "delay" else 0.0, max_attempts=9))
+    async def fail_then_hang() -> None:
+        if len(failures) == (2 if ends_in == "attempt" else 1):
+            await anyio.sleep_forever()
+        failures.append(Held())
+        raise failures[-1]
+
+    async def watch() -> None:
+        try:
+            await fail_then_hang()
+        except BaseException as exc:
+            left.append(exc)
+            raise
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await settle()
+        tasks.cancel_scope.cancel()
+    assert isinstance(left[0], anyio.get_cancelled_exc_class())
+    assert list(contexts(left[0]))[-1] is failures[-1]
+
+
+async def test_a_frozen_exception_in_the_chain() -> None:
+    """R8: The failure goes to the end of the chain, even if that exception can't be changed."""
+    failures, left = list[Held](), list[BaseException]()
+
+    @retry_async(AT_ONCE)
+    async def fail_then_hang() -> None:
+        if failures:
+            try:
+                raise Frozen(1)
+            except Frozen:
+                await anyio.sleep_forever()
+        failures.append(Held())
+        raise failures[-1]
+
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            try:
+                await fail_then_hang()
+            except BaseException as exc:
+                left.append(exc)
+                raise
+
+        tasks.start_soon(watch)
+        await settle()
+        tasks.cancel_scope.cancel()
+    assert list(contexts(left[0]))[1:] == [Frozen(1), failures[0]]
+
+
+@pytest.mark.parametrize("delay", [9e9, 0.0], ids=["in a delay", "in an attempt"])
+async def test_a_time_limit_keeps_the_last_failure(delay: float) -> None:
+    """R8, V1: It is in the chain of contexts of the `HandlerTimeout`."""
+    bus, failures = EventBus(), list[Held]()
+
+    @retry_async(RetryConfig(base_delay=delay))
+    async def fail_then_hang(_: object) -> None:
+        if failures:
+            await anyio.sleep_forever()
+        failures.append(Held())
+        raise failures[-1]
+
+    await bus.subscribe("a", "c", fail_then_hang, time_limit=0.001)
+    (failure,) = await bus.publish("a")
+    assert isinstance(failure.exception, HandlerTimeout)
+    assert failure.exception.__cause__ is None
+    assert failures[0] in contexts(failure.exception)
+
+
+async def test_no_delay_begins_that_would_end_too_late(delays: list[float]) -> None:
+    """R7: The last exception is raised at once; what fits `total_time` is tried."""
+    attempts = 0
+
+    @retry_async(RetryConfig(max_attempts=9, base_delay=3.0, backoff=2.0, total_time=10.0))
+    async def fail() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise Odd(attempts)
+
+    with pytest.raises(Odd) as caught:
+        await fail()
+    # The clock stands still meanwhile, since the delays are only noted.
+    assert (delays, caught.value.args) == ([3.0, 6.0], (3,))
+
+
+async def test_total_time_counts_from_the_first_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R7: The time that attempts take counts, too; a delay may end at the very end."""
+    now, slept = 100.0, list[float]()
+
+    async def sleep(delay: float) -> None:
+        nonlocal now
+        now += delay
+        slept.append(delay)
+
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
+    monkeypatch.setattr(anyio, "sleep", sleep)
+
+    @retry_async(RetryConfig(max_attempts=9, base_delay=1.0, total_time=8.0))
+    async def fail() -> None:
+        nonlocal now
+        now += 3.0
+        raise Odd
+
+    with pytest.raises(Odd):
+        await fail()
+    assert (slept, now) == ([1.0, 1.0], 111.0)
+
+
+async def test_no_time_at_all(delays: list[float]) -> None:
+    """R7: With 0 seconds there is one attempt, unless the delay is none either."""
+    for base_delay, expected in ((1.0, 1), (0.0, 3)):
+        attempts = 0
+
+        @retry_async(RetryConfig(total_time=0, base_delay=base_delay))
+        async def fail() -> None:
+            nonlocal attempts
+            attempts += 1
+            raise Odd
+
+        if base_delay:
+            with pytest.raises(Odd):
+                await fail()
+            assert attempts == expected
+    assert not delays
+
+
+async def test_a_predicate_is_asked_for_each_leaf() -> None:
+    """R4, R7: A group is retried if all of its leaves are; other exceptions are not asked about."""
+    asked = list[Exception]()
+
+    def is_odd(exception: Exception) -> bool:
+        asked.append(exception)
+        return isinstance(exception, Odd)
+
+    attempts = 0
+    odd, held = Odd(), Held()
+
+    @retry_async(RetryConfig(base_delay=0, retry_on=is_odd))
+    async def fail() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise ExceptionGroup("", [odd] if attempts == 1 else [odd, held])
+
+    with pytest.raises(ExceptionGroup):
+        await fail()
+    assert attempts == 2
+    assert [id(each) for each in asked] == [id(odd), id(odd), id(held)]
+
+
+async def test_a_predicate_that_fails() -> None:
+    """R7: Its failure leaves, with the attempt's as its context."""
+    first = Held()
+
+    def refuse(exception: Exception) -> bool:
+        raise LookupError
+
+    @retry_async(RetryConfig(retry_on=refuse))
+    async def fail() -> None:
+        raise first
+
+    with pytest.raises(LookupError) as caught:
+        await fail()
+    assert caught.value.__context__ is first
+
+
+@pytest.mark.parametrize("make", [later, Later], ids=["coroutine", "another awaitable"])
+async def test_a_predicate_that_returns_an_awaitable(make: Callable[..., Any]) -> None:
+    """R7: A `TypeError`: it must answer at once; a coroutine is closed."""
+
+    def answer_later(exception: Exception) -> Any:
+        return make(print, exception)
+
+    @retry_async(RetryConfig(retry_on=answer_later))
+    async def fail() -> None:
+        raise Held
+
+    with pytest.raises(TypeError, match=r"retry_on must answer at once, and .* an awaitable"):
+        await fail()
+
+
+async def test_delays_of_the_user(delays: list[float]) -> None:
+    """R7: `delay` replaces `base_delay` and `backoff`; `max_delay` caps it."""
+    asked = list[tuple[int, int]]()
+
+    def after(attempt: int, exception: BaseException) -> float:
+        asked.append((attempt, exception.args[0]))
+        return (0.5, 70)[attempt - 1]
+
+    attempts = 0
+
+    @retry_async(RetryConfig(base_delay=9.0, backoff=9.0, max_delay=60.0, delay=after))
+    async def fail() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise Frozen(attempts)
+
+    with pytest.raises(Frozen):
+        await fail()
+    assert (delays, asked) == ([0.5, 60.0], [(1, 1), (2, 2)])
+
+
+@pytest.mark.parametrize("given", [-1, math.nan, math.inf, "1", None, True, 10**400], ids=repr)
+async def test_a_delay_that_is_none(given: Any) -> None:
+    """R7: A `ValueError` that shows it, caused by the failure."""
+    first = Held()
+
+    @retry_async(RetryConfig(delay=lambda attempt, exception: given))
+    async def fail() -> None:
+        raise first
+
+    with pytest.raises(ValueError, match="the delay after attempt 1 must be a finite number") as c:
+        await fail()
+    assert c.value.__cause__ is first
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"total_time": -1}, "total_time must be a number of seconds, 0 or more, or None"),
+        ({"total_time": math.nan}, "total_time must be a number of seconds"),
+        ({"total_time": "1"}, "total_time must be a number of seconds"),
+        ({"delay": 1.0}, "delay must be callable with 2 positional arguments, not 1.0"),
+        ({"delay": lambda: 1.0}, "delay is called with 2 positional arguments"),
+        ({"delay": later}, "delay must be a plain function, but later is async"),
+        ({"retry_on": later}, "retry_on must be a plain function, but later is async"),
+        ({"retry_on": lambda: 1.0}, "retry_on is called with 1 positional argument"),
+        ({"retry_on": BaseException}, "retry_on must be a subclass of Exception, a tuple"),
+    ],
+    ids=repr,
+)
+def test_what_a_config_refuses_since_r7(fields: Any, problem: str) -> None:
+    """R7: The message says what was given, and what would be right."""
+    with pytest.raises((ValueError, TypeError), match=problem):
+        RetryConfig(**fields)

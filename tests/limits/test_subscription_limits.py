@@ -9,7 +9,7 @@ import pytest
 from anyio import create_task_group, fail_after
 
 from flexiflow import Component, Engine, EventBus, Subscription, on
-from flexiflow._bus import DeliveryMode, ErrorPolicy, subscriptions
+from flexiflow._bus import DeliveryMode, ErrorPolicy
 from tests.accounting import Boom
 from tests.attacks import each_mode, each_policy
 from tests.helpers import PATIENCE, accept, never, settle
@@ -216,7 +216,7 @@ async def test_a_marked_method_has_limits_for_each_component() -> None:
     engine, desks = Engine(), [Desk(), Desk()]
     for number, desk in enumerate(desks):
         await engine.register(Till(f"till-{number}", desk))
-    told = [(each.limit, each.time_limit) for each in subscriptions(engine.bus)]
+    told = [(each.limit, each.time_limit) for each in engine.bus.subscriptions()]
     assert told == [(2, 60), (2, 60)]
     with fail_after(PATIENCE):
         async with create_task_group() as group:

@@ -279,7 +279,7 @@ def test_the_chart_shows_ratios_with_a_target() -> None:
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_the_effort_is_chosen(quick: bool, measures: Any, tmp_path: Path) -> None:  # noqa: FBT001
+def test_the_effort_is_chosen(quick: bool, measures: Any, tmp_path: Path) -> None:
     """Benchmarks: `--quick` asks every measure for less."""
     efforts: list[Effort] = []
 

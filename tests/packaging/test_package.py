@@ -60,9 +60,9 @@ def test_the_core_depends_on_anyio_and_tenacity_only() -> None:
     assert [name.partition(">=")[0] for name in PROJECT["dependencies"]] == ["anyio", "tenacity"]
 
 
-def test_there_are_fewer_than_30_public_names() -> None:
+def test_there_are_fewer_than_40_public_names() -> None:
     """Packaging: the public names can be read at one sitting."""
-    assert len(set(flexiflow.__all__)) == len(flexiflow.__all__) < 30
+    assert len(set(flexiflow.__all__)) == len(flexiflow.__all__) < 40
 
 
 @pytest.mark.parametrize("name", flexiflow.__all__)

@@ -7,7 +7,6 @@ from typing import Any, final
 from anyio import create_task_group, fail_after
 
 from flexiflow import BufferFull, EventBus, EventStream
-from flexiflow._bus import subscriptions
 from flexiflow._receiver import RECEIVER
 from flexiflow._stream import Overflow
 from tests.helpers import PATIENCE, settle
@@ -35,7 +34,7 @@ def waiting(events: EventStream[Any]) -> tuple[int, int]:
 
 def has_receivers(bus: EventBus) -> bool:
     """Tell whether a stream or an expectation is subscribed."""
-    return any(each.component_name == RECEIVER for each in subscriptions(bus))
+    return any(each.component_name == RECEIVER for each in bus.subscriptions())
 
 
 async def read(events: EventStream[Any], number: int = 1) -> list[Any]:

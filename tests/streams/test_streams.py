@@ -10,7 +10,6 @@ import pytest
 from anyio import ClosedResourceError, Event
 
 from flexiflow import BufferFull, EventBus, ReceiverClosed
-from flexiflow._bus import subscriptions
 from flexiflow._receiver import blocking_streams
 from flexiflow._stream import Overflow
 from tests.conftest import Backend
@@ -62,7 +61,7 @@ class TestBlock:
         for each in (events, expected):
             await each.__aexit__(None, None, None)
         assert books(events) == (1, 0, 1, 0)
-        assert list(subscriptions(bus)) == []
+        assert list(bus.subscriptions()) == []
 
     @each_overflow
     async def test_entry_and_exit_do_not_wait(self, overflow: Overflow) -> None:
@@ -138,7 +137,7 @@ class TestBlock:
             return data % 2 == 1
 
         async with bus.stream("order.*", priority=1, filter=is_odd) as events:
-            (subscription,) = subscriptions(bus)
+            (subscription,) = bus.subscriptions()
             for data in range(4):
                 await bus.publish(f"order.n{data}", data)
             assert [await anext(events), await anext(events)] == [("order.n1", 1), ("order.n3", 3)]

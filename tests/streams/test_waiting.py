@@ -11,7 +11,6 @@ import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after, sleep_forever
 
 from flexiflow import EventBus, ReceiverClosed
-from flexiflow._bus import subscriptions
 from flexiflow.events import HANDLER_FAILED, HandlerFailed
 from tests.conftest import Backend
 from tests.helpers import MODES, PATIENCE, Later, Refusal, refuse, run_at_once, settle
@@ -58,7 +57,7 @@ class TestExpect:
         bus = EventBus()
         expected = bus.expect(EVENT)
         run_at_once(expected.__aenter__())
-        (subscription,) = subscriptions(bus)
+        (subscription,) = bus.subscriptions()
         assert subscription.component_name == "<receiver>"
         run_at_once(expected.__aexit__(None, None, None))
         assert not has_receivers(bus)
@@ -322,7 +321,7 @@ class TestWaitFor:
             async with meanwhile(victim.running(wait), wait):
                 victim.cancel()
                 await settle()
-                assert len([*subscriptions(bus)]) == 1
+                assert len([*bus.subscriptions()]) == 1
                 await bus.publish(EVENT, 1)
             assert (victim.was_cancelled, given) == (True, [1])
             assert not has_receivers(bus)

@@ -10,7 +10,7 @@ from anyio import CancelScope, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EventBus, Outcome, on
-from flexiflow._bus import DeliveryMode, ErrorPolicy, subscriptions
+from flexiflow._bus import DeliveryMode, ErrorPolicy
 from flexiflow.events import COMPONENT_REGISTERED, STATE_CHANGED
 from flexiflow.extras.retry import RetryConfig, retry_async
 from flexiflow.testing import cancel_everywhere, explore
@@ -121,7 +121,7 @@ def test_a_subscribe_cancelled_anywhere_is_whole_or_nothing(backend: str) -> Non
         made.append(await bus.subscribe("a.*", "c", str))
 
     def check() -> None:
-        assert list(subscriptions(bus)) == made
+        assert list(bus.subscriptions()) == made
 
     sweep(scenario, check, backend)
 
@@ -148,7 +148,7 @@ def test_a_register_cancelled_anywhere_is_whole_or_nothing(backend: str) -> None
         await engine.register(lamp)
 
     async def check() -> None:
-        owners = {each.component_name for each in subscriptions(engine.bus)}
+        owners = {each.component_name for each in engine.bus.subscriptions()}
         assert ("lamp" in engine.components) == ("lamp" in owners)
         if "lamp" not in engine.components:
             await engine.register(lamp)

@@ -4,7 +4,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus, Topic
-from flexiflow._bus import DeliveryMode, subscriptions
+from flexiflow._bus import DeliveryMode
 from flexiflow.testing import RecordedEvent, record
 from tests.helpers import MODES
 
@@ -59,10 +59,10 @@ async def test_recording_leaves_no_subscription() -> None:
     bus = EventBus()
     recording = record(bus)
     recorded = await recording.__aenter__()
-    assert len(list(subscriptions(bus))) == 1
+    assert len(list(bus.subscriptions())) == 1
     error = LookupError()
     assert not await recording.__aexit__(LookupError, error, None)
-    assert list(subscriptions(bus)) == []
+    assert list(bus.subscriptions()) == []
     await bus.publish("order.placed")
     assert (recorded.events, recorded.failures) == ([], [])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flexiflow._bus import subscriptions
 from flexiflow._cli.text import in_markdown
 from flexiflow._mermaid import escape
 
@@ -35,7 +34,7 @@ def _block(title: str, diagram: str) -> str:
 def _flowchart(engine: Engine) -> str:
     # Several subscriptions of one component to the same event become one arrow.
     arrows = dict.fromkeys(
-        (each.event_name, each.component_name) for each in subscriptions(engine.bus)
+        (each.event_name, each.component_name) for each in engine.bus.subscriptions()
     )
     events = _ids("e", (event for event, _ in arrows))
     components = _ids("c", [*engine.components, *(component for _, component in arrows)])

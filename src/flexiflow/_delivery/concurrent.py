@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from flexiflow._delivery.call import HandlerCall
+    from flexiflow._delivery.call import CallHandler
     from flexiflow._delivery.verdict import Failures
     from flexiflow._reporting import Announce
     from flexiflow._subscription import Subscription
@@ -62,7 +62,7 @@ def deliver_concurrent(
     *,
     raises: bool,
     announce: Announce,
-    call: HandlerCall | None = None,
+    call: CallHandler | None = None,
 ) -> Coroutine[Any, Any, Failures]:
     """Call all handlers at once; arguments and result are those of `deliver_sequential`."""
     delivery = _Delivery(name, data, raises=raises, announce=announce, call=call)
@@ -76,7 +76,7 @@ async def deliver_tiered(
     *,
     raises: bool,
     announce: Announce,
-    call: HandlerCall | None = None,
+    call: CallHandler | None = None,
 ) -> Failures:
     """Call the handlers of one priority at once, then those of the next.
 
@@ -110,7 +110,7 @@ class _Delivery:
     )
 
     def __init__(
-        self, name: str, data: Any, *, raises: bool, announce: Announce, call: HandlerCall | None
+        self, name: str, data: Any, *, raises: bool, announce: Announce, call: CallHandler | None
     ) -> None:
         self._name = name
         self._data = data

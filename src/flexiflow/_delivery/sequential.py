@@ -13,7 +13,7 @@ from flexiflow._subscription import admits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flexiflow._delivery.call import HandlerCall
+    from flexiflow._delivery.call import CallHandler
     from flexiflow._delivery.verdict import Failures
     from flexiflow._reporting import Announce
     from flexiflow._subscription import HandlerFailure, Subscription
@@ -26,7 +26,7 @@ async def deliver_sequential(
     *,
     raises: bool,
     announce: Announce,
-    call: HandlerCall | None = None,
+    call: CallHandler | None = None,
 ) -> Failures:
     """Call the handlers in order, each when the one before has ended.
 

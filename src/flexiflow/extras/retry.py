@@ -1,7 +1,8 @@
-"""Retrying async functions, such as handlers, on asyncio and on trio (R1 to R6).
+"""Retrying async functions, such as handlers, on asyncio and on trio (R1 to R8).
 
 The first attempt is a plain call. Only if it fails and may be retried does tenacity take over
 (`_retry`): it counts the attempts, and waits and logs between them. No other module imports it.
+What is decided after a failed attempt is decided by `_Call`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from typing import (
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from flexiflow._callables import describe, is_coroutine_callable
-from flexiflow._cancellation import is_being_cancelled, leaves
+from flexiflow._callables import check_callable, describe, is_coroutine_callable
+from flexiflow._cancellation import contexts, is_being_cancelled, leaves
 from flexiflow._reporting import logger
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ _ANNOTATIONS_OPEN: dict[str, Any] = {"annotation_format": 3} if sys.version_info
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryConfig:
-    """How often to try, how long to wait in between, and which exceptions to retry (R1).
+    """How often to try, how long to wait in between, and which exceptions to retry (R1, R7).
 
-    The delay after attempt ``n`` is ``base_delay * backoff ** (n - 1)`` seconds, plus the jitter,
-    and at most ``max_delay``.
+    The delay after attempt ``n`` is ``base_delay * backoff ** (n - 1)`` seconds, or what `delay`
+    returns, plus the jitter, and at most ``max_delay``.
 
     Attributes:
         max_attempts: attempts in all, the first included; an int of 1 or more, 1 for no retry.
@@ -68,13 +69,22 @@ class RetryConfig:
             more.
         backoff: each delay is this many times the one before; finite, 1.0 or more (R7).
         max_delay: the longest delay in seconds, jitter included; 0 or more, None for no cap.
-        retry_on: the exceptions to retry: a subclass of `Exception`, or a tuple of such. An
-            exception group is retried if each exception in it, at any depth, would be; so
-            `ExceptionGroup` itself matches nothing here (R4).
+        retry_on: the exceptions to retry: a subclass of `Exception`, a tuple of such, or a function
+            that takes an exception and returns whether to retry it. An exception group is retried
+            if each exception in it, at any depth, would be; so `ExceptionGroup` itself matches
+            nothing here (R4). What the function raises ends the call, with the failure as context.
+        total_time: seconds from the first attempt; no delay begins that would end after them, and
+            the last exception is raised; 0 or more, None for no end (R7).
+        delay: takes the number of the attempt, from 1, and its exception, and returns the seconds
+            until the next one, in place of `base_delay` and `backoff`; as for a server that says
+            when to come again (R7). The call ends with a `ValueError` if that is no finite number,
+            or below 0; its cause is the failure.
 
     Raises:
         ValueError: a number is out of its range, or `retry_on` is an empty tuple.
-        TypeError: `retry_on` is, or holds, something other than a subclass of `Exception`.
+        TypeError: `retry_on` is, or holds, something other than a subclass of `Exception`, and is
+            no function of an exception; `delay` is no function of two arguments; or one of them is
+            async.
     """
 
     max_attempts: int = 3
@@ -82,7 +92,11 @@ class RetryConfig:
     jitter: float = 0.0
     backoff: float = 1.0
     max_delay: float | None = None
-    retry_on: type[Exception] | tuple[type[Exception], ...] = Exception
+    retry_on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] = (
+        Exception
+    )
+    total_time: float | None = None
+    delay: Callable[[int, BaseException], float] | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -90,7 +104,14 @@ class RetryConfig:
             value = getattr(self, field)
             if not fits(value):
                 raise ValueError(f"{field} must be {allowed}, not {reprlib.repr(value)}")
-        _check_types(self.retry_on)
+        retry_on: Any = self.retry_on
+        is_function = callable(retry_on) and not isinstance(retry_on, type)
+        if not is_function:
+            _check_types(retry_on)
+        else:
+            _check_function("retry_on", retry_on, 1)
+        if self.delay is not None:
+            _check_function("delay", self.delay, 2)
 
 
 def _is_count(value: object) -> bool:
@@ -122,6 +143,7 @@ _NUMBERS: dict[str, tuple[Callable[[object], bool], str]] = {
     "jitter": (_is_seconds, "a finite number of seconds, 0 or more"),
     "backoff": (_is_factor, "a finite number, 1.0 or more"),
     "max_delay": (_is_cap, "a number of seconds, 0 or more, or None for no cap"),
+    "total_time": (_is_cap, "a number of seconds, 0 or more, or None for no end"),
 }
 
 
@@ -138,9 +160,15 @@ def _check_types(retry_on: object) -> None:
     for kind in kinds:
         if not _is_exception_class(kind):
             raise TypeError(
-                "retry_on must be a subclass of Exception, or a tuple of them: "
-                f"{reprlib.repr(kind)} is none"
+                "retry_on must be a subclass of Exception, a tuple of them, or a function of an "
+                f"exception, and {reprlib.repr(kind)} is none of these"
             )
+
+
+def _check_function(field: str, function: object, arguments: int) -> None:
+    check_callable(field, function, arguments)
+    if is_coroutine_callable(function):
+        raise TypeError(f"{field} must be a plain function, but {describe(function)} is async")
 
 
 _DEFAULTS = RetryConfig()
@@ -210,14 +238,16 @@ def _retrying(
 
     async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         handled = sys.exception()
+        begun = 0.0 if config.total_time is None else anyio.current_time()
         try:
             try:
                 return await function(*args, **kwargs)
             except _FAILURES as exc:
-                if not _may_retry(exc, 1, config, handled):
+                decided = _Call(describe(function), config, begun)
+                if not decided.goes_on(exc, 1, handled):
                     raise
                 attempt = functools.partial(function, *args, **kwargs)
-                retries = _retry(attempt, describe(function), config, handled, exc)
+                retries = _retry(attempt, decided, handled, exc)
             # Awaited only here: within the `except`, each failure would get the first as its
             # context.
             return await retries
@@ -258,10 +288,58 @@ def _dress(call: Callable[..., Any], function: Callable[..., Any]) -> None:
         vars(call)["__signature__"] = inspect.signature(function, **_ANNOTATIONS_OPEN)
 
 
+@final
+class _Call:
+    """A call of which an attempt has failed: decides whether it goes on, and when.
+
+    Args:
+        name: the function's name, for the log.
+        config: how to retry.
+        begun: the event loop's time at the first attempt, if `total_time` is set.
+
+    Attributes:
+        delay: the seconds until the next attempt.
+    """
+
+    __slots__ = ("_begun", "config", "delay", "name")
+
+    def __init__(self, name: str, config: RetryConfig, begun: float) -> None:
+        self.name = name
+        self.config = config
+        self.delay = 0.0
+        self._begun = begun
+
+    def goes_on(self, failure: BaseException, attempt: int, handled: BaseException | None) -> bool:
+        """Return whether there is to be a further attempt, and set `delay`.
+
+        There is one if one is left (R1), all leaves match (R4), nothing is being cancelled (R3),
+        and the delay would end in time (R7).
+
+        Args:
+            failure: what the attempt raised.
+            attempt: its number, from 1.
+            handled: the exception that the caller was handling when it called, or None.
+
+        Raises:
+            ValueError: the user's `delay` returned no finite number, or one below 0.
+            TypeError: the user's predicate returned an awaitable.
+            Exception: what the user's functions raise.
+        """
+        config = self.config
+        if (
+            attempt >= config.max_attempts
+            or not all(_matches(leaf, config.retry_on) for leaf in leaves(failure))
+            or is_being_cancelled(handled)
+        ):
+            return False
+        self.delay = _delay(config, attempt, failure)
+        end = math.inf if config.total_time is None else self._begun + config.total_time
+        return end == math.inf or anyio.current_time() + self.delay <= end
+
+
 async def _retry(
     attempt: Callable[[], Coroutine[Any, Any, _T]],
-    name: str,
-    config: RetryConfig,
+    decided: _Call,
     handled: BaseException | None,
     failure: BaseException,
 ) -> _T:
@@ -269,16 +347,16 @@ async def _retry(
 
     Args:
         attempt: calls the function with its arguments.
-        name: the function's name, for the log.
-        config: how to retry.
+        decided: decides after each failed attempt.
         handled: the exception that the caller was handling when it called, or None.
         failure: what the first attempt raised.
     """
-    turns = aiter(_turns(name, config))
+    turns = aiter(_turns(decided))
     state = (await anext(turns)).retry_state
     # Failures are passed to tenacity as results. Exceptions it would judge itself: one that is
     # false would count as none, and its own TryAgain as an order to try again.
     state.set_result(failure)
+    last = [failure]
     del failure
     try:
         while True:
@@ -287,23 +365,28 @@ async def _retry(
                 return await attempt()
             except _FAILURES as exc:
                 _forget_earlier_raises(exc)
-                if not _may_retry(exc, state.attempt_number, config, handled):
+                if not decided.goes_on(exc, state.attempt_number, handled):
                     raise
                 state.set_result(exc)
+                last[0] = exc
+    except anyio.get_cancelled_exc_class() as exc:
+        _add_context(exc, last.pop())
+        raise
     finally:
         del handled
+        last.clear()
         state.outcome = None  # its traceback holds this frame (B6)
 
 
-def _turns(name: str, config: RetryConfig) -> AsyncRetrying:
+def _turns(decided: _Call) -> AsyncRetrying:
     # Imported by the first call that is retried, so that programs start faster.
     from tenacity import AsyncRetrying, retry_always  # noqa: PLC0415
 
     return AsyncRetrying(
         sleep=_pause,
-        wait=lambda state: _delay(config, state.attempt_number),
+        wait=lambda _: decided.delay,
         retry=retry_always,
-        before_sleep=functools.partial(_log, name, config),
+        before_sleep=functools.partial(_log, decided),
     )
 
 
@@ -313,50 +396,59 @@ async def _pause(delay: float) -> None:
     await checkpoint_if_cancelled()
 
 
-def _delay(config: RetryConfig, attempt: int) -> float:
-    """Return the seconds between this attempt and the next (R1)."""
-    try:
-        delay = float(config.base_delay) * float(config.backoff) ** (attempt - 1)
-    except OverflowError:
-        delay = math.inf if config.base_delay else 0.0
+def _delay(config: RetryConfig, attempt: int, failure: BaseException) -> float:
+    """Return the seconds between this attempt and the next (R1, R7)."""
+    if config.delay is None:
+        try:
+            delay = float(config.base_delay) * float(config.backoff) ** (attempt - 1)
+        except OverflowError:
+            delay = math.inf if config.base_delay else 0.0
+    else:
+        delay = config.delay(attempt, failure)
+        if not _is_seconds(delay):
+            raise ValueError(
+                f"the delay after attempt {attempt} must be a finite number of seconds, 0 or more, "
+                f"and {describe(config.delay)} returned {reprlib.repr(delay)}"
+            ) from failure
     jitter = random.uniform(0, config.jitter)  # noqa: S311  nothing here is secret
     cap = math.inf if config.max_delay is None else config.max_delay
     return min(delay + jitter, cap)
 
 
-def _log(name: str, config: RetryConfig, state: RetryCallState) -> None:
+def _log(decided: _Call, state: RetryCallState) -> None:
     failure = state.outcome.result() if state.outcome else None
     logger.warning(
         "attempt %d of %d of %s failed, the next is in %g s: %r",
         state.attempt_number,
-        config.max_attempts,
-        name,
+        decided.config.max_attempts,
+        decided.name,
         state.upcoming_sleep,
         failure,
     )
 
 
-def _may_retry(
-    failure: BaseException, attempt: int, config: RetryConfig, handled: BaseException | None
-) -> bool:
-    """Return whether an attempt is left (R1), all leaves match (R4), and nothing is cancelled (R3).
-
-    Args:
-        failure: what the attempt raised.
-        attempt: its number, from 1.
-        config: how to retry.
-        handled: the exception that the caller was handling when it called, or None.
-    """
-    return (
-        attempt < config.max_attempts
-        and all(_matches(leaf, config) for leaf in leaves(failure))
-        and not is_being_cancelled(handled)
-    )
-
-
-def _matches(leaf: BaseException, config: RetryConfig) -> bool:
+def _matches(leaf: BaseException, retry_on: Any) -> bool:
     # Both are asked: a class may claim instances that don't inherit from it, even a cancellation.
-    return isinstance(leaf, Exception) and isinstance(leaf, config.retry_on)
+    if not isinstance(leaf, Exception):
+        return False
+    if isinstance(retry_on, type | tuple):
+        return isinstance(leaf, retry_on)
+    answer: object = retry_on(leaf)
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise TypeError(
+            f"retry_on must answer at once, and {describe(retry_on)} returned an awaitable"
+        )
+    return bool(answer)
+
+
+def _add_context(exception: BaseException, failure: BaseException) -> None:
+    """Keep a failure at the end of an exception's chain of contexts (R8)."""
+    chain = list(contexts(exception))
+    if all(each is not failure for each in chain):
+        # An exception of a user's may be frozen.
+        BaseException.__setattr__(chain[-1], "__context__", failure)
 
 
 def _forget_earlier_raises(exception: BaseException) -> None:

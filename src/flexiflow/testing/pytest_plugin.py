@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from flexiflow._bus import EventBus, subscriptions
+from flexiflow._bus import EventBus
 from flexiflow.testing._record import record_at_once
 from flexiflow.testing._scheduling.checks import BACKENDS
 from flexiflow.testing._scheduling.run import check_left, running_tasks
@@ -89,7 +89,7 @@ def bus() -> Generator[EventBus]:
     """Yield a bus, and fail a test that leaves a subscription on it."""
     bus = EventBus()
     yield bus
-    left = ", ".join(map(repr, subscriptions(bus)))
+    left = ", ".join(map(repr, bus.subscriptions()))
     if left:
         pytest.fail(f"subscriptions are left behind: {left}")
 

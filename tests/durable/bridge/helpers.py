@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeVar, final
 from anyio import Event, create_task_group, fail_after, sleep
 
 from flexiflow import EventBus
-from flexiflow._bus import subscriptions
 from flexiflow.extras.durable import (
     Batch,
     Bridge,
@@ -395,7 +394,7 @@ def is_free_of_traces(transport: MemoryTransport, *buses: EventBus) -> bool:
             reading.leases for group in transport._groups.values() for reading in group.readings
         )
         and not any(
-            each.component_name == "<bridge>" for bus in buses for each in subscriptions(bus)
+            each.component_name == "<bridge>" for bus in buses for each in bus.subscriptions()
         )
     )
 

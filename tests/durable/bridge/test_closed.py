@@ -23,7 +23,6 @@ from anyio import (
 )
 
 from flexiflow import EventBus
-from flexiflow._bus import subscriptions
 from flexiflow.extras.durable import (
     Bridge,
     BridgeClosed,
@@ -65,7 +64,7 @@ End = Callable[["App"], Awaitable[Cause]]
 
 def places(bus: EventBus) -> int:
     """Count the subscriptions of bridges."""
-    return sum(each.component_name == "<bridge>" for each in subscriptions(bus))
+    return sum(each.component_name == "<bridge>" for each in bus.subscriptions())
 
 
 async def refused(bus: EventBus, name: str = OUT, data: object = "lost") -> BridgeClosed:
@@ -500,7 +499,7 @@ class TestTakingOver:
         app, handler = App(), Handler()
         await app.bus.subscribe(OUT, "<bridge>", handler)
         await app.end()
-        (first, *_) = (each for each in subscriptions(app.bus) if each.handler is not handler)
+        (first, *_) = (each for each in app.bus.subscriptions() if each.handler is not handler)
         app.bus.unsubscribe(first)
         async with app.open():
             assert await app.bus.publish(OUT, 1) == ()

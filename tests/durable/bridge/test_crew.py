@@ -261,7 +261,7 @@ class TestTasks:
     @pytest.mark.parametrize("waits", [True, False])
     async def test_a_native_cancel_is_a_failure_of_its_event(
         self,
-        waits: bool,  # noqa: FBT001
+        waits: bool,
         anyio_backend: Backend,
         caplog: pytest.LogCaptureFixture,
     ) -> None:

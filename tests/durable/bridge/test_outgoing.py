@@ -10,7 +10,7 @@ import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after
 
 from flexiflow import EventBus
-from flexiflow._bus import DeliveryMode, subscriptions
+from flexiflow._bus import DeliveryMode
 from flexiflow._names import Event as Occurrence
 from flexiflow.extras.durable import (
     Bridge,
@@ -81,7 +81,7 @@ class TestStoring:
             await bus.publish(NAME, 3)
         await bus.publish(NAME, 4)
         assert payloads(transport) == [3]
-        assert not list(subscriptions(bus))
+        assert not list(bus.subscriptions())
 
     @pytest.mark.parametrize(("most", "max_length"), [(5, 1_000), (500, 5)])
     async def test_those_who_publish_at_once_share_batches(
@@ -321,7 +321,7 @@ class TestLeaving:
     """What is still to be stored when the block ends."""
 
     @pytest.mark.parametrize("is_hasty", [False, True])
-    async def test_what_waits_is_stored(self, is_hasty: bool) -> None:  # noqa: FBT001
+    async def test_what_waits_is_stored(self, is_hasty: bool) -> None:
         """X5: However the block ends, those who wait are served before it is left."""
         bus, transport = EventBus(), MemoryTransport()
         faulty, failures = Faulty(transport), list[Any]()
@@ -402,7 +402,7 @@ class TestLeaving:
         """X5: A publish that was taken up before the end may call the bridge's handler after it."""
         bus = EventBus()
         async with open_bridge(bus, MemoryTransport(), outgoing=[NAME]):
-            (subscription,) = subscriptions(bus)
+            (subscription,) = bus.subscriptions()
         handler: Any = subscription.handler
         with pytest.raises(TransportUnavailable, match="was left"):
             await handler(Occurrence(NAME, 1))

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
 from weakref import ref
 
-from flexiflow._bus import dispatcher_of, subscriptions
+from flexiflow._bus import dispatcher_of
 from flexiflow._subscription import Terms
 from flexiflow.extras.durable._bridge.held import is_echo
 from flexiflow.extras.durable._errors import NotEncodable, left
@@ -170,7 +170,7 @@ def take_place(patterns: tuple[str, ...], way: Way, lifetime: Lifetime) -> None:
 
 def _places(bus: EventBus) -> Iterable[Place]:
     """Return the places of bridges on a bus, the oldest first."""
-    handlers = (each.handler for each in subscriptions(bus) if each.component_name == BRIDGE)
+    handlers = (each.handler for each in bus.subscriptions() if each.component_name == BRIDGE)
     return dict.fromkeys(place for place in map(_place_of, handlers) if place is not None)
 
 

@@ -1,0 +1,410 @@
+"""Publishing in the background: the publisher goes on while the handlers run (B15).
+
+Workers take the events from the buffer, in order, and publish them, each in a copy of its
+publisher's context (`InContext`). A worker that has taken an event wakes or starts the next worker
+before it publishes, so handlers that never wait are run by one worker, and events begin in order on
+trio too, whose scheduler starts tasks in random order. A task for each event would take five times
+as long. A publisher that finds the buffer full and blocks waits in `_blocked`, with its event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, final, overload
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from flexiflow._cancellation import cancel_counter, effectively_cancelled, split
+from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
+from flexiflow._marks import Mark
+from flexiflow._receiver import Publisher
+from flexiflow._reporting import Announcing, logger
+from flexiflow._text import show
+from flexiflow._turns import current_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from contextvars import Context
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+
+    from flexiflow._dispatcher import Dispatcher
+    from flexiflow._names import T, Topic
+    from flexiflow._stream import Overflow
+
+_TITLE: Final = "publishing in the background"
+_OPEN: Final = "is open"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class BackgroundStatistics:
+    """What became of the events that were accepted, or dropped since there was no room (B15).
+
+    Attributes:
+        ended: how many publishes have ended by themselves.
+        running: how many publishes run.
+        waiting: how many events have their place, and no publish yet.
+        dropped: how many events the overflow policy dropped.
+        cancelled: how many publishes were cancelled.
+        abandoned: how many events had no publish yet as the block was left by an exception or a
+            cancellation.
+        blocked_publishers: how many publishers wait for room; their events are not counted yet.
+    """
+
+    ended: int
+    running: int
+    waiting: int
+    dropped: int
+    cancelled: int
+    abandoned: int
+    blocked_publishers: int
+
+
+class _Item(NamedTuple):
+    """An event that is to be published, in a context."""
+
+    context: Context
+    event: str
+    data: Any
+
+
+@final
+class _Within(Mark):
+    """Marks the handlers of a publish in the background.
+
+    Args:
+        background: what it was published by.
+    """
+
+    variable: ClassVar[ContextVar[_Within | None]] = ContextVar("within", default=None)
+
+    def __init__(self, background: Background) -> None:
+        self.background = background
+
+
+@final
+class Background:
+    """Publishes events while their publishers go on; made by `EventBus.background` (B15).
+
+    An async context manager, to be entered once. Leaving the block waits until all publishes have
+    ended; if it is left by an exception or a cancellation, they are cancelled, and what was not
+    begun is abandoned, counted and logged.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_context",
+        "_counts",
+        "_dispatcher",
+        "_group",
+        "_idle",
+        "_interrupts",
+        "_is_leaving",
+        "_is_starting",
+        "_limit",
+        "_overflow",
+        "_publish",
+        "_running",
+        "_size",
+        "_state",
+        "_until_yield",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        publish: Callable[..., Awaitable[object]],
+        *,
+        limit: int,
+        buffer: int,
+        overflow: Overflow,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._publish = publish
+        self._limit = limit
+        self._size = buffer
+        self._overflow: Overflow = overflow
+        self._state = "was not entered"
+        self._waiting: deque[_Item] = deque()
+        # The publishers that wait for room, in order; each is woken when its event has a place.
+        self._blocked: dict[anyio.Event, _Item] = {}
+        self._running = 0
+        # The workers that wait for events.
+        self._idle: list[anyio.Event] = []
+        self._is_leaving = False
+        # Whether a worker was woken or started that has not taken an event yet.
+        self._is_starting = False
+        self._counts: Counter[str] = Counter()
+        self._until_yield = dispatcher.yield_every
+        self._interrupts: list[BaseException] = []
+        self._group: TaskGroup
+
+    async def __aenter__(self) -> Self:
+        """Accept events from now on; without a checkpoint.
+
+        Raises:
+            ReceiverClosed: the block was entered before.
+        """
+        if self._state != "was not entered":
+            raise ReceiverClosed(_TITLE, "was entered before")
+        self._group = await anyio.create_task_group().__aenter__()
+        self._state = _OPEN
+        self._context = copy_context()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """Wait until all publishes have ended; after an exception, cancel them first.
+
+        Raises:
+            BaseException: KeyboardInterrupt or the like, which a handler raised.
+        """
+        # A task group would put an exception of the block into a group.
+        is_cancellation = exc is not None and split(exc)[1] is None
+        passed: Any = (exc_type, exc, traceback) if is_cancellation else (None, None, None)
+        if exc is not None:
+            self._abandon()
+            self._group.cancel_scope.cancel()
+        self._is_leaving = True
+        while self._idle:
+            self._idle.pop().set()
+        try:
+            is_swallowed = await self._group.__aexit__(*passed)
+        finally:
+            del exc, traceback, passed  # their tracebacks hold this frame (B6)
+            self._abandon()
+        if self._interrupts:
+            raise self._interrupts.pop()
+        return is_cancellation and bool(is_swallowed)
+
+    @overload
+    async def publish(self, event: Topic[None], data: None = None) -> None: ...
+
+    @overload
+    async def publish(self, event: Topic[T], data: T) -> None: ...
+
+    @overload
+    async def publish(self, event: str, data: Any = None) -> None: ...
+
+    async def publish(self, event: Any, data: Any = None) -> None:
+        """Wait until the event has its place; it is published later, in order of these calls.
+
+        At least one in `yield_every` of these calls is a checkpoint (D6). The subscriptions are
+        those at the time when the publish begins (B5). Its failures are logged and published as
+        `event.handler.failed` (E1), and so is logged if an instrument refuses it. The handlers run
+        in a copy of the context of this call, but outside of its turns, limits and announcements.
+
+        Args:
+            event: a name without wildcards.
+            data: the payload; each handler gets this very object.
+
+        Raises:
+            ReceiverClosed: the block is not entered.
+            ValueError: a malformed name, or a pattern (B3).
+            TypeError: a name that is not a str, or a `Query` (B3).
+            BufferFull: there is no room, and `overflow` is "error".
+            StreamDeadlock: there is no room, and this is called from within a handler of such a
+                publish, which would wait for itself.
+        """
+        if self._state != _OPEN:
+            raise ReceiverClosed(_TITLE, self._state)
+        name = self._dispatcher.registry.resolve(event).name
+        self._until_yield -= 1
+        if self._until_yield <= 0:
+            self._until_yield = self._dispatcher.yield_every
+            await checkpoint()
+        item = _Item(_context_outside(), name, data)
+        if self._has_room:
+            self._waiting.append(item)
+            self._start()
+        elif self._overflow == "block":
+            await self._wait_for_room(item)
+        elif self._overflow == "drop_oldest":
+            self._waiting.popleft()
+            self._counts["dropped"] += 1
+            self._waiting.append(item)
+        else:
+            self._counts["dropped"] += 1
+            if self._overflow == "error":
+                raise BufferFull(None, self._size)
+
+    def statistics(self) -> BackgroundStatistics:
+        """Return counts of what became of the events so far."""
+        return BackgroundStatistics(
+            ended=self._counts["ended"],
+            running=self._running,
+            waiting=len(self._waiting),
+            dropped=self._counts["dropped"],
+            cancelled=self._counts["cancelled"],
+            abandoned=self._counts["abandoned"],
+            blocked_publishers=len(self._blocked),
+        )
+
+    def __repr__(self) -> str:
+        """Show the state of the block, and how many publishes run and wait."""
+        counts = f"{self._running} running, {len(self._waiting)} waiting"
+        return f"<Background, which {self._state}: {counts}>"
+
+    @property
+    def _has_room(self) -> bool:
+        # An event that is started at once takes no room in the buffer.
+        return not self._blocked and (
+            len(self._waiting) < self._size or (self._running < self._limit and not self._waiting)
+        )
+
+    @property
+    def _may_take(self) -> bool:
+        return self._running < self._limit and bool(self._waiting or self._blocked)
+
+    async def _wait_for_room(self, item: _Item) -> None:
+        within = _Within.current()
+        if within is not None and within.background is self:
+            raise StreamDeadlock(None, self._size)
+        placed = anyio.Event()
+        self._blocked[placed] = item
+        try:
+            await placed.wait()
+        finally:
+            is_placed = self._blocked.pop(placed, None) is None
+        if not is_placed:
+            raise ReceiverClosed(_TITLE, self._state)
+
+    def _start(self) -> None:
+        """Wake or start one worker for the next event; it does the same for the one after."""
+        if self._is_starting or not self._may_take:
+            return
+        self._is_starting = True
+        if self._idle:
+            self._idle.pop().set()
+        else:
+            # Not in the context of a handler, which may be the caller.
+            start: Callable[..., object] = self._group.start_soon
+            self._context.copy().run(start, self._work)
+
+    async def _work(self) -> None:
+        """Publish events and wait for more, until the block is left or a handler cancels the task.
+
+        Another worker goes on then: on asyncio a native cancel leaves a trace in the task.
+        """
+        requests = cancel_counter()
+        while True:
+            self._is_starting = False
+            while self._may_take:
+                if self._dispatcher.until_yield <= 1:
+                    # The yield of the next publish (D6): in there, it would come between taking the
+                    # event and its first handler, and a later event could overtake.
+                    await checkpoint()
+                    self._dispatcher.until_yield = self._dispatcher.yield_every + 1
+                    continue
+                item = self._take()
+                self._start()
+                await self._publish_one(item)
+                if requests():
+                    self._start()
+                    return
+            if self._is_leaving:
+                # As many as may run are running, or nothing is left.
+                return
+            woken = anyio.Event()
+            self._idle.append(woken)
+            await woken.wait()
+
+    def _take(self) -> _Item:
+        """Take the next event; the first of the publishers that wait for room may have it then."""
+        self._running += 1
+        if len(self._waiting) <= self._size and self._blocked:
+            placed = next(iter(self._blocked))
+            self._waiting.append(self._blocked.pop(placed))
+            placed.set()
+        return self._waiting.popleft()
+
+    async def _publish_one(self, item: _Item) -> None:
+        outcome = "ended"
+        try:
+            await InContext(item.context, self._publish_within(item))
+        except PublishRefused as exc:
+            logger.warning(
+                "the publish of %s in the background was refused: %s", show(item.event), exc
+            )
+        except (KeyboardInterrupt, SystemExit) as exc:
+            # Raised here, it would leave asyncio's loop at once, with all tasks still there.
+            self._interrupts.append(exc)
+            self._abandon()
+            self._group.cancel_scope.cancel()
+        except anyio.get_cancelled_exc_class():
+            outcome = "cancelled"
+            if effectively_cancelled():
+                raise
+            logger.warning("the publish of %s in the background was cancelled", show(item.event))
+        finally:
+            self._running -= 1
+            self._counts[outcome] += 1
+
+    async def _publish_within(self, item: _Item) -> None:
+        with _Within(self):
+            await self._publish(item.event, item.data, on_error="continue")
+
+    def _abandon(self) -> None:
+        """Accept nothing more; count and log the events that will not be published."""
+        self._state = "has ended"
+        for placed in self._blocked:
+            placed.set()
+        abandoned = len(self._waiting)
+        self._waiting.clear()
+        if abandoned:
+            self._counts["abandoned"] += abandoned
+            logger.error(
+                "%d events were not published, since the block of %s was left", abandoned, _TITLE
+            )
+
+
+def _context_outside() -> Context:
+    """Return a copy of the context, outside of the turns, limits and announcements in it."""
+    context = copy_context()
+    for variable in (current_turn, Announcing.variable, Publisher.variable):
+        if context.get(variable) is not None:
+            context.run(variable.set, None)
+    return context
+
+
+@final
+class InContext:
+    """An awaitable that runs a coroutine in a context of its own, in the task that awaits it.
+
+    Args:
+        context: the context, which nothing else runs in meanwhile.
+        coroutine: the coroutine.
+    """
+
+    __slots__ = ("_context", "_coroutine")
+
+    def __init__(self, context: Context, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._context = context
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Run the coroutine; pass on what it yields to the event loop, and what that sends back."""
+        resume: Callable[[], object] = partial(self._coroutine.send, None)
+        try:
+            while True:
+                try:
+                    yielded = self._context.run(resume)
+                except StopIteration:
+                    return
+                try:
+                    resume = partial(self._coroutine.send, (yield yielded))
+                except BaseException as exc:  # noqa: BLE001  it is the coroutine's
+                    resume = partial(self._coroutine.throw, exc)
+        finally:
+            del resume  # it may hold an exception, whose traceback holds this frame (B6)

@@ -1,0 +1,102 @@
+"""Calling a handler inside the functions of `around` (A3).
+
+Each function is given `call`, which calls what is inside it: the next function, or the handler.
+What leaves a `call` has been judged (E6), so a function sees a `HandlerCancelled` or a
+`HandlerTimeout`, and no stray cancellation.
+"""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+from inspect import isawaitable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, cast
+
+from flexiflow._callables import describe
+from flexiflow._delivery.verdict import judge
+from flexiflow._limits import await_within
+from flexiflow._reporting import log_failure
+from flexiflow._subscription import HandlerFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flexiflow._names import Event
+    from flexiflow._subscription import Around, Subscription
+
+
+def call_inside(
+    functions: tuple[Around, ...],
+    event: Event[Any],
+    subscription: Subscription,
+    cancelled: Callable[[], bool],
+) -> CoroutineType[Any, Any, object]:
+    """Return the coroutine of the first function, with the others and the handler inside.
+
+    A plain function with a closure: a coroutine around this one, or an object with `__call__`,
+    would cost as much as a handler.
+
+    Args:
+        functions: the outermost first; at least one.
+        event: what is published.
+        subscription: the handler's subscription.
+        cancelled: returns whether publish is being cancelled (E6).
+    """
+    function: Any = functions[0]
+    is_running = False
+
+    async def call() -> None:
+        nonlocal is_running
+        if is_running or not (caller.cr_running or caller.cr_suspended):
+            raise RuntimeError(_refusal(functions[0], is_running=is_running))
+        is_running = True
+        handler: Any = subscription.handler
+        try:
+            if len(functions) > 1:
+                handler = functions[1]
+                await call_inside(functions[1:], event, subscription, cancelled)
+                return
+            result = handler(event.data)
+            if type(result) is CoroutineType or isawaitable(result):
+                terms = subscription._terms
+                if terms is None or terms.time_limit is None:
+                    await result
+                else:
+                    await await_within(
+                        cast("Awaitable[object]", result), terms.time_limit, describe(handler)
+                    )
+        except BaseException as exc:
+            raise _judge(exc, handler, event, subscription, cancelled)
+        finally:
+            is_running = False
+
+    caller: CoroutineType[Any, Any, object] = function(event, subscription, call)
+    return caller
+
+
+def _judge(
+    exception: BaseException,
+    culprit: Callable[..., object],
+    event: Event[Any],
+    subscription: Subscription,
+    cancelled: Callable[[], bool],
+) -> BaseException:
+    """Return what a `call` raises in place of an exception (E6, E8)."""
+    verdict = judge(exception, culprit, cancelled=cancelled)
+    try:
+        failure = verdict.failure
+        if failure is None or verdict.cancellation is None:
+            return verdict.leaving
+        # A function might swallow the failure, and the cancellation with it (E5).
+        log_failure(HandlerFailure(event.name, subscription.component_name, failure, subscription))
+        return verdict.cancellation
+    finally:
+        del exception, failure, verdict  # their tracebacks hold this frame (B6)
+
+
+def _refusal(function: Callable[..., object], *, is_running: bool) -> str:
+    state = "waits for a call that still runs" if is_running else "has returned"
+    return (
+        f"{describe(function)} can't call the handler, since it {state}; a function in around may "
+        "call it several times, one after another, until it returns"
+    )

@@ -1,0 +1,562 @@
+"""Queries: one answerer, whose answer or exception is the asker's (A1, A2).
+
+What type checkers make of them is in `tests/packaging/typing_queries.py`.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, cast
+
+import anyio
+import pytest
+from anyio import CancelScope, create_task_group, fail_after, sleep_forever
+from anyio.lowlevel import checkpoint
+
+from flexiflow import (
+    Component,
+    DuplicateAnswer,
+    Engine,
+    Event,
+    EventBus,
+    HandlerCancelled,
+    HandlerTimeout,
+    LimitDeadlock,
+    NoAnswer,
+    PublishRefused,
+    Query,
+    Subscription,
+    Topic,
+    answers,
+    events,
+    on,
+)
+from flexiflow.extras.causality import Causality
+from tests.accounting import Boom
+from tests.helpers import PATIENCE, Later, never, settle
+
+PRICE = Query[int, int]("price.asked")
+place: ContextVar[str] = ContextVar("place", default="nowhere")
+
+
+async def double(item: int) -> int:
+    """Answer after a turn of the scheduler."""
+    await checkpoint()
+    return 2 * item
+
+
+def returning(function: Callable[[int], Coroutine[Any, Any, int]], item: int) -> Awaitable[int]:
+    """Return the coroutine of an async function."""
+    return function(item)
+
+
+def fail(item: int) -> int:
+    """Raise in place of an answer."""
+    raise Boom(item)
+
+
+WATCHED = pytest.mark.parametrize("is_watched", [False, True], ids=["direct", "watched"])
+"""Both ways that `ask` can go."""
+
+
+class Witness:
+    """An instrument that notes what it sees."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str, object]] = []
+
+    def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
+        return self._note("publishing", event)
+
+    def handling(
+        self, event: Event[Any], subscription: Subscription
+    ) -> AbstractContextManager[None]:
+        return self._note("handling", event)
+
+    @contextmanager
+    def _note(self, method: str, event: Event[Any]) -> Generator[None]:
+        left: BaseException | None = None
+        try:
+            yield
+        except BaseException as exc:
+            left = exc
+            raise
+        finally:
+            self.notes.append((method, event.name, left))
+
+
+def make_bus(*, is_watched: bool) -> EventBus:
+    """Make a bus on which `ask` goes one of its ways."""
+    return EventBus(instruments=[Witness()] if is_watched else [])
+
+
+def double_at_once(item: int) -> int:
+    """Answer without waiting."""
+    return 2 * item
+
+
+@WATCHED
+@pytest.mark.parametrize(
+    "handler",
+    [double, double_at_once, partial(returning, double)],
+    ids=["async", "sync", "sync that returns a coroutine"],
+)
+@pytest.mark.parametrize("terms", [{}, {"limit": 1}, {"time_limit": 9.0}], ids=str)
+async def test_ask_returns_the_answer(handler: Any, terms: Any, is_watched: bool) -> None:
+    """A1: The one answerer is called, and what it returns is the answer."""
+    bus = make_bus(is_watched=is_watched)
+    async with bus.answer(PRICE, "prices", handler, **terms) as answerer:
+        assert isinstance(answerer, Subscription)
+        assert await bus.ask(PRICE, 21) == 42
+        assert await bus.ask("price.asked", 21) == 42
+
+
+@WATCHED
+async def test_the_answerer_runs_in_the_asker_s_task_and_context(is_watched: bool) -> None:
+    """A1: What the asker set is seen, and what the answerer sets stays."""
+    bus = make_bus(is_watched=is_watched)
+
+    async def look(_: object) -> tuple[object, str]:
+        seen = place.get()
+        place.set("answerer")
+        return anyio.get_current_task().id, seen
+
+    await bus.answer("where", "c", look)
+    place.set("asker")
+    assert await bus.ask("where") == (anyio.get_current_task().id, "asker")
+    assert place.get() == "answerer"
+
+
+@WATCHED
+@pytest.mark.parametrize("terms", [{}, {"limit": 1}, {"time_limit": 9.0}], ids=str)
+async def test_what_it_raises_leaves_bare_and_is_reported_nowhere_else(
+    terms: Any, is_watched: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A1: Neither log line, nor `event.handler.failed`; the exception itself."""
+    bus = make_bus(is_watched=is_watched)
+    await bus.subscribe(events.HANDLER_FAILED, "c", never)
+    await bus.answer(PRICE, "prices", fail, **terms)
+    with pytest.raises(Boom) as caught:
+        await bus.ask(PRICE, 1)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    assert not caplog.records
+
+
+@WATCHED
+async def test_a_stray_cancellation_is_the_answerer_s_failure(is_watched: bool) -> None:
+    """A1, E6: Nobody cancels the asker, so a cancellation that leaves is `HandlerCancelled`."""
+    bus, kind = make_bus(is_watched=is_watched), anyio.get_cancelled_exc_class()
+
+    async def let_out(_: object) -> None:
+        try:
+            with CancelScope() as scope:
+                scope.cancel()
+                await sleep_forever()
+        finally:
+            raise stray
+
+    stray: BaseException = Boom()
+    with CancelScope() as scope:
+        scope.cancel()
+        try:
+            await checkpoint()
+        except kind as exc:
+            stray = exc
+            raise
+    await bus.answer("q", "c", let_out)
+    with pytest.raises(HandlerCancelled) as caught:
+        await bus.ask("q")
+    assert caught.value.__cause__ is stray
+
+
+@WATCHED
+async def test_the_asker_s_own_cancellation_goes_on(is_watched: bool) -> None:
+    """A1, E5: It leaves `ask` as a cancellation."""
+    bus = make_bus(is_watched=is_watched)
+    await bus.answer("q", "c", lambda _: sleep_forever())
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            tasks.start_soon(bus.ask, "q")
+            await settle()
+            tasks.cancel_scope.cancel()
+    assert tasks.cancel_scope.cancelled_caught
+
+
+async def test_a_time_limit_raises_a_timeout() -> None:
+    """A1, V1: A late answerer is cancelled, and `ask` raises `HandlerTimeout`."""
+    bus = EventBus()
+    await bus.answer("q", "c", lambda _: sleep_forever(), time_limit=1e-9)
+    with fail_after(PATIENCE), pytest.raises(HandlerTimeout):
+        await bus.ask("q")
+
+
+async def test_a_limit_makes_askers_wait_in_line() -> None:
+    """A1, V2: One at a time; asking from within the answer is a `LimitDeadlock`."""
+    bus, running, most = EventBus(), 0, 0
+
+    async def answer(depth: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await checkpoint()
+        running -= 1
+        return await bus.ask("q", depth - 1) if depth else 0
+
+    await bus.answer("q", "c", answer, limit=1)
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(bus.ask, "q", 0)
+        with pytest.raises(LimitDeadlock):
+            await bus.ask("q", 1)
+    assert most == 1
+
+
+async def test_no_answer_names_the_nearest() -> None:
+    """A1: Nobody answers; the message shows names that are close."""
+    bus = EventBus()
+    await bus.answer(PRICE, "prices", double)
+    with pytest.raises(NoAnswer) as caught:
+        await bus.ask("price.askd", 1)
+    assert str(caught.value) == "nobody answers 'price.askd'; did you mean 'price.asked'?"
+    assert (caught.value.query, caught.value.closest) == ("price.askd", ("price.asked",))
+    assert isinstance(caught.value, LookupError)
+
+
+async def test_a_second_answerer_is_refused() -> None:
+    """A1: `DuplicateAnswer`, and nothing has changed."""
+    bus = EventBus()
+    first = await bus.answer(PRICE, "prices", double)
+    with pytest.raises(DuplicateAnswer) as caught:
+        await bus.answer("price.asked", "others", never)
+    assert str(caught.value) == (
+        "'price.asked' is answered by 'prices' already; unsubscribe that answerer first"
+    )
+    assert bus.unsubscribe_all("others") == 0
+    assert await bus.ask(PRICE, 2) == 4
+    assert bus.unsubscribe(first)
+    await bus.answer(PRICE, "others", double)
+
+
+async def test_two_that_answer_at_once() -> None:
+    """A1: `answer` is a checkpoint; of two that wait there, the first wins."""
+    bus, refused = EventBus(), list[str]()
+
+    async def answer(component: str) -> None:
+        try:
+            await bus.answer("q", component, double)
+        except DuplicateAnswer as exc:
+            refused.append(exc.component)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(answer, "a")
+        tasks.start_soon(answer, "b")
+    assert len(refused) == 1
+    assert await bus.ask("q", 1) == 2
+
+
+@pytest.mark.parametrize("way", ["unsubscribe", "unsubscribe_all", "with"])
+async def test_an_answerer_is_unsubscribed_like_any_subscription(way: str) -> None:
+    """A1, B6: Afterwards nobody answers; the answer in hand goes on."""
+    bus = EventBus()
+
+    async def answer(_: object) -> str:
+        if way == "unsubscribe":
+            assert bus.unsubscribe(answerer)
+        elif way == "unsubscribe_all":
+            assert bus.unsubscribe_all("c") == 1
+        else:
+            answerer.__exit__(None, None, None)
+        await checkpoint()
+        return "still here"
+
+    answerer = await bus.answer("q", "c", answer)
+    assert await bus.ask("q") == "still here"
+    assert not answerer.active
+    with pytest.raises(NoAnswer):
+        await bus.ask("q")
+
+
+async def test_one_that_is_unsubscribed_while_the_asker_waits_for_a_slot() -> None:
+    """A1, B5: It never starts again: the asker in line gets `NoAnswer`."""
+    bus, gate = EventBus(), anyio.Event()
+
+    async def answer(_: object) -> str:
+        await gate.wait()
+        return "first"
+
+    answerer, got = await bus.answer("q", "c", answer, limit=1), list[object]()
+
+    async def ask() -> None:
+        try:
+            got.append(await bus.ask("q"))
+        except NoAnswer as exc:
+            got.append(type(exc))
+
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await settle()
+            tasks.start_soon(ask)
+            await settle()
+            bus.unsubscribe(answerer)
+            gate.set()
+    assert got == ["first", NoAnswer]
+
+
+async def test_queries_and_events_do_not_mix() -> None:
+    """A2: A publish reaches no answerer, a question no subscription, not even a pattern's."""
+    bus = EventBus()
+    await bus.subscribe("price.**", "c", never)
+    with pytest.raises(NoAnswer):
+        await bus.ask(PRICE, 1)
+    bus.unsubscribe_all("c")
+    await bus.answer(PRICE, "c", never)
+    assert await bus.publish("price.asked", 1) == ()
+
+
+@pytest.mark.parametrize("given", [0.5, None, b"q"])
+async def test_a_name_must_be_a_str(given: Any) -> None:
+    """A1, B3: Else `TypeError`."""
+    bus = EventBus()
+    with pytest.raises(TypeError, match="must be a str"):
+        await bus.ask(given)
+    with pytest.raises(TypeError, match="must be a str"):
+        await bus.answer(given, "c", double)
+    with pytest.raises(TypeError, match="must be a str"):
+        Query(given)
+
+
+@pytest.mark.parametrize("name", ["price.*", "**", "", "a..b"])
+async def test_a_query_has_no_wildcard(name: str) -> None:
+    """A1, B3: A pattern or a malformed name can be neither asked nor answered."""
+    bus = EventBus()
+    with pytest.raises(ValueError, match="name"):
+        await bus.ask(name)
+    with pytest.raises(ValueError, match="name"):
+        await bus.answer(name, "c", double)
+    with pytest.raises(ValueError, match="name"):
+        Query(name)
+    with pytest.raises(ValueError, match="name"):
+        answers(name)
+
+
+async def test_a_topic_in_place_of_a_query_and_the_other_way_round() -> None:
+    """A2: The message says which call is right."""
+    bus, placed = EventBus(), Topic[int]("order.placed")
+    for refused in (bus.ask(placed), bus.answer(placed, "c", double)):  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match=r"'order\.placed' is a topic, not a query: "):
+            await refused
+    query: Any = PRICE
+    for refused in (bus.publish(query), bus.subscribe(query, "c", double), bus.wait_for(query)):
+        with pytest.raises(TypeError, match=r"'price\.asked' is a query, not an event: "):
+            await refused
+    for refusing in (bus.stream, bus.expect, on):
+        with pytest.raises(TypeError, match=r"'price\.asked' is a query, not an event: "):
+            refusing(query)
+
+
+@pytest.mark.parametrize(
+    ("terms", "problem"),
+    [({"limit": 0}, "limit must be"), ({"time_limit": -1}, "time_limit must be")],
+)
+async def test_terms_out_of_range(terms: Any, problem: str) -> None:
+    """A1, V1, V2: A `ValueError`; nobody answers."""
+    bus = EventBus()
+    with pytest.raises(ValueError, match=problem):
+        await bus.answer("q", "c", double, **terms)
+    with pytest.raises(ValueError, match=problem):
+        answers("q", **terms)
+    with pytest.raises(NoAnswer):
+        await bus.ask("q")
+
+
+async def test_a_handler_that_can_t_be_one() -> None:
+    """A1, B3: As for `subscribe`."""
+    bus, answerless = EventBus(), cast("Any", lambda: 1)
+    with pytest.raises(TypeError, match="handler is called with 1 positional argument"):
+        await bus.answer("q", "c", answerless)
+    with pytest.raises(ValueError, match="name must not be empty"):
+        await bus.answer("q", "", double)
+
+
+async def test_ask_counts_as_a_publish() -> None:
+    """A2, D6: At least one in `yield_every` questions is a checkpoint."""
+    bus, turns = EventBus(yield_every=3), list[int]()
+
+    async def count_turns() -> None:
+        while True:
+            await checkpoint()
+            turns.append(0)
+
+    await bus.answer("q", "c", lambda _: 1)
+    async with create_task_group() as tasks:
+        tasks.start_soon(count_turns)
+        await settle_once()
+        before = len(turns)
+        for _ in range(2):
+            await bus.ask("q")
+        assert len(turns) == before
+        for _ in range(30):
+            await bus.ask("q")
+        assert len(turns) > before
+        tasks.cancel_scope.cancel()
+
+
+async def settle_once() -> None:
+    """Let the other task begin."""
+    for _ in range(5):
+        await checkpoint()
+
+
+async def test_an_answerer_that_leaves_during_the_yield() -> None:
+    """A2, B5: The yield comes first, and the answerer is looked up after it."""
+    bus = EventBus(yield_every=1)
+    answerer = await bus.answer("q", "c", lambda _: 1)
+
+    async def leave() -> None:
+        bus.unsubscribe(answerer)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(leave)
+        with fail_after(PATIENCE), pytest.raises(NoAnswer):
+            while answerer.active:
+                await bus.ask("q", 1)
+
+
+async def test_instruments_see_it_through_both_methods() -> None:
+    """A2: With the exception that leaves; built-in events don't show it."""
+    witness = Witness()
+    bus = EventBus(instruments=[witness])
+    await bus.answer(PRICE, "prices", double)
+    await bus.ask(PRICE, 1)
+    seen = [("handling", "price.asked", None), ("publishing", "price.asked", None)]
+    assert witness.notes == seen
+    bus.unsubscribe_all("prices")
+    await bus.answer(PRICE, "prices", fail)
+    with pytest.raises(Boom) as caught:
+        await bus.ask(PRICE, 1)
+    assert witness.notes[2:] == [
+        ("handling", "price.asked", caught.value),
+        ("publishing", "price.asked", caught.value),
+    ]
+
+
+async def test_an_instrument_may_refuse_it() -> None:
+    """A2, I3: `PublishRefused` leaves `ask`, and the answerer has not started."""
+
+    class Refusing:
+        def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
+            raise PublishRefused(event.name)
+
+    bus = EventBus(instruments=[Refusing()])
+    await bus.answer("q", "c", never)
+    with pytest.raises(PublishRefused):
+        await bus.ask("q")
+
+
+async def test_instruments_that_come_and_go() -> None:
+    """A2, I1: They see what is asked from their coming to their going."""
+    bus, witness = EventBus(), Witness()
+    await bus.answer(PRICE, "prices", double)
+    assert await bus.ask(PRICE, 1) == 2
+    bus.add_instrument(witness)
+    assert await bus.ask(PRICE, 1) == 2
+    bus.remove_instrument(witness)
+    assert await bus.ask(PRICE, 1) == 2
+    assert len(witness.notes) == 2
+
+
+async def test_a_loop_of_questions_ends_at_max_depth() -> None:
+    """A2: `Causality` counts questions as it counts publishes."""
+    bus = EventBus(instruments=[Causality(max_depth=7)])
+    asked = 0
+
+    async def ask_again(_: object) -> Any:
+        nonlocal asked
+        asked += 1
+        return await bus.ask("q")
+
+    await bus.answer("q", "c", ask_again)
+    with pytest.raises(PublishRefused):
+        await bus.ask("q")
+    assert asked == 7
+
+
+class Prices(Component):
+    """Answers with the double."""
+
+    @answers(PRICE)
+    async def quote(self, item: int) -> int:
+        return 2 * item
+
+
+async def test_a_component_answers_while_it_is_registered() -> None:
+    """A1: `@answers` marks a method, as `@on` does."""
+    engine = Engine()
+    await engine.register(Prices("prices"))
+    assert await engine.bus.ask(PRICE, 4) == 8
+    await engine.unregister("prices")
+    with pytest.raises(NoAnswer):
+        await engine.bus.ask(PRICE, 4)
+
+
+async def test_a_duplicate_answer_registers_nothing() -> None:
+    """A2: Neither the name, nor a handler; no event is published."""
+
+    class More(Prices):
+        @on("placed")
+        def take(self, _: object) -> None:
+            never()
+
+    engine = Engine()
+    await engine.register(Prices("prices"))
+    await engine.bus.subscribe(events.COMPONENT_REGISTERED, "c", never)
+    with pytest.raises(DuplicateAnswer):
+        await engine.register(More("others"))
+    assert list(engine.components) == ["prices"]
+    assert await engine.bus.publish("placed") == ()
+    assert await engine.bus.ask(PRICE, 4) == 8
+
+
+async def test_a_component_that_answers_one_query_twice() -> None:
+    """A2: It is its own duplicate."""
+
+    class Twice(Prices):
+        @answers("price.asked")
+        def also(self, item: int) -> int:
+            return never()
+
+    engine = Engine()
+    with pytest.raises(DuplicateAnswer):
+        await engine.register(Twice("prices"))
+    assert not engine.components
+    with pytest.raises(NoAnswer):
+        await engine.bus.ask(PRICE, 1)
+
+
+async def test_what_can_t_be_marked() -> None:
+    """A1: The message shows the right call."""
+    with pytest.raises(TypeError, match=r"write @answers\(PRICE\) above double, not @answers"):
+        answers(double)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="a method marked with @answers is called with 2"):
+        answers("q")(lambda: 1)
+    with pytest.raises(TypeError, match="@answers marks a method, and"):
+        answers("q")(print)
+
+
+def test_a_query_is_a_str() -> None:
+    """A1: At run time it equals its name, as a `Topic` does."""
+    names = {"price.asked": 1}
+    query: Any = PRICE
+    assert isinstance(query, str)
+    assert names[query] == 1
+
+
+async def test_an_answer_of_another_awaitable() -> None:
+    """A1, B7: Any awaitable that a sync answerer returns is awaited."""
+    bus, notes = EventBus(), list[object]()
+    await bus.answer("q", "c", lambda data: Later(notes.append, data))
+    assert await bus.ask("q", 1) is None
+    assert notes == [1]

@@ -1,0 +1,534 @@
+"""Publishing in the background: B15."""
+
+import logging
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+import anyio
+import pytest
+from anyio import CancelScope, create_task_group, fail_after, sleep_forever
+from anyio.lowlevel import checkpoint
+
+from flexiflow import (
+    BufferFull,
+    Component,
+    Engine,
+    Event,
+    EventBus,
+    Outcome,
+    PublishRefused,
+    ReceiverClosed,
+    StateMachine,
+    StreamDeadlock,
+    Topic,
+    Transition,
+    events,
+)
+from flexiflow._background import Background, InContext
+from tests.accounting import Boom
+from tests.helpers import PATIENCE, never, settle
+
+place: ContextVar[str] = ContextVar("place", default="nowhere")
+
+
+class Desk:
+    """A handler that notes what it begins, and ends when it is let go."""
+
+    def __init__(self) -> None:
+        self.began: list[Any] = []
+        self.ended: list[Any] = []
+        self._gate = anyio.Event()
+
+    async def __call__(self, data: Any) -> None:
+        self.began.append(data)
+        await self._gate.wait()
+        self.ended.append(data)
+
+    def let_go(self) -> None:
+        """Let all handlers end, also those that begin later."""
+        self._gate.set()
+
+
+def counts(background: Background) -> dict[str, int]:
+    """Return the counts that are not 0."""
+    told = background.statistics()
+    return {each: value for each in told.__slots__ if (value := getattr(told, each))}
+
+
+async def make_bus() -> tuple[EventBus, Desk]:
+    """Make a bus with a desk."""
+    bus, desk = EventBus(), Desk()
+    await bus.subscribe("a", "c", desk)
+    return bus, desk
+
+
+async def test_the_publisher_goes_on() -> None:
+    """B15: It returns when the event has its place; at most `limit` run, started in order."""
+    bus, desk = await make_bus()
+    with fail_after(PATIENCE):
+        async with bus.background(limit=3) as background:
+            for number in range(10):
+                await background.publish("a", number)
+            assert not desk.ended
+            await settle()
+            assert desk.began == [0, 1, 2]
+            assert counts(background) == {"running": 3, "waiting": 7}
+            desk.let_go()
+    assert desk.began == list(range(10))
+    assert counts(background) == {"ended": 10}
+
+
+@pytest.mark.parametrize("yield_every", [1, 7, 61])
+async def test_events_begin_in_order_among_many(yield_every: int) -> None:
+    """B15: Also on trio, with handlers that wait and some that don't."""
+    bus, began = EventBus(yield_every=yield_every), list[int]()
+
+    async def handle(number: int) -> None:
+        began.append(number)
+        for _ in range(number % 3):
+            await checkpoint()
+
+    await bus.subscribe("a", "c", handle)
+    async with bus.background(limit=5) as background:
+        for number in range(200):
+            await background.publish("a", number)
+    assert began == list(range(200))
+
+
+async def test_the_limit_holds_where_all_wait() -> None:
+    """B15: With `limit=1` one ends before the next begins."""
+    bus, running, most = EventBus(), 0, 0
+
+    async def handle(_: object) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await checkpoint()
+        running -= 1
+
+    await bus.subscribe("a", "c", handle)
+    for limit in (1, 4):
+        most = 0
+        async with bus.background(limit=limit) as background:
+            for _ in range(30):
+                await background.publish("a")
+        assert most == limit
+
+
+async def test_failures_are_reported() -> None:
+    """B15, E1: As under "continue", even if the bus raises."""
+    bus, failures = EventBus(on_error="raise"), list[Exception]()
+
+    async def fail(data: object) -> None:
+        raise Boom(data)
+
+    await bus.subscribe("a", "c", fail)
+    await bus.subscribe(events.HANDLER_FAILED, "c", lambda data: failures.append(data["exception"]))
+    async with bus.background() as background:
+        await background.publish("a", 1)
+        await background.publish("a", 2)
+    assert [each.args for each in failures] == [(1,), (2,)]
+    assert counts(background) == {"ended": 2}
+
+
+async def test_a_refused_publish_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """B15, I3: Nobody could be told otherwise."""
+
+    class Refusing:
+        def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
+            raise PublishRefused("no more")
+
+    bus = EventBus(instruments=[Refusing()])
+    await bus.subscribe("a", "c", never)
+    async with bus.background() as background:
+        await background.publish("a")
+    (record,) = caplog.records
+    assert record.getMessage() == "the publish of 'a' in the background was refused: no more"
+    assert record.levelno == logging.WARNING
+
+
+async def test_a_blocked_publisher_waits_for_room() -> None:
+    """B15: In order; a cancelled one takes its event back."""
+    bus, desk = await make_bus()
+    async with bus.background(limit=1, buffer=1) as background, create_task_group() as tasks:
+        await background.publish("a", 0)
+        await settle()
+        await background.publish("a", 1)
+        tasks.start_soon(background.publish, "a", 2)
+        await settle()
+        with CancelScope() as scope:
+            scope.cancel()
+            await background.publish("a", "cancelled")
+        tasks.start_soon(background.publish, "a", 3)
+        await settle()
+        assert counts(background) == {"running": 1, "waiting": 1, "blocked_publishers": 2}
+        desk.let_go()
+    assert desk.ended == [0, 1, 2, 3]
+
+
+async def test_no_buffer_at_all() -> None:
+    """B15: With `buffer=0` a publisher waits until its publish may begin."""
+    bus, desk = await make_bus()
+    async with bus.background(limit=2, buffer=0) as background, create_task_group() as tasks:
+        await background.publish("a", 0)
+        await settle()
+        await background.publish("a", 1)
+        tasks.start_soon(background.publish, "a", 2)
+        await settle()
+        assert counts(background) == {"running": 2, "blocked_publishers": 1}
+        desk.let_go()
+    assert desk.began == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("overflow", "kept"), [("drop_oldest", [0, 3, 4]), ("drop_newest", [0, 1, 2])]
+)
+async def test_events_are_dropped(overflow: Any, kept: list[int]) -> None:
+    """B15: By the policy; they are counted."""
+    bus, desk = await make_bus()
+    async with bus.background(limit=1, buffer=2, overflow=overflow) as background:
+        await background.publish("a", 0)
+        await settle()
+        for number in range(1, 5):
+            await background.publish("a", number)
+        desk.let_go()
+    assert desk.ended == kept
+    assert counts(background) == {"ended": 3, "dropped": 2}
+
+
+async def test_an_error_where_there_is_no_room() -> None:
+    """B15: `BufferFull`, and the event is counted as dropped."""
+    bus, desk = await make_bus()
+    async with bus.background(limit=1, buffer=1, overflow="error") as background:
+        await background.publish("a", 0)
+        await settle()
+        await background.publish("a", 1)
+        with pytest.raises(BufferFull) as caught:
+            await background.publish("a", 2)
+        assert str(caught.value) == (
+            "publishing in the background is full with 1 events; this one is lost"
+        )
+        desk.let_go()
+    assert counts(background) == {"ended": 2, "dropped": 1}
+
+
+async def test_its_own_handlers_never_wait_for_room() -> None:
+    """B15: `StreamDeadlock`, also from a child task; where there is room they may publish."""
+    bus, failures, seen = EventBus(), list[Exception](), list[int]()
+
+    async def publish_again(number: int) -> None:
+        seen.append(number)
+        if number == 0:
+            async with create_task_group() as tasks:
+                tasks.start_soon(background.publish, "a", 1)
+            try:
+                await background.publish("a", 2)
+            except StreamDeadlock as exc:
+                failures.append(exc)
+
+    await bus.subscribe("a", "c", publish_again)
+    with fail_after(PATIENCE):
+        async with bus.background(limit=1, buffer=1) as background:
+            await background.publish("a", 0)
+    assert seen == [0, 1]
+    assert str(failures[0]).startswith("publishing in the background is full with 1 events, and")
+
+
+async def test_a_task_that_outlives_its_handler_may_wait() -> None:
+    """B15: Nothing waits for it any more."""
+    bus, desk = await make_bus()
+    async with create_task_group() as tasks:
+
+        async def leave_a_task(_: object) -> None:
+            tasks.start_soon(publish_later)
+
+        async def publish_later() -> None:
+            await gate.wait()
+            await background.publish("a", "late")
+
+        gate = anyio.Event()
+        await bus.subscribe("b", "c", leave_a_task)
+        async with bus.background(limit=1, buffer=1) as background:
+            await background.publish("b")
+            await settle()
+            await background.publish("a", 0)
+            await settle()
+            await background.publish("a", 1)
+            gate.set()
+            await settle()
+            assert background.statistics().blocked_publishers == 1
+            desk.let_go()
+            await settle()
+    assert desk.ended == [0, 1, "late"]
+
+
+async def test_leaving_by_an_exception_cancels(caplog: pytest.LogCaptureFixture) -> None:
+    """B15: What runs is cancelled, what has not begun is counted, and logged once; bare."""
+    bus, desk = await make_bus()
+    background = bus.background(limit=2)
+    with fail_after(PATIENCE), pytest.raises(Boom):
+        async with background:
+            for number in range(5):
+                await background.publish("a", number)
+            await settle()
+            raise Boom
+    assert (desk.began, desk.ended) == ([0, 1], [])
+    assert counts(background) == {"cancelled": 2, "abandoned": 3}
+    assert [record.getMessage() for record in caplog.records] == [
+        "3 events were not published, since the block of publishing in the background was left"
+    ]
+
+
+@pytest.mark.parametrize("is_waiting", [False, True], ids=["inside", "at its end"])
+async def test_leaving_by_a_cancellation_cancels(is_waiting: bool) -> None:
+    """B15: Inside the block, or while its end is waited for; blocked publishers get an error."""
+    bus, desk = await make_bus()
+    background, left = bus.background(limit=1, buffer=1), list[str]()
+
+    async def publish_blocked() -> None:
+        try:
+            await background.publish("a", 2)
+        except ReceiverClosed as exc:
+            left.append(exc.state)
+
+    async def use() -> None:
+        async with background:
+            await background.publish("a", 0)
+            await settle()
+            await background.publish("a", 1)
+            others.start_soon(publish_blocked)
+            if not is_waiting:
+                await sleep_forever()
+
+    async with create_task_group() as others, create_task_group() as tasks:
+        tasks.start_soon(use)
+        await settle()
+        tasks.cancel_scope.cancel()
+    assert (desk.began, left) == ([0], ["has ended"])
+    assert counts(background) == {"cancelled": 1, "abandoned": 1}
+
+
+async def test_outside_the_block_it_is_closed() -> None:
+    """B15: `ReceiverClosed` before and after it; it is entered once."""
+    background = EventBus().background()
+    with pytest.raises(ReceiverClosed, match="was not entered"):
+        await background.publish("a")
+    async with background:
+        with pytest.raises(ReceiverClosed, match="was entered before"):
+            await background.__aenter__()
+    with pytest.raises(ReceiverClosed, match="has ended"):
+        await background.publish("a")
+
+
+async def test_the_snapshot_is_taken_as_it_starts() -> None:
+    """B15, B5: Who subscribes before the publish begins is called."""
+    bus, desk = await make_bus()
+    late = Desk()
+    async with bus.background(limit=1) as background:
+        await background.publish("a", 0)
+        await settle()
+        await background.publish("a", 1)
+        await bus.subscribe("a", "c", late)
+        desk.let_go()
+        late.let_go()
+    assert (desk.ended, late.ended) == ([0, 1], [1])
+
+
+async def test_bad_arguments_fail_at_the_call() -> None:
+    """B15, B3: Nothing has its place then."""
+    async with EventBus().background() as background:
+        for name, kind in (("a.*", ValueError), ("", ValueError), (None, TypeError)):
+            with pytest.raises(kind):
+                await background.publish(name)  # type: ignore[arg-type]
+        assert not counts(background)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"limit": 0}, "limit must be an int, 1 or more publishes at once, not 0"),
+        ({"limit": True}, "limit must be an int"),
+        ({"buffer": -1}, "buffer must be an int, 0 or more events"),
+        ({"buffer": 0, "overflow": "error"}, "buffer must be an int, 1 or more events"),
+        ({"overflow": "no"}, "overflow must be one of"),
+    ],
+    ids=repr,
+)
+async def test_what_is_refused(arguments: Any, problem: str) -> None:
+    """B15: The message says what was given, and what would be right."""
+    with pytest.raises(ValueError, match=problem):
+        EventBus().background(**arguments)
+
+
+async def test_handlers_run_in_a_copy_of_the_publishers_context() -> None:
+    """B15: As it was at the call; what a handler sets is seen by nobody else."""
+    bus, seen = EventBus(), list[str]()
+
+    async def look(data: object) -> None:
+        seen.append(place.get())
+        place.set(f"handler {data}")
+        await checkpoint()
+        seen.append(place.get())
+
+    await bus.subscribe("a", "c", look)
+    async with bus.background(limit=1) as background:
+        for number in range(2):
+            place.set(f"publisher {number}")
+            await background.publish("a", number)
+        place.set("later")
+    assert seen == ["publisher 0", "handler 0", "publisher 1", "handler 1"]
+    assert place.get() == "later"
+
+
+async def test_handlers_run_outside_the_publishers_turn() -> None:
+    """B15, C4: A message to the component that published waits in line, and is not deferred."""
+    bus, outcomes = EventBus(), list[Outcome]()
+    engine = Engine(bus=bus)
+
+    async def publish(message: Any, component: object) -> None:
+        await background.publish("a")
+
+    async def send(_: object) -> None:
+        outcomes.append(await engine.send("lamp", {"type": "flip"}))
+
+    rows = [Transition("on", "go", None, action=publish), Transition("on", "flip", None)]
+    await engine.register(Component("lamp", machine=StateMachine("on", rows)))
+    await bus.subscribe("a", "c", send)
+    with fail_after(PATIENCE):
+        async with bus.background() as background:
+            await engine.send("lamp", {"type": "go"})
+    assert outcomes == [Outcome.TRANSITIONED]
+
+
+async def test_handlers_run_outside_the_publishers_limit() -> None:
+    """B15, V2: A limited handler that publishes its own event in the background is no deadlock."""
+    bus, seen = EventBus(), list[int]()
+
+    async def handle(number: int) -> None:
+        seen.append(number)
+        if number:
+            await background.publish("a", number - 1)
+
+    await bus.subscribe("a", "c", handle, limit=1)
+    with fail_after(PATIENCE):
+        async with bus.background() as background:
+            await background.publish("a", 3)
+    assert seen == [3, 2, 1, 0]
+
+
+async def test_handlers_run_outside_the_publishers_announcement() -> None:
+    """B15, E7: A failure in the background of a failure's report is published, too."""
+    bus, reported = EventBus(), list[str]()
+
+    async def fail(_: object) -> None:
+        raise Boom
+
+    async def publish(data: Any) -> None:
+        reported.append(data["event_name"])
+        if data["event_name"] == "a":
+            await background.publish("b")
+
+    await bus.subscribe("a", "c", fail)
+    await bus.subscribe("b", "c", fail)
+    await bus.subscribe(events.HANDLER_FAILED, "c", publish)
+    async with bus.background() as background:
+        await bus.publish("a")
+    assert reported == ["a", "b"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_native_cancel_ends_one_publish(caplog: pytest.LogCaptureFixture) -> None:
+    """B15, E6: It is logged and counted; the others go on, in another task."""
+    import asyncio  # noqa: PLC0415  the only backend with such cancels
+
+    bus, ended = EventBus(), list[int]()
+
+    async def handle(number: int) -> None:
+        if number == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await checkpoint()
+        ended.append(number)
+
+    await bus.subscribe("a", "c", handle)
+    with fail_after(PATIENCE):
+        async with bus.background(limit=1) as background:
+            for number in range(4):
+                await background.publish("a", number)
+    assert ended == [0, 2, 3]
+    assert counts(background) == {"ended": 3, "cancelled": 1}
+    assert "the publish of 'a' in the background was cancelled" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("is_waiting", [False, True], ids=["inside", "at its end"])
+async def test_an_interrupt_ends_the_block(kind: type[BaseException], is_waiting: bool) -> None:
+    """B15: It leaves the block bare; what runs is cancelled, what waits is abandoned."""
+    bus, desk = await make_bus()
+    background = bus.background(limit=2)
+
+    async def interrupt(_: object) -> None:
+        raise kind
+
+    await bus.subscribe("b", "c", interrupt)
+    with fail_after(PATIENCE), pytest.raises(kind):
+        async with background:
+            for name in ("a", "b", "a", "a"):
+                await background.publish(name)
+            if not is_waiting:
+                await sleep_forever()
+    assert not desk.ended
+    assert counts(background)["ended"] == 1
+    assert sum(counts(background).values()) == 4
+
+
+async def test_publishing_is_a_checkpoint_now_and_then() -> None:
+    """B15, D6: At least one in `yield_every` calls is one."""
+    bus, turns = EventBus(yield_every=5), 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await checkpoint()
+
+    async with create_task_group() as tasks, bus.background() as background:
+        tasks.start_soon(count_turns)
+        before = turns
+        for _ in range(100):
+            await background.publish("a")
+        assert turns - before >= 5
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_topic_and_the_repr() -> None:
+    """B15, B12: A topic is a name; the repr shows the state and the counts."""
+    bus, desk = await make_bus()
+    background = bus.background(limit=1)
+    assert repr(background) == "<Background, which was not entered: 0 running, 0 waiting>"
+    async with background:
+        await background.publish(Topic[int]("a"), 1)
+        await background.publish("a", 2)
+        await settle()
+        assert repr(background) == "<Background, which is open: 1 running, 1 waiting>"
+        desk.let_go()
+
+
+async def test_what_is_thrown_in_a_context_of_its_own() -> None:
+    """B15: The coroutine sees what its task is sent, and what is thrown into it."""
+    seen = list[str]()
+
+    async def wait() -> None:
+        try:
+            with CancelScope() as scope:
+                scope.cancel()
+                await sleep_forever()
+            seen.append(place.get())
+        finally:
+            place.set("inside")
+
+    place.set("outside")
+    await InContext(copy_context(), wait())
+    assert (seen, place.get()) == (["outside"], "outside")
