@@ -15,6 +15,18 @@ hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile(PROFILE)
 
 
+def pytest_configure() -> None:
+    """Stop measuring coverage: the tests measure what runs when a module is imported."""
+    if COVERAGE is not None:
+        COVERAGE.stop()
+
+
+def pytest_sessionfinish() -> None:
+    """Measure coverage again, since whatever started that also stops it."""
+    if COVERAGE is not None:
+        COVERAGE.start()
+
+
 def pytest_collection_finish() -> None:
     """Exclude from garbage collection what lives as long as the whole run."""
     gc.collect()
@@ -35,12 +47,12 @@ def _measured_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None
     Other code that runs here is also reached by the tests, or where a fault is found, which
     `find_fault` has measured.
     """
-    if COVERAGE is None or request.node.get_closest_marker("measured"):
+    if COVERAGE is None or not request.node.get_closest_marker("measured"):
         yield
         return
-    COVERAGE.stop()
-    yield
     COVERAGE.start()
+    yield
+    COVERAGE.stop()
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,21 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from asyncio import constants
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import coverage
 import pytest
+
+import flexiflow
 
 Backend = tuple[str, dict[str, Any]]
 
@@ -40,14 +47,30 @@ def backends() -> dict[str, Backend]:
 
 
 BACKENDS = backends()
+MEMORY = Path("/dev/shm")  # noqa: S108  `tempfile` names the files in it
+MUCH = 2**31
+"""So many bytes must be free to keep temporary files in memory."""
 COVERAGE = coverage.Coverage.current()
 """What measures the tests, if anything does."""
 CHILDREN = {name: value for name, value in os.environ.items() if name == "COVERAGE_PROCESS_CONFIG"}
 """The variable by which a new process measures itself, with its value."""
 
 
+def keep_files_in_memory() -> None:
+    """Create temporary files in memory, if there is enough of it and no other place is asked for.
+
+    Where they are on a disk, the tests of SQLite and Redis spend most of their time on waiting for
+    it. They kill processes and never the machine, so no test is about what reached the disk.
+    """
+    if "TMPDIR" in os.environ or not (MEMORY.is_dir() and os.access(MEMORY, os.W_OK)):
+        return
+    if shutil.disk_usage(MEMORY).free >= MUCH:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
 def pytest_configure() -> None:
     """Set up the process; refuse an environment where trio is missing or there by mistake."""
+    keep_files_in_memory()
     # A job in the background ignores Ctrl-C, and so would each process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # In debug mode asyncio warns of slow steps, which any is on a busy machine.
@@ -60,6 +83,17 @@ def pytest_configure() -> None:
     if not WITHOUT_TRIO and "trio" not in BACKENDS:
         message = "trio is not installed: install it, or set FLEXIFLOW_TESTS_WITHOUT_TRIO"
         raise pytest.UsageError(message)
+
+
+def pytest_collection() -> None:
+    """Import the library while coverage is measured, and collect the tests while it is not.
+
+    To measure what `coverage` leaves out, like the tests' own modules, takes long, too.
+    """
+    if COVERAGE is not None:
+        for module in walk_packages(flexiflow.__path__, "flexiflow."):
+            import_module(module.name)
+        measure(wanted=False)
 
 
 def pytest_collection_finish() -> None:

@@ -37,7 +37,7 @@ class Limiter:
     __slots__ = ("_waiting", "holders", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self.holders: set[Turn] = set()
         self._waiting: OrderedDict[Turn, None] = OrderedDict()
 

@@ -31,7 +31,7 @@ class Mark:
     """
 
     variable: ClassVar[ContextVar[Any]]
-    is_over = False
+    is_over: bool = False
     _token: Token[Any]
 
     def __enter__(self) -> Self:

@@ -45,6 +45,10 @@ class Terms:
 
     __slots__ = ("around", "limiter", "takes_event", "time_limit")
 
+    limiter: Limiter | None
+    time_limit: float | None
+    takes_event: bool
+
     def __init__(
         self,
         limiter: Limiter | None = None,

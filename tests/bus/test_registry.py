@@ -267,6 +267,7 @@ def test_a_removed_handler_is_free_to_go(event: str) -> None:
     assert [reference() for reference in references] == [None, None]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "event", [*EXACT_AND_PATTERNS, "order.n{}", "order.n{}.*", "n{}.placed.**"]
 )

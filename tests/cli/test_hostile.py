@@ -266,6 +266,8 @@ REMADE = (
 """Takes the constraints from the table: any column may then hold anything."""
 
 
+@pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize("value", [1e300, -1e300, 1e999, "soon", b"\xff\x1b", None, 2**62, -1.5])
 @pytest.mark.parametrize(
     "column", ["time", "attempts", "deliveries", "type", "message", "traceback", "body"]

@@ -100,6 +100,7 @@ def buses(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.unmeasured
 def test_a_bus_that_holds(backend: str) -> None:
     """P1: a row for each clause, a count, the seed, and status 0."""
     arguments = ("--backend", backend, "--examples", "1", "--seed", "5")
@@ -154,6 +155,7 @@ def test_a_component_that_holds(backend: str, buses: str) -> None:
     ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.once
 def test_an_engine_that_does_not(backend: str, buses: str) -> None:
     """P1: --engine names another host for the components, whose violations are shown."""
@@ -313,6 +315,7 @@ def test_a_bus_that_does_not(buses: str, backend: str) -> None:
     assert ran.told.endswith("seed: 5\n")
 
 
+@pytest.mark.unmeasured
 def test_every_backend_that_is_installed() -> None:
     """P1: without --backend the bus is verified on all there are, and a seed is drawn."""
     ran = run("verify", "flexiflow:EventBus", "--examples", "1")

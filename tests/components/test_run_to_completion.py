@@ -178,6 +178,7 @@ class TestDeferred:
         await Component("a", machine=machine(act)).handle_message(message(0))
         assert seen == [0, 1, 2, 3]
 
+    @pytest.mark.unmeasured
     async def test_chain_does_not_grow_the_stack(self) -> None:
         """C4: 10,000 messages, each deferred by the one before, run at the same depth."""
         depths: set[int] = set()

@@ -168,6 +168,7 @@ async def test_a_task_is_named_for_the_event(mode: DeliveryMode) -> None:
     assert names == ["handlers of order.placed"] * 3
 
 
+@pytest.mark.unmeasured
 @at_once
 @pytest.mark.parametrize("period", [1, 2, 3, 7])
 async def test_a_hundred_handlers_start_in_order(period: int, mode: DeliveryMode) -> None:

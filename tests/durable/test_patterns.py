@@ -29,6 +29,7 @@ def matched(pattern: str) -> frozenset[str]:
 
 
 @pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @given(some_patterns, some_patterns)
 @exhaustively
 def test_the_first_two_that_match_the_same_name_overlap(some: list[str], others: list[str]) -> None:
@@ -38,6 +39,7 @@ def test_the_first_two_that_match_the_same_name_overlap(some: list[str], others:
 
 
 @pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @given(some_patterns, some_patterns)
 @exhaustively
 def test_a_pattern_is_included_that_matches_no_other_names(
@@ -73,6 +75,7 @@ def test_inclusion_is_that_of_the_names(
 
 
 @pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @given(some_patterns)
 @exhaustively
 def test_what_another_one_includes_is_left_out(given_patterns: list[str]) -> None:
@@ -100,6 +103,7 @@ def test_of_equal_patterns_the_first_counts() -> None:
 
 
 @pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @given(some_patterns, st.sampled_from(NAMES))
 @exhaustively
 def test_a_name_has_the_place_of_the_first_pattern_that_matches(
@@ -174,6 +178,7 @@ def test_the_names_that_are_kept_are_bounded_in_number() -> None:
     assert len(asked._indexes) < 5_000
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("length", [100, 10_000, 5_000_000])
 def test_the_names_that_are_kept_are_bounded_in_characters(length: int) -> None:
     """B10: a bridge may be asked about names of any length, and keeps less than a few MB."""

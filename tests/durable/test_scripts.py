@@ -267,6 +267,7 @@ async def large_ones_that_were_left(transport: Any) -> None:
         assert sizes == [[700], [700, 5]]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("partitions", [None, 1])
 @pytest.mark.parametrize("scenario", [line_without_a_word, large_ones_that_were_left])
 @pytest.mark.parametrize("opened", each_transport())

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +122,8 @@ class Program:
                 self._held[number].append(self.tasks[number].begin(self._waiting.pop(number)))
 
 
+@pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @settings(max_examples=300, deadline=None)
 @given(
     steps=st.lists(

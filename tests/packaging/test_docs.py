@@ -17,7 +17,7 @@ from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from tools.clauses import find_clauses, read_index
 from tools.mutation.mutants import documented
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.same_everywhere]
 
 DOCS = Path("docs")
 ELSEWHERE = ("B13", "B14", "I4", "I5")

@@ -6,7 +6,7 @@ import pytest
 
 from tools.house import BEGIN, END, TABLE, draw, find_missing, main, place, read_house
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.same_everywhere]
 
 ROOMS = {
     "public names": ["__init__"],

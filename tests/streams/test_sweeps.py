@@ -20,6 +20,7 @@ def sweep(scenario: Any, check: Any, backend: str) -> None:
         assert cancel_everywhere(scenario, backend=backend, check=check, style=style) > 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("overflow", "buffer"),
     [("block", 0), ("block", 1), ("drop_oldest", 1), ("drop_newest", 1), ("error", 1)],

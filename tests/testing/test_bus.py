@@ -219,6 +219,7 @@ def test_a_retry_cancelled_anywhere_does_not_try_again(backend: str) -> None:
     sweep(scenario, check, backend)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("mode", ["concurrent", "tiered"])
 def test_handlers_start_in_order_under_every_schedule(mode: DeliveryMode, backend: str) -> None:
     """D2, D3: started in order of priority, also where publishes overlap."""
@@ -270,6 +271,7 @@ def test_messages_are_handled_in_the_order_of_sending_under_every_schedule(backe
     explore(scenario, backend=backend, schedules=SCHEDULES, seed=1)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("mode", ["concurrent", "tiered"])
 def test_the_first_failure_leaves_bare_under_every_schedule(
     mode: DeliveryMode, backend: str, caplog: pytest.LogCaptureFixture

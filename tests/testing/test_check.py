@@ -232,11 +232,13 @@ def test_a_program_shrinks_by_its_schedule() -> None:
     assert smaller == [Program(nothing, decisions=(2,)), Program(nothing, decisions=(1,))]
 
 
+@pytest.mark.unmeasured
 def test_the_bus_holds(backend: str) -> None:
     """P1: nothing is raised for a bus that keeps the contract; a seed is drawn."""
     check_bus(EventBus, backend=backend, examples=2)
 
 
+@pytest.mark.unmeasured
 def test_a_violation_tells_everything(backend: str) -> None:
     """P1: the clause, its sentence, what happened, a program, its size, and the seed."""
     with pytest.raises(ContractViolation) as found:
@@ -252,6 +254,7 @@ def test_a_violation_tells_everything(backend: str) -> None:
     assert told.endswith("found with seed=7")
 
 
+@pytest.mark.unmeasured
 def test_the_same_seed_finds_the_same(backend: str) -> None:
     """P1: a violation is found again, by the same program."""
     first, second = (check_one("B4", Careless, backend) for _ in range(2))
@@ -501,6 +504,7 @@ def test_another_thread_may_check(backend: str) -> None:
     assert verdict.violation is None
 
 
+@pytest.mark.same_everywhere
 def test_assertions_hold_in_optimized_python() -> None:
     """P1: what a program asserts is asserted under `python -O` too."""
     code = """

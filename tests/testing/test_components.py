@@ -99,6 +99,7 @@ def replayed(program: str) -> BaseException | None:
     return None
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("factory", [Component, Billing])
 def test_components_that_keep_the_contract_pass(
     factory: Callable[..., Component], backend_name: str
@@ -161,6 +162,7 @@ def test_a_script_is_shown_with_what_it_needs_alone(
     ]
 
 
+@pytest.mark.unmeasured
 def test_the_same_seed_finds_the_same(backend_name: str) -> None:
     """P1: a seed replays what was found, to the letter."""
     first, second = (violation(backend_name, ForgetsTheOutcome) for _ in range(2))

@@ -108,6 +108,7 @@ def test_a_search_without_decisions_ends_at_once() -> None:
     assert run_all(Search(random.Random(1)), lambda search: None, 5) == 1
 
 
+@pytest.mark.unmeasured
 def test_a_preferred_task_does_not_starve_the_others_for_ever(backend: str) -> None:
     """P2: a task may wait in a loop for another one, whichever of them is preferred."""
 
@@ -148,6 +149,7 @@ def test_exploring_ends_when_there_are_no_other_schedules(backend: str) -> None:
     assert set(found) == set(permutations(range(3)))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 @pytest.mark.parametrize("place", [0, 7, 19])
 def test_one_order_among_20_is_found(place: int, seed: int, backend: str) -> None:
@@ -171,6 +173,7 @@ def test_one_order_among_20_is_found(place: int, seed: int, backend: str) -> Non
         explore(scenario, backend=backend, seed=seed)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 def test_one_task_out_of_20_is_found(seed: int, backend: str) -> None:
     """P2: that a certain task of 20 goes before all others is found within 1,000 schedules."""
@@ -179,6 +182,7 @@ def test_one_task_out_of_20_is_found(seed: int, backend: str) -> None:
         explore(scenario, backend=backend, seed=seed)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 def test_a_task_that_is_always_preferred_is_found(seed: int, backend: str) -> None:
     """P2: that a certain task of 20 takes all its steps before any other is found."""
@@ -187,6 +191,7 @@ def test_a_task_that_is_always_preferred_is_found(seed: int, backend: str) -> No
         explore(scenario, backend=backend, seed=seed)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("seed", "backend"), by_turns([1, 2]))
 def test_a_task_that_is_interrupted_once_is_found(seed: int, backend: str) -> None:
     """P2: that a task takes its many steps within one gap of another is found."""

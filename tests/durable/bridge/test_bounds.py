@@ -99,6 +99,7 @@ class TestBytes:
         async with consuming(transport, Handler(), prefetch_bytes=2 * KIB):
             pass
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("partitions", [None, 5])
     def test_a_worker_holds_so_many_bytes(self, backend: str, partitions: int | None) -> None:
         """X14: Over all partitions together, whatever `prefetch` allows; and all are handled."""
@@ -225,6 +226,7 @@ class TestAgreeing:
         )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("partitions", [None, 2])
 def test_a_deploy_that_adds_a_pattern_rolls(backend: str, partitions: int | None) -> None:
     """X15: Once the new worker has joined, nothing that it alone takes is passed over."""

@@ -360,6 +360,7 @@ class TestRefusing:
         assert handler.done == [1, 1]
         assert len(told) == 1
 
+    @pytest.mark.unmeasured
     async def test_no_event_is_buried_for_it(self) -> None:
         """X3, X10: An attempt that fails by a bridge that is missing does not count."""
         app, source = App(on_error="raise"), MemoryTransport()

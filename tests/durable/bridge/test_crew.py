@@ -309,6 +309,7 @@ class TestTasks:
             (letter,) = await bridge.dead_letters()
         assert letter.failure.type.endswith(HandlerCancelled.__name__)
 
+    @pytest.mark.unmeasured
     def test_those_who_wait_let_others_begin(self, backend: str) -> None:
         """X4: Handlers that wait for each other all run, under every schedule."""
 

@@ -55,6 +55,7 @@ def check(told: dict[str, Any]) -> None:
     assert all(FORKED in each for each in refused)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("way", WAYS)
 def test_a_child_confirms_by_its_own_bridge_only(backend: str, way: str, tmp_path: Path) -> None:
     """X9: what a child inherited refuses; parent and child confirm, and all that is there."""
@@ -65,6 +66,7 @@ def test_a_child_confirms_by_its_own_bridge_only(backend: str, way: str, tmp_pat
     assert sorted(found_in(str(path))) == sorted(PAIRS + CHILDS)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(find_server() is None, reason=MISSING)
 def test_a_child_leaves_the_connections_to_a_server_alone(backend: str) -> None:
     """X9: on Redis, too, what a child inherited refuses, and both go on."""
@@ -73,6 +75,7 @@ def test_a_child_leaves_the_connections_to_a_server_alone(backend: str) -> None:
         assert server.command("XLEN", "{flexiflow:0}:log") == f":{len(PAIRS + CHILDS)}"
 
 
+@pytest.mark.unmeasured
 def test_a_child_that_ends_as_programs_do_takes_nothing_along(tmp_path: Path) -> None:
     """X9: the interpreter's end in a child closes nothing of the parent's."""
     path = tmp_path / "events.db"

@@ -227,6 +227,7 @@ class TestFailing:
         assert letter.failure.message == "\\ud800"
         assert letter.failure.traceback.encode()
 
+    @pytest.mark.unmeasured
     def test_it_is_held_back_longer_each_time(self, backend: str) -> None:
         """X3: Twice as long before each attempt, and never more than 30 seconds."""
 
@@ -262,6 +263,7 @@ class TestFailing:
             await until(lambda: len(done) == 4)
         assert pending(transport) == {1: (1, 0, False)}
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("how", ["bare", "in a group"])
     def test_an_outage_is_no_failed_attempt(self, backend: str, how: str) -> None:
         """X3: What only could not be stored onward is tried again each second, and never dead."""
@@ -437,6 +439,7 @@ class TestSuspects:
             await until(lambda: bridge.statistics().acknowledged == 4)
         assert handler.begun == [1, 2, "a", 3]
 
+    @pytest.mark.unmeasured
     def test_one_that_waits_for_another_event_gets_it(self, backend: str) -> None:
         """X3: After a lease's time others begin beside a suspect."""
 
@@ -473,6 +476,7 @@ class TestSuspects:
 class TestOrder:
     """One of a key at a time, others beside it."""
 
+    @pytest.mark.unmeasured
     def test_events_of_a_key_are_handled_in_order(self, backend: str) -> None:
         """X4: Under every schedule, and whatever they fail."""
 

@@ -48,6 +48,7 @@ late = partial(until, seconds=100)
 class TestLosing:
     """A lease that was lost."""
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("call", ["receive", "renew", "settle"])
     def test_what_is_held_is_dropped_and_given_anew(self, call: Call, backend: str) -> None:
         """X4: What runs is cancelled, what waits is dropped, and a new lease is acquired."""
@@ -196,6 +197,7 @@ class TestLosing:
 
         play(scenario, backend, schedules=3)
 
+    @pytest.mark.unmeasured
     def test_what_waits_is_given_by_the_next_lease(self, backend: str) -> None:
         """X12: When its time has come, and no sooner, though the lease it waited by is lost."""
 
@@ -286,6 +288,7 @@ async def _give_up_the_other(transport: MemoryTransport, taken: Any) -> None:
 class TestSilence:
     """Workers that can't reach the transport, or don't come back."""
 
+    @pytest.mark.unmeasured
     def test_a_worker_that_waits_keeps_its_lease(self, backend: str) -> None:
         """X1: However long a handler takes, the event is nobody else's as long as it renews."""
 
@@ -383,6 +386,7 @@ class TestSilence:
 
         play(scenario, backend, schedules=3)
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize(
         "call", ["join", "acquire", "receive", "settle", "renew", "standing", "release", "leave"]
     )
@@ -445,6 +449,7 @@ class TestSilence:
 class TestPartitions:
     """Partitions that are leased to one worker at a time."""
 
+    @pytest.mark.unmeasured
     def test_workers_share_the_partitions(self, backend: str) -> None:
         """X4: Each has its part, gives up what is another's, and takes over from one that left."""
 

@@ -203,6 +203,7 @@ class TestDraining:
         play(scenario, backend, schedules=1)
         assert "a bridge was left, and what it held is given to others only later" in caplog.text
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("is_late", [False, True], ids=["call", "reply"])
     def test_a_lease_that_comes_while_it_is_left_is_given_back(
         self, backend: str, *, is_late: bool

@@ -60,6 +60,7 @@ def first(data: str) -> str:
     return data[0]
 
 
+@pytest.mark.unmeasured
 def test_restarts_spend_no_attempts(backend: str) -> None:
     """X12: An event that waits is not tried before it is due, however often its worker restarts."""
 
@@ -80,6 +81,7 @@ def test_restarts_spend_no_attempts(backend: str) -> None:
     play(scenario, backend, schedules=3)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("partitions", [None, 1])
 def test_a_key_keeps_its_order_over_restarts(backend: str, partitions: int | None) -> None:
     """X12: What waits behind a failing event of its key comes after it, in order."""
@@ -109,6 +111,7 @@ def test_a_key_keeps_its_order_over_restarts(backend: str, partitions: int | Non
     play(scenario, backend, schedules=3)
 
 
+@pytest.mark.unmeasured
 def test_a_key_is_free_again_once_nothing_of_it_waits(backend: str) -> None:
     """X12: Its next events are handled where they are, without a way through the transport."""
 
@@ -189,6 +192,7 @@ async def test_what_waits_holds_no_place_of_the_log() -> None:
         await until(lambda: bridge.statistics().acknowledged == 2)
 
 
+@pytest.mark.unmeasured
 def test_with_too_many_that_wait_none_is_received(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -237,6 +241,7 @@ def test_a_partition_may_have_its_share_of_what_waits(
     play(scenario, backend, schedules=2)
 
 
+@pytest.mark.unmeasured
 def test_the_default_retries_last_for_ten_minutes(backend: str) -> None:
     """X12: So an outage of something else buries nothing."""
 
@@ -262,6 +267,7 @@ def test_the_default_retries_last_for_ten_minutes(backend: str) -> None:
         logging.disable(logging.NOTSET)
 
 
+@pytest.mark.unmeasured
 def test_another_worker_goes_on_with_a_dead_ones_line(backend: str) -> None:
     """X12: It is given what waits when that is due, and then the rest of its key, in order."""
 

@@ -244,6 +244,7 @@ async def test_a_file_that_was_moved_is_complete_without_any_call(path: Path) ->
     assert found_in(path.with_suffix(".old")) == ["a"]
 
 
+@pytest.mark.unmeasured
 @linux
 async def test_a_commit_under_way_as_somebody_meddles_is_not_confirmed(path: Path) -> None:
     """X9: the locks are looked at after the commit, and what others write then stays sound."""
@@ -293,6 +294,7 @@ async def test_a_connection_of_the_users_without_locks_is_noticed(path: Path) ->
                 raise AssertionError
 
 
+@pytest.mark.unmeasured
 async def test_many_connections_in_one_process_do_no_harm(path: Path) -> None:
     """X9: who opens and closes the file by SQLite, here or elsewhere, is no meddler."""
     transport = SqliteTransport(path)

@@ -456,6 +456,7 @@ async def test_who_waits_for_a_partition_is_woken_at_once(path: Path) -> None:
         assert [len(each) for each in given] == [1]
 
 
+@pytest.mark.unmeasured
 async def test_who_waits_finds_what_another_process_stored(path: Path) -> None:
     """X1: a process is given what another one stores, after it has looked again."""
     async with SqliteTransport(path).connect() as connection:
@@ -486,6 +487,7 @@ async def test_waiting_ends_in_time(path: Path) -> None:
 # All of it together.
 
 
+@pytest.mark.unmeasured
 async def test_it_does_as_the_transport_in_memory_does(path: Path) -> None:
     """X1 to X4: the same calls, drawn at random, have the same results."""
     assert await _history(SqliteTransport(path, max_length=60)) == await _history(
@@ -551,6 +553,7 @@ def _settled(random: Random, held: list[str]) -> Outcome:
     return Buried(position, *counts, FAILURE) if kind == 2 else Acknowledged(position)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are killed in another way there")
 def test_processes_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """X1, X2: what was confirmed before a kill is there, once, and what was settled stays so."""

@@ -455,6 +455,7 @@ async def test_what_a_cancelled_call_has_left_is_not_waited_for(path: Path) -> N
 # All of it together.
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("partitions", [None, 2])
 @pytest.mark.parametrize("seed", range(2))
 async def test_it_waits_as_the_transport_in_memory_does(
