@@ -5,7 +5,10 @@ contract: it overrides one method, and is decorated with the clauses that it bre
 """
 
 from properties.faults import (
+    of_around,
+    of_asking,
     of_audience,
+    of_background,
     of_bus,
     of_delivery,
     of_errors,
@@ -21,7 +24,10 @@ from properties.faults._registry import FAULTS, Fault
 __all__ = [
     "FAULTS",
     "Fault",
+    "of_around",
+    "of_asking",
     "of_audience",
+    "of_background",
     "of_bus",
     "of_delivery",
     "of_errors",

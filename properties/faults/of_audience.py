@@ -16,11 +16,11 @@ class FillsTheGap(Plain):
     """Moves the youngest subscription to where one was removed."""
 
     def unsubscribe(self, subscription: PlainSubscription) -> bool:
-        if subscription not in self.subscriptions:
+        if subscription not in self.listed:
             return False
-        youngest = self.subscriptions.pop()
+        youngest = self.listed.pop()
         if youngest is not subscription:
-            self.subscriptions[self.subscriptions.index(subscription)] = youngest
+            self.listed[self.listed.index(subscription)] = youngest
         return True
 
 

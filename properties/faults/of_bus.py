@@ -37,7 +37,7 @@ class SameHandlerOnce(Plain):
     """Returns the first subscription of a handler in place of a second one."""
 
     async def subscribe(self, event: Any, component: Any, handler: Any, **options: Any) -> Any:
-        for each in self.subscriptions:
+        for each in self.listed:
             if (each.event_name, each.handler) == (event, handler):
                 return each
         return await super().subscribe(event, component, handler, **options)
@@ -188,7 +188,7 @@ class CountsAllOfThem(Plain):
     """Returns how many subscriptions there are, not how many were removed."""
 
     def unsubscribe_all(self, component: str) -> int:
-        count = len(self.subscriptions)
+        count = len(self.listed)
         super().unsubscribe_all(component)
         return count
 

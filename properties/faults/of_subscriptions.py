@@ -36,12 +36,12 @@ class EndsItsTwin(Plain):
     """Ends both of two subscriptions of the same handler."""
 
     def unsubscribe(self, subscription: PlainSubscription) -> bool:
-        if subscription not in self.subscriptions:
+        if subscription not in self.listed:
             return False
         mine = subscription.event_name, subscription.handler
-        for each in [*self.subscriptions]:
+        for each in [*self.listed]:
             if (each.event_name, each.handler) == mine:
-                self.subscriptions.remove(each)
+                self.listed.remove(each)
         return True
 
 
@@ -57,7 +57,7 @@ class ActiveAfterUnsubscribeAll(Plain):
     make = Subscription
 
     def unsubscribe_all(self, component: str) -> int:
-        self.emptied = [each for each in self.subscriptions if each.component_name == component]
+        self.emptied = [each for each in self.listed if each.component_name == component]
         return super().unsubscribe_all(component)
 
 
@@ -73,7 +73,7 @@ class ActiveAfterOnce(Plain):
     make = Subscription
 
     def admits(self, subscription: PlainSubscription, publishing: Publishing) -> bool:
-        return subscription in self.subscriptions and super().admits(subscription, publishing)
+        return subscription in self.listed and super().admits(subscription, publishing)
 
 
 @breaks("B3")
@@ -86,7 +86,7 @@ class KeepsWhatItRefuses(Plain):
         try:
             await super().check_subscription(event, component, handler, **options)
         except ValueError:
-            self.subscriptions.append(self.make("", component, 3, self, handler, None, once=False))
+            self.listed.append(self.make("", component, 3, self, handler, None, once=False))
             raise
 
 
@@ -104,7 +104,7 @@ class UnsubscribeAllRemembers(Plain):
     """Keeps what `unsubscribe_all` has ended in memory."""
 
     def unsubscribe_all(self, component: str) -> int:
-        self.emptied = [each for each in self.subscriptions if each.component_name == component]
+        self.emptied = [each for each in self.listed if each.component_name == component]
         return super().unsubscribe_all(component)
 
 

@@ -39,7 +39,7 @@ class PlainSubscription:
 
     @property
     def active(self) -> bool:
-        return self in self.bus.subscriptions
+        return self in self.bus.listed
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class Plain:
     make = PlainSubscription
 
     def __init__(self) -> None:
-        self.subscriptions: list[PlainSubscription] = []
+        self.listed: list[PlainSubscription] = []
         self.announcing: ContextVar[bool] = ContextVar("announcing", default=False)
         self.since_yield = 0.0
         self.default_delivery, self.default_on_error = "sequential", "continue"
@@ -108,7 +108,7 @@ class Plain:
     ) -> PlainSubscription:
         await self.check_subscription(event, component, handler, priority=priority, filter=filter)
         made = self.make(event, component, priority, self, handler, filter, once)
-        self.subscriptions.append(made)
+        self.listed.append(made)
         return made
 
     async def check_subscription(self, *arguments: Any, **options: Any) -> None:
@@ -116,13 +116,13 @@ class Plain:
         await EventBus().subscribe(*arguments, **options)
 
     def unsubscribe(self, subscription: PlainSubscription) -> bool:
-        if subscription not in self.subscriptions:
+        if subscription not in self.listed:
             return False
-        self.subscriptions.remove(subscription)
+        self.listed.remove(subscription)
         return True
 
     def unsubscribe_all(self, component: str) -> int:
-        mine = [each for each in self.subscriptions if each.component_name == component]
+        mine = [each for each in self.listed if each.component_name == component]
         return sum(map(self.unsubscribe, mine))
 
     async def publish(
@@ -159,7 +159,7 @@ class Plain:
 
     def audience(self, event: str) -> list[PlainSubscription]:
         """Return the subscriptions that an event reaches, in order."""
-        return self.ordered([each for each in self.subscriptions if self.hears(each, event)])
+        return self.ordered([each for each in self.listed if self.hears(each, event)])
 
     def ordered(self, subscriptions: list[PlainSubscription]) -> list[PlainSubscription]:
         return sorted(subscriptions, key=lambda each: each.priority)
@@ -304,10 +304,9 @@ class Plain:
             raise TypeError("a filter must answer at once")
         return bool(verdict)
 
-    async def call(self, subscription: PlainSubscription, data: Any) -> None:
+    async def call(self, subscription: PlainSubscription, data: Any) -> Any:
         result = subscription.handler(data)
-        if isawaitable(result):
-            await result
+        return await result if isawaitable(result) else result
 
     def judge(self, exc: BaseException) -> tuple[Exception | None, BaseException | None]:
         """Return a failure and a cancellation; an exception that is neither is raised."""

@@ -1,4 +1,4 @@
-"""The reference bus with all optional parts: receivers, limits and instruments."""
+"""The reference bus with all optional parts: receivers, limits, instruments and the rest."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
@@ -11,8 +11,17 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 
-from flexiflow import Event, HandlerTimeout, LimitDeadlock, PublishRefused
-from flexiflow.events import HANDLER_FAILED
+from flexiflow import (
+    DuplicateAnswer,
+    Event,
+    EventBus,
+    HandlerTimeout,
+    LimitDeadlock,
+    NoAnswer,
+    PublishRefused,
+)
+from flexiflow.events import BUILT_IN, HANDLER_FAILED
+from properties.reference.background import PlainBackground
 from properties.reference.bus import Plain, PlainSubscription, Publishing, logger
 from properties.reference.receivers import (
     PlainExpectation,
@@ -50,6 +59,7 @@ class Full(Plain):
 
     stream_type = PlainStream
     expectation_type = PlainExpectation
+    background_type = PlainBackground
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,15 +68,20 @@ class Full(Plain):
         self.lines: WeakKeyDictionary[PlainSubscription, Line] = WeakKeyDictionary()
         self.waiting: list[Turn] = []
         self.instruments: list[Any] = []
+        self.around: WeakKeyDictionary[PlainSubscription, list[Any]] = WeakKeyDictionary()
+        self.answerers: dict[str, PlainSubscription] = {}
+        self.within: ContextVar[PlainBackground | None] = ContextVar("within", default=None)
 
     async def subscribe(
         self,
         *arguments: Any,
         time_limit: float | None = None,
         limit: int | None = None,
+        around: Iterable[Any] = (),
         **options: Any,
     ) -> PlainSubscription:
         made = await super().subscribe(*arguments, **options)
+        self.around[made] = list(around)
         if time_limit is not None:
             self.times[made] = time_limit
         if limit is not None:
@@ -116,7 +131,7 @@ class Full(Plain):
 
     def seat(self, event: Any, priority: int, filter: Any, handler: Any) -> PlainSubscription:
         made = self.make(event, "receiver", priority, self, handler, filter, once=False)
-        self.subscriptions.append(made)
+        self.listed.append(made)
         self.receivers.add(made)
         return made
 
@@ -199,7 +214,7 @@ class Full(Plain):
         entered = self.enter("handling", watching.get(), event, subscription)
         try:
             is_receiver = subscription in self.receivers
-            await self.call(subscription, event if is_receiver else event.data)
+            await self.call_inside(event, subscription, is_receiver=is_receiver)
         except BaseException as exc:
             self.leave(entered, self.classified(exc))
             raise
@@ -213,20 +228,151 @@ class Full(Plain):
             return other
         return failure or passing
 
-    async def call(self, subscription: PlainSubscription, data: Any) -> None:
+    async def call_inside(
+        self, event: Event[Any], subscription: PlainSubscription, *, is_receiver: bool
+    ) -> None:
+        """Call the handler, inside the functions around it."""
+        functions = self.functions(event, subscription)
+        data = event if is_receiver else event.data
+        call: Any = partial(self.call_judged, subscription, data)
+        for function in reversed(functions):
+            call = self.inner(function, event, subscription, call)
+        await call()
+
+    def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
+        """Return the functions around a handler, the outermost first."""
+        return [] if event.name in BUILT_IN else self.around.get(subscription, [])
+
+    async def call_judged(self, subscription: PlainSubscription, data: Any) -> None:
+        try:
+            await self.call(subscription, data)
+        except BaseException as exc:
+            failure, passing = self.judge(exc)
+            raise failure or passing or exc from None
+
+    def inner(self, function: Any, event: Event[Any], subscription: Any, call: Any) -> Any:
+        """Return a function that calls a function around a handler with what is inside it."""
+
+        async def run() -> None:
+            state = {"is_running": False, "is_over": False}
+            try:
+                await function(event, subscription, partial(self.once_at_a_time, state, call))
+            finally:
+                state["is_over"] = True
+
+        return run
+
+    async def once_at_a_time(self, state: dict[str, bool], call: Any) -> None:
+        if state["is_running"] or state["is_over"]:
+            raise RuntimeError("it runs, or is over")
+        state["is_running"] = True
+        try:
+            await call()
+        finally:
+            state["is_running"] = False
+
+    async def call(self, subscription: PlainSubscription, data: Any) -> Any:
         limit = self.times.get(subscription)
         if limit is None:
-            await super().call(subscription, data)
-            return
+            return await super().call(subscription, data)
         result = subscription.handler(data)
-        if isawaitable(result):
-            await self.await_in_time(result, limit)
+        return await self.await_in_time(result, limit) if isawaitable(result) else result
 
-    async def await_in_time(self, result: Any, limit: float) -> None:
+    async def await_in_time(self, result: Any, limit: float) -> Any:
+        answer = None
         with anyio.move_on_after(limit) as scope:
-            await result
+            answer = await result
         if scope.cancelled_caught:
             raise HandlerTimeout("a handler", limit)
+        return answer
+
+    # Seeing what is subscribed.
+
+    def subscriptions(
+        self, event: str | None = None, *, component: str | None = None
+    ) -> tuple[PlainSubscription, ...]:
+        if event is not None:
+            EventBus().subscriptions(event)
+        found = self.listed if event is None else self.audience(event)
+        return tuple(each for each in found if component in (None, each.component_name))
+
+    # Asking.
+
+    async def answer(
+        self,
+        query: Any,
+        component: str,
+        handler: Any,
+        *,
+        time_limit: float | None = None,
+        limit: int | None = None,
+    ) -> PlainSubscription:
+        await EventBus().answer(query, component, handler, time_limit=time_limit, limit=limit)
+        self.check_unanswered(query)
+        made = self.make(query, component, 3, self, handler, None, once=False)
+        if time_limit is not None:
+            self.times[made] = time_limit
+        if limit is not None:
+            self.lines[made] = Line(limit)
+        self.listed.append(made)
+        self.answerers[query] = made
+        return made
+
+    def check_unanswered(self, query: str) -> None:
+        if query in self.answerers and self.answerers[query].active:
+            raise DuplicateAnswer(query, self.answerers[query].component_name)
+
+    def hears(self, subscription: PlainSubscription, event: str) -> bool:
+        return subscription not in self.answerers.values() and super().hears(subscription, event)
+
+    async def ask(self, query: Any, data: Any = None) -> Any:
+        if query not in self.answerers:
+            # It checks the name, too.
+            return await EventBus().ask(query, data)
+        await self.make_way()
+        answerer = self.answerers[query]
+        event = Event(query, data)
+        entered = self.enter("publishing", tuple(self.instruments), event)
+        try:
+            answer = await self.answered_by(answerer, event)
+        except BaseException as exc:
+            failure, passing = self.judge(exc)
+            self.leave(entered, failure or passing)
+            raise failure or passing or exc from None
+        self.leave(entered, None)
+        return answer
+
+    async def answered_by(self, answerer: PlainSubscription, event: Event[Any]) -> Any:
+        """Wait for the answerer's turn, and call it."""
+        line = self.line_of(answerer)
+        if line is None:
+            return await self.call_answerer(answerer, event)
+        async with self.turn(line):
+            return await self.call_answerer(answerer, event)
+
+    async def call_answerer(self, answerer: PlainSubscription, event: Event[Any]) -> Any:
+        if not answerer.active:
+            raise NoAnswer(event.name)
+        entered = self.enter("handling", tuple(self.instruments), event, answerer)
+        try:
+            answer = await self.call(answerer, event.data)
+        except BaseException as exc:
+            self.leave(entered, self.classified(exc))
+            raise
+        self.leave(entered, None)
+        return answer
+
+    # Publishing in the background.
+
+    def background(self, **options: Any) -> PlainBackground:
+        return self.background_type(self, **options)
+
+    def step_outside(self, background: PlainBackground) -> None:
+        """Leave the turns, the announcements and the publishes around, in a copied context."""
+        turns.set(())
+        waiting_for_publishes.set(())
+        self.announcing.set(False)
+        self.within.set(background)
 
     # Instruments.
 

@@ -142,6 +142,9 @@ def _flexiflow() -> None:
     help="Show every event, not only the built-in ones, as a tree: each under its cause.",
 )
 @click.option("--quiet", is_flag=True, help="Show no events.")
+@click.option(
+    "--unheard", is_flag=True, help="List the names of events that nobody heard, after the run."
+)
 @click.option("--verbose", is_flag=True, help="Show the traceback of each failure.")
 def _run(*, patterns: tuple[str, ...], as_tree: bool, quiet: bool, **options: Any) -> int:
     """Run an engine on an input."""

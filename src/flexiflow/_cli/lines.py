@@ -6,10 +6,10 @@ import math
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final, NoReturn, NotRequired, TypedDict, cast, final
 
-from flexiflow._cli.observing import BUILT_IN
 from flexiflow._cli.problems import Rejected
 from flexiflow._cli.text import one_line, show_message
 from flexiflow._names import check_component_name, check_event_name
+from flexiflow.events import BUILT_IN
 
 MAX_LINE: Final = 16 * 2**20
 """The longest line that is accepted, in bytes without its line feed (L2)."""

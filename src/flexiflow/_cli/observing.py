@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, final
 
+from flexiflow._bus import dispatcher_of
 from flexiflow._cli.text import one_line, show_exception
 from flexiflow._names import REST
 from flexiflow._reporting import logger
-from flexiflow.events import (
-    COMPONENT_REGISTERED,
-    HANDLER_FAILED,
-    MESSAGE_RECEIVED,
-    STATE_CHANGED,
-)
+from flexiflow.events import BUILT_IN, HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
-    from flexiflow import EventBus
+    from flexiflow import Event, EventBus
     from flexiflow._cli.tally import Tally
     from flexiflow.events import HandlerFailed
 
-BUILT_IN: Final = (COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED, HANDLER_FAILED)
+_MOST_UNHEARD: Final = 1_000
 
 OBSERVER: Final = "flexiflow run"
 """The component name under which a run's observers subscribe."""
@@ -32,7 +30,7 @@ OBSERVER: Final = "flexiflow run"
 
 def matching(patterns: Iterable[str]) -> list[str]:
     """Return the built-in events that match at least one of the patterns."""
-    return list(filter(any_of(patterns), BUILT_IN))
+    return sorted(filter(any_of(patterns), BUILT_IN))
 
 
 def any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -67,6 +65,40 @@ async def observe(
         observer = await bus.subscribe(name, OBSERVER, handler, priority=1)
         observers.enter_context(observer)
     return observers
+
+
+@final
+class Unheard:
+    """An instrument that counts the events that nobody hears, by name (B12).
+
+    Names come from strangers, so only so many are kept; further ones are counted together.
+
+    Args:
+        bus: the bus that it is added to.
+    """
+
+    def __init__(self, bus: EventBus) -> None:
+        self._dispatcher = dispatcher_of(bus)
+        self._counts: Counter[str] = Counter()
+        self._others = 0
+
+    def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
+        """Count the event if it has neither a subscription nor an answerer."""
+        name, registry = event.name, self._dispatcher.registry
+        is_heard = registry.resolve(name).subscriptions or name in registry.answerers
+        if not is_heard and name not in BUILT_IN:
+            if name in self._counts or len(self._counts) < _MOST_UNHEARD:
+                self._counts[name] += 1
+            else:
+                self._others += 1
+        return nullcontext()
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each name, the most frequent first."""
+        for name, count in self._counts.most_common():
+            yield f"heard by nobody: {one_line(name)}, {count} times"
+        if self._others:
+            yield f"heard by nobody: {self._others} events of other names"
 
 
 @contextmanager

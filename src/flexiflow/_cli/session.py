@@ -13,7 +13,7 @@ import anyio
 from flexiflow._cancellation import leaves
 from flexiflow._cli.descriptors import set_apart
 from flexiflow._cli.display import open_display
-from flexiflow._cli.observing import logging_to, observe
+from flexiflow._cli.observing import Unheard, logging_to, observe
 from flexiflow._cli.problems import InputBroken
 from flexiflow._cli.replay import Replay
 from flexiflow._cli.source import open_source
@@ -54,6 +54,7 @@ class Options:
         on_error: what a failure of such an event does (D5); None for the bus's own way.
         shown: the built-in events that are written as JSON Lines.
         traced: patterns of the events that are written as a tree.
+        unheard: whether the names that nobody hears are listed after the run.
         verbose: whether tracebacks are shown.
     """
 
@@ -64,6 +65,7 @@ class Options:
     on_error: ErrorPolicy | None
     shown: tuple[str, ...]
     traced: tuple[str, ...]
+    unheard: bool
     verbose: bool
 
 
@@ -142,6 +144,7 @@ class _Session:
         self._display = display
         self._output = output
         self._replay: Replay | None = None
+        self._unheard: Unheard | None = None
         self._writing_failed: OSError | None = None
         self._reading_failed = False
         self._interrupted = False
@@ -149,6 +152,9 @@ class _Session:
 
     async def main(self, found: object, source: Source) -> None:
         engine = await build(self._options.target, found)
+        if self._options.unheard:
+            self._unheard = Unheard(engine.bus)
+            engine.bus.add_instrument(self._unheard)
         self.tally.start()
         self._replay = Replay(
             engine,
@@ -191,6 +197,8 @@ class _Session:
         status = self._status()
         if self._replay is not None:
             self._display.tell(self.tally.summary())
+        for line in () if self._unheard is None else self._unheard.lines():
+            self._display.tell(line)
         return status
 
     def _status(self) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from flexiflow.testing._bus import (
+    around_clauses,
+    asking_clauses,
+    background_clauses,
     clauses,
     delivery_clauses,
     failure_clauses,
@@ -21,6 +24,9 @@ _MODULES: Final = (
     stream_clauses,
     limit_clauses,
     instrument_clauses,
+    background_clauses,
+    asking_clauses,
+    around_clauses,
 )
 CONTRACT: Final = clauses_of(*map(vars, _MODULES))
 """Every clause of the bus, in order."""

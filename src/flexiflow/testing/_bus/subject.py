@@ -16,7 +16,7 @@ from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, observ
 from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.trace import Handed
@@ -149,8 +149,18 @@ def _opened(data: object) -> tuple[int, object]:
 
 
 _METHODS: Final = ("subscribe", "unsubscribe", "unsubscribe_all", "publish")
-_MORE_METHODS: Final = ("stream", "expect", "wait_for", "add_instrument", "remove_instrument")
-_OPTIONS: Final = ("limit", "time_limit")
+_MORE_METHODS: Final = (
+    "stream",
+    "expect",
+    "wait_for",
+    "add_instrument",
+    "remove_instrument",
+    "subscriptions",
+    "answer",
+    "ask",
+    "background",
+)
+_OPTIONS: Final[Mapping[str, object]] = {"limit": 1, "time_limit": 1, "around": ()}
 
 
 @final
@@ -173,7 +183,8 @@ class BusSubject(Subject[BusTrace]):
         self._factory = factory
         with Log():
             bus, self._is_async = run_scheduled(self._probe, backend=backend)
-            taken = {f"subscribe({name}=)" for name in _OPTIONS if self._takes(name)}
+            options = [name for name, value in _OPTIONS.items() if self._takes(name, value)]
+        taken = {f"subscribe({name}=)" for name in options}
         methods = {name for name in _MORE_METHODS if callable(getattr(bus, name, None))}
         self.offers = frozenset(methods | taken)
 
@@ -193,10 +204,10 @@ class BusSubject(Subject[BusTrace]):
             raise TypeError(f"factory must make a new bus each time, not {made!r} again")
         return made, is_async
 
-    def _takes(self, option: str) -> bool:
+    def _takes(self, option: str, value: object) -> bool:
         async def subscribe() -> None:
             bus = await self._make()
-            await bus.subscribe("a", "c", print, **{option: 1})
+            await bus.subscribe("a", "c", print, **{option: value})
 
         # A signature does not show it: a wrapper may take any option and hand it on in vain.
         try:

@@ -1,0 +1,127 @@
+"""Publishing in the background, plainly."""
+
+from collections import Counter
+from contextvars import Context, copy_context
+from types import SimpleNamespace
+from typing import Any, Self
+
+import anyio
+
+from flexiflow import BufferFull, EventBus, ReceiverClosed, StreamDeadlock
+from properties.reference.bus import is_cancelled
+
+
+class PlainBackground:
+    """Publishes while its publishers go on."""
+
+    def __init__(
+        self, bus: Any, *, limit: int = 10, buffer: int = 1000, overflow: str = "block"
+    ) -> None:
+        options: Any = {"limit": limit, "buffer": buffer, "overflow": overflow}
+        EventBus().background(**options)
+        self.bus = bus
+        self.limit, self.buffer, self.overflow = limit, buffer, overflow
+        self.waiting: list[tuple[Context, str, Any]] = []
+        self.running = 0
+        self.counts: Counter[str] = Counter()
+        self.is_open = False
+        self.is_starting = False
+        # Set, and replaced, when something has ended.
+        self.freed = anyio.Event()
+        self.contexts: list[Context] = []
+
+    async def __aenter__(self) -> Self:
+        self.group = anyio.create_task_group()
+        await self.group.__aenter__()
+        self.is_open = True
+        return self
+
+    async def __aexit__(self, kind: object, exception: object, traceback: object) -> bool:
+        passing = None
+        try:
+            await self.finish(exception)
+        except BaseException as exc:
+            self.give_up()
+            passing = exc
+        self.is_open = False
+        await self.group.__aexit__(None, None, None)
+        if passing is not None:
+            raise passing
+        return False
+
+    async def finish(self, exception: object) -> None:
+        """Wait until all has ended; after an exception, give up."""
+        if exception is not None:
+            self.give_up()
+            return
+        while self.waiting or self.running:
+            await self.freed.wait()
+
+    def give_up(self) -> None:
+        """Begin nothing more, and cancel what runs."""
+        self.counts["abandoned"] += len(self.waiting)
+        self.waiting.clear()
+        self.is_open = False
+        self.group.cancel_scope.cancel()
+
+    async def publish(self, event: Any, data: Any = None) -> None:
+        if not self.is_open:
+            raise ReceiverClosed("publishing in the background", "is closed")
+        await EventBus().publish(event)
+        item = (self.context(), event, data)
+        while not self.has_room():
+            if self.overflow == "block":
+                await self.wait_for_room()
+            elif self.overflow == "drop_oldest":
+                self.waiting.pop(0)
+            else:
+                if self.overflow == "error":
+                    raise BufferFull(None, self.buffer)
+                return
+        self.waiting.append(item)
+        self.start()
+
+    def has_room(self) -> bool:
+        return len(self.waiting) < self.buffer or (self.running < self.limit and not self.waiting)
+
+    async def wait_for_room(self) -> None:
+        if self.is_within():
+            raise StreamDeadlock(None, self.buffer)
+        await self.freed.wait()
+
+    def is_within(self) -> bool:
+        """Return whether the caller runs in one of the handlers that this calls."""
+        return self.bus.within.get() is self
+
+    def context(self) -> Context:
+        """Return the context in which handlers run."""
+        context = copy_context()
+        context.run(self.bus.step_outside, self)
+        return context
+
+    def start(self) -> None:
+        """Start the next one, in order: each starts the one after it."""
+        if self.waiting and self.running < self.limit and not self.is_starting:
+            self.is_starting = True
+            context, event, data = self.waiting.pop(0)
+            self.running += 1
+            context.run(self.group.start_soon, self.run, event, data)
+            self.tell()
+
+    async def run(self, event: str, data: Any) -> None:
+        self.is_starting = False
+        self.start()
+        try:
+            await self.bus.publish(event, data, on_error="continue")
+        finally:
+            self.running -= 1
+            if not is_cancelled():
+                self.start()
+            self.tell()
+
+    def tell(self) -> None:
+        self.freed.set()
+        self.freed = anyio.Event()
+
+    def statistics(self) -> SimpleNamespace:
+        return SimpleNamespace(abandoned=self.counts["abandoned"])
