@@ -29,7 +29,7 @@ RECEIVER: Final = "<receiver>"
 """The component name of a receiver's subscription; in angle brackets, like Python's `<lambda>`."""
 
 _NEW: Final = "was not entered"
-_OPEN: Final = "was entered before"
+_OPEN: Final = "is open"
 _OVER: Final = "has ended"
 
 
@@ -65,7 +65,7 @@ class Block:
             ReceiverClosed: the block was entered before.
         """
         if self.state != _NEW:
-            raise ReceiverClosed(self._title, _OPEN)
+            raise ReceiverClosed(self._title, "was entered before")
         self.state = _OPEN
         self._subscription = self._subscribe(handler)
 
