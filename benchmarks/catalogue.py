@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks import (
+    asking,
     causality,
     components,
     concurrent_delivery,
@@ -42,6 +43,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         growth,
         components,
         streams,
+        asking,
         causality,
         durable_storing,
         durable_handling,

@@ -20,10 +20,11 @@ from anyio import (
 from flexiflow import Outcome
 from flexiflow._cli import encoding, writer
 from flexiflow._cli.encoding import encode
-from flexiflow._cli.observing import BUILT_IN, matching
+from flexiflow._cli.observing import matching
 from flexiflow._cli.tally import Tally
 from flexiflow._cli.text import one_line
 from flexiflow._cli.writer import Writer
+from flexiflow.events import BUILT_IN
 
 PATIENCE = 10
 STEP = 4_096

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flexiflow import events
-from flexiflow._cli.observing import BUILT_IN
+from flexiflow.events import BUILT_IN
 from tests.cli.command_line import TARGET, run, send, write_target
 
 TOLD = "which tell of what happened in it: publish an event of another name"
@@ -99,6 +99,32 @@ def test_the_events_that_are_shown_can_be_chosen(
     """L3: `--events` shows what matches, each event once; `--quiet` shows none."""
     ran = run("run", target, *options, lines=[send("lamp")])
     assert sorted(ran.names) == sorted(names)
+
+
+def test_what_nobody_heard_is_listed(tmp_path: Path, backend_name: str) -> None:
+    """L4, B12: With `--unheard`, by name, the most frequent first, then the first; escaped."""
+    source = """from flexiflow import Engine
+async def engine():
+    engine = Engine()
+    async def hand_on(data):
+        await engine.bus.publish("order.stored", data)
+    await engine.bus.subscribe("order.placed", "shop", hand_on)
+    await engine.bus.answer("price", "shop", hand_on)
+    async def ask(data):
+        await engine.bus.ask("price", data)
+    await engine.bus.subscribe("order.priced", "shop", ask)
+    return engine
+"""
+    target = write_target(tmp_path, source)
+    names = ["order.placed", "order.placd", "order.placd", "order.priced", "order.\x1b[31m"]
+    lines = [json.dumps({"event": name}) for name in names]
+    ran = run("run", target, "--backend", backend_name, "--unheard", lines=lines)
+    assert [line for line in ran.told.splitlines() if line.startswith("heard")] == [
+        "heard by nobody: order.stored, 2 times",
+        "heard by nobody: order.placd, 2 times",
+        r"heard by nobody: order.\x1b[31m, 1 times",
+    ]
+    assert "heard" not in run("run", target, lines=lines).told
 
 
 def test_a_failure_of_a_handler_is_an_event_and_a_report(target: str, backend_name: str) -> None:
