@@ -609,7 +609,7 @@ async def test_a_failure_that_is_raised_again_leaves_nothing() -> None:
     def again(message: object, component: object = None) -> NoReturn:
         raise  # noqa: PLE0704  what the sender handles
 
-    @retry_async
+    @retry_async(RetryConfig(base_delay=0))
     async def again_later(message: object) -> NoReturn:
         again(message)
 

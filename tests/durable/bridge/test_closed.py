@@ -35,6 +35,7 @@ from flexiflow.extras.durable import (
     TransportUnusable,
     open_bridge,
 )
+from flexiflow.extras.durable._bridge import worker
 from flexiflow.extras.durable._bridge.leaving import without_frames
 from flexiflow.testing import cancel_everywhere
 from tests.conftest import Backend
@@ -361,8 +362,9 @@ class TestRefusing:
         assert len(told) == 1
 
     @pytest.mark.unmeasured
-    async def test_no_event_is_buried_for_it(self) -> None:
+    async def test_no_event_is_buried_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """X3, X10: An attempt that fails by a bridge that is missing does not count."""
+        monkeypatch.setattr(worker, "_DELAY_AFTER_OUTAGE", 0.01)
         app, source = App(on_error="raise"), MemoryTransport()
 
         async def onward(data: object) -> None:
