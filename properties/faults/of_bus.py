@@ -214,7 +214,7 @@ class UnsubscribesElsewhere(Plain):
 class AwaitsOnlyCoroutineFunctions(Plain):
     """Doesn't await what other callables return."""
 
-    async def call(self, subscription: PlainSubscription, data: Any) -> None:
+    async def call(self, subscription: PlainSubscription, data: Any) -> Any:
         if inspect.iscoroutinefunction(subscription.handler):
             return await super().call(subscription, data)
         result = subscription.handler(data)

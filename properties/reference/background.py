@@ -105,7 +105,8 @@ class PlainBackground:
             self.is_starting = True
             context, event, data = self.waiting.pop(0)
             self.running += 1
-            context.run(self.group.start_soon, self.run, event, data)
+            start: Any = self.group.start_soon
+            context.run(start, self.run, event, data)
             self.tell()
 
     async def run(self, event: str, data: Any) -> None:

@@ -25,11 +25,11 @@ Handler: TypeAlias = Callable[[Any], object]
 Filter: TypeAlias = Callable[[str, Any], bool]
 """Takes the event's name and the payload, and returns whether to call the handler (B8)."""
 
-Around: TypeAlias = (
-    "Callable[[Event[Any], Subscription, Callable[[], Coroutine[Any, Any, None]]], object]"
-)
-"""An async function around a handler (A3): takes the event, the subscription, and a function which
-calls what is inside, and is to be awaited."""
+Inner: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
+"""Calls the handler, or the next function around it; a function in `around` awaits it (A3)."""
+
+Around: TypeAlias = "Callable[[Event[Any], Subscription, Inner], object]"
+"""An async function around a handler (A3)."""
 
 
 @final

@@ -83,8 +83,8 @@ def _judge(
 ) -> BaseException:
     """Return what a `call` raises in place of an exception (E6, E8)."""
     verdict = judge(exception, culprit, cancelled=cancelled)
+    failure = verdict.failure
     try:
-        failure = verdict.failure
         if failure is None or verdict.cancellation is None:
             return verdict.leaving
         # A function might swallow the failure, and the cancellation with it (E5).

@@ -50,8 +50,9 @@ async def is_left(bus: EventBus, *, heard: Heard, end: str) -> None:
         heard.append("not cancelled")
 
     await bus.subscribe("a", "c", handler)
+    background = bus.background(limit=2)
     with suppress(Boom), anyio.CancelScope() as scope:
-        async with bus.background(limit=2) as background:
+        async with background:
             for number in range(4):
                 await background.publish("a", number)
             await anyio.sleep(0.5)
@@ -71,7 +72,7 @@ async def reports_failures(bus: EventBus, *, heard: Heard) -> None:
     async with bus.background(limit=1) as background:
         for _ in range(2):
             await background.publish("a")
-    failed = [type(each["exception"]) for each in heard]
+    failed: list[type] = [type(each["exception"]) for each in heard]
     claim(failed == [Boom, Boom], f"of two failures in the background, {failed} were reported")
 
 
