@@ -26,17 +26,17 @@ _CHARACTERS: Final = 32
 
 def check_event_name(name: object) -> str:
     """Return `name` if it can be published, else raise a ValueError or TypeError (B3)."""
-    return ".".join(_segments(name, "can't publish to the pattern {}: an event's"))
+    return ".".join(_segments(name, patterns=False))
 
 
 def check_query_name(name: object) -> str:
     """Return `name` if it can be a query's, else raise a ValueError or TypeError (A1, B3)."""
-    return ".".join(_segments(name, "can't ask or answer the pattern {}: a query's"))
+    return ".".join(_segments(name, patterns=False, kind="query"))
 
 
 def check_subscribed_name(name: object) -> str:
     """Return `name` if it can be subscribed to, as a name or a pattern, else raise (B3, B10)."""
-    return ".".join(_segments(name))
+    return ".".join(_segments(name, patterns=True))
 
 
 def is_pattern(name: str) -> bool:
@@ -61,8 +61,7 @@ def check_component_name(name: object) -> str:
     return name
 
 
-def _segments(name: object, no_patterns: str = "") -> list[str]:
-    # `no_patterns` begins the message about a wildcard; empty where patterns are allowed.
+def _segments(name: object, *, patterns: bool, kind: str = "event") -> list[str]:
     if not isinstance(name, str):
         raise TypeError(f"an event name must be a str, not {reprlib.repr(name)}")
     segments = name.split(".")
@@ -72,13 +71,17 @@ def _segments(name: object, no_patterns: str = "") -> list[str]:
             "like 'order.placed'"
         )
     if ONE in name:
-        _check_wildcards(name, segments, no_patterns)
+        _check_wildcards(name, segments, patterns=patterns, kind=kind)
     return segments
 
 
-def _check_wildcards(name: str, segments: list[str], no_patterns: str) -> None:
-    if no_patterns:
-        raise ValueError(f"{no_patterns.format(show(name))} name has no wildcard")
+def _check_wildcards(name: str, segments: list[str], *, patterns: bool, kind: str) -> None:
+    if not patterns:
+        verb = {"event": "publish to", "query": "ask or answer"}[kind]
+        article = "an" if kind == "event" else "a"
+        raise ValueError(
+            f"can't {verb} the pattern {show(name)}: {article} {kind}'s name has no wildcard"
+        )
     if any(ONE in segment and segment not in (ONE, REST) for segment in segments):
         raise ValueError(
             f"malformed pattern {show(name)}: a wildcard is a segment of its own, '*' or '**'"

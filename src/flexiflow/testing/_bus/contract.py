@@ -13,18 +13,20 @@ from flexiflow.testing._bus import (
     failure_clauses,
     instrument_clauses,
     limit_clauses,
+    seeing_clauses,
     stream_clauses,
 )
 from flexiflow.testing._examiner.clause import clauses_of
 
 _MODULES: Final = (
     clauses,
+    seeing_clauses,
+    background_clauses,
     delivery_clauses,
     failure_clauses,
     stream_clauses,
     limit_clauses,
     instrument_clauses,
-    background_clauses,
     asking_clauses,
     around_clauses,
 )
