@@ -102,6 +102,7 @@ class Background:
         "_context",
         "_counts",
         "_dispatcher",
+        "_finished",
         "_group",
         "_idle",
         "_interrupts",
@@ -110,6 +111,7 @@ class Background:
         "_limit",
         "_overflow",
         "_publish",
+        "_refused",
         "_running",
         "_size",
         "_state",
@@ -135,6 +137,8 @@ class Background:
         self._waiting: deque[_Item] = deque()
         # The publishers that wait for room, in order; each is woken when its event has a place.
         self._blocked: dict[anyio.Event, _Item] = {}
+        # Those of them whose event is not published, since the block was left.
+        self._refused: set[anyio.Event] = set()
         self._running = 0
         # The workers that wait for events.
         self._idle: list[anyio.Event] = []
@@ -144,6 +148,7 @@ class Background:
         self._counts: Counter[str] = Counter()
         self._until_yield = dispatcher.yield_every
         self._interrupts: list[BaseException] = []
+        self._finished = anyio.Event()
         self._group: TaskGroup
 
     async def __aenter__(self) -> Self:
@@ -170,23 +175,47 @@ class Background:
         Raises:
             BaseException: KeyboardInterrupt or the like, which a handler raised.
         """
-        # A task group would put an exception of the block into a group.
-        is_cancellation = exc is not None and split(exc)[1] is None
-        passed: Any = (exc_type, exc, traceback) if is_cancellation else (None, None, None)
-        if exc is not None:
-            self._abandon()
+        leaving = exc
+        if exc is None:
+            try:
+                await self._finish()
+            except BaseException as interrupted:  # noqa: BLE001  raised below
+                leaving = interrupted
+        if leaving is not None:
             self._group.cancel_scope.cancel()
+        # From here on nothing is accepted: the task group may be over at any time.
+        self._abandon()
         self._is_leaving = True
         while self._idle:
             self._idle.pop().set()
+        is_cancellation = leaving is not None and split(leaving)[1] is None
+        # A task group would put an exception of the block into a group.
+        passed: Any = (None, None, None)
+        if leaving is not None and is_cancellation:
+            passed = (type(leaving), leaving, leaving.__traceback__)
         try:
             is_swallowed = await self._group.__aexit__(*passed)
+            if leaving is not None and leaving is not exc and not is_swallowed:
+                raise leaving
         finally:
-            del exc, traceback, passed  # their tracebacks hold this frame (B6)
-            self._abandon()
-        if self._interrupts:
-            raise self._interrupts.pop()
+            del exc, traceback, leaving, passed  # their tracebacks hold this frame (B6)
+            if self._interrupts:
+                raise self._first_interrupt()
         return is_cancellation and bool(is_swallowed)
+
+    async def _finish(self) -> None:
+        """Wait until nothing runs or waits."""
+        while self._running or self._waiting:
+            self._finished = anyio.Event()
+            await self._finished.wait()
+
+    def _first_interrupt(self) -> BaseException:
+        """Return the first interrupt, and note the others on it (E5)."""
+        first, *others = self._interrupts
+        self._interrupts.clear()
+        for other in others:
+            first.add_note(f"another handler raised {other!r}")
+        return first
 
     @overload
     async def publish(self, event: Topic[None], data: None = None) -> None: ...
@@ -258,14 +287,13 @@ class Background:
 
     @property
     def _has_room(self) -> bool:
-        # An event that is started at once takes no room in the buffer.
-        return not self._blocked and (
-            len(self._waiting) < self._size or (self._running < self._limit and not self._waiting)
-        )
+        # An event that will be begun at once takes no room in the buffer.
+        free = self._limit - self._running
+        return not self._blocked and len(self._waiting) < self._size + free
 
     @property
     def _may_take(self) -> bool:
-        return self._running < self._limit and bool(self._waiting or self._blocked)
+        return self._running < self._limit and bool(self._waiting)
 
     async def _wait_for_room(self, item: _Item) -> None:
         within = _Within.current()
@@ -276,8 +304,9 @@ class Background:
         try:
             await placed.wait()
         finally:
-            is_placed = self._blocked.pop(placed, None) is None
-        if not is_placed:
+            self._blocked.pop(placed, None)
+        if placed in self._refused:
+            self._refused.discard(placed)
             raise ReceiverClosed(_TITLE, self._state)
 
     def _start(self) -> None:
@@ -321,12 +350,7 @@ class Background:
             await woken.wait()
 
     def _take(self) -> _Item:
-        """Take the next event; the first of the publishers that wait for room may have it then."""
         self._running += 1
-        if len(self._waiting) <= self._size and self._blocked:
-            placed = next(iter(self._blocked))
-            self._waiting.append(self._blocked.pop(placed))
-            placed.set()
         return self._waiting.popleft()
 
     async def _publish_one(self, item: _Item) -> None:
@@ -337,19 +361,29 @@ class Background:
             logger.warning(
                 "the publish of %s in the background was refused: %s", show(item.event), exc
             )
-        except (KeyboardInterrupt, SystemExit) as exc:
-            # Raised here, it would leave asyncio's loop at once, with all tasks still there.
-            self._interrupts.append(exc)
-            self._abandon()
-            self._group.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             outcome = "cancelled"
             if effectively_cancelled():
                 raise
             logger.warning("the publish of %s in the background was cancelled", show(item.event))
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # noqa: BLE001  the block raises it
+            # Raised here, KeyboardInterrupt would leave asyncio's loop at once, with all tasks
+            # still there, and others would leave the task group in a group.
+            self._interrupts.append(exc)
+            self._abandon()
+            self._group.cancel_scope.cancel()
         finally:
             self._running -= 1
             self._counts[outcome] += 1
+            if not (self._running or self._waiting):
+                self._finished.set()
+            if self._blocked and not effectively_cancelled():
+                # There is room for one more now.
+                placed = next(iter(self._blocked))
+                self._waiting.append(self._blocked.pop(placed))
+                placed.set()
 
     async def _publish_within(self, item: _Item) -> None:
         with _Within(self):
@@ -359,7 +393,9 @@ class Background:
         """Accept nothing more; count and log the events that will not be published."""
         self._state = "has ended"
         for placed in self._blocked:
+            self._refused.add(placed)
             placed.set()
+        self._blocked.clear()
         abandoned = len(self._waiting)
         self._waiting.clear()
         if abandoned:

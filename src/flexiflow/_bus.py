@@ -22,7 +22,7 @@ from flexiflow._delivery.sequential import deliver_sequential
 from flexiflow._delivery.verdict import assess, judge
 from flexiflow._dispatcher import Dispatcher
 from flexiflow._expectation import Expectation
-from flexiflow._names import check_component_name
+from flexiflow._names import Topic, check_component_name, check_is_event
 from flexiflow._objects import refuse_copying
 from flexiflow._registry import DIRECT, FILTERED, GENERAL, UNHEARD, WATCHED
 from flexiflow._stream import EventStream, Overflow
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from flexiflow._dispatcher import Deliver
     from flexiflow._instruments import Instrument
-    from flexiflow._names import A, Event, Query, T, Topic
+    from flexiflow._names import A, Event, Query, T
     from flexiflow._subscription import Around, Filter, Handler, HandlerFailure
 
 DeliveryMode: TypeAlias = Literal["sequential", "concurrent", "tiered"]
@@ -400,7 +400,6 @@ class EventBus:
         """
         dispatcher = self._dispatcher
         if (left := dispatcher.until_yield) <= 1:
-            dispatcher.answerer(query)
             await dispatcher.pay_yield()
         else:
             dispatcher.until_yield = left - 1
@@ -408,7 +407,7 @@ class EventBus:
             handler: Any = dispatcher.direct_answerers[query]
         except (KeyError, TypeError):
             handler = None
-        if handler is None:
+        if handler is None or type(query) is Topic:
             return await dispatcher.ask_generally(query, data)
         # In place: with one more coroutine it would take half as long again.
         try:
@@ -556,6 +555,7 @@ class EventBus:
         registry = self._dispatcher.registry
         if component is not None:
             check_component_name(component)
+        check_is_event(event, "ask it with bus.ask")
         name: Any = event
         found = registry if event is None else registry.resolve(name).subscriptions
         return tuple([each for each in found if component in (None, each.component_name)])

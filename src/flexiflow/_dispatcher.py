@@ -172,12 +172,11 @@ class Dispatcher:
         Raises:
             NoAnswer: nobody answers it (A1).
         """
-        answerers: dict[Any, Subscription] = self.registry.answerers
-        try:
-            return answerers[query]
-        except (KeyError, TypeError):
-            name = check_is_query(query, "publish it with bus.publish")
-            raise NoAnswer(name, answerers.keys()) from None
+        name = check_is_query(query, "publish it with bus.publish")
+        answerers = self.registry.answerers
+        if name not in answerers:
+            raise NoAnswer(name, answerers.keys())
+        return answerers[name]
 
     async def ask_generally(self, query: object, data: Any) -> Any:
         """Call an answerer that has terms, or on a bus with instruments, and return its result."""

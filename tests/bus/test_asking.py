@@ -348,7 +348,12 @@ async def test_a_topic_in_place_of_a_query_and_the_other_way_round() -> None:
     for refused in (bus.ask(placed), bus.answer(placed, "c", double)):  # type: ignore[call-overload]
         with pytest.raises(TypeError, match=r"'order\.placed' is a topic, not a query: "):
             await refused
+    await bus.answer("order.placed", "c", never)
+    with pytest.raises(TypeError, match=r"'order\.placed' is a topic, not a query: "):
+        await bus.ask(placed)  # type: ignore[call-overload]
     query: Any = PRICE
+    with pytest.raises(TypeError, match=r"'price\.asked' is a query, not an event: "):
+        bus.subscriptions(query)
     for refused in (bus.publish(query), bus.subscribe(query, "c", double), bus.wait_for(query)):
         with pytest.raises(TypeError, match=r"'price\.asked' is a query, not an event: "):
             await refused
@@ -560,3 +565,21 @@ async def test_an_answer_of_another_awaitable() -> None:
     await bus.answer("q", "c", lambda data: Later(notes.append, data))
     assert await bus.ask("q", 1) is None
     assert notes == [1]
+
+
+async def test_asking_until_somebody_answers() -> None:
+    """A2, D6: Others run meanwhile, though nobody answers yet."""
+    bus = EventBus()
+
+    async def begin_to_answer() -> None:
+        await bus.answer("q", "c", double)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(begin_to_answer)
+        with fail_after(PATIENCE):
+            while True:
+                try:
+                    assert await bus.ask("q", 1) == 2
+                except NoAnswer:
+                    continue
+                break

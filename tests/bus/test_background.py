@@ -462,7 +462,11 @@ async def test_a_native_cancel_ends_one_publish(caplog: pytest.LogCaptureFixture
     assert "the publish of 'a' in the background was cancelled" in caplog.text
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+class Exit(BaseException):
+    """No `Exception`, so nothing reports it."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Exit])
 @pytest.mark.parametrize("is_waiting", [False, True], ids=["inside", "at its end"])
 async def test_an_interrupt_ends_the_block(kind: type[BaseException], is_waiting: bool) -> None:
     """B15: It leaves the block bare; what runs is cancelled, what waits is abandoned."""
@@ -532,3 +536,111 @@ async def test_what_is_thrown_in_a_context_of_its_own() -> None:
     place.set("outside")
     await InContext(copy_context(), wait())
     assert (seen, place.get()) == (["outside"], "outside")
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop_oldest", "drop_newest", "error"])
+async def test_a_burst_fills_slots_and_buffer(overflow: Any) -> None:
+    """B15: What begins at once takes no room, though no worker has had its turn yet."""
+    bus, desk = await make_bus()
+    with fail_after(PATIENCE):
+        async with bus.background(limit=3, buffer=2, overflow=overflow) as background:
+            for number in range(5):
+                await background.publish("a", number)
+            assert background.statistics().dropped == 0
+            await settle()
+            assert counts(background) == {"running": 3, "waiting": 2}
+            desk.let_go()
+    assert desk.began == [0, 1, 2, 3, 4]
+
+
+async def test_a_handler_uses_free_slots() -> None:
+    """B15: It is refused only where it would wait for itself."""
+    bus, seen = EventBus(), list[int]()
+
+    async def fan_out(number: int) -> None:
+        seen.append(number)
+        if number == 0:
+            for each in range(1, 5):
+                await background.publish("a", each)
+
+    await bus.subscribe("a", "c", fan_out)
+    async with bus.background(limit=4, buffer=1) as background:
+        await background.publish("a", 0)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("attempt", range(20))
+async def test_a_publish_as_the_block_ends(attempt: int) -> None:
+    """B15: It has its place, or gets `ReceiverClosed`; nothing else, and nothing is abandoned."""
+    bus, ending = EventBus(), anyio.Event()
+    background = bus.background()
+    left, ended = list[str](), list[object]()
+
+    async def handle(data: object) -> None:
+        ended.append(data)
+        ending.set()
+
+    async def publish_late() -> None:
+        await ending.wait()
+        try:
+            await background.publish("a", "late")
+        except ReceiverClosed as exc:
+            left.append(exc.state)
+
+    await bus.subscribe("a", "c", handle)
+    async with create_task_group() as tasks, background:
+        tasks.start_soon(publish_late)
+        await background.publish("a", "first")
+    assert len(ended) + len(left) == 2
+    assert "abandoned" not in counts(background)
+
+
+async def test_a_blocked_event_is_not_begun_after_an_exception() -> None:
+    """B15: Its publisher gets `ReceiverClosed`, and its handler is not called."""
+    bus, began, left = EventBus(), list[int](), list[str]()
+
+    async def handle(number: int) -> None:
+        began.append(number)
+        with CancelScope(shield=True):
+            await gate.wait()
+
+    async def publish_blocked() -> None:
+        try:
+            await background.publish("a", 1)
+        except ReceiverClosed as exc:
+            left.append(exc.state)
+        gate.set()
+
+    gate, background = anyio.Event(), bus.background(limit=1, buffer=0)
+    await bus.subscribe("a", "c", handle)
+    async with create_task_group() as tasks:
+        with pytest.raises(Boom):
+            async with background:
+                await background.publish("a", 0)
+                await settle()
+                tasks.start_soon(publish_blocked)
+                await settle()
+                raise Boom
+    assert (began, left) == ([0], ["has ended"])
+
+
+async def test_an_interrupt_beats_a_cancellation() -> None:
+    """B15, E5: It leaves the block, also if the block is being cancelled; the first of several."""
+    bus = EventBus()
+
+    async def interrupt_in_cleanup(number: int) -> None:
+        try:
+            await sleep_forever()
+        finally:
+            raise Exit(number)
+
+    await bus.subscribe("a", "c", interrupt_in_cleanup)
+    with pytest.raises(Exit) as caught, CancelScope() as scope:
+        async with bus.background(limit=2) as background:
+            for number in range(2):
+                await background.publish("a", number)
+            await settle()
+            scope.cancel()
+            await checkpoint()
+    (note,) = caught.value.__notes__
+    assert note.startswith("another handler raised Exit(")

@@ -104,6 +104,45 @@ def test_one_call_is_let_through_at_a_time(backend: str) -> None:
     run(main, backend)
 
 
+@each_backend
+@pytest.mark.parametrize("end", ["success", "failure"])
+def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
+    """A3: It began before the circuit opened: it neither closes it, nor lets a second trial in."""
+
+    async def main() -> None:
+        breaker, gate, seen = CircuitBreaker(failures=1, recovery=1.0), anyio.Event(), list[str]()
+
+        async def handle(data: str) -> None:
+            seen.append(data)
+            if data == "fail":
+                raise Boom
+            if data == "slow":
+                await gate.wait()
+                if end == "failure":
+                    raise Boom
+            if data == "trial":
+                await anyio.sleep(1.0)
+
+        bus = EventBus(around=[breaker])
+        await bus.subscribe("a", "c", handle)
+        async with create_task_group() as tasks:
+            tasks.start_soon(bus.publish, "a", "slow")
+            await settle()
+            await bus.publish("a", "fail")
+            await anyio.sleep(1.0)
+            tasks.start_soon(bus.publish, "a", "trial")
+            await settle()
+            gate.set()
+            await settle()
+            assert breaker.is_open
+            (failure,) = await bus.publish("a", "second trial")
+            assert isinstance(failure.exception, CircuitOpen)
+        assert not breaker.is_open
+        assert seen == ["slow", "fail", "trial"]
+
+    run(main, backend)
+
+
 async def test_a_cancellation_is_no_failure_for_a_breaker() -> None:
     """A3: It says nothing about the service."""
     breaker = CircuitBreaker(failures=1)

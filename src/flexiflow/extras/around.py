@@ -89,22 +89,31 @@ class CircuitBreaker:
             CircuitOpen: it is open.
             Exception: what the handler raised.
         """
+        is_trial = self._open_until is not None
         if self._open_until is not None:
             remaining = self._open_until - anyio.current_time()
             if self._is_trying or remaining > 0:
                 raise CircuitOpen(describe(subscription.handler), max(remaining, 0.0))
             self._is_trying = True
+        failed = True
         try:
             await call()
-        except BaseException as exc:
-            self._failures += isinstance(exc, Exception)
-            if self._is_trying or self._failures >= self._most:
-                self._open_until = anyio.current_time() + self._recovery
+            failed = False
+        except Exception:
+            self._failures += 1
             raise
-        else:
-            self._failures, self._open_until = 0, None
         finally:
-            self._is_trying = False
+            if is_trial:
+                self._is_trying = False
+            # A call that began before the circuit opened says nothing about it any more.
+            if is_trial or not self.is_open:
+                self._note(failed=failed, is_trial=is_trial)
+
+    def _note(self, *, failed: bool, is_trial: bool) -> None:
+        if not failed:
+            self._failures, self._open_until = 0, None
+        elif is_trial or self._failures >= self._most:
+            self._open_until = anyio.current_time() + self._recovery
 
 
 @final
