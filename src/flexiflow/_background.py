@@ -86,6 +86,7 @@ class _Within(Mark):
 
     def __init__(self, background: Background) -> None:
         self.background = background
+        self.outer = _Within.current()
 
 
 @final
@@ -246,13 +247,13 @@ class Background:
             StreamDeadlock: there is no room, and this is called from within a handler of such a
                 publish, which would wait for itself.
         """
-        if self._state != _OPEN:
-            raise ReceiverClosed(_TITLE, self._state)
+        self._check_open()
         name = self._dispatcher.registry.resolve(event).name
         self._until_yield -= 1
         if self._until_yield <= 0:
             self._until_yield = self._dispatcher.yield_every
             await checkpoint()
+            self._check_open()
         item = _Item(_context_outside(), name, data)
         if self._has_room:
             self._waiting.append(item)
@@ -285,6 +286,10 @@ class Background:
         counts = f"{self._running} running, {len(self._waiting)} waiting"
         return f"<Background, which {self._state}: {counts}>"
 
+    def _check_open(self) -> None:
+        if self._state != _OPEN:
+            raise ReceiverClosed(_TITLE, self._state)
+
     @property
     def _has_room(self) -> bool:
         # An event that will be begun at once takes no room in the buffer.
@@ -297,8 +302,10 @@ class Background:
 
     async def _wait_for_room(self, item: _Item) -> None:
         within = _Within.current()
-        if within is not None and within.background is self:
-            raise StreamDeadlock(None, self._size)
+        while within is not None:
+            if within.background is self and not within.is_over:
+                raise StreamDeadlock(None, self._size)
+            within = within.outer
         placed = anyio.Event()
         self._blocked[placed] = item
         try:
@@ -339,6 +346,7 @@ class Background:
                 item = self._take()
                 self._start()
                 await self._publish_one(item)
+                del item  # its payload and its context are nobody's any more
                 if requests():
                     self._start()
                     return

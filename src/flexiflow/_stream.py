@@ -230,6 +230,9 @@ class EventStream(Generic[T]):
                 deadline = math.inf
             elif deadline == math.inf:
                 deadline = anyio.current_time() + max_wait
+            if available:
+                # Another reader may want no more than that.
+                self._wake_reader()
             with anyio.CancelScope(deadline=deadline) as waiting:
                 await self._sleep(wanted if available else 1)
             self._until_yield = self._yield_every
@@ -331,9 +334,9 @@ class EventStream(Generic[T]):
         try:
             await woken.wait()
         except BaseException:
-            if woken in self._sleeping:
-                del self._sleeping[woken]
-            elif self._has_events():
+            self._sleeping.pop(woken, None)
+            if self._has_events():
+                # Another one may want fewer events than this one did.
                 self._wake_reader()
             raise
 
