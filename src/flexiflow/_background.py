@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, final,
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow._cancellation import cancel_counter, effectively_cancelled, split
+from flexiflow._cancellation import (
+    absorb_native_cancel,
+    cancel_counter,
+    effectively_cancelled,
+    split,
+)
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
 from flexiflow._marks import Mark
 from flexiflow._receiver import Publisher
@@ -333,6 +338,18 @@ class Background:
 
         Another worker goes on then: on asyncio a native cancel leaves a trace in the task.
         """
+        try:
+            await self._work_on()
+        except anyio.get_cancelled_exc_class():
+            # A native cancel that came late, of a handler that had ended: it struck a wait.
+            if effectively_cancelled():
+                raise
+        await absorb_native_cancel()
+        self._is_starting = False
+        if not effectively_cancelled():
+            self._start()
+
+    async def _work_on(self) -> None:
         requests = cancel_counter()
         while True:
             self._is_starting = False
@@ -348,14 +365,17 @@ class Background:
                 await self._publish_one(item)
                 del item  # its payload and its context are nobody's any more
                 if requests():
-                    self._start()
                     return
             if self._is_leaving:
                 # As many as may run are running, or nothing is left.
                 return
             woken = anyio.Event()
             self._idle.append(woken)
-            await woken.wait()
+            try:
+                await woken.wait()
+            finally:
+                if woken in self._idle:
+                    self._idle.remove(woken)
 
     def _take(self) -> _Item:
         self._running += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -89,6 +90,17 @@ async def resume_cancellation() -> NoReturn:
     await checkpoint()
     # Else the handler has received it, and asyncio delivers it only once.
     raise anyio.get_cancelled_exc_class()
+
+
+async def absorb_native_cancel() -> None:
+    """Wait until a native cancel of this task that is still pending has struck, and forget it.
+
+    It would strike the next await of the task; and at the end of the task, asyncio's task group
+    would silently cancel the siblings.
+    """
+    if not effectively_cancelled():
+        with suppress(anyio.get_cancelled_exc_class()):
+            await checkpoint()
 
 
 def leaves(exception: BaseException) -> Iterator[BaseException]:

@@ -462,6 +462,37 @@ async def test_a_native_cancel_ends_one_publish(caplog: pytest.LogCaptureFixture
     assert "the publish of 'a' in the background was cancelled" in caplog.text
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("is_late", [False, True], ids=["at its end", "while its worker waits"])
+async def test_a_native_cancel_that_strikes_no_handler(is_late: bool) -> None:
+    """B15, E6: Neither the block nor any other publish is cancelled by it."""
+    import asyncio  # noqa: PLC0415  the only backend with such cancels
+
+    bus, ended, tasks = EventBus(), list[int](), list[asyncio.Task[Any] | None]()
+
+    async def handle(number: int) -> None:
+        task = asyncio.current_task()
+        tasks.append(task)
+        if number == 0 and not is_late:
+            assert task is not None
+            task.cancel()
+        ended.append(number)
+
+    await bus.subscribe("a", "c", handle)
+    with fail_after(PATIENCE):
+        async with bus.background(limit=1) as background:
+            await background.publish("a", 0)
+            await settle()
+            if is_late:
+                assert tasks[0] is not None
+                tasks[0].cancel()
+            for number in range(1, 4):
+                await background.publish("a", number)
+            await settle()
+            assert ended == [0, 1, 2, 3]
+    assert counts(background)["ended"] >= 3
+
+
 class Exit(BaseException):
     """No `Exception`, so nothing reports it."""
 

@@ -32,6 +32,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from flexiflow._callables import describe
 from flexiflow._cancellation import (
+    absorb_native_cancel,
     cancel_counter,
     cancel_requests,
     effectively_cancelled,
@@ -222,7 +223,7 @@ class _Delivery:
                     and all(map(is_, inherited, context.values()))
                 )
             if requests():
-                await _absorb_native_cancel()
+                await absorb_native_cancel()
         finally:
             # Until the garbage collector runs, AnyIO keeps the traceback of a cancellation, which
             # holds this frame; `requests` holds the task, which holds that cancellation (B6).
@@ -276,7 +277,7 @@ class _Delivery:
 
     async def _report(self, failed: HandlerFailure, group: TaskGroup) -> None:
         if cancel_requests():
-            await _absorb_native_cancel()
+            await absorb_native_cancel()
         try:
             await self._announce(failed)
         except BaseException as exc:
@@ -321,14 +322,6 @@ class _Delivery:
         except BaseException as exc:
             # The failure that leaves replaces a cancellation, as in a plain await (E5).
             self._take_apart(exc)
-
-
-async def _absorb_native_cancel() -> None:
-    # A native cancel that is still pending would strike the next await of the task; and at the end
-    # of the task, asyncio's task group would silently cancel the siblings.
-    if not effectively_cancelled():
-        with suppress(anyio.get_cancelled_exc_class()):
-            await checkpoint()
 
 
 def _note(exception: BaseException, what: str, other: BaseException) -> None:
