@@ -291,6 +291,23 @@ async def test_the_publisher_s_cancellation_goes_through(mode: DeliveryMode) -> 
     assert notes == ["cleaned up"]
 
 
+@each_mode
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_timeout_of_asyncio_in_a_function(mode: DeliveryMode) -> None:
+    """A3, E6: Its cancellation goes through `call`, and it ends as a `TimeoutError`."""
+    import asyncio  # noqa: PLC0415  the only backend with such timeouts
+
+    async def in_time(event: Event[Any], subscription: Subscription, call: Call) -> None:
+        async with asyncio.timeout(0.01):
+            await call()
+
+    bus = EventBus(delivery=mode, around=[in_time])
+    await bus.subscribe("a", "c", wait)
+    with fail_after(PATIENCE):
+        (failure,) = await bus.publish("a")
+    assert type(failure.exception) is TimeoutError
+
+
 async def test_a_failure_beside_a_cancellation_does_not_hide_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

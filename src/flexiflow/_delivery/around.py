@@ -13,6 +13,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from flexiflow._callables import describe
+from flexiflow._cancellation import is_being_cancelled
 from flexiflow._delivery.verdict import judge
 from flexiflow._limits import await_within
 from flexiflow._reporting import log_failure
@@ -29,7 +30,6 @@ def call_inside(
     functions: tuple[Around, ...],
     event: Event[Any],
     subscription: Subscription,
-    cancelled: Callable[[], bool],
 ) -> CoroutineType[Any, Any, object]:
     """Return the coroutine of the first function, with the others and the handler inside.
 
@@ -40,7 +40,6 @@ def call_inside(
         functions: the outermost first; at least one.
         event: what is published.
         subscription: the handler's subscription.
-        cancelled: returns whether publish is being cancelled (E6).
     """
     function: Any = functions[0]
     is_running = False
@@ -54,7 +53,7 @@ def call_inside(
         try:
             if len(functions) > 1:
                 handler = functions[1]
-                await call_inside(functions[1:], event, subscription, cancelled)
+                await call_inside(functions[1:], event, subscription)
                 return
             result = handler(event.data)
             if type(result) is CoroutineType or isawaitable(result):
@@ -66,7 +65,7 @@ def call_inside(
                         cast("Awaitable[object]", result), terms.time_limit, describe(handler)
                     )
         except BaseException as exc:
-            raise _judge(exc, handler, event, subscription, cancelled)
+            raise _judge(exc, handler, event, subscription)
         finally:
             is_running = False
 
@@ -79,10 +78,11 @@ def _judge(
     culprit: Callable[..., object],
     event: Event[Any],
     subscription: Subscription,
-    cancelled: Callable[[], bool],
 ) -> BaseException:
     """Return what a `call` raises in place of an exception (E6, E8)."""
-    verdict = judge(exception, culprit, cancelled=cancelled)
+    # Native cancels of the task count, too: a function may have set a timeout of asyncio. What
+    # leaves the outermost function is judged as what leaves a handler is.
+    verdict = judge(exception, culprit, cancelled=is_being_cancelled)
     failure = verdict.failure
     try:
         if failure is None or verdict.cancellation is None:

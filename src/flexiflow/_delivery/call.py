@@ -78,7 +78,7 @@ class HandlerCall:
             event = self._event
             if not admits(subscription, event.name, event.data):
                 return _not_started()
-            return call_inside(self._around + terms.around, event, subscription, cancelled)
+            return call_inside(self._around + terms.around, event, subscription)
         return self._take_turn(subscription, terms, cancelled)
 
     async def _take_turn(
@@ -100,13 +100,13 @@ class HandlerCall:
         if not admits(subscription, event.name, event.data):
             return NOT_STARTED
         if not self._instruments:
-            return await self._run(subscription, terms, cancelled)
+            return await self._run(subscription, terms)
         result: object = NOT_STARTED
         entered = enter(self._instruments, event, subscription)
         try:
             # An instrument may have unsubscribed it (B5); with `once` that was done before.
             if subscription.active or subscription.once:
-                result = await self._run(subscription, terms, cancelled)
+                result = await self._run(subscription, terms)
         except BaseException as exc:
             instead = _leave_failed(entered, exc, subscription, cancelled)
             if instead:
@@ -115,13 +115,11 @@ class HandlerCall:
         leave(entered, None, HANDLING)
         return result
 
-    async def _run(
-        self, subscription: Subscription, terms: Terms, cancelled: Callable[[], bool]
-    ) -> object:
+    async def _run(self, subscription: Subscription, terms: Terms) -> object:
         if self._around is not None and not terms.takes_event:
             functions = self._around + terms.around
             if functions:
-                return await call_inside(functions, self._event, subscription, cancelled)
+                return await call_inside(functions, self._event, subscription)
         handler: Callable[[Any], object] = subscription.handler
         result = handler(self._event if terms.takes_event else self._event.data)
         if result is None or not isawaitable(result):
