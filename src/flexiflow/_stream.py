@@ -194,8 +194,9 @@ class EventStream(Generic[T]):
         """Return an async iterator over the events in lists, in order.
 
         A list is complete when it has `max_size` events, when the stream's buffer is full, or
-        `max_wait` seconds after its first event was there. Until then the events stay in the
-        buffer. So if reading is cancelled, no event is lost: the next reader gets them.
+        `max_wait` seconds after the reader began to wait with its first event. Until then the
+        events stay in the buffer. So if reading is cancelled, no event is lost: the next reader
+        gets them.
 
         Args:
             max_size: the most events in a list, 1 or more.

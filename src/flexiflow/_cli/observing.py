@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow._bus import dispatcher_of
 from flexiflow._cli.text import one_line, show_exception
-from flexiflow._names import REST
+from flexiflow._names import REST, room
 from flexiflow._reporting import logger
 from flexiflow.events import BUILT_IN, HANDLER_FAILED
 
@@ -81,13 +81,16 @@ class Unheard:
         self._dispatcher = dispatcher_of(bus)
         self._counts: Counter[str] = Counter()
         self._others = 0
+        # Names come from strangers, and may be long (B10).
+        self._room = _MOST_UNHEARD
 
     def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
         """Count the event if it has neither a subscription nor an answerer."""
         name, registry = event.name, self._dispatcher.registry
         is_heard = registry.resolve(name).subscriptions or name in registry.answerers
         if not is_heard and name not in BUILT_IN:
-            if name in self._counts or len(self._counts) < _MOST_UNHEARD:
+            if name in self._counts or self._room >= room(name):
+                self._room -= 0 if name in self._counts else room(name)
                 self._counts[name] += 1
             else:
                 self._others += 1
@@ -96,9 +99,13 @@ class Unheard:
     def lines(self) -> Iterator[str]:
         """Yield a line for each name, the most frequent first."""
         for name, count in self._counts.most_common():
-            yield f"heard by nobody: {one_line(name)}, {count} times"
+            yield f"nobody heard {one_line(name)} ({_times(count)})"
         if self._others:
-            yield f"heard by nobody: {self._others} events of other names"
+            yield f"nobody heard {self._others} events with other names"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 @contextmanager

@@ -55,6 +55,9 @@ def call_inside(
                 handler = functions[1]
                 await call_inside(functions[1:], event, subscription)
                 return
+            if not (subscription.active or subscription.once):
+                # It was unsubscribed while a function waited (B5).
+                return
             result = handler(event.data)
             if type(result) is CoroutineType or isawaitable(result):
                 terms = subscription._terms
