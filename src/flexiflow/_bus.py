@@ -24,7 +24,7 @@ from flexiflow._dispatcher import Dispatcher
 from flexiflow._expectation import Expectation
 from flexiflow._names import Topic, check_component_name, check_is_event
 from flexiflow._objects import refuse_copying
-from flexiflow._registry import DIRECT, FILTERED, GENERAL, UNHEARD, WATCHED
+from flexiflow._registry import DIRECT, FILTERED, GENERAL, SURROUNDED, UNHEARD, WATCHED
 from flexiflow._stream import EventStream, Overflow
 from flexiflow._subscription import Subscribing, Subscription, is_true
 
@@ -237,7 +237,7 @@ class EventBus:
         on_error: ErrorPolicy | None = None,
     ) -> tuple[HandlerFailure, ...]: ...
 
-    async def publish(  # noqa: C901, PLR0912, PLR0915  one more function costs as much as a handler
+    async def publish(  # noqa: C901, PLR0911, PLR0912, PLR0915  a function more takes long
         self,
         event: Any,
         data: Any = None,
@@ -318,6 +318,8 @@ class EventBus:
                 return ()
         elif plan is UNHEARD:
             return ()
+        elif plan is SURROUNDED:
+            return await dispatcher.deliver_surrounded(route, data, raises=raises)
         else:
             deliver = self._deliver if delivery is None else _DELIVER[delivery]
             return await dispatcher.deliver_generally(route, data, deliver, raises=raises)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     # A dict, since it keeps the order of subscription and removes an entry at a constant cost.
     _Bucket: TypeAlias = dict[Subscription, None]
 
-    Plan: TypeAlias = Literal["unheard", "direct", "filtered", "watched", "general"]
+    Plan: TypeAlias = Literal["unheard", "direct", "filtered", "watched", "surrounded", "general"]
     """How a publish calls the handlers of a route, unless it asks for another delivery."""
 
 MAX_REMEMBERED: Final = 65_536
@@ -59,6 +59,10 @@ FILTERED: Final = "filtered"
 WATCHED: Final = "watched"
 """As `DIRECT`, but one instrument watches publishes, and none watches handlers."""
 
+SURROUNDED: Final = "surrounded"
+"""The bus delivers sequentially, nothing watches, and some handlers are coroutine functions that
+have one function around them, and neither a filter, `once` nor other terms."""
+
 GENERAL: Final = "general"
 """Any other; also `event.handler.failed`, which is published specially (E7)."""
 
@@ -77,6 +81,8 @@ class Route:
         around: the bus's own functions around handlers; None for a built-in event, which no
             function in any `around` sees (A3).
         are_async: whether all handlers are known to be coroutine functions.
+        surrounded: by the surrounded plan, each subscription with the only function around its
+            plain handler; with None if its handler is to be called through a `HandlerCall`.
         is_called: whether handlers are called through a `HandlerCall`: one of them has terms, or
             instruments watch handlers, or the bus has functions around them.
         plan: how they are called.
@@ -93,6 +99,7 @@ class Route:
         "plan",
         "publishing",
         "subscriptions",
+        "surrounded",
     )
 
     def __init__(
@@ -102,6 +109,7 @@ class Route:
         publishing: tuple[Installed, ...],
         handling: tuple[Installed, ...],
         around: tuple[Around, ...] | None,
+        surrounded: tuple[tuple[Subscription, Around | None], ...],
         *,
         are_async: bool,
         is_called: bool,
@@ -112,6 +120,7 @@ class Route:
         self.publishing = publishing
         self.handling = handling
         self.around = around
+        self.surrounded = surrounded
         self.are_async = are_async
         self.is_called = is_called
         self.plan = plan
@@ -318,11 +327,17 @@ class Registry:
         has_terms = any(each._terms is not None for each in found)
         is_called = bool(handling or around) or has_terms
         are_async = all(is_coroutine_function(each.handler) for each in found)
-        is_special = is_called or event_name == HANDLER_FAILED or any(each.once for each in found)
         is_direct = are_async and all(each.filter is None for each in found)
+        surrounded: tuple[tuple[Subscription, Around | None], ...] = ()
         if not found and not self.instruments:
             plan: Plan = UNHEARD
-        elif is_special or not self._sequential:
+        elif not self._sequential or handling or event_name == HANDLER_FAILED:
+            plan = GENERAL
+        elif is_called:
+            surrounded = tuple((each, _only_around(each, around)) for each in found)
+            is_surrounded = not publishing and any(function for _, function in surrounded)
+            plan = SURROUNDED if is_surrounded else GENERAL
+        elif any(each.once for each in found):
             plan = GENERAL
         elif not publishing:
             plan = DIRECT if is_direct else FILTERED
@@ -334,6 +349,7 @@ class Registry:
             publishing,
             handling,
             around,
+            surrounded,
             are_async=are_async,
             is_called=is_called,
             plan=plan,
@@ -382,6 +398,18 @@ class Registry:
                 break
             del path[-1].children[segment]
         self._forget_all()
+
+
+def _only_around(subscription: Subscription, around: tuple[Around, ...] | None) -> Around | None:
+    """Return the only function around a handler, if there is nothing else to do (A3)."""
+    terms = subscription._terms
+    is_plain = is_coroutine_function(subscription.handler) and not (
+        subscription.filter
+        or subscription.once
+        or (terms and (terms.limiter or terms.time_limit or terms.takes_event))
+    )
+    functions = () if around is None else around + subscription.around
+    return functions[0] if is_plain and len(functions) == 1 else None
 
 
 def _size(route: Route) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from flexiflow._callables import describe
 from flexiflow._cancellation import is_being_cancelled
@@ -20,17 +20,51 @@ from flexiflow._reporting import log_failure
 from flexiflow._subscription import HandlerFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import TypeAlias
 
     from flexiflow._names import Event
     from flexiflow._subscription import Around, Subscription
 
+    _Running: TypeAlias = Coroutine[Any, Any, object]
+
+# Any, since pyright would narrow by the class to a coroutine of unknown types.
+_COROUTINE: Final[Any] = CoroutineType
+
+
+def call_directly(function: Around, event: Event[Any], subscription: Subscription) -> _Running:
+    """Return the coroutine of the only function around a handler, with the handler inside.
+
+    The handler is a coroutine function, and its subscription is not `once` and has no terms, other
+    than the function. `call_inside` would do the same in a third more time.
+    """
+    # The coroutine of the function, while no call of it runs.
+    idle: Any = None
+
+    async def call() -> None:
+        nonlocal idle
+        caller = idle
+        if caller is None or not (caller.cr_running or caller.cr_suspended):
+            raise RuntimeError(_refusal(function, is_running=caller is None))
+        idle = None
+        try:
+            if subscription.active:
+                handler: Any = subscription.handler
+                await handler(event.data)
+        except BaseException as exc:
+            raise _judge(exc, subscription.handler, event, subscription)
+        finally:
+            idle = caller
+
+    started: Any = function(event, subscription, call)
+    coroutine: _Running = started if type(started) is _COROUTINE else _as_coroutine(started)
+    idle = coroutine
+    return coroutine
+
 
 def call_inside(
-    functions: tuple[Around, ...],
-    event: Event[Any],
-    subscription: Subscription,
-) -> CoroutineType[Any, Any, object]:
+    functions: tuple[Around, ...], event: Event[Any], subscription: Subscription
+) -> _Running:
     """Return the coroutine of the first function, with the others and the handler inside.
 
     A plain function with a closure: a coroutine around this one, or an object with `__call__`,
@@ -41,39 +75,47 @@ def call_inside(
         event: what is published.
         subscription: the handler's subscription.
     """
-    function: Any = functions[0]
-    is_running = False
+    idle: Any = None
 
     async def call() -> None:
-        nonlocal is_running
-        if is_running or not (caller.cr_running or caller.cr_suspended):
-            raise RuntimeError(_refusal(functions[0], is_running=is_running))
-        is_running = True
-        handler: Any = subscription.handler
+        nonlocal idle
+        caller = idle
+        if caller is None or not (caller.cr_running or caller.cr_suspended):
+            raise RuntimeError(_refusal(functions[0], is_running=caller is None))
+        idle = None
+        inner: Any = subscription.handler
         try:
             if len(functions) > 1:
-                handler = functions[1]
+                inner = functions[1]
                 await call_inside(functions[1:], event, subscription)
-                return
-            if not (subscription.active or subscription.once):
-                # It was unsubscribed while a function waited (B5).
-                return
-            result = handler(event.data)
-            if type(result) is CoroutineType or isawaitable(result):
-                terms = subscription._terms
-                if terms is None or terms.time_limit is None:
-                    await result
-                else:
-                    await await_within(
-                        cast("Awaitable[object]", result), terms.time_limit, describe(handler)
-                    )
+            elif subscription.active or subscription.once:
+                await _call_handler(subscription, event.data)
         except BaseException as exc:
-            raise _judge(exc, handler, event, subscription)
+            raise _judge(exc, inner, event, subscription)
         finally:
-            is_running = False
+            idle = caller
 
-    caller: CoroutineType[Any, Any, object] = function(event, subscription, call)
-    return caller
+    started: Any = functions[0](event, subscription, call)
+    coroutine: _Running = started if type(started) is _COROUTINE else _as_coroutine(started)
+    idle = coroutine
+    return coroutine
+
+
+async def _as_coroutine(awaitable: Awaitable[object]) -> object:
+    # A function that was marked as a coroutine function, or compiled, may return any awaitable.
+    return await awaitable
+
+
+async def _call_handler(subscription: Subscription, data: Any) -> None:
+    handler: Callable[[Any], object] = subscription.handler
+    result = handler(data)
+    if result is None or not isawaitable(result):
+        return
+    terms = subscription._terms
+    if terms is None or terms.time_limit is None:
+        await result
+    else:
+        await await_within(result, terms.time_limit, describe(handler))
 
 
 def _judge(

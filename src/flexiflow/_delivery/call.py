@@ -19,7 +19,7 @@ from flexiflow._limits import await_within
 from flexiflow._subscription import Terms, admits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from flexiflow._instruments import Entered, Installed
     from flexiflow._names import Event
@@ -36,7 +36,7 @@ NOT_STARTED: Final = object()
 
 @final
 class HandlerCall:
-    """Calls the handlers of one publish, if some have terms or instruments watch handlers.
+    """Calls the handlers of one publish that have terms, are watched, or have functions around.
 
     Args:
         event: what is published.
@@ -57,33 +57,18 @@ class HandlerCall:
         self._instruments = instruments
         self._around = around
 
-    def start(
-        self, subscription: Subscription, cancelled: Callable[[], bool]
-    ) -> Coroutine[Any, Any, object]:
-        """Return a coroutine that calls the handler, if it is to start; what leaves it leaves that.
-
-        A plain function: where the bus has functions around handlers and nothing else watches, what
-        it returns is the coroutine of the first of them. One more would cost as much as a handler.
+    async def start(self, subscription: Subscription, cancelled: Callable[[], bool]) -> object:
+        """Call the handler, if it is to start; the exceptions that leave it pass through.
 
         Args:
             subscription: the handler's subscription.
             cancelled: returns whether publish is being cancelled (E6).
 
         Returns:
-            A coroutine that returns the handler's result, or `NOT_STARTED`. With functions around
-            the handler, the result is that of the first one.
+            The handler's result, or `NOT_STARTED`. With functions around the handler, the result is
+            that of the first one.
         """
         terms = subscription._terms or _NO_TERMS
-        if self._around and not (terms.takes_event or terms.limiter or self._instruments):
-            event = self._event
-            if not admits(subscription, event.name, event.data):
-                return _not_started()
-            return call_inside(self._around + terms.around, event, subscription)
-        return self._take_turn(subscription, terms, cancelled)
-
-    async def _take_turn(
-        self, subscription: Subscription, terms: Terms, cancelled: Callable[[], bool]
-    ) -> object:
         if terms.limiter is None:
             return await self._start(subscription, terms, cancelled)
         if not subscription.active:
@@ -127,10 +112,6 @@ class HandlerCall:
         if terms.time_limit is None:
             return await result
         return await await_within(result, terms.time_limit, describe(handler))
-
-
-async def _not_started() -> object:
-    return NOT_STARTED
 
 
 def _leave_failed(
