@@ -50,7 +50,13 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from anyio.lowlevel import checkpoint
 
-from flexiflow._arguments import check_answer, check_around, check_subscription, make_terms
+from flexiflow._arguments import (
+    check_answer,
+    check_around,
+    check_subscription,
+    make_answer_terms,
+    make_terms,
+)
 from flexiflow._cancellation import is_being_cancelled
 from flexiflow._delivery.call import NOT_STARTED, HandlerCall
 from flexiflow._delivery.sequential import deliver_sequential
@@ -161,8 +167,8 @@ class Dispatcher:
         check_answer(query, component, handler, time_limit=time_limit, limit=limit)
         self.registry.check_unanswered(query)
         await checkpoint()
-        terms = make_terms(time_limit=time_limit, limit=limit)
-        return self.registry.create_answerer(query, component, handler, terms=terms)
+        terms = make_answer_terms(time_limit=time_limit, limit=limit)
+        return self.registry.create_answerer(query, component, handler, terms)
 
     answer.__qualname__ = "EventBus.answer"
 
