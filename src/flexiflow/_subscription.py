@@ -28,7 +28,7 @@ Filter: TypeAlias = Callable[[str, Any], bool]
 Inner: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
 """Calls the handler, or the next function around it; a function in `around` awaits it (A3)."""
 
-Around: TypeAlias = "Callable[[Event[Any], Subscription, Inner], object]"
+Around: TypeAlias = "Callable[[Event[Any], Subscription, Inner], Coroutine[Any, Any, object]]"
 """An async function around a handler (A3)."""
 
 
