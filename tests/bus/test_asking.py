@@ -4,7 +4,7 @@ What type checkers make of them is in `tests/packaging/typing_queries.py`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -525,14 +525,31 @@ async def test_a_mark_that_comes_too_late() -> None:
         await engine.register(Late("late"))
 
 
+class Price:
+    """No component, and called with two arguments, as its method is."""
+
+    def __init__(self, item: object = 1, factor: object = 1) -> None:
+        self.item = item
+
+    def quote(self, item: object, factor: object) -> None:
+        """Do nothing."""
+
+
+async def generate(prices: object, item: int) -> AsyncGenerator[int]:
+    """Yield in place of an answer."""
+    yield item
+
+
 async def test_what_can_t_be_marked() -> None:
     """A1: The message shows the right call."""
     with pytest.raises(TypeError, match=r"write @answers\(PRICE\) above double, not @answers"):
         answers(double)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="a method marked with @answers is called with 2"):
         answers("q")(lambda: 1)
-    for given in (print, staticmethod(multiply)):
-        with pytest.raises(TypeError, match="@answers marks a method, and"):
+    with pytest.raises(TypeError, match="but generate is a generator function"):
+        answers("q")(generate)
+    for given in (print, staticmethod(multiply), Price().quote, Price):
+        with pytest.raises(TypeError, match=r"@answers marks a method, and .* takes no mark"):
             answers("q")(given)
 
 
