@@ -358,8 +358,7 @@ class EventBus:
         """Answer a query from now on: `ask` calls the handler; a checkpoint (A1).
 
         Await the result, or enter it with `async with`, as that of `subscribe`. An answerer has no
-        filter and no functions around it (A3), and the priority that its `Subscription` shows means
-        nothing.
+        filter, no functions around it (A3), and no priority: its `Subscription` shows the default.
 
         Args:
             query: a name without wildcards.

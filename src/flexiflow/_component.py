@@ -218,7 +218,7 @@ def _mark(mark: Mark, decorator: str, method: _F) -> _F:
 
 def _copied(method: _F) -> _F:
     if isinstance(method, type):
-        raise TypeError("the mark would be on the class itself, which is its own copy")
+        raise TypeError  # a class is its own copy, so the mark would be on it everywhere
     if not isinstance(method, FunctionType):
         return copy(method)
     code, names = method.__code__, method.__globals__

@@ -185,7 +185,7 @@ class Dispatcher:
         return answerers[name]
 
     async def ask_generally(self, query: object, data: Any) -> Any:
-        """Call an answerer that has terms, or on a bus with instruments, and return its result."""
+        """Call an answerer inside all instruments, within its limits, and return its result."""
         answerer = self.answerer(query)
         event = make_event(Event, (answerer.event_name, data))
         instruments = self.registry.instruments
