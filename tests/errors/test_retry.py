@@ -1179,6 +1179,22 @@ async def test_a_timeout_keeps_the_last_failure(hang: Callable[[], Awaitable[Non
     assert list(contexts(timeout)) == [timeout, *failures]
 
 
+async def test_a_cancelled_attempt_that_raises_the_last_failure_again() -> None:
+    """R8: It is in its own chain already; a chain has no ring."""
+    failure = Held()
+
+    @retry_async(AT_ONCE)
+    async def attempt() -> None:
+        if failure.__traceback__ is not None:
+            with suppress(anyio.get_cancelled_exc_class()):
+                await anyio.sleep_forever()
+        raise failure
+
+    with pytest.raises(Held), anyio.move_on_after(0.001):
+        await attempt()
+    assert failure.__context__ is None
+
+
 async def test_a_failure_kept_in_the_chain_is_freed_with_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
