@@ -1,7 +1,7 @@
 """The reference bus with all optional parts: receivers, limits, instruments and the rest."""
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from flexiflow import (
     LimitDeadlock,
     NoAnswer,
     PublishRefused,
+    Topic,
 )
 from flexiflow.events import BUILT_IN, HANDLER_FAILED
 from properties.reference.background import PlainBackground
@@ -248,7 +249,8 @@ class Full(Plain):
             await self.call(subscription, data)
         except BaseException as exc:
             failure, passing = self.judge(exc)
-            raise failure or passing or exc from None
+            leaving = failure or passing or exc
+            raise leaving from leaving.__cause__
 
     def inner(self, function: Any, event: Event[Any], subscription: Any, call: Any) -> Any:
         """Return a function that calls a function around a handler with what is inside it."""
@@ -326,10 +328,12 @@ class Full(Plain):
         return subscription not in self.answerers.values() and super().hears(subscription, event)
 
     async def ask(self, query: Any, data: Any = None) -> Any:
-        if query not in self.answerers:
-            # It checks the name, too.
-            return await EventBus().ask(query, data)
         await self.make_way()
+        if isinstance(query, Topic) or query not in self.answerers:
+            with suppress(NoAnswer):
+                # It checks the name.
+                await EventBus().ask(query, data)
+            raise NoAnswer(query, self.answerers)
         answerer = self.answerers[query]
         event = Event(query, data)
         entered = self.enter("publishing", tuple(self.instruments), event)
@@ -338,7 +342,8 @@ class Full(Plain):
         except BaseException as exc:
             failure, passing = self.judge(exc)
             self.leave(entered, failure or passing)
-            raise failure or passing or exc from None
+            leaving = failure or passing or exc
+            raise leaving from leaving.__cause__
         self.leave(entered, None)
         return answer
 

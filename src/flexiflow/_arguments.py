@@ -97,6 +97,11 @@ def make_terms(
     return Terms(None if limit is None else Limiter(limit), time_limit, around=around)
 
 
+def make_answer_terms(*, time_limit: float | None, limit: int | None) -> Terms:
+    """Return the terms of an answerer."""
+    return Terms(None if limit is None else Limiter(limit), time_limit, answers=True)
+
+
 def check_around(around: Any) -> tuple[Around, ...]:
     """Return the functions around a handler as a tuple (A3).
 

@@ -27,6 +27,7 @@ from flexiflow._objects import refuse_copying
 from flexiflow._registry import DIRECT, FILTERED, GENERAL, SURROUNDED, UNHEARD, WATCHED
 from flexiflow._stream import EventStream, Overflow
 from flexiflow._subscription import Subscribing, Subscription, is_true
+from flexiflow._text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -358,7 +359,8 @@ class EventBus:
     ) -> Subscribing:
         """Answer a query from now on: `ask` calls the handler; a checkpoint (A1).
 
-        Await the result, or enter it with `async with`, as that of `subscribe`.
+        Await the result, or enter it with `async with`, as that of `subscribe`. An answerer has no
+        filter, no functions around it (A3), and no priority: its `Subscription` shows the default.
 
         Args:
             query: a name without wildcards.
@@ -409,7 +411,7 @@ class EventBus:
             handler: Any = dispatcher.direct_answerers[query]
         except (KeyError, TypeError):
             handler = None
-        if handler is None or type(query) is Topic:
+        if handler is None or Topic is type(query):  # in this order pyright narrows nothing
             return await dispatcher.ask_generally(query, data)
         # In place: with one more coroutine it would take half as long again.
         try:
@@ -588,8 +590,8 @@ class EventBus:
     def __repr__(self) -> str:
         """Show how many subscriptions and instruments there are."""
         registry = self._dispatcher.registry
-        counts = (len(list(registry)), len(registry.instruments))
-        return "<EventBus: {} subscriptions, {} instruments>".format(*counts)
+        subscriptions = counted(len(list(registry)), "subscription")
+        return f"<EventBus: {subscriptions}, {counted(len(registry.instruments), 'instrument')}>"
 
 
 # A module function, to keep it off the public class.

@@ -9,6 +9,8 @@ import sys
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from flexiflow._text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import CoroutineType
@@ -178,4 +180,4 @@ def _outline(signature: inspect.Signature) -> str:
 
 
 def _count(arguments: int) -> str:
-    return f"{arguments} positional argument{'s' * (arguments != 1)}"
+    return counted(arguments, "positional argument")

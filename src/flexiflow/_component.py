@@ -207,16 +207,18 @@ def _mark(mark: Mark, decorator: str, method: _F) -> _F:
     check_callable(f"a method marked with {decorator}", method, 2)
     marks = (*getattr(method, _ON, ()), mark)
     # The mark is for one class, but the method may belong to another class as well.
-    own = _copied(method)
     try:
+        own = _copied(method)
         setattr(own, _ON, marks)
-    except AttributeError:
+    except (AttributeError, TypeError):
         given = describe(method)
         raise TypeError(f"{decorator} marks a method, and {given} takes no mark") from None
     return own
 
 
 def _copied(method: _F) -> _F:
+    if isinstance(method, type):
+        raise TypeError  # a class is its own copy, so the mark would be on it everywhere
     if not isinstance(method, FunctionType):
         return copy(method)
     code, names = method.__code__, method.__globals__
@@ -325,6 +327,8 @@ def _marked(kind: type) -> list[str]:
 def _marks(value: object) -> tuple[Mark, ...]:
     if type(value) in _UNMARKED:
         return ()
+    if isinstance(value, staticmethod | classmethod):
+        value = cast("Any", value).__func__
     # Not getattr: other objects in a class may answer to any name, or raise.
     marks: object = getattr_static(value, _ON, None)
     return cast("tuple[Mark, ...]", marks) if isinstance(marks, tuple) else ()
@@ -354,10 +358,12 @@ def handlers_of(component: Component) -> Iterator[tuple[Mark, Handler]]:
         if issubclass(kind, Component) and kind is not Component:
             for name in _marked(kind):
                 if name not in kind._flexiflow_marked:
+                    is_answerer = "query" in _marks(vars(kind)[name])[-1]
                     raise TypeError(
-                        f"{kind.__qualname__}.{name} was marked with @on and set after its class "
-                        "was made, so that nothing would subscribe it; mark it in the class, or "
-                        "in a subclass"
+                        f"{kind.__qualname__}.{name} was marked with "
+                        f"{'@answers' if is_answerer else '@on'} and set after its class was "
+                        "made, so that nothing would subscribe it; mark it in the class, or in a "
+                        "subclass"
                     )
     for attribute, mark in type(component)._flexiflow_handlers:
         handler = getattr(component, attribute)

@@ -52,7 +52,13 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from anyio.lowlevel import checkpoint
 
-from flexiflow._arguments import check_answer, check_around, check_subscription, make_terms
+from flexiflow._arguments import (
+    check_answer,
+    check_around,
+    check_subscription,
+    make_answer_terms,
+    make_terms,
+)
 from flexiflow._cancellation import is_being_cancelled
 from flexiflow._delivery.around import call_directly
 from flexiflow._delivery.call import NOT_STARTED, HandlerCall
@@ -165,8 +171,8 @@ class Dispatcher:
         check_answer(query, component, handler, time_limit=time_limit, limit=limit)
         self.registry.check_unanswered(query)
         await checkpoint()
-        terms = make_terms(time_limit=time_limit, limit=limit)
-        return self.registry.create_answerer(query, component, handler, terms=terms)
+        terms = make_answer_terms(time_limit=time_limit, limit=limit)
+        return self.registry.create_answerer(query, component, handler, terms)
 
     answer.__qualname__ = "EventBus.answer"
 
@@ -183,7 +189,7 @@ class Dispatcher:
         return answerers[name]
 
     async def ask_generally(self, query: object, data: Any) -> Any:
-        """Call an answerer that has terms, or on a bus with instruments, and return its result."""
+        """Call an answerer inside all instruments, within its limits, and return its result."""
         answerer = self.answerer(query)
         event = make_event(Event, (answerer.event_name, data))
         instruments = self.registry.instruments

@@ -16,9 +16,9 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._actor import copy_message
 from flexiflow._admission import Admission
-from flexiflow._arguments import make_terms
+from flexiflow._arguments import make_answer_terms, make_terms
 from flexiflow._bus import EventBus, dispatcher_of
-from flexiflow._callables import check_callable
+from flexiflow._callables import check_callable, describe
 from flexiflow._component import Component, actor_of, handlers_of
 from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import (
@@ -29,7 +29,7 @@ from flexiflow._errors import (
 )
 from flexiflow._names import check_component_name
 from flexiflow._objects import refuse_copying
-from flexiflow._text import show
+from flexiflow._text import counted, show
 from flexiflow.events import COMPONENT_REGISTERED
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Engine:
     def __repr__(self) -> str:
         """Show how many components there are."""
         making = f", {len(self._pending)} in the making" if self._pending else ""
-        return f"<Engine: {len(self._components)} components{making}>"
+        return f"<Engine: {counted(len(self._components), 'component')}{making}>"
 
     async def register(self, component: Component) -> None:
         """Register a component: take its name, subscribe its handlers, then publish its event (C1).
@@ -99,8 +99,8 @@ class Engine:
         registered.
 
         Raises:
-            TypeError: `component` is not a `Component`, or has a method marked with `on` that
-                can't be a handler.
+            TypeError: `component` is not a `Component`, or has a method marked with `on` or
+                `answers` that can't be a handler.
             DuplicateComponent: the name is taken.
             DuplicateAnswer: it answers a query that has an answerer already (A2).
             ComponentError: the component is registered already, with this engine or another one.
@@ -233,10 +233,10 @@ class Engine:
         actor.host, actor.dispatcher = self, bus
         self._components[actor.name] = component
         for mark, handler in handlers:
-            around = () if "query" in mark else mark["around"]
-            terms = make_terms(time_limit=mark["time_limit"], limit=mark["limit"], around=around)
+            time_limit, limit = mark["time_limit"], mark["limit"]
             if "query" in mark:
-                bus.registry.create_answerer(mark["query"], actor.name, handler, terms=terms)
+                terms = make_answer_terms(time_limit=time_limit, limit=limit)
+                bus.registry.create_answerer(mark["query"], actor.name, handler, terms)
             else:
                 bus.registry.create(
                     mark["event"],
@@ -245,7 +245,7 @@ class Engine:
                     priority=mark["priority"],
                     filter=mark["filter"],
                     once=mark["once"],
-                    terms=terms,
+                    terms=make_terms(time_limit=time_limit, limit=limit, around=mark["around"]),
                 )
         if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
             registered: ComponentRegistered = {"component": actor.name}
@@ -269,13 +269,14 @@ def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler
             f"{component!r} is registered already; a component belongs to at most one engine"
         )
     handlers = list(handlers_of(component))
-    answered: set[str] = set()
-    for mark, _ in handlers:
+    answerers: dict[str, Handler] = {}
+    for mark, handler in handlers:
         if "query" in mark:
-            registry.check_unanswered(mark["query"])
-            if mark["query"] in answered:
-                raise DuplicateAnswer(mark["query"], actor_of(component).name)
-            answered.add(mark["query"])
+            query = registry.check_unanswered(mark["query"])
+            if query in answerers:
+                methods = describe(answerers[query]), describe(handler)
+                raise DuplicateAnswer(query, actor_of(component).name, *methods)
+            answerers[query] = handler
     return handlers
 
 

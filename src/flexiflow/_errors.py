@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from anyio import ClosedResourceError
 
-from flexiflow._text import LONGEST, closest, show
+from flexiflow._text import LONGEST, closest, shorten, show
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -208,15 +208,22 @@ class DuplicateAnswer(FlexiFlowError):
     Args:
         query: the query's name.
         component: the name of the component that answers it.
+        methods: the names of two methods that answer it, if both are that component's.
     """
 
-    def __init__(self, query: str, component: str) -> None:
-        super().__init__(query, component)
+    def __init__(self, query: str, component: str, *methods: str) -> None:
+        super().__init__(query, component, *methods)
         self.query = query
         self.component = component
+        self.methods = methods
 
     def __str__(self) -> str:
-        """Return the message: which query, which component answers it, and what to do."""
+        """Return the message: which query, what answers it, and what to do."""
+        if self.methods:
+            return (
+                f"{' and '.join(map(shorten, self.methods))} of {show(self.component)} both answer "
+                f"{show(self.query)}; mark only one of them with @answers"
+            )
         return (
             f"{show(self.query)} is answered by {show(self.component)} already; "
             "unsubscribe that answerer first"

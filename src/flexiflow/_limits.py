@@ -7,13 +7,14 @@ a deadlock is found even where it leads through calls and messages (`_turns`).
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING, final
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from flexiflow._callables import describe
-from flexiflow._cancellation import cancel_requests, effectively_cancelled, split
+from flexiflow._cancellation import cancel_requests, contexts, effectively_cancelled, split
 from flexiflow._errors import HandlerTimeout, LimitDeadlock
 from flexiflow._turns import Turn, live_turns, never_comes
 
@@ -115,7 +116,7 @@ async def await_within(awaitable: Awaitable[object], time_limit: float, culprit:
     Raises:
         HandlerTimeout: the time was over before the handler had ended, however it ended then. If
             it raised an exception in its cleanup, that is the cause. What it had been handling when
-            it was cancelled is in the chain of contexts (R8).
+            it was cancelled is the context (R8).
         BaseException: what left the handler in time; and what is not a failure, at any time: a
             cancellation from outside, KeyboardInterrupt and the like.
     """
@@ -128,9 +129,9 @@ async def await_within(awaitable: Awaitable[object], time_limit: float, culprit:
             with anyio.CancelScope(deadline=deadline):
                 try:
                     result = await awaitable
-                except anyio.get_cancelled_exc_class() as exc:
+                except BaseException as exc:
                     # The scope may swallow it, and with it what had failed before (R8).
-                    earlier = exc.__context__
+                    earlier = _failed_before(exc)
                     raise
         except BaseException as exc:
             failure = split(exc)[1]
@@ -149,6 +150,12 @@ async def await_within(awaitable: Awaitable[object], time_limit: float, culprit:
         return result
     finally:
         del failure, earlier  # their tracebacks hold this frame (B6)
+
+
+def _failed_before(exception: BaseException) -> BaseException | None:
+    """Return what was being handled when an exception was raised, cancellations left out."""
+    before = islice(contexts(exception), 1, None)
+    return next((each for each in before if split(each)[0] is None), None)
 
 
 def _is_to_blame(failure: BaseException | None) -> bool:

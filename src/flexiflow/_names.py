@@ -20,6 +20,8 @@ A = TypeVar("A")
 ONE = "*"
 REST = "**"
 
+_VERBS: Final = {"an event": "publish to", "a query": "ask or answer"}
+
 _CHARACTERS: Final = 32
 """This many characters of a name count as much as one more name (`room`)."""
 
@@ -31,7 +33,7 @@ def check_event_name(name: object) -> str:
 
 def check_query_name(name: object) -> str:
     """Return `name` if it can be a query's, else raise a ValueError or TypeError (A1, B3)."""
-    return ".".join(_segments(name, patterns=False, kind="query"))
+    return ".".join(_segments(name, patterns=False, kind="a query"))
 
 
 def check_subscribed_name(name: object) -> str:
@@ -61,14 +63,14 @@ def check_component_name(name: object) -> str:
     return name
 
 
-def _segments(name: object, *, patterns: bool, kind: str = "event") -> list[str]:
+def _segments(name: object, *, patterns: bool, kind: str = "an event") -> list[str]:
     if not isinstance(name, str):
-        raise TypeError(f"an event name must be a str, not {reprlib.repr(name)}")
+        raise TypeError(f"{kind} name must be a str, not {reprlib.repr(name)}")
     segments = name.split(".")
     if not all(segments):
         raise ValueError(
-            f"malformed event name {show(name)}: it must be non-empty segments joined by dots, "
-            "like 'order.placed'"
+            f"malformed {kind.split()[1]} name {show(name)}: it must be non-empty segments joined "
+            "by dots, like 'order.placed'"
         )
     if ONE in name:
         _check_wildcards(name, segments, patterns=patterns, kind=kind)
@@ -77,10 +79,8 @@ def _segments(name: object, *, patterns: bool, kind: str = "event") -> list[str]
 
 def _check_wildcards(name: str, segments: list[str], *, patterns: bool, kind: str) -> None:
     if not patterns:
-        verb = {"event": "publish to", "query": "ask or answer"}[kind]
-        article = "an" if kind == "event" else "a"
         raise ValueError(
-            f"can't {verb} the pattern {show(name)}: {article} {kind}'s name has no wildcard"
+            f"can't {_VERBS[kind]} the pattern {show(name)}: {kind}'s name has no wildcard"
         )
     if any(ONE in segment and segment not in (ONE, REST) for segment in segments):
         raise ValueError(

@@ -149,8 +149,8 @@ class Registry:
 
     Attributes:
         answerers: the answerers by query.
-        direct_answerers: by query, those that are coroutine functions and have no terms; empty
-            while there are instruments; always the same dict object.
+        direct_answerers: by query, those that are coroutine functions and have neither limit nor
+            time limit; empty while there are instruments; always the same dict object.
         routes: the remembered routes by event name; always the same dict object.
         instruments: what watches the bus, the first added first.
     """
@@ -218,7 +218,7 @@ class Registry:
         return subscription
 
     def create_answerer(
-        self, query: Any, component_name: str, handler: Handler, *, terms: Terms | None
+        self, query: Any, component_name: str, handler: Handler, terms: Terms
     ) -> Subscription:
         """Make an answerer from arguments that have been checked, add it, and return it.
 
@@ -234,13 +234,20 @@ class Registry:
     def _note_answerer(self, query: Any, answerer: Subscription) -> None:
         self.answerers[query] = answerer
         handler = answerer.handler
-        if answerer._terms is None and not self.instruments and is_coroutine_function(handler):
+        is_limited = answerer.limit is not None or answerer.time_limit is not None
+        if not (is_limited or self.instruments) and is_coroutine_function(handler):
             self.direct_answerers[query] = handler
 
-    def check_unanswered(self, query: Any) -> None:
-        """Raise `DuplicateAnswer` if a query has an answerer (A1)."""
-        if query in self.answerers:
-            raise DuplicateAnswer(query, self.answerers[query].component_name)
+    def check_unanswered(self, query: Any) -> str:
+        """Return a query's name, as a plain str.
+
+        Raises:
+            DuplicateAnswer: it has an answerer (A1).
+        """
+        name = str.__str__(query)
+        if name in self.answerers:
+            raise DuplicateAnswer(name, self.answerers[name].component_name)
+        return name
 
     def _make(
         self,

@@ -28,7 +28,7 @@ Filter: TypeAlias = Callable[[str, Any], bool]
 Inner: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
 """Calls the handler, or the next function around it; a function in `around` awaits it (A3)."""
 
-Around: TypeAlias = "Callable[[Event[Any], Subscription, Inner], object]"
+Around: TypeAlias = "Callable[[Event[Any], Subscription, Inner], Coroutine[Any, Any, object]]"
 """An async function around a handler (A3)."""
 
 
@@ -40,14 +40,16 @@ class Terms:
         limiter: limits how many calls run at once (V2), or None.
         time_limit: how many seconds an async handler may take (V1), or None.
         takes_event: whether the handler is called with the `Event` instead of the payload (S1).
+        answers: whether the handler answers a query (A1).
         around: the subscription's own async functions around the handler, the outermost first (A3).
     """
 
-    __slots__ = ("around", "limiter", "takes_event", "time_limit")
+    __slots__ = ("answers", "around", "limiter", "takes_event", "time_limit")
 
     limiter: Limiter | None
     time_limit: float | None
     takes_event: bool
+    answers: bool
 
     def __init__(
         self,
@@ -55,11 +57,13 @@ class Terms:
         time_limit: float | None = None,
         *,
         takes_event: bool = False,
+        answers: bool = False,
         around: tuple[Around, ...] = (),
     ) -> None:
         self.limiter = limiter
         self.time_limit = time_limit
         self.takes_event = takes_event
+        self.answers = answers
         self.around = around
 
 
@@ -161,11 +165,13 @@ class Subscription(Fixed):
         self._unsubscribe(self)
 
     def __repr__(self) -> str:
-        """Show the event, the component and the handler."""
+        """Show the component, what it hears or answers, and the handler."""
+        answers = self._terms is not None and self._terms.answers
+        verb, priority = ("answers", "") if answers else ("to", f", priority {self.priority}")
         state = "" if self.active else ", unsubscribed"
         return (
-            f"<Subscription {show(self.component_name)} to {show(self.event_name)}: "
-            f"{describe(self.handler)}, priority {self.priority}{state}>"
+            f"<Subscription {show(self.component_name)} {verb} {show(self.event_name)}: "
+            f"{describe(self.handler)}{priority}{state}>"
         )
 
 

@@ -32,6 +32,11 @@ def shorten(name: str) -> str:
     return plain if len(plain) <= LONGEST else f"{plain[:_END]}{_GAP}{plain[-_END:]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many things there are, as in "1 event" and "2 events"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def closest(name: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the known names that are most like an unknown one, the most alike first.
 

@@ -3,11 +3,13 @@
 What type checkers make of them is in `tests/packaging/typing_queries.py`.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from copy import copy
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import anyio
 import pytest
@@ -27,13 +29,15 @@ from flexiflow import (
     PublishRefused,
     Query,
     Subscription,
-    Topic,
     answers,
     events,
     on,
 )
+from flexiflow._cancellation import contexts
+from flexiflow.events import BUILT_IN
 from flexiflow.extras.causality import Causality
 from tests.accounting import Boom
+from tests.attacks import kept_cancellation
 from tests.helpers import PATIENCE, Later, never, settle
 
 PRICE = Query[int, int]("price.asked")
@@ -91,6 +95,11 @@ def make_bus(*, is_watched: bool) -> EventBus:
     return EventBus(instruments=[Witness()] if is_watched else [])
 
 
+def multiply(factor: int, item: int) -> int:
+    """Take a factor, too."""
+    return factor * item
+
+
 def double_at_once(item: int) -> int:
     """Answer without waiting."""
     return 2 * item
@@ -146,24 +155,11 @@ async def test_what_it_raises_leaves_bare_and_is_reported_nowhere_else(
 @WATCHED
 async def test_a_stray_cancellation_is_the_answerer_s_failure(is_watched: bool) -> None:
     """A1, E6: Nobody cancels the asker, so a cancellation that leaves is `HandlerCancelled`."""
-    bus, kind = make_bus(is_watched=is_watched), anyio.get_cancelled_exc_class()
+    bus, stray = make_bus(is_watched=is_watched), await kept_cancellation()
 
     async def let_out(_: object) -> None:
-        try:
-            with CancelScope() as scope:
-                scope.cancel()
-                await sleep_forever()
-        finally:
-            raise stray
+        raise stray
 
-    stray: BaseException = Boom()
-    with CancelScope() as scope:
-        scope.cancel()
-        try:
-            await checkpoint()
-        except kind as exc:
-            stray = exc
-            raise
     await bus.answer("q", "c", let_out)
     with pytest.raises(HandlerCancelled) as caught:
         await bus.ask("q")
@@ -314,52 +310,6 @@ async def test_queries_and_events_do_not_mix() -> None:
     bus.unsubscribe_all("c")
     await bus.answer(PRICE, "c", never)
     assert await bus.publish("price.asked", 1) == ()
-
-
-@pytest.mark.parametrize("given", [0.5, None, b"q"])
-async def test_a_name_must_be_a_str(given: Any) -> None:
-    """A1, B3: Else `TypeError`."""
-    bus = EventBus()
-    with pytest.raises(TypeError, match="must be a str"):
-        await bus.ask(given)
-    with pytest.raises(TypeError, match="must be a str"):
-        await bus.answer(given, "c", double)
-    with pytest.raises(TypeError, match="must be a str"):
-        Query(given)
-
-
-@pytest.mark.parametrize("name", ["price.*", "**", "", "a..b"])
-async def test_a_query_has_no_wildcard(name: str) -> None:
-    """A1, B3: A pattern or a malformed name can be neither asked nor answered."""
-    bus = EventBus()
-    with pytest.raises(ValueError, match="name"):
-        await bus.ask(name)
-    with pytest.raises(ValueError, match="name"):
-        await bus.answer(name, "c", double)
-    with pytest.raises(ValueError, match="name"):
-        Query(name)
-    with pytest.raises(ValueError, match="name"):
-        answers(name)
-
-
-async def test_a_topic_in_place_of_a_query_and_the_other_way_round() -> None:
-    """A2: The message says which call is right."""
-    bus, placed = EventBus(), Topic[int]("order.placed")
-    for refused in (bus.ask(placed), bus.answer(placed, "c", double)):  # type: ignore[call-overload]
-        with pytest.raises(TypeError, match=r"'order\.placed' is a topic, not a query: "):
-            await refused
-    await bus.answer("order.placed", "c", never)
-    with pytest.raises(TypeError, match=r"'order\.placed' is a topic, not a query: "):
-        await bus.ask(placed)  # type: ignore[call-overload]
-    query: Any = PRICE
-    with pytest.raises(TypeError, match=r"'price\.asked' is a query, not an event: "):
-        bus.subscriptions(query)
-    for refused in (bus.publish(query), bus.subscribe(query, "c", double), bus.wait_for(query)):
-        with pytest.raises(TypeError, match=r"'price\.asked' is a query, not an event: "):
-            await refused
-    for refusing in (bus.stream, bus.expect, on):
-        with pytest.raises(TypeError, match=r"'price\.asked' is a query, not an event: "):
-            refusing(query)
 
 
 @pytest.mark.parametrize(
@@ -526,7 +476,7 @@ async def test_a_duplicate_answer_registers_nothing() -> None:
 
 
 async def test_a_component_that_answers_one_query_twice() -> None:
-    """A2: It is its own duplicate."""
+    """A2: The message names both methods; nothing is registered, not even for a moment."""
 
     class Twice(Prices):
         @answers("price.asked")
@@ -534,11 +484,60 @@ async def test_a_component_that_answers_one_query_twice() -> None:
             return never()
 
     engine = Engine()
-    with pytest.raises(DuplicateAnswer):
+    with pytest.raises(DuplicateAnswer) as caught:
         await engine.register(Twice("prices"))
     assert not engine.components
-    with pytest.raises(NoAnswer):
-        await engine.bus.ask(PRICE, 1)
+    assert engine.bus.subscriptions() == ()
+    quote, also = Prices.quote.__qualname__, Twice.also.__qualname__
+    assert caught.value.methods == (quote, also)
+    assert str(caught.value) == (
+        f"{quote} and {also} of 'prices' both answer 'price.asked'; mark only one of them with "
+        "@answers"
+    )
+    assert str(copy(caught.value)) == str(caught.value)
+
+
+async def test_a_static_method_that_answers_one_query_twice() -> None:
+    """A2: It is one function, and yet two answerers."""
+
+    class Twice(Component):
+        @staticmethod
+        @answers(PRICE)
+        @answers("price.asked")
+        def quote(item: int, more: object = None) -> int:
+            return never()
+
+    engine = Engine()
+    with pytest.raises(DuplicateAnswer, match="both answer"):
+        await engine.register(Twice("prices"))
+    assert engine.bus.subscriptions() == ()
+
+
+async def test_a_mark_that_comes_too_late() -> None:
+    """A1, B13: The message names the decorator that was used."""
+
+    class Late(Component):
+        quote: Any
+
+    Late.quote = answers(PRICE)(lambda self, item: item)
+    engine = Engine()
+    with pytest.raises(TypeError, match=r"Late\.quote was marked with @answers and set after its"):
+        await engine.register(Late("late"))
+
+
+class Price:
+    """No component, and called with two arguments, as its method is."""
+
+    def __init__(self, item: object = 1, factor: object = 1) -> None:
+        self.item = item
+
+    def quote(self, item: object, factor: object) -> None:
+        """Do nothing."""
+
+
+async def generate(prices: object, item: int) -> AsyncGenerator[int]:
+    """Yield in place of an answer."""
+    yield item
 
 
 async def test_what_can_t_be_marked() -> None:
@@ -547,16 +546,11 @@ async def test_what_can_t_be_marked() -> None:
         answers(double)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="a method marked with @answers is called with 2"):
         answers("q")(lambda: 1)
-    with pytest.raises(TypeError, match="@answers marks a method, and"):
-        answers("q")(print)
-
-
-def test_a_query_is_a_str() -> None:
-    """A1: At run time it equals its name, as a `Topic` does."""
-    names = {"price.asked": 1}
-    query: Any = PRICE
-    assert isinstance(query, str)
-    assert names[query] == 1
+    with pytest.raises(TypeError, match="but generate is a generator function"):
+        answers("q")(generate)
+    for given in (print, staticmethod(multiply), Price().quote, Price):
+        with pytest.raises(TypeError, match=r"@answers marks a method, and .* takes no mark"):
+            answers("q")(given)
 
 
 async def test_an_answer_of_another_awaitable() -> None:
@@ -583,3 +577,166 @@ async def test_asking_until_somebody_answers() -> None:
                 except NoAnswer:
                     continue
                 break
+
+
+@WATCHED
+async def test_a_group_leaves_whole(is_watched: bool) -> None:
+    """A1, E8: The very group that the answerer raised."""
+    bus, group = make_bus(is_watched=is_watched), ExceptionGroup("group", [Boom()])
+
+    async def raise_it(_: object) -> None:
+        raise group
+
+    await bus.answer("q", "c", raise_it)
+    with pytest.raises(ExceptionGroup) as caught:
+        await bus.ask("q")
+    assert caught.value is group
+
+
+Reaching: TypeAlias = Callable[[EventBus], Awaitable[object]]
+
+
+def asking(bus: EventBus) -> Awaitable[object]:
+    """Ask the handler."""
+    return bus.ask("q")
+
+
+def publishing(bus: EventBus) -> Awaitable[object]:
+    """Call the handler by an event, whose failure is raised."""
+    return bus.publish("e", on_error="raise")
+
+
+REACHING = pytest.mark.parametrize("reach", [asking, publishing])
+"""What an answerer raises leaves `ask` as what a handler raises leaves such a publish."""
+
+
+async def reached(handler: Callable[[object], Awaitable[object]], *, is_watched: bool) -> EventBus:
+    """Make a bus on which a handler can be reached in both ways."""
+    bus = make_bus(is_watched=is_watched)
+    await bus.answer("q", "c", handler)
+    await bus.subscribe("e", "c", handler)
+    return bus
+
+
+@WATCHED
+@REACHING
+async def test_a_stray_cancellation_in_a_group_is_left_out(
+    reach: Reaching, is_watched: bool
+) -> None:
+    """A1, E8: Nobody cancels the asker, so the rest is what leaves."""
+    stray, boom = await kept_cancellation(), Boom()
+
+    async def handler(_: object) -> None:
+        raise BaseExceptionGroup("group", [stray, boom])
+
+    bus = await reached(handler, is_watched=is_watched)
+    with pytest.raises(ExceptionGroup) as caught:
+        await reach(bus)
+    assert caught.value.exceptions == (boom,)
+
+
+async def group_up(boom: Boom) -> None:
+    """Raise a cancellation and a failure, in a group."""
+    try:
+        await sleep_forever()
+    except anyio.get_cancelled_exc_class() as exc:
+        raise BaseExceptionGroup("group", [exc, boom]) from None
+
+
+@WATCHED
+@REACHING
+async def test_a_failure_beside_the_asker_s_cancellation(reach: Reaching, is_watched: bool) -> None:
+    """A1, E5, E8: The failure leaves; the cancellation strikes at the next checkpoint."""
+    boom, left = Boom(), list[BaseException]()
+    bus = await reached(lambda _: group_up(boom), is_watched=is_watched)
+    with fail_after(PATIENCE), CancelScope() as scope:
+        async with create_task_group() as tasks:
+
+            async def run() -> None:
+                try:
+                    await reach(bus)
+                except ExceptionGroup as exc:
+                    left.extend(exc.exceptions)
+                await checkpoint()
+                never()
+
+            tasks.start_soon(run)
+            await settle()
+            scope.cancel()
+    assert left == [boom]
+    assert scope.cancelled_caught
+
+
+@WATCHED
+@REACHING
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_failure_beside_a_native_cancellation(reach: Reaching, is_watched: bool) -> None:
+    """A1, E5, E8: The failure leaves and replaces the cancellation, as in a plain await."""
+    boom = Boom()
+    bus = await reached(lambda _: group_up(boom), is_watched=is_watched)
+
+    async def run() -> None:
+        await reach(bus)
+
+    task = asyncio.create_task(run())
+    await settle()
+    task.cancel()
+    with pytest.raises(ExceptionGroup) as caught:
+        await task
+    assert caught.value.exceptions == (boom,)
+
+
+@WATCHED
+async def test_a_group_of_nothing_but_the_asker_s_cancellation(is_watched: bool) -> None:
+    """A1, E5, E8: It leaves as a bare cancellation."""
+    left = list[BaseException]()
+
+    async def handler(_: object) -> None:
+        try:
+            await sleep_forever()
+        except anyio.get_cancelled_exc_class() as exc:
+            raise BaseExceptionGroup("group", [exc]) from None
+
+    bus = await reached(handler, is_watched=is_watched)
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+
+            async def ask() -> None:
+                try:
+                    await bus.ask("q")
+                except BaseException as exc:
+                    left.append(exc)
+                    raise
+
+            tasks.start_soon(ask)
+            await settle()
+            tasks.cancel_scope.cancel()
+    assert isinstance(left[0], anyio.get_cancelled_exc_class())
+
+
+@pytest.mark.parametrize("terms", [{}, {"limit": 1}, {"time_limit": 9.0}], ids=str)
+async def test_a_stop_iteration(terms: Any) -> None:
+    """A1: No coroutine can raise it, so Python makes a `RuntimeError` of it."""
+    bus, stop = EventBus(), StopIteration()
+
+    def handler(_: object) -> None:
+        raise stop
+
+    await bus.answer("q", "c", handler, **terms)
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        await bus.ask("q")
+    assert stop in contexts(caught.value)
+
+
+async def test_built_in_events_do_not_show_it() -> None:
+    """A2: None is published for a question, nor for its failure."""
+    bus = EventBus()
+    for name in BUILT_IN:
+        await bus.subscribe(name, "c", never)
+    await bus.answer("q", "c", double)
+    await bus.answer("r", "c", fail)
+    assert await bus.ask("q", 1) == 2
+    with pytest.raises(Boom):
+        await bus.ask("r", 1)
+    with pytest.raises(NoAnswer):
+        await bus.ask("s", 1)

@@ -40,7 +40,10 @@ LONG = "n" * 100_000
 FEW = 5 * (LONGEST + 100)
 """More characters than a message has that shows a few names, and far fewer than a long name."""
 
-NAMES = {"name", "stream", "component", "component_name", "state", "trigger", "event_name", "query"}
+NAMES = {
+    *("name", "stream", "component", "component_name", "methods", "state", "trigger"),
+    *("event_name", "query"),
+}
 """The parameters of exceptions that hold a name."""
 CROWDS = {"known", "accepted", "chain", "taken", "given"}
 """Those that hold several."""

@@ -19,6 +19,7 @@ from flexiflow._registry import (
     UNHEARD,
     Registry,
 )
+from flexiflow._subscription import Terms
 from flexiflow.events import HANDLER_FAILED
 from tests.helpers import never, tracing
 
@@ -223,7 +224,7 @@ def test_all_subscriptions_are_listed_in_order() -> None:
     registry = Registry(sequential=True)
     first, second = add(registry, component="a"), add(registry, "**", "b")
     third = add(registry, "x.*", "a")
-    fourth = registry.create_answerer("q", "b", print, terms=None)
+    fourth = registry.create_answerer("q", "b", print, Terms(answers=True))
     assert [*registry] == [first, second, third, fourth]
 
 

@@ -1,11 +1,12 @@
 """Seeing what is subscribed, and what a bus, an engine and a receiver hold: B12."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
 from anyio import create_task_group
 
-from flexiflow import Component, Engine, EventBus, Query
+from flexiflow import Component, Engine, Event, EventBus, Query, answers
 from tests.helpers import never, noting, settle
 
 
@@ -65,8 +66,45 @@ async def test_the_repr_of_a_bus_and_an_engine() -> None:
     assert repr(engine.bus) == "<EventBus: 0 subscriptions, 0 instruments>"
     await engine.bus.subscribe("a", "c", never)
     await engine.register(Component("lamp"))
-    assert repr(engine.bus) == "<EventBus: 1 subscriptions, 0 instruments>"
-    assert repr(engine) == "<Engine: 1 components>"
+    assert repr(engine.bus) == "<EventBus: 1 subscription, 0 instruments>"
+    assert repr(engine) == "<Engine: 1 component>"
+    engine.bus.add_instrument(Watching())
+    await engine.bus.subscribe("a", "c", never)
+    await engine.register(Component("fan"))
+    assert repr(engine.bus) == "<EventBus: 2 subscriptions, 1 instrument>"
+    assert repr(engine) == "<Engine: 2 components>"
+
+
+class Watching:
+    """An instrument that does nothing."""
+
+    def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.mark.parametrize("terms", [{}, {"limit": 1}, {"time_limit": 1.0}], ids=str)
+async def test_the_repr_of_an_answerer(terms: Any) -> None:
+    """B12, A1: It shows what is answered, and no priority, which an answerer does not have."""
+    bus = EventBus()
+    answerer = await bus.answer("q", "c", never, **terms)
+    assert repr(answerer) == "<Subscription 'c' answers 'q': never>"
+    bus.unsubscribe(answerer)
+    assert repr(answerer) == "<Subscription 'c' answers 'q': never, unsubscribed>"
+    subscription = await bus.subscribe("q", "c", never, **terms)
+    assert repr(subscription) == "<Subscription 'c' to 'q': never, priority 3>"
+
+
+async def test_the_repr_of_a_component_s_answerer() -> None:
+    """B12, A1: As that of any other."""
+
+    class Prices(Component):
+        @answers("q")
+        def quote(self, _: object) -> None: ...
+
+    engine = Engine()
+    await engine.register(Prices("prices"))
+    (answerer,) = engine.bus.subscriptions()
+    assert repr(answerer).startswith("<Subscription 'prices' answers 'q': ")
 
 
 async def test_the_repr_of_an_engine_that_makes_a_component() -> None:

@@ -150,6 +150,23 @@ async def test_a_mark_of_a_mixin_counts() -> None:
     assert await heard_by(A) == ["a"]
 
 
+async def test_a_mark_inside_a_static_or_a_class_method_counts() -> None:
+    """B13: What these decorators make is no function, but holds one."""
+
+    class A(Component):
+        @staticmethod
+        @on("a")
+        def h(data: str, *more: object) -> None:
+            HEARD.append(data)
+
+        @classmethod
+        @on("b")
+        def g(cls, data: str) -> None:
+            HEARD.append(data)
+
+    assert await heard_by(A) == ["a", "b"]
+
+
 async def test_a_class_that_is_made_twice_keeps_its_marks() -> None:
     """B13: As where a decorator makes a class with slots of it."""
 

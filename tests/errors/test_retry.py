@@ -13,18 +13,24 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from types import TracebackType
 from typing import Any, assert_type
 from unittest.mock import AsyncMock
 
 import anyio
 import pytest
+from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 from tenacity import TryAgain
 
 from flexiflow import EventBus, HandlerTimeout
+from flexiflow._callables import describe
 from flexiflow._cancellation import contexts
 from flexiflow.extras.retry import RetryConfig, retry_async
+from tests.accounting import Boom
+from tests.conftest import Backend
 from tests.helpers import Later, settle
 
 AT_ONCE = RetryConfig(base_delay=0)
@@ -1043,6 +1049,194 @@ async def test_a_frozen_exception_in_the_chain() -> None:
         await settle()
         tasks.cancel_scope.cancel()
     assert list(contexts(left[0]))[1:] == [Frozen(1), failures[0]]
+
+
+async def fail_in_cleanup() -> None:
+    """Turn a cancellation into a failure."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise Boom
+
+
+async def fail_after_cleanup() -> None:
+    """Turn a cancellation into a failure, which does not show it."""
+    with suppress(anyio.get_cancelled_exc_class()):
+        await anyio.sleep_forever()
+    raise Boom
+
+
+async def group_up() -> None:
+    """Put a cancellation into a group."""
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class() as exc:
+        raise BaseExceptionGroup("group", [exc]) from None
+
+
+async def group_up_a_failure() -> None:
+    """Put a cancellation into a group, and a failure beside it."""
+    try:
+        await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class() as exc:
+        raise BaseExceptionGroup("group", [exc, Boom()]) from None
+
+
+async def wait_in_a_task_group() -> None:
+    """Wait for a child that is cancelled."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.sleep_forever)
+
+
+async def fail_in_a_task_group() -> None:
+    """Wait for a child that fails in its cleanup."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fail_in_cleanup)
+
+
+async def wait_in_a_native_group() -> None:
+    """Wait in what the backend has; a trio nursery raises a group of cancellations."""
+    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(anyio.sleep_forever())
+    else:
+        trio: Any = import_module("trio")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+
+
+CLEANUPS = pytest.mark.parametrize(
+    "hang",
+    [
+        fail_in_cleanup,
+        fail_after_cleanup,
+        group_up,
+        group_up_a_failure,
+        wait_in_a_task_group,
+        fail_in_a_task_group,
+        wait_in_a_native_group,
+    ],
+    ids=describe,
+)
+"""What a cancelled attempt may raise in place of its cancellation."""
+
+
+def fail_then(hang: Callable[[], Awaitable[None]], failures: list[Held]) -> Callable[..., Any]:
+    """Make a function that fails, and hangs as it is tried again."""
+
+    @retry_async(AT_ONCE)
+    async def attempt(*_: object) -> None:
+        if failures:
+            await hang()
+        failures.append(Held())
+        raise failures[-1]
+
+    return attempt
+
+
+@CLEANUPS
+async def test_what_a_cancelled_attempt_raises_keeps_the_last_failure(
+    hang: Callable[[], Awaitable[None]],
+) -> None:
+    """R8: Also where the attempt turns its cancellation into a failure or a group."""
+    failures, left = list[Held](), list[BaseException]()
+    with CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+
+            async def watch() -> None:
+                try:
+                    await fail_then(hang, failures)()
+                except BaseException as exc:  # noqa: BLE001  it is looked at
+                    left.append(exc)
+
+            tasks.start_soon(watch)
+            await settle()
+            scope.cancel()
+    assert len(failures) == 1
+    assert list(contexts(left[0]))[-1] is failures[0]
+
+
+@CLEANUPS
+async def test_a_deadline_keeps_the_last_failure(hang: Callable[[], Awaitable[None]]) -> None:
+    """R8: A scope that takes the cancellation out of a group keeps it."""
+    failures, left = list[Held](), list[BaseException]()
+    try:
+        with anyio.fail_after(0.001):
+            await fail_then(hang, failures)()
+    except BaseException as exc:  # noqa: BLE001  the backends differ in what leaves a scope
+        left.append(exc)
+    assert list(contexts(left[0]))[-1] is failures[0]
+
+
+@CLEANUPS
+async def test_a_timeout_keeps_the_last_failure(hang: Callable[[], Awaitable[None]]) -> None:
+    """R8, V1: It is the context of the `HandlerTimeout`, whatever the handler raises in the end."""
+    bus, failures = EventBus(), list[Held]()
+    await bus.subscribe("a", "c", fail_then(hang, failures), time_limit=0.001)
+    (failure,) = await bus.publish("a")
+    timeout = failure.exception
+    assert isinstance(timeout, HandlerTimeout)
+    assert list(contexts(timeout)) == [timeout, *failures]
+
+
+async def test_a_cancelled_attempt_that_raises_the_last_failure_again() -> None:
+    """R8: It is in its own chain already; a chain has no ring."""
+    failure = Held()
+
+    @retry_async(AT_ONCE)
+    async def attempt() -> None:
+        if failure.__traceback__ is not None:
+            with suppress(anyio.get_cancelled_exc_class()):
+                await anyio.sleep_forever()
+        raise failure
+
+    with pytest.raises(Held), anyio.move_on_after(0.001):
+        await attempt()
+    assert failure.__context__ is None
+
+
+async def test_a_failure_kept_in_the_chain_is_freed_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """R8, B6: Neither frames nor reference cycles are left, with the collector off."""
+    caplog.set_level(logging.CRITICAL, logger="flexiflow")  # a kept log record would hold it
+    failures = list[weakref.ref[Held]]()
+
+    @retry_async(AT_ONCE)
+    async def attempt() -> None:
+        if failures:
+            # Else the cancellation would hold it, which the backend itself keeps for a while.
+            await fail_after_cleanup()
+        failure = Held()
+        failures.append(weakref.ref(failure))
+        try:
+            raise failure
+        finally:
+            del failure
+
+    gc.disable()
+    try:
+        with suppress(Boom), anyio.move_on_after(0.001):
+            await attempt()
+        assert failures[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_retry_that_is_closed_when_its_event_loop_is_gone(anyio_backend: Backend) -> None:
+    """R8: `GeneratorExit` leaves as it is, though nobody can be asked what is being cancelled."""
+
+    @retry_async(AT_ONCE)
+    async def fail() -> None:
+        raise Boom
+
+    async def begin() -> Any:
+        coroutine: Any = fail()
+        coroutine.send(None)
+        return coroutine
+
+    backend, options = anyio_backend
+    anyio.run(begin, backend=backend, backend_options=options).close()
 
 
 @pytest.mark.parametrize("delay", [9e9, 0.0], ids=["in a delay", "in an attempt"])

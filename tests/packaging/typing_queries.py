@@ -1,4 +1,6 @@
-"""A1: what type checkers accept of queries, and what they refuse; it is checked, and never run.
+"""A1, A3, B12, B15, S1: what type checkers accept of queries and the like, and what they refuse.
+
+It is checked, and never run.
 
 A line that must be refused says by which rules. If mypy or pyright came to accept it, they would
 complain that the comment is not needed.
@@ -6,9 +8,23 @@ complain that the comment is not needed.
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
-from typing import Any, assert_type
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias, assert_type
 
-from flexiflow import Component, EventBus, Query, Topic, answers, on
+from flexiflow import (
+    Component,
+    Event,
+    EventBus,
+    EventStream,
+    Query,
+    Subscription,
+    Topic,
+    answers,
+    on,
+)
+from flexiflow._background import Background
+
+Inner: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Item:
@@ -30,6 +46,7 @@ class Euro(Money):
 PRICE = Query[Item, Money]("price.asked")
 TOTAL = Query[None, Money]("total.asked")
 SOLD = Topic[Item]("item.sold")
+OPENED = Topic[None]("shop.opened")
 
 
 async def quote(item: Item) -> Money:
@@ -48,12 +65,12 @@ def quote_books(book: Book) -> Money:
 
 
 def describe(item: Item) -> str:
-    """Give another answer."""
+    """Return an answer of another type."""
     return "an item"
 
 
 async def describe_later(item: Item) -> str:
-    """Give another answer, later."""
+    """Return an answer of another type, later."""
     return "an item"
 
 
@@ -75,10 +92,15 @@ async def refused(bus: EventBus) -> None:
     await bus.answer(PRICE, "c", describe_later)  # type: ignore[arg-type]
     await bus.ask(PRICE, 1)  # type: ignore[misc]
     await bus.ask(PRICE)  # type: ignore[arg-type]
+    await bus.ask(TOTAL, 1)  # type: ignore[misc]
     await bus.ask(SOLD, Item())  # type: ignore[call-overload]
     await bus.publish(PRICE, Item())  # type: ignore[call-overload]
     await bus.subscribe(PRICE, "c", quote)  # type: ignore[call-overload]
     await bus.answer(SOLD, "c", quote)  # type: ignore[call-overload]
+    bus.subscriptions(PRICE)  # type: ignore[arg-type]
+    bus.stream(PRICE)  # type: ignore[call-overload]
+    bus.expect(PRICE)  # type: ignore[call-overload]
+    await bus.wait_for(PRICE)  # type: ignore[call-overload]
 
 
 class Prices(Component):
@@ -96,12 +118,12 @@ class Prices(Component):
 
     @answers(PRICE)  # type: ignore[arg-type]
     def describe(self, item: Item) -> str:
-        """Give another answer."""
+        """Return an answer of another type."""
         return "an item"
 
     @answers(PRICE)  # type: ignore[arg-type]
     async def describe_later(self, item: Item) -> str:
-        """Give another answer, later."""
+        """Return an answer of another type, later."""
         return "an item"
 
     @answers(PRICE)  # type: ignore[arg-type]
@@ -123,3 +145,59 @@ async def methods(prices: Prices) -> None:
     """A marked method gives what the query promises."""
     assert_type(await prices.quote(Item()), Money)
     assert_type(prices.quote_at_once(Item()), Money)
+
+
+async def publish_in_the_background(background: Background, book: Book) -> None:
+    """B15: a background takes what `publish` takes."""
+    await background.publish(SOLD, Item())
+    await background.publish(SOLD, book)
+    await background.publish(OPENED)
+    await background.publish(OPENED, None)
+    await background.publish("item.sold", 1)
+    await background.publish(SOLD, Money())  # type: ignore[misc]
+    await background.publish(SOLD)  # type: ignore[arg-type]
+    await background.publish(OPENED, 1)  # type: ignore[misc]
+    await background.publish(PRICE, Item())  # type: ignore[call-overload]
+
+
+async def read_in_batches(sold: EventStream[Item], untyped: EventStream[Any]) -> None:
+    """S1: a batch is a list of the stream's events."""
+    async for events in sold.batches(10, 0.1):
+        assert_type(events, list[Event[Item]])
+        assert_type(events[0].data, Item)
+    async for anything in untyped.batches():
+        assert_type(anything, list[Event[Any]])
+    sold.batches("10")  # type: ignore[arg-type]
+
+
+async def go_around(event: Event[Any], subscription: Subscription, call: Inner) -> None:
+    """Call the handler."""
+    await call()
+
+
+async def go_around_without_call(event: Event[Any], subscription: Subscription) -> None:
+    """Take too little."""
+
+
+async def go_around_with_more(
+    event: Event[Any], subscription: Subscription, call: Inner, more: int
+) -> None:
+    """Take too much."""
+
+
+def go_around_at_once(event: Event[Any], subscription: Subscription, call: Inner) -> None:
+    """Be no async function."""
+
+
+async def put_around(bus: EventBus) -> None:
+    """A3: an async function of three arguments goes around."""
+    EventBus(around=[go_around])
+    await bus.subscribe(SOLD, "c", describe, around=[go_around])
+    await bus.subscribe("item.sold", "c", describe, around=(go_around,))
+    on(SOLD, around=[go_around])
+    EventBus(around=go_around)  # type: ignore[arg-type]
+    EventBus(around=[go_around_without_call])  # type: ignore[list-item]
+    EventBus(around=[go_around_with_more])  # type: ignore[list-item]
+    EventBus(around=[go_around_at_once])  # type: ignore[list-item]
+    await bus.subscribe("item.sold", "c", describe, around=[go_around_with_more])  # type: ignore[list-item]
+    on("item.sold", around=[go_around_at_once])  # type: ignore[list-item]

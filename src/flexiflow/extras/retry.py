@@ -32,7 +32,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
-from flexiflow._cancellation import contexts, is_being_cancelled, leaves
+from flexiflow._cancellation import contexts, is_being_cancelled, leaves, split
 from flexiflow._reporting import logger
 
 if TYPE_CHECKING:
@@ -369,8 +369,12 @@ async def _retry(
                     raise
                 state.set_result(exc)
                 last[0] = exc
-    except anyio.get_cancelled_exc_class() as exc:
-        _add_context(exc, last.pop())
+    except GeneratorExit:  # perhaps no event loop is left to ask
+        raise
+    except BaseException as exc:
+        # An attempt may have turned its cancellation into a failure or a group.
+        if split(exc)[0] is not None or is_being_cancelled(handled):
+            _add_context(exc, last.pop())
         raise
     finally:
         del handled

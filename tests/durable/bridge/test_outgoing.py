@@ -1,4 +1,4 @@
-"""Events that go out: stored before anyone handles them, once, or not at all: X1, X2, X5, X8."""
+"""Events that go out: stored before all handlers, once, or not at all: A2, X1, X2, X5, X8."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after
 
-from flexiflow import EventBus
+from flexiflow import EventBus, NoAnswer
 from flexiflow._bus import DeliveryMode
 from flexiflow._names import Event as Occurrence
 from flexiflow.extras.durable import (
@@ -82,6 +82,16 @@ class TestStoring:
         await bus.publish(NAME, 4)
         assert payloads(transport) == [3]
         assert not list(bus.subscriptions())
+
+    async def test_a_question_is_not_stored(self) -> None:
+        """A2: A query never crosses a bridge, whatever the bridge sends out."""
+        bus, transport = EventBus(), MemoryTransport()
+        await bus.answer("price.asked", "prices", lambda item: item)
+        async with open_bridge(bus, transport, outgoing=["price.asked", "**"]):
+            assert await bus.ask("price.asked", 1) == 1
+            with pytest.raises(NoAnswer):
+                await bus.ask("price.named", 2)
+        assert not stored(transport)
 
     @pytest.mark.parametrize(("most", "max_length"), [(5, 1_000), (500, 5)])
     async def test_those_who_publish_at_once_share_batches(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import DuplicateAnswer, HandlerCancelled, HandlerTimeout, LimitDeadlock, NoAnswer
+from flexiflow import (
+    DuplicateAnswer,
+    HandlerCancelled,
+    HandlerTimeout,
+    LimitDeadlock,
+    NoAnswer,
+    PublishRefused,
+    Query,
+    Topic,
+)
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import (
@@ -15,6 +25,7 @@ from flexiflow.testing._examiner.kit import (
     Watch,
     claim,
     fail,
+    ignore,
     kept_cancellation,
     log_kept,
     mark,
@@ -23,7 +34,9 @@ from flexiflow.testing._examiner.kit import (
 )
 
 if TYPE_CHECKING:
-    from flexiflow import EventBus
+    from contextlib import AbstractContextManager
+
+    from flexiflow import Event, EventBus
 
     Heard: TypeAlias = list[Any]
 
@@ -66,10 +79,16 @@ async def answers_in_place(bus: EventBus, *, heard: Heard, limit: int | None) ->
 
 async def raises_what_it_raises(bus: EventBus, *, heard: Heard, limit: int | None) -> None:
     """What the answerer raises leaves `ask` bare, and is reported nowhere else."""
+    boom = Boom()
+
+    def handler(_: object) -> None:
+        raise boom
+
     await bus.subscribe(HANDLER_FAILED, "c", heard.append)
-    await bus.answer("q", "c", fail, limit=limit)
-    with log_kept() as records, refused(Boom, "the answerer raised Boom, and ask nothing"):
+    await bus.answer("q", "c", handler, limit=limit)
+    with log_kept() as records, refused(Boom, "the answerer raised Boom, and ask did not") as left:
         await bus.ask("q")
+    claim(left[0] is boom and boom.__cause__ is None, f"ask did not raise {boom!r} as it was")
     logged = [record.getMessage() for record in records if record.levelname == "ERROR"]
     claim(not (heard or logged), f"what ask raises was reported, too: {heard or logged}")
 
@@ -82,8 +101,45 @@ async def judges_a_stray(bus: EventBus) -> None:
         raise stray
 
     await bus.answer("q", "c", handler)
-    with refused(HandlerCancelled, "a stray cancellation left the answerer, and ask as it was"):
+    kinds = (HandlerCancelled, anyio.get_cancelled_exc_class())
+    with refused(kinds, "a stray cancellation left the answerer, and ask raised nothing") as left:
         await bus.ask("q")
+    claim(isinstance(left[0], HandlerCancelled), f"a stray cancellation left ask as {left[0]!r}")
+    claim(left[0].__cause__ is stray, f"the cause of {left[0]!r} is not the stray cancellation")
+
+
+async def keeps_a_group_whole(bus: EventBus) -> None:
+    """A group leaves `ask` as the answerer raised it."""
+    group = ExceptionGroup("a group", [Boom()])
+
+    async def handler(_: object) -> None:
+        raise group
+
+    await bus.answer("q", "c", handler)
+    with refused(ExceptionGroup, "the answerer raised a group, and ask did not") as left:
+        await bus.ask("q")
+    claim(left[0] is group, f"the answerer raised {group!r}, and ask {left[0]!r}")
+
+
+async def splits_a_group(bus: EventBus, *, in_time: bool) -> None:
+    """Of a failure and a cancellation in a group, whoever is cancelled, the failure leaves."""
+    boom, stray = Boom(), await kept_cancellation()
+    left: list[BaseException] = []
+
+    async def handler(_: object) -> None:
+        try:
+            await anyio.sleep(0 if in_time else 9)
+        except anyio.get_cancelled_exc_class() as own:
+            raise BaseExceptionGroup("a group", [own, boom]) from None
+        raise BaseExceptionGroup("a group", [stray, boom])
+
+    await bus.answer("q", "c", handler)
+    with anyio.move_on_after(1):
+        try:
+            await bus.ask("q")
+        except BaseExceptionGroup as group:
+            left.extend(group.exceptions)
+    claim(left == [boom], f"of {boom!r} and a cancellation in a group, ask raised {left}")
 
 
 async def passes_its_cancellation_on(bus: EventBus) -> None:
@@ -106,6 +162,15 @@ async def has_one_answerer(bus: EventBus) -> None:
     answer = await bus.ask("q", 4)
     claim(answer == 8, f"after a second answerer was refused, the first one gave {answer!r}")
     claim(bus.unsubscribe_all("second") == 0, "an answerer that was refused is there all the same")
+
+
+async def names_the_nearest(bus: EventBus) -> None:
+    """Without an answerer, the message names queries with similar names."""
+    await bus.answer("price.asked", "c", double)
+    with refused(NoAnswer, "nobody answers, and ask raised no NoAnswer") as left:
+        await bus.ask("price.aksed", 4)
+    shown = str(left[0])
+    claim("price.asked" in shown, f"price.asked is answered, and for price.aksed it says: {shown}")
 
 
 async def knows_nobody(bus: EventBus, *, name: str) -> None:
@@ -140,6 +205,15 @@ async def ends_like_any_subscription(bus: EventBus, *, end: str) -> None:
     claim(answer == 1, f"unsubscribed in its answer, which is 1, it gave {answer!r}")
     with refused(NoAnswer, "an answerer that was unsubscribed answers all the same"):
         await bus.ask("q")
+
+
+async def has_one_after_another(bus: EventBus) -> None:
+    """When an answerer has been unsubscribed, another one may answer."""
+    former = await bus.answer("q", "c", fail)
+    bus.unsubscribe(former)
+    await bus.answer("q", "d", double)
+    answer = await bus.ask("q", 4)
+    claim(answer == 8, f"the next answerer returned 8, and ask {answer!r}")
 
 
 async def is_gone_before_its_turn(bus: EventBus, *, heard: Heard) -> None:
@@ -186,36 +260,52 @@ async def answers_within_its_terms(bus: EventBus, *, heard: Heard) -> None:
 # A2
 
 
-async def keeps_them_apart(bus: EventBus, *, heard: Heard) -> None:
-    """A publish reaches no answerer, and a question no subscription."""
+async def reaches_no_subscription(bus: EventBus, *, heard: Heard) -> None:
+    """A question reaches no subscription, not even one to a pattern, and asks no filter."""
     await bus.subscribe("q", "c", heard.append)
     await bus.subscribe("**", "c", heard.append, filter=noting(heard))
     await bus.answer("q", "c", double_at_once)
     await bus.ask("q", 4)
     claim(not heard, f"a question reached a subscription: {heard}")
-    bus.unsubscribe_all("c")
 
-    async def handler(data: object) -> None:
-        heard.append(data)
 
-    await bus.answer("q", "c", handler)
+async def reaches_no_answerer(bus: EventBus, *, heard: Heard) -> None:
+    """A publish reaches no answerer."""
+    await bus.answer("q", "c", heard.append)
     await bus.publish("q", 4)
     claim(not heard, f"a publish reached an answerer: {heard}")
 
 
-async def lets_others_run(bus: EventBus, *, heard: Heard) -> None:
-    """Questions count as publishes do: at least one in `yield_every` yields."""
+async def refuses_the_other_kind(bus: EventBus) -> None:
+    """A `Topic` is neither asked nor answered, a `Query` neither subscribed to nor published."""
+    topic: Any = Topic[int]("q")
+    query: Any = Query[int, int]("r")
+    with refused(TypeError, "an answerer of a topic was taken"):
+        await bus.answer(topic, "c", double)
+    with refused(TypeError, "a subscription to a query was taken"):
+        await bus.subscribe(query, "c", ignore)
+    with refused(TypeError, "a query was published"):
+        await bus.publish(query, 4)
+    await bus.answer("q", "c", double)
+    with refused(TypeError, "a topic was asked"):
+        await bus.ask(topic, 4)
+
+
+async def lets_others_run(bus: EventBus, *, heard: Heard, is_answered: bool) -> None:
+    """Questions count as publishes do, answered or not: one in `yield_every` yields."""
 
     async def others() -> None:
         while True:
             heard.append("others")
             await checkpoint()
 
-    await bus.answer("q", "c", double_at_once)
+    if is_answered:
+        await bus.answer("q", "c", double_at_once)
     async with anyio.create_task_group() as group:
         group.start_soon(others)
         for _ in range(200):
-            await bus.ask("q", 4)
+            with suppress(NoAnswer):
+                await bus.ask("q", 4)
         claim(heard, "among 200 questions no other task ever ran")
         group.cancel_scope.cancel()
 
@@ -228,6 +318,41 @@ async def shows_instruments_both(bus: EventBus, *, heard: Heard) -> None:
     expected = ["w enters q", "w enters c", "w leaves c", "w leaves q"]
     claim(heard == expected, f"of a question an instrument saw {heard}, and not {expected}")
     claim(answer == 8, f"with an instrument, ask returned {answer!r}, and not 8")
+
+
+class Witness(Watch):
+    """An instrument that notes with what each block was left."""
+
+    def note(self, what: str, exception: BaseException | None = None) -> None:
+        """Note it."""
+        if what.startswith("leaves"):
+            self.heard.append(exception)
+
+
+async def shows_instruments_what_leaves(bus: EventBus, *, heard: Heard) -> None:
+    """Both methods of an instrument see what the answerer raises."""
+    bus.add_instrument(Witness("w", heard))
+    await bus.answer("q", "c", fail)
+    with refused(Boom, "the answerer raised Boom, and ask did not") as left:
+        await bus.ask("q")
+    claim(heard == left * 2, f"ask raised {left[0]!r}, and an instrument saw {heard}")
+
+
+class Refusing(Watch):
+    """An instrument that refuses every publish."""
+
+    def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
+        """Refuse."""
+        raise PublishRefused(event.name)
+
+
+async def may_be_refused(bus: EventBus, *, heard: Heard) -> None:
+    """An instrument may refuse a question, whose answerer does not start then."""
+    bus.add_instrument(Refusing("w", heard))
+    await bus.answer("q", "c", heard.append)
+    with refused(PublishRefused, "an instrument refused a question, and it was asked"):
+        await bus.ask("q", 4)
+    claim(not heard, f"an instrument refused a question, and its answerer heard {heard}")
 
 
 _ENDS: Final = ("unsubscribe", "unsubscribe_all", "with")
@@ -244,14 +369,19 @@ A1 = Clause(
         answers_in_place,
         raises_what_it_raises,
         judges_a_stray,
+        keeps_a_group_whole,
+        splits_a_group,
         passes_its_cancellation_on,
         has_one_answerer,
+        names_the_nearest,
         knows_nobody,
         answers_no_pattern,
         ends_like_any_subscription,
+        has_one_after_another,
         is_gone_before_its_turn,
         answers_within_its_terms,
         is_async=(True, False),
+        in_time=(True, False),
         limit=(None, 1),
         name=("r", "q", "q.*"),
         end=_ENDS,
@@ -263,6 +393,15 @@ A2 = Clause(
     "queries are no events",
     "A publish reaches no answerer, a question no subscription; a question counts as a publish for "
     "yielding, and instruments see it through both of their methods.",
-    programs(keeps_them_apart, lets_others_run, shows_instruments_both),
+    programs(
+        reaches_no_subscription,
+        reaches_no_answerer,
+        refuses_the_other_kind,
+        lets_others_run,
+        shows_instruments_both,
+        shows_instruments_what_leaves,
+        may_be_refused,
+        is_answered=(True, False),
+    ),
     needs=("answer", "ask", "add_instrument"),
 )
