@@ -80,6 +80,7 @@ class Subscription(Fixed):
     """
 
     __slots__ = (
+        "__weakref__",
         "_order",
         "_terms",
         "_unsubscribe",

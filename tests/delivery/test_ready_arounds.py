@@ -1,14 +1,16 @@
 """The ready-made functions for `around`, under virtual time: A3."""
 
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import ref
 
 import anyio
 import pytest
 from anyio import CancelScope, create_task_group
 
-from flexiflow import Event, EventBus
-from flexiflow.extras.around import CircuitBreaker, CircuitOpen, Deduplicator, RateLimit
+from flexiflow import Event, EventBus, LimitDeadlock
+from flexiflow.extras.around import CircuitBreaker, CircuitOpen, Deduplicator, RateLimiter
 from flexiflow.testing import replay
 from tests.accounting import Boom
 from tests.helpers import settle
@@ -45,10 +47,10 @@ async def outcomes(bus: EventBus, *payloads: Any) -> list[type[BaseException] | 
 
 @each_backend
 def test_a_breaker_opens_and_closes(backend: str) -> None:
-    """A3: After failures in a row; one call is let through after `recovery` seconds."""
+    """A3: After failures in a row; one call is let through after `reset_timeout` seconds."""
 
     async def main() -> None:
-        service, breaker = Service(), CircuitBreaker(failures=3, recovery=30.0)
+        service, breaker = Service(), CircuitBreaker(max_failures=3, reset_timeout=30.0)
         bus = EventBus(around=[breaker])
         await bus.subscribe("a", "c", service)
         service.is_down = True
@@ -76,7 +78,7 @@ def test_one_call_is_let_through_at_a_time(backend: str) -> None:
     """A3: Others fail while it runs; if it is cancelled, the circuit stays open."""
 
     async def main() -> None:
-        breaker, seen = CircuitBreaker(failures=1, recovery=1.0), list[str]()
+        breaker, seen = CircuitBreaker(max_failures=1, reset_timeout=1.0), list[str]()
 
         async def handle(data: str) -> None:
             seen.append(data)
@@ -110,7 +112,11 @@ def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
     """A3: It began before the circuit opened: it neither closes it, nor lets a second trial in."""
 
     async def main() -> None:
-        breaker, gate, seen = CircuitBreaker(failures=1, recovery=1.0), anyio.Event(), list[str]()
+        breaker, gate, seen = (
+            CircuitBreaker(max_failures=1, reset_timeout=1.0),
+            anyio.Event(),
+            list[str](),
+        )
 
         async def handle(data: str) -> None:
             seen.append(data)
@@ -143,9 +149,33 @@ def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
     run(main, backend)
 
 
+@each_backend
+def test_objects_serve_several_runs(backend: str) -> None:
+    """A3, B1: Their state outlives a run; what another clock shows keeps nothing waiting."""
+    breaker = CircuitBreaker(max_failures=1, reset_timeout=10.0)
+    limiter = RateLimiter(1, 10.0)
+    bus, service = EventBus(around=[limiter, breaker]), Service()
+    service.is_down = True
+
+    async def fail() -> None:
+        await anyio.sleep(1000.0)
+        await bus.subscribe("a", "c", service)
+        assert await outcomes(bus, 1) == [Boom]
+
+    async def succeed() -> None:
+        service.is_down, started = False, anyio.current_time()
+        await outcomes(bus, 2, 3)
+        assert not breaker.is_open
+        assert anyio.current_time() - started == 20.0
+
+    run(fail, backend)
+    run(succeed, "trio" if backend == "asyncio" else "asyncio")
+    assert service.calls == [1, 2, 3]
+
+
 async def test_a_cancellation_is_no_failure_for_a_breaker() -> None:
     """A3: It says nothing about the service."""
-    breaker = CircuitBreaker(failures=1)
+    breaker = CircuitBreaker(max_failures=1)
     bus = EventBus(around=[breaker])
     await bus.subscribe("a", "c", lambda _: anyio.sleep_forever())
     with CancelScope() as scope:
@@ -178,24 +208,92 @@ async def test_a_failure_is_forgotten() -> None:
 async def test_the_memory_of_keys_is_bounded() -> None:
     """A3: Those that were seen last are kept."""
     bus, service = EventBus(), Service()
-    deduplicator = Deduplicator(lambda event: event.data, remember=2)
-    await bus.subscribe("a", "c", service, around=[deduplicator])
+    deduplicator = Deduplicator(lambda event: event.data, max_keys=2)
+    subscription = await bus.subscribe("a", "c", service, around=[deduplicator])
     await outcomes(bus, 1, 2, 1, 3, 1, 2)
     assert service.calls == [1, 2, 3, 2]
-    assert len(deduplicator._handled) == 2
+    assert list(deduplicator._keys[subscription].handled) == [1, 2]
+    assert not deduplicator._keys[subscription].running
 
 
-async def test_a_duplicate_of_a_running_one() -> None:
-    """A3: It is none of its business whether that one succeeds."""
+@each_backend
+@pytest.mark.parametrize("first_ends", ["well", "by failing", "by being cancelled"])
+def test_a_duplicate_waits_for_the_running_call(first_ends: str, backend: str) -> None:
+    """A3: It calls the handler itself only if the first call failed or was cancelled."""
+
+    async def main() -> None:
+        bus, calls, outcomes = EventBus(), list[float](), list[object]()
+
+        async def handle(_: object) -> None:
+            calls.append(anyio.current_time() - started)
+            await anyio.sleep(1.0)
+            if len(calls) == 1 and first_ends == "by failing":
+                raise Boom
+
+        async def publish(scope: CancelScope) -> None:
+            with scope:
+                outcomes.append(await bus.publish("a", 1))
+
+        deduplicator = Deduplicator(lambda event: event.data)
+        subscription = await bus.subscribe("a", "c", handle, around=[deduplicator])
+        started = anyio.current_time()
+        async with create_task_group() as tasks:
+            first, *others = (CancelScope() for _ in range(4))
+            for scope in (first, *others):
+                tasks.start_soon(publish, scope)
+                await settle()
+            assert (calls, outcomes) == ([0.0], [])
+            if first_ends == "by being cancelled":
+                first.cancel()
+            others[0].cancel()
+        expected = {"well": [0.0], "by failing": [0.0, 1.0], "by being cancelled": [0.0, 0.0]}
+        assert calls == expected[first_ends]
+        failed = [each for each in outcomes if each]
+        assert len(failed) == (first_ends == "by failing")
+        assert not deduplicator._keys[subscription].running
+
+    run(main, backend)
+
+
+async def test_a_duplicate_from_within_the_call_itself() -> None:
+    """A3: It can't wait for the call that it comes from, so it succeeds at once."""
     bus, calls = EventBus(), list[int]()
 
     async def publish_again(number: int) -> None:
         calls.append(number)
+        async with create_task_group() as tasks:
+            tasks.start_soon(bus.publish, "a", number)
         assert await bus.publish("a", number) == ()
 
     await bus.subscribe("a", "c", publish_again, around=[Deduplicator(lambda event: event.data)])
     assert await bus.publish("a", 1) == ()
     assert calls == [1]
+
+
+async def test_two_calls_that_would_wait_for_each_other() -> None:
+    """A3, V2: One of them fails with `LimitDeadlock`, and neither hangs."""
+    bus, failed = EventBus(), list[type[BaseException]]()
+
+    async def publish_the_other(number: int) -> None:
+        await settle()
+        failed.extend(type(each.exception) for each in await bus.publish("a", 3 - number))
+
+    await bus.subscribe("a", "c", publish_the_other, around=[Deduplicator(lambda it: it.data)])
+    async with create_task_group() as tasks:
+        for number in (1, 2):
+            tasks.start_soon(bus.publish, "a", number)
+    assert failed == [LimitDeadlock]
+
+
+async def test_a_removed_subscription_is_freed() -> None:
+    """A3, B6: A deduplicator keeps neither it nor its handler."""
+    bus, service = EventBus(around=[Deduplicator(lambda event: event.data)]), Service()
+    gone = ref(service)
+    with await bus.subscribe("a", "c", service):
+        await bus.publish("a", 1)
+    del service
+    gc.collect()
+    assert gone() is None
 
 
 @each_backend
@@ -208,7 +306,7 @@ def test_a_rate_limit_lets_calls_wait(backend: str) -> None:
         async def note(number: int) -> None:
             begun.append((number, anyio.current_time() - started))
 
-        await bus.subscribe("a", "c", note, around=[RateLimit(2, 10.0)])
+        await bus.subscribe("a", "c", note, around=[RateLimiter(2, 10.0)])
         async with create_task_group() as tasks:
             for number in range(3):
                 tasks.start_soon(bus.publish, "a", number)
@@ -234,7 +332,7 @@ def test_a_period_slides(backend: str) -> None:
         async def note(_: object) -> None:
             begun.append(anyio.current_time() - started)
 
-        await bus.subscribe("a", "c", note, around=[RateLimit(2, 10.0)])
+        await bus.subscribe("a", "c", note, around=[RateLimiter(2, 10.0)])
         await bus.publish("a")
         await anyio.sleep(9.0)
         for _ in range(3):
@@ -247,12 +345,18 @@ def test_a_period_slides(backend: str) -> None:
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: CircuitBreaker(failures=0), "failures must be an int, 1 or more failures"),
-        (lambda: CircuitBreaker(recovery=0), "recovery must be more than 0 seconds"),
-        (lambda: Deduplicator(lambda event: 1, remember=0), "remember must be an int, 1 or more"),
-        (lambda: RateLimit(0, 1.0), "calls must be an int, 1 or more calls"),
-        (lambda: RateLimit(1, -1.0), "period must be more than 0 seconds"),
-        (lambda: RateLimit(1, float("inf")), "period must be finite"),
+        (
+            lambda: CircuitBreaker(max_failures=0),
+            "max_failures must be an int, 1 to 1,000.*, not 0",
+        ),
+        (lambda: CircuitBreaker(reset_timeout=0), "reset_timeout must be a float, more than 0 sec"),
+        (
+            lambda: Deduplicator(id, max_keys=True),
+            "max_keys must be an int, 1 to 1,000.*, not True",
+        ),
+        (lambda: RateLimiter(10**30, 1.0), "calls must be an int, 1 to 1,000.*, not 1000"),
+        (lambda: RateLimiter(1, -1.0), "period must be a float, more than 0 seconds, not -1.0"),
+        (lambda: RateLimiter(1, float("inf")), "period must be finite, not inf"),
     ],
 )
 def test_what_is_refused(make: Callable[[], object], problem: str) -> None:
@@ -265,6 +369,8 @@ async def test_a_key_must_be_a_function_that_returns_something_hashable() -> Non
     """A3: Else a `TypeError`, from the call or as the handler's failure."""
     with pytest.raises(TypeError, match="key must be callable with 1 positional argument"):
         Deduplicator("key")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="key must be a plain function, but sleep is async"):
+        Deduplicator(anyio.sleep)  # type: ignore[arg-type]
 
     def unhashable(event: Event[Any]) -> Any:
         return []
