@@ -11,6 +11,7 @@ from anyio import CancelScope, create_task_group
 
 from flexiflow import Event, EventBus, LimitDeadlock
 from flexiflow.extras.around import CircuitBreaker, CircuitOpen, Deduplicator, RateLimiter
+from flexiflow.extras.durable import MemoryTransport, current_delivery, open_bridge
 from flexiflow.testing import replay
 from tests.accounting import Boom
 from tests.helpers import settle
@@ -285,6 +286,37 @@ async def test_two_calls_that_would_wait_for_each_other() -> None:
     assert failed == [LimitDeadlock]
 
 
+@each_backend
+def test_a_redelivery_calls_only_those_that_failed(backend: str) -> None:
+    """A3, X1: Behind a bridge the event's id is the key."""
+
+    def identify(_: object) -> str:
+        delivery = current_delivery()
+        assert delivery is not None
+        return delivery.id
+
+    async def main() -> None:
+        bus, one, other = EventBus(), Service(), Service()
+        deduplicator = Deduplicator(identify)
+        for service in (one, other):
+            await bus.subscribe("stored", "c", service, around=[deduplicator])
+        other.is_down = True
+        shop, transport = EventBus(), MemoryTransport()
+        async with (
+            open_bridge(shop, transport, outgoing=["stored"]),
+            open_bridge(bus, transport, incoming=["stored"], group="g", retry_delay=1.0),
+        ):
+            for number in (1, 2):
+                await shop.publish("stored", number)
+            await anyio.sleep(0.5)
+            other.is_down = False
+            await anyio.sleep(5.0)
+        assert sorted(one.calls) == [1, 2]
+        assert sorted(other.calls) == [1, 1, 2, 2]
+
+    run(main, backend)
+
+
 async def test_a_removed_subscription_is_freed() -> None:
     """A3, B6: A deduplicator keeps neither it nor its handler."""
     bus, service = EventBus(around=[Deduplicator(lambda event: event.data)]), Service()
@@ -372,10 +404,10 @@ async def test_a_key_must_be_a_function_that_returns_something_hashable() -> Non
     with pytest.raises(TypeError, match="key must be a plain function, but sleep is async"):
         Deduplicator(anyio.sleep)  # type: ignore[arg-type]
 
-    def unhashable(event: Event[Any]) -> Any:
-        return []
+    def key(event: Event[Any]) -> Any:
+        return event.data["key"]
 
-    bus = EventBus()
-    await bus.subscribe("a", "c", Service(), around=[Deduplicator(unhashable)])
-    (failure,) = await bus.publish("a")
-    assert isinstance(failure.exception, TypeError)
+    bus, service = EventBus(), Service()
+    await bus.subscribe("a", "c", service, around=[Deduplicator(key)])
+    assert await outcomes(bus, {"key": []}, {}, {"key": 1}) == [TypeError, KeyError, None]
+    assert service.calls == [{"key": 1}]
