@@ -355,6 +355,25 @@ def test_a_rate_limit_lets_calls_wait(backend: str) -> None:
 
 
 @each_backend
+@pytest.mark.parametrize("once", [False, True])
+def test_a_call_that_waits_starts_nothing_that_was_unsubscribed(once: bool, backend: str) -> None:
+    """A3, B5: Nor is that a failure; with `once` it was unsubscribed before, and starts."""
+
+    async def main() -> None:
+        bus, service, limiter = EventBus(), Service(), RateLimiter(1, 10.0)
+        await bus.subscribe("first", "c", service, around=[limiter])
+        await bus.publish("first", 1)
+        subscription = await bus.subscribe("a", "c", service, once=once, around=[limiter])
+        async with create_task_group() as tasks:
+            tasks.start_soon(bus.publish, "a", 2)
+            await anyio.sleep(5.0)
+            assert bus.unsubscribe(subscription) is not once
+        assert service.calls == ([1, 2] if once else [1])
+
+    run(main, backend)
+
+
+@each_backend
 def test_a_period_slides(backend: str) -> None:
     """A3: It is any period, not one that begins at fixed times."""
 

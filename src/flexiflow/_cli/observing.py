@@ -124,7 +124,7 @@ class Unheard:
         for name, count in self._counts.most_common():
             yield f"nobody heard {one_line(name)} ({_times(count)})"
         if self._others:
-            yield f"nobody heard {self._others} events with other names"
+            yield f"nobody heard events with other names ({_times(self._others)})"
 
 
 def _times(count: int) -> str:

@@ -79,7 +79,7 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the circuit is open or half-open: no call has succeeded since it opened."""
+        """Whether the circuit is open or half-open; if so, no call has succeeded since it opened."""
         return self._opened_at is not None
 
     async def __call__(
@@ -116,7 +116,7 @@ class CircuitBreaker:
         self._opened_at = anyio.current_time()
 
     def _remaining(self, opened_at: float) -> float:
-        """Return how many seconds are left until a trial; 0 on the clock of another run."""
+        """Return how many seconds are left until a trial; 0 if another run's clock shows less."""
         elapsed = anyio.current_time() - opened_at
         return self._reset_timeout - elapsed if 0 <= elapsed < self._reset_timeout else 0.0
 
