@@ -79,7 +79,7 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the circuit is open or half-open; if so, no call has succeeded since it opened."""
+        """Whether the circuit is open or half-open; then no call has succeeded since it opened."""
         return self._opened_at is not None
 
     async def __call__(
