@@ -113,11 +113,8 @@ def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
     """A3: It began before the circuit opened: it neither closes it, nor lets a second trial in."""
 
     async def main() -> None:
-        breaker, gate, seen = (
-            CircuitBreaker(max_failures=1, reset_timeout=1.0),
-            anyio.Event(),
-            list[str](),
-        )
+        breaker = CircuitBreaker(max_failures=1, reset_timeout=1.0)
+        gate, seen = anyio.Event(), list[str]()
 
         async def handle(data: str) -> None:
             seen.append(data)
