@@ -113,8 +113,7 @@ def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
     """A3: It began before the circuit opened: it neither closes it, nor lets a second trial in."""
 
     async def main() -> None:
-        breaker = CircuitBreaker(max_failures=1, reset_timeout=1.0)
-        gate, seen = anyio.Event(), list[str]()
+        breaker, gate, seen = CircuitBreaker(max_failures=1), anyio.Event(), list[str]()
 
         async def handle(data: str) -> None:
             seen.append(data)
@@ -133,7 +132,7 @@ def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
             tasks.start_soon(bus.publish, "a", "slow")
             await settle()
             await bus.publish("a", "fail")
-            await anyio.sleep(1.0)
+            await anyio.sleep(30.0)
             tasks.start_soon(bus.publish, "a", "trial")
             await settle()
             gate.set()
