@@ -259,7 +259,8 @@ class Full(Plain):
             await self.call(subscription, data)
         except BaseException as exc:
             failure, passing = self.judge(exc)
-            raise failure or passing or exc from None
+            leaving = failure or passing or exc
+            raise leaving from leaving.__cause__
 
     def inner(self, function: Any, event: Event[Any], subscription: Any, call: Any) -> Any:
         """Return a function that calls a function around a handler with what is inside it."""
@@ -349,7 +350,8 @@ class Full(Plain):
         except BaseException as exc:
             failure, passing = self.judge(exc)
             self.leave(entered, failure or passing)
-            raise failure or passing or exc from None
+            leaving = failure or passing or exc
+            raise leaving from leaving.__cause__
         self.leave(entered, None)
         return answer
 
