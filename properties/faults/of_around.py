@@ -1,8 +1,12 @@
 """Faults of functions around handlers: A3."""
 
+from functools import partial
 from typing import Any
 
+from anyio.lowlevel import checkpoint
+
 from flexiflow import Event
+from flexiflow.events import BUILT_IN
 from properties.faults._registry import breaks
 from properties.reference.bus import PlainSubscription, Publishing
 from properties.reference.full_bus import Full
@@ -25,11 +29,75 @@ class OnlyTheFirst(Full):
 
 
 @breaks("A3")
+class OwnInnermost(Full):
+    """Calls the bus's own functions inside of the subscription's."""
+
+    def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
+        functions = super().functions(event, subscription)
+        return [each for each in functions if each not in self.own_around] + (
+            self.own_around if functions else []
+        )
+
+
+@breaks("A3")
 class AroundTheBuiltIn(Full):
-    """Puts them around the handlers of built-in events, too."""
+    """Puts the subscription's around the handlers of built-in events, too."""
 
     def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
         return self.around.get(subscription, [])
+
+
+@breaks("A3")
+class OwnAroundTheBuiltIn(Full):
+    """Puts the bus's own around the handlers of built-in events, too."""
+
+    def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
+        found = super().functions(event, subscription)
+        return self.own_around if event.name in BUILT_IN else found
+
+
+@breaks("A3")
+class AroundReceivers(Full):
+    """Puts the bus's own around streams and expectations, too."""
+
+    def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
+        found = super().functions(event, subscription)
+        return self.own_around if subscription in self.receivers else found
+
+
+@breaks("A3")
+class AroundAnswers(Full):
+    """Puts the bus's own around answers, too."""
+
+    async def call_answerer(self, answerer: PlainSubscription, event: Event[Any]) -> Any:
+        for function in self.own_around:
+            await function(event, answerer, checkpoint)
+        return await super().call_answerer(answerer, event)
+
+
+@breaks("A3")
+class AroundTheWait(Full):
+    """Calls the functions before the handler's turn has come."""
+
+    async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:
+        event = Event(publishing.event, publishing.data)
+        call = partial(super().take_turn, subscription, publishing)
+        await self.surround(super().functions(event, subscription), event, subscription, call)
+
+    def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
+        return []
+
+
+@breaks("A3")
+class AroundInstruments(Full):
+    """Calls the functions outside of the instruments."""
+
+    async def call_watched(self, event: Event[Any], subscription: PlainSubscription) -> None:
+        call = partial(super().call_watched, event, subscription)
+        await self.surround(super().functions(event, subscription), event, subscription, call)
+
+    def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
+        return []
 
 
 @breaks("A3")
@@ -87,10 +155,7 @@ class GoesAroundTheFilter(Full):
                 await self.call_judged(subscription, publishing.data)
 
         functions = self.functions(event, subscription)
-        if not functions:
+        if functions:
+            await self.surround(functions, event, subscription, inside)
+        else:
             await super().start(subscription, publishing)
-            return
-        call: Any = inside
-        for function in reversed(functions):
-            call = self.inner(function, event, subscription, call)
-        await call()

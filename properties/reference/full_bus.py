@@ -62,8 +62,9 @@ class Full(Plain):
     expectation_type = PlainExpectation
     background_type = PlainBackground
 
-    def __init__(self) -> None:
+    def __init__(self, around: Iterable[Any] = ()) -> None:
         super().__init__()
+        self.own_around = list(around)
         self.receivers: WeakSet[PlainSubscription] = WeakSet()
         self.times: WeakKeyDictionary[PlainSubscription, float] = WeakKeyDictionary()
         self.lines: WeakKeyDictionary[PlainSubscription, Line] = WeakKeyDictionary()
@@ -209,9 +210,11 @@ class Full(Plain):
     # One handler.
 
     async def start(self, subscription: PlainSubscription, publishing: Publishing) -> None:
-        if not self.admits(subscription, publishing):
-            return
-        event = Event(publishing.event, publishing.data)
+        if self.admits(subscription, publishing):
+            await self.call_watched(Event(publishing.event, publishing.data), subscription)
+
+    async def call_watched(self, event: Event[Any], subscription: PlainSubscription) -> None:
+        """Call the handler, inside the instruments."""
         entered = self.enter("handling", watching.get(), event, subscription)
         try:
             is_receiver = subscription in self.receivers
@@ -233,16 +236,24 @@ class Full(Plain):
         self, event: Event[Any], subscription: PlainSubscription, *, is_receiver: bool
     ) -> None:
         """Call the handler, inside the functions around it."""
-        functions = self.functions(event, subscription)
         data = event if is_receiver else event.data
-        call: Any = partial(self.call_judged, subscription, data)
+        functions = self.functions(event, subscription)
+        handler = partial(self.call_judged, subscription, data)
+        await self.surround(functions, event, subscription, handler)
+
+    async def surround(
+        self, functions: list[Any], event: Event[Any], subscription: PlainSubscription, call: Any
+    ) -> None:
+        """Call something inside functions, the first one outermost."""
         for function in reversed(functions):
             call = self.inner(function, event, subscription, call)
         await call()
 
     def functions(self, event: Event[Any], subscription: PlainSubscription) -> list[Any]:
         """Return the functions around a handler, the outermost first."""
-        return [] if event.name in BUILT_IN else self.around.get(subscription, [])
+        if event.name in BUILT_IN or subscription in self.receivers:
+            return []
+        return self.own_around + self.around.get(subscription, [])
 
     async def call_judged(self, subscription: PlainSubscription, data: Any) -> None:
         try:

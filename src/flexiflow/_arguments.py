@@ -110,7 +110,7 @@ def check_around(around: Any) -> tuple[Around, ...]:
     """
     if isinstance(around, str) or not hasattr(around, "__iter__"):
         raise TypeError(
-            "around must be several async functions, like [in_transaction], "
+            "around must be a list of async functions, like [in_transaction], "
             f"not {reprlib.repr(around)}"
         )
     functions: tuple[Any, ...] = tuple(around)
@@ -180,6 +180,4 @@ def check_seconds(what: str, given: object) -> None:
         or isinstance(given, bool)
         or not (0 < given <= sys.float_info.max or given == math.inf)
     ):
-        raise ValueError(
-            f"{what} must be more than 0 seconds, as a float holds them, not {reprlib.repr(given)}"
-        )
+        raise ValueError(f"{what} must be a float, more than 0 seconds, not {reprlib.repr(given)}")

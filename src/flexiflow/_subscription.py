@@ -84,6 +84,7 @@ class Subscription(Fixed):
     """
 
     __slots__ = (
+        "__weakref__",
         "_order",
         "_terms",
         "_unsubscribe",

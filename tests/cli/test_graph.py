@@ -13,7 +13,7 @@ from tests.cli.command_line import run, write_target
 MACHINE = StateMachine("open", [Transition("open", "close", "shut")])
 
 GRAPH = """\
-Components, and the events that they subscribe to:
+Components, with the events and queries that reach them:
 
 ```mermaid
 flowchart LR
@@ -66,6 +66,21 @@ def test_components_subscriptions_and_machines_are_drawn() -> None:
     assert ran.output == GRAPH
 
 
+async def test_a_query_is_not_drawn_as_an_event() -> None:
+    """L6, A2: it is a hexagon, also where an event has its name, and its arrow has a label."""
+    engine = Engine()
+    await engine.bus.answer('the "price"', "prices", id)
+    await engine.bus.subscribe('the "price"', "audit", id)
+    assert draw(engine).splitlines()[4:-1] == [
+        '    e1(["the #34;price#34;"])',
+        '    q1{{"the #34;price#34;"}}',
+        '    c1["prices"]',
+        '    c2["audit"]',
+        "    q1 -->|answered by| c1",
+        "    e1 --> c2",
+    ]
+
+
 async def test_a_machine_that_many_share_is_drawn_once() -> None:
     """L6: a table is drawn once, with some of the components that share it."""
     many = Engine()
@@ -90,7 +105,7 @@ def test_a_component_without_a_machine_has_no_diagram_of_its_own(tmp_path: Path)
         "    return made"
     )
     assert run("graph", write_target(tmp_path, source)).output == (
-        "Components, and the events that they subscribe to:\n\n```mermaid\nflowchart LR\n"
+        "Components, with the events and queries that reach them:\n\n```mermaid\nflowchart LR\n"
         '    c1["1#46; quiet#10;#40;one#41;"]\n```\n'
     )
 

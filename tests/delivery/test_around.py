@@ -391,9 +391,12 @@ def sync(event: Event[Any], subscription: Subscription, call: Call) -> None:
 @pytest.mark.parametrize(
     ("around", "problem"),
     [
-        (only_call, r"around must be several async functions, like \[in_transaction\], not <func"),
-        ("ab", "around must be several async functions"),
-        (None, "around must be several async functions"),
+        (
+            only_call,
+            r"around must be a list of async functions, like \[in_transaction\], not <func",
+        ),
+        ("ab", "around must be a list of async functions"),
+        (None, "around must be a list of async functions"),
         ([None], "a function in around must be callable with 3 positional arguments, not None"),
         ([wait], "a function in around is called with 3 positional arguments"),
         ([sync], "a function in around must be async, but sync is not"),

@@ -10,7 +10,7 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILIN
 PRINTED = re.findall(r"^```text\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_examples_print_what_the_readme_says(
     number: int,
     backend_name: str,
@@ -18,8 +18,8 @@ def test_the_examples_print_what_the_readme_says(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """E1, S1, S4, T1, X1: the README's examples run on each backend, and print what they say."""
-    assert len(PROGRAMS) == len(PRINTED) == 3
+    """E1, S1, S4, T1, A1, A3, B15, X1: on each backend, the examples print what they say."""
+    assert len(PROGRAMS) == len(PRINTED) == 4
     monkeypatch.chdir(tmp_path)
     program = PROGRAMS[number]
     assert 'backend="asyncio")  # or "trio"' in program

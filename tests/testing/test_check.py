@@ -58,6 +58,13 @@ class Thin:
         return await self.real.publish(*arguments, **options)
 
 
+class Surrounding(Thin):
+    """Is made with functions around its handlers, and has neither streams nor answers."""
+
+    def __init__(self, around: Any = ()) -> None:
+        self.real = EventBus(around=around)
+
+
 class Careless(Thin):
     """Has checked the priority, and forgets it."""
 
@@ -179,6 +186,13 @@ def test_what_a_bus_hands_on_is_checked(backend: str) -> None:
     assert (verdict.examples, verdict.lacks) == (2, ())
 
 
+@pytest.mark.parametrize("bus", [Thin, Surrounding])
+def test_around_needs_no_other_part_of_a_bus(bus: type[Thin], backend: str) -> None:
+    """P1, A3: What a bus does not have is left out; the rest is checked."""
+    verdict = check_one("A3", bus, backend)
+    assert (verdict.violation, verdict.lacks) == (None, ())
+
+
 def test_what_a_bus_takes_but_fails_with_is_checked(backend: str) -> None:
     """P1: an option that is there, and raises, is for the clause to tell of."""
     verdict = check_one("V2", Unlimited, backend)
@@ -277,6 +291,7 @@ PROGRAMS: dict[str, tuple[int, ...]] = {
     "T": (1,),
     "V": (1, 2),
     "I": (1, 2, 3),
+    "A": (1, 2, 3),
 }
 """The clauses of the bus that have programs."""
 

@@ -158,7 +158,7 @@ def _run(*, patterns: tuple[str, ...], as_tree: bool, quiet: bool, **options: An
 def _graph(target: str) -> int:
     """Draw the engine that TARGET names, in Markdown with Mermaid diagrams.
 
-    First its components and the events that they subscribe to, then each state machine.
+    First its components, with the events and queries that reach them, then each state machine.
     """
     with redirect_stdout(sys.stderr):
         engine = anyio.run(build, target, load(target))

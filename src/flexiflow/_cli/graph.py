@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flexiflow._bus import dispatcher_of
 from flexiflow._cli.text import in_markdown
 from flexiflow._mermaid import escape
 
@@ -16,12 +17,12 @@ _MOST_NAMED = 5
 
 
 def draw(engine: Engine) -> str:
-    """Draw the components and what each subscribes to, then each state machine.
+    """Draw the components with what they subscribe to and answer, then each state machine.
 
     Returns:
         Markdown: a fenced block for each diagram, after a line that names what it shows.
     """
-    blocks = [_block("Components, and the events that they subscribe to", _flowchart(engine))]
+    blocks = [_block("Components, with the events and queries that reach them", _flowchart(engine))]
     for machine, names in _machines(engine).items():
         blocks.append(_block(f"State machine of {_enumerate(names)}", machine.mermaid()))
     return "\n\n".join(blocks)
@@ -32,18 +33,24 @@ def _block(title: str, diagram: str) -> str:
 
 
 def _flowchart(engine: Engine) -> str:
+    answerers = dispatcher_of(engine.bus).registry.answerers
     # Several subscriptions of one component to the same event become one arrow.
     arrows = dict.fromkeys(
-        (each.event_name, each.component_name) for each in engine.bus.subscriptions()
+        (each.event_name, each.component_name, answerers.get(each.event_name) is each)
+        for each in engine.bus.subscriptions()
     )
-    events = _ids("e", (event for event, _ in arrows))
-    components = _ids("c", [*engine.components, *(component for _, component in arrows)])
+    events = _ids("e", (name for name, _, is_query in arrows if not is_query))
+    queries = _ids("q", (name for name, _, is_query in arrows if is_query))
+    components = _ids("c", [*engine.components, *(component for _, component, _ in arrows)])
     lines = [
         "flowchart LR",
         *(f'{short}(["{escape(event)}"])' for event, short in events.items()),
+        *(f'{short}{{{{"{escape(query)}"}}}}' for query, short in queries.items()),
         *(f'{short}["{escape(component)}"]' for component, short in components.items()),
-        *(f"{events[event]} --> {components[component]}" for event, component in arrows),
     ]
+    for name, component, is_query in arrows:
+        arrow = f"{queries[name]} -->|answered by|" if is_query else f"{events[name]} -->"
+        lines.append(f"{arrow} {components[component]}")
     return "\n    ".join(lines if components else [*lines, "%% no component is registered yet"])
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from flexiflow import Event, EventBus
+    from flexiflow import Event, EventBus, Subscription
     from flexiflow._cli.tally import Tally
     from flexiflow.events import HandlerFailed
 
@@ -71,7 +71,8 @@ async def observe(
 class Unheard:
     """An instrument that counts the events that nobody hears, by name (B12).
 
-    Names come from strangers, so only so many are kept; further ones are counted together.
+    Names come from strangers, and may be long. So only so many are kept; further ones are counted
+    together (B10).
 
     Args:
         bus: the bus that it is added to.
@@ -81,27 +82,49 @@ class Unheard:
         self._dispatcher = dispatcher_of(bus)
         self._counts: Counter[str] = Counter()
         self._others = 0
-        # Names come from strangers, and may be long (B10).
         self._room = _MOST_UNHEARD
+        # The ids of the events that are being published, and that nobody has heard so far.
+        self._unheard: set[int] = set()
 
     def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
-        """Count the event if it has neither a subscription nor an answerer."""
-        name, registry = event.name, self._dispatcher.registry
-        is_heard = registry.resolve(name).subscriptions or name in registry.answerers
-        if not is_heard and name not in BUILT_IN:
-            if name in self._counts or self._room >= room(name):
-                self._room -= 0 if name in self._counts else room(name)
-                self._counts[name] += 1
-            else:
-                self._others += 1
+        """Count the event if no subscription hears it, unless it is a question."""
+        is_heard = self._dispatcher.registry.resolve(event.name).subscriptions
+        if is_heard or event.name in BUILT_IN:
+            return nullcontext()
+        return self._counting(event)
+
+    def handling(
+        self, event: Event[Any], _subscription: Subscription, /
+    ) -> AbstractContextManager[None]:
+        """Note that the event is heard: without a subscription it is a question (A2)."""
+        self._unheard.discard(id(event))
         return nullcontext()
+
+    @contextmanager
+    def _counting(self, event: Event[Any]) -> Generator[None]:
+        self._unheard.add(id(event))
+        try:
+            # A question that gets no answer leaves by an exception, and so does a refused publish.
+            yield
+            if id(event) in self._unheard:
+                self._count(event.name)
+        finally:
+            self._unheard.discard(id(event))
+
+    def _count(self, name: str) -> None:
+        if name not in self._counts:
+            if self._room < room(name):
+                self._others += 1
+                return
+            self._room -= room(name)
+        self._counts[name] += 1
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each name, the most frequent first."""
         for name, count in self._counts.most_common():
             yield f"nobody heard {one_line(name)} ({_times(count)})"
         if self._others:
-            yield f"nobody heard {self._others} events with other names"
+            yield f"nobody heard events with other names ({_times(self._others)})"
 
 
 def _times(count: int) -> str:

@@ -2,20 +2,23 @@
 
 Each is an object that is called around handlers, and keeps its state in memory, for all handlers
 that it is around. So to share a state give the same object to several subscriptions, and to keep
-states apart give each its own. They use the event loop's clock, and belong to one run of it.
+states apart give each its own. Like a bus, they are bound to no event loop.
 """
 
 from __future__ import annotations
 
-import reprlib
+import math
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
+from weakref import WeakKeyDictionary
 
 import anyio
 
-from flexiflow._arguments import check_int, check_seconds
-from flexiflow._callables import check_callable, describe
+from flexiflow._arguments import check_count, check_seconds
+from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._errors import FlexiFlowError
+from flexiflow._limits import Limiter
+from flexiflow._turns import live_turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -23,10 +26,7 @@ if TYPE_CHECKING:
     from flexiflow._names import Event
     from flexiflow._subscription import Subscription
 
-__all__ = ["CircuitBreaker", "CircuitOpen", "Deduplicator", "RateLimit"]
-
-_RUNNING: Final = False
-_HANDLED: Final = True
+__all__ = ["CircuitBreaker", "CircuitOpen", "Deduplicator", "RateLimiter"]
 
 
 @final
@@ -35,7 +35,7 @@ class CircuitOpen(FlexiFlowError):
 
     Args:
         culprit: the handler's name.
-        remaining: the seconds until it is tried again; 0 while it is being tried.
+        remaining: the seconds until it is tried again; 0 while a trial call runs.
     """
 
     def __init__(self, culprit: str, remaining: float) -> None:
@@ -55,30 +55,32 @@ class CircuitOpen(FlexiFlowError):
 class CircuitBreaker:
     """Stops calling what keeps failing, so that a service that is down is left in peace.
 
-    After so many failures in a row the circuit is *open*: each call fails with `CircuitOpen`, and
-    the handler is not called. After `recovery` seconds one call is let through. If it succeeds, the
-    circuit is closed again; if it fails or is cancelled, it stays open for as long again.
+    After `max_failures` failures in a row the circuit is *open*: each call fails with
+    `CircuitOpen`, and the handler is not called. After `reset_timeout` seconds it is *half-open*:
+    one call is let through, as a trial. If the trial succeeds, the circuit is closed again; if it
+    fails or is cancelled, the circuit stays open for as long again.
 
     Args:
-        failures: how many failures in a row open the circuit, 1 or more.
-        recovery: seconds, more than 0.
+        max_failures: how many failures in a row open the circuit, 1 or more.
+        reset_timeout: seconds, more than 0.
 
     Raises:
         ValueError: one of them is out of its range.
     """
 
-    def __init__(self, *, failures: int = 5, recovery: float = 30.0) -> None:
-        self._most = check_int("failures", failures, "1 or more failures", least=1)
-        check_seconds("recovery", recovery)
-        self._recovery = recovery
+    def __init__(self, *, max_failures: int = 5, reset_timeout: float = 30.0) -> None:
+        check_count("max_failures", max_failures)
+        check_seconds("reset_timeout", reset_timeout)
+        self._max_failures = max_failures
+        self._reset_timeout = reset_timeout
         self._failures = 0
-        self._open_until: float | None = None
+        self._opened_at: float | None = None
         self._is_trying = False
 
     @property
     def is_open(self) -> bool:
-        """Whether it has opened, and no call has succeeded since."""
-        return self._open_until is not None
+        """Whether the circuit is open or half-open; then no call has succeeded since it opened."""
+        return self._opened_at is not None
 
     async def __call__(
         self, event: Event[Any], subscription: Subscription, call: Callable[[], Awaitable[None]]
@@ -89,87 +91,120 @@ class CircuitBreaker:
             CircuitOpen: it is open.
             Exception: what the handler raised.
         """
-        is_trial = self._open_until is not None
-        if self._open_until is not None:
-            remaining = self._open_until - anyio.current_time()
-            if self._is_trying or remaining > 0:
-                raise CircuitOpen(describe(subscription.handler), max(remaining, 0.0))
+        is_trial = self._opened_at is not None
+        if self._opened_at is not None:
+            remaining = self._remaining(self._opened_at)
+            if self._is_trying or remaining:
+                raise CircuitOpen(describe(subscription.handler), remaining)
             self._is_trying = True
-        failed = True
+        # A call that began before the circuit opened changes nothing until it is closed again.
         try:
             await call()
-            failed = False
-        except Exception:
-            self._failures += 1
-            raise
-        finally:
+        except BaseException as exc:
             if is_trial:
-                self._is_trying = False
-            # A call that began before the circuit opened says nothing about it any more.
-            if is_trial or not self.is_open:
-                self._note(failed=failed, is_trial=is_trial)
+                self._open()
+            elif not self.is_open and isinstance(exc, Exception):
+                self._failures += 1
+                if self._failures >= self._max_failures:
+                    self._open()
+            raise
+        if is_trial or not self.is_open:
+            self._failures, self._opened_at, self._is_trying = 0, None, False
 
-    def _note(self, *, failed: bool, is_trial: bool) -> None:
-        if not failed:
-            self._failures, self._open_until = 0, None
-        elif is_trial or self._failures >= self._most:
-            self._open_until = anyio.current_time() + self._recovery
+    def _open(self) -> None:
+        self._is_trying = False
+        self._opened_at = anyio.current_time()
+
+    def _remaining(self, opened_at: float) -> float:
+        """Return how many seconds are left until a trial; 0 if another run's clock shows less."""
+        elapsed = anyio.current_time() - opened_at
+        return self._reset_timeout - elapsed if 0 <= elapsed < self._reset_timeout else 0.0
 
 
 @final
 class Deduplicator:
     """Calls a handler once for each key, as long as it remembers the key.
 
-    A key is remembered while its handler runs and after it has succeeded; after a failure it is
-    forgotten, so that the event can come again. The keys that were seen last are remembered, and of
-    each subscription by itself. A duplicate has succeeded without a call.
+    A key is remembered when its handler has succeeded; a duplicate then succeeds without a call. A
+    duplicate that comes while the handler runs waits for it, and calls the handler itself if that
+    call fails or is cancelled.
+
+    A duplicate from within the handler's own call can't wait for it, so it succeeds at once. If two
+    calls would wait for each other, because each publishes the other's key, one of them fails with
+    `LimitDeadlock`.
 
     Args:
         key: takes the event, and returns something hashable; None for an event that is always
             handled.
-        remember: how many keys are remembered, 1 or more; those that run come on top.
+        max_keys: how many keys are remembered for each subscription, 1 or more: those that were
+            seen last. Choose more than can be handled at once.
 
     Raises:
-        TypeError: `key` is not a function of one argument.
-        ValueError: `remember` is out of its range.
+        TypeError: `key` is not a plain function of one argument.
+        ValueError: `max_keys` is out of its range.
     """
 
-    def __init__(self, key: Callable[[Event[Any]], Hashable], *, remember: int = 10_000) -> None:
+    def __init__(self, key: Callable[[Event[Any]], Hashable], *, max_keys: int = 10_000) -> None:
         check_callable("key", key, 1)
+        if is_coroutine_callable(key):
+            raise TypeError(f"key must be a plain function, but {describe(key)} is async")
         self._key = key
-        self._remember = check_int("remember", remember, "1 or more keys", least=1)
-        self._running: set[tuple[object, Hashable]] = set()
-        self._handled: OrderedDict[tuple[object, Hashable], None] = OrderedDict()
+        self._max_keys = check_count("max_keys", max_keys)
+        # Weak, so that a subscription that was removed is freed (B6).
+        self._keys: WeakKeyDictionary[Subscription, _Keys] = WeakKeyDictionary()
 
     async def __call__(
         self, event: Event[Any], subscription: Subscription, call: Callable[[], Awaitable[None]]
     ) -> None:
-        """Call the handler, unless it was called for the event's key.
+        """Call the handler, unless it has succeeded for the event's key.
 
         Raises:
             TypeError: the key is not hashable.
+            LimitDeadlock: another call for the key would wait for this one.
             Exception: what `key` or the handler raised.
         """
-        given = self._key(event)
-        if given is None:
+        key = self._key(event)
+        if key is None:
             await call()
             return
-        key = (subscription, given)
-        if key in self._handled:
-            self._handled.move_to_end(key)
-        elif key not in self._running:
-            self._running.add(key)
-            try:
-                await call()
-            finally:
-                self._running.discard(key)
-            self._handled[key] = None
-            if len(self._handled) > self._remember:
-                self._handled.popitem(last=False)
+        keys = self._keys.get(subscription)
+        if keys is None:
+            keys = self._keys[subscription] = _Keys()
+        line = keys.running.setdefault(key, Limiter(1))
+        if not line.holders.isdisjoint(live_turns()):
+            return
+        try:
+            with await line.take(subscription.handler):
+                if key not in keys.handled:
+                    await call()
+                keys.remember(key, self._max_keys)
+        finally:
+            if not line.holders:
+                del keys.running[key]
 
 
 @final
-class RateLimit:
+class _Keys:
+    """The keys of one subscription.
+
+    Attributes:
+        running: a line for each key whose handler runs: one call at a time, the others wait.
+        handled: the keys whose handler has succeeded, those that were seen last at the end.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[Hashable, Limiter] = {}
+        self.handled: OrderedDict[Hashable, None] = OrderedDict()
+
+    def remember(self, key: Hashable, most: int) -> None:
+        self.handled[key] = None
+        self.handled.move_to_end(key)
+        if len(self.handled) > most:
+            self.handled.popitem(last=False)
+
+
+@final
+class RateLimiter:
     """Lets so many calls begin in any period; further ones wait, first come first served.
 
     Args:
@@ -181,14 +216,14 @@ class RateLimit:
     """
 
     def __init__(self, calls: int, period: float) -> None:
-        check_int("calls", calls, "1 or more calls", least=1)
+        check_count("calls", calls)
         check_seconds("period", period)
-        if period == float("inf"):
-            raise ValueError(f"period must be finite, not {reprlib.repr(period)}")
+        if math.isinf(period):
+            raise ValueError("period must be finite, not inf")
         self._period = period
         # When the last calls began, as many as may begin in a period.
         self._begun: deque[float] = deque(maxlen=calls)
-        self._line = anyio.Lock()
+        self._line = Limiter(1)
 
     async def __call__(
         self, event: Event[Any], subscription: Subscription, call: Callable[[], Awaitable[None]]
@@ -198,8 +233,10 @@ class RateLimit:
         Raises:
             Exception: what the handler raised.
         """
-        async with self._line:
+        with await self._line.take(subscription.handler):
             if len(self._begun) == self._begun.maxlen:
-                await anyio.sleep_until(self._begun[0] + self._period)
+                # At most a period from now, whatever the clock of an earlier run showed.
+                latest = anyio.current_time() + self._period
+                await anyio.sleep_until(min(self._begun[0] + self._period, latest))
             self._begun.append(anyio.current_time())
         await call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -11,6 +12,7 @@ from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import (
     Boom,
+    Watch,
     claim,
     fail,
     ignore,
@@ -40,6 +42,14 @@ def around(heard: Heard, name: str) -> Around:
     return note
 
 
+def with_its_own(bus: EventBus, *functions: Around) -> EventBus | None:
+    """Return another bus with functions of its own; None if it is not made as `EventBus` is."""
+    try:
+        return type(bus)(around=functions)
+    except TypeError:
+        return None
+
+
 async def goes_inwards(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """The first function is the outermost, and the handler is inside of all."""
 
@@ -51,6 +61,49 @@ async def goes_inwards(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -
     await bus.publish("a", "the handler", delivery=delivery)
     expected = ["outer begins", "inner begins", "the handler", "inner ends", "outer ends"]
     claim(heard == expected, f"around a handler, it went {heard}")
+
+
+async def goes_inwards_from_the_bus(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
+    """The bus's own functions are outside of the subscription's, in their order."""
+    names = ["first", "second", "third"]
+    first, second, third = (around(heard, name) for name in names)
+    made = with_its_own(bus, first, second)
+    if made is None:
+        return
+    await made.subscribe("a", "c", ignore, around=[third])
+    await made.publish("a", delivery=delivery)
+    expected = [f"{name} begins" for name in names] + [f"{name} ends" for name in names[::-1]]
+    claim(heard == expected, f"two functions of the bus and one of the handler went {heard}")
+
+
+async def goes_inside_instruments(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
+    """An instrument watches the functions together with the handler."""
+    if not hasattr(bus, "add_instrument"):
+        return
+    bus.add_instrument(Watch("the instrument", heard))
+    await bus.subscribe("a", "c", ignore, around=[around(heard, "around")])
+    await bus.publish("a", delivery=delivery)
+    expected = [
+        "the instrument enters c",
+        "around begins",
+        "around ends",
+        "the instrument leaves c",
+    ]
+    claim(heard[1:-1] == expected, f"inside of an instrument, it went {heard[1:-1]}")
+
+
+async def comes_after_the_wait(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
+    """A function is called when the handler's turn has come."""
+
+    async def handler(_: object) -> None:
+        await anyio.sleep(1)
+
+    await bus.subscribe("a", "c", handler, limit=1, around=[around(heard, "around")])
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(partial(bus.publish, "a", delivery=delivery))
+    expected = ["around begins", "around ends"] * 2
+    claim(heard == expected, f"around two calls of a handler, limited to 1 at once, went {heard}")
 
 
 async def tells_what_is_called(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
@@ -191,15 +244,41 @@ async def sees_no_report(bus: EventBus, *, heard: Heard, delivery: DeliveryMode)
     claim(not heard, "a function is around the handler of a built-in event")
 
 
+async def sees_handlers_alone(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
+    """The bus's own functions see no built-in event, no stream, no expectation and no answer."""
+    made = with_its_own(bus, around(heard, "around"))
+    if made is None:
+        return
+    reports: Heard = []
+    await made.subscribe(HANDLER_FAILED, "c", reports.append)
+    await made.subscribe("fails", "c", fail)
+    await made.publish("fails", delivery=delivery, on_error="continue")
+    claim(reports, "a failure on a bus with functions of its own is not published")
+    claim(heard == ["around begins"], f"one handler failed, its report was heard, and so: {heard}")
+    if hasattr(made, "stream") and hasattr(made, "expect"):
+        async with made.stream("a"), made.expect("a"):
+            await made.publish("a", delivery=delivery)
+        claim(len(heard) == 1, f"around a stream and an expectation went {heard[1:]}")
+    if hasattr(made, "answer"):
+        await made.answer("q", "c", ignore)
+        await made.ask("q")
+        claim(len(heard) == 1, f"around an answer went {heard[1:]}")
+
+
 A3 = Clause(
     "A3",
     "functions around handlers",
     "Each function in `around` is called with the event, the subscription and `call`, the first "
-    "one outermost, after filter and `once`, and outside of `time_limit`; `call` raises what left "
-    "the handler, judged; only what leaves the outermost is the failure; a function may call never "
-    "or several times, one after another; built-in events are not seen.",
+    "one outermost and the bus's own outside of the subscription's, after the wait for a slot, "
+    "filter and `once`, inside the instruments and outside of `time_limit`; `call` raises what "
+    "left the handler, judged; only what leaves the outermost is the failure; a function may call "
+    "never or several times, one after another; built-in events, streams, expectations and answers "
+    "are not seen.",
     programs(
         goes_inwards,
+        goes_inwards_from_the_bus,
+        goes_inside_instruments,
+        comes_after_the_wait,
         tells_what_is_called,
         decides_the_failure,
         may_leave_it_out,
@@ -208,6 +287,7 @@ A3 = Clause(
         calls_once_at_a_time,
         comes_after_the_filter,
         sees_no_report,
+        sees_handlers_alone,
     ),
-    needs=("subscribe(around=)", "subscribe(time_limit=)"),
+    needs=("subscribe(around=)", "subscribe(limit=)", "subscribe(time_limit=)"),
 )
