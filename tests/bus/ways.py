@@ -51,9 +51,9 @@ _ROOTS = {"EventBus.publish", "Dispatcher.deliver", "_Delivery._runner"}
 # the calls in that one it is.
 _APART = "Dispatcher._deliver_inside"
 _MARKED = f"Dispatcher._deliver_marked > {_APART}"
-_STEPS = "HandlerCall._take_turn > HandlerCall._start > HandlerCall._run"
+_STEPS = "HandlerCall.start > HandlerCall._start > HandlerCall._run"
 _CALL = f"{_STEPS} 1"
-_INSIDE = "call_inside.<locals>.call 1"
+_INSIDE = "call_inside.<locals>.call > _call_handler 1"
 _TWO_INSIDE = f"call_inside.<locals>.call > {_INSIDE}"
 DIRECT = "EventBus.publish 1"
 ASKED = "EventBus.publish 2"
@@ -65,17 +65,19 @@ MARKED = f"EventBus.publish > {_MARKED} > deliver_sequential 1"
 MARKED_CALLED = f"EventBus.publish > {_MARKED} > deliver_sequential > {_CALL}"
 EMITTED_PLAIN = f"Dispatcher.deliver > {_APART} > deliver_sequential 1"
 EMITTED_CALLED = f"Dispatcher.deliver > {_APART} > deliver_sequential > {_CALL}"
-INSIDE = f"EventBus.publish > {_APART} > deliver_sequential > {_INSIDE}"
-TWO_INSIDE = f"EventBus.publish > {_APART} > deliver_sequential > {_TWO_INSIDE}"
+SURROUNDED = "EventBus.publish > Dispatcher.deliver_surrounded > call_directly.<locals>.call 1"
+TWO_INSIDE = f"EventBus.publish > {_APART} > deliver_sequential > {_STEPS} > {_TWO_INSIDE}"
 CALLED_INSIDE = f"EventBus.publish > {_APART} > deliver_sequential > {_STEPS} > {_INSIDE}"
 RUNNER = "_Delivery._runner 1"
 RUNNER_CALLED = f"_Delivery._runner > {_CALL}"
-RUNNER_INSIDE = f"_Delivery._runner > {_INSIDE}"
 RUNNER_CALLED_INSIDE = f"_Delivery._runner > {_STEPS} > {_INSIDE}"
 
 AFTER = {
     path: f"{path.rpartition(' ')[0]} > Dispatcher.deliver_rest > deliver_sequential 1"
     for path in (DIRECT, ASKED, WATCHER, EMITTED)
+} | {
+    SURROUNDED: "EventBus.publish > Dispatcher.deliver_surrounded > Dispatcher.deliver_rest > "
+    f"deliver_sequential > {_STEPS} > {_INSIDE}"
 }
 """Where a way goes on after a handler has failed, if it changes."""
 
@@ -186,17 +188,25 @@ _SEQUENTIAL = [
     Way("handlers watched, once", CALLED, ONCE, _HANDLERS),
     Way("both watched", CALLED, watched=_BOTH),
     Way("both watched, apart, limit", CALLED, LIMIT, (*_ONE, *_HANDLERS)),
-    Way("around", INSIDE, around=1),
-    Way("around, filter, sync", INSIDE, FILTER, style="sync", around=1),
-    Way("around, once, later, pattern", INSIDE, ONCE, style="later", pattern="order.*", around=1),
+    Way("around", SURROUNDED, around=1),
+    Way("around, filter, sync", CALLED_INSIDE, FILTER, style="sync", around=1),
+    Way(
+        "around, once, later, pattern",
+        CALLED_INSIDE,
+        ONCE,
+        style="later",
+        pattern="order.*",
+        around=1,
+    ),
     Way("around, twice", TWO_INSIDE, around=2),
-    Way("around, time limit", INSIDE, TIMED, around=1),
-    Way("around, watcher", INSIDE, watched=_ONE, around=1),
+    Way("around, time limit", CALLED_INSIDE, TIMED, around=1),
+    Way("around, watcher", CALLED_INSIDE, watched=_ONE, around=1),
+    Way("around, other delivery", CALLED_INSIDE, bus="concurrent", around=1),
     Way("around, limit", CALLED_INSIDE, LIMIT, around=1),
     Way("around, both watched", CALLED_INSIDE, watched=_BOTH, around=1),
-    Way("around, its own", CALLED_INSIDE, own=1),
+    Way("around, its own", SURROUNDED, own=1),
     Way("around, both", TWO_INSIDE, around=1, own=1),
-    Way("around, beside a stream", INSIDE, beside="drop_newest", around=1),
+    Way("around, beside a stream", SURROUNDED, beside="drop_newest", around=1),
     Way("around, failures", MARKED, event=HANDLER_FAILED, around=1),
     Way("failures", MARKED, event=HANDLER_FAILED),
     Way("failures, filter, sync", MARKED, FILTER, style="sync", event=HANDLER_FAILED),
@@ -243,7 +253,7 @@ _CONCURRENT = [
     Way("handlers watched, once", RUNNER_CALLED, ONCE, _HANDLERS),
     Way("both watched", RUNNER_CALLED, watched=_BOTH),
     Way("failures", RUNNER, event=HANDLER_FAILED),
-    Way("around", RUNNER_INSIDE, around=1),
+    Way("around", RUNNER_CALLED_INSIDE, around=1),
     Way("around, its own, limit", RUNNER_CALLED_INSIDE, LIMIT, own=1),
 ]
 
@@ -253,7 +263,7 @@ _TIERED = [
     Way("other delivery", RUNNER, bus="sequential"),
     Way("limit", RUNNER_CALLED, LIMIT),
     Way("both watched", RUNNER_CALLED, watched=_BOTH),
-    Way("around", RUNNER_INSIDE, around=1),
+    Way("around", RUNNER_CALLED_INSIDE, around=1),
 ]
 
 WAYS = [
