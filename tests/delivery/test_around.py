@@ -1,6 +1,6 @@
 """Functions around handlers: A3."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from flexiflow import (
     on,
 )
 from flexiflow._bus import DeliveryMode, ErrorPolicy
+from flexiflow._delivery.around import call_directly, call_inside
 from flexiflow._subscription import Around
 from tests.accounting import Boom
 from tests.attacks import each_mode, each_policy, wait
@@ -382,6 +383,101 @@ async def test_any_async_callable_will_do(around: Any) -> None:
     await bus.subscribe("a", "c", noting(notes, "handler"))
     await bus.publish("a")
     assert notes == ["handler"]
+
+
+class Later:
+    """An awaitable that is no coroutine."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Call the handler."""
+        return self._call().__await__()
+
+
+@pytest.mark.parametrize("start", [call_directly, lambda one, *rest: call_inside((one,), *rest)])
+async def test_one_that_returns_another_awaitable(start: Callable[..., Any]) -> None:
+    """A3: As a compiled function may, and one that is marked as a coroutine function."""
+    calls = list[Call]()
+
+    def around(event: Event[Any], subscription: Subscription, call: Call) -> Later:
+        calls.append(call)
+        return Later(call)
+
+    bus, notes = EventBus(), list[str]()
+
+    async def handler(data: str) -> None:
+        notes.append(data)
+
+    subscription = await bus.subscribe("a", "c", handler)
+    await start(around, Event("a", "handler"), subscription)
+    with pytest.raises(RuntimeError, match="has returned"):
+        await calls[0]()
+    assert notes == ["handler"]
+
+
+@each_policy
+async def test_they_are_around_each_handler_of_a_publish(policy: ErrorPolicy) -> None:
+    """A3, B4: Whatever else the handler's subscription asks for, also after a failure."""
+    notes, failure = list[str](), Boom()
+    bus = EventBus(on_error=policy, around=[note_around(notes, "bus's")])
+
+    async def fail(data: object) -> None:
+        notes.append("failing")
+        raise failure
+
+    def accept(name: str, data: object) -> bool:
+        return True
+
+    await bus.subscribe("a", "c", noting(notes, "async"), priority=1)
+    await bus.subscribe("a", "c", lambda data: notes.append("sync"), priority=1)
+    await bus.subscribe("a", "c", noting(notes, "once"), once=True, priority=2)
+    await bus.subscribe("a", "c", noting(notes, "filter"), filter=accept, priority=2)
+    failing = await bus.subscribe("a", "c", fail)
+    await bus.subscribe("a", "c", noting(notes, "limit"), limit=1, priority=4)
+    await bus.subscribe("a", "c", noting(notes, "own"), around=[only_call], priority=4)
+    await bus.subscribe("a", "c", noting(notes, "last"), priority=5)
+
+    def around(*handlers: str) -> list[str]:
+        return [note for each in handlers for note in ("bus's begins", each, "bus's ends")]
+
+    before, after = ("async", "sync", "once", "filter"), ("limit", "own", "last")
+    if policy == "raise":
+        with pytest.raises(Boom) as raised:
+            await bus.publish("a")
+        assert raised.value is failure
+        assert notes == [*around(*before), "bus's begins", "failing"]
+    else:
+        (failed,) = await bus.publish("a")
+        assert (failed.exception, failed.subscription) == (failure, failing)
+        assert notes == [*around(*before), "bus's begins", "failing", *around(*after)]
+
+
+async def never_async(data: object) -> None:
+    """Fail the test that starts this handler."""
+    never(data)
+
+
+async def test_one_that_is_unsubscribed_meanwhile_is_not_called() -> None:
+    """A3, B5: By a handler before it, and while the function around it waits."""
+    notes = list[str]()
+
+    async def around(event: Event[Any], subscription: Subscription, call: Call) -> None:
+        notes.append(subscription.component_name)
+        if subscription is third:
+            bus.unsubscribe(third)
+        await call()
+
+    bus = EventBus(around=[around])
+
+    async def unsubscribe(data: object) -> None:
+        bus.unsubscribe(second)
+
+    await bus.subscribe("a", "first", unsubscribe)
+    second, third = [await bus.subscribe("a", name, never_async) for name in ("second", "third")]
+    assert await bus.publish("a") == ()
+    assert notes == ["first", "third"]
 
 
 def sync(event: Event[Any], subscription: Subscription, call: Call) -> None:
