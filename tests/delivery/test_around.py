@@ -22,7 +22,7 @@ from flexiflow import (
 )
 from flexiflow._bus import DeliveryMode, ErrorPolicy
 from flexiflow._delivery.around import call_directly, call_inside
-from flexiflow._subscription import Around
+from flexiflow._subscription import Around, Handler
 from tests.accounting import Boom
 from tests.attacks import each_mode, each_policy, wait
 from tests.helpers import PATIENCE, never, noting, settle
@@ -459,7 +459,8 @@ async def never_async(data: object) -> None:
     never(data)
 
 
-async def test_one_that_is_unsubscribed_meanwhile_is_not_called() -> None:
+@pytest.mark.parametrize("handler", [never_async, never])
+async def test_one_that_is_unsubscribed_meanwhile_is_not_called(handler: Handler) -> None:
     """A3, B5: By a handler before it, and while the function around it waits."""
     notes = list[str]()
 
@@ -475,7 +476,7 @@ async def test_one_that_is_unsubscribed_meanwhile_is_not_called() -> None:
         bus.unsubscribe(second)
 
     await bus.subscribe("a", "first", unsubscribe)
-    second, third = [await bus.subscribe("a", name, never_async) for name in ("second", "third")]
+    second, third = [await bus.subscribe("a", name, handler) for name in ("second", "third")]
     assert await bus.publish("a") == ()
     assert notes == ["first", "third"]
 
