@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 from anyio import create_memory_object_stream, create_task_group
 
 from benchmarks.handlers import EVENT, ORDER, OWNER, awaiting_one, bus_of, idle_handlers, publishing
 from benchmarks.measuring import Measure
-from benchmarks.timing import Pair, paired
+from benchmarks.timing import Pair, alternate, collector_off, now, paired
 from flexiflow import EventBus, Query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from benchmarks.measuring import Effort, Round
     from flexiflow import Event, Subscription
     from flexiflow._subscription import Inner
 
@@ -22,6 +25,7 @@ _PRICE: Final = Query[object, None]("price.asked")
 _HANDLERS: Final = 10
 _ROOM: Final = 1_000
 _BATCH: Final = 100
+_BATCHES: Final = 100
 
 
 def measures(backend: str) -> Iterator[Measure]:
@@ -52,7 +56,7 @@ def measures(backend: str) -> Iterator[Measure]:
         against="one by one",
         backend=backend,
         at_most=0.4,
-        run=paired(backend, _batches),
+        run=lambda effort: anyio.run(_batches, effort, backend=backend),
     )
 
 
@@ -109,26 +113,30 @@ async def _publish_all(bus: EventBus, receive: AsyncIterator[object]) -> None:
         await bus.publish(EVENT, data)
 
 
-async def _batches() -> Pair:
+async def _batches(effort: Effort) -> list[Round]:
     bus = EventBus()
+    async with bus.stream(EVENT, buffer=_BATCHES * _BATCH) as events:
+        batches = events.batches(max_size=_BATCH)
 
-    async def ours(calls: int) -> None:
-        async with bus.stream(EVENT, buffer=_BATCH) as events:
-            batches = events.batches(max_size=_BATCH)
-            for _ in repeat(None, max(calls // _BATCH, 1)):
-                await _fill(bus)
+        async def in_lists() -> None:
+            for _ in repeat(None, _BATCHES):
                 await anext(batches)
 
-    async def theirs(calls: int) -> None:
-        async with bus.stream(EVENT, buffer=_BATCH) as events:
-            for _ in repeat(None, max(calls // _BATCH, 1)):
-                await _fill(bus)
-                for _ in repeat(None, _BATCH):
-                    await anext(events)
+        async def one_by_one() -> None:
+            for _ in repeat(None, _BATCHES * _BATCH):
+                await anext(events)
 
-    return Pair(ours, theirs)
+        return await alternate(
+            effort.rounds, partial(_reading, bus, in_lists), partial(_reading, bus, one_by_one)
+        )
 
 
-async def _fill(bus: EventBus) -> None:
-    for _ in repeat(None, _BATCH):
+async def _reading(bus: EventBus, read: Callable[[], Awaitable[None]]) -> float:
+    """Return the seconds for each event of reading what fills the buffer, without filling it."""
+    events = _BATCHES * _BATCH
+    for _ in repeat(None, events):
         await bus.publish(EVENT, ORDER)
+    with collector_off():
+        begun = now()
+        await read()
+        return (now() - begun) / events
