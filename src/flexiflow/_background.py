@@ -10,13 +10,16 @@ as long. A publisher that finds the buffer full and blocks waits in `_blocked`, 
 from __future__ import annotations
 
 from collections import Counter, deque
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, final, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, final, overload
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import (
+    cancel_shielded_checkpoint,
+    checkpoint,
+    checkpoint_if_cancelled,
+)
 
 from flexiflow._cancellation import (
     absorb_native_cancel,
@@ -24,15 +27,14 @@ from flexiflow._cancellation import (
     effectively_cancelled,
     split,
 )
+from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
-from flexiflow._marks import Mark
-from flexiflow._receiver import Publisher
-from flexiflow._reporting import Announcing, logger
+from flexiflow._receiver import Publisher, blocking_streams, enclosing_publishes
+from flexiflow._reporting import logger
 from flexiflow._text import show
-from flexiflow._turns import current_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable
     from contextvars import Context
     from types import TracebackType
 
@@ -43,7 +45,9 @@ if TYPE_CHECKING:
     from flexiflow._stream import Overflow
 
 _TITLE: Final = "publishing in the background"
+_NEW: Final = "was not entered"
 _OPEN: Final = "is open"
+_OVER: Final = "has ended"
 
 
 @final
@@ -80,21 +84,6 @@ class _Item(NamedTuple):
 
 
 @final
-class _Within(Mark):
-    """Marks the handlers of a publish in the background.
-
-    Args:
-        background: what it was published by.
-    """
-
-    variable: ClassVar[ContextVar[_Within | None]] = ContextVar("within", default=None)
-
-    def __init__(self, background: Background) -> None:
-        self.background = background
-        self.outer = _Within.current()
-
-
-@final
 class Background:
     """Publishes events while their publishers go on; made by `EventBus.background` (B15).
 
@@ -115,6 +104,7 @@ class Background:
         "_is_leaving",
         "_is_starting",
         "_limit",
+        "_opener",
         "_overflow",
         "_publish",
         "_refused",
@@ -139,7 +129,7 @@ class Background:
         self._limit = limit
         self._size = buffer
         self._overflow: Overflow = overflow
-        self._state = "was not entered"
+        self._state = _NEW
         self._waiting: deque[_Item] = deque()
         # The publishers that wait for room, in order; each is woken when its event has a place.
         self._blocked: dict[anyio.Event, _Item] = {}
@@ -156,6 +146,9 @@ class Background:
         self._interrupts: list[BaseException] = []
         self._finished = anyio.Event()
         self._group: TaskGroup
+        # The context in which the block was entered, and the mark of its wait for the publishes.
+        self._context: Context
+        self._opener: Publisher
 
     async def __aenter__(self) -> Self:
         """Accept events from now on; without a checkpoint.
@@ -163,11 +156,12 @@ class Background:
         Raises:
             ReceiverClosed: the block was entered before.
         """
-        if self._state != "was not entered":
+        if self._state != _NEW:
             raise ReceiverClosed(_TITLE, "was entered before")
         self._group = await anyio.create_task_group().__aenter__()
         self._state = _OPEN
         self._context = copy_context()
+        self._opener = Publisher(None, Publisher.current())
         return self
 
     async def __aexit__(
@@ -179,8 +173,10 @@ class Background:
         """Wait until all publishes have ended; after an exception, cancel them first.
 
         Raises:
+            ReceiverClosed: the block was not entered.
             BaseException: KeyboardInterrupt or the like, which a handler raised.
         """
+        self._check_entered()
         leaving = exc
         if exc is None:
             try:
@@ -191,9 +187,7 @@ class Background:
             self._group.cancel_scope.cancel()
         # From here on nothing is accepted: the task group may be over at any time.
         self._abandon()
-        self._is_leaving = True
-        while self._idle:
-            self._idle.pop().set()
+        self._dismiss()
         is_cancellation = leaving is not None and split(leaving)[1] is None
         # A task group would put an exception of the block into a group.
         passed: Any = (None, None, None)
@@ -204,13 +198,27 @@ class Background:
             if leaving is not None and leaving is not exc and not is_swallowed:
                 raise leaving
         finally:
+            self._opener.forget()
             del exc, traceback, leaving, passed  # their tracebacks hold this frame (B6)
             if self._interrupts:
                 raise self._first_interrupt()
         return is_cancellation and bool(is_swallowed)
 
+    def _check_entered(self) -> None:
+        if self._state == _NEW:
+            raise ReceiverClosed(_TITLE, _NEW)
+
+    def _dismiss(self) -> None:
+        """End the workers that have nothing to do."""
+        self._is_leaving = True
+        while self._idle:
+            self._idle.pop().set()
+
     async def _finish(self) -> None:
         """Wait until nothing runs or waits."""
+        self._opener.task = waiting = anyio.get_current_task().coro
+        for stream in [*blocking_streams]:
+            stream.reconsider(waiting)
         while self._running or self._waiting:
             self._finished = anyio.Event()
             await self._finished.wait()
@@ -252,27 +260,26 @@ class Background:
             StreamDeadlock: there is no room, and this is called from within a handler of such a
                 publish, which would wait for itself.
         """
+        self._until_yield -= 1
+        must_yield = self._until_yield <= 0
+        if must_yield:
+            self._until_yield = self._dispatcher.yield_every
+            await checkpoint_if_cancelled()
         self._check_open()
         name = self._dispatcher.registry.resolve(event).name
-        self._until_yield -= 1
-        if self._until_yield <= 0:
-            self._until_yield = self._dispatcher.yield_every
-            await checkpoint()
-            self._check_open()
-        item = _Item(_context_outside(), name, data)
-        if self._has_room:
-            self._waiting.append(item)
-            self._start()
-        elif self._overflow == "block":
-            await self._wait_for_room(item)
-        elif self._overflow == "drop_oldest":
-            self._waiting.popleft()
-            self._counts["dropped"] += 1
-            self._waiting.append(item)
-        else:
-            self._counts["dropped"] += 1
-            if self._overflow == "error":
-                raise BufferFull(None, self._size)
+        item = _Item(copy_context_within(self._context), name, data)
+        try:
+            if self._has_room:
+                self._waiting.append(item)
+                self._start()
+            elif self._overflow == "block":
+                await self._wait_for_room(item)
+            else:
+                self._drop_for(item)
+        finally:
+            if must_yield:
+                # The rest of the checkpoint: the event has its place, so this is not cancelled.
+                await cancel_shielded_checkpoint()
 
     def statistics(self) -> BackgroundStatistics:
         """Return counts of what became of the events so far."""
@@ -305,12 +312,18 @@ class Background:
     def _may_take(self) -> bool:
         return self._running < self._limit and bool(self._waiting)
 
+    def _drop_for(self, item: _Item) -> None:
+        """Drop an event by the overflow policy, as there is no room for all."""
+        self._counts["dropped"] += 1
+        if self._overflow == "drop_oldest":
+            self._waiting.popleft()
+            self._waiting.append(item)
+        elif self._overflow == "error":
+            raise BufferFull(None, self._size)
+
     async def _wait_for_room(self, item: _Item) -> None:
-        within = _Within.current()
-        while within is not None:
-            if within.background is self and not within.is_over:
-                raise StreamDeadlock(None, self._size)
-            within = within.outer
+        if any(each.background is self for each in enclosing_publishes()):
+            raise StreamDeadlock(None, self._size)
         placed = anyio.Event()
         self._blocked[placed] = item
         try:
@@ -414,12 +427,13 @@ class Background:
                 placed.set()
 
     async def _publish_within(self, item: _Item) -> None:
-        with _Within(self):
+        # Overrides the publisher's own mark, which is in the item's context.
+        with Publisher(None, self._opener, self):
             await self._publish(item.event, item.data, on_error="continue")
 
     def _abandon(self) -> None:
         """Accept nothing more; count and log the events that will not be published."""
-        self._state = "has ended"
+        self._state = _OVER
         for placed in self._blocked:
             self._refused.add(placed)
             placed.set()
@@ -431,44 +445,3 @@ class Background:
             logger.error(
                 "%d events were not published, since the block of %s was left", abandoned, _TITLE
             )
-
-
-def _context_outside() -> Context:
-    """Return a copy of the context, outside of the turns, limits and announcements in it."""
-    context = copy_context()
-    for variable in (current_turn, Announcing.variable, Publisher.variable):
-        if context.get(variable) is not None:
-            context.run(variable.set, None)
-    return context
-
-
-@final
-class InContext:
-    """An awaitable that runs a coroutine in a context of its own, in the task that awaits it.
-
-    Args:
-        context: the context, which nothing else runs in meanwhile.
-        coroutine: the coroutine.
-    """
-
-    __slots__ = ("_context", "_coroutine")
-
-    def __init__(self, context: Context, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._context = context
-        self._coroutine = coroutine
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        """Run the coroutine; pass on what it yields to the event loop, and what that sends back."""
-        resume: Callable[[], object] = partial(self._coroutine.send, None)
-        try:
-            while True:
-                try:
-                    yielded = self._context.run(resume)
-                except StopIteration:
-                    return
-                try:
-                    resume = partial(self._coroutine.send, (yield yielded))
-                except BaseException as exc:  # noqa: BLE001  it is the coroutine's
-                    resume = partial(self._coroutine.throw, exc)
-        finally:
-            del resume  # it may hold an exception, whose traceback holds this frame (B6)

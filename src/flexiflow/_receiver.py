@@ -13,7 +13,7 @@ of limited handlers, are found in `_turns`.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import anyio
 
@@ -21,7 +21,7 @@ from flexiflow._errors import ReceiverClosed
 from flexiflow._marks import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flexiflow._subscription import Handler, Subscription
 
@@ -98,40 +98,63 @@ _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
 
 @final
 class Publisher(Mark):
-    """Marks a publish: the current task waits for handlers in other tasks.
+    """Marks a publish: a task waits for its handlers, which may run in other tasks.
+
+    Args:
+        task: the coroutine of the task that waits; None if none waits yet.
+        outer: the publish that this task itself works for, or None.
+        background: the background in which the publish has its place, or None.
 
     Attributes:
-        task: the coroutine of the publishing task; None once the publish is over.
-        outer: the publish that this task itself works for, or None.
+        task: see above; None once the publish is over.
+        outer: see above; None once the publish is over.
+        background: see above; None once the publish is over.
     """
 
     variable = _publisher
 
-    def __enter__(self) -> Self:
-        self.task: object = anyio.get_current_task().coro
-        self.outer = Publisher.current()
-        return super().__enter__()
+    def __init__(self, task: object, outer: Publisher | None, background: object = None) -> None:
+        self.task: object = task
+        self.outer: Publisher | None = outer
+        self.background: object = background
 
     def __exit__(self, *exception: object) -> None:
-        # Tasks that inherited the context may outlive the publish, which does not wait for them.
-        self.task = self.outer = None
+        self.forget()
         super().__exit__(*exception)
 
-    def waits(self, task: object) -> bool:
-        """Return whether `task` waits for this publish, itself or through publishes around it."""
-        publisher: Publisher | None = self
-        while publisher is not None and publisher.task is not task:
-            publisher = publisher.outer
-        return publisher is not None
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        # Tasks that inherited the context may outlive the publish, which does not wait for them.
+        self.task = self.outer = self.background = None
 
 
-blocking_streams: Final[set[object]] = set()
+def marked_as_publishing() -> Publisher:
+    """Return a mark for a publish of the current task, which waits for its handlers."""
+    return Publisher(anyio.get_current_task().coro, Publisher.current())
+
+
+def enclosing_publishes() -> Iterator[Publisher]:
+    """Iterate over the marked publishes that the current task works for, from the inside out."""
+    publisher = Publisher.current()
+    while publisher is not None:
+        yield publisher
+        publisher = publisher.outer
+
+
+class Blocking(Protocol):
+    """A stream that makes publishers wait."""
+
+    def reconsider(self, reader: object) -> None:
+        """Find out again who waits for itself, since the task `reader` now waits for others."""
+        ...
+
+
+blocking_streams: Final[set[Blocking]] = set()
 """The open streams that make publishers wait; while there are none, no `Publisher` is needed."""
 
 
 def is_publishing(task: object) -> bool:
     """Return whether the current task is `task`, or works for a publish that `task` waits for."""
-    publisher = Publisher.current()
-    return anyio.get_current_task().coro is task or (
-        publisher is not None and publisher.waits(task)
+    return anyio.get_current_task().coro is task or any(
+        publisher.task is task for publisher in enclosing_publishes()
     )
