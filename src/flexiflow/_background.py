@@ -198,7 +198,6 @@ class Background:
             if leaving is not None and leaving is not exc and not is_swallowed:
                 raise leaving
         finally:
-            self._opener.forget()
             del exc, traceback, leaving, passed  # their tracebacks hold this frame (B6)
             if self._interrupts:
                 raise self._first_interrupt()

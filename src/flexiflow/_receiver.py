@@ -103,12 +103,12 @@ class Publisher(Mark):
     Args:
         task: the coroutine of the task that waits; None if none waits yet.
         outer: the publish that this task itself works for, or None.
-        background: the background in which the publish has its place, or None.
+        background: the background that runs the publish, or None.
 
     Attributes:
-        task: see above; None once the publish is over.
-        outer: see above; None once the publish is over.
-        background: see above; None once the publish is over.
+        task: as given; None once the publish is over.
+        outer: as given; None once the publish is over.
+        background: as given; None once the publish is over.
     """
 
     variable = _publisher
@@ -119,13 +119,9 @@ class Publisher(Mark):
         self.background: object = background
 
     def __exit__(self, *exception: object) -> None:
-        self.forget()
-        super().__exit__(*exception)
-
-    def forget(self) -> None:
-        """Hold nothing any more."""
         # Tasks that inherited the context may outlive the publish, which does not wait for them.
         self.task = self.outer = self.background = None
+        super().__exit__(*exception)
 
 
 def marked_as_publishing() -> Publisher:

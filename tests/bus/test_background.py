@@ -713,7 +713,8 @@ async def test_a_publish_that_yields_as_the_block_is_left() -> None:
                     await settle()
                     for number in range(3):
                         tasks.start_soon(publish, number)
-                    await checkpoint()
+                    while not background.statistics().waiting:
+                        await checkpoint()
                     raise Boom
     assert sorted(told) == ["closed", "closed", "placed"]
     assert counts(background) == {"cancelled": 1, "abandoned": 1}
