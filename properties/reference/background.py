@@ -66,7 +66,7 @@ class PlainBackground:
 
     async def publish(self, event: Any, data: Any = None) -> None:
         if not self.is_open:
-            raise ReceiverClosed("publishing in the background", "is closed")
+            raise ReceiverClosed("the background", "is closed")
         await EventBus().publish(event)
         item = (self.context(), event, data)
         while not self.has_room():

@@ -2,9 +2,16 @@
 
 Workers take the events from the buffer, in order, and publish them, each in a copy of its
 publisher's context (`InContext`). A worker that has taken an event wakes or starts the next worker
-before it publishes, so handlers that never wait are run by one worker, and events begin in order on
-trio too, whose scheduler starts tasks in random order. A task for each event would take five times
-as long. A publisher that finds the buffer full and blocks waits in `_blocked`, with its event.
+before it publishes. So handlers that never wait are run by one worker, which spares a task for each
+event; and events begin in order on trio too, whose scheduler starts tasks in random order. If the
+buffer is full and `overflow` is "block", publishers wait in `_blocked`, with their events.
+
+**Who waits for whom.** The publisher does not wait for the publish, so the turns and announcements
+that it runs in are left behind. The task that opened the block waits for it as it leaves the block,
+and so does all that this task runs in. So a publish has the turns and announcements of that task
+(`copy_context_within`), and its mark as a `Publisher` leads to `_opener`, which names that task
+while it waits. A handler that finds its own background among those marks gets `StreamDeadlock`
+rather than wait for room.
 """
 
 from __future__ import annotations
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
     from flexiflow._names import T, Topic
     from flexiflow._stream import Overflow
 
-_TITLE: Final = "publishing in the background"
+_TITLE: Final = "the background"
 _NEW: Final = "was not entered"
 _OPEN: Final = "is open"
 _OVER: Final = "has ended"
@@ -53,17 +60,19 @@ _OVER: Final = "has ended"
 @final
 @dataclass(frozen=True, slots=True)
 class BackgroundStatistics:
-    """What became of the events that were accepted, or dropped since there was no room (B15).
+    """What became of the events of a background so far (B15).
 
     Attributes:
-        ended: how many publishes have ended by themselves.
+        ended: how many publishes have ended, except for those that were cancelled; one that an
+            instrument refused or that a handler interrupted counts.
         running: how many publishes run.
-        waiting: how many events have their place, and no publish yet.
+        waiting: how many events wait to be published.
         dropped: how many events the overflow policy dropped.
         cancelled: how many publishes were cancelled.
-        abandoned: how many events had no publish yet as the block was left by an exception or a
-            cancellation.
-        blocked_publishers: how many publishers wait for room; their events are not counted yet.
+        abandoned: how many events waited to be published as the block was left by an exception or
+            a cancellation.
+        blocked_publishers: how many publishers wait for room; their events are in none of the
+            other counts.
     """
 
     ended: int
@@ -90,6 +99,9 @@ class Background:
     An async context manager, to be entered once. Leaving the block waits until all publishes have
     ended; if it is left by an exception or a cancellation, they are cancelled, and what was not
     begun is abandoned, counted and logged.
+
+    What would wait for the task that opened the block is refused as for a publish of that task:
+    a limited handler that opens a block can't be called from within it (`LimitDeadlock`, V2).
     """
 
     __slots__ = (
@@ -244,8 +256,9 @@ class Background:
 
         At least one in `yield_every` of these calls is a checkpoint (D6). The subscriptions are
         those at the time when the publish begins (B5). Its failures are logged and published as
-        `event.handler.failed` (E1), and so is logged if an instrument refuses it. The handlers run
-        in a copy of the context of this call, but outside of its turns, limits and announcements.
+        `event.handler.failed` (E1). If an instrument refuses it, that is logged. The handlers run
+        in a copy of the context of this call, but within the turns, limits and announcements of the
+        task that opened the block, which waits for them; outside of those of this call.
 
         Args:
             event: a name without wildcards.
@@ -442,5 +455,6 @@ class Background:
         if abandoned:
             self._counts["abandoned"] += abandoned
             logger.error(
-                "%d events were not published, since the block of %s was left", abandoned, _TITLE
+                "the block of the background was left; events that were not published: %d",
+                abandoned,
             )

@@ -207,9 +207,7 @@ async def test_an_error_where_there_is_no_room() -> None:
         await background.publish("a", 1)
         with pytest.raises(BufferFull) as caught:
             await background.publish("a", 2)
-        assert str(caught.value) == (
-            "publishing in the background is full with 1 events; this one is lost"
-        )
+        assert str(caught.value) == "the background's buffer is full with 1 event; this one is lost"
         desk.let_go()
     assert counts(background) == {"ended": 2, "dropped": 1}
 
@@ -233,7 +231,9 @@ async def test_its_own_handlers_never_wait_for_room() -> None:
         async with bus.background(limit=1, buffer=1) as background:
             await background.publish("a", 0)
     assert seen == [0, 1]
-    assert str(failures[0]).startswith("publishing in the background is full with 1 events, and")
+    assert str(failures[0]).startswith(
+        "the background's buffer is full with 1 event, and a handler"
+    )
 
 
 async def test_a_task_that_outlives_its_handler_may_wait() -> None:
@@ -277,7 +277,7 @@ async def test_leaving_by_an_exception_cancels(caplog: pytest.LogCaptureFixture)
     assert (desk.began, desk.ended) == ([0, 1], [])
     assert counts(background) == {"cancelled": 2, "abandoned": 3}
     assert [record.getMessage() for record in caplog.records] == [
-        "3 events were not published, since the block of publishing in the background was left"
+        "the block of the background was left; events that were not published: 3"
     ]
 
 
@@ -818,7 +818,7 @@ async def test_the_state_after_it_was_broken_off(
     assert counts(background) == {**ended, "abandoned": 2}
     assert refused == ["has ended"] * 3
     assert [record.getMessage() for record in caplog.records] == [
-        "2 events were not published, since the block of publishing in the background was left"
+        "the block of the background was left; events that were not published: 2"
     ]
     with pytest.raises(ReceiverClosed, match="has ended"):
         await background.publish("a")

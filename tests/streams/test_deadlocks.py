@@ -42,7 +42,7 @@ class TestRefused:
             await fill(bus, events)
             failure = await deadlocked(bus)
             assert (failure.stream, failure.buffer) == (EVENT, buffer)
-            assert f"is full with {buffer} events" in str(failure)
+            assert f"is full with {buffer} event" in str(failure)
             assert (books(events), waiting(events)) == ((buffer + 1, 0, 1, buffer), (0, 0))
 
     @each_mode
