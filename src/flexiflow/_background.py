@@ -188,7 +188,7 @@ class Background:
             ReceiverClosed: the block was not entered.
             BaseException: KeyboardInterrupt or the like, which a handler raised.
         """
-        self._check_entered()
+        self._begin_waiting()
         leaving = exc
         if exc is None:
             try:
@@ -215,9 +215,17 @@ class Background:
                 raise self._first_interrupt()
         return is_cancellation and bool(is_swallowed)
 
-    def _check_entered(self) -> None:
+    def _begin_waiting(self) -> None:
+        """Note that the current task waits for the publishes, which may not wait for it now.
+
+        Raises:
+            ReceiverClosed: the block was not entered.
+        """
         if self._state == _NEW:
             raise ReceiverClosed(_TITLE, _NEW)
+        self._opener.task = waiting = anyio.get_current_task().coro
+        for stream in blocking_streams:
+            stream.reconsider(waiting)
 
     def _dismiss(self) -> None:
         """End the workers that have nothing to do."""
@@ -227,9 +235,6 @@ class Background:
 
     async def _finish(self) -> None:
         """Wait until nothing runs or waits."""
-        self._opener.task = waiting = anyio.get_current_task().coro
-        for stream in [*blocking_streams]:
-            stream.reconsider(waiting)
         while self._running or self._waiting:
             self._finished = anyio.Event()
             await self._finished.wait()

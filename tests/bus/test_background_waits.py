@@ -4,7 +4,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import create_task_group, fail_after
+from anyio import CancelScope, create_task_group, fail_after
 
 from flexiflow import (
     Component,
@@ -107,6 +107,25 @@ class TestTheOpener:
                 assert failures == [StreamDeadlock] * (3 - buffer)
                 told = stream.statistics()
                 assert (told.buffered, told.dropped) == (buffer, 3 - buffer)
+
+    async def test_in_a_reader_that_leaves_by_an_exception(self) -> None:
+        """B15, S3: Also if a shield keeps the publish from being cancelled."""
+        bus = EventBus()
+        failures = await noted_failures(bus)
+
+        async def publish_shielded(_: object) -> None:
+            with CancelScope(shield=True):
+                await bus.publish("a")
+
+        await bus.subscribe("go", "c", publish_shielded)
+        with fail_after(PATIENCE):
+            async with bus.stream("a", buffer=0):
+                with pytest.raises(Boom):
+                    async with bus.background() as background:
+                        await background.publish("go")
+                        await settle()
+                        raise Boom
+        assert failures == [StreamDeadlock]
 
     @each_mode
     async def test_a_reader_reads_inside_the_block(self, mode: Any) -> None:
