@@ -119,7 +119,6 @@ class Background:
         "_opener",
         "_overflow",
         "_publish",
-        "_refused",
         "_running",
         "_size",
         "_state",
@@ -143,10 +142,9 @@ class Background:
         self._overflow: Overflow = overflow
         self._state = _NEW
         self._waiting: deque[_Item] = deque()
-        # The publishers that wait for room, in order; each is woken when its event has a place.
+        # The publishers that wait for room, in order; each is woken when its event has a place, and
+        # all when the block is left.
         self._blocked: dict[anyio.Event, _Item] = {}
-        # Those of them whose event is not published, since the block was left.
-        self._refused: set[anyio.Event] = set()
         self._running = 0
         # The workers that wait for events.
         self._idle: list[anyio.Event] = []
@@ -223,9 +221,9 @@ class Background:
         """
         if self._state == _NEW:
             raise ReceiverClosed(_TITLE, _NEW)
-        self._opener.task = waiting = anyio.get_current_task().coro
+        self._opener.task = anyio.get_current_task().coro
         for stream in blocking_streams:
-            stream.reconsider(waiting)
+            stream.reconsider()
 
     def _dismiss(self) -> None:
         """End the workers that have nothing to do."""
@@ -285,18 +283,22 @@ class Background:
         self._check_open()
         name = self._dispatcher.registry.resolve(event).name
         item = _Item(copy_context_within(self._context), name, data)
-        try:
-            if self._has_room:
-                self._waiting.append(item)
-                self._start()
-            elif self._overflow == "block":
-                await self._wait_for_room(item)
-            else:
-                self._drop_for(item)
-        finally:
-            if must_yield:
-                # The rest of the checkpoint: the event has its place, so this is not cancelled.
-                await cancel_shielded_checkpoint()
+        is_refused = False
+        if self._has_room:
+            self._waiting.append(item)
+            self._start()
+        elif self._overflow != "block":
+            is_refused = self._drop_for(item)
+        elif any(each.background is self for each in enclosing_publishes()):
+            is_refused = True
+        else:
+            await self._wait_for_room(item)
+        if must_yield:
+            # The rest of the checkpoint: the event has its place, so this is not cancelled.
+            await cancel_shielded_checkpoint()
+        if is_refused:
+            refusal = StreamDeadlock if self._overflow == "block" else BufferFull
+            raise refusal(None, self._size)
 
     def statistics(self) -> BackgroundStatistics:
         """Return counts of what became of the events so far."""
@@ -329,26 +331,23 @@ class Background:
     def _may_take(self) -> bool:
         return self._running < self._limit and bool(self._waiting)
 
-    def _drop_for(self, item: _Item) -> None:
-        """Drop an event by the overflow policy, as there is no room for all."""
+    def _drop_for(self, item: _Item) -> bool:
+        """Drop an event by the overflow policy; return whether the publisher gets an error."""
         self._counts["dropped"] += 1
         if self._overflow == "drop_oldest":
             self._waiting.popleft()
             self._waiting.append(item)
-        elif self._overflow == "error":
-            raise BufferFull(None, self._size)
+        return self._overflow == "error"
 
     async def _wait_for_room(self, item: _Item) -> None:
-        if any(each.background is self for each in enclosing_publishes()):
-            raise StreamDeadlock(None, self._size)
         placed = anyio.Event()
         self._blocked[placed] = item
         try:
             await placed.wait()
         finally:
-            self._blocked.pop(placed, None)
-        if placed in self._refused:
-            self._refused.discard(placed)
+            # One that has its place is no longer there.
+            is_refused = self._blocked.pop(placed, None) is not None
+        if is_refused:
             raise ReceiverClosed(_TITLE, self._state)
 
     def _start(self) -> None:
@@ -452,9 +451,7 @@ class Background:
         """Accept nothing more; count and log the events that will not be published."""
         self._state = _OVER
         for placed in self._blocked:
-            self._refused.add(placed)
             placed.set()
-        self._blocked.clear()
         abandoned = len(self._waiting)
         self._waiting.clear()
         if abandoned:

@@ -4,7 +4,9 @@
 the current task works for, so that its only consumer is never made to wait for itself
 (`is_publishing`). Under sequential delivery handlers run in the publisher's own task, and there is
 nothing to remember. Under concurrent and tiered delivery they run in other tasks, which inherit a
-`Publisher` in their context: it names the task that waits for them.
+`Publisher` in their context: it names the task that waits for them. In the background, that is the
+task that opened the block, from the time when it leaves the block; then all streams `reconsider`
+who waits for whom.
 
 This finds only a consumer that would wait for itself. Deadlocks of turns, those of components and
 of limited handlers, are found in `_turns`.
@@ -140,8 +142,8 @@ def enclosing_publishes() -> Iterator[Publisher]:
 class Blocking(Protocol):
     """A stream that makes publishers wait."""
 
-    def reconsider(self, reader: object) -> None:
-        """Find out again who waits for itself, since the task `reader` now waits for others."""
+    def reconsider(self) -> None:
+        """Find out again which publishers wait for themselves, as a task began to wait."""
         ...
 
 

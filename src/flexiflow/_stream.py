@@ -7,6 +7,7 @@ the first of these into the buffer as it takes an event out. Readers of an empty
 cancelled reader loses none.
 
 A publisher that would wait for its own consumer is refused; `_receiver` knows who waits for whom.
+That may change while the publisher is blocked: it is woken, and looks again (`reconsider`).
 Waits for turns, of components and of limited handlers, are another matter: see `_turns`.
 """
 
@@ -319,11 +320,10 @@ class EventStream(Generic[T]):
         finally:
             self._blocked.pop(blocked, None)
 
-    def reconsider(self, reader: object) -> None:
-        """Find out again who waits for itself, since the task `reader` now waits for others."""
-        if self._consumer is reader:
-            for each in self._blocked:
-                each.woken.set()
+    def reconsider(self) -> None:
+        """Find out again which publishers wait for themselves, as a task began to wait."""
+        for each in self._blocked:
+            each.woken.set()
 
     def _waits_for_itself(self) -> bool:
         return self._consumer is not None and is_publishing(self._consumer)

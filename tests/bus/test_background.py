@@ -1,6 +1,7 @@
 """Publishing in the background: B15."""
 
 import logging
+import weakref
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -491,6 +492,17 @@ async def test_a_native_cancel_that_strikes_no_handler(is_late: bool) -> None:
     assert counts(background)["ended"] >= 3
 
 
+class Payload:
+    """Something that can be held."""
+
+
+async def ignore(data: object) -> None:
+    """Do nothing, as a handler."""
+
+
+holding: ContextVar[Payload | None] = ContextVar("holding", default=None)
+
+
 class Exit(BaseException):
     """No `Exception`, so nothing reports it."""
 
@@ -747,11 +759,68 @@ async def test_calls_yield_that_have_no_room(overflow: Any) -> None:
                         await background.publish("a")
 
 
+async def test_a_handler_yields_that_is_refused() -> None:
+    """B15, D6: A loop that publishes until it is not refused lets other tasks run."""
+    bus, gate, began = EventBus(yield_every=5), anyio.Event(), list[int]()
+
+    async def publish_again(number: int) -> None:
+        began.append(number)
+        while number == 0 and not gate.is_set():
+            with suppress(StreamDeadlock):
+                await background.publish("a", 1)
+
+    async def open_gate() -> None:
+        await checkpoint()
+        gate.set()
+
+    await bus.subscribe("a", "c", publish_again)
+    with fail_after(PATIENCE):
+        async with (
+            bus.background(limit=1, buffer=1) as background,
+            create_task_group() as tasks,
+        ):
+            tasks.start_soon(open_gate)
+            await background.publish("a", 0)
+    assert began == [0, 1]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_blocked_call_can_be_closed() -> None:
+    """B15, D6: It takes its event back, and does not yield as it is closed."""
+    bus, desk = EventBus(yield_every=1), Desk()
+    await bus.subscribe("a", "c", desk)
+    async with bus.background(limit=1, buffer=0) as background:
+        await background.publish("a")
+        call = background.publish("a")
+        # Trio would take this for a wait of the test's own task.
+        call.send(None)
+        assert background.statistics().blocked_publishers == 1
+        call.close()
+        assert background.statistics().blocked_publishers == 0
+        desk.let_go()
+    assert counts(background) == {"ended": 1}
+
+
 async def settle_and_let_go(desk: Desk) -> None:
     """Let the handlers end after some turns of the scheduler."""
     for _ in range(5):
         await checkpoint()
     desk.let_go()
+
+
+async def test_nothing_is_held_of_what_has_ended() -> None:
+    """B15, B6: Neither the payload nor the publisher's context, while the block is open."""
+    bus, payload, held = EventBus(), Payload(), Payload()
+    kept = [weakref.ref(payload), weakref.ref(held)]
+    await bus.subscribe("a", "c", ignore)
+    async with bus.background() as background:
+        token = holding.set(held)
+        await background.publish("a", payload)
+        holding.reset(token)
+        await settle()
+        del payload, held, token
+        assert counts(background) == {"ended": 1}
+        assert [each() for each in kept] == [None, None]
 
 
 async def test_it_is_left_only_if_it_was_entered() -> None:
