@@ -204,14 +204,15 @@ class Background:
         if leaving is not None and is_cancellation:
             passed = (type(leaving), leaving, leaving.__traceback__)
         try:
-            is_swallowed = await self._group.__aexit__(*passed)
+            # The group swallows what it has cancelled itself, the wait of this task too.
+            is_swallowed = bool(await self._group.__aexit__(*passed)) and is_cancellation
             if leaving is not None and leaving is not exc and not is_swallowed:
                 raise leaving
         finally:
             del exc, traceback, leaving, passed  # their tracebacks hold this frame (B6)
             if self._interrupts:
                 raise self._first_interrupt()
-        return is_cancellation and bool(is_swallowed)
+        return is_swallowed
 
     def _begin_waiting(self) -> None:
         """Note that the current task waits for the publishes, which may not wait for it now.

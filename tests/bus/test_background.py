@@ -801,6 +801,38 @@ async def test_a_blocked_call_can_be_closed() -> None:
     assert counts(background) == {"ended": 1}
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_publish_can_be_closed() -> None:
+    """B15: As the garbage collector does after its event loop; that interrupts nothing else."""
+    bus, desk = await make_bus()
+    async with bus.background(limit=1) as background:
+        await background.publish("a")
+        worker = background._work()
+        worker.send(None)
+        assert counts(background) == {"running": 1}
+        worker.close()
+        await background.publish("a", "next")
+        desk.let_go()
+    assert desk.ended == ["next"]
+
+
+async def test_an_interrupt_at_the_end_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B15, E5: One that strikes the task that waits leaves bare, and what runs is cancelled."""
+    bus, desk = await make_bus()
+    background = bus.background()
+
+    async def interrupt(_: Background) -> None:
+        await settle()
+        raise Exit
+
+    monkeypatch.setattr(Background, "_finish", interrupt)
+    with pytest.raises(Exit):
+        async with background:
+            await background.publish("a")
+    assert (desk.began, desk.ended) == ([None], [])
+    assert counts(background) == {"cancelled": 1}
+
+
 async def settle_and_let_go(desk: Desk) -> None:
     """Let the handlers end after some turns of the scheduler."""
     for _ in range(5):

@@ -211,6 +211,26 @@ def test_the_time_begins_anew(backend: str) -> None:
     replay(main, backend=backend, decisions=())
 
 
+@BACKENDS
+def test_another_reader_makes_no_list_late(backend: str) -> None:
+    """S2: If it takes one event of two, the other one waits no longer than both would have."""
+
+    async def main() -> None:
+        bus, begun = EventBus(), anyio.current_time()
+        async with bus.stream("a") as events, create_task_group() as tasks:
+            tasks.start_soon(publish_and_take, bus, events, begun)
+            batch = await anext(events.batches(max_size=2, max_wait=1.0))
+            assert (payloads(batch), anyio.current_time() - begun) == ([1.25], 2.0)
+
+    replay(main, backend=backend, decisions=(), buses_yield=False)
+
+
+async def publish_and_take(bus: EventBus, events: EventStream[float], begun: float) -> None:
+    """Publish two times at these times, and take the first one as the second one comes."""
+    await publish_at(bus, begun, 1.0, 1.25)
+    await anext(events)
+
+
 async def take_at(events: EventStream[float], time: float) -> None:
     """Take one event at a time."""
     await anyio.sleep_until(time)
