@@ -61,7 +61,7 @@ ROOMS = {
         "extras.durable._transport",
     ],
     "components": ["_engine", "_admission", "_component", "_actor", "_machine", "_mermaid"],
-    "bus": ["_bus", "_background", "_dispatcher", "_registry"],
+    "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_registry"],
     "streams and waiting": ["_stream", "_expectation", "_receiver"],
     "delivery": ["_delivery"],
     "reports and instruments": ["_reporting", "_instruments"],

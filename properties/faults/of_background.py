@@ -1,13 +1,16 @@
 """Faults of publishing in the background: B15."""
 
-from contextvars import Context, copy_context
+from contextlib import suppress
+from contextvars import Context, ContextVar
 from typing import Any
 
 import anyio
 
+from flexiflow import BufferFull
 from properties.faults._registry import breaks
 from properties.reference.background import PlainBackground
-from properties.reference.full_bus import Full
+from properties.reference.bus import PlainSubscription
+from properties.reference.full_bus import Full, turns
 
 
 class _Waits(PlainBackground):
@@ -90,13 +93,9 @@ class ForgetsWhatItDrops(Full):
 
 
 class _NoContext(PlainBackground):
-    async def __aenter__(self) -> Any:
-        self.at_entry = copy_context()
-        return await super().__aenter__()
-
     def context(self) -> Context:
-        context = self.at_entry.copy()
-        context.run(self.bus.step_outside, self)
+        context = self.opened_in.copy()
+        context.run(self.bus.step_into, self)
         return context
 
 
@@ -109,8 +108,8 @@ class RunsInItsOwnContext(Full):
 
 class _Inside(PlainBackground):
     def context(self) -> Context:
-        context = copy_context()
-        context.run(self.bus.within.set, self)
+        context = super().context()
+        context.run(turns.set, turns.get())
         return context
 
 
@@ -119,6 +118,34 @@ class StaysInItsTurn(Full):
     """Runs handlers within the turns of the publisher."""
 
     background_type = _Inside
+
+
+class _Announcing(PlainBackground):
+    def context(self) -> Context:
+        context = super().context()
+        context.run(self.bus.announcing.set, self.bus.announcing.get())
+        return context
+
+
+@breaks("B15")
+class StaysInItsAnnouncement(Full):
+    """Takes failures in the background of a failure's handler for failures of that handler."""
+
+    background_type = _Announcing
+
+
+class _Nowhere(PlainBackground):
+    def context(self) -> Context:
+        context = super().context()
+        context.run(turns.set, ())
+        return context
+
+
+@breaks("B15")
+class ForgetsWhoWaits(Full):
+    """Runs handlers outside of the turns of the task that waits for them."""
+
+    background_type = _Nowhere
 
 
 class _Waiting(PlainBackground):
@@ -158,3 +185,78 @@ class DropsWhereItShouldBlock(Full):
     """Drops events where publishers should wait."""
 
     background_type = _Drops
+
+
+class _Silent(PlainBackground):
+    async def publish(self, event: Any, data: Any = None) -> None:
+        with suppress(BufferFull):
+            await super().publish(event, data)
+
+
+@breaks("B15")
+class DropsWhereItShouldRefuse(Full):
+    """Drops silently what it should refuse."""
+
+    background_type = _Silent
+
+
+class _Narrow(PlainBackground):
+    def has_room(self) -> bool:
+        return len(self.waiting) < self.buffer or (self.running < self.limit and not self.waiting)
+
+
+@breaks("B15")
+class CountsWhatBeginsAtOnce(Full):
+    """Has no room for a burst that fills its slots and its buffer."""
+
+    background_type = _Narrow
+
+
+class _Early(PlainBackground):
+    async def publish(self, event: Any, data: Any = None) -> None:
+        token = self.bus.taken.set(tuple(self.bus.audience(event)))
+        try:
+            await super().publish(event, data)
+        finally:
+            self.bus.taken.reset(token)
+
+
+@breaks("B15")
+class TakesItsSnapshotEarly(Full):
+    """Calls the handlers that were subscribed at the call."""
+
+    background_type = _Early
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: ContextVar[tuple[PlainSubscription, ...]] = ContextVar("taken", default=())
+
+    def audience(self, event: str) -> list[PlainSubscription]:
+        taken = self.taken.get()
+        # For this publish alone, and none that its handlers make.
+        self.taken.set(())
+        return [*taken] or super().audience(event)
+
+
+class _Unlogged(PlainBackground):
+    def log(self, refusal: object) -> None:
+        """Do nothing."""
+
+
+@breaks("B15")
+class IsRefusedSilently(Full):
+    """Does not log that an instrument refused a publish."""
+
+    background_type = _Unlogged
+
+
+class _Raising(PlainBackground):
+    def log(self, refusal: Exception) -> None:
+        raise refusal
+
+
+@breaks("B15")
+class IsEndedByARefusal(Full):
+    """Ends its block when an instrument refuses a publish."""
+
+    background_type = _Raising

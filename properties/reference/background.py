@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import anyio
 
-from flexiflow import BufferFull, EventBus, ReceiverClosed, StreamDeadlock
-from properties.reference.bus import is_cancelled
+from flexiflow import BufferFull, EventBus, PublishRefused, ReceiverClosed, StreamDeadlock
+from properties.reference.bus import is_cancelled, logger
 
 
 class PlainBackground:
@@ -31,6 +31,7 @@ class PlainBackground:
         self.contexts: list[Context] = []
 
     async def __aenter__(self) -> Self:
+        self.opened_in = copy_context()
         self.group = anyio.create_task_group()
         await self.group.__aenter__()
         self.is_open = True
@@ -66,7 +67,7 @@ class PlainBackground:
 
     async def publish(self, event: Any, data: Any = None) -> None:
         if not self.is_open:
-            raise ReceiverClosed("publishing in the background", "is closed")
+            raise ReceiverClosed("the background", "is closed")
         await EventBus().publish(event)
         item = (self.context(), event, data)
         while not self.has_room():
@@ -82,7 +83,7 @@ class PlainBackground:
         self.start()
 
     def has_room(self) -> bool:
-        return len(self.waiting) < self.buffer or (self.running < self.limit and not self.waiting)
+        return len(self.waiting) + self.running < self.buffer + self.limit
 
     async def wait_for_room(self) -> None:
         if self.is_within():
@@ -91,12 +92,12 @@ class PlainBackground:
 
     def is_within(self) -> bool:
         """Return whether the caller runs in one of the handlers that this calls."""
-        return self.bus.within.get() is self
+        return self in self.bus.within.get()
 
     def context(self) -> Context:
         """Return the context in which handlers run."""
         context = copy_context()
-        context.run(self.bus.step_outside, self)
+        context.run(self.bus.step_into, self)
         return context
 
     def start(self) -> None:
@@ -114,11 +115,16 @@ class PlainBackground:
         self.start()
         try:
             await self.bus.publish(event, data, on_error="continue")
+        except PublishRefused as refusal:
+            self.log(refusal)
         finally:
             self.running -= 1
             if not is_cancelled():
                 self.start()
             self.tell()
+
+    def log(self, refusal: PublishRefused) -> None:
+        logger.warning("a publish was refused: %s", refusal)
 
     def tell(self) -> None:
         self.freed.set()

@@ -72,7 +72,7 @@ class Full(Plain):
         self.instruments: list[Any] = []
         self.around: WeakKeyDictionary[PlainSubscription, list[Any]] = WeakKeyDictionary()
         self.answerers: dict[str, PlainSubscription] = {}
-        self.within: ContextVar[PlainBackground | None] = ContextVar("within", default=None)
+        self.within: ContextVar[tuple[PlainBackground, ...]] = ContextVar("within", default=())
 
     async def subscribe(
         self,
@@ -383,12 +383,13 @@ class Full(Plain):
     def background(self, **options: Any) -> PlainBackground:
         return self.background_type(self, **options)
 
-    def step_outside(self, background: PlainBackground) -> None:
-        """Leave the turns, the announcements and the publishes around, in a copied context."""
-        turns.set(())
-        waiting_for_publishes.set(())
-        self.announcing.set(False)
-        self.within.set(background)
+    def step_into(self, background: PlainBackground) -> None:
+        """Leave what is around for what is around a background, in a copied context."""
+        outside = background.opened_in
+        turns.set(outside.get(turns, ()))
+        waiting_for_publishes.set(outside.get(waiting_for_publishes, ()))
+        self.announcing.set(outside.get(self.announcing, False))
+        self.within.set((*outside.get(self.within, ()), background))
 
     # Instruments.
 

@@ -2,21 +2,31 @@
 
 Workers take the events from the buffer, in order, and publish them, each in a copy of its
 publisher's context (`InContext`). A worker that has taken an event wakes or starts the next worker
-before it publishes, so handlers that never wait are run by one worker, and events begin in order on
-trio too, whose scheduler starts tasks in random order. A task for each event would take five times
-as long. A publisher that finds the buffer full and blocks waits in `_blocked`, with its event.
+before it publishes. So handlers that never wait are run by one worker, which spares a task for each
+event; and events begin in order on trio too, whose scheduler starts tasks in random order. If the
+buffer is full and `overflow` is "block", publishers wait in `_blocked`, with their events.
+
+**Who waits for whom.** The publisher does not wait for the publish, so the turns and announcements
+that it runs in are left behind. The task that opened the block waits for it as it leaves the block,
+and so does all that this task runs in. So a publish has the turns and announcements of that task
+(`copy_context_within`), and its mark as a `Publisher` leads to `_opener`, which names that task
+while it waits. A handler that finds its own background among those marks gets `StreamDeadlock`
+rather than wait for room.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, final, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, final, overload
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import (
+    cancel_shielded_checkpoint,
+    checkpoint,
+    checkpoint_if_cancelled,
+)
 
 from flexiflow._cancellation import (
     absorb_native_cancel,
@@ -24,15 +34,14 @@ from flexiflow._cancellation import (
     effectively_cancelled,
     split,
 )
+from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
-from flexiflow._marks import Mark
-from flexiflow._receiver import Publisher
-from flexiflow._reporting import Announcing, logger
+from flexiflow._receiver import Publisher, blocking_streams, enclosing_publishes
+from flexiflow._reporting import logger
 from flexiflow._text import show
-from flexiflow._turns import current_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable
     from contextvars import Context
     from types import TracebackType
 
@@ -42,24 +51,28 @@ if TYPE_CHECKING:
     from flexiflow._names import T, Topic
     from flexiflow._stream import Overflow
 
-_TITLE: Final = "publishing in the background"
+_TITLE: Final = "the background"
+_NEW: Final = "was not entered"
 _OPEN: Final = "is open"
+_OVER: Final = "has ended"
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class BackgroundStatistics:
-    """What became of the events that were accepted, or dropped since there was no room (B15).
+    """What became of the events of a background so far (B15).
 
     Attributes:
-        ended: how many publishes have ended by themselves.
+        ended: how many publishes have ended, except for those that were cancelled; one that an
+            instrument refused or that a handler interrupted counts.
         running: how many publishes run.
-        waiting: how many events have their place, and no publish yet.
+        waiting: how many events wait to be published.
         dropped: how many events the overflow policy dropped.
         cancelled: how many publishes were cancelled.
-        abandoned: how many events had no publish yet as the block was left by an exception or a
-            cancellation.
-        blocked_publishers: how many publishers wait for room; their events are not counted yet.
+        abandoned: how many events waited to be published as the block was left by an exception or
+            a cancellation.
+        blocked_publishers: how many publishers wait for room; their events are in none of the
+            other counts.
     """
 
     ended: int
@@ -80,27 +93,15 @@ class _Item(NamedTuple):
 
 
 @final
-class _Within(Mark):
-    """Marks the handlers of a publish in the background.
-
-    Args:
-        background: what it was published by.
-    """
-
-    variable: ClassVar[ContextVar[_Within | None]] = ContextVar("within", default=None)
-
-    def __init__(self, background: Background) -> None:
-        self.background = background
-        self.outer = _Within.current()
-
-
-@final
 class Background:
     """Publishes events while their publishers go on; made by `EventBus.background` (B15).
 
     An async context manager, to be entered once. Leaving the block waits until all publishes have
     ended; if it is left by an exception or a cancellation, they are cancelled, and what was not
     begun is abandoned, counted and logged.
+
+    What would wait for the task that opened the block is refused as for a publish of that task:
+    a limited handler that opens a block can't be called from within it (`LimitDeadlock`, V2).
     """
 
     __slots__ = (
@@ -115,9 +116,9 @@ class Background:
         "_is_leaving",
         "_is_starting",
         "_limit",
+        "_opener",
         "_overflow",
         "_publish",
-        "_refused",
         "_running",
         "_size",
         "_state",
@@ -139,12 +140,11 @@ class Background:
         self._limit = limit
         self._size = buffer
         self._overflow: Overflow = overflow
-        self._state = "was not entered"
+        self._state = _NEW
         self._waiting: deque[_Item] = deque()
-        # The publishers that wait for room, in order; each is woken when its event has a place.
+        # The publishers that wait for room, in order; each is woken when its event has a place, and
+        # all when the block is left.
         self._blocked: dict[anyio.Event, _Item] = {}
-        # Those of them whose event is not published, since the block was left.
-        self._refused: set[anyio.Event] = set()
         self._running = 0
         # The workers that wait for events.
         self._idle: list[anyio.Event] = []
@@ -156,6 +156,9 @@ class Background:
         self._interrupts: list[BaseException] = []
         self._finished = anyio.Event()
         self._group: TaskGroup
+        # The context in which the block was entered, and the mark of its wait for the publishes.
+        self._context: Context
+        self._opener: Publisher
 
     async def __aenter__(self) -> Self:
         """Accept events from now on; without a checkpoint.
@@ -163,11 +166,12 @@ class Background:
         Raises:
             ReceiverClosed: the block was entered before.
         """
-        if self._state != "was not entered":
+        if self._state != _NEW:
             raise ReceiverClosed(_TITLE, "was entered before")
         self._group = await anyio.create_task_group().__aenter__()
         self._state = _OPEN
         self._context = copy_context()
+        self._opener = Publisher(None, Publisher.current())
         return self
 
     async def __aexit__(
@@ -179,8 +183,10 @@ class Background:
         """Wait until all publishes have ended; after an exception, cancel them first.
 
         Raises:
+            ReceiverClosed: the block was not entered.
             BaseException: KeyboardInterrupt or the like, which a handler raised.
         """
+        self._begin_waiting()
         leaving = exc
         if exc is None:
             try:
@@ -191,23 +197,40 @@ class Background:
             self._group.cancel_scope.cancel()
         # From here on nothing is accepted: the task group may be over at any time.
         self._abandon()
-        self._is_leaving = True
-        while self._idle:
-            self._idle.pop().set()
+        self._dismiss()
         is_cancellation = leaving is not None and split(leaving)[1] is None
         # A task group would put an exception of the block into a group.
         passed: Any = (None, None, None)
         if leaving is not None and is_cancellation:
             passed = (type(leaving), leaving, leaving.__traceback__)
         try:
-            is_swallowed = await self._group.__aexit__(*passed)
+            # The group swallows what it has cancelled itself, the wait of this task too.
+            is_swallowed = bool(await self._group.__aexit__(*passed)) and is_cancellation
             if leaving is not None and leaving is not exc and not is_swallowed:
                 raise leaving
         finally:
             del exc, traceback, leaving, passed  # their tracebacks hold this frame (B6)
             if self._interrupts:
                 raise self._first_interrupt()
-        return is_cancellation and bool(is_swallowed)
+        return is_swallowed
+
+    def _begin_waiting(self) -> None:
+        """Note that the current task waits for the publishes, which may not wait for it now.
+
+        Raises:
+            ReceiverClosed: the block was not entered.
+        """
+        if self._state == _NEW:
+            raise ReceiverClosed(_TITLE, _NEW)
+        self._opener.task = anyio.get_current_task().coro
+        for stream in blocking_streams:
+            stream.reconsider()
+
+    def _dismiss(self) -> None:
+        """End the workers that have nothing to do."""
+        self._is_leaving = True
+        while self._idle:
+            self._idle.pop().set()
 
     async def _finish(self) -> None:
         """Wait until nothing runs or waits."""
@@ -237,8 +260,9 @@ class Background:
 
         At least one in `yield_every` of these calls is a checkpoint (D6). The subscriptions are
         those at the time when the publish begins (B5). Its failures are logged and published as
-        `event.handler.failed` (E1), and so is logged if an instrument refuses it. The handlers run
-        in a copy of the context of this call, but outside of its turns, limits and announcements.
+        `event.handler.failed` (E1). If an instrument refuses it, that is logged. The handlers run
+        in a copy of the context of this call, but within the turns, limits and announcements of the
+        task that opened the block, which waits for them; outside of those of this call.
 
         Args:
             event: a name without wildcards.
@@ -252,27 +276,30 @@ class Background:
             StreamDeadlock: there is no room, and this is called from within a handler of such a
                 publish, which would wait for itself.
         """
+        self._until_yield -= 1
+        must_yield = self._until_yield <= 0
+        if must_yield:
+            self._until_yield = self._dispatcher.yield_every
+            await checkpoint_if_cancelled()
         self._check_open()
         name = self._dispatcher.registry.resolve(event).name
-        self._until_yield -= 1
-        if self._until_yield <= 0:
-            self._until_yield = self._dispatcher.yield_every
-            await checkpoint()
-            self._check_open()
-        item = _Item(_context_outside(), name, data)
+        item = _Item(copy_context_within(self._context), name, data)
+        is_refused = False
         if self._has_room:
             self._waiting.append(item)
             self._start()
-        elif self._overflow == "block":
-            await self._wait_for_room(item)
-        elif self._overflow == "drop_oldest":
-            self._waiting.popleft()
-            self._counts["dropped"] += 1
-            self._waiting.append(item)
+        elif self._overflow != "block":
+            is_refused = self._drop_for(item)
+        elif any(each.background is self for each in enclosing_publishes()):
+            is_refused = True
         else:
-            self._counts["dropped"] += 1
-            if self._overflow == "error":
-                raise BufferFull(None, self._size)
+            await self._wait_for_room(item)
+        if must_yield:
+            # The rest of the checkpoint: the event has its place, so this is not cancelled.
+            await cancel_shielded_checkpoint()
+        if is_refused:
+            refusal = StreamDeadlock if self._overflow == "block" else BufferFull
+            raise refusal(None, self._size)
 
     def statistics(self) -> BackgroundStatistics:
         """Return counts of what became of the events so far."""
@@ -305,20 +332,23 @@ class Background:
     def _may_take(self) -> bool:
         return self._running < self._limit and bool(self._waiting)
 
+    def _drop_for(self, item: _Item) -> bool:
+        """Drop an event by the overflow policy; return whether the publisher gets an error."""
+        self._counts["dropped"] += 1
+        if self._overflow == "drop_oldest":
+            self._waiting.popleft()
+            self._waiting.append(item)
+        return self._overflow == "error"
+
     async def _wait_for_room(self, item: _Item) -> None:
-        within = _Within.current()
-        while within is not None:
-            if within.background is self and not within.is_over:
-                raise StreamDeadlock(None, self._size)
-            within = within.outer
         placed = anyio.Event()
         self._blocked[placed] = item
         try:
             await placed.wait()
         finally:
-            self._blocked.pop(placed, None)
-        if placed in self._refused:
-            self._refused.discard(placed)
+            # One that has its place is no longer there.
+            is_refused = self._blocked.pop(placed, None) is not None
+        if is_refused:
             raise ReceiverClosed(_TITLE, self._state)
 
     def _start(self) -> None:
@@ -414,61 +444,20 @@ class Background:
                 placed.set()
 
     async def _publish_within(self, item: _Item) -> None:
-        with _Within(self):
+        # Overrides the publisher's own mark, which is in the item's context.
+        with Publisher(None, self._opener, self):
             await self._publish(item.event, item.data, on_error="continue")
 
     def _abandon(self) -> None:
         """Accept nothing more; count and log the events that will not be published."""
-        self._state = "has ended"
+        self._state = _OVER
         for placed in self._blocked:
-            self._refused.add(placed)
             placed.set()
-        self._blocked.clear()
         abandoned = len(self._waiting)
         self._waiting.clear()
         if abandoned:
             self._counts["abandoned"] += abandoned
             logger.error(
-                "%d events were not published, since the block of %s was left", abandoned, _TITLE
+                "the block of the background was left; events that were not published: %d",
+                abandoned,
             )
-
-
-def _context_outside() -> Context:
-    """Return a copy of the context, outside of the turns, limits and announcements in it."""
-    context = copy_context()
-    for variable in (current_turn, Announcing.variable, Publisher.variable):
-        if context.get(variable) is not None:
-            context.run(variable.set, None)
-    return context
-
-
-@final
-class InContext:
-    """An awaitable that runs a coroutine in a context of its own, in the task that awaits it.
-
-    Args:
-        context: the context, which nothing else runs in meanwhile.
-        coroutine: the coroutine.
-    """
-
-    __slots__ = ("_context", "_coroutine")
-
-    def __init__(self, context: Context, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._context = context
-        self._coroutine = coroutine
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        """Run the coroutine; pass on what it yields to the event loop, and what that sends back."""
-        resume: Callable[[], object] = partial(self._coroutine.send, None)
-        try:
-            while True:
-                try:
-                    yielded = self._context.run(resume)
-                except StopIteration:
-                    return
-                try:
-                    resume = partial(self._coroutine.send, (yield yielded))
-                except BaseException as exc:  # noqa: BLE001  it is the coroutine's
-                    resume = partial(self._coroutine.throw, exc)
-        finally:
-            del resume  # it may hold an exception, whose traceback holds this frame (B6)

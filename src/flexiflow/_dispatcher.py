@@ -67,7 +67,7 @@ from flexiflow._delivery.verdict import assess, judge, report
 from flexiflow._errors import NoAnswer
 from flexiflow._instruments import PUBLISHING, Installed, enter, go_without, leave, take_out
 from flexiflow._names import Event, check_is_query, make_event
-from flexiflow._receiver import RECEIVER, Publisher, blocking_streams
+from flexiflow._receiver import RECEIVER, blocking_streams, marked_as_publishing
 from flexiflow._registry import DIRECT, UNHEARD, Registry
 from flexiflow._reporting import Announcing, is_announcing
 from flexiflow._subscription import Terms
@@ -350,7 +350,8 @@ class Dispatcher:
     ) -> Failures:
         # Within `event.handler.failed` no failure is published, even where a user published it
         # (E7). A stream that blocks must know which task waits for this publish (S3).
-        with Announcing() if route.name == HANDLER_FAILED else nullcontext(), Publisher():
+        announcing = Announcing() if route.name == HANDLER_FAILED else nullcontext()
+        with announcing, marked_as_publishing():
             return await self._deliver_inside(route, data, deliver, raises=raises)
 
     async def _deliver_inside(

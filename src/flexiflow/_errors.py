@@ -102,12 +102,12 @@ class PublishRefused(FlexiFlowError):
     """
 
 
-class _StreamIsFull(FlexiFlowError):
-    """A stream has no room for an event, and the publisher can't wait for room.
+class _NoRoom(FlexiFlowError):
+    """There is no room for an event, and the publisher can't wait for room.
 
     Args:
-        stream: the name or pattern that the stream hears; None for publishing in the background.
-        buffer: how many events its buffer holds.
+        stream: the name or pattern that the stream hears; None for a background.
+        buffer: how many events the buffer holds.
     """
 
     def __init__(self, stream: str | None, buffer: int) -> None:
@@ -116,58 +116,57 @@ class _StreamIsFull(FlexiFlowError):
         self.buffer = buffer
 
     @property
-    def _what(self) -> str:
+    def _facts(self) -> str:
+        held = f"is full with {self.buffer} event{'' if self.buffer == 1 else 's'}"
         if self.stream is None:
-            return "publishing in the background"
-        return f"the stream of {show(self.stream)}"
+            return f"the background's buffer {held}"
+        return f"the stream of {show(self.stream)} {held}"
 
 
 @final
-class BufferFull(_StreamIsFull):
-    """A stream's buffer was full, and its `overflow` is "error" (S2, B15).
+class BufferFull(_NoRoom):
+    """The buffer of a stream or a background was full, and `overflow` is "error" (S2, B15).
 
     Args:
-        stream: the name or pattern that the stream hears; None for publishing in the background.
-        buffer: how many events its buffer holds.
+        stream: the name or pattern that the stream hears; None for a background.
+        buffer: how many events the buffer holds.
     """
 
     def __str__(self) -> str:
-        """Return the message: which stream is full, and how many events it holds."""
-        return f"{self._what} is full with {self.buffer} events; this one is lost"
+        """Return the message: whose buffer is full, and how many events it holds."""
+        return f"{self._facts}; this one is lost"
 
 
 @final
-class StreamDeadlock(_StreamIsFull):
+class StreamDeadlock(_NoRoom):
     """A publisher would have waited for itself, as there was no room for its event (S3, B15).
 
-    It was the only consumer of a full stream, or a handler that was called in the background.
+    It was the only consumer of a full stream, or a handler that a full background calls.
 
     Args:
-        stream: the name or pattern that the stream hears; None for publishing in the background.
-        buffer: how many events its buffer holds.
+        stream: the name or pattern that the stream hears; None for a background.
+        buffer: how many events the buffer holds.
     """
 
     def __str__(self) -> str:
-        """Return the message: which stream is full, and what to do."""
+        """Return the message: whose buffer is full, who would wait, and what to do."""
         if self.stream is None:
             return (
-                f"{self._what} is full with {self.buffer} events, and one of the handlers that it "
-                "calls publishes there and would wait for itself; use a larger buffer, or another "
-                "overflow policy"
+                f"{self._facts}, and a handler that it calls publishes to it and would wait for "
+                "itself; give it a larger buffer or another overflow policy"
             )
         return (
-            f"{self._what} is full with {self.buffer} events, and its only "
-            "consumer publishes to it and would wait for itself; read it in another task, "
-            "or give it a larger buffer or another overflow policy"
+            f"{self._facts}, and its only consumer publishes to it and would wait for itself; read "
+            "it in another task, or give it a larger buffer or another overflow policy"
         )
 
 
 @final
 class ReceiverClosed(FlexiFlowError, ClosedResourceError):
-    """A stream or an expectation was used outside of its `async with` block (S1).
+    """A stream, expectation or background was used outside of its `async with` block (S1, B15).
 
     Args:
-        what: the stream or expectation, in words.
+        what: the stream, expectation or background, in words.
         state: the state of its block, in words, like "has ended".
     """
 

@@ -4,7 +4,9 @@
 the current task works for, so that its only consumer is never made to wait for itself
 (`is_publishing`). Under sequential delivery handlers run in the publisher's own task, and there is
 nothing to remember. Under concurrent and tiered delivery they run in other tasks, which inherit a
-`Publisher` in their context: it names the task that waits for them.
+`Publisher` in their context: it names the task that waits for them. In the background, that is the
+task that opened the block, from the time when it leaves the block; then all streams `reconsider`
+who waits for whom.
 
 This finds only a consumer that would wait for itself. Deadlocks of turns, those of components and
 of limited handlers, are found in `_turns`.
@@ -13,7 +15,7 @@ of limited handlers, are found in `_turns`.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import anyio
 
@@ -21,7 +23,7 @@ from flexiflow._errors import ReceiverClosed
 from flexiflow._marks import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flexiflow._subscription import Handler, Subscription
 
@@ -98,40 +100,59 @@ _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
 
 @final
 class Publisher(Mark):
-    """Marks a publish: the current task waits for handlers in other tasks.
+    """Marks a publish: a task waits for its handlers, which may run in other tasks.
+
+    Args:
+        task: the coroutine of the task that waits; None if none waits yet.
+        outer: the publish that this task itself works for, or None.
+        background: the background that runs the publish, or None.
 
     Attributes:
-        task: the coroutine of the publishing task; None once the publish is over.
-        outer: the publish that this task itself works for, or None.
+        task: as given; None once the publish is over.
+        outer: as given; None once the publish is over.
+        background: as given; None once the publish is over.
     """
 
     variable = _publisher
 
-    def __enter__(self) -> Self:
-        self.task: object = anyio.get_current_task().coro
-        self.outer = Publisher.current()
-        return super().__enter__()
+    def __init__(self, task: object, outer: Publisher | None, background: object = None) -> None:
+        self.task: object = task
+        self.outer: Publisher | None = outer
+        self.background: object = background
 
     def __exit__(self, *exception: object) -> None:
         # Tasks that inherited the context may outlive the publish, which does not wait for them.
-        self.task = self.outer = None
+        self.task = self.outer = self.background = None
         super().__exit__(*exception)
 
-    def waits(self, task: object) -> bool:
-        """Return whether `task` waits for this publish, itself or through publishes around it."""
-        publisher: Publisher | None = self
-        while publisher is not None and publisher.task is not task:
-            publisher = publisher.outer
-        return publisher is not None
+
+def marked_as_publishing() -> Publisher:
+    """Return a mark for a publish of the current task, which waits for its handlers."""
+    return Publisher(anyio.get_current_task().coro, Publisher.current())
 
 
-blocking_streams: Final[set[object]] = set()
+def enclosing_publishes() -> Iterator[Publisher]:
+    """Iterate over the marked publishes that the current task works for, from the inside out."""
+    publisher = Publisher.current()
+    while publisher is not None:
+        yield publisher
+        publisher = publisher.outer
+
+
+class Blocking(Protocol):
+    """A stream that makes publishers wait."""
+
+    def reconsider(self) -> None:
+        """Find out again which publishers wait for themselves, as a task began to wait."""
+        ...
+
+
+blocking_streams: Final[set[Blocking]] = set()
 """The open streams that make publishers wait; while there are none, no `Publisher` is needed."""
 
 
 def is_publishing(task: object) -> bool:
     """Return whether the current task is `task`, or works for a publish that `task` waits for."""
-    publisher = Publisher.current()
-    return anyio.get_current_task().coro is task or (
-        publisher is not None and publisher.waits(task)
+    return anyio.get_current_task().coro is task or any(
+        publisher.task is task for publisher in enclosing_publishes()
     )

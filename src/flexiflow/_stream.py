@@ -7,6 +7,7 @@ the first of these into the buffer as it takes an event out. Readers of an empty
 cancelled reader loses none.
 
 A publisher that would wait for its own consumer is refused; `_receiver` knows who waits for whom.
+That may change while the publisher is blocked: it is woken, and looks again (`reconsider`).
 Waits for turns, of components and of limited handlers, are another matter: see `_turns`.
 """
 
@@ -58,6 +59,25 @@ class StreamStatistics:
     buffered: int
     blocked_publishers: int
     waiting_readers: int
+
+
+@final
+class _Blocked(Generic[T]):
+    """A publisher that waits for room.
+
+    Args:
+        event: its event.
+
+    Attributes:
+        event: see above.
+        woken: set when the event is accepted, or whether it would wait for itself has changed.
+    """
+
+    __slots__ = ("event", "woken")
+    woken: anyio.Event
+
+    def __init__(self, event: Event[T]) -> None:
+        self.event = event
 
 
 @final
@@ -129,7 +149,7 @@ class EventStream(Generic[T]):
         self._buffer: deque[Event[T]] = deque()
         # The publishers and readers that wait, in order. A publisher is woken when its event is
         # accepted, a reader when there are as many events as it wants.
-        self._blocked: dict[anyio.Event, Event[T]] = {}
+        self._blocked: dict[_Blocked[T], None] = {}
         self._sleeping: dict[anyio.Event, int] = {}
         self._until_yield = self._yield_every = yield_every
         self._received = self._delivered = self._dropped = 0
@@ -162,8 +182,8 @@ class EventStream(Generic[T]):
         self._consumer = None
         self._dropped += len(self._buffer)
         self._buffer.clear()
-        for waiting in (*self._blocked, *self._sleeping):
-            waiting.set()
+        for woken in (*[each.woken for each in self._blocked], *self._sleeping):
+            woken.set()
         self._blocked.clear()
         self._sleeping.clear()
 
@@ -284,19 +304,26 @@ class EventStream(Generic[T]):
         return None
 
     async def _wait_for_room(self, event: Event[T]) -> None:
-        accepted = anyio.Event()
-        self._blocked[accepted] = event
+        blocked = _Blocked(event)
+        self._blocked[blocked] = None
         self._wake_reader()
         try:
-            if self._waits_for_itself():
-                await self._let_another_read()
+            while blocked in self._blocked:
+                blocked.woken = anyio.Event()
                 if self._waits_for_itself():
-                    self._received += 1
-                    self._dropped += 1
-                    raise StreamDeadlock(self._name, self._size)
-            await accepted.wait()
+                    await self._let_another_read()
+                    if self._waits_for_itself():
+                        self._received += 1
+                        self._dropped += 1
+                        raise StreamDeadlock(self._name, self._size)
+                await blocked.woken.wait()
         finally:
-            self._blocked.pop(accepted, None)
+            self._blocked.pop(blocked, None)
+
+    def reconsider(self) -> None:
+        """Find out again which publishers wait for themselves, as a task began to wait."""
+        for each in self._blocked:
+            each.woken.set()
 
     def _waits_for_itself(self) -> bool:
         return self._consumer is not None and is_publishing(self._consumer)
@@ -322,9 +349,10 @@ class EventStream(Generic[T]):
     def _take(self) -> Event[T]:
         if self._blocked:
             accepted = next(iter(self._blocked))
-            self._buffer.append(self._blocked.pop(accepted))
+            del self._blocked[accepted]
+            self._buffer.append(accepted.event)
             self._received += 1
-            accepted.set()
+            accepted.woken.set()
         self._delivered += 1
         return self._buffer.popleft()
 

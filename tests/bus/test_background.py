@@ -1,7 +1,8 @@
 """Publishing in the background: B15."""
 
 import logging
-from contextlib import AbstractContextManager
+import weakref
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -25,7 +26,8 @@ from flexiflow import (
     Transition,
     events,
 )
-from flexiflow._background import Background, InContext
+from flexiflow._background import Background
+from flexiflow._contexts import InContext
 from tests.accounting import Boom
 from tests.helpers import PATIENCE, never, settle
 
@@ -206,9 +208,7 @@ async def test_an_error_where_there_is_no_room() -> None:
         await background.publish("a", 1)
         with pytest.raises(BufferFull) as caught:
             await background.publish("a", 2)
-        assert str(caught.value) == (
-            "publishing in the background is full with 1 events; this one is lost"
-        )
+        assert str(caught.value) == "the background's buffer is full with 1 event; this one is lost"
         desk.let_go()
     assert counts(background) == {"ended": 2, "dropped": 1}
 
@@ -232,7 +232,9 @@ async def test_its_own_handlers_never_wait_for_room() -> None:
         async with bus.background(limit=1, buffer=1) as background:
             await background.publish("a", 0)
     assert seen == [0, 1]
-    assert str(failures[0]).startswith("publishing in the background is full with 1 events, and")
+    assert str(failures[0]).startswith(
+        "the background's buffer is full with 1 event, and a handler"
+    )
 
 
 async def test_a_task_that_outlives_its_handler_may_wait() -> None:
@@ -276,7 +278,7 @@ async def test_leaving_by_an_exception_cancels(caplog: pytest.LogCaptureFixture)
     assert (desk.began, desk.ended) == ([0, 1], [])
     assert counts(background) == {"cancelled": 2, "abandoned": 3}
     assert [record.getMessage() for record in caplog.records] == [
-        "3 events were not published, since the block of publishing in the background was left"
+        "the block of the background was left; events that were not published: 3"
     ]
 
 
@@ -286,23 +288,20 @@ async def test_leaving_by_a_cancellation_cancels(is_waiting: bool) -> None:
     bus, desk = await make_bus()
     background, left = bus.background(limit=1, buffer=1), list[str]()
 
-    async def publish_blocked() -> None:
-        try:
-            await background.publish("a", 2)
-        except ReceiverClosed as exc:
-            left.append(exc.state)
-
     async def use() -> None:
         async with background:
             await background.publish("a", 0)
             await settle()
             await background.publish("a", 1)
-            others.start_soon(publish_blocked)
+            others.start_soon(try_to_publish, background, 2, left)
+            is_full.set()
             if not is_waiting:
                 await sleep_forever()
 
+    is_full = anyio.Event()
     async with create_task_group() as others, create_task_group() as tasks:
         tasks.start_soon(use)
+        await is_full.wait()
         await settle()
         tasks.cancel_scope.cancel()
     assert (desk.began, left) == ([0], ["has ended"])
@@ -493,6 +492,17 @@ async def test_a_native_cancel_that_strikes_no_handler(is_late: bool) -> None:
     assert counts(background)["ended"] >= 3
 
 
+class Payload:
+    """Something that can be held."""
+
+
+async def ignore(data: object) -> None:
+    """Do nothing, as a handler."""
+
+
+holding: ContextVar[Payload | None] = ContextVar("holding", default=None)
+
+
 class Exit(BaseException):
     """No `Exception`, so nothing reports it."""
 
@@ -675,3 +685,258 @@ async def test_an_interrupt_beats_a_cancellation() -> None:
             await checkpoint()
     (note,) = caught.value.__notes__
     assert note.startswith("another handler raised Exit(")
+
+
+async def test_a_call_is_in_order_though_it_yields() -> None:
+    """B15, D6: The event has its place before the call yields, so no later call overtakes it."""
+    bus, called, began = EventBus(yield_every=1), list[int](), list[int]()
+    await bus.subscribe("a", "c", began.append)
+
+    async def publish(number: int) -> None:
+        called.append(number)
+        await background.publish("a", number)
+
+    with fail_after(PATIENCE):
+        async with bus.background(limit=1) as background, create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(publish, number)
+    assert len(began) == 20
+    assert began == called
+
+
+async def test_a_publish_that_yields_as_the_block_is_left() -> None:
+    """B15, D6: Its event has its place, so it is abandoned, and counted."""
+    bus, desk = EventBus(yield_every=1), Desk()
+    await bus.subscribe("a", "c", desk)
+    background, told = bus.background(limit=1, buffer=1), list[str]()
+
+    async def publish(number: int) -> None:
+        try:
+            await background.publish("a", number)
+            told.append("placed")
+        except ReceiverClosed:
+            told.append("closed")
+
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            with pytest.raises(Boom):
+                async with background:
+                    await background.publish("a")
+                    await settle()
+                    for number in range(3):
+                        tasks.start_soon(publish, number)
+                    while not background.statistics().waiting:
+                        await checkpoint()
+                    raise Boom
+    assert sorted(told) == ["closed", "closed", "placed"]
+    assert counts(background) == {"cancelled": 1, "abandoned": 1}
+
+
+async def test_a_cancelled_call_publishes_nothing() -> None:
+    """B15, D6: A call that is a checkpoint is cancelled before its event has a place."""
+    bus = EventBus(yield_every=1)
+    await bus.subscribe("a", "c", never)
+    async with bus.background() as background:
+        with CancelScope() as scope:
+            scope.cancel()
+            await background.publish("a")
+        assert scope.cancelled_caught
+    assert not counts(background)
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "error"])
+async def test_calls_yield_that_have_no_room(overflow: Any) -> None:
+    """B15, D6: A loop that publishes until there is room lets other tasks run."""
+    bus, desk = await make_bus()
+    async with bus.background(limit=1, buffer=1, overflow=overflow) as background:
+        for number in range(2):
+            await background.publish("a", number)
+        async with create_task_group() as tasks:
+            tasks.start_soon(settle_and_let_go, desk)
+            with fail_after(PATIENCE):
+                while not desk.ended:
+                    with suppress(BufferFull):
+                        await background.publish("a")
+
+
+async def test_a_handler_yields_that_is_refused() -> None:
+    """B15, D6: A loop that publishes until it is not refused lets other tasks run."""
+    bus, gate, began = EventBus(yield_every=5), anyio.Event(), list[int]()
+
+    async def publish_again(number: int) -> None:
+        began.append(number)
+        while number == 0 and not gate.is_set():
+            with suppress(StreamDeadlock):
+                await background.publish("a", 1)
+
+    async def open_gate() -> None:
+        await checkpoint()
+        gate.set()
+
+    await bus.subscribe("a", "c", publish_again)
+    with fail_after(PATIENCE):
+        async with (
+            bus.background(limit=1, buffer=1) as background,
+            create_task_group() as tasks,
+        ):
+            tasks.start_soon(open_gate)
+            await background.publish("a", 0)
+    assert began == [0, 1]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_blocked_call_can_be_closed() -> None:
+    """B15, D6: It takes its event back, and does not yield as it is closed."""
+    bus, desk = EventBus(yield_every=1), Desk()
+    await bus.subscribe("a", "c", desk)
+    async with bus.background(limit=1, buffer=0) as background:
+        await background.publish("a")
+        call = background.publish("a")
+        # Trio would take this for a wait of the test's own task.
+        call.send(None)
+        assert background.statistics().blocked_publishers == 1
+        call.close()
+        assert background.statistics().blocked_publishers == 0
+        desk.let_go()
+    assert counts(background) == {"ended": 1}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_publish_can_be_closed() -> None:
+    """B15: As the garbage collector does after its event loop; that interrupts nothing else."""
+    bus, desk = await make_bus()
+    async with bus.background(limit=1) as background:
+        await background.publish("a")
+        worker = background._work()
+        worker.send(None)
+        assert counts(background) == {"running": 1}
+        worker.close()
+        await background.publish("a", "next")
+        desk.let_go()
+    assert desk.ended == ["next"]
+
+
+async def test_an_interrupt_at_the_end_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B15, E5: One that strikes the task that waits leaves bare, and what runs is cancelled."""
+    bus, desk = await make_bus()
+    background = bus.background()
+
+    async def interrupt(_: Background) -> None:
+        await settle()
+        raise Exit
+
+    monkeypatch.setattr(Background, "_finish", interrupt)
+    with pytest.raises(Exit):
+        async with background:
+            await background.publish("a")
+    assert (desk.began, desk.ended) == ([None], [])
+    assert counts(background) == {"cancelled": 1}
+
+
+async def settle_and_let_go(desk: Desk) -> None:
+    """Let the handlers end after some turns of the scheduler."""
+    for _ in range(5):
+        await checkpoint()
+    desk.let_go()
+
+
+async def test_nothing_is_held_of_what_has_ended() -> None:
+    """B15, B6: Neither the payload nor the publisher's context, while the block is open."""
+    bus, payload, held = EventBus(), Payload(), Payload()
+    kept = [weakref.ref(payload), weakref.ref(held)]
+    await bus.subscribe("a", "c", ignore)
+    async with bus.background() as background:
+        token = holding.set(held)
+        await background.publish("a", payload)
+        holding.reset(token)
+        await settle()
+        del payload, held, token
+        assert counts(background) == {"ended": 1}
+        assert [each() for each in kept] == [None, None]
+
+
+async def test_it_is_left_only_if_it_was_entered() -> None:
+    """B15: `ReceiverClosed`, and it may be entered afterwards."""
+    bus, desk = await make_bus()
+    background = bus.background()
+    with pytest.raises(ReceiverClosed, match="was not entered"):
+        await background.__aexit__(None, None, None)
+    async with background:
+        await background.publish("a")
+        await settle()
+        desk.let_go()
+    assert counts(background) == {"ended": 1}
+
+
+async def try_to_publish(background: Background, number: int, refused: list[str]) -> None:
+    """Publish a number, or note the state in which the block is."""
+    try:
+        await background.publish("a", number)
+    except ReceiverClosed as exc:
+        refused.append(exc.state)
+
+
+async def break_off(way: str, scope: CancelScope, interrupting: anyio.Event) -> None:
+    """Raise in the block, or make a handler raise an interrupt."""
+    if way == "an exception":
+        raise Boom
+    if way == "a cancellation":
+        scope.cancel()
+    interrupting.set()
+    await sleep_forever()
+
+
+@pytest.mark.parametrize("way", ["an exception", "a cancellation", "an interrupt"])
+async def test_the_state_after_it_was_broken_off(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """B15: What was not begun is logged once; events of blocked publishers are not in that."""
+    bus, desk = await make_bus()
+    background, refused, interrupting = (
+        bus.background(limit=2, buffer=2),
+        list[str](),
+        anyio.Event(),
+    )
+
+    async def interrupt(_: object) -> None:
+        await interrupting.wait()
+        raise Exit
+
+    await bus.subscribe("b", "c", interrupt)
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            with suppress(Boom, Exit), CancelScope() as scope:
+                async with background:
+                    await background.publish("a", 0)
+                    await background.publish("b")
+                    await settle()
+                    for number in range(1, 6):
+                        tasks.start_soon(try_to_publish, background, number, refused)
+                    await settle()
+                    await break_off(way, scope, interrupting)
+    ended = {"ended": 1, "cancelled": 1} if way == "an interrupt" else {"cancelled": 2}
+    assert (desk.began, desk.ended) == ([0], [])
+    assert counts(background) == {**ended, "abandoned": 2}
+    assert refused == ["has ended"] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "the block of the background was left; events that were not published: 2"
+    ]
+    with pytest.raises(ReceiverClosed, match="has ended"):
+        await background.publish("a")
+
+
+async def test_the_state_after_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """B15: Left in peace, it has published all, also for blocked publishers; nothing is logged."""
+    bus, desk = await make_bus()
+    background, refused = bus.background(limit=1, buffer=1), list[str]()
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks, background:
+            for number in range(4):
+                tasks.start_soon(try_to_publish, background, number, refused)
+            await settle()
+            desk.let_go()
+    assert counts(background) == {"ended": 4}
+    assert not refused
+    assert not caplog.records
+    with pytest.raises(ReceiverClosed, match="has ended"):
+        await background.publish("a")

@@ -1,6 +1,7 @@
 """The events of a stream in lists: `EventStream.batches`."""
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -146,6 +147,55 @@ async def test_one_event_wakes_a_reader_that_wants_one() -> None:
     assert got == [1]
 
 
+@pytest.mark.parametrize("max_wait", [math.inf, PATIENCE * 2])
+async def test_a_list_that_waits_longer_passes_an_event_on(max_wait: float) -> None:
+    """S2: Readers that were asleep when it came get it, if their lists are complete with it."""
+    bus, got = EventBus(), list[list[int]]()
+    async with bus.stream("a") as events, create_task_group() as tasks:
+
+        async def read(max_size: int) -> None:
+            got.append(payloads(await anext(events.batches(max_size, max_wait))))
+
+        for max_size in (3, 2, 1):
+            tasks.start_soon(read, max_size)
+            await settle()
+        await publish(bus, 1)
+        await settle()
+        assert got == [[1]]
+        await publish(bus, 2, 3)
+        await settle()
+        assert got == [[1], [2, 3]]
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("max_size", [1, 2])
+async def test_a_reader_that_is_cancelled_as_it_is_woken(max_size: int) -> None:
+    """S2: The next reader is woken in its place."""
+    import asyncio  # noqa: PLC0415  the only backend that can cancel a task that was woken
+
+    bus, got, woken = EventBus(), list[list[int]](), list[asyncio.Task[Any] | None]()
+    async with bus.stream("a") as events, create_task_group() as tasks:
+
+        async def read() -> None:
+            woken.append(asyncio.current_task())
+            # At the end of the task, it would cancel the group.
+            with suppress(asyncio.CancelledError):
+                got.append(payloads(await anext(events.batches(max_size, math.inf))))
+
+        for _ in range(2):
+            tasks.start_soon(read)
+            await settle()
+        await publish(bus, *range(max_size - 1))
+        await settle()
+        await publish(bus, max_size - 1)
+        assert woken[0] is not None
+        woken[0].cancel()
+        await settle()
+        tasks.cancel_scope.cancel()
+    assert got == [[*range(max_size)]]
+
+
 @BACKENDS
 def test_the_time_begins_anew(backend: str) -> None:
     """S2: Its time counts from an event that it gets, not from one that another reader took."""
@@ -159,6 +209,26 @@ def test_the_time_begins_anew(backend: str) -> None:
             assert (payloads(batch), anyio.current_time() - begun) == ([5.0], 6.0)
 
     replay(main, backend=backend, decisions=())
+
+
+@BACKENDS
+def test_another_reader_makes_no_list_late(backend: str) -> None:
+    """S2: If it takes one event of two, the other one waits no longer than both would have."""
+
+    async def main() -> None:
+        bus, begun = EventBus(), anyio.current_time()
+        async with bus.stream("a") as events, create_task_group() as tasks:
+            tasks.start_soon(publish_and_take, bus, events, begun)
+            batch = await anext(events.batches(max_size=2, max_wait=1.0))
+            assert (payloads(batch), anyio.current_time() - begun) == ([1.25], 2.0)
+
+    replay(main, backend=backend, decisions=(), buses_yield=False)
+
+
+async def publish_and_take(bus: EventBus, events: EventStream[float], begun: float) -> None:
+    """Publish two times at these times, and take the first one as the second one comes."""
+    await publish_at(bus, begun, 1.0, 1.25)
+    await anext(events)
 
 
 async def take_at(events: EventStream[float], time: float) -> None:

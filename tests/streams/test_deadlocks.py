@@ -42,7 +42,7 @@ class TestRefused:
             await fill(bus, events)
             failure = await deadlocked(bus)
             assert (failure.stream, failure.buffer) == (EVENT, buffer)
-            assert f"is full with {buffer} events" in str(failure)
+            assert f"is full with {buffer} event" in str(failure)
             assert (books(events), waiting(events)) == ((buffer + 1, 0, 1, buffer), (0, 0))
 
     @each_mode
@@ -205,6 +205,29 @@ class TestAllowed:
                     await settle()
                     assert await read(events) == [0]
         assert ended == [0]
+
+    async def test_a_publish_that_outlives_the_one_around_it(self) -> None:
+        """S3: A task publishes as the consumer's publish ends, which does not wait for that."""
+        bus, failures, gate = EventBus(delivery="concurrent"), list[Any](), Event()
+
+        def start(data: object) -> None:
+            group.start_soon(bus.publish, "inner")
+
+        async def publish_later(data: object) -> None:
+            await gate.wait()
+            failures.extend(await bus.publish(EVENT, "late"))
+
+        await bus.subscribe("start", "c", start)
+        await bus.subscribe("inner", "c", publish_later)
+        async with bus.stream(EVENT, buffer=0) as events:
+            with fail_after(PATIENCE):
+                async with create_task_group() as group:
+                    await bus.publish("start")
+                    await settle()
+                    gate.set()
+                    await settle()
+                    assert await read(events) == ["late"]
+        assert failures == []
 
     async def test_a_stream_that_ends_meanwhile_refuses_nobody(self) -> None:
         """S3: Who lets others read finds that the block has ended, and goes on."""

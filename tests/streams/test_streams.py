@@ -240,7 +240,7 @@ class TestFull:
         async with bus.stream(EVENT, buffer=1, overflow="error") as events:
             assert await bus.publish(EVENT, 0) == ()
             (failure,) = await bus.publish(EVENT, 1)
-            with pytest.raises(BufferFull, match="is full with 1 events; this one is lost") as left:
+            with pytest.raises(BufferFull, match="is full with 1 event; this one is lost") as left:
                 await bus.publish(EVENT, 2, on_error="raise")
             assert books(events) == (3, 0, 2, 1)
         assert (left.value.stream, left.value.buffer) == (EVENT, 1)

@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import ReceiverClosed, StreamDeadlock
+from flexiflow import BufferFull, LimitDeadlock, PublishRefused, ReceiverClosed, StreamDeadlock
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._examiner.clause import Clause, programs
-from flexiflow.testing._examiner.kit import Boom, claim, fail, ignore, mark, refused
+from flexiflow.testing._examiner.kit import (
+    Boom,
+    Watch,
+    claim,
+    fail,
+    ignore,
+    log_kept,
+    mark,
+    refused,
+)
 
 if TYPE_CHECKING:
-    from flexiflow import EventBus
+    from contextlib import AbstractContextManager
+
+    from flexiflow import Event, EventBus
 
     Heard: TypeAlias = list[Any]
 
@@ -109,6 +120,96 @@ async def leaves_its_limit(bus: EventBus, *, heard: Heard) -> None:
     claim(heard == [2, 1, 0], f"each publishes the next one in the background: {heard}")
 
 
+async def counts_for_its_opener(bus: EventBus, *, heard: Heard) -> None:
+    """A limited handler that opens a block does not wait for a call of itself there."""
+
+    async def handler(data: int) -> None:
+        heard.append(data)
+        if data:
+            async with bus.background() as background:
+                await background.publish("a", data - 1)
+
+    def note(data: Any) -> None:
+        heard.append(type(data["exception"]))
+
+    await bus.subscribe(HANDLER_FAILED, "c", note)
+    await bus.subscribe("a", "c", handler, limit=1)
+    with anyio.move_on_after(9) as scope:
+        await bus.publish("a", 1)
+    claim(not scope.cancelled_caught, "the end of a block waits for the handler that opened it")
+    told = f"a limited handler was to be called while it waits, which went {heard}"
+    claim(heard == [1, LimitDeadlock], told)
+
+
+async def leaves_its_announcement(bus: EventBus, *, heard: Heard) -> None:
+    """A failure in the background of a failure's handler is published, too."""
+
+    async def handler(data: Any) -> None:
+        heard.append(data["event_name"])
+        if data["event_name"] == "a":
+            await background.publish("b")
+
+    await bus.subscribe(HANDLER_FAILED, "c", handler)
+    for event in ("a", "b"):
+        await bus.subscribe(event, "c", fail)
+    async with bus.background() as background:
+        await bus.publish("a", on_error="continue")
+    told = f"handlers of a and, in the background of that failure, of b failed; told were {heard}"
+    claim(heard == ["a", "b"], told)
+
+
+async def takes_its_snapshot_late(bus: EventBus, *, heard: Heard) -> None:
+    """The handlers are those that are subscribed when the publish begins."""
+
+    async def handler(_: object) -> None:
+        await anyio.sleep(1)
+
+    await bus.subscribe("a", "c", handler)
+    async with bus.background(limit=1) as background:
+        await background.publish("a", 0)
+        await background.publish("a", 1)
+        await anyio.sleep(0.5)
+        await bus.subscribe("a", "c", heard.append)
+    claim(heard == [1], f"subscribed after 0 and before 1 began, a handler was called with {heard}")
+
+
+async def logs_a_refusal(bus: EventBus, *, heard: Heard) -> None:
+    """An instrument that refuses a publish stops that one alone, and this is logged."""
+
+    class Refuses(Watch):
+        def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
+            if event.data == "refused":
+                raise PublishRefused
+            return super().publishing(event)
+
+    bus.add_instrument(Refuses("1", []))
+    await bus.subscribe("a", "c", heard.append)
+    with log_kept() as records:
+        async with bus.background(limit=1) as background:
+            for data in ("refused", "goes on"):
+                await background.publish("a", data)
+    claim(heard == ["goes on"], f"the first of two publishes was refused, and handlers got {heard}")
+    claim(records, "a publish in the background was refused, and this was not logged")
+
+
+async def takes_a_burst(bus: EventBus, *, heard: Heard, overflow: str, limit: int) -> None:
+    """What begins at once takes no room in the buffer, also if it is published in one step."""
+
+    async def handler(data: object) -> None:
+        heard.append(data)
+        await anyio.sleep(1)
+
+    await bus.subscribe("a", "c", handler)
+    options: dict[str, Any] = {"overflow": overflow}
+    begin = anyio.current_time()
+    async with bus.background(limit=limit, buffer=2, **options) as background:
+        for number in range(limit + 2):
+            await background.publish("a", number)
+        claim(anyio.current_time() == begin, "a publisher waited while there was room")
+    expected = [*range(limit + 2)]
+    claim(heard == expected, f"of {expected}, for which there was room, it handled {heard}")
+
+
 async def waits_for_room(bus: EventBus, *, heard: Heard, overflow: str) -> None:
     """A full buffer makes publishers wait, or drops by its policy."""
 
@@ -120,9 +221,17 @@ async def waits_for_room(bus: EventBus, *, heard: Heard, overflow: str) -> None:
     options: dict[str, Any] = {"overflow": overflow}
     async with bus.background(limit=1, buffer=1, **options) as background:
         for number in range(4):
-            await background.publish("a", number)
+            try:
+                await background.publish("a", number)
+            except BufferFull:
+                heard.append(f"{number} refused")
             await anyio.sleep(0.1)
-    expected = {"block": [0, 1, 2, 3], "drop_oldest": [0, 3], "drop_newest": [0, 1]}[overflow]
+    expected = {
+        "block": [0, 1, 2, 3],
+        "drop_oldest": [0, 3],
+        "drop_newest": [0, 1],
+        "error": [0, "2 refused", "3 refused", 1],
+    }[overflow]
     claim(heard == expected, f"of 0 to 3 with {overflow!r}, it handled {heard}")
 
 
@@ -170,13 +279,18 @@ B15 = Clause(
         reports_failures,
         copies_the_context,
         leaves_its_limit,
+        counts_for_its_opener,
+        leaves_its_announcement,
+        takes_its_snapshot_late,
+        logs_a_refusal,
+        takes_a_burst,
         waits_for_room,
         never_waits_for_itself,
         is_closed,
         limit=(1, 2),
         end=("an exception", "a cancellation"),
-        overflow=("block", "drop_oldest", "drop_newest"),
+        overflow=("block", "drop_oldest", "drop_newest", "error"),
         when=("before", "after"),
     ),
-    needs=("background", "subscribe(limit=)"),
+    needs=("background", "subscribe(limit=)", "add_instrument"),
 )
