@@ -27,7 +27,7 @@ async def noted_failures(bus: EventBus) -> list[type[Exception]]:
     """Return a list of the types of all failures that are reported from now on."""
     kinds = list[type[Exception]]()
     await bus.subscribe(
-        events.HANDLER_FAILED, "noting", lambda data: kinds.append(type(data["exception"]))
+        events.HANDLER_FAILED, "noting", lambda data: kinds.append(data["exception"].__class__)
     )
     return kinds
 
