@@ -238,7 +238,9 @@ class Full(Plain):
         """Call the handler, inside the functions around it."""
         data = event if is_receiver else event.data
         functions = self.functions(event, subscription)
-        handler = partial(self.call_judged, subscription, data)
+        # Without functions around it, what leaves the handler is judged further out.
+        call = self.call_judged if functions else self.call
+        handler = partial(call, subscription, data)
         await self.surround(functions, event, subscription, handler)
 
     async def surround(
