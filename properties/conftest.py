@@ -19,6 +19,8 @@ def pytest_configure() -> None:
     """Stop measuring coverage: the tests measure what runs when a module is imported."""
     if COVERAGE is not None:
         COVERAGE.stop()
+        # Each start would look through all modules for those that were imported before.
+        COVERAGE._warn_preimported_source = False
 
 
 def pytest_sessionfinish() -> None:

@@ -9,9 +9,10 @@ from flexiflow import Component, Engine
 from flexiflow.testing import ContractViolation, check_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.judgements import run_to_completion
-from flexiflow.testing._component.script import ComponentScript, Row, Send
+from flexiflow.testing._component.script import ComponentScript, Fail, Row, Send
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner.examine import examine
+from flexiflow.testing._examiner.steps import Step, Together, Wait
 from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
@@ -51,7 +52,11 @@ def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: ComponentFault, back
 
 SENDS_ON = Row("t0", action=(Send("a", "t1"),))
 SENDS_OVER = Row("t0", action=(Send("b", "t1"),))
+FAILS_AFTERWARDS = Row("t0", action=(Send("a", "t1"), Fail()))
+WAITS = Row("t0", action=(Wait(9),))
 ONE, NEXT = Send("a", "t0"), Row("t1")
+THREE = Together(((ONE,),) * 3)
+GIVEN_UP = Together(((ONE,), (Send("a", "t0", cancelled_after=1),)))
 
 
 @pytest.mark.measured
@@ -62,13 +67,16 @@ ONE, NEXT = Send("a", "t0"), Row("t1")
         (of_turns.HandlesAtOnce, (SENDS_ON, NEXT), (ONE,), "in the midst of another one"),
         (of_turns.DefersWhatIsNested, (SENDS_OVER, NEXT), (ONE,), "could be waited for"),
         (of_turns.ReturnsBeforeTheDeferred, (SENDS_ON, NEXT), (ONE, ONE), "had ended"),
+        (of_turns.DropsWhenItIsBusy, (WAITS,), (THREE,), "was never handled"),
         (PlainComponent, (SENDS_ON, NEXT), (ONE,), None),
+        (PlainComponent, (FAILS_AFTERWARDS, NEXT), (ONE,), None),
+        (PlainComponent, (WAITS,), (GIVEN_UP,), None),
     ],
 )
 def test_run_to_completion_is_judged_by_what_happened(
     faulty: type[PlainComponent],
     rows: tuple[Row, ...],
-    steps: tuple[Send, ...],
+    steps: tuple[Step, ...],
     complaint: str | None,
     backend: str,
 ) -> None:

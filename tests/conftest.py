@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from asyncio import constants
 from importlib import import_module
 from importlib.util import find_spec
@@ -77,6 +78,8 @@ def pytest_configure() -> None:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     # It also notes who made each task and callback, which takes longer than most tests.
     setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  it is declared as Final
+    # For tasks and futures in C it asks `traceback` itself, without a limit.
+    traceback.extract_stack.__defaults__ = (None, 0)
     if WITHOUT_TRIO and "trio" in BACKENDS:
         message = "FLEXIFLOW_TESTS_WITHOUT_TRIO is set, but trio is installed: uninstall it"
         raise pytest.UsageError(message)

@@ -327,6 +327,7 @@ def test_room_that_long_names_took_is_given_back() -> None:
     assert registry.resolve("order.placed") is kept
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("heard", [False, True])
 async def test_a_hundred_names_of_5_mb_leave_no_more_than_a_few_mb(*, heard: bool) -> None:

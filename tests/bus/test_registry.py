@@ -337,6 +337,7 @@ def test_a_route_is_kept_until_its_own_name_changes() -> None:
     assert registry.resolve("order.placed") is kept
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("wide", [0, 1, 50])
 def test_what_is_kept_for_names_is_bounded(wide: int) -> None:

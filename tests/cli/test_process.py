@@ -24,6 +24,8 @@ from tests.cli.command_line import (
 )
 
 # Makes its terminal the controlling one, whose Ctrl-C is a signal.
+# To measure a process takes longer than the process itself.
+pytestmark = pytest.mark.unmeasured
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -106,6 +108,7 @@ def test_head_ends_a_run_quietly(target: str, backend_name: str) -> None:
             assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize(
     ("closed", "lines", "status", "told"),
     [
@@ -184,6 +187,7 @@ TABLE.append(Transition("*", "wait", "on", action=wait_for_live_line))
     assert ran.status == 1
 
 
+@pytest.mark.measured
 def test_without_rich_a_terminal_is_told_the_rest(
     target: str, terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

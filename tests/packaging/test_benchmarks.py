@@ -303,6 +303,7 @@ def test_check_fails_where_a_target_is_missed(
     assert program.main(["--output", str(tmp_path)]) == 0
 
 
+@pytest.mark.same_everywhere
 def test_what_other_interpreters_measured_stays(measures: Any, tmp_path: Path) -> None:
     """Benchmarks: each one replaces its own session, and only that."""
     other = {"3.9": session(result("old"), python="CPython 3.9")}
@@ -316,6 +317,7 @@ def test_what_other_interpreters_measured_stays(measures: Any, tmp_path: Path) -
     assert "CPython 3.9" in (tmp_path / "benchmarks.inc").read_text("utf-8")
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize(
     ("arguments", "written"),
     [

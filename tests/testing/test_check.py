@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -668,6 +669,20 @@ def test_what_is_left_out_is_no_longer_counted() -> None:
     without_first, without_second, *_ = script.smaller()
     assert without_first == Script((second, Unsubscribe(0)))
     assert without_second == Script((Subscribe((Unsubscribe(1),)), Unsubscribe(1)))
+
+
+def test_whatever_a_bus_can_do_without_is_left_out() -> None:
+    """P1: a step, what a handler does, and a turn; not what ends a handler that hangs."""
+    hangs, publish = Subscribe((Hang(), Hang())), Publish("sequential", "continue")
+    ends = Subscribe((Raise(),), priority=2)
+    script = Script((hangs, replace(publish, delivery="concurrent"), ends), (2,))
+    assert [*script.smaller()] == [
+        Script((script.steps[1], ends), (2,)),
+        Script((hangs, ends), (2,)),
+        Script((Subscribe((Hang(),)), *script.steps[1:]), (2,)),
+        Script((Subscribe((Hang(),)), *script.steps[1:]), (2,)),
+        Script(script.steps, ()),
+    ]
 
 
 class Eager(Thin):

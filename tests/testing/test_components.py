@@ -280,7 +280,7 @@ def test_whatever_a_script_can_do_without_is_left_out() -> None:
     """P1: a task, what a function does, the function itself, a cancellation, and a turn."""
     waits, sends = (Wait(), Wait(2)), Send(cancelled_after=1)
     both = Together(((sends,), ()))
-    script = ComponentScript((Row(guard=waits),), (Observe("a", (Wait(),)), both), (2,))
+    script = ComponentScript((Row(guard=waits),), (Observe("a", (Wait(),)), both), (2, 0))
     observes = script.steps[0]
     assert {(each.rows, each.steps, each.decisions) for each in script.smaller()} == {
         (script.rows, steps, decisions)
@@ -293,9 +293,9 @@ def test_whatever_a_script_can_do_without_is_left_out() -> None:
             (observes, Together(((), ()))),
             (observes, Together(((Send(),), ()))),
         )
-        for decisions in ((2,), (1,))
-    } | {((Row(guard=guard),), script.steps, (2,)) for guard in (None, waits[:1], waits[1:])} | {
-        (script.rows, script.steps, ())
+        for decisions in ((2, 0), (1, 0))
+    } | {((Row(guard=guard),), script.steps, (2, 0)) for guard in (None, waits[:1], waits[1:])} | {
+        (script.rows, script.steps, decisions) for decisions in ((0,), (2,))
     }
 
 

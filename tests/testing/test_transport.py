@@ -33,6 +33,7 @@ QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1
 CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("opened", [each for each in each_transport() if each.id != "memory"])
 def test_a_transport_keeps_the_contract(
     backend: str, opened: Callable[[], AbstractContextManager[Tried]]
@@ -81,6 +82,23 @@ def test_a_factory_may_be_a_context_manager(backend: str) -> None:
         "X13": ("empty",),
         "X14": ("max_event_bytes",),
     }
+
+
+def limited_memory(**options: Any) -> MemoryTransport:
+    """Make a transport with any options."""
+    return MemoryTransport(**options)
+
+
+def test_a_factory_of_any_options_offers_all_of_them(backend: str) -> None:
+    """P1: what it makes can be limited, so that the clauses on limits are checked."""
+    [verdict] = examine(
+        TransportSubject,
+        [CLAUSES["X14"]],
+        limited_memory,
+        backend=backend,
+        **QUICK,
+    )
+    assert (verdict.lacks, verdict.violation) == ((), None)
 
 
 async def restart(_: object) -> None:
