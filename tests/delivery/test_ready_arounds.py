@@ -14,9 +14,8 @@ from flexiflow.extras.around import CircuitBreaker, CircuitOpen, Deduplicator, R
 from flexiflow.extras.durable import MemoryTransport, current_delivery, open_bridge
 from flexiflow.testing import replay
 from tests.accounting import Boom
+from tests.conftest import BACKENDS
 from tests.helpers import settle
-
-each_backend = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 def run(main: Callable[[], Awaitable[None]], backend: str) -> None:
@@ -46,7 +45,6 @@ async def outcomes(bus: EventBus, *payloads: Any) -> list[type[BaseException] | 
     return found
 
 
-@each_backend
 def test_a_breaker_opens_and_closes(backend: str) -> None:
     """A3: After failures in a row; one call is let through after `reset_timeout` seconds."""
 
@@ -74,7 +72,6 @@ def test_a_breaker_opens_and_closes(backend: str) -> None:
     run(main, backend)
 
 
-@each_backend
 def test_one_call_is_let_through_at_a_time(backend: str) -> None:
     """A3: Others fail while it runs; if it is cancelled, the circuit stays open."""
 
@@ -107,7 +104,6 @@ def test_one_call_is_let_through_at_a_time(backend: str) -> None:
     run(main, backend)
 
 
-@each_backend
 @pytest.mark.parametrize("end", ["success", "failure"])
 def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
     """A3: It began before the circuit opened: it neither closes it, nor lets a second trial in."""
@@ -146,7 +142,6 @@ def test_a_call_from_before_says_nothing(end: str, backend: str) -> None:
     run(main, backend)
 
 
-@each_backend
 def test_objects_serve_several_runs(backend: str) -> None:
     """A3, B1: Their state outlives a run; what another clock shows keeps nothing waiting."""
     breaker = CircuitBreaker(max_failures=1, reset_timeout=10.0)
@@ -166,7 +161,8 @@ def test_objects_serve_several_runs(backend: str) -> None:
         assert anyio.current_time() - started == 20.0
 
     run(fail, backend)
-    run(succeed, "trio" if backend == "asyncio" else "asyncio")
+    others = {name for name, _ in BACKENDS.values()} - {backend}
+    run(succeed, others.pop() if others else backend)
     assert service.calls == [1, 2, 3]
 
 
@@ -213,7 +209,6 @@ async def test_the_memory_of_keys_is_bounded() -> None:
     assert not deduplicator._keys[subscription].running
 
 
-@each_backend
 @pytest.mark.parametrize("first_ends", ["well", "by failing", "by being cancelled"])
 def test_a_duplicate_waits_for_the_running_call(first_ends: str, backend: str) -> None:
     """A3: It calls the handler itself only if the first call failed or was cancelled."""
@@ -282,7 +277,6 @@ async def test_two_calls_that_would_wait_for_each_other() -> None:
     assert failed == [LimitDeadlock]
 
 
-@each_backend
 def test_a_redelivery_calls_only_those_that_failed(backend: str) -> None:
     """A3, X1: Behind a bridge the event's id is the key."""
 
@@ -324,7 +318,6 @@ async def test_a_removed_subscription_is_freed() -> None:
     assert gone() is None
 
 
-@each_backend
 def test_a_rate_limit_lets_calls_wait(backend: str) -> None:
     """A3: So many begin in any period, in order; a cancelled one takes no place."""
 
@@ -350,7 +343,6 @@ def test_a_rate_limit_lets_calls_wait(backend: str) -> None:
     run(main, backend)
 
 
-@each_backend
 @pytest.mark.parametrize("once", [False, True])
 def test_a_call_that_waits_starts_nothing_that_was_unsubscribed(once: bool, backend: str) -> None:
     """A3, B5: Nor is that a failure; with `once` it was unsubscribed before, and starts."""
@@ -369,7 +361,6 @@ def test_a_call_that_waits_starts_nothing_that_was_unsubscribed(once: bool, back
     run(main, backend)
 
 
-@each_backend
 def test_a_period_slides(backend: str) -> None:
     """A3: It is any period, not one that begins at fixed times."""
 

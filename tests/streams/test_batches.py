@@ -13,8 +13,6 @@ from flexiflow import Event, EventBus, EventStream, ReceiverClosed
 from flexiflow.testing import replay
 from tests.helpers import PATIENCE, settle
 
-BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-
 
 def payloads(batch: list[Event[Any]]) -> list[Any]:
     """Return what was published."""
@@ -38,7 +36,6 @@ async def test_full_lists_come_at_once() -> None:
         assert events.statistics().delivered == 7
 
 
-@BACKENDS
 @pytest.mark.parametrize("max_wait", [0.5, 0.0])
 def test_a_list_waits_for_more(max_wait: float, backend: str) -> None:
     """S2: For `max_wait` seconds of the event loop's clock after its first event, no longer."""
@@ -196,7 +193,6 @@ async def test_a_reader_that_is_cancelled_as_it_is_woken(max_size: int) -> None:
     assert got == [[*range(max_size)]]
 
 
-@BACKENDS
 def test_the_time_begins_anew(backend: str) -> None:
     """S2: Its time counts from an event that it gets, not from one that another reader took."""
 
@@ -211,7 +207,6 @@ def test_the_time_begins_anew(backend: str) -> None:
     replay(main, backend=backend, decisions=())
 
 
-@BACKENDS
 def test_another_reader_makes_no_list_late(backend: str) -> None:
     """S2: If it takes one event of two, the other one waits no longer than both would have."""
 
