@@ -112,6 +112,12 @@ class Dispatcher:
 
     __slots__ = ("direct_answerers", "registry", "routes", "until_yield", "yield_every")
 
+    registry: Registry
+    routes: dict[str, Route]
+    direct_answerers: dict[str, Handler]
+    yield_every: int
+    until_yield: int
+
     def __init__(
         self, yield_every: int, *, sequential: bool, around: tuple[Around, ...] = ()
     ) -> None:

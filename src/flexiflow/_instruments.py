@@ -76,6 +76,12 @@ class Installed:
 
     __slots__ = ("handling", "instrument", "is_out", "publishing", "remove")
 
+    instrument: object
+    publishing: Any
+    handling: Any
+    remove: Callable[[Installed], object]
+    is_out: bool
+
     def __init__(self, instrument: object, remove: Callable[[Installed], object]) -> None:
         self.instrument = instrument
         self.publishing = _method(instrument, "publishing", 1)

@@ -102,6 +102,16 @@ class Route:
         "surrounded",
     )
 
+    name: str
+    subscriptions: tuple[Subscription, ...]
+    publishing: tuple[Installed, ...]
+    handling: tuple[Installed, ...]
+    around: tuple[Around, ...] | None
+    surrounded: tuple[tuple[Subscription, Around | None], ...]
+    are_async: bool
+    is_called: bool
+    plan: Plan
+
     def __init__(
         self,
         name: str,

@@ -49,6 +49,7 @@ class Terms:
     limiter: Limiter | None
     time_limit: float | None
     takes_event: bool
+    around: tuple[Around, ...]
     answers: bool
 
     def __init__(

@@ -29,6 +29,7 @@ from flexiflow import EventBus, HandlerTimeout
 from flexiflow._callables import describe
 from flexiflow._cancellation import contexts
 from flexiflow.extras.retry import RetryConfig, retry_async
+from flexiflow.testing import replay
 from tests.accounting import Boom
 from tests.conftest import Backend
 from tests.helpers import Later, settle
@@ -1157,29 +1158,41 @@ async def test_what_a_cancelled_attempt_raises_keeps_the_last_failure(
 
 
 @CLEANUPS
-async def test_a_deadline_keeps_the_last_failure(hang: Callable[[], Awaitable[None]]) -> None:
+def test_a_deadline_keeps_the_last_failure(
+    hang: Callable[[], Awaitable[None]], backend: str
+) -> None:
     """R8: A scope that takes the cancellation out of a group keeps it."""
     failures, left = list[Held](), list[BaseException]()
-    try:
-        with anyio.fail_after(0.001):
-            await fail_then(hang, failures)()
-    except BaseException as exc:  # noqa: BLE001  the backends differ in what leaves a scope
-        left.append(exc)
+
+    async def main() -> None:
+        try:
+            with anyio.fail_after(1.0):
+                await fail_then(hang, failures)()
+        except BaseException as exc:  # noqa: BLE001  the backends differ in what leaves a scope
+            left.append(exc)
+
+    replay(main, backend=backend, decisions=())
     assert list(contexts(left[0]))[-1] is failures[0]
 
 
 @CLEANUPS
-async def test_a_timeout_keeps_the_last_failure(hang: Callable[[], Awaitable[None]]) -> None:
+def test_a_timeout_keeps_the_last_failure(
+    hang: Callable[[], Awaitable[None]], backend: str
+) -> None:
     """R8, V1: It is the context of the `HandlerTimeout`, whatever the handler raises in the end."""
-    bus, failures = EventBus(), list[Held]()
-    await bus.subscribe("a", "c", fail_then(hang, failures), time_limit=0.001)
-    (failure,) = await bus.publish("a")
-    timeout = failure.exception
-    assert isinstance(timeout, HandlerTimeout)
-    assert list(contexts(timeout)) == [timeout, *failures]
+
+    async def main() -> None:
+        bus, failures = EventBus(), list[Held]()
+        await bus.subscribe("a", "c", fail_then(hang, failures), time_limit=1.0)
+        (failure,) = await bus.publish("a")
+        timeout = failure.exception
+        assert isinstance(timeout, HandlerTimeout)
+        assert list(contexts(timeout)) == [timeout, *failures]
+
+    replay(main, backend=backend, decisions=())
 
 
-async def test_a_cancelled_attempt_that_raises_the_last_failure_again() -> None:
+def test_a_cancelled_attempt_that_raises_the_last_failure_again(backend: str) -> None:
     """R8: It is in its own chain already; a chain has no ring."""
     failure = Held()
 
@@ -1190,8 +1203,11 @@ async def test_a_cancelled_attempt_that_raises_the_last_failure_again() -> None:
                 await anyio.sleep_forever()
         raise failure
 
-    with pytest.raises(Held), anyio.move_on_after(0.001):
-        await attempt()
+    async def main() -> None:
+        with pytest.raises(Held), anyio.move_on_after(1.0):
+            await attempt()
+
+    replay(main, backend=backend, decisions=())
     assert failure.__context__ is None
 
 

@@ -285,7 +285,7 @@ def test_a_counterexample_can_be_run(backend: str) -> None:
 
 
 PROGRAMS: dict[str, tuple[int, ...]] = {
-    "B": (1, 2, 3, 6, 7, 10),
+    "B": (1, 2, 3, 6, 7, 10, 12, 15),
     "D": (2, 3, 6),
     "E": (6,),
     "S": (1, 2, 3, 4),
