@@ -54,11 +54,14 @@ async def goes_on(bus: EventBus, *, heard: Heard, limit: int) -> None:
 
 async def is_left(bus: EventBus, *, heard: Heard, end: str) -> None:
     """Left by an exception or a cancellation, it cancels what runs, and begins nothing more."""
+    ended, begin = list[float](), anyio.current_time()
 
     async def handler(data: object) -> None:
         heard.append(data)
-        await anyio.sleep(1)
-        heard.append("not cancelled")
+        try:
+            await anyio.sleep(1)
+        finally:
+            ended.append(anyio.current_time() - begin)
 
     await bus.subscribe("a", "c", handler)
     background = bus.background(limit=2)
@@ -71,7 +74,8 @@ async def is_left(bus: EventBus, *, heard: Heard, end: str) -> None:
                 raise Boom
             scope.cancel()
             await checkpoint()
-    claim(heard == [0, 1], f"of 0 to 3, two at once, left by {end}, it went {heard}")
+    claim(heard == [0, 1], f"of 0 to 3, two at once, left by {end} it began {heard}")
+    claim(max(ended) < 1, f"left by {end} after 0.5 s, what ran went on until {max(ended)} s")
     counts = background.statistics()
     claim(counts.abandoned == 2, f"2 events were not begun, and {counts.abandoned} are counted")
 
@@ -125,9 +129,9 @@ async def counts_for_its_opener(bus: EventBus, *, heard: Heard) -> None:
 
     async def handler(data: int) -> None:
         heard.append(data)
-        if data:
-            async with bus.background() as background:
-                await background.publish("a", data - 1)
+        async with bus.background() as background:
+            for number in range(data):
+                await background.publish("a", number)
 
     def note(data: Any) -> None:
         heard.append(type(data["exception"]))
