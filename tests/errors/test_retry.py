@@ -1274,6 +1274,180 @@ async def test_a_time_limit_keeps_the_last_failure(delay: float) -> None:
     assert failures[0] in contexts(failure.exception)
 
 
+def caught_within(
+    config: RetryConfig, failures: list[Held], *, handled: Exception, seconds: float
+) -> Callable[[], Awaitable[BaseException]]:
+    """Make a function that retries while it handles an exception, and returns what ends that."""
+
+    @retry_async(config)
+    async def fail_then_hang() -> None:
+        if len(failures) == 2:
+            await anyio.sleep_forever()
+        failures.append(Held())
+        raise failures[-1]
+
+    async def fall_back() -> BaseException:
+        try:
+            raise handled
+        except type(handled):
+            try:
+                with anyio.fail_after(seconds):
+                    await fail_then_hang()
+            except BaseException as exc:  # noqa: BLE001  it is looked at
+                return exc
+        raise AssertionError
+
+    return fall_back
+
+
+def walk(exception: BaseException | None) -> list[BaseException]:
+    """Follow a chain of contexts as a user does, who expects no ring."""
+    chain = list[BaseException]()
+    while exception is not None:
+        assert all(each is not exception for each in chain), "it is a ring"
+        chain.append(exception)
+        exception = exception.__context__
+    return chain
+
+
+@pytest.mark.parametrize("delay", [9e9, 0.0], ids=["in a delay", "in an attempt"])
+def test_a_retry_within_an_except_block_keeps_the_last_failure(delay: float, backend: str) -> None:
+    """R8: It comes before what the caller was handling, which is not changed."""
+    failures, handled = list[Held](), Boom()
+    call = caught_within(RetryConfig(base_delay=delay), failures, handled=handled, seconds=1.0)
+    left = replay(call, backend=backend, decisions=())
+    assert isinstance(left, TimeoutError)
+    assert walk(left)[-2:] == [failures[-1], handled]
+    assert handled.__context__ is None
+
+
+def test_a_timeout_within_an_except_block_keeps_the_last_failure(backend: str) -> None:
+    """R8, V1: Also where the publisher handles an exception, and the timeout leaves `publish`."""
+    failures, handled = list[Held](), Boom()
+
+    async def main() -> BaseException:
+        bus = EventBus(on_error="raise")
+        await bus.subscribe("a", "c", fail_then(anyio.sleep_forever, failures), time_limit=1.0)
+        try:
+            raise handled
+        except Boom:
+            try:
+                await bus.publish("a")
+            except HandlerTimeout as exc:
+                return exc
+        raise AssertionError
+
+    left = replay(main, backend=backend, decisions=())
+    assert walk(left) == [left, *failures, handled]
+    assert handled.__context__ is None
+
+
+@CLEANUPS
+def test_what_a_cleanup_raises_within_an_except_block(
+    hang: Callable[[], Awaitable[None]], backend: str
+) -> None:
+    """R8: The last failure comes before what was being handled, whatever the attempt raises."""
+    failures, handled, left = list[Held](), Boom(), list[BaseException]()
+
+    async def main() -> None:
+        with suppress(BaseException), anyio.move_on_after(1.0):
+            try:
+                raise handled
+            except Boom:
+                try:
+                    await fail_then(hang, failures)()
+                except BaseException as exc:
+                    left.append(exc)
+                    raise
+
+    replay(main, backend=backend, decisions=())
+    assert walk(left[0])[-2:] == [failures[0], handled]
+    assert handled.__context__ is None
+
+
+def test_an_attempt_that_raises_what_was_being_handled(backend: str) -> None:
+    """R8: The caller's own exception is not changed, though a cancelled attempt raises it."""
+    handled = Boom()
+
+    async def raise_handled() -> None:
+        with suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep_forever()
+        raise handled
+
+    async def main() -> None:
+        with anyio.move_on_after(1.0):
+            try:
+                raise handled
+            except Boom:
+                await fail_then(raise_handled, [])()
+
+    with pytest.raises(Boom):
+        replay(main, backend=backend, decisions=())
+    assert handled.__context__ is None
+
+
+def test_a_failure_kept_within_an_except_block_is_freed_with_it(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R8, B6: Neither frames nor reference cycles are left, with the collector off."""
+    caplog.set_level(logging.CRITICAL, logger="flexiflow")  # a kept log record would hold it
+    failures = list[weakref.ref[Held]]()
+
+    @retry_async(AT_ONCE)
+    async def attempt() -> None:
+        if failures:
+            await fail_after_cleanup()
+        failure = Held()
+        failures.append(weakref.ref(failure))
+        try:
+            raise failure
+        finally:
+            del failure
+
+    async def main() -> None:
+        try:
+            raise LookupError
+        except LookupError:
+            with suppress(Boom), anyio.move_on_after(1.0):
+                await attempt()
+        assert failures[0]() is None
+
+    gc.disable()
+    try:
+        replay(main, backend=backend, decisions=())
+    finally:
+        gc.enable()
+
+
+@ASYNCIO
+@pytest.mark.parametrize("hang", [anyio.sleep_forever, fail_after_cleanup], ids=describe)
+async def test_a_second_cancel_within_an_except_block(
+    hang: Callable[[], Awaitable[None]], anyio_backend: Backend
+) -> None:
+    """R3, R8: A native cancel is not lost that comes while the first one leaves."""
+    failures, handled, left = list[Held](), Boom(), list[BaseException]()
+
+    async def fall_back() -> None:
+        try:
+            raise handled
+        except Boom:
+            try:
+                await fail_then(hang, failures)()
+            except BaseException as exc:
+                left.append(exc)
+                raise
+
+    task = asyncio.create_task(fall_back())
+    await settle()
+    task.cancel()
+    await asyncio.sleep(0)  # the first is delivered
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert isinstance(left[0], asyncio.CancelledError)
+    assert walk(left[0])[-1] is handled
+
+
 async def test_no_delay_begins_that_would_end_too_late(delays: list[float]) -> None:
     """R7: The last exception is raised at once; what fits `total_time` is tried."""
     attempts = 0

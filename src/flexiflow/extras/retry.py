@@ -15,7 +15,7 @@ import reprlib
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -29,7 +29,7 @@ from typing import (
 )
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._cancellation import contexts, is_being_cancelled, leaves, split
@@ -76,8 +76,8 @@ class RetryConfig:
         total_time: seconds from the first attempt; no delay begins that would end after them, and
             the last exception is raised; 0 or more, None for no end (R7).
         delay: takes the number of the attempt, from 1, and its exception, and returns the seconds
-            until the next one, in place of `base_delay` and `backoff`; as for a server that says
-            when to come again (R7). The call ends with a `ValueError` if that is no finite number,
+            until the next one, in place of `base_delay` and `backoff`; for example what a server's
+            `Retry-After` says (R7). The call ends with a `ValueError` if that is no finite number,
             or below 0; its cause is the failure.
 
     Raises:
@@ -374,7 +374,9 @@ async def _retry(
     except BaseException as exc:
         # An attempt may have turned its cancellation into a failure or a group.
         if split(exc)[0] is not None or is_being_cancelled(handled):
-            _add_context(exc, last.pop())
+            _add_context(exc, last.pop(), handled)
+            if handled is not None:
+                await _begin_a_step(exc)
         raise
     finally:
         del handled
@@ -447,12 +449,41 @@ def _matches(leaf: BaseException, retry_on: Any) -> bool:
     return bool(answer)
 
 
-def _add_context(exception: BaseException, failure: BaseException) -> None:
-    """Keep a failure at the end of an exception's chain of contexts (R8)."""
+def _add_context(
+    exception: BaseException, failure: BaseException, handled: BaseException | None
+) -> None:
+    """Put a failure into an exception's chain of contexts (R8).
+
+    It comes at the end, but before what the caller was handling: the failure's own chain goes on
+    with that. No exception of the caller's is changed, nor one that the failure's chain holds.
+    """
     chain = list(contexts(exception))
-    if all(each is not failure for each in chain):
+    if any(each is failure for each in chain):
+        return
+    kept = {id(each) for first in (failure, handled) for each in contexts(first)}
+    ours = list(takewhile(lambda each: id(each) not in kept, chain))
+    if ours:
         # An exception of a user's may be frozen.
-        BaseException.__setattr__(chain[-1], "__context__", failure)
+        BaseException.__setattr__(ours[-1], "__context__", failure)
+
+
+async def _begin_a_step(exception: BaseException) -> None:
+    """Let the event loop resume this task once more before a cancellation goes on (R8).
+
+    While Python throws an exception into a task, it replaces its context in each frame that is
+    handling another one. It doesn't where the exception was raised after the task was resumed.
+
+    Args:
+        exception: what is to leave.
+
+    Raises:
+        BaseException: a further cancellation, if `exception` holds none.
+    """
+    try:
+        await cancel_shielded_checkpoint()
+    except anyio.get_cancelled_exc_class():
+        if split(exception)[0] is None:
+            raise
 
 
 def _forget_earlier_raises(exception: BaseException) -> None:
