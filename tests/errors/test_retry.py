@@ -1052,6 +1052,11 @@ async def test_a_frozen_exception_in_the_chain() -> None:
     assert list(contexts(left[0]))[1:] == [Frozen(1), failures[0]]
 
 
+async def fail_at_once() -> None:
+    """Fail in each attempt."""
+    raise Boom
+
+
 async def fail_in_cleanup() -> None:
     """Turn a cancellation into a failure."""
     try:
@@ -1476,33 +1481,43 @@ async def test_total_time_counts_from_the_first_attempt(monkeypatch: pytest.Monk
     monkeypatch.setattr(anyio, "current_time", lambda: now)
     monkeypatch.setattr(anyio, "sleep", sleep)
 
-    @retry_async(RetryConfig(max_attempts=9, base_delay=1.0, total_time=8.0))
+    @retry_async(RetryConfig(max_attempts=9, base_delay=1.0, total_time=9.0))
     async def fail() -> None:
         nonlocal now
-        now += 3.0
+        now += 4.0
         raise Odd
 
     with pytest.raises(Odd):
         await fail()
-    assert (slept, now) == ([1.0, 1.0], 111.0)
+    # A second delay would end after 10 seconds. Without the first attempt it would be 6.
+    assert (slept, now) == ([1.0], 109.0)
 
 
-async def test_no_time_at_all(delays: list[float]) -> None:
-    """R7: With 0 seconds there is one attempt, unless the delay is none either."""
-    for base_delay, expected in ((1.0, 1), (0.0, 3)):
-        attempts = 0
+async def test_a_delay_may_end_at_the_very_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R7: No delay begins that would end *after* `total_time`."""
+    now, slept = 100.0, list[float]()
 
-        @retry_async(RetryConfig(total_time=0, base_delay=base_delay))
-        async def fail() -> None:
-            nonlocal attempts
-            attempts += 1
-            raise Odd
+    async def sleep(delay: float) -> None:
+        nonlocal now
+        now += delay
+        slept.append(delay)
 
-        if base_delay:
-            with pytest.raises(Odd):
-                await fail()
-            assert attempts == expected
-    assert not delays
+    monkeypatch.setattr(anyio, "current_time", lambda: now)
+    monkeypatch.setattr(anyio, "sleep", sleep)
+    with pytest.raises(Boom):
+        await retry_async(RetryConfig(max_attempts=9, total_time=2.0))(fail_at_once)()
+    assert slept == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("base_delay", "expected"), [(1.0, []), (0.0, [0.0, 0.0])])
+async def test_no_time_at_all(
+    base_delay: float, expected: list[float], delays: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R7: With 0 seconds there is one attempt, unless there are no delays either."""
+    monkeypatch.setattr(anyio, "current_time", lambda: 100.0)
+    with pytest.raises(Boom):
+        await retry_async(RetryConfig(total_time=0, base_delay=base_delay))(fail_at_once)()
+    assert delays == expected
 
 
 async def test_a_predicate_is_asked_for_each_leaf() -> None:
@@ -1563,7 +1578,7 @@ async def test_delays_of_the_user(delays: list[float]) -> None:
     """R7: `delay` replaces `base_delay` and `backoff`; `max_delay` caps it."""
     asked = list[tuple[int, int]]()
 
-    def after(attempt: int, exception: BaseException) -> float:
+    def after(attempt: int, exception: Exception) -> float:
         asked.append((attempt, exception.args[0]))
         return (0.5, 70)[attempt - 1]
 
@@ -1578,6 +1593,44 @@ async def test_delays_of_the_user(delays: list[float]) -> None:
     with pytest.raises(Frozen):
         await fail()
     assert (delays, asked) == ([0.5, 60.0], [(1, 1), (2, 2)])
+
+
+async def test_jitter_is_added_to_delays_of_the_user(delays: list[float]) -> None:
+    """R7: As to `base_delay`; `max_delay` caps the sum."""
+    config = RetryConfig(
+        max_attempts=101, jitter=4.0, max_delay=12.0, delay=lambda attempt, exception: 10.0
+    )
+    with pytest.raises(Boom):
+        await retry_async(config)(fail_at_once)()
+    assert all(10.0 <= delay <= 12.0 for delay in delays)
+    assert len(set(delays)) > 10
+    assert delays.count(12.0) > 10
+
+
+@pytest.mark.parametrize("make", [later, Later], ids=["coroutine", "another awaitable"])
+async def test_a_delay_that_returns_an_awaitable(make: Callable[..., Any]) -> None:
+    """R7: A `ValueError` caused by the failure; a coroutine is closed, so nothing warns."""
+    config = RetryConfig(delay=lambda attempt, exception: make(print, exception))
+    with pytest.raises(ValueError, match="the delay after attempt 1 must be a finite") as caught:
+        await retry_async(config)(fail_at_once)()
+    assert isinstance(caught.value.__cause__, Boom)
+
+
+@pytest.mark.parametrize("field", ["retry_on", "delay"])
+def test_functions_are_not_asked_during_a_cancellation(field: str, backend: str) -> None:
+    """R3: What an attempt makes of its cancellation leaves, whatever the functions would raise."""
+
+    def refuse(*_: object) -> Any:
+        raise LookupError
+
+    options: dict[str, Any] = {field: refuse}
+
+    async def main() -> None:
+        with anyio.move_on_after(1.0):
+            await retry_async(RetryConfig(**options))(fail_after_cleanup)()
+
+    with pytest.raises(Boom):
+        replay(main, backend=backend, decisions=())
 
 
 @pytest.mark.parametrize("given", [-1, math.nan, math.inf, "1", None, True, 10**400], ids=repr)

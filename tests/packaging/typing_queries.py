@@ -1,4 +1,4 @@
-"""A1, A3, B12, B15, S1: what type checkers accept of queries and the like, and what they refuse.
+"""A1, A3, B12, B15, R7, S1: what type checkers accept of queries and the like, and what not.
 
 It is checked, and never run.
 
@@ -23,6 +23,7 @@ from flexiflow import (
     on,
 )
 from flexiflow._background import Background
+from flexiflow.extras.retry import RetryConfig
 
 Inner: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
@@ -201,3 +202,51 @@ async def put_around(bus: EventBus) -> None:
     EventBus(around=[go_around_at_once])  # type: ignore[list-item]
     await bus.subscribe("item.sold", "c", describe, around=[go_around_with_more])  # type: ignore[list-item]
     on("item.sold", around=[go_around_at_once])  # type: ignore[list-item]
+
+
+def is_temporary(exc: Exception) -> bool:
+    """Return whether to try again."""
+    return isinstance(exc, OSError)
+
+
+def is_temporary_os_error(exc: OSError) -> bool:
+    """Take too few exceptions."""
+    return True
+
+
+def wait_longer(attempt: int, exc: Exception) -> float:
+    """Return the seconds until the next attempt."""
+    return 2.0 * attempt
+
+
+def wait_after_any(attempt: float, exc: BaseException) -> int:
+    """Take more than is given, and return an int."""
+    return 1
+
+
+def wait_after_os_error(attempt: int, exc: OSError) -> float:
+    """Take too few exceptions."""
+    return 1.0
+
+
+async def wait_later(attempt: int, exc: Exception) -> float:
+    """Be async."""
+    return 1.0
+
+
+async def is_temporary_later(exc: Exception) -> bool:
+    """Be async."""
+    return True
+
+
+def retry() -> None:
+    """R7: a function of the exception, and one of the attempt and the exception."""
+    RetryConfig(retry_on=is_temporary, delay=wait_longer)
+    RetryConfig(retry_on=(OSError, ValueError), delay=wait_after_any, total_time=10)
+    RetryConfig(retry_on=OSError, delay=lambda attempt, exc: 0.1 * attempt)
+    RetryConfig(retry_on=is_temporary_os_error)  # type: ignore[arg-type]
+    RetryConfig(retry_on=is_temporary_later)  # type: ignore[arg-type]
+    RetryConfig(retry_on=BaseException)  # type: ignore[arg-type]
+    RetryConfig(delay=wait_after_os_error)  # type: ignore[arg-type]
+    RetryConfig(delay=wait_later)  # type: ignore[arg-type]
+    RetryConfig(delay=1.0)  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ class RetryConfig:
         Exception
     )
     total_time: float | None = None
-    delay: Callable[[int, BaseException], float] | None = None
+    delay: Callable[[int, Exception], float] | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -312,7 +312,7 @@ class _Call:
     def goes_on(self, failure: BaseException, attempt: int, handled: BaseException | None) -> bool:
         """Return whether there is to be a further attempt, and set `delay`.
 
-        There is one if one is left (R1), all leaves match (R4), nothing is being cancelled (R3),
+        There is one if one is left (R1), nothing is being cancelled (R3), all leaves match (R4),
         and the delay would end in time (R7).
 
         Args:
@@ -328,8 +328,8 @@ class _Call:
         config = self.config
         if (
             attempt >= config.max_attempts
-            or not all(_matches(leaf, config.retry_on) for leaf in leaves(failure))
             or is_being_cancelled(handled)
+            or not all(_matches(leaf, config.retry_on) for leaf in leaves(failure))
         ):
             return False
         self.delay = _delay(config, attempt, failure)
@@ -410,7 +410,8 @@ def _delay(config: RetryConfig, attempt: int, failure: BaseException) -> float:
         except OverflowError:
             delay = math.inf if config.base_delay else 0.0
     else:
-        delay = config.delay(attempt, failure)
+        # What matched holds only `Exception`s, so it is one, but for a group of an odd class.
+        delay = _ask(config.delay, attempt, cast("Exception", failure))
         if not _is_seconds(delay):
             raise ValueError(
                 f"the delay after attempt {attempt} must be a finite number of seconds, 0 or more, "
@@ -439,14 +440,20 @@ def _matches(leaf: BaseException, retry_on: Any) -> bool:
         return False
     if isinstance(retry_on, type | tuple):
         return isinstance(leaf, retry_on)
-    answer: object = retry_on(leaf)
+    answer = _ask(retry_on, leaf)
     if inspect.isawaitable(answer):
-        if inspect.iscoroutine(answer):
-            answer.close()
         raise TypeError(
             f"retry_on must answer at once, and {describe(retry_on)} returned an awaitable"
         )
     return bool(answer)
+
+
+def _ask(function: Callable[..., _T], *arguments: object) -> _T:
+    """Return what a user's function returns; a coroutine is closed, since nobody awaits it."""
+    answer = function(*arguments)
+    if inspect.iscoroutine(answer):
+        answer.close()
+    return answer
 
 
 def _add_context(
