@@ -1391,6 +1391,57 @@ def test_an_attempt_that_raises_what_was_being_handled(backend: str) -> None:
     assert handled.__context__ is None
 
 
+def test_a_failure_that_shows_no_context_within_an_except_block(backend: str) -> None:
+    """R8: What the caller handles is not changed, though the failure does not lead to it."""
+    handled, failure, left = Boom(), Held(), list[BaseException]()
+
+    @retry_async(AT_ONCE)
+    async def attempt() -> None:
+        if failure.__traceback__ is not None:
+            await fail_after_cleanup()
+        try:
+            raise failure
+        finally:
+            failure.__context__ = None
+
+    async def main() -> None:
+        try:
+            raise handled
+        except Boom:
+            with anyio.move_on_after(1.0):
+                try:
+                    await attempt()
+                except Boom as exc:
+                    left.append(exc)
+
+    replay(main, backend=backend, decisions=())
+    assert walk(left[0]) == [left[0], failure]
+    assert handled.__context__ is None
+
+
+def test_a_cancelled_attempt_that_raises_the_context_of_the_last_failure(backend: str) -> None:
+    """R8: An exception that the failure came of is not changed, so the chain has no ring."""
+    first = Boom()
+
+    @retry_async(AT_ONCE)
+    async def attempt() -> None:
+        if first.__traceback__ is not None:
+            with suppress(anyio.get_cancelled_exc_class()):
+                await anyio.sleep_forever()
+            raise first
+        try:
+            raise first
+        except Boom:
+            raise Held  # noqa: B904  the context is the point
+
+    async def main() -> None:
+        with pytest.raises(Boom), anyio.move_on_after(1.0):
+            await attempt()
+
+    replay(main, backend=backend, decisions=())
+    assert first.__context__ is None
+
+
 def test_a_failure_kept_within_an_except_block_is_freed_with_it(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1429,7 +1480,7 @@ def test_a_failure_kept_within_an_except_block_is_freed_with_it(
 async def test_a_second_cancel_within_an_except_block(
     hang: Callable[[], Awaitable[None]], anyio_backend: Backend
 ) -> None:
-    """R3, R8: A native cancel is not lost that comes while the first one leaves."""
+    """R3, R8: A native cancel that comes while the first one leaves is not lost, nor what failed."""
     failures, handled, left = list[Held](), Boom(), list[BaseException]()
 
     async def fall_back() -> None:
@@ -1450,7 +1501,7 @@ async def test_a_second_cancel_within_an_except_block(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert isinstance(left[0], asyncio.CancelledError)
-    assert walk(left[0])[-1] is handled
+    assert walk(left[0])[-2:] == [failures[0], handled]
 
 
 async def test_no_delay_begins_that_would_end_too_late(delays: list[float]) -> None:

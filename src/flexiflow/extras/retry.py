@@ -464,11 +464,8 @@ def _add_context(
     It comes at the end, but before what the caller was handling: the failure's own chain goes on
     with that. No exception of the caller's is changed, nor one that the failure's chain holds.
     """
-    chain = list(contexts(exception))
-    if any(each is failure for each in chain):
-        return
     kept = {id(each) for first in (failure, handled) for each in contexts(first)}
-    ours = list(takewhile(lambda each: id(each) not in kept, chain))
+    ours = list(takewhile(lambda each: id(each) not in kept, contexts(exception)))
     if ours:
         # An exception of a user's may be frozen.
         BaseException.__setattr__(ours[-1], "__context__", failure)
@@ -484,13 +481,14 @@ async def _begin_a_step(exception: BaseException) -> None:
         exception: what is to leave.
 
     Raises:
-        BaseException: a further cancellation, if `exception` holds none.
+        BaseException: a further native cancel; what it takes the place of is its context.
     """
     try:
         await cancel_shielded_checkpoint()
-    except anyio.get_cancelled_exc_class():
-        if split(exception)[0] is None:
-            raise
+    except anyio.get_cancelled_exc_class() as further:
+        further.__context__ = exception
+        await cancel_shielded_checkpoint()
+        raise
 
 
 def _forget_earlier_raises(exception: BaseException) -> None:
