@@ -385,6 +385,21 @@ async def test_any_async_callable_will_do(around: Any) -> None:
     assert notes == ["handler"]
 
 
+@each_mode
+async def test_a_filter_is_asked_first(mode: DeliveryMode) -> None:
+    """A3, B8: What it refuses is seen by neither the function nor the handler."""
+    notes = list[str]()
+    bus = EventBus(delivery=mode, around=[note_around(notes, "around")])
+
+    async def handler(data: str) -> None:
+        notes.append(data)
+
+    await bus.subscribe("a", "c", handler, filter=lambda name, data: data == "wanted")
+    for data in ("other", "wanted", "other"):
+        await bus.publish("a", data)
+    assert notes == ["around begins", "wanted", "around ends"]
+
+
 class Later:
     """An awaitable that is no coroutine."""
 
