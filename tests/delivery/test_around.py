@@ -205,7 +205,7 @@ async def test_a_call_while_one_runs() -> None:
     name = "test_a_call_while_one_runs.<locals>.twice"
     (problem,) = problems
     assert problem == (
-        f"{name} can't call the handler, since it waits for a call that still runs; a function in "
+        f"{name} called the handler while its last call still ran; a function in "
         "around may call it several times, one after another, until it returns"
     )
 
@@ -221,7 +221,7 @@ async def test_a_call_after_it_has_returned(own: int) -> None:
     bus = EventBus(around=[only_call] * own)
     await bus.subscribe("a", "c", never, around=[keep])
     await bus.publish("a")
-    with pytest.raises(RuntimeError, match="can't call the handler, since it has returned"):
+    with pytest.raises(RuntimeError, match="called the handler after it had returned"):
         await kept[0]()
 
 
@@ -431,7 +431,7 @@ async def test_one_that_returns_another_awaitable(*, is_direct: bool) -> None:
         await call_directly(function, event, subscription)
     else:
         await call_inside((function,), event, subscription)
-    with pytest.raises(RuntimeError, match="has returned"):
+    with pytest.raises(RuntimeError, match="after it had returned"):
         await calls[0]()
     assert notes == ["handler"]
 
@@ -512,6 +512,8 @@ def sync(event: Event[Any], subscription: Subscription, call: Call) -> None:
             r"around must be a list of async functions, like \[in_transaction\], not <func",
         ),
         ("ab", "around must be a list of async functions"),
+        (b"", "around must be a list of async functions"),
+        ({}, "around must be a list of async functions"),
         (None, "around must be a list of async functions"),
         ([None], "a function in around must be callable with 3 positional arguments, not None"),
         ([wait], "a function in around is called with 3 positional arguments"),
