@@ -111,7 +111,7 @@ def check_around(around: Any) -> tuple[Around, ...]:
     Raises:
         TypeError: they are not several async functions with three arguments.
     """
-    if isinstance(around, _NO_LISTS) or not hasattr(around, "__iter__"):
+    if issubclass(type(around), _NO_LISTS) or not hasattr(around, "__iter__"):
         raise TypeError(
             "around must be a list of async functions, like [in_transaction], "
             f"not {reprlib.repr(around)}"
