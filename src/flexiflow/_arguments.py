@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
@@ -18,12 +19,14 @@ from flexiflow._names import (
 from flexiflow._subscription import Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import TypeVar
 
     from flexiflow._subscription import Around
 
     _T = TypeVar("_T")
+
+# They can be iterated over, and are no list of functions.
+_NO_LISTS: Final[tuple[type, ...]] = (str, bytes, Mapping)
 
 # The largest count. Lua writes numbers with 14 digits; SQLite and `islice` have limits too.
 _MOST: Final = 10**12
@@ -108,7 +111,7 @@ def check_around(around: Any) -> tuple[Around, ...]:
     Raises:
         TypeError: they are not several async functions with three arguments.
     """
-    if isinstance(around, str) or not hasattr(around, "__iter__"):
+    if issubclass(type(around), _NO_LISTS) or not hasattr(around, "__iter__"):
         raise TypeError(
             "around must be a list of async functions, like [in_transaction], "
             f"not {reprlib.repr(around)}"

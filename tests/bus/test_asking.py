@@ -29,6 +29,7 @@ from flexiflow import (
     PublishRefused,
     Query,
     Subscription,
+    Topic,
     answers,
     events,
     on,
@@ -396,6 +397,43 @@ async def test_instruments_see_it_through_both_methods() -> None:
         ("handling", "price.asked", caught.value),
         ("publishing", "price.asked", caught.value),
     ]
+
+
+async def test_instruments_see_what_was_judged() -> None:
+    """A2, E6, I2: A stray cancellation is the failure that the asker gets."""
+    seen, stray = list[BaseException | None](), await kept_cancellation()
+
+    class Watching:
+        @contextmanager
+        def publishing(self, event: Event[Any]) -> Generator[None]:
+            try:
+                yield
+            except BaseException as exc:
+                seen.append(exc)
+                raise
+
+    bus = EventBus(instruments=[Watching()])
+
+    async def answer(data: int) -> int:
+        raise stray
+
+    await bus.answer(PRICE, "prices", answer)
+    with pytest.raises(HandlerCancelled) as caught:
+        await bus.ask(PRICE, 1)
+    assert seen == [caught.value]
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_topic_is_not_asked(limit: int | None) -> None:
+    """A2: Whether the answerer of its name has terms or not."""
+    bus = EventBus()
+
+    async def answer(data: object) -> None:
+        never(data)
+
+    await bus.answer("q", "c", answer, limit=limit)
+    with pytest.raises(TypeError, match="'q' is a topic, not a query"):
+        await bus.ask(cast("Any", Topic[object]("q")))
 
 
 async def test_an_instrument_may_refuse_it() -> None:

@@ -101,12 +101,18 @@ def test_the_events_that_are_shown_can_be_chosen(
     assert sorted(ran.names) == sorted(names)
 
 
-def test_what_nobody_heard_is_listed(tmp_path: Path, backend_name: str) -> None:
-    """L4, A2, B12: With `--unheard`, by name, the most frequent first; an answer does not count."""
-    source = """from flexiflow import Engine, LimitDeadlock
+@pytest.mark.parametrize("options", [[], ["--trace"], ["--quiet"]], ids=str)
+def test_what_nobody_heard_is_listed(tmp_path: Path, backend_name: str, options: list[str]) -> None:
+    """L4, A2, B12: With `--unheard`, by name, the most frequent first.
+
+    Answers do not count, nor do built-in events, or what the run itself hears.
+    """
+    source = """from flexiflow import Component, Engine, LimitDeadlock
 async def engine():
     engine = Engine()
     async def hand_on(data):
+        if not engine.components:
+            await engine.register(Component("shelf"))
         await engine.bus.publish("order.stored", data)
     await engine.bus.subscribe("order.placed", "shop", hand_on)
     await engine.bus.answer("price", "shop", hand_on)
@@ -128,7 +134,7 @@ async def engine():
     names = ["order.placed", "order.placd", "order.placd", "order.priced", "order.\x1b[31m"]
     names += ["price", "order.taxed"]
     lines = [json.dumps({"event": name}) for name in names]
-    ran = run("run", target, "--backend", backend_name, "--unheard", lines=lines)
+    ran = run("run", target, "--backend", backend_name, "--unheard", *options, lines=lines)
     assert [line for line in ran.told.splitlines() if line.startswith("nobody")] == [
         "nobody heard order.stored (2 times)",
         "nobody heard order.placd (2 times)",

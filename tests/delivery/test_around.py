@@ -205,7 +205,7 @@ async def test_a_call_while_one_runs() -> None:
     name = "test_a_call_while_one_runs.<locals>.twice"
     (problem,) = problems
     assert problem == (
-        f"{name} can't call the handler, since it waits for a call that still runs; a function in "
+        f"{name} called the handler while its last call still ran; a function in "
         "around may call it several times, one after another, until it returns"
     )
 
@@ -221,7 +221,7 @@ async def test_a_call_after_it_has_returned(own: int) -> None:
     bus = EventBus(around=[only_call] * own)
     await bus.subscribe("a", "c", never, around=[keep])
     await bus.publish("a")
-    with pytest.raises(RuntimeError, match="can't call the handler, since it has returned"):
+    with pytest.raises(RuntimeError, match="called the handler after it had returned"):
         await kept[0]()
 
 
@@ -385,6 +385,21 @@ async def test_any_async_callable_will_do(around: Any) -> None:
     assert notes == ["handler"]
 
 
+@each_mode
+async def test_a_filter_is_asked_first(mode: DeliveryMode) -> None:
+    """A3, B8: What it refuses is seen by neither the function nor the handler."""
+    notes = list[str]()
+    bus = EventBus(delivery=mode, around=[note_around(notes, "around")])
+
+    async def handler(data: str) -> None:
+        notes.append(data)
+
+    await bus.subscribe("a", "c", handler, filter=lambda name, data: data == "wanted")
+    for data in ("other", "wanted", "other"):
+        await bus.publish("a", data)
+    assert notes == ["around begins", "wanted", "around ends"]
+
+
 class Later:
     """An awaitable that is no coroutine."""
 
@@ -416,7 +431,7 @@ async def test_one_that_returns_another_awaitable(*, is_direct: bool) -> None:
         await call_directly(function, event, subscription)
     else:
         await call_inside((function,), event, subscription)
-    with pytest.raises(RuntimeError, match="has returned"):
+    with pytest.raises(RuntimeError, match="after it had returned"):
         await calls[0]()
     assert notes == ["handler"]
 
@@ -497,6 +512,8 @@ def sync(event: Event[Any], subscription: Subscription, call: Call) -> None:
             r"around must be a list of async functions, like \[in_transaction\], not <func",
         ),
         ("ab", "around must be a list of async functions"),
+        (b"", "around must be a list of async functions"),
+        ({}, "around must be a list of async functions"),
         (None, "around must be a list of async functions"),
         ([None], "a function in around must be callable with 3 positional arguments, not None"),
         ([wait], "a function in around is called with 3 positional arguments"),

@@ -1,7 +1,7 @@
 """The ready-made functions for `around`, under virtual time: A3."""
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 from weakref import ref
 
@@ -92,12 +92,12 @@ def test_one_call_is_let_through_at_a_time(backend: str) -> None:
             tasks.start_soon(bus.publish, "a", "trial")
             await settle()
             (failure,) = await bus.publish("a", "other")
-            assert str(failure.exception).endswith("it is tried again right now")
+            assert str(failure.exception).endswith("a trial call runs now")
             tasks.cancel_scope.cancel()
         (failure,) = await bus.publish("a", "other")
         assert str(failure.exception) == (
             "test_one_call_is_let_through_at_a_time.<locals>.main.<locals>.handle was not called, "
-            "since it failed too often; it is tried again in 1 s"
+            "since its circuit breaker is open after too many failures; a trial call comes in 1 s"
         )
         assert seen == ["fail", "trial"]
 
@@ -158,12 +158,46 @@ def test_objects_serve_several_runs(backend: str) -> None:
         service.is_down, started = False, anyio.current_time()
         await outcomes(bus, 2, 3)
         assert not breaker.is_open
-        assert anyio.current_time() - started == 20.0
+        assert anyio.current_time() - started == 10.0
 
     run(fail, backend)
     others = {name for name, _ in BACKENDS.values()} - {backend}
     run(succeed, others.pop() if others else backend)
     assert service.calls == [1, 2, 3]
+
+
+def test_a_trial_that_its_loop_did_not_end(backend: str) -> None:
+    """A3: Closed when no loop is left, it lets the next trial through."""
+    breaker = CircuitBreaker(max_failures=1, reset_timeout=1.0)
+    bus, service = EventBus(around=[breaker]), Service()
+    trials = list[Coroutine[Any, Any, object]]()
+
+    async def begin_a_trial() -> None:
+        service.is_down = True
+        subscription = await bus.subscribe("a", "c", service)
+        assert await outcomes(bus, 1) == [Boom]
+        await anyio.sleep(2.0)
+        trials.append(breaker(Event("a", 2), subscription, Never))
+        trials[0].send(None)
+
+    async def go_on() -> None:
+        service.is_down = False
+        await anyio.sleep(2.0)
+        assert await outcomes(bus, 3) == [None]
+        assert not breaker.is_open
+
+    run(begin_a_trial, backend)
+    trials[0].close()
+    run(go_on, backend)
+
+
+class Never:
+    """An awaitable that does not end."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        """Wait for ever, without an event loop."""
+        while True:
+            yield
 
 
 async def test_a_cancellation_is_no_failure_for_a_breaker() -> None:
@@ -278,16 +312,23 @@ async def test_two_calls_that_would_wait_for_each_other() -> None:
 
 
 def test_a_redelivery_calls_only_those_that_failed(backend: str) -> None:
-    """A3, X1: Behind a bridge the event's id is the key."""
+    """A3, X1: Behind a bridge the stored event is the key; others have none."""
 
-    def identify(_: object) -> str:
+    def stored_id(event: Event[Any]) -> object:
         delivery = current_delivery()
-        assert delivery is not None
-        return delivery.id
+        if delivery is None or delivery.name != event.name:
+            return None
+        return delivery.source, delivery.id
 
     async def main() -> None:
-        bus, one, other = EventBus(), Service(), Service()
-        deduplicator = Deduplicator(identify)
+        bus, one, other, local = EventBus(), Service(), Service(), Service()
+        deduplicator = Deduplicator(stored_id)
+
+        async def publish_locally(data: int) -> None:
+            await bus.publish("local", data)
+
+        await bus.subscribe("stored", "c", publish_locally)
+        await bus.subscribe("*", "c", local, around=[deduplicator], priority=2)
         for service in (one, other):
             await bus.subscribe("stored", "c", service, around=[deduplicator])
         other.is_down = True
@@ -303,6 +344,8 @@ def test_a_redelivery_calls_only_those_that_failed(backend: str) -> None:
             await anyio.sleep(5.0)
         assert sorted(one.calls) == [1, 2]
         assert sorted(other.calls) == [1, 1, 2, 2]
+        # Each stored event once, and what was published locally each time.
+        assert sorted(local.calls) == [1, 1, 1, 2, 2, 2]
 
     run(main, backend)
 

@@ -87,17 +87,19 @@ class Unheard:
         self._unheard: set[int] = set()
 
     def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
-        """Count the event if no subscription hears it, unless it is a question."""
-        is_heard = self._dispatcher.registry.resolve(event.name).subscriptions
+        """Count the event if nobody but the run itself hears it, unless it is a question."""
+        subscriptions = self._dispatcher.registry.resolve(event.name).subscriptions
+        is_heard = any(each.component_name != OBSERVER for each in subscriptions)
         if is_heard or event.name in BUILT_IN:
             return nullcontext()
         return self._counting(event)
 
     def handling(
-        self, event: Event[Any], _subscription: Subscription, /
+        self, event: Event[Any], subscription: Subscription
     ) -> AbstractContextManager[None]:
         """Note that the event is heard: without a subscription it is a question (A2)."""
-        self._unheard.discard(id(event))
+        if subscription.component_name != OBSERVER:
+            self._unheard.discard(id(event))
         return nullcontext()
 
     @contextmanager

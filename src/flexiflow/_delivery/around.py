@@ -36,7 +36,8 @@ def call_directly(function: Around, event: Event[Any], subscription: Subscriptio
     """Return the coroutine of the only function around a handler, with the handler inside.
 
     The handler is a coroutine function, and its subscription is not `once` and has no terms, other
-    than the function. `call_inside` would do the same in a third more time.
+    than the function. `call_inside` would do the same in a third more time. Both are on the ways
+    that `tests/bus/test_every_way.py` compares.
     """
     # The coroutine of the function, while no call of it runs.
     idle: Any = None
@@ -140,8 +141,8 @@ def _judge(
 
 
 def _refusal(function: Callable[..., object], *, is_running: bool) -> str:
-    state = "waits for a call that still runs" if is_running else "has returned"
+    when = "while its last call still ran" if is_running else "after it had returned"
     return (
-        f"{describe(function)} can't call the handler, since it {state}; a function in around may "
-        "call it several times, one after another, until it returns"
+        f"{describe(function)} called the handler {when}; a function in around may call it several "
+        "times, one after another, until it returns"
     )

@@ -31,11 +31,11 @@ __all__ = ["CircuitBreaker", "CircuitOpen", "Deduplicator", "RateLimiter"]
 
 @final
 class CircuitOpen(FlexiFlowError):
-    """A circuit breaker did not call a handler, since it had failed too often (A3).
+    """A circuit breaker did not call a handler, since too many calls had failed (A3).
 
     Args:
-        culprit: the handler's name.
-        remaining: the seconds until it is tried again; 0 while a trial call runs.
+        culprit: the handler's name; if handlers share the breaker, others may have failed.
+        remaining: the seconds until a trial call; 0 while one runs.
     """
 
     def __init__(self, culprit: str, remaining: float) -> None:
@@ -45,9 +45,10 @@ class CircuitOpen(FlexiFlowError):
 
     def __str__(self) -> str:
         """Return the message: which handler, and when it is tried again."""
-        again = f"in {self.remaining:g} s" if self.remaining else "right now"
+        trial = f"comes in {self.remaining:g} s" if self.remaining else "runs now"
         return (
-            f"{self.culprit} was not called, since it failed too often; it is tried again {again}"
+            f"{self.culprit} was not called, since its circuit breaker is open after too many "
+            f"failures; a trial call {trial}"
         )
 
 
@@ -101,15 +102,21 @@ class CircuitBreaker:
         try:
             await call()
         except BaseException as exc:
-            if is_trial:
-                self._open()
-            elif not self.is_open and isinstance(exc, Exception):
-                self._failures += 1
-                if self._failures >= self._max_failures:
-                    self._open()
+            self._note_failure(exc, is_trial=is_trial)
             raise
         if is_trial or not self.is_open:
             self._failures, self._opened_at, self._is_trying = 0, None, False
+
+    def _note_failure(self, exception: BaseException, *, is_trial: bool) -> None:
+        if is_trial and isinstance(exception, GeneratorExit):
+            # Perhaps no event loop is left, whose clock could be asked.
+            self._is_trying = False
+        elif is_trial:
+            self._open()
+        elif not self.is_open and isinstance(exception, Exception):
+            self._failures += 1
+            if self._failures >= self._max_failures:
+                self._open()
 
     def _open(self) -> None:
         self._is_trying = False
@@ -234,9 +241,10 @@ class RateLimiter:
             Exception: what the handler raised.
         """
         with await self._line.take(subscription.handler):
+            if self._begun and self._begun[-1] > anyio.current_time():
+                # These are times of an earlier run, whose clock showed more.
+                self._begun.clear()
             if len(self._begun) == self._begun.maxlen:
-                # At most a period from now, whatever the clock of an earlier run showed.
-                latest = anyio.current_time() + self._period
-                await anyio.sleep_until(min(self._begun[0] + self._period, latest))
+                await anyio.sleep_until(self._begun[0] + self._period)
             self._begun.append(anyio.current_time())
         await call()
