@@ -183,4 +183,6 @@ def check_seconds(what: str, given: object) -> None:
         or isinstance(given, bool)
         or not (0 < given <= sys.float_info.max or given == math.inf)
     ):
-        raise ValueError(f"{what} must be a float, more than 0 seconds, not {reprlib.repr(given)}")
+        raise ValueError(
+            f"{what} must be a number of seconds, more than 0, not {reprlib.repr(given)}"
+        )

@@ -224,7 +224,7 @@ async def test_a_bad_filter_is_refused(filter: Any, shown: str) -> None:
 
 LIMITS = {
     "time_limit": (
-        "a float, more than 0 seconds",
+        "a number of seconds, more than 0",
         [0, 0.0, -1, -0.5, True, False, "2", float("nan"), 10**400, [1]],
     ),
     "limit": ("an int, 1 or more calls at once", [0, -1, True, False, 2.5, 1.0, "2", [1]]),

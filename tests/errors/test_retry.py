@@ -1480,7 +1480,7 @@ def test_a_failure_kept_within_an_except_block_is_freed_with_it(
 async def test_a_second_cancel_within_an_except_block(
     hang: Callable[[], Awaitable[None]], anyio_backend: Backend
 ) -> None:
-    """R3, R8: A native cancel that comes while the first one leaves loses neither it nor a failure."""
+    """R3, R8: A native cancel that comes while the first one leaves loses no failure."""
     failures, handled, left = list[Held](), Boom(), list[BaseException]()
 
     async def fall_back() -> None:
