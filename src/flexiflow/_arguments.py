@@ -172,8 +172,13 @@ def check_count(what: str, given: object) -> int:
     return check_int(what, given, f"1 to {_MOST:,}", least=1, most=_MOST)
 
 
-def check_seconds(what: str, given: object) -> None:
+def check_seconds(what: str, given: object, *, zero: bool = False) -> None:
     """Check a number of seconds: more than 0, and perhaps infinite.
+
+    Args:
+        what: the argument's name, for the message.
+        given: the argument.
+        zero: whether 0 is allowed, too.
 
     Raises:
         ValueError: it is not an int or a float, or out of range; a bool does not count as either.
@@ -181,8 +186,9 @@ def check_seconds(what: str, given: object) -> None:
     if (
         not isinstance(given, int | float)
         or isinstance(given, bool)
-        or not (0 < given <= sys.float_info.max or given == math.inf)
+        or not (0 < given <= sys.float_info.max or given == math.inf or (zero and given == 0))
     ):
+        allowed = "0 or more" if zero else "more than 0"
         raise ValueError(
-            f"{what} must be a number of seconds, more than 0, not {reprlib.repr(given)}"
+            f"{what} must be a number of seconds, {allowed}, not {reprlib.repr(given)}"
         )

@@ -226,8 +226,7 @@ class EventStream(Generic[T]):
             ValueError: one of them is out of its range.
         """
         check_int("max_size", max_size, "1 or more events", least=1)
-        if type(max_wait) is bool or max_wait != 0:
-            check_seconds("max_wait", max_wait)
+        check_seconds("max_wait", max_wait, zero=True)
         return EventBatches(partial(self._take_batch, max_size, max_wait))
 
     async def _take_batch(self, max_size: int, max_wait: float) -> list[Event[T]]:

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -279,10 +280,12 @@ async def test_lists_yield_to_other_tasks() -> None:
     [
         ({"max_size": 0}, "max_size must be an int, 1 or more events, not 0"),
         ({"max_size": 1.5}, "max_size must be an int"),
-        ({"max_wait": -1}, "max_wait must be"),
+        ({"max_wait": -1}, "max_wait must be a number of seconds, 0 or more, not -1"),
         ({"max_wait": math.nan}, "max_wait must be"),
         ({"max_wait": False}, "max_wait must be"),
         ({"max_wait": "1"}, "max_wait must be"),
+        ({"max_wait": Decimal(0)}, "max_wait must be"),
+        ({"max_wait": 0j}, "max_wait must be"),
     ],
     ids=repr,
 )
