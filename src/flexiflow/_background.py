@@ -36,7 +36,7 @@ from flexiflow._cancellation import (
 )
 from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
-from flexiflow._receiver import Publisher, blocking_streams, enclosing_publishes
+from flexiflow._receiver import Publisher, enclosing_publishes, reconsider_streams
 from flexiflow._reporting import logger
 from flexiflow._text import show
 
@@ -223,8 +223,7 @@ class Background:
         if self._state == _NEW:
             raise ReceiverClosed(_TITLE, _NEW)
         self._opener.task = anyio.get_current_task().coro
-        for stream in blocking_streams:
-            stream.reconsider()
+        reconsider_streams()
 
     def _dismiss(self) -> None:
         """End the workers that have nothing to do."""
