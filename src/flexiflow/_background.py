@@ -198,14 +198,13 @@ class Background:
         # From here on nothing is accepted: the task group may be over at any time.
         self._abandon()
         self._dismiss()
-        is_cancellation = leaving is not None and split(leaving)[1] is None
+        fails = leaving is not None and split(leaving)[1] is not None
         # A task group would put an exception of the block into a group.
         passed: Any = (None, None, None)
-        if leaving is not None and is_cancellation:
+        if leaving is not None and not fails:
             passed = (type(leaving), leaving, leaving.__traceback__)
         try:
-            # The group swallows what it has cancelled itself, the wait of this task too.
-            is_swallowed = bool(await self._group.__aexit__(*passed)) and is_cancellation
+            is_swallowed = await self._leave_group(*passed, fails=fails)
             if leaving is not None and leaving is not exc and not is_swallowed:
                 raise leaving
         finally:
@@ -213,6 +212,22 @@ class Background:
             if self._interrupts:
                 raise self._first_interrupt()
         return is_swallowed
+
+    async def _leave_group(self, *passed: Any, fails: bool) -> bool:
+        """Wait for the workers; return whether the task group has swallowed the cancellation.
+
+        Args:
+            passed: what leaves the block, as for `__aexit__`.
+            fails: whether a failure leaves the block. A cancellation of the wait would replace it,
+                so it is left to the scope around, or to the task's native cancel request (E8).
+        """
+        try:
+            # The group swallows what it has cancelled itself, the wait of this task too.
+            return bool(await self._group.__aexit__(*passed)) and not fails
+        except BaseException as raised:
+            if not fails or split(raised)[1] is not None:
+                raise
+            return False
 
     def _begin_waiting(self) -> None:
         """Note that the current task waits for the publishes, which may not wait for it now.

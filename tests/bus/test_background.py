@@ -687,6 +687,82 @@ async def test_an_interrupt_beats_a_cancellation() -> None:
     assert note.startswith("another handler raised Exit(")
 
 
+@pytest.mark.parametrize("kind", [Boom, KeyboardInterrupt])
+@pytest.mark.parametrize("way", ["before", "in cleanup", "while it is left"])
+async def test_a_failure_beats_a_cancellation(way: str, kind: type[BaseException]) -> None:
+    """B15, E8: What the block raises leaves, whenever a scope around it is cancelled."""
+    bus, began, raised = EventBus(), anyio.Event(), kind()
+
+    async def clean_up_slowly(_: object) -> None:
+        began.set()
+        try:
+            await sleep_forever()
+        finally:
+            if way == "while it is left":
+                scope.cancel()
+            with CancelScope(shield=True):
+                await settle()
+
+    await bus.subscribe("a", "c", clean_up_slowly)
+    with fail_after(PATIENCE), pytest.raises(kind) as caught, CancelScope() as scope:
+        async with bus.background() as background:
+            await background.publish("a")
+            await began.wait()
+            if way != "while it is left":
+                scope.cancel()
+            try:
+                if way == "in cleanup":
+                    await sleep_forever()
+            finally:
+                raise raised
+    assert caught.value is raised
+    assert counts(background) == {"cancelled": 1}
+
+
+async def test_a_failure_beside_a_cancellation() -> None:
+    """B15, E8: A group with both, as trio's nurseries raise it, loses only the cancellation."""
+    bus, desk = await make_bus()
+    with pytest.raises(BaseExceptionGroup) as caught, CancelScope() as scope:
+        async with bus.background() as background:
+            await background.publish("a")
+            await settle()
+            scope.cancel()
+            try:
+                await sleep_forever()
+            except BaseException as cancellation:
+                raise BaseExceptionGroup("both", [cancellation, Boom()]) from None
+    assert [type(each) for each in caught.value.exceptions] == [Boom]
+    assert not desk.ended
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_failure_beats_a_native_cancel() -> None:
+    """B15, E8: One that strikes while the block is left is not lost, nor is the failure."""
+    import asyncio  # noqa: PLC0415  the only backend with such cancels
+
+    bus, tasks = EventBus(), list[asyncio.Task[Any] | None]()
+
+    async def cancel_in_cleanup(_: object) -> None:
+        try:
+            await sleep_forever()
+        finally:
+            assert tasks[0] is not None
+            tasks[0].cancel()
+
+    async def leave() -> None:
+        tasks.append(asyncio.current_task())
+        async with bus.background() as background:
+            await background.publish("a")
+            await settle()
+            raise Boom
+
+    await bus.subscribe("a", "c", cancel_in_cleanup)
+    task = asyncio.create_task(leave())
+    with pytest.raises(Boom):
+        await task
+    assert task.cancelling() == 1
+
+
 async def test_a_call_is_in_order_though_it_yields() -> None:
     """B15, D6: The event has its place before the call yields, so no later call overtakes it."""
     bus, called, began = EventBus(yield_every=1), list[int](), list[int]()
