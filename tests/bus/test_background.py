@@ -381,12 +381,15 @@ async def test_handlers_run_in_a_copy_of_the_publishers_context() -> None:
 
 
 async def test_handlers_run_outside_the_publishers_turn() -> None:
-    """B15, C4: A message to the component that published waits in line, and is not deferred."""
+    """B15, C4: A message to the component that publishes waits in line, and is not deferred."""
     bus, outcomes = EventBus(), list[Outcome]()
     engine = Engine(bus=bus)
 
     async def publish(message: Any, component: object) -> None:
         await background.publish("a")
+        # The turn lasts until the message waits, or has its outcome.
+        await settle()
+        assert not outcomes
 
     async def send(_: object) -> None:
         outcomes.append(await engine.send("lamp", {"type": "flip"}))
@@ -408,6 +411,8 @@ async def test_handlers_run_outside_the_publishers_limit() -> None:
         seen.append(number)
         if number:
             await background.publish("a", number - 1)
+            # The call lasts until the next one waits, or is refused.
+            await settle()
 
     await bus.subscribe("a", "c", handle, limit=1)
     with fail_after(PATIENCE):
@@ -427,6 +432,9 @@ async def test_handlers_run_outside_the_publishers_announcement() -> None:
         reported.append(data["event_name"])
         if data["event_name"] == "a":
             await background.publish("b")
+            # The announcement lasts until b has failed.
+            await settle()
+            assert counts(background) == {"ended": 1}
 
     await bus.subscribe("a", "c", fail)
     await bus.subscribe("b", "c", fail)
@@ -729,7 +737,7 @@ async def test_a_failure_beside_a_cancellation() -> None:
             scope.cancel()
             try:
                 await sleep_forever()
-            except BaseException as cancellation:
+            except BaseException as cancellation:  # noqa: BLE001  a cancellation
                 raise BaseExceptionGroup("both", [cancellation, Boom()]) from None
     assert [type(each) for each in caught.value.exceptions] == [Boom]
     assert not desk.ended
