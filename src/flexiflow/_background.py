@@ -36,8 +36,9 @@ from flexiflow._cancellation import (
 )
 from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
+from flexiflow._names import check_is_event
 from flexiflow._receiver import Publisher, enclosing_publishes, reconsider_streams
-from flexiflow._reporting import logger
+from flexiflow._reporting import logger, note
 from flexiflow._text import show
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Background:
         self._blocked: dict[anyio.Event, _Item] = {}
         self._running = 0
         # The workers that wait for events.
-        self._idle: list[anyio.Event] = []
+        self._idle: dict[anyio.Event, None] = {}
         self._is_leaving = False
         # Whether a worker was woken or started that has not taken an event yet.
         self._is_starting = False
@@ -243,8 +244,9 @@ class Background:
     def _dismiss(self) -> None:
         """End the workers that have nothing to do."""
         self._is_leaving = True
-        while self._idle:
-            self._idle.pop().set()
+        for woken in self._idle:
+            woken.set()
+        self._idle.clear()
 
     async def _finish(self) -> None:
         """Wait until nothing runs or waits."""
@@ -257,7 +259,7 @@ class Background:
         first, *others = self._interrupts
         self._interrupts.clear()
         for other in others:
-            first.add_note(f"another handler raised {other!r}")
+            note(first, "another handler raised", other)
         return first
 
     @overload
@@ -294,8 +296,10 @@ class Background:
         must_yield = self._until_yield <= 0
         if must_yield:
             self._until_yield = self._dispatcher.yield_every
-            await checkpoint_if_cancelled()
+            # A call that is refused is one, too.
+            await (checkpoint_if_cancelled if self._state == _OPEN else checkpoint)()
         self._check_open()
+        check_is_event(event, "ask it with bus.ask")
         name = self._dispatcher.registry.resolve(event).name
         item = _Item(copy_context_within(self._context), name, data)
         is_refused = False
@@ -371,7 +375,7 @@ class Background:
             return
         self._is_starting = True
         if self._idle:
-            self._idle.pop().set()
+            self._idle.popitem()[0].set()
         else:
             # Not in the context of a handler, which may be the caller.
             start: Callable[..., object] = self._group.start_soon
@@ -414,12 +418,11 @@ class Background:
                 # As many as may run are running, or nothing is left.
                 return
             woken = anyio.Event()
-            self._idle.append(woken)
+            self._idle[woken] = None
             try:
                 await woken.wait()
             finally:
-                if woken in self._idle:
-                    self._idle.remove(woken)
+                self._idle.pop(woken, None)
 
     def _take(self) -> _Item:
         self._running += 1

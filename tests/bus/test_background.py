@@ -3,7 +3,8 @@
 import logging
 import weakref
 from contextlib import AbstractContextManager, suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -19,15 +20,17 @@ from flexiflow import (
     EventBus,
     Outcome,
     PublishRefused,
+    Query,
     ReceiverClosed,
     StateMachine,
     StreamDeadlock,
     Topic,
     Transition,
+    _background,
     events,
 )
 from flexiflow._background import Background
-from flexiflow._contexts import InContext
+from flexiflow._contexts import InContext, copy_context_within
 from tests.accounting import Boom
 from tests.helpers import PATIENCE, never, settle
 
@@ -340,6 +343,16 @@ async def test_bad_arguments_fail_at_the_call() -> None:
         for name, kind in (("a.*", ValueError), ("", ValueError), (None, TypeError)):
             with pytest.raises(kind):
                 await background.publish(name)  # type: ignore[arg-type]
+        assert not counts(background)
+
+
+async def test_a_query_is_refused() -> None:
+    """B15, A2: Also if an event of its name was published before."""
+    bus = EventBus()
+    await bus.publish("price")
+    async with bus.background() as background:
+        with pytest.raises(TypeError, match=r"ask it with bus\.ask"):
+            await background.publish(Query[int, int]("price"), 1)  # type: ignore[call-overload]
         assert not counts(background)
 
 
@@ -675,12 +688,13 @@ async def test_a_blocked_event_is_not_begun_after_an_exception() -> None:
 
 async def test_an_interrupt_beats_a_cancellation() -> None:
     """B15, E5: It leaves the block, also if the block is being cancelled; the first of several."""
-    bus = EventBus()
+    bus, raised = EventBus(), list[int]()
 
     async def interrupt_in_cleanup(number: int) -> None:
         try:
             await sleep_forever()
         finally:
+            raised.append(number)
             raise Exit(number)
 
     await bus.subscribe("a", "c", interrupt_in_cleanup)
@@ -691,8 +705,51 @@ async def test_an_interrupt_beats_a_cancellation() -> None:
             await settle()
             scope.cancel()
             await checkpoint()
+    first, other = raised
+    assert caught.value.args == (first,)
     (note,) = caught.value.__notes__
-    assert note.startswith("another handler raised Exit(")
+    assert note == f"another handler raised: tests.bus.test_background.Exit: {other}"
+
+
+@dataclass(frozen=True)
+class FrozenExit(BaseException):
+    """An interrupt that takes no note."""
+
+    number: int
+
+
+class UnspeakableExit(Exit):
+    """An interrupt that can't be shown."""
+
+    def __repr__(self) -> str:
+        raise Boom
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize(
+    "interrupts", [(FrozenExit(0), Exit()), (Exit(), UnspeakableExit())], ids=["frozen", "shown"]
+)
+async def test_an_interrupt_leaves_if_it_takes_no_note(interrupts: Any) -> None:
+    """B15, E5: What is wrong with the note of another one replaces nothing."""
+    bus, running = EventBus(), 0
+
+    async def interrupt(number: int) -> None:
+        nonlocal running
+        running += 1
+        try:
+            while number or running < 2:
+                await checkpoint()
+        finally:
+            raise interrupts[number]
+
+    await bus.subscribe("a", "c", interrupt)
+    with fail_after(PATIENCE), pytest.raises(type(interrupts[0])) as caught:
+        async with bus.background(limit=2) as background:
+            for number in range(2):
+                await background.publish("a", number)
+            await sleep_forever()
+    assert caught.value is interrupts[0]
 
 
 @pytest.mark.parametrize("kind", [Boom, KeyboardInterrupt])
@@ -816,6 +873,47 @@ async def test_a_publish_that_yields_as_the_block_is_left() -> None:
     assert counts(background) == {"cancelled": 1, "abandoned": 1}
 
 
+async def test_a_call_is_not_cancelled_after_its_event_has_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """B15, D6: A cancellation that strikes then waits for the next checkpoint."""
+    bus, seen = EventBus(yield_every=1), list[int]()
+
+    def cancel_and_copy(waiting: Context) -> Context:
+        scope.cancel()
+        return copy_context_within(waiting)
+
+    monkeypatch.setattr(_background, "copy_context_within", cancel_and_copy)
+    async with bus.background() as background:
+        with CancelScope() as scope:
+            await background.publish("a")
+            seen.append(1)
+            await checkpoint()
+    assert (seen, scope.cancelled_caught) == ([1], True)
+    assert counts(background) == {"ended": 1}
+
+
+async def test_no_event_overtakes_where_workers_are_cancelled() -> None:
+    """B15: A blocked publisher's event comes first, also within a shield."""
+    bus, desk = await make_bus()
+    refused, background = list[str](), bus.background(limit=1, buffer=0)
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            with CancelScope() as scope:
+                async with background:
+                    await background.publish("a", 0)
+                    await settle()
+                    with CancelScope(shield=True):
+                        tasks.start_soon(try_to_publish, background, 1, refused)
+                        await settle()
+                        scope.cancel()
+                        await settle()
+                        tasks.start_soon(try_to_publish, background, 2, refused)
+                        await settle()
+                        assert background.statistics().blocked_publishers == 2
+    assert (desk.began, refused) == ([0], ["has ended"] * 2)
+
+
 async def test_a_cancelled_call_publishes_nothing() -> None:
     """B15, D6: A call that is a checkpoint is cancelled before its event has a place."""
     bus = EventBus(yield_every=1)
@@ -841,6 +939,22 @@ async def test_calls_yield_that_have_no_room(overflow: Any) -> None:
                 while not desk.ended:
                     with suppress(BufferFull):
                         await background.publish("a")
+
+
+async def test_calls_yield_outside_the_block() -> None:
+    """B15, D6: A loop that publishes until the block is entered lets other tasks run."""
+    bus = EventBus()
+    background, gate = bus.background(), anyio.Event()
+
+    async def open_gate() -> None:
+        gate.set()
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(open_gate)
+        for _ in range(1000):
+            with suppress(ReceiverClosed):
+                await background.publish("a")
+        assert gate.is_set()
 
 
 async def test_a_handler_yields_that_is_refused() -> None:
