@@ -37,7 +37,7 @@ from flexiflow._cancellation import (
 from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
 from flexiflow._names import check_is_event
-from flexiflow._receiver import Publisher, enclosing_publishes, reconsider_streams
+from flexiflow._receiver import Publisher, brief, enclosing_publishes, reconsider_streams
 from flexiflow._reporting import logger, note
 from flexiflow._text import show
 
@@ -103,6 +103,8 @@ class Background:
 
     What would wait for the task that opened the block is refused as for a publish of that task:
     a limited handler that opens a block can't be called from within it (`LimitDeadlock`, V2).
+    Indirect waits are not detected: two backgrounds whose handlers publish to each other can fill
+    up and wait for ever.
     """
 
     __slots__ = (
@@ -334,7 +336,7 @@ class Background:
     def __repr__(self) -> str:
         """Show the state of the block, and how many publishes run and wait."""
         counts = f"{self._running} running, {len(self._waiting)} waiting"
-        return f"<Background, which {self._state}: {counts}>"
+        return f"<Background, {brief(self._state)}: {counts}>"
 
     def _check_open(self) -> None:
         if self._state != _OPEN:

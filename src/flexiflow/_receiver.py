@@ -96,6 +96,11 @@ class Block:
             raise ReceiverClosed(self._title, self.state)
 
 
+def brief(state: str) -> str:
+    """Return the state of a block without its verb, for a repr: "open" for "is open"."""
+    return state.partition(" ")[2]
+
+
 _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
 
 

@@ -317,8 +317,10 @@ async def test_outside_the_block_it_is_closed() -> None:
     with pytest.raises(ReceiverClosed, match="was not entered"):
         await background.publish("a")
     async with background:
-        with pytest.raises(ReceiverClosed, match="was entered before"):
+        with pytest.raises(ReceiverClosed) as caught:
             await background.__aenter__()
+        remedy = "it can be entered only once, so make a new one"
+        assert str(caught.value) == f"the block of the background was entered before; {remedy}"
     with pytest.raises(ReceiverClosed, match="has ended"):
         await background.publish("a")
 
@@ -573,12 +575,12 @@ async def test_a_topic_and_the_repr() -> None:
     """B15, B12: A topic is a name; the repr shows the state and the counts."""
     bus, desk = await make_bus()
     background = bus.background(limit=1)
-    assert repr(background) == "<Background, which was not entered: 0 running, 0 waiting>"
+    assert repr(background) == "<Background, not entered: 0 running, 0 waiting>"
     async with background:
         await background.publish(Topic[int]("a"), 1)
         await background.publish("a", 2)
         await settle()
-        assert repr(background) == "<Background, which is open: 1 running, 1 waiting>"
+        assert repr(background) == "<Background, open: 1 running, 1 waiting>"
         desk.let_go()
 
 
