@@ -32,6 +32,7 @@ from flexiflow._cancellation import (
     absorb_native_cancel,
     cancel_counter,
     effectively_cancelled,
+    leaves,
     split,
 )
 from flexiflow._contexts import InContext, copy_context_within
@@ -228,9 +229,16 @@ class Background:
             # The group swallows what it has cancelled itself, the wait of this task too.
             return bool(await self._group.__aexit__(*passed)) and not fails
         except BaseException as raised:
-            if not fails or split(raised)[1] is not None:
+            interrupts = split(raised)[1]
+            if interrupts is not None:
+                # A worker may have been closed itself, so it has let GeneratorExit out.
+                self._interrupts += leaves(interrupts)
+            elif not fails:
                 raise
+            del interrupts  # its traceback holds this frame (B6), as what was passed does
             return False
+        finally:
+            del passed
 
     def _begin_waiting(self) -> None:
         """Note that the current task waits for the publishes, which may not wait for it now.

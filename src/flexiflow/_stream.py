@@ -201,13 +201,13 @@ class EventStream(Generic[T]):
         Raises:
             ReceiverClosed: the stream's block is not entered, or is left while this waits.
         """
-        self._block.check()
         if self._consumer is not None:
             self._note_reader(anyio.get_current_task().coro)
         self._until_yield -= 1
         if self._until_yield <= 0:
             self._until_yield = self._yield_every
             await checkpoint()
+        self._block.check()
         while not self._has_events():
             self._block.check()
             self._until_yield = self._yield_every

@@ -1,5 +1,6 @@
 """Publishing in the background: B15."""
 
+import gc
 import logging
 import weakref
 from contextlib import AbstractContextManager, suppress
@@ -530,7 +531,7 @@ class Exit(BaseException):
     """No `Exception`, so nothing reports it."""
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Exit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Exit])
 @pytest.mark.parametrize("is_waiting", [False, True], ids=["inside", "at its end"])
 async def test_an_interrupt_ends_the_block(kind: type[BaseException], is_waiting: bool) -> None:
     """B15: It leaves the block bare; what runs is cancelled, what waits is abandoned."""
@@ -1053,6 +1054,38 @@ async def test_nothing_is_held_of_what_has_ended() -> None:
         del payload, held, token
         assert counts(background) == {"ended": 1}
         assert [each() for each in kept] == [None, None]
+
+
+@pytest.mark.parametrize("way", ["an exception", "a cancellation", "both", "an interrupt"])
+async def test_nothing_is_held_of_a_block_that_was_broken_off(way: str) -> None:
+    """B15, B6: What its frame held is gone without the garbage collector."""
+    bus, interrupting = EventBus(), anyio.Event()
+    kept = list[weakref.ref[Payload]]()
+
+    async def interrupt(_: object) -> None:
+        await interrupting.wait()
+        raise Exit
+
+    async def use() -> None:
+        payload = Payload()
+        kept.append(weakref.ref(payload))
+        async with bus.background() as background:
+            await background.publish("a")
+            await settle()
+            if way == "both":
+                scope.cancel()
+                raise Boom
+            await break_off(way, scope, interrupting)
+
+    await bus.subscribe("a", "c", interrupt if way == "an interrupt" else Desk())
+    gc.disable()
+    try:
+        with suppress(Boom, Exit), CancelScope() as scope:
+            await use()
+        await settle()
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_it_is_left_only_if_it_was_entered() -> None:
