@@ -733,7 +733,9 @@ class UnspeakableExit(Exit):
 @pytest.mark.parametrize(
     "interrupts", [(FrozenExit(0), Exit()), (Exit(), UnspeakableExit())], ids=["frozen", "shown"]
 )
-async def test_an_interrupt_leaves_if_it_takes_no_note(interrupts: Any) -> None:
+async def test_an_interrupt_leaves_if_it_takes_no_note(
+    interrupts: tuple[BaseException, BaseException],
+) -> None:
     """B15, E5: What is wrong with the note of another one replaces nothing."""
     bus, running = EventBus(), 0
 
@@ -760,6 +762,7 @@ async def test_an_interrupt_leaves_if_it_takes_no_note(interrupts: Any) -> None:
 async def test_a_failure_beats_a_cancellation(way: str, kind: type[BaseException]) -> None:
     """B15, E8: What the block raises leaves, whenever a scope around it is cancelled."""
     bus, began, raised = EventBus(), anyio.Event(), kind()
+    background = bus.background()
 
     async def clean_up_slowly(_: object) -> None:
         began.set()
@@ -773,7 +776,7 @@ async def test_a_failure_beats_a_cancellation(way: str, kind: type[BaseException
 
     await bus.subscribe("a", "c", clean_up_slowly)
     with fail_after(PATIENCE), pytest.raises(kind) as caught, CancelScope() as scope:
-        async with bus.background() as background:
+        async with background:
             await background.publish("a")
             await began.wait()
             if way != "while it is left":
@@ -880,7 +883,7 @@ async def test_a_call_is_not_cancelled_after_its_event_has_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """B15, D6: A cancellation that strikes then waits for the next checkpoint."""
-    bus, seen = EventBus(yield_every=1), list[int]()
+    bus, seen, scope = EventBus(yield_every=1), list[int](), CancelScope()
 
     def cancel_and_copy(waiting: Context) -> Context:
         scope.cancel()
@@ -888,7 +891,7 @@ async def test_a_call_is_not_cancelled_after_its_event_has_its_place(
 
     monkeypatch.setattr(_background, "copy_context_within", cancel_and_copy)
     async with bus.background() as background:
-        with CancelScope() as scope:
+        with scope:
             await background.publish("a")
             seen.append(1)
             await checkpoint()
