@@ -1,5 +1,6 @@
 """Faults of publishing in the background: B15."""
 
+import contextlib
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from typing import Any
@@ -132,6 +133,30 @@ class StaysInItsAnnouncement(Full):
     """Takes failures in the background of a failure's handler for failures of that handler."""
 
     background_type = _Announcing
+
+
+class _Lasting:
+    """Is true until it is over."""
+
+    is_over = False
+
+    def __bool__(self) -> bool:
+        return not self.is_over
+
+
+@breaks("B15")
+class StaysInItsAnnouncementWhileItLasts(StaysInItsAnnouncement):
+    """Does that only until the announcement is over."""
+
+    @contextlib.contextmanager
+    def announcement(self) -> Any:
+        lasting: Any = _Lasting()
+        token = self.announcing.set(lasting)
+        try:
+            yield
+        finally:
+            lasting.is_over = True
+            self.announcing.reset(token)
 
 
 class _Nowhere(PlainBackground):

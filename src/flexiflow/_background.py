@@ -32,12 +32,14 @@ from flexiflow._cancellation import (
     absorb_native_cancel,
     cancel_counter,
     effectively_cancelled,
+    leaves,
     split,
 )
 from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
-from flexiflow._receiver import Publisher, blocking_streams, enclosing_publishes
-from flexiflow._reporting import logger
+from flexiflow._names import check_is_event
+from flexiflow._receiver import Publisher, brief, enclosing_publishes, reconsider_streams
+from flexiflow._reporting import logger, note
 from flexiflow._text import show
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ class Background:
 
     What would wait for the task that opened the block is refused as for a publish of that task:
     a limited handler that opens a block can't be called from within it (`LimitDeadlock`, V2).
+    Indirect waits are not detected: two backgrounds whose handlers publish to each other can fill
+    up and wait for ever.
     """
 
     __slots__ = (
@@ -147,7 +151,7 @@ class Background:
         self._blocked: dict[anyio.Event, _Item] = {}
         self._running = 0
         # The workers that wait for events.
-        self._idle: list[anyio.Event] = []
+        self._idle: dict[anyio.Event, None] = {}
         self._is_leaving = False
         # Whether a worker was woken or started that has not taken an event yet.
         self._is_starting = False
@@ -198,14 +202,13 @@ class Background:
         # From here on nothing is accepted: the task group may be over at any time.
         self._abandon()
         self._dismiss()
-        is_cancellation = leaving is not None and split(leaving)[1] is None
+        fails = leaving is not None and split(leaving)[1] is not None
         # A task group would put an exception of the block into a group.
         passed: Any = (None, None, None)
-        if leaving is not None and is_cancellation:
+        if leaving is not None and not fails:
             passed = (type(leaving), leaving, leaving.__traceback__)
         try:
-            # The group swallows what it has cancelled itself, the wait of this task too.
-            is_swallowed = bool(await self._group.__aexit__(*passed)) and is_cancellation
+            is_swallowed = await self._leave_group(*passed, fails=fails)
             if leaving is not None and leaving is not exc and not is_swallowed:
                 raise leaving
         finally:
@@ -213,6 +216,29 @@ class Background:
             if self._interrupts:
                 raise self._first_interrupt()
         return is_swallowed
+
+    async def _leave_group(self, *passed: Any, fails: bool) -> bool:
+        """Wait for the workers; return whether the task group has swallowed the cancellation.
+
+        Args:
+            passed: what leaves the block, as for `__aexit__`.
+            fails: whether a failure leaves the block. A cancellation of the wait would replace it,
+                so it is left to the scope around, or to the task's native cancel request (E8).
+        """
+        try:
+            # The group swallows what it has cancelled itself, the wait of this task too.
+            return bool(await self._group.__aexit__(*passed)) and not fails
+        except BaseException as raised:
+            interrupts = split(raised)[1]
+            if interrupts is not None:
+                # A worker may have been closed itself, so it has let GeneratorExit out.
+                self._interrupts += leaves(interrupts)
+            elif not fails:
+                raise
+            del interrupts  # its traceback holds this frame (B6), as what was passed does
+            return False
+        finally:
+            del passed
 
     def _begin_waiting(self) -> None:
         """Note that the current task waits for the publishes, which may not wait for it now.
@@ -223,14 +249,14 @@ class Background:
         if self._state == _NEW:
             raise ReceiverClosed(_TITLE, _NEW)
         self._opener.task = anyio.get_current_task().coro
-        for stream in blocking_streams:
-            stream.reconsider()
+        reconsider_streams()
 
     def _dismiss(self) -> None:
         """End the workers that have nothing to do."""
         self._is_leaving = True
-        while self._idle:
-            self._idle.pop().set()
+        for woken in self._idle:
+            woken.set()
+        self._idle.clear()
 
     async def _finish(self) -> None:
         """Wait until nothing runs or waits."""
@@ -243,7 +269,7 @@ class Background:
         first, *others = self._interrupts
         self._interrupts.clear()
         for other in others:
-            first.add_note(f"another handler raised {other!r}")
+            note(first, "another handler raised", other)
         return first
 
     @overload
@@ -280,8 +306,10 @@ class Background:
         must_yield = self._until_yield <= 0
         if must_yield:
             self._until_yield = self._dispatcher.yield_every
-            await checkpoint_if_cancelled()
+            # A call that is refused is one, too.
+            await (checkpoint_if_cancelled if self._state == _OPEN else checkpoint)()
         self._check_open()
+        check_is_event(event, "ask it with bus.ask")
         name = self._dispatcher.registry.resolve(event).name
         item = _Item(copy_context_within(self._context), name, data)
         is_refused = False
@@ -316,7 +344,7 @@ class Background:
     def __repr__(self) -> str:
         """Show the state of the block, and how many publishes run and wait."""
         counts = f"{self._running} running, {len(self._waiting)} waiting"
-        return f"<Background, which {self._state}: {counts}>"
+        return f"<Background, {brief(self._state)}: {counts}>"
 
     def _check_open(self) -> None:
         if self._state != _OPEN:
@@ -357,7 +385,7 @@ class Background:
             return
         self._is_starting = True
         if self._idle:
-            self._idle.pop().set()
+            self._idle.popitem()[0].set()
         else:
             # Not in the context of a handler, which may be the caller.
             start: Callable[..., object] = self._group.start_soon
@@ -400,12 +428,11 @@ class Background:
                 # As many as may run are running, or nothing is left.
                 return
             woken = anyio.Event()
-            self._idle.append(woken)
+            self._idle[woken] = None
             try:
                 await woken.wait()
             finally:
-                if woken in self._idle:
-                    self._idle.remove(woken)
+                self._idle.pop(woken, None)
 
     def _take(self) -> _Item:
         self._running += 1

@@ -177,7 +177,12 @@ class ReceiverClosed(FlexiFlowError, ClosedResourceError):
 
     def __str__(self) -> str:
         """Return the message: which block, its state, and what to do."""
-        return f"the block of {self.what} {self.state}; use it inside its 'async with'"
+        remedy = (
+            "it can be entered only once, so make a new one"
+            if self.state == "was entered before"
+            else "use it inside its 'async with'"
+        )
+        return f"the block of {self.what} {self.state}; {remedy}"
 
 
 @final

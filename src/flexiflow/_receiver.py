@@ -5,8 +5,8 @@ the current task works for, so that its only consumer is never made to wait for 
 (`is_publishing`). Under sequential delivery handlers run in the publisher's own task, and there is
 nothing to remember. Under concurrent and tiered delivery they run in other tasks, which inherit a
 `Publisher` in their context: it names the task that waits for them. In the background, that is the
-task that opened the block, from the time when it leaves the block; then all streams `reconsider`
-who waits for whom.
+task that opened the block, from the time when it leaves the block; then all streams of its event
+loop `reconsider` who waits for whom.
 
 This finds only a consumer that would wait for itself. Deadlocks of turns, those of components and
 of limited handlers, are found in `_turns`.
@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 import anyio
+from anyio.lowlevel import current_token
 
 from flexiflow._errors import ReceiverClosed
 from flexiflow._marks import Mark
@@ -95,6 +96,11 @@ class Block:
             raise ReceiverClosed(self._title, self.state)
 
 
+def brief(state: str) -> str:
+    """Return the state of a block without its verb, for a repr: "open" for "is open"."""
+    return state.partition(" ")[2]
+
+
 _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)
 
 
@@ -142,13 +148,23 @@ def enclosing_publishes() -> Iterator[Publisher]:
 class Blocking(Protocol):
     """A stream that makes publishers wait."""
 
-    def reconsider(self) -> None:
-        """Find out again which publishers wait for themselves, as a task began to wait."""
+    def reconsider(self, loop: object) -> None:
+        """Find out again which publishers wait for themselves: a task of `loop` began to wait."""
         ...
 
 
 blocking_streams: Final[set[Blocking]] = set()
-"""The open streams that make publishers wait; while there are none, no `Publisher` is needed."""
+"""The open streams that make publishers wait; while there are none, no `Publisher` is needed.
+
+These are the streams of all threads and their event loops.
+"""
+
+
+def reconsider_streams() -> None:
+    """Make the streams of this event loop find out again which publishers wait for themselves."""
+    loop = current_token()
+    for stream in blocking_streams.copy():  # another thread may add or remove one
+        stream.reconsider(loop)
 
 
 def is_publishing(task: object) -> bool:

@@ -7,7 +7,9 @@ strangers wrote, and must not break a line of the log or control a terminal.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from contextvars import ContextVar
+from traceback import format_exception_only
 from typing import TYPE_CHECKING, final
 
 from flexiflow._callables import describe
@@ -108,3 +110,12 @@ def log_exception(exception: Exception, event_name: str, component_name: str, cu
         # As a triple: logging tests whether a bare exception is true, and some are not.
         exc_info=(type(exception), exception, exception.__traceback__),
     )
+
+
+def note(exception: BaseException, what: str, other: BaseException) -> None:
+    """Note on an exception that another one, which it replaces, was raised, too (E5).
+
+    This raises nothing: a frozen dataclass, for example, takes no note.
+    """
+    with suppress(Exception):
+        exception.add_note(f"{what}: {''.join(format_exception_only(other)).strip()}")

@@ -20,12 +20,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, final
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, current_token
 
 from flexiflow._arguments import check_int, check_seconds
 from flexiflow._errors import BufferFull, StreamDeadlock
 from flexiflow._names import T
-from flexiflow._receiver import Block, blocking_streams, is_publishing
+from flexiflow._receiver import Block, blocking_streams, brief, is_publishing
 from flexiflow._text import show
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class EventStream(Generic[T]):
         "_delivered",
         "_dropped",
         "_is_read",
+        "_loop",
         "_name",
         "_overflow",
         "_received",
@@ -157,6 +158,8 @@ class EventStream(Generic[T]):
         # the block; None if several have read. Not a task's id: another task may get the same one.
         self._consumer: object = None
         self._is_read = False
+        # The event loop in which the block was entered, while publishers may wait.
+        self._loop: object = None
 
     async def __aenter__(self) -> Self:
         """Subscribe, without a checkpoint: from here on no event is missed (S1).
@@ -167,6 +170,7 @@ class EventStream(Generic[T]):
         self._block.enter(self._receive)
         if self._overflow == "block":
             self._consumer = anyio.get_current_task().coro
+            self._loop = current_token()
             blocking_streams.add(self)
         return self
 
@@ -179,7 +183,7 @@ class EventStream(Generic[T]):
         """Unsubscribe, without a checkpoint; blocked publishers go on (S1)."""
         self._block.leave()
         blocking_streams.discard(self)
-        self._consumer = None
+        self._consumer = self._loop = None
         self._dropped += len(self._buffer)
         self._buffer.clear()
         for woken in (*[each.woken for each in self._blocked], *self._sleeping):
@@ -197,13 +201,13 @@ class EventStream(Generic[T]):
         Raises:
             ReceiverClosed: the stream's block is not entered, or is left while this waits.
         """
-        self._block.check()
         if self._consumer is not None:
             self._note_reader(anyio.get_current_task().coro)
         self._until_yield -= 1
         if self._until_yield <= 0:
             self._until_yield = self._yield_every
             await checkpoint()
+        self._block.check()
         while not self._has_events():
             self._block.check()
             self._until_yield = self._yield_every
@@ -281,7 +285,7 @@ class EventStream(Generic[T]):
     def __repr__(self) -> str:
         """Show what the stream hears, its state, and how full its buffer is."""
         held = f"{len(self._buffer)} of {self._size} events"
-        return f"<EventStream of {show(self._name)}, which {self._block.state}: {held}>"
+        return f"<EventStream of {show(self._name)}, {brief(self._block.state)}: {held}>"
 
     def _receive(self, event: Event[T]) -> Awaitable[None] | None:
         """Take an event from its publisher, as the subscription's handler."""
@@ -319,10 +323,14 @@ class EventStream(Generic[T]):
         finally:
             self._blocked.pop(blocked, None)
 
-    def reconsider(self) -> None:
-        """Find out again which publishers wait for themselves, as a task began to wait."""
-        for each in self._blocked:
-            each.woken.set()
+    def reconsider(self, loop: object) -> None:
+        """Find out again which publishers wait for themselves: a task of `loop` began to wait.
+
+        In another event loop, which another thread may run, nothing has changed.
+        """
+        if loop == self._loop:
+            for each in self._blocked:
+                each.woken.set()
 
     def _waits_for_itself(self) -> bool:
         return self._consumer is not None and is_publishing(self._consumer)

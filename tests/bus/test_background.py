@@ -1,9 +1,11 @@
 """Publishing in the background: B15."""
 
+import gc
 import logging
 import weakref
 from contextlib import AbstractContextManager, suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -19,15 +21,17 @@ from flexiflow import (
     EventBus,
     Outcome,
     PublishRefused,
+    Query,
     ReceiverClosed,
     StateMachine,
     StreamDeadlock,
     Topic,
     Transition,
+    _background,
     events,
 )
 from flexiflow._background import Background
-from flexiflow._contexts import InContext
+from flexiflow._contexts import InContext, copy_context_within
 from tests.accounting import Boom
 from tests.helpers import PATIENCE, never, settle
 
@@ -314,8 +318,10 @@ async def test_outside_the_block_it_is_closed() -> None:
     with pytest.raises(ReceiverClosed, match="was not entered"):
         await background.publish("a")
     async with background:
-        with pytest.raises(ReceiverClosed, match="was entered before"):
+        with pytest.raises(ReceiverClosed) as caught:
             await background.__aenter__()
+        remedy = "it can be entered only once, so make a new one"
+        assert str(caught.value) == f"the block of the background was entered before; {remedy}"
     with pytest.raises(ReceiverClosed, match="has ended"):
         await background.publish("a")
 
@@ -340,6 +346,16 @@ async def test_bad_arguments_fail_at_the_call() -> None:
         for name, kind in (("a.*", ValueError), ("", ValueError), (None, TypeError)):
             with pytest.raises(kind):
                 await background.publish(name)  # type: ignore[arg-type]
+        assert not counts(background)
+
+
+async def test_a_query_is_refused() -> None:
+    """B15, A2: Also if an event of its name was published before."""
+    bus = EventBus()
+    await bus.publish("price")
+    async with bus.background() as background:
+        with pytest.raises(TypeError, match=r"ask it with bus\.ask"):
+            await background.publish(Query[int, int]("price"), 1)  # type: ignore[call-overload]
         assert not counts(background)
 
 
@@ -381,12 +397,15 @@ async def test_handlers_run_in_a_copy_of_the_publishers_context() -> None:
 
 
 async def test_handlers_run_outside_the_publishers_turn() -> None:
-    """B15, C4: A message to the component that published waits in line, and is not deferred."""
+    """B15, C4: A message to the component that publishes waits in line, and is not deferred."""
     bus, outcomes = EventBus(), list[Outcome]()
     engine = Engine(bus=bus)
 
     async def publish(message: Any, component: object) -> None:
         await background.publish("a")
+        # The turn lasts until the message waits, or has its outcome.
+        await settle()
+        assert not outcomes
 
     async def send(_: object) -> None:
         outcomes.append(await engine.send("lamp", {"type": "flip"}))
@@ -408,6 +427,8 @@ async def test_handlers_run_outside_the_publishers_limit() -> None:
         seen.append(number)
         if number:
             await background.publish("a", number - 1)
+            # The call lasts until the next one waits, or is refused.
+            await settle()
 
     await bus.subscribe("a", "c", handle, limit=1)
     with fail_after(PATIENCE):
@@ -427,6 +448,9 @@ async def test_handlers_run_outside_the_publishers_announcement() -> None:
         reported.append(data["event_name"])
         if data["event_name"] == "a":
             await background.publish("b")
+            # The announcement lasts until b has failed.
+            await settle()
+            assert counts(background) == {"ended": 1}
 
     await bus.subscribe("a", "c", fail)
     await bus.subscribe("b", "c", fail)
@@ -507,7 +531,7 @@ class Exit(BaseException):
     """No `Exception`, so nothing reports it."""
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Exit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Exit])
 @pytest.mark.parametrize("is_waiting", [False, True], ids=["inside", "at its end"])
 async def test_an_interrupt_ends_the_block(kind: type[BaseException], is_waiting: bool) -> None:
     """B15: It leaves the block bare; what runs is cancelled, what waits is abandoned."""
@@ -552,12 +576,12 @@ async def test_a_topic_and_the_repr() -> None:
     """B15, B12: A topic is a name; the repr shows the state and the counts."""
     bus, desk = await make_bus()
     background = bus.background(limit=1)
-    assert repr(background) == "<Background, which was not entered: 0 running, 0 waiting>"
+    assert repr(background) == "<Background, not entered: 0 running, 0 waiting>"
     async with background:
         await background.publish(Topic[int]("a"), 1)
         await background.publish("a", 2)
         await settle()
-        assert repr(background) == "<Background, which is open: 1 running, 1 waiting>"
+        assert repr(background) == "<Background, open: 1 running, 1 waiting>"
         desk.let_go()
 
 
@@ -667,12 +691,13 @@ async def test_a_blocked_event_is_not_begun_after_an_exception() -> None:
 
 async def test_an_interrupt_beats_a_cancellation() -> None:
     """B15, E5: It leaves the block, also if the block is being cancelled; the first of several."""
-    bus = EventBus()
+    bus, raised = EventBus(), list[int]()
 
     async def interrupt_in_cleanup(number: int) -> None:
         try:
             await sleep_forever()
         finally:
+            raised.append(number)
             raise Exit(number)
 
     await bus.subscribe("a", "c", interrupt_in_cleanup)
@@ -683,8 +708,130 @@ async def test_an_interrupt_beats_a_cancellation() -> None:
             await settle()
             scope.cancel()
             await checkpoint()
+    first, other = raised
+    assert caught.value.args == (first,)
     (note,) = caught.value.__notes__
-    assert note.startswith("another handler raised Exit(")
+    assert note == f"another handler raised: tests.bus.test_background.Exit: {other}"
+
+
+@dataclass(frozen=True)
+class FrozenExit(BaseException):
+    """An interrupt that takes no note."""
+
+    number: int
+
+
+class UnspeakableExit(Exit):
+    """An interrupt that can't be shown."""
+
+    def __repr__(self) -> str:
+        raise Boom
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize(
+    "interrupts", [(FrozenExit(0), Exit()), (Exit(), UnspeakableExit())], ids=["frozen", "shown"]
+)
+async def test_an_interrupt_leaves_if_it_takes_no_note(
+    interrupts: tuple[BaseException, BaseException],
+) -> None:
+    """B15, E5: What is wrong with the note of another one replaces nothing."""
+    bus, running = EventBus(), 0
+
+    async def interrupt(number: int) -> None:
+        nonlocal running
+        running += 1
+        try:
+            while number or running < 2:
+                await checkpoint()
+        finally:
+            raise interrupts[number]
+
+    await bus.subscribe("a", "c", interrupt)
+    with fail_after(PATIENCE), pytest.raises(type(interrupts[0])) as caught:
+        async with bus.background(limit=2) as background:
+            for number in range(2):
+                await background.publish("a", number)
+            await sleep_forever()
+    assert caught.value is interrupts[0]
+
+
+@pytest.mark.parametrize("kind", [Boom, KeyboardInterrupt])
+@pytest.mark.parametrize("way", ["before", "in cleanup", "while it is left"])
+async def test_a_failure_beats_a_cancellation(way: str, kind: type[BaseException]) -> None:
+    """B15, E8: What the block raises leaves, whenever a scope around it is cancelled."""
+    bus, began, raised = EventBus(), anyio.Event(), kind()
+    background = bus.background()
+
+    async def clean_up_slowly(_: object) -> None:
+        began.set()
+        try:
+            await sleep_forever()
+        finally:
+            if way == "while it is left":
+                scope.cancel()
+            with CancelScope(shield=True):
+                await settle()
+
+    await bus.subscribe("a", "c", clean_up_slowly)
+    with fail_after(PATIENCE), pytest.raises(kind) as caught, CancelScope() as scope:
+        async with background:
+            await background.publish("a")
+            await began.wait()
+            if way != "while it is left":
+                scope.cancel()
+            try:
+                if way == "in cleanup":
+                    await sleep_forever()
+            finally:
+                raise raised
+    assert caught.value is raised
+    assert counts(background) == {"cancelled": 1}
+
+
+async def test_a_failure_beside_a_cancellation() -> None:
+    """B15, E8: A group with both, as trio's nurseries raise it, loses only the cancellation."""
+    bus, desk = await make_bus()
+    with pytest.raises(BaseExceptionGroup) as caught, CancelScope() as scope:
+        async with bus.background() as background:
+            await background.publish("a")
+            await settle()
+            scope.cancel()
+            try:
+                await sleep_forever()
+            except BaseException as cancellation:  # noqa: BLE001  a cancellation
+                raise BaseExceptionGroup("both", [cancellation, Boom()]) from None
+    assert [type(each) for each in caught.value.exceptions] == [Boom]
+    assert not desk.ended
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_failure_beats_a_native_cancel() -> None:
+    """B15, E8: One that strikes while the block is left is not lost, nor is the failure."""
+    import asyncio  # noqa: PLC0415  the only backend with such cancels
+
+    bus, tasks = EventBus(), list[asyncio.Task[Any] | None]()
+
+    async def cancel_in_cleanup(_: object) -> None:
+        try:
+            await sleep_forever()
+        finally:
+            assert tasks[0] is not None
+            tasks[0].cancel()
+
+    async def leave() -> None:
+        tasks.append(asyncio.current_task())
+        async with bus.background() as background:
+            await background.publish("a")
+            await settle()
+            raise Boom
+
+    await bus.subscribe("a", "c", cancel_in_cleanup)
+    task = asyncio.create_task(leave())
+    with pytest.raises(Boom):
+        await task
+    assert task.cancelling() == 1
 
 
 async def test_a_call_is_in_order_though_it_yields() -> None:
@@ -732,6 +879,47 @@ async def test_a_publish_that_yields_as_the_block_is_left() -> None:
     assert counts(background) == {"cancelled": 1, "abandoned": 1}
 
 
+async def test_a_call_is_not_cancelled_after_its_event_has_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """B15, D6: A cancellation that strikes then waits for the next checkpoint."""
+    bus, seen, scope = EventBus(yield_every=1), list[int](), CancelScope()
+
+    def cancel_and_copy(waiting: Context) -> Context:
+        scope.cancel()
+        return copy_context_within(waiting)
+
+    monkeypatch.setattr(_background, "copy_context_within", cancel_and_copy)
+    async with bus.background() as background:
+        with scope:
+            await background.publish("a")
+            seen.append(1)
+            await checkpoint()
+    assert (seen, scope.cancelled_caught) == ([1], True)
+    assert counts(background) == {"ended": 1}
+
+
+async def test_no_event_overtakes_where_workers_are_cancelled() -> None:
+    """B15: A blocked publisher's event comes first, also within a shield."""
+    bus, desk = await make_bus()
+    refused, background = list[str](), bus.background(limit=1, buffer=0)
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            with CancelScope() as scope:
+                async with background:
+                    await background.publish("a", 0)
+                    await settle()
+                    with CancelScope(shield=True):
+                        tasks.start_soon(try_to_publish, background, 1, refused)
+                        await settle()
+                        scope.cancel()
+                        await settle()
+                        tasks.start_soon(try_to_publish, background, 2, refused)
+                        await settle()
+                        assert background.statistics().blocked_publishers == 2
+    assert (desk.began, refused) == ([0], ["has ended"] * 2)
+
+
 async def test_a_cancelled_call_publishes_nothing() -> None:
     """B15, D6: A call that is a checkpoint is cancelled before its event has a place."""
     bus = EventBus(yield_every=1)
@@ -757,6 +945,22 @@ async def test_calls_yield_that_have_no_room(overflow: Any) -> None:
                 while not desk.ended:
                     with suppress(BufferFull):
                         await background.publish("a")
+
+
+async def test_calls_yield_outside_the_block() -> None:
+    """B15, D6: A loop that publishes until the block is entered lets other tasks run."""
+    bus = EventBus()
+    background, gate = bus.background(), anyio.Event()
+
+    async def open_gate() -> None:
+        gate.set()
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(open_gate)
+        for _ in range(1000):
+            with suppress(ReceiverClosed):
+                await background.publish("a")
+        assert gate.is_set()
 
 
 async def test_a_handler_yields_that_is_refused() -> None:
@@ -853,6 +1057,38 @@ async def test_nothing_is_held_of_what_has_ended() -> None:
         del payload, held, token
         assert counts(background) == {"ended": 1}
         assert [each() for each in kept] == [None, None]
+
+
+@pytest.mark.parametrize("way", ["an exception", "a cancellation", "both", "an interrupt"])
+async def test_nothing_is_held_of_a_block_that_was_broken_off(way: str) -> None:
+    """B15, B6: What its frame held is gone without the garbage collector."""
+    bus, interrupting = EventBus(), anyio.Event()
+    kept = list[weakref.ref[Payload]]()
+
+    async def interrupt(_: object) -> None:
+        await interrupting.wait()
+        raise Exit
+
+    async def use() -> None:
+        payload = Payload()
+        kept.append(weakref.ref(payload))
+        async with bus.background() as background:
+            await background.publish("a")
+            await settle()
+            if way == "both":
+                scope.cancel()
+                raise Boom
+            await break_off(way, scope, interrupting)
+
+    await bus.subscribe("a", "c", interrupt if way == "an interrupt" else Desk())
+    gc.disable()
+    try:
+        with suppress(Boom, Exit), CancelScope() as scope:
+            await use()
+        await settle()
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_it_is_left_only_if_it_was_entered() -> None:

@@ -1,10 +1,11 @@
 """Who waits for the publishes in the background, and is never made to wait for itself: B15."""
 
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
-from anyio import CancelScope, create_task_group, fail_after
+from anyio import CancelScope, create_task_group, fail_after, to_thread
 
 from flexiflow import (
     Component,
@@ -165,6 +166,34 @@ class TestTheOpener:
                 tasks.start_soon(read)
                 gate.set()
         assert (sorted(seen), failures) == ([0, 1, 2, 3, 4], [])
+
+    async def test_a_reader_in_another_event_loop(
+        self, anyio_backend_name: str, anyio_backend_options: dict[str, Any]
+    ) -> None:
+        """B15, S3: Leaving a block leaves the streams of other threads alone."""
+        bus = EventBus()
+
+        async def open_and_leave() -> None:
+            async with EventBus().background():
+                pass
+
+        run = partial(
+            anyio.run,
+            open_and_leave,
+            backend=anyio_backend_name,
+            backend_options=anyio_backend_options,
+        )
+        with fail_after(PATIENCE):
+            async with bus.stream("a", buffer=0) as stream, create_task_group() as tasks:
+                tasks.start_soon(bus.publish, "a", 1)
+                await settle()
+                (blocked,) = stream._blocked
+                # Nobody waits for this one, so to set it in the other thread breaks nothing.
+                woken, blocked.woken = blocked.woken, anyio.Event()
+                await to_thread.run_sync(run)
+                assert not blocked.woken.is_set()
+                blocked.woken = woken
+                assert (await anext(stream)).data == 1
 
     async def test_a_publisher_that_waits_for_the_opener(self) -> None:
         """B15, S3: The consumer that published concurrently waits for a handler's block, too."""

@@ -124,19 +124,19 @@ async def test_the_repr_of_a_stream() -> None:
     """B12: What it hears, its state, and how full it is."""
     bus = EventBus()
     stream = bus.stream("a.*", buffer=2)
-    assert repr(stream) == "<EventStream of 'a.*', which was not entered: 0 of 2 events>"
+    assert repr(stream) == "<EventStream of 'a.*', not entered: 0 of 2 events>"
     async with stream:
         await bus.publish("a.b")
-        assert repr(stream) == "<EventStream of 'a.*', which is open: 1 of 2 events>"
-    assert repr(stream) == "<EventStream of 'a.*', which has ended: 0 of 2 events>"
+        assert repr(stream) == "<EventStream of 'a.*', open: 1 of 2 events>"
+    assert repr(stream) == "<EventStream of 'a.*', ended: 0 of 2 events>"
 
 
 async def test_the_repr_of_an_expectation() -> None:
     """B12: What it expects, its state, and what has come."""
     bus = EventBus()
     expectation = bus.expect("a.*")
-    assert repr(expectation) == "<Expectation of 'a.*', which was not entered>"
+    assert repr(expectation) == "<Expectation of 'a.*', not entered>"
     async with expectation, create_task_group() as tasks:
         tasks.start_soon(bus.publish, "a.b")
         await settle()
-        assert repr(expectation) == ("<Expectation of 'a.*', which is open: 'a.b' has come>")
+        assert repr(expectation) == ("<Expectation of 'a.*', open: 'a.b' has come>")

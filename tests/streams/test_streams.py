@@ -2,12 +2,13 @@
 
 import gc
 import weakref
+from contextlib import suppress
 from dataclasses import FrozenInstanceError
 from functools import partial
 from typing import Any
 
 import pytest
-from anyio import ClosedResourceError, Event
+from anyio import ClosedResourceError, Event, create_task_group
 
 from flexiflow import BufferFull, EventBus, ReceiverClosed
 from flexiflow._receiver import blocking_streams
@@ -172,6 +173,20 @@ class TestBlock:
         await refused(events.__aenter__)
         assert told == ["was not entered", "was entered before", "has ended", "was entered before"]
         assert not has_receivers(bus)
+
+    async def test_reading_outside_the_block_yields(self) -> None:
+        """S1, D6: A loop that reads until the block is entered lets other tasks run."""
+        events, gate = EventBus().stream(EVENT), Event()
+
+        async def open_gate() -> None:
+            gate.set()
+
+        async with create_task_group() as tasks:
+            tasks.start_soon(open_gate)
+            for _ in range(1000):
+                with suppress(ReceiverClosed):
+                    await anext(events)
+            assert gate.is_set()
 
     async def test_readers_who_wait_are_told_that_the_block_ends(self) -> None:
         """S1: None of them waits for ever, and the message names the stream."""

@@ -18,12 +18,10 @@ and not in an exception group (E3).
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from contextvars import copy_context
 from inspect import isawaitable
 from itertools import groupby
 from operator import attrgetter, is_
-from traceback import format_exception_only
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +39,7 @@ from flexiflow._cancellation import (
 )
 from flexiflow._delivery.verdict import judge
 from flexiflow._errors import HandlerCancelled
-from flexiflow._reporting import log_failure
+from flexiflow._reporting import log_failure, note
 from flexiflow._subscription import HandlerFailure, admits
 from flexiflow._text import shorten, show
 
@@ -310,9 +308,9 @@ class _Delivery:
             if first is not None:
                 log_failure(first)
         for failed in unraised:
-            _note(leaving, f"{describe(failed.subscription.handler)} failed too", failed.exception)
+            note(leaving, f"{describe(failed.subscription.handler)} failed too", failed.exception)
         for other in self._fatals[1:]:
-            _note(leaving, "so did", other)
+            note(leaving, "so did", other)
         return leaving
 
     async def _announce_all(self, unraised: Sequence[HandlerFailure]) -> None:
@@ -322,9 +320,3 @@ class _Delivery:
         except BaseException as exc:
             # The failure that leaves replaces a cancellation, as in a plain await (E5).
             self._take_apart(exc)
-
-
-def _note(exception: BaseException, what: str, other: BaseException) -> None:
-    # add_note fails on a frozen dataclass; what it would have said is in the log too.
-    with suppress(Exception):
-        exception.add_note(f"{what}: {''.join(format_exception_only(other)).strip()}")

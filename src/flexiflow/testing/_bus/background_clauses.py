@@ -152,6 +152,8 @@ async def leaves_its_announcement(bus: EventBus, *, heard: Heard) -> None:
         heard.append(data["event_name"])
         if data["event_name"] == "a":
             await background.publish("b")
+            # Until b has failed, and this was told.
+            await anyio.sleep(1)
 
     await bus.subscribe(HANDLER_FAILED, "c", handler)
     for event in ("a", "b"):
