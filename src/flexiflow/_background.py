@@ -18,8 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, final, overload
+from typing import TYPE_CHECKING, Any, Final, Self, final, overload
 
 import anyio
 from anyio.lowlevel import (
@@ -38,6 +37,7 @@ from flexiflow._cancellation import (
 from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
 from flexiflow._names import check_is_event
+from flexiflow._objects import Record
 from flexiflow._receiver import Publisher, brief, enclosing_publishes, reconsider_streams
 from flexiflow._reporting import logger, note
 from flexiflow._text import show
@@ -60,8 +60,7 @@ _OVER: Final = "has ended"
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class BackgroundStatistics:
+class BackgroundStatistics(Record):
     """What became of the events of a background so far (B15).
 
     Attributes:
@@ -77,6 +76,16 @@ class BackgroundStatistics:
             other counts.
     """
 
+    __slots__ = __match_args__ = (
+        "ended",
+        "running",
+        "waiting",
+        "dropped",
+        "cancelled",
+        "abandoned",
+        "blocked_publishers",
+    )
+
     ended: int
     running: int
     waiting: int
@@ -86,12 +95,15 @@ class BackgroundStatistics:
     blocked_publishers: int
 
 
-class _Item(NamedTuple):
+class _Item:
     """An event that is to be published, in a context."""
 
-    context: Context
-    event: str
-    data: Any
+    __slots__ = ("context", "data", "event")
+
+    def __init__(self, context: Context, event: str, data: Any) -> None:
+        self.context = context
+        self.event = event
+        self.data = data
 
 
 @final

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
-from typing import TYPE_CHECKING, Any, NoReturn, dataclass_transform
+from functools import partial
+from reprlib import recursive_repr
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, dataclass_transform
 
 from flexiflow._text import show
 
@@ -26,6 +28,49 @@ class Fixed:
 
     def __delattr__(self, name: str) -> NoReturn:
         raise FrozenInstanceError(f"cannot delete field {show(name)}")
+
+
+class Record(Fixed):
+    """Base of records: they are equal if they are of one class and all attributes are.
+
+    The attributes are those that `__match_args__` names, in order.
+    """
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, **facts: Any) -> None:
+        names = self.__match_args__
+        if facts.keys() != set(names):
+            raise TypeError(
+                f"{type(self).__name__} takes the keyword arguments {', '.join(names)}, "
+                f"not {', '.join(facts)}"
+            )
+        for name in names:
+            object.__setattr__(self, name, facts[name])
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other one has the same class and attributes."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        """Hash all attributes."""
+        return hash(self._facts())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy is made: of the same attributes."""
+        return partial(type(self), **dict(zip(self.__match_args__, self._facts(), strict=True))), ()
+
+    @recursive_repr()
+    def __repr__(self) -> str:
+        """Show all attributes."""
+        shown = zip(self.__match_args__, self._facts(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={fact!r}' for name, fact in shown)})"
+
+    def _facts(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.__match_args__])
 
 
 def refuse_copying(given: object, _protocol: SupportsIndex, /) -> str | tuple[Any, ...]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, final
 
@@ -25,6 +24,7 @@ from anyio.lowlevel import checkpoint, current_token
 from flexiflow._arguments import check_int, check_seconds
 from flexiflow._errors import BufferFull, StreamDeadlock
 from flexiflow._names import T
+from flexiflow._objects import Record
 from flexiflow._receiver import Block, blocking_streams, brief, is_publishing
 from flexiflow._text import show
 
@@ -39,8 +39,7 @@ Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "error"]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class StreamStatistics:
+class StreamStatistics(Record):
     """What became of a stream's events; `received == delivered + dropped + buffered` (S2).
 
     Attributes:
@@ -52,6 +51,15 @@ class StreamStatistics:
         blocked_publishers: how many publishers wait for room; their events are not received yet.
         waiting_readers: how many readers wait for an event.
     """
+
+    __slots__ = __match_args__ = (
+        "received",
+        "delivered",
+        "dropped",
+        "buffered",
+        "blocked_publishers",
+        "waiting_readers",
+    )
 
     received: int
     delivered: int

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from inspect import isawaitable
-from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, final
 
 from flexiflow._callables import describe
-from flexiflow._objects import Fixed, refuse_copying
+from flexiflow._objects import Fixed, Record, refuse_copying
 from flexiflow._text import show
 
 if TYPE_CHECKING:
@@ -264,7 +263,7 @@ def deactivate(subscription: Subscription) -> None:
 
 
 @final
-class HandlerFailure(Fixed):
+class HandlerFailure(Record):
     """An exception that a handler, or its filter, let out (E1).
 
     Attributes:
@@ -293,26 +292,3 @@ class HandlerFailure(Fixed):
         assign(self, "component_name", component_name)
         assign(self, "exception", exception)
         assign(self, "subscription", subscription)
-
-    def __eq__(self, other: object) -> bool:
-        """Return whether the other one is of the same exception, subscription and names."""
-        if not isinstance(other, HandlerFailure):
-            return NotImplemented
-        return self._facts() == other._facts()
-
-    def __hash__(self) -> int:
-        """Hash all attributes."""
-        return hash(self._facts())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return how a copy is made: of the same attributes."""
-        return HandlerFailure, self._facts()
-
-    @recursive_repr()
-    def __repr__(self) -> str:
-        """Show all attributes."""
-        shown = zip(self.__slots__, self._facts(), strict=True)
-        return f"HandlerFailure({', '.join(f'{name}={fact!r}' for name, fact in shown)})"
-
-    def _facts(self) -> tuple[str, str, Exception, Subscription]:
-        return self.event_name, self.component_name, self.exception, self.subscription
