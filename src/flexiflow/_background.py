@@ -37,7 +37,7 @@ from flexiflow._cancellation import (
 from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
 from flexiflow._names import check_is_event
-from flexiflow._objects import Record
+from flexiflow._objects import Fixed, Record
 from flexiflow._receiver import Publisher, brief, enclosing_publishes, reconsider_streams
 from flexiflow._reporting import logger, note
 from flexiflow._text import show
@@ -60,7 +60,7 @@ _OVER: Final = "has ended"
 
 
 @final
-class BackgroundStatistics(Record):
+class BackgroundStatistics(Record, Fixed):
     """What became of the events of a background so far (B15).
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 from functools import partial
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, dataclass_transform
+from typing import TYPE_CHECKING, Any, NoReturn, dataclass_transform
 
 from flexiflow._text import show
 
@@ -30,17 +30,16 @@ class Fixed:
         raise FrozenInstanceError(f"cannot delete field {show(name)}")
 
 
-class Record(Fixed):
-    """Base of records: they are equal if they are of one class and all attributes are.
+class Record:
+    """Base of records, beside `Fixed`: equal if they are of one class, and all attributes are.
 
     The attributes are those that `__match_args__` names, in order.
     """
 
     __slots__ = ()
-    __match_args__: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **facts: Any) -> None:
-        names = self.__match_args__
+        names = _names(self)
         if facts.keys() != set(names):
             raise TypeError(
                 f"{type(self).__name__} takes the keyword arguments {', '.join(names)}, "
@@ -61,16 +60,21 @@ class Record(Fixed):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a copy is made: of the same attributes."""
-        return partial(type(self), **dict(zip(self.__match_args__, self._facts(), strict=True))), ()
+        return partial(type(self), **dict(zip(_names(self), self._facts(), strict=True))), ()
 
     @recursive_repr()
     def __repr__(self) -> str:
         """Show all attributes."""
-        shown = zip(self.__match_args__, self._facts(), strict=True)
+        shown = zip(_names(self), self._facts(), strict=True)
         return f"{type(self).__name__}({', '.join(f'{name}={fact!r}' for name, fact in shown)})"
 
     def _facts(self) -> tuple[Any, ...]:
-        return tuple([getattr(self, name) for name in self.__match_args__])
+        return tuple([getattr(self, name) for name in _names(self)])
+
+
+def _names(record: Record) -> tuple[str, ...]:
+    names: tuple[str, ...] = vars(type(record))["__match_args__"]
+    return names
 
 
 def refuse_copying(given: object, _protocol: SupportsIndex, /) -> str | tuple[Any, ...]:

@@ -24,7 +24,7 @@ from anyio.lowlevel import checkpoint, current_token
 from flexiflow._arguments import check_int, check_seconds
 from flexiflow._errors import BufferFull, StreamDeadlock
 from flexiflow._names import T
-from flexiflow._objects import Record
+from flexiflow._objects import Fixed, Record
 from flexiflow._receiver import Block, blocking_streams, brief, is_publishing
 from flexiflow._text import show
 
@@ -39,7 +39,7 @@ Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "error"]
 
 
 @final
-class StreamStatistics(Record):
+class StreamStatistics(Record, Fixed):
     """What became of a stream's events; `received == delivered + dropped + buffered` (S2).
 
     Attributes:

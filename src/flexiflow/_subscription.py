@@ -263,7 +263,7 @@ def deactivate(subscription: Subscription) -> None:
 
 
 @final
-class HandlerFailure(Record):
+class HandlerFailure(Record, Fixed):
     """An exception that a handler, or its filter, let out (E1).
 
     Attributes:
