@@ -11,6 +11,7 @@ from flexiflow._errors import (
     ComponentError,
     DuplicateAnswer,
     DuplicateComponent,
+    EngineNotRunning,
     FlexiFlowError,
     HandlerCancelled,
     HandlerTimeout,
@@ -18,9 +19,11 @@ from flexiflow._errors import (
     NoAnswer,
     PublishRefused,
     ReceiverClosed,
+    StateConflict,
     StreamDeadlock,
     TransitionRefused,
     UnknownComponent,
+    UnknownState,
 )
 from flexiflow._expectation import Expectation
 from flexiflow._machine import StateMachine, Transition
@@ -37,6 +40,7 @@ __all__ = [
     "DuplicateAnswer",
     "DuplicateComponent",
     "Engine",
+    "EngineNotRunning",
     "Event",
     "EventBus",
     "EventStream",
@@ -51,6 +55,7 @@ __all__ = [
     "PublishRefused",
     "Query",
     "ReceiverClosed",
+    "StateConflict",
     "StateMachine",
     "StreamDeadlock",
     "StreamStatistics",
@@ -59,6 +64,7 @@ __all__ = [
     "Transition",
     "TransitionRefused",
     "UnknownComponent",
+    "UnknownState",
     "answers",
     "events",
     "on",

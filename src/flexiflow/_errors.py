@@ -256,6 +256,79 @@ class DuplicateComponent(ComponentError):
 
 
 @final
+class UnknownState(ComponentError):
+    """The stored state of a component is none of its machine's; nothing was registered (K4).
+
+    Args:
+        name: the component's name.
+        state: the state that is stored.
+        known: the states of its machine.
+    """
+
+    def __init__(self, name: str, state: str, known: Collection[str] = ()) -> None:
+        super().__init__(name, state)
+        self.name = name
+        self.state = state
+        self.known: tuple[str, ...] = tuple(known)
+
+    def __str__(self) -> str:
+        """Return the message: which state is stored, and which ones the machine has."""
+        return (
+            f"component {show(self.name)} is stored in state {show(self.state)}, which its machine "
+            f"does not have; it has {', '.join(map(show, self.known)) or 'none'}"
+        )
+
+
+@final
+class StateConflict(ComponentError):
+    """Another version of a component is stored than was expected; nothing has changed (K2, K3).
+
+    Another engine has saved or deleted it meanwhile.
+
+    Args:
+        name: the component's name.
+        expected: the version that was to be replaced; 0 for none.
+        found: the version that is stored; 0 for none.
+    """
+
+    def __init__(self, name: str, expected: int, found: int) -> None:
+        super().__init__(name, expected, found)
+        self.name = name
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        """Return the message: which versions, and how that can happen."""
+        return (
+            f"version {self.expected} of component {show(self.name)} was to be replaced, and "
+            f"{f'version {self.found}' if self.found else 'nothing'} is stored: another engine has "
+            "changed it meanwhile"
+        )
+
+
+@final
+class EngineNotRunning(ComponentError):
+    """A state that takes time would have been entered outside `Engine.running` (M4).
+
+    Args:
+        name: the component's name.
+        state: the state that has `after` or `during`.
+    """
+
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(name, state)
+        self.name = name
+        self.state = state
+
+    def __str__(self) -> str:
+        """Return the message: which state, and what to do."""
+        return (
+            f"component {show(self.name)} can't enter state {show(self.state)}, which has a timer "
+            "or work, while its engine is not running; send within `async with engine.running():`"
+        )
+
+
+@final
 class UnknownComponent(ComponentError, KeyError):
     """No component has that name, and no factory made one (C1, C2).
 

@@ -1,0 +1,80 @@
+"""What an engine asks of a store, in which the states of components outlive the process (K2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@final
+class Stored(NamedTuple):
+    """What a store has of a component (K2).
+
+    Attributes:
+        version: the number of this version, 1 or more; a later version of the same name has a
+            greater one, also after a `delete`.
+        state: the state.
+        data: what the component's `snapshot` returned, or None.
+        due: when the component's `after` sends its trigger, in seconds since 1970 (M2); or None.
+    """
+
+    version: int
+    state: str
+    data: Mapping[str, Any] | None
+    due: float | None
+
+
+@runtime_checkable
+class StateStore(Protocol):
+    """Keeps the states of components (K2).
+
+    Several tasks call the methods at the same time, and several engines may share what is stored.
+    Every method may be cancelled; then it is not known whether it has done its work.
+
+    A store that is an async context manager, too, is entered by `Engine.running`. It may be entered
+    several times; the last exit closes it.
+    """
+
+    async def load(self, name: str) -> Stored | None:
+        """Return what is stored of a component, or None."""
+        ...
+
+    async def save(
+        self,
+        name: str,
+        state: str,
+        data: Mapping[str, Any] | None,
+        *,
+        expected: int,
+        due: float | None = None,
+    ) -> int:
+        """Store a component's state, and return the version; it is durable then.
+
+        Args:
+            name: the component's name.
+            state: its state.
+            data: what it has besides, as JSON; or None.
+            expected: the version that this one replaces; 0 if nothing is stored.
+            due: when it is to be loaded at the latest, in seconds since 1970; or None.
+
+        Raises:
+            StateConflict: another version is stored, or none; nothing has changed.
+            TypeError: `data` is not JSON; nothing has changed.
+            ValueError: `data` holds a number that is no JSON; nothing has changed.
+        """
+        ...
+
+    async def due(self, until: float, limit: int) -> Sequence[str]:
+        """Return the names of components whose `due` is not after `until`, the earliest first.
+
+        Args:
+            until: in seconds since 1970.
+            limit: how many names to return at most.
+        """
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Forget a component, and its former versions; nothing happens if none is stored."""
+        ...
