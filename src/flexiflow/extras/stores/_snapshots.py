@@ -57,7 +57,7 @@ def encode(data: Any) -> str | None:
     if not isinstance(data, _MAPPING):
         if not isinstance(data, Mapping):
             raise TypeError(f"data must be a mapping or None, not {reprlib.repr(data)}")
-        plain = dict(data)
+        plain = _MAPPING(data)
     try:
         text = _to_text(plain)
     except (TypeError, ValueError, RecursionError):
