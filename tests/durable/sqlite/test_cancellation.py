@@ -61,13 +61,15 @@ async def test_a_task_that_is_cancelled_as_its_turn_comes_takes_nobody_along(pat
 
         async with anyio.create_task_group() as tasks:
             # As if a task led the others.
-            line = runner_of(connection)._line()
-            line._is_led = True
+            line = runner_of(connection)._lines.here()
+            line.is_led = True
             tasks.start_soon(withdraw)
             await wait_all_tasks_blocked()
             tasks.start_soon(connection.store, batch(1, "a"))
             await wait_all_tasks_blocked()
-            line.hand_over()
+            line.is_led = False
+            line.ended.set()
+            line.ended = anyio.Event()
             cancelled.cancel()
         found, _ = await connection.tail(["0"], 10, 0)
         assert [each.body for each in found] == [b"a"]

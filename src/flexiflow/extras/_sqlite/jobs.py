@@ -1,7 +1,7 @@
 """One SQLite connection for many tasks: a thread does all jobs that wait in one transaction.
 
 A *job* is a function that is given the database. Tasks queue jobs by the methods `read` and `write`
-of the `JobRunner`, and wait in the `Line` of their event loop. The task that leads it runs the
+of the `JobRunner`, and wait in the `Line` of their event loop. One of them leads: it runs the
 thread, which takes all jobs that are in the queue by then (`_work`); jobs that are queued meanwhile
 are for the next turn. So many jobs share one commit, which writes to the disk and takes longest.
 
@@ -28,17 +28,13 @@ import sqlite3
 from collections import deque
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import anyio
-from anyio import to_thread
-from anyio.lowlevel import RunVar
 
 from flexiflow.extras._process import FORKS, Home
-from flexiflow.extras._sqlite.line import Line
+from flexiflow.extras._sqlite.line import Lines
 from flexiflow.extras._sqlite.opened import OpenedFile
 
 if TYPE_CHECKING:
@@ -46,43 +42,61 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flexiflow.extras._sqlite.layout import Layout
+    from flexiflow.extras._sqlite.line import Line
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
 class _Job(Generic[T]):
     """Something to do in a transaction, and its result.
 
     Attributes:
         work: does it; may be called again after it was rolled back.
         is_writing: whether the transaction has to lock the database for writing.
-        is_wanted: decides before the transaction whether to do it; None to do it always.
         rings: whether others may wait for what it does.
+        is_wanted: decides before the transaction whether to do it; None to do it always.
         keep: called with the result once that is durable.
         is_done: whether it has ended, with an error or a result.
         error: why it failed, or None.
         result: what `work` returned.
-        called: set when its task is to go on; None while it does not wait.
-        leads: whether its task is to lead then.
     """
 
-    work: Callable[[sqlite3.Connection], T]
-    is_writing: bool
+    # No dataclass with many fields, since there is a job for each save of a store.
+    __slots__ = ("error", "is_done", "is_writing", "result", "rings", "work")
+
     is_wanted: Callable[[sqlite3.Connection], bool] | None = None
-    rings: bool = False
     keep: Callable[[T], object] | None = None
-    is_done: bool = False
-    error: Exception | None = None
-    result: T | None = None
-    called: anyio.Event | None = None
-    leads: bool = False
+
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], T], *, is_writing: bool, rings: bool = False
+    ) -> None:
+        self.work = work
+        self.is_writing = is_writing
+        self.rings = rings
+        self.is_done = False
+        self.error: Exception | None = None
+        self.result: T | None = None
 
     def end(self, error: Exception | None) -> None:
         self.error = error
         if error is None and self.keep is not None:
             self.keep(cast("T", self.result))
         self.is_done = True
+
+
+@final
+class _LookedAt(_Job[T]):
+    __slots__ = ("is_wanted", "keep")
+
+    def __init__(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        is_wanted: Callable[[sqlite3.Connection], bool],
+        keep: Callable[[T], object],
+    ) -> None:
+        super().__init__(work, is_writing=True)
+        self.is_wanted = is_wanted
+        self.keep = keep
 
 
 @final
@@ -112,6 +126,7 @@ class JobRunner:
         # A task that asyncio cancels leaves its thread behind; the next thread waits for that one.
         self._lock = Lock()
         self._waiting: deque[_Job[Any]] = deque()
+        self._lines = Lines()
         self._rings = False
         FORKS.register(self)
 
@@ -124,7 +139,7 @@ class JobRunner:
 
     async def open(self) -> None:
         """Open the file."""
-        await self._in_thread(self._file.database)
+        await self._lines.here().run(self._open)
 
     async def aclose(self) -> None:
         """Close the file after the job that is being done; the next job opens it again."""
@@ -180,17 +195,20 @@ class JobRunner:
             keep: called with its result once that is durable, by the thread, even if the task was
                 cancelled meanwhile.
         """
-        await self._do(_Job(work, is_writing=True, is_wanted=is_wanted, keep=keep))
+        await self._do(_LookedAt(work, is_wanted, keep))
 
     async def _do(self, job: _Job[T]) -> T:
         if self._home is not None:
             # Before waiting for anything: in a forked child the wait would never end.
             self._home.check()
-        line = self._line()
+        line = self._lines.here()
         self._waiting.append(job)
         try:
-            if await line.wait(job):
-                await self._lead(line)
+            while not job.is_done:
+                if line.is_led:
+                    await line.ended.wait()
+                else:
+                    await self._lead(line)
         finally:
             if not job.is_done:
                 with suppress(ValueError):
@@ -201,22 +219,11 @@ class JobRunner:
 
     async def _lead(self, line: Line) -> None:
         try:
-            await self._in_thread(self._work)
+            await line.lead(self._work_here)
         finally:
-            line.hand_over()
             if self._rings and self._ring is not None:
                 self._rings = False
                 self._ring()
-
-    def _line(self) -> Line:
-        lines = _LINES.get(None)
-        if lines is None:
-            lines = WeakKeyDictionary[JobRunner, Line]()
-            _LINES.set(lines)
-        line = lines.get(self)
-        if line is None:
-            line = lines[self] = Line()
-        return line
 
     @property
     def _is_here(self) -> bool:
@@ -226,21 +233,26 @@ class JobRunner:
     async def _close_by(self, close: Callable[[], None]) -> None:
         if self._is_here:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self._leave, close, limiter=self._line().threads)
+                await self._lines.here().run(self._leave, close)
 
     def _leave(self, close: Callable[[], None]) -> None:
         with self._lock:
             close()
             self._home = None
 
-    async def _in_thread(self, work: Callable[[], object]) -> None:
-        await to_thread.run_sync(self._enter, work, limiter=self._line().threads)
-
-    def _enter(self, work: Callable[[], object]) -> None:
+    def _work_here(self) -> None:
         with self._lock:
-            if self._home is None:
-                self._home = Home(self._layout.path, self._layout.errors.unusable)
-            work()
+            self._enter()
+            self._work()
+
+    def _open(self) -> None:
+        with self._lock:
+            self._enter()
+            self._file.database()
+
+    def _enter(self) -> None:
+        if self._home is None:
+            self._home = Home(self._layout.path, self._layout.errors.unusable)
 
     def _work(self) -> None:
         # The thread takes the jobs, not the task that starts it: if that is cancelled before its
@@ -304,7 +316,3 @@ class JobRunner:
         database.execute("COMMIT")
         if any(job.is_writing for job in jobs):
             self._file.check()
-
-
-_LINES: Final[RunVar[WeakKeyDictionary[JobRunner, Line]]] = RunVar("flexiflow.sqlite.lines")
-"""In each event loop, the lines of the runners that it uses."""

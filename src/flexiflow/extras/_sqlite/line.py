@@ -2,74 +2,68 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Any, Final, final
+from weakref import WeakKeyDictionary, ref
 
 import anyio
+from anyio import to_thread
+from anyio.lowlevel import current_token
 
-
-class Followed(Protocol):
-    """What a line knows of a job.
-
-    Attributes:
-        is_done: whether it has ended; set by a thread.
-        called: set when its task is to go on; None while it does not wait.
-        leads: whether its task is to lead then.
-    """
-
-    is_done: bool
-    called: anyio.Event | None
-    leads: bool
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @final
 class Line:
-    """The tasks of one event loop whose jobs are not done, first come, first served.
-
-    One task leads: it runs the thread that does all jobs, also those of the others, while they
-    sleep. Then it wakes those whose jobs are done, and of the rest the first one, to lead.
-
-    The jobs that are done are the first ones, since a thread takes them all in their order.
+    """The tasks of one event loop that wait.
 
     Attributes:
-        threads: lets one thread at a time work for this loop.
+        is_led: whether a task leads: it runs the thread, which does the jobs of all.
+        ended: set when the task that leads stops; a new event each time. Then each task looks
+            whether its job is done, and the first one whose job is not done leads.
     """
 
-    __slots__ = ("_following", "_is_led", "threads")
+    __slots__ = ("_threads", "ended", "is_led")
 
     def __init__(self) -> None:
-        self._following: deque[Followed] = deque()
-        self._is_led = False
-        self.threads = anyio.CapacityLimiter(1)
+        self.is_led = False
+        self.ended = anyio.Event()
+        # So it does not matter how many threads others use; and closing waits for its turn.
+        self._threads: Final = anyio.CapacityLimiter(1)
 
-    async def wait(self, job: Followed) -> bool:
-        """Wait until a job is done, or its task is to lead; return whether it is.
-
-        A task that is to lead must call `hand_over`, also if it is cancelled later.
-        """
-        if not self._is_led:
-            self._is_led = True
-            return True
-        called = job.called = anyio.Event()
-        self._following.append(job)
+    async def lead(self, work: Callable[[], object]) -> None:
+        """Run a function in a thread, and then wake all who wait."""
+        self.is_led = True
         try:
-            await called.wait()
-        except BaseException:
-            if job.leads:
-                self.hand_over()
-            elif not called.is_set():
-                self._following.remove(job)
-            raise
-        return job.leads
+            await self.run(work)
+        finally:
+            self.is_led = False
+            # The new event knows nothing of the event loop, which can be freed with its line.
+            ended, self.ended = self.ended, anyio.Event()
+            ended.set()
 
-    def hand_over(self) -> None:
-        """Stop leading: wake the tasks whose jobs are done, and the next one to lead."""
-        following = self._following
-        while following:
-            job = following.popleft()
-            job.leads = not job.is_done
-            if job.called is not None:
-                job.called.set()
-            if job.leads:
-                return
-        self._is_led = False
+    async def run(self, work: Callable[..., object], *arguments: object) -> None:
+        """Run a function in a thread, after those that run already."""
+        await to_thread.run_sync(work, *arguments, limiter=self._threads)
+
+
+@final
+class Lines:
+    """The lines of all event loops that use a runner, one after another or at the same time."""
+
+    __slots__ = ("_all", "_last", "_loop")
+
+    def __init__(self) -> None:
+        self._all = WeakKeyDictionary[Any, Line]()
+        self._last: Line | None = None
+        self._loop: Callable[[], object] = object
+
+    def here(self) -> Line:
+        """Return the line of the event loop that runs."""
+        loop: Any = current_token().native_token
+        # Called for each job, nearly always in the same loop as before.
+        if self._last is not None and self._loop() is loop:
+            return self._last
+        self._last = self._all.setdefault(loop, Line())
+        self._loop = ref(loop)
+        return self._last
