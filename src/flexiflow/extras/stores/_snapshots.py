@@ -102,8 +102,8 @@ def check_state(state: object) -> str:
 
 
 def check_expected(expected: object) -> int:
-    """Return the version that a save replaces, if it is an int of 0 or more."""
-    return check_int("expected", expected, "0 or more", least=0)
+    """Return the version that a save replaces, if it is an int from 0 to 2**53."""
+    return check_int("expected", expected, "0 to 2**53", least=0, most=2**53)
 
 
 def check_due(due: object) -> float | None:

@@ -20,13 +20,13 @@ import anyio
 from anyio import from_thread, to_thread
 from anyio.lowlevel import RunVar, checkpoint
 
+from flexiflow._arguments import check_finite
 from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras._sqlite.layout import check_mode, check_path
 from flexiflow.extras.durable._bell import Bell
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     ConnectionBase,
-    check_finite,
     check_limits,
     numbers_after,
 )
