@@ -175,11 +175,12 @@ async def test_many_saves_share_a_commit(path: Path) -> None:
     """K2: that is what makes them quick."""
     store, statements = SqliteStateStore(path), list[str]()
     await saved(store, "first")
-    async with held_thread(store), anyio.create_task_group() as tasks:
+    async with held_thread(store) as go_on, anyio.create_task_group() as tasks:
         database_of(store).set_trace_callback(statements.append)
         for number in range(50):
             tasks.start_soon(saved, store, f"order-{number}")
         await wait_all_tasks_blocked()
+        go_on.set()
     assert statements.count("COMMIT") == 2
     assert len(run_sql(path, "SELECT name FROM states")) == 51
 
@@ -248,13 +249,12 @@ async def test_two_loops_at_the_same_time_share_a_store(path: Path, backend_name
             for number in range(20):
                 tasks.start_soon(saved, store, f"{name}{number}")
 
+    def run(name: str) -> None:
+        anyio.run(save, name, backend=backend_name)
+
     async with anyio.create_task_group() as tasks:
         for name in ("a", "b"):
-            tasks.start_soon(
-                anyio.to_thread.run_sync,
-                lambda each: anyio.run(save, each, backend=backend_name),
-                name,
-            )
+            tasks.start_soon(anyio.to_thread.run_sync, run, name)
         tasks.start_soon(save, "c")
     assert len(await store.due(0, 99)) == 0
     assert len(run_sql(path, "SELECT name FROM states")) == 60
