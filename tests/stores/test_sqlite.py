@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from tests.stores.stores import PATIENCE, database_of, run_sql, saved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
 # Saves, and ends as programs do, without closing anything.
 SAVE = """
