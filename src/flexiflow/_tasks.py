@@ -59,6 +59,7 @@ class TaskBlock:
         still there, and others would leave the task group in a group.
         """
         self._interrupts.append(exception)
+        del exception  # a traceback may hold this frame (B6)
         self.cancel()
 
     async def close(self, exc: BaseException | None, leaving: BaseException | None) -> bool:
