@@ -103,7 +103,7 @@ class Actor:
         self.host: object = None
         self.dispatcher: Dispatcher | None = None
 
-    async def handle(  # noqa: PLR0912  each further function takes a twentieth more time
+    async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
         self,
         component: Any,
         message: dict[str, Any],
@@ -170,7 +170,7 @@ class Actor:
                 # for one.
                 mailbox.holder = None
             if life is not None:
-                life.rest(self, component)
+                life.rest(component)
 
     async def _catch_up(self, component: object, turn: Turn, handled: BaseException | None) -> Turn:
         """Handle what a cancelled send left behind, and yield if a yield is due (D6).
@@ -188,7 +188,7 @@ class Actor:
             del handled  # as in `handle`
         return turn
 
-    async def _handle(  # noqa: C901, PLR0912  each further function takes a twentieth more time
+    async def _handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
         self,
         component: Any,
         message: dict[str, Any],
@@ -382,7 +382,7 @@ class Actor:
             self.mailbox.pass_on()
         if self.life is not None:
             self.life.begin(self, component)
-            self.life.rest(self, component)
+            self.life.rest(component)
 
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""

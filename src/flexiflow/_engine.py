@@ -8,6 +8,7 @@ With a store, a component that is registered or made first gets what is stored o
 Timers and work run in `running()` (`_running`, `_lifecycle`).
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import reprlib
@@ -311,7 +312,7 @@ class Engine:
 
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
-        if name not in self._pending:
+        if name not in self._components and name not in self._pending:
             _, turn = await self._wait_for(name)
             turn.end()
 
@@ -335,8 +336,7 @@ class Engine:
         Args:
             component: the component.
             is_made: whether the factory has made it.
-            is_loaded: whether it was stored; then, if the factory has made it and the number of
-                components is bounded, this is no registration, and nothing is published (K5).
+            is_loaded: whether it was stored.
         """
         actor, bus = actor_of(component), dispatcher_of(self._bus)
         handlers = _check(component, bus.registry)
@@ -346,25 +346,11 @@ class Engine:
         self._components[actor.name] = component
         if is_made and self._residents is not None:
             self._residents.add(actor.name)
-        for mark, handler in handlers:
-            time_limit, limit = mark["time_limit"], mark["limit"]
-            if "query" in mark:
-                terms = make_answer_terms(time_limit=time_limit, limit=limit)
-                bus.registry.create_answerer(mark["query"], actor.name, handler, terms)
-            else:
-                bus.registry.create(
-                    mark["event"],
-                    actor.name,
-                    handler,
-                    priority=mark["priority"],
-                    filter=mark["filter"],
-                    once=mark["once"],
-                    terms=make_terms(time_limit=time_limit, limit=limit, around=mark["around"]),
-                )
+        _subscribe(handlers, actor.name, bus.registry)
+        # Loading is no registration where components come and go (K5).
+        is_silent = is_made and is_loaded and self._residents is not None
         try:
-            if is_loaded and is_made and self._residents is not None:
-                return
-            if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
+            if not is_silent and (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
                 registered: ComponentRegistered = {"component": actor.name}
                 await bus.deliver(route, registered)
         finally:
@@ -398,6 +384,25 @@ def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler
                 raise DuplicateAnswer(query, actor_of(component).name, *methods)
             answerers[query] = handler
     return handlers
+
+
+def _subscribe(handlers: list[tuple[Mark, Handler]], name: str, registry: Registry) -> None:
+    """Subscribe the handlers and answerers of a component."""
+    for mark, handler in handlers:
+        time_limit, limit = mark["time_limit"], mark["limit"]
+        if "query" in mark:
+            terms = make_answer_terms(time_limit=time_limit, limit=limit)
+            registry.create_answerer(mark["query"], name, handler, terms)
+        else:
+            registry.create(
+                mark["event"],
+                name,
+                handler,
+                priority=mark["priority"],
+                filter=mark["filter"],
+                once=mark["once"],
+                terms=make_terms(time_limit=time_limit, limit=limit, around=mark["around"]),
+            )
 
 
 async def keep_in(engine: Engine, store: StateStore) -> None:

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from flexiflow._dispatcher import Dispatcher
-    from flexiflow._machine import State, StateMachine, Transition
+    from flexiflow._machine import StateMachine, Transition
+    from flexiflow._states import State
     from flexiflow._stores import StateStore, Stored
     from flexiflow._tasks import TaskBlock
 
@@ -139,7 +140,7 @@ class Hosting:
         self.tasks: TaskBlock | None = None
         self.timers = Timers()
         self.overdue: dict[Actor, Component] = {}
-        self.rest: Callable[[Component], object] | None = None
+        self.rest: Callable[[Any], object] | None = None
 
 
 @final
@@ -486,7 +487,7 @@ class Lifecycle:
             self._work = None
             work.has_ended()
             self.begin(actor, run.component)
-            self.rest(actor, run.component)
+            self.rest(run.component)
         if failure is not None:
             culprit = describe(run.state.during)
             await report(failure, actor.name, culprit, dispatcher)
@@ -506,7 +507,7 @@ class Lifecycle:
         run.actor.post(run.component, {"type": state.failed, "exception": failure}, sent)
         return None
 
-    def rest(self, actor: Actor, component: Component) -> None:
+    def rest(self, component: Component) -> None:
         """Note that a message or work of the component is over (K5)."""
         hosting = self.hosting
         if hosting is not None and hosting.rest is not None:
@@ -552,7 +553,7 @@ async def _attempt(run: _Run) -> _Outcome:
     during: Any = run.state.during
     try:
         return await during(run.component), None
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: BLE001  it is judged
         verdict = judge(exc, during, cancelled=effectively_cancelled)
         try:
             if verdict.failure is None:

@@ -9,7 +9,6 @@ import anyio
 
 from flexiflow._clock import time_of_day
 from flexiflow._component import actor_of
-from flexiflow._errors import UnknownComponent
 from flexiflow._lifecycle import report
 from flexiflow._reporting import logger
 from flexiflow._tasks import TaskBlock
@@ -126,7 +125,7 @@ class Running:
                     is_failing = False
                 except Exception as exc:  # noqa: BLE001  the store may raise anything
                     if not is_failing:
-                        logger.error(  # noqa: TRY400  as a triple; see `log_exception`
+                        logger.error(
                             "the store could not be asked which components are due",
                             exc_info=(type(exc), exc, exc.__traceback__),
                         )
