@@ -63,13 +63,16 @@ ROOMS = {
     "components": [
         "_engine",
         "_admission",
+        "_residents",
+        "_running",
         "_component",
         "_actor",
+        "_lifecycle",
         "_machine",
         "_mermaid",
         "_states",
     ],
-    "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_registry"],
+    "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_registry", "_tasks"],
     "streams and waiting": ["_stream", "_expectation", "_receiver"],
     "delivery": ["_delivery"],
     "reports and instruments": ["_reporting", "_instruments"],
@@ -80,7 +83,15 @@ ROOMS = {
     ],
     "limits and turns": ["_limits", "_mailbox", "_turns"],
     "errors and events": ["_cancellation", "_errors", "events"],
-    "texts and helpers": ["_callables", "_marks", "_objects", "_text"],
+    "texts and helpers": [
+        "_callables",
+        "_clock",
+        "_marks",
+        "_objects",
+        "_stores",
+        "_text",
+        "_timers",
+    ],
 }
 """The modules and packages of each room, from the top of the house to its bottom.
 

@@ -49,16 +49,26 @@ class Mailbox:
         """The turn in hand, as a tuple of one or none."""
         return () if self.holder is None else (self.holder,)
 
-    def join(self) -> Turn:
-        """Take a place in line at once, and return it; `Turn.wait_granted` waits for it."""
+    def join(self, *, is_awaited: bool = True) -> Turn:
+        """Take a place in line at once, and return it; `Turn.wait_granted` waits for it.
+
+        Args:
+            is_awaited: whether the caller waits until the turn is over.
+        """
         turn = Turn()
         turn.line = self
         if self.holder is None:
             self.holder = turn
         else:
-            turn.enclosing = frozenset(live_turns())
+            if is_awaited:
+                turn.enclosing = frozenset(live_turns())
             self._line_up(turn)
         return turn
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no message is in hand, waits or was deferred."""
+        return self.holder is None and not self.deferred
 
     def renew(self) -> Turn:
         """Replace the turn in hand by a new one, for a deferred message or a report; return it."""

@@ -17,7 +17,8 @@ class Stored(NamedTuple):
             greater one, also after a `delete`.
         state: the state.
         data: what the component's `snapshot` returned, or None.
-        due: when the component's `after` sends its trigger, in seconds since 1970 (M2); or None.
+        due: when the component's `after` sends its trigger, in seconds since 1970 (M2); infinite if
+            it has sent it; None if the state has no `after`.
     """
 
     version: int
@@ -57,7 +58,8 @@ class StateStore(Protocol):
             state: its state.
             data: what it has besides, as JSON; or None.
             expected: the version that this one replaces; 0 if nothing is stored.
-            due: when it is to be loaded at the latest, in seconds since 1970; or None.
+            due: when it is to be loaded at the latest, in seconds since 1970; infinite or None for
+                never. Both are kept apart.
 
         Raises:
             StateConflict: another version is stored, or none; nothing has changed.
