@@ -7,7 +7,7 @@ transitions a message may trigger in it.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable  # noqa: TC003  Sphinx resolves hints
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -27,7 +27,7 @@ from flexiflow._states import (
 from flexiflow._text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from flexiflow._states import State
 
