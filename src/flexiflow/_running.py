@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from flexiflow._component import Component
     from flexiflow._dispatcher import Dispatcher
-    from flexiflow._lifecycle import Hosting
+    from flexiflow._hosting import Hosting
     from flexiflow._stores import StateStore
 
 _INTERVAL: Final = 1.0
