@@ -366,6 +366,9 @@ class Actor:
         try:
             if self.mailbox.holder is not turn:
                 await turn.wait_granted()
+            if trigger is not None and self.host is not host:
+                self.mailbox.pass_on()
+                return
             has_begun = True
             with Announcing() if within_announcement else nullcontext():
                 await self.handle(component, message, host, turn)

@@ -358,6 +358,7 @@ class Engine:
         finally:
             if actor.host is self and actor.life is not None:
                 actor.life.begin(actor, component)
+                actor.life.rest(component)
 
     def _conclude(self, name: str, admission: Admission) -> None:
         component = self._components.get(name)

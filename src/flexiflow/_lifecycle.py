@@ -249,16 +249,16 @@ class Lifecycle:
 
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
+        self.pause()
         if self.hosting is not None:
             self.hosting.overdue.pop(actor, None)
         self.hosting = None
-        self._cancel_timer()
         if self._work is not None:
             self._work.scope.cancel()
         return self._work
 
     def pause(self) -> None:
-        """Note that `running()` was left; the work has ended."""
+        """Note that the engine does not run any more, or does not host the component."""
         self._cancel_timer()
         self._has_worked = self._is_kept_up = False
 
@@ -396,6 +396,9 @@ class Lifecycle:
         self.stay += 1
         self._has_worked = False
         self._cancel_timer()
+        if self._work is not None:
+            # It began while the transition was under way, as the component was registered again.
+            self._work.scope.cancel()
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -451,8 +454,9 @@ class Lifecycle:
         outcome: _Outcome | None = None
         failure: Exception | None = None
         try:
-            with work.scope, work.holders[0]:
-                outcome = await _attempt(run)
+            if not work.scope.cancel_called:
+                with work.scope, work.holders[0]:
+                    outcome = await _attempt(run)
             if cancel_requests():
                 await absorb_native_cancel()
         except (anyio.get_cancelled_exc_class(), GeneratorExit):

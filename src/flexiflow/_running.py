@@ -88,7 +88,7 @@ class Running:
         for component in [*self._components.values()]:
             actor = actor_of(component)
             # After a message in hand its actor begins them.
-            if actor.life is not None and actor.mailbox.is_idle:
+            if actor.life is not None and actor.mailbox.holder is None:
                 actor.life.begin(actor, component)
 
     async def __aexit__(
