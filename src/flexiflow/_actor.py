@@ -349,7 +349,7 @@ class Actor:
         turn = self.mailbox.join_alone()
         turn.trigger = trigger
         start = partial(hosting.tasks.start, self._handle_posted, component, message, turn)
-        start(self.host, trigger, is_announcing())
+        start(self.host, is_announcing())
 
     async def _handle_posted(
         self,
@@ -357,32 +357,46 @@ class Actor:
         message: dict[str, Any],
         turn: Turn,
         host: object,
-        trigger: Trigger | None,
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
     ) -> None:
         life, dispatcher = self.life, self.dispatcher
         due = None if life is None else life.due
-        has_begun = False
+        try:
+            if await self._comes_up(message, turn, host, within_announcement=within_announcement):
+                with Announcing() if within_announcement else nullcontext():
+                    await self.handle(component, message, host, turn)
+        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
+            self.log(exc, message)
+            if dispatcher is not None and not effectively_cancelled():
+                await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
+        except BaseException:
+            if life is not None and turn.trigger is not None:
+                life.take_back(turn.trigger, due)
+            raise
+
+    async def _comes_up(
+        self, message: dict[str, Any], turn: Turn, host: object, *, within_announcement: bool
+    ) -> bool:
+        """Wait until the turn of a posted message has come; return whether it still counts.
+
+        Raises:
+            UnknownComponent: the component was unregistered, and the message is the work's.
+        """
         try:
             if self.mailbox.holder is not turn:
                 await turn.wait_granted()
-            if trigger is not None and self.host is not host:
-                self.mailbox.pass_on()
-                return
-            has_begun = True
-            with Announcing() if within_announcement else nullcontext():
-                await self.handle(component, message, host, turn)
-        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
-            if trigger is None or has_begun:
-                self.log(exc, message)
-                if dispatcher is not None and not effectively_cancelled():
-                    await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
+        except UnknownComponent:
+            if turn.trigger is None:
+                raise
+            return False
         except BaseException:
-            if trigger is not None and life is not None:
-                life.take_back(trigger, due)
-            elif not has_begun:
+            if turn.trigger is None:
                 self.mailbox.defer(message, announcing=within_announcement)
             raise
+        if turn.trigger is None or self.host is host:
+            return True
+        self.mailbox.pass_on()
+        return False
 
     async def keep_up(self, component: Any) -> None:
         """Load the component, or save its due time, if that must be done (K3, M2)."""

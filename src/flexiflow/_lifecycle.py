@@ -327,7 +327,7 @@ class Lifecycle:
             self._is_unsaved = self.hosting is not None and self.hosting.store is not None
         return True
 
-    def take_back(self, trigger: Trigger, due: float | None) -> None:
+    def take_back(self, trigger: Any, due: float | None) -> None:
         """Note that the handling of a state's message was cancelled: a timer sends it once more."""
         if trigger.stay == self.stay and trigger.is_timer:
             self.due, self._timer = due, None
