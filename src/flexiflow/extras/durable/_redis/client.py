@@ -32,7 +32,7 @@ from flexiflow.extras.durable._redis.replies import Broken, Refused
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from anyio.abc import ByteStream, TaskGroup
 
@@ -209,6 +209,10 @@ class Wires:
             wire.close()
         self._tasks.start_soon(self._run, wire)
         return wire
+
+    def run_beside(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a function in a task beside those of the connections; it has to end by itself."""
+        self._tasks.start_soon(run)
 
     def close(self) -> None:
         """Close all connections, also those that are opened from now on."""

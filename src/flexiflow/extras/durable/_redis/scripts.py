@@ -1,4 +1,4 @@
-"""The Lua scripts that the server runs: all that is done to a partition is done by one of them."""
+"""The Lua scripts that a server runs; those here do all that is done to a partition."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ def digest_of(data: bytes) -> str:
     return sha1(data, usedforsecurity=False).hexdigest()
 
 
-def _read(name: str) -> str:
-    return _FOLDER.joinpath(f"{name}.lua").read_text("utf-8")
-
-
 @final
 class Script:
     """A script, and the digest by which a server remembers it.
@@ -28,6 +24,7 @@ class Script:
     Args:
         name: the name of its file.
         parts: the names of files that come before it, besides `common`.
+        folder: where the files are.
 
     Attributes:
         source: the text, sent to a server that does not know the script.
@@ -38,8 +35,9 @@ class Script:
 
     __slots__ = ("digest", "is_guarded", "source")
 
-    def __init__(self, name: str, *parts: str) -> None:
-        self.source = "".join(map(_read, ("common", *parts, name))).encode()
+    def __init__(self, name: str, *parts: str, folder: Traversable = _FOLDER) -> None:
+        files = (folder.joinpath(f"{each}.lua") for each in ("common", *parts, name))
+        self.source = b"".join(each.read_bytes() for each in files)
         self.is_guarded = "guard" in parts
         self.digest = digest_of(self.source).encode()
 
