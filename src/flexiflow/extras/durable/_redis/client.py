@@ -32,7 +32,7 @@ from flexiflow.extras.durable._redis.replies import Broken, Refused
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from anyio.abc import ByteStream, TaskGroup
 
@@ -210,7 +210,7 @@ class Wires:
         self._tasks.start_soon(self._run, wire)
         return wire
 
-    def run_beside(self, run: Callable[[], Awaitable[None]]) -> None:
+    def run_beside(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a function in a task beside those of the connections; it has to end by itself."""
         self._tasks.start_soon(run)
 

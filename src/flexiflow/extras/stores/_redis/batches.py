@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar, final
 
 import anyio
 
@@ -19,12 +19,14 @@ BYTES_AT_ONCE: Final = 1024 * 1024
 """The most bytes in a batch of several requests."""
 
 _Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
 
 Problem: TypeAlias = Broken | Refused
+PROBLEMS: Final = (Broken, Refused)
 
 
 @final
-class _Batch(Generic[_Request]):
+class _Batch(Generic[_Request, _Answer]):
     """Requests that are sent together, for each of which a task waits."""
 
     __slots__ = ("answers", "done", "is_sent", "problem", "requests", "size")
@@ -34,7 +36,7 @@ class _Batch(Generic[_Request]):
         self.size = 0
         self.is_sent = False
         self.done = anyio.Event()
-        self.answers: dict[int, Any] = {}
+        self.answers: dict[int, _Answer] = {}
         self.problem: Problem | None = None
 
     def fail(self, problem: Problem) -> None:
@@ -43,7 +45,7 @@ class _Batch(Generic[_Request]):
 
 
 @final
-class Batches(Generic[_Request]):
+class Batches(Generic[_Request, _Answer]):
     """Sends the requests of tasks in batches, one at a time, and wakes the tasks afterwards.
 
     Requests that come while a batch is under way form the next one.
@@ -52,16 +54,16 @@ class Batches(Generic[_Request]):
         send: sends requests, and returns the answers in their order.
     """
 
-    def __init__(self, send: Callable[[Sequence[_Request]], Awaitable[Sequence[Any]]]) -> None:
+    def __init__(self, send: Callable[[Sequence[_Request]], Awaitable[Sequence[_Answer]]]) -> None:
         self._send = send
-        self._waiting: deque[_Batch[_Request]] = deque()
-        self._sent: _Batch[_Request] | None = None
+        self._waiting: deque[_Batch[_Request, _Answer]] = deque()
+        self._sent: _Batch[_Request, _Answer] | None = None
         self._wanted = anyio.Event()
         self._ended: Problem | None = None
         # Shielded: others may still save while the task that opened the store is cancelled.
         self._scope = anyio.CancelScope(shield=True)
 
-    async def ask(self, request: _Request, size: int) -> Any:
+    async def ask(self, request: _Request, size: int) -> _Answer | Problem:
         """Send a request with others, and return the answer; or the problem, if there was one.
 
         A problem is returned, since one exception can't be raised in several tasks.
@@ -78,7 +80,7 @@ class Batches(Generic[_Request]):
             or len(batch.requests) == MOST_AT_ONCE
             or batch.size + size > BYTES_AT_ONCE
         ):
-            batch = _Batch[_Request]()
+            batch = _Batch[_Request, _Answer]()
             self._waiting.append(batch)
             self._wanted.set()
         place = len(batch.requests)
@@ -118,7 +120,7 @@ class Batches(Generic[_Request]):
         requests = {at: each for at, each in enumerate(batch.requests) if each is not None}
         try:
             answers = await self._send(list(requests.values())) if requests else ()
-        except (Broken, Refused) as error:
+        except PROBLEMS as error:
             problem = error.with_traceback(None)
             batch.fail(problem)
             self._fail(others, problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import anyio
 from anyio.lowlevel import current_token
@@ -13,7 +13,7 @@ from flexiflow.extras.durable._process import Home
 from flexiflow.extras.durable._redis.lines import Lines, evaluate
 from flexiflow.extras.durable._redis.replies import Broken, Refused, Terms, explain
 from flexiflow.extras.stores._errors import StoreUnavailable, StoreUnusable
-from flexiflow.extras.stores._redis.batches import Batches
+from flexiflow.extras.stores._redis.batches import PROBLEMS, Batches
 from flexiflow.extras.stores._redis.scripts import SAVE
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._redis.url import Server
 
 Word: TypeAlias = bytes | str | int
+
+Answer: TypeAlias = int | bytes | list[bytes]
+"""What `save.lua` answers for a state."""
 
 _TERMS: Final = Terms("store", StoreUnavailable, StoreUnusable)
 _FORKED: Final = (
@@ -55,7 +58,7 @@ class Session:
         self._base = base
         self._history = history
         self._seconds = seconds
-        self._saves = Batches[Sequence[Word]](self._send)
+        self._saves = Batches[Sequence[Word], Answer](self._send)
         self._visitors = 0
         self._is_empty = anyio.Event()
         wires.run_beside(self._saves.run)
@@ -98,7 +101,7 @@ class Session:
         """Fail the tasks that still save."""
         self._saves.close(Broken(_LEFT))
 
-    async def save(self, request: Sequence[Word], size: int) -> Any:
+    async def save(self, request: Sequence[Word], size: int) -> int | bytes:
         """Save a state together with those that other tasks save; never sent twice.
 
         Args:
@@ -106,11 +109,11 @@ class Session:
             size: how many bytes it has, about.
 
         Returns:
-            The answer of `save.lua` for it.
+            The number of the new version; or, as a text, of another one than was expected.
         """
         self._check_home()
         answer = await self._saves.ask(request, size)
-        if isinstance(answer, Exception):
+        if isinstance(answer, PROBLEMS):
             raise self._explain(answer)
         if isinstance(answer, list):
             # The error that a command inside of the script has met.
@@ -137,11 +140,11 @@ class Session:
             raise self._explain(error) from error
         return answer
 
-    async def _send(self, requests: Sequence[Sequence[Word]]) -> Sequence[Any]:
+    async def _send(self, requests: Sequence[Sequence[Word]]) -> Sequence[Answer]:
         words = [word for each in requests for word in each]
         values = [self._base, self._history, *words]
         (answers,) = await evaluate(self._lines.to(self._server), SAVE, values, self._seconds)
-        return answers
+        return cast("Sequence[Answer]", answers)
 
     def _check_home(self) -> None:
         # In a forked child the task that sends does not run, and a wait would never end.

@@ -56,10 +56,10 @@ class RedisStateStore:
     server has lost what it had stored, as long as its clock is not set back.
 
     Args:
-        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS. A server that
-            is part of a cluster does not serve.
+        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS. The server
+            must not be part of a cluster.
         history: how many former versions of each component to keep.
-        prefix: what the keys begin with; letters, digits and `._:-`. One for each set of names.
+        prefix: what the keys begin with; letters, digits and `._:-`.
         timeout: for how many seconds to wait for an answer.
         connect_timeout: for how many seconds to try to connect, and as long again to log in.
 
