@@ -57,9 +57,10 @@ ROOMS = {
         "extras.durable._logs",
         "extras.durable._membership",
         "extras.durable._patterns",
-        "extras.durable._process",
         "extras.durable._transport",
     ],
+    "stores": ["extras.stores"],
+    "files and servers": ["extras._process", "extras._redis", "extras._sqlite"],
     "components": ["_engine", "_admission", "_component", "_actor", "_machine", "_mermaid"],
     "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_registry"],
     "streams and waiting": ["_stream", "_expectation", "_receiver"],
@@ -71,7 +72,7 @@ ROOMS = {
         "_subscription",
     ],
     "limits and turns": ["_limits", "_mailbox", "_turns"],
-    "errors and events": ["_cancellation", "_errors", "events"],
+    "errors and events": ["_cancellation", "_errors", "_stores", "events"],
     "texts and helpers": ["_callables", "_marks", "_objects", "_text"],
 }
 """The modules and packages of each room, from the top of the house to its bottom.

@@ -2,10 +2,14 @@
 
 from flexiflow._stores import StateStore, Stored
 from flexiflow.extras.stores._errors import StoreError, StoreUnavailable, StoreUnusable
+from flexiflow.extras.stores._memory import MemoryStateStore
 from flexiflow.extras.stores._redis.store import RedisStateStore
+from flexiflow.extras.stores._sqlite import SqliteStateStore
 
 __all__ = [
+    "MemoryStateStore",
     "RedisStateStore",
+    "SqliteStateStore",
     "StateStore",
     "StoreError",
     "StoreUnavailable",

@@ -5,20 +5,21 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING, Any, Final, final
 
+from flexiflow.extras._process import Home
+from flexiflow.extras._redis.lines import Lines, evaluate
+from flexiflow.extras._redis.replies import Broken, Refused, Terms, explain
 from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._process import Home
-from flexiflow.extras.durable._redis.lines import Lines, evaluate
-from flexiflow.extras.durable._redis.replies import Broken, Refused, explain
 from flexiflow.extras.durable._redis.scripts import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._redis.client import Wire, Wires
+    from flexiflow.extras._redis.client import Wire, Wires
+    from flexiflow.extras._redis.script import Script
+    from flexiflow.extras._redis.url import Server
     from flexiflow.extras.durable._redis.epochs import Epochs
-    from flexiflow.extras.durable._redis.scripts import Script
-    from flexiflow.extras.durable._redis.url import Server
 
+_TERMS: Final = Terms("transport", TransportUnavailable, TransportUnusable)
 _SLOTS: Final = 16384
 _REDIRECTIONS: Final = 5
 _MOVES: Final = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
@@ -53,7 +54,7 @@ class Network:
         is_cluster: bool,
     ) -> None:
         # A forked child shares the parent's connections; what both wrote would be mixed up.
-        self._home = Home(server.address)
+        self._home = Home(server.address, TransportUnusable)
         self.epochs = epochs
         self.is_former = False
         self._wires = wires
@@ -62,7 +63,7 @@ class Network:
         self.seconds = seconds
         self._is_cluster = is_cluster
         self._checked: dict[tuple[int, bool], Wire] = {}
-        self._lines = Lines(wires)
+        self._lines = Lines(wires, _TERMS)
         self._places: dict[int, Server] = {}
         self._known = [server]
 
@@ -151,7 +152,7 @@ class Network:
             self._places.clear()
         if isinstance(error, Refused) and error.code == "MOVED" and not self._is_cluster:
             return TransportUnusable(server.address, "it is part of a cluster: give cluster=True")
-        return explain(error, server.address)
+        return explain(error, server.address, _TERMS)
 
     async def open(self, partition: int) -> tuple[Wire, Server]:
         """Open a separate connection to the server of a partition, which the caller has to close.
@@ -175,9 +176,9 @@ class Network:
             try:
                 (answer,) = await self._lines.to(server).call([("CLUSTER", "SLOTS")], self.seconds)
             except Broken as error:
-                last = explain(error, server.address)
+                last = explain(error, server.address, _TERMS)
             except Refused as error:
-                raise explain(error, server.address) from error
+                raise explain(error, server.address, _TERMS) from error
             else:
                 slots = [_slots(each, server) for each in answer]
                 self._known = list(dict.fromkeys([self._server, *(each for *_, each in slots)]))

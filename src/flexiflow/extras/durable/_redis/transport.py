@@ -11,13 +11,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, final
 
-from flexiflow._arguments import check_int
-from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_finite, check_limits
+from flexiflow._arguments import check_finite, check_int
+from flexiflow.extras._redis.lines import open_wires
+from flexiflow.extras._redis.url import check_prefix, parse_url
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_limits
 from flexiflow.extras.durable._redis.connection import RedisConnection
 from flexiflow.extras.durable._redis.epochs import Epochs
-from flexiflow.extras.durable._redis.lines import open_wires
 from flexiflow.extras.durable._redis.network import Network
-from flexiflow.extras.durable._redis.url import check_prefix, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

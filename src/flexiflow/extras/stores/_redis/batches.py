@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar, final
 
 import anyio
 
-from flexiflow.extras.durable._redis.replies import Broken, Refused
+from flexiflow.extras._redis.replies import Broken, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Final
 
-from flexiflow.extras.durable._redis.scripts import Script
+from flexiflow.extras._redis.script import Script
 
 _FOLDER: Final = files("flexiflow.extras.stores._redis").joinpath("lua")
 
-DELETE: Final = Script("delete", folder=_FOLDER)
-SAVE: Final = Script("save", folder=_FOLDER)
+DELETE: Final = Script(_FOLDER, "delete")
+SAVE: Final = Script(_FOLDER, "save")
+VERSIONS: Final = Script(_FOLDER, "versions")

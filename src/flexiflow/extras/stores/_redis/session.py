@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 import anyio
 from anyio.lowlevel import current_token
 
-from flexiflow.extras.durable._process import Home
-from flexiflow.extras.durable._redis.lines import Lines, evaluate
-from flexiflow.extras.durable._redis.replies import Broken, Refused, Terms, explain
+from flexiflow.extras._process import Home
+from flexiflow.extras._redis.lines import Lines, evaluate
+from flexiflow.extras._redis.replies import Broken, Refused, Terms, explain
 from flexiflow.extras.stores._errors import StoreUnavailable, StoreUnusable
 from flexiflow.extras.stores._redis.batches import PROBLEMS, Batches
 from flexiflow.extras.stores._redis.scripts import SAVE
@@ -19,9 +19,9 @@ from flexiflow.extras.stores._redis.scripts import SAVE
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from flexiflow.extras.durable._redis.client import Wires
-    from flexiflow.extras.durable._redis.scripts import Script
-    from flexiflow.extras.durable._redis.url import Server
+    from flexiflow.extras._redis.client import Wires
+    from flexiflow.extras._redis.script import Script
+    from flexiflow.extras._redis.url import Server
 
 Word: TypeAlias = bytes | str | int
 
@@ -29,9 +29,6 @@ Answer: TypeAlias = int | bytes | list[bytes]
 """What `save.lua` answers for a state."""
 
 _TERMS: Final = Terms("store", StoreUnavailable, StoreUnusable)
-_FORKED: Final = (
-    "this process was forked from the one that opened it; open it here, too, by `async with store:`"
-)
 _CLUSTER: Final = "it is part of a cluster, which has no stores: give the URL of a server without"
 _LEFT: Final = "it was closed meanwhile, since the task that opened it has left it"
 
@@ -51,7 +48,7 @@ class Session:
     def __init__(
         self, wires: Wires, server: Server, base: str, *, history: int, seconds: float
     ) -> None:
-        self._home = Home(server.address)
+        self._home = Home(server.address, StoreUnusable)
         self._loop = current_token()
         self._server = server
         self._lines = Lines(wires, _TERMS)
@@ -111,7 +108,8 @@ class Session:
         Returns:
             The number of the new version; or, as a text, of another one than was expected.
         """
-        self._check_home()
+        # In a forked child the task that sends does not run, and a wait would never end.
+        self._home.check()
         answer = await self._saves.ask(request, size)
         if isinstance(answer, PROBLEMS):
             raise self._explain(answer)
@@ -120,19 +118,19 @@ class Session:
             raise self._explain(Refused("ERR", answer[0].decode()))
         return answer
 
-    async def run(self, script: Script, *arguments: Word) -> None:
-        """Run a script."""
-        self._check_home()
+    async def run(self, script: Script, *arguments: Word) -> Any:
+        """Run a script, and return its answer."""
+        self._home.check()
+        wire = self._lines.to(self._server)
         try:
-            await evaluate(
-                self._lines.to(self._server), script, [self._base, *arguments], self._seconds
-            )
+            (answer,) = await evaluate(wire, script, [self._base, *arguments], self._seconds)
         except (Broken, Refused) as error:
             raise self._explain(error) from error
+        return answer
 
     async def call(self, command: str, rest: str, *arguments: Word) -> Any:
         """Send a command for the key that ends with `rest`."""
-        self._check_home()
+        self._home.check()
         wire = self._lines.to(self._server)
         try:
             (answer,) = await wire.call([(command, self._base + rest, *arguments)], self._seconds)
@@ -145,11 +143,6 @@ class Session:
         values = [self._base, self._history, *words]
         (answers,) = await evaluate(self._lines.to(self._server), SAVE, values, self._seconds)
         return cast("Sequence[Answer]", answers)
-
-    def _check_home(self) -> None:
-        # In a forked child the task that sends does not run, and a wait would never end.
-        if not self._home.is_here:
-            raise StoreUnusable(self._server.address, _FORKED)
 
     def _explain(self, error: Broken | Refused) -> Exception:
         if isinstance(error, Refused) and error.code == "MOVED":

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from anyio import get_current_task
 
+from flexiflow._arguments import check_finite
 from flexiflow._errors import StateConflict
 from flexiflow._stores import Stored
 from flexiflow._text import show
-from flexiflow.extras.durable._logs import check_finite
-from flexiflow.extras.durable._redis.lines import open_wires
-from flexiflow.extras.durable._redis.url import check_prefix, parse_url
+from flexiflow.extras._redis.lines import open_wires
+from flexiflow.extras._redis.url import check_prefix, parse_url
 from flexiflow.extras.stores._errors import StoreUnavailable, StoreUnusable
-from flexiflow.extras.stores._redis.scripts import DELETE
+from flexiflow.extras.stores._redis.scripts import DELETE, VERSIONS
 from flexiflow.extras.stores._redis.session import Session
 from flexiflow.extras.stores._snapshots import (
     check_due,
@@ -58,7 +58,7 @@ class RedisStateStore:
     Args:
         url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS. The server
             must not be part of a cluster.
-        history: how many former versions of each component to keep.
+        history: how many former versions of each component are kept, 0 to 10**12.
         prefix: what the keys begin with; letters, digits and `._:-`.
         timeout: for how many seconds to wait for an answer.
         connect_timeout: for how many seconds to try to connect, and as long again to log in.
@@ -210,14 +210,16 @@ class RedisStateStore:
         await self._open.run(DELETE, check_name(name))
 
     async def versions(self, name: str) -> Sequence[Stored]:
-        """Return the former versions of a component that are kept, the latest first.
+        """Return the current version of a component and at most `history` former ones.
+
+        The newest is the first.
 
         Raises:
             StoreUnavailable: as in `load`.
             StoreUnusable: as in `load`.
         """
         check_name(name)
-        found = await self._open.call("LRANGE", f":h:{name}", 0, -1)
+        found = await self._open.run(VERSIONS, name, self._history)
         size = len(_FIELDS)
         return [self._stored(name, found[at : at + size]) for at in range(0, len(found), size)]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnusable
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -71,10 +69,7 @@ class Terms(NamedTuple):
     unusable: Callable[[str, str], Exception]
 
 
-TRANSPORT: Final = Terms("transport", TransportUnavailable, TransportUnusable)
-
-
-def explain(error: Broken | Refused, address: str, terms: Terms = TRANSPORT) -> Exception:
+def explain(error: Broken | Refused, address: str, terms: Terms) -> Exception:
     """Return the users' error for an error of a server or a connection."""
     if isinstance(error, Broken):
         return terms.unavailable(address, error.reason)

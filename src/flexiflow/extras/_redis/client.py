@@ -28,7 +28,7 @@ from coredis.exceptions import (
     WrongTypeError,
 )
 
-from flexiflow.extras.durable._redis.replies import Broken, Refused
+from flexiflow.extras._redis.replies import Broken, Refused
 
 if TYPE_CHECKING:
     import ssl
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream, TaskGroup
 
-    from flexiflow.extras.durable._redis.url import Server
+    from flexiflow.extras._redis.url import Server
 
 # The error codes, which coredis removes from the text of an error.
 _CODES: Final[dict[type[RedisError], str]] = {

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from flexiflow.extras.durable._redis.replies import TRANSPORT, Broken, Refused, explain
+from flexiflow.extras._redis.replies import Broken, Refused, explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from flexiflow.extras.durable._redis.client import Wire, Wires
-    from flexiflow.extras.durable._redis.replies import Terms
-    from flexiflow.extras.durable._redis.scripts import Script
-    from flexiflow.extras.durable._redis.url import Server
+    from flexiflow.extras._redis.client import Wire, Wires
+    from flexiflow.extras._redis.replies import Terms
+    from flexiflow.extras._redis.script import Script
+    from flexiflow.extras._redis.url import Server
 
 _OLDEST: Final = (6, 2)
 
@@ -30,7 +30,7 @@ class Lines:
         terms: the errors for the callers.
     """
 
-    def __init__(self, wires: Wires, terms: Terms = TRANSPORT) -> None:
+    def __init__(self, wires: Wires, terms: Terms) -> None:
         self._wires = wires
         self._terms = terms
         self._open: dict[tuple[Server, bool], Wire] = {}
@@ -134,7 +134,7 @@ async def open_wires(server: Server, seconds: float, user: str) -> AsyncGenerato
 def _client(user: str) -> Any:
     try:
         # Imported here, since who uses neither a transport nor a store on Redis need not have it.
-        from flexiflow.extras.durable._redis import client  # noqa: PLC0415
+        from flexiflow.extras._redis import client  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "coredis":
             raise
