@@ -325,6 +325,7 @@ async def test_a_request_that_is_cancelled_in_time_is_not_sent() -> None:
         await asked.ask(4)
         for scope in scopes:
             scope.cancel()
+        await wait_all_tasks_blocked()
         post.go.set()
         await wait_all_tasks_blocked()
         post.go = Event()

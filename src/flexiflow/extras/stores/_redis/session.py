@@ -93,6 +93,8 @@ class Session:
     async def check(self) -> None:
         """Check that the server answers, and can do what is asked of it."""
         await self._lines.check(self._server, self._seconds)
+        # A server of a cluster that keeps other keys refuses this one.
+        await self.call("TYPE", ":last")
 
     def close(self) -> None:
         """Fail the tasks that still save."""
