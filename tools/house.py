@@ -60,7 +60,12 @@ ROOMS = {
         "extras.durable._transport",
     ],
     "stores": ["extras.stores"],
-    "files and servers": ["extras._process", "extras._redis", "extras._sqlite"],
+    "files and servers": [
+        "extras._process",
+        "extras._redis",
+        "extras._sqlite",
+        "extras._urls",
+    ],
     "components": ["_engine", "_admission", "_component", "_actor", "_machine", "_mermaid"],
     "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_registry"],
     "streams and waiting": ["_stream", "_expectation", "_receiver"],

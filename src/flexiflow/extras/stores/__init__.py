@@ -5,6 +5,7 @@ from flexiflow.extras.stores._errors import StoreError, StoreUnavailable, StoreU
 from flexiflow.extras.stores._memory import MemoryStateStore
 from flexiflow.extras.stores._redis.store import RedisStateStore
 from flexiflow.extras.stores._sqlite import SqliteStateStore
+from flexiflow.extras.stores._urls import store_from_url
 
 __all__ = [
     "MemoryStateStore",
@@ -15,4 +16,5 @@ __all__ = [
     "StoreUnavailable",
     "StoreUnusable",
     "Stored",
+    "store_from_url",
 ]
