@@ -72,7 +72,7 @@ ROOMS = {
         "_mermaid",
         "_states",
     ],
-    "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_registry", "_tasks"],
+    "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_hosting", "_registry", "_tasks"],
     "streams and waiting": ["_stream", "_expectation", "_receiver"],
     "delivery": ["_delivery"],
     "reports and instruments": ["_reporting", "_instruments"],

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable  # noqa: TC003  Sphinx resolves hints
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from flexiflow._callables import check_callable
-from flexiflow._objects import Fixed
+from flexiflow._objects import Fixed, Record
 from flexiflow._states import (
     ANY_STATE,
     check_details,
@@ -40,8 +39,7 @@ Action: TypeAlias = Callable[[dict[str, Any], Any], object]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(Record, Fixed):
     """One row of a state machine's table (C5, C7).
 
     Args:
@@ -62,24 +60,32 @@ class Transition:
             sources.
     """
 
-    source: str | Iterable[str]
+    __slots__ = __match_args__ = ("source", "trigger", "target", "guard", "action")
+
+    source: str | tuple[str, ...]
     trigger: str
     target: str | None
-    guard: Guard | None = None
-    action: Action | None = None
+    guard: Guard | None
+    action: Action | None
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        if not isinstance(self.source, str):
-            object.__setattr__(self, "source", _check_sources(self.source))
-        else:
-            check_name("source", self.source)
-        check_name("trigger", self.trigger)
-        if self.target is not None:
-            check_state("target", self.target)
-        for role, fn in (("guard", self.guard), ("action", self.action)):
+    def __init__(
+        self,
+        source: str | Iterable[str],
+        trigger: str,
+        target: str | None,
+        guard: Guard | None = None,
+        action: Action | None = None,
+    ) -> None:
+        sources = (
+            check_name("source", source) if isinstance(source, str) else _check_sources(source)
+        )
+        check_name("trigger", trigger)
+        if target is not None:
+            check_state("target", target)
+        for role, fn in (("guard", guard), ("action", action)):
             if fn is not None:
                 check_callable(role, fn, 2)
+        super().__init__(source=sources, trigger=trigger, target=target, guard=guard, action=action)
 
 
 @final
