@@ -1,1 +1,1 @@
-"""Stores, in which the states of components outlive the process (K2)."""
+"""Tests of the stores of states."""
