@@ -113,7 +113,11 @@ def circle() -> Any:
             TypeError,
             r"a key of data\['a'\]\[0\]\[0\] must be a str",
         ),
-        ({"a": [0, NAN]}, ValueError, r"data\['a'\]\[1\] is nan, and JSON has only finite"),
+        (
+            {"s": "x", "a": [0, NAN]},
+            ValueError,
+            r"data\['a'\]\[1\] is nan, and JSON has only finite",
+        ),
         ({"a": {"b": float("-inf")}}, ValueError, r"data\['a'\]\['b'\] is -inf, and JSON"),
         ({"x" * 1000: NAN}, ValueError, r"^data\['x{98}\.\.\.x{98}'\] is nan"),
         ({"a": [1, 10**5000]}, ValueError, r"data\['a'\]\[1\] is an int of too many digits"),
