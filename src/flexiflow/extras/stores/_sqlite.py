@@ -90,7 +90,7 @@ class SqliteStateStore:
         self._jobs = JobRunner(layout)
         self._entered = 0
         # A connection that is freed without being closed is a ResourceWarning.
-        finalize(self, self._jobs.close)
+        finalize(self, self._jobs.abandon)
 
     def __repr__(self) -> str:
         """Show the file."""
