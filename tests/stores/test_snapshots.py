@@ -58,20 +58,21 @@ def encoded_everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     """Return `encode`, also as it is where json has no encoder in C."""
     if request.param == "in C":
         return module.encode
-    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    encoder: Any = json.encoder
+    monkeypatch.setattr(encoder, "c_make_encoder", None)
     monkeypatch.setattr(module, "_encode", module._make_encoder())
     return module.encode
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        {},
-        {"a": 1, "b": 1.5, "c": True, "d": None, "e": "é\0\ud800"},
-        {"": {"": [[], {}]}, "large": 10**300, "small": 5e-324, "z": -0.0},
-        {"deep": nested(DEEPEST - 1)},
-    ],
-)
+ROUND: list[Any] = [
+    {},
+    {"a": 1, "b": 1.5, "c": True, "d": None, "e": "é\0\ud800"},
+    {"": {"": [[], {}]}, "large": 10**300, "small": 5e-324, "z": -0.0},
+    {"deep": nested(DEEPEST - 1)},
+]
+
+
+@pytest.mark.parametrize("data", ROUND)
 def test_what_json_holds_comes_back(encoded_everywhere: Any, data: dict[str, Any]) -> None:
     """K2: a snapshot is loaded as it was saved."""
     text = encoded_everywhere(data)
@@ -86,12 +87,13 @@ def test_nothing_is_no_snapshot() -> None:
 
 def test_other_kinds_come_back_as_plain_ones(encoded_everywhere: Any) -> None:
     """K2: tuples become lists, and what is derived from a plain kind becomes that."""
-    data = MappingProxyType(
+    data: Any = MappingProxyType(
         {"t": (1, (2,)), "p": Point(1, 2), Colour.RED: [Colour.RED, Size.SMALL]}
     )
     found = decode(encoded_everywhere(data))
     assert found == {"t": [1, [2]], "p": [1, 2], "red": ["red", 1]}
-    assert decode(encoded_everywhere(OrderedDict(a=OrderedDict(b=1)))) == {"a": {"b": 1}}
+    nested_ones: Any = OrderedDict(a=OrderedDict(b=1))
+    assert decode(encoded_everywhere(nested_ones)) == {"a": {"b": 1}}
 
 
 def circle() -> Any:

@@ -180,7 +180,7 @@ async def test_a_new_file_is_its_owners(tmp_path: Path) -> None:
 def test_bad_arguments_are_refused(given: dict[str, Any], kind: type[Exception], said: str) -> None:
     """K2: before there is a file."""
     with pytest.raises(kind, match=said):
-        SqliteStateStore(**{"path": "state.db", **given})
+        SqliteStateStore(given.pop("path", "state.db"), **given)
 
 
 # Commits.

@@ -92,7 +92,7 @@ async def test_a_version_is_never_given_twice(make: Callable[..., Any]) -> None:
 
 async def test_of_many_that_race_one_wins(make: Callable[..., Any]) -> None:
     """K2: each other one is told, and repeats nothing."""
-    store, conflicts, won = make(), [], []
+    store, conflicts, won = make(), list[int](), list[int]()
     [version] = await saved(store, "a")
 
     async def save(number: int) -> None:
