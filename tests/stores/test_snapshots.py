@@ -92,8 +92,8 @@ def test_other_kinds_come_back_as_plain_ones(encoded_everywhere: Any) -> None:
     )
     found = decode(encoded_everywhere(data))
     assert found == {"t": [1, [2]], "p": [1, 2], "red": ["red", 1]}
-    nested_ones: Any = OrderedDict(a=OrderedDict(b=1))
-    assert decode(encoded_everywhere(nested_ones)) == {"a": {"b": 1}}
+    inner = OrderedDict[str, Any](b=1)
+    assert decode(encoded_everywhere(OrderedDict[str, Any](a=inner))) == {"a": {"b": 1}}
 
 
 def circle() -> Any:
