@@ -247,7 +247,7 @@ class Actor:
             turn.awaited = None
             current_turn.reset(marked)
             if life is not None:
-                life.begin(self, component)
+                life.settle(self, component)
 
     async def _choose(
         self,
@@ -380,9 +380,9 @@ class Actor:
                     await self.life.keep_up(self, component)
         finally:
             self.mailbox.pass_on()
-        if self.life is not None:
-            self.life.begin(self, component)
-            self.life.rest(component)
+            if self.life is not None:
+                self.life.settle(self, component)
+                self.life.rest(component)
 
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""

@@ -6,7 +6,7 @@ or its engine a store, the actor also has a `Lifecycle`, which it calls
 - before a message: `reload`, if it is not certain what is stored (K3);
 - for a transition: `carry_out`, which ends the work of the state that is left, calls `exit`, the
   action and `entry`, and saves; then the actor commits;
-- after a message: `begin`, which begins the work and the timer of the state.
+- after a message: `settle`, which begins the work and the timer of the state.
 
 **Stays.** A *stay* lasts from the commit that enters a state to the next commit; stays are
 numbered. A timer, or work that has ended, sends a message with the number of its stay (`Trigger`).
@@ -224,6 +224,7 @@ class Lifecycle:
         "_has_complained",
         "_has_worked",
         "_is_kept_up",
+        "_is_moving",
         "_is_unsaved",
         "_states",
         "_timer",
@@ -256,8 +257,10 @@ class Lifecycle:
         self._has_complained = False
         self._timer: Timer | None = None
         self._work: Work | None = None
-        # Whether no work may begin: that of the stay has begun, or a transition is under way.
+        # Whether the work of the stay has begun.
         self._has_worked = False
+        # Whether a transition is under way, until it was announced; meanwhile nothing may begin.
+        self._is_moving = False
 
     @property
     def is_idle(self) -> bool:
@@ -267,16 +270,18 @@ class Lifecycle:
 
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
+        self.pause()
         if self.hosting is not None:
             self.hosting.overdue.pop(actor, None)
         self.hosting = None
-        self._cancel_timer()
+        # No message of the state counts that is on its way.
+        self.stay += 1
         if self._work is not None:
             self._work.scope.cancel()
         return self._work
 
     def pause(self) -> None:
-        """Note that `running()` was left; the work has ended."""
+        """Begin nothing that has begun, until `begin` is called; the work is ending or has ended."""
         self._cancel_timer()
         self._has_worked = self._is_kept_up = False
 
@@ -309,8 +314,7 @@ class Lifecycle:
         if hosting is not None and hosting.store is not None:
             stored = await hosting.store.load(actor.name)
             if (0 if stored is None else stored.version) != self._version:
-                # Nothing of the new stay may begin before the old work has ended.
-                self._has_worked = True
+                self._is_moving = True
                 await self._end_work()
                 self.adopt(actor, component, stored)
             elif stored is not None and stored.data is not None:
@@ -371,8 +375,8 @@ class Lifecycle:
         left, entered = self._details.get(actor.state), self._details.get(target)
         if entered is not None and (entered.after or entered.during) and not self._is_running:
             raise EngineNotRunning(actor.name, target)
-        has_worked, is_working = self._has_worked, self._work is not None
-        self._has_worked = True
+        is_working = self._work is not None
+        self._is_moving = True
         try:
             await self._end_work()
             if left is not None:
@@ -383,7 +387,7 @@ class Lifecycle:
             await self._save(actor, component, target, _due(entered))
         except BaseException:
             # Work that this has ended begins anew.
-            self._has_worked = has_worked and not is_working
+            self._has_worked = self._has_worked and not is_working
             raise
 
     def enter(self, state: str) -> None:
@@ -391,23 +395,35 @@ class Lifecycle:
         self.due = _due(self._details.get(state))
         self._new_stay()
 
+    def settle(self, actor: Actor, component: Component) -> None:
+        """Note that the handling of a message is over, and begin what has not begun."""
+        self._is_moving = False
+        self.begin(actor, component)
+
     def begin(self, actor: Actor, component: Component) -> None:
         """Begin what has not begun: the work and the timer of the state (M2, M3)."""
         hosting = self.hosting
-        if hosting is None or hosting.tasks is None:
+        if hosting is None or hosting.tasks is None or self._is_moving:
             return
         state = None if self.is_stale else self._details.get(actor.state)
         if state is not None:
+            stay = self.stay
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
-            if state.during is not None and self._work is None and not self._has_worked:
-                self._has_worked = True
-                self._work = Work(actor)
-                run = _Run(actor, component, state, self._work, self.stay)
-                hosting.tasks.start(self._run, run, hosting.tasks)
+            # An eager task may have handled the trigger at once, and left the state.
+            if state.during is not None and self.stay == stay:
+                self._begin_work(hosting.tasks, actor, component, state)
         if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
             self._is_kept_up = True
             hosting.tasks.start(actor.keep_up, component)
+
+    def _begin_work(
+        self, tasks: TaskBlock, actor: Actor, component: Component, state: State
+    ) -> None:
+        if self._work is None and not self._has_worked:
+            self._has_worked = True
+            self._work = Work(actor)
+            tasks.start(self._run, _Run(actor, component, state, self._work, self.stay), tasks)
 
     @property
     def _is_running(self) -> bool:
@@ -481,11 +497,11 @@ class Lifecycle:
         except BaseException as exc:  # noqa: BLE001  `running()` raises it
             tasks.interrupt(exc)
         finally:
+            self._work = None
+            work.has_ended()
             if outcome is not None:
                 failure = self._send(run, *outcome)
                 del outcome
-            self._work = None
-            work.has_ended()
             self.begin(actor, run.component)
             self.rest(run.component)
         if failure is not None:
