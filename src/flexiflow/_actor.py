@@ -15,10 +15,15 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from flexiflow._cancellation import is_being_cancelled, resume_cancellation
+from flexiflow._cancellation import (
+    effectively_cancelled,
+    is_being_cancelled,
+    resume_cancellation,
+    split,
+)
 from flexiflow._delivery.verdict import attempt
-from flexiflow._errors import TransitionRefused, UnknownComponent
-from flexiflow._lifecycle import Lifecycle, is_within_work_of, report
+from flexiflow._errors import HandlerCancelled, TransitionRefused, UnknownComponent
+from flexiflow._lifecycle import Entangled, Lifecycle, is_within_work_of, report
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
@@ -152,9 +157,14 @@ class Actor:
             ):
                 turn = await self._catch_up(component, turn, handled)
             if self.host is not host and host is not None:
+                if trigger is not None:
+                    return _IGNORED
                 raise UnknownComponent(self.name)
             try:
                 outcome = await self._handle(component, message, turn, self.dispatcher, trigger)
+            except Entangled:
+                self.post(component, message)
+                outcome = Outcome.DEFERRED
             except Exception as exc:
                 await self._handle_deferred_despite(exc, component, message, handled)
                 raise
@@ -309,6 +319,8 @@ class Actor:
         dispatcher = self.dispatcher
         try:
             await self._handle(component, message, self.mailbox.renew(), dispatcher)
+        except Entangled:
+            self.post(component, message)
         except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
             self.log(exc, message)
             if is_being_cancelled(handled):
@@ -350,21 +362,26 @@ class Actor:
         life, dispatcher = self.life, self.dispatcher
         due = None if life is None else life.due
         has_begun = False
-        try:
-            if self.mailbox.holder is not turn:
-                await turn.wait_granted()
-            has_begun = True
-            with Announcing() if within_announcement else nullcontext():
+        with Announcing() if within_announcement else nullcontext():
+            try:
+                if self.mailbox.holder is not turn:
+                    await turn.wait_granted()
+                has_begun = True
                 await self.handle(component, message, host, turn, trigger)
-        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
-            if trigger is None or has_begun:
-                await report(exc, self.name, _culprit(message), dispatcher)
-        except BaseException:
-            if trigger is not None and life is not None:
-                life.take_back(trigger, due)
-            elif not has_begun:
-                self.mailbox.defer(message, announcing=within_announcement)
-            raise
+            except BaseException as exc:
+                failure = _failure(exc, message)
+                if failure is not None:
+                    if trigger is None or has_begun:
+                        # Nobody waits for this message, so its failure is reported.
+                        await report(failure, self.name, _culprit(message), dispatcher)
+                    return
+                if trigger is not None and life is not None:
+                    life.take_back(trigger, due)
+                elif not has_begun:
+                    self.mailbox.defer(message, announcing=within_announcement)
+                raise
+            finally:
+                failure = None  # its traceback holds this frame (B6)
 
     async def keep_up(self, component: Any) -> None:
         """Load the component, or save its due time, if that must be done (K3, M2)."""
@@ -397,6 +414,22 @@ class Actor:
     def log(self, failure: Exception, message: dict[str, Any]) -> None:
         """Log a failure that is raised to no sender."""
         log_exception(failure, MESSAGE_RECEIVED, self.name, _culprit(message))
+
+
+def _failure(exception: BaseException, message: dict[str, Any]) -> Exception | None:
+    """Return the failure of a message that is handled in a task of its own, or None.
+
+    A native cancel of that task is one.
+    """
+    if isinstance(exception, Exception):
+        return exception
+    if isinstance(exception, GeneratorExit) or effectively_cancelled():
+        return None
+    if split(exception)[1] is not None:
+        return None
+    failure = HandlerCancelled(_culprit(message))
+    failure.__cause__ = exception
+    return failure
 
 
 def _culprit(message: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer, Timers
-from flexiflow._turns import Turn, break_ring, live_turns
+from flexiflow._turns import Turn, break_ring, live_turns, never_comes
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -144,6 +144,14 @@ class Hosting:
 
 
 @final
+class Entangled(Exception):
+    """A transition can't wait for the end of a work, which waits for it in return (M3).
+
+    The message is to be handled outside of what the work waits for: in a task of `running()`.
+    """
+
+
+@final
 class WorkTurn(Turn):
     """Marks the inside of a component's work.
 
@@ -181,8 +189,11 @@ class Work:
         self.scope = anyio.CancelScope()
         self._waiting: dict[Turn, None] = {}
 
-    async def end(self) -> None:
-        """Cancel the work, and wait until it has ended."""
+    async def end(self) -> bool:
+        """Cancel the work, and wait until it has ended; return False at once if it never would.
+
+        Then each wait in the ring is one for the end of a work.
+        """
         self.scope.cancel()
         turn = _EndTurn()
         turn.line = self
@@ -190,7 +201,9 @@ class Work:
         self._waiting[turn] = None
         turn.begin_waiting()
         break_ring(self, turn.enclosing)
-        await turn.wait_granted()
+        if never_comes(self, turn.enclosing):
+            turn.give_up()
+        return await turn.wait_granted()
 
     def has_ended(self) -> None:
         """Wake those that wait for its end."""
@@ -281,7 +294,7 @@ class Lifecycle:
         return self._work
 
     def pause(self) -> None:
-        """Begin nothing that has begun, until `begin` is called; the work is ending or has ended."""
+        """Stop the timer, and let `begin` begin all anew; the work is ending or has ended."""
         self._cancel_timer()
         self._has_worked = self._is_kept_up = False
 
@@ -315,7 +328,7 @@ class Lifecycle:
             stored = await hosting.store.load(actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 self._is_moving = True
-                await self._end_work()
+                await self._end_work(actor, actor.state)
                 self.adopt(actor, component, stored)
             elif stored is not None and stored.data is not None:
                 component.restore(stored.data)
@@ -365,6 +378,7 @@ class Lifecycle:
 
         Raises:
             EngineNotRunning: the target takes time, and the engine does not run (M4).
+            Entangled: the work of the source waits for this transition.
             Exception: what `exit`, the action, `entry`, `snapshot` or the store raised.
         """
         target = transition.target
@@ -378,7 +392,7 @@ class Lifecycle:
         is_working = self._work is not None
         self._is_moving = True
         try:
-            await self._end_work()
+            await self._end_work(actor, target)
             if left is not None:
                 await _call(left.exit, message, component)
             await _call(transition.action, message, component)
@@ -415,7 +429,7 @@ class Lifecycle:
                 self._begin_work(hosting.tasks, actor, component, state)
         if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
             self._is_kept_up = True
-            hosting.tasks.start(actor.keep_up, component)
+            hosting.tasks.start_guarded(actor.keep_up, component)
 
     def _begin_work(
         self, tasks: TaskBlock, actor: Actor, component: Component, state: State
@@ -423,7 +437,8 @@ class Lifecycle:
         if self._work is None and not self._has_worked:
             self._has_worked = True
             self._work = Work(actor)
-            tasks.start(self._run, _Run(actor, component, state, self._work, self.stay), tasks)
+            run = _Run(actor, component, state, self._work, self.stay)
+            tasks.start_guarded(self._run, run)
 
     @property
     def _is_running(self) -> bool:
@@ -456,9 +471,10 @@ class Lifecycle:
             self._timer = Timer(None)
             send()
 
-    async def _end_work(self) -> None:
+    async def _end_work(self, actor: Actor, target: str | None) -> None:
         while self._work is not None:
-            await self._work.end()
+            if not await self._work.end():
+                raise Entangled if self._is_running else EngineNotRunning(actor.name, str(target))
 
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
@@ -481,7 +497,7 @@ class Lifecycle:
             raise
         self._is_unsaved = False
 
-    async def _run(self, run: _Run, tasks: TaskBlock) -> None:
+    async def _run(self, run: _Run) -> None:
         """Do the work of a stay, in a task of `running()`, and send how it has ended."""
         actor, work = run.actor, run.work
         dispatcher = actor.dispatcher
@@ -492,10 +508,6 @@ class Lifecycle:
                 outcome = await _attempt(run)
             if cancel_requests():
                 await absorb_native_cancel()
-        except (anyio.get_cancelled_exc_class(), GeneratorExit):
-            raise
-        except BaseException as exc:  # noqa: BLE001  `running()` raises it
-            tasks.interrupt(exc)
         finally:
             self._work = None
             work.has_ended()

@@ -82,14 +82,18 @@ class Running:
             hosting.is_running = False
             raise
         hosting.tasks, hosting.timers = self._tasks, Timers()
-        self._tasks.start(hosting.timers.run)
+        self._tasks.start_guarded(hosting.timers.run)
         if hosting.store is not None:
-            self._tasks.start(self._watch, hosting.store)
+            self._tasks.start_guarded(self._watch, hosting.store)
         for component in [*self._components.values()]:
             actor = actor_of(component)
-            # After a message in hand its actor begins them.
-            if actor.life is not None and actor.mailbox.is_idle:
+            if actor.life is None:
+                continue
+            if actor.mailbox.holder is None:
                 actor.life.begin(actor, component)
+            else:
+                # They begin after the message in hand, which may be leaving the state.
+                self._tasks.start_guarded(actor.keep_up, component)
 
     async def __aexit__(
         self,
@@ -118,7 +122,7 @@ class Running:
         while True:
             overdue, self._hosting.overdue = self._hosting.overdue, {}
             for actor, component in overdue.items():
-                self._tasks.start(actor.keep_up, component)
+                self._tasks.start_guarded(actor.keep_up, component)
             if self._load is not None:
                 try:
                     await self._load_due(store)
