@@ -31,7 +31,7 @@ from flexiflow._turns import current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from flexiflow._dispatcher import Dispatcher
     from flexiflow._lifecycle import Trigger
@@ -347,8 +347,11 @@ class Actor:
                 self.mailbox.defer(message, announcing=is_announcing())
             return
         turn = self.mailbox.join(is_awaited=False)
-        start = partial(hosting.tasks.start, self._handle_posted, component, message, turn)
-        start(self.host, trigger, is_announcing())
+        if trigger is None:
+            keep = partial(self.mailbox.defer, message, announcing=is_announcing())
+            hosting.posted[turn] = keep
+        start = partial(hosting.tasks.start_guarded, self._handle_posted, component, message, turn)
+        start(self.host, trigger, is_announcing(), hosting.posted)
 
     async def _handle_posted(
         self,
@@ -358,6 +361,7 @@ class Actor:
         host: object,
         trigger: Trigger | None,
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
+        posted: dict[Turn, Callable[[], object]],
     ) -> None:
         life, dispatcher = self.life, self.dispatcher
         due = None if life is None else life.due
@@ -366,19 +370,22 @@ class Actor:
             try:
                 if self.mailbox.holder is not turn:
                     await turn.wait_granted()
+                if trigger is None and posted.pop(turn, None) is None:
+                    # `running()` is being left, and has kept the message.
+                    turn.end()
+                    return
                 has_begun = True
                 await self.handle(component, message, host, turn, trigger)
             except BaseException as exc:
                 failure = _failure(exc, message)
                 if failure is not None:
+                    posted.pop(turn, None)
                     if trigger is None or has_begun:
                         # Nobody waits for this message, so its failure is reported.
                         await report(failure, self.name, _culprit(message), dispatcher)
                     return
                 if trigger is not None and life is not None:
                     life.take_back(trigger, due)
-                elif not has_begun:
-                    self.mailbox.defer(message, announcing=within_announcement)
                 raise
             finally:
                 failure = None  # its traceback holds this frame (B6)

@@ -128,11 +128,13 @@ class Hosting:
         timers: the timers of `running()`.
         overdue: the components whose stored state is to be loaded or saved once more, each with its
             actor, since that has failed.
+        posted: the turns that wait for messages that works have sent, in order of sending, each with
+            what keeps its message for later (C4).
         rest: called with a component when it has no message in hand and no work; None if nobody
             wants to know (K5).
     """
 
-    __slots__ = ("is_running", "overdue", "rest", "store", "tasks", "timers")
+    __slots__ = ("is_running", "overdue", "posted", "rest", "store", "tasks", "timers")
 
     def __init__(self, store: StateStore | None) -> None:
         self.store = store
@@ -140,6 +142,7 @@ class Hosting:
         self.tasks: TaskBlock | None = None
         self.timers = Timers()
         self.overdue: dict[Actor, Component] = {}
+        self.posted: dict[Turn, Callable[[], object]] = {}
         self.rest: Callable[[Any], object] | None = None
 
 

@@ -104,6 +104,10 @@ class Running:
         """Cancel all work, wait until it has ended, and close the store."""
         hosting = self._hosting
         hosting.tasks = None
+        # In order, before the tasks that wait for them are cancelled in any order.
+        for keep in hosting.posted.values():
+            keep()
+        hosting.posted.clear()
         self._tasks.cancel()
         try:
             return await self._tasks.close(exc, exc)

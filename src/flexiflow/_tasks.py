@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
@@ -61,7 +62,9 @@ class TaskBlock:
 
         A cancellation of the task alone, as a native one is, ends the task alone.
         """
-        self.start(self._guard, function, *arguments)
+        start: Callable[..., object] = self._group.start_soon
+        name = function.__qualname__
+        self.context.copy().run(partial(start, self._guard, function, *arguments, name=name))
 
     async def _guard(
         self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: object
