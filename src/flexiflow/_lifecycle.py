@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
@@ -292,8 +293,7 @@ class Lifecycle:
             state, version, due = stored.state, stored.version, stored.due
             if state not in self._states:
                 raise UnknownState(actor.name, state, self._states)
-            if stored.data is not None:
-                component.restore(stored.data)
+            _restore(component, stored.data)
         actor.state, self._version, self.due = state, version, due
         self._is_unsaved = self.is_stale = False
         self._new_stay()
@@ -313,8 +313,8 @@ class Lifecycle:
                 self._has_worked = True
                 await self._end_work()
                 self.adopt(actor, component, stored)
-            elif stored is not None and stored.data is not None:
-                component.restore(stored.data)
+            elif stored is not None:
+                _restore(component, stored.data)
         self.is_stale = False
 
     async def keep_up(self, actor: Actor, component: Component) -> None:
@@ -450,11 +450,7 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is None or hosting.store is None:
             return
-        data: object = component.snapshot()
-        if data is not None and not isinstance(data, Mapping):
-            raise TypeError(
-                f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
-            )
+        data = _snapshot(component)
         try:
             self._version = await hosting.store.save(
                 actor.name, state, data, expected=self._version, due=due
@@ -512,6 +508,40 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is not None and hosting.rest is not None:
             hosting.rest(component)
+
+
+def _snapshot(component: Component) -> Mapping[str, Any] | None:
+    """Return what is to be stored beside a component's state (K1).
+
+    Raises:
+        TypeError: its `snapshot` returns something else than a mapping or None.
+        Exception: what `snapshot` raised.
+    """
+    data: object = component.snapshot()
+    if data is not None and not isinstance(data, Mapping):
+        _refuse_async("snapshot", component, data)
+        raise TypeError(
+            f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
+        )
+    return data
+
+
+def _restore(component: Component, data: Mapping[str, Any] | None) -> None:
+    """Give a component what was stored beside its state, if anything was (K1).
+
+    Raises:
+        TypeError: its `restore` is async.
+        Exception: what `restore` raised.
+    """
+    if data is not None:
+        _refuse_async("restore", component, cast("Any", component).restore(data))
+
+
+def _refuse_async(method: str, component: Component, result: object) -> None:
+    if isawaitable(result):
+        if isinstance(result, Coroutine):
+            result.close()
+        raise TypeError(f"{method} of {component!r} must not be async; write it as `def`")
 
 
 def is_within_work_of(actor: Actor) -> bool:

@@ -1,0 +1,1 @@
+"""Tests of components whose state lasts (K1 to K5, M2)."""
