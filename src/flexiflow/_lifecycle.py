@@ -227,6 +227,7 @@ class Lifecycle:
         "_is_kept_up",
         "_is_unsaved",
         "_states",
+        "_store",
         "_timer",
         "_version",
         "_work",
@@ -248,6 +249,8 @@ class Lifecycle:
         self.due: float | None = None
         self.is_stale = False
         self.is_unloaded = False
+        # Where the message in hand is saved: a message that unregisters its component is saved.
+        self._store: StateStore | None = None
         # The version that is stored; 0 if nothing is.
         self._version = 0
         # Whether `due` is another one than what is stored.
@@ -298,6 +301,10 @@ class Lifecycle:
         self._is_unsaved = self.is_stale = False
         self._new_stay()
 
+    def begin_message(self) -> None:
+        """Note where the message is saved whose turn has come."""
+        self._store = None if self.hosting is None else self.hosting.store
+
     async def reload(self, actor: Actor, component: Component) -> None:
         """Load a component again, since it is not certain what is stored (K3).
 
@@ -305,9 +312,8 @@ class Lifecycle:
             Exception: the store has failed, or has something that can't be used; then the component
                 must still be loaded.
         """
-        hosting = self.hosting
-        if hosting is not None and hosting.store is not None:
-            stored = await hosting.store.load(actor.name)
+        if self._store is not None:
+            stored = await self._store.load(actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 # Nothing of the new stay may begin before the old work has ended.
                 self._has_worked = True
@@ -322,6 +328,7 @@ class Lifecycle:
 
         If that fails, it is logged once, and tried again later (`Hosting.overdue`).
         """
+        self.begin_message()
         try:
             if self.is_stale:
                 await self.reload(actor, component)
@@ -342,7 +349,7 @@ class Lifecycle:
             return False
         if trigger.is_timer:
             self.due = _SPENT
-            self._is_unsaved = self.hosting is not None and self.hosting.store is not None
+            self._is_unsaved = self._store is not None
         return True
 
     def take_back(self, trigger: Trigger, due: float | None) -> None:
@@ -447,12 +454,11 @@ class Lifecycle:
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
-        hosting = self.hosting
-        if hosting is None or hosting.store is None:
+        if self._store is None:
             return
         data = _snapshot(component)
         try:
-            self._version = await hosting.store.save(
+            self._version = await self._store.save(
                 actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
