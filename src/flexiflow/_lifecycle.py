@@ -284,20 +284,24 @@ class Lifecycle:
         self._cancel_timer()
         self._has_worked = self._is_kept_up = False
 
-    def adopt(self, actor: Actor, component: Component, stored: Stored | None) -> None:
+    def start_unsaved(self) -> None:
+        """Note that nothing is stored; the component goes on in its state (K4)."""
+        self._version = 0
+        self._is_unsaved = self.due is not None
+        self.is_stale = False
+        self._new_stay()
+
+    def adopt(self, actor: Actor, component: Component, stored: Stored) -> None:
         """Put into a component what is stored (K4).
 
         Raises:
             UnknownState: the machine does not have the stored state; nothing has changed.
             Exception: what `restore` raised; the state has not changed.
         """
-        state, version, due = actor.start, 0, None
-        if stored is not None:
-            state, version, due = stored.state, stored.version, stored.due
-            if state not in self._states:
-                raise UnknownState(actor.name, state, self._states)
-            _restore(component, stored.data)
-        actor.state, self._version, self.due = state, version, due
+        if stored.state not in self._states:
+            raise UnknownState(actor.name, stored.state, self._states)
+        _restore(component, stored.data)
+        actor.state, self._version, self.due = stored.state, stored.version, stored.due
         self._is_unsaved = self.is_stale = False
         self._new_stay()
 
@@ -318,7 +322,12 @@ class Lifecycle:
                 # Nothing of the new stay may begin before the old work has ended.
                 self._has_worked = True
                 await self._end_work()
-                self.adopt(actor, component, stored)
+                if stored is None:
+                    # It was deleted: the component begins anew.
+                    actor.state, self.due = actor.start, None
+                    self.start_unsaved()
+                else:
+                    self.adopt(actor, component, stored)
             elif stored is not None:
                 _restore(component, stored.data)
         self.is_stale = False
