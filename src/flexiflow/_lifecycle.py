@@ -274,6 +274,7 @@ class Lifecycle:
         if self.hosting is not None:
             self.hosting.overdue.pop(actor, None)
         self.hosting = None
+        self._is_kept_up = self._has_complained = False
         self._cancel_timer()
         if self._work is not None:
             self._work.scope.cancel()

@@ -58,6 +58,7 @@ class DictStore:
         kept: what is stored, by name.
         calls: how often each method was called.
         saved: the states that were saved, each with its component's name, in order.
+        history: what was saved with them.
         before: called by the method of that name before it does anything.
         after: called by the method of that name when it has done its work.
     """
@@ -66,6 +67,7 @@ class DictStore:
         self.kept: dict[str, Stored] = {}
         self.calls: Counter[str] = Counter()
         self.saved: list[tuple[str, str]] = []
+        self.history: list[Any] = []
         self.before: dict[str, Hook] = {}
         self.after: dict[str, Hook] = {}
         self._version = 0
@@ -105,6 +107,7 @@ class DictStore:
             raise StateConflict(name, expected, found)
         self.put(name, state, data, due)
         self.saved.append((name, state))
+        self.history.append(self.kept[name].data)
         version = self._version
         await self._end("save")
         return version
