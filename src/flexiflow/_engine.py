@@ -346,7 +346,7 @@ class Engine:
             actor.life.hosting, actor.life.is_unloaded = self._hosting, False
         self._components[actor.name] = component
         if is_made and self._residents is not None:
-            self._residents.add(actor.name)
+            self._residents.add(component)
         _subscribe(handlers, actor.name, bus.registry)
         # Loading is no registration where components come and go (K5).
         is_silent = is_made and stored is not None and self._residents is not None
