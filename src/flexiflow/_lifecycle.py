@@ -413,7 +413,19 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is None or hosting.tasks is None:
             return
-        state = None if self.is_stale else self._details.get(actor.state)
+        if not self.is_stale:
+            self._begin_stay(hosting, hosting.tasks, actor, component)
+        if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
+            self._is_kept_up = True
+            hosting.tasks.start(actor.keep_up, component)
+
+    def _begin_stay(
+        self, hosting: Hosting, tasks: TaskBlock, actor: Actor, component: Component
+    ) -> None:
+        state = self._details.get(actor.state)
+        if (state is None or state.after is None) and self.due not in {None, _SPENT}:
+            # The machine that was stored had a timer in this state, which this one has not.
+            self.due, self._is_unsaved = None, True
         if state is not None:
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
@@ -421,10 +433,7 @@ class Lifecycle:
                 self._has_worked = True
                 self._work = Work(actor)
                 run = _Run(actor, component, state, self._work, self.stay)
-                hosting.tasks.start(self._run, run, hosting.tasks)
-        if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
-            self._is_kept_up = True
-            hosting.tasks.start(actor.keep_up, component)
+                tasks.start(self._run, run, tasks)
 
     @property
     def _is_running(self) -> bool:

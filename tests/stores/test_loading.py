@@ -436,9 +436,11 @@ class TestUnregister:
 class TestStore:
     """What an engine accepts as a store."""
 
-    @pytest.mark.parametrize("given", [{}, "state.db", DictStore, object()], ids=repr)
+    @pytest.mark.parametrize(
+        "given", [{}, "state.db", DictStore, object()], ids=["dict", "str", "class", "object"]
+    )
     async def test_other_things_are_refused(self, given: Any) -> None:
-        """K4: A store that lacks a method, or is a class, is a TypeError that says what it needs."""
+        """K4: A store that lacks a method, or is a class, is a TypeError that says what it has."""
         with pytest.raises(TypeError, match="must have the methods load, save, due and delete"):
             Engine(store=given)
 
@@ -476,7 +478,7 @@ class TestKeepIn:
         for name in "tu":
             await engine.send(name, GO)
         store.put("t", "c", {"n": 5})
-        store.put("u", *{"unknown state": ("lost",), "restore": ("b", {})}.get(trouble, ("b",)))
+        store.put("u", "lost" if trouble == "unknown state" else "b", {})
         if trouble == "down":
             store.before["load"] = down
         error = {"down": Down, "unknown state": UnknownState, "restore": KeyError}[trouble]

@@ -106,7 +106,8 @@ class TestSnapshot:
         store.put("x", "b")
 
         class Order(Component):
-            restore = never
+            def restore(self, data: Mapping[str, Any], /) -> None:
+                never()
 
         order = Order("x", machine=CYCLE)
         await Engine(store=store).register(order)
@@ -126,7 +127,7 @@ class TestSnapshot:
 
     @pytest.mark.parametrize("given", [[], "n", 3, {1}, [("n", 1)]])
     async def test_that_is_no_mapping_fails_the_message(self, given: Any) -> None:
-        """K1: A snapshot that is not a mapping is a TypeError that shows it, and nothing is saved."""
+        """K1: A snapshot that is not a mapping is a TypeError that shows it; nothing is saved."""
         store = DictStore()
         component = await registered(store, snapshot=lambda: given)
         with pytest.raises(TypeError, match="must return a mapping or None, not ") as caught:
@@ -136,14 +137,14 @@ class TestSnapshot:
         assert (component.state, store.kept) == ("a", {})
 
     async def test_that_is_async_fails_the_message(self) -> None:
-        """K1: An async `snapshot` is a TypeError that says that it must not be, without a warning."""
+        """K1: An async `snapshot` is a TypeError that says so, without a warning."""
 
         async def snapshot() -> Mapping[str, Any]:
             return {}
 
         store = DictStore()
         component = await registered(store, snapshot=snapshot)
-        with pytest.raises(TypeError, match="snapshot of .* must not be async"):
+        with pytest.raises(TypeError, match=r"snapshot of .* must not be async"):
             await component.handle_message(GO)
         assert (component.state, store.kept) == ("a", {})
 
@@ -192,7 +193,11 @@ class TestSnapshot:
         """K1: Without a store neither method is called."""
 
         class Order(Component):
-            snapshot = restore = never
+            def snapshot(self) -> Mapping[str, Any] | None:
+                never()
+
+            def restore(self, data: Mapping[str, Any], /) -> None:
+                never()
 
         engine = Engine()
         await engine.register(Order("x", machine=cycle(action=None)))
@@ -237,7 +242,7 @@ class TestRestore:
         assert store.kept["x"][1:3] == ("c", {"n": 2})
 
     async def test_that_raises_on_loading_again(self) -> None:
-        """K1: What `restore` raises fails the message before which the component is loaded again."""
+        """K1: What `restore` raises fails the message before which it is loaded again."""
         store = DictStore()
         store.put("x", "a", {"n": 1})
         engine = Engine(store=store)
@@ -257,7 +262,7 @@ class TestRestore:
 
     @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
     async def test_that_is_async(self, *, again: bool) -> None:
-        """K1: An async `restore` is a TypeError that says that it must not be, without a warning."""
+        """K1: An async `restore` is a TypeError that says so, without a warning."""
         store = DictStore()
         store.put("x", "a", {"n": 1})
         engine, tally = Engine(store=store), Tally("x")
@@ -271,7 +276,7 @@ class TestRestore:
             with pytest.raises(Boom):
                 await engine.send("x", GO)
         setattr(tally, "restore", restore)  # noqa: B010  as above
-        with pytest.raises(TypeError, match="restore of .* must not be async"):
+        with pytest.raises(TypeError, match=r"restore of .* must not be async"):
             await (engine.send("x", GO) if again else engine.register(tally))
 
 

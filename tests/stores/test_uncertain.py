@@ -8,12 +8,11 @@ import pytest
 from anyio import CancelScope, create_task_group, fail_after, sleep
 from anyio.lowlevel import checkpoint
 
-from flexiflow import Engine, EventBus, Outcome, State, StateConflict, StateMachine, Transition
+from flexiflow import Engine, Outcome, State, StateConflict, StateMachine, Transition
 from flexiflow.testing import cancel_everywhere, explore, replay
 from tests.helpers import PATIENCE, settle
 from tests.hosting import GO, Diary
 from tests.stores.keeping import (
-    CYCLE,
     STAY,
     DictStore,
     Down,
@@ -191,7 +190,8 @@ def test_cancelled_anywhere(backend: str, style: Any) -> None:
         returned: list[object] = []
         world.update(store=store, engine=engine, diary=diary, returned=returned)
         for _ in range(3):
-            returned.append(await engine.send("t", GO))
+            outcome = await engine.send("t", GO)
+            returned.append(outcome)
 
     async def check() -> None:
         if not world:

@@ -3,7 +3,6 @@
 import gc
 import sys
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -24,6 +23,7 @@ from flexiflow import (
     on,
 )
 from flexiflow._stores import Stored
+from flexiflow._subscription import Filter
 from flexiflow.events import COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing import explore, replay
 from tests.accounting import Boom
@@ -40,7 +40,6 @@ from tests.stores.keeping import (
     hosting,
     once,
     send_go,
-    tallies,
 )
 
 OTHER = {"type": "other"}
@@ -266,7 +265,12 @@ class TestBusy:
     async def test_with_a_message_in_hand(self) -> None:
         """K5: A component whose message is in hand stays, and goes afterwards."""
         gate = Gate()
-        engine = bounded(1, machine=cycle(lambda message, _: gate() if "wait" in message else None))
+
+        async def wait(message: dict[str, Any], component: Component) -> None:
+            if "wait" in message:
+                await gate()
+
+        engine = bounded(1, machine=cycle(wait))
         with fail_after(PATIENCE):
             async with create_task_group() as group:
                 group.start_soon(engine.send, "t", GO | {"wait": True})
@@ -278,7 +282,11 @@ class TestBusy:
     async def test_with_waiting_senders(self) -> None:
         """K5: One whose message is over stays while another sender waits for it."""
         gates, results = [Gate(), Gate()], list[object]()
-        engine = bounded(1, machine=cycle(lambda message, _: gates[message.get("wait", 0)]()))
+
+        async def wait(message: dict[str, Any], component: Component) -> None:
+            await gates[message.get("wait", 0)]()
+
+        engine = bounded(1, machine=cycle(wait))
         store: Any = engine._hosting.store
 
         async def send(n: int) -> None:
@@ -459,8 +467,11 @@ class TestBusy:
         assert len(engine.components) == 1
 
 
-def _is_of(names: str) -> Any:
-    return lambda event, data: data["component"] in names
+def _is_of(names: str) -> Filter:
+    def accepts(event: str, data: Any) -> bool:
+        return data["component"] in names
+
+    return accepts
 
 
 class TestUnloadedObject:
@@ -539,7 +550,7 @@ class TestUnloadedObject:
 class TestDue:
     """Components that are unloaded while their timers run."""
 
-    ROWS = (Transition("a", "go", "b"), Transition("b", "late", "a", action=lambda *_: None))
+    ROWS = (Transition("a", "go", "b"), Transition("b", "late", "a"))
 
     def test_comes_back_when_its_time_has_come(self, backend: str) -> None:
         """K5: One that was unloaded is loaded when its stored time comes, and goes again."""
@@ -663,11 +674,11 @@ async def lines_of(number: int, *, busy: int, most: int) -> int:
 @pytest.mark.parametrize("kind", ["idle", "busy"])
 async def test_unloading_looks_at_few(kind: str) -> None:
     """K5: The effort of a message does not grow with the components there are, busy or not."""
-    count = partial(lines_of, most=400) if kind == "idle" else partial(lines_of, 0, most=1)
-    few, many = [
-        await (count(n, busy=0) if kind == "idle" else count(busy=n))
-        for n in ((401, 1_200) if kind == "idle" else (40, 200))
-    ]
+    if kind == "idle":
+        lines = [await lines_of(number, busy=0, most=400) for number in (401, 1_200)]
+    else:
+        lines = [await lines_of(0, busy=number, most=1) for number in (40, 200)]
+    few, many = lines
     assert many < few * 1.1
 
 
