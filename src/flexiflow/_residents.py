@@ -44,10 +44,10 @@ class Residents:
         # Those that were idle, and needed: all of them were not used for longer than those above.
         self._spared: OrderedDict[str, Component] = OrderedDict()
 
-    def add(self, component: Component) -> None:
-        """Count a component that the factory made; it is needed until its message is handled."""
-        self._made.add(actor_of(component).name)
-        self.rest(component)
+    def add(self, name: str) -> None:
+        """Count a component that the factory made; it is about to handle a message."""
+        self._made.add(name)
+        self._trim()
 
     def discard(self, name: str) -> None:
         """Count a component no more, since it was unregistered."""

@@ -1,1 +1,1 @@
-"""Tests of components whose state lasts (K1 to K5, M2)."""
+"""Tests of the stores of states."""
