@@ -222,6 +222,7 @@ class Actor:
         marked, life = current_turn.set(turn), self.life
         try:
             if life is not None:
+                life.begin_message()
                 if life.is_stale:
                     await life.reload(self, component)
                 if turn.trigger is not None and not life.accepts(turn.trigger):

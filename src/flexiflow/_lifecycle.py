@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from flexiflow._hosting import Hosting
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._states import State
-    from flexiflow._stores import Stored
+    from flexiflow._stores import StateStore, Stored
     from flexiflow._tasks import TaskBlock
 
     _Outcome: TypeAlias = tuple[object, Exception | None]
@@ -211,6 +212,7 @@ class Lifecycle:
         "_is_moving",
         "_is_unsaved",
         "_states",
+        "_store",
         "_timer",
         "_version",
         "_work",
@@ -232,6 +234,8 @@ class Lifecycle:
         self.due: float | None = None
         self.is_stale = False
         self.is_unloaded = False
+        # Where the message in hand is saved: a message that unregisters its component is saved.
+        self._store: StateStore | None = None
         # The version that is stored; 0 if nothing is.
         self._version = 0
         # Whether `due` is another one than what is stored.
@@ -271,25 +275,32 @@ class Lifecycle:
     def pause(self) -> None:
         """Stop the timer, and let `begin` begin all anew; the work is ending or has ended."""
         self._cancel_timer()
-        self._has_worked = self._is_kept_up = False
+        self._has_worked = self._is_kept_up = self._has_complained = False
 
-    def adopt(self, actor: Actor, component: Component, stored: Stored | None) -> None:
+    def start_unsaved(self) -> None:
+        """Note that nothing is stored; the component goes on in its state (K4)."""
+        self._version = 0
+        self._is_unsaved = self.due is not None
+        self.is_stale = False
+        self._new_stay()
+
+    def adopt(self, actor: Actor, component: Component, stored: Stored) -> None:
         """Put into a component what is stored (K4).
 
         Raises:
             UnknownState: the machine does not have the stored state; nothing has changed.
             Exception: what `restore` raised; the state has not changed.
         """
-        state, version, due = actor.start, 0, None
-        if stored is not None:
-            state, version, due = stored.state, stored.version, stored.due
-            if state not in self._states:
-                raise UnknownState(actor.name, state, self._states)
-            if stored.data is not None:
-                component.restore(stored.data)
-        actor.state, self._version, self.due = state, version, due
+        if stored.state not in self._states:
+            raise UnknownState(actor.name, stored.state, self._states)
+        _restore(component, stored.data)
+        actor.state, self._version, self.due = stored.state, stored.version, stored.due
         self._is_unsaved = self.is_stale = False
         self._new_stay()
+
+    def begin_message(self) -> None:
+        """Note where the message is saved whose turn has come."""
+        self._store = None if self.hosting is None else self.hosting.store
 
     async def reload(self, actor: Actor, component: Component) -> None:
         """Load a component again, since it is not certain what is stored (K3).
@@ -298,15 +309,20 @@ class Lifecycle:
             Exception: the store has failed, or has something that can't be used; then the component
                 must still be loaded.
         """
-        hosting = self.hosting
-        if hosting is not None and hosting.store is not None:
-            stored = await hosting.store.load(actor.name)
+        if self._store is not None:
+            stored = await self._store.load(actor.name)
             if (0 if stored is None else stored.version) != self._version:
+                # Nothing of the new stay may begin before the old work has ended.
                 self._is_moving = True
                 await self._end_work(actor, actor.state)
-                self.adopt(actor, component, stored)
-            elif stored is not None and stored.data is not None:
-                component.restore(stored.data)
+                if stored is None:
+                    # It was deleted: the component begins anew.
+                    actor.state, self.due = actor.start, None
+                    self.start_unsaved()
+                else:
+                    self.adopt(actor, component, stored)
+            elif stored is not None:
+                _restore(component, stored.data)
         self.is_stale = False
 
     async def keep_up(self, actor: Actor, component: Component) -> None:
@@ -314,6 +330,7 @@ class Lifecycle:
 
         If that fails, it is logged once, and tried again later (`Hosting.overdue`).
         """
+        self.begin_message()
         try:
             if self.is_stale:
                 await self.reload(actor, component)
@@ -334,7 +351,7 @@ class Lifecycle:
             return False
         if trigger.is_timer:
             self.due = _SPENT
-            self._is_unsaved = self.hosting is not None and self.hosting.store is not None
+            self._is_unsaved = self._store is not None
         return True
 
     def take_back(self, trigger: Any, due: float | None) -> None:
@@ -391,17 +408,26 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is None or hosting.tasks is None or self._is_moving:
             return
-        state = None if self.is_stale else self._details.get(actor.state)
+        if not self.is_stale:
+            self._begin_stay(hosting, hosting.tasks, actor, component)
+        if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
+            self._is_kept_up = True
+            hosting.tasks.start_guarded(actor.keep_up, component)
+
+    def _begin_stay(
+        self, hosting: Hosting, tasks: TaskBlock, actor: Actor, component: Component
+    ) -> None:
+        state = self._details.get(actor.state)
+        if (state is None or state.after is None) and self.due not in {None, _SPENT}:
+            # The machine that was stored had a timer in this state, which this one has not.
+            self.due, self._is_unsaved = None, True
         if state is not None:
             stay = self.stay
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
             # An eager task may have handled the trigger at once, and left the state.
             if state.during is not None and self.stay == stay:
-                self._begin_work(hosting.tasks, actor, component, state)
-        if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
-            self._is_kept_up = True
-            hosting.tasks.start_guarded(actor.keep_up, component)
+                self._begin_work(tasks, actor, component, state)
 
     def _begin_work(
         self, tasks: TaskBlock, actor: Actor, component: Component, state: State
@@ -452,16 +478,11 @@ class Lifecycle:
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
-        hosting = self.hosting
-        if hosting is None or hosting.store is None:
+        if self._store is None:
             return
-        data: object = component.snapshot()
-        if data is not None and not isinstance(data, Mapping):
-            raise TypeError(
-                f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
-            )
+        data = _snapshot(component)
         try:
-            self._version = await hosting.store.save(
+            self._version = await self._store.save(
                 actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
@@ -512,6 +533,40 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is not None and hosting.rest is not None:
             hosting.rest(component)
+
+
+def _snapshot(component: Component) -> Mapping[str, Any] | None:
+    """Return what is to be stored beside a component's state (K1).
+
+    Raises:
+        TypeError: its `snapshot` returns something else than a mapping or None.
+        Exception: what `snapshot` raised.
+    """
+    data: object = component.snapshot()
+    if data is not None and not isinstance(data, Mapping):
+        _refuse_async("snapshot", component, data)
+        raise TypeError(
+            f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
+        )
+    return data
+
+
+def _restore(component: Component, data: Mapping[str, Any] | None) -> None:
+    """Give a component what was stored beside its state, if anything was (K1).
+
+    Raises:
+        TypeError: its `restore` is async.
+        Exception: what `restore` raised.
+    """
+    if data is not None:
+        _refuse_async("restore", component, cast("Any", component).restore(data))
+
+
+def _refuse_async(method: str, component: Component, result: object) -> None:
+    if isawaitable(result):
+        if isinstance(result, Coroutine):
+            result.close()
+        raise TypeError(f"{method} of {component!r} must not be async; write it as `def`")
 
 
 async def _call(
