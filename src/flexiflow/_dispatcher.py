@@ -304,7 +304,7 @@ class Dispatcher:
     async def deliver_surrounded(self, route: Route, data: Any, *, raises: bool) -> Failures:
         """Call the handlers inside the functions around them, by the surrounded plan.
 
-        The general plan would take nearly twice as long.
+        The general plan would take up to half as long again.
         """
         event = make_event(Event, (route.name, data))
         call = HandlerCall(event, (), route.around).start
