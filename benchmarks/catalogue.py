@@ -19,6 +19,7 @@ from benchmarks import (
     peers,
     processes,
     sequential_delivery,
+    store_saving,
     streams,
 )
 
@@ -48,6 +49,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_storing,
         durable_handling,
         durable_waking,
+        store_saving,
     )
     for module in modules:
         for backend in backends:
