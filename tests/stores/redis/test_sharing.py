@@ -203,6 +203,9 @@ async def test_another_event_loop_needs_another_store(keys: Keys) -> None:
         with pytest.raises(StoreUnusable) as caught:
             async with store:
                 pytest.fail("entered")
+        for call in (store.load("a"), store.save("a", "new", None, expected=0)):
+            with pytest.raises(StoreUnusable, match="open in another event loop"):
+                await call
         return str(caught.value)
 
     async with store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import anyio
@@ -30,6 +31,7 @@ Answer: TypeAlias = int | bytes | list[bytes]
 
 _TERMS: Final = Terms("store", StoreUnavailable, StoreUnusable)
 _CLUSTER: Final = "it is part of a cluster, which has no stores: give the URL of a server without"
+_ELSEWHERE: Final = "it is open in another event loop; another object would be right here"
 _LEFT: Final = "it was closed meanwhile, since the task that opened it has left it"
 
 
@@ -50,6 +52,7 @@ class Session:
     ) -> None:
         self._home = Home(server.address, StoreUnusable)
         self._loop = current_token()
+        self._thread = get_ident()
         self._server = server
         self._lines = Lines(wires, _TERMS)
         self._base = base
@@ -73,9 +76,7 @@ class Session:
             StoreUnusable: it was opened in another event loop.
         """
         if current_token() != self._loop:
-            raise StoreUnusable(
-                self._server.address, "it is open in another event loop; here make another store"
-            )
+            raise StoreUnusable(self._server.address, _ELSEWHERE)
         self._visitors += 1
         try:
             yield
@@ -110,8 +111,7 @@ class Session:
         Returns:
             The number of the new version; or, as a text, of another one than was expected.
         """
-        # In a forked child the task that sends does not run, and a wait would never end.
-        self._home.check()
+        self._check_place()
         answer = await self._saves.ask(request, size)
         if isinstance(answer, PROBLEMS):
             raise self._explain(answer)
@@ -122,7 +122,7 @@ class Session:
 
     async def run(self, script: Script, *arguments: Word) -> Any:
         """Run a script, and return its answer."""
-        self._home.check()
+        self._check_place()
         wire = self._lines.to(self._server)
         try:
             (answer,) = await evaluate(wire, script, [self._base, *arguments], self._seconds)
@@ -132,7 +132,7 @@ class Session:
 
     async def call(self, command: str, rest: str, *arguments: Word) -> Any:
         """Send a command for the key that ends with `rest`."""
-        self._home.check()
+        self._check_place()
         wire = self._lines.to(self._server)
         try:
             (answer,) = await wire.call([(command, self._base + rest, *arguments)], self._seconds)
@@ -145,6 +145,13 @@ class Session:
         values = [self._base, self._history, *words]
         (answers,) = await evaluate(self._lines.to(self._server), SAVE, values, self._seconds)
         return cast("Sequence[Answer]", answers)
+
+    def _check_place(self) -> None:
+        # In a forked child the task that sends does not run, and a wait would never end.
+        self._home.check()
+        # A thread has one event loop at a time; looking for the loop itself would take longer.
+        if get_ident() != self._thread:
+            raise StoreUnusable(self._server.address, _ELSEWHERE)
 
     def _explain(self, error: Broken | Refused) -> Exception:
         if isinstance(error, Refused) and error.code == "MOVED":
