@@ -135,8 +135,7 @@ class RedisStateStore:
                 await session.wait_for_visitors()
             finally:
                 session.close()
-                if self._session is session:
-                    self._session = None
+                self._session = None
 
     async def load(self, name: str) -> Stored | None:
         """Return what is stored of a component, or None.
