@@ -40,6 +40,7 @@ ROOMS = {
     "bus examination": ["testing._bus"],
     "component examination": ["testing._component"],
     "transport examination": ["testing._transport"],
+    "store examination": ["testing._store"],
     "examiner": ["testing._examiner"],
     "scheduling engine": ["testing._scheduling"],
     "extras": ["extras"],

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from anyio import create_task_group
 
 from flexiflow import StateConflict
 from flexiflow.extras.stores import RedisStateStore, StateStore, Stored, StoreUnusable
+from flexiflow.testing import check_store
 from tests.stores.redis.keys import Keys
 
 NAMES = ["order-7", "", "é 🙂", "a b\r\n\0c", "{x}", "x" * 65_536]
@@ -206,3 +208,18 @@ async def test_a_name_of_all_keys_that_has_another_type_fails_all(keys: Keys) ->
             with pytest.raises(StoreUnusable, match="use another prefix"):
                 await call
         assert await store.load("a") is None
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("history", [0, 2])
+def test_keeps_what_a_store_promises(keys: Keys, backend: str, history: int) -> None:
+    """K2: whatever is tried, also on two stores that have the same keys, as two processes have."""
+    numbers, prefixes = count(), dict[RedisStateStore, str]()
+
+    def make(beside: RedisStateStore | None = None) -> RedisStateStore:
+        prefix = f"{keys.prefix}:{next(numbers)}" if beside is None else prefixes[beside]
+        store = RedisStateStore(keys.server.url, prefix=prefix, history=history)
+        prefixes[store] = prefix
+        return store
+
+    check_store(make, backend=backend, examples=6)
