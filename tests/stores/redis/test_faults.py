@@ -181,11 +181,11 @@ async def test_a_server_that_refuses_says_why(
 ) -> None:
     """K2: what passes is unavailable, all else unusable."""
     async with (
-        fake_server(TYPE="+none", EVALSHA=answer, HMGET=answer) as server,
+        fake_server(TYPE="+none", EVALSHA=answer) as server,
         RedisStateStore(f"redis://127.0.0.1:{server.port}") as store,
     ):
         await fail_to_save(store, error, said)
-        for call in (store.load("a"), store.versions("a")):
+        for call in (store.load("a"), store.versions("a"), store.delete("a")):
             with pytest.raises(error, match=said):
                 await call
 

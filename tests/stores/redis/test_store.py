@@ -190,13 +190,32 @@ async def test_a_key_of_another_type_fails_its_own_save_only(keys: Keys, key: st
             tasks.start_soon(save)
             tasks.start_soon(partial(store.save, "b", "new", None, expected=0))
         assert "something else has written to the keys of this store" in str(failures[0])
-        assert await store.load("b") is not None
         assert await store.due(9.0, 9) == ["a"]
         with pytest.raises(StoreUnusable, match="use another prefix"):
-            await (store.load if key == "s:a" else store.versions)("a")
+            await store.versions("a")
 
 
-async def test_a_name_of_all_keys_that_has_another_type_fails_all(keys: Keys) -> None:
+async def test_a_key_of_another_type_fails_its_own_load_only(keys: Keys) -> None:
+    """K2: others of the same batch are found."""
+    found: list[Stored | None] = []
+    keys.command("SET", "s:a", "x")
+    async with keys.store() as store:
+        version = await store.save("b", "new", None, expected=0)
+
+        async def load(name: str) -> None:
+            if name == "a":
+                with pytest.raises(StoreUnusable, match="use another prefix"):
+                    await store.load(name)
+            else:
+                found.append(await store.load(name))
+
+        async with create_task_group() as tasks:
+            for name in ("b", "a", "b"):
+                tasks.start_soon(load, name)
+    assert found == [Stored(version, "new", None, None)] * 2
+
+
+async def test_a_shared_key_of_another_type_fails_every_save(keys: Keys) -> None:
     """K2: before anything is written."""
     keys.command("HSET", "due", "a", "b")
     async with keys.store() as store:
