@@ -57,9 +57,10 @@ ROOMS = {
         "extras.durable._logs",
         "extras.durable._membership",
         "extras.durable._patterns",
-        "extras.durable._process",
         "extras.durable._transport",
     ],
+    "stores": ["extras.stores"],
+    "files and processes": ["extras._process", "extras._sqlite"],
     "components": [
         "_engine",
         "_admission",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING, Any, Final, final
 
+from flexiflow.extras._process import Home
 from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._process import Home
 from flexiflow.extras.durable._redis.replies import Broken, Refused, explain
 from flexiflow.extras.durable._redis.scripts import CHECK
 
@@ -53,7 +53,7 @@ class Network:
         is_cluster: bool,
     ) -> None:
         # A forked child shares the parent's connections; what both wrote would be mixed up.
-        self._home = Home(server.address)
+        self._home = Home(server.address, TransportUnusable)
         self.epochs = epochs
         self.is_former = False
         self._wires = wires

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from flexiflow._arguments import check_int
-from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_finite, check_limits
+from flexiflow._arguments import check_finite, check_int
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_limits
 from flexiflow.extras.durable._redis.connection import RedisConnection
 from flexiflow.extras.durable._redis.epochs import Epochs
 from flexiflow.extras.durable._redis.network import Network

@@ -1,9 +1,9 @@
 """One SQLite connection for many tasks: a thread does all jobs that wait in one transaction.
 
 A *job* is a function that is given the database. Tasks queue jobs by the methods `read` and `write`
-of the `JobRunner`, and wait. The task whose turn it is starts the thread, which takes all jobs that
-are in the queue by then (`_work`); jobs that are queued meanwhile are for the next turn. So many
-jobs share one commit, which writes to the disk and takes longest.
+of the `JobRunner`, and wait in the `Line` of their event loop. One of them leads: it runs the
+thread, which takes all jobs that are in the queue by then (`_work`); jobs that are queued meanwhile
+are for the next turn. So many jobs share one commit, which writes to the disk and takes longest.
 
 A transaction is: BEGIN, one job after the other, COMMIT, and then the check that the file is still
 the one that others find (X9). Only after that does a job have its result. If one of several jobs
@@ -17,8 +17,9 @@ done to its end; its result is lost but for `keep`.
 The connection is closed before a fork, and the parent opens it again with its next job; in the
 child each job fails (X9). Once a check of the file has failed, each later job fails, too.
 
-`_turn` lets one task at a time use the thread. `_lock` is held by the thread while it works, and
-during a fork: asyncio can cancel a task so that its turn ends before its thread does.
+The queue belongs to no event loop, so several loops may use a runner, one after another or at the
+same time in several threads; each has a line. `_lock` is held by the thread while it works, and
+during a fork: asyncio can cancel a task that leads before its thread has ended.
 """
 
 from __future__ import annotations
@@ -27,54 +28,54 @@ import sqlite3
 from collections import deque
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import anyio
-from anyio import to_thread
 
-from flexiflow.extras.durable._errors import TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._process import FORKS, Home
-from flexiflow.extras.durable._sqlite.file import MOVED, Watch, identity_of, rescue
-from flexiflow.extras.durable._sqlite.schema import open_database, open_file, translated
+from flexiflow.extras._process import FORKS, Home
+from flexiflow.extras._sqlite.line import Lines
+from flexiflow.extras._sqlite.opened import OpenedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from flexiflow.extras.durable._bell import Bell
-    from flexiflow.extras.durable._sqlite.file import Identity
-    from flexiflow.extras.durable._sqlite.schema import Layout
+    from flexiflow.extras._sqlite.layout import Layout
+    from flexiflow.extras._sqlite.line import Line
 
 T = TypeVar("T")
 
-_CLOSED: Final = "this connection was closed"
 
-
-@dataclass(slots=True, eq=False)
 class _Job(Generic[T]):
     """Something to do in a transaction, and its result.
 
     Attributes:
         work: does it; may be called again after it was rolled back.
         is_writing: whether the transaction has to lock the database for writing.
-        is_wanted: decides before the transaction whether to do it; None to do it always.
         rings: whether others may wait for what it does.
+        is_wanted: decides before the transaction whether to do it; None to do it always.
         keep: called with the result once that is durable.
         is_done: whether it has ended, with an error or a result.
         error: why it failed, or None.
         result: what `work` returned.
     """
 
-    work: Callable[[sqlite3.Connection], T]
-    is_writing: bool
+    # No dataclass with many fields, since there is a job for each save of a store.
+    __slots__ = ("error", "is_done", "is_writing", "result", "rings", "work")
+
     is_wanted: Callable[[sqlite3.Connection], bool] | None = None
-    rings: bool = False
     keep: Callable[[T], object] | None = None
-    is_done: bool = False
-    error: Exception | None = None
-    result: T | None = None
+
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], T], *, is_writing: bool, rings: bool = False
+    ) -> None:
+        self.work = work
+        self.is_writing = is_writing
+        self.rings = rings
+        self.is_done = False
+        self.error: Exception | None = None
+        self.result: T | None = None
 
     def end(self, error: Exception | None) -> None:
         self.error = error
@@ -84,65 +85,84 @@ class _Job(Generic[T]):
 
 
 @final
+class _LookedAt(_Job[T]):
+    __slots__ = ("is_wanted", "keep")
+
+    def __init__(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        is_wanted: Callable[[sqlite3.Connection], bool],
+        keep: Callable[[T], object],
+    ) -> None:
+        super().__init__(work, is_writing=True)
+        self.is_wanted = is_wanted
+        self.keep = keep
+
+
+@final
 class JobRunner:
     """Does jobs on a connection, in a thread; those that wait together in one transaction.
 
-    An async context manager. `open` is called inside its block, so that the connection is closed
-    however opening ends.
+    The file is opened by the first job, and again by the first one after `close`. As an async
+    context manager, it closes the file for good at the end of its block, however that ends.
 
     A job is done entirely or not at all. A task that is cancelled while its job is being done does
-    not wait for it; a job that has not begun is withdrawn.
+    not wait for it on asyncio; a job that has not begun is withdrawn.
 
     No connection is carried over a fork (X9), since SQLite would take the parent's locks for the
     child's own: it is closed before, and opened again with the next job.
 
     Args:
         layout: the file to open.
-        bell: rung after jobs that others may wait for.
+        ring: called in the event loop after jobs that others may wait for; None if nobody does.
     """
 
-    def __init__(self, layout: Layout, bell: Bell) -> None:
+    def __init__(self, layout: Layout, ring: Callable[[], object] | None = None) -> None:
         self._layout = layout
-        self._bell = bell
-        self._home = Home(layout.path)
-        self._database: sqlite3.Connection | None = None
-        self._watch: Watch | None = None
-        # The file's identity, from when it was first opened until it is closed for good.
-        self._identity: Identity | None = None
-        # Why nothing is confirmed any more, if so.
-        self._fault: str | None = None
+        self._ring = ring
+        self._file = OpenedFile(layout)
+        # None while the file is not open: what was not opened may be used after a fork.
+        self._home: Home | None = None
         # A task that asyncio cancels leaves its thread behind; the next thread waits for that one.
         self._lock = Lock()
-        self._threads = anyio.CapacityLimiter(1)
-        self._turn = anyio.Lock()
         self._waiting: deque[_Job[Any]] = deque()
+        self._lines = Lines()
         self._rings = False
+        FORKS.register(self)
 
     async def __aenter__(self) -> Self:
-        FORKS.register(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the connection after the job that is being done, which takes a bounded time."""
-        if not self._home.is_here:
-            return
-        with anyio.CancelScope(shield=True):
-            async with self._turn:
-                await self._in_thread(self._close)
-        FORKS.unregister(self)
+        """Close the file for good after the job that is being done, which takes a bounded time."""
+        await self._close_by(self._file.shut)
 
     async def open(self) -> None:
         """Open the file."""
-        await self._in_thread(self._open)
+        await self._lines.here().run(self._open)
+
+    async def aclose(self) -> None:
+        """Close the file after the job that is being done; the next job opens it again."""
+        await self._close_by(self._file.close)
+
+    def close(self) -> None:
+        """Do as `aclose` does, and block the thread until it is done."""
+        if self._is_here:
+            self._leave(self._file.close)
 
     def pause(self) -> None:
         """Wait for the transaction that is under way, and close the connection, before a fork."""
         self._lock.acquire()
         with suppress(sqlite3.Error):
-            self._let_go()
+            self._file.let_go()
 
     def resume(self) -> None:
         """Do jobs again, in the parent after a fork; the next one opens the file again."""
+        self._lock.release()
+
+    def start_over(self) -> None:
+        """Forget the parent's jobs, in a forked child; they are done in the parent."""
+        self._waiting.clear()
         self._lock.release()
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -175,63 +195,64 @@ class JobRunner:
             keep: called with its result once that is durable, by the thread, even if the task was
                 cancelled meanwhile.
         """
-        await self._do(_Job(work, is_writing=True, is_wanted=is_wanted, keep=keep))
+        await self._do(_LookedAt(work, is_wanted, keep))
 
     async def _do(self, job: _Job[T]) -> T:
-        # Before waiting for anything: in a forked child the wait would never end.
-        self._home.check()
+        if self._home is not None:
+            # Before waiting for anything: in a forked child the wait would never end.
+            self._home.check()
+        line = self._lines.here()
         self._waiting.append(job)
         try:
-            async with self._turn:
-                if not job.is_done:
-                    await self._do_waiting()
+            while not job.is_done:
+                if line.is_led:
+                    await line.ended.wait()
+                else:
+                    await self._lead(line)
         finally:
-            with suppress(ValueError):
-                self._waiting.remove(job)
+            if not job.is_done:
+                with suppress(ValueError):
+                    self._waiting.remove(job)
         if job.error is not None:
             raise job.error
         return cast("T", job.result)
 
-    async def _do_waiting(self) -> None:
+    async def _lead(self, line: Line) -> None:
         try:
-            await self._in_thread(self._work)
+            await line.lead(self._work_here)
         finally:
-            if self._rings:
+            if self._rings and self._ring is not None:
                 self._rings = False
-                self._bell.ring()
+                self._ring()
 
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        def locked() -> None:
-            with self._lock:
-                work()
+    @property
+    def _is_here(self) -> bool:
+        """Whether the file may be open in this process."""
+        return self._home is not None and self._home.is_here
 
-        await to_thread.run_sync(locked, limiter=self._threads)
+    async def _close_by(self, close: Callable[[], None]) -> None:
+        if self._is_here:
+            with anyio.CancelScope(shield=True):
+                await self._lines.here().run(self._leave, close)
+
+    def _leave(self, close: Callable[[], None]) -> None:
+        with self._lock:
+            close()
+            self._home = None
+
+    def _work_here(self) -> None:
+        with self._lock:
+            self._enter()
+            self._work()
 
     def _open(self) -> None:
-        self._take(open_database(self._layout))
+        with self._lock:
+            self._enter()
+            self._file.database()
 
-    def _take(self, database: sqlite3.Connection) -> None:
-        try:
-            watch = Watch(self._layout.path)
-        except TransportUnusable:
-            database.close()
-            raise
-        self._database, self._watch = database, watch
-        self._identity = watch.identity
-
-    def _close(self) -> None:
-        self._identity = None
-        self._let_go()
-
-    def _let_go(self) -> None:
-        database, watch = self._database, self._watch
-        self._database = self._watch = None
-        if database is None or watch is None:
-            return
-        if watch.find_problem() is not None:
-            _save(database, watch)
-        watch.close()
-        database.close()
+    def _enter(self) -> None:
+        if self._home is None:
+            self._home = Home(self._layout.path, self._layout.errors.unusable)
 
     def _work(self) -> None:
         # The thread takes the jobs, not the task that starts it: if that is cancelled before its
@@ -261,8 +282,8 @@ class JobRunner:
         return not job.is_done
 
     def _look(self, jobs: Sequence[_Job[Any]]) -> None:
-        database, watch = self._connected()
-        self._refuse_where_wrong(database, watch)
+        database = self._file.database()
+        self._file.check()
         for job in jobs:
             job.is_done = job.is_wanted is not None and not job.is_wanted(database)
 
@@ -275,60 +296,23 @@ class JobRunner:
         try:
             act(jobs)
         except Exception as error:  # noqa: BLE001 - it is raised where the job came from
-            if self._database is not None and self._database.in_transaction:
-                # If this fails, the next BEGIN fails, too, and comes here again.
-                with suppress(sqlite3.Error):
-                    self._database.execute("ROLLBACK")
+            self._file.roll_back()
             if isinstance(error, sqlite3.Error):
-                return translated(error, self._layout.path)
+                return self._layout.errors.translated(error, self._layout.path)
             return error
         return None
 
     def _begin(self, jobs: Sequence[_Job[Any]]) -> None:
-        database, watch = self._connected()
+        database = self._file.database()
         is_writing = any(job.is_writing for job in jobs)
         # Also before writing: that could harm a file that others use, even if it is not confirmed.
-        self._refuse_where_wrong(database, watch)
+        self._file.check()
         database.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
-    def _connected(self) -> tuple[sqlite3.Connection, Watch]:
-        if self._identity is None:
-            raise TransportUnavailable(self._layout.path, _CLOSED)
-        if self._fault is not None:
-            raise TransportUnusable(self._layout.path, self._fault)
-        if self._database is None:
-            self._open_again(self._identity)
-        return cast("tuple[sqlite3.Connection, Watch]", (self._database, self._watch))
-
-    def _open_again(self, before: Identity) -> None:
-        # Leave a file alone that has taken the place of the one that was open.
-        if identity_of(self._layout.path) != before:
-            raise TransportUnusable(self._layout.path, MOVED)
-        self._take(open_file(self._layout))
-
-    def _refuse_where_wrong(self, database: sqlite3.Connection, watch: Watch) -> None:
-        """Check that the file is still the one that others find; if not, confirm nothing any more.
-
-        Raises:
-            TransportUnusable: it is another file, or its locks were lost.
-        """
-        self._fault = watch.find_problem()
-        if self._fault is not None:
-            _save(database, watch)
-            raise TransportUnusable(self._layout.path, self._fault)
-
     def _run(self, jobs: Sequence[_Job[Any]]) -> None:
-        database, watch = self._connected()
+        database = self._file.database()
         for job in jobs:
             job.result = job.work(database)
         database.execute("COMMIT")
         if any(job.is_writing for job in jobs):
-            self._refuse_where_wrong(database, watch)
-
-
-def _save(database: sqlite3.Connection, watch: Watch) -> None:
-    """Save what was confirmed before somebody meddled with the files, if that can do no harm."""
-    if watch.is_alone:
-        rescue(database)
-    else:
-        watch.keep_log(database)
+            self._file.check()
