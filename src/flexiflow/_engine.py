@@ -308,7 +308,11 @@ class Engine:
         if self._hosting.store is not None:
             if actor.life is None:
                 actor.life = Lifecycle(actor.machine)
+            state = actor.state
             actor.life.adopt(actor, component, stored)
+            if stored is None:
+                # It may have handled messages before.
+                actor.state = state
 
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
@@ -403,6 +407,11 @@ def _subscribe(handlers: list[tuple[Mark, Handler]], name: str, registry: Regist
                 once=mark["once"],
                 terms=make_terms(time_limit=time_limit, limit=limit, around=mark["around"]),
             )
+
+
+def store_of(engine: Engine) -> StateStore | None:
+    """Return where an engine keeps the states of its components, or None."""
+    return engine._hosting.store
 
 
 async def keep_in(engine: Engine, store: StateStore) -> None:
