@@ -38,7 +38,7 @@ from flexiflow.extras._sqlite.line import Lines
 from flexiflow.extras._sqlite.opened import OpenedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Self
 
     from flexiflow.extras._sqlite.layout import Layout
@@ -165,18 +165,20 @@ class JobRunner:
         self._waiting.clear()
         self._lock.release()
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> Coroutine[Any, Any, T]:
         """Do a job that reads; others may write meanwhile."""
-        return await self._do(_Job(work, is_writing=False))
+        return self._do(_Job(work, is_writing=False))
 
-    async def write(self, work: Callable[[sqlite3.Connection], T], *, rings: bool = False) -> T:
+    def write(
+        self, work: Callable[[sqlite3.Connection], T], *, rings: bool = False
+    ) -> Coroutine[Any, Any, T]:
         """Do a job that reads and writes, and may be called again after it was rolled back.
 
         Args:
             work: the job.
             rings: whether others may wait for what it does.
         """
-        return await self._do(_Job(work, is_writing=True, rings=rings))
+        return self._do(_Job(work, is_writing=True, rings=rings))
 
     async def write_where_wanted(
         self,
@@ -261,7 +263,7 @@ class JobRunner:
         with suppress(IndexError):
             while True:
                 jobs.append(self._waiting.popleft())
-        jobs = [job for job in jobs if self._is_wanted(job)]
+        jobs = [job for job in jobs if job.is_wanted is None or self._is_wanted(job)]
         if not jobs:
             return
         refusal = self._attempt(self._begin, jobs)
@@ -269,16 +271,20 @@ class JobRunner:
         # A job that fails must not make the others fail.
         is_apart = error is not None and refusal is None and len(jobs) > 1
         for job in jobs:
-            # Each job gets an exception of its own, since raising one adds to its traceback.
-            job.end(self._do_alone(job) if is_apart else copy(refusal) or error)
-            self._rings |= job.rings
+            if is_apart:
+                error = self._do_alone(job)
+            elif refusal is not None:
+                # Each job gets an exception of its own, since raising one adds to its traceback.
+                error = copy(refusal)
+            job.end(error)
+            if job.rings:
+                self._rings = True
 
     def _is_wanted(self, job: _Job[Any]) -> bool:
-        """Return whether a job is to be done; end it if it is not, or if looking fails."""
-        if job.is_wanted is not None:
-            error = self._attempt(self._look, [job])
-            if error is not None:
-                job.end(error)
+        """Return whether a job is wanted; end it if it is not, or if looking fails."""
+        error = self._attempt(self._look, [job])
+        if error is not None:
+            job.end(error)
         return not job.is_done
 
     def _look(self, jobs: Sequence[_Job[Any]]) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
-from json import JSONDecoder, JSONEncoder
+from json import JSONDecoder, JSONEncoder, encoder
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from flexiflow._arguments import check_int
 from flexiflow._text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 LONGEST_NAME: Final = 65_536
 """How many bytes a name may have, in UTF-8."""
@@ -28,6 +28,9 @@ DEEPEST: Final = 200
 # No character has more than four bytes in UTF-8.
 _SHORT: Final = LONGEST_NAME // 4
 
+# The largest number up to which a float holds all, as Lua has them.
+_MOST: Final = 2**53
+
 # Annotated as types of Any: their elements may be of any type.
 _MAPPING: Final[type[Any]] = dict
 _CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple)
@@ -35,9 +38,38 @@ _TEXTS: Final[frozenset[type[Any]]] = frozenset([str])
 _PLAIN: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(None)])
 _PLAIN_KINDS: Final = (str, int, float, type(None))
 
-_to_text: Final[Callable[[object], str]] = JSONEncoder(
-    allow_nan=False, separators=(",", ":")
-).encode
+
+def _refuse_value(value: object) -> NoReturn:
+    raise TypeError(f"JSON has no form for {type(value).__qualname__}")
+
+
+def _make_encoder() -> Callable[[object, int], Iterable[str]]:
+    """Return a function that encodes a value as JSON, in pieces, or raises.
+
+    Its second argument is 0. On CPython it is json's own encoder in C. `JSONEncoder.encode` makes
+    such an encoder for each value, which costs as much as using it.
+    """
+    make: Any = getattr(encoder, "c_make_encoder", None)
+    if make is None:
+        encode = JSONEncoder(
+            check_circular=False, allow_nan=False, separators=(",", ":"), default=_refuse_value
+        ).encode
+        return lambda value, _: encode(value)
+    encode_in_c: Callable[[object, int], Iterable[str]] = make(
+        markers=None,
+        default=_refuse_value,
+        encoder=encoder.encode_basestring_ascii,
+        indent=None,
+        key_separator=":",
+        item_separator=",",
+        sort_keys=False,
+        skipkeys=False,
+        allow_nan=False,
+    )
+    return encode_in_c
+
+
+_encode: Final = _make_encoder()
 
 
 def encode(data: Any) -> str | None:
@@ -59,11 +91,10 @@ def encode(data: Any) -> str | None:
             raise TypeError(f"data must be a mapping or None, not {reprlib.repr(data)}")
         plain = _MAPPING(data)
     try:
-        text = _to_text(plain)
+        text = "".join(_encode(plain, 0))
     except (TypeError, ValueError, RecursionError):
         _refuse(plain)
         raise
-    # After encoding, which refuses data that refers to itself; the check would not end with that.
     if not _is_flat(plain) and not _is_sound(plain):
         _refuse(plain)
     return text
@@ -103,7 +134,9 @@ def check_state(state: object) -> str:
 
 def check_expected(expected: object) -> int:
     """Return the version that a save replaces, if it is an int from 0 to 2**53."""
-    return check_int("expected", expected, "0 to 2**53", least=0, most=2**53)
+    if type(expected) is int and 0 <= expected <= _MOST:
+        return expected
+    return check_int("expected", expected, "0 to 2**53", least=0, most=_MOST)
 
 
 def check_due(due: object) -> float | None:
@@ -174,17 +207,21 @@ def _is_sound(data: Any) -> bool:
     for _ in range(DEEPEST):
         inner: list[Any] = []
         for each in level:
+            values = each
             if isinstance(each, _MAPPING):
-                if not all(isinstance(key, str) for key in each):
+                if not _TEXTS.issuperset(map(type, each)) and not _are_texts(each):
                     return False
                 values = each.values()
-            else:
-                values = each
-            inner += [value for value in values if isinstance(value, _CONTAINERS)]
+            if not _PLAIN.issuperset(map(type, values)):
+                inner += [value for value in values if isinstance(value, _CONTAINERS)]
         if not inner:
             return True
         level = inner
     return False
+
+
+def _are_texts(keys: Any) -> bool:
+    return all(isinstance(key, str) for key in keys)
 
 
 def _refuse(data: Any) -> None:
@@ -232,7 +269,7 @@ def _check_value(value: Any, place: str) -> None:
         raise ValueError(f"{place} is {value!r}, and JSON has only finite numbers")
     if isinstance(value, int):
         try:
-            _to_text(value)
+            _encode(value, 0)
         except ValueError:
             raise ValueError(f"{place} is an int of too many digits for JSON") from None
 

@@ -152,21 +152,17 @@ class SqliteStateStore:
             ValueError: `data` holds a number that is no JSON, or another argument is out of its
                 range; nothing has changed.
         """
-        what = statements.Save(
-            check_name(name),
-            check_state(state),
-            encode(data),
-            check_due(due),
-            check_expected(expected),
-        )
-        history = self._history
+        check_name(name)
+        check_state(state)
+        check_expected(expected)
+        at, text, history = check_due(due), encode(data), self._history
 
-        def work(db: sqlite3.Connection) -> tuple[int, bool]:
-            return statements.save(db, what, history)
+        def work(db: sqlite3.Connection) -> int | StateConflict:
+            return statements.save(db, name, state, text, at, expected, history)
 
-        version, is_saved = await self._jobs.write(work)
-        if not is_saved:
-            raise StateConflict(name, expected, version)
+        version = await self._jobs.write(work)
+        if isinstance(version, StateConflict):
+            raise version
         return version
 
     async def due(self, until: float, limit: int) -> Sequence[str]:

@@ -9,8 +9,9 @@ of a name is given twice, and no save but that of a new component asks for a num
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from flexiflow._errors import StateConflict
 from flexiflow.extras._sqlite.opening import other_kind, tables_of
 from flexiflow.extras.stores._errors import StoreUnusable
 
@@ -56,24 +57,6 @@ _FORMER: Final = (
 )
 
 
-class Save(NamedTuple):
-    """What is to be saved.
-
-    Attributes:
-        name: the component's name.
-        state: its state.
-        data: its snapshot as JSON, or None.
-        due: when it is to be loaded, or None.
-        expected: the version that is replaced; 0 for none.
-    """
-
-    name: str
-    state: str
-    data: str | None
-    due: float | None
-    expected: int
-
-
 def check(db: sqlite3.Connection, path: str) -> bool:
     """Return whether a database has the tables; False if it is empty.
 
@@ -113,9 +96,19 @@ def load(db: sqlite3.Connection, name: str) -> Row | None:
     return cast("Row | None", db.execute(query, (name,)).fetchone())
 
 
-def save(db: sqlite3.Connection, what: Save, history: int) -> tuple[int, bool]:
-    """Save a component; return the new version and True, or the one that was found and False."""
-    name, state, data, due, expected = what
+def save(
+    db: sqlite3.Connection,
+    name: str,
+    state: str,
+    data: str | None,
+    due: float | None,
+    expected: int,
+    history: int,
+) -> int | StateConflict:
+    """Save a component, and return the version; or a conflict, and then nothing has changed.
+
+    The conflict is not raised, since the other saves of the transaction would be repeated then.
+    """
     if expected:
         version = expected + 1
         if history:
@@ -123,11 +116,16 @@ def save(db: sqlite3.Connection, what: Save, history: int) -> tuple[int, bool]:
         if db.execute(_UPDATE, (version, state, data, due, name, expected)).rowcount:
             if history:
                 db.execute(_DROP, (name, version - history))
-            return version, True
+            return version
     elif made := db.execute(_INSERT, (name, state, data, due)).fetchall():
-        return made[0][0], True
+        return int(made[0][0])
+    return StateConflict(name, expected, _version_of(db, name))
+
+
+def _version_of(db: sqlite3.Connection, name: str) -> int:
+    """Return the version of a component that is stored; 0 if none is."""
     found = load(db, name)
-    return (0 if found is None else found[0]), False
+    return 0 if found is None else found[0]
 
 
 def due(db: sqlite3.Connection, until: float, limit: int) -> list[str]:
@@ -137,9 +135,9 @@ def due(db: sqlite3.Connection, until: float, limit: int) -> list[str]:
 
 def delete(db: sqlite3.Connection, name: str) -> None:
     """Forget a component, and its former versions."""
-    found = load(db, name)
-    if found is not None:
-        db.execute("UPDATE forgotten SET version = max(version, ?)", (found[0],))
+    version = _version_of(db, name)
+    if version:
+        db.execute("UPDATE forgotten SET version = max(version, ?)", (version,))
         db.execute("DELETE FROM states WHERE name = ?", (name,))
         db.execute("DELETE FROM former WHERE name = ?", (name,))
 
