@@ -11,6 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
+from flexiflow import Component, Engine, State, StateMachine, Transition
+from flexiflow._cli.hosting import running
 from flexiflow.extras.stores import SqliteStateStore, Stored
 from tests.cli.command_line import (
     PATIENCE,
@@ -25,11 +27,8 @@ from tests.cli.command_line import (
 )
 
 SHOP = """
-import sqlite3
 import anyio
 from flexiflow import Component, Engine, State, StateMachine, Transition
-
-COME = None
 
 async def fetch(order):
     print(f"{order.name} is being fetched")
@@ -40,9 +39,7 @@ async def fetch(order):
     return "a lamp"
 
 async def wait(message, order):
-    print(f"{order.name} waits")
-    for _ in range(20):
-        await anyio.lowlevel.checkpoint()
+    await anyio.lowlevel.checkpoint()
 
 class Order(Component):
     def __init__(self, name):
@@ -221,15 +218,34 @@ def test_work_begins_anew_in_the_next_run(target: str, url: str, backend_name: s
     assert (ran.status, ran.reports) == (0, ["slow is being fetched"])
 
 
-def test_messages_in_line_are_handled_when_the_input_ends(target: str, backend_name: str) -> None:
-    """L2, M3: what work has sent is handled to its end before the run ends."""
-    alarm = '{"event": "alarm"}'
-    lines = [send("order", "fetch"), send("order", "look"), send("order", "look"), alarm]
-    with started("run", target, "--backend", backend_name) as process:
-        type_in(process, lines[0])
-        await_output(process.stderr, b"order waits")
-        ran = finish(process, [send("order", "look"), send("other", "look")])
-    assert (ran.status, changes(ran)[-1]["to_state"]) == (0, "here")
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "unregistered"])
+async def test_messages_in_line_are_handled_before_a_run_ends(*, leaves: bool) -> None:
+    """L2, M3: what work and timers have sent is handled to its end, also by one that is unregistered."""
+    engine, begun, go = Engine(), anyio.Event(), anyio.Event()
+
+    async def fetch(order: Component) -> None:
+        """Have nothing to do."""
+
+    async def act(message: dict[str, Any], order: Component) -> None:
+        begun.set()
+        await go.wait()
+
+    async def let_go() -> None:
+        await anyio.wait_all_tasks_blocked()
+        if leaves:
+            await engine.unregister("order")
+        go.set()
+
+    rows = [Transition("new", "fetch", "away"), Transition("away", "come", "here", action=act)]
+    machine = StateMachine("new", rows, states=[State("away", during=fetch, done="come")])
+    order = Component("order", machine=machine)
+    await engine.register(order)
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks, running(engine, "the target", None):
+            await engine.send("order", {"type": "fetch"})
+            await begun.wait()
+            tasks.start_soon(let_go)
+    assert order.state == "here"
 
 
 def test_the_failure_of_work_is_reported_without_a_line(target: str, backend_name: str) -> None:
@@ -257,7 +273,7 @@ def test_what_timers_lead_to_is_shown_apart_in_a_tree(target: str, backend_name:
     [
         ("sqlite:{}/nowhere/state.db", "unable to open database file"),
         ("sqlite:{}/target.py", "is not a database"),
-        ("nowhere:", "must begin with 'sqlite:'"),
+        ("nowhere:", "must begin with 'memory:', 'sqlite:'"),
     ],
 )
 def test_a_store_that_can_not_be_used_is_told(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from flexiflow import FlexiFlowError
+from flexiflow import FlexiFlowError, UnknownComponent
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception, show_message, show_value
 from flexiflow._component import actor_of
@@ -96,7 +96,7 @@ async def _empty_lines(engine: Engine) -> None:
     for component in [*engine.components.values()]:
         mailbox = actor_of(component).mailbox
         if not mailbox.is_idle:
-            turn = mailbox.join(is_awaited=False)
-            if mailbox.holder is not turn:
+            turn = mailbox.join_alone()
+            with suppress(UnknownComponent):  # it was unregistered meanwhile
                 await turn.wait_granted()
-            mailbox.pass_on()
+                mailbox.pass_on()
