@@ -4,6 +4,7 @@ import gzip
 import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -220,7 +221,7 @@ def test_work_begins_anew_in_the_next_run(target: str, url: str, backend_name: s
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "unregistered"])
 async def test_messages_in_line_are_handled_before_a_run_ends(*, leaves: bool) -> None:
-    """L2, M3: what work and timers have sent is handled to its end, also by one that is unregistered."""
+    """L2, M3: what work has sent is handled to its end, also by what is unregistered meanwhile."""
     engine, begun, go = Engine(), anyio.Event(), anyio.Event()
 
     async def fetch(order: Component) -> None:
@@ -273,6 +274,11 @@ def test_what_timers_lead_to_is_shown_apart_in_a_tree(target: str, backend_name:
     [
         ("sqlite:{}/nowhere/state.db", "unable to open database file"),
         ("sqlite:{}/target.py", "is not a database"),
+        pytest.param(
+            "redis://127.0.0.1:1",
+            "is not available",
+            marks=pytest.mark.skipif(find_spec("coredis") is None, reason="there is no coredis"),
+        ),
         ("nowhere:", "must begin with 'memory:', 'sqlite:'"),
     ],
 )

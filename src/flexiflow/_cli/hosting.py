@@ -26,14 +26,14 @@ def find_store(url: str) -> StateStore:
     """Return the store that a URL names; nothing is opened yet.
 
     Raises:
-        CannotRun: the URL names no store, or what the store needs is not installed.
+        CannotRun: the URL names no store.
     """
     # Imported only here: most runs need no store.
     from flexiflow.extras.stores import store_from_url  # noqa: PLC0415
 
     try:
         return store_from_url(url)
-    except (ModuleNotFoundError, ValueError) as exc:
+    except ValueError as exc:
         raise CannotRun(show_message(exc)) from exc
 
 
