@@ -276,8 +276,14 @@ class Lifecycle:
                 raise UnknownState(actor.name, state, self._states)
             if stored.data is not None:
                 component.restore(stored.data)
+        if due is not None and due != _SPENT and not self._has_timer(state):
+            # The machine had one when this was stored. `keep_up` saves that it is gone: else the
+            # component would be due, and loaded, for ever.
+            self._is_unsaved, due = True, None
+        else:
+            self._is_unsaved = False
         actor.state, self._version, self.due = state, version, due
-        self._is_unsaved = self.is_stale = False
+        self.is_stale = False
         self._new_stay()
 
     async def reload(self, actor: Actor, component: Component) -> None:
@@ -391,6 +397,10 @@ class Lifecycle:
     @property
     def _is_running(self) -> bool:
         return self.hosting is not None and self.hosting.tasks is not None
+
+    def _has_timer(self, state: str | None) -> bool:
+        details = self._details.get(state)
+        return details is not None and details.after is not None
 
     def _new_stay(self) -> None:
         self.stay += 1
