@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
 from flexiflow._engine import Engine
-from flexiflow._machine import StateMachine
+from flexiflow._machine import StateMachine, Transition
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
@@ -76,8 +75,10 @@ class ComponentRecorder(Recorder):
         """Make a component, whose guards and actions are wrapped so that their calls are noted."""
         self._trace.rows = machine.transitions
         rows = [
-            replace(
-                row,
+            Transition(
+                row.source,
+                row.trigger,
+                row.target,
                 guard=self._disguise(row.guard, number, "asked", "answered"),
                 action=self._disguise(row.action, number, "acts", "acted"),
             )
