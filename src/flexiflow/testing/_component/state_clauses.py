@@ -19,6 +19,7 @@ from flexiflow.testing._examiner.kit import (
 )
 
 if TYPE_CHECKING:
+    from flexiflow import Component
     from flexiflow.testing._examiner.kit import Factories
 
     Heard: TypeAlias = list[Any]
@@ -93,49 +94,51 @@ async def undoes_nothing(new: Factories, *, heard: Heard, role: str, end: str) -
     """If exit, action or entry fails, all of it runs again, and the source's work starts anew."""
     failed: Heard = []
 
-    async def once(_: object, component: Any) -> None:
-        heard.append(f"{role} in {component.state}")
-        if not failed:
-            failed.append(role)
-            if end == "a cancellation":
+    def noting(name: str) -> Any:
+        async def note(_: object, component: Component) -> None:
+            heard.append(f"{name} in {component.state}")
+            if name == role and not failed:
+                failed.append(name)
+                if end == "a failure":
+                    raise Boom
                 await anyio.sleep_forever()
-            raise Boom
 
-    roles: dict[str, Any] = {each: noted(heard, each) for each in ("exit", "action", "entry")}
-    roles[role] = once
-    rows = [
-        Transition("s0", "go", "s1", action=roles["action"]),
-        Transition("s1", "back", "s0"),
-    ]
+        return note
+
+    rows = [Transition("s0", "go", "s1", action=noting("action")), Transition("s1", "back", "s0")]
     states = [
-        State("s0", exit=roles["exit"], during=working(heard)),
-        State("s1", entry=roles["entry"]),
+        State("s0", exit=noting("exit"), during=working(heard)),
+        State("s1", entry=noting("entry")),
     ]
     engine, component = await new.host([], machine=StateMachine("s0", rows, states=states))
     changes: Heard = []
     await engine.bus.subscribe("state.changed", "o", changes.append)
-    async with engine.running():
-        await anyio.sleep(1)
-        left: Heard = []
+
+    async def send() -> object:
         with anyio.move_on_after(1):
             try:
-                left.append(await engine.send("a", {"type": "go"}))
-            except Boom:
-                left.append("Boom")
-        expected = [] if end == "a cancellation" else ["Boom"]
-        claim(left == expected, f"its {role} was left by {end}, and a send came to {left}")
+                return await engine.send("a", {"type": "go"})
+            except Boom as error:
+                return type(error)
+        return None
+
+    told = f"after {end} in its {role}"
+    async with engine.running():
         await anyio.sleep(1)
-        told = f"after {end} in its {role}, it is in {component.state}"
-        claim((component.state, changes) == ("s0", []), f"{told}, and published {changes}")
+        left = await send()
+        await anyio.sleep(1)
+        expected: object = Boom if end == "a failure" else None
+        claim(left is expected, f"{told} a send came to {left}")
+        is_same = (component.state, changes) == ("s0", [])
+        claim(is_same, f"{told} it is in {component.state}, and published {changes}")
         begun = heard.count("work begins"), heard.count("work ends")
-        told = f"after {end} in its {role}, its work had begun and ended so many times: {begun}"
-        claim(begun == (2, 1), told)
+        claim(begun == (2, 1), f"{told} its work had begun and ended so many times: {begun}")
         heard.clear()
-        await engine.send("a", {"type": "go"})
+        await send()
         await anyio.sleep(1)
-    expected = ["work ends", "exit in s0", "action in s0", "entry in s0"]
-    claim(heard == expected, f"after {end} in its {role}, it then went through {heard}")
-    claim(component.state == "s1", f"after {end} in its {role}, it came to {component.state}")
+    steps = ["work ends", "exit in s0", "action in s0", "entry in s0"]
+    claim(heard == steps, f"{told} it then went through {heard}")
+    claim(component.state == "s1", f"{told} it came to {component.state}")
 
 
 async def begins_what_is_committed(new: Factories, *, heard: Heard, end: str) -> None:
@@ -322,8 +325,8 @@ M4 = Clause(
     "an engine runs",
     "A message that would enter a state with `after` or `during` while the engine is not running "
     "is refused with `EngineNotRunning`, after the guard and before anything else. Entering "
-    "`running()` twice at once is a `RuntimeError`. Leaving it cancels all work, waits for its end, "
-    "and sends nothing more; states stay.",
+    "`running()` twice at once is a `RuntimeError`. Leaving it cancels all work, waits for its "
+    "end, and sends nothing more; states stay.",
     programs(
         refuses_to_enter,
         asks_the_guard_first,

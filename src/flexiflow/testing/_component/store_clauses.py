@@ -22,7 +22,6 @@ from flexiflow.testing._component.parts import (
     Shelf,
     count,
     counting,
-    engine_over,
     noted,
     working,
 )

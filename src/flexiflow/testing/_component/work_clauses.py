@@ -157,135 +157,175 @@ async def begins_once(new: Factories, *, heard: Heard) -> None:
 
 async def takes_its_place(new: Factories, *, heard: Heard, sent_on: str) -> None:
     """What work sends to its own component is `DEFERRED` at once, and takes its place in line."""
-    tasks: Heard = []
     outcomes: Heard = []
 
+    async def send(sent: object, name: str = "a") -> None:
+        outcome = await engine.send(name, {"type": "note", "sent": sent})
+        if sent == "work":
+            outcomes.append((outcome, anyio.current_time() - begin))
+
     async def act(message: Message, component: Component) -> None:
-        heard.append(message["sent"])
         if component.name == "b":
-            outcomes.append(await engine.send("a", {"type": "note", "sent": "within"}))
-        elif message["sent"] == "within":
-            tasks.append((anyio.get_current_task().id, mark.get()))
-        await anyio.sleep(2)
+            await send("work")
+        else:
+            heard.append(message["sent"])
+            await anyio.sleep(2)
 
     async def work(component: Component) -> None:
+        await anyio.sleep(1)
         if component.name == "a":
-            await anyio.sleep(1)
-            begin = anyio.current_time()
-            tasks.append((anyio.get_current_task().id, mark.get()))
             if sent_on == "through another one":
-                await engine.send("b", {"type": "note", "sent": "to b"})
-            elif sent_on == "handed over":
-                outcomes.append(await component.handle_message({"type": "note", "sent": "within"}))
+                await send("", "b")
             else:
-                outcomes.append(await engine.send("a", {"type": "note", "sent": "within"}))
-            outcomes.append(anyio.current_time() - begin)
+                await send("work")
 
     rows = [Transition("s0", "note", None, action=act)]
     machine = StateMachine("s0", rows, states=[State("s0", during=work)])
     engine, _ = await new.host([], machine=machine)
     await engine.register(new.component("b", machine=machine))
-    mark.set("running")
+    begin = anyio.current_time()
     with anyio.move_on_after(30):
-        async with engine.running():
-            mark.set("sender")
-            async with anyio.create_task_group() as group:
-                for number in (0, 1):
-                    group.start_soon(engine.send, "a", {"type": "note", "sent": number})
-                    await anyio.sleep(0.4)
-                await anyio.sleep(0.7)
-                group.start_soon(engine.send, "a", {"type": "note", "sent": 2})
-            await anyio.sleep(9)
-    mine = [each for each in heard if each != "to b"]
-    told = (
-        f"while 0 is in hand and 1 waits, work sends ({sent_on}), then 2 is sent; handled: {mine}"
-    )
-    claim(mine == [0, 1, "within", 2], told)
-    waited = 2 * (sent_on == "through another one")
-    claim(outcomes == [Outcome.DEFERRED, waited], f"the work's send ({sent_on}) came to {outcomes}")
-    [(own, _), (other, context)] = tasks
-    claim(own != other, f"what work sent ({sent_on}) was handled in the task of the work")
-    claim(
-        context == "running", f"what work sent ({sent_on}) was handled in the {context}'s context"
-    )
+        async with engine.running(), anyio.create_task_group() as group:
+            for sent, pause in ((0, 0.5), (1, 1), (2, 9)):
+                group.start_soon(send, sent)
+                await anyio.sleep(pause)
+    told = f"while 0 is in hand and 1 waits, work sends ({sent_on}), then 2 is sent; handled: "
+    claim(heard == [0, 1, "work", 2], f"{told}{heard}")
+    told = f"sent by work after 1 s ({sent_on}): (outcome, time) {outcomes}"
+    claim(outcomes == [(Outcome.DEFERRED, 1)], told)
+
+
+async def defers_what_it_hands_over(new: Factories, *, heard: Heard) -> None:
+    """What work hands to its own component is `DEFERRED`, too."""
+
+    async def work(component: Component) -> None:
+        heard.append(await component.handle_message({"type": "note"}))
+
+    def note(_: object, __: object) -> None:
+        heard.append("note")
+
+    rows = [Transition("s0", "note", None, action=note)]
+    machine = StateMachine("s0", rows, states=[State("s0", during=work)])
+    engine, _ = await new.host([], machine=machine)
+    async with engine.running():
+        await anyio.sleep(1)
+    expected = [Outcome.DEFERRED, "note"]
+    claim(heard == expected, f"handed by work to its own component, a message came to {heard}")
+
+
+async def hands_it_over(new: Factories, *, heard: Heard) -> None:
+    """What work sends to its own component is handled in another task of `running()`."""
+
+    def note() -> None:
+        heard.append((anyio.get_current_task().id, mark.get()))
+
+    async def work(_: Component) -> None:
+        note()
+        mark.set("work")
+        await engine.send("a", {"type": "note"})
+
+    def act(_: object, __: object) -> None:
+        note()
+
+    rows = [Transition("s0", "note", None, action=act)]
+    machine = StateMachine("s0", rows, states=[State("s0", during=work)])
+    engine, _ = await new.host([], machine=machine)
+    mark.set("running")
+    async with engine.running():
+        mark.set("sender")
+        await anyio.sleep(1)
+    claim(len(heard) == 2, f"of work, and of what it sends, {len(heard)} were begun")
+    [(own, _), (other, context)] = heard
+    claim(own != other, "what work sends to its own component is handled in the work's task")
+    claim(context == "running", f"what work sends was handled in the context of the {context}")
 
 
 async def waits_in_no_ring(new: Factories, *, heard: Heard, first: str) -> None:
     """A transition that waits for work, which waits for what waits for that: one is deferred."""
-    pauses = {"the work": (1, 2), "the other": (2, 1)}[first]
+    works, acts = {"the work": (1, 2), "the other": (2, 1)}[first]
+
+    async def send(name: str, trigger: str) -> None:
+        heard.append(await engine.send(name, {"type": trigger}))
 
     async def work(_: Component) -> None:
-        await anyio.sleep(pauses[0] * 0.1)
         with anyio.CancelScope(shield=True):
-            await anyio.sleep(pauses[0])
-            heard.append(await engine.send("b", {"type": "note"}))
+            await anyio.sleep(works)
+            await send("b", "note")
 
-    async def act(message: Message, _: Component) -> None:
-        if message["type"] == "go":
-            await anyio.sleep(pauses[1])
-            await engine.send("a", {"type": "back"})
-            heard.append("left")
-        else:
-            heard.append("note")
+    async def act(_: Message, __: Component) -> None:
+        await anyio.sleep(acts)
+        await send("a", "back")
+
+    def note(_: object, __: object) -> None:
+        heard.append("note")
 
     rows = [
         Transition("s0", "go", None, action=act),
-        Transition("s0", "note", None, action=act),
+        Transition("s0", "note", None, action=note),
         Transition("s0", "enter", "s1"),
         Transition("s1", "back", "s0"),
     ]
     machine = StateMachine("s0", rows, states=[State("s1", during=work)])
     engine, _ = await new.host([], machine=machine)
     await engine.register(new.component("b", machine=machine))
-    with anyio.move_on_after(20, shield=True) as scope:
+    with anyio.move_on_after(20):
         async with engine.running():
-            await engine.send("a", {"type": "enter"})
-            await engine.send("b", {"type": "go"})
+            await send("a", "enter")
+            await send("b", "go")
             await anyio.sleep(1)
     told = f"{first} waits first: of work and a component that wait for each other came {heard}"
-    claim(not scope.cancelled_caught and len(heard) == 3, told)
-    claim(heard.count(Outcome.DEFERRED) == 1, told)
+    came = {each: heard.count(each) for each in heard}
+    claim(came == {Outcome.TRANSITIONED: 3, Outcome.DEFERRED: 1, "note": 1}, told)
 
 
 async def begins_where_it_is(new: Factories, *, heard: Heard, where: str) -> None:
-    """Work begins, without entry, on registering or loading, and with `running()`; in its context.
-
-    It begins once.
-    """
+    """Work begins once, without entry, on registering and with `running()`, in its context."""
 
     async def work(_: Component) -> None:
         heard.append(f"work in {mark.get()}")
         await anyio.sleep_forever()
 
     rows = [Transition("s0", "go", "s1"), Transition("s1", "back", "s0")]
-    states = [State("s0", during=work), State("s1", during=work, entry=noted(heard, "entry"))]
+    states = [State("s0", during=work, entry=noted(heard, "entry"))]
     machine = StateMachine("s0", rows, states=states)
-    shelf = Shelf()
-    shelf.put("a", "s1")
+    engine = new.engine()
+    if where == "registered before":
+        await engine.register(new.component("a", machine=machine))
+    mark.set("running")
+    async with engine.running():
+        mark.set("sender")
+        if where == "registered":
+            await engine.register(new.component("a", machine=machine))
+        await anyio.sleep(1)
+    claim(heard == ["work in running"], f"{where}, in running() it went through {heard}")
+
+
+async def begins_where_it_was(new: Factories, *, heard: Heard, loaded_by: str) -> None:
+    """Work of a stored state begins once, without entry, when a component is loaded."""
+
+    async def work(_: Component) -> None:
+        heard.append(f"work in {mark.get()}")
+        await anyio.sleep_forever()
 
     def make(name: str) -> Component:
         return new.component(name, machine=machine)
 
-    stores = "loaded" in where
-    engine = engine_over(new, shelf, component_factory=make) if stores else new.engine()
+    rows = [Transition("s0", "go", "s1"), Transition("s1", "back", "s0")]
+    states = [State("s0", during=work), State("s1", during=work, entry=noted(heard, "entry"))]
+    machine, shelf = StateMachine("s0", rows, states=states), Shelf()
+    shelf.put("a", "s1")
+    engine = engine_over(new, shelf, component_factory=make)
     if engine is None:
         return
-    if where == "registered before":
-        await engine.register(make("a"))
     mark.set("running")
     async with engine.running():
         mark.set("sender")
-        if where in ("registered", "loaded by hand"):
+        if loaded_by == "register":
             await engine.register(make("a"))
-        elif where == "loaded":
+        else:
             await engine.send("a", {"type": "other"})
-        elif where == "entered":
-            await engine.register(make("a"))
-            await engine.send("a", {"type": "go"})
-            await engine.send("a", {"type": "back"})
-            heard.clear()
         await anyio.sleep(1)
-    claim(heard == ["work in running"], f"{where}, in running(), it went through {heard}")
+    claim(heard == ["work in running"], f"loaded by {loaded_by}, it went through {heard}")
 
 
 async def ends_as_it_leaves(new: Factories, *, heard: Heard) -> None:
@@ -329,8 +369,8 @@ M3 = Clause(
     "`done` or `failed`; without `failed`, or if it was cancelled, what it raises is reported "
     "(C4). Leaving the state cancels it and waits for its end; what it would send is dropped "
     "without a trace once the state is over. What it sends to its own component, also through "
-    "others, is `DEFERRED` at once, and takes its place in line; a ring of waits through its end is "
-    "broken. It begins, without entry, on registering or loading and with `running()`; "
+    "others, is `DEFERRED` at once, and takes its place in line; a ring of waits through its end "
+    "is broken. It begins once, without entry, on registering or loading and with `running()`; "
     "unregistering ends it, and waits for that, unless called from within.",
     programs(
         sends_how_it_ended,
@@ -338,15 +378,19 @@ M3 = Clause(
         drops_a_late_end,
         begins_once,
         takes_its_place,
+        defers_what_it_hands_over,
+        hands_it_over,
         waits_in_no_ring,
         begins_where_it_is,
+        begins_where_it_was,
         ends_as_it_leaves,
         unregisters_itself,
         ending=("a result", "a failure"),
         report=("a failure", "it is left"),
         late=("left", "entered again", "it swallows"),
-        sent_on=("directly", "handed over", "through another one"),
-        where=("registered before", "registered", "entered", "loaded", "loaded by hand"),
+        sent_on=("directly", "through another one"),
+        where=("registered before", "registered"),
+        loaded_by=("send", "register"),
         first=("the work", "the other"),
     ),
     needs=("running",),
