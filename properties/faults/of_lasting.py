@@ -772,10 +772,9 @@ class SendsTheEndOfAFormerStay(LastingComponent):
 class WorksAgainAndAgain(LastingComponent):
     """Begins its work anew with each message once it has ended."""
 
-    def begin(self) -> None:
-        if self.work is None and self.in_hand is not None and self.in_hand.message:
-            self.has_begun = False
-        super().begin()
+    async def handle(self, mine: Handling) -> Outcome:
+        self.has_begun = self.work is not None
+        return await super().handle(mine)
 
 
 @breaks("M3")

@@ -7,7 +7,7 @@ saves no due time but with a transition, and loads a component again only before
 import contextlib
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -380,7 +380,7 @@ class LastingEngine(PlainEngine):
         self.store = store
         self.max_components = max_components
         self.tasks: TaskGroup | None = None
-        self.context: Context | None = None
+        self.context: Any = None
         self.is_running = False
         # The components that the factory made, those not used longest first.
         self.made_here: dict[str, Any] = {}
@@ -425,7 +425,7 @@ class LastingEngine(PlainEngine):
 
     def start(self, function: Any, *arguments: Any) -> None:
         """Start a task in the context of `running()`."""
-        if self.tasks is not None and self.context is not None:
+        if self.tasks is not None:
             self.context.copy().run(self.tasks.start_soon, function, *arguments)
 
     async def watch(self) -> None:
