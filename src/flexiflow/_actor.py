@@ -15,10 +15,13 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from flexiflow._cancellation import is_being_cancelled, resume_cancellation
+from flexiflow._cancellation import (
+    effectively_cancelled,
+    is_being_cancelled,
+    resume_cancellation,
+)
 from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import TransitionRefused, UnknownComponent
-from flexiflow._lifecycle import Lifecycle, is_within_work_of, report
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flexiflow._dispatcher import Dispatcher
-    from flexiflow._lifecycle import Trigger
+    from flexiflow._lifecycle import Lifecycle, Trigger
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._turns import Turn
     from flexiflow.events import MessageReceived, StateChanged
@@ -99,9 +102,21 @@ class Actor:
         self.machine = machine
         self.start = self.state = start
         self.mailbox = Mailbox()
-        self.life = Lifecycle(machine) if machine is not None and machine.details else None
+        self.life: Lifecycle | None = None
+        if machine is not None and machine.details:
+            self.give_life()
         self.host: object = None
         self.dispatcher: Dispatcher | None = None
+
+    def give_life(self) -> Lifecycle:
+        """Give the component a lifecycle, if it has none; return it."""
+        # Imported by the first one: a program without states that last does without it, and it is
+        # 6 % of importing FlexiFlow.
+        from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
+
+        if self.life is None:
+            self.life = Lifecycle(self.machine)
+        return self.life
 
     async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
         self,
@@ -109,7 +124,6 @@ class Actor:
         message: dict[str, Any],
         host: object,
         turn: Turn | None = None,
-        trigger: Trigger | None = None,
     ) -> Outcome:
         """Handle a message when its turn has come, and those deferred meanwhile (C3, C4).
 
@@ -119,7 +133,6 @@ class Actor:
             host: the engine that the component was registered with when the message was sent, or
                 None.
             turn: a place in the mailbox, if one was taken before; else one is taken now.
-            trigger: what has sent the message, if its state has.
 
         Returns:
             What became of the message.
@@ -133,7 +146,7 @@ class Actor:
         if life is not None and turn is None:
             if life.is_unloaded:
                 raise UnknownComponent(self.name)
-            if is_within_work_of(self):
+            if life.is_within_work(self):
                 self.post(component, message)
                 return Outcome.DEFERRED
         # Once the turn is in hand, no call may come before the `try`: a stack overflow in it would
@@ -147,14 +160,14 @@ class Actor:
             # The wait was given up, and what it waited for has ended since.
             turn = mailbox.join()
         try:
-            if mailbox.deferred or (
-                self.dispatcher is not None and self.dispatcher.until_yield <= 0
-            ):
+            dispatcher = self.dispatcher
+            if mailbox.deferred or (dispatcher is not None and dispatcher.until_yield <= 0):
                 turn = await self._catch_up(component, turn, handled)
+                dispatcher = self.dispatcher
             if self.host is not host and host is not None:
                 raise UnknownComponent(self.name)
             try:
-                outcome = await self._handle(component, message, turn, self.dispatcher, trigger)
+                outcome = await self._handle(component, message, turn, dispatcher)
             except Exception as exc:
                 await self._handle_deferred_despite(exc, component, message, handled)
                 raise
@@ -181,7 +194,8 @@ class Actor:
         try:
             if self.mailbox.deferred:
                 await self._handle_deferred(component, handled)
-                turn = self.mailbox.renew()
+                trigger, turn = turn.trigger, self.mailbox.renew()
+                turn.trigger = trigger
             if self.dispatcher is not None and self.dispatcher.until_yield <= 0:
                 await self.dispatcher.pay_yield()
         finally:
@@ -194,7 +208,6 @@ class Actor:
         message: dict[str, Any],
         turn: Turn,
         dispatcher: Dispatcher | None,
-        trigger: Trigger | None = None,
     ) -> Outcome:
         """Handle one message: announce it, choose a transition, act, commit, announce that (C5)."""
         # What `with turn` would do, written out: its calls make a message take 6 % longer.
@@ -205,7 +218,7 @@ class Actor:
             if life is not None:
                 if life.is_stale:
                     await life.reload(self, component)
-                if trigger is not None and not life.accepts(trigger):
+                if turn.trigger is not None and not life.accepts(turn.trigger):
                     return _IGNORED
             if (
                 dispatcher is not None
@@ -227,10 +240,9 @@ class Actor:
                 await life.carry_out(self, component, transition, message)
             elif transition.action is not None:
                 await attempt(transition.action, message, component)
-            if transition.target is not None:
-                self.state = transition.target
-                if life is not None:
-                    life.enter(transition.target)
+            target = transition.target
+            if target is not None:
+                self.state = target
                 if (
                     dispatcher is not None
                     and (route := dispatcher.listeners(STATE_CHANGED)) is not None
@@ -238,7 +250,7 @@ class Actor:
                     changed: StateChanged = {
                         "component": self.name,
                         "from_state": state,
-                        "to_state": transition.target,
+                        "to_state": target,
                     }
                     await dispatcher.deliver(route, changed)
             return _TRANSITIONED
@@ -334,9 +346,10 @@ class Actor:
             if trigger is None:
                 self.mailbox.defer(message, announcing=is_announcing())
             return
-        turn = self.mailbox.join(is_awaited=False)
+        turn = self.mailbox.join_alone()
+        turn.trigger = trigger
         start = partial(hosting.tasks.start, self._handle_posted, component, message, turn)
-        start(self.host, trigger, is_announcing())
+        start(self.host, is_announcing())
 
     async def _handle_posted(
         self,
@@ -344,31 +357,50 @@ class Actor:
         message: dict[str, Any],
         turn: Turn,
         host: object,
-        trigger: Trigger | None,
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
     ) -> None:
         life, dispatcher = self.life, self.dispatcher
         due = None if life is None else life.due
-        has_begun = False
+        try:
+            if await self._comes_up(message, turn, host, within_announcement=within_announcement):
+                with Announcing() if within_announcement else nullcontext():
+                    await self.handle(component, message, host, turn)
+        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
+            self.log(exc, message)
+            if dispatcher is not None and not effectively_cancelled():
+                await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
+        except BaseException:
+            if life is not None and turn.trigger is not None:
+                life.take_back(turn.trigger, due)
+            raise
+
+    async def _comes_up(
+        self, message: dict[str, Any], turn: Turn, host: object, *, within_announcement: bool
+    ) -> bool:
+        """Wait until the turn of a posted message has come; return whether it still counts.
+
+        Raises:
+            UnknownComponent: the component was unregistered, and the message is the work's.
+        """
         try:
             if self.mailbox.holder is not turn:
                 await turn.wait_granted()
-            has_begun = True
-            with Announcing() if within_announcement else nullcontext():
-                await self.handle(component, message, host, turn, trigger)
-        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
-            if trigger is None or has_begun:
-                await report(exc, self.name, _culprit(message), dispatcher)
+        except UnknownComponent:
+            if turn.trigger is None:
+                raise
+            return False
         except BaseException:
-            if trigger is not None and life is not None:
-                life.take_back(trigger, due)
-            elif not has_begun:
+            if turn.trigger is None:
                 self.mailbox.defer(message, announcing=within_announcement)
             raise
+        if turn.trigger is None or self.host is host:
+            return True
+        self.mailbox.pass_on()
+        return False
 
     async def keep_up(self, component: Any) -> None:
         """Load the component, or save its due time, if that must be done (K3, M2)."""
-        turn = self.mailbox.join(is_awaited=False)
+        turn = self.mailbox.join_alone()
         try:
             if self.mailbox.holder is not turn:
                 await turn.wait_granted()

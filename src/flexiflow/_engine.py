@@ -15,7 +15,7 @@ import reprlib
 from collections.abc import Awaitable, Callable
 from itertools import repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from anyio.lowlevel import checkpoint
 
@@ -32,12 +32,9 @@ from flexiflow._errors import (
     DuplicateComponent,
     UnknownComponent,
 )
-from flexiflow._lifecycle import Hosting, Lifecycle, is_within_work_of
+from flexiflow._hosting import Hosting
 from flexiflow._names import check_component_name
 from flexiflow._objects import refuse_copying
-from flexiflow._residents import Residents
-from flexiflow._running import Running
-from flexiflow._stores import StateStore
 from flexiflow._text import counted, show
 from flexiflow.events import COMPONENT_REGISTERED
 
@@ -48,10 +45,13 @@ if TYPE_CHECKING:
     from flexiflow._actor import Outcome
     from flexiflow._component import Mark
     from flexiflow._registry import Registry
-    from flexiflow._stores import Stored
+    from flexiflow._residents import Residents
+    from flexiflow._stores import StateStore, Stored
     from flexiflow._subscription import Handler
     from flexiflow._turns import Turn
     from flexiflow.events import ComponentRegistered
+
+_STORE_METHODS: Final = ("load", "save", "due", "delete")
 
 ComponentFactory: TypeAlias = Callable[[str], Component | Awaitable[Component | None] | None]
 """Takes a name, and returns a component of that name or None; sync or async (C2)."""
@@ -111,6 +111,8 @@ class Engine:
         self._hosting = Hosting(store)
         self._residents: Residents | None = None
         if max_components is not None:
+            from flexiflow._residents import Residents  # noqa: PLC0415  as in `running`
+
             self._residents = Residents(
                 max_components, is_needed=self._is_needed, unload=self._unload
             )
@@ -143,8 +145,10 @@ class Engine:
         Raises:
             RuntimeError: on entry, if the engine is running already.
         """
-        can_load = self._factory is not None
-        load = self._load_due if can_load else None
+        # Imported where it is used: importing FlexiFlow is to stay quick.
+        from flexiflow._running import Running  # noqa: PLC0415
+
+        load = None if self._factory is None else self._load_due
         return Running(self._hosting, self._components, load, dispatcher_of(self._bus))
 
     async def register(self, component: Component) -> None:
@@ -202,7 +206,7 @@ class Engine:
             admission.refuse(lambda: UnknownComponent(name))
         actor.mailbox.refuse(lambda: UnknownComponent(name))
         await actor.report_deferred(dispatcher_of(self._bus))
-        if work is not None and not is_within_work_of(actor):
+        if work is not None and not work.is_around:
             await work.end()
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
@@ -306,9 +310,7 @@ class Engine:
         """Put into a component what is stored, if there is a store (K4)."""
         actor = actor_of(component)
         if self._hosting.store is not None:
-            if actor.life is None:
-                actor.life = Lifecycle(actor.machine)
-            actor.life.adopt(actor, component, stored)
+            actor.give_life().adopt(actor, component, stored)
 
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
@@ -356,6 +358,7 @@ class Engine:
         finally:
             if actor.host is self and actor.life is not None:
                 actor.life.begin(actor, component)
+                actor.life.rest(component)
 
     def _conclude(self, name: str, admission: Admission) -> None:
         component = self._components.get(name)
@@ -425,7 +428,9 @@ async def keep_in(engine: Engine, store: StateStore) -> None:
 
 
 def _check_store(given: object) -> None:
-    if isinstance(given, type) or not isinstance(given, StateStore):
+    # A protocol that can be checked at run time would be imported with FlexiFlow.
+    lacks = [name for name in _STORE_METHODS if not callable(getattr(given, name, None))]
+    if isinstance(given, type) or lacks:
         raise TypeError(
             "store must have the methods load, save, due and delete of a StateStore, as "
             f"SqliteStateStore('state.db') has, not {reprlib.repr(given)}"

@@ -5,7 +5,7 @@ or its engine a store, the actor also has a `Lifecycle`, which it calls
 
 - before a message: `reload`, if it is not certain what is stored (K3);
 - for a transition: `carry_out`, which ends the work of the state that is left, calls `exit`, the
-  action and `entry`, and saves; then the actor commits;
+  action and `entry`, saves, and commits;
 - after a message: `begin`, which begins the work and the timer of the state.
 
 **Stays.** A *stay* lasts from the commit that enters a state to the next commit; stays are
@@ -38,7 +38,7 @@ from flexiflow._clock import time_of_day
 from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
-from flexiflow._timers import Timer, Timers
+from flexiflow._timers import Timer
 from flexiflow._turns import Turn, break_ring, live_turns
 from flexiflow.events import MESSAGE_RECEIVED
 
@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from flexiflow._dispatcher import Dispatcher
+    from flexiflow._hosting import Hosting
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._states import State
-    from flexiflow._stores import StateStore, Stored
+    from flexiflow._stores import Stored
     from flexiflow._tasks import TaskBlock
 
     _Outcome: TypeAlias = tuple[object, Exception | None]
@@ -116,34 +117,6 @@ class _Run(NamedTuple):
 
 
 @final
-class Hosting:
-    """What an engine shares with its components.
-
-    Args:
-        store: where their states are kept, or None.
-
-    Attributes:
-        is_running: whether `running()` is entered, or is being entered or left.
-        tasks: the task group of `running()`; None outside of it, and while it is being left.
-        timers: the timers of `running()`.
-        overdue: the components whose stored state is to be loaded or saved once more, each with its
-            actor, since that has failed.
-        rest: called with a component when it has no message in hand and no work; None if nobody
-            wants to know (K5).
-    """
-
-    __slots__ = ("is_running", "overdue", "rest", "store", "tasks", "timers")
-
-    def __init__(self, store: StateStore | None) -> None:
-        self.store = store
-        self.is_running = False
-        self.tasks: TaskBlock | None = None
-        self.timers = Timers()
-        self.overdue: dict[Actor, Component] = {}
-        self.rest: Callable[[Any], object] | None = None
-
-
-@final
 class WorkTurn(Turn):
     """Marks the inside of a component's work.
 
@@ -180,6 +153,11 @@ class Work:
         self.holders: tuple[WorkTurn, ...] = (WorkTurn(actor),)
         self.scope = anyio.CancelScope()
         self._waiting: dict[Turn, None] = {}
+
+    @property
+    def is_around(self) -> bool:
+        """Whether the caller runs within the work."""
+        return any(turn in self.holders for turn in live_turns())
 
     async def end(self) -> None:
         """Cancel the work, and wait until it has ended."""
@@ -265,18 +243,22 @@ class Lifecycle:
         is_kept = self._timer is None or self._version > 0
         return self._work is None and is_kept and not (self.is_stale or self._is_unsaved)
 
+    def is_within_work(self, actor: Actor) -> bool:
+        """Return whether the caller runs within the component's work."""
+        return any(isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns())
+
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
+        self.pause()
         if self.hosting is not None:
             self.hosting.overdue.pop(actor, None)
         self.hosting = None
-        self._cancel_timer()
         if self._work is not None:
             self._work.scope.cancel()
         return self._work
 
     def pause(self) -> None:
-        """Note that `running()` was left; the work has ended."""
+        """Note that the engine does not run any more, or does not host the component."""
         self._cancel_timer()
         self._has_worked = self._is_kept_up = False
 
@@ -336,7 +318,7 @@ class Lifecycle:
         else:
             self._is_kept_up = self._has_complained = False
 
-    def accepts(self, trigger: Trigger) -> bool:
+    def accepts(self, trigger: Any) -> bool:
         """Return whether a message that a state has sent counts; if so, note that it was sent."""
         if trigger.stay != self.stay:
             return False
@@ -345,7 +327,7 @@ class Lifecycle:
             self._is_unsaved = self.hosting is not None and self.hosting.store is not None
         return True
 
-    def take_back(self, trigger: Trigger, due: float | None) -> None:
+    def take_back(self, trigger: Any, due: float | None) -> None:
         """Note that the handling of a state's message was cancelled: a timer sends it once more."""
         if trigger.stay == self.stay and trigger.is_timer:
             self.due, self._timer = due, None
@@ -357,7 +339,7 @@ class Lifecycle:
         transition: Transition,
         message: dict[str, Any],
     ) -> None:
-        """Do all that a transition does before its commit (M1, K3).
+        """Do all that a transition does, and commit it (M1, K3).
 
         Raises:
             EngineNotRunning: the target takes time, and the engine does not run (M4).
@@ -385,10 +367,7 @@ class Lifecycle:
             # Work that this has ended begins anew.
             self._has_worked = has_worked and not is_working
             raise
-
-    def enter(self, state: str) -> None:
-        """Note that a transition to a state was committed."""
-        self.due = _due(self._details.get(state))
+        actor.state, self.due = target, _due(entered)
         self._new_stay()
 
     def begin(self, actor: Actor, component: Component) -> None:
@@ -417,6 +396,9 @@ class Lifecycle:
         self.stay += 1
         self._has_worked = False
         self._cancel_timer()
+        if self._work is not None:
+            # It began while the transition was under way, as the component was registered again.
+            self._work.scope.cancel()
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -472,8 +454,9 @@ class Lifecycle:
         outcome: _Outcome | None = None
         failure: Exception | None = None
         try:
-            with work.scope, work.holders[0]:
-                outcome = await _attempt(run)
+            if not work.scope.cancel_called:
+                with work.scope, work.holders[0]:
+                    outcome = await _attempt(run)
             if cancel_requests():
                 await absorb_native_cancel()
         except (anyio.get_cancelled_exc_class(), GeneratorExit):
@@ -512,11 +495,6 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is not None and hosting.rest is not None:
             hosting.rest(component)
-
-
-def is_within_work_of(actor: Actor) -> bool:
-    """Return whether the caller runs within the work of a component."""
-    return any(isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns())
 
 
 async def report(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from flexiflow._component import Component
     from flexiflow._dispatcher import Dispatcher
-    from flexiflow._lifecycle import Hosting
+    from flexiflow._hosting import Hosting
     from flexiflow._stores import StateStore
 
 _INTERVAL: Final = 1.0
@@ -88,7 +88,7 @@ class Running:
         for component in [*self._components.values()]:
             actor = actor_of(component)
             # After a message in hand its actor begins them.
-            if actor.life is not None and actor.mailbox.is_idle:
+            if actor.life is not None and actor.mailbox.holder is None:
                 actor.life.begin(actor, component)
 
     async def __aexit__(

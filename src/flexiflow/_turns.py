@@ -76,6 +76,7 @@ class Turn(Mark):
             end first.
         must_wait: whether the wait can't be given up, so that others must be (M3).
         refusal: the exception that the sender gets instead of the turn, or None.
+        trigger: where the message comes from, if its component's state has sent it (`_lifecycle`).
         outer: the turn within which this one is handled, or None.
     """
 
@@ -87,6 +88,7 @@ class Turn(Mark):
     would_deadlock = False
     must_wait = False
     refusal: Exception | None = None
+    trigger: object = None
     outer: Turn | None = None
     _granted: anyio.Event | None = None
     line: Line
