@@ -142,7 +142,7 @@ class TellsWhatItFinds(LastingComponent):
         before = self.state
         await super().reload()
         if self.state != before:
-            await self.changed(before, self.state)
+            await self.changed(before, str(self.state))
 
 
 @breaks("K3")
@@ -770,10 +770,14 @@ class SendsTheEndOfAFormerStay(LastingComponent):
 
 @breaks("M3")
 class WorksAgainAndAgain(LastingComponent):
-    """Begins its work anew with each message once it has ended."""
+    """Begins its work anew with each of some messages once it has ended."""
+
+    left = 3
 
     async def handle(self, mine: Handling) -> Outcome:
-        self.has_begun = self.work is not None
+        if self.left and self.work is None:
+            self.left -= 1
+            self.has_begun = False
         return await super().handle(mine)
 
 

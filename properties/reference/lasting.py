@@ -6,7 +6,7 @@ saves no due time but with a transition, and loads a component again only before
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
@@ -392,7 +392,7 @@ class LastingEngine(PlainEngine):
     # Running.
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         self.check_not_running()
         self.is_running = True
         try:

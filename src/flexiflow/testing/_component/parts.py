@@ -158,3 +158,28 @@ def working(
             heard.append(f"{what} ends")
 
     return work
+
+
+def failing_once(heard: list[Any], what: str, end: str) -> Callable[..., Any]:
+    """Return what `noted` does, except that its first call ends by a failure or a cancellation."""
+    calls: list[str] = []
+
+    async def note(_: object, component: Component) -> None:
+        heard.append(f"{what} in {component.state}")
+        calls.append(what)
+        if len(calls) == 1:
+            if end == "a failure":
+                raise Boom
+            await anyio.sleep_forever()
+
+    return note
+
+
+async def tried(engine: Engine, trigger: str) -> object:
+    """Send a message to "a"; return the outcome, the type of a failure, or None after a second."""
+    with anyio.move_on_after(1):
+        try:
+            return await engine.send("a", {"type": trigger})
+        except Boom as error:
+            return type(error)
+    return None

@@ -127,8 +127,8 @@ async def keeps_who_subscribes(new: Factories, *, as_answerer: bool) -> None:
     await send_each(engine, "a")
     if not as_answerer:
         await engine.bus.subscribe("tick", "a", ignore)
-    elif callable(answer := getattr(engine.bus, "answer", None)):
-        await answer("price", "a", ignore)
+    elif callable(getattr(engine.bus, "answer", None)):
+        await engine.bus.answer("price", "a", ignore)
     else:
         return
     await send_each(engine, "bc")

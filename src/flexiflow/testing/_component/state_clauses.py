@@ -9,7 +9,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EngineNotRunning, HandlerCancelled, Outcome, State, StateMachine, Transition
-from flexiflow.testing._component.parts import noted, working
+from flexiflow.testing._component.parts import failing_once, noted, tried, working
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import (
     Boom,
@@ -19,7 +19,6 @@ from flexiflow.testing._examiner.kit import (
 )
 
 if TYPE_CHECKING:
-    from flexiflow import Component
     from flexiflow.testing._examiner.kit import Factories
 
     Heard: TypeAlias = list[Any]
@@ -92,49 +91,29 @@ async def stays_within(new: Factories, *, heard: Heard) -> None:
 
 async def undoes_nothing(new: Factories, *, heard: Heard, role: str, end: str) -> None:
     """If exit, action or entry fails, all of it runs again, and the source's work starts anew."""
-    failed: Heard = []
-
-    def noting(name: str) -> Any:
-        async def note(_: object, component: Component) -> None:
-            heard.append(f"{name} in {component.state}")
-            if name == role and not failed:
-                failed.append(name)
-                if end == "a failure":
-                    raise Boom
-                await anyio.sleep_forever()
-
-        return note
-
-    rows = [Transition("s0", "go", "s1", action=noting("action")), Transition("s1", "back", "s0")]
+    does = {each: noted(heard, each) for each in ("exit", "action", "entry")}
+    does[role] = failing_once(heard, role, end)
+    rows = [Transition("s0", "go", "s1", action=does["action"]), Transition("s1", "back", "s0")]
     states = [
-        State("s0", exit=noting("exit"), during=working(heard)),
-        State("s1", entry=noting("entry")),
+        State("s0", exit=does["exit"], during=working(heard)),
+        State("s1", entry=does["entry"]),
     ]
     engine, component = await new.host([], machine=StateMachine("s0", rows, states=states))
     changes: Heard = []
     await engine.bus.subscribe("state.changed", "o", changes.append)
-
-    async def send() -> object:
-        with anyio.move_on_after(1):
-            try:
-                return await engine.send("a", {"type": "go"})
-            except Boom as error:
-                return type(error)
-        return None
-
     told = f"after {end} in its {role}"
     async with engine.running():
         await anyio.sleep(1)
-        left = await send()
+        left = await tried(engine, "go")
         await anyio.sleep(1)
-        expected: object = Boom if end == "a failure" else None
+        expected = Boom if end == "a failure" else None
         claim(left is expected, f"{told} a send came to {left}")
         is_same = (component.state, changes) == ("s0", [])
         claim(is_same, f"{told} it is in {component.state}, and published {changes}")
         begun = heard.count("work begins"), heard.count("work ends")
         claim(begun == (2, 1), f"{told} its work had begun and ended so many times: {begun}")
         heard.clear()
-        await send()
+        await tried(engine, "go")
         await anyio.sleep(1)
     steps = ["work ends", "exit in s0", "action in s0", "entry in s0"]
     claim(heard == steps, f"{told} it then went through {heard}")

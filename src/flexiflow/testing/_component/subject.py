@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -77,8 +76,10 @@ class ComponentRecorder(Recorder):
         """Make a component, whose guards and actions are wrapped so that their calls are noted."""
         self._trace.rows = machine.transitions
         rows = [
-            replace(
-                row,
+            Transition(
+                row.source,
+                row.trigger,
+                row.target,
                 guard=self._disguise(row.guard, number, "asked", "answered"),
                 action=self._disguise(row.action, number, "acts", "acted"),
             )

@@ -155,18 +155,18 @@ async def begins_once(new: Factories, *, heard: Heard) -> None:
     claim(heard == ["work"] * 2, f"entered again its work began so often: {len(heard)}")
 
 
-async def takes_its_place(new: Factories, *, heard: Heard, sent_on: str) -> None:
+async def takes_its_place(new: Factories, *, heard: Heard, through: str) -> None:
     """What work sends to its own component is `DEFERRED` at once, and takes its place in line."""
     outcomes: Heard = []
 
-    async def send(sent: object, name: str = "a") -> None:
+    async def send(name: str, sent: object) -> None:
         outcome = await engine.send(name, {"type": "note", "sent": sent})
-        if sent == "work":
+        if (name, sent) == ("a", "work"):
             outcomes.append((outcome, anyio.current_time() - begin))
 
     async def act(message: Message, component: Component) -> None:
         if component.name == "b":
-            await send("work")
+            await send("a", message["sent"])
         else:
             heard.append(message["sent"])
             await anyio.sleep(2)
@@ -174,10 +174,7 @@ async def takes_its_place(new: Factories, *, heard: Heard, sent_on: str) -> None
     async def work(component: Component) -> None:
         await anyio.sleep(1)
         if component.name == "a":
-            if sent_on == "through another one":
-                await send("", "b")
-            else:
-                await send("work")
+            await send(through, "work")
 
     rows = [Transition("s0", "note", None, action=act)]
     machine = StateMachine("s0", rows, states=[State("s0", during=work)])
@@ -187,11 +184,11 @@ async def takes_its_place(new: Factories, *, heard: Heard, sent_on: str) -> None
     with anyio.move_on_after(30):
         async with engine.running(), anyio.create_task_group() as group:
             for sent, pause in ((0, 0.5), (1, 1), (2, 9)):
-                group.start_soon(send, sent)
+                group.start_soon(send, "a", sent)
                 await anyio.sleep(pause)
-    told = f"while 0 is in hand and 1 waits, work sends ({sent_on}), then 2 is sent; handled: "
+    told = f"with 0 in hand, and 1 waiting, its work sends to {through}; then 2 is sent; handled: "
     claim(heard == [0, 1, "work", 2], f"{told}{heard}")
-    told = f"sent by work after 1 s ({sent_on}): (outcome, time) {outcomes}"
+    told = f"sent by work, by way of {through}, after 1 s: (outcome, time) {outcomes}"
     claim(outcomes == [(Outcome.DEFERRED, 1)], told)
 
 
@@ -388,7 +385,7 @@ M3 = Clause(
         ending=("a result", "a failure"),
         report=("a failure", "it is left"),
         late=("left", "entered again", "it swallows"),
-        sent_on=("directly", "through another one"),
+        through=("a", "b"),
         where=("registered before", "registered"),
         loaded_by=("send", "register"),
         first=("the work", "the other"),
