@@ -221,7 +221,7 @@ async def needs_both(new: Factories, *, lacks: str) -> None:
 
 K5 = Clause(
     "K5",
-    "few components stay in memory",
+    "so many components in memory",
     "With `max_components=n`, components that the factory made are unloaded when there are more, "
     "those not used longest first, except those with a message in hand or waiting, work, or a "
     "subscription or answerer under their name; they are loaded again when they are sent a message "

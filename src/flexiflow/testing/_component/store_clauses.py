@@ -72,7 +72,7 @@ async def refuses_an_unknown_start(new: Factories) -> None:
 
 K1 = Clause(
     "K1",
-    "a component may begin in any state",
+    "a component begins in a state that its machine has",
     "`state=` is the state to start in: one that the machine does not have is a `ValueError` that "
     "names those it has, and nothing is published for it.",
     programs(begins_where_it_is_told, refuses_an_unknown_start),
@@ -246,7 +246,7 @@ async def waits_until_it_has_loaded(new: Factories, *, heard: Heard) -> None:
 
 K3 = Clause(
     "K3",
-    "a transition is saved",
+    "a transition is saved before it counts",
     "With a store a transition, also an internal one, is saved after its last action and before "
     "its commit. A save that fails is a failed message (C6). One whose outcome is unknown makes "
     "the component load again before its next message, and so does a `StateConflict`, which the "
@@ -397,7 +397,7 @@ async def deletes_nothing(new: Factories) -> None:
 
 K4 = Clause(
     "K4",
-    "a component is loaded",
+    "a component is loaded when it is sent a message",
     "What is stored under a component's name, state and data, is put into it before it is "
     "registered, by `send` to a name that the factory makes, and by `register`. A stored state "
     "that the machine does not have is `UnknownState`, and nothing is registered; so it is with "
