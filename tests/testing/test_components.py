@@ -179,6 +179,7 @@ STORES = {
     "K5": ("engine(max_components=)",),
 }
 STARTS = {"K1": ("factory(state=)",)}
+HANDLES = {"K5": ("components without handlers",)}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ STARTS = {"K1": ("factory(state=)",)}
         (Component, Running, STORES),
         (Component, Storing, RUNS),
         (make_plain, Engine, STARTS),
-        (Billing, Delegating, STARTS | RUNS),
+        (Billing, Delegating, STARTS | HANDLES | RUNS),
     ],
 )
 def test_what_an_engine_or_a_component_lacks_is_unchecked(

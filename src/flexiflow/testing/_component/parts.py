@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from inspect import unwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from flexiflow import Component, Engine
     from flexiflow.testing._examiner.kit import Factories
+
+IDLE: Final = "components without handlers"
+"""What an engine needs to unload components: they have no subscriptions of their own."""
 
 
 class Saved(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import State, StateMachine, Transition, UnknownComponent
-from flexiflow.testing._component.parts import Shelf, count, counting, noted, working
+from flexiflow.testing._component.parts import IDLE, Shelf, count, counting, noted, working
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import claim, ignore, refused
 
@@ -241,5 +241,5 @@ K5 = Clause(
         as_answerer=(False, True),
         lacks=("store", "component_factory"),
     ),
-    needs=("engine(max_components=)",),
+    needs=("engine(max_components=)", IDLE),
 )

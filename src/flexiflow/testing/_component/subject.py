@@ -6,7 +6,7 @@ its bus, and for the components' factory.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, final
@@ -17,7 +17,7 @@ from flexiflow._engine import Engine
 from flexiflow._machine import StateMachine, Transition
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
-from flexiflow.testing._component.parts import Shelf
+from flexiflow.testing._component.parts import IDLE, Shelf
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import Factories
 from flexiflow.testing._examiner.program import Program, defined, name_factory, show
@@ -217,6 +217,7 @@ class ComponentSubject(Subject[ComponentTrace]):
             "engine(store=)": _takes(self._engine, **store),
             "engine(max_components=)": _takes(self._engine, **few),
             "running": callable(getattr(host, "running", None)),
+            IDLE: not await _subscribes(component, host),
         }
         return component, host, [part for part, is_there in takes.items() if is_there]
 
@@ -260,6 +261,15 @@ def _takes(factory: Callable[..., Any], *arguments: Any, **options: Any) -> bool
     if iscoroutine(made):
         made.close()
     return True
+
+
+async def _subscribes(component: Any, engine: Any) -> bool:
+    """Return whether a component has subscriptions of its own when it is registered."""
+    # What lacks a part is refused later, and what raises breaks a clause.
+    with suppress(Exception):
+        await engine.register(component)
+        return bool(engine.bus.unsubscribe_all("probe"))
+    return False
 
 
 def _check_parts(role: str, made: object, parts: tuple[str, ...]) -> None:
