@@ -443,10 +443,6 @@ class Lifecycle:
     def _is_running(self) -> bool:
         return self.hosting is not None and self.hosting.tasks is not None
 
-    def _has_timer(self, state: str | None) -> bool:
-        details = self._details.get(state)
-        return details is not None and details.after is not None
-
     def _new_stay(self) -> None:
         self.stay += 1
         self._has_worked = False
