@@ -19,6 +19,7 @@ from benchmarks import (
     peers,
     processes,
     sequential_delivery,
+    store_saving,
     storing_states,
     streams,
 )
@@ -49,6 +50,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_storing,
         durable_handling,
         durable_waking,
+        store_saving,
         storing_states,
     )
     for module in modules:

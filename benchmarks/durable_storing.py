@@ -32,7 +32,8 @@ _PIPELINES: Final = (TASKS, 500)
 """Commands that go out at once: one for each task, and as many as a pipeline takes at most."""
 
 
-def _ready() -> bytes:
+def ready() -> bytes:
+    """Return an event that is there."""
     return BODY
 
 
@@ -40,7 +41,7 @@ def _written() -> bytes:
     return json.dumps({"id": uuid4().hex, "type": EVENT, "data": ORDER}).encode()
 
 
-_THREADS: Final = {"bytes that are there": _ready, "events that they write as JSON": _written}
+_THREADS: Final = {"bytes that are there": ready, "events that they write as JSON": _written}
 """The events that a bare thread's tasks store, and how they make them."""
 
 
@@ -67,7 +68,7 @@ def measures(backend: str) -> Iterator[Measure]:
 def _in_sqlite(backend: str, write: Callable[[], bytes], effort: Effort) -> list[Round]:
     with TemporaryDirectory() as folder:
         ours = _bridge(SqliteTransport(Path(folder, "ours.db")))
-        theirs = _thread(Path(folder, "theirs.db"), write)
+        theirs = thread(Path(folder, "theirs.db"), write)
         return anyio.run(both, effort, ours, theirs, backend=backend)
 
 
@@ -85,7 +86,8 @@ async def _bridge(transport: Transport) -> AsyncGenerator[Side]:
 
 
 @asynccontextmanager
-async def _thread(path: Path, write: Callable[[], bytes]) -> AsyncGenerator[Side]:
+async def thread(path: Path, write: Callable[[], bytes]) -> AsyncGenerator[Side]:
+    """Yield a side in which tasks store what `write` makes, on a bare thread that commits."""
     limiter = CapacityLimiter(1)
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as bare:
         bare.execute("PRAGMA journal_mode = WAL")

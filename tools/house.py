@@ -67,8 +67,19 @@ ROOMS = {
         "extras._sqlite",
         "extras._urls",
     ],
-    "components": ["_engine", "_admission", "_component", "_actor", "_machine", "_mermaid"],
-    "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_registry"],
+    "components": [
+        "_engine",
+        "_admission",
+        "_residents",
+        "_running",
+        "_component",
+        "_actor",
+        "_lifecycle",
+        "_machine",
+        "_mermaid",
+        "_states",
+    ],
+    "bus": ["_bus", "_background", "_contexts", "_dispatcher", "_hosting", "_registry", "_tasks"],
     "streams and waiting": ["_stream", "_expectation", "_receiver"],
     "delivery": ["_delivery"],
     "reports and instruments": ["_reporting", "_instruments"],
@@ -79,7 +90,14 @@ ROOMS = {
     ],
     "limits and turns": ["_limits", "_mailbox", "_turns"],
     "errors and events": ["_cancellation", "_errors", "_stores", "events"],
-    "texts and helpers": ["_callables", "_marks", "_objects", "_text"],
+    "texts and helpers": [
+        "_callables",
+        "_clock",
+        "_marks",
+        "_objects",
+        "_text",
+        "_timers",
+    ],
 }
 """The modules and packages of each room, from the top of the house to its bottom.
 

@@ -12,9 +12,14 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from flexiflow._cancellation import is_being_cancelled, resume_cancellation
+from flexiflow._cancellation import (
+    effectively_cancelled,
+    is_being_cancelled,
+    resume_cancellation,
+)
 from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import TransitionRefused, UnknownComponent
 from flexiflow._mailbox import Mailbox
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flexiflow._dispatcher import Dispatcher
+    from flexiflow._lifecycle import Lifecycle, Trigger
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._turns import Turn
     from flexiflow.events import MessageReceived, StateChanged
@@ -81,25 +87,40 @@ class Actor:
     Attributes:
         name: the component's name.
         machine: the table of its transitions, or None.
+        start: the state in which the component begins; None without a machine.
         state: the current state; None without a machine.
         mailbox: the turns of its messages.
+        life: what it has besides, if its states take time or are stored; else None.
         host: the engine that it is registered with, or None.
         dispatcher: the inside of the engine's bus, where its events are published, or None.
     """
 
-    __slots__ = ("dispatcher", "host", "machine", "mailbox", "name", "state")
+    __slots__ = ("dispatcher", "host", "life", "machine", "mailbox", "name", "start", "state")
 
-    def __init__(self, name: str, machine: StateMachine | None) -> None:
+    def __init__(self, name: str, machine: StateMachine | None, start: str | None) -> None:
         self.name = name
         self.machine = machine
-        self.state = None if machine is None else machine.initial
+        self.start = self.state = start
         self.mailbox = Mailbox()
+        self.life: Lifecycle | None = None
+        if machine is not None and machine.details:
+            self.give_life()
         self.host: object = None
         self.dispatcher: Dispatcher | None = None
 
-    async def handle(  # noqa: PLR0912  each further function takes a twentieth more time
+    def give_life(self) -> Lifecycle:
+        """Give the component a lifecycle, if it has none; return it."""
+        # Imported by the first one: a program without states that last does without it, and it is
+        # 6 % of importing FlexiFlow.
+        from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
+
+        if self.life is None:
+            self.life = Lifecycle(self.machine)
+        return self.life
+
+    async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
         self,
-        component: object,
+        component: Any,
         message: dict[str, Any],
         host: object,
         turn: Turn | None = None,
@@ -121,23 +142,32 @@ class Actor:
             TransitionRefused: a strict machine has no transition for it (C8).
             Exception: what a guard or an action raised (C6).
         """
-        mailbox, handled = self.mailbox, sys.exception()
+        mailbox, life, handled = self.mailbox, self.life, sys.exception()
+        if life is not None and turn is None:
+            if life.is_unloaded:
+                raise UnknownComponent(self.name)
+            if life.is_within_work(self):
+                self.post(component, message)
+                return Outcome.DEFERRED
         # Once the turn is in hand, no call may come before the `try`: a stack overflow in it would
         # leave the turn taken for ever.
         if turn is None:
             turn = mailbox.join()
         if mailbox.holder is not turn and not await turn.wait_granted():
-            mailbox.defer(message, announcing=is_announcing())
-            return Outcome.DEFERRED
+            if mailbox.holder is not None:
+                mailbox.defer(message, announcing=is_announcing())
+                return Outcome.DEFERRED
+            # The wait was given up, and what it waited for has ended since.
+            turn = mailbox.join()
         try:
-            if mailbox.deferred or (
-                self.dispatcher is not None and self.dispatcher.until_yield <= 0
-            ):
+            dispatcher = self.dispatcher
+            if mailbox.deferred or (dispatcher is not None and dispatcher.until_yield <= 0):
                 turn = await self._catch_up(component, turn, handled)
+                dispatcher = self.dispatcher
             if self.host is not host and host is not None:
                 raise UnknownComponent(self.name)
             try:
-                outcome = await self._handle(component, message, turn, self.dispatcher)
+                outcome = await self._handle(component, message, turn, dispatcher)
             except Exception as exc:
                 await self._handle_deferred_despite(exc, component, message, handled)
                 raise
@@ -152,6 +182,8 @@ class Actor:
                 # What `pass_on` does, without a call: after a stack overflow there may be no room
                 # for one.
                 mailbox.holder = None
+            if life is not None:
+                life.rest(component)
 
     async def _catch_up(self, component: object, turn: Turn, handled: BaseException | None) -> Turn:
         """Handle what a cancelled send left behind, and yield if a yield is due (D6).
@@ -162,22 +194,32 @@ class Actor:
         try:
             if self.mailbox.deferred:
                 await self._handle_deferred(component, handled)
-                turn = self.mailbox.renew()
+                trigger, turn = turn.trigger, self.mailbox.renew()
+                turn.trigger = trigger
             if self.dispatcher is not None and self.dispatcher.until_yield <= 0:
                 await self.dispatcher.pay_yield()
         finally:
             del handled  # as in `handle`
         return turn
 
-    async def _handle(  # noqa: C901, PLR0912  each further function takes a twentieth more time
-        self, component: object, message: dict[str, Any], turn: Turn, dispatcher: Dispatcher | None
+    async def _handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
+        self,
+        component: Any,
+        message: dict[str, Any],
+        turn: Turn,
+        dispatcher: Dispatcher | None,
     ) -> Outcome:
         """Handle one message: announce it, choose a transition, act, commit, announce that (C5)."""
         # What `with turn` would do, written out: its calls make a message take 6 % longer.
         if current_turn.get() is not None:
             turn.outer = innermost_turn()
-        marked = current_turn.set(turn)
+        marked, life = current_turn.set(turn), self.life
         try:
+            if life is not None:
+                if life.is_stale:
+                    await life.reload(self, component)
+                if turn.trigger is not None and not life.accepts(turn.trigger):
+                    return _IGNORED
             if (
                 dispatcher is not None
                 and (route := dispatcher.listeners(MESSAGE_RECEIVED)) is not None
@@ -194,10 +236,13 @@ class Actor:
                 transition = await self._choose(machine, state, candidates, message, component)
             if transition is None:
                 return _IGNORED
-            if transition.action is not None:
+            if life is not None:
+                await life.carry_out(self, component, transition, message)
+            elif transition.action is not None:
                 await attempt(transition.action, message, component)
-            if transition.target is not None:
-                self.state = transition.target
+            target = transition.target
+            if target is not None:
+                self.state = target
                 if (
                     dispatcher is not None
                     and (route := dispatcher.listeners(STATE_CHANGED)) is not None
@@ -205,7 +250,7 @@ class Actor:
                     changed: StateChanged = {
                         "component": self.name,
                         "from_state": state,
-                        "to_state": transition.target,
+                        "to_state": target,
                     }
                     await dispatcher.deliver(route, changed)
             return _TRANSITIONED
@@ -213,6 +258,8 @@ class Actor:
             turn.is_over = True
             turn.awaited = None
             current_turn.reset(marked)
+            if life is not None:
+                life.begin(self, component)
 
     async def _choose(
         self,
@@ -284,6 +331,91 @@ class Actor:
         finally:
             del handled  # as in `handle`
 
+    def post(self, component: Any, message: dict[str, Any], trigger: Trigger | None = None) -> None:
+        """Give a message its place in line, and handle it in a task of `running()` (M2, M3).
+
+        Outside of `running()`, a message of the state is dropped, and another one is deferred.
+
+        Args:
+            component: the actor's component.
+            message: the component's own copy of the message.
+            trigger: what has sent the message, if its state has; None if the state's work has.
+        """
+        hosting = None if self.life is None else self.life.hosting
+        if hosting is None or hosting.tasks is None:
+            if trigger is None:
+                self.mailbox.defer(message, announcing=is_announcing())
+            return
+        turn = self.mailbox.join_alone()
+        turn.trigger = trigger
+        start = partial(hosting.tasks.start, self._handle_posted, component, message, turn)
+        start(self.host, is_announcing())
+
+    async def _handle_posted(
+        self,
+        component: Any,
+        message: dict[str, Any],
+        turn: Turn,
+        host: object,
+        within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
+    ) -> None:
+        life, dispatcher = self.life, self.dispatcher
+        due = None if life is None else life.due
+        try:
+            if await self._comes_up(message, turn, host, within_announcement=within_announcement):
+                with Announcing() if within_announcement else nullcontext():
+                    await self.handle(component, message, host, turn)
+        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
+            self.log(exc, message)
+            if dispatcher is not None and not effectively_cancelled():
+                await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
+        except BaseException:
+            if life is not None and turn.trigger is not None:
+                life.take_back(turn.trigger, due)
+            raise
+
+    async def _comes_up(
+        self, message: dict[str, Any], turn: Turn, host: object, *, within_announcement: bool
+    ) -> bool:
+        """Wait until the turn of a posted message has come; return whether it still counts.
+
+        Raises:
+            UnknownComponent: the component was unregistered, and the message is the work's.
+        """
+        try:
+            if self.mailbox.holder is not turn:
+                await turn.wait_granted()
+        except UnknownComponent:
+            if turn.trigger is None:
+                raise
+            return False
+        except BaseException:
+            if turn.trigger is None:
+                self.mailbox.defer(message, announcing=within_announcement)
+            raise
+        if turn.trigger is None or self.host is host:
+            return True
+        self.mailbox.pass_on()
+        return False
+
+    async def keep_up(self, component: Any) -> None:
+        """Load the component, or save its due time, if that must be done (K3, M2)."""
+        turn = self.mailbox.join_alone()
+        try:
+            if self.mailbox.holder is not turn:
+                await turn.wait_granted()
+        except UnknownComponent:
+            return
+        try:
+            with turn:
+                if self.life is not None:
+                    await self.life.keep_up(self, component)
+        finally:
+            self.mailbox.pass_on()
+        if self.life is not None:
+            self.life.begin(self, component)
+            self.life.rest(component)
+
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""
         deferred = self.mailbox.take_deferred()
@@ -296,5 +428,8 @@ class Actor:
 
     def log(self, failure: Exception, message: dict[str, Any]) -> None:
         """Log a failure that is raised to no sender."""
-        culprit = f"message {show(message['type'])}"
-        log_exception(failure, MESSAGE_RECEIVED, self.name, culprit)
+        log_exception(failure, MESSAGE_RECEIVED, self.name, _culprit(message))
+
+
+def _culprit(message: dict[str, Any]) -> str:
+    return f"message {show(message['type'])}"

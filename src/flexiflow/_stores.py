@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,8 @@ class Stored(NamedTuple):
             greater one, also after a `delete`.
         state: the state.
         data: what the component's `snapshot` returned, or None.
-        due: when the component's `after` sends its trigger, in seconds since 1970 (M2); or None.
+        due: when the component's `after` sends its trigger, in seconds since 1970 (M2); infinite if
+            it has sent it; None if the state has no `after`.
     """
 
     version: int
@@ -26,7 +27,6 @@ class Stored(NamedTuple):
     due: float | None
 
 
-@runtime_checkable
 class StateStore(Protocol):
     """Keeps the states of components (K2).
 
@@ -57,7 +57,8 @@ class StateStore(Protocol):
             state: its state.
             data: what it has besides, as JSON; or None.
             expected: the version that this one replaces; 0 if nothing is stored.
-            due: when it is to be loaded at the latest, in seconds since 1970; or None.
+            due: when it is to be loaded at the latest, in seconds since 1970; infinite or None for
+                never. Both are kept apart.
 
         Raises:
             StateConflict: another version is stored, or none; nothing has changed.
