@@ -20,6 +20,7 @@ from benchmarks import (
     processes,
     sequential_delivery,
     store_saving,
+    storing_states,
     streams,
 )
 
@@ -50,6 +51,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_handling,
         durable_waking,
         store_saving,
+        storing_states,
     )
     for module in modules:
         for backend in backends:

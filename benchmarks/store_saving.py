@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from benchmarks.durable_parts import TASKS
-from benchmarks.durable_storing import both, ready, thread
+from benchmarks.durable_parts import TASKS, both
+from benchmarks.durable_storing import ready, thread
 from benchmarks.measuring import Measure
 from flexiflow.extras.stores import SqliteStateStore
 
