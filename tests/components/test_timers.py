@@ -1,14 +1,12 @@
 """The timer of a state: when it sends its trigger, and when not (M2). Time is virtual here."""
 
 import gc
-import logging
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
 import pytest
-from anyio import Event, create_task_group, sleep
+from anyio import create_task_group, sleep
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, Outcome, State, StateMachine, Transition

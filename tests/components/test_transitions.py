@@ -6,13 +6,13 @@ import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after, sleep, sleep_forever
 from anyio.lowlevel import checkpoint
 
-from flexiflow import Component, Engine, EngineNotRunning, Outcome, State, StateMachine, Transition
-from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow import Component, Outcome, State, StateMachine, Transition
+from flexiflow.events import STATE_CHANGED
 from flexiflow.testing import cancel_everywhere, replay
 from tests.accounting import Boom, Fatal
 from tests.attacks import kept_cancellation
 from tests.components.lasting import GO, PARTS, Scene
-from tests.helpers import PATIENCE, never, settle
+from tests.helpers import PATIENCE, settle
 from tests.hosting import Gate
 
 each_kind = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

@@ -57,7 +57,7 @@ class Watch:
         await self._running.__aenter__()
         return self
 
-    async def __aexit__(self, *exception: Any) -> bool | None:
+    async def __aexit__(self, *exception: object) -> bool | None:
         return await self._running.__aexit__(*exception)
 
     @property
@@ -503,7 +503,7 @@ class TestStrange:
         if place == "observer":
             await watch.engine.bus.subscribe(HANDLER_FAILED, "observer", blow)
         await Worker(watch.engine, waiting, name="b").register()
-        with pytest.raises(kind) as caught:  # noqa: PT012  the block is what raises
+        with pytest.raises(kind) as caught:
             async with watch:
                 await settle()
                 if place == "cleanup":
