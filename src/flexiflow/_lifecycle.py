@@ -128,8 +128,8 @@ class Hosting:
         timers: the timers of `running()`.
         overdue: the components whose stored state is to be loaded or saved once more, each with its
             actor, since that has failed.
-        posted: the turns that wait for messages that works have sent, in order of sending, each with
-            what keeps its message for later (C4).
+        posted: the turns of messages that works have sent, while these wait, in order; each with a
+            function that keeps the message for later (C4).
         rest: called with a component when it has no message in hand and no work; None if nobody
             wants to know (K5).
     """
