@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import pytest
@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import Component, Engine, EngineNotRunning, Outcome, State, StateMachine, Transition
 from flexiflow.testing import cancel_everywhere, replay
 from tests.accounting import Boom, Fatal
+from tests.attacks import on_asyncio
 from tests.components.lasting import GO, Scene, Shelf, Shielded, Worker
 from tests.conftest import BACKENDS
 from tests.helpers import PATIENCE, never, settle
@@ -28,6 +29,28 @@ TWICE = "the engine is running already; enter `running()` once at a time"
 async def wait(component: object) -> None:
     """Work."""
     await sleep_forever()
+
+
+class Leaver:
+    """Enters running(), and notes what leaves the block, and whether the gate was passed then."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.gate = Gate()
+        self.inside = Event()
+        self.left: list[object] = []
+
+    async def run(self) -> None:
+        """Wait in the block."""
+        try:
+            async with self.engine.running():
+                self.inside.set()
+                await sleep_forever()
+        except BaseException as exc:
+            self.left.append(type(exc))
+            raise
+        finally:
+            self.left.append(self.gate.passed)
 
 
 async def tasks() -> int:
@@ -276,54 +299,45 @@ class TestLeaving:
         assert caught.value is raised
         assert gate.passed
 
-    @pytest.mark.parametrize("style", ["scope", "native"])
-    async def test_by_a_cancellation(self, backend_name: str, style: str) -> None:
+    async def test_by_a_cancellation(self) -> None:
         """M4: It goes on, when all works have ended; the engine can run again."""
-        if (backend_name, style) == ("trio", "native"):
-            pytest.skip("only asyncio has native cancels")
-        engine, gate, left = Engine(), Gate(), list[object]()
-        await Worker(engine, Shielded(gate)).register()
-        scope = CancelScope()
-
-        async def run() -> None:
-            try:
-                async with engine.running():
-                    inside.set()
-                    await sleep_forever()
-            except BaseException as exc:
-                left.append(exc)
-                raise
-            finally:
-                left.append(gate.passed)
-
-        inside = Event()
+        leaver, scope = Leaver(), CancelScope()
 
         async def host() -> None:
             with scope:
-                await run()
+                await leaver.run()
 
+        await Worker(leaver.engine, Shielded(leaver.gate)).register()
         with fail_after(PATIENCE):
-            if style == "native":
-                task = asyncio.ensure_future(run())
-                await inside.wait()
+            async with create_task_group() as group:
+                group.start_soon(host)
+                await leaver.inside.wait()
                 await settle()
-                task.cancel()
+                scope.cancel()
                 await settle()
-                gate.open.set()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-            else:
-                async with create_task_group() as group:
-                    group.start_soon(host)
-                    await inside.wait()
-                    await settle()
-                    scope.cancel()
-                    await settle()
-                    assert left == []
-                    gate.open.set()
-        assert isinstance(left[0], anyio.get_cancelled_exc_class())
-        assert left[1:] == [True]
-        async with engine.running():
+                assert leaver.left == []
+                leaver.gate.open.set()
+        assert leaver.left == [anyio.get_cancelled_exc_class(), True]
+        async with leaver.engine.running():
+            await checkpoint()
+
+    @on_asyncio
+    async def test_by_a_native_cancellation(self) -> None:
+        """M4, E5: The task's own cancellation goes on, when all works have ended."""
+        leaver = Leaver()
+        await Worker(leaver.engine, Shielded(leaver.gate)).register()
+        with fail_after(PATIENCE):
+            task = asyncio.ensure_future(leaver.run())
+            await leaver.inside.wait()
+            await settle()
+            task.cancel()
+            await settle()
+            assert leaver.left == []
+            leaver.gate.open.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert leaver.left == [asyncio.CancelledError, True]
+        async with leaver.engine.running():
             await checkpoint()
 
     async def test_cancels_and_awaits_all_work(self) -> None:
@@ -594,6 +608,30 @@ class Thing:
     """Something that can be seen to be freed."""
 
 
+def hurl(kind: type[BaseException], seen: list[Any]) -> NoReturn:
+    """Raise what is watched."""
+    error = kind()
+    seen.append(weakref.ref(error))
+    try:
+        raise error
+    finally:
+        del error
+
+
+async def bring(kind: str, seen: list[Any], _: object) -> object:
+    """Work, and bring something that is watched."""
+    thing = Thing()
+    seen.append(weakref.ref(thing))
+    await checkpoint()
+    if kind == "result":
+        return thing
+    try:
+        if kind == "cleanup":
+            await sleep_forever()
+    finally:
+        hurl(Fatal if kind == "interrupt" else Boom, seen)
+
+
 @pytest.mark.usefixtures("_uncollected")
 class TestFreed:
     """What is kept: nothing (B6)."""
@@ -639,35 +677,17 @@ class TestFreed:
         """B6, M3: Results, exceptions and their frames are gone once they are handled."""
 
         async def use(seen: list[Any]) -> None:
-            async def work(component: object) -> object:
-                thing = Thing()
-                seen.append(weakref.ref(thing))
-                await checkpoint()
-                if kind == "result":
-                    return thing
-                try:
-                    if kind == "cleanup":
-                        await sleep_forever()
-                finally:
-                    error: BaseException = Fatal() if kind == "interrupt" else Boom()
-                    seen.append(weakref.ref(error))
-                    try:
-                        raise error
-                    finally:
-                        del error
-
             engine = Engine()
+            work = partial(bring, kind, seen)
             worker = await Worker(engine, work, told=kind in ("result", "failure")).register()
             try:
                 async with engine.running():
                     await settle()
                     if kind == "cleanup":
                         await worker.send("stop")
-                        await settle()
                     worker.messages.clear()
-                    if kind != "interrupt":
-                        await settle()
-                        assert [each() for each in seen if each() is not None] == []
+                    await settle()
+                    assert [each() for each in seen if each() is not None] == []
             except Fatal:
                 assert kind == "interrupt"
 
@@ -684,12 +704,7 @@ class TestFreed:
                 await sleep_forever()
 
             def fail(message: object, component: object) -> None:
-                error = Boom()
-                seen.append(weakref.ref(error))
-                try:
-                    raise error
-                finally:
-                    del error
+                hurl(Boom, seen)
 
             engine = Engine()
             worker = await Worker(engine, work, act=fail).register()
@@ -711,12 +726,7 @@ class TestFreed:
             try:
                 async with engine.running():
                     await settle()
-                    error = Boom()
-                    seen.append(weakref.ref(error))
-                    try:
-                        raise error
-                    finally:
-                        del error
+                    hurl(Boom, seen)
             except Boom:
                 pass
 
