@@ -23,18 +23,17 @@ from flexiflow._cancellation import (
 )
 from flexiflow._delivery.verdict import attempt
 from flexiflow._errors import HandlerCancelled, TransitionRefused, UnknownComponent
-from flexiflow._lifecycle import Entangled, Lifecycle, is_within_work_of, report
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
-from flexiflow._turns import current_turn, innermost_turn
+from flexiflow._turns import Entangled, current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flexiflow._dispatcher import Dispatcher
-    from flexiflow._lifecycle import Trigger
+    from flexiflow._lifecycle import Lifecycle, Trigger
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._turns import Turn
     from flexiflow.events import MessageReceived, StateChanged
@@ -104,9 +103,21 @@ class Actor:
         self.machine = machine
         self.start = self.state = start
         self.mailbox = Mailbox()
-        self.life = Lifecycle(machine) if machine is not None and machine.details else None
+        self.life: Lifecycle | None = None
+        if machine is not None and machine.details:
+            self.give_life()
         self.host: object = None
         self.dispatcher: Dispatcher | None = None
+
+    def give_life(self) -> Lifecycle:
+        """Give the component a lifecycle, if it has none; return it."""
+        # Imported by the first one: a program without states that last does without it, and it is
+        # 6 % of importing FlexiFlow.
+        from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
+
+        if self.life is None:
+            self.life = Lifecycle(self.machine)
+        return self.life
 
     async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
         self,
@@ -114,7 +125,6 @@ class Actor:
         message: dict[str, Any],
         host: object,
         turn: Turn | None = None,
-        trigger: Trigger | None = None,
     ) -> Outcome:
         """Handle a message when its turn has come, and those deferred meanwhile (C3, C4).
 
@@ -124,7 +134,6 @@ class Actor:
             host: the engine that the component was registered with when the message was sent, or
                 None.
             turn: a place in the mailbox, if one was taken before; else one is taken now.
-            trigger: what has sent the message, if its state has.
 
         Returns:
             What became of the message.
@@ -138,7 +147,7 @@ class Actor:
         if life is not None and turn is None:
             if life.is_unloaded:
                 raise UnknownComponent(self.name)
-            if is_within_work_of(self):
+            if life.is_within_work(self):
                 self.post(component, message)
                 return Outcome.DEFERRED
         # Once the turn is in hand, no call may come before the `try`: a stack overflow in it would
@@ -152,16 +161,16 @@ class Actor:
             # The wait was given up, and what it waited for has ended since.
             turn = mailbox.join()
         try:
-            if mailbox.deferred or (
-                self.dispatcher is not None and self.dispatcher.until_yield <= 0
-            ):
+            dispatcher = self.dispatcher
+            if mailbox.deferred or (dispatcher is not None and dispatcher.until_yield <= 0):
                 turn = await self._catch_up(component, turn, handled)
+                dispatcher = self.dispatcher
             if self.host is not host and host is not None:
-                if trigger is not None:
+                if turn.trigger is not None:
                     return _IGNORED
                 raise UnknownComponent(self.name)
             try:
-                outcome = await self._handle(component, message, turn, self.dispatcher, trigger)
+                outcome = await self._handle(component, message, turn, dispatcher)
             except Entangled:
                 self.post(component, message)
                 outcome = Outcome.DEFERRED
@@ -191,7 +200,8 @@ class Actor:
         try:
             if self.mailbox.deferred:
                 await self._handle_deferred(component, handled)
-                turn = self.mailbox.renew()
+                trigger, turn = turn.trigger, self.mailbox.renew()
+                turn.trigger = trigger
             if self.dispatcher is not None and self.dispatcher.until_yield <= 0:
                 await self.dispatcher.pay_yield()
         finally:
@@ -204,7 +214,6 @@ class Actor:
         message: dict[str, Any],
         turn: Turn,
         dispatcher: Dispatcher | None,
-        trigger: Trigger | None = None,
     ) -> Outcome:
         """Handle one message: announce it, choose a transition, act, commit, announce that (C5)."""
         # What `with turn` would do, written out: its calls make a message take 6 % longer.
@@ -213,9 +222,10 @@ class Actor:
         marked, life = current_turn.set(turn), self.life
         try:
             if life is not None:
+                life.begin_message()
                 if life.is_stale:
                     await life.reload(self, component)
-                if trigger is not None and not life.accepts(trigger):
+                if turn.trigger is not None and not life.accepts(turn.trigger):
                     return _IGNORED
             if (
                 dispatcher is not None
@@ -237,10 +247,9 @@ class Actor:
                 await life.carry_out(self, component, transition, message)
             elif transition.action is not None:
                 await attempt(transition.action, message, component)
-            if transition.target is not None:
-                self.state = transition.target
-                if life is not None:
-                    life.enter(transition.target)
+            target = transition.target
+            if target is not None:
+                self.state = target
                 if (
                     dispatcher is not None
                     and (route := dispatcher.listeners(STATE_CHANGED)) is not None
@@ -248,7 +257,7 @@ class Actor:
                     changed: StateChanged = {
                         "component": self.name,
                         "from_state": state,
-                        "to_state": transition.target,
+                        "to_state": target,
                     }
                     await dispatcher.deliver(route, changed)
             return _TRANSITIONED
@@ -346,12 +355,13 @@ class Actor:
             if trigger is None:
                 self.mailbox.defer(message, announcing=is_announcing())
             return
-        turn = self.mailbox.join(is_awaited=False)
+        turn = self.mailbox.join_alone()
+        turn.trigger = trigger
         if trigger is None:
             keep = partial(self.mailbox.defer, message, announcing=is_announcing())
             hosting.posted[turn] = keep
         start = partial(hosting.tasks.start_guarded, self._handle_posted, component, message, turn)
-        start(self.host, trigger, is_announcing(), hosting.posted)
+        start(self.host, is_announcing(), hosting.posted)
 
     async def _handle_posted(
         self,
@@ -359,7 +369,6 @@ class Actor:
         message: dict[str, Any],
         turn: Turn,
         host: object,
-        trigger: Trigger | None,
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
         posted: dict[Turn, Callable[[], object]],
     ) -> None:
@@ -370,29 +379,37 @@ class Actor:
             try:
                 if self.mailbox.holder is not turn:
                     await turn.wait_granted()
-                if trigger is None and posted.pop(turn, None) is None:
+                if turn.trigger is None and posted.pop(turn, None) is None:
                     # `running()` is being left, and has kept the message.
                     turn.end()
                     return
                 has_begun = True
-                await self.handle(component, message, host, turn, trigger)
+                await self.handle(component, message, host, turn)
             except BaseException as exc:
                 failure = _failure(exc, message)
                 if failure is not None:
                     posted.pop(turn, None)
-                    if trigger is None or has_begun:
+                    if turn.trigger is None or has_begun:
                         # Nobody waits for this message, so its failure is reported.
-                        await report(failure, self.name, _culprit(message), dispatcher)
+                        await self._report(failure, message, dispatcher)
                     return
-                if trigger is not None and life is not None:
-                    life.take_back(trigger, due)
+                if turn.trigger is not None and life is not None:
+                    life.take_back(turn.trigger, due)
                 raise
             finally:
                 failure = None  # its traceback holds this frame (B6)
 
+    async def _report(
+        self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
+    ) -> None:
+        if dispatcher is None:
+            self.log(failure, message)
+        else:
+            await dispatcher.report(failure, self.name, _culprit(message))
+
     async def keep_up(self, component: Any) -> None:
         """Load the component, or save its due time, if that must be done (K3, M2)."""
-        turn = self.mailbox.join(is_awaited=False)
+        turn = self.mailbox.join_alone()
         try:
             if self.mailbox.holder is not turn:
                 await turn.wait_granted()

@@ -15,7 +15,7 @@ import reprlib
 from collections.abc import Awaitable, Callable
 from itertools import repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from anyio.lowlevel import checkpoint
 
@@ -32,12 +32,9 @@ from flexiflow._errors import (
     DuplicateComponent,
     UnknownComponent,
 )
-from flexiflow._lifecycle import Hosting, Lifecycle, is_within_work_of
+from flexiflow._hosting import Hosting
 from flexiflow._names import check_component_name
 from flexiflow._objects import refuse_copying
-from flexiflow._residents import Residents
-from flexiflow._running import Running
-from flexiflow._stores import StateStore
 from flexiflow._text import counted, show
 from flexiflow.events import COMPONENT_REGISTERED
 
@@ -48,10 +45,13 @@ if TYPE_CHECKING:
     from flexiflow._actor import Outcome
     from flexiflow._component import Mark
     from flexiflow._registry import Registry
-    from flexiflow._stores import Stored
+    from flexiflow._residents import Residents
+    from flexiflow._stores import StateStore, Stored
     from flexiflow._subscription import Handler
     from flexiflow._turns import Turn
     from flexiflow.events import ComponentRegistered
+
+_STORE_METHODS: Final = ("load", "save", "due", "delete")
 
 ComponentFactory: TypeAlias = Callable[[str], Component | Awaitable[Component | None] | None]
 """Takes a name, and returns a component of that name or None; sync or async (C2)."""
@@ -111,6 +111,8 @@ class Engine:
         self._hosting = Hosting(store)
         self._residents: Residents | None = None
         if max_components is not None:
+            from flexiflow._residents import Residents  # noqa: PLC0415  as in `running`
+
             self._residents = Residents(
                 max_components, is_needed=self._is_needed, unload=self._unload
             )
@@ -143,8 +145,10 @@ class Engine:
         Raises:
             RuntimeError: on entry, if the engine is running already.
         """
-        can_load = self._factory is not None
-        load = self._load_due if can_load else None
+        # Imported where it is used: importing FlexiFlow is to stay quick.
+        from flexiflow._running import Running  # noqa: PLC0415
+
+        load = None if self._factory is None else self._load_due
         return Running(self._hosting, self._components, load, dispatcher_of(self._bus))
 
     async def register(self, component: Component) -> None:
@@ -172,9 +176,7 @@ class Engine:
         try:
             with admission.join():
                 await checkpoint()
-                stored = await self._load(name)
-                self._adopt(component, stored)
-                await self._introduce(component)
+                await self._introduce(component, await self._load(name))
         finally:
             self._conclude(name, admission)
 
@@ -202,7 +204,7 @@ class Engine:
             admission.refuse(lambda: UnknownComponent(name))
         actor.mailbox.refuse(lambda: UnknownComponent(name))
         await actor.report_deferred(dispatcher_of(self._bus))
-        if work is not None and not is_within_work_of(actor):
+        if work is not None and not work.is_around:
             await work.end()
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
@@ -267,10 +269,9 @@ class Engine:
         """Make and register a component, for this sender and then for the others in line."""
         try:
             with turn:
-                stored = await self._load(name)
+                stored = None if self._factory is None else await self._load(name)
                 component = await self._make(name)
-                self._adopt(component, stored)
-                await self._introduce(component, is_made=True, is_loaded=stored is not None)
+                await self._introduce(component, stored, is_made=True)
         except BaseException as exc:
             if isinstance(exc, Exception):
                 admission.refuse(repeat(exc).__next__)
@@ -306,9 +307,11 @@ class Engine:
         """Put into a component what is stored, if there is a store (K4)."""
         actor = actor_of(component)
         if self._hosting.store is not None:
-            if actor.life is None:
-                actor.life = Lifecycle(actor.machine)
-            actor.life.adopt(actor, component, stored)
+            life = actor.give_life()
+            if stored is None:
+                life.start_unsaved()
+            else:
+                life.adopt(actor, component, stored)
 
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
@@ -329,17 +332,18 @@ class Engine:
             actor.life.is_unloaded = True
 
     async def _introduce(
-        self, component: Component, *, is_made: bool = False, is_loaded: bool = False
+        self, component: Component, stored: Stored | None, *, is_made: bool = False
     ) -> None:
         """Register a component and its handlers in one step, then publish its event.
 
         Args:
             component: the component.
+            stored: what is stored of it, which it gets before (K4); or None.
             is_made: whether the factory has made it.
-            is_loaded: whether it was stored.
         """
         actor, bus = actor_of(component), dispatcher_of(self._bus)
         handlers = _check(component, bus.registry)
+        self._adopt(component, stored)
         actor.host, actor.dispatcher = self, bus
         if actor.life is not None:
             actor.life.hosting, actor.life.is_unloaded = self._hosting, False
@@ -348,7 +352,7 @@ class Engine:
             self._residents.add(actor.name)
         _subscribe(handlers, actor.name, bus.registry)
         # Loading is no registration where components come and go (K5).
-        is_silent = is_made and is_loaded and self._residents is not None
+        is_silent = is_made and stored is not None and self._residents is not None
         try:
             if not is_silent and (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
                 registered: ComponentRegistered = {"component": actor.name}
@@ -356,6 +360,7 @@ class Engine:
         finally:
             if actor.host is self and actor.life is not None:
                 actor.life.begin(actor, component)
+                actor.life.rest(component)
 
     def _conclude(self, name: str, admission: Admission) -> None:
         component = self._components.get(name)
@@ -405,6 +410,11 @@ def _subscribe(handlers: list[tuple[Mark, Handler]], name: str, registry: Regist
             )
 
 
+def store_of(engine: Engine) -> StateStore | None:
+    """Return where an engine keeps the states of its components, or None."""
+    return engine._hosting.store
+
+
 async def keep_in(engine: Engine, store: StateStore) -> None:
     """Give a store to an engine that has none; its components get what is stored of them.
 
@@ -425,7 +435,9 @@ async def keep_in(engine: Engine, store: StateStore) -> None:
 
 
 def _check_store(given: object) -> None:
-    if isinstance(given, type) or not isinstance(given, StateStore):
+    # A protocol that can be checked at run time would be imported with FlexiFlow.
+    lacks = [name for name in _STORE_METHODS if not callable(getattr(given, name, None))]
+    if isinstance(given, type) or lacks:
         raise TypeError(
             "store must have the methods load, save, due and delete of a StateStore, as "
             f"SqliteStateStore('state.db') has, not {reprlib.repr(given)}"

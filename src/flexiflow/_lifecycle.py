@@ -5,7 +5,7 @@ or its engine a store, the actor also has a `Lifecycle`, which it calls
 
 - before a message: `reload`, if it is not certain what is stored (K3);
 - for a transition: `carry_out`, which ends the work of the state that is left, calls `exit`, the
-  action and `entry`, and saves; then the actor commits;
+  action and `entry`, saves, and commits;
 - after a message: `settle`, which begins the work and the timer of the state.
 
 **Stays.** A *stay* lasts from the commit that enters a state to the next commit; stays are
@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
@@ -38,8 +39,8 @@ from flexiflow._clock import time_of_day
 from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
-from flexiflow._timers import Timer, Timers
-from flexiflow._turns import Turn, break_ring, live_turns, never_comes
+from flexiflow._timers import Timer
+from flexiflow._turns import Entangled, Turn, break_ring, live_turns, never_comes
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from flexiflow._dispatcher import Dispatcher
+    from flexiflow._hosting import Hosting
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._states import State
     from flexiflow._stores import StateStore, Stored
@@ -106,52 +108,14 @@ class Trigger(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """What a work belongs to."""
+    """What a work belongs to, and where its failure is announced."""
 
     actor: Actor
+    dispatcher: Dispatcher
     component: Component
     state: State
     work: Work
     stay: int
-
-
-@final
-class Hosting:
-    """What an engine shares with its components.
-
-    Args:
-        store: where their states are kept, or None.
-
-    Attributes:
-        is_running: whether `running()` is entered, or is being entered or left.
-        tasks: the task group of `running()`; None outside of it, and while it is being left.
-        timers: the timers of `running()`.
-        overdue: the components whose stored state is to be loaded or saved once more, each with its
-            actor, since that has failed.
-        posted: the turns of messages that works have sent, while these wait, in order; each with a
-            function that keeps the message for later (C4).
-        rest: called with a component when it has no message in hand and no work; None if nobody
-            wants to know (K5).
-    """
-
-    __slots__ = ("is_running", "overdue", "posted", "rest", "store", "tasks", "timers")
-
-    def __init__(self, store: StateStore | None) -> None:
-        self.store = store
-        self.is_running = False
-        self.tasks: TaskBlock | None = None
-        self.timers = Timers()
-        self.overdue: dict[Actor, Component] = {}
-        self.posted: dict[Turn, Callable[[], object]] = {}
-        self.rest: Callable[[Any], object] | None = None
-
-
-@final
-class Entangled(Exception):
-    """A transition can't wait for the end of a work, which waits for it in return (M3).
-
-    The message is to be handled outside of what the work waits for: in a task of `running()`.
-    """
 
 
 @final
@@ -191,6 +155,11 @@ class Work:
         self.holders: tuple[WorkTurn, ...] = (WorkTurn(actor),)
         self.scope = anyio.CancelScope()
         self._waiting: dict[Turn, None] = {}
+
+    @property
+    def is_around(self) -> bool:
+        """Whether the caller runs within the work."""
+        return any(turn in self.holders for turn in live_turns())
 
     async def end(self) -> bool:
         """Cancel the work, and wait until it has ended; return False at once if it never would.
@@ -243,6 +212,7 @@ class Lifecycle:
         "_is_moving",
         "_is_unsaved",
         "_states",
+        "_store",
         "_timer",
         "_version",
         "_work",
@@ -264,6 +234,8 @@ class Lifecycle:
         self.due: float | None = None
         self.is_stale = False
         self.is_unloaded = False
+        # Where the message in hand is saved: a message that unregisters its component is saved.
+        self._store: StateStore | None = None
         # The version that is stored; 0 if nothing is.
         self._version = 0
         # Whether `due` is another one than what is stored.
@@ -284,6 +256,10 @@ class Lifecycle:
         is_kept = self._timer is None or self._version > 0
         return self._work is None and is_kept and not (self.is_stale or self._is_unsaved)
 
+    def is_within_work(self, actor: Actor) -> bool:
+        """Return whether the caller runs within the component's work."""
+        return any(isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns())
+
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
         self.pause()
@@ -299,25 +275,32 @@ class Lifecycle:
     def pause(self) -> None:
         """Stop the timer, and let `begin` begin all anew; the work is ending or has ended."""
         self._cancel_timer()
-        self._has_worked = self._is_kept_up = False
+        self._has_worked = self._is_kept_up = self._has_complained = False
 
-    def adopt(self, actor: Actor, component: Component, stored: Stored | None) -> None:
+    def start_unsaved(self) -> None:
+        """Note that nothing is stored; the component goes on in its state (K4)."""
+        self._version = 0
+        self._is_unsaved = self.due is not None
+        self.is_stale = False
+        self._new_stay()
+
+    def adopt(self, actor: Actor, component: Component, stored: Stored) -> None:
         """Put into a component what is stored (K4).
 
         Raises:
             UnknownState: the machine does not have the stored state; nothing has changed.
             Exception: what `restore` raised; the state has not changed.
         """
-        state, version, due = actor.start, 0, None
-        if stored is not None:
-            state, version, due = stored.state, stored.version, stored.due
-            if state not in self._states:
-                raise UnknownState(actor.name, state, self._states)
-            if stored.data is not None:
-                component.restore(stored.data)
-        actor.state, self._version, self.due = state, version, due
+        if stored.state not in self._states:
+            raise UnknownState(actor.name, stored.state, self._states)
+        _restore(component, stored.data)
+        actor.state, self._version, self.due = stored.state, stored.version, stored.due
         self._is_unsaved = self.is_stale = False
         self._new_stay()
+
+    def begin_message(self) -> None:
+        """Note where the message is saved whose turn has come."""
+        self._store = None if self.hosting is None else self.hosting.store
 
     async def reload(self, actor: Actor, component: Component) -> None:
         """Load a component again, since it is not certain what is stored (K3).
@@ -326,15 +309,20 @@ class Lifecycle:
             Exception: the store has failed, or has something that can't be used; then the component
                 must still be loaded.
         """
-        hosting = self.hosting
-        if hosting is not None and hosting.store is not None:
-            stored = await hosting.store.load(actor.name)
+        if self._store is not None:
+            stored = await self._store.load(actor.name)
             if (0 if stored is None else stored.version) != self._version:
+                # Nothing of the new stay may begin before the old work has ended.
                 self._is_moving = True
                 await self._end_work(actor, actor.state)
-                self.adopt(actor, component, stored)
-            elif stored is not None and stored.data is not None:
-                component.restore(stored.data)
+                if stored is None:
+                    # It was deleted: the component begins anew.
+                    actor.state, self.due = actor.start, None
+                    self.start_unsaved()
+                else:
+                    self.adopt(actor, component, stored)
+            elif stored is not None:
+                _restore(component, stored.data)
         self.is_stale = False
 
     async def keep_up(self, actor: Actor, component: Component) -> None:
@@ -342,6 +330,7 @@ class Lifecycle:
 
         If that fails, it is logged once, and tried again later (`Hosting.overdue`).
         """
+        self.begin_message()
         try:
             if self.is_stale:
                 await self.reload(actor, component)
@@ -356,16 +345,16 @@ class Lifecycle:
         else:
             self._is_kept_up = self._has_complained = False
 
-    def accepts(self, trigger: Trigger) -> bool:
+    def accepts(self, trigger: Any) -> bool:
         """Return whether a message that a state has sent counts; if so, note that it was sent."""
         if trigger.stay != self.stay:
             return False
         if trigger.is_timer:
             self.due = _SPENT
-            self._is_unsaved = self.hosting is not None and self.hosting.store is not None
+            self._is_unsaved = self._store is not None
         return True
 
-    def take_back(self, trigger: Trigger, due: float | None) -> None:
+    def take_back(self, trigger: Any, due: float | None) -> None:
         """Note that the handling of a state's message was cancelled: a timer sends it once more."""
         if trigger.stay == self.stay and trigger.is_timer:
             self.due, self._timer = due, None
@@ -377,7 +366,7 @@ class Lifecycle:
         transition: Transition,
         message: dict[str, Any],
     ) -> None:
-        """Do all that a transition does before its commit (M1, K3).
+        """Do all that a transition does, and commit it (M1, K3).
 
         Raises:
             EngineNotRunning: the target takes time, and the engine does not run (M4).
@@ -406,10 +395,7 @@ class Lifecycle:
             # Work that this has ended begins anew.
             self._has_worked = self._has_worked and not is_working
             raise
-
-    def enter(self, state: str) -> None:
-        """Note that a transition to a state was committed."""
-        self.due = _due(self._details.get(state))
+        actor.state, self.due = target, _due(entered)
         self._new_stay()
 
     def settle(self, actor: Actor, component: Component) -> None:
@@ -422,17 +408,26 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is None or hosting.tasks is None or self._is_moving:
             return
-        state = None if self.is_stale else self._details.get(actor.state)
+        if not self.is_stale:
+            self._begin_stay(hosting, hosting.tasks, actor, component)
+        if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
+            self._is_kept_up = True
+            hosting.tasks.start_guarded(actor.keep_up, component)
+
+    def _begin_stay(
+        self, hosting: Hosting, tasks: TaskBlock, actor: Actor, component: Component
+    ) -> None:
+        state = self._details.get(actor.state)
+        if (state is None or state.after is None) and self.due not in {None, _SPENT}:
+            # The machine that was stored had a timer in this state, which this one has not.
+            self.due, self._is_unsaved = None, True
         if state is not None:
             stay = self.stay
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
             # An eager task may have handled the trigger at once, and left the state.
             if state.during is not None and self.stay == stay:
-                self._begin_work(hosting.tasks, actor, component, state)
-        if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
-            self._is_kept_up = True
-            hosting.tasks.start_guarded(actor.keep_up, component)
+                self._begin_work(tasks, actor, component, state)
 
     def _begin_work(
         self, tasks: TaskBlock, actor: Actor, component: Component, state: State
@@ -440,12 +435,17 @@ class Lifecycle:
         if self._work is None and not self._has_worked:
             self._has_worked = True
             self._work = Work(actor)
-            run = _Run(actor, component, state, self._work, self.stay)
+            bus = cast("Dispatcher", actor.dispatcher)  # it has one, as it has a host
+            run = _Run(actor, bus, component, state, self._work, self.stay)
             tasks.start_guarded(self._run, run)
 
     @property
     def _is_running(self) -> bool:
         return self.hosting is not None and self.hosting.tasks is not None
+
+    def _has_timer(self, state: str | None) -> bool:
+        details = self._details.get(state)
+        return details is not None and details.after is not None
 
     def _new_stay(self) -> None:
         self.stay += 1
@@ -482,16 +482,11 @@ class Lifecycle:
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
-        hosting = self.hosting
-        if hosting is None or hosting.store is None:
+        if self._store is None:
             return
-        data: object = component.snapshot()
-        if data is not None and not isinstance(data, Mapping):
-            raise TypeError(
-                f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
-            )
+        data = _snapshot(component)
         try:
-            self._version = await hosting.store.save(
+            self._version = await self._store.save(
                 actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
@@ -503,7 +498,6 @@ class Lifecycle:
     async def _run(self, run: _Run) -> None:
         """Do the work of a stay, in a task of `running()`, and send how it has ended."""
         actor, work = run.actor, run.work
-        dispatcher = actor.dispatcher
         outcome: _Outcome | None = None
         failure: Exception | None = None
         try:
@@ -521,7 +515,8 @@ class Lifecycle:
             self.rest(run.component)
         try:
             if failure is not None:
-                await report(failure, actor.name, describe(run.state.during), dispatcher)
+                culprit = describe(run.state.during)
+                await run.dispatcher.report(failure, actor.name, culprit)
         finally:
             del failure  # its traceback may hold this frame (B6)
 
@@ -547,28 +542,38 @@ class Lifecycle:
             hosting.rest(component)
 
 
-def is_within_work_of(actor: Actor) -> bool:
-    """Return whether the caller runs within the work of a component."""
-    return any(isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns())
+def _snapshot(component: Component) -> Mapping[str, Any] | None:
+    """Return what is to be stored beside a component's state (K1).
 
-
-async def report(
-    failure: Exception, name: str, culprit: str, dispatcher: Dispatcher | None
-) -> None:
-    """Report a failure that nobody waits for: log it, and announce it (C4).
-
-    Args:
-        failure: what was raised.
-        name: the component's name.
-        culprit: what raised it.
-        dispatcher: the inside of the bus, or None.
+    Raises:
+        TypeError: its `snapshot` returns something else than a mapping or None.
+        Exception: what `snapshot` raised.
     """
-    try:
-        log_exception(failure, MESSAGE_RECEIVED, name, culprit)
-        if dispatcher is not None and not effectively_cancelled():
-            await dispatcher.announce(MESSAGE_RECEIVED, name, failure)
-    finally:
-        del failure  # its traceback may hold this frame (B6)
+    data: object = component.snapshot()
+    if data is not None and not isinstance(data, Mapping):
+        _refuse_async("snapshot", component, data)
+        raise TypeError(
+            f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
+        )
+    return data
+
+
+def _restore(component: Component, data: Mapping[str, Any] | None) -> None:
+    """Give a component what was stored beside its state, if anything was (K1).
+
+    Raises:
+        TypeError: its `restore` is async.
+        Exception: what `restore` raised.
+    """
+    if data is not None:
+        _refuse_async("restore", component, cast("Any", component).restore(data))
+
+
+def _refuse_async(method: str, component: Component, result: object) -> None:
+    if isawaitable(result):
+        if isinstance(result, Coroutine):
+            result.close()
+        raise TypeError(f"{method} of {component!r} must not be async; write it as `def`")
 
 
 async def _call(

@@ -7,19 +7,28 @@ transitions a message may trigger in it.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable  # noqa: TC003  Sphinx resolves hints
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from flexiflow._callables import check_callable
-from flexiflow._objects import Fixed
-from flexiflow._states import ANY_STATE, State, check_name, check_state, triggers_of
+from flexiflow._objects import Fixed, Record
+from flexiflow._states import (
+    ANY_STATE,
+    check_details,
+    check_name,
+    check_state,
+    enumerate_names,
+    items_of,
+    open_states,
+    triggers_of,
+)
 from flexiflow._text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from flexiflow._states import State
 
     _Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
 
@@ -28,17 +37,15 @@ if TYPE_CHECKING:
 Guard: TypeAlias = Callable[[dict[str, Any], Any], object]
 Action: TypeAlias = Callable[[dict[str, Any], Any], object]
 
-_NO_DETAILS: Mapping[str, State] = MappingProxyType({})
-
 
 @final
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(Record, Fixed):
     """One row of a state machine's table (C5, C7).
 
     Args:
-        source: the state that it leaves, several states, or `"*"` for every state of the table.
-            Several are kept as a tuple without repeats, in the order given; a set is sorted.
+        source: the state that it leaves, several states, or `"*"` for every state of the table
+            that is not final. Several are kept as a tuple without repeats, in the order given; a
+            set is sorted.
         trigger: the `type` of the messages that trigger it, compared exactly.
         target: the state that it enters, which may be its source; `None` for an internal
             transition, which runs its action and leaves the state as it is.
@@ -53,24 +60,32 @@ class Transition:
             sources.
     """
 
-    source: str | Iterable[str]
+    __slots__ = __match_args__ = ("source", "trigger", "target", "guard", "action")
+
+    source: str | tuple[str, ...]
     trigger: str
     target: str | None
-    guard: Guard | None = None
-    action: Action | None = None
+    guard: Guard | None
+    action: Action | None
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        if not isinstance(self.source, str):
-            object.__setattr__(self, "source", _check_sources(self.source))
-        else:
-            check_name("source", self.source)
-        check_name("trigger", self.trigger)
-        if self.target is not None:
-            check_state("target", self.target)
-        for role, fn in (("guard", self.guard), ("action", self.action)):
+    def __init__(
+        self,
+        source: str | Iterable[str],
+        trigger: str,
+        target: str | None,
+        guard: Guard | None = None,
+        action: Action | None = None,
+    ) -> None:
+        sources = (
+            check_name("source", source) if isinstance(source, str) else _check_sources(source)
+        )
+        check_name("trigger", trigger)
+        if target is not None:
+            check_state("target", target)
+        for role, fn in (("guard", guard), ("action", action)):
             if fn is not None:
                 check_callable(role, fn, 2)
+        super().__init__(source=sources, trigger=trigger, target=target, guard=guard, action=action)
 
 
 @final
@@ -127,8 +142,8 @@ class StateMachine(Fixed):
             raise TypeError(f"strict must be True or False, not {reprlib.repr(strict)}")
         rows = _check_rows(transitions)
         names = _states(initial, rows)
-        details = _check_details(states, names)
-        index = _indexed(_left(names, details), rows)
+        details = check_details(states, names)
+        index = _indexed(open_states(names, details), rows)
         _check_final(initial, details, index)
         _check_reachable(initial, names, index)
         _check_triggers(details, index)
@@ -167,7 +182,7 @@ class StateMachine(Fixed):
         # Imported by the first diagram: compiling its patterns is 6 % of importing FlexiFlow.
         from flexiflow._mermaid import draw  # noqa: PLC0415
 
-        arrows = _arrows(_left(self.states, self.details), self.transitions)
+        arrows = _arrows(open_states(self.states, self.details), self.transitions)
         return draw(self.initial, self.states, self.details, arrows)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -183,7 +198,7 @@ class StateMachine(Fixed):
 
 
 def _check_sources(given: object) -> tuple[str, ...]:
-    items = _items("source must be a state, several, or '*'", given)
+    items = items_of("source must be a state, several, or '*'", given)
     if not items:
         raise ValueError(f"source must name at least one state, not none: {reprlib.repr(given)}")
     names = [check_state("each source", item) for item in items]
@@ -193,40 +208,11 @@ def _check_sources(given: object) -> tuple[str, ...]:
 
 def _check_rows(given: object) -> tuple[Transition, ...]:
     rows: list[Transition] = []
-    for number, row in enumerate(_items("transitions must be several Transition objects", given)):
+    for number, row in enumerate(items_of("transitions must be several Transition objects", given)):
         if not isinstance(row, Transition):
             raise TypeError(f"transitions[{number}] must be a Transition, not {reprlib.repr(row)}")
         rows.append(row)
     return tuple(rows)
-
-
-def _items(allowed: str, given: object) -> tuple[object, ...]:
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{allowed}, not {reprlib.repr(given)}")
-    return tuple(cast("Iterable[object]", given))
-
-
-def _check_details(given: object, names: tuple[str, ...]) -> Mapping[str, State]:
-    details: dict[str, State] = {}
-    for number, state in enumerate(_items("states must be several State objects", given)):
-        if not isinstance(state, State):
-            raise TypeError(f"states[{number}] must be a State, not {reprlib.repr(state)}")
-        if state.name not in names:
-            raise ValueError(
-                f"states[{number}] is {show(state.name)}, which no transition names; the states "
-                f"are {_enumerate(names)}"
-            )
-        if state.name in details:
-            raise ValueError(f"states[{number}] is {show(state.name)} again; give each state once")
-        details[state.name] = state
-    return MappingProxyType(details) if details else _NO_DETAILS
-
-
-def _left(names: tuple[str, ...], details: Mapping[str, State]) -> tuple[str, ...]:
-    """Return the states that a transition from `"*"` leaves: those that are not final (M1)."""
-    if not details:
-        return names
-    return tuple(name for name in names if name not in details or not details[name].final)
 
 
 def _check_final(initial: str, details: Mapping[str, State], index: _Index) -> None:
@@ -244,15 +230,11 @@ def _check_triggers(details: Mapping[str, State], index: _Index) -> None:
     for name, state in details.items():
         for role, trigger in triggers_of(state).items():
             if (name, trigger) not in index:
-                leaving = _enumerate(trigger for source, trigger in index if source == name)
+                leaving = enumerate_names(trigger for source, trigger in index if source == name)
                 raise ValueError(
                     f"no transition leaves {show(name)} on {show(trigger)}, the trigger of its "
                     f"{role}; those that leave it do so on {leaving or 'none'}"
                 )
-
-
-def _enumerate(names: Iterable[str]) -> str:
-    return ", ".join(show(name) for name in names)
 
 
 def _sources(row: Transition, states: tuple[str, ...]) -> tuple[str, ...]:
@@ -291,7 +273,7 @@ def _check_reachable(initial: str, states: tuple[str, ...], index: _Index) -> No
         new = neighbours.get(ahead.pop(), set()) - reached
         reached |= new
         ahead += new
-    lost = _enumerate(state for state in states if state not in reached)
+    lost = enumerate_names(state for state in states if state not in reached)
     if lost:
         raise ValueError(
             f"no way leads from the initial state {show(initial)} to {lost}; add one or drop them"

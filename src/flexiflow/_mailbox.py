@@ -49,19 +49,24 @@ class Mailbox:
         """The turn in hand, as a tuple of one or none."""
         return () if self.holder is None else (self.holder,)
 
-    def join(self, *, is_awaited: bool = True) -> Turn:
-        """Take a place in line at once, and return it; `Turn.wait_granted` waits for it.
-
-        Args:
-            is_awaited: whether the caller waits until the turn is over.
-        """
+    def join(self) -> Turn:
+        """Take a place in line at once, and return it; `Turn.wait_granted` waits for it."""
         turn = Turn()
         turn.line = self
         if self.holder is None:
             self.holder = turn
         else:
-            if is_awaited:
-                turn.enclosing = frozenset(live_turns())
+            turn.enclosing = frozenset(live_turns())
+            self._line_up(turn)
+        return turn
+
+    def join_alone(self) -> Turn:
+        """As `join`, for a caller that does not wait until the turn is over."""
+        turn = Turn()
+        turn.line = self
+        if self.holder is None:
+            self.holder = turn
+        else:
             self._line_up(turn)
         return turn
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeAlias, final
+from collections.abc import Callable, Coroutine, Iterable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._objects import Fixed, Record
+from flexiflow._text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ANY_STATE: Final = "*"
 
@@ -94,6 +99,10 @@ class State(Record, Fixed):
         _check_final(self)
 
 
+# Machines without states share it.
+_NO_DETAILS: Mapping[str, State] = MappingProxyType({})
+
+
 def triggers_of(state: State) -> dict[str, str]:
     """Return the triggers that a state sends to its component, by the arguments' names (M2, M3)."""
     sent = {
@@ -129,6 +138,56 @@ def check_state(role: str, name: object) -> str:
     if state == ANY_STATE:
         raise ValueError(f"{role} must be one state, not '*', which is a source only, on its own")
     return state
+
+
+def check_details(given: object, names: tuple[str, ...]) -> Mapping[str, State]:
+    """Return the states that a machine is given, by name, as a read-only mapping (M1).
+
+    Args:
+        given: several states.
+        names: all states of the machine.
+
+    Raises:
+        TypeError: something in `given` is not a `State`.
+        ValueError: one has none of these names, or is given twice.
+    """
+    details: dict[str, State] = {}
+    known = frozenset(names)
+    for number, state in enumerate(items_of("states must be several State objects", given)):
+        if not isinstance(state, State):
+            raise TypeError(f"states[{number}] must be a State, not {reprlib.repr(state)}")
+        if state.name not in known:
+            raise ValueError(
+                f"states[{number}] is {show(state.name)}, which no transition names; the states "
+                f"are {enumerate_names(names)}"
+            )
+        if state.name in details:
+            raise ValueError(f"states[{number}] is {show(state.name)} again; give each state once")
+        details[state.name] = state
+    return MappingProxyType(details) if details else _NO_DETAILS
+
+
+def open_states(names: tuple[str, ...], details: Mapping[str, State]) -> tuple[str, ...]:
+    """Return the states that are not final, which a transition from `"*"` leaves (M1)."""
+    if not details:
+        return names
+    return tuple(name for name in names if name not in details or not details[name].final)
+
+
+def items_of(allowed: str, given: object) -> tuple[object, ...]:
+    """Return what can be iterated over as a tuple.
+
+    Raises:
+        TypeError: it can't; the message begins with what is `allowed`.
+    """
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{allowed}, not {reprlib.repr(given)}")
+    return tuple(cast("Iterable[object]", given))
+
+
+def enumerate_names(names: Iterable[str]) -> str:
+    """Return names for a message, with commas in between."""
+    return ", ".join(show(name) for name in names)
 
 
 def _check_after(given: tuple[object, ...]) -> tuple[float, str]:

@@ -62,6 +62,13 @@ if TYPE_CHECKING:
             ...
 
 
+class Entangled(Exception):
+    """A transition can't wait for the end of a work, which waits for it in return (M3).
+
+    The message is to be handled outside of what the work waits for: in a task of `running()`.
+    """
+
+
 current_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
 
 
@@ -76,6 +83,7 @@ class Turn(Mark):
             end first.
         must_wait: whether the wait can't be given up, so that others must be (M3).
         refusal: the exception that the sender gets instead of the turn, or None.
+        trigger: where the message comes from, if its component's state has sent it (`_lifecycle`).
         outer: the turn within which this one is handled, or None.
     """
 
@@ -87,6 +95,7 @@ class Turn(Mark):
     would_deadlock = False
     must_wait = False
     refusal: Exception | None = None
+    trigger: object = None
     outer: Turn | None = None
     _granted: anyio.Event | None = None
     line: Line

@@ -566,7 +566,6 @@ class TestTimers:
 
         async def scenario() -> None:
             order = await Order().register()
-            timers = order.engine._hosting.timers
             async with order.engine.running():
                 timers = order.engine._hosting.timers
                 for _ in range(500):
