@@ -509,9 +509,12 @@ class Lifecycle:
                 del outcome
             self.begin(actor, run.component)
             self.rest(run.component)
-        if failure is not None:
-            culprit = describe(run.state.during)
-            await run.dispatcher.report(failure, actor.name, culprit)
+        try:
+            if failure is not None:
+                culprit = describe(run.state.during)
+                await run.dispatcher.report(failure, actor.name, culprit)
+        finally:
+            del failure  # its traceback may hold this frame (B6)
 
     def _send(self, run: _Run, result: object, failure: Exception | None) -> Exception | None:
         """Send how work has ended; return its failure if that is to be reported instead."""
