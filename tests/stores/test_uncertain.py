@@ -529,6 +529,27 @@ class TestTimeAndWork:
         replay(scenario, backend=backend, decisions=())
 
 
+    def test_in_an_engine_without_a_store_nothing_is_to_be_saved(self, backend: str) -> None:
+        """K3: What could not be saved is forgotten in an engine that has no store."""
+        rows = [Transition("a", "late", "b"), Transition("b", "go", "a")]
+        machine = StateMachine("a", rows, states=[State("a", after=(50.0, "late"))])
+
+        async def scenario() -> None:
+            store, tally = DictStore(), Tally("t", machine=machine)
+            store.before["save"] = down
+            engine, other = Engine(store=store), Engine()
+            await engine.register(tally)
+            async with engine.running():
+                await quiet(seconds=3.0)
+            await engine.unregister("t")
+            await other.register(tally)
+            async with other.running():
+                await quiet(seconds=100.0)
+            assert tally.state == "b"
+
+        replay(scenario, backend=backend, decisions=())
+
+
 async def quiet(seconds: float = 0.5) -> None:
     """Wait, in virtual time."""
     await sleep(seconds)
