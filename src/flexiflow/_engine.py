@@ -410,6 +410,11 @@ def _subscribe(handlers: list[tuple[Mark, Handler]], name: str, registry: Regist
             )
 
 
+def store_of(engine: Engine) -> StateStore | None:
+    """Return where an engine keeps the states of its components, or None."""
+    return engine._hosting.store
+
+
 async def keep_in(engine: Engine, store: StateStore) -> None:
     """Give a store to an engine that has none; its components get what is stored of them.
 

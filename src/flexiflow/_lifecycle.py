@@ -6,7 +6,7 @@ or its engine a store, the actor also has a `Lifecycle`, which it calls
 - before a message: `reload`, if it is not certain what is stored (K3);
 - for a transition: `carry_out`, which ends the work of the state that is left, calls `exit`, the
   action and `entry`, saves, and commits;
-- after a message: `begin`, which begins the work and the timer of the state.
+- after a message: `settle`, which begins the work and the timer of the state.
 
 **Stays.** A *stay* lasts from the commit that enters a state to the next commit; stays are
 numbered. A timer, or work that has ended, sends a message with the number of its stay (`Trigger`).
@@ -40,7 +40,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Turn, break_ring, live_turns
+from flexiflow._turns import Entangled, Turn, break_ring, live_turns, never_comes
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -108,9 +108,10 @@ class Trigger(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """What a work belongs to."""
+    """What a work belongs to, and where its failure is announced."""
 
     actor: Actor
+    dispatcher: Dispatcher
     component: Component
     state: State
     work: Work
@@ -160,8 +161,11 @@ class Work:
         """Whether the caller runs within the work."""
         return any(turn in self.holders for turn in live_turns())
 
-    async def end(self) -> None:
-        """Cancel the work, and wait until it has ended."""
+    async def end(self) -> bool:
+        """Cancel the work, and wait until it has ended; return False at once if it never would.
+
+        Then each wait in the ring is one for the end of a work.
+        """
         self.scope.cancel()
         turn = _EndTurn()
         turn.line = self
@@ -169,7 +173,9 @@ class Work:
         self._waiting[turn] = None
         turn.begin_waiting()
         break_ring(self, turn.enclosing)
-        await turn.wait_granted()
+        if never_comes(self, turn.enclosing):
+            turn.give_up()
+        return await turn.wait_granted()
 
     def has_ended(self) -> None:
         """Wake those that wait for its end."""
@@ -203,6 +209,7 @@ class Lifecycle:
         "_has_complained",
         "_has_worked",
         "_is_kept_up",
+        "_is_moving",
         "_is_unsaved",
         "_states",
         "_store",
@@ -238,8 +245,10 @@ class Lifecycle:
         self._has_complained = False
         self._timer: Timer | None = None
         self._work: Work | None = None
-        # Whether no work may begin: that of the stay has begun, or a transition is under way.
+        # Whether the work of the stay has begun.
         self._has_worked = False
+        # Whether a transition is under way, until it was announced; meanwhile nothing may begin.
+        self._is_moving = False
 
     @property
     def is_idle(self) -> bool:
@@ -257,12 +266,14 @@ class Lifecycle:
         if self.hosting is not None:
             self.hosting.overdue.pop(actor, None)
         self.hosting = None
+        # No message of the state counts that is on its way.
+        self.stay += 1
         if self._work is not None:
             self._work.scope.cancel()
         return self._work
 
     def pause(self) -> None:
-        """Note that the engine does not run any more, or does not host the component."""
+        """Stop the timer, and let `begin` begin all anew; the work is ending or has ended."""
         self._cancel_timer()
         self._has_worked = self._is_kept_up = self._has_complained = False
 
@@ -302,8 +313,8 @@ class Lifecycle:
             stored = await self._store.load(actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 # Nothing of the new stay may begin before the old work has ended.
-                self._has_worked = True
-                await self._end_work()
+                self._is_moving = True
+                await self._end_work(actor, actor.state)
                 if stored is None:
                     # It was deleted: the component begins anew.
                     actor.state, self.due = actor.start, None
@@ -359,6 +370,7 @@ class Lifecycle:
 
         Raises:
             EngineNotRunning: the target takes time, and the engine does not run (M4).
+            Entangled: the work of the source waits for this transition.
             Exception: what `exit`, the action, `entry`, `snapshot` or the store raised.
         """
         target = transition.target
@@ -369,10 +381,10 @@ class Lifecycle:
         left, entered = self._details.get(actor.state), self._details.get(target)
         if entered is not None and (entered.after or entered.during) and not self._is_running:
             raise EngineNotRunning(actor.name, target)
-        has_worked, is_working = self._has_worked, self._work is not None
-        self._has_worked = True
+        is_working = self._work is not None
+        self._is_moving = True
         try:
-            await self._end_work()
+            await self._end_work(actor, target)
             if left is not None:
                 await _call(left.exit, message, component)
             await _call(transition.action, message, component)
@@ -381,21 +393,26 @@ class Lifecycle:
             await self._save(actor, component, target, _due(entered))
         except BaseException:
             # Work that this has ended begins anew.
-            self._has_worked = has_worked and not is_working
+            self._has_worked = self._has_worked and not is_working
             raise
         actor.state, self.due = target, _due(entered)
         self._new_stay()
 
+    def settle(self, actor: Actor, component: Component) -> None:
+        """Note that the handling of a message is over, and begin what has not begun."""
+        self._is_moving = False
+        self.begin(actor, component)
+
     def begin(self, actor: Actor, component: Component) -> None:
         """Begin what has not begun: the work and the timer of the state (M2, M3)."""
         hosting = self.hosting
-        if hosting is None or hosting.tasks is None:
+        if hosting is None or hosting.tasks is None or self._is_moving:
             return
         if not self.is_stale:
             self._begin_stay(hosting, hosting.tasks, actor, component)
         if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
             self._is_kept_up = True
-            hosting.tasks.start(actor.keep_up, component)
+            hosting.tasks.start_guarded(actor.keep_up, component)
 
     def _begin_stay(
         self, hosting: Hosting, tasks: TaskBlock, actor: Actor, component: Component
@@ -405,13 +422,22 @@ class Lifecycle:
             # The machine that was stored had a timer in this state, which this one has not.
             self.due, self._is_unsaved = None, True
         if state is not None:
+            stay = self.stay
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
-            if state.during is not None and self._work is None and not self._has_worked:
-                self._has_worked = True
-                self._work = Work(actor)
-                run = _Run(actor, component, state, self._work, self.stay)
-                tasks.start(self._run, run, tasks)
+            # An eager task may have handled the trigger at once, and left the state.
+            if state.during is not None and self.stay == stay:
+                self._begin_work(tasks, actor, component, state)
+
+    def _begin_work(
+        self, tasks: TaskBlock, actor: Actor, component: Component, state: State
+    ) -> None:
+        if self._work is None and not self._has_worked:
+            self._has_worked = True
+            self._work = Work(actor)
+            bus = cast("Dispatcher", actor.dispatcher)  # it has one, as it has a host
+            run = _Run(actor, bus, component, state, self._work, self.stay)
+            tasks.start_guarded(self._run, run)
 
     @property
     def _is_running(self) -> bool:
@@ -421,9 +447,6 @@ class Lifecycle:
         self.stay += 1
         self._has_worked = False
         self._cancel_timer()
-        if self._work is not None:
-            # It began while the transition was under way, as the component was registered again.
-            self._work.scope.cancel()
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -447,9 +470,10 @@ class Lifecycle:
             self._timer = Timer(None)
             send()
 
-    async def _end_work(self) -> None:
+    async def _end_work(self, actor: Actor, target: str | None) -> None:
         while self._work is not None:
-            await self._work.end()
+            if not await self._work.end():
+                raise Entangled if self._is_running else EngineNotRunning(actor.name, str(target))
 
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
@@ -468,33 +492,27 @@ class Lifecycle:
             raise
         self._is_unsaved = False
 
-    async def _run(self, run: _Run, tasks: TaskBlock) -> None:
+    async def _run(self, run: _Run) -> None:
         """Do the work of a stay, in a task of `running()`, and send how it has ended."""
         actor, work = run.actor, run.work
-        dispatcher = actor.dispatcher
         outcome: _Outcome | None = None
         failure: Exception | None = None
         try:
-            if not work.scope.cancel_called:
-                with work.scope, work.holders[0]:
-                    outcome = await _attempt(run)
+            with work.scope, work.holders[0]:
+                outcome = await _attempt(run)
             if cancel_requests():
                 await absorb_native_cancel()
-        except (anyio.get_cancelled_exc_class(), GeneratorExit):
-            raise
-        except BaseException as exc:  # noqa: BLE001  `running()` raises it
-            tasks.interrupt(exc)
         finally:
+            self._work = None
+            work.has_ended()
             if outcome is not None:
                 failure = self._send(run, *outcome)
                 del outcome
-            self._work = None
-            work.has_ended()
             self.begin(actor, run.component)
             self.rest(run.component)
         if failure is not None:
             culprit = describe(run.state.during)
-            await report(failure, actor.name, culprit, dispatcher)
+            await run.dispatcher.report(failure, actor.name, culprit)
 
     def _send(self, run: _Run, result: object, failure: Exception | None) -> Exception | None:
         """Send how work has ended; return its failure if that is to be reported instead."""
@@ -550,25 +568,6 @@ def _refuse_async(method: str, component: Component, result: object) -> None:
         if isinstance(result, Coroutine):
             result.close()
         raise TypeError(f"{method} of {component!r} must not be async; write it as `def`")
-
-
-async def report(
-    failure: Exception, name: str, culprit: str, dispatcher: Dispatcher | None
-) -> None:
-    """Report a failure that nobody waits for: log it, and announce it (C4).
-
-    Args:
-        failure: what was raised.
-        name: the component's name.
-        culprit: what raised it.
-        dispatcher: the inside of the bus, or None.
-    """
-    try:
-        log_exception(failure, MESSAGE_RECEIVED, name, culprit)
-        if dispatcher is not None and not effectively_cancelled():
-            await dispatcher.announce(MESSAGE_RECEIVED, name, failure)
-    finally:
-        del failure  # its traceback may hold this frame (B6)
 
 
 async def _call(

@@ -9,7 +9,6 @@ import anyio
 
 from flexiflow._clock import time_of_day
 from flexiflow._component import actor_of
-from flexiflow._lifecycle import report
 from flexiflow._reporting import logger
 from flexiflow._tasks import TaskBlock
 from flexiflow._timers import Timers
@@ -97,14 +96,18 @@ class Running:
             hosting.is_running = False
             raise
         hosting.tasks, hosting.timers = self._tasks, Timers()
-        self._tasks.start(hosting.timers.run)
+        self._tasks.start_guarded(hosting.timers.run)
         if hosting.store is not None:
-            self._tasks.start(self._watch, hosting.store)
+            self._tasks.start_guarded(self._watch, hosting.store)
         for component in [*self._components.values()]:
             actor = actor_of(component)
-            # After a message in hand its actor begins them.
-            if actor.life is not None and actor.mailbox.holder is None:
+            if actor.life is None:
+                continue
+            if actor.mailbox.holder is None:
                 actor.life.begin(actor, component)
+            else:
+                # They begin after the message in hand, which may be leaving the state.
+                self._tasks.start_guarded(actor.keep_up, component)
 
     async def __aexit__(
         self,
@@ -115,6 +118,10 @@ class Running:
         """Cancel all work, wait until it has ended, and close the store."""
         hosting = self._hosting
         hosting.tasks = None
+        # In order, before the tasks that wait for them are cancelled in any order.
+        for keep in hosting.posted.values():
+            keep()
+        hosting.posted.clear()
         self._tasks.cancel()
         try:
             return await self._tasks.close(exc, exc)
@@ -133,7 +140,7 @@ class Running:
         while True:
             overdue, self._hosting.overdue = self._hosting.overdue, {}
             for actor, component in overdue.items():
-                self._tasks.start(actor.keep_up, component)
+                self._tasks.start_guarded(actor.keep_up, component)
             if self._load is not None:
                 try:
                     await self._load_due(store)
@@ -173,7 +180,7 @@ class Running:
         self._has_loaded = anyio.Event()
         for name in names:
             self._loading.add(name)
-            self._tasks.start(self._try_to_load, name)
+            self._tasks.start_guarded(self._try_to_load, name)
         with anyio.move_on_after(_INTERVAL):
             await self._has_loaded.wait()
 
@@ -183,7 +190,7 @@ class Running:
             await load(name)
         except Exception as exc:  # noqa: BLE001  a factory or the store may raise anything
             self._failed[name] = anyio.current_time() + _PAUSE
-            await report(exc, name, "loading", self._dispatcher)
+            await self._dispatcher.report(exc, name, "loading")
         finally:
             self._loading.discard(name)
             if not self._loading:
