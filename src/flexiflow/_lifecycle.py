@@ -479,6 +479,7 @@ class Lifecycle:
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
         if self._store is None:
+            self._is_unsaved = False
             return
         data = _snapshot(component)
         try:
