@@ -19,6 +19,8 @@ from benchmarks import (
     peers,
     processes,
     sequential_delivery,
+    store_saving,
+    storing_states,
     streams,
 )
 
@@ -48,6 +50,8 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_storing,
         durable_handling,
         durable_waking,
+        store_saving,
+        storing_states,
     )
     for module in modules:
         for backend in backends:

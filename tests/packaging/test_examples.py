@@ -144,6 +144,7 @@ def test_orders_go_on_after_their_process_was_killed(
 
 
 @pytest.mark.once
+@pytest.mark.unmeasured
 @pytest.mark.skipif(find_spec("trio") is None, reason="two of the three processes run on trio")
 def test_orders_outlive_a_worker_that_is_killed(transport: tuple[str, ...]) -> None:
     """X1: all orders come through, and none is charged twice, though one is handled twice."""
