@@ -19,6 +19,7 @@ from benchmarks import (
     peers,
     processes,
     sequential_delivery,
+    storing_states,
     streams,
 )
 
@@ -48,6 +49,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_storing,
         durable_handling,
         durable_waking,
+        storing_states,
     )
     for module in modules:
         for backend in backends:

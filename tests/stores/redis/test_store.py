@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from anyio import create_task_group
 
 from flexiflow import StateConflict
 from flexiflow.extras.stores import RedisStateStore, StateStore, Stored, StoreUnusable
+from flexiflow.testing import check_store
 from tests.stores.redis.keys import Keys
 
 NAMES = ["order-7", "", "é 🙂", "a b\r\n\0c", "{x}", "x" * 65_536]
@@ -188,13 +190,32 @@ async def test_a_key_of_another_type_fails_its_own_save_only(keys: Keys, key: st
             tasks.start_soon(save)
             tasks.start_soon(partial(store.save, "b", "new", None, expected=0))
         assert "something else has written to the keys of this store" in str(failures[0])
-        assert await store.load("b") is not None
         assert await store.due(9.0, 9) == ["a"]
         with pytest.raises(StoreUnusable, match="use another prefix"):
-            await (store.load if key == "s:a" else store.versions)("a")
+            await store.versions("a")
 
 
-async def test_a_name_of_all_keys_that_has_another_type_fails_all(keys: Keys) -> None:
+async def test_a_key_of_another_type_fails_its_own_load_only(keys: Keys) -> None:
+    """K2: others of the same batch are found."""
+    found: list[Stored | None] = []
+    keys.command("SET", "s:a", "x")
+    async with keys.store() as store:
+        version = await store.save("b", "new", None, expected=0)
+
+        async def load(name: str) -> None:
+            if name == "a":
+                with pytest.raises(StoreUnusable, match="use another prefix"):
+                    await store.load(name)
+            else:
+                found.append(await store.load(name))
+
+        async with create_task_group() as tasks:
+            for name in ("b", "a", "b"):
+                tasks.start_soon(load, name)
+    assert found == [Stored(version, "new", None, None)] * 2
+
+
+async def test_a_shared_key_of_another_type_fails_every_save(keys: Keys) -> None:
     """K2: before anything is written."""
     keys.command("HSET", "due", "a", "b")
     async with keys.store() as store:
@@ -206,3 +227,18 @@ async def test_a_name_of_all_keys_that_has_another_type_fails_all(keys: Keys) ->
             with pytest.raises(StoreUnusable, match="use another prefix"):
                 await call
         assert await store.load("a") is None
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("history", [0, 2])
+def test_keeps_what_a_store_promises(keys: Keys, backend: str, history: int) -> None:
+    """K2: whatever is tried, also on two stores that have the same keys, as two processes have."""
+    numbers, prefixes = count(), dict[RedisStateStore, str]()
+
+    def make(beside: RedisStateStore | None = None) -> RedisStateStore:
+        prefix = f"{keys.prefix}:{next(numbers)}" if beside is None else prefixes[beside]
+        store = RedisStateStore(keys.server.url, prefix=prefix, history=history)
+        prefixes[store] = prefix
+        return store
+
+    check_store(make, backend=backend, examples=6)

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-_FIELDS: Final = "version", "state", "data", "due"
+_FIELDS: Final = 4
+"""How many fields a version has: its number, state, data and due."""
+
 _CLOSED: Final = "it is not open: use it inside `async with store:` or `engine.running()`"
 
 
@@ -135,8 +137,7 @@ class RedisStateStore:
                 await session.wait_for_visitors()
             finally:
                 session.close()
-                if self._session is session:
-                    self._session = None
+                self._session = None
 
     async def load(self, name: str) -> Stored | None:
         """Return what is stored of a component, or None.
@@ -146,7 +147,7 @@ class RedisStateStore:
             StoreUnusable: other software has written there, or the server refuses.
         """
         check_name(name)
-        found = await self._open.call("HMGET", f":s:{name}", *_FIELDS)
+        found = await self._open.load(name)
         return self._stored(name, found) if any(each is not None for each in found) else None
 
     async def save(
@@ -220,8 +221,9 @@ class RedisStateStore:
         """
         check_name(name)
         found = await self._open.run(VERSIONS, name, self._history)
-        size = len(_FIELDS)
-        return [self._stored(name, found[at : at + size]) for at in range(0, len(found), size)]
+        return [
+            self._stored(name, found[at : at + _FIELDS]) for at in range(0, len(found), _FIELDS)
+        ]
 
     @property
     def _open(self) -> Session:
