@@ -48,6 +48,13 @@ class SqliteStateStore:
 
     A snapshot is kept as JSON: a tuple in it comes back as a list.
 
+    Each method raises `StoreUnavailable` if the file is locked for longer than `busy_timeout`, or
+    the disk is full. It raises `StoreUnusable` if the file belongs to other software or was written
+    by a newer release, can't be opened or written, is where SQLite can't keep a write-ahead log, or
+    is a symbolic link that leads nowhere. It also does so, until the store is closed, after the
+    file, or what SQLite keeps beside it, was deleted, moved or replaced, or was opened and closed
+    by hand in this process; and in a process that was forked while the file was open (X9).
+
     Args:
         path: the file, created if it does not exist; on a local disk, in a folder that exists.
         history: how many former versions of each component are kept, 0 to 10**12.
@@ -58,14 +65,6 @@ class SqliteStateStore:
     Raises:
         TypeError: `path` is no path.
         ValueError: a number out of its range, or a path that names no file.
-
-    All methods may raise:
-        StoreUnavailable: the file is locked for longer than `busy_timeout`, or the disk is full.
-        StoreUnusable: the file belongs to other software or was written by a newer release, can't
-            be opened or written, is where SQLite can't keep a write-ahead log, or is a symbolic
-            link that leads nowhere. Until the store is closed also: the file, or what SQLite keeps
-            beside it, was deleted, moved or replaced, or was opened and closed by hand in this
-            process. In a process that was forked while the file was open: always (X9).
     """
 
     __slots__ = ("__weakref__", "_entered", "_history", "_jobs", "_path")

@@ -45,17 +45,18 @@ _CLOSED: Final = "it is not open: use it inside `async with store:` or `engine.r
 class RedisStateStore:
     """Keeps the states of components on a Redis server: needs Redis 6.2, and the extra `redis`.
 
-    It is open inside `async with store:`, and inside `engine.running()`. While it is open,
-    other tasks of the same event loop may enter it as well: they share its connection. The block of
-    the task that opened it ends when the others have left; if an exception leaves that block, the
-    store is closed at once, and what the others ask of it raises `StoreUnavailable`. After that it
-    may be opened again, also in another event loop.
+    It is open inside `async with store:`, and inside `engine.running()`. While it is open, other
+    tasks of the same event loop may enter it, too, and share its connection. The block of the task
+    that opened it ends when the others have left. If an exception leaves that block, the store is
+    closed at once, and the others' calls raise `StoreUnavailable`. It may be opened again later,
+    also in another event loop.
 
     The saves of several tasks share a round trip. None is ever sent twice. Where the connection was
     lost, the next call opens a new one.
 
-    A version begins with the server's time, in microseconds: so none is given twice, even if the
-    server has lost what it had stored, as long as its clock is not set back.
+    The number of a version is one more than the last, and at least the server's time in
+    microseconds. So none is given twice, even by a server that has lost what it had stored, unless
+    its clock is set back as well.
 
     Args:
         url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS. The server
