@@ -117,6 +117,20 @@ async def test_what_is_due_comes_in_order(make: Callable[..., Any]) -> None:
     assert await store.due(0.5, 9) == await store.due(9, 0) == []
 
 
+async def test_what_is_never_due_is_told_from_what_has_no_time(make: Callable[..., Any]) -> None:
+    """K2: an infinite `due` is kept as it is, and never comes; the next save replaces it."""
+    store = make(history=1)
+    [one] = await saved(store, "a", due=INFINITY)
+    assert await store.load("a") == Stored(one, "new", None, INFINITY)
+    assert await store.due(INFINITY, 9) == []
+    two = await store.save("a", "new", None, expected=one, due=1.0)
+    assert await store.due(INFINITY, 9) == ["a"]
+    await store.save("a", "new", None, expected=two, due=INFINITY)
+    assert await store.due(INFINITY, 9) == []
+    await store.delete("a")
+    assert await store.load("a") is None
+
+
 async def test_what_was_saved_without_a_time_is_due_no_more(make: Callable[..., Any]) -> None:
     """K2: the last save decides; what was deleted is not due."""
     store = make()
@@ -166,7 +180,9 @@ async def test_bad_arguments_are_refused(make: Callable[..., Any]) -> None:
         lambda: store.save(long, "new", None, expected=0),
         lambda: store.save("a", long, None, expected=0),
         lambda: store.save("a", "new", None, expected=-1),
-        lambda: store.save("a", "new", None, expected=0, due=INFINITY),
+        lambda: store.save("a", "new", None, expected=0, due=-INFINITY),
+        lambda: store.save("a", "new", None, expected=0, due=float("nan")),
+        lambda: store.save("a", "new", None, expected=0, due=10**400),
         lambda: store.save("a", "new", {"n": INFINITY}, expected=0),
         lambda: store.due(float("nan"), 1),
         lambda: store.due(1.0, -1),
