@@ -481,7 +481,9 @@ class TestStrange:
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Fatal])
     @pytest.mark.parametrize("place", ["work", "cleanup", "handling", "observer"])
-    async def test_interrupts_leave_running_bare(self, kind: type, place: str) -> None:
+    async def test_interrupts_leave_running_bare(
+        self, kind: type[BaseException], place: str
+    ) -> None:
         """M3, E5: They are no failure; running() raises them, when all has ended."""
         interrupt, ends = kind(), list[str]()
 
