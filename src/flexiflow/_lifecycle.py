@@ -421,11 +421,9 @@ class Lifecycle:
             # The machine that was stored had a timer in this state, which this one has not.
             self.due, self._is_unsaved = None, True
         if state is not None:
-            stay = self.stay
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
-            # An eager task may have handled the trigger at once, and left the state.
-            if state.during is not None and self.stay == stay:
+            if state.during is not None:
                 self._begin_work(tasks, actor, component, state)
 
     def _begin_work(

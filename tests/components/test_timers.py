@@ -128,10 +128,13 @@ class TestSending:
 
     def test_it_is_a_message_like_any_other(self, clocked: Clocked) -> None:
         """M2: The component is sent {"type": trigger}, which is announced as any message is."""
-        given: list[dict[str, Any]] = []
+        given: list[object] = []
+
+        def take(message: object, component: object) -> None:
+            given.append(message)
 
         async def scenario() -> None:
-            order = await Order(action=lambda message, _: given.append(message)).register()
+            order = await Order(action=take).register()
             async with order.engine.running():
                 await sleep(11)
             assert given == [{"type": "late"}]
