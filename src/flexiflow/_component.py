@@ -310,7 +310,7 @@ class Component:
         """Take over what `snapshot` has returned; meant to be overridden (K1).
 
         An engine with a store calls it before the component is registered, and when it loads the
-        component again (K3), if there is something stored beside the state.
+        component again (K3), if there is something stored beside the state. It must not wait.
 
         Args:
             data: what was stored, as JSON gives it back.

@@ -252,8 +252,7 @@ class Lifecycle:
     @property
     def is_idle(self) -> bool:
         """Whether the component can be unloaded without a loss (K5)."""
-        is_kept = self._timer is None or self._version > 0
-        return self._work is None and is_kept and not (self.is_stale or self._is_unsaved)
+        return self._work is None and not (self.is_stale or self._is_unsaved)
 
     def is_within_work(self, actor: Actor) -> bool:
         """Return whether the caller runs within the component's work."""
