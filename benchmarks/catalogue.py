@@ -14,6 +14,8 @@ from benchmarks import (
     durable_storing,
     durable_waking,
     growth,
+    lasting,
+    lasting_memory,
     memory,
     parts,
     peers,
@@ -22,6 +24,7 @@ from benchmarks import (
     store_saving,
     storing_states,
     streams,
+    timers,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_waking,
         store_saving,
         storing_states,
+        lasting,
+        timers,
     )
     for module in modules:
         for backend in backends:
@@ -59,6 +64,8 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
     yield from growth.measures_of_any()
     yield from processes.measures(backends)
     yield from memory.measures()
+    yield from timers.measures_of_any()
     yield from durable_memory.measures()
+    yield from lasting_memory.measures()
     for backend in backends:
         yield from parts.measures(backend)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,16 +11,16 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import anyio
-from anyio import CapacityLimiter, create_task_group, to_thread
 
-from benchmarks.durable_parts import BODY, TASKS, Desk, both, by_tasks, pipeline, redis
+from benchmarks import bare_sqlite
+from benchmarks.durable_parts import TASKS, both, by_tasks, pipeline, redis
 from benchmarks.handlers import EVENT, ORDER
 from benchmarks.measuring import Measure
 from flexiflow import EventBus
 from flexiflow.extras.durable import SqliteTransport, open_bridge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from benchmarks.durable_parts import Server
     from benchmarks.measuring import Effort, Round
@@ -32,16 +31,14 @@ _PIPELINES: Final = (TASKS, 500)
 """Commands that go out at once: one for each task, and as many as a pipeline takes at most."""
 
 
-def ready() -> bytes:
-    """Return an event that is there."""
-    return BODY
-
-
 def _written() -> bytes:
     return json.dumps({"id": uuid4().hex, "type": EVENT, "data": ORDER}).encode()
 
 
-_THREADS: Final = {"bytes that are there": ready, "events that they write as JSON": _written}
+_THREADS: Final = {
+    "bytes that are there": bare_sqlite.ready,
+    "events that they write as JSON": _written,
+}
 """The events that a bare thread's tasks store, and how they make them."""
 
 
@@ -68,7 +65,7 @@ def measures(backend: str) -> Iterator[Measure]:
 def _in_sqlite(backend: str, write: Callable[[], bytes], effort: Effort) -> list[Round]:
     with TemporaryDirectory() as folder:
         ours = _bridge(SqliteTransport(Path(folder, "ours.db")))
-        theirs = thread(Path(folder, "theirs.db"), write)
+        theirs = bare_sqlite.storing(Path(folder, "theirs.db"), write)
         return anyio.run(both, effort, ours, theirs, backend=backend)
 
 
@@ -83,31 +80,6 @@ async def _bridge(transport: Transport) -> AsyncGenerator[Side]:
     bus = EventBus()
     async with open_bridge(bus, transport, outgoing=[EVENT]):
         yield by_tasks(partial(bus.publish, EVENT, ORDER))
-
-
-@asynccontextmanager
-async def thread(path: Path, write: Callable[[], bytes]) -> AsyncGenerator[Side]:
-    """Yield a side in which tasks store what `write` makes, on a bare thread that commits."""
-    limiter = CapacityLimiter(1)
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as bare:
-        bare.execute("PRAGMA journal_mode = WAL")
-        bare.execute("PRAGMA synchronous = FULL")
-        bare.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, body BLOB)")
-
-        def insert(bodies: Sequence[bytes]) -> None:
-            bare.execute("BEGIN IMMEDIATE")
-            rows = [(body,) for body in bodies]
-            bare.executemany("INSERT INTO events (body) VALUES (?)", rows)
-            bare.execute("COMMIT")
-
-        async def commit(bodies: Sequence[bytes]) -> None:
-            await to_thread.run_sync(insert, bodies, limiter=limiter)
-
-        async with create_task_group() as tasks:
-            desk = Desk(write, commit)
-            tasks.start_soon(desk.run)
-            yield by_tasks(desk.store)
-            tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager

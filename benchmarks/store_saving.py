@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from benchmarks import bare_sqlite
 from benchmarks.durable_parts import TASKS, both
-from benchmarks.durable_storing import ready, thread
 from benchmarks.measuring import Measure
 from flexiflow.extras.stores import SqliteStateStore
 
@@ -38,7 +38,7 @@ def measures(backend: str) -> Iterator[Measure]:
 def _in_sqlite(backend: str, effort: Effort) -> list[Round]:
     with TemporaryDirectory() as folder:
         ours = _store(Path(folder, "ours.db"))
-        theirs = thread(Path(folder, "theirs.db"), ready)
+        theirs = bare_sqlite.storing(Path(folder, "theirs.db"), bare_sqlite.ready)
         return anyio.run(both, effort, ours, theirs, backend=backend)
 
 

@@ -28,7 +28,7 @@ _STATE: Final = "paid"
 
 def measures(backend: str) -> Iterator[Measure]:
     """Yield the measures of this module."""
-    for against, pipelines in _PIPELINES.items():
+    for against, pipelines in PIPELINES.items():
         yield Measure(
             figure=f"a state saved in Redis, {TASKS} tasks",
             against=against,
@@ -114,7 +114,7 @@ async def _by_one(server: Server) -> AsyncGenerator[Side]:
         yield _Bare(client).write
 
 
-_PIPELINES: Final[dict[str, Callable[[Server], Opened]]] = {
+PIPELINES: Final[dict[str, Callable[[Server], Opened]]] = {
     f"{TASKS} tasks that share bare pipelines of HSET": _by_tasks,
     f"bare pipelines of {TASKS} HSET": _by_one,
 }

@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Coroutine, Mapping
-from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
@@ -462,13 +461,13 @@ class Lifecycle:
             self._is_unsaved = hosting.store is not None
         # The clock may have been set back since the time was stored.
         delay = min(self.due - now, seconds)
-        sent = Trigger(self.stay, is_timer=True)
-        send = partial(actor.post, component, {"type": trigger}, sent)
         if delay > 0:
-            self._timer = hosting.timers.set(delay, send)
+            self._timer = hosting.timers.set(
+                delay, _send_trigger, actor, component, trigger, self.stay
+            )
         else:
             self._timer = Timer(None)
-            send()
+            _send_trigger(actor, component, trigger, self.stay)
 
     async def _end_work(self, actor: Actor, target: str | None) -> None:
         while self._work is not None:
@@ -479,6 +478,7 @@ class Lifecycle:
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
         if self._store is None:
+            self._is_unsaved = False
             return
         data = _snapshot(component)
         try:
@@ -509,9 +509,12 @@ class Lifecycle:
                 del outcome
             self.begin(actor, run.component)
             self.rest(run.component)
-        if failure is not None:
-            culprit = describe(run.state.during)
-            await run.dispatcher.report(failure, actor.name, culprit)
+        try:
+            if failure is not None:
+                culprit = describe(run.state.during)
+                await run.dispatcher.report(failure, actor.name, culprit)
+        finally:
+            del failure  # its traceback may hold this frame (B6)
 
     def _send(self, run: _Run, result: object, failure: Exception | None) -> Exception | None:
         """Send how work has ended; return its failure if that is to be reported instead."""
@@ -574,6 +577,10 @@ async def _call(
 ) -> None:
     if function is not None:
         await attempt(function, message, component)
+
+
+def _send_trigger(actor: Actor, component: Component, trigger: str, stay: int) -> None:
+    actor.post(component, {"type": trigger}, Trigger(stay, is_timer=True))
 
 
 def _due(state: State | None) -> float | None:

@@ -268,6 +268,7 @@ def test_a_removed_handler_is_free_to_go(event: str) -> None:
 
 
 @pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize(
     "event", [*EXACT_AND_PATTERNS, "order.n{}", "order.n{}.*", "n{}.placed.**"]
 )

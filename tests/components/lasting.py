@@ -4,10 +4,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, final
 
-from anyio import CancelScope, Event, create_task_group, sleep_forever
+from anyio import CancelScope, Event, sleep_forever
 from anyio.lowlevel import checkpoint
 
-from flexiflow import Component, Engine, EventBus, State, StateMachine, Transition
+from flexiflow import Component, Engine, State, StateMachine, Transition
 from flexiflow._stores import Stored
 from tests.hosting import Diary
 
@@ -172,7 +172,7 @@ class Worker:
     ) -> None:
         self.engine = engine
         self.messages: list[dict[str, Any]] = []
-        told_of = {"done": "done", "failed": "failed"} if told else {}
+        done, failed = ("done", "failed") if told else (None, None)
         rows = [
             Transition("busy", "stop", "idle", action=act),
             Transition("busy", "again", "busy", action=act),
@@ -182,7 +182,7 @@ class Worker:
             Transition("*", "failed", "over", action=self._note),
             Transition("over", "go", "busy"),
         ]
-        state = State("busy", during=during, after=after, **told_of)
+        state = State("busy", during=during, after=after, done=done, failed=failed)
         machine = StateMachine("busy", rows, states=[state])
         self.component = Component(name, machine=machine)
 
@@ -225,18 +225,3 @@ class Shielded:
         finally:
             with CancelScope(shield=True):
                 self.outcome = await self._finish()
-
-
-async def beside(
-    first: Callable[[], Coroutine[Any, Any, object]],
-    *others: Callable[[], Coroutine[Any, Any, object]],
-) -> None:
-    """Run functions at the same time, in any order."""
-    async with create_task_group() as group:
-        for each in (first, *others):
-            group.start_soon(each)
-
-
-def quiet_bus() -> EventBus:
-    """Make a bus that yields as seldom as it may."""
-    return EventBus(yield_every=10**9)

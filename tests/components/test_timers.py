@@ -193,7 +193,10 @@ class TestSending:
 
         async def scenario() -> None:
             order, expired = Order(), list[str]()
-            action: Callable[..., object] = lambda _, component: expired.append(component.name)
+
+            def action(message: object, component: Component) -> None:
+                expired.append(component.name)
+
             machine = Order(action=action).machine
             names = [f"c{number}" for number in range(200)]
             for name in names:

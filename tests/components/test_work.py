@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -49,7 +50,7 @@ class Watch:
         self.diary = Diary()
         self.failed: list[Any] = []
 
-    async def __aenter__(self) -> "Watch":
+    async def __aenter__(self) -> Self:
         await self.diary.keep(self.engine.bus)
         await self.engine.bus.subscribe(HANDLER_FAILED, "observer", self.failed.append)
         await self.worker.register()
@@ -57,8 +58,13 @@ class Watch:
         await self._running.__aenter__()
         return self
 
-    async def __aexit__(self, *exception: object) -> bool | None:
-        return await self._running.__aexit__(*exception)
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._running.__aexit__(exc_type, exc, traceback)
 
     @property
     def state(self) -> str | None:
@@ -549,6 +555,64 @@ WAYS = (
 )
 
 
+WHERE = ContextVar("where", default="outside")
+
+
+class Relay:
+    """An engine with a worker that sends to itself, once it may.
+
+    Attributes:
+        outcomes: that of the send, and how many messages were handled in that step.
+        seen: the contexts in which messages were handled.
+        senders: the tasks that have sent; `handlers` are those that have handled.
+    """
+
+    def __init__(self, way: str) -> None:
+        self.outcomes: list[object] = []
+        self.seen: list[str] = []
+        self.senders: list[int] = []
+        self.handlers: list[int] = []
+        self.gate, self.may_send, self.sent = Gate(), Event(), Event()
+        self._way = way
+        self._other = StateMachine("x", [Transition("x", "do", None, action=self._do)])
+        self.engine = Engine(component_factory=self._make)
+        self.worker = Worker(self.engine, self._work, act=self._act)
+
+    async def set(self) -> None:
+        """Register the components."""
+        await self.worker.register()
+        await self.engine.register(Component("b", machine=self._other))
+
+    def _make(self, name: str) -> Component:
+        return Component(name, machine=self._other)
+
+    async def _do(self, message: dict[str, Any], component: object) -> None:
+        await message["do"]()
+
+    async def _act(self, message: dict[str, Any], component: object) -> None:
+        if "gate" in message:
+            await self.gate()
+        else:
+            self.handlers.append(anyio.get_current_task().id)
+            self.seen.append(WHERE.get())
+
+    async def _send(self) -> None:
+        WHERE.set("inside")
+        self.senders.append(anyio.get_current_task().id)
+        message = {"type": "note"}
+        if self._way == "handle_message":
+            self.outcomes.append(await self.worker.component.handle_message(message))
+        else:
+            self.outcomes.append(await self.engine.send("a", message))
+        self.outcomes.append(len(self.seen))
+
+    async def _work(self, component: object) -> None:
+        await self.may_send.wait()
+        await send_by(self._way, self._send, self.engine)
+        self.sent.set()
+        await sleep_forever()
+
+
 class TestSends:
     """A send to its own component from within the work."""
 
@@ -556,67 +620,24 @@ class TestSends:
     @pytest.mark.parametrize("busy", [False, True])
     async def test_is_deferred_and_handled_in_running(self, way: str, *, busy: bool) -> None:
         """M3: DEFERRED at once, also if nothing is in hand; handled in a task of running()."""
-        outcomes: list[object] = []
-        senders: list[object] = []
-        handlers: list[object] = []
-        where = ContextVar("where", default="outside")
-        seen: list[str] = []
-        gate, may_send, sent = Gate(), Event(), Event()
-
-        async def do(message: dict[str, Any], component: object) -> None:
-            await message["do"]()
-
-        async def act(message: dict[str, Any], component: object) -> None:
-            if "gate" in message:
-                await gate()
-            else:
-                handlers.append(anyio.get_current_task().id)
-                seen.append(where.get())
-
-        other = StateMachine("x", [Transition("x", "do", None, action=do)])
-
-        def make(name: str) -> Component | None:
-            return Component(name, machine=other) if name == "made" else None
-
-        engine = Engine(component_factory=make)
-
-        async def send() -> None:
-            where.set("inside")
-            senders.append(anyio.get_current_task().id)
-            message = {"type": "note"}
-            outcomes.append(
-                await worker.component.handle_message(message)
-                if way == "handle_message"
-                else await engine.send("a", message)
-            )
-            # It is not handled in this step.
-            outcomes.append(len(seen))
-
-        async def work(component: object) -> None:
-            await may_send.wait()
-            await send_by(way, send, engine)
-            sent.set()
-            await sleep_forever()
-
-        worker = Worker(engine, work, act=act)
-        await worker.register()
-        await engine.register(Component("b", machine=other))
-        where.set("running")
+        relay = Relay(way)
+        await relay.set()
+        WHERE.set("running")
         with fail_after(PATIENCE):
-            async with engine.running(), create_task_group() as group:
-                where.set("sender")
+            async with relay.engine.running(), create_task_group() as group:
+                WHERE.set("sender")
                 if busy:
-                    group.start_soon(partial(worker.send, "note", gate=True))
-                    await gate.reached.wait()
-                may_send.set()
-                await sent.wait()
+                    group.start_soon(partial(relay.worker.send, "note", gate=True))
+                    await relay.gate.reached.wait()
+                relay.may_send.set()
+                await relay.sent.wait()
                 await settle()
-                assert outcomes == [Outcome.DEFERRED, 0]
-                assert seen == ([] if busy else ["running"])
-                gate.open.set()
+                assert relay.outcomes == [Outcome.DEFERRED, 0]
+                assert relay.seen == ([] if busy else ["running"])
+                relay.gate.open.set()
                 await settle()
-                assert seen == ["running"]
-                assert not set(senders) & set(handlers)
+                assert relay.seen == ["running"]
+                assert not set(relay.senders) & set(relay.handlers)
 
     async def test_takes_its_place_in_line(self) -> None:
         """M3, C3: Behind those that wait, before those that come later; the work does not wait."""

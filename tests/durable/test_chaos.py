@@ -33,6 +33,8 @@ from tools.redis_server import MISSING, find_server
 
 pytestmark = [
     pytest.mark.once,
+    # It takes many processes, and most of it reaches only what other tests reach.
+    pytest.mark.unmeasured,
     pytest.mark.skipif(sys.platform == "win32", reason="processes are killed in another way there"),
 ]
 needs_redis = pytest.mark.skipif(find_server() is None, reason=MISSING)
@@ -103,6 +105,7 @@ def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
     assert result.handled == result.stored - 2
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize(
     ("mode", "company", "backend"),
     by_turns(
@@ -153,6 +156,7 @@ def leaked() -> Generator[None]:
 
 @needs_redis
 @pytest.mark.usefixtures("leaked")
+@pytest.mark.measured
 @pytest.mark.parametrize(
     ("scenario", "mode", "fault", "found"),
     [

@@ -12,7 +12,7 @@ from flexiflow import Component, Engine, Outcome, State, StateMachine, Transitio
 from flexiflow import _clock as clock
 from flexiflow import _running as running
 from flexiflow.events import HANDLER_FAILED, STATE_CHANGED
-from flexiflow.testing import explore, replay
+from flexiflow.testing import cancel_everywhere, explore, replay
 from tests.accounting import Boom
 from tests.hosting import GO, Diary
 from tests.stores.keeping import DictStore, Down, Hang, Tally, count, down, hosting, once, tallies
@@ -265,6 +265,31 @@ class TestRestart:
             assert [store.kept[f"t{n}"][1:] for n in range(3)] == [("b", {"n": 1}, None)] * 3
 
         run(scenario, backend)
+
+
+def test_cancelled_anywhere(backend: str) -> None:
+    """M2: Wherever a process ends, the next one sends what was due, and stores it once."""
+    stores: list[DictStore] = []
+    machine = StateMachine("a", ROWS, states=[State("b", after=(2.0, "late"))])
+
+    async def scenario() -> None:
+        store = DictStore()
+        stores.append(store)
+        engine = hosting(store, machine)
+        async with engine.running():
+            await engine.send("t", GO)
+            await sleep(3.0)
+
+    async def check() -> None:
+        for store in stores:
+            has_begun = "t" in store.kept
+            async with hosting(store, machine).running():
+                await sleep(5.0)
+            assert store.state("t") == ("c" if has_begun else None)
+            assert store.saved.count(("t", "c")) == has_begun
+        stores.clear()
+
+    assert cancel_everywhere(scenario, backend=backend, check=check) > 10
 
 
 class TestLoading:

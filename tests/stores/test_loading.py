@@ -405,6 +405,18 @@ class TestUnregister:
         await engine.send("t", GO)
         assert store.kept["t"][1:3] == ("b", {"n": 51})
 
+    async def test_and_deleted(self) -> None:
+        """K4: Registered again when nothing is stored any more, it goes on and is stored anew."""
+        store, tally = DictStore(), Tally("t")
+        engine = Engine(store=store)
+        await engine.register(tally)
+        await engine.send("t", GO)
+        await engine.unregister("t")
+        await store.delete("t")
+        await engine.register(tally)
+        await engine.send("t", GO)
+        assert store.kept["t"][1:3] == ("c", {"n": 2})
+
     async def test_may_go_to_an_engine_without_a_store(self) -> None:
         """K4: In an engine without a store it goes on in its state, and nothing is stored."""
         store, tally = DictStore(), Tally("t")

@@ -179,6 +179,33 @@ async def test_overdue_timer_is_sent_after_a_restart(
     assert await store.due(later, 10) == []
 
 
+async def test_trigger_that_was_sent_is_stored_as_sent(reopen: Reopen) -> None:
+    """M2: A trigger that a guard refuses is stored as spent; other transitions are saved after."""
+    was_asked = Event()
+
+    def refuse(message: object, component: object) -> bool:
+        was_asked.set()
+        return False
+
+    rows = [
+        Transition("a", "go", "b"),
+        Transition("b", "late", "a", guard=refuse),
+        Transition("b", "stay", None),
+    ]
+    machine = StateMachine("a", rows, states=[State("b", after=(1e-9, "late"))])
+    store = reopen()
+    engine = Engine(component_factory=tallies(machine), store=store)
+    with fail_after(PATIENCE):
+        async with engine.running():
+            await engine.send("t", GO)
+            await was_asked.wait()
+            assert await engine.send("t", STAY) is Outcome.TRANSITIONED
+    stored = await store.load("t")
+    assert stored is not None
+    assert (stored.state, stored.due) == ("b", float("inf"))
+    assert await store.due(float("inf"), 9) == []
+
+
 async def test_store_is_open_while_the_engine_runs(reopen: Reopen) -> None:
     """M2: `running()` opens and closes the store; before and after it opens by itself."""
     store = reopen()

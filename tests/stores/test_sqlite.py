@@ -130,6 +130,21 @@ async def test_a_store_that_is_freed_is_closed(path: Path) -> None:
     assert not is_open(database)
 
 
+async def test_a_store_that_is_freed_while_it_works_is_closed_after_that(path: Path) -> None:
+    """K2: the garbage collector may free it in the very thread that works."""
+    store = SqliteStateStore(path)
+    await saved(store, "a")
+    database, seen = database_of(store), list[bool]()
+
+    def work(_: sqlite3.Connection) -> None:
+        # As the store's finalizer does.
+        store._jobs.abandon()
+        seen.append(is_open(database))
+
+    await store._jobs.write(work)
+    assert (seen, is_open(database)) == ([True], False)
+
+
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("how", [(), ("killed",)], ids=["as programs do", "at once"])
 def test_what_was_saved_survives_the_process(path: Path, how: tuple[str, ...]) -> None:
@@ -165,7 +180,7 @@ async def test_a_new_file_is_its_owners(tmp_path: Path) -> None:
 def test_bad_arguments_are_refused(given: dict[str, Any], kind: type[Exception], said: str) -> None:
     """K2: before there is a file."""
     with pytest.raises(kind, match=said):
-        SqliteStateStore(**{"path": "state.db", **given})
+        SqliteStateStore(given.pop("path", "state.db"), **given)
 
 
 # Commits.

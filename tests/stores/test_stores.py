@@ -13,7 +13,6 @@ from flexiflow import StateConflict
 from flexiflow.extras.stores import (
     MemoryStateStore,
     SqliteStateStore,
-    StateStore,
     Stored,
     StoreError,
     StoreUnavailable,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flexiflow.extras.stores import SqliteStateStore as Sqlite
+    from flexiflow.extras.stores import StateStore
 
 INFINITY = float("inf")
 
@@ -52,12 +52,7 @@ def test_a_store_keeps_the_contract(backend: str, tmp_path: Path) -> None:
     check_store(in_file, backend=backend, examples=2)
 
 
-async def test_a_store_is_one(make: Callable[..., Any]) -> None:
-    """K2: it has the methods of the protocol."""
-    assert isinstance(make(), StateStore)
-
-
-async def test_what_was_saved_is_loaded(make: Callable[..., Any]) -> None:
+async def test_what_was_saved_is_loaded(make: Callable[..., StateStore]) -> None:
     """K2: a version, the state, the data, and when it is due."""
     store = make()
     assert await store.load("a") is None
@@ -97,7 +92,7 @@ async def test_a_version_is_never_given_twice(make: Callable[..., Any]) -> None:
 
 async def test_of_many_that_race_one_wins(make: Callable[..., Any]) -> None:
     """K2: each other one is told, and repeats nothing."""
-    store, conflicts, won = make(), [], []
+    store, conflicts, won = make(), list[int](), list[int]()
     [version] = await saved(store, "a")
 
     async def save(number: int) -> None:
@@ -120,6 +115,20 @@ async def test_what_is_due_comes_in_order(make: Callable[..., Any]) -> None:
     assert await store.due(2.0, 9) == ["b", "a", "c"]
     assert await store.due(INFINITY, 2) == ["b", "a"]
     assert await store.due(0.5, 9) == await store.due(9, 0) == []
+
+
+async def test_what_is_never_due_is_told_from_what_has_no_time(make: Callable[..., Any]) -> None:
+    """K2: an infinite `due` is kept as it is, and never comes; the next save replaces it."""
+    store = make(history=1)
+    [one] = await saved(store, "a", due=INFINITY)
+    assert await store.load("a") == Stored(one, "new", None, INFINITY)
+    assert await store.due(INFINITY, 9) == []
+    two = await store.save("a", "new", None, expected=one, due=1.0)
+    assert await store.due(INFINITY, 9) == ["a"]
+    await store.save("a", "new", None, expected=two, due=INFINITY)
+    assert await store.due(INFINITY, 9) == []
+    await store.delete("a")
+    assert await store.load("a") is None
 
 
 async def test_what_was_saved_without_a_time_is_due_no_more(make: Callable[..., Any]) -> None:
@@ -171,7 +180,9 @@ async def test_bad_arguments_are_refused(make: Callable[..., Any]) -> None:
         lambda: store.save(long, "new", None, expected=0),
         lambda: store.save("a", long, None, expected=0),
         lambda: store.save("a", "new", None, expected=-1),
-        lambda: store.save("a", "new", None, expected=0, due=INFINITY),
+        lambda: store.save("a", "new", None, expected=0, due=-INFINITY),
+        lambda: store.save("a", "new", None, expected=0, due=float("nan")),
+        lambda: store.save("a", "new", None, expected=0, due=10**400),
         lambda: store.save("a", "new", {"n": INFINITY}, expected=0),
         lambda: store.due(float("nan"), 1),
         lambda: store.due(1.0, -1),

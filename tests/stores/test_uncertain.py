@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import Engine, Outcome, State, StateConflict, StateMachine, Transition
 from flexiflow.testing import cancel_everywhere, explore, replay
 from tests.helpers import PATIENCE, settle
-from tests.hosting import GO, Diary
+from tests.hosting import GO, Diary, Gate
 from tests.stores.keeping import (
     STAY,
     DictStore,
@@ -380,6 +380,32 @@ class TestTimeAndWork:
         replay(scenario, backend=backend, decisions=())
         assert began == []
 
+    def test_ended_work_does_not_begin_anew_before_it_has_loaded(self, backend: str) -> None:
+        """K3: Work that a failed transition has ended begins anew when the component has loaded."""
+        notes: list[str] = []
+
+        async def work(component: Any) -> None:
+            notes.append("begins")
+            await Hang()()
+
+        machine = StateMachine("a", TIMED, states=[State("a", during=work)])
+
+        async def scenario() -> None:
+            store, gate = DictStore(), Gate()
+            engine = hosting(store, machine)
+            async with engine.running():
+                await engine.send("t", {"type": "other"})
+                await quiet()
+                store.before["save"], store.before["load"] = once(down), gate
+                assert isinstance(await send_go(engine), Down)
+                await quiet(seconds=5.0)
+                assert notes == ["begins"]
+                gate.open.set()
+                await quiet()
+                assert notes == ["begins"] * 2
+
+        replay(scenario, backend=backend, decisions=())
+
     def test_loads_at_once_while_running(self, backend: str) -> None:
         """K3: In `running()` the component is loaded at once, and what it finds begins."""
 
@@ -514,6 +540,7 @@ class TestTimeAndWork:
                 await send_go(engine)
                 await quiet(seconds=3.0)
                 await engine.unregister("t")
+                assert engine._hosting.overdue == {}
                 store.before.clear()
                 loads = store.calls["load"]
                 await quiet(seconds=3.0)
@@ -525,6 +552,26 @@ class TestTimeAndWork:
                 await send_go(engine)
                 await quiet()
                 assert tally.state == "c"
+
+        replay(scenario, backend=backend, decisions=())
+
+    def test_in_an_engine_without_a_store_nothing_is_to_be_saved(self, backend: str) -> None:
+        """K3: What could not be saved is forgotten in an engine that has no store."""
+        rows = [Transition("a", "late", "b"), Transition("b", "go", "a")]
+        machine = StateMachine("a", rows, states=[State("a", after=(50.0, "late"))])
+
+        async def scenario() -> None:
+            store, tally = DictStore(), Tally("t", machine=machine)
+            store.before["save"] = down
+            engine, other = Engine(store=store), Engine()
+            await engine.register(tally)
+            async with engine.running():
+                await quiet(seconds=3.0)
+            await engine.unregister("t")
+            await other.register(tally)
+            async with other.running():
+                await quiet(seconds=100.0)
+            assert tally.state == "b"
 
         replay(scenario, backend=backend, decisions=())
 

@@ -25,10 +25,10 @@ from flexiflow import (
 from flexiflow._stores import Stored
 from flexiflow._subscription import Filter
 from flexiflow.events import COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED
-from flexiflow.testing import explore, replay
+from flexiflow.testing import cancel_everywhere, explore, replay
 from tests.accounting import Boom
 from tests.helpers import PATIENCE, tracing
-from tests.hosting import GO, Diary, Gate
+from tests.hosting import GO, Diary, Gate, is_idle
 from tests.stores.keeping import (
     CYCLE,
     DictStore,
@@ -242,6 +242,34 @@ class TestLoadedAgain:
             assert len(engine.components) == 1
 
         explore(scenario, backend=backend, schedules=80, seed=3)
+
+
+def test_cancelled_anywhere(backend: str) -> None:
+    """K5: Wherever senders are cancelled, both components go on from what is stored of them."""
+    engines: list[tuple[Engine, DictStore]] = []
+
+    async def scenario() -> None:
+        store = DictStore()
+        engine = bounded(1, store)
+        engines.append((engine, store))
+        for name in "ab":
+            store.put(name, "a", {"n": 0})
+        async with create_task_group() as group:
+            for name in "abab":
+                group.start_soon(engine.send, name, GO)
+
+    async def check() -> None:
+        for engine, store in engines:
+            for name in "ab":
+                before: Any = store.kept[name].data
+                assert await engine.send(name, GO) is Outcome.TRANSITIONED
+                number = before["n"] + 1
+                assert store.kept[name][1:3] == ("abca"[number], {"n": number})
+            assert loaded(engine) == "b"
+            assert is_idle(engine)
+        engines.clear()
+
+    assert cancel_everywhere(scenario, backend=backend, check=check) > 10
 
 
 PRICE = Query[str, int]("price.asked")

@@ -379,6 +379,7 @@ def test_each_thing_that_happens_can_be_told(backend: str) -> None:
     ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("factory", [careless, later])
 def test_a_factory_may_be_async(factory: Callable[[], Any], backend: str) -> None:
     """P1: what it gives is awaited, in the counterexample too."""
@@ -491,6 +492,7 @@ def test_the_log_is_left_as_it_was(backend: str, caplog: pytest.LogCaptureFixtur
     assert caplog.records == []
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("configured", ["disabled", "filtered", "off"])
 def test_a_log_that_is_off_hides_nothing(
     configured: str, backend: str, monkeypatch: pytest.MonkeyPatch

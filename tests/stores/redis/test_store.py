@@ -18,7 +18,7 @@ NAMES = ["order-7", "", "é 🙂", "a b\r\n\0c", "{x}", "x" * 65_536]
 
 @pytest.mark.parametrize("name", NAMES, ids=["plain", "empty", "wide", "control", "tag", "long"])
 @pytest.mark.parametrize("data", [None, {}, {"a": [1, 2.5, None, "é\0"]}])
-@pytest.mark.parametrize("due", [None, 0.0, -1.5, 1_700_000_000.123456])
+@pytest.mark.parametrize("due", [None, 0.0, -1.5, 1_700_000_000.123456, math.inf])
 async def test_returns_what_was_saved(
     keys: Keys, name: str, data: dict[str, Any] | None, due: float | None
 ) -> None:
@@ -79,12 +79,13 @@ async def test_names_what_is_due_the_earliest_first(keys: Keys) -> None:
     """K2, M2: of each component the last version counts."""
     async with keys.store() as store:
         assert await store.due(math.inf, 9) == []
-        for name, due in (("a", 3.0), ("b", -1.0), ("c", None), ("d", 2.5), ("e", 0.5)):
+        times = (3.0, -1.0, None, 2.5, 0.5, math.inf)
+        for name, due in zip("abcdef", times, strict=True):
             await store.save(name, "waiting", None, expected=0, due=due)
         assert await store.due(2.5, 9) == ["b", "e", "d"]
         assert await store.due(math.inf, 2) == ["b", "e"]
         assert await store.due(-math.inf, 9) == await store.due(9.0, 0) == []
-        for name, due in (("b", None), ("e", 7.0)):
+        for name, due in (("b", math.inf), ("e", 7.0)):
             stored = await store.load(name)
             assert stored is not None
             await store.save(name, "paid", None, expected=stored.version, due=due)

@@ -90,7 +90,7 @@ class SqliteStateStore:
         self._jobs = JobRunner(layout)
         self._entered = 0
         # A connection that is freed without being closed is a ResourceWarning.
-        finalize(self, self._jobs.close)
+        finalize(self, self._jobs.abandon)
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -143,7 +143,8 @@ class SqliteStateStore:
             state: its state, no longer than that.
             data: what it has besides, as JSON; or None.
             expected: the version that this one replaces; 0 if nothing is stored.
-            due: when it is to be loaded at the latest, in seconds since 1970; or None.
+            due: when it is to be loaded at the latest, in seconds since 1970; infinite or None
+                for never.
 
         Raises:
             StateConflict: another version is stored, or none; nothing has changed.
