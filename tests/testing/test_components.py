@@ -179,7 +179,7 @@ STORES = {
     "K5": ("engine(max_components=)",),
 }
 STARTS = {"K1": ("factory(state=)",)}
-HANDLES = {"K5": ("components without handlers",)}
+HANDLES = {"K5": ("name without subscriptions",)}
 
 
 @pytest.mark.parametrize(
