@@ -71,7 +71,7 @@ class Reality:
 
     async def run(self, program: list[Step]) -> None:
         """Perform a program, and at its end wait until nothing more can happen."""
-        lives: list[list[Step]] = [[]]
+        lives: list[list[Message | Pause]] = [[]]
         for step in program:
             if isinstance(step, Kill):
                 lives.append([])
@@ -91,7 +91,7 @@ class Reality:
 
     is_killing = False
 
-    async def _live(self, life: list[Step], engine: Engine, group: TaskGroup) -> None:
+    async def _live(self, life: list[Message | Pause], engine: Engine, group: TaskGroup) -> None:
         for step in life:
             if isinstance(step, Pause):
                 await sleep(step.seconds)
