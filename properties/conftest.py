@@ -60,4 +60,4 @@ def _measured_only_where_marked(request: pytest.FixtureRequest) -> Iterator[None
 @pytest.fixture(scope="session")
 def schedules() -> int:
     """Return under how many schedules a scenario is explored."""
-    return 10_000 if IS_LONG else 200
+    return 10_000 if IS_LONG else 100

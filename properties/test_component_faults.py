@@ -20,7 +20,7 @@ from properties.reference.engine import PlainComponent, PlainEngine
 from properties.reference.lasting import LastingComponent, LastingEngine
 
 SEED = 1
-EXAMPLES = 10_000 if IS_LONG else 100
+EXAMPLES = 10_000 if IS_LONG else 20
 CLAUSES = {clause.identifier: clause for clause in COMPONENT_CONTRACT}
 
 
@@ -92,7 +92,7 @@ def test_run_to_completion_is_judged_by_what_happened(
 def test_plain_ones_keep_the_contract(backend: str) -> None:
     """P1: no complaint about a plain engine with components that keep the contract."""
     check_component(
-        PlainComponent, engine=PlainEngine, backend=backend, examples=EXAMPLES // 5, seed=SEED
+        PlainComponent, engine=PlainEngine, backend=backend, examples=EXAMPLES, seed=SEED
     )
 
 

@@ -29,10 +29,20 @@ STORE_FAULTS: list[StoreFault] = []
 
 
 def breaks(*clauses: str) -> Callable[[_T], _T]:
-    """Add a store to the list, with the parts that it breaks."""
+    """Add a store to the list; all stores break clause K2."""
 
     def enter(store: _T) -> _T:
-        STORE_FAULTS.append(StoreFault(store, clauses))
+        STORE_FAULTS.append(StoreFault(store, store.parts))
+        return store
+
+    return enter
+
+
+def shown_by(*parts: str) -> Callable[[_T], _T]:
+    """Set the titles of the parts of the clause that find a fault, the best one first."""
+
+    def enter(store: _T) -> _T:
+        store.parts = parts
         return store
 
     return enter

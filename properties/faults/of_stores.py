@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import StateConflict
 from flexiflow.extras.stores import Stored
-from properties.faults._store_registry import STORE_FAULTS, StoreFault, breaks
+from properties.faults._store_registry import STORE_FAULTS, StoreFault, breaks, shown_by
 from properties.reference.store import PlainStore, Row
 
 __all__ = ["STORE_FAULTS", "StoreFault"]
@@ -25,7 +25,8 @@ CANCELLED = "a call that is cancelled"
 FORMER = "former versions"
 
 
-@breaks(SAVED)
+@breaks("K2")
+@shown_by(SAVED)
 class MixesUpCases(PlainStore):
     """Takes names for equal that differ in case, as some databases do."""
 
@@ -33,7 +34,8 @@ class MixesUpCases(PlainStore):
         return name.casefold()
 
 
-@breaks(SAVED)
+@breaks("K2")
+@shown_by(SAVED)
 class MixesUpNormalForms(PlainStore):
     """Takes names for equal that look equal."""
 
@@ -41,7 +43,8 @@ class MixesUpNormalForms(PlainStore):
         return normalize("NFC", name)
 
 
-@breaks(SAVED)
+@breaks("K2")
+@shown_by(SAVED)
 class EndsAtZero(PlainStore):
     """Cuts a name at its first null character, as C does."""
 
@@ -49,7 +52,8 @@ class EndsAtZero(PlainStore):
         return name.partition("\0")[0]
 
 
-@breaks(SAVED)
+@breaks("K2")
+@shown_by(SAVED)
 class HandsOutWhatItHolds(PlainStore):
     """Returns the same snapshot each time, which its first reader has changed by then."""
 
@@ -61,7 +65,8 @@ class HandsOutWhatItHolds(PlainStore):
         return self.read.setdefault(row.version, super().stored(row))
 
 
-@breaks(SAVED)
+@breaks("K2")
+@shown_by(SAVED)
 class CountsInFloats(PlainStore):
     """Makes floats of all numbers."""
 
@@ -69,7 +74,8 @@ class CountsInFloats(PlainStore):
         return super().stored(row)._replace(data=json.loads(row.text, parse_int=float))
 
 
-@breaks(CONFLICT, CROWD)
+@breaks("K2")
+@shown_by(CONFLICT, CROWD)
 class OverwritesAnyVersion(PlainStore):
     """Replaces whatever is stored, if anything was expected."""
 
@@ -80,7 +86,8 @@ class OverwritesAnyVersion(PlainStore):
         return await super().save(name, state, data, expected=expected, due=due)
 
 
-@breaks(CONFLICT)
+@breaks("K2")
+@shown_by(CONFLICT)
 class LooksTooEarly(PlainStore):
     """Compares the version, and writes a turn later."""
 
@@ -102,7 +109,8 @@ class LooksTooEarly(PlainStore):
         return row.version
 
 
-@breaks(CONFLICT)
+@breaks("K2")
+@shown_by(CONFLICT)
 class WritesBeforeItRefuses(PlainStore):
     """Has stored the due time when it finds the conflict."""
 
@@ -114,7 +122,8 @@ class WritesBeforeItRefuses(PlainStore):
         return await super().save(name, state, data, expected=expected, due=due)
 
 
-@breaks(VERSION)
+@breaks("K2")
+@shown_by(VERSION)
 class BeginsAnew(PlainStore):
     """Counts from 1 again after a delete."""
 
@@ -122,7 +131,8 @@ class BeginsAnew(PlainStore):
         return self.found(name) + 1
 
 
-@breaks(DUE)
+@breaks("K2")
+@shown_by(DUE)
 class ForgetsTheLimit(PlainStore):
     """Returns all that is due."""
 
@@ -130,7 +140,8 @@ class ForgetsTheLimit(PlainStore):
         return await super().due(until, 100)
 
 
-@breaks(DUE)
+@breaks("K2")
+@shown_by(DUE)
 class OrdersByName(PlainStore):
     """Returns what is due by name."""
 
@@ -138,7 +149,8 @@ class OrdersByName(PlainStore):
         return sorted(await super().due(until, 100))[:limit]
 
 
-@breaks(DUE)
+@breaks("K2")
+@shown_by(DUE)
 class LeavesOutTheLast(PlainStore):
     """Takes `until` itself for too late."""
 
@@ -146,7 +158,8 @@ class LeavesOutTheLast(PlainStore):
         return await super().due(until - 1e-9, limit)
 
 
-@breaks(DUE)
+@breaks("K2")
+@shown_by(DUE)
 class RemembersFormerTimes(PlainStore):
     """Keeps a component's due time until it gets another one."""
 
@@ -156,7 +169,8 @@ class RemembersFormerTimes(PlainStore):
         super().put(name, row)
 
 
-@breaks(REFUSED)
+@breaks("K2")
+@shown_by(REFUSED)
 class TurnsKeysIntoTexts(PlainStore):
     """Leaves it to `json` to make a str of each key."""
 
@@ -164,7 +178,8 @@ class TurnsKeysIntoTexts(PlainStore):
         return json.dumps(data, allow_nan=False)
 
 
-@breaks(REFUSED)
+@breaks("K2")
+@shown_by(REFUSED)
 class StoresWhatIsNoNumber(PlainStore):
     """Stores NaN, which other readers of JSON refuse."""
 
@@ -173,7 +188,8 @@ class StoresWhatIsNoNumber(PlainStore):
         return json.dumps(data)
 
 
-@breaks(DELETED)
+@breaks("K2")
+@shown_by(DELETED)
 class RefusesToDeleteTwice(PlainStore):
     """Raises where nothing is stored."""
 
@@ -182,7 +198,8 @@ class RefusesToDeleteTwice(PlainStore):
         await checkpoint()
 
 
-@breaks(DELETED)
+@breaks("K2")
+@shown_by(DELETED)
 class DeletesByPrefix(PlainStore):
     """Deletes all whose name begins with the name."""
 
@@ -192,7 +209,8 @@ class DeletesByPrefix(PlainStore):
             del self.rows[each]
 
 
-@breaks(CROWD)
+@breaks("K2")
+@shown_by(CROWD)
 class IsUsedByOneTask(PlainStore):
     """Refuses a call while another one is under way."""
 
@@ -210,7 +228,8 @@ class IsUsedByOneTask(PlainStore):
             self.busy = False
 
 
-@breaks(CANCELLED)
+@breaks("K2")
+@shown_by(CANCELLED)
 class IsTornByCancellation(PlainStore):
     """Writes the state first, and the rest a turn later."""
 
@@ -224,7 +243,8 @@ class IsTornByCancellation(PlainStore):
         return version
 
 
-@breaks(CANCELLED)
+@breaks("K2")
+@shown_by(CANCELLED)
 class StaysLocked(PlainStore):
     """Never frees what a cancelled call has locked."""
 
@@ -241,7 +261,8 @@ class StaysLocked(PlainStore):
         return version
 
 
-@breaks(FORMER)
+@breaks("K2")
+@shown_by(FORMER)
 class ShowsTheOldestFirst(PlainStore):
     """Returns the former versions in the order in which they were made."""
 
@@ -249,7 +270,8 @@ class ShowsTheOldestFirst(PlainStore):
         return [*reversed(await super().versions(name))]
 
 
-@breaks(FORMER)
+@breaks("K2")
+@shown_by(FORMER)
 class KeepsWhatWasDeleted(PlainStore):
     """Returns former versions of a component that was deleted."""
 

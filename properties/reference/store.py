@@ -22,7 +22,13 @@ class Row:
 
 
 class PlainStore:
-    """Keeps all versions of each component in a list."""
+    """Keeps all versions of each component in a list.
+
+    Attributes:
+        parts: the titles of the parts of clause K2 that find what is wrong with it.
+    """
+
+    parts: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.rows: dict[str, list[Row]] = {}

@@ -19,17 +19,18 @@ from flexiflow._cancellation import (
     effectively_cancelled,
     is_being_cancelled,
     resume_cancellation,
+    split,
 )
 from flexiflow._delivery.verdict import attempt
-from flexiflow._errors import TransitionRefused, UnknownComponent
+from flexiflow._errors import HandlerCancelled, TransitionRefused, UnknownComponent
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
-from flexiflow._turns import current_turn, innermost_turn
+from flexiflow._turns import Entangled, current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from flexiflow._dispatcher import Dispatcher
     from flexiflow._lifecycle import Lifecycle, Trigger
@@ -165,9 +166,14 @@ class Actor:
                 turn = await self._catch_up(component, turn, handled)
                 dispatcher = self.dispatcher
             if self.host is not host and host is not None:
+                if turn.trigger is not None:
+                    return _IGNORED
                 raise UnknownComponent(self.name)
             try:
                 outcome = await self._handle(component, message, turn, dispatcher)
+            except Entangled:
+                self.post(component, message)
+                outcome = Outcome.DEFERRED
             except Exception as exc:
                 await self._handle_deferred_despite(exc, component, message, handled)
                 raise
@@ -216,6 +222,7 @@ class Actor:
         marked, life = current_turn.set(turn), self.life
         try:
             if life is not None:
+                life.begin_message()
                 if life.is_stale:
                     await life.reload(self, component)
                 if turn.trigger is not None and not life.accepts(turn.trigger):
@@ -259,7 +266,7 @@ class Actor:
             turn.awaited = None
             current_turn.reset(marked)
             if life is not None:
-                life.begin(self, component)
+                life.settle(self, component)
 
     async def _choose(
         self,
@@ -321,6 +328,8 @@ class Actor:
         dispatcher = self.dispatcher
         try:
             await self._handle(component, message, self.mailbox.renew(), dispatcher)
+        except Entangled:
+            self.post(component, message)
         except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
             self.log(exc, message)
             if is_being_cancelled(handled):
@@ -348,8 +357,11 @@ class Actor:
             return
         turn = self.mailbox.join_alone()
         turn.trigger = trigger
-        start = partial(hosting.tasks.start, self._handle_posted, component, message, turn)
-        start(self.host, is_announcing())
+        if trigger is None:
+            keep = partial(self.mailbox.defer, message, announcing=is_announcing())
+            hosting.posted[turn] = keep
+        start = partial(hosting.tasks.start_guarded, self._handle_posted, component, message, turn)
+        start(self.host, is_announcing(), hosting.posted)
 
     async def _handle_posted(
         self,
@@ -358,45 +370,42 @@ class Actor:
         turn: Turn,
         host: object,
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
+        posted: dict[Turn, Callable[[], object]],
     ) -> None:
         life, dispatcher = self.life, self.dispatcher
         due = None if life is None else life.due
-        try:
-            if await self._comes_up(message, turn, host, within_announcement=within_announcement):
-                with Announcing() if within_announcement else nullcontext():
-                    await self.handle(component, message, host, turn)
-        except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
-            self.log(exc, message)
-            if dispatcher is not None and not effectively_cancelled():
-                await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
-        except BaseException:
-            if life is not None and turn.trigger is not None:
-                life.take_back(turn.trigger, due)
-            raise
-
-    async def _comes_up(
-        self, message: dict[str, Any], turn: Turn, host: object, *, within_announcement: bool
-    ) -> bool:
-        """Wait until the turn of a posted message has come; return whether it still counts.
-
-        Raises:
-            UnknownComponent: the component was unregistered, and the message is the work's.
-        """
-        try:
-            if self.mailbox.holder is not turn:
-                await turn.wait_granted()
-        except UnknownComponent:
-            if turn.trigger is None:
+        has_begun = False
+        with Announcing() if within_announcement else nullcontext():
+            try:
+                if self.mailbox.holder is not turn:
+                    await turn.wait_granted()
+                if turn.trigger is None and posted.pop(turn, None) is None:
+                    # `running()` is being left, and has kept the message.
+                    turn.end()
+                    return
+                has_begun = True
+                await self.handle(component, message, host, turn)
+            except BaseException as exc:
+                failure = _failure(exc, message)
+                if failure is not None:
+                    posted.pop(turn, None)
+                    if turn.trigger is None or has_begun:
+                        # Nobody waits for this message, so its failure is reported.
+                        await self._report(failure, message, dispatcher)
+                    return
+                if turn.trigger is not None and life is not None:
+                    life.take_back(turn.trigger, due)
                 raise
-            return False
-        except BaseException:
-            if turn.trigger is None:
-                self.mailbox.defer(message, announcing=within_announcement)
-            raise
-        if turn.trigger is None or self.host is host:
-            return True
-        self.mailbox.pass_on()
-        return False
+            finally:
+                failure = None  # its traceback holds this frame (B6)
+
+    async def _report(
+        self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
+    ) -> None:
+        if dispatcher is None:
+            self.log(failure, message)
+        else:
+            await dispatcher.report(failure, self.name, _culprit(message))
 
     async def keep_up(self, component: Any) -> None:
         """Load the component, or save its due time, if that must be done (K3, M2)."""
@@ -412,9 +421,9 @@ class Actor:
                     await self.life.keep_up(self, component)
         finally:
             self.mailbox.pass_on()
-        if self.life is not None:
-            self.life.begin(self, component)
-            self.life.rest(component)
+            if self.life is not None:
+                self.life.settle(self, component)
+                self.life.rest(component)
 
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""
@@ -429,6 +438,22 @@ class Actor:
     def log(self, failure: Exception, message: dict[str, Any]) -> None:
         """Log a failure that is raised to no sender."""
         log_exception(failure, MESSAGE_RECEIVED, self.name, _culprit(message))
+
+
+def _failure(exception: BaseException, message: dict[str, Any]) -> Exception | None:
+    """Return the failure of a message that is handled in a task of its own, or None.
+
+    A native cancel of that task is one.
+    """
+    if isinstance(exception, Exception):
+        return exception
+    if isinstance(exception, GeneratorExit) or effectively_cancelled():
+        return None
+    if split(exception)[1] is not None:
+        return None
+    failure = HandlerCancelled(_culprit(message))
+    failure.__cause__ = exception
+    return failure
 
 
 def _culprit(message: dict[str, Any]) -> str:

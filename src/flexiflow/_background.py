@@ -35,7 +35,7 @@ from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
 from flexiflow._names import check_is_event
 from flexiflow._objects import Fixed, Record
-from flexiflow._receiver import Publisher, brief, enclosing_publishes, reconsider_streams
+from flexiflow._receiver import NAMES, Publisher, enclosing_publishes, reconsider_streams
 from flexiflow._reporting import logger
 from flexiflow._tasks import TaskBlock
 from flexiflow._text import show
@@ -306,7 +306,7 @@ class Background:
     def __repr__(self) -> str:
         """Show the state of the block, and how many publishes run and wait."""
         counts = f"{self._running} running, {len(self._waiting)} waiting"
-        return f"<Background, {brief(self._state)}: {counts}>"
+        return f"<Background, {NAMES[self._state]}: {counts}>"
 
     def _check_open(self) -> None:
         if self._state != _OPEN:

@@ -13,7 +13,7 @@ import sys
 from copy import copy
 from functools import partial
 from inspect import getattr_static
-from types import FunctionType, MemberDescriptorType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, final, overload
 
 from flexiflow._actor import Actor, copy_message
@@ -93,7 +93,12 @@ _ON = "_flexiflow_on"
 # Since Python 3.14 annotations are evaluated when they are read, and may then fail, since they may
 # use names that are imported for type checkers only; so `__annotate__` is copied in their place.
 _ANNOTATED = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
-_UNMARKED = frozenset({str, tuple, frozenset, type(None), property, MemberDescriptorType})
+_UNMARKED = frozenset(
+    {
+        *(str, int, float, bool, type(None), tuple, list, dict, set, frozenset),
+        *(property, MemberDescriptorType, GetSetDescriptorType),
+    }
+)
 _WRITTEN = (
     "__kwdefaults__",
     "__module__",

@@ -176,9 +176,7 @@ class Engine:
         try:
             with admission.join():
                 await checkpoint()
-                stored = await self._load(name)
-                self._adopt(component, stored)
-                await self._introduce(component)
+                await self._introduce(component, await self._load(name))
         finally:
             self._conclude(name, admission)
 
@@ -271,10 +269,9 @@ class Engine:
         """Make and register a component, for this sender and then for the others in line."""
         try:
             with turn:
-                stored = await self._load(name)
+                stored = None if self._factory is None else await self._load(name)
                 component = await self._make(name)
-                self._adopt(component, stored)
-                await self._introduce(component, is_made=True, is_loaded=stored is not None)
+                await self._introduce(component, stored, is_made=True)
         except BaseException as exc:
             if isinstance(exc, Exception):
                 admission.refuse(repeat(exc).__next__)
@@ -310,7 +307,11 @@ class Engine:
         """Put into a component what is stored, if there is a store (K4)."""
         actor = actor_of(component)
         if self._hosting.store is not None:
-            actor.give_life().adopt(actor, component, stored)
+            life = actor.give_life()
+            if stored is None:
+                life.start_unsaved()
+            else:
+                life.adopt(actor, component, stored)
 
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
@@ -331,17 +332,18 @@ class Engine:
             actor.life.is_unloaded = True
 
     async def _introduce(
-        self, component: Component, *, is_made: bool = False, is_loaded: bool = False
+        self, component: Component, stored: Stored | None, *, is_made: bool = False
     ) -> None:
         """Register a component and its handlers in one step, then publish its event.
 
         Args:
             component: the component.
+            stored: what is stored of it, which it gets before (K4); or None.
             is_made: whether the factory has made it.
-            is_loaded: whether it was stored.
         """
         actor, bus = actor_of(component), dispatcher_of(self._bus)
         handlers = _check(component, bus.registry)
+        self._adopt(component, stored)
         actor.host, actor.dispatcher = self, bus
         if actor.life is not None:
             actor.life.hosting, actor.life.is_unloaded = self._hosting, False
@@ -350,7 +352,7 @@ class Engine:
             self._residents.add(actor.name)
         _subscribe(handlers, actor.name, bus.registry)
         # Loading is no registration where components come and go (K5).
-        is_silent = is_made and is_loaded and self._residents is not None
+        is_silent = is_made and stored is not None and self._residents is not None
         try:
             if not is_silent and (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
                 registered: ComponentRegistered = {"component": actor.name}
@@ -406,6 +408,11 @@ def _subscribe(handlers: list[tuple[Mark, Handler]], name: str, registry: Regist
                 once=mark["once"],
                 terms=make_terms(time_limit=time_limit, limit=limit, around=mark["around"]),
             )
+
+
+def store_of(engine: Engine) -> StateStore | None:
+    """Return where an engine keeps the states of its components, or None."""
+    return engine._hosting.store
 
 
 async def keep_in(engine: Engine, store: StateStore) -> None:

@@ -13,7 +13,7 @@ import anyio
 
 from flexiflow._cancellation import is_being_cancelled
 from flexiflow._names import T
-from flexiflow._receiver import Block, brief
+from flexiflow._receiver import NAMES, Block
 from flexiflow._reporting import log_failure
 from flexiflow._subscription import HandlerFailure, is_true
 from flexiflow._text import show
@@ -68,7 +68,7 @@ class Expectation(Generic[T]):
     def __repr__(self) -> str:
         """Show what is expected, the state of the block, and what has come."""
         come = f": {show(self._event.name)} has come" if self._has_outcome else ""
-        return f"<Expectation of {show(self._name)}, {brief(self._block.state)}{come}>"
+        return f"<Expectation of {show(self._name)}, {NAMES[self._block.state]}{come}>"
 
     async def __aenter__(self) -> Self:
         """Subscribe, without a checkpoint: from here on no event is missed (S1).

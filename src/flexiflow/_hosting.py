@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flexiflow._stores import StateStore
     from flexiflow._tasks import TaskBlock
     from flexiflow._timers import Timers
+    from flexiflow._turns import Turn
 
 
 @final
@@ -25,11 +26,13 @@ class Hosting:
         timers: the timers of `running()`, if there are tasks.
         overdue: the components whose stored state is to be loaded or saved once more, since that
             has failed, by their actors.
+        posted: the turns of messages that works have sent and that wait in line, in order of
+            sending, each with a function that keeps the message for later (C4).
         rest: called with a component when it has no message in hand and no work; None if nobody
             wants to know (K5).
     """
 
-    __slots__ = ("is_running", "overdue", "rest", "store", "tasks", "timers")
+    __slots__ = ("is_running", "overdue", "posted", "rest", "store", "tasks", "timers")
 
     timers: Timers
 
@@ -38,4 +41,5 @@ class Hosting:
         self.is_running = False
         self.tasks: TaskBlock | None = None
         self.overdue: dict[Any, Any] = {}
+        self.posted: dict[Turn, Callable[[], object]] = {}
         self.rest: Callable[[Any], object] | None = None

@@ -6,7 +6,7 @@ or its engine a store, the actor also has a `Lifecycle`, which it calls
 - before a message: `reload`, if it is not certain what is stored (K3);
 - for a transition: `carry_out`, which ends the work of the state that is left, calls `exit`, the
   action and `entry`, saves, and commits;
-- after a message: `begin`, which begins the work and the timer of the state.
+- after a message: `settle`, which begins the work and the timer of the state.
 
 **Stays.** A *stay* lasts from the commit that enters a state to the next commit; stays are
 numbered. A timer, or work that has ended, sends a message with the number of its stay (`Trigger`).
@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Coroutine, Mapping
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
@@ -39,7 +39,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Turn, break_ring, live_turns
+from flexiflow._turns import Entangled, Turn, break_ring, live_turns, never_comes
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from flexiflow._hosting import Hosting
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._states import State
-    from flexiflow._stores import Stored
+    from flexiflow._stores import StateStore, Stored
     from flexiflow._tasks import TaskBlock
 
     _Outcome: TypeAlias = tuple[object, Exception | None]
@@ -107,9 +107,10 @@ class Trigger(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """What a work belongs to."""
+    """What a work belongs to, and where its failure is announced."""
 
     actor: Actor
+    dispatcher: Dispatcher
     component: Component
     state: State
     work: Work
@@ -159,8 +160,11 @@ class Work:
         """Whether the caller runs within the work."""
         return any(turn in self.holders for turn in live_turns())
 
-    async def end(self) -> None:
-        """Cancel the work, and wait until it has ended."""
+    async def end(self) -> bool:
+        """Cancel the work, and wait until it has ended; return False at once if it never would.
+
+        Then each wait in the ring is one for the end of a work.
+        """
         self.scope.cancel()
         turn = _EndTurn()
         turn.line = self
@@ -168,7 +172,9 @@ class Work:
         self._waiting[turn] = None
         turn.begin_waiting()
         break_ring(self, turn.enclosing)
-        await turn.wait_granted()
+        if never_comes(self, turn.enclosing):
+            turn.give_up()
+        return await turn.wait_granted()
 
     def has_ended(self) -> None:
         """Wake those that wait for its end."""
@@ -202,8 +208,10 @@ class Lifecycle:
         "_has_complained",
         "_has_worked",
         "_is_kept_up",
+        "_is_moving",
         "_is_unsaved",
         "_states",
+        "_store",
         "_timer",
         "_version",
         "_work",
@@ -225,6 +233,8 @@ class Lifecycle:
         self.due: float | None = None
         self.is_stale = False
         self.is_unloaded = False
+        # Where the message in hand is saved: a message that unregisters its component is saved.
+        self._store: StateStore | None = None
         # The version that is stored; 0 if nothing is.
         self._version = 0
         # Whether `due` is another one than what is stored.
@@ -234,8 +244,10 @@ class Lifecycle:
         self._has_complained = False
         self._timer: Timer | None = None
         self._work: Work | None = None
-        # Whether no work may begin: that of the stay has begun, or a transition is under way.
+        # Whether the work of the stay has begun.
         self._has_worked = False
+        # Whether a transition is under way, until it was announced; meanwhile nothing may begin.
+        self._is_moving = False
 
     @property
     def is_idle(self) -> bool:
@@ -253,32 +265,41 @@ class Lifecycle:
         if self.hosting is not None:
             self.hosting.overdue.pop(actor, None)
         self.hosting = None
+        # No message of the state counts that is on its way.
+        self.stay += 1
         if self._work is not None:
             self._work.scope.cancel()
         return self._work
 
     def pause(self) -> None:
-        """Note that the engine does not run any more, or does not host the component."""
+        """Stop the timer, and let `begin` begin all anew; the work is ending or has ended."""
         self._cancel_timer()
-        self._has_worked = self._is_kept_up = False
+        self._has_worked = self._is_kept_up = self._has_complained = False
 
-    def adopt(self, actor: Actor, component: Component, stored: Stored | None) -> None:
+    def start_unsaved(self) -> None:
+        """Note that nothing is stored; the component goes on in its state (K4)."""
+        self._version = 0
+        self._is_unsaved = self.due is not None
+        self.is_stale = False
+        self._new_stay()
+
+    def adopt(self, actor: Actor, component: Component, stored: Stored) -> None:
         """Put into a component what is stored (K4).
 
         Raises:
             UnknownState: the machine does not have the stored state; nothing has changed.
             Exception: what `restore` raised; the state has not changed.
         """
-        state, version, due = actor.start, 0, None
-        if stored is not None:
-            state, version, due = stored.state, stored.version, stored.due
-            if state not in self._states:
-                raise UnknownState(actor.name, state, self._states)
-            if stored.data is not None:
-                component.restore(stored.data)
-        actor.state, self._version, self.due = state, version, due
+        if stored.state not in self._states:
+            raise UnknownState(actor.name, stored.state, self._states)
+        _restore(component, stored.data)
+        actor.state, self._version, self.due = stored.state, stored.version, stored.due
         self._is_unsaved = self.is_stale = False
         self._new_stay()
+
+    def begin_message(self) -> None:
+        """Note where the message is saved whose turn has come."""
+        self._store = None if self.hosting is None else self.hosting.store
 
     async def reload(self, actor: Actor, component: Component) -> None:
         """Load a component again, since it is not certain what is stored (K3).
@@ -287,16 +308,20 @@ class Lifecycle:
             Exception: the store has failed, or has something that can't be used; then the component
                 must still be loaded.
         """
-        hosting = self.hosting
-        if hosting is not None and hosting.store is not None:
-            stored = await hosting.store.load(actor.name)
+        if self._store is not None:
+            stored = await self._store.load(actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 # Nothing of the new stay may begin before the old work has ended.
-                self._has_worked = True
-                await self._end_work()
-                self.adopt(actor, component, stored)
-            elif stored is not None and stored.data is not None:
-                component.restore(stored.data)
+                self._is_moving = True
+                await self._end_work(actor, actor.state)
+                if stored is None:
+                    # It was deleted: the component begins anew.
+                    actor.state, self.due = actor.start, None
+                    self.start_unsaved()
+                else:
+                    self.adopt(actor, component, stored)
+            elif stored is not None:
+                _restore(component, stored.data)
         self.is_stale = False
 
     async def keep_up(self, actor: Actor, component: Component) -> None:
@@ -304,6 +329,7 @@ class Lifecycle:
 
         If that fails, it is logged once, and tried again later (`Hosting.overdue`).
         """
+        self.begin_message()
         try:
             if self.is_stale:
                 await self.reload(actor, component)
@@ -324,7 +350,7 @@ class Lifecycle:
             return False
         if trigger.is_timer:
             self.due = _SPENT
-            self._is_unsaved = self.hosting is not None and self.hosting.store is not None
+            self._is_unsaved = self._store is not None
         return True
 
     def take_back(self, trigger: Any, due: float | None) -> None:
@@ -343,6 +369,7 @@ class Lifecycle:
 
         Raises:
             EngineNotRunning: the target takes time, and the engine does not run (M4).
+            Entangled: the work of the source waits for this transition.
             Exception: what `exit`, the action, `entry`, `snapshot` or the store raised.
         """
         target = transition.target
@@ -353,10 +380,10 @@ class Lifecycle:
         left, entered = self._details.get(actor.state), self._details.get(target)
         if entered is not None and (entered.after or entered.during) and not self._is_running:
             raise EngineNotRunning(actor.name, target)
-        has_worked, is_working = self._has_worked, self._work is not None
-        self._has_worked = True
+        is_working = self._work is not None
+        self._is_moving = True
         try:
-            await self._end_work()
+            await self._end_work(actor, target)
             if left is not None:
                 await _call(left.exit, message, component)
             await _call(transition.action, message, component)
@@ -365,28 +392,51 @@ class Lifecycle:
             await self._save(actor, component, target, _due(entered))
         except BaseException:
             # Work that this has ended begins anew.
-            self._has_worked = has_worked and not is_working
+            self._has_worked = self._has_worked and not is_working
             raise
         actor.state, self.due = target, _due(entered)
         self._new_stay()
 
+    def settle(self, actor: Actor, component: Component) -> None:
+        """Note that the handling of a message is over, and begin what has not begun."""
+        self._is_moving = False
+        self.begin(actor, component)
+
     def begin(self, actor: Actor, component: Component) -> None:
         """Begin what has not begun: the work and the timer of the state (M2, M3)."""
         hosting = self.hosting
-        if hosting is None or hosting.tasks is None:
+        if hosting is None or hosting.tasks is None or self._is_moving:
             return
-        state = None if self.is_stale else self._details.get(actor.state)
-        if state is not None:
-            if state.after is not None and self._timer is None and self.due != _SPENT:
-                self._set_timer(hosting, actor, component, *state.after)
-            if state.during is not None and self._work is None and not self._has_worked:
-                self._has_worked = True
-                self._work = Work(actor)
-                run = _Run(actor, component, state, self._work, self.stay)
-                hosting.tasks.start(self._run, run, hosting.tasks)
+        if not self.is_stale:
+            self._begin_stay(hosting, hosting.tasks, actor, component)
         if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
             self._is_kept_up = True
-            hosting.tasks.start(actor.keep_up, component)
+            hosting.tasks.start_guarded(actor.keep_up, component)
+
+    def _begin_stay(
+        self, hosting: Hosting, tasks: TaskBlock, actor: Actor, component: Component
+    ) -> None:
+        state = self._details.get(actor.state)
+        if (state is None or state.after is None) and self.due not in {None, _SPENT}:
+            # The machine that was stored had a timer in this state, which this one has not.
+            self.due, self._is_unsaved = None, True
+        if state is not None:
+            stay = self.stay
+            if state.after is not None and self._timer is None and self.due != _SPENT:
+                self._set_timer(hosting, actor, component, *state.after)
+            # An eager task may have handled the trigger at once, and left the state.
+            if state.during is not None and self.stay == stay:
+                self._begin_work(tasks, actor, component, state)
+
+    def _begin_work(
+        self, tasks: TaskBlock, actor: Actor, component: Component, state: State
+    ) -> None:
+        if self._work is None and not self._has_worked:
+            self._has_worked = True
+            self._work = Work(actor)
+            bus = cast("Dispatcher", actor.dispatcher)  # it has one, as it has a host
+            run = _Run(actor, bus, component, state, self._work, self.stay)
+            tasks.start_guarded(self._run, run)
 
     @property
     def _is_running(self) -> bool:
@@ -396,9 +446,6 @@ class Lifecycle:
         self.stay += 1
         self._has_worked = False
         self._cancel_timer()
-        if self._work is not None:
-            # It began while the transition was under way, as the component was registered again.
-            self._work.scope.cancel()
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -414,31 +461,28 @@ class Lifecycle:
             self._is_unsaved = hosting.store is not None
         # The clock may have been set back since the time was stored.
         delay = min(self.due - now, seconds)
-        sent = Trigger(self.stay, is_timer=True)
-        send = partial(actor.post, component, {"type": trigger}, sent)
         if delay > 0:
-            self._timer = hosting.timers.set(delay, send)
+            self._timer = hosting.timers.set(
+                delay, _send_trigger, actor, component, trigger, self.stay
+            )
         else:
             self._timer = Timer(None)
-            send()
+            _send_trigger(actor, component, trigger, self.stay)
 
-    async def _end_work(self) -> None:
+    async def _end_work(self, actor: Actor, target: str | None) -> None:
         while self._work is not None:
-            await self._work.end()
+            if not await self._work.end():
+                raise Entangled if self._is_running else EngineNotRunning(actor.name, str(target))
 
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
-        hosting = self.hosting
-        if hosting is None or hosting.store is None:
+        if self._store is None:
+            self._is_unsaved = False
             return
-        data: object = component.snapshot()
-        if data is not None and not isinstance(data, Mapping):
-            raise TypeError(
-                f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
-            )
+        data = _snapshot(component)
         try:
-            self._version = await hosting.store.save(
+            self._version = await self._store.save(
                 actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
@@ -447,33 +491,30 @@ class Lifecycle:
             raise
         self._is_unsaved = False
 
-    async def _run(self, run: _Run, tasks: TaskBlock) -> None:
+    async def _run(self, run: _Run) -> None:
         """Do the work of a stay, in a task of `running()`, and send how it has ended."""
         actor, work = run.actor, run.work
-        dispatcher = actor.dispatcher
         outcome: _Outcome | None = None
         failure: Exception | None = None
         try:
-            if not work.scope.cancel_called:
-                with work.scope, work.holders[0]:
-                    outcome = await _attempt(run)
+            with work.scope, work.holders[0]:
+                outcome = await _attempt(run)
             if cancel_requests():
                 await absorb_native_cancel()
-        except (anyio.get_cancelled_exc_class(), GeneratorExit):
-            raise
-        except BaseException as exc:  # noqa: BLE001  `running()` raises it
-            tasks.interrupt(exc)
         finally:
+            self._work = None
+            work.has_ended()
             if outcome is not None:
                 failure = self._send(run, *outcome)
                 del outcome
-            self._work = None
-            work.has_ended()
             self.begin(actor, run.component)
             self.rest(run.component)
-        if failure is not None:
-            culprit = describe(run.state.during)
-            await report(failure, actor.name, culprit, dispatcher)
+        try:
+            if failure is not None:
+                culprit = describe(run.state.during)
+                await run.dispatcher.report(failure, actor.name, culprit)
+        finally:
+            del failure  # its traceback may hold this frame (B6)
 
     def _send(self, run: _Run, result: object, failure: Exception | None) -> Exception | None:
         """Send how work has ended; return its failure if that is to be reported instead."""
@@ -497,23 +538,38 @@ class Lifecycle:
             hosting.rest(component)
 
 
-async def report(
-    failure: Exception, name: str, culprit: str, dispatcher: Dispatcher | None
-) -> None:
-    """Report a failure that nobody waits for: log it, and announce it (C4).
+def _snapshot(component: Component) -> Mapping[str, Any] | None:
+    """Return what is to be stored beside a component's state (K1).
 
-    Args:
-        failure: what was raised.
-        name: the component's name.
-        culprit: what raised it.
-        dispatcher: the inside of the bus, or None.
+    Raises:
+        TypeError: its `snapshot` returns something else than a mapping or None.
+        Exception: what `snapshot` raised.
     """
-    try:
-        log_exception(failure, MESSAGE_RECEIVED, name, culprit)
-        if dispatcher is not None and not effectively_cancelled():
-            await dispatcher.announce(MESSAGE_RECEIVED, name, failure)
-    finally:
-        del failure  # its traceback may hold this frame (B6)
+    data: object = component.snapshot()
+    if data is not None and not isinstance(data, Mapping):
+        _refuse_async("snapshot", component, data)
+        raise TypeError(
+            f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
+        )
+    return data
+
+
+def _restore(component: Component, data: Mapping[str, Any] | None) -> None:
+    """Give a component what was stored beside its state, if anything was (K1).
+
+    Raises:
+        TypeError: its `restore` is async.
+        Exception: what `restore` raised.
+    """
+    if data is not None:
+        _refuse_async("restore", component, cast("Any", component).restore(data))
+
+
+def _refuse_async(method: str, component: Component, result: object) -> None:
+    if isawaitable(result):
+        if isinstance(result, Coroutine):
+            result.close()
+        raise TypeError(f"{method} of {component!r} must not be async; write it as `def`")
 
 
 async def _call(
@@ -521,6 +577,10 @@ async def _call(
 ) -> None:
     if function is not None:
         await attempt(function, message, component)
+
+
+def _send_trigger(actor: Actor, component: Component, trigger: str, stay: int) -> None:
+    actor.post(component, {"type": trigger}, Trigger(stay, is_timer=True))
 
 
 def _due(state: State | None) -> float | None:

@@ -10,9 +10,12 @@ mark: a worker sets it for one event after another, without a block.
 
 from __future__ import annotations
 
+from contextvars import copy_context
+from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextvars import ContextVar, Token
     from typing import TypeVar
 
@@ -48,6 +51,18 @@ class Mark:
         """Return the mark that the caller runs in; None if there is none, or it is over."""
         mark: Self | None = cls.variable.get()
         return None if mark is None or mark.is_over else mark
+
+
+def is_unchanged(inherited: Sequence[object]) -> bool:
+    """Return whether the variables of the context still have these values.
+
+    Values are compared by identity: an equal object may still be another one, and `==` would call a
+    user's `__eq__`. No variable can have been removed, since its token belongs to another context.
+
+    A function of its own, so that no local keeps the context, which holds an event.
+    """
+    context = copy_context()
+    return len(context) == len(inherited) and all(map(is_, inherited, context.values()))
 
 
 def restore(variable: ContextVar[_T], token: Token[_T]) -> None:

@@ -34,6 +34,8 @@ RECEIVER: Final = "<receiver>"
 _NEW: Final = "was not entered"
 _OPEN: Final = "is open"
 _OVER: Final = "has ended"
+NAMES: Final = {_NEW: "not entered", _OPEN: "open", _OVER: "ended"}
+"""The names of the states, for a repr."""
 
 
 @final
@@ -94,11 +96,6 @@ class Block:
         """
         if self.state != _OPEN:
             raise ReceiverClosed(self._title, self.state)
-
-
-def brief(state: str) -> str:
-    """Return the state of a block without its verb, for a repr: "open" for "is open"."""
-    return state.partition(" ")[2]
 
 
 _publisher: ContextVar[Publisher | None] = ContextVar("publisher", default=None)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from flexiflow._component import Component
 
-_MOST_SPARED: Final = 16
+_FEW: Final = 16
+"""How many of the needed ones are looked at again whenever there are too many."""
 
 
 @final
@@ -25,7 +26,7 @@ class Residents:
         unload: unloads a component.
     """
 
-    __slots__ = ("_idle", "_is_needed", "_made", "_most", "_unload")
+    __slots__ = ("_idle", "_is_needed", "_made", "_most", "_spared", "_unload")
 
     def __init__(
         self,
@@ -40,6 +41,8 @@ class Residents:
         self._made: set[str] = set()
         # Those that were idle when they were seen last, the one not used longest first.
         self._idle: OrderedDict[str, Component] = OrderedDict()
+        # Those that were idle, and needed: all of them were not used for longer than those above.
+        self._spared: OrderedDict[str, Component] = OrderedDict()
 
     def add(self, name: str) -> None:
         """Count a component that the factory made; it is about to handle a message."""
@@ -50,28 +53,32 @@ class Residents:
         """Count a component no more, since it was unregistered."""
         self._made.discard(name)
         self._idle.pop(name, None)
+        self._spared.pop(name, None)
 
     def rest(self, component: Component) -> None:
         """Note that a component has handled a message or ended its work."""
         name = actor_of(component).name
         if name in self._made:
+            self._spared.pop(name, None)
             self._idle[name] = component
             self._idle.move_to_end(name)
             self._trim()
 
     def _trim(self) -> None:
-        spared = 0
-        while len(self._made) > self._most and self._idle and spared < _MOST_SPARED:
-            name, component = self._idle.popitem(last=False)
-            if not _is_idle(component):
-                # It is busy, and rests again afterwards.
-                continue
-            if self._is_needed(name):
-                self._idle[name] = component
-                spared += 1
-                continue
+        few = min(_FEW, len(self._spared))
+        while len(self._made) > self._most and (few > 0 or self._idle):
+            self._trim_first(self._spared if few > 0 else self._idle)
+            few -= 1
+
+    def _trim_first(self, line: OrderedDict[str, Component]) -> None:
+        """Take the first component out of a line, and unload it if that can be."""
+        name, component = line.popitem(last=False)
+        if self._is_needed(name):
+            self._spared[name] = component
+        elif _is_idle(component):
             self._made.discard(name)
             self._unload(component)
+        # Else it is busy, and rests again afterwards.
 
 
 def _is_idle(component: Component) -> bool:

@@ -9,7 +9,6 @@ import anyio
 
 from flexiflow._clock import time_of_day
 from flexiflow._component import actor_of
-from flexiflow._lifecycle import report
 from flexiflow._reporting import logger
 from flexiflow._tasks import TaskBlock
 from flexiflow._timers import Timers
@@ -27,11 +26,13 @@ _INTERVAL: Final = 1.0
 """The seconds between looks into the store."""
 
 _PAGE: Final = 100
+"""How many components are loaded at the same time."""
 
 _PAUSE: Final = 60.0
 """The seconds until a component that could not be loaded is tried again."""
 
 _MOST_FAILED: Final = 10_000
+"""How many of these are remembered; until some may be tried again, no others are loaded then."""
 
 
 @final
@@ -45,7 +46,17 @@ class Running:
         dispatcher: the inside of the engine's bus.
     """
 
-    __slots__ = ("_components", "_dispatcher", "_failed", "_hosting", "_load", "_stack", "_tasks")
+    __slots__ = (
+        "_components",
+        "_dispatcher",
+        "_failed",
+        "_has_loaded",
+        "_hosting",
+        "_load",
+        "_loading",
+        "_stack",
+        "_tasks",
+    )
 
     def __init__(
         self,
@@ -62,6 +73,9 @@ class Running:
         self._stack = AsyncExitStack()
         # The components that could not be loaded, and when to try again by the loop's clock.
         self._failed: dict[str, float] = {}
+        self._loading: set[str] = set()
+        # Set when nothing is being loaded any more.
+        self._has_loaded = anyio.Event()
 
     async def __aenter__(self) -> None:
         """Open the store, and begin the work and the timers of all components.
@@ -82,14 +96,18 @@ class Running:
             hosting.is_running = False
             raise
         hosting.tasks, hosting.timers = self._tasks, Timers()
-        self._tasks.start(hosting.timers.run)
+        self._tasks.start_guarded(hosting.timers.run)
         if hosting.store is not None:
-            self._tasks.start(self._watch, hosting.store)
+            self._tasks.start_guarded(self._watch, hosting.store)
         for component in [*self._components.values()]:
             actor = actor_of(component)
-            # After a message in hand its actor begins them.
-            if actor.life is not None and actor.mailbox.holder is None:
+            if actor.life is None:
+                continue
+            if actor.mailbox.holder is None:
                 actor.life.begin(actor, component)
+            else:
+                # They begin after the message in hand, which may be leaving the state.
+                self._tasks.start_guarded(actor.keep_up, component)
 
     async def __aexit__(
         self,
@@ -100,6 +118,10 @@ class Running:
         """Cancel all work, wait until it has ended, and close the store."""
         hosting = self._hosting
         hosting.tasks = None
+        # In order, before the tasks that wait for them are cancelled in any order.
+        for keep in hosting.posted.values():
+            keep()
+        hosting.posted.clear()
         self._tasks.cancel()
         try:
             return await self._tasks.close(exc, exc)
@@ -118,7 +140,7 @@ class Running:
         while True:
             overdue, self._hosting.overdue = self._hosting.overdue, {}
             for actor, component in overdue.items():
-                self._tasks.start(actor.keep_up, component)
+                self._tasks.start_guarded(actor.keep_up, component)
             if self._load is not None:
                 try:
                     await self._load_due(store)
@@ -133,31 +155,43 @@ class Running:
             await anyio.sleep(_INTERVAL)
 
     async def _load_due(self, store: StateStore) -> None:
+        """Load what is due, page by page; wait a second at most for what takes long."""
+        now = anyio.current_time()
+        self._failed = {name: again for name, again in self._failed.items() if again > now}
         limit = _PAGE
         while True:
             names = await store.due(time_of_day(), limit)
-            now = anyio.current_time()
             absent = [
                 name
                 for name in names
-                if name not in self._components and self._failed.get(name, now) <= now
+                if not (name in self._components or name in self._loading or name in self._failed)
             ]
-            async with anyio.create_task_group() as tasks:
-                for name in absent:
-                    tasks.start_soon(self._try_to_load, name)
-            if len(names) < limit:
+            room = min(_PAGE - len(self._loading), _MOST_FAILED - len(self._failed))
+            if room <= 0:
                 return
-            if not absent:
+            if absent:
+                await self._load_all(absent[:room])
+            elif len(names) < limit:
+                return
+            else:
                 limit *= 2
+
+    async def _load_all(self, names: list[str]) -> None:
+        self._has_loaded = anyio.Event()
+        for name in names:
+            self._loading.add(name)
+            self._tasks.start_guarded(self._try_to_load, name)
+        with anyio.move_on_after(_INTERVAL):
+            await self._has_loaded.wait()
 
     async def _try_to_load(self, name: str) -> None:
         load: Any = self._load
         try:
             await load(name)
         except Exception as exc:  # noqa: BLE001  a factory or the store may raise anything
-            if len(self._failed) >= _MOST_FAILED:
-                self._failed.clear()
             self._failed[name] = anyio.current_time() + _PAUSE
-            await report(exc, name, "loading", self._dispatcher)
-        else:
-            self._failed.pop(name, None)
+            await self._dispatcher.report(exc, name, "loading")
+        finally:
+            self._loading.discard(name)
+            if not self._loading:
+                self._has_loaded.set()

@@ -25,7 +25,7 @@ from flexiflow._arguments import check_int, check_seconds
 from flexiflow._errors import BufferFull, StreamDeadlock
 from flexiflow._names import T
 from flexiflow._objects import Fixed, Record
-from flexiflow._receiver import Block, blocking_streams, brief, is_publishing
+from flexiflow._receiver import NAMES, Block, blocking_streams, is_publishing
 from flexiflow._text import show
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class EventStream(Generic[T]):
     def __repr__(self) -> str:
         """Show what the stream hears, its state, and how full its buffer is."""
         held = f"{len(self._buffer)} of {self._size} events"
-        return f"<EventStream of {show(self._name)}, {brief(self._block.state)}: {held}>"
+        return f"<EventStream of {show(self._name)}, {NAMES[self._block.state]}: {held}>"
 
     def _receive(self, event: Event[T]) -> Awaitable[None] | None:
         """Take an event from its publisher, as the subscription's handler."""

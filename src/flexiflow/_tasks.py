@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 import anyio
 
-from flexiflow._cancellation import leaves, split
+from flexiflow._cancellation import (
+    absorb_native_cancel,
+    cancel_requests,
+    leaves,
+    split,
+)
 from flexiflow._reporting import note
 
 if TYPE_CHECKING:
@@ -47,6 +53,33 @@ class TaskBlock:
         """Start a task, in a copy of the block's context."""
         start: Callable[..., object] = self._group.start_soon
         self.context.copy().run(start, function, *arguments)
+
+    def start_guarded(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: object
+    ) -> None:
+        """Start a task that may let out anything: an interrupt is raised by the block.
+
+        A cancellation of the task alone, as a native one is, ends the task alone.
+        """
+        start: Callable[..., object] = self._group.start_soon
+        name = function.__qualname__
+        self.context.copy().run(partial(start, self._guard, function, *arguments, name=name))
+
+    async def _guard(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: object
+    ) -> None:
+        try:
+            await function(*arguments)
+        except anyio.get_cancelled_exc_class():
+            # Nothing is lost: the block's own cancellation strikes its other tasks as well. On
+            # asyncio a task group would keep this one until the garbage collector runs (B6).
+            pass
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # noqa: BLE001  the block raises it
+            self.interrupt(exc)
+        if cancel_requests():
+            await absorb_native_cancel()
 
     def cancel(self) -> None:
         """Cancel all tasks, and the block."""

@@ -20,12 +20,15 @@ class Timer:
 
     Args:
         call: what is called; None once the timer was cancelled, or has called it.
+        arguments: its arguments.
     """
 
-    __slots__ = ("call",)
+    # There may be 100,000: a partial of a method would take as much memory as all the rest.
+    __slots__ = ("arguments", "call")
 
-    def __init__(self, call: Callable[[], object] | None) -> None:
+    def __init__(self, call: Callable[..., object] | None, *arguments: object) -> None:
         self.call = call
+        self.arguments = arguments
 
 
 @final
@@ -46,14 +49,15 @@ class Timers:
         """Return how many timers are set."""
         return len(self._heap) - self._dead
 
-    def set(self, delay: float, call: Callable[[], object]) -> Timer:
+    def set(self, delay: float, call: Callable[..., object], *arguments: object) -> Timer:
         """Set a timer.
 
         Args:
             delay: in how many seconds to call.
-            call: a function without arguments, called by `run`; it raises nothing.
+            call: a function, called by `run`; it raises nothing.
+            arguments: its arguments.
         """
-        timer = Timer(call)
+        timer = Timer(call, *arguments)
         entry = anyio.current_time() + delay, next(self._numbers), timer
         heappush(self._heap, entry)
         if self._changed is not None and self._heap[0] is entry:
@@ -63,7 +67,7 @@ class Timers:
     def cancel(self, timer: Timer) -> None:
         """Cancel a timer; nothing happens if it has called already."""
         if timer.call is not None:
-            timer.call = None
+            timer.call, timer.arguments = None, ()
             self._dead += 1
             if self._dead > _FEW and self._dead > len(self._heap) // 2:
                 self._heap = [entry for entry in self._heap if entry[2].call is not None]
@@ -83,8 +87,9 @@ class Timers:
         now = anyio.current_time()
         while self._heap and self._heap[0][0] <= now:
             timer = heappop(self._heap)[2]
-            call, timer.call = timer.call, None
+            call, arguments = timer.call, timer.arguments
+            timer.call, timer.arguments = None, ()
             if call is None:
                 self._dead -= 1
             else:
-                call()
+                call(*arguments)

@@ -62,6 +62,13 @@ if TYPE_CHECKING:
             ...
 
 
+class Entangled(Exception):
+    """A transition can't wait for the end of a work, which waits for it in return (M3).
+
+    The message is to be handled outside of what the work waits for: in a task of `running()`.
+    """
+
+
 current_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
 
 

@@ -8,6 +8,7 @@ import pytest
 from anyio import CancelScope, create_task_group, fail_after, to_thread
 
 from flexiflow import (
+    Background,
     Component,
     Engine,
     EventBus,
@@ -31,6 +32,12 @@ async def noted_failures(bus: EventBus) -> list[type[Exception]]:
         events.HANDLER_FAILED, "noting", lambda data: kinds.append(data["exception"].__class__)
     )
     return kinds
+
+
+async def fill(background: Background) -> None:
+    """Publish more than a background of one publish at a time and one in its buffer can hold."""
+    for _ in range(4):
+        await background.publish("x")
 
 
 class TestTheOpener:
@@ -273,12 +280,8 @@ class TestItself:
             async with bus.background() as inner:
                 await inner.publish("outer" if left else "inner", left - 1)
 
-        async def fill(_: object) -> None:
-            for _ in range(4):
-                await background.publish("x")
-
         await bus.subscribe("outer", "c", open_another)
-        await bus.subscribe("inner", "c", fill)
+        await bus.subscribe("inner", "c", lambda _: fill(background))
         with fail_after(PATIENCE):
             async with bus.background(limit=1, buffer=1) as background:
                 await background.publish("outer", depth - 1)
@@ -293,12 +296,8 @@ class TestItself:
         async def pass_on(_: object) -> None:
             await bus.publish("inner", delivery=mode)
 
-        async def fill(_: object) -> None:
-            for _ in range(2):
-                await background.publish("x")
-
         await bus.subscribe("outer", "c", pass_on)
-        await bus.subscribe("inner", "c", fill)
+        await bus.subscribe("inner", "c", lambda _: fill(background))
         with fail_after(PATIENCE):
             async with (
                 bus.stream("never.read"),

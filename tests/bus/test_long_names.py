@@ -216,7 +216,7 @@ async def test_no_log_line_shows_a_long_name_in_full(
     bus = EventBus(delivery=mode)
     await bus.subscribe(LONG, LONG, lambda _: 1 / 0)
     await bus.publish(LONG)
-    Actor(LONG, None).log(ValueError(), {"type": LONG})
+    Actor(LONG, None, None).log(ValueError(), {"type": LONG})
     (first, second) = [record.getMessage() for record in caplog.records]
     assert len(first) < FEW
     assert len(second) < FEW
@@ -330,14 +330,14 @@ def test_room_that_long_names_took_is_given_back() -> None:
 @pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("heard", [False, True])
-async def test_a_hundred_names_of_5_mb_leave_no_more_than_a_few_mb(*, heard: bool) -> None:
+async def test_many_names_of_5_mb_leave_no_more_than_a_few_mb(*, heard: bool) -> None:
     """B10: what publishing leaves in memory is bounded, whether or not anyone hears it."""
     bus = EventBus()
     if heard:
         await bus.subscribe("*", "c", lambda _: None)
     tracemalloc.start()
     try:
-        for number in range(100):
+        for number in range(10):
             await bus.publish(f"{number}" + "y" * 5_000_000)
         gc.collect()
         left, _ = tracemalloc.get_traced_memory()

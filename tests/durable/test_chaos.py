@@ -13,7 +13,7 @@ from anyio import fail_after
 
 from flexiflow.extras.durable import SqliteTransport
 from tests.helpers import by_turns
-from tools.chaos import sqlite
+from tools.chaos import sqlite, workers
 from tools.chaos.blocked import block_handlers
 from tools.chaos.faults import FAULTS, LEAKED
 from tools.chaos.ledger import Ledger, Result
@@ -33,6 +33,8 @@ from tools.redis_server import MISSING, find_server
 
 pytestmark = [
     pytest.mark.once,
+    # It takes many processes, and most of it reaches only what other tests reach.
+    pytest.mark.unmeasured,
     pytest.mark.skipif(sys.platform == "win32", reason="processes are killed in another way there"),
 ]
 needs_redis = pytest.mark.skipif(find_server() is None, reason=MISSING)
@@ -41,16 +43,21 @@ FEW = Plan(3, 150, patience=20)
 LIMIT = 60
 
 
+def run(scenario: Callable[[], Coroutine[Any, Any, Result]], backend: str = "asyncio") -> Result:
+    """Return the result of a run; fail if it does not end."""
+
+    async def main() -> Result:
+        with fail_after(LIMIT):
+            return await scenario()
+
+    return anyio.run(main, backend=backend)
+
+
 def check(
     backend: str, scenario: Callable[..., Coroutine[Any, Any, Result]], mode: str, plan: Plan
 ) -> None:
     """See that a run goes as it should."""
-
-    async def run() -> Result:
-        with fail_after(LIMIT):
-            return await scenario(backend, mode, plan)
-
-    result = anyio.run(run, backend=backend)
+    result = run(partial(scenario, backend, mode, plan), backend)
     assert result.faults == {}
     assert result.kills >= plan.kills
     assert result.stored >= plan.messages
@@ -98,6 +105,7 @@ def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
     assert result.handled == result.stored - 2
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize(
     ("mode", "company", "backend"),
     by_turns(
@@ -148,6 +156,7 @@ def leaked() -> Generator[None]:
 
 @needs_redis
 @pytest.mark.usefixtures("leaked")
+@pytest.mark.measured
 @pytest.mark.parametrize(
     ("scenario", "mode", "fault", "found"),
     [
@@ -164,8 +173,8 @@ def test_the_judge_finds_what_is_wrong(
     scenario: Callable[..., Coroutine[Any, Any, Result]], mode: str, fault: str, found: str
 ) -> None:
     """X1, X2, X3: what a faulty transport does wrong is reported."""
-    run = partial(scenario, "asyncio", mode, Plan(1, 50, patience=3), FAULTS[fault])
-    assert found in anyio.run(run).faults
+    plan = Plan(1, 50, patience=3)
+    assert found in run(partial(scenario, "asyncio", mode, plan, FAULTS[fault])).faults
 
 
 def test_the_judge_finds_what_a_killed_worker_took_with_it() -> None:
@@ -173,15 +182,26 @@ def test_the_judge_finds_what_a_killed_worker_took_with_it() -> None:
     plan = Plan(1, 60, patience=1)
     fault = "acknowledges before handling"
     kill = partial(kill_workers, "both", "SQLite", plan, fault, lease=0.3, count=1)
-    assert {"unhandled", "wrong"} & anyio.run(kill).faults.keys()
+    assert {"unhandled", "wrong"} & run(kill).faults.keys()
+
+
+def test_a_run_ends_though_too_few_messages_are_left_to_handle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """X1, X3: poison takes what its worker held with it, and the next kill waits for that."""
+    monkeypatch.setattr(workers, "kind_of", lambda *_: "kills")
+    fault = "acknowledges before handling"
+    plan = Plan(1, 60, patience=1)
+    result = run(partial(kill_workers, "both", "SQLite", plan, fault, lease=0.3, count=1))
+    assert (result.kills, result.stalled) == (0, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="locks can be looked at on Linux only")
 @pytest.mark.parametrize(("mode", "backend"), by_turns(MODES))
 def test_the_judge_finds_what_lost_locks_lost(backend: str, mode: str) -> None:
     """X9: what is confirmed without any check is not there in the end."""
-    run = partial(make_lose_locks, backend, mode, Plan(1, 30), TRUSTING)
-    assert "lost" in anyio.run(run, backend=backend).faults
+    lose_locks = partial(make_lose_locks, backend, mode, Plan(1, 30), TRUSTING)
+    assert "lost" in run(lose_locks, backend).faults
 
 
 async def test_the_judge_finds_what_a_journal_lost(tmp_path: Path) -> None:

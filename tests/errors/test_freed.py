@@ -271,6 +271,7 @@ async def publish(
     bus.unsubscribe_all(OWNER)
 
 
+@pytest.mark.unmeasured
 @each_kind
 @each_mode
 @each_policy

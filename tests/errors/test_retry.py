@@ -1216,34 +1216,6 @@ def test_a_cancelled_attempt_that_raises_the_last_failure_again(backend: str) ->
     assert failure.__context__ is None
 
 
-async def test_a_failure_kept_in_the_chain_is_freed_with_it(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """R8, B6: Neither frames nor reference cycles are left, with the collector off."""
-    caplog.set_level(logging.CRITICAL, logger="flexiflow")  # a kept log record would hold it
-    failures = list[weakref.ref[Held]]()
-
-    @retry_async(AT_ONCE)
-    async def attempt() -> None:
-        if failures:
-            # Else the cancellation would hold it, which the backend itself keeps for a while.
-            await fail_after_cleanup()
-        failure = Held()
-        failures.append(weakref.ref(failure))
-        try:
-            raise failure
-        finally:
-            del failure
-
-    gc.disable()
-    try:
-        with suppress(Boom), anyio.move_on_after(0.001):
-            await attempt()
-        assert failures[0]() is None
-    finally:
-        gc.enable()
-
-
 def test_a_retry_that_is_closed_when_its_event_loop_is_gone(anyio_backend: Backend) -> None:
     """R8: `GeneratorExit` leaves as it is, though nobody can be asked what is being cancelled."""
 
@@ -1442,8 +1414,24 @@ def test_a_cancelled_attempt_that_raises_the_context_of_the_last_failure(backend
     assert first.__context__ is None
 
 
-def test_a_failure_kept_within_an_except_block_is_freed_with_it(
-    backend: str, caplog: pytest.LogCaptureFixture
+async def call_at_once(function: Callable[[], Awaitable[None]]) -> None:
+    """Call a function, where no exception is handled."""
+    await function()
+
+
+async def call_within_an_except_block(function: Callable[[], Awaitable[None]]) -> None:
+    """Call a function, where another exception is handled."""
+    try:
+        raise LookupError
+    except LookupError:
+        await function()
+
+
+@pytest.mark.parametrize("call", [call_at_once, call_within_an_except_block], ids=describe)
+def test_a_failure_that_was_kept_is_freed_with_it(
+    call: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
+    backend: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """R8, B6: Neither frames nor reference cycles are left, with the collector off."""
     caplog.set_level(logging.CRITICAL, logger="flexiflow")  # a kept log record would hold it
@@ -1452,6 +1440,7 @@ def test_a_failure_kept_within_an_except_block_is_freed_with_it(
     @retry_async(AT_ONCE)
     async def attempt() -> None:
         if failures:
+            # Else the cancellation would hold it, which the backend itself keeps for a while.
             await fail_after_cleanup()
         failure = Held()
         failures.append(weakref.ref(failure))
@@ -1460,12 +1449,12 @@ def test_a_failure_kept_within_an_except_block_is_freed_with_it(
         finally:
             del failure
 
+    async def give_up() -> None:
+        with suppress(Boom), anyio.move_on_after(1.0):
+            await attempt()
+
     async def main() -> None:
-        try:
-            raise LookupError
-        except LookupError:
-            with suppress(Boom), anyio.move_on_after(1.0):
-                await attempt()
+        await call(give_up)
         assert failures[0]() is None
 
     gc.disable()

@@ -1,1 +1,1 @@
-"""Tests of the stores of states."""
+"""Stores, in which the states of components outlive the process (K2)."""

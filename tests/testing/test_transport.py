@@ -28,13 +28,17 @@ from flexiflow.testing._transport.desk_judgements import check_standing, complai
 from flexiflow.testing._transport.model import GroupModel, Hold, Item, Letter, Part, Span, Tenure
 from flexiflow.testing._transport.subject import TransportSubject
 from tests.durable.transports import Tried, damage_memory, each_transport
+from tests.helpers import by_turns
 
 QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1}
 CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
 
 
+# What differs between the backends, the tests of each transport try on both.
 @pytest.mark.unmeasured
-@pytest.mark.parametrize("opened", [each for each in each_transport() if each.id != "memory"])
+@pytest.mark.parametrize(
+    ("opened", "backend"), by_turns(each for each in each_transport() if each.id != "memory")
+)
 def test_a_transport_keeps_the_contract(
     backend: str, opened: Callable[[], AbstractContextManager[Tried]]
 ) -> None:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([be_a_worker.__module__])
 _PUBLISHERS: Final = 50
+_ENDING: Final = 20.0
+"""After so many seconds a worker that has closed its connection should have ended."""
 _POISON: Final = 5_000
 """Of so many messages, one raises and one kills its worker."""
 
@@ -109,6 +111,7 @@ class _Crowd:
         self._healthy = sum(kind == "healthy" for kind, _ in messages)
         self._messages = iter(messages)
         self._ends = False
+        self._killing = anyio.CancelScope()
 
     async def run(self, transport: Transport, count: int) -> None:
         """Publish, handle and kill, until all messages are handled or nothing happens any more."""
@@ -124,6 +127,8 @@ class _Crowd:
             if not await all_settled(transport, [GROUP], self._plan.patience):
                 self._result.stalled = True
             self._ends = True
+            # It may wait for messages that a worker took with it.
+            self._killing.cancel()
             for each in self._endings:
                 each.close()
 
@@ -138,22 +143,24 @@ class _Crowd:
     async def _kill(self) -> None:
         plan, ledger, result = self._plan, self._ledger, self._result
         handled = ledger.handled.setdefault(GROUP, Counter())
-        for turn in range(plan.kills):
-            goal = (turn + 1) * plan.messages // (plan.kills + 2)
-            await ledger.reached(handled, goal)
-            await ledger.reached(self._ready, 1)
-            victim = self._random.choice(self._ready)
-            self._ready.remove(victim)
-            victim.kill()
-            result.kills += 1
-            plan.tell(f"{turn + 1}/{plan.kills} kills, {len(handled):,} handled")
+        with self._killing:
+            for turn in range(plan.kills):
+                goal = (turn + 1) * plan.messages // (plan.kills + 2)
+                await ledger.reached(handled, goal)
+                await ledger.reached(self._ready, 1)
+                victim = self._random.choice(self._ready)
+                self._ready.remove(victim)
+                victim.kill()
+                result.kills += 1
+                plan.tell(f"{turn + 1}/{plan.kills} kills, {len(handled):,} handled")
 
     async def _keep_one(self) -> None:
         while not self._ends:
             said, says = _PROCESSES.Pipe(duplex=False)
             hears, ending = _PROCESSES.Pipe(duplex=False)
             arguments = (next(self._backends), self._task, says, hears)
-            process = _PROCESSES.Process(target=be_a_worker, args=arguments)
+            # One that does not end is not waited for at the end of this process either.
+            process = _PROCESSES.Process(target=be_a_worker, args=arguments, daemon=True)
             process.start()
             says.close()
             hears.close()
@@ -162,8 +169,9 @@ class _Crowd:
                 await self._listen(process, said)
             self._endings.remove(ending)
             # The worker's reports end with the worker, or shortly before.
-            process.join()
+            process.join(_ENDING)
             code = process.exitcode
+            assert code is not None, f"a worker has not ended in {_ENDING} seconds"
             process.close()
             assert code in {0, -signal.SIGKILL}, f"a worker ended by itself, with {code}"
 

@@ -21,7 +21,7 @@ from collections import deque
 from contextvars import copy_context
 from inspect import isawaitable
 from itertools import groupby
-from operator import attrgetter, is_
+from operator import attrgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ from flexiflow._cancellation import (
 )
 from flexiflow._delivery.verdict import judge
 from flexiflow._errors import HandlerCancelled
+from flexiflow._marks import is_unchanged
 from flexiflow._reporting import log_failure, note
 from flexiflow._subscription import HandlerFailure, admits
 from flexiflow._text import shorten, show
@@ -210,16 +211,8 @@ class _Delivery:
                     await self._settle(exc, place, subscription, group)
                     reusable = not requests()
                 self._busy -= 1
-                # A task whose context a handler has changed is not used again (D2). Values are
-                # compared by identity: an equal object may still be another one, and `==` would
-                # call a user's __eq__. No variable can have been removed, since its token belongs
-                # to another context.
-                reusable = (
-                    reusable
-                    and bool(waiting)
-                    and len(context := copy_context()) == len(inherited)
-                    and all(map(is_, inherited, context.values()))
-                )
+                # A task whose context a handler has changed is not used again (D2).
+                reusable = reusable and bool(waiting) and is_unchanged(inherited)
             if requests():
                 await absorb_native_cancel()
         finally:

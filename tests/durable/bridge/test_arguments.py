@@ -1,6 +1,8 @@
 """What `open_bridge` refuses, before anything is opened: X8 and others."""
 
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,10 +43,15 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "retry_delay": {"retry_delay": -0.1},
     "retry_delay of True": {"retry_delay": True},
     "retry_delay of False": {"retry_delay": False},
+    "retry_delay of a Decimal": {"retry_delay": Decimal(0)},
+    "retry_delay of a str": {"retry_delay": "0"},
     "lease": {"lease": 0},
     "endless lease": {"lease": float("inf")},
     "lease of a huge int": {"lease": 10**400},
     "grace": {"grace": float("nan")},
+    "grace of False": {"grace": False},
+    "grace of a Decimal": {"grace": Decimal(0)},
+    "grace of a Fraction": {"grace": Fraction(0)},
     "store_timeout": {"store_timeout": "1"},
     "endless store_timeout": {"store_timeout": float("inf")},
 }
@@ -102,6 +109,22 @@ def test_refuses_a_wrong_value(wrong: dict[str, Any]) -> None:
 def test_refuses_a_wrong_type(wrong: dict[str, Any]) -> None:
     """B3: What can't be a pattern, a name, a function, a codec or a transport is refused."""
     assert refuse(TypeError, wrong)
+
+
+@pytest.mark.parametrize("what", ["retry_delay", "grace"])
+def test_says_that_no_seconds_are_allowed(what: str) -> None:
+    """X8: The message says which numbers are right, 0 among them."""
+    reason = refuse(ValueError, {what: Decimal(0)})
+    assert reason == f"{what} must be a number of seconds, 0 or more, not Decimal('0')"
+
+
+@pytest.mark.parametrize("what", ["retry_delay", "grace"])
+async def test_takes_no_seconds(what: str) -> None:
+    """X8: 0 is in the range, as an int and as a float."""
+    for none in (0, 0.0):
+        options: dict[str, Any] = {what: none}
+        async with open_bridge(EventBus(), MemoryTransport(), outgoing=["a"], **options) as bridge:
+            assert bridge.statistics().held == 0
 
 
 def test_names_the_patterns_that_overlap() -> None:

@@ -19,19 +19,20 @@ class Keys:
 
     Attributes:
         server: as given.
+        prefix: as given.
     """
 
     def __init__(self, server: RedisServer, prefix: str) -> None:
         self.server = server
-        self._prefix = prefix
+        self.prefix = prefix
 
     def store(self, **options: Any) -> RedisStateStore:
         """Make a store that has these keys."""
-        return RedisStateStore(self.server.url, prefix=self._prefix, **options)
+        return RedisStateStore(self.server.url, prefix=self.prefix, **options)
 
     def command(self, name: str, rest: str, *words: str | int) -> str:
         """Send a command that has the key right after its name."""
-        return self.server.command(name, f"{{{self._prefix}}}:{rest}", *words)
+        return self.server.command(name, f"{{{self.prefix}}}:{rest}", *words)
 
     def calls(self, command: str) -> int:
         """Return how often the server was sent a command, or a script has called it."""

@@ -1,10 +1,13 @@
 """The store on Redis where servers and connections fail, or are not what they should be: K2, K3."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import pytest
 from anyio import CancelScope, create_task_group, fail_after, wait_all_tasks_blocked
@@ -178,11 +181,11 @@ async def test_a_server_that_refuses_says_why(
 ) -> None:
     """K2: what passes is unavailable, all else unusable."""
     async with (
-        fake_server(TYPE="+none", EVALSHA=answer, HMGET=answer) as server,
+        fake_server(TYPE="+none", EVALSHA=answer) as server,
         RedisStateStore(f"redis://127.0.0.1:{server.port}") as store,
     ):
         await fail_to_save(store, error, said)
-        for call in (store.load("a"), store.versions("a")):
+        for call in (store.load("a"), store.versions("a"), store.delete("a")):
             with pytest.raises(error, match=said):
                 await call
 
@@ -221,6 +224,62 @@ async def test_a_forked_child_opens_its_own(keys: Keys, monkeypatch: pytest.Monk
                 version = await store.save("a", "paid", None, expected=version)
             with pytest.raises(StoreUnavailable, match="not open"):
                 await store.load("a")
+
+
+CHILD = """
+import os, sys
+from threading import Thread
+import anyio
+from flexiflow.extras.stores import RedisStateStore, StoreUnusable
+
+async def save(store, name):
+    async with store:
+        await store.save(name, "new", None, expected=0)
+
+def be_child(store):
+    try:
+        store.load("a").send(None)
+    except StoreUnusable as error:
+        told = str(error)
+    # In a thread, since trio's run goes on in this one.
+    own = Thread(target=anyio.run, args=(save, store, "child"), kwargs={"backend": sys.argv[1]})
+    own.start()
+    own.join()
+    os._exit(7 if "forked" in told else 1)
+
+async def main():
+    store = RedisStateStore(sys.argv[2])
+    async with store:
+        await store.save("before", "new", None, expected=0)
+        child = os.fork() or be_child(store)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        await save(store, "after")
+        assert all([await store.load(name) for name in ("before", "child", "after")])
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.unmeasured
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_parent_and_child_go_on(backend: str, frail: Keys) -> None:
+    """X9: the child by a connection of its own, also by the object that it inherited."""
+    # Python warns of every fork of a process with threads, from 3.12 on.
+    command = [sys.executable, "-W", "ignore", "-c", CHILD, backend, frail.server.url]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+async def test_a_failed_call_leaves_no_reference_cycle(frail: Keys) -> None:
+    """B6: in an outage each failure is freed without the collector."""
+    async with frail.store() as store:
+        frail.server.kill()
+        for call in (store.save("a", "new", None, expected=0), store.load("a"), store.delete("a")):
+            with pytest.raises(StoreUnavailable) as raised:
+                await call
+            failure = ref(raised.value)
+            del raised
+            assert failure() is None
 
 
 async def test_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

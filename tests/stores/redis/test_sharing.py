@@ -17,12 +17,13 @@ from anyio import (
 
 from flexiflow.extras._redis.replies import Broken
 from flexiflow.extras.stores import RedisStateStore, StoreUnavailable, StoreUnusable
-from flexiflow.extras.stores._redis import batches
+from flexiflow.extras.stores._redis import batches, session
 from flexiflow.extras.stores._redis.batches import Batches
 from tests.conftest import BACKENDS
 from tests.stores.redis.keys import Keys
 
 if TYPE_CHECKING:
+    from flexiflow.extras.stores import Stored
     from flexiflow.extras.stores._redis.batches import Problem
 
 
@@ -44,6 +45,30 @@ async def test_a_script_that_the_server_has_forgotten_is_sent_again(keys: Keys) 
         keys.server.command("SCRIPT", "FLUSH")
         await store.delete("a")
         assert await store.load("a") is None
+
+
+async def test_loads_of_many_tasks_share_round_trips(
+    frail: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K2: an answer ends after so many bytes, and what is left is asked for anew."""
+    monkeypatch.setattr(session, "_SLICE", 1_000)
+    found: dict[str, Stored | None] = {}
+    async with frail.store() as store:
+        for number in range(10):
+            await store.save(f"a{number}", "new", {"n": "x" * 90 * number}, expected=0)
+        frail.server.command("CONFIG", "RESETSTAT")
+
+        async def load(name: str) -> None:
+            found[name] = await store.load(name)
+
+        async with create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(load, f"a{number}")
+    assert frail.calls("hmget") == 20
+    assert 2 < frail.calls("evalsha") + frail.calls("eval") < 10
+    for number in range(20):
+        stored = found[f"a{number}"]
+        assert (stored and stored.data) == ({"n": "x" * 90 * number} if number < 10 else None)
 
 
 @pytest.mark.parametrize("name", ["load", "save", "due", "delete", "versions"])
@@ -203,6 +228,9 @@ async def test_another_event_loop_needs_another_store(keys: Keys) -> None:
         with pytest.raises(StoreUnusable) as caught:
             async with store:
                 pytest.fail("entered")
+        for call in (store.load("a"), store.save("a", "new", None, expected=0)):
+            with pytest.raises(StoreUnusable, match="open in another event loop"):
+                await call
         return str(caught.value)
 
     async with store:

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from anyio import create_task_group
 
 from flexiflow import StateConflict
 from flexiflow.extras.stores import RedisStateStore, StateStore, Stored, StoreUnusable
+from flexiflow.testing import check_store
 from tests.stores.redis.keys import Keys
 
 NAMES = ["order-7", "", "é 🙂", "a b\r\n\0c", "{x}", "x" * 65_536]
@@ -16,7 +18,7 @@ NAMES = ["order-7", "", "é 🙂", "a b\r\n\0c", "{x}", "x" * 65_536]
 
 @pytest.mark.parametrize("name", NAMES, ids=["plain", "empty", "wide", "control", "tag", "long"])
 @pytest.mark.parametrize("data", [None, {}, {"a": [1, 2.5, None, "é\0"]}])
-@pytest.mark.parametrize("due", [None, 0.0, -1.5, 1_700_000_000.123456])
+@pytest.mark.parametrize("due", [None, 0.0, -1.5, 1_700_000_000.123456, math.inf])
 async def test_returns_what_was_saved(
     keys: Keys, name: str, data: dict[str, Any] | None, due: float | None
 ) -> None:
@@ -77,12 +79,13 @@ async def test_names_what_is_due_the_earliest_first(keys: Keys) -> None:
     """K2, M2: of each component the last version counts."""
     async with keys.store() as store:
         assert await store.due(math.inf, 9) == []
-        for name, due in (("a", 3.0), ("b", -1.0), ("c", None), ("d", 2.5), ("e", 0.5)):
+        times = (3.0, -1.0, None, 2.5, 0.5, math.inf)
+        for name, due in zip("abcdef", times, strict=True):
             await store.save(name, "waiting", None, expected=0, due=due)
         assert await store.due(2.5, 9) == ["b", "e", "d"]
         assert await store.due(math.inf, 2) == ["b", "e"]
         assert await store.due(-math.inf, 9) == await store.due(9.0, 0) == []
-        for name, due in (("b", None), ("e", 7.0)):
+        for name, due in (("b", math.inf), ("e", 7.0)):
             stored = await store.load(name)
             assert stored is not None
             await store.save(name, "paid", None, expected=stored.version, due=due)
@@ -188,13 +191,32 @@ async def test_a_key_of_another_type_fails_its_own_save_only(keys: Keys, key: st
             tasks.start_soon(save)
             tasks.start_soon(partial(store.save, "b", "new", None, expected=0))
         assert "something else has written to the keys of this store" in str(failures[0])
-        assert await store.load("b") is not None
         assert await store.due(9.0, 9) == ["a"]
         with pytest.raises(StoreUnusable, match="use another prefix"):
-            await (store.load if key == "s:a" else store.versions)("a")
+            await store.versions("a")
 
 
-async def test_a_name_of_all_keys_that_has_another_type_fails_all(keys: Keys) -> None:
+async def test_a_key_of_another_type_fails_its_own_load_only(keys: Keys) -> None:
+    """K2: others of the same batch are found."""
+    found: list[Stored | None] = []
+    keys.command("SET", "s:a", "x")
+    async with keys.store() as store:
+        version = await store.save("b", "new", None, expected=0)
+
+        async def load(name: str) -> None:
+            if name == "a":
+                with pytest.raises(StoreUnusable, match="use another prefix"):
+                    await store.load(name)
+            else:
+                found.append(await store.load(name))
+
+        async with create_task_group() as tasks:
+            for name in ("b", "a", "b"):
+                tasks.start_soon(load, name)
+    assert found == [Stored(version, "new", None, None)] * 2
+
+
+async def test_a_shared_key_of_another_type_fails_every_save(keys: Keys) -> None:
     """K2: before anything is written."""
     keys.command("HSET", "due", "a", "b")
     async with keys.store() as store:
@@ -206,3 +228,18 @@ async def test_a_name_of_all_keys_that_has_another_type_fails_all(keys: Keys) ->
             with pytest.raises(StoreUnusable, match="use another prefix"):
                 await call
         assert await store.load("a") is None
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("history", [0, 2])
+def test_keeps_what_a_store_promises(keys: Keys, backend: str, history: int) -> None:
+    """K2: whatever is tried, also on two stores that have the same keys, as two processes have."""
+    numbers, prefixes = count(), dict[RedisStateStore, str]()
+
+    def make(beside: RedisStateStore | None = None) -> RedisStateStore:
+        prefix = f"{keys.prefix}:{next(numbers)}" if beside is None else prefixes[beside]
+        store = RedisStateStore(keys.server.url, prefix=prefix, history=history)
+        prefixes[store] = prefix
+        return store
+
+    check_store(make, backend=backend, examples=6)

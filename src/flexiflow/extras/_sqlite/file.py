@@ -163,18 +163,20 @@ class Watch:
         Exception: made by `unusable`: the file is no longer there, or its locks are lost already.
     """
 
-    __slots__ = ("__weakref__", "_locks", "_path", "_seen", "_unusable")
+    __slots__ = ("__weakref__", "_locks", "_path", "_seen", "_unusable", "is_closed")
 
     def __init__(self, path: str, unusable: Callable[[str, str], Exception]) -> None:
         self._path = path
         self._unusable = unusable
+        self.is_closed = False
         # In the order in which a problem is reported.
         files = (path, path + _LOG, path + _INDEX)
         self._seen = {each: identity_of(each) for each in files}
         self._locks: list[_Lock] = []
         with _LOCK:
             others = [each for each in _WATCHES if each.identity == self.identity]
-            if any(each.is_unlocked for each in others):
+            # In this order, since one that is being closed says so before it gives up its locks.
+            if any(each.is_unlocked and not each.is_closed for each in others):
                 raise unusable(path, _UNLOCKED_BEFORE)
             try:
                 self._begin()
@@ -233,8 +235,8 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching; to be called before the database is closed."""
-        with _LOCK:
-            _WATCHES.discard(self)
+        # Without `_LOCK`: the garbage collector may call this in a thread that holds it.
+        self.is_closed = True
         self._release()
 
     def _release(self) -> None:

@@ -128,6 +128,7 @@ class JobRunner:
         self._waiting: deque[_Job[Any]] = deque()
         self._lines = Lines()
         self._rings = False
+        self._is_abandoned = False
         FORKS.register(self)
 
     async def __aenter__(self) -> Self:
@@ -149,6 +150,19 @@ class JobRunner:
         """Do as `aclose` does, and block the thread until it is done."""
         if self._is_here:
             self._leave(self._file.close)
+
+    def abandon(self) -> None:
+        """Close the file, now or once the thread is done; there will be no other job.
+
+        Nothing is waited for: the garbage collector may call this in any thread, also in the one
+        that works.
+        """
+        self._is_abandoned = True
+        if self._is_here and self._lock.acquire(blocking=False):
+            try:
+                self._file.close()
+            finally:
+                self._lock.release()
 
     def pause(self) -> None:
         """Wait for the transaction that is under way, and close the connection, before a fork."""
@@ -246,6 +260,8 @@ class JobRunner:
         with self._lock:
             self._enter()
             self._work()
+        if self._is_abandoned:
+            self.abandon()
 
     def _open(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -91,7 +92,8 @@ class MemoryStateStore:
             state: its state, no longer than that.
             data: what it has besides, as JSON; or None.
             expected: the version that this one replaces; 0 if nothing is stored.
-            due: when it is to be loaded at the latest, in seconds since 1970; or None.
+            due: when it is to be loaded at the latest, in seconds since 1970; infinite or None
+                for never.
 
         Raises:
             StateConflict: another version is stored, or none; nothing has changed.
@@ -113,7 +115,7 @@ class MemoryStateStore:
         versions.append(_Version(self._last, state, text, due))
         del versions[: -1 - self._history]
         self._versions[name] = versions
-        if due is not None:
+        if due is not None and due < math.inf:
             insort(self._due, (due, name))
         return self._last
 
@@ -161,7 +163,8 @@ class MemoryStateStore:
 
     def _forget_due(self, name: str) -> None:
         versions = self._versions.get(name)
-        if versions is not None and (due := versions[-1].due) is not None:
+        due = None if versions is None else versions[-1].due
+        if due is not None and due < math.inf:
             del self._due[bisect_left(self._due, (due, name))]
 
 

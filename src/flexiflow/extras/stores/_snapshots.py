@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import sys
 from collections.abc import Mapping
 from json import JSONDecoder, JSONEncoder, encoder
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
@@ -140,13 +141,13 @@ def check_expected(expected: object) -> int:
 
 
 def check_due(due: object) -> float | None:
-    """Return when a component is to be loaded, if it is None or a finite number."""
-    return None if due is None else _check_time("due", due, finite=True)
+    """Return when a component is to be loaded, if it is None, a finite number or infinity."""
+    return None if due is None else _check_time("due", due, least=-sys.float_info.max)
 
 
 def check_until(until: object) -> float:
     """Return up to when components are asked for, if it is a number; an infinity is one."""
-    return _check_time("until", until, finite=False)
+    return _check_time("until", until, least=-math.inf)
 
 
 def check_limit(limit: object) -> int:
@@ -183,17 +184,17 @@ def _check_bytes(what: str, text: str) -> None:
         )
 
 
-def _check_time(what: str, given: object, *, finite: bool) -> float:
+def _check_time(what: str, given: object, *, least: float) -> float:
     """Return seconds since 1970 as a float, if they are a number; a bool does not count as one."""
     if isinstance(given, int | float) and not isinstance(given, bool):
         try:
             number = float(given)
         except OverflowError:
             number = math.nan
-        if not math.isnan(number) and not (finite and math.isinf(number)):
+        # False for NaN.
+        if number >= least:
             return number
-    kind = "a finite number" if finite else "a number"
-    raise ValueError(f"{what} must be {kind} of seconds since 1970, not {reprlib.repr(given)}")
+    raise ValueError(f"{what} must be a number of seconds since 1970, not {reprlib.repr(given)}")
 
 
 def _is_flat(data: Any) -> bool:

@@ -48,6 +48,13 @@ class SqliteStateStore:
 
     A snapshot is kept as JSON: a tuple in it comes back as a list.
 
+    Each method raises `StoreUnavailable` if the file is locked for longer than `busy_timeout`, or
+    the disk is full. It raises `StoreUnusable` if the file belongs to other software or was written
+    by a newer release, can't be opened or written, is where SQLite can't keep a write-ahead log, or
+    is a symbolic link that leads nowhere. It also does so, until the store is closed, after the
+    file, or what SQLite keeps beside it, was deleted, moved or replaced, or was opened and closed
+    by hand in this process; and in a process that was forked while the file was open (X9).
+
     Args:
         path: the file, created if it does not exist; on a local disk, in a folder that exists.
         history: how many former versions of each component are kept, 0 to 10**12.
@@ -58,14 +65,6 @@ class SqliteStateStore:
     Raises:
         TypeError: `path` is no path.
         ValueError: a number out of its range, or a path that names no file.
-
-    All methods may raise:
-        StoreUnavailable: the file is locked for longer than `busy_timeout`, or the disk is full.
-        StoreUnusable: the file belongs to other software or was written by a newer release, can't
-            be opened or written, is where SQLite can't keep a write-ahead log, or is a symbolic
-            link that leads nowhere. Until the store is closed also: the file, or what SQLite keeps
-            beside it, was deleted, moved or replaced, or was opened and closed by hand in this
-            process. In a process that was forked while the file was open: always (X9).
     """
 
     __slots__ = ("__weakref__", "_entered", "_history", "_jobs", "_path")
@@ -91,7 +90,7 @@ class SqliteStateStore:
         self._jobs = JobRunner(layout)
         self._entered = 0
         # A connection that is freed without being closed is a ResourceWarning.
-        finalize(self, self._jobs.close)
+        finalize(self, self._jobs.abandon)
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -144,7 +143,8 @@ class SqliteStateStore:
             state: its state, no longer than that.
             data: what it has besides, as JSON; or None.
             expected: the version that this one replaces; 0 if nothing is stored.
-            due: when it is to be loaded at the latest, in seconds since 1970; or None.
+            due: when it is to be loaded at the latest, in seconds since 1970; infinite or None
+                for never.
 
         Raises:
             StateConflict: another version is stored, or none; nothing has changed.

@@ -32,7 +32,7 @@ VERSION: Final = 1
 _TABLES: Final = (
     """CREATE TABLE states (name TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL,
     state TEXT NOT NULL, data TEXT, due REAL) STRICT""",
-    "CREATE INDEX states_due ON states (due, name) WHERE due IS NOT NULL",
+    "CREATE INDEX states_due ON states (due, name) WHERE due < 9e999",
     """CREATE TABLE former (name TEXT NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL,
     data TEXT, due REAL, PRIMARY KEY (name, version)) STRICT""",
     "CREATE TABLE forgotten (version INTEGER NOT NULL) STRICT",
@@ -50,7 +50,8 @@ _INSERT: Final = (
 )
 _KEEP: Final = "INSERT INTO former SELECT * FROM states WHERE name = ? AND version = ?"
 _DROP: Final = "DELETE FROM former WHERE name = ? AND version < ?"
-_DUE: Final = "SELECT name FROM states WHERE due <= ? ORDER BY due, name LIMIT ?"
+# 9e999 is infinite: a component with that is never due.
+_DUE: Final = "SELECT name FROM states WHERE due < 9e999 AND due <= ? ORDER BY due, name LIMIT ?"
 _FORMER: Final = (
     "SELECT version, state, data, due FROM former WHERE name = ? AND version >= ? "
     "ORDER BY version DESC"

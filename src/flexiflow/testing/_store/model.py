@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -43,8 +44,8 @@ REFUSED: Final[dict[str, tuple[Any, type[Exception]]]] = {
 }
 """Snapshots that JSON does not hold, each with what saving it raises."""
 
-TIMES: Final = (0.0, 1.5, 1.5, -1.0, 1_700_000_000.123456, 1_700_000_000.123457)
-"""When components are due; two of them at the same time."""
+TIMES: Final = (0.0, 1.5, 1.5, -1.0, 1.7e9 + 0.123456, 1.7e9 + 0.123457, math.inf)
+"""When components are due; two of them at the same time, one never."""
 
 
 @final
@@ -121,7 +122,7 @@ class Model:
         """
         told = f"due({until!r}, {limit}) returned {list(names)}"
         when = {name: each.due for name, each in self.held.items() if each.due is not None}
-        times = sorted(due for due in when.values() if due <= until)[:limit]
+        times = sorted(due for due in when.values() if due <= until and due < math.inf)[:limit]
         claim(len(names) == len({*names}), f"{told}: a name twice")
         claim(
             [when.get(name) for name in names] == times,

@@ -76,9 +76,7 @@ def check_settings(settings: Settings) -> None:
     for what in ("lease", "store_timeout"):
         check_finite(what, getattr(settings, what))
     for what in ("retry_delay", "grace"):
-        given = getattr(settings, what)
-        if isinstance(given, bool) or given != 0:
-            check_seconds(what, given)
+        check_seconds(what, getattr(settings, what), zero=True)
     _check_functions(settings)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from itertools import filterfalse
-from operator import is_
 from typing import TYPE_CHECKING, final
 
 import anyio
@@ -12,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._cancellation import cancel_counter, effectively_cancelled
 from flexiflow._errors import HandlerCancelled
+from flexiflow._marks import is_unchanged
 from flexiflow._reporting import logger
 from flexiflow._text import show
 from flexiflow.extras.durable._bridge.held import handing_on
@@ -19,7 +19,7 @@ from flexiflow.extras.durable._errors import is_an_outage
 from flexiflow.extras.durable._transport import Noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.intake import Intake
@@ -161,7 +161,7 @@ class Crew:
                 inherited[place] = held
                 handing_on.set(held)
                 await self._handle(slot, held)
-                if requests() or slot.scope.cancel_called or not _is_unchanged(inherited):
+                if requests() or slot.scope.cancel_called or not is_unchanged(inherited):
                     return
             # Keep nothing of the last event while waiting for the next.
             handing_on.set(None)
@@ -236,12 +236,3 @@ class Crew:
         problems = [each.exception for each in failures]
         # Prefer a failure that counts as an attempt to one where something could not be stored.
         return next(filterfalse(is_an_outage, problems), problems[0])
-
-
-def _is_unchanged(inherited: Sequence[object]) -> bool:
-    """Return whether the context has these values; by identity, since == may be a user's code.
-
-    A function of its own, so that no local keeps the context, which holds an event.
-    """
-    context = copy_context()
-    return len(context) == len(inherited) and all(map(is_, inherited, context.values()))

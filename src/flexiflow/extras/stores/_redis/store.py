@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-_FIELDS: Final = "version", "state", "data", "due"
+_FIELDS: Final = 4
+"""How many fields a version has: its number, state, data and due."""
+
 _CLOSED: Final = "it is not open: use it inside `async with store:` or `engine.running()`"
 
 
@@ -43,17 +45,18 @@ _CLOSED: Final = "it is not open: use it inside `async with store:` or `engine.r
 class RedisStateStore:
     """Keeps the states of components on a Redis server: needs Redis 6.2, and the extra `redis`.
 
-    It is open inside `async with store:`, and inside `engine.running()`. While it is open,
-    other tasks of the same event loop may enter it as well: they share its connection. The block of
-    the task that opened it ends when the others have left; if an exception leaves that block, the
-    store is closed at once, and what the others ask of it raises `StoreUnavailable`. After that it
-    may be opened again, also in another event loop.
+    It is open inside `async with store:`, and inside `engine.running()`. While it is open, other
+    tasks of the same event loop may enter it, too, and share its connection. The block of the task
+    that opened it ends when the others have left. If an exception leaves that block, the store is
+    closed at once, and the others' calls raise `StoreUnavailable`. It may be opened again later,
+    also in another event loop.
 
     The saves of several tasks share a round trip. None is ever sent twice. Where the connection was
     lost, the next call opens a new one.
 
-    A version begins with the server's time, in microseconds: so none is given twice, even if the
-    server has lost what it had stored, as long as its clock is not set back.
+    The number of a version is one more than the last, and at least the server's time in
+    microseconds. So none is given twice, even by a server that has lost what it had stored, unless
+    its clock is set back as well.
 
     Args:
         url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS. The server
@@ -135,8 +138,7 @@ class RedisStateStore:
                 await session.wait_for_visitors()
             finally:
                 session.close()
-                if self._session is session:
-                    self._session = None
+                self._session = None
 
     async def load(self, name: str) -> Stored | None:
         """Return what is stored of a component, or None.
@@ -146,7 +148,7 @@ class RedisStateStore:
             StoreUnusable: other software has written there, or the server refuses.
         """
         check_name(name)
-        found = await self._open.call("HMGET", f":s:{name}", *_FIELDS)
+        found = await self._open.load(name)
         return self._stored(name, found) if any(each is not None for each in found) else None
 
     async def save(
@@ -220,8 +222,9 @@ class RedisStateStore:
         """
         check_name(name)
         found = await self._open.run(VERSIONS, name, self._history)
-        size = len(_FIELDS)
-        return [self._stored(name, found[at : at + size]) for at in range(0, len(found), size)]
+        return [
+            self._stored(name, found[at : at + _FIELDS]) for at in range(0, len(found), _FIELDS)
+        ]
 
     @property
     def _open(self) -> Session:

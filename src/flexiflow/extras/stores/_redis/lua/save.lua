@@ -31,7 +31,7 @@ local function save(at)
   redis.call(
     'HSET', key, 'version', number(version), 'state', ARGV[at + 2], 'data', ARGV[at + 3],
     'due', time)
-  if time ~= '' then
+  if time ~= '' and time ~= 'inf' then
     redis.call('ZADD', due, time, name)
   elseif found[4] and found[4] ~= '' then
     redis.call('ZREM', due, name)
