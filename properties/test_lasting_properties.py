@@ -12,16 +12,17 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexiflow import Component, Engine, Outcome, State, StateMachine, Transition
+from flexiflow import Component, Engine, EngineNotRunning, Outcome, State, StateMachine, Transition
 from flexiflow.testing import cancel_everywhere, replay
 from flexiflow.testing._component.parts import Shelf, noted, working
 from flexiflow.testing._examiner.examine import Log
 from flexiflow.testing._examiner.kit import Boom, cancel_after
+from flexiflow.testing._examiner.trace import NOBODY
 from properties.lasting_model import AFTER, ROWS, TIMED, WORK, Message, Model
 from properties.profile import IS_LONG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from anyio.abc import TaskGroup
 
@@ -38,7 +39,14 @@ class Pause:
     seconds: float
 
 
-Step = Message | Kill | Pause
+@dataclass(frozen=True)
+class Halt:
+    """Leave `running()` for some time."""
+
+    seconds: float
+
+
+Step = Message | Kill | Pause | Halt
 Entry = tuple[float, str, Any]
 
 sends = st.builds(
@@ -48,7 +56,12 @@ sends = st.builds(
     st.sampled_from(["passes"] * 4 + ["action fails", "save fails before", "save fails after"]),
 )
 steps: st.SearchStrategy[Step] = st.one_of(
-    sends, sends, st.builds(Pause, st.sampled_from([1.0, 2.0, 4.0, 7.0])), st.builds(Kill)
+    sends,
+    sends,
+    sends,
+    st.builds(Pause, st.sampled_from([1.0, 2.0, 4.0, 7.0])),
+    st.builds(Kill),
+    st.builds(Halt, st.sampled_from([1.0, 4.0])),
 )
 
 
@@ -71,33 +84,42 @@ class Reality:
 
     async def run(self, program: list[Step]) -> None:
         """Perform a program, and at its end wait until nothing more can happen."""
-        lives: list[list[Message | Pause]] = [[]]
-        for step in program:
-            if isinstance(step, Kill):
-                lives.append([])
-            else:
-                lives[-1].append(step)
-        for life in lives:
+        steps = iter(program)
+        while self.is_going_on:
             async with create_task_group() as group:
                 engine = Engine(store=self.shelf)
                 await engine.bus.subscribe("state.changed", "o", self._changed)
                 await engine.register(Component("a", machine=self.machine))
-                async with engine.running():
-                    await self._live(life, engine, group)
-                    # The senders are killed before the engine that they wait for.
-                    self.is_killing = True
+                await self._live(steps, engine, group)
+
+    is_going_on = True
+
+    async def _live(self, steps: Iterator[Step], engine: Engine, group: TaskGroup) -> None:
+        """Perform steps until the engine is killed."""
+        step: Step = Pause(0.0)
+        while not isinstance(step, Kill):
+            async with engine.running():
+                for step in steps:
+                    if isinstance(step, Kill):
+                        group.cancel_scope.cancel()
+                    if isinstance(step, Kill | Halt):
+                        break
+                    await self._do(step, engine, group)
+                else:
+                    self.is_going_on = False
                     group.cancel_scope.cancel()
-            self.is_killing = False
+                    return
+            if isinstance(step, Halt):
+                await sleep(step.seconds / 2)
+                group.start_soon(self._send, engine, Message("go", number=NOBODY))
+                await sleep(step.seconds / 2)
 
-    is_killing = False
-
-    async def _live(self, life: list[Message | Pause], engine: Engine, group: TaskGroup) -> None:
-        for step in life:
-            if isinstance(step, Pause):
-                await sleep(step.seconds)
-            else:
-                group.start_soon(self._send, engine, step)
-                await sleep(0.01)
+    async def _do(self, step: Message | Pause | Halt, engine: Engine, group: TaskGroup) -> None:
+        if isinstance(step, Message):
+            group.start_soon(self._send, engine, step)
+            await sleep(0.01)
+        else:
+            await sleep(step.seconds)
 
     async def _send(self, engine: Engine, message: Message) -> None:
         try:
@@ -105,6 +127,8 @@ class Reality:
             self.note("outcome", (message.number, outcome.name))
         except Boom:
             self.note("outcome", (message.number, "failed"))
+        except EngineNotRunning:
+            self.note("outcome", (message.number, "EngineNotRunning"))
         except get_cancelled_exc_class():
             self.note("outcome", (message.number, "cancelled"))
             raise
@@ -139,8 +163,8 @@ def numbered(program: list[Step]) -> list[Step]:
         match step:
             case Message(takes=takes):
                 steps.append(replace(step, number=number, takes=takes + odd if takes else 0.0))
-            case Pause(seconds):
-                steps.append(Pause(seconds + odd))
+            case Pause(seconds) | Halt(seconds):
+                steps.append(replace(step, seconds=seconds + odd))
             case _:
                 steps.append(step)
     return [*steps, Pause(60.0)]
@@ -156,6 +180,12 @@ def in_model(program: list[Step]) -> Model:
                 model.pass_time(model.now + 0.01)
             case Pause(seconds):
                 model.pass_time(model.now + seconds)
+            case Halt(seconds):
+                model.halt()
+                model.pass_time(model.now + seconds / 2)
+                model.send(Message("go", number=NOBODY))
+                model.pass_time(model.now + seconds / 2)
+                model.resume()
             case _:
                 model.kill()
     model.kill()
