@@ -398,7 +398,10 @@ def test_a_process_grows_by_what_its_peak_rises_after_the_first_time(
     def usage(_who: object) -> object:
         return SimpleNamespace(ru_maxrss=peak)
 
-    monkeypatch.setattr(apart, "load", lambda _: SimpleNamespace(RUSAGE_SELF=0, getrusage=usage))
+    def resource(_name: object) -> object:
+        return SimpleNamespace(RUSAGE_SELF=0, getrusage=usage)
+
+    monkeypatch.setattr(apart, "load", resource)
     monkeypatch.setattr("sys.platform", "darwin")
     assert anyio.run(apart.growth, act, 100, 7) == 7
 
