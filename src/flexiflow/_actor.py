@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, final
 
 from flexiflow._cancellation import (
@@ -111,12 +111,8 @@ class Actor:
 
     def give_life(self) -> Lifecycle:
         """Give the component a lifecycle, if it has none; return it."""
-        # Imported by the first one: a program without states that last does without it, and it is
-        # 6 % of importing FlexiFlow.
-        from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
-
         if self.life is None:
-            self.life = Lifecycle(self.machine)
+            self.life = _lifecycle()(self.machine)
         return self.life
 
     async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
@@ -454,6 +450,15 @@ def _failure(exception: BaseException, message: dict[str, Any]) -> Exception | N
     failure = HandlerCancelled(_culprit(message))
     failure.__cause__ = exception
     return failure
+
+
+@cache
+def _lifecycle() -> type[Lifecycle]:
+    # Imported by the first one: a program without states that last does without it, and it is 6 %
+    # of importing FlexiFlow.
+    from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
+
+    return Lifecycle
 
 
 def _culprit(message: dict[str, Any]) -> str:

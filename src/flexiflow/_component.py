@@ -369,11 +369,12 @@ def _check_start(machine: StateMachine | None, state: object) -> str | None:
 
 def _marked(kind: type) -> list[str]:
     """Return the names of the marked methods in a class's own namespace."""
-    # Functions, which most attributes are, take the short way: this runs at each registration.
+    # Most attributes take a short way: this runs whenever a component is registered or loaded.
     return [
         name
         for name, value in vars(kind).items()
-        if (_ON in value.__dict__ if type(value) is FunctionType else _marks(value))
+        if type(value) not in _UNMARKED
+        and (_ON in value.__dict__ if type(value) is FunctionType else _marks(value))
     ]
 
 

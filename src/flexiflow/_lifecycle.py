@@ -39,7 +39,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Entangled, Turn, break_ring, live_turns, never_comes
+from flexiflow._turns import Entangled, Turn, break_ring, current_turn, live_turns, never_comes
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -256,7 +256,10 @@ class Lifecycle:
 
     def is_within_work(self, actor: Actor) -> bool:
         """Return whether the caller runs within the component's work."""
-        return any(isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns())
+        # Asked before each message, most of which come from outside of all turns.
+        return current_turn.get() is not None and any(
+            isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns()
+        )
 
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
