@@ -22,7 +22,12 @@ from flexiflow._cancellation import (
     split,
 )
 from flexiflow._delivery.verdict import attempt
-from flexiflow._errors import HandlerCancelled, TransitionRefused, UnknownComponent
+from flexiflow._errors import (
+    EngineNotRunning,
+    HandlerCancelled,
+    TransitionRefused,
+    UnknownComponent,
+)
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
@@ -368,8 +373,8 @@ class Actor:
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
         posted: dict[Turn, Callable[[], object]],
     ) -> None:
-        life, dispatcher = self.life, self.dispatcher
-        due = None if life is None else life.due
+        dispatcher = self.dispatcher
+        due = None if self.life is None else self.life.due
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
             try:
@@ -385,15 +390,27 @@ class Actor:
                 failure = _failure(exc, message)
                 if failure is not None:
                     posted.pop(turn, None)
-                    if turn.trigger is None or has_begun:
+                    if turn.trigger is not None and self._is_stopped_by(failure):
+                        # As if it had been cancelled, which was about to happen.
+                        self._take_back(turn.trigger, due)
+                    elif turn.trigger is None or has_begun:
                         # Nobody waits for this message, so its failure is reported.
                         await self._report(failure, message, dispatcher)
                     return
-                if turn.trigger is not None and life is not None:
-                    life.take_back(turn.trigger, due)
+                self._take_back(turn.trigger, due)
                 raise
             finally:
                 failure = None  # its traceback holds this frame (B6)
+
+    def _is_stopped_by(self, failure: Exception) -> bool:
+        """Return whether a message has failed because `running()` is being left."""
+        hosting = None if self.life is None else self.life.hosting
+        is_left = hosting is not None and hosting.tasks is None
+        return is_left and isinstance(failure, EngineNotRunning)
+
+    def _take_back(self, trigger: object, due: float | None) -> None:
+        if trigger is not None and self.life is not None:
+            self.life.take_back(trigger, due)
 
     async def _report(
         self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
