@@ -377,8 +377,7 @@ class Actor:
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
             try:
-                if self.mailbox.holder is not turn:
-                    await turn.wait_granted()
+                await self._wait_for(turn, dispatcher)
                 if turn.trigger is None and posted.pop(turn, None) is None:
                     # `running()` is being left, and has kept the message.
                     turn.end()
@@ -398,6 +397,17 @@ class Actor:
                 raise
             finally:
                 failure = None  # its traceback holds this frame (B6)
+
+    async def _wait_for(self, turn: Turn, dispatcher: Dispatcher | None) -> None:
+        """Wait for a turn, then yield if a yield is due (D6): a message can be kept until then."""
+        if self.mailbox.holder is not turn:
+            await turn.wait_granted()
+        if dispatcher is not None and dispatcher.until_yield <= 0:
+            try:
+                await dispatcher.pay_yield()
+            except BaseException:
+                turn.end()
+                raise
 
     async def _report(
         self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
