@@ -327,9 +327,9 @@ class Engine:
         actor = actor_of(component)
         del self._components[actor.name]
         actor.host = actor.dispatcher = None
-        if actor.life is not None:
-            actor.life.leave(actor)
-            actor.life.is_unloaded = True
+        life = actor.give_life()
+        life.leave(actor)
+        life.is_unloaded = True
 
     async def _introduce(
         self, component: Component, stored: Stored | None, *, is_made: bool = False
@@ -427,8 +427,7 @@ async def keep_in(engine: Engine, store: StateStore) -> None:
     try:
         for component in [*engine._components.values()]:
             engine._adopt(component, await store.load(component.name))
-            if (life := actor_of(component).life) is not None:
-                life.hosting = engine._hosting
+            actor_of(component).give_life().hosting = engine._hosting
     except BaseException:
         engine._hosting.store = None
         raise
