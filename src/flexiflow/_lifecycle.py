@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
 
+from flexiflow import _stores as stores
 from flexiflow._callables import describe
 from flexiflow._cancellation import absorb_native_cancel, cancel_requests, effectively_cancelled
 from flexiflow._clock import time_of_day
@@ -311,7 +312,7 @@ class Lifecycle:
                 must still be loaded.
         """
         if self._store is not None:
-            stored = await self._store.load(actor.name)
+            stored = await stores.load(self._store, actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 # Nothing of the new stay may begin before the old work has ended.
                 self._is_moving = True
@@ -482,8 +483,8 @@ class Lifecycle:
             return
         data = _snapshot(component)
         try:
-            self._version = await self._store.save(
-                actor.name, state, data, expected=self._version, due=due
+            self._version = await stores.save(
+                self._store, actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
             # It may be stored all the same, or another engine has saved.
