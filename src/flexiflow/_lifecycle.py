@@ -165,6 +165,8 @@ class Work:
 
         Then each wait in the ring is one for the end of a work.
         """
+        if not self.holders:
+            return True
         self.scope.cancel()
         turn = _EndTurn()
         turn.line = self
