@@ -387,14 +387,20 @@ class Actor:
                 await self.handle(component, message, host, turn)
             except BaseException as exc:
                 failure = _failure(exc, message)
+                # The trigger of a timer counts as sent unless it was cancelled, or has failed
+                # before its turn: because the component could not be loaded.
+                if (
+                    turn.trigger is not None
+                    and life is not None
+                    and (failure is None or life.due == due)
+                ):
+                    life.take_back(turn.trigger, due)
                 if failure is not None:
                     posted.pop(turn, None)
                     if turn.trigger is None or has_begun:
                         # Nobody waits for this message, so its failure is reported.
                         await self._report(failure, message, dispatcher)
                     return
-                if turn.trigger is not None and life is not None:
-                    life.take_back(turn.trigger, due)
                 raise
             finally:
                 failure = None  # its traceback holds this frame (B6)
@@ -419,6 +425,8 @@ class Actor:
             with turn:
                 if self.life is not None:
                     await self.life.keep_up(self, component)
+            if self.mailbox.deferred:
+                await self._handle_deferred(component, None)
         finally:
             self.mailbox.pass_on()
             if self.life is not None:
