@@ -166,6 +166,8 @@ class Work:
 
         Then each wait in the ring is one for the end of a work.
         """
+        if not self.holders:
+            return True
         self.scope.cancel()
         turn = _EndTurn()
         turn.line = self
@@ -357,7 +359,12 @@ class Lifecycle:
         return True
 
     def take_back(self, trigger: Any, due: float | None) -> None:
-        """Note that the handling of a state's message was cancelled: a timer sends it once more."""
+        """Note that a state's message has not been handled after all: a timer sends it again.
+
+        Args:
+            trigger: what has sent the message.
+            due: when the timer was to send it.
+        """
         if trigger.stay == self.stay and trigger.is_timer:
             self.due, self._timer = due, None
 

@@ -73,7 +73,7 @@ class Running:
         self._dispatcher = dispatcher
         self._tasks = TaskBlock()
         self._store: AbstractAsyncContextManager[Any] | None = None
-        # The components that could not be loaded, and when to try again by the loop's clock.
+        # The components that did not come, and when to try again by the loop's clock.
         self._failed: dict[str, float] = {}
         self._loading: set[str] = set()
         # Set when nothing is being loaded any more.
@@ -204,6 +204,9 @@ class Running:
         load: Any = self._load
         try:
             await load(name)
+            if name not in self._components:
+                # A sender is having it made, or it was unloaded: the next look is soon enough.
+                self._failed[name] = anyio.current_time() + _INTERVAL
         except Exception as exc:  # noqa: BLE001  a factory or the store may raise anything
             self._failed[name] = anyio.current_time() + _PAUSE
             await self._dispatcher.report(exc, name, "loading")
