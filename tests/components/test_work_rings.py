@@ -143,7 +143,7 @@ async def test_a_ring_of_two_works_that_are_cancelled_with_running() -> None:
     assert set(ring.outcomes.values()) == {Outcome.TRANSITIONED, EngineNotRunning}
 
 
-def explored(scenario: Do, backend: str, schedules: int = 300) -> None:
+def explored(scenario: Do, backend: str, schedules: int = 100) -> None:
     """Explore."""
     explore(scenario, backend=backend, schedules=schedules, seed=1)
 
