@@ -14,12 +14,17 @@ from benchmarks import (
     durable_storing,
     durable_waking,
     growth,
+    lasting,
+    lasting_memory,
     memory,
     parts,
     peers,
     processes,
     sequential_delivery,
+    store_saving,
+    storing_states,
     streams,
+    timers,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +53,10 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_storing,
         durable_handling,
         durable_waking,
+        store_saving,
+        storing_states,
+        lasting,
+        timers,
     )
     for module in modules:
         for backend in backends:
@@ -55,6 +64,8 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
     yield from growth.measures_of_any()
     yield from processes.measures(backends)
     yield from memory.measures()
+    yield from timers.measures_of_any()
     yield from durable_memory.measures()
+    yield from lasting_memory.measures()
     for backend in backends:
         yield from parts.measures(backend)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from benchmarks.apart import growth, growth_in
 from benchmarks.durable_parts import Arrivals, fill, in_sqlite, subscribed
 from benchmarks.handlers import EVENT
-from benchmarks.measuring import Measure, Round
-from benchmarks.timing import load
+from benchmarks.measuring import Measure
 from flexiflow import EventBus
 from flexiflow.extras.durable import open_bridge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.measuring import Effort
+    from benchmarks.measuring import Effort, Round
     from flexiflow.extras.durable import Transport
 
 _EVENTS: Final = 1_000_000
@@ -45,34 +44,15 @@ def measures() -> Iterator[Measure]:
 
 
 def _grown(effort: Effort) -> list[Round]:
-    # A new process, since the memory of earlier measures would hide the growth.
-    load("resource")
     first, number = (
         (_QUICK_FIRST_EVENTS, _QUICK_EVENTS) if effort.quick else (_FIRST_EVENTS, _EVENTS)
     )
-    done = subprocess.run(  # noqa: S603  this interpreter, and this module
-        [sys.executable, "-m", "benchmarks.durable_memory", str(first), str(number)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return [Round(float(done.stdout), 0.0)]
-
-
-def _peak() -> int:
-    """Return this process's peak memory in bytes, including SQLite's."""
-    resource = load("resource")
-    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return growth_in("benchmarks.durable_memory", first, number)
 
 
 async def _main(first: int, number: int) -> int:
     with in_sqlite() as make:
-        transport = make(max_length=_MAX_LENGTH)
-        await _through(transport, first)
-        before = _peak()
-        await _through(transport, number)
-        return _peak() - before
+        return await growth(partial(_through, make(max_length=_MAX_LENGTH)), first, number)
 
 
 async def _through(transport: Transport, number: int) -> None:

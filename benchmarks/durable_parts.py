@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import anyio
 
 from benchmarks.handlers import EVENT, ORDER
-from benchmarks.measuring import LeftOut
-from benchmarks.timing import load
+from benchmarks.measuring import LeftOut, Round
+from benchmarks.timing import alternate, calibrated, load
 from flexiflow.extras.durable import RedisTransport, SqliteTransport
 from tools.redis_server import MISSING, find_server, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import TypeAlias
 
+    from benchmarks.measuring import Effort
     from benchmarks.timing import Side
     from flexiflow import EventBus
     from flexiflow.extras.durable import Transport
 
+    Opened: TypeAlias = AbstractAsyncContextManager[Side]
     Engine: TypeAlias = Callable[[], AbstractContextManager[Callable[..., Transport]]]
+
+_Item = TypeVar("_Item")
 
 TASKS: Final = 100
 """The number of tasks that publish at the same time."""
@@ -36,6 +41,13 @@ BODY: Final = (
     b'"datacontenttype":"application/json","data":{"order":"A7"}}'
 )
 """An event as a bridge encodes it."""
+
+
+_LOT: Final = 500
+"""The size of a lot; a round has several lots, since a few events would be stored one by one."""
+
+# A round must write many times, to a disk or to another process.
+_LONGER: Final = 25
 
 
 class Server(NamedTuple):
@@ -49,13 +61,18 @@ class Server(NamedTuple):
     port: int
     coredis: Any
 
+    @property
+    def url(self) -> str:
+        """The server's URL."""
+        return f"redis://127.0.0.1:{self.port}"
+
     def client(self) -> Any:
         """Return a client of coredis's own, to be entered."""
         return self.coredis.Redis(host="127.0.0.1", port=self.port)
 
     def transport(self, **options: Any) -> Transport:
         """Return a transport on this server."""
-        return RedisTransport(f"redis://127.0.0.1:{self.port}", **options)
+        return RedisTransport(self.url, **options)
 
 
 @contextmanager
@@ -151,3 +168,56 @@ async def pipeline(client: Any, number: int) -> None:
     async with client.pipeline(transaction=False) as commands:
         for _ in range(number):
             commands.xadd("bare", {"event": BODY})
+
+
+async def both(effort: Effort, ours: Opened, theirs: Opened) -> list[Round]:
+    """Measure two sides, each of which works in lots."""
+    async with AsyncExitStack() as stack:
+        sides = [await stack.enter_async_context(each) for each in (ours, theirs)]
+        seconds = effort.seconds * _LONGER
+        # Wall time, since most of it is spent outside this process.
+        probes = [await calibrated(_in_lots(side), seconds, perf_counter) for side in sides]
+        rounds = await alternate(effort.heavy_rounds, *probes)
+    return [Round(one / _LOT, other / _LOT) for one, other in rounds]
+
+
+def _in_lots(side: Side) -> Side:
+    async def lots(calls: int) -> None:
+        await side(calls * _LOT)
+
+    return lots
+
+
+class Desk(Generic[_Item]):
+    """Commits together what tasks have brought meanwhile, each of which waits for the commit.
+
+    Args:
+        write: makes what a task brings.
+        commit: commits what several have brought.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[], _Item],
+        commit: Callable[[Sequence[_Item]], Awaitable[object]],
+    ) -> None:
+        self._write = write
+        self._commit = commit
+        self._came = anyio.Event()
+        self._waiting: list[tuple[_Item, anyio.Event]] = []
+
+    async def store(self) -> None:
+        """Bring something, and wait until it is committed."""
+        done = anyio.Event()
+        self._waiting.append((self._write(), done))
+        self._came.set()
+        await done.wait()
+
+    async def run(self) -> None:
+        """Commit what comes, until this is cancelled."""
+        while True:
+            await self._came.wait()
+            self._came, some, self._waiting = anyio.Event(), self._waiting, []
+            await self._commit([item for item, _ in some])
+            for _, done in some:
+                done.set()

@@ -3,57 +3,43 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import anyio
-from anyio import CapacityLimiter, create_task_group, to_thread
 
-from benchmarks.durable_parts import BODY, TASKS, by_tasks, pipeline, redis
+from benchmarks import bare_sqlite
+from benchmarks.durable_parts import TASKS, both, by_tasks, pipeline, redis
 from benchmarks.handlers import EVENT, ORDER
-from benchmarks.measuring import Measure, Round
-from benchmarks.timing import alternate, calibrated
+from benchmarks.measuring import Measure
 from flexiflow import EventBus
 from flexiflow.extras.durable import SqliteTransport, open_bridge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from typing import TypeAlias
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from benchmarks.durable_parts import Server
-    from benchmarks.measuring import Effort
+    from benchmarks.measuring import Effort, Round
     from benchmarks.timing import Side
     from flexiflow.extras.durable import Transport
 
-    Opened: TypeAlias = AbstractAsyncContextManager[Side]
-
 _PIPELINES: Final = (TASKS, 500)
 """Commands that go out at once: one for each task, and as many as a pipeline takes at most."""
-
-
-def _ready() -> bytes:
-    return BODY
 
 
 def _written() -> bytes:
     return json.dumps({"id": uuid4().hex, "type": EVENT, "data": ORDER}).encode()
 
 
-_THREADS: Final = {"bytes that are there": _ready, "events that they write as JSON": _written}
+_THREADS: Final = {
+    "bytes that are there": bare_sqlite.ready,
+    "events that they write as JSON": _written,
+}
 """The events that a bare thread's tasks store, and how they make them."""
-
-_LOT: Final = 500
-"""The size of a lot; a round has several lots, since a few events would be stored one by one."""
-
-# A round must write many times, to a disk or to another process.
-_LONGER: Final = 25
 
 
 def measures(backend: str) -> Iterator[Measure]:
@@ -79,31 +65,14 @@ def measures(backend: str) -> Iterator[Measure]:
 def _in_sqlite(backend: str, write: Callable[[], bytes], effort: Effort) -> list[Round]:
     with TemporaryDirectory() as folder:
         ours = _bridge(SqliteTransport(Path(folder, "ours.db")))
-        theirs = _thread(Path(folder, "theirs.db"), write)
-        return anyio.run(_both, effort, ours, theirs, backend=backend)
+        theirs = bare_sqlite.storing(Path(folder, "theirs.db"), write)
+        return anyio.run(both, effort, ours, theirs, backend=backend)
 
 
 def _in_redis(backend: str, size: int, effort: Effort) -> list[Round]:
     with redis() as server:
         ours, theirs = _bridge(server.transport()), _pipelines(server, size)
-        return anyio.run(_both, effort, ours, theirs, backend=backend)
-
-
-async def _both(effort: Effort, ours: Opened, theirs: Opened) -> list[Round]:
-    async with AsyncExitStack() as stack:
-        sides = [await stack.enter_async_context(each) for each in (ours, theirs)]
-        seconds = effort.seconds * _LONGER
-        # Wall time, since most of it is spent outside this process.
-        probes = [await calibrated(_in_lots(side), seconds, perf_counter) for side in sides]
-        rounds = await alternate(effort.heavy_rounds, *probes)
-    return [Round(one / _LOT, other / _LOT) for one, other in rounds]
-
-
-def _in_lots(side: Side) -> Side:
-    async def lots(calls: int) -> None:
-        await side(calls * _LOT)
-
-    return lots
+        return anyio.run(both, effort, ours, theirs, backend=backend)
 
 
 @asynccontextmanager
@@ -111,58 +80,6 @@ async def _bridge(transport: Transport) -> AsyncGenerator[Side]:
     bus = EventBus()
     async with open_bridge(bus, transport, outgoing=[EVENT]):
         yield by_tasks(partial(bus.publish, EVENT, ORDER))
-
-
-@asynccontextmanager
-async def _thread(path: Path, write: Callable[[], bytes]) -> AsyncGenerator[Side]:
-    limiter = CapacityLimiter(1)
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as bare:
-        bare.execute("PRAGMA journal_mode = WAL")
-        bare.execute("PRAGMA synchronous = FULL")
-        bare.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, body BLOB)")
-
-        def insert(bodies: Sequence[bytes]) -> None:
-            bare.execute("BEGIN IMMEDIATE")
-            rows = [(body,) for body in bodies]
-            bare.executemany("INSERT INTO events (body) VALUES (?)", rows)
-            bare.execute("COMMIT")
-
-        async def commit(bodies: Sequence[bytes]) -> None:
-            await to_thread.run_sync(insert, bodies, limiter=limiter)
-
-        async with create_task_group() as tasks:
-            desk = _Desk(write, commit)
-            tasks.start_soon(desk.run)
-            yield by_tasks(desk.store)
-            tasks.cancel_scope.cancel()
-
-
-class _Desk:
-    """Commits together the events that have come meanwhile; their tasks wait for the commit."""
-
-    def __init__(
-        self,
-        write: Callable[[], bytes],
-        commit: Callable[[Sequence[bytes]], Awaitable[object]],
-    ) -> None:
-        self._write = write
-        self._commit = commit
-        self._came = anyio.Event()
-        self._waiting: list[tuple[bytes, anyio.Event]] = []
-
-    async def store(self) -> None:
-        done = anyio.Event()
-        self._waiting.append((self._write(), done))
-        self._came.set()
-        await done.wait()
-
-    async def run(self) -> None:
-        while True:
-            await self._came.wait()
-            self._came, some, self._waiting = anyio.Event(), self._waiting, []
-            await self._commit([body for body, _ in some])
-            for _, done in some:
-                done.set()
 
 
 @asynccontextmanager

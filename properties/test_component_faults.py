@@ -17,6 +17,7 @@ from properties.faults import of_turns
 from properties.faults.of_components import COMPONENT_FAULTS, ComponentFault
 from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
 from properties.reference.engine import PlainComponent, PlainEngine
+from properties.reference.lasting import LastingComponent, LastingEngine
 
 SEED = 1
 EXAMPLES = 10_000 if IS_LONG else 20
@@ -92,6 +93,13 @@ def test_plain_ones_keep_the_contract(backend: str) -> None:
     """P1: no complaint about a plain engine with components that keep the contract."""
     check_component(
         PlainComponent, engine=PlainEngine, backend=backend, examples=EXAMPLES, seed=SEED
+    )
+
+
+def test_lasting_ones_keep_the_contract(backend: str) -> None:
+    """P1: no complaint about a plain engine with a store, which runs."""
+    check_component(
+        LastingComponent, engine=LastingEngine, backend=backend, examples=EXAMPLES // 5, seed=SEED
     )
 
 

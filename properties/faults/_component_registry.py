@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from properties.reference.engine import PlainComponent, PlainEngine
+from properties.reference.lasting import LastingComponent, LastingEngine
 
 _F = TypeVar("_F", bound=type[PlainComponent] | type[PlainEngine])
 
@@ -26,11 +27,15 @@ class ComponentFault:
 
     @property
     def component(self) -> type[PlainComponent]:
-        return self.faulty if issubclass(self.faulty, PlainComponent) else PlainComponent
+        if issubclass(self.faulty, PlainComponent):
+            return self.faulty
+        return LastingComponent if issubclass(self.faulty, LastingEngine) else PlainComponent
 
     @property
     def engine(self) -> type[PlainEngine]:
-        return self.faulty if issubclass(self.faulty, PlainEngine) else PlainEngine
+        if issubclass(self.faulty, PlainEngine):
+            return self.faulty
+        return LastingEngine if issubclass(self.faulty, LastingComponent) else PlainEngine
 
 
 COMPONENT_FAULTS: list[ComponentFault] = []

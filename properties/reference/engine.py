@@ -46,11 +46,17 @@ class Handling:
     Attributes:
         within: the handlings from within which it was sent.
         component: the component whose line it is in; None while that is being made.
+        stay: the number of the stay in a state that has sent it, or None.
+        is_timed: whether the timer of that state has sent it.
+        is_given_up: whether its sender waits no more, since that would be for ever.
     """
 
     message: dict[str, Any]
     within: tuple["Handling", ...]
-    component: "PlainComponent | None" = None
+    component: Any = None
+    stay: int | None = None
+    is_timed: bool = False
+    is_given_up: bool = False
     come: anyio.Event = field(default_factory=anyio.Event)
     refusal: Exception | None = None
     is_over: bool = False
@@ -241,6 +247,8 @@ class PlainComponent:
 
     async def handle(self, mine: Handling) -> Outcome:
         with self.marked(mine):
+            if not await self.is_wanted(mine):
+                return Outcome.IGNORED
             await self.publish(MESSAGE_RECEIVED, message=self.shown(mine.message))
             row = await self.choose(mine.message)
             if row is None:
@@ -248,6 +256,9 @@ class PlainComponent:
             await self.act(row, mine.message)
             await self.finish(row)
             return Outcome.TRANSITIONED
+
+    async def is_wanted(self, mine: Handling) -> bool:
+        return True
 
     @contextlib.contextmanager
     def marked(self, mine: Handling) -> Iterator[None]:
@@ -347,9 +358,12 @@ class PlainEngine:
         self.hosted[component.name] = component
         token = making.set((*making.get(), component.name))
         try:
-            await self.publish(COMPONENT_REGISTERED, {"component": component.name})
+            await self.tell_of(component)
         finally:
             making.reset(token)
+
+    async def tell_of(self, component: Any) -> None:
+        await self.publish(COMPONENT_REGISTERED, {"component": component.name})
 
     def made(self, name: str) -> None:
         """Let the waiting senders of a component go on, or make the next one ask."""

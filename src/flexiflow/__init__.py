@@ -28,6 +28,7 @@ from flexiflow._errors import (
 from flexiflow._expectation import Expectation
 from flexiflow._machine import StateMachine, Transition
 from flexiflow._names import Event, Query, Topic
+from flexiflow._states import State
 from flexiflow._stream import EventStream, StreamStatistics
 from flexiflow._subscription import HandlerFailure, Subscription
 
@@ -55,6 +56,7 @@ __all__ = [
     "PublishRefused",
     "Query",
     "ReceiverClosed",
+    "State",
     "StateConflict",
     "StateMachine",
     "StreamDeadlock",

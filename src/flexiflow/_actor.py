@@ -12,21 +12,33 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, final
 
-from flexiflow._cancellation import is_being_cancelled, resume_cancellation
+from flexiflow._cancellation import (
+    effectively_cancelled,
+    is_being_cancelled,
+    resume_cancellation,
+    split,
+)
 from flexiflow._delivery.verdict import attempt
-from flexiflow._errors import TransitionRefused, UnknownComponent
+from flexiflow._errors import (
+    EngineNotRunning,
+    HandlerCancelled,
+    TransitionRefused,
+    UnknownComponent,
+)
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
-from flexiflow._turns import current_turn, innermost_turn
+from flexiflow._turns import Entangled, current_turn, innermost_turn
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from flexiflow._dispatcher import Dispatcher
+    from flexiflow._lifecycle import Lifecycle, Trigger
     from flexiflow._machine import StateMachine, Transition
     from flexiflow._turns import Turn
     from flexiflow.events import MessageReceived, StateChanged
@@ -81,25 +93,36 @@ class Actor:
     Attributes:
         name: the component's name.
         machine: the table of its transitions, or None.
+        start: the state in which the component begins; None without a machine.
         state: the current state; None without a machine.
         mailbox: the turns of its messages.
+        life: what it has besides, if its states take time or are stored; else None.
         host: the engine that it is registered with, or None.
         dispatcher: the inside of the engine's bus, where its events are published, or None.
     """
 
-    __slots__ = ("dispatcher", "host", "machine", "mailbox", "name", "state")
+    __slots__ = ("dispatcher", "host", "life", "machine", "mailbox", "name", "start", "state")
 
-    def __init__(self, name: str, machine: StateMachine | None) -> None:
+    def __init__(self, name: str, machine: StateMachine | None, start: str | None) -> None:
         self.name = name
         self.machine = machine
-        self.state = None if machine is None else machine.initial
+        self.start = self.state = start
         self.mailbox = Mailbox()
+        self.life: Lifecycle | None = None
+        if machine is not None and machine.details:
+            self.give_life()
         self.host: object = None
         self.dispatcher: Dispatcher | None = None
 
-    async def handle(  # noqa: PLR0912  each further function takes a twentieth more time
+    def give_life(self) -> Lifecycle:
+        """Give the component a lifecycle, if it has none; return it."""
+        if self.life is None:
+            self.life = _lifecycle()(self.machine)
+        return self.life
+
+    async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
         self,
-        component: object,
+        component: Any,
         message: dict[str, Any],
         host: object,
         turn: Turn | None = None,
@@ -121,23 +144,37 @@ class Actor:
             TransitionRefused: a strict machine has no transition for it (C8).
             Exception: what a guard or an action raised (C6).
         """
-        mailbox, handled = self.mailbox, sys.exception()
+        mailbox, life, handled = self.mailbox, self.life, sys.exception()
+        if life is not None and turn is None:
+            if life.is_unloaded:
+                raise UnknownComponent(self.name)
+            if life.is_within_work(self):
+                self.post(component, message)
+                return Outcome.DEFERRED
         # Once the turn is in hand, no call may come before the `try`: a stack overflow in it would
         # leave the turn taken for ever.
         if turn is None:
             turn = mailbox.join()
         if mailbox.holder is not turn and not await turn.wait_granted():
-            mailbox.defer(message, announcing=is_announcing())
-            return Outcome.DEFERRED
+            if mailbox.holder is not None:
+                mailbox.defer(message, announcing=is_announcing())
+                return Outcome.DEFERRED
+            # The wait was given up, and what it waited for has ended since.
+            turn = mailbox.join()
         try:
-            if mailbox.deferred or (
-                self.dispatcher is not None and self.dispatcher.until_yield <= 0
-            ):
+            dispatcher = self.dispatcher
+            if mailbox.deferred or (dispatcher is not None and dispatcher.until_yield <= 0):
                 turn = await self._catch_up(component, turn, handled)
+                dispatcher = self.dispatcher
             if self.host is not host and host is not None:
+                if turn.trigger is not None:
+                    return _IGNORED
                 raise UnknownComponent(self.name)
             try:
-                outcome = await self._handle(component, message, turn, self.dispatcher)
+                outcome = await self._handle(component, message, turn, dispatcher)
+            except Entangled:
+                self.post(component, message)
+                outcome = Outcome.DEFERRED
             except Exception as exc:
                 await self._handle_deferred_despite(exc, component, message, handled)
                 raise
@@ -152,6 +189,8 @@ class Actor:
                 # What `pass_on` does, without a call: after a stack overflow there may be no room
                 # for one.
                 mailbox.holder = None
+            if life is not None:
+                life.rest(component)
 
     async def _catch_up(self, component: object, turn: Turn, handled: BaseException | None) -> Turn:
         """Handle what a cancelled send left behind, and yield if a yield is due (D6).
@@ -162,22 +201,33 @@ class Actor:
         try:
             if self.mailbox.deferred:
                 await self._handle_deferred(component, handled)
-                turn = self.mailbox.renew()
+                trigger, turn = turn.trigger, self.mailbox.renew()
+                turn.trigger = trigger
             if self.dispatcher is not None and self.dispatcher.until_yield <= 0:
                 await self.dispatcher.pay_yield()
         finally:
             del handled  # as in `handle`
         return turn
 
-    async def _handle(  # noqa: C901, PLR0912  each further function takes a twentieth more time
-        self, component: object, message: dict[str, Any], turn: Turn, dispatcher: Dispatcher | None
+    async def _handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
+        self,
+        component: Any,
+        message: dict[str, Any],
+        turn: Turn,
+        dispatcher: Dispatcher | None,
     ) -> Outcome:
         """Handle one message: announce it, choose a transition, act, commit, announce that (C5)."""
         # What `with turn` would do, written out: its calls make a message take 6 % longer.
         if current_turn.get() is not None:
             turn.outer = innermost_turn()
-        marked = current_turn.set(turn)
+        marked, life = current_turn.set(turn), self.life
         try:
+            if life is not None:
+                life.begin_message()
+                if life.is_stale:
+                    await life.reload(self, component)
+                if turn.trigger is not None and not life.accepts(turn.trigger):
+                    return _IGNORED
             if (
                 dispatcher is not None
                 and (route := dispatcher.listeners(MESSAGE_RECEIVED)) is not None
@@ -194,10 +244,13 @@ class Actor:
                 transition = await self._choose(machine, state, candidates, message, component)
             if transition is None:
                 return _IGNORED
-            if transition.action is not None:
+            if life is not None:
+                await life.carry_out(self, component, transition, message)
+            elif transition.action is not None:
                 await attempt(transition.action, message, component)
-            if transition.target is not None:
-                self.state = transition.target
+            target = transition.target
+            if target is not None:
+                self.state = target
                 if (
                     dispatcher is not None
                     and (route := dispatcher.listeners(STATE_CHANGED)) is not None
@@ -205,7 +258,7 @@ class Actor:
                     changed: StateChanged = {
                         "component": self.name,
                         "from_state": state,
-                        "to_state": transition.target,
+                        "to_state": target,
                     }
                     await dispatcher.deliver(route, changed)
             return _TRANSITIONED
@@ -213,6 +266,8 @@ class Actor:
             turn.is_over = True
             turn.awaited = None
             current_turn.reset(marked)
+            if life is not None:
+                life.settle(self, component)
 
     async def _choose(
         self,
@@ -274,6 +329,8 @@ class Actor:
         dispatcher = self.dispatcher
         try:
             await self._handle(component, message, self.mailbox.renew(), dispatcher)
+        except Entangled:
+            self.post(component, message)
         except Exception as exc:  # noqa: BLE001  nobody waits for this message, so it is reported
             self.log(exc, message)
             if is_being_cancelled(handled):
@@ -283,6 +340,113 @@ class Actor:
                     await dispatcher.announce(MESSAGE_RECEIVED, self.name, exc)
         finally:
             del handled  # as in `handle`
+
+    def post(self, component: Any, message: dict[str, Any], trigger: Trigger | None = None) -> None:
+        """Give a message its place in line, and handle it in a task of `running()` (M2, M3).
+
+        Outside of `running()`, a message of the state is dropped, and another one is deferred.
+
+        Args:
+            component: the actor's component.
+            message: the component's own copy of the message.
+            trigger: what has sent the message, if its state has; None if the state's work has.
+        """
+        hosting = None if self.life is None else self.life.hosting
+        if hosting is None or hosting.tasks is None:
+            if trigger is None:
+                self.mailbox.defer(message, announcing=is_announcing())
+            return
+        turn = self.mailbox.join_alone()
+        turn.trigger = trigger
+        if trigger is None:
+            keep = partial(self.mailbox.defer, message, announcing=is_announcing())
+            hosting.posted[turn] = keep
+        start = partial(hosting.tasks.start_guarded, self._handle_posted, component, message, turn)
+        start(self.host, is_announcing(), hosting.posted)
+
+    async def _handle_posted(
+        self,
+        component: Any,
+        message: dict[str, Any],
+        turn: Turn,
+        host: object,
+        within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
+        posted: dict[Turn, Callable[[], object]],
+    ) -> None:
+        dispatcher = self.dispatcher
+        due = None if self.life is None else self.life.due
+        has_begun = False
+        with Announcing() if within_announcement else nullcontext():
+            try:
+                await self._wait_for(turn, dispatcher)
+                if turn.trigger is None and posted.pop(turn, None) is None:
+                    # `running()` is being left, and has kept the message.
+                    turn.end()
+                    return
+                has_begun = True
+                await self.handle(component, message, host, turn)
+            except BaseException as exc:
+                failure = _failure(exc, message)
+                if failure is not None:
+                    posted.pop(turn, None)
+                    if turn.trigger is not None and self._is_stopped_by(failure):
+                        # As if it had been cancelled, which was about to happen.
+                        self._take_back(turn.trigger, due)
+                    elif turn.trigger is None or has_begun:
+                        # Nobody waits for this message, so its failure is reported.
+                        await self._report(failure, message, dispatcher)
+                    return
+                self._take_back(turn.trigger, due)
+                raise
+            finally:
+                failure = None  # its traceback holds this frame (B6)
+
+    def _is_stopped_by(self, failure: Exception) -> bool:
+        """Return whether a message has failed because `running()` is being left."""
+        hosting = None if self.life is None else self.life.hosting
+        is_left = hosting is not None and hosting.tasks is None
+        return is_left and isinstance(failure, EngineNotRunning)
+
+    def _take_back(self, trigger: object, due: float | None) -> None:
+        if trigger is not None and self.life is not None:
+            self.life.take_back(trigger, due)
+
+    async def _wait_for(self, turn: Turn, dispatcher: Dispatcher | None) -> None:
+        """Wait for a turn, then yield if a yield is due (D6): a message can be kept until then."""
+        if self.mailbox.holder is not turn:
+            await turn.wait_granted()
+        if dispatcher is not None and dispatcher.until_yield <= 0:
+            try:
+                await dispatcher.pay_yield()
+            except BaseException:
+                turn.end()
+                raise
+
+    async def _report(
+        self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
+    ) -> None:
+        if dispatcher is None:
+            self.log(failure, message)
+        else:
+            await dispatcher.report(failure, self.name, _culprit(message))
+
+    async def keep_up(self, component: Any) -> None:
+        """Load the component, or save its due time, if that must be done (K3, M2)."""
+        turn = self.mailbox.join_alone()
+        try:
+            if self.mailbox.holder is not turn:
+                await turn.wait_granted()
+        except UnknownComponent:
+            return
+        try:
+            with turn:
+                if self.life is not None:
+                    await self.life.keep_up(self, component)
+        finally:
+            self.mailbox.pass_on()
+            if self.life is not None:
+                self.life.settle(self, component)
+                self.life.rest(component)
 
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""
@@ -296,5 +460,33 @@ class Actor:
 
     def log(self, failure: Exception, message: dict[str, Any]) -> None:
         """Log a failure that is raised to no sender."""
-        culprit = f"message {show(message['type'])}"
-        log_exception(failure, MESSAGE_RECEIVED, self.name, culprit)
+        log_exception(failure, MESSAGE_RECEIVED, self.name, _culprit(message))
+
+
+def _failure(exception: BaseException, message: dict[str, Any]) -> Exception | None:
+    """Return the failure of a message that is handled in a task of its own, or None.
+
+    A native cancel of that task is one.
+    """
+    if isinstance(exception, Exception):
+        return exception
+    if isinstance(exception, GeneratorExit) or effectively_cancelled():
+        return None
+    if split(exception)[1] is not None:
+        return None
+    failure = HandlerCancelled(_culprit(message))
+    failure.__cause__ = exception
+    return failure
+
+
+@cache
+def _lifecycle() -> type[Lifecycle]:
+    # Imported by the first one: a program without states that last does without it, and it is 6 %
+    # of importing FlexiFlow.
+    from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
+
+    return Lifecycle
+
+
+def _culprit(message: dict[str, Any]) -> str:
+    return f"message {show(message['type'])}"

@@ -192,3 +192,27 @@ def check_seconds(what: str, given: object, *, zero: bool = False) -> None:
         raise ValueError(
             f"{what} must be a number of seconds, {allowed}, not {reprlib.repr(given)}"
         )
+
+
+def check_finite(what: str, given: object, *, least: float | None = None) -> float:
+    """Return a duration in seconds, if it is valid.
+
+    Args:
+        what: the argument's name, for the message.
+        given: the duration.
+        least: the shortest that is valid; None for any that is more than 0.
+
+    Raises:
+        ValueError: it is no number, is too short, or is not finite.
+    """
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float)
+        or not (given > 0 if least is None else given >= least)
+        or given > sys.float_info.max
+    ):
+        allowed = "more than 0" if least is None else f"{least} or more"
+        raise ValueError(
+            f"{what} must be a finite number of seconds, {allowed}, not {reprlib.repr(given)}"
+        )
+    return float(given)

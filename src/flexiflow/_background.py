@@ -17,7 +17,6 @@ rather than wait for room.
 from __future__ import annotations
 
 from collections import Counter, deque
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Self, final, overload
 
 import anyio
@@ -31,23 +30,20 @@ from flexiflow._cancellation import (
     absorb_native_cancel,
     cancel_counter,
     effectively_cancelled,
-    leaves,
-    split,
 )
 from flexiflow._contexts import InContext, copy_context_within
 from flexiflow._errors import BufferFull, PublishRefused, ReceiverClosed, StreamDeadlock
 from flexiflow._names import check_is_event
 from flexiflow._objects import Fixed, Record
 from flexiflow._receiver import NAMES, Publisher, enclosing_publishes, reconsider_streams
-from flexiflow._reporting import logger, note
+from flexiflow._reporting import logger
+from flexiflow._tasks import TaskBlock
 from flexiflow._text import show
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextvars import Context
     from types import TracebackType
-
-    from anyio.abc import TaskGroup
 
     from flexiflow._dispatcher import Dispatcher
     from flexiflow._names import T, Topic
@@ -122,13 +118,10 @@ class Background:
 
     __slots__ = (
         "_blocked",
-        "_context",
         "_counts",
         "_dispatcher",
         "_finished",
-        "_group",
         "_idle",
-        "_interrupts",
         "_is_leaving",
         "_is_starting",
         "_limit",
@@ -138,6 +131,7 @@ class Background:
         "_running",
         "_size",
         "_state",
+        "_tasks",
         "_until_yield",
         "_waiting",
     )
@@ -169,11 +163,9 @@ class Background:
         self._is_starting = False
         self._counts: Counter[str] = Counter()
         self._until_yield = dispatcher.yield_every
-        self._interrupts: list[BaseException] = []
         self._finished = anyio.Event()
-        self._group: TaskGroup
-        # The context in which the block was entered, and the mark of its wait for the publishes.
-        self._context: Context
+        self._tasks = TaskBlock()
+        # The mark of the wait for the publishes.
         self._opener: Publisher
 
     async def __aenter__(self) -> Self:
@@ -184,9 +176,8 @@ class Background:
         """
         if self._state != _NEW:
             raise ReceiverClosed(_TITLE, "was entered before")
-        self._group = await anyio.create_task_group().__aenter__()
+        await self._tasks.open()
         self._state = _OPEN
-        self._context = copy_context()
         self._opener = Publisher(None, Publisher.current())
         return self
 
@@ -210,47 +201,14 @@ class Background:
             except BaseException as interrupted:  # noqa: BLE001  raised below
                 leaving = interrupted
         if leaving is not None:
-            self._group.cancel_scope.cancel()
+            self._tasks.cancel()
         # From here on nothing is accepted: the task group may be over at any time.
         self._abandon()
         self._dismiss()
-        fails = leaving is not None and split(leaving)[1] is not None
-        # A task group would put an exception of the block into a group.
-        passed: Any = (None, None, None)
-        if leaving is not None and not fails:
-            passed = (type(leaving), leaving, leaving.__traceback__)
         try:
-            is_swallowed = await self._leave_group(*passed, fails=fails)
-            if leaving is not None and leaving is not exc and not is_swallowed:
-                raise leaving
+            return await self._tasks.close(exc, leaving)
         finally:
-            del exc, traceback, leaving, passed  # their tracebacks hold this frame (B6)
-            if self._interrupts:
-                raise self._first_interrupt()
-        return is_swallowed
-
-    async def _leave_group(self, *passed: Any, fails: bool) -> bool:
-        """Wait for the workers; return whether the task group has swallowed the cancellation.
-
-        Args:
-            passed: what leaves the block, as for `__aexit__`.
-            fails: whether a failure leaves the block. A cancellation of the wait would replace it,
-                so it is left to the scope around, or to the task's native cancel request (E8).
-        """
-        try:
-            # The group swallows what it has cancelled itself, the wait of this task too.
-            return bool(await self._group.__aexit__(*passed)) and not fails
-        except BaseException as raised:
-            interrupts = split(raised)[1]
-            if interrupts is not None:
-                # A worker may have been closed itself, so it has let GeneratorExit out.
-                self._interrupts += leaves(interrupts)
-            elif not fails:
-                raise
-            del interrupts  # its traceback holds this frame (B6), as what was passed does
-            return False
-        finally:
-            del passed
+            del exc, traceback, leaving  # their tracebacks hold this frame (B6)
 
     def _begin_waiting(self) -> None:
         """Note that the current task waits for the publishes, which may not wait for it now.
@@ -275,14 +233,6 @@ class Background:
         while self._running or self._waiting:
             self._finished = anyio.Event()
             await self._finished.wait()
-
-    def _first_interrupt(self) -> BaseException:
-        """Return the first interrupt, and note the others on it (E5)."""
-        first, *others = self._interrupts
-        self._interrupts.clear()
-        for other in others:
-            note(first, "another handler raised", other)
-        return first
 
     @overload
     async def publish(self, event: Topic[None], data: None = None) -> None: ...
@@ -323,7 +273,7 @@ class Background:
         self._check_open()
         check_is_event(event, "ask it with bus.ask")
         name = self._dispatcher.registry.resolve(event).name
-        item = _Item(copy_context_within(self._context), name, data)
+        item = _Item(copy_context_within(self._tasks.context), name, data)
         is_refused = False
         if self._has_room:
             self._waiting.append(item)
@@ -399,9 +349,7 @@ class Background:
         if self._idle:
             self._idle.popitem()[0].set()
         else:
-            # Not in the context of a handler, which may be the caller.
-            start: Callable[..., object] = self._group.start_soon
-            self._context.copy().run(start, self._work)
+            self._tasks.start(self._work)
 
     async def _work(self) -> None:
         """Publish events and wait for more, until the block is left or a handler cancels the task.
@@ -466,11 +414,8 @@ class Background:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  the block raises it
-            # Raised here, KeyboardInterrupt would leave asyncio's loop at once, with all tasks
-            # still there, and others would leave the task group in a group.
-            self._interrupts.append(exc)
             self._abandon()
-            self._group.cancel_scope.cancel()
+            self._tasks.interrupt(exc)
         finally:
             self._running -= 1
             self._counts[outcome] += 1

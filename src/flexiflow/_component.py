@@ -13,7 +13,7 @@ import sys
 from copy import copy
 from functools import partial
 from inspect import getattr_static
-from types import FunctionType, MemberDescriptorType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, final, overload
 
 from flexiflow._actor import Actor, copy_message
@@ -93,7 +93,12 @@ _ON = "_flexiflow_on"
 # Since Python 3.14 annotations are evaluated when they are read, and may then fail, since they may
 # use names that are imported for type checkers only; so `__annotate__` is copied in their place.
 _ANNOTATED = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
-_UNMARKED = frozenset({str, tuple, frozenset, type(None), property, MemberDescriptorType})
+_UNMARKED = frozenset(
+    {
+        *(str, int, float, bool, type(None), tuple, list, dict, set, frozenset),
+        *(property, MemberDescriptorType, GetSetDescriptorType),
+    }
+)
 _WRITTEN = (
     "__kwdefaults__",
     "__module__",
@@ -240,9 +245,11 @@ class Component:
         name: not empty, and unique within an engine.
         machine: the table of its transitions, which other components may share (C9). Without a
             machine the component ignores every message.
+        state: the state to start in; None for the machine's initial one. Nothing is published for
+            it, and `entry` is not called (K1, M1).
 
     Raises:
-        ValueError: an empty name.
+        ValueError: an empty name, or a state that the machine does not have.
         TypeError: a name that is not a str, or a machine that is not a `StateMachine`.
     """
 
@@ -265,10 +272,13 @@ class Component:
         )
         cls._flexiflow_marked = frozenset(_marked(cls))
 
-    def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
+    def __init__(
+        self, name: str, *, machine: StateMachine | None = None, state: str | None = None
+    ) -> None:
         if not (machine is None or isinstance(machine, StateMachine)):
             raise TypeError(f"machine must be a StateMachine or None, not {reprlib.repr(machine)}")
-        self._flexiflow_actor = Actor(check_component_name(name), machine)
+        start = _check_start(machine, state)
+        self._flexiflow_actor = Actor(check_component_name(name), machine, start)
 
     @property
     def name(self) -> str:
@@ -284,6 +294,27 @@ class Component:
     def state(self) -> str | None:
         """The current state; None without a machine."""
         return self._flexiflow_actor.state
+
+    def snapshot(self) -> Mapping[str, Any] | None:
+        """Return what is stored beside the state; meant to be overridden (K1).
+
+        An engine with a store calls it at the end of each transition, before the commit. It must
+        not wait.
+
+        Returns:
+            A mapping with str keys, which JSON can hold; None for nothing. Tuples become lists.
+        """
+        return None
+
+    def restore(self, data: Mapping[str, Any], /) -> None:
+        """Take over what `snapshot` has returned; meant to be overridden (K1).
+
+        An engine with a store calls it before the component is registered, and when it loads the
+        component again (K3), if there is something stored beside the state. It must not wait.
+
+        Args:
+            data: what was stored, as JSON gives it back.
+        """
 
     @final
     async def handle_message(self, message: Mapping[str, Any]) -> Outcome:
@@ -302,8 +333,11 @@ class Component:
             TypeError: the message is not a mapping (C5).
             ValueError: the message has no str `type` (C5).
             TransitionRefused: a strict machine has no transition for the message (C8).
-            UnknownComponent: the component was unregistered while the message waited (C1).
-            Exception: what a guard or an action raised (C6).
+            UnknownComponent: the component was unregistered while the message waited (C1), or the
+                engine has unloaded this object (K5).
+            EngineNotRunning: the message would enter a state with a timer or work, and no engine
+                runs (M4).
+            Exception: what a guard or an action raised (C6), or the engine's store (K3).
         """
         actor, copied = self._flexiflow_actor, copy_message(message)
         return await actor.handle(self, copied, actor.host)
@@ -314,13 +348,33 @@ class Component:
         return f"<{type(self).__name__} {show(self.name)}{state}>"
 
 
+def _check_start(machine: StateMachine | None, state: object) -> str | None:
+    """Return the state in which a component begins (K1).
+
+    Raises:
+        ValueError: the machine does not have it.
+        TypeError: it is not a str, or there is no machine.
+    """
+    if state is None:
+        return None if machine is None else machine.initial
+    if machine is None:
+        raise TypeError(f"state needs a machine; given {reprlib.repr(state)} without one")
+    if not isinstance(state, str):
+        raise TypeError(f"state must be a str or None, not {reprlib.repr(state)}")
+    if state not in machine.states:
+        known = ", ".join(map(show, machine.states))
+        raise ValueError(f"state must be one of the machine's, {known}, not {show(state)}")
+    return state
+
+
 def _marked(kind: type) -> list[str]:
     """Return the names of the marked methods in a class's own namespace."""
-    # Functions, which most attributes are, take the short way: this runs at each registration.
+    # Most attributes take a short way: this runs whenever a component is registered or loaded.
     return [
         name
         for name, value in vars(kind).items()
-        if (_ON in value.__dict__ if type(value) is FunctionType else _marks(value))
+        if type(value) not in _UNMARKED
+        and (_ON in value.__dict__ if type(value) is FunctionType else _marks(value))
     ]
 
 

@@ -59,7 +59,7 @@ from flexiflow._arguments import (
     make_answer_terms,
     make_terms,
 )
-from flexiflow._cancellation import is_being_cancelled
+from flexiflow._cancellation import effectively_cancelled, is_being_cancelled
 from flexiflow._delivery.around import call_directly
 from flexiflow._delivery.call import NOT_STARTED, HandlerCall
 from flexiflow._delivery.sequential import deliver_sequential
@@ -69,9 +69,9 @@ from flexiflow._instruments import PUBLISHING, Installed, enter, go_without, lea
 from flexiflow._names import Event, check_is_query, make_event
 from flexiflow._receiver import RECEIVER, blocking_streams, marked_as_publishing
 from flexiflow._registry import DIRECT, UNHEARD, Registry
-from flexiflow._reporting import Announcing, is_announcing
+from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._subscription import Terms
-from flexiflow.events import HANDLER_FAILED
+from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -394,6 +394,21 @@ class Dispatcher:
             }
             with Announcing():
                 await self.deliver(route, payload)
+
+    async def report(self, failure: Exception, component_name: str, culprit: str) -> None:
+        """Report a failure of a component that nobody waits for: log it, and announce it (C4).
+
+        Args:
+            failure: what was raised.
+            component_name: the component's name.
+            culprit: what raised it, like a handler's name.
+        """
+        try:
+            log_exception(failure, MESSAGE_RECEIVED, component_name, culprit)
+            if not effectively_cancelled():
+                await self.announce(MESSAGE_RECEIVED, component_name, failure)
+        finally:
+            del failure  # its traceback may hold this frame (B6)
 
     async def announce_failure(self, failed: HandlerFailure) -> None:
         """Publish a handler's logged failure, as `announce` does."""

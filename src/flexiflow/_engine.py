@@ -2,21 +2,26 @@
 
 While a component is being registered or made, those who send to its name wait in an `Admission`
 (`_admission`). Afterwards they move on to the component's mailbox (C1, C2).
+
+With a store, a component that is registered or made first gets what is stored of it (K4). With
+`max_components`, those that the factory has made are unloaded when there are more (`_residents`).
+Timers and work run in `running()` (`_running`, `_lifecycle`).
 """
 
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Awaitable, Callable
 from itertools import repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from anyio.lowlevel import checkpoint
 
 from flexiflow._actor import copy_message
 from flexiflow._admission import Admission
-from flexiflow._arguments import make_answer_terms, make_terms
+from flexiflow._arguments import check_int, make_answer_terms, make_terms
 from flexiflow._bus import EventBus, dispatcher_of
 from flexiflow._callables import check_callable, describe
 from flexiflow._component import Component, actor_of, handlers_of
@@ -27,6 +32,7 @@ from flexiflow._errors import (
     DuplicateComponent,
     UnknownComponent,
 )
+from flexiflow._hosting import Hosting
 from flexiflow._names import check_component_name
 from flexiflow._objects import refuse_copying
 from flexiflow._text import counted, show
@@ -34,13 +40,18 @@ from flexiflow.events import COMPONENT_REGISTERED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from flexiflow._actor import Outcome
     from flexiflow._component import Mark
     from flexiflow._registry import Registry
+    from flexiflow._residents import Residents
+    from flexiflow._stores import StateStore, Stored
     from flexiflow._subscription import Handler
     from flexiflow._turns import Turn
     from flexiflow.events import ComponentRegistered
+
+_STORE_METHODS: Final = ("load", "save", "due", "delete")
 
 ComponentFactory: TypeAlias = Callable[[str], Component | Awaitable[Component | None] | None]
 """Takes a name, and returns a component of that name or None; sync or async (C2)."""
@@ -54,28 +65,58 @@ class Engine:
         bus: where its components subscribe and publish; None for a new bus.
         component_factory: makes a component when a message is sent to a name that is not
             registered (C2).
+        store: where the states of the components are kept, as a `SqliteStateStore` does (K2 to K4);
+            None for nowhere.
+        max_components: how many of the components that the factory has made stay in memory, 1 or
+            more, unless more are busy (K5); None for all.
 
     Raises:
-        TypeError: `bus` is not an `EventBus`, or the factory can't be called with a name.
+        TypeError: `bus` is not an `EventBus`, the factory can't be called with a name, or the store
+            lacks a method.
+        ValueError: `max_components` is not an int of 1 or more, or there is no store or no factory
+            for it.
     """
 
-    __slots__ = ("_bus", "_components", "_factory", "_pending", "_view")
+    __slots__ = ("_bus", "_components", "_factory", "_hosting", "_pending", "_residents", "_view")
 
     __reduce_ex__ = refuse_copying
 
     def __init__(
-        self, *, bus: EventBus | None = None, component_factory: ComponentFactory | None = None
+        self,
+        *,
+        bus: EventBus | None = None,
+        component_factory: ComponentFactory | None = None,
+        store: StateStore | None = None,
+        max_components: int | None = None,
     ) -> None:
         if not (bus is None or isinstance(bus, EventBus)):
             raise TypeError(f"bus must be an EventBus or None, not {reprlib.repr(bus)}")
         if component_factory is not None:
             check_callable("component_factory", component_factory, 1)
+        if store is not None:
+            _check_store(store)
+        if max_components is not None:
+            check_int("max_components", max_components, "1 or more", least=1)
+            if store is None or component_factory is None:
+                raise ValueError(
+                    f"max_components={max_components} needs a store, and a component_factory that "
+                    "makes the components again; give both, or no max_components"
+                )
         self._bus = EventBus() if bus is None else bus
         self._factory = component_factory
         self._components: dict[str, Component] = {}
         self._view = MappingProxyType(self._components)
         # By name: the admissions of the components that are being made or registered.
         self._pending: dict[str, Admission] = {}
+        self._hosting = Hosting(store)
+        self._residents: Residents | None = None
+        if max_components is not None:
+            from flexiflow._residents import Residents  # noqa: PLC0415  as in `running`
+
+            self._residents = Residents(
+                max_components, is_needed=self._is_needed, unload=self._unload
+            )
+            self._hosting.rest = self._residents.rest
 
     @property
     def bus(self) -> EventBus:
@@ -92,11 +133,29 @@ class Engine:
         making = f", {len(self._pending)} in the making" if self._pending else ""
         return f"<Engine: {counted(len(self._components), 'component')}{making}>"
 
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Return an async context manager in which timers and work of states run (M2 to M4).
+
+        On entry it opens the store, and begins the work and timers of the components' current
+        states. In the block it loads components whose stored time comes (M2), if there is a
+        factory; the work, and the messages of timers, are handled in its tasks and its context.
+        Leaving it cancels all work and waits for its end; states stay as they are. An engine can
+        run several times, one after another.
+
+        Raises:
+            RuntimeError: on entry, if the engine is running already.
+        """
+        # Imported where it is used: importing FlexiFlow is to stay quick.
+        from flexiflow._running import Running  # noqa: PLC0415
+
+        load = None if self._factory is None else self._load_due
+        return Running(self._hosting, self._components, load, dispatcher_of(self._bus))
+
     async def register(self, component: Component) -> None:
         """Register a component: take its name, subscribe its handlers, then publish its event (C1).
 
         This is a checkpoint. If it is cancelled before the event is published, nothing is
-        registered.
+        registered. With a store, the component first gets what is stored under its name (K4).
 
         Raises:
             TypeError: `component` is not a `Component`, or has a method marked with `on` or
@@ -104,6 +163,8 @@ class Engine:
             DuplicateComponent: the name is taken.
             DuplicateAnswer: it answers a query that has an answerer already (A2).
             ComponentError: the component is registered already, with this engine or another one.
+            UnknownState: its machine does not have the stored state (K4).
+            Exception: the store failed, or `restore`.
         """
         if not isinstance(component, Component):
             raise TypeError(_no_component(component))
@@ -115,7 +176,7 @@ class Engine:
         try:
             with admission.join():
                 await checkpoint()
-                await self._introduce(component)
+                await self._introduce(component, await self._load(name))
         finally:
             self._conclude(name, admission)
 
@@ -123,7 +184,9 @@ class Engine:
         """Unregister a component and end all subscriptions under its name, at once (C1).
 
         The handling of the message in hand goes on to its end. Waiting senders get
-        `UnknownComponent`; deferred messages are reported as failures, with that exception.
+        `UnknownComponent`; deferred messages are reported as failures, with that exception. Its
+        work is cancelled, and awaited, unless this is called from within it (M3). What is stored
+        stays (K4).
 
         Raises:
             UnknownComponent: no component has that name.
@@ -133,11 +196,16 @@ class Engine:
             raise UnknownComponent(name, self._components)
         actor = actor_of(component)
         actor.host = actor.dispatcher = None
+        work = None if actor.life is None else actor.life.leave(actor)
+        if self._residents is not None:
+            self._residents.discard(name)
         self._bus.unsubscribe_all(name)
         if (admission := self._pending.get(name)) is not None:
             admission.refuse(lambda: UnknownComponent(name))
         actor.mailbox.refuse(lambda: UnknownComponent(name))
         await actor.report_deferred(dispatcher_of(self._bus))
+        if work is not None and not work.is_around:
+            await work.end()
 
     async def send(self, name: str, message: Mapping[str, Any]) -> Outcome:
         """Send a message to a component, and wait until it has been handled or deferred (C2 to C6).
@@ -155,7 +223,11 @@ class Engine:
             UnknownComponent: no component has that name, and no factory made one.
             ComponentError: the factory returned something else, or asked for the same name.
             TransitionRefused: a strict machine has no transition for the message (C8).
-            Exception: what the factory, a guard or an action raised.
+            EngineNotRunning: the message would enter a state with a timer or work, outside of
+                `running` (M4).
+            StateConflict: another engine has saved the component meanwhile (K3).
+            UnknownState: the machine does not have the stored state (K4).
+            Exception: what the factory, a guard, an action or the store raised.
         """
         copied = copy_message(message)
         try:
@@ -197,8 +269,9 @@ class Engine:
         """Make and register a component, for this sender and then for the others in line."""
         try:
             with turn:
+                stored = None if self._factory is None else await self._load(name)
                 component = await self._make(name)
-                await self._introduce(component)
+                await self._introduce(component, stored, is_made=True)
         except BaseException as exc:
             if isinstance(exc, Exception):
                 admission.refuse(repeat(exc).__next__)
@@ -226,30 +299,71 @@ class Engine:
             )
         return component
 
-    async def _introduce(self, component: Component) -> None:
-        """Register a component and its handlers in one step, then publish its event."""
+    async def _load(self, name: str) -> Stored | None:
+        if (store := self._hosting.store) is None:
+            return None
+        from flexiflow import _stores as stores  # noqa: PLC0415  as in `running`
+
+        return await stores.load(store, name)
+
+    def _adopt(self, component: Component, stored: Stored | None) -> None:
+        """Put into a component what is stored, if there is a store (K4)."""
+        actor = actor_of(component)
+        if self._hosting.store is not None:
+            life = actor.give_life()
+            if stored is None:
+                life.start_unsaved()
+            else:
+                life.adopt(actor, component, stored)
+
+    async def _load_due(self, name: str) -> None:
+        """Load a component whose stored time has come."""
+        if name not in self._components and name not in self._pending:
+            _, turn = await self._wait_for(name)
+            turn.end()
+
+    def _is_needed(self, name: str) -> bool:
+        return name in self._pending or dispatcher_of(self._bus).registry.has_any(name)
+
+    def _unload(self, component: Component) -> None:
+        """Forget a component that can be loaded again; publish nothing (K5)."""
+        actor = actor_of(component)
+        del self._components[actor.name]
+        actor.host = actor.dispatcher = None
+        life = actor.give_life()
+        life.leave(actor)
+        life.is_unloaded = True
+
+    async def _introduce(
+        self, component: Component, stored: Stored | None, *, is_made: bool = False
+    ) -> None:
+        """Register a component and its handlers in one step, then publish its event.
+
+        Args:
+            component: the component.
+            stored: what is stored of it, which it gets before (K4); or None.
+            is_made: whether the factory has made it.
+        """
         actor, bus = actor_of(component), dispatcher_of(self._bus)
         handlers = _check(component, bus.registry)
+        self._adopt(component, stored)
         actor.host, actor.dispatcher = self, bus
+        if actor.life is not None:
+            actor.life.hosting, actor.life.is_unloaded = self._hosting, False
         self._components[actor.name] = component
-        for mark, handler in handlers:
-            time_limit, limit = mark["time_limit"], mark["limit"]
-            if "query" in mark:
-                terms = make_answer_terms(time_limit=time_limit, limit=limit)
-                bus.registry.create_answerer(mark["query"], actor.name, handler, terms)
-            else:
-                bus.registry.create(
-                    mark["event"],
-                    actor.name,
-                    handler,
-                    priority=mark["priority"],
-                    filter=mark["filter"],
-                    once=mark["once"],
-                    terms=make_terms(time_limit=time_limit, limit=limit, around=mark["around"]),
-                )
-        if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
-            registered: ComponentRegistered = {"component": actor.name}
-            await bus.deliver(route, registered)
+        if is_made and self._residents is not None:
+            self._residents.add(actor.name)
+        _subscribe(handlers, actor.name, bus.registry)
+        # Loading is no registration where components come and go (K5).
+        is_silent = is_made and stored is not None and self._residents is not None
+        try:
+            if not is_silent and (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
+                registered: ComponentRegistered = {"component": actor.name}
+                await bus.deliver(route, registered)
+        finally:
+            if actor.host is self and actor.life is not None:
+                actor.life.begin(actor, component)
+                actor.life.rest(component)
 
     def _conclude(self, name: str, admission: Admission) -> None:
         component = self._components.get(name)
@@ -278,6 +392,58 @@ def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler
                 raise DuplicateAnswer(query, actor_of(component).name, *methods)
             answerers[query] = handler
     return handlers
+
+
+def _subscribe(handlers: list[tuple[Mark, Handler]], name: str, registry: Registry) -> None:
+    """Subscribe the handlers and answerers of a component."""
+    for mark, handler in handlers:
+        time_limit, limit = mark["time_limit"], mark["limit"]
+        if "query" in mark:
+            terms = make_answer_terms(time_limit=time_limit, limit=limit)
+            registry.create_answerer(mark["query"], name, handler, terms)
+        else:
+            registry.create(
+                mark["event"],
+                name,
+                handler,
+                priority=mark["priority"],
+                filter=mark["filter"],
+                once=mark["once"],
+                terms=make_terms(time_limit=time_limit, limit=limit, around=mark["around"]),
+            )
+
+
+def store_of(engine: Engine) -> StateStore | None:
+    """Return where an engine keeps the states of its components, or None."""
+    return engine._hosting.store
+
+
+async def keep_in(engine: Engine, store: StateStore) -> None:
+    """Give a store to an engine that has none; its components get what is stored of them.
+
+    For the command line; elsewhere `Engine(store=...)` says it.
+
+    Raises:
+        Exception: as `Engine.register` says; then the engine has no store.
+    """
+    engine._hosting.store = store
+    try:
+        for component in [*engine._components.values()]:
+            engine._adopt(component, await engine._load(component.name))
+            actor_of(component).give_life().hosting = engine._hosting
+    except BaseException:
+        engine._hosting.store = None
+        raise
+
+
+def _check_store(given: object) -> None:
+    # A protocol that can be checked at run time would be imported with FlexiFlow.
+    lacks = [name for name in _STORE_METHODS if not callable(getattr(given, name, None))]
+    if isinstance(given, type) or lacks:
+        raise TypeError(
+            "store must have the methods load, save, due and delete of a StateStore, as "
+            f"SqliteStateStore('state.db') has, not {reprlib.repr(given)}"
+        )
 
 
 def _no_component(given: object) -> str:

@@ -1,4 +1,4 @@
-"""State machines as tables of transitions: immutable data, checked when it is made (C7 to C9).
+"""State machines as tables of transitions: immutable data, checked when it is made (C7 to C9, M1).
 
 A table holds no state: each component keeps its own (`_actor`), and asks the table which
 transitions a message may trigger in it.
@@ -7,21 +7,30 @@ transitions a message may trigger in it.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable  # noqa: TC003  Sphinx resolves hints
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from flexiflow._callables import check_callable
-from flexiflow._objects import Fixed
+from flexiflow._objects import Fixed, Record
+from flexiflow._states import (
+    ANY_STATE,
+    check_details,
+    check_name,
+    check_state,
+    enumerate_names,
+    items_of,
+    open_states,
+    triggers_of,
+)
 from flexiflow._text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from flexiflow._states import State
 
     _Index: TypeAlias = dict[tuple[str, str], tuple["Transition", ...]]
-
-_ANY_STATE = "*"
 
 # The second argument is the component. It is Any: this module does not know components, and a guard
 # may ask for a subclass, which a parameter of type Component would not allow.
@@ -30,13 +39,13 @@ Action: TypeAlias = Callable[[dict[str, Any], Any], object]
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(Record, Fixed):
     """One row of a state machine's table (C5, C7).
 
     Args:
-        source: the state that it leaves, several states, or `"*"` for every state of the table.
-            Several are kept as a tuple without repeats, in the order given; a set is sorted.
+        source: the state that it leaves, several states, or `"*"` for every state of the table
+            that is not final. Several are kept as a tuple without repeats, in the order given; a
+            set is sorted.
         trigger: the `type` of the messages that trigger it, compared exactly.
         target: the state that it enters, which may be its source; `None` for an internal
             transition, which runs its action and leaves the state as it is.
@@ -51,24 +60,32 @@ class Transition:
             sources.
     """
 
-    source: str | Iterable[str]
+    __slots__ = __match_args__ = ("source", "trigger", "target", "guard", "action")
+
+    source: str | tuple[str, ...]
     trigger: str
     target: str | None
-    guard: Guard | None = None
-    action: Action | None = None
+    guard: Guard | None
+    action: Action | None
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        if not isinstance(self.source, str):
-            object.__setattr__(self, "source", _check_sources(self.source))
-        else:
-            _check_name("source", self.source)
-        _check_name("trigger", self.trigger)
-        if self.target is not None:
-            _check_state("target", self.target)
-        for role, fn in (("guard", self.guard), ("action", self.action)):
+    def __init__(
+        self,
+        source: str | Iterable[str],
+        trigger: str,
+        target: str | None,
+        guard: Guard | None = None,
+        action: Action | None = None,
+    ) -> None:
+        sources = (
+            check_name("source", source) if isinstance(source, str) else _check_sources(source)
+        )
+        check_name("trigger", trigger)
+        if target is not None:
+            check_state("target", target)
+        for role, fn in (("guard", guard), ("action", action)):
             if fn is not None:
                 check_callable(role, fn, 2)
+        super().__init__(source=sources, trigger=trigger, target=target, guard=guard, action=action)
 
 
 @final
@@ -81,20 +98,27 @@ class StateMachine(Fixed):
         initial: the state in which a component begins.
         transitions: the rows, in the order given.
         strict: whether a message that matches no transition is refused; else it is ignored.
-        states: every state, in order of appearance, the initial one first.
+        states: the names of all states, in order of appearance, the initial one first.
+        details: what `states=` gave, by name (M1); read-only.
     """
 
-    __slots__ = ("_index", "initial", "states", "strict", "transitions")
+    __slots__ = ("_index", "details", "initial", "states", "strict", "transitions")
     __match_args__ = ("initial", "transitions")
 
     initial: str
     transitions: tuple[Transition, ...]
     strict: bool
     states: tuple[str, ...]
+    details: Mapping[str, State]
     _index: _Index
 
     def __init__(
-        self, initial: str, transitions: Iterable[Transition], *, strict: bool = False
+        self,
+        initial: str,
+        transitions: Iterable[Transition],
+        *,
+        strict: bool = False,
+        states: Iterable[State] = (),
     ) -> None:
         """Check the table and index it.
 
@@ -102,24 +126,32 @@ class StateMachine(Fixed):
             initial: the state in which a component begins.
             transitions: the rows; of several that match, the first one is taken.
             strict: refuse a message that matches no transition, instead of ignoring it.
+            states: what happens on entering, on leaving and in some of the states, which the
+                transitions name.
 
         Raises:
-            TypeError: `initial` is not a `str`, `strict` is not a `bool`, or something in
-                `transitions` is not a `Transition`.
+            TypeError: `initial` is not a `str`, `strict` is not a `bool`, something in
+                `transitions` is not a `Transition`, or something in `states` is not a `State`.
             ValueError: no transition leaves the initial state, or a state is unreachable from it
-                even if every guard lets messages through.
+                even if every guard lets messages through. In `states`: a state that no transition
+                names, or one given twice; a final state that a transition names as a source; a
+                trigger of `after`, `done` or `failed` for which no transition leaves the state.
         """
-        _check_state("initial", initial)
+        check_state("initial", initial)
         if type(strict) is not bool:
             raise TypeError(f"strict must be True or False, not {reprlib.repr(strict)}")
         rows = _check_rows(transitions)
-        states = _states(initial, rows)
-        index = _indexed(states, rows)
-        _check_reachable(initial, states, index)
+        names = _states(initial, rows)
+        details = check_details(states, names)
+        index = _indexed(open_states(names, details), rows)
+        _check_final(initial, details, index)
+        _check_reachable(initial, names, index)
+        _check_triggers(details, index)
         object.__setattr__(self, "initial", initial)
         object.__setattr__(self, "transitions", rows)
         object.__setattr__(self, "strict", strict)
-        object.__setattr__(self, "states", states)
+        object.__setattr__(self, "states", names)
+        object.__setattr__(self, "details", details)
         object.__setattr__(self, "_index", index)
 
     def candidates(self, state: str, trigger: str) -> tuple[Transition, ...]:
@@ -141,26 +173,23 @@ class StateMachine(Fixed):
         `state` or `default`. The label of an arrow is the trigger. An internal transition is drawn
         from its state to itself. Guards and actions are not drawn.
 
+        Below its name a state shows entry, exit, after, during, done and failed (M4), functions by
+        their names. An arrow leads from each final state to the end, `[*]`.
+
         Returns:
             The diagram's source text.
         """
         # Imported by the first diagram: compiling its patterns is 6 % of importing FlexiFlow.
-        from flexiflow._mermaid import escape, identify  # noqa: PLC0415
+        from flexiflow._mermaid import draw  # noqa: PLC0415
 
-        ids = identify(self.states)
-        aliases = [
-            f'state "{escape(state)}" as {short}' for state, short in ids.items() if state != short
-        ]
-        arrows = [
-            f"{ids[source]} --> {ids[target]}: {escape(trigger)}"
-            for source, trigger, target in _arrows(self.states, self.transitions)
-        ]
-        lines = dict.fromkeys([*aliases, f"[*] --> {ids[self.initial]}", *arrows])
-        return "\n    ".join(["stateDiagram-v2", *lines])
+        arrows = _arrows(open_states(self.states, self.details), self.transitions)
+        return draw(self.initial, self.states, self.details, arrows)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how a copy is made: from the same rows."""
-        return partial(StateMachine, strict=self.strict), (self.initial, self.transitions)
+        """Return how a copy is made: from the same rows and states."""
+        states = tuple(self.details.values())
+        made = partial(StateMachine, strict=self.strict, states=states)
+        return made, (self.initial, self.transitions)
 
     def __repr__(self) -> str:
         """Show the initial state and the size only, since a table may be long."""
@@ -168,47 +197,48 @@ class StateMachine(Fixed):
         return f"<StateMachine {show(self.initial)}: {size}{', strict' * self.strict}>"
 
 
-def _check_name(role: str, name: object) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"{role} must be a str, not {reprlib.repr(name)}")
-    if not name:
-        raise ValueError(f"{role} must not be empty")
-    return name
-
-
-def _check_state(role: str, name: object) -> str:
-    state = _check_name(role, name)
-    if state == _ANY_STATE:
-        raise ValueError(f"{role} must be one state, not '*', which is a source only, on its own")
-    return state
-
-
 def _check_sources(given: object) -> tuple[str, ...]:
-    items = _items("source must be a state, several, or '*'", given)
+    items = items_of("source must be a state, several, or '*'", given)
     if not items:
         raise ValueError(f"source must name at least one state, not none: {reprlib.repr(given)}")
-    names = [_check_state("each source", item) for item in items]
+    names = [check_state("each source", item) for item in items]
     # The order of a set differs between processes, and the diagram would differ with it.
     return tuple(dict.fromkeys(sorted(names) if isinstance(given, set | frozenset) else names))
 
 
 def _check_rows(given: object) -> tuple[Transition, ...]:
     rows: list[Transition] = []
-    for number, row in enumerate(_items("transitions must be several Transition objects", given)):
+    for number, row in enumerate(items_of("transitions must be several Transition objects", given)):
         if not isinstance(row, Transition):
             raise TypeError(f"transitions[{number}] must be a Transition, not {reprlib.repr(row)}")
         rows.append(row)
     return tuple(rows)
 
 
-def _items(allowed: str, given: object) -> tuple[object, ...]:
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{allowed}, not {reprlib.repr(given)}")
-    return tuple(cast("Iterable[object]", given))
+def _check_final(initial: str, details: Mapping[str, State], index: _Index) -> None:
+    if initial in details and details[initial].final:
+        raise ValueError(f"the initial state {show(initial)} must not be final")
+    for source, trigger in index:
+        if source in details and details[source].final:
+            raise ValueError(
+                f"no transition may leave the final state {show(source)}, but one does, on "
+                f"{show(trigger)}; drop it, or final=True"
+            )
+
+
+def _check_triggers(details: Mapping[str, State], index: _Index) -> None:
+    for name, state in details.items():
+        for role, trigger in triggers_of(state).items():
+            if (name, trigger) not in index:
+                leaving = enumerate_names(trigger for source, trigger in index if source == name)
+                raise ValueError(
+                    f"no transition leaves {show(name)} on {show(trigger)}, the trigger of its "
+                    f"{role}; those that leave it do so on {leaving or 'none'}"
+                )
 
 
 def _sources(row: Transition, states: tuple[str, ...]) -> tuple[str, ...]:
-    if row.source == _ANY_STATE:
+    if row.source == ANY_STATE:
         return states
     return (row.source,) if isinstance(row.source, str) else tuple(row.source)
 
@@ -243,7 +273,7 @@ def _check_reachable(initial: str, states: tuple[str, ...], index: _Index) -> No
         new = neighbours.get(ahead.pop(), set()) - reached
         reached |= new
         ahead += new
-    lost = ", ".join(show(state) for state in states if state not in reached)
+    lost = enumerate_names(state for state in states if state not in reached)
     if lost:
         raise ValueError(
             f"no way leads from the initial state {show(initial)} to {lost}; add one or drop them"

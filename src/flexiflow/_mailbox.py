@@ -60,6 +60,21 @@ class Mailbox:
             self._line_up(turn)
         return turn
 
+    def join_alone(self) -> Turn:
+        """As `join`, for a caller that does not wait until the turn is over."""
+        turn = Turn()
+        turn.line = self
+        if self.holder is None:
+            self.holder = turn
+        else:
+            self._line_up(turn)
+        return turn
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no message is in hand, waits or was deferred."""
+        return self.holder is None and not self.deferred
+
     def renew(self) -> Turn:
         """Replace the turn in hand by a new one, for a deferred message or a report; return it."""
         turn = self.holder = Turn()

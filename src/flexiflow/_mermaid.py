@@ -1,9 +1,20 @@
-"""Writing names so that Mermaid shows them as they are, and does not read them as its grammar."""
+"""Drawing state machines, with names that Mermaid shows as they are.
+
+What stands in a name must not be read as Mermaid's grammar.
+"""
 
 from __future__ import annotations
 
 import re
 from itertools import count
+from typing import TYPE_CHECKING
+
+from flexiflow._callables import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from flexiflow._states import State
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -26,6 +37,54 @@ _NO_TEXT = re.compile(
     r"[^\w ./-]|(?<![^\W_])[_./-]|[_./-](?![^\W_])|(?<![^ ]) | (?![^ ])"
     r"|(?i:(?<=directio)n(?![^ ]))"
 )
+
+
+def draw(
+    initial: str,
+    states: tuple[str, ...],
+    details: Mapping[str, State],
+    arrows: Iterable[tuple[str, str, str]],
+) -> str:
+    """Draw a state machine as a Mermaid `stateDiagram-v2` (C9, M4).
+
+    Args:
+        initial: the initial state.
+        states: all states.
+        details: what the machine has to say of some of them.
+        arrows: the source, the trigger and the target of each arrow; repeats are drawn once.
+
+    Returns:
+        The diagram's source text.
+    """
+    ids = identify(states)
+    lines: list[str] = []
+    for state, short in ids.items():
+        below = [*_below(details[state])] if state in details else []
+        # Mermaid takes the first text for the title, so the name must come before the others.
+        if state != short or below:
+            lines.append(f'state "{escape(state)}" as {short}')
+        lines += [f"{short}: {text}" for text in below]
+    lines.append(f"[*] --> {ids[initial]}")
+    lines += [
+        f"{ids[source]} --> {ids[target]}: {escape(trigger)}" for source, trigger, target in arrows
+    ]
+    lines += [f"{ids[name]} --> [*]" for name, state in details.items() if state.final]
+    return "\n    ".join(["stateDiagram-v2", *dict.fromkeys(lines)])
+
+
+def _below(state: State) -> Iterator[str]:
+    """Yield what stands below a state's name: when something happens, and what (M4)."""
+    for role, fn in (("entry", state.entry), ("exit", state.exit)):
+        if fn is not None:
+            yield f"{role} / {escape(describe(fn))}"
+    if state.after is not None:
+        seconds, trigger = state.after
+        yield f"after {escape(repr(seconds).removesuffix('.0'))} s / {escape(trigger)}"
+    if state.during is not None:
+        yield f"during / {escape(describe(state.during))}"
+    for role, sent in (("done", state.done), ("failed", state.failed)):
+        if sent is not None:
+            yield f"{role} / {escape(sent)}"
 
 
 def identify(states: tuple[str, ...]) -> dict[str, str]:

@@ -309,6 +309,10 @@ class Registry:
             self.remove(subscription)
         return len(owned)
 
+    def has_any(self, component_name: str) -> bool:
+        """Return whether a component has a subscription or answers a query."""
+        return component_name in self._owned
+
     def watch(self, instruments: tuple[Installed, ...]) -> None:
         """Replace the instruments, the first added first, from the next publish on (I1)."""
         self.instruments = instruments

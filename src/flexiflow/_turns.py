@@ -28,6 +28,11 @@ place: a message is then deferred, a limited call fails with `LimitDeadlock`, an
 asks for the component that it makes gets a `ComponentError`. A sender outside of all turns can't
 close a ring, and needs no search. Waits for anything but turns, like locks and streams, are not
 seen; a stream finds a consumer that would wait for itself on its own (`_stream`, `_receiver`).
+
+**Waits that can't be given up.** The work of a state is a line, too, whose only holder is a turn
+that lasts as long as the work (`_lifecycle`). A transition that leaves the state waits in that line
+until the work has ended. It must wait; so if that closes a ring, `break_ring` gives up waits that
+have begun: those of the work.
 """
 
 from __future__ import annotations
@@ -57,6 +62,13 @@ if TYPE_CHECKING:
             ...
 
 
+class Entangled(Exception):
+    """A transition can't wait for the end of a work, which waits for it in return (M3).
+
+    The message is to be handled outside of what the work waits for: in a task of `running()`.
+    """
+
+
 current_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
 
 
@@ -69,7 +81,9 @@ class Turn(Mark):
         awaited: the turns that are waited for within this one, or None.
         would_deadlock: whether the wait would never end, because an enclosing turn would have to
             end first.
+        must_wait: whether the wait can't be given up, so that others must be (M3).
         refusal: the exception that the sender gets instead of the turn, or None.
+        trigger: where the message comes from, if its component's state has sent it (`_lifecycle`).
         outer: the turn within which this one is handled, or None.
     """
 
@@ -79,13 +93,16 @@ class Turn(Mark):
     enclosing: frozenset[Turn] = frozenset()
     awaited: set[Turn] | None = None
     would_deadlock = False
+    must_wait = False
     refusal: Exception | None = None
+    trigger: object = None
     outer: Turn | None = None
     _granted: anyio.Event | None = None
     line: Line
 
     def __enter__(self) -> Self:
-        self.outer = innermost_turn()
+        if current_turn.get() is not None:
+            self.outer = innermost_turn()
         return super().__enter__()
 
     def __exit__(self, *exception: object) -> None:
@@ -135,6 +152,11 @@ class Turn(Mark):
         self.line.withdraw(self)
         self.end_waiting()
 
+    def give_up(self) -> None:
+        """Leave the line, since the wait would never end."""
+        self.would_deadlock = True
+        self.end()
+
 
 def innermost_turn() -> Turn | None:
     """Return the turn that the caller runs in, or None."""
@@ -170,6 +192,30 @@ def never_comes(line: Line, enclosing: frozenset[Turn]) -> bool:
         holder not in enclosing and not holder.awaited for holder in line.holders
     ):
         return False
+    return line in _stuck_lines(line, enclosing)
+
+
+def break_ring(line: Line, enclosing: frozenset[Turn]) -> None:
+    """Make a wait in `line` come to an end, if it would never do so by itself.
+
+    The wait has begun, and can't be given up. So the waits of the holders are given up that would
+    have to end first; where these can't be given up either, those of their holders.
+    """
+    stuck = _stuck_lines(line, enclosing)
+    reached = [line]
+    for each in reached:
+        for holder in each.holders:
+            for turn in [*(holder.awaited or ())]:
+                if turn.line not in stuck or turn.line in reached:
+                    continue
+                if turn.must_wait:
+                    reached.append(turn.line)
+                else:
+                    turn.give_up()
+
+
+def _stuck_lines(line: Line, enclosing: frozenset[Turn]) -> Collection[Line]:
+    """Return the lines that are stuck among those that can be reached from `line`."""
     suspects: dict[Line, list[set[Line]]] = {}
     reached = [line]
     while reached:
@@ -184,7 +230,7 @@ def never_comes(line: Line, enclosing: frozenset[Turn]) -> bool:
         for each in [*reversed(suspects)]:
             if _is_free(suspects[each], suspects):
                 del suspects[each]
-    return line in suspects
+    return suspects
 
 
 def _awaited(holder: Turn, line: Line, enclosing: frozenset[Turn]) -> set[Line]:

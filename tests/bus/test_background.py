@@ -711,7 +711,7 @@ async def test_an_interrupt_beats_a_cancellation() -> None:
     first, other = raised
     assert caught.value.args == (first,)
     (note,) = caught.value.__notes__
-    assert note == f"another handler raised: tests.bus.test_background.Exit: {other}"
+    assert note == f"another task raised: tests.bus.test_background.Exit: {other}"
 
 
 @dataclass(frozen=True)

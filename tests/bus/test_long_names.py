@@ -216,7 +216,7 @@ async def test_no_log_line_shows_a_long_name_in_full(
     bus = EventBus(delivery=mode)
     await bus.subscribe(LONG, LONG, lambda _: 1 / 0)
     await bus.publish(LONG)
-    Actor(LONG, None).log(ValueError(), {"type": LONG})
+    Actor(LONG, None, None).log(ValueError(), {"type": LONG})
     (first, second) = [record.getMessage() for record in caplog.records]
     assert len(first) < FEW
     assert len(second) < FEW

@@ -180,11 +180,12 @@ def type_in(process: subprocess.Popen[bytes], line: str) -> None:
     process.stdin.flush()
 
 
-def await_output(stream: IO[bytes] | int | None, expected: bytes) -> None:
-    """Read until something is there, if it comes soon enough."""
+def await_output(stream: IO[bytes] | int | None, expected: bytes) -> bytes:
+    """Read until something is there, if it comes soon enough; return what was read."""
     assert stream is not None
     seen = b""
     while expected not in seen:
         ready, _, _ = select.select([stream], [], [], PATIENCE)
         assert ready, f"{expected!r} did not come, but {seen!r}"
         seen += os.read(stream if isinstance(stream, int) else stream.fileno(), 2**16)
+    return seen

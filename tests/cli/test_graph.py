@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flexiflow import Component, Engine, EventBus, StateMachine, Transition, on
+from flexiflow import Component, Engine, EventBus, State, StateMachine, Transition, on
 from flexiflow._cli.graph import draw
 from tests.cli.command_line import run, write_target
 
@@ -88,6 +88,33 @@ async def test_a_machine_that_many_share_is_drawn_once() -> None:
         await many.register(Billing(f"b{number}"))
     assert draw(many).count("stateDiagram-v2") == 1
     assert "State machine of b0, b1, b2, b3, b4 and 3 more:" in draw(many)
+
+
+async def test_what_happens_in_the_states_of_a_machine_is_drawn() -> None:
+    """L6, M4: entry, time and work stand below a state's name, and a final one leads to the end."""
+
+    async def sort(component: object) -> None: ...
+
+    rows = [Transition("new", "sorted", "filed"), Transition("new", "late", "filed")]
+    states = [
+        State("new", after=(60.0, "late"), during=sort, done="sorted"),
+        State("filed", entry=lambda message, component: None, final=True),
+    ]
+    files = Engine()
+    await files.register(Component("file", machine=StateMachine("new", rows, states=states)))
+    local = "test_what_happens_in_the_states_of_a_machine_is_drawn#46;#60;locals#62;#46;"
+    assert draw(files).partition("stateDiagram-v2\n")[2].splitlines()[:-1] == [
+        '    state "new" as new',
+        "    new: after 60 s / late",
+        f"    new: during / {local}sort",
+        "    new: done / sorted",
+        '    state "filed" as filed',
+        f"    filed: entry / {local}#60;lambda#62;",
+        "    [*] --> new",
+        "    new --> filed: sorted",
+        "    new --> filed: late",
+        "    filed --> [*]",
+    ]
 
 
 def test_an_engine_without_components_is_drawn_too() -> None:

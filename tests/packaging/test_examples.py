@@ -120,6 +120,29 @@ def transport(request: pytest.FixtureRequest) -> Generator[tuple[str, ...]]:
         yield ("--transport", server.url)
 
 
+@pytest.fixture
+def store(transport: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the arguments that name a store."""
+    return ("--store", transport[1]) if transport else ()
+
+
+@pytest.mark.once
+def test_orders_go_on_after_their_process_was_killed(
+    store: tuple[str, ...], backend_name: str
+) -> None:
+    """K3, K4, M2, M3: the next process ships, and lets expire, what the killed one had begun."""
+    program = [sys.executable, "examples/lasting_orders.py", "--backend", backend_name, *store]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    before, after = re.split(r"customers: kill -9 .*\n", ran.stdout)
+    for state in ("shipped", "returned", "placed", "shipping"):
+        assert f" is {state}\n" in before
+    *_, end = after.splitlines()
+    assert re.fullmatch(
+        r"customers: in the end: \w+-1 shipped, \w+-2 returned, \w+-3 expired, \w+-4 shipped", end
+    )
+
+
 @pytest.mark.once
 @pytest.mark.unmeasured
 @pytest.mark.skipif(find_spec("trio") is None, reason="two of the three processes run on trio")
@@ -135,9 +158,14 @@ def test_orders_outlive_a_worker_that_is_killed(transport: tuple[str, ...]) -> N
     assert sum(line.startswith("customers: kill -9") for line in story) == 1
 
 
-def test_the_example_tells_what_is_wrong_with_a_url() -> None:
-    """X6: one line, and status 2."""
-    program = [sys.executable, "examples/durable_orders.py", "--transport", "nowhere:"]
-    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 2
-    assert "must begin with 'sqlite:'" in ran.stderr
+@pytest.mark.parametrize(
+    ("program", "option", "status"),
+    [("durable_orders.py", "--transport", 2), ("lasting_orders.py", "--store", 1)],
+)
+def test_the_examples_tell_what_is_wrong_with_a_url(program: str, option: str, status: int) -> None:
+    """X6, L5: the last line says what would be right, without a traceback."""
+    command = [sys.executable, f"examples/{program}", option, "nowhere:"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == status
+    assert "must begin with '" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -24,6 +24,7 @@ from tools.chaos.servers import (
     make_server_forget,
     open_by_half,
 )
+from tools.chaos.states import kill_stored
 from tools.chaos.storm import cancel_all
 from tools.chaos.workers import kill_workers
 from tools.redis_server import MISSING, find_server
@@ -56,6 +57,8 @@ SCENARIOS = {
     "server": Scenario(kill_servers, KILLED, 100),
     "workers": Scenario(kill_workers, ("Redis", "SQLite"), 200, is_mixed=True),
     "journal": Scenario(kill_journals, ("SQLite",), 1_000, is_mixed=True),
+    "states": Scenario(kill_stored, ("SQLite",), 1_000, is_mixed=True),
+    "stores": Scenario(kill_stored, ("Redis",), 100),
     "locks": Scenario(make_lose_locks, MODES, 100, messages=20_000),
     "cancel": Scenario(cancel_all, ("Redis", "SQLite"), 100_000, messages=1_000),
     "hang": Scenario(hang_server, ("SIGSTOP",), 50),

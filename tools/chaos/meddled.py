@@ -23,9 +23,9 @@ import anyio
 from anyio import to_thread
 
 from flexiflow import EventBus
+from flexiflow.extras._sqlite import file as files
+from flexiflow.extras._sqlite import jobs
 from flexiflow.extras.durable import SqliteTransport, TransportError, open_bridge
-from flexiflow.extras.durable._sqlite import file as files
-from flexiflow.extras.durable._sqlite import jobs
 from tools.chaos.ledger import NAME
 
 if TYPE_CHECKING:

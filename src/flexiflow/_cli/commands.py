@@ -83,6 +83,18 @@ line sends a message or publishes an event:
 {"component": "order-7", "message": {"type": "confirm"}}
 {"event": "order.placed", "data": {"item": "lamp"}}
 
+With --store, components go on where they stopped: each transition is stored when its line is done,
+and a component that is stored is loaded by its first message, or when its time comes. Timers and
+work of states run as long as the input lasts. At its end, what was due when the run began and all
+messages in line are still handled, then work is cancelled. Timers that are left, and states whose
+work did not end, stay in the store for the next run; without a store they are gone.
+
+\b
+--store is one of
+  sqlite:state.db  sqlite:///absolute/path.db
+  redis://[user:password@]host[:port][/database]  rediss://...
+  memory:          for this run only
+
 Standard output gets the events, as JSON Lines or as a tree; standard error what could not be done,
 and a summary of what was. In it, messages are the lines that sent one, and transitions and ignored
 say what became of them; messages that components send each other are not counted.
@@ -92,7 +104,7 @@ Exit status:
   0    all well, or who read the output has closed it
   1    a line was rejected, something failed, the input broke off, or
        output could not be written
-  2    the command, the target or the input can't be used
+  2    the command, the target, the store or the input can't be used
   130  Ctrl-C
 """
 
@@ -116,6 +128,11 @@ def _flexiflow() -> None:
     show_default=True,
     callback=check_backend,
     help="What the event loop is.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Keep the states of the components there; see above.",
 )
 @click.option(
     "--delivery",
@@ -201,7 +218,7 @@ Exit status:
     default="bus",
     show_default=True,
     help=(
-        "Whose clauses to try: those of buses (B1 to I3), of components (C1 to C10), or of "
+        "Whose clauses to try: those of buses (B1 to I3), of components (C1 to M4), or of "
         "transports (X1 to X15)."
     ),
 )

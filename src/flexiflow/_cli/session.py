@@ -13,8 +13,9 @@ import anyio
 from flexiflow._cancellation import leaves
 from flexiflow._cli.descriptors import set_apart
 from flexiflow._cli.display import open_display
+from flexiflow._cli.hosting import beside_lines, find_store, finish, running
 from flexiflow._cli.observing import Unheard, logging_to, observe
-from flexiflow._cli.problems import InputBroken
+from flexiflow._cli.problems import CannotRun, InputBroken
 from flexiflow._cli.replay import Replay
 from flexiflow._cli.source import open_source
 from flexiflow._cli.tally import Tally
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from flexiflow._bus import DeliveryMode, ErrorPolicy
     from flexiflow._cli.display import Display
     from flexiflow._cli.source import Source
+    from flexiflow._stores import StateStore
 
 INTERRUPTED: Final = 130
 """The exit status after Ctrl-C, as in shells (L5)."""
@@ -50,6 +52,7 @@ class Options:
         target: names an engine, or a function that returns one.
         input: a file's name, or "-" for standard input.
         backend: "asyncio" or "trio".
+        store: the URL of a store; None for where the engine keeps states itself, if anywhere.
         delivery: how lines publish events (D5); None for the bus's own way.
         on_error: what a failure of such an event does (D5); None for the bus's own way.
         shown: the built-in events that are written as JSON Lines.
@@ -61,6 +64,7 @@ class Options:
     target: str
     input: str
     backend: str
+    store: str | None
     delivery: DeliveryMode | None
     on_error: ErrorPolicy | None
     shown: tuple[str, ...]
@@ -73,12 +77,13 @@ def run(options: Options) -> int:
     """Feed the input to the target, sum up, and return the exit status.
 
     Raises:
-        CannotRun: the target or the input can't be used.
+        CannotRun: the target, the store or the input can't be used.
     """
+    store = None if options.store is None else find_store(options.store)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(options.input))
         display, output = stack.enter_context(open_streams())
-        session = _Session(options, display, output)
+        session = _Session(options, store, display, output)
         stack.enter_context(logging_to(session.report, session.tally))
         stack.enter_context(_rare_collections())
         found = load(options.target)
@@ -139,12 +144,16 @@ def _rare_collections() -> Generator[None]:
 class _Session:
     """One run, from its start to its summary."""
 
-    def __init__(self, options: Options, display: Display, output: int) -> None:
+    def __init__(
+        self, options: Options, store: StateStore | None, display: Display, output: int
+    ) -> None:
         self._options = options
+        self._store = store
         self._display = display
         self._output = output
         self._replay: Replay | None = None
         self._unheard: Unheard | None = None
+        self._problem: CannotRun | None = None
         self._writing_failed: OSError | None = None
         self._reading_failed = False
         self._interrupted = False
@@ -175,7 +184,12 @@ class _Session:
                 await self._trace(engine.bus, writer),
             ):
                 try:
-                    await self._feed(self._replay, source, writer)
+                    async with running(engine, self._options.target, self._store) as block:
+                        await self._feed(self._replay, source, writer)
+                        await finish(engine, block)
+                        await writer.drain()
+                except CannotRun as exc:
+                    self._problem = exc
                 finally:
                     tasks.cancel_scope.cancel()
                     with anyio.move_on_after(_GRACE_SECONDS, shield=True):
@@ -183,7 +197,7 @@ class _Session:
                     self._writing_failed = writer.failure
 
     def report(self, text: str, exception: BaseException | None) -> None:
-        """Show a text, with the number of the input's line in hand."""
+        """Show a text, with the number of the input's line that led to it."""
         place = f"line {self._place()}: " if self._place() else ""
         self._display.tell(f"{place}{text}", exception if self._options.verbose else None)
 
@@ -192,8 +206,14 @@ class _Session:
         self._interrupted = True
 
     def sum_up(self) -> int:
-        """Show the counts, and return the exit status (L5)."""
+        """Show the counts, and return the exit status (L5).
+
+        Raises:
+            CannotRun: the engine could not run, so nothing was fed to it.
+        """
         self._display.make_way()
+        if self._problem is not None:
+            raise self._problem
         status = self._status()
         if self._replay is not None:
             self._display.tell(self.tally.summary())
@@ -214,7 +234,8 @@ class _Session:
         return await trace(bus, self._options.traced, writer, self._place)
 
     def _place(self) -> int:
-        return self._replay.number if self._replay else 0
+        """Return the number of the line in hand; 0 for none, and for timers and work."""
+        return self._replay.number if self._replay and not beside_lines.get() else 0
 
     async def _feed(self, replay: Replay, source: Source, writer: Writer) -> None:
         try:
@@ -224,7 +245,6 @@ class _Session:
             self._display.tell(
                 f"flexiflow: the input can't be read on after line {replay.number}: {exc.reason}"
             )
-        await writer.drain()
 
     async def _keep_up(self, writer: Writer) -> None:
         while True:

@@ -38,7 +38,7 @@ async def trace(
         bus: the bus to watch.
         patterns: the events to show.
         writer: writes the tree.
-        place: returns the number of the input's line in hand.
+        place: returns the number of the input's line in hand; 0 for timers and work.
 
     Returns:
         A context manager that ends the tracing on exit.
@@ -59,7 +59,7 @@ class _Tracer:
     Args:
         is_shown: returns whether an event of that name is shown.
         write: takes lines.
-        place: returns the number of the input's line in hand.
+        place: returns the number of the input's line in hand; 0 for timers and work.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class _Tracer:
         self._write = write
         self._place = place
         self._count = 0
-        self._headed = 0
+        self._headed: int | None = None
         # For each depth, the number of the last event written there, under which others can be
         # written.
         self._above: list[int] = []
@@ -100,7 +100,7 @@ class _Tracer:
         if place != self._headed:
             self._headed = place
             self._above.clear()
-            self._write(f"line {place}\n")
+            self._write(f"line {place}\n" if place else "timers and work\n")
         is_indented = 1 < depth <= min(len(self._above) + 1, _DEEPEST)
         under = self._above[depth - 2] if is_indented else 0
         origin = "" if under == cause else f" <- #{cause}"

@@ -1,11 +1,11 @@
 """Testing tools: explore schedules, cancel at every checkpoint, check a contract, record events.
 
 `explore` and `replay` run a scenario under chosen task schedules (P2), `cancel_everywhere` cancels
-it at each checkpoint (P3), `check_bus`, `check_component` and `check_transport` try to break the
-clauses of the contract (P1), and `record` collects the events of a bus (P4).
+it at each checkpoint (P3), `check_bus`, `check_component`, `check_transport` and `check_store` try
+to break the clauses of the contract (P1), and `record` collects the events of a bus (P4).
 """
 
-from flexiflow.testing._check import check_bus, check_component, check_transport
+from flexiflow.testing._check import check_bus, check_component, check_store, check_transport
 from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._record import Recorded, RecordedEvent, record
 from flexiflow.testing._scheduling.explore import Exploration, explore, replay
@@ -31,6 +31,7 @@ __all__ = [
     "cancel_everywhere",
     "check_bus",
     "check_component",
+    "check_store",
     "check_transport",
     "explore",
     "record",

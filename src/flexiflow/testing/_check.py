@@ -1,4 +1,4 @@
-"""The public `check_bus`, `check_component` and `check_transport` (P1).
+"""The public `check_bus`, `check_component`, `check_transport` and `check_store` (P1).
 
 What is examined is a `Subject`, and a contract is a tuple of clauses; both are imported when they
 are first needed, since they need Hypothesis. The first violation is raised.
@@ -151,6 +151,45 @@ def check_transport(  # noqa: PLR0913  most of them are optional
     how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
     how |= {"restart": restart, "damage": damage, "insert": insert, "empty": empty}
     _check(TransportSubject, TRANSPORT_CONTRACT, factory, lease=lease, scale=scale, **how)
+
+
+def check_store(
+    factory: Callable[..., Any],
+    *,
+    backend: str,
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> None:
+    """Try to break each part of clause K2, which a store keeps (P1).
+
+    Small scripts of calls are drawn at random, and their results are compared with a model: saves
+    with right and wrong versions, by several tasks at once, some of them cancelled; odd names and
+    snapshots; components that are due.
+
+    Args:
+        factory: called as `factory()`; makes a `StateStore`, new and empty, or an async context
+            manager that yields one and cleans up. A store that is an async context manager itself
+            is entered. If the factory takes `beside=`, it is also called with a store that it has
+            made, and makes another one with the same data, as a second process would; the scripts
+            then use both. If stores have a method `versions`, that is checked, too.
+        backend: "asyncio" or "trio".
+        examples: how many scripts each part is tried with, 1 or more.
+        seed: an int of 0 or more, which draws the same scripts again; if None, one is drawn, which
+            a violation shows.
+
+    Raises:
+        ContractViolation: a part doesn't hold: the first such one, in the contract's order.
+        TypeError: `factory` is not callable, or makes something that is no store.
+        ValueError: an unknown backend; `examples` or `seed` is no int, or too small.
+        ImportError: the backend, or Hypothesis, is not installed.
+        RuntimeError: called from async code.
+    """
+    check_no_loop("check_store")
+    from flexiflow.testing._store.contract import STORE_CONTRACT  # noqa: PLC0415  as above
+    from flexiflow.testing._store.subject import StoreSubject  # noqa: PLC0415
+
+    how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    _check(StoreSubject, STORE_CONTRACT, factory, **how)
 
 
 def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, **how: Any) -> None:

@@ -53,7 +53,7 @@ async def come_back(keys: Keys, *connections: Connection, is_empty: bool = False
     else:
         keys.server.kill()
     networks: list[Any] = [vars(each)["_network"] for each in connections]
-    wires = [wire for network in networks for wire in network._open.values()]
+    wires = [wire for network in networks for wire in network._lines._open.values()]
     await until(lambda: not any(wire.is_alive for wire in wires))
     keys.server.start()
 

@@ -5,12 +5,12 @@ from weakref import ref
 
 import pytest
 
+from flexiflow.extras._redis.replies import Broken
+from flexiflow.extras._redis.url import parse_url
 from flexiflow.extras.durable import TransportUnavailable
 from flexiflow.extras.durable._redis.epochs import Epochs
 from flexiflow.extras.durable._redis.network import Network
-from flexiflow.extras.durable._redis.replies import Broken
 from flexiflow.extras.durable._redis.scripts import STANDING
-from flexiflow.extras.durable._redis.url import parse_url
 
 
 class Dead:

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from flexiflow.extras._redis.replies import Broken, Refused, Terms, explain
+from flexiflow.extras._redis.url import parse_url
 from flexiflow.extras.durable import RedisTransport, TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._redis.replies import Broken, Refused, explain
-from flexiflow.extras.durable._redis.url import parse_url
 
 pytestmark = pytest.mark.once
+
+TERMS = Terms("transport", TransportUnavailable, TransportUnusable)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +94,15 @@ def test_a_cluster_has_one_database() -> None:
     ("missing", "said"),
     [
         ("coredis.connection", "install flexiflow[redis]"),
-        ("flexiflow.extras.durable._redis.client", "None in sys.modules"),
+        ("flexiflow.extras._redis.client", "None in sys.modules"),
     ],
 )
 async def test_says_which_extra_is_missing(
     monkeypatch: pytest.MonkeyPatch, missing: str, said: str
 ) -> None:
     """X6: and takes no other module that is missing for coredis."""
-    monkeypatch.delitem(sys.modules, "flexiflow.extras.durable._redis.client", raising=False)
-    monkeypatch.delattr("flexiflow.extras.durable._redis.client", raising=False)
+    monkeypatch.delitem(sys.modules, "flexiflow.extras._redis.client", raising=False)
+    monkeypatch.delattr("flexiflow.extras._redis.client", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         async with RedisTransport("redis://localhost").connect():
@@ -125,7 +127,7 @@ def test_tells_what_passes_from_what_does_not(
     error: Broken | Refused, kind: type[Exception], said: str
 ) -> None:
     """X6: what a later try may get over is unavailable, all else unusable."""
-    explained = explain(error, "redis://localhost:6379/0")
+    explained = explain(error, "redis://localhost:6379/0", TERMS)
     assert type(explained) is kind
     assert said in str(explained)
     assert str(explained).startswith("redis://localhost:6379/0 ")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from flexiflow.extras._sqlite.jobs import JobRunner
     from flexiflow.extras.durable import Connection, Lease
-    from flexiflow.extras.durable._sqlite.jobs import JobRunner
 
 PATIENCE = 60
 """Seconds after which a test that waits has failed."""

@@ -11,6 +11,9 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
+from flexiflow.extras._sqlite import opened as opened_module
+from flexiflow.extras._sqlite.layout import Layout
+from flexiflow.extras._sqlite.opening import open_database
 from flexiflow.extras.durable import (
     Batch,
     ConsumerInUse,
@@ -19,9 +22,7 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     TransportUnavailable,
 )
-from flexiflow.extras.durable._sqlite import jobs as jobs_module
 from flexiflow.extras.durable._sqlite.groups import groups
-from flexiflow.extras.durable._sqlite.schema import Layout, open_database
 from tests.durable.sqlite.files import (
     NEVER,
     PATIENCE,
@@ -59,11 +60,16 @@ async def test_a_task_that_is_cancelled_as_its_turn_comes_takes_nobody_along(pat
                 await connection.store(Batch("another", 1, (Record(b"z"),)))
 
         async with anyio.create_task_group() as tasks:
-            async with runner_of(connection)._turn:
-                tasks.start_soon(withdraw)
-                await wait_all_tasks_blocked()
-                tasks.start_soon(connection.store, batch(1, "a"))
-                await wait_all_tasks_blocked()
+            # As if a task led the others.
+            line = runner_of(connection)._lines.here()
+            line.is_led = True
+            tasks.start_soon(withdraw)
+            await wait_all_tasks_blocked()
+            tasks.start_soon(connection.store, batch(1, "a"))
+            await wait_all_tasks_blocked()
+            line.is_led = False
+            line.ended.set()
+            line.ended = anyio.Event()
             cancelled.cancel()
         found, _ = await connection.tail(["0"], 10, 0)
         assert [each.body for each in found] == [b"a"]
@@ -147,7 +153,7 @@ async def test_cancelled_while_opening_it_is_closed(
         opened.append(open_database(layout))
         return opened[0]
 
-    monkeypatch.setattr(jobs_module, "open_database", slow)
+    monkeypatch.setattr(opened_module, "open_database", slow)
 
     async def connect() -> None:
         async with SqliteTransport(path).connect():
@@ -254,8 +260,7 @@ async def test_what_a_cancelled_receive_is_given_late_fits_the_next_room(path: P
         go_on.wait(PATIENCE)
 
     async with one_lease(path, "a", "b") as (connection, lease):
-        runner: Any = runner_of(connection)
-        turn: anyio.Lock = runner._turn
+        runner = runner_of(connection)
         given: list[Any] = []
         scope = anyio.CancelScope()
 
@@ -264,7 +269,7 @@ async def test_what_a_cancelled_receive_is_given_late_fits_the_next_room(path: P
                 await lease.receive(Room(1))
 
         async with anyio.create_task_group() as tasks:
-            async with turn:
+            async with held_thread(connection):
                 # Both are done in one batch, by the first of them.
                 tasks.start_soon(runner.write, hold)
                 await wait_all_tasks_blocked()

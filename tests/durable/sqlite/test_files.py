@@ -14,6 +14,12 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from flexiflow.extras._sqlite import file as module
+from flexiflow.extras._sqlite import opened as opened_module
+from flexiflow.extras._sqlite.file import Watch, identity_of
+from flexiflow.extras._sqlite.jobs import JobRunner
+from flexiflow.extras._sqlite.layout import Layout
+from flexiflow.extras._sqlite.opening import open_database
 from flexiflow.extras.durable import (
     Acknowledged,
     Batch,
@@ -24,11 +30,7 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     TransportUnusable,
 )
-from flexiflow.extras.durable._sqlite import file as module
-from flexiflow.extras.durable._sqlite import jobs as jobs_module
-from flexiflow.extras.durable._sqlite.file import Watch, identity_of
-from flexiflow.extras.durable._sqlite.jobs import JobRunner
-from flexiflow.extras.durable._sqlite.schema import Layout, open_database
+from flexiflow.extras.durable._sqlite.schema import layout_of
 
 pytestmark = [
     pytest.mark.same_everywhere,
@@ -369,7 +371,7 @@ async def test_what_is_replaced_as_it_is_opened_is_noticed(
         harm(path)
         return database
 
-    monkeypatch.setattr(jobs_module, "open_database", meddled_with)
+    monkeypatch.setattr(opened_module, "open_database", meddled_with)
     with pytest.raises(TransportUnusable, match=said):
         async with SqliteTransport(path).connect():
             raise AssertionError
@@ -383,8 +385,8 @@ def test_where_sqlite_can_be_asked_to_leave_its_log_it_is(path: Path) -> None:
         def setconfig(self, *arguments: Any) -> None:
             asked.append(arguments)
 
-    layout = Layout(str(path), None, 5)
-    with closing(open_database(layout)), closing(Watch(str(path))) as watch:
+    layout = layout_of(str(path), None, 5)
+    with closing(open_database(layout)), closing(Watch(str(path), TransportUnusable)) as watch:
         watch.keep_log(Configurable(path))
     assert asked == [(1006, True)]
 

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from flexiflow.extras._sqlite.opening import make_durable
 from flexiflow.extras.durable import (
     Acknowledged,
     Room,
@@ -18,7 +19,7 @@ from flexiflow.extras.durable import (
     TransportUnavailable,
     TransportUnusable,
 )
-from flexiflow.extras.durable._sqlite.schema import Layout, make_durable
+from flexiflow.extras.durable._sqlite.schema import layout_of
 from tests.durable.sqlite.files import (
     PATIENCE,
     batch,
@@ -108,11 +109,11 @@ async def test_two_that_make_a_file_at_once_wait_for_each_other(path: Path) -> N
             return super().execute(statement, *arguments)
 
     with closing(sqlite3.connect(path, factory=Busy)) as connection:
-        make_durable(connection, Layout(str(path), None, PATIENCE))
+        make_durable(connection, layout_of(str(path), None, PATIENCE))
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         connection.times = 1
         with pytest.raises(sqlite3.OperationalError):
-            make_durable(connection, Layout(str(path), None, -1))
+            make_durable(connection, layout_of(str(path), None, -1))
 
 
 async def test_where_there_is_no_write_ahead_log_a_file_is_refused() -> None:
@@ -121,7 +122,7 @@ async def test_where_there_is_no_write_ahead_log_a_file_is_refused() -> None:
         closing(sqlite3.connect(":memory:")) as connection,
         pytest.raises(TransportUnusable, match=r"only journal_mode=memory; a local disk would be"),
     ):
-        make_durable(connection, Layout("somewhere", None, 0))
+        make_durable(connection, layout_of("somewhere", None, 0))
 
 
 async def test_a_folder_that_is_not_there_is_named(path: Path) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import reprlib
-import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
-from flexiflow._arguments import check_count
+from flexiflow._arguments import check_count, check_finite
 from flexiflow.extras.durable._errors import EventTooLarge
 
 if TYPE_CHECKING:
@@ -93,30 +92,6 @@ class ConnectionBase:
         self.max_length = limits.max_length
         self.max_event_bytes = limits.max_event_bytes
         self._limits = limits
-
-
-def check_finite(what: str, given: object, *, least: float | None = None) -> float:
-    """Return a duration in seconds, if it is valid.
-
-    Args:
-        what: the argument's name, for the message.
-        given: the duration.
-        least: the shortest that is valid; None for any that is more than 0.
-
-    Raises:
-        ValueError: it is no number, is too short, or is not finite.
-    """
-    if (
-        isinstance(given, bool)
-        or not isinstance(given, int | float)
-        or not (given > 0 if least is None else given >= least)
-        or given > sys.float_info.max
-    ):
-        allowed = "more than 0" if least is None else f"{least} or more"
-        raise ValueError(
-            f"{what} must be a finite number of seconds, {allowed}, not {reprlib.repr(given)}"
-        )
-    return float(given)
 
 
 def check_records(batch: Batch, max_event_bytes: int) -> None:

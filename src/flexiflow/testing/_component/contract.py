@@ -9,6 +9,13 @@ from hypothesis import strategies as st
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component import handling_programs as handling
 from flexiflow.testing._component import hosting_programs as hosting
+from flexiflow.testing._component import (
+    residence_clauses,
+    state_clauses,
+    store_clauses,
+    timer_clauses,
+    work_clauses,
+)
 from flexiflow.testing._component import turn_programs as turns
 from flexiflow.testing._component.judgements import (
     all_or_nothing,
@@ -25,7 +32,14 @@ from flexiflow.testing._component.script import (
     Send,
     is_table,
 )
-from flexiflow.testing._examiner.clause import Clause, number, programs, schedules, several
+from flexiflow.testing._examiner.clause import (
+    Clause,
+    clauses_of,
+    number,
+    programs,
+    schedules,
+    several,
+)
 from flexiflow.testing._examiner.steps import Together, Wait
 
 if TYPE_CHECKING:
@@ -233,5 +247,7 @@ C10 = Clause(
     programs(*handling.COPIES),
 )
 
-COMPONENT_CONTRACT: Final[tuple[Clause, ...]] = (C1, C2, C3, C4, C5, C6, C7, C8, C9, C10)
+_LASTING: Final = (*clauses_of(vars(store_clauses)), residence_clauses.K5)
+_IN_TIME: Final = (state_clauses.M1, timer_clauses.M2, work_clauses.M3, state_clauses.M4)
+COMPONENT_CONTRACT: Final = (C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, *_LASTING, *_IN_TIME)
 """Every clause of engines and components, in order."""

@@ -6,18 +6,18 @@ its bus, and for the components' factory.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import replace
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
 from flexiflow._engine import Engine
-from flexiflow._machine import StateMachine
+from flexiflow._machine import StateMachine, Transition
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
+from flexiflow.testing._component.parts import IDLE, Shelf
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import Factories
 from flexiflow.testing._examiner.program import Program, defined, name_factory, show
@@ -76,8 +76,10 @@ class ComponentRecorder(Recorder):
         """Make a component, whose guards and actions are wrapped so that their calls are noted."""
         self._trace.rows = machine.transitions
         rows = [
-            replace(
-                row,
+            Transition(
+                row.source,
+                row.trigger,
+                row.target,
                 guard=self._disguise(row.guard, number, "asked", "answered"),
                 action=self._disguise(row.action, number, "acts", "acted"),
             )
@@ -200,12 +202,24 @@ class ComponentSubject(Subject[ComponentTrace]):
         self._factory = factory
         self._engine = engine
         with Log():
-            component, host = run_scheduled(self._probe, backend=backend)
+            component, host, offers = run_scheduled(self._probe, backend=backend)
         _check_parts("factory", component, _COMPONENT)
         _check_parts("engine", host, _ENGINE)
+        self.offers = frozenset(offers)
 
-    async def _probe(self) -> tuple[object, object]:
-        return self._factory("probe", machine=None), self._engine()
+    async def _probe(self) -> tuple[object, object, list[str]]:
+        component, host = self._factory("probe", machine=None), self._engine()
+        machine = StateMachine("s0", [Transition("s0", "go", "s1")])
+        store: dict[str, Any] = {"store": Shelf()}
+        few = {**store, "component_factory": self._factory, "max_components": 1}
+        takes = {
+            "factory(state=)": _takes(self._factory, "probe", machine=machine, state="s1"),
+            "engine(store=)": _takes(self._engine, **store),
+            "engine(max_components=)": _takes(self._engine, **few),
+            "running": callable(getattr(host, "running", None)),
+            IDLE: not await _subscribes(component, host),
+        }
+        return component, host, [part for part, is_there in takes.items() if is_there]
 
     def play(self, case: Case, trace: ComponentTrace, log: Log) -> None:
         """Run a case to its end; a script has a recorder in place of engine and factory."""
@@ -233,6 +247,29 @@ def recorded(case: Written, recorder: ComponentRecorder) -> Callable[[], Any]:
     """Return the async function that a script defines, run on a recorder."""
     names = {each: getattr(recorder, each) for each in ("print", "factory", "new_engine")}
     return defined(case.main(), **names)
+
+
+def _takes(factory: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
+    """Return whether a factory takes some options; what is not the engine's to take is unchecked.
+
+    A signature does not show it: a wrapper may take any option and hand it on in vain.
+    """
+    try:
+        made = factory(*arguments, **options)
+    except TypeError:
+        return False
+    if iscoroutine(made):
+        made.close()
+    return True
+
+
+async def _subscribes(component: Any, engine: Any) -> bool:
+    """Return whether a component has subscriptions of its own when it is registered."""
+    # What lacks a part is refused later, and what raises breaks a clause.
+    with suppress(Exception):
+        await engine.register(component)
+        return bool(engine.bus.unsubscribe_all("probe"))
+    return False
 
 
 def _check_parts(role: str, made: object, parts: tuple[str, ...]) -> None:

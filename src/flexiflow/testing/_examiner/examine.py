@@ -26,6 +26,7 @@ import threading
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar, final
 
 import anyio
@@ -69,6 +70,7 @@ class FactoryFailed(BaseException):
 def unblamed(factory: Callable[..., _T]) -> Callable[..., _T]:
     """Return the same factory, except that what it raises ends the whole examination."""
 
+    @wraps(factory)
     def make(*arguments: Any, **options: Any) -> _T:
         with out_of_factory():
             return factory(*arguments, **options)

@@ -14,6 +14,7 @@ import anyio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
+from flexiflow._clock import is_virtual
 from flexiflow._dispatcher import yields_always
 from flexiflow.testing._scheduling.failures import ScenarioStuck, TasksLeft, ending_of
 from flexiflow.testing._scheduling.schedule import Line, first_come
@@ -95,6 +96,7 @@ class Run(Generic[_T]):
         self._scope = CancelScope()
         host.begin()
         yields_always.set(self._buses_yield)
+        is_virtual.set(True)
         before = running_tasks()
         try:
             result = await self._play()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from flexiflow.testing._examiner.acts import Act
 from flexiflow.testing._examiner.clause import Clause, clauses_of
 from flexiflow.testing._transport import moves
 from flexiflow.testing._transport.desk_work import LENGTH, SIZE
-from flexiflow.testing._transport.moves import PARTITIONS, Act, checks
+from flexiflow.testing._transport.moves import PARTITIONS, checks
 
 ENTERED: Final = (Act("enter", ("a",)),)
 

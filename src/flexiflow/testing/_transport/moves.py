@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from hypothesis import strategies as st
 
+from flexiflow.testing._examiner.acts import Act, Acts
 from flexiflow.testing._examiner.clause import number
-from flexiflow.testing._examiner.program import Written
-from flexiflow.testing._examiner.steps import without_one
 from flexiflow.testing._transport.desk_work import LENGTH, SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.steps import Lines
     from flexiflow.testing._examiner.trace import Trace
 
 _MOST: Final = 8
 """The most moves that are drawn for a script, after the first."""
 
 
-class Act(NamedTuple):
-    """One step: a method of the desk, and what it is called with."""
-
-    method: str
-    given: tuple[Any, ...]
-
-
 @final
 @dataclass(frozen=True)
-class TransportScript(Written):
+class TransportScript(Acts):
     """What is done with a transport.
 
     Attributes:
-        acts: the steps.
         options: what the factory is called with.
-        decisions: always empty: first come first served.
     """
 
-    acts: tuple[Act, ...]
     options: tuple[tuple[str, int], ...] = ()
-    decisions: tuple[int, ...] = ()
-
-    def smaller(self) -> Iterator[TransportScript]:
-        """Yield scripts with one step left out, then those with two."""
-        one = [*without_one(self.acts)]
-        two = dict.fromkeys(chain.from_iterable(map(without_one, one)))
-        return (replace(self, acts=acts) for acts in (*one, *two))
-
-    def main(self) -> Lines:
-        """Return what is done with `desk`, as lines of Python."""
-        return [
-            f"await desk.{each.method}({', '.join(map(repr, each.given))})" for each in self.acts
-        ]
 
 
 Moves: TypeAlias = tuple[Act, ...]
@@ -82,7 +57,8 @@ def checks(
     def make(
         stored: Moves, drawn: list[Moves], chosen: tuple[tuple[str, int], ...]
     ) -> TransportScript:
-        return TransportScript((*first, *stored, *chain.from_iterable(drawn)), chosen)
+        acts = (*first, *stored, *chain.from_iterable(drawn))
+        return TransportScript(acts, options=chosen)
 
     # Drawn by index: `one_of` would flatten a move that is a `one_of`, and drop repeated moves.
     drawn = number(0, len(moves) - 1).flatmap(moves.__getitem__)

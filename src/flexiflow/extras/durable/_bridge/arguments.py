@@ -6,12 +6,11 @@ import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from flexiflow._arguments import check_count, check_seconds
+from flexiflow._arguments import check_count, check_finite, check_seconds
 from flexiflow._bus import EventBus
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._names import check_subscribed_name
 from flexiflow._text import show
-from flexiflow.extras.durable._logs import check_finite
 from flexiflow.extras.durable._patterns import overlapping
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
+from flexiflow.extras._process import Home
 from flexiflow.extras.durable._bridge.link import Signal
-from flexiflow.extras.durable._errors import EventTooLarge, left
-from flexiflow.extras.durable._process import Home
+from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable, left
 from flexiflow.extras.durable._transport import Batch
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Outbox:
     """
 
     def __init__(self, link: Link, connection: Connection, producer: str) -> None:
-        self._home = Home(connection.address)
+        self._home = Home(connection.address, TransportUnusable)
         self._link = link
         self._connection = connection
         self._producer = producer

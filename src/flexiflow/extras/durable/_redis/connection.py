@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
+from flexiflow.extras._redis.script import digest_of
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._logs import (
     PAGE_BYTES,
@@ -38,7 +39,6 @@ from flexiflow.extras.durable._redis.scripts import (
     STANDING,
     STORE,
     TAIL,
-    digest_of,
 )
 from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing, Stored
 

@@ -15,8 +15,8 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from flexiflow._reporting import logger
+from flexiflow.extras._redis.script import digest_of
 from flexiflow.extras.durable._errors import TransportUnusable
-from flexiflow.extras.durable._redis.scripts import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

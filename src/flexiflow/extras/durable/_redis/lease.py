@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flexiflow.extras._redis.replies import Broken, Refused
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._redis.replies import Broken, Refused
 from flexiflow.extras.durable._redis.scripts import (
     ACKNOWLEDGE,
     GIVE,
@@ -40,10 +40,10 @@ from flexiflow.extras.durable._transport import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from flexiflow.extras.durable._redis.client import Wire
+    from flexiflow.extras._redis.client import Wire
+    from flexiflow.extras._redis.script import Script
+    from flexiflow.extras._redis.url import Server
     from flexiflow.extras.durable._redis.network import Network
-    from flexiflow.extras.durable._redis.scripts import Script
-    from flexiflow.extras.durable._redis.url import Server
     from flexiflow.extras.durable._transport import Member, Outcome, Room
 
 # The longest wait in one go, in seconds: then `receive` looks for leases that have run out.

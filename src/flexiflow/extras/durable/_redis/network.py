@@ -5,22 +5,23 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING, Any, Final, final
 
+from flexiflow.extras._process import Home
+from flexiflow.extras._redis.lines import Lines, evaluate
+from flexiflow.extras._redis.replies import Broken, Refused, Terms, explain
 from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable, TransportUnusable
-from flexiflow.extras.durable._process import Home
-from flexiflow.extras.durable._redis.replies import Broken, Refused, explain
 from flexiflow.extras.durable._redis.scripts import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._redis.client import Wire, Wires
+    from flexiflow.extras._redis.client import Wire, Wires
+    from flexiflow.extras._redis.script import Script
+    from flexiflow.extras._redis.url import Server
     from flexiflow.extras.durable._redis.epochs import Epochs
-    from flexiflow.extras.durable._redis.scripts import Script
-    from flexiflow.extras.durable._redis.url import Server
 
+_TERMS: Final = Terms("transport", TransportUnavailable, TransportUnusable)
 _SLOTS: Final = 16384
 _REDIRECTIONS: Final = 5
-_OLDEST: Final = (6, 2)
 _MOVES: Final = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
 
 
@@ -53,7 +54,7 @@ class Network:
         is_cluster: bool,
     ) -> None:
         # A forked child shares the parent's connections; what both wrote would be mixed up.
-        self._home = Home(server.address)
+        self._home = Home(server.address, TransportUnusable)
         self.epochs = epochs
         self.is_former = False
         self._wires = wires
@@ -62,7 +63,7 @@ class Network:
         self.seconds = seconds
         self._is_cluster = is_cluster
         self._checked: dict[tuple[int, bool], Wire] = {}
-        self._open: dict[tuple[Server, bool], Wire] = {}
+        self._lines = Lines(wires, _TERMS)
         self._places: dict[int, Server] = {}
         self._known = [server]
 
@@ -82,22 +83,7 @@ class Network:
             TransportUnavailable: it does not answer.
             TransportUnusable: it refuses the login, or is too old.
         """
-        wire = self._wire(self._server)
-        try:
-            await wire.call([("PING",)], self.seconds)
-        except Refused as error:
-            if "unknown command" in error.code:
-                raise self._too_old("5 or less") from None
-            raise explain(error, self.address) from error
-        except Broken as error:
-            raise explain(error, self.address) from error
-        if tuple(map(int, wire.version.split(".")[:2])) < _OLDEST:
-            raise self._too_old(wire.version)
-
-    def _too_old(self, version: str) -> TransportUnusable:
-        return TransportUnusable(
-            self.address, f"its version is {version}, and Redis 6.2 or later is needed"
-        )
+        await self._lines.check(self._server, self.seconds)
 
     async def run(
         self, partition: int, script: Script, *arguments: bytes | str | int, replicas: int = 0
@@ -120,7 +106,7 @@ class Network:
         place = partition, replicas > 0
         for _ in range(_REDIRECTIONS):
             server = await self._place(partition)
-            wire = self._wire(server, waits=replicas > 0)
+            wire = self._lines.to(server, waits=replicas > 0)
             try:
                 if self._checked.get(place) is not wire:
                     await self._check(wire, partition)
@@ -155,12 +141,7 @@ class Network:
         # WAIT is about writes of its own connection. It gives up after half of the time that an
         # answer may take.
         wait = [("WAIT", replicas, int(self.seconds * 500))] if replicas > 0 else []
-        try:
-            return await wire.call([("EVALSHA", script.digest, 1, *values), *wait], self.seconds)
-        except Refused as error:
-            if error.code != "NOSCRIPT":
-                raise
-        return await wire.call([("EVAL", script.source, 1, *values), *wait], self.seconds)
+        return await evaluate(wire, script, values, self.seconds, wait)
 
     def explain(self, error: Broken | Refused, server: Server) -> Exception:
         """Return the transport's error for an error of a server.
@@ -171,13 +152,7 @@ class Network:
             self._places.clear()
         if isinstance(error, Refused) and error.code == "MOVED" and not self._is_cluster:
             return TransportUnusable(server.address, "it is part of a cluster: give cluster=True")
-        return explain(error, server.address)
-
-    def _wire(self, server: Server, *, waits: bool = False) -> Wire:
-        wire = self._open.get((server, waits))
-        if wire is None or not wire.is_alive:
-            wire = self._open[server, waits] = self._wires.open(server)
-        return wire
+        return explain(error, server.address, _TERMS)
 
     async def open(self, partition: int) -> tuple[Wire, Server]:
         """Open a separate connection to the server of a partition, which the caller has to close.
@@ -199,11 +174,11 @@ class Network:
         last: Exception | None = None
         for server in list(self._known):
             try:
-                (answer,) = await self._wire(server).call([("CLUSTER", "SLOTS")], self.seconds)
+                (answer,) = await self._lines.to(server).call([("CLUSTER", "SLOTS")], self.seconds)
             except Broken as error:
-                last = explain(error, server.address)
+                last = explain(error, server.address, _TERMS)
             except Refused as error:
-                raise explain(error, server.address) from error
+                raise explain(error, server.address, _TERMS) from error
             else:
                 slots = [_slots(each, server) for each in answer]
                 self._known = list(dict.fromkeys([self._server, *(each for *_, each in slots)]))

@@ -1,65 +1,30 @@
-"""The Lua scripts that the server runs: all that is done to a partition is done by one of them."""
+"""The Lua scripts of the transport: all that is done to a partition is done by one of them."""
 
 from __future__ import annotations
 
-from hashlib import sha1
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, final
+from typing import Final
 
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
+from flexiflow.extras._redis.script import Script
 
-_FOLDER: Final[Traversable] = files("flexiflow.extras.durable._redis").joinpath("lua")
+_FOLDER: Final = files("flexiflow.extras.durable._redis").joinpath("lua")
 
-
-def digest_of(data: bytes) -> str:
-    """Return the SHA-1 of data, by which Redis names scripts; it is not for security."""
-    return sha1(data, usedforsecurity=False).hexdigest()
-
-
-def _read(name: str) -> str:
-    return _FOLDER.joinpath(f"{name}.lua").read_text("utf-8")
-
-
-@final
-class Script:
-    """A script, and the digest by which a server remembers it.
-
-    Args:
-        name: the name of its file.
-        parts: the names of files that come before it, besides `common`.
-
-    Attributes:
-        source: the text, sent to a server that does not know the script.
-        digest: the digest of the text, sent to a server that does.
-        is_guarded: whether its first argument is the epoch that is known, and it refuses another
-            one (X13).
-    """
-
-    __slots__ = ("digest", "is_guarded", "source")
-
-    def __init__(self, name: str, *parts: str) -> None:
-        self.source = "".join(map(_read, ("common", *parts, name))).encode()
-        self.is_guarded = "guard" in parts
-        self.digest = digest_of(self.source).encode()
-
-
-ACKNOWLEDGE: Final = Script("acknowledge")
-ACQUIRE: Final = Script("acquire", "guard", "more", "waits")
-CHECK: Final = Script("check", "more")
-DEAD: Final = Script("dead")
-FORGET: Final = Script("forget", "more", "waits")
-GIVE: Final = Script("give")
-GIVE_ALL: Final = Script("give_all", "more", "sizes", "waits")
-GROUPS: Final = Script("groups")
-JOIN: Final = Script("join", "guard", "more")
-LEAVE: Final = Script("leave", "more")
-LETTERS: Final = Script("letters")
-PATTERNS: Final = Script("patterns", "guard", "more")
-REDRIVE: Final = Script("redrive")
-RELEASE: Final = Script("release", "more", "waits")
-RENEW: Final = Script("renew", "more", "waits")
-SETTLE: Final = Script("settle", "more", "waits")
-STANDING: Final = Script("standing", "guard", "more", "waits")
-STORE: Final = Script("store", "guard")
-TAIL: Final = Script("tail", "more", "sizes")
+ACKNOWLEDGE: Final = Script(_FOLDER, "acknowledge")
+ACQUIRE: Final = Script(_FOLDER, "acquire", "guard", "more", "waits")
+CHECK: Final = Script(_FOLDER, "check", "more")
+DEAD: Final = Script(_FOLDER, "dead")
+FORGET: Final = Script(_FOLDER, "forget", "more", "waits")
+GIVE: Final = Script(_FOLDER, "give")
+GIVE_ALL: Final = Script(_FOLDER, "give_all", "more", "sizes", "waits")
+GROUPS: Final = Script(_FOLDER, "groups")
+JOIN: Final = Script(_FOLDER, "join", "guard", "more")
+LEAVE: Final = Script(_FOLDER, "leave", "more")
+LETTERS: Final = Script(_FOLDER, "letters")
+PATTERNS: Final = Script(_FOLDER, "patterns", "guard", "more")
+REDRIVE: Final = Script(_FOLDER, "redrive")
+RELEASE: Final = Script(_FOLDER, "release", "more", "waits")
+RENEW: Final = Script(_FOLDER, "renew", "more", "waits")
+SETTLE: Final = Script(_FOLDER, "settle", "more", "waits")
+STANDING: Final = Script(_FOLDER, "standing", "guard", "more", "waits")
+STORE: Final = Script(_FOLDER, "store", "guard")
+TAIL: Final = Script(_FOLDER, "tail", "more", "sizes")

@@ -8,26 +8,21 @@ server of a partition, opens connections (`Wires`), and sees whether a server ha
 
 from __future__ import annotations
 
-import re
-import ssl
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, final
 
-import anyio
-
-from flexiflow._arguments import check_int
-from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_finite, check_limits
+from flexiflow._arguments import check_finite, check_int
+from flexiflow.extras._redis.lines import open_wires
+from flexiflow.extras._redis.url import check_prefix, parse_url
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_limits
 from flexiflow.extras.durable._redis.connection import RedisConnection
 from flexiflow.extras.durable._redis.epochs import Epochs
 from flexiflow.extras.durable._redis.network import Network
-from flexiflow.extras.durable._redis.url import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from flexiflow.extras.durable._transport import Connection
-
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 @final
@@ -79,7 +74,7 @@ class RedisTransport:
         )
         self._replicas = check_int("replicas", replicas, "0 or more", least=0)
         self._timeout = check_finite("timeout", timeout)
-        self._prefix = _check_prefix(prefix)
+        self._prefix = check_prefix(prefix)
         self._connect_timeout = check_finite("connect_timeout", connect_timeout)
         if cluster and self._server.database != 0:
             raise ValueError("a cluster has the database 0 only: leave it out of the URL")
@@ -95,50 +90,15 @@ class RedisTransport:
             TransportUnusable: the server refuses the login or is too old, or its keys have another
                 layout.
         """
-        client = _client()
-        tls = ssl.create_default_context() if self._server.is_encrypted else None
-        raised: BaseException | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                wires = client.Wires(tasks, tls, self._connect_timeout)
-                try:
-                    network = Network(
-                        wires,
-                        self._server,
-                        Epochs(self._server.address, self._prefix, self._limits.partitions),
-                        prefix=self._prefix,
-                        seconds=self._timeout,
-                        is_cluster=self._cluster,
-                    )
-                    connection = RedisConnection(network, self._limits, self._replicas)
-                    await connection.open()
-                    yield connection
-                except BaseException as error:
-                    raised = error
-                    raise
-                finally:
-                    wires.close()
-        except BaseExceptionGroup as group:
-            raised = raised or group
-        # Raise what left the block as it was, not in a group; the connections raise nothing.
-        if raised is not None:
-            raise raised
-
-
-def _client() -> Any:
-    try:
-        # Imported here, since users of other transports need not have coredis.
-        from flexiflow.extras.durable._redis import client  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "coredis":
-            raise
-        raise ModuleNotFoundError(
-            "RedisTransport needs coredis: install flexiflow[redis]", name="coredis"
-        ) from None
-    return client
-
-
-def _check_prefix(prefix: object) -> str:
-    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-        raise ValueError(f"prefix must be made of letters, digits and ._:-, not {prefix!r}")
-    return prefix
+        async with open_wires(self._server, self._connect_timeout, "RedisTransport") as wires:
+            network = Network(
+                wires,
+                self._server,
+                Epochs(self._server.address, self._prefix, self._limits.partitions),
+                prefix=self._prefix,
+                seconds=self._timeout,
+                is_cluster=self._cluster,
+            )
+            connection = RedisConnection(network, self._limits, self._replicas)
+            await connection.open()
+            yield connection

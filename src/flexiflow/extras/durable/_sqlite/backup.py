@@ -9,9 +9,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from flexiflow.extras._sqlite.file import Watch
+from flexiflow.extras._sqlite.opening import connect
 from flexiflow.extras.durable._errors import TransportUnusable
-from flexiflow.extras.durable._sqlite.file import Watch
-from flexiflow.extras.durable._sqlite.schema import check_kind, connect, translated
+from flexiflow.extras.durable._sqlite.schema import ERRORS, check_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def back_up(path: str, file: str, busy_timeout: float, pause: Callable[[], None]
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         Path(draft).replace(target)
     except sqlite3.Error as error:
-        raise translated(error, path) from error
+        raise ERRORS.translated(error, path) from error
     finally:
         for end in ("", "-journal", "-wal", "-shm"):
             with suppress(OSError):
@@ -68,7 +69,10 @@ def _copy(path: str, draft: str, busy_timeout: float, pause: Callable[[], None])
         # In one transaction, so that all that is copied is of one moment, even if others write.
         source.execute("BEGIN")
         check_kind(source, path)
-        with closing(Watch(path)) as watch, closing(sqlite3.connect(draft)) as copy:
+        with (
+            closing(Watch(path, TransportUnusable)) as watch,
+            closing(sqlite3.connect(draft)) as copy,
+        ):
             source.backup(copy, pages=_PAGES, progress=progress)
             problem = watch.find_problem()
             if problem is not None:

@@ -20,18 +20,19 @@ import anyio
 from anyio import from_thread, to_thread
 from anyio.lowlevel import RunVar, checkpoint
 
+from flexiflow._arguments import check_finite
+from flexiflow.extras._sqlite.jobs import JobRunner
+from flexiflow.extras._sqlite.layout import check_mode, check_path
 from flexiflow.extras.durable._bell import Bell
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     ConnectionBase,
-    check_finite,
     check_limits,
     numbers_after,
 )
 from flexiflow.extras.durable._sqlite import giving, groups, leases, log
 from flexiflow.extras.durable._sqlite.backup import back_up
-from flexiflow.extras.durable._sqlite.jobs import JobRunner
-from flexiflow.extras.durable._sqlite.schema import Layout
+from flexiflow.extras.durable._sqlite.schema import layout_of
 from flexiflow.extras.durable._sqlite.settling import settle
 from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
 
@@ -58,10 +59,6 @@ _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durabl
 
 _SHORTEST: Final = 0.001
 
-_NOWHERE: Final = ("", ":memory:")
-
-_OWNERS: Final = 0o600
-_EVERYBODYS: Final = 0o777
 _QUIET: Final = frozenset((Acknowledged, Noted))
 """The outcomes after which there is nothing more to receive, so that nobody need be woken."""
 
@@ -107,7 +104,7 @@ class SqliteTransport:
         max_event_bytes: int = MAX_EVENT_BYTES,
         mode: int = 0o600,
     ) -> None:
-        self._path = _checked_path(path)
+        self._path = check_path(path, "MemoryTransport() keeps events")
         self._limits = check_limits(
             partitions=partitions,
             max_length=max_length,
@@ -116,8 +113,7 @@ class SqliteTransport:
         )
         self._poll_interval = check_finite("poll_interval", poll_interval, least=_SHORTEST)
         check_finite("busy_timeout", busy_timeout, least=0)
-        _check_mode(mode)
-        self._layout = Layout(self._path, partitions, busy_timeout, mode)
+        self._layout = layout_of(self._path, partitions, busy_timeout, check_mode(mode))
 
     @property
     def path(self) -> str:
@@ -140,7 +136,7 @@ class SqliteTransport:
         bells = _BELLS.get(WeakValueDictionary[str, Bell]())
         _BELLS.set(bells)
         bell = bells.setdefault(self._path, Bell())
-        async with JobRunner(self._layout, bell) as jobs:
+        async with JobRunner(self._layout, bell.ring) as jobs:
             await jobs.open()
             yield _SqliteConnection(self._path, self._limits, jobs, bell, self._poll_interval)
 
@@ -342,32 +338,3 @@ def _fitting(given: Sequence[Delivery], room: Room) -> int:
     """Return how many of the first deliveries there is room for."""
     sizes = accumulate(len(each.body) for each in given[: room.records])
     return sum(size <= room.size for size in sizes)
-
-
-def _checked_path(path: str | os.PathLike[str]) -> str:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be a str or a pathlib.Path, not {reprlib.repr(path)}")
-    if os.fspath(path) in _NOWHERE:
-        raise ValueError(
-            f"path must name a file, not {path!r}; MemoryTransport() keeps events in memory"
-        )
-    if "\0" in os.fsdecode(path):
-        raise ValueError(f"path must have no null character, as {path!r} has")
-    # Don't follow a link that leads nowhere now: `make_file` refuses it, wherever it leads later.
-    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - no Path is needed
-        return os.path.abspath(path)  # noqa: PTH100 - as above
-    return os.path.realpath(path)
-
-
-def _check_mode(mode: object) -> None:
-    if (
-        not isinstance(mode, int)
-        or isinstance(mode, bool)
-        or not _OWNERS <= mode <= _EVERYBODYS
-        or mode & _OWNERS != _OWNERS
-    ):
-        shown = oct(mode) if type(mode) is int else reprlib.repr(mode)
-        raise ValueError(
-            "mode must be permissions from 0o600 to 0o777 by which its owner can read and write a "
-            f"file, not {shown}"
-        )

@@ -8,13 +8,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol, final
 from weakref import WeakSet
 
-from flexiflow.extras.durable._errors import TransportUnusable
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FORKED: Final = (
-    "this process was forked from the one that opened it; here a bridge of its own would be right"
+    "this process was forked from the one that opened it; one that is made here would be right"
 )
 
 
@@ -42,7 +40,11 @@ class Pausable(Protocol):
         ...
 
     def resume(self) -> None:
-        """Work again; called only in the parent."""
+        """Work again; called in the parent."""
+        ...
+
+    def start_over(self) -> None:
+        """Leave to the parent what is under way; called in the child."""
         ...
 
 
@@ -66,11 +68,6 @@ class _Forks:
         with self._lock:
             self._registered.add(one)
 
-    def unregister(self, one: Pausable) -> None:
-        """Stop pausing an object at forks."""
-        with self._lock:
-            self._registered.discard(one)
-
     def before(self) -> None:
         self._lock.acquire()
         for each in list(self._registered):
@@ -84,9 +81,9 @@ class _Forks:
 
     def in_child(self) -> None:
         self.generation += 1
-        # The child never uses the objects that it inherits, so they need not be resumed.
-        self._paused.clear()
-        self._registered.clear()
+        # What was not open in the parent may be used here.
+        while self._paused:
+            self._paused.pop().start_over()
 
 
 FORKS: Final = _Forks()
@@ -102,13 +99,15 @@ class Home:
     have ended are used again, and a fork that Python did not make is not counted.
 
     Args:
-        address: the address of the transport, for the exception.
+        address: the address of that thing.
+        unusable: makes an exception of the address and a reason.
     """
 
-    __slots__ = ("_address", "_generation", "_pid")
+    __slots__ = ("_address", "_generation", "_pid", "_unusable")
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, unusable: Callable[[str, str], Exception]) -> None:
         self._address = address
+        self._unusable = unusable
         self._pid = os.getpid()
         self._generation = FORKS.generation
 
@@ -121,8 +120,8 @@ class Home:
         """Raise in any other process; to be called before waiting for a lock.
 
         Raises:
-            TransportUnusable: the current process was forked from that one.
+            Exception: made by `unusable`: the current process was forked from that one.
         """
         # As `is_here`, without the call: 0.7 % of the instructions that a stored event costs.
         if os.getpid() != self._pid or FORKS.generation != self._generation:
-            raise TransportUnusable(self._address, _FORKED)
+            raise self._unusable(self._address, _FORKED)

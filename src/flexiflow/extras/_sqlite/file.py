@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, final
 from weakref import WeakSet
 
-from flexiflow.extras.durable._errors import TransportUnusable
-from flexiflow.extras.durable._process import fork_safe_lock
+from flexiflow.extras._process import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,19 +72,24 @@ _MAKING: Final = fork_safe_lock()
 _SET_MODE: Final[Callable[[int, int], object]] = getattr(os, "fchmod", max)
 
 
-def make_file(path: str, mode: int) -> None:
+def make_file(path: str, mode: int, unusable: Callable[[str, str], Exception]) -> None:
     """Create an empty file, with a mode that does not depend on the umask; keep an existing one.
 
     SQLite gives the files beside it the same mode.
 
+    Args:
+        path: the file.
+        mode: its permissions.
+        unusable: makes an exception of the path and a reason.
+
     Raises:
-        TransportUnusable: a symbolic link is there, which may lead anywhere.
+        Exception: made by `unusable`: a symbolic link is there, which may lead anywhere.
     """
     if os.path.islink(path):  # noqa: PTH114 - as in `identity_of`
-        raise TransportUnusable(
+        raise unusable(
             path,
-            "a symbolic link is there that leads nowhere, or did so when this transport was made; "
-            "the path of a file would be right",
+            "a symbolic link is there that leads nowhere, or did so when this path was given; the "
+            "path of a file would be right",
         )
     # If the file can't be created, opening it fails, and SQLite's error says so.
     with _MAKING, suppress(OSError):
@@ -153,26 +157,30 @@ class Watch:
 
     Args:
         path: the file.
+        unusable: makes an exception of the path and a reason.
 
     Raises:
-        TransportUnusable: the file is no longer there, or its locks are lost already.
+        Exception: made by `unusable`: the file is no longer there, or its locks are lost already.
     """
 
-    __slots__ = ("__weakref__", "_locks", "_path", "_seen")
+    __slots__ = ("__weakref__", "_locks", "_path", "_seen", "_unusable", "is_closed")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, unusable: Callable[[str, str], Exception]) -> None:
         self._path = path
+        self._unusable = unusable
+        self.is_closed = False
         # In the order in which a problem is reported.
         files = (path, path + _LOG, path + _INDEX)
         self._seen = {each: identity_of(each) for each in files}
         self._locks: list[_Lock] = []
         with _LOCK:
             others = [each for each in _WATCHES if each.identity == self.identity]
-            if any(each.is_unlocked for each in others):
-                raise TransportUnusable(path, _UNLOCKED_BEFORE)
+            # In this order, since one that is being closed says so before it gives up its locks.
+            if any(each.is_unlocked and not each.is_closed for each in others):
+                raise unusable(path, _UNLOCKED_BEFORE)
             try:
                 self._begin()
-            except TransportUnusable:
+            except BaseException:
                 self._release()
                 raise
             _WATCHES.add(self)
@@ -183,7 +191,7 @@ class Watch:
             self._take_lock(self._path + _INDEX, _SHARED_INDEX)
         problem = self.find_problem()
         if problem is not None:
-            raise TransportUnusable(self._path, problem)
+            raise self._unusable(self._path, problem)
 
     @property
     def identity(self) -> Identity | None:
@@ -227,8 +235,8 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching; to be called before the database is closed."""
-        with _LOCK:
-            _WATCHES.discard(self)
+        # Without `_LOCK`: the garbage collector may call this in a thread that holds it.
+        self.is_closed = True
         self._release()
 
     def _release(self) -> None:
@@ -253,14 +261,14 @@ class Watch:
         """Take a lock on a file, on a system where locks can be queried.
 
         Raises:
-            TransportUnusable: SQLite has another file open than the one at the path, or its lock
+            Exception: SQLite has another file open than the one at the path, or its lock
                 was dropped without its notice.
         """
         descriptors = list(_descriptors(self._seen[path]))
         if not descriptors:
-            raise TransportUnusable(self._path, MOVED)
+            raise self._unusable(self._path, MOVED)
         if not _is_locked(descriptors, shared):
-            raise TransportUnusable(self._path, _UNLOCKED_BEFORE)
+            raise self._unusable(self._path, _UNLOCKED_BEFORE)
         for each in descriptors:
             # The descriptor may belong to other code, and be closed by now, or not be readable.
             with suppress(OSError):

@@ -1,13 +1,15 @@
-"""The URL of a Redis server; no message ever shows its password."""
+"""The URL of a Redis server, no message about which shows its password, and prefixes of keys."""
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 _SHAPE: Final = "redis://[user:password@]host[:port][/database], or rediss:// for TLS"
 _PORT: Final = 6379
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 class Server(NamedTuple):
@@ -80,3 +82,10 @@ def _database(path: str) -> int:
 
 def _invalid(reason: str) -> ValueError:
     return ValueError(f"the URL must be {_SHAPE}: {reason}")
+
+
+def check_prefix(prefix: object) -> str:
+    """Return what keys begin with, if it is made of the right characters."""
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"prefix must be made of letters, digits and ._:-, not {prefix!r}")
+    return prefix

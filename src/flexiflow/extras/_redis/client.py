@@ -15,6 +15,7 @@ from coredis.exceptions import (
     AskError,
     AuthenticationFailureError,
     AuthenticationRequiredError,
+    AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
     MovedError,
@@ -28,21 +29,22 @@ from coredis.exceptions import (
     WrongTypeError,
 )
 
-from flexiflow.extras.durable._redis.replies import Broken, Refused
+from flexiflow.extras._redis.replies import Broken, Refused
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from anyio.abc import ByteStream, TaskGroup
 
-    from flexiflow.extras.durable._redis.url import Server
+    from flexiflow.extras._redis.url import Server
 
 # The error codes, which coredis removes from the text of an error.
 _CODES: Final[dict[type[RedisError], str]] = {
     AskError: "ASK",
     AuthenticationFailureError: "WRONGPASS",
     AuthenticationRequiredError: "NOAUTH",
+    AuthorizationError: "NOPERM",
     BusyLoadingError: "LOADING",
     ClusterDownError: "CLUSTERDOWN",
     MovedError: "MOVED",
@@ -209,6 +211,10 @@ class Wires:
             wire.close()
         self._tasks.start_soon(self._run, wire)
         return wire
+
+    def run_beside(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a function in a task beside those of the connections; it has to end by itself."""
+        self._tasks.start_soon(run)
 
     def close(self) -> None:
         """Close all connections, also those that are opened from now on."""

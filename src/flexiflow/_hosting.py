@@ -1,0 +1,45 @@
+"""What an engine shares with its components; plain data (K3, M4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexiflow._stores import StateStore
+    from flexiflow._tasks import TaskBlock
+    from flexiflow._timers import Timers
+    from flexiflow._turns import Turn
+
+
+@final
+class Hosting:
+    """What an engine shares with its components.
+
+    Args:
+        store: where their states are kept, or None.
+
+    Attributes:
+        is_running: whether `running()` is entered, or is being entered or left.
+        tasks: the task group of `running()`; None outside of it, and while it is being left.
+        timers: the timers of `running()`, if there are tasks.
+        overdue: the components whose stored state is to be loaded or saved once more, since that
+            has failed, by their actors.
+        posted: the turns of messages that works have sent and that wait in line, in order of
+            sending, each with a function that keeps the message for later (C4).
+        rest: called with a component when it has no message in hand and no work; None if nobody
+            wants to know (K5).
+    """
+
+    __slots__ = ("is_running", "overdue", "posted", "rest", "store", "tasks", "timers")
+
+    timers: Timers
+
+    def __init__(self, store: StateStore | None) -> None:
+        self.store = store
+        self.is_running = False
+        self.tasks: TaskBlock | None = None
+        self.overdue: dict[Any, Any] = {}
+        self.posted: dict[Turn, Callable[[], object]] = {}
+        self.rest: Callable[[Any], object] | None = None

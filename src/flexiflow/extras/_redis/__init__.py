@@ -1,0 +1,1 @@
+"""Redis servers, for what stands on them: connections, scripts, errors and URLs."""

@@ -1,0 +1,54 @@
+"""The exceptions of stores; each writes its own message."""
+
+from __future__ import annotations
+
+from typing import final
+
+from flexiflow._errors import FlexiFlowError
+
+
+class StoreError(FlexiFlowError):
+    """Base class of errors of a store; what is stored is as it was, unless the error says more.
+
+    Args:
+        address: where the store is, without any secret.
+        reason: what was seen, and what would be right.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address = address
+        self.reason = reason
+
+
+@final
+class StoreUnavailable(StoreError, ConnectionError):
+    """A store is down, slow, locked or full; trying again may help (K2).
+
+    Where a connection was lost, it is not known whether what was asked for was done.
+
+    Args:
+        address: where the store is, without any secret.
+        reason: what was seen.
+    """
+
+    def __str__(self) -> str:
+        """Return the message: where the store is, and what was seen."""
+        return f"{self.address} is not available: {self.reason}"
+
+
+@final
+class StoreUnusable(StoreError):
+    """What was found at the address can't serve as a store; a person must act (K2, X9).
+
+    It was written by other software, is read-only, was moved or removed while it was in use, or was
+    opened by the process that this one was forked from.
+
+    Args:
+        address: where the store is, without any secret.
+        reason: what was found, and what would be right.
+    """
+
+    def __str__(self) -> str:
+        """Return the message: where the store is, what was found, and what would be right."""
+        return f"{self.address} can't be used: {self.reason}"

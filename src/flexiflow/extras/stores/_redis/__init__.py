@@ -1,0 +1,1 @@
+"""States of components on a Redis server."""

@@ -1,0 +1,1 @@
+"""The contract of stores, and how a store is tried (K2)."""

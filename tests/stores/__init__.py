@@ -1,0 +1,1 @@
+"""Stores, in which the states of components outlive the process (K2)."""
