@@ -210,11 +210,11 @@ class Lifecycle:
         "_details",
         "_has_complained",
         "_has_worked",
+        "_home",
         "_is_kept_up",
         "_is_moving",
         "_is_unsaved",
         "_states",
-        "_store",
         "_timer",
         "_version",
         "_work",
@@ -236,8 +236,8 @@ class Lifecycle:
         self.due: float | None = None
         self.is_stale = False
         self.is_unloaded = False
-        # Where the message in hand is saved: a message that unregisters its component is saved.
-        self._store: StateStore | None = None
+        # Where the message in hand began: one that unregisters its component goes on to its end.
+        self._home: Hosting | None = None
         # The version that is stored; 0 if nothing is.
         self._version = 0
         # Whether `due` is another one than what is stored.
@@ -251,6 +251,11 @@ class Lifecycle:
         self._has_worked = False
         # Whether a transition is under way, until it was announced; meanwhile nothing may begin.
         self._is_moving = False
+
+    @property
+    def _store(self) -> StateStore | None:
+        """Where the message in hand is saved."""
+        return None if self._home is None else self._home.store
 
     @property
     def is_idle(self) -> bool:
@@ -303,8 +308,8 @@ class Lifecycle:
         self._new_stay()
 
     def begin_message(self) -> None:
-        """Note where the message is saved whose turn has come."""
-        self._store = None if self.hosting is None else self.hosting.store
+        """Note which engine hosts the component as a message begins."""
+        self._home = self.hosting
 
     async def reload(self, actor: Actor, component: Component) -> None:
         """Load a component again, since it is not certain what is stored (K3).
@@ -388,7 +393,8 @@ class Lifecycle:
             await self._save(actor, component, cast("str", actor.state), self.due)
             return
         left, entered = self._details.get(actor.state), self._details.get(target)
-        if entered is not None and (entered.after or entered.during) and not self._is_running:
+        takes_time = entered is not None and (entered.after or entered.during)
+        if takes_time and (self._home is None or self._home.tasks is None):
             raise EngineNotRunning(actor.name, target)
         is_working = self._work is not None
         self._is_moving = True

@@ -35,7 +35,7 @@ from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED
 from flexiflow.testing import explore
 from tests.accounting import Boom, Fatal, leaves
 from tests.attacks import on_asyncio, stray
-from tests.components.lasting import Shielded, Worker
+from tests.components.lasting import Shelf, Shielded, Worker
 from tests.helpers import PATIENCE, settle
 from tests.hosting import Diary, Gate
 
@@ -330,6 +330,31 @@ class TestLeaving:
             await settle()
             assert watch.state == "idle"
         assert set(ends) <= {"ended"}
+
+    @pytest.mark.parametrize("stored", [True, False])
+    async def test_unregistering_lets_the_message_in_hand_enter_it(self, *, stored: bool) -> None:
+        """C1, M4: The engine runs; the work begins once the component is registered again."""
+        began = Event()
+
+        async def work(component: object) -> None:
+            began.set()
+
+        async def leave(message: object, component: Component) -> bool:
+            await engine.unregister(component.name)
+            return True
+
+        rows = [Transition("idle", "go", "busy", guard=leave), Transition("busy", "stop", "idle")]
+        machine = StateMachine("idle", rows, states=[State("busy", during=work)])
+        shelf = Shelf(checkpoint)
+        engine = Engine(store=shelf if stored else None)
+        component = Component("a", machine=machine)
+        await engine.register(component)
+        with fail_after(PATIENCE):
+            async with engine.running():
+                assert await engine.send("a", {"type": "go"}) is Outcome.TRANSITIONED
+                assert (component.state, began.is_set()) == ("busy", False)
+                await engine.register(component)
+                await began.wait()
 
     async def test_unregistering_ends_it(self) -> None:
         """M3: It is cancelled and awaited; its end sends nothing, its failure is reported."""
