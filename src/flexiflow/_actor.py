@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, final
 
 from flexiflow._cancellation import (
@@ -22,7 +22,12 @@ from flexiflow._cancellation import (
     split,
 )
 from flexiflow._delivery.verdict import attempt
-from flexiflow._errors import HandlerCancelled, TransitionRefused, UnknownComponent
+from flexiflow._errors import (
+    EngineNotRunning,
+    HandlerCancelled,
+    TransitionRefused,
+    UnknownComponent,
+)
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
@@ -111,12 +116,8 @@ class Actor:
 
     def give_life(self) -> Lifecycle:
         """Give the component a lifecycle, if it has none; return it."""
-        # Imported by the first one: a program without states that last does without it, and it is
-        # 6 % of importing FlexiFlow.
-        from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
-
         if self.life is None:
-            self.life = Lifecycle(self.machine)
+            self.life = _lifecycle()(self.machine)
         return self.life
 
     async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
@@ -372,8 +373,8 @@ class Actor:
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
         posted: dict[Turn, Callable[[], object]],
     ) -> None:
-        life, dispatcher = self.life, self.dispatcher
-        due = None if life is None else life.due
+        dispatcher = self.dispatcher
+        due = None if self.life is None else self.life.due
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
             try:
@@ -387,23 +388,35 @@ class Actor:
                 await self.handle(component, message, host, turn)
             except BaseException as exc:
                 failure = _failure(exc, message)
-                # The trigger of a timer counts as sent unless it was cancelled, or has failed
-                # before its turn: because the component could not be loaded.
-                if (
-                    turn.trigger is not None
-                    and life is not None
-                    and (failure is None or life.due == due)
-                ):
-                    life.take_back(turn.trigger, due)
-                if failure is not None:
-                    posted.pop(turn, None)
-                    if turn.trigger is None or has_begun:
-                        # Nobody waits for this message, so its failure is reported.
-                        await self._report(failure, message, dispatcher)
-                    return
-                raise
+                is_put_off = turn.trigger is not None and self._is_put_off(failure, due)
+                if is_put_off and self.life is not None:
+                    self.life.take_back(turn.trigger, due)
+                if failure is None:
+                    raise
+                posted.pop(turn, None)
+                if turn.trigger is None or (has_begun and not self._is_stopped_by(failure)):
+                    # Nobody waits for this message, so its failure is reported.
+                    await self._report(failure, message, dispatcher)
             finally:
                 failure = None  # its traceback holds this frame (B6)
+
+    def _is_put_off(self, failure: Exception | None, due: float | None) -> bool:
+        """Return whether the trigger of a timer is to be sent again, as the handling has ended.
+
+        Args:
+            failure: that of the message; None if it was cancelled.
+            due: when the timer was to send it.
+        """
+        if failure is None or self._is_stopped_by(failure):
+            return True
+        # Its turn did not come: the component could not be loaded.
+        return self.life is not None and self.life.due == due
+
+    def _is_stopped_by(self, failure: Exception) -> bool:
+        """Return whether a message has failed because `running()` is being left."""
+        hosting = None if self.life is None else self.life.hosting
+        is_left = hosting is not None and hosting.tasks is None
+        return is_left and isinstance(failure, EngineNotRunning)
 
     async def _report(
         self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
@@ -462,6 +475,15 @@ def _failure(exception: BaseException, message: dict[str, Any]) -> Exception | N
     failure = HandlerCancelled(_culprit(message))
     failure.__cause__ = exception
     return failure
+
+
+@cache
+def _lifecycle() -> type[Lifecycle]:
+    # Imported by the first one: a program without states that last does without it, and it is 6 %
+    # of importing FlexiFlow.
+    from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
+
+    return Lifecycle
 
 
 def _culprit(message: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Entangled, Turn, break_ring, live_turns, never_comes
+from flexiflow._turns import Entangled, Turn, break_ring, current_turn, live_turns, never_comes
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -254,12 +254,14 @@ class Lifecycle:
     @property
     def is_idle(self) -> bool:
         """Whether the component can be unloaded without a loss (K5)."""
-        is_kept = self._timer is None or self._version > 0
-        return self._work is None and is_kept and not (self.is_stale or self._is_unsaved)
+        return self._work is None and not (self.is_stale or self._is_unsaved)
 
     def is_within_work(self, actor: Actor) -> bool:
         """Return whether the caller runs within the component's work."""
-        return any(isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns())
+        # Asked before each message, most of which come from outside of all turns.
+        return current_turn.get() is not None and any(
+            isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns()
+        )
 
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
@@ -428,11 +430,9 @@ class Lifecycle:
             # The machine that was stored had a timer in this state, which this one has not.
             self.due, self._is_unsaved = None, True
         if state is not None:
-            stay = self.stay
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
-            # An eager task may have handled the trigger at once, and left the state.
-            if state.during is not None and self.stay == stay:
+            if state.during is not None:
                 self._begin_work(tasks, actor, component, state)
 
     def _begin_work(

@@ -47,7 +47,8 @@ class Residents:
     def add(self, name: str) -> None:
         """Count a component that the factory made; it is about to handle a message."""
         self._made.add(name)
-        self._trim()
+        if len(self._made) > self._most:
+            self._trim()
 
     def discard(self, name: str) -> None:
         """Count a component no more, since it was unregistered."""
@@ -62,7 +63,8 @@ class Residents:
             self._spared.pop(name, None)
             self._idle[name] = component
             self._idle.move_to_end(name)
-            self._trim()
+            if len(self._made) > self._most:
+                self._trim()
 
     def _trim(self) -> None:
         few = min(_FEW, len(self._spared))

@@ -51,6 +51,7 @@ class Running:
         "_dispatcher",
         "_failed",
         "_has_loaded",
+        "_has_looked",
         "_hosting",
         "_load",
         "_loading",
@@ -76,6 +77,8 @@ class Running:
         self._loading: set[str] = set()
         # Set when nothing is being loaded any more.
         self._has_loaded = anyio.Event()
+        # Set when the store was first asked what is due, and that was loaded.
+        self._has_looked = anyio.Event()
 
     async def __aenter__(self) -> None:
         """Open the store, and begin the work and the timers of all components.
@@ -134,6 +137,14 @@ class Running:
             hosting.is_running = False
             await self._stack.aclose()
 
+    async def wait_looked(self) -> None:
+        """Wait until what was due on entry is loaded; the command line's block may be short.
+
+        What takes longer than a second to load is not waited for.
+        """
+        if self._hosting.store is not None:
+            await self._has_looked.wait()
+
     async def _watch(self, store: StateStore) -> None:
         """Look after what has failed, and load the components whose stored time has come."""
         is_failing = False
@@ -152,6 +163,7 @@ class Running:
                             exc_info=(type(exc), exc, exc.__traceback__),
                         )
                     is_failing = True
+            self._has_looked.set()
             await anyio.sleep(_INTERVAL)
 
     async def _load_due(self, store: StateStore) -> None:

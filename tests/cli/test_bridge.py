@@ -102,6 +102,43 @@ def test_the_built_in_events_are_output(tmp_path: Path, url: str, backend_name: 
     ]
 
 
+TIMED = """
+from signal import SIGTERM, raise_signal
+from flexiflow import Component, Engine, State, StateMachine, Transition
+
+async def engine():
+    engine = Engine()
+
+    def end(message, order):
+        raise_signal(SIGTERM)
+
+    rows = [
+        Transition("new", "place", "placed"),
+        Transition("placed", "expire", "gone", action=end),
+    ]
+    machine = StateMachine("new", rows, states=[State("placed", after=(0.001, "expire"))])
+    await engine.register(Component("order", machine=machine))
+
+    async def place(data):
+        await engine.send("order", {"type": "place"})
+
+    await engine.bus.subscribe("work.asked", "tests", place)
+    return engine
+"""
+
+
+def test_the_timers_and_work_of_a_worker_run(tmp_path: Path, url: str, backend_name: str) -> None:
+    """M4, L1: an incoming event may lead to a state that takes time."""
+    store(url, *ASKED[:1])
+    options = ("--backend", backend_name, "--events", "state.changed")
+    ran = bridge(write(tmp_path, TIMED), url, *options)
+    assert ran.status == 0
+    assert [json.loads(line)["data"]["to_state"] for line in ran.output.splitlines()] == [
+        "placed",
+        "gone",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [(("--events", "state.*"), ["state.changed"]), (("--quiet",), [])],

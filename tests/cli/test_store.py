@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from flexiflow import Component, Engine, State, StateMachine, Transition
+from flexiflow._cli.hosting import finish as finish_engine
 from flexiflow._cli.hosting import running
 from flexiflow.extras.stores import SqliteStateStore, Stored
 from tests.cli.command_line import (
@@ -105,12 +106,19 @@ def stored(url: str, *names: str) -> list[Stored | None]:
     return anyio.run(main)
 
 
-def save(url: str, name: str, state: str, data: dict[str, Any] | None = None) -> None:
+def save(
+    url: str,
+    name: str,
+    state: str,
+    data: dict[str, Any] | None = None,
+    *,
+    due: float | None = None,
+) -> None:
     """Store a component."""
 
     async def main() -> None:
         async with SqliteStateStore(url.removeprefix("sqlite:")) as store:
-            await store.save(name, state, data, expected=0)
+            await store.save(name, state, data, expected=0, due=due)
 
     anyio.run(main)
 
@@ -210,6 +218,16 @@ def test_a_timer_that_is_pending_at_the_end_is_due_in_the_next_run(
     assert states(url, "order") == ["expired"]
 
 
+def test_what_is_overdue_is_handled_even_if_there_is_no_input(
+    target: str, url: str, backend_name: str
+) -> None:
+    """M2, L2: what was due when the run began is loaded, and its trigger handled."""
+    save(url, "order", "reserved", {"items": []}, due=1.0)
+    ran = run("run", target, "--store", url, "--backend", backend_name)
+    assert (ran.status, states(url, "order")) == (0, ["expired"])
+    assert [change["to_state"] for change in changes(ran)] == ["expired"]
+
+
 def test_work_begins_anew_in_the_next_run(target: str, url: str, backend_name: str) -> None:
     """M3: when the input ends, work is cancelled; the state stays, and its work is done again."""
     options = ("run", target, "--store", url, "--backend", backend_name, "--quiet")
@@ -242,10 +260,11 @@ async def test_messages_in_line_are_handled_before_a_run_ends(*, leaves: bool) -
     order = Component("order", machine=machine)
     await engine.register(order)
     with anyio.fail_after(PATIENCE):
-        async with anyio.create_task_group() as tasks, running(engine, "the target", None):
+        async with anyio.create_task_group() as tasks, running(engine, "it", None) as block:
             await engine.send("order", {"type": "fetch"})
             await begun.wait()
             tasks.start_soon(let_go)
+            await finish_engine(engine, block)
     assert order.state == "here"
 
 

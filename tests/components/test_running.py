@@ -250,10 +250,7 @@ class TestEntering:
         assert outcomes == [Outcome.DEFERRED]
 
     async def test_overdue_and_at_work(self) -> None:
-        """M2, M3: A trigger that is due at once leaves the state; the work of no state is mixed up.
-
-        On asyncio with eager tasks the trigger is handled while the state is still beginning.
-        """
+        """M2, M3: A trigger that is due at once leaves the state, whose work ends, if it began."""
         begun: list[str] = []
 
         async def work(component: Component) -> int:

@@ -387,7 +387,8 @@ class TestLeaving:
             went_on.append("unregistered")
 
         async def work(component: object) -> None:
-            with CancelScope(shield=True):
+            # The others wait for what they call.
+            with CancelScope(shield=way != "directly"):
                 if way == "child task":
                     async with create_task_group() as group:
                         group.start_soon(unregister)
@@ -481,7 +482,9 @@ class TestStrange:
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Fatal])
     @pytest.mark.parametrize("place", ["work", "cleanup", "handling", "observer"])
-    async def test_interrupts_leave_running_bare(self, kind: type, place: str) -> None:
+    async def test_interrupts_leave_running_bare(
+        self, kind: type[BaseException], place: str
+    ) -> None:
         """M3, E5: They are no failure; running() raises them, when all has ended."""
         interrupt, ends = kind(), list[str]()
 

@@ -85,9 +85,9 @@ line sends a message or publishes an event:
 
 With --store, components go on where they stopped: each transition is stored when its line is done,
 and a component that is stored is loaded by its first message, or when its time comes. Timers and
-work of states run as long as the input lasts. At its end, messages in line are still handled, then
-work is cancelled. Timers that are left, and states whose work did not end, stay in the store for
-the next run; without a store they are gone.
+work of states run as long as the input lasts. At its end, what was due when the run began and all
+messages in line are still handled, then work is cancelled. Timers that are left, and states whose
+work did not end, stay in the store for the next run; without a store they are gone.
 
 \b
 --store is one of
@@ -218,7 +218,7 @@ Exit status:
     default="bus",
     show_default=True,
     help=(
-        "Whose clauses to try: those of buses (B1 to I3), of components (C1 to C10), or of "
+        "Whose clauses to try: those of buses (B1 to I3), of components (C1 to M4), or of "
         "transports (X1 to X15)."
     ),
 )

@@ -39,8 +39,9 @@ workers again.
 with options like ?partitions=4&max_length=100000 after it.
 
 Standard output gets the built-in events, as JSON Lines; standard error a line that begins with
-ready: when it has begun, failures, and a summary. The first signal lets it finish what it has in
-hand, for --grace seconds at most; the second ends it at once. Nothing is lost either way.
+ready: when it has begun, failures, and a summary. Timers and work of states run until it ends. The
+first signal lets it finish what it has in hand, for --grace seconds at most; the second ends it at
+once. Nothing is lost either way.
 
 \b
 Exit status:

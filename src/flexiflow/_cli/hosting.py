@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from flexiflow import FlexiFlowError, UnknownComponent
 from flexiflow._cli.problems import CannotRun
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from flexiflow import Engine
+    from flexiflow._running import Running
     from flexiflow._stores import StateStore
 
 beside_lines: Final[ContextVar[bool]] = ContextVar("beside_lines", default=False)
@@ -38,8 +39,8 @@ def find_store(url: str) -> StateStore:
 
 
 @asynccontextmanager
-async def running(engine: Engine, target: str, store: StateStore | None) -> AsyncGenerator[None]:
-    """Run an engine in the block, and before leaving it wait until no message is in line.
+async def running(engine: Engine, target: str, store: StateStore | None) -> AsyncGenerator[Running]:
+    """Run an engine in the block.
 
     Args:
         engine: the target's engine.
@@ -53,7 +54,7 @@ async def running(engine: Engine, target: str, store: StateStore | None) -> Asyn
         try:
             if store is not None:
                 await _keep(engine, target, store, stack)
-            await _start(engine, stack)
+            block = await _start(engine, stack)
         except (FlexiFlowError, ModuleNotFoundError) as exc:
             raise CannotRun(show_message(exc)) from exc
         except CannotRun:
@@ -62,8 +63,22 @@ async def running(engine: Engine, target: str, store: StateStore | None) -> Asyn
             raise CannotRun(
                 f"the engine of target {target!r} can't run: {show_exception(exc)}"
             ) from exc
-        yield
-        await _empty_lines(engine)
+        yield block
+
+
+async def finish(engine: Engine, block: Running) -> None:
+    """Wait until what was due when the block began has been handled, and what is in line now.
+
+    Messages in line are those of timers and work; nobody else waits for them.
+    """
+    await block.wait_looked()
+    for component in [*engine.components.values()]:
+        mailbox = actor_of(component).mailbox
+        if not mailbox.is_idle:
+            turn = mailbox.join_alone()
+            with suppress(UnknownComponent):  # it was unregistered meanwhile
+                await turn.wait_granted()
+                mailbox.pass_on()
 
 
 async def _keep(engine: Engine, target: str, store: StateStore, stack: AsyncExitStack) -> None:
@@ -79,24 +94,12 @@ async def _keep(engine: Engine, target: str, store: StateStore, stack: AsyncExit
     await keep_in(engine, store)
 
 
-async def _start(engine: Engine, stack: AsyncExitStack) -> None:
+async def _start(engine: Engine, stack: AsyncExitStack) -> Running:
     """Let the engine's timers and work begin, in a context that tells them from the lines."""
+    block = cast("Running", engine.running())
     marked = beside_lines.set(True)
     try:
-        await stack.enter_async_context(engine.running())
+        await stack.enter_async_context(block)
     finally:
         beside_lines.reset(marked)
-
-
-async def _empty_lines(engine: Engine) -> None:
-    """Wait until the messages have been handled that are in hand or in line now.
-
-    They are those of timers and work; nobody else waits for them.
-    """
-    for component in [*engine.components.values()]:
-        mailbox = actor_of(component).mailbox
-        if not mailbox.is_idle:
-            turn = mailbox.join_alone()
-            with suppress(UnknownComponent):  # it was unregistered meanwhile
-                await turn.wait_granted()
-                mailbox.pass_on()
+    return block

@@ -13,7 +13,7 @@ import anyio
 from flexiflow._cancellation import leaves
 from flexiflow._cli.descriptors import set_apart
 from flexiflow._cli.display import open_display
-from flexiflow._cli.hosting import beside_lines, find_store, running
+from flexiflow._cli.hosting import beside_lines, find_store, finish, running
 from flexiflow._cli.observing import Unheard, logging_to, observe
 from flexiflow._cli.problems import CannotRun, InputBroken
 from flexiflow._cli.replay import Replay
@@ -184,8 +184,10 @@ class _Session:
                 await self._trace(engine.bus, writer),
             ):
                 try:
-                    async with running(engine, self._options.target, self._store):
+                    async with running(engine, self._options.target, self._store) as block:
                         await self._feed(self._replay, source, writer)
+                        await finish(engine, block)
+                        await writer.drain()
                 except CannotRun as exc:
                     self._problem = exc
                 finally:
@@ -243,7 +245,6 @@ class _Session:
             self._display.tell(
                 f"flexiflow: the input can't be read on after line {replay.number}: {exc.reason}"
             )
-        await writer.drain()
 
     async def _keep_up(self, writer: Writer) -> None:
         while True:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 
 from flexiflow._cli.connecting import find_transport
+from flexiflow._cli.hosting import running
 from flexiflow._cli.observing import logging_to, observe
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import (
@@ -155,7 +156,10 @@ class _Shift:
     async def _work(self, found: object, tasks: TaskGroup) -> None:
         engine = await build(self._options.target, found)
         with await observe(engine.bus, self._options.shown, self.tally, self._show):
-            async with self._open(engine.bus) as bridge:
+            async with (
+                running(engine, self._options.target, None),
+                self._open(engine.bus) as bridge,
+            ):
                 self._bridge = bridge
                 tasks.start_soon(self._keep_up, bridge)
                 self._display.tell(_ready(self._options))
