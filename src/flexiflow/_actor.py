@@ -374,7 +374,7 @@ class Actor:
         posted: dict[Turn, Callable[[], object]],
     ) -> None:
         dispatcher = self.dispatcher
-        due = self._due
+        due = None if self.life is None else self.life.due
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
             try:
@@ -387,33 +387,35 @@ class Actor:
                 await self.handle(component, message, host, turn)
             except BaseException as exc:
                 failure = _failure(exc, message)
-                is_stopped = self._is_stopped_by(failure)
-                if failure is None or is_stopped or self._due == due:
-                    self._take_back(turn.trigger, due)
-                if failure is not None:
-                    posted.pop(turn, None)
+                is_put_off = turn.trigger is not None and self._is_put_off(failure, due)
+                if is_put_off and self.life is not None:
+                    self.life.take_back(turn.trigger, due)
+                if failure is None:
+                    raise
+                posted.pop(turn, None)
+                if turn.trigger is None or (has_begun and not self._is_stopped_by(failure)):
                     # Nobody waits for this message, so its failure is reported.
-                    if turn.trigger is None or (has_begun and not is_stopped):
-                        await self._report(failure, message, dispatcher)
-                    return
-                raise
+                    await self._report(failure, message, dispatcher)
             finally:
                 failure = None  # its traceback holds this frame (B6)
 
-    @property
-    def _due(self) -> float | None:
-        return None if self.life is None else self.life.due
+    def _is_put_off(self, failure: Exception | None, due: float | None) -> bool:
+        """Return whether the trigger of a timer is to be sent again, as the handling has ended.
 
-    def _is_stopped_by(self, failure: Exception | None) -> bool:
+        Args:
+            failure: that of the message; None if it was cancelled.
+            due: when the timer was to send it.
+        """
+        if failure is None or self._is_stopped_by(failure):
+            return True
+        # Its turn did not come: the component could not be loaded.
+        return self.life is not None and self.life.due == due
+
+    def _is_stopped_by(self, failure: Exception) -> bool:
         """Return whether a message has failed because `running()` is being left."""
         hosting = None if self.life is None else self.life.hosting
         is_left = hosting is not None and hosting.tasks is None
         return is_left and isinstance(failure, EngineNotRunning)
-
-    def _take_back(self, trigger: object, due: float | None) -> None:
-        """Have a timer send its trigger again: it was cancelled, or has failed before its turn."""
-        if trigger is not None and self.life is not None:
-            self.life.take_back(trigger, due)
 
     async def _wait_for(self, turn: Turn, dispatcher: Dispatcher | None) -> None:
         """Wait for a turn, then yield if a yield is due (D6): a message can be kept until then."""
