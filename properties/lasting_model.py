@@ -72,6 +72,7 @@ class Model:
     work_ends: float | None = None
     has_worked: bool = False
     is_stale: bool = False
+    is_running: bool = True
     trace: list[tuple[float, str, Any]] = field(default_factory=list[tuple[float, str, Any]])
 
     def note(self, what: str, value: Any = None) -> None:
@@ -110,17 +111,28 @@ class Model:
         for message in lost:
             if message.number is not None:
                 self.note("outcome", (message.number, "cancelled"))
-        self.in_hand, self.is_stale = None, False
+        self.in_hand, self.is_stale, self.is_running = None, False, True
         self.line.clear()
         self._end_work()
         self._adopt()
         self._begin()
 
+    def halt(self) -> None:
+        """Leave `running()`: work ends, and what the state has sent is lost, or sent again."""
+        self.is_running = self.is_armed = self.is_sent = self.has_worked = False
+        self._end_work()
+        self.line = [each for each in self.line if each.number is not None]
+
+    def resume(self) -> None:
+        """Enter `running()` again."""
+        self.is_running = True
+        self._go_on()
+
     def _go_on(self) -> None:
         while self.in_hand is None and self.line:
             self._start(self.line.pop(0))
         if self.in_hand is None:
-            if self.is_stale:
+            if self.is_stale and self.is_running:
                 self._reload()
             self._begin()
 
@@ -135,6 +147,9 @@ class Model:
             self._outcome(message, "IGNORED")
             return
         target, has_ended_work = ROWS[self.state, message.trigger], False
+        if target == TIMED and not self.is_running:
+            self._outcome(message, "EngineNotRunning")
+            return
         if target is not None:
             has_ended_work = self._end_work()
         self.in_hand = Handling(message, target, self.now + message.takes, has_ended_work)
@@ -193,7 +208,7 @@ class Model:
         return was_working
 
     def _begin(self) -> None:
-        if self.state == TIMED:
+        if self.state == TIMED and self.is_running and not self.is_stale:
             self.is_armed = self.is_armed or self.due != math.inf
             if self.work_ends is None and not self.has_worked:
                 self.has_worked = True

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, final
 
 from flexiflow._cancellation import (
@@ -22,7 +22,12 @@ from flexiflow._cancellation import (
     split,
 )
 from flexiflow._delivery.verdict import attempt
-from flexiflow._errors import HandlerCancelled, TransitionRefused, UnknownComponent
+from flexiflow._errors import (
+    EngineNotRunning,
+    HandlerCancelled,
+    TransitionRefused,
+    UnknownComponent,
+)
 from flexiflow._mailbox import Mailbox
 from flexiflow._reporting import Announcing, is_announcing, log_exception
 from flexiflow._text import show
@@ -111,12 +116,8 @@ class Actor:
 
     def give_life(self) -> Lifecycle:
         """Give the component a lifecycle, if it has none; return it."""
-        # Imported by the first one: a program without states that last does without it, and it is
-        # 6 % of importing FlexiFlow.
-        from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
-
         if self.life is None:
-            self.life = Lifecycle(self.machine)
+            self.life = _lifecycle()(self.machine)
         return self.life
 
     async def handle(  # noqa: C901, PLR0912, PLR0915  each further function takes a twentieth more time
@@ -372,13 +373,12 @@ class Actor:
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
         posted: dict[Turn, Callable[[], object]],
     ) -> None:
-        life, dispatcher = self.life, self.dispatcher
-        due = None if life is None else life.due
+        dispatcher = self.dispatcher
+        due = self._due
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
             try:
-                if self.mailbox.holder is not turn:
-                    await turn.wait_granted()
+                await self._wait_for(turn, dispatcher)
                 if turn.trigger is None and posted.pop(turn, None) is None:
                     # `running()` is being left, and has kept the message.
                     turn.end()
@@ -387,17 +387,44 @@ class Actor:
                 await self.handle(component, message, host, turn)
             except BaseException as exc:
                 failure = _failure(exc, message)
+                is_stopped = self._is_stopped_by(failure)
+                if failure is None or is_stopped or self._due == due:
+                    self._take_back(turn.trigger, due)
                 if failure is not None:
                     posted.pop(turn, None)
-                    if turn.trigger is None or has_begun:
-                        # Nobody waits for this message, so its failure is reported.
+                    # Nobody waits for this message, so its failure is reported.
+                    if turn.trigger is None or (has_begun and not is_stopped):
                         await self._report(failure, message, dispatcher)
                     return
-                if turn.trigger is not None and life is not None:
-                    life.take_back(turn.trigger, due)
                 raise
             finally:
                 failure = None  # its traceback holds this frame (B6)
+
+    @property
+    def _due(self) -> float | None:
+        return None if self.life is None else self.life.due
+
+    def _is_stopped_by(self, failure: Exception | None) -> bool:
+        """Return whether a message has failed because `running()` is being left."""
+        hosting = None if self.life is None else self.life.hosting
+        is_left = hosting is not None and hosting.tasks is None
+        return is_left and isinstance(failure, EngineNotRunning)
+
+    def _take_back(self, trigger: object, due: float | None) -> None:
+        """Have a timer send its trigger again: it was cancelled, or has failed before its turn."""
+        if trigger is not None and self.life is not None:
+            self.life.take_back(trigger, due)
+
+    async def _wait_for(self, turn: Turn, dispatcher: Dispatcher | None) -> None:
+        """Wait for a turn, then yield if a yield is due (D6): a message can be kept until then."""
+        if self.mailbox.holder is not turn:
+            await turn.wait_granted()
+        if dispatcher is not None and dispatcher.until_yield <= 0:
+            try:
+                await dispatcher.pay_yield()
+            except BaseException:
+                turn.end()
+                raise
 
     async def _report(
         self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
@@ -419,6 +446,8 @@ class Actor:
             with turn:
                 if self.life is not None:
                     await self.life.keep_up(self, component)
+            if self.mailbox.deferred:
+                await self._handle_deferred(component, None)
         finally:
             self.mailbox.pass_on()
             if self.life is not None:
@@ -454,6 +483,15 @@ def _failure(exception: BaseException, message: dict[str, Any]) -> Exception | N
     failure = HandlerCancelled(_culprit(message))
     failure.__cause__ = exception
     return failure
+
+
+@cache
+def _lifecycle() -> type[Lifecycle]:
+    # Imported by the first one: a program without states that last does without it, and it is 6 %
+    # of importing FlexiFlow.
+    from flexiflow._lifecycle import Lifecycle  # noqa: PLC0415
+
+    return Lifecycle
 
 
 def _culprit(message: dict[str, Any]) -> str:

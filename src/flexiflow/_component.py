@@ -310,7 +310,7 @@ class Component:
         """Take over what `snapshot` has returned; meant to be overridden (K1).
 
         An engine with a store calls it before the component is registered, and when it loads the
-        component again (K3), if there is something stored beside the state.
+        component again (K3), if there is something stored beside the state. It must not wait.
 
         Args:
             data: what was stored, as JSON gives it back.
@@ -369,11 +369,12 @@ def _check_start(machine: StateMachine | None, state: object) -> str | None:
 
 def _marked(kind: type) -> list[str]:
     """Return the names of the marked methods in a class's own namespace."""
-    # Functions, which most attributes are, take the short way: this runs at each registration.
+    # Most attributes take a short way: this runs whenever a component is registered or loaded.
     return [
         name
         for name, value in vars(kind).items()
-        if (_ON in value.__dict__ if type(value) is FunctionType else _marks(value))
+        if type(value) not in _UNMARKED
+        and (_ON in value.__dict__ if type(value) is FunctionType else _marks(value))
     ]
 
 

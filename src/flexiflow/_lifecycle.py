@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
 
+from flexiflow import _stores as stores
 from flexiflow._callables import describe
 from flexiflow._cancellation import absorb_native_cancel, cancel_requests, effectively_cancelled
 from flexiflow._clock import time_of_day
@@ -39,7 +40,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Entangled, Turn, break_ring, live_turns, never_comes
+from flexiflow._turns import Entangled, Turn, break_ring, current_turn, live_turns, never_comes
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ class Work:
 
         Then each wait in the ring is one for the end of a work.
         """
+        if not self.holders:
+            return True
         self.scope.cancel()
         turn = _EndTurn()
         turn.line = self
@@ -207,11 +210,11 @@ class Lifecycle:
         "_details",
         "_has_complained",
         "_has_worked",
+        "_home",
         "_is_kept_up",
         "_is_moving",
         "_is_unsaved",
         "_states",
-        "_store",
         "_timer",
         "_version",
         "_work",
@@ -233,8 +236,8 @@ class Lifecycle:
         self.due: float | None = None
         self.is_stale = False
         self.is_unloaded = False
-        # Where the message in hand is saved: a message that unregisters its component is saved.
-        self._store: StateStore | None = None
+        # Where the message in hand began: one that unregisters its component goes on to its end.
+        self._home: Hosting | None = None
         # The version that is stored; 0 if nothing is.
         self._version = 0
         # Whether `due` is another one than what is stored.
@@ -250,14 +253,21 @@ class Lifecycle:
         self._is_moving = False
 
     @property
+    def _store(self) -> StateStore | None:
+        """Where the message in hand is saved."""
+        return None if self._home is None else self._home.store
+
+    @property
     def is_idle(self) -> bool:
         """Whether the component can be unloaded without a loss (K5)."""
-        is_kept = self._timer is None or self._version > 0
-        return self._work is None and is_kept and not (self.is_stale or self._is_unsaved)
+        return self._work is None and not (self.is_stale or self._is_unsaved)
 
     def is_within_work(self, actor: Actor) -> bool:
         """Return whether the caller runs within the component's work."""
-        return any(isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns())
+        # Asked before each message, most of which come from outside of all turns.
+        return current_turn.get() is not None and any(
+            isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns()
+        )
 
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
@@ -298,8 +308,8 @@ class Lifecycle:
         self._new_stay()
 
     def begin_message(self) -> None:
-        """Note where the message is saved whose turn has come."""
-        self._store = None if self.hosting is None else self.hosting.store
+        """Note which engine hosts the component as a message begins."""
+        self._home = self.hosting
 
     async def reload(self, actor: Actor, component: Component) -> None:
         """Load a component again, since it is not certain what is stored (K3).
@@ -309,7 +319,7 @@ class Lifecycle:
                 must still be loaded.
         """
         if self._store is not None:
-            stored = await self._store.load(actor.name)
+            stored = await stores.load(self._store, actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 # Nothing of the new stay may begin before the old work has ended.
                 self._is_moving = True
@@ -354,7 +364,12 @@ class Lifecycle:
         return True
 
     def take_back(self, trigger: Any, due: float | None) -> None:
-        """Note that the handling of a state's message was cancelled: a timer sends it once more."""
+        """Note that a state's message has not been handled after all: a timer sends it again.
+
+        Args:
+            trigger: what has sent the message.
+            due: when the timer was to send it.
+        """
         if trigger.stay == self.stay and trigger.is_timer:
             self.due, self._timer = due, None
 
@@ -378,7 +393,8 @@ class Lifecycle:
             await self._save(actor, component, cast("str", actor.state), self.due)
             return
         left, entered = self._details.get(actor.state), self._details.get(target)
-        if entered is not None and (entered.after or entered.during) and not self._is_running:
+        takes_time = entered is not None and (entered.after or entered.during)
+        if takes_time and (self._home is None or self._home.tasks is None):
             raise EngineNotRunning(actor.name, target)
         is_working = self._work is not None
         self._is_moving = True
@@ -421,11 +437,9 @@ class Lifecycle:
             # The machine that was stored had a timer in this state, which this one has not.
             self.due, self._is_unsaved = None, True
         if state is not None:
-            stay = self.stay
             if state.after is not None and self._timer is None and self.due != _SPENT:
                 self._set_timer(hosting, actor, component, *state.after)
-            # An eager task may have handled the trigger at once, and left the state.
-            if state.during is not None and self.stay == stay:
+            if state.during is not None:
                 self._begin_work(tasks, actor, component, state)
 
     def _begin_work(
@@ -482,8 +496,8 @@ class Lifecycle:
             return
         data = _snapshot(component)
         try:
-            self._version = await self._store.save(
-                actor.name, state, data, expected=self._version, due=due
+            self._version = await stores.save(
+                self._store, actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
             # It may be stored all the same, or another engine has saved.

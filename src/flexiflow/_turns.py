@@ -101,7 +101,8 @@ class Turn(Mark):
     line: Line
 
     def __enter__(self) -> Self:
-        self.outer = innermost_turn()
+        if current_turn.get() is not None:
+            self.outer = innermost_turn()
         return super().__enter__()
 
     def __exit__(self, *exception: object) -> None:

@@ -92,6 +92,10 @@ seven = 7
 """
 
 
+on_one_backend = pytest.mark.parametrize("backend", ["trio"] if find_spec("trio") else ["asyncio"])
+"""For what takes seconds: the kit, which is tested on all backends, runs it; here it is shown."""
+
+
 @pytest.fixture
 def buses(tmp_path: Path) -> str:
     """Give the name of a file with targets."""
@@ -155,6 +159,7 @@ def test_a_component_that_holds(backend: str, buses: str) -> None:
     ]
 
 
+@on_one_backend
 @pytest.mark.unmeasured
 @pytest.mark.once
 def test_an_engine_that_does_not(backend: str, buses: str) -> None:
@@ -207,6 +212,7 @@ def test_an_engine_for_a_bus() -> None:
 QUICKLY = ("--contract", "transport", "--examples", "1", "--scale", "0.001", "--seed", "5")
 
 
+@on_one_backend
 @pytest.mark.once
 def test_a_transport_that_holds(backend: str, buses: str) -> None:
     """P1: transports have a contract of their own, and hooks by which the last clause is tried."""
@@ -235,6 +241,7 @@ def test_a_transport_that_lacks_something(buses: str) -> None:
     assert ran.told == f"held: {held}, violated: 0, unchecked: 3, seed: 5\n"
 
 
+@on_one_backend
 @pytest.mark.once
 def test_a_transport_that_does_not(backend: str, buses: str) -> None:
     """P1: a violation shows the sentence, the program and the seed, and the status is 1."""
@@ -298,6 +305,7 @@ def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == ["asyncio: making a bus", *expected]
 
 
+@on_one_backend
 @pytest.mark.once
 def test_a_bus_that_does_not(buses: str, backend: str) -> None:
     """P1: a violation shows the sentence, the program and the seed, and the status is 1."""

@@ -2,11 +2,12 @@
 
 import gc
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
-from anyio import create_task_group, sleep
+from anyio import CancelScope, create_task_group, fail_after, sleep
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, Outcome, State, StateMachine, Transition
@@ -15,6 +16,7 @@ from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing import explore, replay
 from tests.accounting import Boom
 from tests.components.lasting import Shelf
+from tests.helpers import PATIENCE
 from tests.hosting import Diary, Gate
 
 DAY = 86400.0
@@ -78,8 +80,68 @@ class Order:
         return self.component.state
 
 
+class Shielded:
+    """A guard that lets all through, and none before `running()` is being left."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.reached = anyio.Event()
+        self._engine = engine
+
+    async def __call__(self, *_: object) -> bool:
+        """Wait."""
+        self.reached.set()
+        with CancelScope(shield=True):
+            while self._engine._hosting.tasks is not None:
+                await checkpoint()
+        return True
+
+
 class TestSending:
     """When the trigger is sent."""
+
+    async def test_again_if_running_was_left_meanwhile(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """M2, M4: It enters a state with a timer too late for that; no failure is reported."""
+        engine = Engine()
+        guard = Shielded(engine)
+        rows = [
+            Transition("first", "late", "second", guard=guard),
+            Transition("second", "late", "first"),
+        ]
+        states = [State("first", after=(1e-9, "late")), State("second", after=(DAY, "late"))]
+        component = Component("a", machine=StateMachine("first", rows, states=states))
+        await engine.register(component)
+        with fail_after(PATIENCE):
+            async with engine.running():
+                await guard.reached.wait()
+            assert (component.state, caplog.text) == ("first", "")
+            guard.reached = anyio.Event()
+            async with engine.running():
+                await guard.reached.wait()
+
+    @pytest.mark.parametrize("told", [True, False])
+    async def test_and_so_does_the_end_of_work(
+        self, caplog: pytest.LogCaptureFixture, *, told: bool
+    ) -> None:
+        """M3, M4: Its message is dropped as running() is left; then the work begins anew."""
+        engine, results = Engine(), list[int]()
+        guard = Shielded(engine)
+
+        async def work(component: object) -> None:
+            results.append(len(results))
+            if not told:
+                raise Boom
+
+        rows = [Transition("busy", "ended", "busy", guard=guard)]
+        states = [State("busy", during=work, done="ended", failed="ended")]
+        await engine.register(Component("a", machine=StateMachine("busy", rows, states=states)))
+        for _ in range(2):
+            with fail_after(PATIENCE):
+                async with engine.running():
+                    await guard.reached.wait()
+            guard.reached = anyio.Event()
+        assert (results, caplog.text) == ([0, 1], "")
 
     def test_so_long_after_the_commit(self, clocked: Clocked) -> None:
         """M2: Not before, and not from the time when the message was sent."""
@@ -128,10 +190,13 @@ class TestSending:
 
     def test_it_is_a_message_like_any_other(self, clocked: Clocked) -> None:
         """M2: The component is sent {"type": trigger}, which is announced as any message is."""
-        given: list[dict[str, Any]] = []
+        given: list[object] = []
+
+        def take(message: object, component: object) -> None:
+            given.append(message)
 
         async def scenario() -> None:
-            order = await Order(action=lambda message, _: given.append(message)).register()
+            order = await Order(action=take).register()
             async with order.engine.running():
                 await sleep(11)
             assert given == [{"type": "late"}]
@@ -503,7 +568,7 @@ class TestTimers:
             called: list[int] = []
             timers = Timers()
             for number, delay in enumerate((5, 1, 5, 3, 1)):
-                timers.set(delay, lambda number=number: called.append(number))  # type: ignore[misc]
+                timers.set(delay, partial(called.append, number))
             assert len(timers) == 5
             async with create_task_group() as group:
                 group.start_soon(timers.run)

@@ -4,14 +4,15 @@ import gc
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count, pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
-from benchmarks import catalogue, chart, durable_parts, program, report
+from benchmarks import apart, bare_sqlite, catalogue, chart, durable_parts, lasting, program, report
 from benchmarks.measuring import (
     FULL,
     QUICK,
@@ -24,6 +25,7 @@ from benchmarks.measuring import (
     summarise,
 )
 from benchmarks.timing import Pair, alternate, calibrated, load, paired
+from flexiflow.extras.stores import SqliteStateStore
 from tools.redis_server import MISSING
 
 pytestmark = pytest.mark.unmeasured
@@ -358,6 +360,50 @@ def test_without_a_redis_server_its_measures_are_left_out(monkeypatch: pytest.Mo
     monkeypatch.setattr(program, "say", quiet)
     session = program.measure_all(chosen, QUICK)
     assert session.left_out == [f"{each.title} ({MISSING})" for each in chosen] != []
+
+
+@pytest.mark.parametrize("number", [lasting.STORED, lasting.QUICK_STORED])
+def test_each_stored_component_is_sent_a_message_before_one_is_sent_two(number: int) -> None:
+    """Benchmarks: so that each message must load its component."""
+    assert len(set(islice(lasting.names(number), number))) == number
+
+
+async def test_stored_components_are_loaded_and_stay_as_they_are(tmp_path: Path) -> None:
+    """Benchmarks: by the engine and by the bare thread, from the file that was made for both."""
+    path = tmp_path / "states.db"
+    await lasting.store(path, 3)
+    async with (
+        lasting.visiting(path, 3) as ours,
+        bare_sqlite.loading(path, lasting.names(3)) as theirs,
+        SqliteStateStore(path) as store,
+    ):
+        before = [await store.load(name) for name in islice(lasting.names(3), 3)]
+        await ours(6)
+        await theirs(6)
+        after = [await store.load(name) for name in islice(lasting.names(3), 3)]
+    assert None not in before
+    assert after == before
+
+
+def test_a_process_grows_by_what_its_peak_rises_after_the_first_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Benchmarks: what is needed once, at the beginning, does not count."""
+    peak = 0
+
+    async def act(number: int) -> None:
+        nonlocal peak
+        peak += number
+
+    def usage(_who: object) -> object:
+        return SimpleNamespace(ru_maxrss=peak)
+
+    def resource(_name: object) -> object:
+        return SimpleNamespace(RUSAGE_SELF=0, getrusage=usage)
+
+    monkeypatch.setattr(apart, "load", resource)
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert anyio.run(apart.growth, act, 100, 7) == 7
 
 
 def test_listing_measures_nothing(measures: Any, monkeypatch: pytest.MonkeyPatch) -> None:

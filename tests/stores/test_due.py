@@ -230,8 +230,9 @@ class TestRestart:
 
         run(scenario, backend)
 
-    def test_trigger_in_hand_is_sent_again(self, backend: str) -> None:
-        """M2: A trigger whose handling ended with the process is sent after the restart."""
+    @pytest.mark.parametrize("is_same", [False, True], ids=["other engine", "same engine"])
+    def test_trigger_in_hand_is_sent_again(self, backend: str, *, is_same: bool) -> None:
+        """M2: A trigger whose handling ended with `running()` is sent as it is entered again."""
 
         async def scenario() -> None:
             store, hang = DictStore(), Hang()
@@ -242,7 +243,7 @@ class TestRestart:
                 await hang.reached.wait()
                 await sleep(1.0)
             store.before.clear()
-            again = hosting(store, TIMED)
+            again = engine if is_same else hosting(store, TIMED)
             diary = await Diary().keep(again.bus)
             async with again.running():
                 await sleep(5.0)

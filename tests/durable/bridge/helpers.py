@@ -334,7 +334,7 @@ async def until(predicate: Callable[[], object], seconds: float = PATIENCE) -> N
     with fail_after(seconds):
         # Not merely by checkpoints: virtual time stands still while anything is ready.
         while not predicate():  # noqa: ASYNC110  what is looked at tells nobody that it changes
-            await sleep(seconds / 10_000)
+            await sleep(seconds / 1_000)
 
 
 async def put(

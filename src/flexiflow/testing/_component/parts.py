@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from flexiflow import Component, Engine
     from flexiflow.testing._examiner.kit import Factories
 
-IDLE: Final = "components without handlers"
-"""What an engine needs to unload components: they have no subscriptions of their own."""
+IDLE: Final = "name without subscriptions"
+"""What a component must have to be unloaded: it subscribes to nothing itself."""
 
 
 class Saved(NamedTuple):

@@ -209,11 +209,7 @@ async def comes_back_in_time(new: Factories, *, heard: Heard) -> None:
 
 async def needs_both(new: Factories, *, lacks: str) -> None:
     """Without a store or without a factory it is a `ValueError`."""
-
-    def make(name: str) -> Component:
-        return new.component(name)
-
-    options: dict[str, Any] = {"store": Shelf(), "component_factory": make}
+    options: dict[str, Any] = {"store": Shelf(), "component_factory": new.component}
     del options[lacks]
     with refused(ValueError, f"max_components was taken without {lacks}"):
         unwrap(new.engine)(max_components=1, **options)

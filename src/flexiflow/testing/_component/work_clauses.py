@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from flexiflow import Outcome, State, StateMachine, Transition
+from flexiflow import LimitDeadlock, Outcome, State, StateMachine, Transition
 from flexiflow.testing._component.parts import Shelf, engine_over, noted, working
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import Boom, claim, log_kept, mark
@@ -106,12 +107,9 @@ async def drops_a_late_end(new: Factories, *, heard: Heard, late: str) -> None:
     """The end of work whose state is over is dropped without a trace."""
 
     async def work(_: Component) -> str:
-        try:
+        swallowed = [anyio.get_cancelled_exc_class()] * (late == "it swallows")
+        with suppress(*swallowed):
             await anyio.sleep(5)
-        except BaseException:
-            if late == "it swallows":
-                return "swallowed"
-            raise
         return "done"
 
     engine, component = await new.host([], machine=machine_with_work(heard, work))
@@ -275,6 +273,38 @@ async def waits_in_no_ring(new: Factories, *, heard: Heard, first: str) -> None:
     claim(came == {Outcome.TRANSITIONED: 3, Outcome.DEFERRED: 1, "note": 1}, told)
 
 
+async def calls_in_no_ring(new: Factories, *, heard: Heard, first: str) -> None:
+    """A limited call that waits for work, which waits for that call: `LimitDeadlock`."""
+    works, acts = {"the work": (1, 2), "the other": (2, 1)}[first]
+
+    async def publish() -> None:
+        failures = await engine.bus.publish("tick", on_error="continue")
+        heard.extend(type(each.exception) for each in failures)
+
+    async def work(_: Component) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(works)
+            await publish()
+
+    async def handle(_: object) -> None:
+        await anyio.sleep(acts)
+        heard.append(await engine.send("a", {"type": "back"}))
+
+    rows = [Transition("s0", "back", "s1"), Transition("s1", "back", "s0")]
+    machine = StateMachine("s0", rows, states=[State("s0", during=work)])
+    engine, _ = await new.host([], machine=machine)
+    try:
+        await engine.bus.subscribe("tick", "o", handle, limit=1)
+    except TypeError:
+        return
+    with anyio.move_on_after(20):
+        async with engine.running():
+            await publish()
+            await anyio.sleep(1)
+    told = f"{first} waits first: of work and a limited call that wait for each other came {heard}"
+    claim(sorted(map(str, heard)) == sorted(map(str, [LimitDeadlock, Outcome.TRANSITIONED])), told)
+
+
 async def begins_where_it_is(new: Factories, *, heard: Heard, where: str) -> None:
     """Work begins once, without entry, on registering and with `running()`, in its context."""
 
@@ -347,16 +377,20 @@ async def unregisters_itself(new: Factories, *, heard: Heard) -> None:
             await anyio.sleep(1)
             await engine.unregister("a")
             heard.append("unregistered")
-        await anyio.sleep(5)
-        heard.append("not cancelled")
+        try:
+            await anyio.sleep(5)
+        finally:
+            heard.append(anyio.current_time() - begin)
 
     rows = [Transition("s0", "go", "s0")]
     machine = StateMachine("s0", rows, states=[State("s0", during=work)])
     engine, _ = await new.host([], machine=machine)
+    begin = anyio.current_time()
     with anyio.move_on_after(20):
         async with engine.running():
             await anyio.sleep(9)
-    claim(heard == ["unregistered"], f"work that unregisters its own component: {heard}")
+    told = "work that unregisters its own component after 1 s, and the time of its end"
+    claim(heard == ["unregistered", 1], f"{told}: {heard}")
 
 
 M3 = Clause(
@@ -378,6 +412,7 @@ M3 = Clause(
         defers_what_it_hands_over,
         hands_it_over,
         waits_in_no_ring,
+        calls_in_no_ring,
         begins_where_it_is,
         begins_where_it_was,
         ends_as_it_leaves,
