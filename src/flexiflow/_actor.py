@@ -374,12 +374,11 @@ class Actor:
         posted: dict[Turn, Callable[[], object]],
     ) -> None:
         dispatcher = self.dispatcher
-        due = None if self.life is None else self.life.due
+        due = self._due
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
             try:
-                if self.mailbox.holder is not turn:
-                    await turn.wait_granted()
+                await self._wait_for(turn, dispatcher)
                 if turn.trigger is None and posted.pop(turn, None) is None:
                     # `running()` is being left, and has kept the message.
                     turn.end()
@@ -388,29 +387,44 @@ class Actor:
                 await self.handle(component, message, host, turn)
             except BaseException as exc:
                 failure = _failure(exc, message)
+                is_stopped = self._is_stopped_by(failure)
+                if failure is None or is_stopped or self._due == due:
+                    self._take_back(turn.trigger, due)
                 if failure is not None:
                     posted.pop(turn, None)
-                    if turn.trigger is not None and self._is_stopped_by(failure):
-                        # As if it had been cancelled, which was about to happen.
-                        self._take_back(turn.trigger, due)
-                    elif turn.trigger is None or has_begun:
-                        # Nobody waits for this message, so its failure is reported.
+                    # Nobody waits for this message, so its failure is reported.
+                    if turn.trigger is None or (has_begun and not is_stopped):
                         await self._report(failure, message, dispatcher)
                     return
-                self._take_back(turn.trigger, due)
                 raise
             finally:
                 failure = None  # its traceback holds this frame (B6)
 
-    def _is_stopped_by(self, failure: Exception) -> bool:
+    @property
+    def _due(self) -> float | None:
+        return None if self.life is None else self.life.due
+
+    def _is_stopped_by(self, failure: Exception | None) -> bool:
         """Return whether a message has failed because `running()` is being left."""
         hosting = None if self.life is None else self.life.hosting
         is_left = hosting is not None and hosting.tasks is None
         return is_left and isinstance(failure, EngineNotRunning)
 
     def _take_back(self, trigger: object, due: float | None) -> None:
+        """Have a timer send its trigger again: it was cancelled, or has failed before its turn."""
         if trigger is not None and self.life is not None:
             self.life.take_back(trigger, due)
+
+    async def _wait_for(self, turn: Turn, dispatcher: Dispatcher | None) -> None:
+        """Wait for a turn, then yield if a yield is due (D6): a message can be kept until then."""
+        if self.mailbox.holder is not turn:
+            await turn.wait_granted()
+        if dispatcher is not None and dispatcher.until_yield <= 0:
+            try:
+                await dispatcher.pay_yield()
+            except BaseException:
+                turn.end()
+                raise
 
     async def _report(
         self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
@@ -432,6 +446,8 @@ class Actor:
             with turn:
                 if self.life is not None:
                     await self.life.keep_up(self, component)
+            if self.mailbox.deferred:
+                await self._handle_deferred(component, None)
         finally:
             self.mailbox.pass_on()
             if self.life is not None:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
 
+from flexiflow import _stores as stores
 from flexiflow._callables import describe
 from flexiflow._cancellation import absorb_native_cancel, cancel_requests, effectively_cancelled
 from flexiflow._clock import time_of_day
@@ -165,6 +166,8 @@ class Work:
 
         Then each wait in the ring is one for the end of a work.
         """
+        if not self.holders:
+            return True
         self.scope.cancel()
         turn = _EndTurn()
         turn.line = self
@@ -311,7 +314,7 @@ class Lifecycle:
                 must still be loaded.
         """
         if self._store is not None:
-            stored = await self._store.load(actor.name)
+            stored = await stores.load(self._store, actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 # Nothing of the new stay may begin before the old work has ended.
                 self._is_moving = True
@@ -356,7 +359,12 @@ class Lifecycle:
         return True
 
     def take_back(self, trigger: Any, due: float | None) -> None:
-        """Note that the handling of a state's message was cancelled: a timer sends it once more."""
+        """Note that a state's message has not been handled after all: a timer sends it again.
+
+        Args:
+            trigger: what has sent the message.
+            due: when the timer was to send it.
+        """
         if trigger.stay == self.stay and trigger.is_timer:
             self.due, self._timer = due, None
 
@@ -482,8 +490,8 @@ class Lifecycle:
             return
         data = _snapshot(component)
         try:
-            self._version = await self._store.save(
-                actor.name, state, data, expected=self._version, due=due
+            self._version = await stores.save(
+                self._store, actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
             # It may be stored all the same, or another engine has saved.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flexiflow._component import Component
 
 _FEW: Final = 16
-"""How many of the needed ones are looked at again whenever there are too many."""
+"""How many that could not be unloaded are looked at again whenever there are too many."""
 
 
 @final
@@ -41,7 +41,7 @@ class Residents:
         self._made: set[str] = set()
         # Those that were idle when they were seen last, the one not used longest first.
         self._idle: OrderedDict[str, Component] = OrderedDict()
-        # Those that were idle, and needed: all of them were not used for longer than those above.
+        # Those that could not be unloaded: all of them were not used for longer than those above.
         self._spared: OrderedDict[str, Component] = OrderedDict()
 
     def add(self, name: str) -> None:
@@ -75,12 +75,11 @@ class Residents:
     def _trim_first(self, line: OrderedDict[str, Component]) -> None:
         """Take the first component out of a line, and unload it if that can be."""
         name, component = line.popitem(last=False)
-        if self._is_needed(name):
+        if self._is_needed(name) or not _is_idle(component):
             self._spared[name] = component
-        elif _is_idle(component):
+        else:
             self._made.discard(name)
             self._unload(component)
-        # Else it is busy, and rests again afterwards.
 
 
 def _is_idle(component: Component) -> bool:

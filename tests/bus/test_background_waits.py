@@ -281,7 +281,11 @@ class TestItself:
                 await inner.publish("outer" if left else "inner", left - 1)
 
         await bus.subscribe("outer", "c", open_another)
-        await bus.subscribe("inner", "c", lambda _: fill(background))
+
+        async def fill_it(_: object) -> None:
+            await fill(background)
+
+        await bus.subscribe("inner", "c", fill_it)
         with fail_after(PATIENCE):
             async with bus.background(limit=1, buffer=1) as background:
                 await background.publish("outer", depth - 1)
@@ -297,7 +301,11 @@ class TestItself:
             await bus.publish("inner", delivery=mode)
 
         await bus.subscribe("outer", "c", pass_on)
-        await bus.subscribe("inner", "c", lambda _: fill(background))
+
+        async def fill_it(_: object) -> None:
+            await fill(background)
+
+        await bus.subscribe("inner", "c", fill_it)
         with fail_after(PATIENCE):
             async with (
                 bus.stream("never.read"),

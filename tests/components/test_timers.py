@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import anyio
@@ -567,7 +568,7 @@ class TestTimers:
             called: list[int] = []
             timers = Timers()
             for number, delay in enumerate((5, 1, 5, 3, 1)):
-                timers.set(delay, lambda number=number: called.append(number))  # type: ignore[misc]
+                timers.set(delay, partial(called.append, number))
             assert len(timers) == 5
             async with create_task_group() as group:
                 group.start_soon(timers.run)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -189,7 +190,7 @@ def test_a_run_ends_though_too_few_messages_are_left_to_handle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """X1, X3: poison takes what its worker held with it, and the next kill waits for that."""
-    monkeypatch.setattr(workers, "kind_of", lambda *_: "kills")
+    monkeypatch.setattr(workers, "kind_of", Mock(return_value="kills"))
     fault = "acknowledges before handling"
     plan = Plan(1, 60, patience=1)
     result = run(partial(kill_workers, "both", "SQLite", plan, fault, lease=0.3, count=1))

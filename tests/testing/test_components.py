@@ -22,8 +22,7 @@ from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._examiner.steps import Together, Wait
 
 SEED = 5
-CLAUSES = [f"C{n}" for n in range(1, 11)]
-CLAUSES += ["K1", "K3", "K4", "K5", "M1", "M2", "M3", "M4"]
+CLAUSES = [f"C{n}" for n in range(1, 11)] + ["K1", "K3", "K4", "K5", "M1", "M2", "M3", "M4"]
 
 
 class Delegating:

@@ -12,7 +12,6 @@ from weakref import ref
 import pytest
 from anyio import CancelScope, create_task_group, fail_after, wait_all_tasks_blocked
 
-from flexiflow.extras import _process
 from flexiflow.extras.stores import RedisStateStore, Stored, StoreUnavailable, StoreUnusable
 from tests.durable.redis.desk import fake_server
 from tests.helpers import PATIENCE
@@ -212,7 +211,7 @@ async def test_a_forked_child_opens_its_own(keys: Keys, monkeypatch: pytest.Monk
     async with keys.store() as store:
         version = await store.save("a", "new", None, expected=0)
         with monkeypatch.context() as child:
-            child.setattr(_process.os, "getpid", lambda: -1)
+            child.setattr(os, "getpid", lambda: -1)
             for call in (
                 partial(store.save, "a", "paid", None, expected=version),
                 partial(store.load, "a"),

@@ -75,7 +75,7 @@ async def test_loads_of_many_tasks_share_round_trips(
 async def test_a_store_that_is_not_open_says_how_to_open_it(keys: Keys, name: str) -> None:
     """K2: before it was opened, and after it was closed."""
     store = keys.store()
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "load": partial(store.load, "a"),
         "save": partial(store.save, "a", "new", None, expected=0),
         "due": partial(store.due, 1.0, 1),
