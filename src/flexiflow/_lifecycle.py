@@ -350,7 +350,7 @@ class Lifecycle:
                 self.hosting.overdue[actor] = component
             if not self._has_complained:
                 self._has_complained = True
-                log_exception(exc, MESSAGE_RECEIVED, actor.name, "the store")
+                log_exception(exc, MESSAGE_RECEIVED, actor.name, "loading or saving")
         else:
             self._is_kept_up = self._has_complained = False
 

@@ -1,4 +1,20 @@
-"""The block in which an engine runs timers and work, and loads what falls due (M2 to M4)."""
+"""The block in which an engine runs timers and work, and loads what falls due (M2 to M4).
+
+While the engine runs, `Hosting.tasks` is the task group of the block. Everything that nobody waits
+for is a task in it, and has the context in which the block was entered:
+
+- `Timers.run` waits for the earliest timer, which posts the trigger of its state;
+- `_watch` asks the store once a second what is due, and loads it, a page at a time; it also lets
+  components that could not be loaded or saved try again (`Hosting.overdue`);
+- the work of each state (`_lifecycle`);
+- each message that a timer or work has sent (`Actor.post`), and each `Actor.keep_up`.
+
+On entry, what has no message in hand begins at once; the others begin after that message, by
+`keep_up`. On leaving, `Hosting.tasks` becomes None first, so nothing begins any more. Messages of
+works that are still in line are put among the deferred ones, in order; all tasks are cancelled and
+awaited; then each lifecycle is paused, so that the next block begins all anew. The store is closed
+last, since the tasks may use it until they end.
+"""
 
 from __future__ import annotations
 

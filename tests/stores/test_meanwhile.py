@@ -102,7 +102,9 @@ async def test_deferred_by_a_ring_that_loading_breaks() -> None:
             assert ring.engine.components["t"].state == "idle"
 
 
-def test_trigger_whose_component_can_not_be_loaded(backend: str) -> None:
+def test_trigger_whose_component_can_not_be_loaded(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """M2, K3: It is reported, and sent again once it is certain what is stored."""
 
     async def scenario() -> None:
@@ -116,6 +118,10 @@ def test_trigger_whose_component_can_not_be_loaded(backend: str) -> None:
                 await engine.send("t", {"type": "stay"})
             await sleep(1000.0)
             assert [type(each) for each in diary.failures] == [Down]
+            assert [each.getMessage().partition(" failed")[0] for each in caplog.records] == [
+                "loading or saving of component 't'",
+                "message 'late' of component 't'",
+            ]
             store.before.clear()
             await sleep(5.0)
             assert store.state("t") == "c"
