@@ -214,6 +214,7 @@ class Lifecycle:
         "_is_kept_up",
         "_is_moving",
         "_is_unsaved",
+        "_sent",
         "_states",
         "_timer",
         "_version",
@@ -249,6 +250,8 @@ class Lifecycle:
         self._work: Work | None = None
         # Whether the work of the stay has begun.
         self._has_worked = False
+        # What has sent the message in hand, if the state has, and when its timer was due.
+        self._sent: tuple[Trigger, float | None] | None = None
         # Whether a transition is under way, until it was announced; meanwhile nothing may begin.
         self._is_moving = False
 
@@ -358,6 +361,7 @@ class Lifecycle:
         """Return whether a message that a state has sent counts; if so, note that it was sent."""
         if trigger.stay != self.stay:
             return False
+        self._sent = trigger, self.due
         if trigger.is_timer:
             self.due = _SPENT
             self._is_unsaved = self._store is not None
@@ -416,6 +420,7 @@ class Lifecycle:
     def settle(self, actor: Actor, component: Component) -> None:
         """Note that the handling of a message is over, and begin what has not begun."""
         self._is_moving = False
+        self._sent = None
         self.begin(actor, component)
 
     def begin(self, actor: Actor, component: Component) -> None:
@@ -502,8 +507,26 @@ class Lifecycle:
         except BaseException:
             # It may be stored all the same, or another engine has saved.
             self.is_stale = True
+            self._put_off(actor, component)
             raise
         self._is_unsaved = False
+
+    def _put_off(self, actor: Actor, component: Component) -> None:
+        """Have the state send its message again, which could not be saved: when it was loaded.
+
+        The watch loads it, a second later at most: at once would be a loop without an end where
+        nothing can be saved.
+        """
+        sent, hosting = self._sent, self.hosting
+        if sent is None or hosting is None:
+            return
+        trigger, due = sent
+        if trigger.is_timer:
+            self.due, self._timer, self._is_unsaved = due, None, False
+        else:
+            self._has_worked = False
+        self._is_kept_up = True
+        hosting.overdue[actor] = component
 
     async def _run(self, run: _Run) -> None:
         """Do the work of a stay, in a task of `running()`, and send how it has ended."""
