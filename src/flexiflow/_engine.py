@@ -276,6 +276,9 @@ class Engine:
             if isinstance(exc, Exception):
                 admission.refuse(repeat(exc).__next__)
             self._conclude(name, admission)
+            if (registered := self._components.get(name)) is not None:
+                # An observer was cancelled: the component is there, and nobody sends to it.
+                self._rest(registered)
             raise
         if self._components.get(name) is not component:
             # An observer has unregistered it, which refused all who waited in line.
@@ -300,11 +303,8 @@ class Engine:
         return component
 
     async def _load(self, name: str) -> Stored | None:
-        if (store := self._hosting.store) is None:
-            return None
-        from flexiflow import _stores as stores  # noqa: PLC0415  as in `running`
-
-        return await stores.load(store, name)
+        load = self._hosting.load
+        return None if load is None else await load(name)
 
     def _adopt(self, component: Component, stored: Stored | None) -> None:
         """Put into a component what is stored, if there is a store (K4)."""
@@ -319,8 +319,14 @@ class Engine:
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
         if name not in self._components and name not in self._pending:
-            _, turn = await self._wait_for(name)
+            component, turn = await self._wait_for(name)
             turn.end()
+            self._rest(component)
+
+    def _rest(self, component: Component) -> None:
+        """Note that a component was loaded, and has no message (K5)."""
+        if self._residents is not None:
+            self._residents.rest(component)
 
     def _is_needed(self, name: str) -> bool:
         return name in self._pending or dispatcher_of(self._bus).registry.has_any(name)
@@ -363,7 +369,6 @@ class Engine:
         finally:
             if actor.host is self and actor.life is not None:
                 actor.life.begin(actor, component)
-                actor.life.rest(component)
 
     def _conclude(self, name: str, admission: Admission) -> None:
         component = self._components.get(name)
@@ -426,13 +431,13 @@ async def keep_in(engine: Engine, store: StateStore) -> None:
     Raises:
         Exception: as `Engine.register` says; then the engine has no store.
     """
-    engine._hosting.store = store
+    engine._hosting.use(store)
     try:
         for component in [*engine._components.values()]:
             engine._adopt(component, await engine._load(component.name))
             actor_of(component).give_life().hosting = engine._hosting
     except BaseException:
-        engine._hosting.store = None
+        engine._hosting.use(None)
         raise
 
 
