@@ -1,4 +1,4 @@
-"""Tasks that compete for components whose states last and take time (K3, K5, M1 to M3)."""
+"""Tasks that compete for components whose states last and take time (K3, K5, M1 to M4)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from anyio import CancelScope, create_task_group, sleep
 from anyio.lowlevel import checkpoint
 
-from flexiflow import Component, Engine, Outcome, State, StateConflict, StateMachine, Transition
+from flexiflow import (
+    Component,
+    ComponentError,
+    Engine,
+    EngineNotRunning,
+    Outcome,
+    State,
+    StateConflict,
+    StateMachine,
+    Transition,
+    UnknownComponent,
+)
 from flexiflow.testing._component.parts import Shelf
 from flexiflow.testing._examiner.examine import Log
 from flexiflow.testing._examiner.kit import Boom
@@ -243,3 +254,150 @@ async def work_sends_to_its_own() -> None:
         group.start_soon(send)
         await traffic.run("go go", "again note")
     assert set(outcomes) <= {Outcome.DEFERRED, Outcome.TRANSITIONED}
+
+
+def timed_machine(**details: Any) -> StateMachine:
+    """Return a machine whose state "s1" is left after 5 seconds at the latest."""
+    rows = [
+        Transition("s0", "go", "s1", action=_pause),
+        Transition("s1", "go", "s0", action=_pause),
+        Transition("s1", "late", "s2"),
+        Transition("s2", "go", "s0"),
+        Transition("*", "note", None, action=_pause),
+    ]
+    states = [State("s1", after=(5.0, "late"), **details)]
+    return StateMachine("s0", rows, states=states)
+
+
+async def _pause(_: object, __: object) -> None:
+    await checkpoint()
+
+
+class Works:
+    """Counts the work that runs, of each component."""
+
+    def __init__(self) -> None:
+        self.running = Counter[str]()
+
+    async def __call__(self, component: Component) -> None:
+        assert self.running[component.name] == 0
+        self.running[component.name] += 1
+        try:
+            await checkpoint()
+            await component.handle_message({"type": "note"})
+            await sleep(2)
+        finally:
+            with CancelScope(shield=True):
+                await checkpoint()
+            self.running[component.name] -= 1
+
+
+async def timers_send_once() -> None:
+    """M2: Of two running engines over one store, one handles what a timer sends."""
+    shelf, machine = Shelf(), timed_machine()
+    engines = [
+        Engine(store=shelf, component_factory=lambda name: Component(name, machine=machine))
+        for _ in range(2)
+    ]
+
+    async def note(engine: Engine) -> None:
+        with suppress(StateConflict):
+            await engine.send("a", {"type": "note"})
+
+    with Log():
+        async with engines[0].running(), engines[1].running():
+            for name in "ab":
+                await engines[0].send(name, {"type": "go"})
+            async with create_task_group() as group:
+                for engine in engines:
+                    group.start_soon(note, engine)
+            await sleep(20)
+    saved = Counter((each.name, each.state) for each in shelf.saves)
+    assert saved["a", "s2"] == saved["b", "s2"] == 1
+
+
+async def timers_come_back() -> None:
+    """K5: What is unloaded with its timer, by tasks that cross, comes back in time."""
+    shelf, works = Shelf(), Works()
+    machine = timed_machine(during=works)
+    engine = Engine(
+        store=shelf,
+        component_factory=lambda name: Component(name, machine=machine),
+        max_components=1,
+    )
+
+    async def send(names: str, trigger: str) -> None:
+        for name in names:
+            await engine.send(name, {"type": trigger})
+            await checkpoint()
+
+    with Log():
+        async with engine.running():
+            async with create_task_group() as group:
+                group.start_soon(send, "abc", "go")
+                group.start_soon(send, "cba", "note")
+                group.start_soon(send, "bd", "note")
+            await sleep(3)
+            assert len(engine.components) == 1
+            await sleep(20)
+    assert [shelf.state(name) for name in "abc"] == ["s2"] * 3
+
+
+async def work_ends_as_it_leaves() -> None:
+    """M3: A component that leaves and comes back, while it is sent messages, works once."""
+    works = Works()
+    engine, component = Engine(store=Shelf()), Component("a", machine=timed_machine(during=works))
+
+    async def send(*triggers: str) -> None:
+        for trigger in triggers:
+            with suppress(UnknownComponent):
+                await engine.send("a", {"type": trigger})
+
+    async def leave_and_return() -> None:
+        await checkpoint()
+        with suppress(UnknownComponent):
+            await engine.unregister("a")
+        with suppress(ComponentError):
+            await engine.register(component)
+
+    with Log():
+        await engine.register(component)
+        async with engine.running():
+            async with create_task_group() as group:
+                group.start_soon(send, "go", "go", "go")
+                group.start_soon(send, "note", "go")
+                for _ in range(2):
+                    group.start_soon(leave_and_return)
+            await sleep(10)
+            assert component.state != "s1"
+            assert works.running["a"] == 0
+
+
+async def running_is_left_in_between() -> None:
+    """M4: Whatever is in hand, no work runs when `running()` was left, and it does again."""
+    works, outcomes = Works(), list[object]()
+    engine, component = Engine(store=Shelf()), Component("a", machine=timed_machine(during=works))
+
+    async def send(*triggers: str) -> None:
+        for trigger in triggers:
+            try:
+                outcomes.append(await engine.send("a", {"type": trigger}))
+            except EngineNotRunning as exc:
+                outcomes.append(exc)
+
+    with Log():
+        await engine.register(component)
+        async with create_task_group() as group:
+            for turns in (4, 3):
+                async with engine.running():
+                    group.start_soon(send, "go", "go")
+                    group.start_soon(send, "note", "go")
+                    for _ in range(turns):
+                        await checkpoint()
+                assert works.running["a"] == 0
+        assert len(outcomes) == 8
+        async with engine.running():
+            await sleep(1)
+            assert works.running["a"] == (component.state == "s1")
+            await sleep(9)
+            assert component.state != "s1"

@@ -41,8 +41,12 @@ from properties.durable_traffic import stored_events_reach_their_handlers
 from properties.lasting_traffic import (
     come_and_go,
     parts_do_not_overlap,
+    running_is_left_in_between,
+    timers_come_back,
     timers_end_what_stays,
+    timers_send_once,
     two_engines_lose_nothing,
+    work_ends_as_it_leaves,
     work_sends_to_its_own,
 )
 from properties.profile import by_turns
@@ -66,7 +70,7 @@ _MARKED = {
     "E": (1, 2, 3, 4, 5),
     "C": (3, 4, 5, 6),
     "K": (3, 5),
-    "M": (1, 2, 3),
+    "M": (1, 2, 3, 4),
     "R": (2,),
     "S": (2, 4),
     "V": (2,),
@@ -486,9 +490,13 @@ SCENARIOS: dict[str, Scenario] = {
     **{name: component_scenario(name[:2], *given) for name, given in OF_COMPONENTS.items()},
     "K3": two_engines_lose_nothing,
     "K5": come_and_go,
+    "K5 timers": timers_come_back,
     "M1": parts_do_not_overlap,
     "M2": timers_end_what_stays,
+    "M2 engines": timers_send_once,
     "M3": work_sends_to_its_own,
+    "M3 leaving": work_ends_as_it_leaves,
+    "M4": running_is_left_in_between,
     "R2": calls_are_retried_each_on_its_own,
     "V2": calls_take_their_turns,
     "V2 rings": rings_of_calls_are_broken,
@@ -501,11 +509,11 @@ SCENARIOS: dict[str, Scenario] = {
 
 @pytest.mark.parametrize(("name", "backend"), by_turns(SCENARIOS))
 def test_a_clause_holds_under_every_schedule(backend: str, name: str, schedules: int) -> None:
-    """B4 to B6, D1 to D4, E1 to E5, C3 to C6, K3, K5, M1 to M3, R2, S2, S4, V2, X1: always."""
+    """B4 to B6, D1 to D4, E1 to E5, C3 to C6, K3, K5, M1 to M4, R2, S2, S4, V2, X1: always."""
     explored = explore(SCENARIOS[name], backend=backend, schedules=schedules)
     assert explored.schedules == schedules or explored.exhausted
 
 
 def test_each_clause_is_explored() -> None:
-    """B4 to B6, D1 to D4, E1 to E5, C3 to C6, K3, K5, M1 to M3, R2, S2, S4, V2, X1: all of them."""
+    """B4 to B6, D1 to D4, E1 to E5, C3 to C6, K3, K5, M1 to M4, R2, S2, S4, V2, X1: all of them."""
     assert {name[:2] for name in SCENARIOS} == EXPLORED

@@ -378,8 +378,7 @@ class Actor:
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
             try:
-                if self.mailbox.holder is not turn:
-                    await turn.wait_granted()
+                await self._wait_for(turn, dispatcher)
                 if turn.trigger is None and posted.pop(turn, None) is None:
                     # `running()` is being left, and has kept the message.
                     turn.end()
@@ -417,6 +416,17 @@ class Actor:
         hosting = None if self.life is None else self.life.hosting
         is_left = hosting is not None and hosting.tasks is None
         return is_left and isinstance(failure, EngineNotRunning)
+
+    async def _wait_for(self, turn: Turn, dispatcher: Dispatcher | None) -> None:
+        """Wait for a turn, then yield if a yield is due (D6): a message can be kept until then."""
+        if self.mailbox.holder is not turn:
+            await turn.wait_granted()
+        if dispatcher is not None and dispatcher.until_yield <= 0:
+            try:
+                await dispatcher.pay_yield()
+            except BaseException:
+                turn.end()
+                raise
 
     async def _report(
         self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None

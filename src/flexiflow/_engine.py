@@ -300,8 +300,11 @@ class Engine:
         return component
 
     async def _load(self, name: str) -> Stored | None:
-        store = self._hosting.store
-        return None if store is None else await store.load(name)
+        if (store := self._hosting.store) is None:
+            return None
+        from flexiflow import _stores as stores  # noqa: PLC0415  as in `running`
+
+        return await stores.load(store, name)
 
     def _adopt(self, component: Component, stored: Stored | None) -> None:
         """Put into a component what is stored, if there is a store (K4)."""
@@ -327,9 +330,9 @@ class Engine:
         actor = actor_of(component)
         del self._components[actor.name]
         actor.host = actor.dispatcher = None
-        if actor.life is not None:
-            actor.life.leave(actor)
-            actor.life.is_unloaded = True
+        life = actor.give_life()
+        life.leave(actor)
+        life.is_unloaded = True
 
     async def _introduce(
         self, component: Component, stored: Stored | None, *, is_made: bool = False
@@ -426,9 +429,8 @@ async def keep_in(engine: Engine, store: StateStore) -> None:
     engine._hosting.store = store
     try:
         for component in [*engine._components.values()]:
-            engine._adopt(component, await store.load(component.name))
-            if (life := actor_of(component).life) is not None:
-                life.hosting = engine._hosting
+            engine._adopt(component, await engine._load(component.name))
+            actor_of(component).give_life().hosting = engine._hosting
     except BaseException:
         engine._hosting.store = None
         raise

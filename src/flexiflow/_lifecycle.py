@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 import anyio
 
+from flexiflow import _stores as stores
 from flexiflow._callables import describe
 from flexiflow._cancellation import absorb_native_cancel, cancel_requests, effectively_cancelled
 from flexiflow._clock import time_of_day
@@ -209,11 +210,12 @@ class Lifecycle:
         "_details",
         "_has_complained",
         "_has_worked",
+        "_home",
         "_is_kept_up",
         "_is_moving",
         "_is_unsaved",
+        "_sent",
         "_states",
-        "_store",
         "_timer",
         "_version",
         "_work",
@@ -235,8 +237,8 @@ class Lifecycle:
         self.due: float | None = None
         self.is_stale = False
         self.is_unloaded = False
-        # Where the message in hand is saved: a message that unregisters its component is saved.
-        self._store: StateStore | None = None
+        # Where the message in hand began: one that unregisters its component goes on to its end.
+        self._home: Hosting | None = None
         # The version that is stored; 0 if nothing is.
         self._version = 0
         # Whether `due` is another one than what is stored.
@@ -248,8 +250,15 @@ class Lifecycle:
         self._work: Work | None = None
         # Whether the work of the stay has begun.
         self._has_worked = False
+        # What has sent the message in hand, if the state has, and when its timer was due.
+        self._sent: tuple[Trigger, float | None] | None = None
         # Whether a transition is under way, until it was announced; meanwhile nothing may begin.
         self._is_moving = False
+
+    @property
+    def _store(self) -> StateStore | None:
+        """Where the message in hand is saved."""
+        return None if self._home is None else self._home.store
 
     @property
     def is_idle(self) -> bool:
@@ -302,8 +311,8 @@ class Lifecycle:
         self._new_stay()
 
     def begin_message(self) -> None:
-        """Note where the message is saved whose turn has come."""
-        self._store = None if self.hosting is None else self.hosting.store
+        """Note which engine hosts the component as a message begins."""
+        self._home = self.hosting
 
     async def reload(self, actor: Actor, component: Component) -> None:
         """Load a component again, since it is not certain what is stored (K3).
@@ -313,7 +322,7 @@ class Lifecycle:
                 must still be loaded.
         """
         if self._store is not None:
-            stored = await self._store.load(actor.name)
+            stored = await stores.load(self._store, actor.name)
             if (0 if stored is None else stored.version) != self._version:
                 # Nothing of the new stay may begin before the old work has ended.
                 self._is_moving = True
@@ -355,6 +364,7 @@ class Lifecycle:
         """Return whether a message that a state has sent counts; if so, note that it was sent."""
         if trigger.stay != self.stay:
             return False
+        self._sent = trigger, self.due
         if trigger.is_timer:
             self.due = _SPENT
             self._is_unsaved = self._store is not None
@@ -390,7 +400,8 @@ class Lifecycle:
             await self._save(actor, component, cast("str", actor.state), self.due)
             return
         left, entered = self._details.get(actor.state), self._details.get(target)
-        if entered is not None and (entered.after or entered.during) and not self._is_running:
+        takes_time = entered is not None and (entered.after or entered.during)
+        if takes_time and (self._home is None or self._home.tasks is None):
             raise EngineNotRunning(actor.name, target)
         is_working = self._work is not None
         self._is_moving = True
@@ -412,6 +423,7 @@ class Lifecycle:
     def settle(self, actor: Actor, component: Component) -> None:
         """Note that the handling of a message is over, and begin what has not begun."""
         self._is_moving = False
+        self._sent = None
         self.begin(actor, component)
 
     def begin(self, actor: Actor, component: Component) -> None:
@@ -492,14 +504,32 @@ class Lifecycle:
             return
         data = _snapshot(component)
         try:
-            self._version = await self._store.save(
-                actor.name, state, data, expected=self._version, due=due
+            self._version = await stores.save(
+                self._store, actor.name, state, data, expected=self._version, due=due
             )
         except BaseException:
             # It may be stored all the same, or another engine has saved.
             self.is_stale = True
+            self._put_off(actor, component)
             raise
         self._is_unsaved = False
+
+    def _put_off(self, actor: Actor, component: Component) -> None:
+        """Have the state send its message again, which could not be saved: when it was loaded.
+
+        The watch loads it, a second later at most: at once would be a loop without an end where
+        nothing can be saved.
+        """
+        sent, hosting = self._sent, self.hosting
+        if sent is None or hosting is None:
+            return
+        trigger, due = sent
+        if trigger.is_timer:
+            self.due, self._timer, self._is_unsaved = due, None, False
+        else:
+            self._has_worked = False
+        self._is_kept_up = True
+        hosting.overdue[actor] = component
 
     async def _run(self, run: _Run) -> None:
         """Do the work of a stay, in a task of `running()`, and send how it has ended."""

@@ -18,7 +18,7 @@ last, since the tasks may use it until they end.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
@@ -26,6 +26,7 @@ import anyio
 from flexiflow._clock import time_of_day
 from flexiflow._component import actor_of
 from flexiflow._reporting import logger
+from flexiflow._stores import find_due
 from flexiflow._tasks import TaskBlock
 from flexiflow._timers import Timers
 
@@ -71,7 +72,7 @@ class Running:
         "_hosting",
         "_load",
         "_loading",
-        "_stack",
+        "_store",
         "_tasks",
     )
 
@@ -87,7 +88,7 @@ class Running:
         self._load = load
         self._dispatcher = dispatcher
         self._tasks = TaskBlock()
-        self._stack = AsyncExitStack()
+        self._store: AbstractAsyncContextManager[Any] | None = None
         # The components that did not come, and when to try again by the loop's clock.
         self._failed: dict[str, float] = {}
         self._loading: set[str] = set()
@@ -109,7 +110,8 @@ class Running:
         hosting.is_running = True
         try:
             if isinstance(hosting.store, AbstractAsyncContextManager):
-                await self._stack.enter_async_context(hosting.store)
+                await hosting.store.__aenter__()
+                self._store = hosting.store
             await self._tasks.open()
         except BaseException:
             hosting.is_running = False
@@ -151,7 +153,9 @@ class Running:
                 if (life := actor_of(component).life) is not None:
                     life.pause()
             hosting.is_running = False
-            await self._stack.aclose()
+            # Not by an AsyncExitStack: if the store fails, that would hide what leaves the block.
+            if self._store is not None:
+                await self._store.__aexit__(None, None, None)
 
     async def wait_looked(self) -> None:
         """Wait until what was due on entry is loaded; the command line's block may be short.
@@ -188,7 +192,7 @@ class Running:
         self._failed = {name: again for name, again in self._failed.items() if again > now}
         limit = _PAGE
         while True:
-            names = await store.due(time_of_day(), limit)
+            names = await find_due(store, time_of_day(), limit)
             absent = [
                 name
                 for name in names

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final, runtime_checkable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any, NamedTuple, Protocol, cast, final, runtime_checkable
 
 
 @final
@@ -80,3 +80,72 @@ class StateStore(Protocol):
     async def delete(self, name: str) -> None:
         """Forget a component, and its former versions; nothing happens if none is stored."""
         ...
+
+
+async def load(store: StateStore, name: str) -> Stored | None:
+    """Return what a store has of a component.
+
+    Raises:
+        TypeError: the store returned something else than a `Stored` or None.
+        Exception: what the store raised.
+    """
+    found = await store.load(name)
+    if found is None or _is_stored(found):
+        return found
+    raise _refusal(store, "load", "None or a Stored, as Stored(1, 'new', {'n': 1}, None)", found)
+
+
+async def save(
+    store: StateStore,
+    name: str,
+    state: str,
+    data: Mapping[str, Any] | None,
+    *,
+    expected: int,
+    due: float | None,
+) -> int:
+    """Store a component's state, and return the version.
+
+    Raises:
+        TypeError: the store returned something else than a later version.
+        Exception: what the store raised.
+    """
+    version: object = await store.save(name, state, data, expected=expected, due=due)
+    if isinstance(version, int) and version > expected:
+        return version
+    raise _refusal(store, "save", f"a version, an int of more than {expected}", version)
+
+
+async def find_due(store: StateStore, until: float, limit: int) -> Sequence[str]:
+    """Return the names of components whose `due` is not after `until`, the earliest first.
+
+    Raises:
+        TypeError: the store returned something else than names.
+        Exception: what the store raised.
+    """
+    names: object = await store.due(until, limit)
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        given = cast("Sequence[object]", names)
+        if all(isinstance(name, str) for name in given):
+            return cast("Sequence[str]", given)
+    raise _refusal(store, "due", "a list of names", names)
+
+
+def _is_stored(found: object) -> bool:
+    """Return whether something is a `Stored` with values of the right types."""
+    if not isinstance(found, Stored):
+        return False
+    version, state, data, due = cast("tuple[Any, ...]", found)
+    return (
+        isinstance(version, int)
+        and version > 0
+        and isinstance(state, str)
+        and (data is None or isinstance(data, Mapping))
+        and (due is None or (isinstance(due, int | float) and not isnan(due)))
+    )
+
+
+def _refusal(store: object, method: str, wanted: str, given: object) -> TypeError:
+    return TypeError(
+        f"{method} of {reprlib.repr(store)} must return {wanted}; it returned {reprlib.repr(given)}"
+    )

@@ -167,9 +167,14 @@ def started(
             process.kill()
 
 
-def finish(process: subprocess.Popen[bytes], lines: Iterable[str] | bytes = ()) -> Ran:
-    """Give a process the rest of its input, and wait for its end."""
-    output, errors = process.communicate(_as_bytes(lines), timeout=PATIENCE)
+def finish(
+    process: subprocess.Popen[bytes],
+    lines: Iterable[str] | bytes = (),
+    *,
+    patience: float = PATIENCE,
+) -> Ran:
+    """Give a process the rest of its input, and wait for its end, so many seconds at most."""
+    output, errors = process.communicate(_as_bytes(lines), timeout=patience)
     return Ran(process.returncode, (output or b"").decode(), (errors or b"").decode())
 
 

@@ -440,7 +440,8 @@ def make_log(count: int) -> list[str]:
 def feed(lines: Sequence[str], *options: str) -> list[dict[str, str]]:
     """Feed a log to the incident desk, in a process of its own; return the changes of state."""
     with started("run", "examples/incidents.py:engine", *options) as process:
-        ran = finish(process, lines)
+        # The disk must confirm each line of the real log.
+        ran = finish(process, lines, patience=10 * PATIENCE)
     assert (ran.status, ran.reports) == (0, [])
     return changes(ran)
 

@@ -15,7 +15,7 @@ from anyio import CancelScope, Event, create_task_group, fail_after, sleep, slee
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EngineNotRunning, Outcome, State, StateMachine, Transition
-from flexiflow.testing import cancel_everywhere, replay
+from flexiflow.testing import cancel_everywhere, explore, replay
 from tests.accounting import Boom, Fatal
 from tests.attacks import on_asyncio
 from tests.components.lasting import GO, Scene, Shelf, Shielded, Worker
@@ -201,6 +201,33 @@ class TestEntering:
                         await settle()
                         assert not begun.is_set()
                         scope.cancel()
+
+    def test_while_a_sender_is_cancelled_before_its_turn(self, backend: str) -> None:
+        """M3: The work begins whenever running() is entered, though no message is handled."""
+
+        async def scenario() -> None:
+            engine, begun = Engine(), Event()
+
+            async def work(component: object) -> None:
+                begun.set()
+                await sleep_forever()
+
+            worker = await Worker(engine, work).register()
+            scope = CancelScope()
+
+            async def send() -> None:
+                with scope:
+                    await worker.send("note")
+
+            async with create_task_group() as group:
+                group.start_soon(send)
+                await checkpoint()
+                async with engine.running():
+                    scope.cancel()
+                    await sleep(1)
+                    assert begun.is_set()
+
+        explore(scenario, backend=backend, schedules=100, seed=1)
 
     async def test_behind_messages_that_a_cancelled_send_left(self) -> None:
         """M3, C4: Deferred messages without a message in hand hold up no work."""

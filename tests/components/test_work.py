@@ -32,9 +32,10 @@ from flexiflow import (
     UnknownComponent,
 )
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED
+from flexiflow.testing import explore
 from tests.accounting import Boom, Fatal, leaves
 from tests.attacks import on_asyncio, stray
-from tests.components.lasting import Shielded, Worker
+from tests.components.lasting import Shelf, Shielded, Worker
 from tests.helpers import PATIENCE, settle
 from tests.hosting import Diary, Gate
 
@@ -330,6 +331,31 @@ class TestLeaving:
             assert watch.state == "idle"
         assert set(ends) <= {"ended"}
 
+    @pytest.mark.parametrize("stored", [True, False])
+    async def test_unregistering_lets_the_message_in_hand_enter_it(self, *, stored: bool) -> None:
+        """C1, M4: The engine runs; the work begins once the component is registered again."""
+        began = Event()
+
+        async def work(component: object) -> None:
+            began.set()
+
+        async def leave(message: object, component: Component) -> bool:
+            await engine.unregister(component.name)
+            return True
+
+        rows = [Transition("idle", "go", "busy", guard=leave), Transition("busy", "stop", "idle")]
+        machine = StateMachine("idle", rows, states=[State("busy", during=work)])
+        shelf = Shelf(checkpoint)
+        engine = Engine(store=shelf if stored else None)
+        component = Component("a", machine=machine)
+        await engine.register(component)
+        with fail_after(PATIENCE):
+            async with engine.running():
+                assert await engine.send("a", {"type": "go"}) is Outcome.TRANSITIONED
+                assert (component.state, began.is_set()) == ("busy", False)
+                await engine.register(component)
+                await began.wait()
+
     async def test_unregistering_ends_it(self) -> None:
         """M3: It is cancelled and awaited; its end sends nothing, its failure is reported."""
         gate, boom = Gate(), Boom()
@@ -454,6 +480,27 @@ class TestStrange:
                 assert [type(each) for each in watch.failures()] == [HandlerCancelled]
             assert await watch.worker.send("note") is Outcome.TRANSITIONED
             await settle()
+
+    @on_asyncio
+    async def test_a_native_cancel_that_comes_late_strikes_no_observer(self) -> None:
+        """M3, E6: The work has failed before it could strike; its failure is reported in full."""
+        boom, heard = Boom(), list[object]()
+
+        async def cancel_itself(component: object) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            raise boom
+
+        async def hear(failed: Any) -> None:
+            await checkpoint()
+            heard.append(failed["exception"])
+
+        async with Watch(cancel_itself) as watch:
+            await watch.engine.bus.subscribe(HANDLER_FAILED, "slow", hear)
+            await settle()
+            assert watch.failures() == [boom]
+            assert heard == [boom]
 
     @pytest.mark.parametrize("told", [False, True])
     async def test_an_exception_group_is_kept_whole(self, *, told: bool) -> None:
@@ -820,3 +867,32 @@ class TestSends:
                 gate.open.set()
             await worker.send("note", n=10)
         assert order == [*range(11)]
+
+
+def test_each_message_of_a_work_is_handled_once_whenever_running_is_left(backend: str) -> None:
+    """M3, C4: In running(), or by the next send."""
+
+    async def scenario() -> None:
+        order: list[object] = []
+        sent, engine = Event(), Engine()
+
+        async def act(message: dict[str, Any], component: object) -> None:
+            if message["n"] == 0:
+                await sent.wait()
+            else:
+                order.append(message["n"])
+
+        async def work(component: object) -> None:
+            if not sent.is_set():
+                for number in (1, 2, 3):
+                    await worker.send("note", n=number)
+                sent.set()
+
+        worker = await Worker(engine, work, act=act).register()
+        async with create_task_group() as group, engine.running():
+            group.start_soon(partial(worker.send, "note", n=0))
+            await sent.wait()
+        await worker.send("note", n=4)
+        assert order == [1, 2, 3, 4]
+
+    explore(scenario, backend=backend, schedules=300, seed=1)

@@ -578,7 +578,7 @@ class TestFailing:
         assert len(asked) <= 50
 
     def test_store_that_is_down_at_a_trigger(self, backend: str) -> None:
-        """M2: A trigger that fails is reported and not sent again, as any failed message."""
+        """M2, K3: A trigger that could not be saved is sent again, not oftener than each second."""
 
         async def scenario() -> None:
             store = DictStore()
@@ -587,12 +587,42 @@ class TestFailing:
             async with engine.running():
                 await engine.send("t", GO)
                 store.before["save"] = down
-                await sleep(2 * SECONDS)
+                await sleep(SECONDS + 5.5)
+                tries = diary.lines.count("t late")
+                assert 2 <= tries <= 7
+                assert [type(each) for each in diary.failures] == [Down] * tries
+                assert (store.state("t"), store.kept["t"].due) == ("b", SECONDS)
                 store.before.clear()
-                await sleep(2 * SECONDS)
-                assert diary.lines.count("t late") == 1
+                await sleep(2.0)
+                assert store.state("t") == "c"
+                assert diary.lines.count("t late") == tries + 1
+
+        run(scenario, backend)
+
+    def test_store_that_is_down_as_work_ends(self, backend: str) -> None:
+        """M3, K3: Work whose end could not be saved begins anew."""
+        runs: list[float] = []
+
+        async def work(component: object) -> None:
+            runs.append(now())
+            await sleep(10.0)
+
+        rows = (*ROWS[:1], Transition("b", "done", "c"))
+        machine = StateMachine("a", rows, states=[State("b", during=work, done="done")])
+
+        async def scenario() -> None:
+            store = DictStore()
+            engine = hosting(store, machine)
+            diary = await Diary().keep(engine.bus)
+            async with engine.running():
+                await engine.send("t", GO)
+                store.before["save"] = down
+                await sleep(15.0)
+                store.before.clear()
+                await sleep(10.0)
+                assert store.state("t") == "c"
                 assert [type(each) for each in diary.failures] == [Down]
-                assert (store.state("t"), store.kept["t"].due) == ("b", math.inf)
+            assert len(runs) == 2
 
         run(scenario, backend)
 

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import Component, Engine, EventBus, Outcome, State, StateMachine, Transition
 from flexiflow.events import COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED
 from tests.accounting import Boom
-from tests.helpers import never
+from tests.helpers import Later, never
 from tests.hosting import GO, Diary
 from tests.stores.keeping import CYCLE, STAY, DictStore, Tally, count, cycle
 
@@ -147,6 +147,12 @@ class TestSnapshot:
         with pytest.raises(TypeError, match=r"snapshot of .* must not be async"):
             await component.handle_message(GO)
         assert (component.state, store.kept) == ("a", {})
+
+    async def test_that_is_another_awaitable_fails_the_message(self) -> None:
+        """K1: So is a `snapshot` that returns an awaitable that is no coroutine."""
+        component = await registered(DictStore(), snapshot=lambda: Later(never, None))
+        with pytest.raises(TypeError, match=r"snapshot of .* must not be async"):
+            await component.handle_message(GO)
 
     @pytest.mark.parametrize("data", [{"n": {1}}, {"n": Boom()}, {(1, 2): 3}])
     async def test_that_is_no_json_fails_the_message(self, data: Any) -> None:

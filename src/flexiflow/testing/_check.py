@@ -72,6 +72,8 @@ def check_component(
             `name`, `machine`, `state` and `handle_message`.
         engine: called as `engine()` or `engine(component_factory=function)`; makes an object with
             `bus`, `components`, `register`, `unregister` and `send`. None stands for `Engine`.
+            Clauses that need more, like `engine.running`, `engine(store=)` or `factory(state=)`,
+            are checked if it is there.
         backend: "asyncio" or "trio".
         examples: how many programs a clause is tried with, 1 or more; a clause that has fewer is
             tried with all of them.
