@@ -340,7 +340,8 @@ class Lifecycle:
     async def keep_up(self, actor: Actor, component: Component) -> None:
         """Load the component if it is stale, and save its due time if that has changed.
 
-        If that fails, it is logged once, and tried again later (`Hosting.overdue`).
+        If that fails, it is logged once, and tried again later (`Hosting.overdue`). A native cancel
+        of this task alone is made up for in the same way.
         """
         self.begin_message()
         try:
@@ -348,9 +349,11 @@ class Lifecycle:
                 await self.reload(actor, component)
             if self._is_unsaved and actor.state is not None:
                 await self._save(actor, component, actor.state, self.due)
-        except Exception as exc:  # noqa: BLE001  nobody waits for it
+        except BaseException as exc:
             if self.hosting is not None:
                 self.hosting.overdue[actor] = component
+            if not isinstance(exc, Exception):
+                raise
             if not self._has_complained:
                 self._has_complained = True
                 log_exception(exc, MESSAGE_RECEIVED, actor.name, "loading or saving")

@@ -12,7 +12,7 @@ from flexiflow.testing import replay
 from tests.attacks import on_asyncio
 from tests.helpers import PATIENCE, settle
 from tests.hosting import GO, Diary, Gate
-from tests.stores.keeping import DictStore, Down, Tally, count, cycle, down, hosting, once
+from tests.stores.keeping import DictStore, Down, Hang, Tally, count, cycle, down, hosting, once
 
 TIMED = StateMachine(
     "a",
@@ -166,21 +166,47 @@ async def test_given_up_by_its_last_sender() -> None:
     subscription = await engine.bus.subscribe("order.placed", "u", print)
     gate.open, gate.reached = Event(), Event()
 
+    others: list[asyncio.Task[Outcome]] = []
+
     async def send_first() -> None:
         await engine.send("t", GO)
         # The other one's turn has come, and it has not noticed yet.
-        last.cancel()
+        others[0].cancel()
 
     with fail_after(PATIENCE):
         async with create_task_group() as group:
             group.start_soon(send_first)
             await gate.reached.wait()
-            last = asyncio.create_task(engine.send("t", GO))
+            others.append(asyncio.create_task(engine.send("t", GO)))
             await settle()
             gate.open.set()
-        await asyncio.wait([last])
-    assert last.cancelled()
+        await asyncio.wait(others)
+    assert others[0].cancelled()
     engine.bus.unsubscribe(subscription)
     for name in "vw":
         await engine.send(name, {"type": "other"})
     assert list(engine.components) == ["w"]
+
+
+@on_asyncio
+async def test_native_cancel_while_it_loads_again() -> None:
+    """K3: A component whose loading is cancelled natively is loaded again a little later."""
+    store, loading, loaded = DictStore(), Hang(), Gate()
+    engine = hosting(store, TIMED)
+    with fail_after(PATIENCE):
+        async with engine.running():
+            await engine.send("t", {"type": "other"})
+            store.before |= {"save": once(down), "load": once(loading)}
+            with pytest.raises(Down):
+                await engine.send("t", GO)
+            await loading.reached.wait()
+            store.before["load"] = loaded
+            for task in asyncio.all_tasks():
+                if task.get_name().endswith("Actor.keep_up"):
+                    task.cancel()
+            await loaded.reached.wait()
+            loaded.open.set()
+            await settle()
+            loads = store.calls["load"]
+            assert await engine.send("t", GO) is Outcome.TRANSITIONED
+            assert store.calls["load"] == loads
