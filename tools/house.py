@@ -88,7 +88,7 @@ ROOMS = {
         "_names",
         "_subscription",
     ],
-    "limits and turns": ["_limits", "_mailbox", "_turns"],
+    "limits and turns": ["_limits", "_mailbox", "_turns", "_work"],
     "errors and events": ["_cancellation", "_errors", "_stores", "events"],
     "texts and helpers": [
         "_callables",

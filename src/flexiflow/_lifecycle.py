@@ -12,9 +12,6 @@ or its engine a store, the actor also has a `Lifecycle`, which it calls
 numbered. A timer, or work that has ended, sends a message with the number of its stay (`Trigger`).
 If that stay is over when the message's turn comes, the message is dropped (M2, M3).
 
-**Work.** `Work` is a line (`_turns`). Its only holder is a turn that lasts as long as the work, so
-that to wait for the work's end is to wait for all that the work waits for.
-
 **Upkeep.** If a save was cancelled or has failed, it is not certain what is stored, and the
 component is *stale*: it is loaded before its next message. While the engine runs, `keep_up` loads
 it at once, since its timer and work can't begin before. It also saves the due time of a timer, if
@@ -25,12 +22,7 @@ trigger.
 from __future__ import annotations
 
 import math
-import reprlib
-from collections.abc import Coroutine, Mapping
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
-
-import anyio
 
 from flexiflow import _stores as stores
 from flexiflow._callables import describe
@@ -40,11 +32,12 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Entangled, Turn, break_ring, current_turn, live_turns, never_comes
+from flexiflow._turns import Entangled, current_turn, live_turns
+from flexiflow._work import Work, WorkTurn
 from flexiflow.events import MESSAGE_RECEIVED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from flexiflow._dispatcher import Dispatcher
@@ -116,78 +109,6 @@ class _Run(NamedTuple):
     state: State
     work: Work
     stay: int
-
-
-@final
-class WorkTurn(Turn):
-    """Marks the inside of a component's work.
-
-    Args:
-        actor: the inside of the component.
-    """
-
-    def __init__(self, actor: Actor) -> None:
-        self.actor = actor
-
-
-@final
-class _EndTurn(Turn):
-    """The wait for the end of a work."""
-
-    must_wait = True
-
-
-@final
-class Work:
-    """The work of one stay; a line in which its end is awaited (M3).
-
-    Args:
-        actor: the inside of the component.
-
-    Attributes:
-        holders: the turn of the work, as a tuple of one; none once the work has ended.
-        scope: the cancel scope around it.
-    """
-
-    __slots__ = ("_waiting", "holders", "scope")
-
-    def __init__(self, actor: Actor) -> None:
-        self.holders: tuple[WorkTurn, ...] = (WorkTurn(actor),)
-        self.scope = anyio.CancelScope()
-        self._waiting: dict[Turn, None] = {}
-
-    @property
-    def is_around(self) -> bool:
-        """Whether the caller runs within the work."""
-        return any(turn in self.holders for turn in live_turns())
-
-    async def end(self) -> bool:
-        """Cancel the work, and wait until it has ended; return False at once if it never would.
-
-        Then each wait in the ring is one for the end of a work.
-        """
-        if not self.holders:
-            return True
-        self.scope.cancel()
-        turn = _EndTurn()
-        turn.line = self
-        turn.enclosing = frozenset(live_turns())
-        self._waiting[turn] = None
-        turn.begin_waiting()
-        break_ring(self, turn.enclosing)
-        if never_comes(self, turn.enclosing):
-            turn.give_up()
-        return await turn.wait_granted()
-
-    def has_ended(self) -> None:
-        """Wake those that wait for its end."""
-        self.holders = ()
-        for turn in [*self._waiting]:
-            turn.end()
-
-    def withdraw(self, turn: Turn) -> None:
-        """Stop waiting for the end."""
-        self._waiting.pop(turn, None)
 
 
 @final
@@ -305,7 +226,7 @@ class Lifecycle:
         """
         if stored.state not in self._states:
             raise UnknownState(actor.name, stored.state, self._states)
-        _restore(component, stored.data)
+        stores.restore(component, stored.data)
         actor.state, self._version, self.due = stored.state, stored.version, stored.due
         self._is_unsaved = self.is_stale = False
         self._new_stay()
@@ -334,7 +255,7 @@ class Lifecycle:
                 else:
                     self.adopt(actor, component, stored)
             elif stored is not None:
-                _restore(component, stored.data)
+                stores.restore(component, stored.data)
         self.is_stale = False
 
     async def keep_up(self, actor: Actor, component: Component) -> None:
@@ -502,7 +423,7 @@ class Lifecycle:
         if self._store is None:
             self._is_unsaved = False
             return
-        data = _snapshot(component)
+        data = stores.snapshot_of(component)
         try:
             self._version = await stores.save(
                 self._store, actor.name, state, data, expected=self._version, due=due
@@ -576,40 +497,6 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is not None and hosting.rest is not None:
             hosting.rest(component)
-
-
-def _snapshot(component: Component) -> Mapping[str, Any] | None:
-    """Return what is to be stored beside a component's state (K1).
-
-    Raises:
-        TypeError: its `snapshot` returns something else than a mapping or None.
-        Exception: what `snapshot` raised.
-    """
-    data: object = component.snapshot()
-    if data is not None and not isinstance(data, Mapping):
-        _refuse_async("snapshot", component, data)
-        raise TypeError(
-            f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
-        )
-    return data
-
-
-def _restore(component: Component, data: Mapping[str, Any] | None) -> None:
-    """Give a component what was stored beside its state, if anything was (K1).
-
-    Raises:
-        TypeError: its `restore` is async.
-        Exception: what `restore` raised.
-    """
-    if data is not None:
-        _refuse_async("restore", component, cast("Any", component).restore(data))
-
-
-def _refuse_async(method: str, component: Component, result: object) -> None:
-    if isawaitable(result):
-        if isinstance(result, Coroutine):
-            result.close()
-        raise TypeError(f"{method} of {component!r} must not be async; write it as `def`")
 
 
 async def _call(

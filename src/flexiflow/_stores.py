@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from inspect import isawaitable
 from math import isnan
 from typing import Any, NamedTuple, Protocol, cast, final, runtime_checkable
 
@@ -131,6 +132,33 @@ async def find_due(store: StateStore, until: float, limit: int) -> Sequence[str]
     raise _refusal(store, "due", "a list of names", names)
 
 
+def snapshot_of(component: Any) -> Mapping[str, Any] | None:
+    """Return what is to be stored beside a component's state (K1).
+
+    Raises:
+        TypeError: its `snapshot` returns something else than a mapping or None.
+        Exception: what `snapshot` raised.
+    """
+    data: object = component.snapshot()
+    if data is not None and not isinstance(data, Mapping):
+        _refuse_async("snapshot", component, data)
+        raise TypeError(
+            f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
+        )
+    return cast("Mapping[str, Any] | None", data)
+
+
+def restore(component: Any, data: Mapping[str, Any] | None) -> None:
+    """Give a component what was stored beside its state, if anything was (K1).
+
+    Raises:
+        TypeError: its `restore` is async.
+        Exception: what `restore` raised.
+    """
+    if data is not None:
+        _refuse_async("restore", component, component.restore(data))
+
+
 def _is_stored(found: object) -> bool:
     """Return whether something is a `Stored` with values of the right types."""
     if not isinstance(found, Stored):
@@ -149,3 +177,10 @@ def _refusal(store: object, method: str, wanted: str, given: object) -> TypeErro
     return TypeError(
         f"{method} of {reprlib.repr(store)} must return {wanted}; it returned {reprlib.repr(given)}"
     )
+
+
+def _refuse_async(method: str, component: Any, result: object) -> None:
+    if isawaitable(result):
+        if isinstance(result, Coroutine):
+            result.close()
+        raise TypeError(f"{method} of {component!r} must not be async; write it as `def`")
