@@ -344,7 +344,7 @@ class Actor:
     def post(self, component: Any, message: dict[str, Any], trigger: Trigger | None = None) -> None:
         """Give a message its place in line, and handle it in a task of `running()` (M2, M3).
 
-        Outside of `running()`, a message of the state is dropped, and another one is deferred.
+        Outside of `running()`, it is deferred.
 
         Args:
             component: the actor's component.
@@ -353,8 +353,7 @@ class Actor:
         """
         hosting = None if self.life is None else self.life.hosting
         if hosting is None or hosting.tasks is None:
-            if trigger is None:
-                self.mailbox.defer(message, announcing=is_announcing())
+            self.mailbox.defer(message, announcing=is_announcing())
             return
         turn = self.mailbox.join_alone()
         turn.trigger = trigger
@@ -362,7 +361,8 @@ class Actor:
             keep = partial(self.mailbox.defer, message, announcing=is_announcing())
             hosting.posted[turn] = keep
         start = partial(hosting.tasks.start_guarded, self._handle_posted, component, message, turn)
-        start(self.host, is_announcing(), hosting.posted)
+        # What is reported is so where the component was hosted as the message was sent.
+        start(self.host, self.dispatcher, is_announcing(), hosting.posted)
 
     async def _handle_posted(
         self,
@@ -370,10 +370,10 @@ class Actor:
         message: dict[str, Any],
         turn: Turn,
         host: object,
+        dispatcher: Dispatcher,
         within_announcement: bool,  # noqa: FBT001  a task is started with positional arguments
         posted: dict[Turn, Callable[[], object]],
     ) -> None:
-        dispatcher = self.dispatcher
         due = None if self.life is None else self.life.due
         has_begun = False
         with Announcing() if within_announcement else nullcontext():
@@ -395,7 +395,7 @@ class Actor:
                 posted.pop(turn, None)
                 if turn.trigger is None or (has_begun and not self._is_stopped_by(failure)):
                     # Nobody waits for this message, so its failure is reported.
-                    await self._report(failure, message, dispatcher)
+                    await dispatcher.report(failure, self.name, _culprit(message))
             finally:
                 failure = None  # its traceback holds this frame (B6)
 
@@ -417,28 +417,20 @@ class Actor:
         is_left = hosting is not None and hosting.tasks is None
         return is_left and isinstance(failure, EngineNotRunning)
 
-    async def _wait_for(self, turn: Turn, dispatcher: Dispatcher | None) -> None:
+    async def _wait_for(self, turn: Turn, dispatcher: Dispatcher) -> None:
         """Wait for a turn, then yield if a yield is due (D6): a message can be kept until then."""
         if self.mailbox.holder is not turn:
             await turn.wait_granted()
-        if dispatcher is not None and dispatcher.until_yield <= 0:
+        if dispatcher.until_yield <= 0:
             try:
                 await dispatcher.pay_yield()
             except BaseException:
                 turn.end()
                 raise
 
-    async def _report(
-        self, failure: Exception, message: dict[str, Any], dispatcher: Dispatcher | None
-    ) -> None:
-        if dispatcher is None:
-            self.log(failure, message)
-        else:
-            await dispatcher.report(failure, self.name, _culprit(message))
-
     async def keep_up(self, component: Any) -> None:
         """Load the component, or save its due time, if that must be done (K3, M2)."""
-        turn = self.mailbox.join_alone()
+        life, turn = self.give_life(), self.mailbox.join_alone()
         try:
             if self.mailbox.holder is not turn:
                 await turn.wait_granted()
@@ -446,15 +438,13 @@ class Actor:
             return
         try:
             with turn:
-                if self.life is not None:
-                    await self.life.keep_up(self, component)
+                await life.keep_up(self, component)
             if self.mailbox.deferred:
                 await self._handle_deferred(component, None)
         finally:
             self.mailbox.pass_on()
-            if self.life is not None:
-                self.life.settle(self, component)
-                self.life.rest(component)
+            life.settle(self, component)
+            life.rest(component)
 
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""

@@ -196,8 +196,7 @@ class Lifecycle:
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
         self.pause()
-        if self.hosting is not None:
-            self.hosting.overdue.pop(actor, None)
+        cast("Hosting", self.hosting).overdue.pop(actor, None)
         self.hosting = None
         # No message of the state counts that is on its way.
         self.stay += 1

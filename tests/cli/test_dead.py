@@ -226,10 +226,10 @@ def test_without_coredis_what_to_install_is_told(
 ) -> None:
     """L5: Redis needs an extra; one clear line, and status 2."""
 
-    def fail() -> None:
+    def fail(_: str) -> None:
         raise ModuleNotFoundError("install flexiflow[redis]", name="coredis")
 
-    monkeypatch.setattr("flexiflow.extras.durable._redis.transport._client", fail)
+    monkeypatch.setattr("flexiflow.extras._redis.lines._client", fail)
     ran = run(*command, "--transport", "redis://localhost")
     assert (ran.status, ran.output, ran.told.count("\n")) == (2, "", 1)
     assert "flexiflow[redis]" in ran.told

@@ -171,6 +171,28 @@ class TestEntering:
                     await settle()
                     assert begun == ["busy"]
 
+    async def test_while_a_message_is_in_hand_of_a_component_that_goes(self) -> None:
+        """M3, C1: Nothing begins for a component that is unregistered meanwhile."""
+        engine, gate, begun = Engine(), Gate(), list[str]()
+
+        async def work(component: Component) -> None:
+            begun.append(str(component.state))
+
+        async def hold(message: object, component: object) -> None:
+            await gate()
+
+        worker = await Worker(engine, work, act=hold).register()
+        with fail_after(PATIENCE):
+            async with create_task_group() as group:
+                group.start_soon(worker.send, "note")
+                await gate.reached.wait()
+                async with engine.running():
+                    await settle()
+                    await engine.unregister("a")
+                    gate.open.set()
+                    await settle()
+        assert begun == []
+
     @pytest.mark.parametrize("waits", [False, True])
     async def test_while_a_message_is_in_hand_that_comes_to_nothing(self, *, waits: bool) -> None:
         """M3: The work begins though the message, or the one behind, is cancelled."""
@@ -424,7 +446,7 @@ class TestLeaving:
         with fail_after(PATIENCE):
             async with create_task_group() as group:
                 async with engine.running():
-                    group.start_soon(worker.send, "again")
+                    group.start_soon(worker.send, "note")
                     await gate.reached.wait()
                 assert begun == [1]
                 gate.open.set()

@@ -22,6 +22,7 @@ from flexiflow import (
     Transition,
     UnknownComponent,
 )
+from flexiflow._component import actor_of
 from flexiflow.testing import explore
 from tests.components.lasting import Worker
 from tests.helpers import PATIENCE, settle
@@ -432,3 +433,14 @@ async def test_a_ring_that_the_transition_closes() -> None:
     assert ring.outcomes["back"] is Outcome.TRANSITIONED
     assert ring.outcomes["work"] is Outcome.DEFERRED
     assert (worker.numbers(), order) == ([1], ["work's message"])
+
+
+async def test_a_line_that_is_free_again_is_joined() -> None:
+    """M3, C4: A wait that was given up takes its turn if what it waited for has ended since."""
+    component = Component("a", machine=StateMachine("x", [Transition("x", "note", None)]))
+    actor = actor_of(component)
+    first, second = actor.mailbox.join(), actor.mailbox.join()
+    second.give_up()
+    first.end()
+    outcome = await actor.handle(component, {"type": "note"}, None, second)
+    assert (outcome, actor.mailbox.holder) == (Outcome.TRANSITIONED, None)

@@ -1233,22 +1233,26 @@ def test_a_retry_that_is_closed_when_its_event_loop_is_gone(anyio_backend: Backe
 
 
 @pytest.mark.parametrize("delay", [9e9, 0.0], ids=["in a delay", "in an attempt"])
-async def test_a_time_limit_keeps_the_last_failure(delay: float) -> None:
+def test_a_time_limit_keeps_the_last_failure(backend: str, delay: float) -> None:
     """R8, V1: It is in the chain of contexts of the `HandlerTimeout`."""
-    bus, failures = EventBus(), list[Held]()
 
-    @retry_async(RetryConfig(base_delay=delay))
-    async def fail_then_hang(_: object) -> None:
-        if failures:
-            await anyio.sleep_forever()
-        failures.append(Held())
-        raise failures[-1]
+    async def main() -> None:
+        bus, failures = EventBus(), list[Held]()
 
-    await bus.subscribe("a", "c", fail_then_hang, time_limit=0.001)
-    (failure,) = await bus.publish("a")
-    assert isinstance(failure.exception, HandlerTimeout)
-    assert failure.exception.__cause__ is None
-    assert failures[0] in contexts(failure.exception)
+        @retry_async(RetryConfig(base_delay=delay))
+        async def fail_then_hang(_: object) -> None:
+            if failures:
+                await anyio.sleep_forever()
+            failures.append(Held())
+            raise failures[-1]
+
+        await bus.subscribe("a", "c", fail_then_hang, time_limit=1.0)
+        (failure,) = await bus.publish("a")
+        assert isinstance(failure.exception, HandlerTimeout)
+        assert failure.exception.__cause__ is None
+        assert failures[0] in contexts(failure.exception)
+
+    replay(main, backend=backend, decisions=())
 
 
 def caught_within(

@@ -210,3 +210,27 @@ async def test_native_cancel_while_it_loads_again() -> None:
             loads = store.calls["load"]
             assert await engine.send("t", GO) is Outcome.TRANSITIONED
             assert store.calls["load"] == loads
+
+
+async def test_unregistered_while_it_is_loaded_again_in_vain() -> None:
+    """K3, C1: A component that has gone is not loaded again."""
+    store, entered, leave = DictStore(), Event(), Event()
+    engine = hosting(store)
+
+    async def fail_later() -> None:
+        entered.set()
+        await leave.wait()
+        raise Down
+
+    await engine.send("t", GO)
+    store.before["save"] = down
+    with pytest.raises(Down):
+        await engine.send("t", GO)
+    store.before["load"] = fail_later
+    with fail_after(PATIENCE):
+        async with engine.running():
+            await entered.wait()
+            await engine.unregister("t")
+            leave.set()
+            await settle()
+            assert engine._hosting.overdue == {}

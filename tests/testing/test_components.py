@@ -17,7 +17,7 @@ from flexiflow.testing._component.judgements import (
     run_to_completion,
 )
 from flexiflow.testing._component.script import ComponentScript, Fail, Observe, Row, Send
-from flexiflow.testing._component.subject import ComponentSubject
+from flexiflow.testing._component.subject import ComponentSubject, _takes
 from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._examiner.steps import Together, Wait
 
@@ -385,3 +385,13 @@ def test_a_group_of_one_task_is_left_out() -> None:
     """P1: its task does the same without a group."""
     script = ComponentScript((Row(),), (Together(((Send(), Wait()),)),))
     assert ComponentScript((Row(),), (Send(), Wait())) in script.smaller()
+
+
+def test_a_factory_that_is_async_is_tried_and_closed() -> None:
+    """P1: What it would make is not awaited, and Python does not complain of that."""
+
+    async def make(name: str, *, state: str) -> None:
+        raise NotImplementedError
+
+    assert _takes(make, "probe", state="new")
+    assert not _takes(make, "probe", engine="mine")
