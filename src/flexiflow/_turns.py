@@ -92,8 +92,8 @@ class Turn(Mark):
     variable = current_turn
     enclosing: frozenset[Turn] = frozenset()
     awaited: set[Turn] | None = None
-    would_deadlock = False
-    must_wait = False
+    would_deadlock: bool = False
+    must_wait: bool = False
     refusal: Exception | None = None
     trigger: object = None
     outer: Turn | None = None

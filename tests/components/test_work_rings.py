@@ -28,6 +28,8 @@ from tests.components.lasting import Worker
 from tests.helpers import PATIENCE, settle
 from tests.hosting import Gate
 
+pytestmark = pytest.mark.same_everywhere
+
 Do = Callable[[], Coroutine[Any, Any, object]]
 
 each_moment = pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
