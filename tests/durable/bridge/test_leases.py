@@ -343,6 +343,25 @@ class TestSilence:
 
         play(scenario, backend, schedules=3)
 
+    def test_one_that_comes_while_the_bridge_is_left_is_given_back(self, backend: str) -> None:
+        """X5: A lease whose answer comes late is kept by nobody."""
+
+        async def scenario() -> None:
+            transport = MemoryTransport()
+            faulty = Faulty(transport)
+            hold = faulty.hold("acquire")
+
+            async def open_late() -> None:
+                await sleep(0.5)
+                hold.open.set()
+
+            async with create_task_group() as group, consuming(faulty, Handler()):
+                await hold.reached.wait()
+                group.start_soon(open_late)
+            assert is_free_of_traces(transport)
+
+        play(scenario, backend, schedules=3)
+
     def test_one_that_is_another_s_by_then_is_left_alone(self, backend: str) -> None:
         """X4: What could not be leased is not tried again once it is another's share."""
 
