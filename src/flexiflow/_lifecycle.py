@@ -445,7 +445,8 @@ class Lifecycle:
             return
         trigger, due = sent
         if trigger.is_timer:
-            self.due, self._timer, self._is_unsaved = due, None, False
+            self.take_back(trigger, due)
+            self._is_unsaved = False
         else:
             self._has_worked = False
         self._is_kept_up = True

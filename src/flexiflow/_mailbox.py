@@ -62,6 +62,7 @@ class Mailbox:
 
     def join_alone(self) -> Turn:
         """As `join`, for a caller that does not wait until the turn is over."""
+        # Not an argument of `join`: as a keyword it made each message take 1.1 % more instructions.
         turn = Turn()
         turn.line = self
         if self.holder is None:
