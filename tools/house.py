@@ -58,6 +58,7 @@ ROOMS = {
         "extras.durable._logs",
         "extras.durable._membership",
         "extras.durable._patterns",
+        "extras.durable._records",
         "extras.durable._transport",
     ],
     "stores": ["extras.stores"],

@@ -29,18 +29,14 @@ from flexiflow.extras.durable._errors import (
     WorkersDied,
 )
 from flexiflow.extras.durable._memory.transport import MemoryTransport
-from flexiflow.extras.durable._redis.transport import RedisTransport
-from flexiflow.extras.durable._sqlite.transport import SqliteTransport
-from flexiflow.extras.durable._transport import (
+from flexiflow.extras.durable._records import (
     Acknowledged,
     Batch,
     Buried,
-    Connection,
     DeadLetter,
     Delivery,
     Failure,
     Followed,
-    Lease,
     Member,
     Noted,
     Outcome,
@@ -51,8 +47,10 @@ from flexiflow.extras.durable._transport import (
     Settled,
     Standing,
     Stored,
-    Transport,
 )
+from flexiflow.extras.durable._redis.transport import RedisTransport
+from flexiflow.extras.durable._sqlite.transport import SqliteTransport
+from flexiflow.extras.durable._transport import Connection, Lease, Transport
 from flexiflow.extras.durable._urls import transport_from_url
 
 __all__ = [

@@ -10,7 +10,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from flexiflow.extras.durable._transport import Stored
+    from flexiflow.extras.durable._records import Stored
 
 
 @final

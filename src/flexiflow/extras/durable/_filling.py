@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from flexiflow.extras.durable._transport import Delivery
+from flexiflow.extras.durable._records import Delivery
 
 if TYPE_CHECKING:
-    from flexiflow.extras.durable._transport import Room
+    from flexiflow.extras.durable._records import Room
 
 
 @final

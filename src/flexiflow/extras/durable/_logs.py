@@ -13,7 +13,7 @@ from flexiflow.extras.durable._errors import EventTooLarge
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from flexiflow.extras.durable._transport import Batch, Record
+    from flexiflow.extras.durable._records import Batch, Record
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """How many bytes an event may have as stored, by default."""

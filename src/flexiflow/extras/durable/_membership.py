@@ -10,7 +10,7 @@ from flexiflow.extras.durable._patterns import includes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from flexiflow.extras.durable._transport import Member
+    from flexiflow.extras.durable._records import Member
 
 KEPT_FOR: Final = 600.0
 """For how many seconds a lease that has run out and holds nothing is kept, so that its worker can

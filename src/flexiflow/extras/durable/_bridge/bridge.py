@@ -47,7 +47,7 @@ from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
 from flexiflow.extras.durable._bridge.worker import Worker
 from flexiflow.extras.durable._errors import TransportError
 from flexiflow.extras.durable._patterns import canonical
-from flexiflow.extras.durable._transport import Member
+from flexiflow.extras.durable._records import Member
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._bridge.cloudevents import Codec
     from flexiflow.extras.durable._bridge.place import BridgeStatus
     from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
-    from flexiflow.extras.durable._transport import Connection, DeadLetter, Transport
+    from flexiflow.extras.durable._records import DeadLetter
+    from flexiflow.extras.durable._transport import Connection, Transport
 
 _LONGEST_DELAY: Final = 30.0
 """The longest wait for the next attempt, in seconds, unless `retry_delay` is more."""

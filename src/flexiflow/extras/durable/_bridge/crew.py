@@ -16,7 +16,7 @@ from flexiflow._reporting import logger
 from flexiflow._text import show
 from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._errors import is_an_outage
-from flexiflow.extras.durable._transport import Noted
+from flexiflow.extras.durable._records import Noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

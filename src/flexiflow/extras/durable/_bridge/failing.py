@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow._reporting import logger
 from flexiflow._text import shorten
-from flexiflow.extras.durable._transport import Failure
+from flexiflow.extras.durable._records import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.cloudevents import CloudEvent
-    from flexiflow.extras.durable._transport import Delivery, Lease, Transport
+    from flexiflow.extras.durable._records import Delivery
+    from flexiflow.extras.durable._transport import Lease, Transport
 
 IntakeT = TypeVar("IntakeT")
 

@@ -39,7 +39,7 @@ from flexiflow.extras.durable._bridge.held import Origin
 from flexiflow.extras.durable._bridge.lanes import SHARE, Lanes
 from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
-from flexiflow.extras.durable._transport import (
+from flexiflow.extras.durable._records import (
     Acknowledged,
     Buried,
     Followed,
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.lanes import Queue
     from flexiflow.extras.durable._bridge.link import Link
-    from flexiflow.extras.durable._transport import Delivery, Lease, Outcome, Settled
+    from flexiflow.extras.durable._records import Delivery, Outcome, Settled
+    from flexiflow.extras.durable._transport import Lease
 
 
 @final

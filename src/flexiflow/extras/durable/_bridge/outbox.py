@@ -11,11 +11,12 @@ import anyio
 from flexiflow.extras._process import Home
 from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable, left
-from flexiflow.extras.durable._transport import Batch
+from flexiflow.extras.durable._records import Batch
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable._bridge.link import Link
-    from flexiflow.extras.durable._transport import Connection, Record
+    from flexiflow.extras.durable._records import Record
+    from flexiflow.extras.durable._transport import Connection
 
 MOST_AT_ONCE: Final = 500
 """The most records in a batch; fewer where a log may hold only fewer."""

@@ -18,7 +18,7 @@ from flexiflow._subscription import Terms
 from flexiflow.extras.durable._bridge.held import is_echo
 from flexiflow.extras.durable._errors import NotEncodable, left
 from flexiflow.extras.durable._patterns import Patterns
-from flexiflow.extras.durable._transport import Record
+from flexiflow.extras.durable._records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

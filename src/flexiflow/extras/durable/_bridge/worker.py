@@ -48,13 +48,14 @@ from flexiflow.extras.durable._errors import (
 )
 from flexiflow.extras.durable._membership import share
 from flexiflow.extras.durable._patterns import Patterns
-from flexiflow.extras.durable._transport import Acknowledged, Buried
+from flexiflow.extras.durable._records import Acknowledged, Buried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._bridge.link import Link
-    from flexiflow.extras.durable._transport import Connection, Delivery, Lease, Member
+    from flexiflow.extras.durable._records import Delivery, Member
+    from flexiflow.extras.durable._transport import Connection, Lease
 
 _LONGEST_WAIT: Final = 1.0
 _DELAY_AFTER_OUTAGE: Final = 1.0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
 
 from flexiflow.extras.durable._filling import Filling
 from flexiflow.extras.durable._membership import KEPT_FOR, Peer, agree
-from flexiflow.extras.durable._transport import (
+from flexiflow.extras.durable._records import (
     Acknowledged,
     Buried,
     DeadLetter,
@@ -27,7 +27,7 @@ from flexiflow.extras.durable._transport import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from flexiflow.extras.durable._transport import Delivery, Member, Room, Settling
+    from flexiflow.extras.durable._records import Delivery, Member, Room, Settling
 
 
 @final

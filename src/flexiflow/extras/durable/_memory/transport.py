@@ -24,7 +24,7 @@ from flexiflow.extras.durable._logs import (
     spread,
 )
 from flexiflow.extras.durable._memory.groups import Group, Log
-from flexiflow.extras.durable._transport import (
+from flexiflow.extras.durable._records import (
     Buried,
     Followed,
     Postponed,
@@ -38,16 +38,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Sequence
 
     from flexiflow.extras.durable._memory.groups import Reading
-    from flexiflow.extras.durable._transport import (
+    from flexiflow.extras.durable._records import (
         Batch,
-        Connection,
         DeadLetter,
         Delivery,
-        Lease,
         Member,
         Outcome,
         Settling,
     )
+    from flexiflow.extras.durable._transport import Connection, Lease
 
 _ADDRESS: Final = "memory"
 

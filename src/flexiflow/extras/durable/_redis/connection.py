@@ -18,6 +18,7 @@ from flexiflow.extras.durable._logs import (
     spread,
 )
 from flexiflow.extras.durable._membership import Agreement, Peer, agree
+from flexiflow.extras.durable._records import DeadLetter, Failure, Standing, Stored
 from flexiflow.extras.durable._redis.lease import (
     RedisLease,
     Right,
@@ -40,14 +41,14 @@ from flexiflow.extras.durable._redis.scripts import (
     STORE,
     TAIL,
 )
-from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flexiflow.extras.durable._logs import LogLimits
+    from flexiflow.extras.durable._records import Batch, Member, Record
     from flexiflow.extras.durable._redis.network import Network
-    from flexiflow.extras.durable._transport import Batch, Lease, Member, Record
+    from flexiflow.extras.durable._transport import Lease
 
 # The seconds between looks of `tail`.
 _GLANCE: Final = 0.05

@@ -19,15 +19,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow.extras._redis.replies import Broken, Refused
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._redis.scripts import (
-    ACKNOWLEDGE,
-    GIVE,
-    GIVE_ALL,
-    RELEASE,
-    RENEW,
-    SETTLE,
-)
-from flexiflow.extras.durable._transport import (
+from flexiflow.extras.durable._records import (
     Acknowledged,
     Buried,
     Delivery,
@@ -36,6 +28,14 @@ from flexiflow.extras.durable._transport import (
     Returned,
     Settled,
 )
+from flexiflow.extras.durable._redis.scripts import (
+    ACKNOWLEDGE,
+    GIVE,
+    GIVE_ALL,
+    RELEASE,
+    RENEW,
+    SETTLE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from flexiflow.extras._redis.client import Wire
     from flexiflow.extras._redis.script import Script
     from flexiflow.extras._redis.url import Server
+    from flexiflow.extras.durable._records import Member, Outcome, Room
     from flexiflow.extras.durable._redis.network import Network
-    from flexiflow.extras.durable._transport import Member, Outcome, Room
 
 # The longest wait in one go, in seconds: then `receive` looks for leases that have run out.
 _TURN: Final = 1.0

@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from flexiflow.extras.durable._filling import Filling
+from flexiflow.extras.durable._records import Delivery
 from flexiflow.extras.durable._sqlite.leases import (
     forget_lapsed,
     holds,
@@ -21,15 +22,14 @@ from flexiflow.extras.durable._sqlite.leases import (
 from flexiflow.extras.durable._sqlite.log import bounded, last_of, look_at, since
 from flexiflow.extras.durable._sqlite.schema import first_of
 from flexiflow.extras.durable._sqlite.waiting import clamp, drop, due, next_due, take
-from flexiflow.extras.durable._transport import Delivery
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
+    from flexiflow.extras.durable._records import Room
     from flexiflow.extras.durable._sqlite.leases import HeldLease, LeaseState, OtherLease
     from flexiflow.extras.durable._sqlite.waiting import DueRecord
-    from flexiflow.extras.durable._transport import Room
 
 _LEFT: Final = (
     "SELECT pending.id, pending.attempts, pending.deliveries, pending.done, pending.waited,"  # noqa: S608 - no input

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow.extras.durable._logs import PAGE_BYTES, numbers_of
 from flexiflow.extras.durable._membership import Peer, agree
+from flexiflow.extras.durable._records import DeadLetter, Failure, Standing
 from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, size_of
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
-from flexiflow.extras.durable._transport import DeadLetter, Failure, Standing
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._transport import Member
+    from flexiflow.extras.durable._records import Member
 
 _PARTITIONS: Final = "SELECT partition FROM logs ORDER BY partition"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from flexiflow.extras.durable._transport import Delivery, Member
+    from flexiflow.extras.durable._records import Delivery, Member
 
 _RUN_OUT: Final = 1
 """A value of `leases.over`: the lease has run out, and its records were freed."""

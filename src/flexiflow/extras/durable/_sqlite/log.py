@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._logs import PAGE_BYTES, check_records, spread
+from flexiflow.extras.durable._records import Stored
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
-from flexiflow.extras.durable._transport import Stored
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._logs import LogLimits
-    from flexiflow.extras.durable._transport import Batch, Record
+    from flexiflow.extras.durable._records import Batch, Record
 
 BodyTable: TypeAlias = Literal["records", "kept", "dead"]
 """A table that has bodies."""

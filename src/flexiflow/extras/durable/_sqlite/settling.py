@@ -6,6 +6,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 from flexiflow.extras.durable._errors import LeaseLost
+from flexiflow.extras.durable._records import (
+    Acknowledged,
+    Buried,
+    Followed,
+    Noted,
+    Postponed,
+    Returned,
+    Settled,
+)
 from flexiflow.extras.durable._sqlite.leases import miss, revive
 from flexiflow.extras.durable._sqlite.waiting import (
     drop,
@@ -16,22 +25,13 @@ from flexiflow.extras.durable._sqlite.waiting import (
     line_of,
     put,
 )
-from flexiflow.extras.durable._transport import (
-    Acknowledged,
-    Buried,
-    Followed,
-    Noted,
-    Postponed,
-    Returned,
-    Settled,
-)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from flexiflow.extras.durable._records import Outcome, Settling
     from flexiflow.extras.durable._sqlite.leases import HeldLease
-    from flexiflow.extras.durable._transport import Outcome, Settling
 
 _OF_LEASE: Final = "WHERE group_id = ? AND id = ? AND holder = ?"
 

@@ -30,29 +30,28 @@ from flexiflow.extras.durable._logs import (
     check_limits,
     numbers_after,
 )
+from flexiflow.extras.durable._records import Acknowledged, Noted, Room
 from flexiflow.extras.durable._sqlite import giving, groups, leases, log
 from flexiflow.extras.durable._sqlite.backup import back_up
 from flexiflow.extras.durable._sqlite.schema import layout_of
 from flexiflow.extras.durable._sqlite.settling import settle
-from flexiflow.extras.durable._transport import Acknowledged, Noted, Room
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from flexiflow.extras.durable._logs import LogLimits
-    from flexiflow.extras.durable._transport import (
+    from flexiflow.extras.durable._records import (
         Batch,
-        Connection,
         DeadLetter,
         Delivery,
-        Lease,
         Member,
         Outcome,
         Settled,
         Standing,
         Stored,
     )
+    from flexiflow.extras.durable._transport import Connection, Lease
 
 _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
 """In each event loop, a bell for each file."""

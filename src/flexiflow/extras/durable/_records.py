@@ -1,0 +1,263 @@
+"""What a bridge and a transport pass to each other; `_transport` explains the words."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Record(NamedTuple):
+    """One event, ready to be stored.
+
+    Attributes:
+        body: the event in the form of CloudEvents; a transport does not look into it.
+        key: selects the partition: records of one key are in the same one; None for any.
+        group: the only group that is to handle it, if it was redriven (X3); None for all groups.
+    """
+
+    body: bytes
+    key: str | None = None
+    group: str | None = None
+
+
+class Batch(NamedTuple):
+    """Records that are stored together, once (X2).
+
+    Attributes:
+        producer: the name of the producer, unique among all.
+        number: 1 for the producer's first batch, and one more for each that follows. A producer
+            stores one batch after the other, and repeats one with the same number and records.
+        records: the records, one or more.
+    """
+
+    producer: str
+    number: int
+    records: tuple[Record, ...]
+
+
+class Member(NamedTuple):
+    """A worker of a group.
+
+    Attributes:
+        group: the group's name.
+        consumer: the worker's name; no other live worker of the group has it.
+        token: tells it apart from another worker of that name, such as itself before a restart.
+        patterns: the patterns of the events that it takes, in the form that `canonical` returns.
+        lease: the seconds of silence after which it counts as dead.
+        longest_delay: the longest wait of a record, in seconds. A record that would be due later is
+            due then, so that a clock that was set back does not prolong a wait (X12).
+    """
+
+    group: str
+    consumer: str
+    token: str
+    patterns: tuple[str, ...]
+    lease: float
+    longest_delay: float = 30.0
+
+
+class Room(NamedTuple):
+    """How much a worker can receive.
+
+    Attributes:
+        records: how many records at most; 1 or more.
+        size: how many bytes their bodies may have together (X14); at least the transport's
+            `max_event_bytes`, so that one record always fits.
+        waiting: while this many records of the partition wait, no record that is new to the group
+            is given (X12); 1 or more.
+        again: how many of the records may be ones that have waited (X12); 0 or more.
+    """
+
+    records: int
+    size: int = sys.maxsize
+    waiting: int = sys.maxsize
+    again: int = sys.maxsize
+
+
+class Delivery(NamedTuple):
+    """A record that was given to a worker, and is pending.
+
+    Attributes:
+        position: its position in the partition, by which it is settled.
+        body: the body as it was stored; of an entry that other software wrote, whatever that holds;
+            empty if it is too large to be read.
+        group: the group as it was stored.
+        attempts: how many attempts to handle it have failed, of all workers.
+        deliveries: how many attempts have begun since the last one that ended. To be given the
+            record counts as the beginning of the first attempt.
+        is_suspect: whether a worker that held it died, or let it go unsettled, after an attempt had
+            begun. A record that was returned or postponed with no attempt begun is no suspect, and
+            is given with `deliveries` 1 again.
+        has_waited: whether it was postponed before. Until it is acknowledged or buried, or waits
+            again, no other of the waiting records of its key is given.
+        oversize: how many bytes the body has if that is more than `max_event_bytes`, else 0 (X14).
+    """
+
+    position: str
+    body: bytes
+    group: str | None
+    attempts: int
+    deliveries: int
+    is_suspect: bool
+    has_waited: bool = False
+    oversize: int = 0
+
+
+class Failure(NamedTuple):
+    """Why an event was given up.
+
+    Attributes:
+        type: the qualified name of the exception's class.
+        message: the exception's message.
+        traceback: its traceback, formatted; may be empty.
+    """
+
+    type: str
+    message: str
+    traceback: str
+
+
+class Acknowledged(NamedTuple):
+    """The record was handled, and is no longer pending."""
+
+    position: str
+
+
+class Noted(NamedTuple):
+    """The record is still held, with these counts from now on."""
+
+    position: str
+    attempts: int
+    deliveries: int
+
+
+class Returned(NamedTuple):
+    """The record is no longer held: any worker, this one too, may be given it, with these counts.
+
+    A record that has waited waits again, and is due at once. Whether other workers may be given it
+    before this lease ends is up to the transport.
+    """
+
+    position: str
+    attempts: int
+    deliveries: int
+
+
+class Buried(NamedTuple):
+    """The record is no longer pending, and is a dead letter of its group (X3)."""
+
+    position: str
+    attempts: int
+    deliveries: int
+    failure: Failure
+
+
+class Postponed(NamedTuple):
+    """The record waits, with its body, outside the log, to be given again with these counts (X12).
+
+    While the lease that postponed it lasts, only that lease is given it; after that any is. The
+    records of one key that wait by one lease form a line, in the order of their positions.
+
+    Attributes:
+        position: see `Delivery`.
+        attempts: as in `Delivery`.
+        deliveries: as in `Delivery`; 0 if no attempt is under way.
+        delay: the seconds until it is due; None to wait in its key's line until the record before
+            it is acknowledged or buried. If no record of that key waits, nor one is held that has
+            waited, it is due at once.
+        key: the event's key, or None.
+    """
+
+    position: str
+    attempts: int
+    deliveries: int
+    delay: float | None
+    key: str | None
+
+
+class Followed(NamedTuple):
+    """Asks whether records of a key still wait by this lease (X12); `Settled.over` is the answer.
+
+    The first record of the key's line becomes due now, unless another record of the key has a due
+    time, or is held after having waited. So asking again changes nothing.
+    """
+
+    key: str
+
+
+Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
+"""The outcome of a record."""
+
+Outcome: TypeAlias = Settling | Followed
+
+
+class Settled(NamedTuple):
+    """The answer to `Lease.settle`.
+
+    Attributes:
+        lost: the positions of records whose outcomes were not written, since another lease holds
+            them by now.
+        over: the keys of `Followed` of which no record waits by this lease any more.
+    """
+
+    lost: Sequence[str] = ()
+    over: Sequence[str] = ()
+
+
+class DeadLetter(NamedTuple):
+    """An event that a group has given up.
+
+    Attributes:
+        id: the id by which it is redriven; unique in its group.
+        body: the event as it was stored.
+        failure: why it was given up.
+        attempts: how many attempts failed.
+        deliveries: how many attempts had begun since the last one that ended.
+        time: when it was given up, in seconds since 1970.
+    """
+
+    id: str
+    body: bytes
+    failure: Failure
+    attempts: int
+    deliveries: int
+    time: float
+
+
+class Standing(NamedTuple):
+    """How far a group is, over all partitions or in one.
+
+    Attributes:
+        pending: how many records were given to workers and are not settled, not counting those that
+            wait.
+        lag: how many records were stored and not yet given to any worker.
+        missed: how many were lost, or deleted before the group had settled them (X6, X13).
+        dead: how many dead letters it has.
+        waiting: how many records wait for their next attempt, or for others of their key (X12).
+    """
+
+    pending: int
+    lag: int
+    missed: int
+    dead: int
+    waiting: int = 0
+
+
+class Stored(NamedTuple):
+    """A record as `Connection.tail` returns it.
+
+    Attributes:
+        partition: the partition that it is in.
+        position: its position there.
+        body: as in `Record`; if it has more than `max_event_bytes`, any part from its beginning, or
+            nothing (X14).
+        group: as in `Record`.
+    """
+
+    partition: int
+    position: str
+    body: bytes
+    group: str | None
