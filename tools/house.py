@@ -59,6 +59,7 @@ ROOMS = {
         "extras.durable._membership",
         "extras.durable._patterns",
         "extras.durable._records",
+        "extras.durable._tickets",
         "extras.durable._transport",
     ],
     "stores": ["extras.stores"],

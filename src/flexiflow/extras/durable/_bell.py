@@ -58,6 +58,6 @@ class Bell:
                 break
             with anyio.move_on_after(min(left, interval)):
                 await rung.wait()
-        for partition, position, _, _ in found:
+        for partition, position, *_ in found:
             positions[partition] = int(position)
         return found, [str(each) for each in positions]

@@ -67,6 +67,47 @@ class LogFull(TransportUnavailable):
 
 
 @final
+class ScheduleFull(TransportUnavailable):
+    """So many events are scheduled already as may be at a time (Y3).
+
+    Args:
+        address: where the transport is.
+        max_scheduled: how many events may be scheduled, for each partition.
+    """
+
+    def __init__(self, address: str, max_scheduled: int) -> None:
+        super().__init__(
+            address,
+            f"{max_scheduled} events are scheduled, as many as may be; wait until one is due, or "
+            "give the transport a higher max_scheduled",
+        )
+
+
+@final
+class StartTrimmed(TransportError):
+    """Events behind the position where a group was to begin were deleted (Y5).
+
+    Args:
+        group: the group.
+        partition: the partition.
+        position: the position that was given.
+        oldest: the position behind which the oldest event follows that is kept.
+    """
+
+    def __init__(self, group: str, partition: int, position: str, oldest: str) -> None:
+        super().__init__(group, partition, position, oldest)
+
+    def __str__(self) -> str:
+        """Name the group and the positions, and what would be right."""
+        group, partition, position, oldest = self.args
+        return (
+            f"the group {group!r} can't begin behind position {position} of partition {partition}: "
+            f"events behind it were deleted; {oldest} is the earliest position, and 'oldest' is "
+            "always right"
+        )
+
+
+@final
 class BridgeClosed(TransportUnavailable):
     """The bridge that would store an event has failed, or was left; it is not stored (X10).
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """How many bytes an event may have as stored, by default."""
 
+MAX_SCHEDULED: Final = 1_000_000
+"""How many records may be scheduled at a time, for each log, by default."""
+
 PAGE_BYTES: Final = 16 * 1024 * 1024
 """How many bytes several dead letters, or records, of one page may have together (X14)."""
 
@@ -37,12 +40,14 @@ class LogLimits(NamedTuple):
         max_length: how many records a log may hold.
         window: for how many seconds after its last batch a producer is remembered (X2).
         max_event_bytes: how many bytes an event may have as stored (X14).
+        max_scheduled: how many records may be scheduled at a time, for each log (Y3).
     """
 
     partitions: int | None
     max_length: int
     window: float
     max_event_bytes: int
+    max_scheduled: int
 
     @property
     def logs(self) -> int:
@@ -56,6 +61,7 @@ def check_limits(
     max_length: object,
     idempotency_window: object,
     max_event_bytes: object,
+    max_scheduled: object,
 ) -> LogLimits:
     """Return the arguments that all transports have, if they are valid.
 
@@ -74,6 +80,7 @@ def check_limits(
         check_count("max_length", max_length),
         check_finite("idempotency_window", idempotency_window),
         check_count("max_event_bytes", max_event_bytes),
+        check_count("max_scheduled", max_scheduled),
     )
 
 
@@ -91,6 +98,7 @@ class ConnectionBase:
         self.is_exclusive = limits.partitions is not None
         self.max_length = limits.max_length
         self.max_event_bytes = limits.max_event_bytes
+        self.max_scheduled = limits.max_scheduled
         self._limits = limits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +31,23 @@ class Batch(NamedTuple):
         number: 1 for the producer's first batch, and one more for each that follows. A producer
             stores one batch after the other, and repeats one with the same number and records.
         records: the records, one or more.
+        is_lasting: whether the producer is remembered for ever, and not only for the transport's
+            `idempotency_window` after its last batch (Y4).
     """
 
     producer: str
     number: int
     records: tuple[Record, ...]
+    is_lasting: bool = False
+
+
+Start: TypeAlias = Literal["oldest", "new"] | float | tuple[str, ...]
+"""Where a group begins (Y5).
+
+With the oldest record that is kept; with the next one that is stored; with the first one that was
+stored at a time or later, in seconds since 1970 by the transport's clock; or behind a position in
+each partition, in their order, as `Connection.tail` returns them.
+"""
 
 
 class Member(NamedTuple):
@@ -49,6 +61,7 @@ class Member(NamedTuple):
         lease: the seconds of silence after which it counts as dead.
         longest_delay: the longest wait of a record, in seconds. A record that would be due later is
             due then, so that a clock that was set back does not prolong a wait (X12).
+        start: where the group begins if this is its first member; ignored if there is a group.
     """
 
     group: str
@@ -57,6 +70,7 @@ class Member(NamedTuple):
     patterns: tuple[str, ...]
     lease: float
     longest_delay: float = 30.0
+    start: Start = "oldest"
 
 
 class Room(NamedTuple):
@@ -255,9 +269,108 @@ class Stored(NamedTuple):
         body: as in `Record`; if it has more than `max_event_bytes`, any part from its beginning, or
             nothing (X14).
         group: as in `Record`.
+        time: when it was stored in the log, in seconds since 1970 by the transport's clock; None if
+            that is not known: an earlier release, or other software, has stored it (Y5).
     """
 
     partition: int
     position: str
     body: bytes
     group: str | None
+    time: float | None = None
+
+
+class ScheduledRecord(NamedTuple):
+    """A record that is stored in its log when its time has come (Y3).
+
+    Attributes:
+        ticket: names it; made by `Connection.new_ticket`.
+        partition: the partition that it will be in.
+        due: its time, in seconds since 1970 by the transport's clock.
+        record: the record.
+    """
+
+    ticket: str
+    partition: int
+    due: float
+    record: Record
+
+
+class Replayed(NamedTuple):
+    """What `Connection.replay` did (Y5).
+
+    Attributes:
+        after: for each partition the position behind which the group begins again.
+        is_whole: whether all records since then are kept. If not, the group begins again with the
+            oldest ones that are, and the others do not count as missed.
+    """
+
+    after: tuple[str, ...]
+    is_whole: bool
+
+
+class LogSurvey(NamedTuple):
+    """One partition, for a person who looks at a transport (Y6).
+
+    Attributes:
+        length: how many records its log holds.
+        oldest: when the oldest of them was stored, in seconds since 1970; None if there is none, or
+            if that is not known.
+        scheduled: how many records wait for their time.
+        size: how many bytes its records take, roughly; None if the transport can't tell quickly.
+    """
+
+    length: int
+    oldest: float | None
+    scheduled: int
+    size: int | None
+
+
+class MemberSurvey(NamedTuple):
+    """A live member of a group (Y6).
+
+    Attributes:
+        consumer: its name.
+        patterns: the patterns of the events that it takes, in the form that `canonical` returns.
+        until: when it counts as dead unless it is heard of again, in seconds since 1970.
+    """
+
+    consumer: str
+    patterns: tuple[str, ...]
+    until: float
+
+
+class GroupSurvey(NamedTuple):
+    """A group (Y6).
+
+    Attributes:
+        name: the group's name.
+        members: its live members, sorted by name.
+        standings: how far it is in each partition; the dead letters are counted in the partition
+            from which they came.
+        oldest: when the oldest record was stored that the group has not settled, in seconds since
+            1970; None if there is none, or if that is not known.
+        replays: how many times the group was made to begin again.
+    """
+
+    name: str
+    members: tuple[MemberSurvey, ...]
+    standings: tuple[Standing, ...]
+    oldest: float | None
+    replays: int
+
+
+class Survey(NamedTuple):
+    """All that a person wants to see of a transport; the numbers may be of different moments (Y6).
+
+    Attributes:
+        now: the transport's clock, in seconds since 1970.
+        logs: the partitions.
+        groups: the groups, sorted by name.
+        size: how many bytes the whole transport takes, roughly; None if it can't tell.
+    """
+
+    now: float
+    logs: tuple[LogSurvey, ...]
+    groups: tuple[GroupSurvey, ...]
+    size: int | None

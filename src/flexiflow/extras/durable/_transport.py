@@ -17,8 +17,13 @@ In each group at most one lease holds a record. A lease that has *run out*, beca
 renewed in time, goes on holding its records until they are given to others (X11). After that its
 worker may only report that an attempt has ended, so that it does not count as the worker's death.
 
+A record may also be *scheduled*: then it is stored in its log when its time has come by the
+transport's clock, before anything that is stored or given later (Y3). Until then nothing but its
+ticket can name it.
+
 A call that failed with `TransportUnavailable` may be repeated with the same arguments. A batch has
-a number, by which a transport recognises it (X2); settling again what is settled changes nothing;
+a number, by which a transport recognises it (X2), and a scheduled record its ticket (Y3); settling
+again what is settled changes nothing;
 and records that were given to a failed `receive` are given again by a later one.
 """
 
@@ -36,10 +41,15 @@ if TYPE_CHECKING:
         Delivery,
         Member,
         Outcome,
+        Record,
+        Replayed,
         Room,
+        ScheduledRecord,
         Settled,
         Standing,
+        Start,
         Stored,
+        Survey,
     )
 
 
@@ -74,6 +84,11 @@ class Lease(Protocol):
 
         Empty if all workers of a group share a log.
         """
+        ...
+
+    @property
+    def replay(self) -> int:
+        """How many times the group had been made to begin again when this was leased (Y5)."""
         ...
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -155,6 +170,11 @@ class Connection(Protocol):
         """How many bytes the body of a record may have; 1 or more (X14)."""
         ...
 
+    @property
+    def max_scheduled(self) -> int:
+        """How many records may be scheduled at a time in each partition; 1 or more (Y3)."""
+        ...
+
     async def store(self, batch: Batch) -> None:
         """Store all records of a batch, in order and durably, or raise.
 
@@ -169,12 +189,78 @@ class Connection(Protocol):
         """
         ...
 
+    async def produced(self, producer: str) -> int:
+        """Return the number of a producer's last batch; 0 if it is not known, or not any more."""
+        ...
+
+    def new_ticket(self, key: str | None) -> str:
+        """Return a new ticket, for a record with this key; unique among all (Y3).
+
+        It is of letters, digits and hyphens. It tells the transport, that is the file or the prefix
+        on the server, from all others, and says which partition the record will be in: the one of
+        the key, or any.
+        """
+        ...
+
+    async def schedule(
+        self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
+    ) -> None:
+        """Store a record durably, to be put into its log later (Y3).
+
+        When its time has come it takes its place at the end of the log, also where the log holds
+        `max_length` records already. A ticket that was used is not used again: the call does
+        nothing. Tickets are remembered for at least the transport's `idempotency_window` after
+        their records were put into a log or cancelled.
+
+        Args:
+            ticket: made by `new_ticket` of this transport, for the record's key.
+            record: the record; it has no group.
+            at: its time, in seconds since 1970; this or `delay` is None.
+            delay: in how many seconds from now, by the transport's clock; 0 or more.
+
+        Raises:
+            ScheduleFull: the partition has `max_scheduled` of them already; nothing was stored.
+            EventTooLarge: the body has more bytes than `max_event_bytes`; nothing was stored.
+            ValueError: the ticket is of another transport.
+        """
+        ...
+
+    async def cancel(self, ticket: str) -> bool:
+        """Delete a scheduled record; return whether that was in time (Y3).
+
+        Returns:
+            True if the record was deleted, now or by an earlier call, and was in no log; False if
+            it was put into its log, or nothing is known of the ticket.
+
+        Raises:
+            ValueError: the ticket is of another transport.
+        """
+        ...
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        """Return scheduled records, in the order of their times, then of their tickets (Y3).
+
+        Args:
+            after: the record after which to begin; it need not be there any more. None to begin
+                with the first.
+            limit: how many at most.
+
+        Returns:
+            The records; empty only if there are none after that, fewer than `limit` also if they
+            are large.
+        """
+        ...
+
     async def join(self, member: Member) -> Sequence[str]:
         """Become a member of a group, or stay one; the first member creates the group.
 
-        A new group is given the records that were stored before it, as far as they are kept. The
-        group takes the patterns that include those of all its live members. Once this has returned,
-        members with smaller patterns receive nothing: they stand by (X15).
+        A new group begins in each partition where its first member says (`Member.start`), and keeps
+        to that also where the server forgets it (Y5).
+
+        The group takes the patterns that include those of all its live members. Once this has
+        returned, members with smaller patterns receive nothing: they stand by (X15).
 
         Returns:
             The names of the live consumers with the patterns that the group takes, sorted; among
@@ -184,6 +270,9 @@ class Connection(Protocol):
             ConsumerInUse: a live member has the same name and another token.
             GroupMismatch: the patterns neither include those of another live member, nor are
                 included in them; the member has not joined.
+            ValueError: the group is new, and `start` is not a position for each partition, or one
+                is no position of this transport, or is not there yet.
+            StartTrimmed: the group is new, and records behind such a position were deleted.
         """
         ...
 
@@ -205,6 +294,26 @@ class Connection(Protocol):
 
     async def forget(self, group: str) -> None:
         """Delete a group with its dead letters, so that the log need not keep records for it."""
+        ...
+
+    async def replay(self, group: str, since: Start) -> Replayed:
+        """Make a group begin again, or go on from a later place (Y5).
+
+        All its leases end. In each partition, whatever comes after the new place is dropped from
+        what is pending, what waits, and from the dead letters, and is given anew; what comes before
+        stays as it is, and what was not given yet is not given any more. Records that were redriven
+        are passed over, since what they are copies of is given again. What was deleted meanwhile
+        does not count as missed.
+
+        To repeat the call after a failure may count one more replay, and changes nothing else.
+
+        Raises:
+            ValueError: there is no such group; or as `join` does for `Member.start`.
+        """
+        ...
+
+    async def survey(self) -> Survey:
+        """Return what a person wants to see of the transport (Y6)."""
         ...
 
     async def dead_letters(
@@ -230,6 +339,14 @@ class Connection(Protocol):
         """Store dead letters anew, for their group alone, and delete them; both in one step (X3).
 
         Ids of no dead letter are ignored.
+
+        Returns:
+            How many of them existed.
+        """
+        ...
+
+    async def discard(self, group: str, ids: Sequence[str]) -> int:
+        """Delete dead letters for good (Y6); ids of no dead letter are ignored.
 
         Returns:
             How many of them existed.

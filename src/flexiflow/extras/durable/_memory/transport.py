@@ -16,6 +16,7 @@ from flexiflow.extras.durable._bell import Bell
 from flexiflow.extras.durable._errors import LeaseLost, LogFull
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
+    MAX_SCHEDULED,
     ConnectionBase,
     check_limits,
     check_records,
@@ -71,6 +72,7 @@ class MemoryTransport:
             settled are deleted when there is no room for new ones (X5).
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
         max_event_bytes: how many bytes an event may have as stored, 1 to 10**12 (X14).
+        max_scheduled: how many events may be scheduled at a time, 1 to 10**12; for each log (Y3).
 
     Raises:
         ValueError: a number out of its range.
@@ -83,12 +85,14 @@ class MemoryTransport:
         max_length: int = 1_000_000,
         idempotency_window: float = 600.0,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        max_scheduled: int = MAX_SCHEDULED,
     ) -> None:
         self._limits = check_limits(
             partitions=partitions,
             max_length=max_length,
             idempotency_window=idempotency_window,
             max_event_bytes=max_event_bytes,
+            max_scheduled=max_scheduled,
         )
         self._logs = [Log() for _ in range(self._limits.logs)]
         self._groups: dict[str, Group] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, final
 from flexiflow._arguments import check_finite, check_int
 from flexiflow.extras._redis.lines import open_wires
 from flexiflow.extras._redis.url import check_prefix, parse_url
-from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, check_limits
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, MAX_SCHEDULED, check_limits
 from flexiflow.extras.durable._redis.connection import RedisConnection
 from flexiflow.extras.durable._redis.epochs import Epochs
 from flexiflow.extras.durable._redis.network import Network
@@ -39,6 +39,7 @@ class RedisTransport:
         idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
         max_event_bytes: how many bytes an event may have as stored, 1 to 10**12; the same for all
             users of a prefix (X14).
+        max_scheduled: how many events may be scheduled at a time, 1 to 10**12; for each log (Y3).
         prefix: what the transport's keys begin with; letters, digits and `._:-`.
         replicas: how many replicas must confirm what is stored (X6).
         connect_timeout: for how many seconds to try to connect, and as long again to log in.
@@ -59,6 +60,7 @@ class RedisTransport:
         max_length: int = 1_000_000,
         idempotency_window: float = 600.0,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        max_scheduled: int = MAX_SCHEDULED,
         prefix: str = "flexiflow",
         replicas: int = 0,
         connect_timeout: float = 5.0,
@@ -71,6 +73,7 @@ class RedisTransport:
             max_length=max_length,
             idempotency_window=idempotency_window,
             max_event_bytes=max_event_bytes,
+            max_scheduled=max_scheduled,
         )
         self._replicas = check_int("replicas", replicas, "0 or more", least=0)
         self._timeout = check_finite("timeout", timeout)

@@ -26,6 +26,7 @@ from flexiflow.extras._sqlite.layout import check_mode, check_path
 from flexiflow.extras.durable._bell import Bell
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
+    MAX_SCHEDULED,
     ConnectionBase,
     check_limits,
     numbers_after,
@@ -83,6 +84,7 @@ class SqliteTransport:
             more.
         busy_timeout: for how many seconds to wait for another process that is writing, 0 or more.
         max_event_bytes: how many bytes an event may have as stored, 1 to 10**12 (X14).
+        max_scheduled: how many events may be scheduled at a time, 1 to 10**12; for each log (Y3).
         mode: the permissions of a file that is created, whatever the umask is; its owner must be
             allowed to read and write. An existing file keeps its own (X9).
 
@@ -101,6 +103,7 @@ class SqliteTransport:
         poll_interval: float = 0.05,
         busy_timeout: float = 5.0,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        max_scheduled: int = MAX_SCHEDULED,
         mode: int = 0o600,
     ) -> None:
         self._path = check_path(path, "MemoryTransport() keeps events")
@@ -109,6 +112,7 @@ class SqliteTransport:
             max_length=max_length,
             idempotency_window=idempotency_window,
             max_event_bytes=max_event_bytes,
+            max_scheduled=max_scheduled,
         )
         self._poll_interval = check_finite("poll_interval", poll_interval, least=_SHORTEST)
         check_finite("busy_timeout", busy_timeout, least=0)
