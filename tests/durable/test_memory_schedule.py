@@ -257,7 +257,7 @@ async def test_time_is_that_of_the_day() -> None:
 
 
 def test_a_producer_may_be_remembered_for_ever(backend: str) -> None:
-    """Y4: one whose batch is lasting; the number of its last batch can be asked for."""
+    """X2: one whose batch is lasting; the number of its last batch can be asked for."""
 
     async def scenario(connection: Connection) -> Any:
         await connection.store(batch(1, b"a", is_lasting=True))
