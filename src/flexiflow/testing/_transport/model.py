@@ -37,6 +37,20 @@ class Letter(NamedTuple):
     deliveries: int
 
 
+class Grave(NamedTuple):
+    """Where a dead letter comes from.
+
+    Attributes:
+        letter: the dead letter.
+        partition: the partition of its record.
+        origin: the place of its record there or, if that was redriven, of the first original.
+    """
+
+    letter: Letter
+    partition: int
+    origin: int
+
+
 class Span(NamedTuple):
     """When something happens, as far as that is known.
 
@@ -63,12 +77,14 @@ class Tenure:
         longest: the most seconds that a record waits.
         is_live: whether it has not run out.
         is_over: whether it was released, or its partition leased to another worker.
+        is_void: whether its group has begun again since, so that it can't even report.
     """
 
     worker: str
     longest: float = inf
     is_live: bool = True
     is_over: bool = False
+    is_void: bool = False
 
     def end(self) -> None:
         """Release it."""
@@ -157,11 +173,11 @@ class GroupModel:
     """A group: how far it is, and its dead letters.
 
     Args:
-        items: what is stored, for each partition.
-        gone: the places of it that were deleted.
-        is_exclusive: whether one worker at a time leases a partition.
+        parts: how far it is in each partition.
 
     Attributes:
+        graves: its dead letters, the oldest first.
+        replays: how many times it has begun again.
         doubtful: dead letters whose record may have been gone before they were buried.
         tokens: the token of the last lease, for each partition.
         rank: the rank of the patterns that it takes, as of the last join; None after a member has
@@ -169,18 +185,35 @@ class GroupModel:
         tenures: the leases that are not released, for each partition.
     """
 
-    def __init__(
-        self, items: list[list[Item]], gone: list[set[int]], *, is_exclusive: bool = False
-    ) -> None:
-        parts = zip(items, gone, strict=True)
-        self.parts = [
-            Part(each, lost, is_exclusive, forgiven=frozenset(lost)) for each, lost in parts
-        ]
-        self.dead: list[Letter] = []
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+        self.graves: list[Grave] = []
+        self.replays = 0
         self.doubtful: list[Letter] = []
-        self.tokens = [0] * len(items)
+        self.tokens = [0] * len(parts)
         self.rank: int | None = None
-        self.tenures: list[list[Tenure]] = [[] for _ in items]
+        self.tenures: list[list[Tenure]] = [[] for _ in parts]
+
+    @property
+    def dead(self) -> list[Letter]:
+        """Its dead letters, the oldest first."""
+        return [each.letter for each in self.graves]
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it has begun elsewhere than with the oldest record, or has begun again."""
+        return any(part.is_moved for part in self.parts)
+
+    def begin_again(self, places: list[int], at: Span) -> None:
+        """Begin again at a place of each partition (Y5)."""
+        self.replays += 1
+        for part, place, tenures in zip(self.parts, places, self.tenures, strict=True):
+            for tenure in tenures:
+                tenure.end()
+                tenure.is_void = True
+            tenures.clear()
+            part.begin_again(place, at)
+        self.graves = [each for each in self.graves if each.origin < places[each.partition]]
 
 
 @final
@@ -198,14 +231,29 @@ class Model:
         self.groups: dict[str, GroupModel] = {}
         self.positions: list[list[str]] = [[] for _ in range(partitions)]
         self.keys: list[list[str | None]] = [[] for _ in range(partitions)]
+        self.times: list[list[float | None]] = [[] for _ in range(partitions)]
+        self.origins: list[dict[int, int]] = [{} for _ in range(partitions)]
+        self.first = [0] * partitions
         self.of_key: dict[str, int] = {}
+        self.planned: set[bytes] = set()
         self._is_exclusive = is_exclusive
 
-    def group(self, name: str) -> GroupModel:
-        """Return a group; it is made when it is first asked for."""
-        if name not in self.groups:
-            self.groups[name] = GroupModel(self.items, self.gone, is_exclusive=self._is_exclusive)
-        return self.groups[name]
+    def add_group(self, name: str, places: list[int], *, is_moved: bool = False) -> None:
+        """Add a group that begins at a place of each partition."""
+        parts = [
+            Part(
+                self.items[each],
+                self.gone[each],
+                self._is_exclusive,
+                place,
+                frozenset(self.gone[each]),
+                origins=self.origins[each],
+                planned=self.planned,
+                is_moved=is_moved,
+            )
+            for each, place in enumerate(places)
+        ]
+        self.groups[name] = GroupModel(parts)
 
     def delete(self, partition: int, place: int) -> None:
         """Note that a record was deleted; a group that has settled it does not miss it."""
@@ -241,6 +289,10 @@ class Part:
         waiting: what was postponed, by its place.
         settled: the places of what was acknowledged or buried.
         missed: the least and the most that were deleted before they were settled.
+        origins: for the places of what was redriven, those of the first originals; shared.
+        planned: the bodies of all that was scheduled; shared.
+        passed: the places, not begun, that are passed over, since the group has begun again.
+        is_moved: whether it was to begin somewhere, or to begin again.
     """
 
     items: list[Item]
@@ -252,6 +304,37 @@ class Part:
     waiting: dict[int, Hold] = field(default_factory=dict[int, Hold])
     settled: set[int] = field(default_factory=set[int])
     missed: list[int] = field(default_factory=lambda: [0, 0])
+    origins: dict[int, int] = field(default_factory=dict[int, int])
+    planned: set[bytes] = field(default_factory=set[bytes])
+    passed: set[int] = field(default_factory=set[int])
+    is_moved: bool = False
+
+    def clause(self, otherwise: str) -> str:
+        """Return the clause that is broken where a record is given wrongly, or is not given."""
+        return "Y5" if self.is_moved else otherwise
+
+    def origin(self, place: int) -> int:
+        """Return the place of the first original of a record; its own if it was not redriven."""
+        return self.origins.get(place, place)
+
+    def begin_again(self, begin: int, at: Span) -> None:
+        """Begin again at a place; copies count as being where their originals are (Y5)."""
+        known = {*self.pending, *self.waiting, *self.passed}
+        for holds in (self.pending, self.waiting):
+            for place in [each for each in holds if self.origin(each) >= begin]:
+                del holds[place]
+        copies = [each for each in range(begin, len(self.items)) if self.items[each].group]
+        self.passed = {
+            each
+            for each in copies
+            if self.origin(each) >= begin or each < self.begun or each in known
+        }
+        self.settled = {*range(begin)} | self.passed - {*self.pending, *self.waiting}
+        self.settled -= {*self.pending, *self.waiting}
+        self.begun, self.is_moved = begin, True
+        for _, hold in sorted(self.waiting.items()):
+            if hold.due is None and hold.holder and not self.heads(hold.key, hold.holder):
+                hold.due = at
 
     @property
     def lag(self) -> int:
@@ -277,7 +360,8 @@ class Part:
             for place, hold in self.pending.items()
             if not hold.has_waited and (with_ghosts or not hold.is_ghost)
         ]
-        return sorted([*held, *range(self.begun, len(self.items))])
+        new = {*range(self.begun, len(self.items))} - (set() if with_ghosts else self.passed)
+        return sorted({*held} | new)
 
     def has(self, place: int) -> bool:
         """Return whether a pending record is still there."""
@@ -285,7 +369,8 @@ class Part:
 
     def new(self) -> list[int]:
         """Return the places that the group has not begun."""
-        return [place for place in range(self.begun, len(self.items)) if place not in self.gone]
+        new = range(self.begun, len(self.items))
+        return [place for place in new if place not in self.gone and place not in self.passed]
 
     def offer(self, tenure: Tenure, at: Span, room: Room) -> Offer:
         """Return what a lease may be given at some time, if it asks for that much."""
