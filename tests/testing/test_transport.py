@@ -25,16 +25,9 @@ from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive, Means
 from flexiflow.testing._transport.desk_judgements import check_standing, complain_of_delivery
-from flexiflow.testing._transport.model import (
-    Grave,
-    GroupModel,
-    Hold,
-    Item,
-    Letter,
-    Part,
-    Span,
-    Tenure,
-)
+from flexiflow.testing._transport.holds import Grave, Hold, Item, Letter, Span, Tenure
+from flexiflow.testing._transport.model import GroupModel
+from flexiflow.testing._transport.part import Part
 from flexiflow.testing._transport.subject import TransportSubject
 from tests.durable.transports import Tried, damage_memory, each_transport
 from tests.helpers import by_turns

@@ -23,7 +23,7 @@ from flexiflow.testing._transport.desk_calls import LONGEST, OTHERS, Broken, Cal
 from flexiflow.testing._transport.desk_groups import Caring
 from flexiflow.testing._transport.desk_schedule import SOON
 from flexiflow.testing._transport.desk_taking import ALL
-from flexiflow.testing._transport.model import Span
+from flexiflow.testing._transport.holds import Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import anyio
 
 from flexiflow.extras.durable import Member
-from flexiflow.testing._transport.model import Span
+from flexiflow.testing._transport.holds import Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from flexiflow.extras.durable import Connection, Delivery, Lease, Outcome, Start, Transport
-    from flexiflow.testing._transport.model import Tenure
+    from flexiflow.testing._transport.holds import Tenure
 
 _T = TypeVar("_T")
 

@@ -10,14 +10,14 @@ from flexiflow.extras.durable import Standing, StartTrimmed
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive
 from flexiflow.testing._transport.desk_judgements import check_standing
 from flexiflow.testing._transport.desk_schedule import Scheduling
-from flexiflow.testing._transport.model import Item, Letter
+from flexiflow.testing._transport.holds import Item, Letter
 from flexiflow.testing._transport.surveys import check_survey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable import DeadLetter, Replayed, Start
-    from flexiflow.testing._transport.model import Grave
+    from flexiflow.testing._transport.holds import Grave
 
 _PAGE: Final = 2
 _NEVER: Final = 1_000.0

@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flexiflow.testing._transport.desk_calls import Broken
-from flexiflow.testing._transport.model import Item, names
+from flexiflow.testing._transport.holds import Item, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable import Delivery, Room, Standing
-    from flexiflow.testing._transport.model import GroupModel, Hold, Offer, Part
+    from flexiflow.testing._transport.holds import Hold, Offer
+    from flexiflow.testing._transport.model import GroupModel
+    from flexiflow.testing._transport.part import Part
 
 
 def judge_order(part: Part, given: Sequence[Delivery], offer: Offer) -> list[int] | None:

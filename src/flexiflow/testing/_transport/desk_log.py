@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive
-from flexiflow.testing._transport.model import Item, Model, Span, names
+from flexiflow.testing._transport.holds import Item, Span, names
+from flexiflow.testing._transport.model import Model
 from flexiflow.testing._transport.plans import Offset, check_places, check_stored, check_time
 
 if TYPE_CHECKING:

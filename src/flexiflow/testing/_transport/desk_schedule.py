@@ -12,7 +12,7 @@ from flexiflow.extras.durable import Record, ScheduleFull
 from flexiflow.testing._transport.desk_calls import Broken
 from flexiflow.testing._transport.desk_log import MOST
 from flexiflow.testing._transport.desk_taking import Taking
-from flexiflow.testing._transport.model import Span
+from flexiflow.testing._transport.holds import Span
 from flexiflow.testing._transport.plans import LATER, Plan, check_listed
 
 if TYPE_CHECKING:

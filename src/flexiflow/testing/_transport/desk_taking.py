@@ -17,7 +17,7 @@ from flexiflow.testing._transport.desk_judgements import (
     judge_order,
 )
 from flexiflow.testing._transport.desk_work import Work
-from flexiflow.testing._transport.model import Grave, Letter
+from flexiflow.testing._transport.holds import Grave, Letter
 from flexiflow.testing._transport.outcomes import make_outcome
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable import Delivery
     from flexiflow.testing._transport.desk_calls import Hand
-    from flexiflow.testing._transport.model import Offer, Part, Span, Tenure
+    from flexiflow.testing._transport.holds import Offer, Span, Tenure
     from flexiflow.testing._transport.outcomes import Settling
+    from flexiflow.testing._transport.part import Part
     from flexiflow.testing._transport.plans import Plan
 
 _T = TypeVar("_T")

@@ -9,14 +9,15 @@ import anyio
 from flexiflow.extras.durable import Batch, EventTooLarge, LeaseLost, LogFull, Noted, Record, Room
 from flexiflow.testing._transport.desk_calls import RANKS, Broken, Hand, Inconclusive
 from flexiflow.testing._transport.desk_log import LENGTH, WINDOW, Watching
-from flexiflow.testing._transport.model import Item, Tenure, names
+from flexiflow.testing._transport.holds import Item, Tenure, names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from flexiflow.extras.durable import Lease
     from flexiflow.testing._transport.desk_calls import Calls
-    from flexiflow.testing._transport.model import GroupModel, Part
+    from flexiflow.testing._transport.model import GroupModel
+    from flexiflow.testing._transport.part import Part
 
 
 class Work(Watching):

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from flexiflow.testing._transport.desk_calls import Broken
-from flexiflow.testing._transport.model import Span
+from flexiflow.testing._transport.holds import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flexiflow.extras.durable import GroupSurvey, LogSurvey, Member, Survey
-    from flexiflow.testing._transport.model import GroupModel, Model, Span
+    from flexiflow.testing._transport.holds import Span
+    from flexiflow.testing._transport.model import GroupModel, Model
     from flexiflow.testing._transport.plans import Offset, Plan
 
 _ABOUT: Final = 0.01
