@@ -227,7 +227,7 @@ class StoresTheLastTicketFirst(PlainTransport):
 
 
 @breaks("Y3")
-class DropsWhatIsTooMuch(PlainTransport):
+class DropsWhatIsDueWhileFull(PlainTransport):
     """Drops what is due while its log is full."""
 
     def drop(self) -> None:
@@ -244,7 +244,7 @@ class DropsWhatIsTooMuch(PlainTransport):
 
 
 @breaks("Y3")
-class KeepsWhatIsTooMuch(PlainTransport):
+class KeepsWhatIsDueWhileFull(PlainTransport):
     """Keeps what is due while its log is full."""
 
     async def tail(
@@ -433,7 +433,7 @@ class RefusesWhatItKnows(PlainTransport):
 
 
 @breaks("Y3")
-class TellsThatItTakesMore(PlainTransport):
+class TellsThatItSchedulesMore(PlainTransport):
     """Tells that more can be scheduled than it takes."""
 
     @property

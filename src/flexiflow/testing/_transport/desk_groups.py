@@ -46,10 +46,9 @@ class Caring(Scheduling):
         """Note of which records those are copies that were stored since."""
         origins = {each.letter.body: each.origin for each in graves}
         for partition, first in enumerate(before):
-            items = self._model.items[partition]
-            for place in range(first, len(items)):
-                if items[place].group:
-                    self._model.origins[partition][place] = origins[items[place].body]
+            items = enumerate(self._model.items[partition])
+            copies = {at: origins[each.body] for at, each in items if at >= first and each.group}
+            self._model.origins[partition] |= copies
 
     async def discard(self, group: str, *at: int) -> None:
         """Discard some dead letters, and then the same ones again, which has no effect."""
