@@ -8,12 +8,12 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Outcome, State, StateMachine, Transition
 from flexiflow.events import STATE_CHANGED
-from flexiflow.testing import cancel_everywhere, replay
+from flexiflow.testing import cancel_everywhere
 from tests.accounting import Boom, Fatal
 from tests.attacks import kept_cancellation
-from tests.components.lasting import GO, PARTS, Scene
+from tests.components.lasting import PARTS, Scene
 from tests.helpers import PATIENCE, settle
-from tests.hosting import Gate
+from tests.hosting import GO, Gate, run_clocked
 
 each_kind = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 
@@ -51,7 +51,7 @@ class TestOrder:
                 assert await scene.engine.send("a", GO) is Outcome.TRANSITIONED
                 await settle()
                 assert scene.take_lines() == WHOLE
-                assert scene.shelf.records["a"].state == scene.component.state == "entered"
+                assert scene.store.kept["a"].state == scene.component.state == "entered"
 
     @each_kind
     async def test_the_state_changes_between_save_and_announcement(
@@ -221,7 +221,7 @@ class TestFailures:
                 await sleep(2)
                 assert scene.component.state == "over"
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
 
     @pytest.mark.parametrize("part", ["exit", "entry"])
     async def test_a_stray_cancellation_is_one(self, part: str) -> None:
@@ -375,8 +375,8 @@ async def look(scene: Scene) -> str:
     assert begun[-1] == f"work of {state} begins"
     # One work at a time: each ends before the next one begins.
     assert [line.split()[3] for line in begun[:-1]] == ["begins", "ends"] * (len(begun) // 2)
-    if scene.shelf.records and state == "entered":
-        assert scene.shelf.records["a"].state == "entered"
+    if scene.store.kept and state == "entered":
+        assert scene.store.kept["a"].state == "entered"
     await sleep(61)
     assert scene.component.state == "over"
     return state
