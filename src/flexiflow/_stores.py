@@ -72,8 +72,10 @@ class StateStore(Protocol):
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
 
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
+
         Args:
-            until: in seconds since 1970.
+            until: in seconds since 1970; may be infinite.
             limit: how many names to return at most.
         """
         ...
