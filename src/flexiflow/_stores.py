@@ -157,8 +157,8 @@ def restore(component: Any, data: Mapping[str, Any] | None) -> None:
         TypeError: its `restore` is async.
         Exception: what `restore` raised.
     """
-    if data is not None:
-        _refuse_async("restore", component, component.restore(data))
+    if data is not None and (result := component.restore(data)) is not None:
+        _refuse_async("restore", component, result)
 
 
 def _is_stored(found: object) -> bool:
@@ -170,8 +170,8 @@ def _is_stored(found: object) -> bool:
         isinstance(version, int)
         and version > 0
         and isinstance(state, str)
-        and (data is None or isinstance(data, Mapping))
-        and (due is None or (isinstance(due, int | float) and not isnan(due)))
+        and (data is None or isinstance(data, (dict, Mapping)))
+        and (due is None or (isinstance(due, (int, float)) and not isnan(due)))
     )
 
 
