@@ -1,11 +1,13 @@
 """`check_store` finds each planted fault, and complains of no correct store (P1)."""
 
+import math
 from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import anyio
 import pytest
 
 from flexiflow.extras.stores import MemoryStateStore, SqliteStateStore
@@ -13,6 +15,7 @@ from flexiflow.testing import ContractViolation, check_store
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._store.contract import STORE_CONTRACT
+from flexiflow.testing._store.desk import open_desk
 from flexiflow.testing._store.subject import StoreSubject
 from properties.faults.of_stores import STORE_FAULTS, StoreFault
 from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
@@ -48,6 +51,20 @@ def test_a_store_in_memory_keeps_each_part(backend: str, store: Any, clause: Cla
     examples = 3_000 if IS_LONG else 15
     [verdict] = examine(StoreSubject, [clause], store, backend=backend, examples=examples)
     assert verdict.violation is None, str(verdict.violation)
+
+
+@pytest.mark.parametrize("store", [PlainStore, MemoryStateStore])
+def test_a_component_that_is_never_due_is_not_returned(backend: str, store: Any) -> None:
+    """K2: a component whose due time is infinite or None is not due, whatever `until` is."""
+
+    async def main() -> None:
+        async with open_desk(store) as desk:
+            await desk.save("spent", "new", due=math.inf)
+            await desk.save("without a time", "new")
+            await desk.save("a", "new", due=2.0)
+            await desk.due(math.inf, 3)
+
+    anyio.run(main, backend=backend)
 
 
 def test_two_stores_on_one_file_keep_each_part(backend: str) -> None:

@@ -12,7 +12,7 @@ Timers and work run in `running()` (`_running`, `_lifecycle`).
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from flexiflow._actor import Outcome
+    from flexiflow._actor import Actor, Outcome
     from flexiflow._component import Mark
     from flexiflow._registry import Registry
     from flexiflow._residents import Residents
@@ -113,9 +113,7 @@ class Engine:
         if max_components is not None:
             from flexiflow._residents import Residents  # noqa: PLC0415  as in `running`
 
-            self._residents = Residents(
-                max_components, is_needed=self._is_needed, unload=self._unload
-            )
+            self._residents = Residents(max_components, self._unload)
             self._hosting.rest = self._residents.rest
 
     @property
@@ -176,7 +174,8 @@ class Engine:
         try:
             with admission.join():
                 await checkpoint()
-                await self._introduce(component, await self._load(name))
+                self._enter(component, await self._hosting.load(name))
+                await self._announce(component)
         finally:
             self._conclude(name, admission)
 
@@ -198,7 +197,7 @@ class Engine:
         actor.host = actor.dispatcher = None
         work = None if actor.life is None else actor.life.leave(actor)
         if self._residents is not None:
-            self._residents.discard(name)
+            self._residents.discard(actor)
         self._bus.unsubscribe_all(name)
         if (admission := self._pending.get(name)) is not None:
             admission.refuse(lambda: UnknownComponent(name))
@@ -237,16 +236,22 @@ class Engine:
             check_component_name(name)
         turn = None
         if component is None or name in self._pending:
-            component, turn = await self._wait_for(name)
+            component, turn = await self._find(name)
         return await actor_of(component).handle(component, copied, self, turn)
 
-    async def _wait_for(self, name: str) -> tuple[Component, Turn]:
-        """Wait for a component in its admission, or make it if this sender is the first in line.
+    def _find(self, name: str) -> Coroutine[Any, Any, tuple[Component, Turn]]:
+        """Make a component, or wait for it in its admission, if there is one.
 
         Returns:
             The component, and a turn in its mailbox.
         """
-        admission = self._pending.get(name) or Admission(name, self._pending)
+        admission = self._pending.get(name)
+        if admission is not None:
+            return self._wait_for(name, admission)
+        admission = Admission(name, self._pending)
+        return self._admit(name, admission, admission.join())
+
+    async def _wait_for(self, name: str, admission: Admission) -> tuple[Component, Turn]:
         turn = admission.join()
         has_come = await admission.wait(turn)
         if has_come and admission.state == "making":
@@ -269,9 +274,18 @@ class Engine:
         """Make and register a component, for this sender and then for the others in line."""
         try:
             with turn:
-                stored = None if self._factory is None else await self._load(name)
-                component = await self._make(name)
-                await self._introduce(component, stored, is_made=True)
+                if self._factory is None:
+                    raise UnknownComponent(name, self._components)
+                stored = await self._hosting.load(name)
+                component = self._check_made(await attempt(self._factory, name), name)
+                self._enter(component, stored)
+                if self._residents is not None:
+                    self._residents.add(actor_of(component))
+                if self._residents is None or stored is None:
+                    await self._announce(component)
+                else:
+                    # Loading is no registration where components come and go (K5).
+                    self._begin(component)
         except BaseException as exc:
             if isinstance(exc, Exception):
                 admission.refuse(repeat(exc).__next__)
@@ -280,15 +294,15 @@ class Engine:
                 # An observer was cancelled: the component is there, and nobody sends to it.
                 self._rest(registered)
             raise
-        if self._components.get(name) is not component:
+        if component is not self._components.get(name):
             # An observer has unregistered it, which refused all who waited in line.
             raise UnknownComponent(name)
         own = actor_of(component).mailbox.join()
         self._conclude(name, admission)
         return component, own
 
-    async def _make(self, name: str) -> Component:
-        component = None if self._factory is None else await attempt(self._factory, name)
+    def _check_made(self, component: object, name: str) -> Component:
+        """Return what the factory has returned, if that is a component of that name."""
         if component is None:
             raise UnknownComponent(name, self._components)
         if not isinstance(component, Component):
@@ -301,10 +315,6 @@ class Engine:
                 f"component_factory was asked for {show(name)} and gave {component!r}"
             )
         return component
-
-    async def _load(self, name: str) -> Stored | None:
-        load = self._hosting.load
-        return None if load is None else await load(name)
 
     def _adopt(self, component: Component, stored: Stored | None) -> None:
         """Put into a component what is stored, if there is a store (K4)."""
@@ -319,37 +329,33 @@ class Engine:
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
         if name not in self._components and name not in self._pending:
-            component, turn = await self._wait_for(name)
+            component, turn = await self._find(name)
             turn.end()
             self._rest(component)
 
     def _rest(self, component: Component) -> None:
         """Note that a component was loaded, and has no message (K5)."""
         if self._residents is not None:
-            self._residents.rest(component)
+            self._residents.rest(actor_of(component))
 
-    def _is_needed(self, name: str) -> bool:
-        return name in self._pending or dispatcher_of(self._bus).registry.has_any(name)
+    def _unload(self, actor: Actor) -> bool:
+        """Forget a component that can be loaded again, unless it is needed; publish nothing (K5).
 
-    def _unload(self, component: Component) -> None:
-        """Forget a component that can be loaded again; publish nothing (K5)."""
-        actor = actor_of(component)
-        del self._components[actor.name]
+        Returns:
+            Whether it was forgotten.
+        """
+        name, life = actor.name, actor.give_life()
+        is_needed = name in self._pending or dispatcher_of(self._bus).registry.has_any(name)
+        if is_needed or not (life.is_idle and actor.mailbox.is_idle):
+            return False
+        del self._components[name]
         actor.host = actor.dispatcher = None
-        life = actor.give_life()
         life.leave(actor)
         life.is_unloaded = True
+        return True
 
-    async def _introduce(
-        self, component: Component, stored: Stored | None, *, is_made: bool = False
-    ) -> None:
-        """Register a component and its handlers in one step, then publish its event.
-
-        Args:
-            component: the component.
-            stored: what is stored of it, which it gets before (K4); or None.
-            is_made: whether the factory has made it.
-        """
+    def _enter(self, component: Component, stored: Stored | None) -> None:
+        """Register a component and its handlers in one step, after it got what is stored (K4)."""
         actor, bus = actor_of(component), dispatcher_of(self._bus)
         handlers = _check(component, bus.registry)
         self._adopt(component, stored)
@@ -357,18 +363,23 @@ class Engine:
         if actor.life is not None:
             actor.life.hosting, actor.life.is_unloaded = self._hosting, False
         self._components[actor.name] = component
-        if is_made and self._residents is not None:
-            self._residents.add(actor.name)
         _subscribe(handlers, actor.name, bus.registry)
-        # Loading is no registration where components come and go (K5).
-        is_silent = is_made and stored is not None and self._residents is not None
+
+    async def _announce(self, component: Component) -> None:
+        """Publish that a component is registered; then begin what its state does."""
+        bus = dispatcher_of(self._bus)
         try:
-            if not is_silent and (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
-                registered: ComponentRegistered = {"component": actor.name}
+            if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
+                registered: ComponentRegistered = {"component": actor_of(component).name}
                 await bus.deliver(route, registered)
         finally:
-            if actor.host is self and actor.life is not None:
-                actor.life.begin(actor, component)
+            self._begin(component)
+
+    def _begin(self, component: Component) -> None:
+        """Begin the timer and the work of a component's state, if it is still registered."""
+        actor = actor_of(component)
+        if actor.host is self and actor.life is not None:
+            actor.life.begin(actor, component)
 
     def _conclude(self, name: str, admission: Admission) -> None:
         component = self._components.get(name)
@@ -387,7 +398,7 @@ def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler
         raise ComponentError(
             f"{component!r} is registered already; a component belongs to at most one engine"
         )
-    handlers = list(handlers_of(component))
+    handlers = handlers_of(component)
     answerers: dict[str, Handler] = {}
     for mark, handler in handlers:
         if "query" in mark:
@@ -434,7 +445,7 @@ async def keep_in(engine: Engine, store: StateStore) -> None:
     engine._hosting.use(store)
     try:
         for component in [*engine._components.values()]:
-            engine._adopt(component, await engine._load(component.name))
+            engine._adopt(component, await engine._hosting.load(component.name))
             actor_of(component).give_life().hosting = engine._hosting
     except BaseException:
         engine._hosting.use(None)

@@ -469,7 +469,7 @@ class Lifecycle:
                 failure = self._send(run, *outcome)
                 del outcome
             self.begin(actor, run.component)
-            self.rest(run.component)
+            self.rest(actor)
         try:
             if failure is not None:
                 culprit = describe(run.state.during)
@@ -492,11 +492,11 @@ class Lifecycle:
         run.actor.post(run.component, {"type": state.failed, "exception": failure}, sent)
         return None
 
-    def rest(self, component: Component) -> None:
+    def rest(self, actor: Actor) -> None:
         """Note that a message or work of the component is over (K5)."""
         hosting = self.hosting
         if hosting is not None and hosting.rest is not None:
-            hosting.rest(component)
+            hosting.rest(actor)
 
 
 async def _call(

@@ -72,8 +72,10 @@ class StateStore(Protocol):
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
 
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
+
         Args:
-            until: in seconds since 1970.
+            until: in seconds since 1970; may be infinite.
             limit: how many names to return at most.
         """
         ...
@@ -155,8 +157,8 @@ def restore(component: Any, data: Mapping[str, Any] | None) -> None:
         TypeError: its `restore` is async.
         Exception: what `restore` raised.
     """
-    if data is not None:
-        _refuse_async("restore", component, component.restore(data))
+    if data is not None and (result := component.restore(data)) is not None:
+        _refuse_async("restore", component, result)
 
 
 def _is_stored(found: object) -> bool:
@@ -168,8 +170,8 @@ def _is_stored(found: object) -> bool:
         isinstance(version, int)
         and version > 0
         and isinstance(state, str)
-        and (data is None or isinstance(data, Mapping))
-        and (due is None or (isinstance(due, int | float) and not isnan(due)))
+        and (data is None or isinstance(data, (dict, Mapping)))
+        and (due is None or (isinstance(due, (int, float)) and not isnan(due)))
     )
 
 

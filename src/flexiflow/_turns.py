@@ -103,11 +103,12 @@ class Turn(Mark):
     def __enter__(self) -> Self:
         if current_turn.get() is not None:
             self.outer = innermost_turn()
-        return super().__enter__()
+        self._token = current_turn.set(self)
+        return self
 
     def __exit__(self, *exception: object) -> None:
         self.awaited = None
-        super().__exit__(*exception)
+        Mark.__exit__(self, *exception)
 
     async def wait_granted(self) -> bool:
         """Wait until the turn has come; return False at once if it never would.

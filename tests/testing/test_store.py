@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from anyio import sleep_forever
 from flexiflow import StateConflict
 from flexiflow.extras.stores import MemoryStateStore
 from flexiflow.testing import ContractViolation, check_store
+from flexiflow.testing._examiner.acts import Act, Acts
 from flexiflow.testing._store import subject as subject_module
 from flexiflow.testing._store.desk import open_desk
-from properties.faults.of_stores import ForgetsTheLimit
+from flexiflow.testing._store.subject import StoreSubject
+from properties.faults.of_stores import ForgetsTheLimit, TakesNeverForATime
 from properties.reference.store import PlainStore
 
 if TYPE_CHECKING:
@@ -101,6 +104,14 @@ def test_a_violation_is_a_program(backend: str) -> None:
     assert "due(" in violation.history
     with pytest.raises(AssertionError, match=r"due\("):
         exec(violation.counterexample, {})  # noqa: S102 - it is our own
+
+
+def test_a_program_with_an_infinite_time_runs_by_itself() -> None:
+    """P1: an infinite time can't be written as it is shown."""
+    script = Acts((Act("save", ("a", "new", None, math.inf)), Act("due", (math.inf, 1))))
+    program = StoreSubject(TakesNeverForATime, backend="asyncio").show(script)
+    with pytest.raises(AssertionError, match=r"due\(inf"):
+        exec(program, {})  # noqa: S102 - it is our own
 
 
 @asynccontextmanager

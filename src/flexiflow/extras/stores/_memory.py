@@ -116,6 +116,8 @@ class MemoryStateStore:
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
 
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
+
         Of several that are due at the same time, the one whose name is first in the order of its
         characters comes first.
 

@@ -178,6 +178,8 @@ class RedisStateStore:
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
 
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
+
         Raises:
             StoreUnavailable: as in `load`.
             StoreUnusable: as in `load`.
