@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from inspect import isawaitable
 from math import isnan
 from typing import Any, NamedTuple, Protocol, cast, final, runtime_checkable
+
+from flexiflow._delivery.verdict import attempt
 
 
 @final
@@ -92,7 +95,7 @@ async def load(store: StateStore, name: str) -> Stored | None:
         TypeError: the store returned something else than a `Stored` or None.
         Exception: what the store raised.
     """
-    found = await store.load(name)
+    found: Stored | None = await attempt(store.load, name)
     if found is None or _is_stored(found):
         return found
     raise _refusal(store, "load", "None or a Stored, as Stored(1, 'new', {'n': 1}, None)", found)
@@ -113,7 +116,9 @@ async def save(
         TypeError: the store returned something else than a later version.
         Exception: what the store raised.
     """
-    version: object = await store.save(name, state, data, expected=expected, due=due)
+    version: object = await attempt(
+        partial(store.save, name, state, data, expected=expected, due=due)
+    )
     if isinstance(version, int) and version > expected:
         return version
     raise _refusal(store, "save", f"a version, an int of more than {expected}", version)
@@ -126,11 +131,9 @@ async def find_due(store: StateStore, until: float, limit: int) -> Sequence[str]
         TypeError: the store returned something else than names.
         Exception: what the store raised.
     """
-    names: object = await store.due(until, limit)
-    if isinstance(names, Sequence) and not isinstance(names, str):
-        given = cast("Sequence[object]", names)
-        if all(isinstance(name, str) for name in given):
-            return cast("Sequence[str]", given)
+    names: object = await attempt(store.due, until, limit)
+    if _are_names(names):
+        return cast("Sequence[str]", names)
     raise _refusal(store, "due", "a list of names", names)
 
 
@@ -173,6 +176,13 @@ def _is_stored(found: object) -> bool:
         and (data is None or isinstance(data, (dict, Mapping)))
         and (due is None or (isinstance(due, (int, float)) and not isnan(due)))
     )
+
+
+def _are_names(found: object) -> bool:
+    """Return whether something is a sequence of names."""
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return False
+    return all(isinstance(name, str) for name in cast("Sequence[object]", found))
 
 
 def _refusal(store: object, method: str, wanted: str, given: object) -> TypeError:

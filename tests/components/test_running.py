@@ -15,7 +15,8 @@ from anyio import CancelScope, Event, create_task_group, fail_after, sleep, slee
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EngineNotRunning, Outcome, State, StateMachine, Transition
-from flexiflow.testing import cancel_everywhere, explore
+from flexiflow.extras.stores import MemoryStateStore
+from flexiflow.testing import ScenarioStuck, cancel_everywhere, explore, replay
 from tests.accounting import Boom, Fatal
 from tests.attacks import on_asyncio
 from tests.components.lasting import Scene, Shielded, Worker
@@ -615,6 +616,22 @@ class TestNotRunning:
             await engine.unregister("a")
             with pytest.raises(EngineNotRunning):
                 await worker.component.handle_message({"type": "again"})
+
+    def test_a_store_is_asked_each_second_of_virtual_time_too(
+        self, backend: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """M4: With a store hours can be explored, not days; without one any time."""
+        monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 1_000)
+
+        async def run_for(seconds: float, store: Any) -> None:
+            engine = Engine(component_factory=Component, store=store)
+            async with engine.running():
+                await sleep(seconds)
+
+        for seconds, store in ((320.0, MemoryStateStore()), (864_000.0, None)):
+            replay(partial(run_for, seconds, store), backend=backend, decisions=())
+        with pytest.raises(ScenarioStuck):
+            replay(partial(run_for, 864.0, MemoryStateStore()), backend=backend, decisions=())
 
     def test_time_is_virtual_under_explore(self, backend: str) -> None:
         """M4: A day passes at once, also for times that are stored as time of day."""
