@@ -241,9 +241,10 @@ class Engine:
         """
         copied = copy_message(message)
         try:
-            component = self._components[name]
-        except (KeyError, TypeError):
+            component = self._components.get(name)
+        except TypeError:
             component = None
+        if component is None:
             check_component_name(name)
         turn = None
         if component is None or name in self._pending:
