@@ -55,7 +55,8 @@ class Admission(Mailbox):
         try:
             return await turn.wait_granted()
         except BaseException:
-            self._close_if_empty()
+            if self.holder is None:
+                self._close()
             raise
 
     def conclude(self, mailbox: Mailbox | None) -> None:
@@ -70,17 +71,14 @@ class Admission(Mailbox):
         else:
             self.state = "adopted"
             mailbox.adopt(self)
-        self._close_if_empty()
+        if self.holder is None:
+            self._close()
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Make all waiting turns fail, each with an exception that `refusal` returns."""
         self.state = "refused"
         super().refuse(refusal)
         self._close()
-
-    def _close_if_empty(self) -> None:
-        if self.holder is None:
-            self._close()
 
     def _close(self) -> None:
         """Take no more senders; there may be a later admission of the same name."""

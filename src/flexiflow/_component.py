@@ -440,16 +440,16 @@ def handlers_of(component: Component) -> list[tuple[Mark, Handler]]:
 
 def _check_marks(kind: type[Component]) -> None:
     """Refuse a class on which a marked method was set after it was made."""
-    own, values = kind._flexiflow_own, vars(kind).values()
+    own, attributes = kind._flexiflow_own, kind.__dict__
     # Most classes have not changed since, and this runs whenever a component is loaded.
-    if len(values) == len(own.checked) and all(map(is_, values, own.checked)):
+    if len(attributes) == len(own.checked) and all(map(is_, attributes.values(), own.checked)):
         return
     for name in _marked(kind):
         if name not in own.marked:
-            is_answerer = "query" in _marks(vars(kind)[name])[-1]
+            is_answerer = "query" in _marks(attributes[name])[-1]
             raise TypeError(
                 f"{kind.__qualname__}.{name} was marked with "
                 f"{'@answers' if is_answerer else '@on'} and set after its class was made, so that "
                 "nothing would subscribe it; mark it in the class, or in a subclass"
             )
-    own.checked = tuple(values)
+    own.checked = tuple(attributes.values())

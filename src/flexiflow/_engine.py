@@ -12,7 +12,7 @@ Timers and work run in `running()` (`_running`, `_lifecycle`).
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
@@ -39,7 +39,7 @@ from flexiflow._text import counted, show
 from flexiflow.events import COMPONENT_REGISTERED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from flexiflow._actor import Actor, Outcome
@@ -77,7 +77,16 @@ class Engine:
             for it.
     """
 
-    __slots__ = ("_bus", "_components", "_factory", "_hosting", "_pending", "_residents", "_view")
+    __slots__ = (
+        "_bus",
+        "_components",
+        "_dispatcher",
+        "_factory",
+        "_hosting",
+        "_pending",
+        "_residents",
+        "_view",
+    )
 
     __reduce_ex__ = refuse_copying
 
@@ -103,6 +112,7 @@ class Engine:
                     "makes the components again; give both, or no max_components"
                 )
         self._bus = EventBus() if bus is None else bus
+        self._dispatcher = dispatcher_of(self._bus)
         self._factory = component_factory
         self._components: dict[str, Component] = {}
         self._view = MappingProxyType(self._components)
@@ -147,7 +157,7 @@ class Engine:
         from flexiflow._running import Running  # noqa: PLC0415
 
         load = None if self._factory is None else self._load_due
-        return Running(self._hosting, self._components, load, dispatcher_of(self._bus))
+        return Running(self._hosting, self._components, load, self._dispatcher)
 
     async def register(self, component: Component) -> None:
         """Register a component: take its name, subscribe its handlers, then publish its event (C1).
@@ -166,16 +176,17 @@ class Engine:
         """
         if not isinstance(component, Component):
             raise TypeError(_no_component(component))
-        name = actor_of(component).name
+        actor = actor_of(component)
+        name = actor.name
         if name in self._components or name in self._pending:
             raise DuplicateComponent(name)
-        _check(component, dispatcher_of(self._bus).registry)
+        _check(component, actor, self._dispatcher.registry)
         admission = Admission(name, self._pending)
         try:
             with admission.join():
                 await checkpoint()
-                self._enter(component, await self._hosting.load(name))
-                await self._announce(component)
+                self._enter(component, actor, await self._hosting.load(name))
+                await self._announce(component, actor)
         finally:
             self._conclude(name, admission)
 
@@ -202,7 +213,7 @@ class Engine:
         if (admission := self._pending.get(name)) is not None:
             admission.refuse(lambda: UnknownComponent(name))
         actor.mailbox.refuse(lambda: UnknownComponent(name))
-        await actor.report_deferred(dispatcher_of(self._bus))
+        await actor.report_deferred(self._dispatcher)
         if work is not None and not work.is_around:
             await work.end()
 
@@ -230,14 +241,16 @@ class Engine:
         """
         copied = copy_message(message)
         try:
-            component = self._components[name]
-        except (KeyError, TypeError):
+            component = self._components.get(name)
+        except TypeError:
             component = None
+        if component is None:
             check_component_name(name)
         turn = None
         if component is None or name in self._pending:
             component, turn = await self._find(name)
-        return await actor_of(component).handle(component, copied, self, turn)
+        # Not `actor_of`, as it was called before the component was registered.
+        return await component._flexiflow_actor.handle(component, copied, self, turn)
 
     def _find(self, name: str) -> Coroutine[Any, Any, tuple[Component, Turn]]:
         """Make a component, or wait for it in its admission, if there is one.
@@ -274,18 +287,19 @@ class Engine:
         """Make and register a component, for this sender and then for the others in line."""
         try:
             with turn:
-                if self._factory is None:
-                    raise UnknownComponent(name, self._components)
-                stored = await self._hosting.load(name)
-                component = self._check_made(await attempt(self._factory, name), name)
-                self._enter(component, stored)
+                stored = made = None
+                if self._factory is not None:
+                    stored = await self._hosting.load(name)
+                    made = await attempt(self._factory, name)
+                component, actor = self._check_made(made, name)
+                self._enter(component, actor, stored)
                 if self._residents is not None:
-                    self._residents.add(actor_of(component))
+                    self._residents.add(actor)
                 if self._residents is None or stored is None:
-                    await self._announce(component)
+                    await self._announce(component, actor)
                 else:
                     # Loading is no registration where components come and go (K5).
-                    self._begin(component)
+                    self._begin(component, actor)
         except BaseException as exc:
             if isinstance(exc, Exception):
                 admission.refuse(repeat(exc).__next__)
@@ -297,11 +311,11 @@ class Engine:
         if component is not self._components.get(name):
             # An observer has unregistered it, which refused all who waited in line.
             raise UnknownComponent(name)
-        own = actor_of(component).mailbox.join()
-        self._conclude(name, admission)
+        own = actor.mailbox.join()
+        admission.conclude(actor.mailbox)
         return component, own
 
-    def _check_made(self, component: object, name: str) -> Component:
+    def _check_made(self, component: object, name: str) -> tuple[Component, Actor]:
         """Return what the factory has returned, if that is a component of that name."""
         if component is None:
             raise UnknownComponent(name, self._components)
@@ -310,21 +324,12 @@ class Engine:
             raise ComponentError(
                 f"component_factory must give a Component or None for {show(name)}, not {given}"
             )
-        if actor_of(component).name != name:
+        actor = actor_of(component)
+        if actor.name != name:
             raise ComponentError(
                 f"component_factory was asked for {show(name)} and gave {component!r}"
             )
-        return component
-
-    def _adopt(self, component: Component, stored: Stored | None) -> None:
-        """Put into a component what is stored, if there is a store (K4)."""
-        actor = actor_of(component)
-        if self._hosting.store is not None:
-            life = actor.give_life()
-            if stored is None:
-                life.start_unsaved()
-            else:
-                life.adopt(actor, component, stored)
+        return component, actor
 
     async def _load_due(self, name: str) -> None:
         """Load a component whose stored time has come."""
@@ -344,9 +349,13 @@ class Engine:
         Returns:
             Whether it was forgotten.
         """
-        name, life = actor.name, actor.give_life()
-        is_needed = name in self._pending or dispatcher_of(self._bus).registry.has_any(name)
-        if is_needed or not (life.is_idle and actor.mailbox.is_idle):
+        name, life = actor.name, actor.life
+        if (
+            life is None
+            or not (life.is_idle and actor.mailbox.is_idle)
+            or name in self._pending
+            or self._dispatcher.registry.has_any(name)
+        ):
             return False
         del self._components[name]
         actor.host = actor.dispatcher = None
@@ -354,30 +363,30 @@ class Engine:
         life.is_unloaded = True
         return True
 
-    def _enter(self, component: Component, stored: Stored | None) -> None:
+    def _enter(self, component: Component, actor: Actor, stored: Stored | None) -> None:
         """Register a component and its handlers in one step, after it got what is stored (K4)."""
-        actor, bus = actor_of(component), dispatcher_of(self._bus)
-        handlers = _check(component, bus.registry)
-        self._adopt(component, stored)
+        bus, hosting = self._dispatcher, self._hosting
+        handlers = _check(component, actor, bus.registry)
+        if hosting.store is not None:
+            actor.give_life().adopt(actor, component, stored)
         actor.host, actor.dispatcher = self, bus
         if actor.life is not None:
-            actor.life.hosting, actor.life.is_unloaded = self._hosting, False
+            actor.life.hosting, actor.life.is_unloaded = hosting, False
         self._components[actor.name] = component
         _subscribe(handlers, actor.name, bus.registry)
 
-    async def _announce(self, component: Component) -> None:
+    async def _announce(self, component: Component, actor: Actor) -> None:
         """Publish that a component is registered; then begin what its state does."""
-        bus = dispatcher_of(self._bus)
+        bus = self._dispatcher
         try:
             if (route := bus.listeners(COMPONENT_REGISTERED)) is not None:
-                registered: ComponentRegistered = {"component": actor_of(component).name}
+                registered: ComponentRegistered = {"component": actor.name}
                 await bus.deliver(route, registered)
         finally:
-            self._begin(component)
+            self._begin(component, actor)
 
-    def _begin(self, component: Component) -> None:
+    def _begin(self, component: Component, actor: Actor) -> None:
         """Begin the timer and the work of a component's state, if it is still registered."""
-        actor = actor_of(component)
         if actor.host is self and actor.life is not None:
             actor.life.begin(actor, component)
 
@@ -386,7 +395,7 @@ class Engine:
         admission.conclude(None if component is None else actor_of(component).mailbox)
 
 
-def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler]]:
+def _check(component: Component, actor: Actor, registry: Registry) -> list[tuple[Mark, Handler]]:
     """Check that a component may be registered, and return its handlers and answerers.
 
     Raises:
@@ -394,7 +403,7 @@ def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler
         DuplicateAnswer: it answers a query that has an answerer, or answers it twice (A2).
         TypeError: a method marked with `on` or `answers` can't be a handler.
     """
-    if actor_of(component).host is not None:
+    if actor.host is not None:
         raise ComponentError(
             f"{component!r} is registered already; a component belongs to at most one engine"
         )
@@ -405,7 +414,7 @@ def _check(component: Component, registry: Registry) -> list[tuple[Mark, Handler
             query = registry.check_unanswered(mark["query"])
             if query in answerers:
                 methods = describe(answerers[query]), describe(handler)
-                raise DuplicateAnswer(query, actor_of(component).name, *methods)
+                raise DuplicateAnswer(query, actor.name, *methods)
             answerers[query] = handler
     return handlers
 
@@ -445,8 +454,10 @@ async def keep_in(engine: Engine, store: StateStore) -> None:
     engine._hosting.use(store)
     try:
         for component in [*engine._components.values()]:
-            engine._adopt(component, await engine._hosting.load(component.name))
-            actor_of(component).give_life().hosting = engine._hosting
+            actor = actor_of(component)
+            life = actor.give_life()
+            life.adopt(actor, component, await engine._hosting.load(actor.name))
+            life.hosting = engine._hosting
     except BaseException:
         engine._hosting.use(None)
         raise

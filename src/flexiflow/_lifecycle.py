@@ -148,11 +148,10 @@ class Lifecycle:
     )
 
     def __init__(self, machine: StateMachine | None) -> None:
-        self._details: Mapping[str | None, State] = {}
-        self._states: tuple[str, ...] = ()
-        if machine is not None:
-            self._details = cast("Mapping[str | None, State]", machine.details)
-            self._states = machine.states
+        # Looked up with None, too: the state of a component without a machine.
+        details: Any = {} if machine is None else machine.details
+        self._details: Mapping[str | None, State] = details
+        self._states = () if machine is None else machine.states
         self.hosting: Hosting | None = None
         self.stay = 0
         self.due: float | None = None
@@ -196,7 +195,8 @@ class Lifecycle:
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
         self.pause()
-        cast("Hosting", self.hosting).overdue.pop(actor, None)
+        hosting: Any = self.hosting  # it has one, as it has an engine
+        hosting.overdue.pop(actor, None)
         self.hosting = None
         # No message of the state counts that is on its way.
         self.stay += 1
@@ -206,28 +206,27 @@ class Lifecycle:
 
     def pause(self) -> None:
         """Stop the timer, and let `begin` begin all anew; the work is ending or has ended."""
-        self._cancel_timer()
+        if self._timer is not None:
+            self._cancel_timer()
         self._has_worked = self._is_kept_up = self._has_complained = False
 
-    def start_unsaved(self) -> None:
-        """Note that nothing is stored; the component goes on in its state (K4)."""
-        self._version = 0
-        self._is_unsaved = self.due is not None
-        self.is_stale = False
-        self._new_stay()
-
-    def adopt(self, actor: Actor, component: Component, stored: Stored) -> None:
-        """Put into a component what is stored (K4).
+    def adopt(self, actor: Actor, component: Component, stored: Stored | None) -> None:
+        """Put into a component what is stored; if nothing is, it goes on in its state (K4).
 
         Raises:
             UnknownState: the machine does not have the stored state; nothing has changed.
             Exception: what `restore` raised; the state has not changed.
         """
-        if stored.state not in self._states:
-            raise UnknownState(actor.name, stored.state, self._states)
-        stores.restore(component, stored.data)
-        actor.state, self._version, self.due = stored.state, stored.version, stored.due
-        self._is_unsaved = self.is_stale = False
+        if stored is None:
+            self._version, self._is_unsaved = 0, self.due is not None
+        else:
+            version, state, data, due = stored
+            if state not in self._states:
+                raise UnknownState(actor.name, state, self._states)
+            stores.restore(component, data)
+            actor.state, self._version, self.due = state, version, due
+            self._is_unsaved = False
+        self.is_stale = False
         self._new_stay()
 
     def begin_message(self) -> None:
@@ -250,9 +249,7 @@ class Lifecycle:
                 if stored is None:
                     # It was deleted: the component begins anew.
                     actor.state, self.due = actor.start, None
-                    self.start_unsaved()
-                else:
-                    self.adopt(actor, component, stored)
+                self.adopt(actor, component, stored)
             elif stored is not None:
                 stores.restore(component, stored.data)
         self.is_stale = False
@@ -351,7 +348,7 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is None or hosting.tasks is None or self._is_moving:
             return
-        if not self.is_stale:
+        if not self.is_stale and (self._details or self.due is not None):
             self._begin_stay(hosting, hosting.tasks, actor, component)
         if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
             self._is_kept_up = True
@@ -387,7 +384,8 @@ class Lifecycle:
     def _new_stay(self) -> None:
         self.stay += 1
         self._has_worked = False
-        self._cancel_timer()
+        if self._timer is not None:
+            self._cancel_timer()
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None

@@ -25,11 +25,12 @@ class Residents:
         unload: unloads a component, unless it is busy or needed; returns whether it did so.
     """
 
-    __slots__ = ("_most", "_spared", "_unload", "_used")
+    __slots__ = ("_spared", "_surplus", "_unload", "_used")
 
     def __init__(self, most: int, unload: Callable[[Actor], bool]) -> None:
-        self._most = most
         self._unload = unload
+        # By how many there are too many; below 0 if there is room.
+        self._surplus = -most
         # The one not used longest first.
         self._used: OrderedDict[Actor, None] = OrderedDict()
         # Those that could not be unloaded: all of them were not used for longer than those above.
@@ -38,12 +39,16 @@ class Residents:
     def add(self, actor: Actor) -> None:
         """Count a component that the factory made; it is about to handle a message."""
         self._used[actor] = None
-        self._trim()
+        self._surplus += 1
+        if self._surplus > 0:
+            self._trim()
 
     def discard(self, actor: Actor) -> None:
         """Count a component no more, since it was unregistered."""
-        self._used.pop(actor, None)
-        self._spared.pop(actor, None)
+        for line in (self._used, self._spared):
+            if actor in line:
+                del line[actor]
+                self._surplus -= 1
 
     def rest(self, actor: Actor) -> None:
         """Note that a component has handled a message or ended its work."""
@@ -52,14 +57,16 @@ class Residents:
         elif actor in self._spared:
             del self._spared[actor]
             self._used[actor] = None
-        self._trim()
+        if self._surplus > 0:
+            self._trim()
 
     def _trim(self) -> None:
-        """Unload components while there are too many, and some that were not looked at."""
+        """Unload components while there are too many, but look at each only once."""
         few = min(_FEW, len(self._spared))
-        while len(self._used) + len(self._spared) > self._most and (few > 0 or self._used):
-            line = self._spared if few > 0 else self._used
-            actor, _ = line.popitem(last=False)
-            if not self._unload(actor):
+        while self._surplus > 0 and (few > 0 or self._used):
+            actor, _ = (self._spared if few > 0 else self._used).popitem(last=False)
+            if self._unload(actor):
+                self._surplus -= 1
+            else:
                 self._spared[actor] = None
             few -= 1

@@ -136,6 +136,33 @@ async def test_a_mark_that_comes_after_its_class_is_refused(*, in_a_subclass: bo
         assert await heard_by(A) == ["b"]
 
 
+async def test_one_set_after_a_component_was_registered_is_refused() -> None:
+    """B13: At the next `register`, and no more once it is gone, or one without a mark is set."""
+
+    class Base(Component):
+        def h(self, data: object) -> None: ...
+
+    class Derived(Base):
+        pass
+
+    a: Any = Base
+    b: Any = Derived
+    engine, marked = Engine(), on("a")(Base.h)
+    await engine.register(b("1"))
+    a.h = marked
+    with pytest.raises(TypeError, match=r"Base\.h was marked with @on and set after"):
+        await engine.register(b("2"))
+    del a.h
+    await engine.register(b("2"))
+    b.h = marked
+    with pytest.raises(TypeError, match=r"Derived\.h was marked with @on and set after"):
+        await engine.register(b("3"))
+    b.h = Component.restore
+    await engine.register(b("3"))
+    assert [*engine.components] == ["1", "2", "3"]
+    assert engine.bus.subscriptions() == ()
+
+
 async def test_a_mark_of_a_mixin_counts() -> None:
     """B13: A class that is no component may mark methods for those that are."""
 
