@@ -17,7 +17,8 @@ from tests.accounting import Boom
 from tests.hosting import GO, Diary
 from tests.stores.keeping import DictStore, Down, Hang, Tally, count, down, hosting, once, tallies
 
-SECONDS = 900.0
+# Few, since an engine looks into its store once a second.
+SECONDS = 240.0
 ROWS = (
     Transition("a", "go", "b", action=count),
     Transition("b", "late", "c", action=count),
@@ -119,7 +120,7 @@ class TestStored:
                 await sleep(1.0)
                 assert store.state("t") == "b"
                 assert store.kept["t"].due == pytest.approx(SECONDS)
-                await sleep(500.0)
+                await sleep(SECONDS / 2)
             again = hosting(store, machine)
             await note_times(again, times)
             async with again.running():
