@@ -242,7 +242,7 @@ class EngineMachine(ProgramMachine):
         self.perform(kind(name))
 
 
-def test_any_program_goes_as_in_the_model(backend: str) -> None:
+def test_any_program_goes_as_in_the_model() -> None:
     """C1 to C6: all is as in the model, step by step, and nobody waits for ever."""
     world = partial(EngineWorld, frozenset("c"))
-    run_state_machine_as_test(partial(EngineMachine, world, backend))  # type: ignore[arg-type]
+    run_state_machine_as_test(partial(EngineMachine, world))  # type: ignore[arg-type]
