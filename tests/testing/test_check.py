@@ -178,7 +178,7 @@ def test_what_a_bus_lacks_is_unchecked(backend: str, clause: str, lacks: tuple[s
 
 def test_a_bus_without_anything_new_holds(backend: str) -> None:
     """P1: what a bus does not have breaks nothing."""
-    check_bus(Older, backend=backend, examples=1)
+    check_bus(Older, backend=backend, examples=1, seed=1)
     assert check_one("T1", Older, backend).violation is None
 
 
