@@ -246,19 +246,19 @@ class EngineMachine(ProgramMachine):
         self.perform(kind(name))
 
 
-def test_any_program_goes_as_in_the_model(backend: str) -> None:
+def test_any_program_goes_as_in_the_model() -> None:
     """C1 to C6: all is as in the model, step by step, and nobody waits for ever."""
     world = partial(EngineWorld, frozenset("c"))
-    run_state_machine_as_test(partial(EngineMachine, world, backend))  # type: ignore[arg-type]
+    run_state_machine_as_test(partial(EngineMachine, world))  # type: ignore[arg-type]
 
 
-def test_a_former_component_goes_on_beside_a_new_one_of_its_name(backend: str) -> None:
+def test_a_former_component_goes_on_beside_a_new_one_of_its_name() -> None:
     """C1, C3: the message in hand of an unregistered component is in no order with the new one's.
 
     When its observers are told of the transition, the new component may have begun a message of
     another sender: the engine may yield in between (D6).
     """
-    machine = EngineMachine(partial(EngineWorld, frozenset("c")), backend)
+    machine = EngineMachine(partial(EngineWorld, frozenset("c")))
     machine.begin()
     machine.choose([])
     to_b, last = _passing("b"), _passing("a", waits=True)

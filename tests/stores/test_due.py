@@ -16,7 +16,8 @@ from tests.accounting import Boom
 from tests.hosting import GO, Diary, run_clocked
 from tests.stores.keeping import DictStore, Down, Hang, Tally, count, down, hosting, once, tallies
 
-SECONDS = 900.0
+# Few, since an engine looks into its store once a second.
+SECONDS = 240.0
 ROWS = (
     Transition("a", "go", "b", action=count),
     Transition("b", "late", "c", action=count),
@@ -113,7 +114,7 @@ class TestStored:
                 await sleep(1.0)
                 assert store.state("t") == "b"
                 assert store.kept["t"].due == pytest.approx(SECONDS)
-                await sleep(500.0)
+                await sleep(SECONDS / 2)
             again = hosting(store, machine)
             await note_times(again, times)
             async with again.running():
