@@ -567,6 +567,7 @@ class TestCancelledAnywhere:
         assert life.handled == ["own", "first", "second", "other"]
         assert list(life.engine.components) == ["b"]
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("bystanders", [0, 3])
     async def test_leaves_nothing_half_done(self, bystanders: int, anyio_backend: Backend) -> None:
         """C1 to C6: Cancelled at any wait, all is done or undone, and what is there is usable."""
