@@ -137,6 +137,7 @@ def filled(kind: type[FlexiFlowError]) -> FlexiFlowError:
     return kind(*values.values())
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("kind", sorted(set(exceptions()), key=attrgetter("__name__")))
 def test_no_exception_shows_a_long_name_in_full(kind: type[FlexiFlowError]) -> None:
     """B10: neither its message nor its repr, which is what logs show of it."""
@@ -189,6 +190,7 @@ REFUSED: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("call", REFUSED.values(), ids=list(REFUSED))
 def test_no_refusal_shows_a_long_name_in_full(call: Callable[[], object]) -> None:
     """B3: a message shows what was given, shortened where it is long."""
@@ -239,6 +241,8 @@ def reprs_of_names(source: str) -> Iterator[str]:
                 yield shown
 
 
+@pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 def test_messages_show_names_by_way_of_show() -> None:
     """B10: no f-string outside of what checks others shows a name's repr, which may be long."""
     root = Path(flexiflow.__file__).parent
@@ -292,7 +296,9 @@ async def test_a_component_that_is_asked_for_by_its_maker_is_told_without_long_n
     assert len(str(caught.value)) < FEW
 
 
-@pytest.mark.parametrize("length", [1_000, 30_000, 5_000_000])
+@pytest.mark.parametrize(
+    "length", [pytest.param(1_000, marks=pytest.mark.unmeasured), 30_000, 5_000_000]
+)
 def test_the_names_that_are_remembered_are_bounded_in_characters(length: int) -> None:
     """B10: those of 5 MB leave no more than a few MB, and so do those of any length."""
     registry = Registry(sequential=True)

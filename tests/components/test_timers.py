@@ -600,6 +600,7 @@ class TestTimers:
 
         clocked(scenario)
 
+    @pytest.mark.unmeasured
     async def test_a_hundred_thousand_cancelled_ones_leave_nothing(self) -> None:
         """M2: What is cancelled is forgotten, though others are set."""
         timers = Timers()
@@ -615,6 +616,7 @@ class TestTimers:
         gc.collect()
         assert not any(isinstance(each, Held) for each in gc.get_objects())
 
+    @pytest.mark.unmeasured
     async def test_many_that_are_pending_may_be_cancelled(self) -> None:
         """M2: All at once, in any order, in little time: the heap is built anew seldom."""
         timers = Timers()

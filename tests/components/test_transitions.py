@@ -359,6 +359,7 @@ async def look(scene: Scene) -> str:
     return state
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("style", ["scope", "native"])
 @pytest.mark.parametrize("stored", [False, True], ids=["unstored", "stored"])
 def test_cancelled_anywhere_it_is_all_or_nothing(backend: str, style: Any, *, stored: bool) -> None:
