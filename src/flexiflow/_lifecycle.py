@@ -206,8 +206,7 @@ class Lifecycle:
 
     def pause(self) -> None:
         """Stop the timer, and let `begin` begin all anew; the work is ending or has ended."""
-        if self._timer is not None:
-            self._cancel_timer()
+        self._cancel_timer()
         self._has_worked = self._is_kept_up = self._has_complained = False
 
     def adopt(self, actor: Actor, component: Component, stored: Stored | None) -> None:
@@ -384,13 +383,13 @@ class Lifecycle:
     def _new_stay(self) -> None:
         self.stay += 1
         self._has_worked = False
-        if self._timer is not None:
-            self._cancel_timer()
+        self._cancel_timer()
 
     def _cancel_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and self.hosting is not None:
-            self.hosting.timers.cancel(timer)
+        if self._timer is not None:
+            hosting: Any = self.hosting  # it has one, as it has a timer
+            hosting.timers.cancel(self._timer)
+            self._timer = None
 
     def _set_timer(
         self, hosting: Hosting, actor: Actor, component: Component, seconds: float, trigger: str

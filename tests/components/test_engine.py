@@ -784,3 +784,10 @@ class TestSend:
         await one.unregister("a")
         assert diary.lines == ["a registered", "b registered", "b go", "b off on"]
         assert owners(two) == ["b"]
+
+
+@pytest.mark.parametrize("name", [None, 3, b"lamp", [], {}, ["lamp"]])
+async def test_a_message_to_what_is_no_name_is_refused(name: Any) -> None:
+    """C2: Sending to something that is not a str is a TypeError, also if it has no hash."""
+    with pytest.raises(TypeError, match="a component's name must be a str, not "):
+        await Engine().send(name, {"type": "go"})
