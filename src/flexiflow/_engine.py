@@ -238,7 +238,8 @@ class Engine:
         turn = None
         if component is None or name in self._pending:
             component, turn = await self._wait_for(name)
-        return await actor_of(component).handle(component, copied, self, turn)
+        # Not by `actor_of`, whose call would be 1.6 % of a message: a registered component has one.
+        return await component._flexiflow_actor.handle(component, copied, self, turn)
 
     async def _wait_for(self, name: str) -> tuple[Component, Turn]:
         """Wait for a component in its admission, or make it if this sender is the first in line.
