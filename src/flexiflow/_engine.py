@@ -249,7 +249,7 @@ class Engine:
         turn = None
         if component is None or name in self._pending:
             component, turn = await self._find(name)
-        # Not `actor_of`, as it was called before the component was registered.
+        # Not by `actor_of`, whose call would be 1.6 % of a message: a registered component has one.
         return await component._flexiflow_actor.handle(component, copied, self, turn)
 
     def _find(self, name: str) -> Coroutine[Any, Any, tuple[Component, Turn]]:

@@ -22,6 +22,7 @@ trigger.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 from flexiflow import _stores as stores
@@ -32,7 +33,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Entangled, current_turn, live_turns
+from flexiflow._turns import Entangled, live_turns
 from flexiflow._work import Work, WorkTurn
 from flexiflow.events import MESSAGE_RECEIVED
 
@@ -187,8 +188,7 @@ class Lifecycle:
 
     def is_within_work(self, actor: Actor) -> bool:
         """Return whether the caller runs within the component's work."""
-        # Asked before each message, most of which come from outside of all turns.
-        return current_turn.get() is not None and any(
+        return self._work is not None and any(
             isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns()
         )
 
@@ -315,26 +315,42 @@ class Lifecycle:
             await _call(transition.action, message, component)
             await self._save(actor, component, cast("str", actor.state), self.due)
             return
-        left, entered = self._details.get(actor.state), self._details.get(target)
-        takes_time = entered is not None and (entered.after or entered.during)
+        entered = self._details.get(target)
+        after = None if entered is None else entered.after
+        takes_time = entered is not None and (after or entered.during)
         if takes_time and (self._home is None or self._home.tasks is None):
             raise EngineNotRunning(actor.name, target)
         is_working = self._work is not None
         self._is_moving = True
         try:
-            await self._end_work(actor, target)
-            if left is not None:
-                await _call(left.exit, message, component)
-            await _call(transition.action, message, component)
-            if entered is not None:
-                await _call(entered.entry, message, component)
-            await self._save(actor, component, target, _due(entered))
+            if self._details:
+                await self._leave_and_enter(actor, component, transition, message)
+            elif transition.action is not None:
+                await attempt(transition.action, message, component)
+            await self._save(actor, component, target, after and _due(after))
         except BaseException:
             # Work that this has ended begins anew.
             self._has_worked = self._has_worked and not is_working
             raise
-        actor.state, self.due = target, _due(entered)
+        actor.state, self.due = target, after and _due(after)
         self._new_stay()
+
+    async def _leave_and_enter(
+        self,
+        actor: Actor,
+        component: Component,
+        transition: Transition,
+        message: dict[str, Any],
+    ) -> None:
+        """Do what comes before the save, where states have details (M1)."""
+        target = cast("str", transition.target)
+        left, entered = self._details.get(actor.state), self._details.get(target)
+        await self._end_work(actor, target)
+        if left is not None:
+            await _call(left.exit, message, component)
+        await _call(transition.action, message, component)
+        if entered is not None:
+            await _call(entered.entry, message, component)
 
     def settle(self, actor: Actor, component: Component) -> None:
         """Note that the handling of a message is over, and begin what has not begun."""
@@ -357,7 +373,7 @@ class Lifecycle:
         self, hosting: Hosting, tasks: TaskBlock, actor: Actor, component: Component
     ) -> None:
         state = self._details.get(actor.state)
-        if (state is None or state.after is None) and self.due not in {None, _SPENT}:
+        if self.due is not None and self.due != _SPENT and (state is None or state.after is None):
             # The machine that was stored had a timer in this state, which this one has not.
             self.due, self._is_unsaved = None, True
         if state is not None:
@@ -416,14 +432,16 @@ class Lifecycle:
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
-        if self._store is None:
+        store = self._store
+        if store is None:
             self._is_unsaved = False
             return
-        data = stores.snapshot_of(component)
+        data, expected = stores.snapshot_of(component), self._version
         try:
-            self._version = await stores.save(
-                self._store, actor.name, state, data, expected=self._version, due=due
+            version: object = await attempt(
+                partial(store.save, actor.name, state, data, expected=expected, due=due)
             )
+            self._version = stores.check_version(store, version, expected)
         except BaseException:
             # It may be stored all the same, or another engine has saved.
             self.is_stale = True
@@ -507,8 +525,8 @@ def _send_trigger(actor: Actor, component: Component, trigger: str, stay: int) -
     actor.post(component, {"type": trigger}, Trigger(stay, is_timer=True))
 
 
-def _due(state: State | None) -> float | None:
-    return None if state is None or state.after is None else time_of_day() + state.after[0]
+def _due(after: tuple[float, str]) -> float:
+    return time_of_day() + after[0]
 
 
 async def _attempt(run: _Run) -> _Outcome:

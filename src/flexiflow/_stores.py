@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Coroutine, Mapping, Sequence
-from functools import partial
 from inspect import isawaitable
 from math import isnan
 from typing import Any, NamedTuple, Protocol, cast, final, runtime_checkable
@@ -101,24 +100,12 @@ async def load(store: StateStore, name: str) -> Stored | None:
     raise _refusal(store, "load", "None or a Stored, as Stored(1, 'new', {'n': 1}, None)", found)
 
 
-async def save(
-    store: StateStore,
-    name: str,
-    state: str,
-    data: Mapping[str, Any] | None,
-    *,
-    expected: int,
-    due: float | None,
-) -> int:
-    """Store a component's state, and return the version.
+def check_version(store: StateStore, version: object, expected: int) -> int:
+    """Return the version that a store's `save` has returned.
 
     Raises:
-        TypeError: the store returned something else than a later version.
-        Exception: what the store raised.
+        TypeError: it is something else than a later version than the `expected` one.
     """
-    version: object = await attempt(
-        partial(store.save, name, state, data, expected=expected, due=due)
-    )
     if isinstance(version, int) and version > expected:
         return version
     raise _refusal(store, "save", f"a version, an int of more than {expected}", version)
@@ -145,7 +132,8 @@ def snapshot_of(component: Any) -> Mapping[str, Any] | None:
         Exception: what `snapshot` raised.
     """
     data: object = component.snapshot()
-    if data is not None and not isinstance(data, Mapping):
+    # A dict is the usual case, and checking against `Mapping` takes much longer.
+    if data is not None and not isinstance(data, (dict, Mapping)):
         _refuse_async("snapshot", component, data)
         raise TypeError(
             f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"

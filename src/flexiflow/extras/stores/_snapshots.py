@@ -108,7 +108,11 @@ def decode(text: str | bytes | None) -> dict[str, Any] | None:
 
 def _is_flat(data: Any) -> bool:
     """Return whether a snapshot is a dict of plain values, as most are; a quick check."""
-    return _TEXTS.issuperset(map(type, data)) and _PLAIN.issuperset(map(type, data.values()))
+    # Plain code: `issuperset` with `map` takes twice as long for a few values.
+    for key, value in data.items():
+        if type(key) is not str or type(value) not in _PLAIN:
+            return False
+    return True
 
 
 def _is_sound(data: Any) -> bool:
