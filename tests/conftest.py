@@ -10,14 +10,11 @@ import sys
 import tempfile
 import traceback
 from asyncio import constants
-from collections import defaultdict
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
-from zlib import crc32
 
 import coverage
 import pytest
@@ -56,8 +53,6 @@ MUCH = 2**31
 """So many bytes must be free to keep temporary files in memory."""
 COVERAGE = coverage.Coverage.current()
 """What measures the tests, if anything does."""
-COUNTING: set[pytest.Item] = set()
-"""The tests that count for coverage."""
 CHILDREN = {name: value for name, value in os.environ.items() if name == "COVERAGE_PROCESS_CONFIG"}
 """The variable by which a new process measures itself, with its value."""
 
@@ -110,8 +105,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def may_count(item: pytest.Item) -> bool:
-    """Return whether a test may count for coverage.
+def counts(item: pytest.Item) -> bool:
+    """Return whether a test counts for coverage.
 
     On asyncio it counts only if it is marked `measured`, or about a native cancellation: on trio
     the same test takes half as long.
@@ -124,40 +119,20 @@ def may_count(item: pytest.Item) -> bool:
     return "asyncio" not in backends and "unmeasured" not in marks
 
 
-def some_of(cases: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the cases of a test that count: one of four, and those that are marked to count.
-
-    Which it is depends on the test's name alone, so that they differ from test to test.
-    """
-    step = min(len(cases), 4)
-    first = crc32(cases[0].nodeid.partition("[")[0].encode()) % step
-    marks = [{mark.name for mark in case.iter_markers()} for case in cases]
-    return [
-        case
-        for place, case in enumerate(cases)
-        if place % step == first or marks[place] & {"measured", "every_case"}
-    ]
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests that count first: a thread that starts in another test is not measured later.
 
     Trio keeps threads for the next test that needs one.
     """
-    if COVERAGE is None:
-        return
-    cases: defaultdict[str, list[pytest.Item]] = defaultdict(list)
-    for item in filter(may_count, items):
-        cases[item.nodeid.partition("[")[0]].append(item)
-    COUNTING.update(chain.from_iterable(map(some_of, cases.values())))
-    items.sort(key=COUNTING.__contains__, reverse=True)
+    if COVERAGE is not None:
+        items.sort(key=counts, reverse=True)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     """Measure a test only if it counts: measuring takes longer than the test itself."""
-    measure(wanted=item in COUNTING)
+    measure(wanted=counts(item))
 
 
 def pytest_sessionfinish() -> None:

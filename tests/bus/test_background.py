@@ -187,7 +187,6 @@ async def test_no_buffer_at_all() -> None:
     assert desk.began == [0, 1, 2]
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("overflow", "kept"), [("drop_oldest", [0, 3, 4]), ("drop_newest", [0, 1, 2])]
 )
@@ -486,7 +485,6 @@ async def test_a_native_cancel_ends_one_publish(caplog: pytest.LogCaptureFixture
     assert "the publish of 'a' in the background was cancelled" in caplog.text
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("is_late", [False, True], ids=["at its end", "while its worker waits"])
 async def test_a_native_cancel_that_strikes_no_handler(is_late: bool) -> None:

@@ -137,7 +137,6 @@ def filled(kind: type[FlexiFlowError]) -> FlexiFlowError:
     return kind(*values.values())
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("kind", sorted(set(exceptions()), key=attrgetter("__name__")))
 def test_no_exception_shows_a_long_name_in_full(kind: type[FlexiFlowError]) -> None:
     """B10: neither its message nor its repr, which is what logs show of it."""
@@ -190,7 +189,6 @@ REFUSED: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("call", REFUSED.values(), ids=list(REFUSED))
 def test_no_refusal_shows_a_long_name_in_full(call: Callable[[], object]) -> None:
     """B3: a message shows what was given, shortened where it is long."""

@@ -93,7 +93,6 @@ class TestTransition:
             Transition(*fields)
         assert str(caught.value) == message
 
-    @pytest.mark.every_case
     @pytest.mark.parametrize(
         ("fields", "message"),
         [

@@ -170,7 +170,6 @@ class TestState:
         """M3: Coroutine functions, partials, bound methods and async objects are work."""
         assert State("fetching", during=during).during is during
 
-    @pytest.mark.every_case
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
@@ -243,7 +242,6 @@ class TestState:
             make_state(**{"name": "a", **fields})
         assert str(caught.value) == message
 
-    @pytest.mark.every_case
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
@@ -378,7 +376,6 @@ class TestMachine:
             StateMachine("waiting", ROWS, states=states)
         assert str(caught.value).startswith(message)
 
-    @pytest.mark.every_case
     @pytest.mark.parametrize(
         ("states", "message"),
         [

@@ -527,7 +527,6 @@ class TestStrange:
             [failure] = watch.failures()
             assert [*leaves(failure)] == [boom]
 
-    @pytest.mark.every_case
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Fatal])
     @pytest.mark.parametrize("place", ["work", "cleanup", "handling", "observer"])
     async def test_interrupts_leave_running_bare(

@@ -109,7 +109,6 @@ class Ring:
         return Component(name, machine=self.machine)
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("through", ["directly", "deferred"])
 async def test_a_ring_of_two_works(through: str) -> None:
     """M3: A message in hand that can end no work is put off: DEFERRED, and handled later."""

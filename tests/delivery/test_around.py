@@ -478,7 +478,6 @@ async def never_async(data: object) -> None:
     never(data)
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("handler", [never_async, never])
 async def test_one_that_is_unsubscribed_meanwhile_is_not_called(handler: Handler) -> None:
     """A3, B5: By a handler before it, and while the function around it waits."""
@@ -505,7 +504,6 @@ def sync(event: Event[Any], subscription: Subscription, call: Call) -> None:
     """Be no async function."""
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("around", "problem"),
     [

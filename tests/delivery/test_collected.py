@@ -24,7 +24,6 @@ async def hang(data: object) -> None:
     await _hang()
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("event", ["a", HANDLER_FAILED])
 @pytest.mark.parametrize("limit", [None, 1])
 async def test_it_leaves_nothing_behind(

@@ -423,7 +423,6 @@ def test_a_period_slides(backend: str) -> None:
     run(main, backend)
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("make", "problem"),
     [

@@ -405,7 +405,6 @@ async def test_a_cancellation_in_an_observer_of_cleanup_gives_way(
     assert len(ledger.records) == 2
 
 
-@pytest.mark.every_case
 @each_mode
 @each_style
 async def test_a_cancellation_in_an_observer_leaves(mode: DeliveryMode, style: str) -> None:

@@ -305,7 +305,6 @@ class TestCorrelation:
         request.__exit__()
         assert [each.correlation_id for each in seen] == [each.id for each in seen]
 
-    @pytest.mark.every_case
     @pytest.mark.parametrize(
         ("given", "error", "message"),
         [(3, TypeError, "must be a str, not 3"), ("", ValueError, "must not be empty")],

@@ -818,7 +818,6 @@ class TestFailing:
         assert entered == sorted(each[1:] for each in notes if each[0] == "-")
         assert errors(caplog) == []
 
-    @pytest.mark.every_case
     @pytest.mark.parametrize("moment", ["call", "enter", "exit"])
     async def test_an_interrupt_out_of_a_lone_one_leaves(self, moment: str) -> None:
         """I3: so it does with a single instrument around handlers that need only be called."""
