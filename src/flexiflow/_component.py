@@ -278,7 +278,8 @@ class Component:
     __reduce_ex__ = refuse_copying
 
     _flexiflow_handlers: ClassVar[tuple[tuple[str, Mark], ...]] = ()
-    _flexiflow_own: ClassVar[_Namespace]
+    # Also that of subclasses for which another base keeps `__init_subclass__` from being called.
+    _flexiflow_own: ClassVar[_Namespace] = _Namespace(frozenset())
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Gather the marked methods, base classes first, in the order of their definition."""

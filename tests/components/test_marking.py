@@ -163,6 +163,29 @@ async def test_one_set_after_a_component_was_registered_is_refused() -> None:
     assert engine.bus.subscriptions() == ()
 
 
+async def test_a_class_that_does_not_tell_component_of_its_subclasses() -> None:
+    """B13: What a class marks that `Component` was not told of is refused; what has no mark is not.
+
+    As where an `__init_subclass__` before that of `Component` does not call `super()`.
+    """
+
+    class Silent:
+        def __init_subclass__(cls, **kwargs: object) -> None: ...
+
+    class Plain(Silent, Component):
+        pass
+
+    class Marked(Silent, Component):
+        @on("a")
+        def h(self, data: object) -> None: ...
+
+    engine = Engine()
+    await engine.register(Plain("1"))
+    with pytest.raises(TypeError, match=r"Marked\.h was marked with @on"):
+        await engine.register(Marked("2"))
+    assert [*engine.components] == ["1"]
+
+
 async def test_a_mark_of_a_mixin_counts() -> None:
     """B13: A class that is no component may mark methods for those that are."""
 
