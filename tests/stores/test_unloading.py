@@ -157,6 +157,16 @@ class TestOrder:
         await send_each(engine, "bc")
         assert loaded(engine) == "c"
 
+    async def test_one_too_many_whose_registering_was_cancelled_goes_at_once(self) -> None:
+        """K5: One that was cancelled before its message is unloaded if there are too many."""
+        gate = Gate()
+        engine = bounded(1)
+        await engine.send("a", GO)
+        await engine.bus.subscribe("order.placed", "a", print)
+        await engine.bus.subscribe(COMPONENT_REGISTERED, "observer", gate, once=True)
+        await cancelled_at(gate.reached, engine.send, "b", GO)
+        assert loaded(engine) == "a"
+
 
 class TestLoadedAgain:
     """Components that come back."""
