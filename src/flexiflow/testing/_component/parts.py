@@ -184,11 +184,11 @@ def failing_once(heard: list[Any], what: str, end: str) -> Callable[..., Any]:
 
 
 async def loaded(engine: Engine, make: Callable[[str], Component], way: str) -> None:
-    """Load "a", by registering what is made or by a message that no transition matches."""
+    """Load "a", by registering what is made or by a message."""
     if way == "register":
         await engine.register(make("a"))
     else:
-        await engine.send("a", {"type": "other"})
+        await engine.send("a", {"type": "go"})
 
 
 async def tried(engine: Engine, trigger: str) -> object:
