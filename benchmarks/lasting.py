@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from benchmarks import bare_sqlite
-from benchmarks.durable_parts import TASKS, both, by_tasks, redis
+from benchmarks.durable_parts import TASKS, both, by_tasks
 from benchmarks.handlers import ORDER
 from benchmarks.measuring import Measure
-from benchmarks.storing_states import PIPELINES
+from benchmarks.storing_states import measures_of_saving
 from flexiflow import Component, Engine, StateMachine, Transition
-from flexiflow.extras.stores import RedisStateStore, SqliteStateStore
+from flexiflow.extras.stores import SqliteStateStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 
-    from benchmarks.durable_parts import Opened, Server
     from benchmarks.measuring import Effort, Round
     from benchmarks.timing import Side
     from flexiflow.extras.stores import StateStore
@@ -59,21 +58,9 @@ class Lamp(Component):
 
 def measures(backend: str) -> Iterator[Measure]:
     """Yield the measures of this module."""
-    yield Measure(
-        figure=f"engine.send, a transition saved in SQLite, {TASKS} tasks",
-        against=f"{TASKS} tasks on a bare thread that commits bytes that are there",
-        backend=backend,
-        at_most=1.67,
-        run=partial(_saved_in_sqlite, backend),
+    yield from measures_of_saving(
+        backend, "engine.send, a transition saved", _saving, at_most_in_sqlite=1.67
     )
-    for against, pipelines in PIPELINES.items():
-        yield Measure(
-            figure=f"engine.send, a transition saved in Redis, {TASKS} tasks",
-            against=against,
-            backend=backend,
-            at_most=1.25,
-            run=partial(_saved_in_redis, backend, pipelines),
-        )
     yield Measure(
         figure=f"engine.send that loads one of {STORED:,}, {RESIDENTS:,} in memory",
         against=f"{TASKS} tasks on a bare thread that selects and decodes the same rows",
@@ -81,21 +68,6 @@ def measures(backend: str) -> Iterator[Measure]:
         at_most=2,
         run=partial(_loaded, backend),
     )
-
-
-def _saved_in_sqlite(backend: str, effort: Effort) -> list[Round]:
-    with TemporaryDirectory() as folder:
-        ours = _saving(SqliteStateStore(Path(folder, "ours.db")))
-        theirs = bare_sqlite.storing(Path(folder, "theirs.db"), bare_sqlite.ready)
-        return anyio.run(both, effort, ours, theirs, backend=backend)
-
-
-def _saved_in_redis(
-    backend: str, pipelines: Callable[[Server], Opened], effort: Effort
-) -> list[Round]:
-    with redis() as server:
-        ours, theirs = _saving(RedisStateStore(server.url)), pipelines(server)
-        return anyio.run(both, effort, ours, theirs, backend=backend)
 
 
 @asynccontextmanager

@@ -6,46 +6,85 @@ import json
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from benchmarks import bare_sqlite
 from benchmarks.durable_parts import TASKS, Desk, both, by_tasks, redis
 from benchmarks.handlers import ORDER
 from benchmarks.measuring import Measure
-from flexiflow.extras.stores import RedisStateStore
+from flexiflow.extras.stores import RedisStateStore, SqliteStateStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from typing import TypeAlias
 
     from benchmarks.durable_parts import Opened, Server
     from benchmarks.measuring import Effort, Round
     from benchmarks.timing import Side
     from flexiflow.extras.stores import StateStore
 
+    _Fields: TypeAlias = dict[str, str | int]
+
+    Saving: TypeAlias = Callable[[RedisStateStore | SqliteStateStore], Opened]
+    """Opens a store, and makes the side whose tasks save in it."""
+
 _STATE: Final = "paid"
 
 
 def measures(backend: str) -> Iterator[Measure]:
     """Yield the measures of this module."""
-    for against, pipelines in PIPELINES.items():
+    yield from measures_of_saving(backend, "a state saved", _saving, at_most_in_sqlite=1.43)
+
+
+def measures_of_saving(
+    backend: str, what: str, saving: Saving, *, at_most_in_sqlite: float
+) -> Iterator[Measure]:
+    """Yield the measures of something that saves states, in each kind of store.
+
+    Args:
+        backend: the backend on which it runs.
+        what: what is done once in a call, for the figure's name.
+        saving: makes the side that does it.
+        at_most_in_sqlite: the target in SQLite.
+    """
+    yield Measure(
+        figure=f"{what} in SQLite, {TASKS} tasks",
+        against=f"{TASKS} tasks on a bare thread that commits bytes that are there",
+        backend=backend,
+        at_most=at_most_in_sqlite,
+        run=partial(_in_sqlite, backend, saving),
+    )
+    for against, pipelines in _PIPELINES.items():
         yield Measure(
-            figure=f"a state saved in Redis, {TASKS} tasks",
+            figure=f"{what} in Redis, {TASKS} tasks",
             against=against,
             backend=backend,
             at_most=1.25,
-            run=partial(_in_redis, backend, pipelines),
+            run=partial(_in_redis, backend, saving, pipelines),
         )
 
 
-def _in_redis(backend: str, pipelines: Callable[[Server], Opened], effort: Effort) -> list[Round]:
+def _in_sqlite(backend: str, saving: Saving, effort: Effort) -> list[Round]:
+    with TemporaryDirectory() as folder:
+        ours = saving(SqliteStateStore(Path(folder, "ours.db")))
+        theirs = bare_sqlite.storing(Path(folder, "theirs.db"), bare_sqlite.ready)
+        return anyio.run(both, effort, ours, theirs, backend=backend)
+
+
+def _in_redis(
+    backend: str, saving: Saving, pipelines: Callable[[Server], Opened], effort: Effort
+) -> list[Round]:
     with redis() as server:
-        ours, theirs = _store(RedisStateStore(server.url)), pipelines(server)
+        ours, theirs = saving(RedisStateStore(server.url)), pipelines(server)
         return anyio.run(both, effort, ours, theirs, backend=backend)
 
 
 @asynccontextmanager
-async def _store(store: RedisStateStore) -> AsyncGenerator[Side]:
+async def _saving(store: RedisStateStore | SqliteStateStore) -> AsyncGenerator[Side]:
     async with store:
         free = [_Component(store, f"order-{number}") for number in range(TASKS)]
 
@@ -78,15 +117,13 @@ class _Bare:
         self._client = client
         self._numbers = count()
 
-    def written(self) -> tuple[str, dict[str, str | int]]:
+    def written(self) -> tuple[str, _Fields]:
         """Return the next key and its fields."""
-        number = next(self._numbers)
-        data = json.dumps(ORDER)
-        return f"bare-{number % TASKS}", {
-            "version": number, "state": _STATE, "data": data, "due": "",
-        }  # fmt: skip
+        number, data = next(self._numbers), json.dumps(ORDER)
+        fields: _Fields = {"version": number, "state": _STATE, "data": data, "due": ""}
+        return f"bare-{number % TASKS}", fields
 
-    async def commit(self, items: Iterable[tuple[str, dict[str, str | int]]]) -> None:
+    async def commit(self, items: Iterable[tuple[str, _Fields]]) -> None:
         """Write some in one pipeline."""
         async with self._client.pipeline(transaction=False) as commands:
             for name, fields in items:
@@ -114,7 +151,7 @@ async def _by_one(server: Server) -> AsyncGenerator[Side]:
         yield _Bare(client).write
 
 
-PIPELINES: Final[dict[str, Callable[[Server], Opened]]] = {
+_PIPELINES: Final[dict[str, Callable[[Server], Opened]]] = {
     f"{TASKS} tasks that share bare pipelines of HSET": _by_tasks,
     f"bare pipelines of {TASKS} HSET": _by_one,
 }

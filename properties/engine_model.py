@@ -73,6 +73,7 @@ class ModelEngine:
         observe: called with each event.
         log: called with the component's name for each failure that is logged.
         components: the components that are registered.
+        left: those that were unregistered, and whose message in hand may go on.
     """
 
     initial: str
@@ -82,6 +83,7 @@ class ModelEngine:
     observe: Observe
     log: Callable[[str], None]
     components: dict[str, Actor] = field(default_factory=dict[str, Actor])
+    left: list[Actor] = field(default_factory=list[Actor])
 
     async def register(self, name: str) -> None:
         if name in self.components:
@@ -95,6 +97,7 @@ class ModelEngine:
             raise UnknownComponent(name)
         actor = self.components.pop(name)
         actor.registered = False
+        self.left.append(actor)
         actor.waiting.clear()
         deferred = len(actor.deferred)
         actor.deferred.clear()
@@ -102,6 +105,15 @@ class ModelEngine:
             self.log(name)
         for _ in range(deferred):
             await self.observe(HANDLER_FAILED, {"component_name": name})
+
+    def had_namesakes(self) -> bool:
+        """Return whether components of the same name may have run in parallel since the last call.
+
+        The order of what happens in the one and in the other is not determined.
+        """
+        names = [*self.components, *(each.name for each in self.left)]
+        self.left = [each for each in self.left if each.holder is not None]
+        return len(names) > len({*names})
 
     def states(self) -> dict[str, tuple[str, int]]:
         return {name: (each.state, len(each.deferred)) for name, each in self.components.items()}

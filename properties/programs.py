@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from flexiflow.testing import replay
 from flexiflow.testing._examiner.examine import Log
+from flexiflow.testing._scheduling.checks import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -230,15 +231,15 @@ class World(logging.Handler, ABC):
 class ProgramMachine(RuleBasedStateMachine):
     """Draws a program with the help of the model, and performs it for real at the end.
 
+    On each backend, since to draw a program takes longer than to perform it.
+
     Args:
         world: makes a model on a model's stage, and the real thing on a real one.
-        backend: the backend for that.
     """
 
-    def __init__(self, world: Callable[[Stage], World], backend: str) -> None:
+    def __init__(self, world: Callable[[Stage], World]) -> None:
         super().__init__()
         self._make = world
-        self._backend = backend
         self._stage = ModelStage()
         self._model = world(self._stage)
         self._program: list[tuple[Any, bool, Any]] = []
@@ -265,13 +266,14 @@ class ProgramMachine(RuleBasedStateMachine):
         self.perform(Cancel(_one_of(self._stage.going, place), natively))
 
     def teardown(self) -> None:
-        """Bring everything to its end, and then do the same for real."""
+        """Bring everything to its end, and then do the same for real, on each backend."""
         for _ in range(MOST_OPENED):
             if self._stage.gates:
                 self.perform(Open(min(self._stage.gates)))
         while self._stage.going:
             self.perform(Cancel(min(self._stage.going), natively=False))
-        replay(self._run, backend=self._backend, decisions=self._schedule)
+        for backend in BACKENDS:
+            replay(self._run, backend=backend, decisions=self._schedule)
 
     async def _run(self) -> None:
         with Log() as log:

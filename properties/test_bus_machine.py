@@ -259,6 +259,6 @@ class BusMachine(ProgramMachine):
         self.perform(act)
 
 
-def test_any_program_goes_as_in_the_model(backend: str) -> None:
+def test_any_program_goes_as_in_the_model() -> None:
     """B4 to B6, B8, B9, B11, D1 to D4, E1 to E7: all is as in the model, step by step."""
-    run_state_machine_as_test(partial(BusMachine, BusWorld, backend))  # type: ignore[arg-type]
+    run_state_machine_as_test(partial(BusMachine, BusWorld))  # type: ignore[arg-type]

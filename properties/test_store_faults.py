@@ -1,11 +1,13 @@
 """`check_store` finds each planted fault, and complains of no correct store (P1)."""
 
+import math
 from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import anyio
 import pytest
 
 from flexiflow.extras.stores import MemoryStateStore, SqliteStateStore
@@ -13,9 +15,10 @@ from flexiflow.testing import ContractViolation, check_store
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._store.contract import STORE_CONTRACT
+from flexiflow.testing._store.desk import open_desk
 from flexiflow.testing._store.subject import StoreSubject
 from properties.faults.of_stores import STORE_FAULTS, StoreFault
-from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
+from properties.profile import CORRECT_SEED, IS_LONG, each_broken, find_fault, in_the_long_run
 from properties.reference.store import PlainStore
 
 SEED = 1
@@ -45,9 +48,24 @@ def test_a_fault_is_found_by_the_whole(fault: StoreFault, backend: str) -> None:
 )
 def test_a_store_in_memory_keeps_each_part(backend: str, store: Any, clause: Clause) -> None:
     """K2: a store in memory holds, whatever is tried."""
+    how: dict[str, Any] = {"backend": backend, "seed": CORRECT_SEED}
     examples = 3_000 if IS_LONG else 15
-    [verdict] = examine(StoreSubject, [clause], store, backend=backend, examples=examples)
+    [verdict] = examine(StoreSubject, [clause], store, examples=examples, **how)
     assert verdict.violation is None, str(verdict.violation)
+
+
+@pytest.mark.parametrize("store", [PlainStore, MemoryStateStore])
+def test_a_component_that_is_never_due_is_not_returned(backend: str, store: Any) -> None:
+    """K2: a component whose due time is infinite or None is not due, whatever `until` is."""
+
+    async def main() -> None:
+        async with open_desk(store) as desk:
+            await desk.save("spent", "new", due=math.inf)
+            await desk.save("without a time", "new")
+            await desk.save("a", "new", due=2.0)
+            await desk.due(math.inf, 3)
+
+    anyio.run(main, backend=backend)
 
 
 def test_two_stores_on_one_file_keep_each_part(backend: str) -> None:
@@ -59,7 +77,8 @@ def test_two_stores_on_one_file_keep_each_part(backend: str) -> None:
             path = Path(folder, f"{next(numbers)}.db") if beside is None else beside.path
             return SqliteStateStore(path, history=2)
 
-        check_store(make, backend=backend, examples=1_000 if IS_LONG else 4)
+        how: dict[str, Any] = {"backend": backend, "seed": CORRECT_SEED}
+        check_store(make, examples=1_000 if IS_LONG else 4, **how)
 
 
 def test_each_part_is_broken_by_some_fault() -> None:

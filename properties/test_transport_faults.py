@@ -18,7 +18,14 @@ from properties.faults.of_transports import (
     empty,
     insert,
 )
-from properties.profile import IS_LONG, each_broken, find_fault, in_the_long_run
+from properties.profile import (
+    CORRECT_SEED,
+    IS_LONG,
+    by_turns,
+    each_broken,
+    find_fault,
+    in_the_long_run,
+)
 
 SEED = 1
 CLAUSES = {clause.identifier: clause for clause in TRANSPORT_CONTRACT}
@@ -57,13 +64,16 @@ def test_a_fault_is_named_by_a_clause_that_it_breaks(fault: TransportFault, back
     assert found.value.clause in fault.clauses
 
 
-@pytest.mark.parametrize("clause", TRANSPORT_CONTRACT, ids=lambda clause: clause.identifier)
+@pytest.mark.parametrize(
+    ("clause", "backend"),
+    by_turns(TRANSPORT_CONTRACT),
+    ids=lambda each: getattr(each, "identifier", each),
+)
 def test_the_transport_in_memory_keeps_each_clause(backend: str, clause: Clause) -> None:
     """P1: the transport in memory holds, whatever is tried."""
+    how: dict[str, Any] = {"backend": backend, "seed": CORRECT_SEED, **SETUP}
     examples = 10_000 if IS_LONG else 30
-    [verdict] = examine(
-        TransportSubject, [clause], MemoryTransport, backend=backend, examples=examples, **SETUP
-    )
+    [verdict] = examine(TransportSubject, [clause], MemoryTransport, examples=examples, **how)
     assert verdict.violation is None, str(verdict.violation)
 
 

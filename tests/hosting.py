@@ -17,6 +17,7 @@ from flexiflow.events import (
     MESSAGE_RECEIVED,
     STATE_CHANGED,
 )
+from flexiflow.testing import replay
 from tests.conftest import Backend
 from tests.helpers import PATIENCE
 
@@ -106,6 +107,22 @@ class Gate:
         await self.open.wait()
         self.passed = True
         return self._result
+
+
+def run_clocked(scenario: Callable[[], Coroutine[Any, Any, _T]], backend: str) -> _T:
+    """Run a scenario in virtual time, and return its result."""
+    return replay(scenario, backend=backend, decisions=())
+
+
+async def cancelled_at(
+    reached: Event, function: Callable[..., Coroutine[Any, Any, object]], *given: object
+) -> None:
+    """Run a function, and cancel it when an event is set within it."""
+    with fail_after(PATIENCE):
+        async with create_task_group() as group:
+            group.start_soon(function, *given)
+            await reached.wait()
+            group.cancel_scope.cancel()
 
 
 async def together(*functions: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -1,6 +1,7 @@
 """Faults of stores (K2)."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from unicodedata import normalize
@@ -156,6 +157,18 @@ class LeavesOutTheLast(PlainStore):
 
     async def due(self, until: float, limit: int) -> Sequence[str]:
         return await super().due(until - 1e-9, limit)
+
+
+@breaks("K2")
+@shown_by(DUE)
+class TakesNeverForATime(PlainStore):
+    """Returns the components that are never due, if `until` is infinite."""
+
+    async def due(self, until: float, limit: int) -> Sequence[str]:
+        due = [*await super().due(until, 100)]
+        if until == math.inf:
+            due += sorted(name for name, rows in self.rows.items() if rows[-1].due == math.inf)
+        return due[:limit]
 
 
 @breaks("K2")

@@ -1,6 +1,7 @@
 """A plain store, written anew from clause K2, for faults to be planted in."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,11 @@ class PlainStore:
     async def due(self, until: float, limit: int) -> Sequence[str]:
         await checkpoint()
         times = {name: rows[-1].due for name, rows in self.rows.items()}
-        found = [(due, name) for name, due in times.items() if due is not None and due <= until]
+        found = [
+            (due, name)
+            for name, due in times.items()
+            if due is not None and due <= until and due < math.inf
+        ]
         return [name for _, name in sorted(found)][:limit]
 
     async def delete(self, name: str) -> None:

@@ -190,7 +190,7 @@ class Actor:
                 # for one.
                 mailbox.holder = None
             if life is not None:
-                life.rest(component)
+                life.rest(self)
 
     async def _catch_up(self, component: object, turn: Turn, handled: BaseException | None) -> Turn:
         """Handle what a cancelled send left behind, and yield if a yield is due (D6).
@@ -444,7 +444,7 @@ class Actor:
         finally:
             self.mailbox.pass_on()
             life.settle(self, component)
-            life.rest(component)
+            life.rest(self)
 
     async def report_deferred(self, dispatcher: Dispatcher) -> None:
         """Report the deferred messages of an unregistered component, and forget them (C1, C4)."""

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @final
-class Admission:
-    """The senders that wait for a component of one name.
+class Admission(Mailbox):
+    """The turns of the senders that wait for a component of one name.
 
     Args:
         name: the component's name.
@@ -34,18 +34,14 @@ class Admission:
         state: what has become of it.
     """
 
-    __slots__ = ("_line", "_name", "_pending", "state")
+    __slots__ = ("_name", "_pending", "state")
 
     def __init__(self, name: str, pending: dict[str, Admission]) -> None:
+        super().__init__()
         self.state: Literal["making", "adopted", "refused"] = "making"
         self._name = name
-        self._line = Mailbox()
         self._pending = pending
         pending[name] = self
-
-    def join(self) -> Turn:
-        """Take a place in line at once, and return it."""
-        return self._line.join()
 
     async def wait(self, turn: Turn) -> bool:
         """Wait until a turn has come; return False at once if it never would.
@@ -59,7 +55,8 @@ class Admission:
         try:
             return await turn.wait_granted()
         except BaseException:
-            self._close_if_empty()
+            if self.holder is None:
+                self._close()
             raise
 
     def conclude(self, mailbox: Mailbox | None) -> None:
@@ -70,21 +67,18 @@ class Admission:
                 component, so that the next in line tries.
         """
         if mailbox is None:
-            self._line.pass_on()
+            self.pass_on()
         else:
             self.state = "adopted"
-            mailbox.adopt(self._line)
-        self._close_if_empty()
+            mailbox.adopt(self)
+        if self.holder is None:
+            self._close()
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Make all waiting turns fail, each with an exception that `refusal` returns."""
         self.state = "refused"
-        self._line.refuse(refusal)
+        super().refuse(refusal)
         self._close()
-
-    def _close_if_empty(self) -> None:
-        if self._line.holder is None:
-            self._close()
 
     def _close(self) -> None:
         """Take no more senders; there may be a later admission of the same name."""

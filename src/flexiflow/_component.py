@@ -13,6 +13,7 @@ import sys
 from copy import copy
 from functools import partial
 from inspect import getattr_static
+from operator import is_
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, final, overload
 
@@ -25,7 +26,7 @@ from flexiflow._objects import refuse_copying
 from flexiflow._text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from typing import Protocol, TypeAlias, TypedDict, TypeVar
 
     from flexiflow._actor import Outcome
@@ -235,6 +236,24 @@ def _copied(method: _F) -> _F:
     return cast("_F", function)
 
 
+@final
+class _Namespace:
+    """The own attributes of a class of components.
+
+    Args:
+        marked: the names of those that were marked when the class was made.
+
+    Attributes:
+        checked: the values when no other one was found marked; empty before the first check.
+    """
+
+    __slots__ = ("checked", "marked")
+
+    def __init__(self, marked: frozenset[str]) -> None:
+        self.marked = marked
+        self.checked: tuple[object, ...] = ()
+
+
 class Component:
     """A named owner of subscriptions that handles messages, one at a time.
 
@@ -259,7 +278,8 @@ class Component:
     __reduce_ex__ = refuse_copying
 
     _flexiflow_handlers: ClassVar[tuple[tuple[str, Mark], ...]] = ()
-    _flexiflow_marked: ClassVar[frozenset[str]] = frozenset()
+    # Also that of subclasses for which another base keeps `__init_subclass__` from being called.
+    _flexiflow_own: ClassVar[_Namespace] = _Namespace(frozenset())
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Gather the marked methods, base classes first, in the order of their definition."""
@@ -270,7 +290,7 @@ class Component:
         cls._flexiflow_handlers = tuple(
             (attribute, mark) for attribute, value in attributes.items() for mark in _marks(value)
         )
-        cls._flexiflow_marked = frozenset(_marked(cls))
+        cls._flexiflow_own = _Namespace(frozenset(_marked(cls)))
 
     def __init__(
         self, name: str, *, machine: StateMachine | None = None, state: str | None = None
@@ -369,7 +389,7 @@ def _check_start(machine: StateMachine | None, state: object) -> str | None:
 
 def _marked(kind: type) -> list[str]:
     """Return the names of the marked methods in a class's own namespace."""
-    # Most attributes take a short way: this runs whenever a component is registered or loaded.
+    # Most attributes take a short way: if the class changes, this runs for each component loaded.
     return [
         name
         for name, value in vars(kind).items()
@@ -401,8 +421,8 @@ def actor_of(component: Component) -> Actor:
         raise TypeError(f"{kind}.__init__ must call super().__init__(name)") from None
 
 
-def handlers_of(component: Component) -> Iterator[tuple[Mark, Handler]]:
-    """Yield the marks of a component, each with its method, bound to the component.
+def handlers_of(component: Component) -> list[tuple[Mark, Handler]]:
+    """Return the marks of a component, each with its method, bound to the component.
 
     Raises:
         TypeError: a marked method can't be a handler (B3), or was set on a class after the class
@@ -410,16 +430,27 @@ def handlers_of(component: Component) -> Iterator[tuple[Mark, Handler]]:
     """
     for kind in type(component).__mro__:
         if issubclass(kind, Component) and kind is not Component:
-            for name in _marked(kind):
-                if name not in kind._flexiflow_marked:
-                    is_answerer = "query" in _marks(vars(kind)[name])[-1]
-                    raise TypeError(
-                        f"{kind.__qualname__}.{name} was marked with "
-                        f"{'@answers' if is_answerer else '@on'} and set after its class was "
-                        "made, so that nothing would subscribe it; mark it in the class, or in a "
-                        "subclass"
-                    )
+            _check_marks(kind)
+    handlers: list[tuple[Mark, Handler]] = []
     for attribute, mark in type(component)._flexiflow_handlers:
         handler = getattr(component, attribute)
         check_callable("handler", handler, 1)
-        yield mark, handler
+        handlers.append((mark, handler))
+    return handlers
+
+
+def _check_marks(kind: type[Component]) -> None:
+    """Refuse a class on which a marked method was set after it was made."""
+    own, attributes = kind._flexiflow_own, kind.__dict__
+    # Most classes have not changed since, and this runs whenever a component is loaded.
+    if len(attributes) == len(own.checked) and all(map(is_, attributes.values(), own.checked)):
+        return
+    for name in _marked(kind):
+        if name not in own.marked:
+            is_answerer = "query" in _marks(attributes[name])[-1]
+            raise TypeError(
+                f"{kind.__qualname__}.{name} was marked with "
+                f"{'@answers' if is_answerer else '@on'} and set after its class was made, so that "
+                "nothing would subscribe it; mark it in the class, or in a subclass"
+            )
+    own.checked = tuple(attributes.values())

@@ -22,6 +22,7 @@ trigger.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
 
 from flexiflow import _stores as stores
@@ -32,7 +33,7 @@ from flexiflow._delivery.verdict import attempt, judge
 from flexiflow._errors import EngineNotRunning, UnknownState
 from flexiflow._reporting import log_exception
 from flexiflow._timers import Timer
-from flexiflow._turns import Entangled, current_turn, live_turns
+from flexiflow._turns import Entangled, live_turns
 from flexiflow._work import Work, WorkTurn
 from flexiflow.events import MESSAGE_RECEIVED
 
@@ -148,11 +149,10 @@ class Lifecycle:
     )
 
     def __init__(self, machine: StateMachine | None) -> None:
-        self._details: Mapping[str | None, State] = {}
-        self._states: tuple[str, ...] = ()
-        if machine is not None:
-            self._details = cast("Mapping[str | None, State]", machine.details)
-            self._states = machine.states
+        # Looked up with None, too: the state of a component without a machine.
+        details: Any = {} if machine is None else machine.details
+        self._details: Mapping[str | None, State] = details
+        self._states = () if machine is None else machine.states
         self.hosting: Hosting | None = None
         self.stay = 0
         self.due: float | None = None
@@ -188,15 +188,15 @@ class Lifecycle:
 
     def is_within_work(self, actor: Actor) -> bool:
         """Return whether the caller runs within the component's work."""
-        # Asked before each message, most of which come from outside of all turns.
-        return current_turn.get() is not None and any(
+        return self._work is not None and any(
             isinstance(turn, WorkTurn) and turn.actor is actor for turn in live_turns()
         )
 
     def leave(self, actor: Actor) -> Work | None:
         """Note that no engine hosts the component any more; cancel its work, and return that."""
         self.pause()
-        cast("Hosting", self.hosting).overdue.pop(actor, None)
+        hosting: Any = self.hosting  # it has one, as it has an engine
+        hosting.overdue.pop(actor, None)
         self.hosting = None
         # No message of the state counts that is on its way.
         self.stay += 1
@@ -209,25 +209,23 @@ class Lifecycle:
         self._cancel_timer()
         self._has_worked = self._is_kept_up = self._has_complained = False
 
-    def start_unsaved(self) -> None:
-        """Note that nothing is stored; the component goes on in its state (K4)."""
-        self._version = 0
-        self._is_unsaved = self.due is not None
-        self.is_stale = False
-        self._new_stay()
-
-    def adopt(self, actor: Actor, component: Component, stored: Stored) -> None:
-        """Put into a component what is stored (K4).
+    def adopt(self, actor: Actor, component: Component, stored: Stored | None) -> None:
+        """Put into a component what is stored; if nothing is, it goes on in its state (K4).
 
         Raises:
             UnknownState: the machine does not have the stored state; nothing has changed.
             Exception: what `restore` raised; the state has not changed.
         """
-        if stored.state not in self._states:
-            raise UnknownState(actor.name, stored.state, self._states)
-        stores.restore(component, stored.data)
-        actor.state, self._version, self.due = stored.state, stored.version, stored.due
-        self._is_unsaved = self.is_stale = False
+        if stored is None:
+            self._version, self._is_unsaved = 0, self.due is not None
+        else:
+            version, state, data, due = stored
+            if state not in self._states:
+                raise UnknownState(actor.name, state, self._states)
+            stores.restore(component, data)
+            actor.state, self._version, self.due = state, version, due
+            self._is_unsaved = False
+        self.is_stale = False
         self._new_stay()
 
     def begin_message(self) -> None:
@@ -250,9 +248,7 @@ class Lifecycle:
                 if stored is None:
                     # It was deleted: the component begins anew.
                     actor.state, self.due = actor.start, None
-                    self.start_unsaved()
-                else:
-                    self.adopt(actor, component, stored)
+                self.adopt(actor, component, stored)
             elif stored is not None:
                 stores.restore(component, stored.data)
         self.is_stale = False
@@ -319,26 +315,42 @@ class Lifecycle:
             await _call(transition.action, message, component)
             await self._save(actor, component, cast("str", actor.state), self.due)
             return
-        left, entered = self._details.get(actor.state), self._details.get(target)
-        takes_time = entered is not None and (entered.after or entered.during)
+        entered = self._details.get(target)
+        after = None if entered is None else entered.after
+        takes_time = entered is not None and (after or entered.during)
         if takes_time and (self._home is None or self._home.tasks is None):
             raise EngineNotRunning(actor.name, target)
         is_working = self._work is not None
         self._is_moving = True
         try:
-            await self._end_work(actor, target)
-            if left is not None:
-                await _call(left.exit, message, component)
-            await _call(transition.action, message, component)
-            if entered is not None:
-                await _call(entered.entry, message, component)
-            await self._save(actor, component, target, _due(entered))
+            if self._details:
+                await self._leave_and_enter(actor, component, transition, message)
+            elif transition.action is not None:
+                await attempt(transition.action, message, component)
+            await self._save(actor, component, target, after and _due(after))
         except BaseException:
             # Work that this has ended begins anew.
             self._has_worked = self._has_worked and not is_working
             raise
-        actor.state, self.due = target, _due(entered)
+        actor.state, self.due = target, after and _due(after)
         self._new_stay()
+
+    async def _leave_and_enter(
+        self,
+        actor: Actor,
+        component: Component,
+        transition: Transition,
+        message: dict[str, Any],
+    ) -> None:
+        """Do what comes before the save, where states have details (M1)."""
+        target = cast("str", transition.target)
+        left, entered = self._details.get(actor.state), self._details.get(target)
+        await self._end_work(actor, target)
+        if left is not None:
+            await _call(left.exit, message, component)
+        await _call(transition.action, message, component)
+        if entered is not None:
+            await _call(entered.entry, message, component)
 
     def settle(self, actor: Actor, component: Component) -> None:
         """Note that the handling of a message is over, and begin what has not begun."""
@@ -351,7 +363,7 @@ class Lifecycle:
         hosting = self.hosting
         if hosting is None or hosting.tasks is None or self._is_moving:
             return
-        if not self.is_stale:
+        if not self.is_stale and (self._details or self.due is not None):
             self._begin_stay(hosting, hosting.tasks, actor, component)
         if (self.is_stale or self._is_unsaved) and not self._is_kept_up:
             self._is_kept_up = True
@@ -361,7 +373,7 @@ class Lifecycle:
         self, hosting: Hosting, tasks: TaskBlock, actor: Actor, component: Component
     ) -> None:
         state = self._details.get(actor.state)
-        if (state is None or state.after is None) and self.due not in {None, _SPENT}:
+        if self.due is not None and self.due != _SPENT and (state is None or state.after is None):
             # The machine that was stored had a timer in this state, which this one has not.
             self.due, self._is_unsaved = None, True
         if state is not None:
@@ -390,9 +402,10 @@ class Lifecycle:
         self._cancel_timer()
 
     def _cancel_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and self.hosting is not None:
-            self.hosting.timers.cancel(timer)
+        if self._timer is not None:
+            hosting: Any = self.hosting  # it has one, as it has a timer
+            hosting.timers.cancel(self._timer)
+            self._timer = None
 
     def _set_timer(
         self, hosting: Hosting, actor: Actor, component: Component, seconds: float, trigger: str
@@ -419,14 +432,16 @@ class Lifecycle:
     async def _save(
         self, actor: Actor, component: Component, state: str, due: float | None
     ) -> None:
-        if self._store is None:
+        store = self._store
+        if store is None:
             self._is_unsaved = False
             return
-        data = stores.snapshot_of(component)
+        data, expected = stores.snapshot_of(component), self._version
         try:
-            self._version = await stores.save(
-                self._store, actor.name, state, data, expected=self._version, due=due
+            version: object = await attempt(
+                partial(store.save, actor.name, state, data, expected=expected, due=due)
             )
+            self._version = stores.check_version(store, version, expected)
         except BaseException:
             # It may be stored all the same, or another engine has saved.
             self.is_stale = True
@@ -469,7 +484,7 @@ class Lifecycle:
                 failure = self._send(run, *outcome)
                 del outcome
             self.begin(actor, run.component)
-            self.rest(run.component)
+            self.rest(actor)
         try:
             if failure is not None:
                 culprit = describe(run.state.during)
@@ -492,11 +507,11 @@ class Lifecycle:
         run.actor.post(run.component, {"type": state.failed, "exception": failure}, sent)
         return None
 
-    def rest(self, component: Component) -> None:
+    def rest(self, actor: Actor) -> None:
         """Note that a message or work of the component is over (K5)."""
         hosting = self.hosting
         if hosting is not None and hosting.rest is not None:
-            hosting.rest(component)
+            hosting.rest(actor)
 
 
 async def _call(
@@ -510,8 +525,8 @@ def _send_trigger(actor: Actor, component: Component, trigger: str, stay: int) -
     actor.post(component, {"type": trigger}, Trigger(stay, is_timer=True))
 
 
-def _due(state: State | None) -> float | None:
-    return None if state is None or state.after is None else time_of_day() + state.after[0]
+def _due(after: tuple[float, str]) -> float:
+    return time_of_day() + after[0]
 
 
 async def _attempt(run: _Run) -> _Outcome:

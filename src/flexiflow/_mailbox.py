@@ -13,7 +13,7 @@ turn of the message before is over.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 from flexiflow._turns import Turn, live_turns, never_comes
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     whether it was sent from within the handling of `event.handler.failed` (E7)."""
 
 
-@final
 class Mailbox:
-    """The turns of one component, or of the senders that wait for one to be made.
+    """The turns of one component, or of the senders that wait for one to be made (`Admission`).
 
     Attributes:
         holder: the turn in hand; if there is none, nobody waits.
@@ -85,13 +84,14 @@ class Mailbox:
     def adopt(self, other: Mailbox) -> None:
         """Take over the turns that wait in another mailbox, in order, behind those of this one."""
         other.holder = None
-        for turn in other._take_waiting():
-            turn.line = self
-            if self.holder is None:
-                self.holder = turn
-                turn.end_waiting()
-            else:
-                self._line_up(turn)
+        if other.waiting:
+            for turn in other._take_waiting():
+                turn.line = self
+                if self.holder is None:
+                    self.holder = turn
+                    turn.end_waiting()
+                else:
+                    self._line_up(turn)
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Make all waiting turns fail, each with an exception that `refusal` returns."""

@@ -8,6 +8,8 @@ from inspect import isawaitable
 from math import isnan
 from typing import Any, NamedTuple, Protocol, cast, final, runtime_checkable
 
+from flexiflow._delivery.verdict import attempt
+
 
 @final
 class Stored(NamedTuple):
@@ -72,8 +74,10 @@ class StateStore(Protocol):
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
 
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
+
         Args:
-            until: in seconds since 1970.
+            until: in seconds since 1970; may be infinite.
             limit: how many names to return at most.
         """
         ...
@@ -90,28 +94,18 @@ async def load(store: StateStore, name: str) -> Stored | None:
         TypeError: the store returned something else than a `Stored` or None.
         Exception: what the store raised.
     """
-    found = await store.load(name)
+    found: Stored | None = await attempt(store.load, name)
     if found is None or _is_stored(found):
         return found
     raise _refusal(store, "load", "None or a Stored, as Stored(1, 'new', {'n': 1}, None)", found)
 
 
-async def save(
-    store: StateStore,
-    name: str,
-    state: str,
-    data: Mapping[str, Any] | None,
-    *,
-    expected: int,
-    due: float | None,
-) -> int:
-    """Store a component's state, and return the version.
+def check_version(store: StateStore, version: object, expected: int) -> int:
+    """Return the version that a store's `save` has returned.
 
     Raises:
-        TypeError: the store returned something else than a later version.
-        Exception: what the store raised.
+        TypeError: it is something else than a later version than the `expected` one.
     """
-    version: object = await store.save(name, state, data, expected=expected, due=due)
     if isinstance(version, int) and version > expected:
         return version
     raise _refusal(store, "save", f"a version, an int of more than {expected}", version)
@@ -124,11 +118,9 @@ async def find_due(store: StateStore, until: float, limit: int) -> Sequence[str]
         TypeError: the store returned something else than names.
         Exception: what the store raised.
     """
-    names: object = await store.due(until, limit)
-    if isinstance(names, Sequence) and not isinstance(names, str):
-        given = cast("Sequence[object]", names)
-        if all(isinstance(name, str) for name in given):
-            return cast("Sequence[str]", given)
+    names: object = await attempt(store.due, until, limit)
+    if _are_names(names):
+        return cast("Sequence[str]", names)
     raise _refusal(store, "due", "a list of names", names)
 
 
@@ -140,7 +132,8 @@ def snapshot_of(component: Any) -> Mapping[str, Any] | None:
         Exception: what `snapshot` raised.
     """
     data: object = component.snapshot()
-    if data is not None and not isinstance(data, Mapping):
+    # A dict is the usual case, and checking against `Mapping` takes much longer.
+    if data is not None and not isinstance(data, (dict, Mapping)):
         _refuse_async("snapshot", component, data)
         raise TypeError(
             f"snapshot of {component!r} must return a mapping or None, not {reprlib.repr(data)}"
@@ -155,8 +148,8 @@ def restore(component: Any, data: Mapping[str, Any] | None) -> None:
         TypeError: its `restore` is async.
         Exception: what `restore` raised.
     """
-    if data is not None:
-        _refuse_async("restore", component, component.restore(data))
+    if data is not None and (result := component.restore(data)) is not None:
+        _refuse_async("restore", component, result)
 
 
 def _is_stored(found: object) -> bool:
@@ -168,9 +161,16 @@ def _is_stored(found: object) -> bool:
         isinstance(version, int)
         and version > 0
         and isinstance(state, str)
-        and (data is None or isinstance(data, Mapping))
-        and (due is None or (isinstance(due, int | float) and not isnan(due)))
+        and (data is None or isinstance(data, (dict, Mapping)))
+        and (due is None or (isinstance(due, (int, float)) and not isnan(due)))
     )
+
+
+def _are_names(found: object) -> bool:
+    """Return whether something is a sequence of names."""
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return False
+    return all(isinstance(name, str) for name in cast("Sequence[object]", found))
 
 
 def _refusal(store: object, method: str, wanted: str, given: object) -> TypeError:

@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from flexiflow._marks import Mark
+from flexiflow._marks import Mark, restore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -103,11 +103,14 @@ class Turn(Mark):
     def __enter__(self) -> Self:
         if current_turn.get() is not None:
             self.outer = innermost_turn()
-        return super().__enter__()
+        self._token = current_turn.set(self)
+        return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.awaited = None
-        super().__exit__(*exception)
+        self.is_over = True
+        restore(current_turn, self._token)
+        del self._token  # as `Mark` does
 
     async def wait_granted(self) -> bool:
         """Wait until the turn has come; return False at once if it never would.

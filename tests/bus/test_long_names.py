@@ -239,6 +239,8 @@ def reprs_of_names(source: str) -> Iterator[str]:
                 yield shown
 
 
+@pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 def test_messages_show_names_by_way_of_show() -> None:
     """B10: no f-string outside of what checks others shows a name's repr, which may be long."""
     root = Path(flexiflow.__file__).parent
@@ -292,7 +294,9 @@ async def test_a_component_that_is_asked_for_by_its_maker_is_told_without_long_n
     assert len(str(caught.value)) < FEW
 
 
-@pytest.mark.parametrize("length", [1_000, 30_000, 5_000_000])
+@pytest.mark.parametrize(
+    "length", [pytest.param(1_000, marks=pytest.mark.unmeasured), 30_000, 5_000_000]
+)
 def test_the_names_that_are_remembered_are_bounded_in_characters(length: int) -> None:
     """B10: those of 5 MB leave no more than a few MB, and so do those of any length."""
     registry = Registry(sequential=True)

@@ -8,50 +8,11 @@ from anyio import CancelScope, Event, sleep_forever
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, State, StateMachine, Transition
-from flexiflow._stores import Stored
 from tests.hosting import Diary
+from tests.stores.keeping import DictStore
 
 PARTS = ("guard", "exit", "action", "entry", "save")
 """What a transition calls, in order."""
-
-GO = {"type": "go"}
-
-
-@final
-class Shelf:
-    """A store that keeps records in memory, and calls something before it saves.
-
-    Attributes:
-        records: what is stored, by name.
-    """
-
-    def __init__(self, before: Callable[[], Coroutine[Any, Any, object]] | None = None) -> None:
-        self.records: dict[str, Stored] = {}
-        self._before = before
-
-    async def load(self, name: str) -> Stored | None:
-        """Give what is stored."""
-        return self.records.get(name)
-
-    async def save(
-        self, name: str, state: str, data: Any, *, expected: int, due: float | None = None
-    ) -> int:
-        """Store."""
-        if self._before is not None:
-            await self._before()
-        found = self.records.get(name)
-        assert expected == (0 if found is None else found.version)
-        self.records[name] = Stored(state=state, data=data, version=expected + 1, due=due)
-        return expected + 1
-
-    async def due(self, until: float, limit: int) -> list[str]:
-        """Give the names whose time has come."""
-        due = [name for name, each in self.records.items() if (each.due or until) < until]
-        return due[:limit]
-
-    async def delete(self, name: str) -> None:
-        """Forget."""
-        self.records.pop(name, None)
 
 
 @final
@@ -76,7 +37,8 @@ class Scene:
         self.lines = self.diary.lines
         self.blows: dict[str, BaseException] = {}
         self.work: Callable[[], Coroutine[Any, Any, object]] = sleep_forever
-        self.shelf = Shelf(partial(self._note_later, "save"))
+        self.store = DictStore()
+        self.store.before["save"] = partial(self._note_later, "save")
         part = self._async_part if asynchronous else self._sync_part
         guard, action = part("guard"), part("action")
         self.machine = StateMachine(
@@ -91,7 +53,7 @@ class Scene:
             states=[self._state(name, part) for name in ("left", "entered")]
             + [State("over", final=True, entry=part("entry"))],
         )
-        self.engine = Engine(store=self.shelf if stored else None)
+        self.engine = Engine(store=self.store if stored else None)
         self.component = Component("a", machine=self.machine)
 
     async def set(self) -> None:

@@ -691,15 +691,17 @@ class TestSend:
         assert (caught.value.name, caught.value.closest) == ("biling", ("billing",))
         assert is_idle(engine)
 
-    @pytest.mark.parametrize(("size", "hint"), [(1_000, True), (1_001, False)])
-    async def test_closest_names_are_told_among_a_thousand(self, size: int, *, hint: bool) -> None:
+    async def test_closest_names_are_told_among_a_thousand(self) -> None:
         """C2: Among more than 1,000 names the closest are not looked for."""
         engine = Engine()
-        for n in range(size):
+        for n in range(1_000):
             await engine.register(Component(f"order-{n}"))
+        with pytest.raises(UnknownComponent, match="did you mean 'order-7'"):
+            await engine.send("ordr-7", GO)
+        await engine.register(Component("one too many"))
         with pytest.raises(UnknownComponent) as caught:
             await engine.send("ordr-7", GO)
-        assert ("did you mean 'order-7'" in str(caught.value)) is hint
+        assert caught.value.closest == ()
 
     @pytest.mark.parametrize("yield_every", [1, 2, 61])
     async def test_order_of_senders_is_that_of_first_running(self, yield_every: int) -> None:
@@ -782,3 +784,10 @@ class TestSend:
         await one.unregister("a")
         assert diary.lines == ["a registered", "b registered", "b go", "b off on"]
         assert owners(two) == ["b"]
+
+
+@pytest.mark.parametrize("name", [None, 3, b"lamp", [], {}, ["lamp"]])
+async def test_a_message_to_what_is_no_name_is_refused(name: Any) -> None:
+    """C2: Sending to something that is not a str is a TypeError, also if it has no hash."""
+    with pytest.raises(TypeError, match="a component's name must be a str, not "):
+        await Engine().send(name, {"type": "go"})

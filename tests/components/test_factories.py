@@ -95,7 +95,7 @@ class TestFactory:
 
     async def test_order_of_senders_is_kept_across_the_making(self) -> None:
         """C3: Who sent while the component was made, and after, is served in that order."""
-        for _ in range(20):
+        for _ in range(5):
             gate, engine_results, seen = Gate(), list[object](), list[int]()
             slow = switch(action=partial(note_after_a_checkpoint, seen))
 
@@ -567,6 +567,7 @@ class TestCancelledAnywhere:
         assert life.handled == ["own", "first", "second", "other"]
         assert list(life.engine.components) == ["b"]
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("bystanders", [0, 3])
     async def test_leaves_nothing_half_done(self, bystanders: int, anyio_backend: Backend) -> None:
         """C1 to C6: Cancelled at any wait, all is done or undone, and what is there is usable."""

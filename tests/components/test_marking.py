@@ -136,6 +136,57 @@ async def test_a_mark_that_comes_after_its_class_is_refused(*, in_a_subclass: bo
         assert await heard_by(A) == ["b"]
 
 
+async def test_one_set_after_a_component_was_registered_is_refused() -> None:
+    """B13: Each `register` is refused until it is gone, or one without a mark is set."""
+
+    class Base(Component):
+        def h(self, data: object) -> None: ...
+
+    class Derived(Base):
+        pass
+
+    a: Any = Base
+    b: Any = Derived
+    engine, marked = Engine(), on("a")(Base.h)
+    await engine.register(b("1"))
+    a.h = marked
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"Base\.h was marked with @on and set after"):
+            await engine.register(b("2"))
+    del a.h
+    await engine.register(b("2"))
+    b.h = marked
+    with pytest.raises(TypeError, match=r"Derived\.h was marked with @on and set after"):
+        await engine.register(b("3"))
+    b.h = Component.restore
+    await engine.register(b("3"))
+    assert [*engine.components] == ["1", "2", "3"]
+    assert engine.bus.subscriptions() == ()
+
+
+async def test_a_class_that_does_not_tell_component_of_its_subclasses() -> None:
+    """B13: What a class marks that `Component` was not told of is refused; what has no mark is not.
+
+    As where an `__init_subclass__` before that of `Component` does not call `super()`.
+    """
+
+    class Silent:
+        def __init_subclass__(cls, **kwargs: object) -> None: ...
+
+    class Plain(Silent, Component):
+        pass
+
+    class Marked(Silent, Component):
+        @on("a")
+        def h(self, data: object) -> None: ...
+
+    engine = Engine()
+    await engine.register(Plain("1"))
+    with pytest.raises(TypeError, match=r"Marked\.h was marked with @on"):
+        await engine.register(Marked("2"))
+    assert [*engine.components] == ["1"]
+
+
 async def test_a_mark_of_a_mixin_counts() -> None:
     """B13: A class that is no component may mark methods for those that are."""
 

@@ -539,6 +539,7 @@ async def test_many_senders_and_deferred_messages_keep_their_order() -> None:
     assert stage.begun == [(n, step) for n in range(10) for step in range(3)]
 
 
+@pytest.mark.unmeasured
 async def test_a_stack_that_ends_keeps_no_turn() -> None:
     """C3: where a chain of sends ends in RecursionError, each component goes on afterwards."""
 

@@ -19,7 +19,7 @@ async def test_a_task_that_is_closed_interrupts_nothing() -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 async def test_an_interrupt_leaves_the_block(kind: type[BaseException]) -> None:
-    """M3: Bare, and as it was raised."""
+    """M3: An interrupt leaves the block bare, and as it was raised."""
     block, raised = TaskBlock(), kind()
 
     async def interrupt() -> None:

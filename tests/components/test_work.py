@@ -35,9 +35,10 @@ from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED
 from flexiflow.testing import explore
 from tests.accounting import Boom, Fatal, leaves
 from tests.attacks import on_asyncio, stray
-from tests.components.lasting import Shelf, Shielded, Worker
+from tests.components.lasting import Shielded, Worker
 from tests.helpers import PATIENCE, settle
 from tests.hosting import Diary, Gate
+from tests.stores.keeping import DictStore
 
 DROPPED = ("a done", "a failed")
 
@@ -146,7 +147,7 @@ class TestEnd:
         assert "work" in record.getMessage()
 
     async def test_without_done_nothing_is_sent(self) -> None:
-        """M3: The state goes on without work, and it is not begun again."""
+        """M3: Without `done` the end of work sends nothing, and begins no work anew."""
         begun: list[int] = []
 
         async def work(component: object) -> None:
@@ -160,7 +161,7 @@ class TestEnd:
 
     @pytest.mark.parametrize("trigger", ["stop", "again"])
     async def test_in_line_it_is_dropped_with_its_state(self, trigger: str) -> None:
-        """M3: If the state was left or entered again before its turn: no message received."""
+        """M3: A `done` in line is dropped if its state was left or entered again."""
         gate, may_end = Gate(), Event()
 
         async def work(component: object) -> None:
@@ -187,7 +188,7 @@ class TestEnd:
                 assert watch.state == {"stop": "idle", "again": "busy"}[trigger]
 
     async def test_it_takes_its_place_in_line(self) -> None:
-        """M3: Like any message, behind those that wait and before those that come later."""
+        """M3: `done` goes behind the messages that wait, and before those that come later."""
         gate, may_end = Gate(), Event()
         order: list[object] = []
 
@@ -269,7 +270,7 @@ class TestLeaving:
 
     @pytest.mark.parametrize("told", [False, True])
     async def test_work_may_swallow_its_cancellation(self, *, told: bool) -> None:
-        """M3: Its result is dropped, since the state is being left."""
+        """M3: What work returns after it has swallowed its cancellation is dropped."""
 
         async def work(component: object) -> int:
             with CancelScope() as scope:
@@ -295,7 +296,7 @@ class TestLeaving:
             assert (watch.failures(), set(DROPPED) & set(watch.diary.lines)) == ([], set())
 
     async def test_work_that_has_ended_needs_no_waiting(self) -> None:
-        """M3: The state can be left, and entered again, which begins the work again."""
+        """M3: A state whose work has ended can be left; entering it again begins the work again."""
         begun: list[int] = []
 
         async def work(component: object) -> None:
@@ -345,8 +346,7 @@ class TestLeaving:
 
         rows = [Transition("idle", "go", "busy", guard=leave), Transition("busy", "stop", "idle")]
         machine = StateMachine("idle", rows, states=[State("busy", during=work)])
-        shelf = Shelf(checkpoint)
-        engine = Engine(store=shelf if stored else None)
+        engine = Engine(store=DictStore() if stored else None)
         component = Component("a", machine=machine)
         await engine.register(component)
         with fail_after(PATIENCE):
@@ -357,7 +357,7 @@ class TestLeaving:
                 await began.wait()
 
     async def test_unregistering_ends_it(self) -> None:
-        """M3: It is cancelled and awaited; its end sends nothing, its failure is reported."""
+        """M3: Unregistering ends the work, sends nothing, and reports its failure."""
         gate, boom = Gate(), Boom()
 
         async def finish() -> None:
@@ -382,7 +382,7 @@ class TestLeaving:
             assert watch.failures() == [boom]
 
     async def test_registering_anew_begins_it_anew(self) -> None:
-        """M3: On the same engine, once the work of the first registration has ended."""
+        """M3: Registering anew begins the work anew, once the former one has ended."""
         gate = Gate()
         begun: list[int] = []
 
@@ -444,7 +444,7 @@ class TestStrange:
 
     @pytest.mark.parametrize("told", [False, True])
     async def test_a_stray_cancellation_is_a_failure(self, *, told: bool) -> None:
-        """M3, E6: Of a task that somebody else cancelled."""
+        """M3, E6: A cancellation of another task that the work raises is a failure of the work."""
         async with Watch(stray, told=told) as watch:
             await settle()
             if told:
@@ -459,7 +459,7 @@ class TestStrange:
     @pytest.mark.parametrize("told", [False, True])
     @pytest.mark.parametrize("pending", [False, True])
     async def test_a_native_cancel_is_a_failure(self, *, told: bool, pending: bool) -> None:
-        """M3, E6: Of the work's own task; whatever observers do, all others go on."""
+        """M3, E6: A native cancel of the work's own task is its failure; all others go on."""
 
         async def cancel_itself(component: object) -> None:
             task = asyncio.current_task()
@@ -504,7 +504,7 @@ class TestStrange:
 
     @pytest.mark.parametrize("told", [False, True])
     async def test_an_exception_group_is_kept_whole(self, *, told: bool) -> None:
-        """M3, E8: It is the work's exception."""
+        """M3, E8: An exception group that the work raises is its exception, and is kept whole."""
         group = ExceptionGroup("two", [Boom(), Boom()])
         async with Watch(raising(group), told=told) as watch:
             await settle()
@@ -512,7 +512,7 @@ class TestStrange:
             assert given is group
 
     async def test_a_group_with_cancellations_is_split(self) -> None:
-        """M3, E8: The work is cancelled, and a child task fails in its cleanup."""
+        """M3, E8: A child task that fails as the work is cancelled is reported alone."""
 
         async def work(component: object) -> None:
             async with create_task_group() as group:
@@ -532,7 +532,7 @@ class TestStrange:
     async def test_interrupts_leave_running_bare(
         self, kind: type[BaseException], place: str
     ) -> None:
-        """M3, E5: They are no failure; running() raises them, when all has ended."""
+        """M3, E5: An interrupt in work is no failure; running() raises it when all has ended."""
         interrupt, ends = kind(), list[str]()
 
         async def waiting(component: object) -> None:
@@ -768,7 +768,7 @@ class TestSends:
     async def test_failures_within_an_announcement_are_logged_only(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """M3, E7: What was sent from within a handler of event.handler.failed."""
+        """M3, E7: A failure of what a handler of event.handler.failed has sent is only logged."""
         boom, announced = Boom(), list[object]()
 
         def fail(message: object, component: object) -> None:
@@ -817,7 +817,7 @@ class TestSends:
 
     @on_asyncio
     async def test_a_native_cancel_of_the_handling_is_its_failure(self) -> None:
-        """M3, E6: It is reported, and neither the block nor the component is cancelled."""
+        """M3, E6: A native cancel of the handling is reported; block and component go on."""
 
         async def act(message: dict[str, Any], component: object) -> None:
             if "n" not in message:

@@ -230,7 +230,7 @@ def test_through_two_works(backend: str, *, late: bool) -> None:
 
 @pytest.mark.unmeasured
 def test_through_three_works(backend: str) -> None:
-    """M3: Each ends the next one."""
+    """M3: Three works, each of which sends what ends the next one, all come to an end."""
 
     async def scenario() -> None:
         ring = Ring()
@@ -286,7 +286,7 @@ def test_through_an_admission(backend: str, *, late: bool) -> None:
 @each_moment
 @pytest.mark.parametrize("way", ["elsewhere", "handler", "work"])
 def test_through_unregistering(backend: str, way: str, *, late: bool) -> None:
-    """M3: From elsewhere, from a handler that the work waits for, from one that it calls."""
+    """M3: `unregister` returns, called from elsewhere, by a handler or by the work that it ends."""
 
     async def scenario() -> None:
         ring = Ring()

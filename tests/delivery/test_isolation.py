@@ -108,6 +108,7 @@ class Watch:
 HANDLERS = ["sync", "waits_later", "waits_first", "replaces", "adds", "swaps", "restores"]
 
 
+@pytest.mark.unmeasured
 @at_once
 @each_value
 @pytest.mark.parametrize("name", HANDLERS)

@@ -114,6 +114,23 @@ SCRIPTS: dict[str, tuple[dict[str, Any], Script]] = {
             ("renew", "b"),
         ),
     ),
+    "X11: what is settled as done is nobody's any more, so nobody has lost it": (
+        {},
+        (
+            ("store", "p", None),
+            ("receive", "b", 1),
+            ("oversleep", "b"),
+            ("receive", "a", 1),
+            ("die", "a"),
+            ("receive", "b", 1),
+            ("receive", "a", 1),
+            ("settle", "b", "acknowledge", 0),
+            ("store", "p", None),
+            ("oversleep", "a"),
+            ("receive", "b", 1),
+            ("settle", "b", "begin", 0),
+        ),
+    ),
     "X12: what has no key is behind no other": (
         {},
         (("store", "p", None, None), ("receive", "a", 2), ("settle", "a", "queue", 0, 1)),

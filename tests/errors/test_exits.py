@@ -33,6 +33,7 @@ from tests.attacks import (
 )
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_policy
 @each_exit

@@ -190,6 +190,7 @@ async def test_stop_iteration_is_a_failure_like_others(mode: DeliveryMode) -> No
     assert type(failure.exception) is StopIteration
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_kind
 @pytest.mark.parametrize("waits", [False, True])
@@ -257,6 +258,7 @@ async def test_later_tiers_do_not_start() -> None:
     assert story == ["tier 1", "cleaned up"]
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_policy
 @each_kind

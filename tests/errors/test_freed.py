@@ -381,6 +381,7 @@ async def test_a_handler_out_of_time_leaves_nothing(
     assert len(await left_by(use)) == len(await left_by(use_bare))
 
 
+@pytest.mark.unmeasured
 @each_ending
 @each_mode
 @each_policy
@@ -527,6 +528,7 @@ class _RaisingAgain(Publishing, Handling):
                 del exception
 
 
+@pytest.mark.unmeasured
 @each_policy
 @each_mode
 @pytest.mark.parametrize("method", ["publishing", "handling"])
@@ -580,6 +582,7 @@ def _machine(fail: Any) -> StateMachine:
     return StateMachine("on", rows, strict=True)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("trigger", ["guarded", "fail", "nested", "observed", "unknown"])
 @pytest.mark.parametrize("fail", [_raise, _raise_later, _raise_stray])
 @pytest.mark.parametrize("observed", [None, _sync, _later], ids=["unobserved", "sync", "later"])

@@ -106,6 +106,8 @@ def test_a_record_that_is_not_shown_shows_no_exception() -> None:
     assert (record.getMessage(), len(shown)) == ("shown", 1)
 
 
+@pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 def test_there_is_one_logger() -> None:
     """E1: whatever the library logs goes through the logger that escapes it."""
     source = Path(flexiflow.__file__).parent

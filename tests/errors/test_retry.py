@@ -295,8 +295,8 @@ async def test_jitter_is_drawn_for_each_delay_and_capped_with_it(
     ("config", "last"),
     [
         (RetryConfig(max_attempts=400, backoff=10), math.inf),
-        (RetryConfig(max_attempts=400, backoff=10, max_delay=5), 5),
-        (RetryConfig(max_attempts=400, backoff=10, base_delay=0), 0),
+        (RetryConfig(max_attempts=6, backoff=10**100, max_delay=5), 5),
+        (RetryConfig(max_attempts=6, backoff=10**100, base_delay=0), 0),
         (RetryConfig(max_attempts=3, base_delay=10**300, backoff=10**9), math.inf),
     ],
 )

@@ -666,6 +666,7 @@ async def _first(stream: EventStream[Any]) -> Event[Any]:
 class TestFailing:
     """I3: an instrument that fails."""
 
+    @pytest.mark.unmeasured
     @each_mode
     @each_policy
     @each_moment

@@ -29,6 +29,7 @@ def busy(desk: Desk) -> Generator[None]:
     desk.let_go(1)
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_policy
 @pytest.mark.parametrize("limit", [1, 2, 3])

@@ -1,6 +1,7 @@
 """A store in memory whose calls can be made to fail, and components to keep in it."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, final
@@ -117,7 +118,7 @@ class DictStore:
         await self._begin("due")
         times = [(kept.due, name) for name, kept in self.kept.items() if kept.due is not None]
         await self._end("due")
-        return [name for due, name in sorted(times) if due <= until][:limit]
+        return [name for due, name in sorted(times) if due <= until and due < math.inf][:limit]
 
     async def delete(self, name: str) -> None:
         """Forget a component."""

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from anyio import create_task_group, current_time, sleep
@@ -12,12 +11,13 @@ from flexiflow import Component, Engine, Outcome, State, StateMachine, Transitio
 from flexiflow import _clock as clock
 from flexiflow import _running as running
 from flexiflow.events import HANDLER_FAILED, STATE_CHANGED
-from flexiflow.testing import cancel_everywhere, explore, replay
+from flexiflow.testing import cancel_everywhere, explore
 from tests.accounting import Boom
-from tests.hosting import GO, Diary
+from tests.hosting import GO, Diary, run_clocked
 from tests.stores.keeping import DictStore, Down, Hang, Tally, count, down, hosting, once, tallies
 
-SECONDS = 900.0
+# Few, since an engine looks into its store once a second.
+SECONDS = 240.0
 ROWS = (
     Transition("a", "go", "b", action=count),
     Transition("b", "late", "c", action=count),
@@ -27,11 +27,6 @@ ROWS = (
 )
 TIMED = StateMachine("a", ROWS, states=[State("b", after=(SECONDS, "late"))])
 PLAIN = StateMachine("a", ROWS)
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]], backend: str) -> None:
-    """Run something in virtual time."""
-    replay(scenario, backend=backend, decisions=())
 
 
 def never_passes(message: object, component: object) -> bool:
@@ -66,7 +61,7 @@ class TestStored:
                 assert due is not None
                 assert before + SECONDS <= due <= current_time() + SECONDS
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     async def test_clock_is_that_of_the_day(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """M2: Outside of explored schedules it is in seconds since 1970."""
@@ -88,7 +83,7 @@ class TestStored:
                     await engine.send("t", GO)
                     assert (store.kept["t"].due is not None) is due
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_internal_transition_keeps_it(self, backend: str) -> None:
         """M2: An internal transition does not put the timer off, in the store neither."""
@@ -104,7 +99,7 @@ class TestStored:
                 assert store.saved == [("t", "b")] * 2
                 assert store.kept["t"].due == pytest.approx(due)
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_start_state_is_stored_as_its_timer_begins(self, backend: str) -> None:
         """M2: The due time of a start state is stored in `running()`, so it outlives a restart."""
@@ -119,14 +114,14 @@ class TestStored:
                 await sleep(1.0)
                 assert store.state("t") == "b"
                 assert store.kept["t"].due == pytest.approx(SECONDS)
-                await sleep(500.0)
+                await sleep(SECONDS / 2)
             again = hosting(store, machine)
             await note_times(again, times)
             async with again.running():
                 await sleep(SECONDS)
             assert times == [pytest.approx(SECONDS, abs=2)]
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_trigger_that_changed_nothing_is_noted(self, backend: str) -> None:
         """M2: A trigger that was refused is stored as sent, so it is not sent after a restart."""
@@ -149,7 +144,7 @@ class TestStored:
                 await sleep(2 * SECONDS)
             assert diary.lines.count("t late") == 1
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
 
 class TestRestart:
@@ -181,7 +176,7 @@ class TestRestart:
             assert diary.changes("t") == [("b", "c")]
             assert times == [pytest.approx(max(SECONDS, restarted), abs=2)]
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_overdue_one_comes_before_the_message_that_loads(self, backend: str) -> None:
         """M2: The overdue trigger takes its place in line as the component is loaded."""
@@ -195,7 +190,7 @@ class TestRestart:
                 await engine.send("t", GO)
                 assert diary.changes("t") == [("b", "c"), ("c", "a")]
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_state_that_was_left_sends_nothing(self, backend: str) -> None:
         """M2: The timer of a state that was left before the restart is gone."""
@@ -212,7 +207,7 @@ class TestRestart:
                 await sleep(5 * SECONDS)
             assert (diary.lines, store.calls["load"]) == ([], 1)
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_clock_that_was_set_back(self, backend: str) -> None:
         """M2: Where the clock was set back, a loaded timer waits no longer than `after` says."""
@@ -228,7 +223,7 @@ class TestRestart:
                 await sleep(5 * SECONDS)
             assert times == [pytest.approx(10.0 + SECONDS, abs=2)]
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     @pytest.mark.parametrize("is_same", [False, True], ids=["other engine", "same engine"])
     def test_trigger_in_hand_is_sent_again(self, backend: str, *, is_same: bool) -> None:
@@ -249,7 +244,7 @@ class TestRestart:
                 await sleep(5.0)
             assert diary.changes("t") == [("b", "c")]
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_timer_that_the_machine_has_no_more(self, backend: str) -> None:
         """M2: A stored time for which the machine has no `after` any more is forgotten, once."""
@@ -265,7 +260,7 @@ class TestRestart:
             assert (diary.lines, store.calls["load"]) == ([], 3)
             assert [store.kept[f"t{n}"][1:] for n in range(3)] == [("b", {"n": 1}, None)] * 3
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
 
 def test_cancelled_anywhere(backend: str) -> None:
@@ -313,7 +308,7 @@ class TestLoading:
                     await sleep(98.0)
             assert [store.state(f"t{n}") for n in range(5)] == ["c"] * 5
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_announces_no_message_for_it(self, backend: str) -> None:
         """M2: Loading sends nothing but the trigger."""
@@ -328,7 +323,7 @@ class TestLoading:
             assert diary.lines == ["t registered", "t late", "t b c"]
             assert store.kept["t"][1:] == ("c", {"n": 2}, None)
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_more_than_a_page(self, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """M2: However many are due, all are loaded, without a second's wait for each page."""
@@ -344,7 +339,7 @@ class TestLoading:
                 assert {kept.state for kept in store.kept.values()} == {"c"}
             assert store.calls["load"] == 30
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_page_of_what_can_not_be_loaded(
         self, backend: str, monkeypatch: pytest.MonkeyPatch
@@ -362,7 +357,7 @@ class TestLoading:
                 await sleep(2.5)
                 assert store.state("t") == "c"
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_one_that_hangs_does_not_keep_others(
         self, backend: str, monkeypatch: pytest.MonkeyPatch
@@ -390,7 +385,7 @@ class TestLoading:
                 assert store.state("u") == "c"
             assert asked.count("slow") == 1
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_without_a_factory_the_store_is_not_asked(self, backend: str) -> None:
         """M2: An engine that can't make components asks for none."""
@@ -402,7 +397,7 @@ class TestLoading:
                 await sleep(10.0)
             assert store.calls["due"] == store.calls["load"] == 0
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_outside_of_running_nothing_is_loaded(self, backend: str) -> None:
         """M2: It is `running()` that loads; before and after it nothing does."""
@@ -417,7 +412,7 @@ class TestLoading:
             await sleep(100.0)
             assert (store.calls["due"], dict(engine.components)) == (calls, {})
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_two_engines_over_one_store(self, backend: str) -> None:
         """M2: Two running engines may both load what is due; one transition is stored."""
@@ -437,7 +432,7 @@ class TestLoading:
                 states = {engine.components[f"t{n}"].state for engine in engines}
                 assert states == {"c"}
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_under_every_schedule(self, backend: str) -> None:
         """M2: Whatever the order, an overdue trigger and messages are each handled once."""
@@ -495,7 +490,7 @@ class TestFailing:
             assert [type(each) for each in diary.failures] == [Boom] * 2
             assert diary.lines[0].startswith("bad failed")
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
         assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [Boom] * 2
 
     def test_one_that_comes_right_is_loaded(self, backend: str) -> None:
@@ -516,7 +511,7 @@ class TestFailing:
                 await sleep(200.0)
             assert store.kept["t"][1:] == ("c", {"n": 2}, None)
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_one_that_is_sent_a_message_is_tried_at_once(self, backend: str) -> None:
         """M2: The pause is for `running()` alone: a send loads at once."""
@@ -533,7 +528,7 @@ class TestFailing:
                 await sleep(1.0)
                 assert store.state("t") == "c"
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_store_that_can_not_say_what_is_due_is_logged_once(
         self, backend: str, caplog: pytest.LogCaptureFixture
@@ -555,7 +550,7 @@ class TestFailing:
                 store.before["due"] = down
                 await sleep(20.0)
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
         assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [Down] * 2
         assert len(caplog.records) == 2
 
@@ -574,7 +569,7 @@ class TestFailing:
             async with engine.running():
                 await sleep(50.0)
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
         assert len(asked) <= 50
 
     def test_store_that_is_down_at_a_trigger(self, backend: str) -> None:
@@ -597,7 +592,7 @@ class TestFailing:
                 assert store.state("t") == "c"
                 assert diary.lines.count("t late") == tries + 1
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
     def test_store_that_is_down_as_work_ends(self, backend: str) -> None:
         """M3, K3: Work whose end could not be saved begins anew."""
@@ -624,7 +619,7 @@ class TestFailing:
                 assert [type(each) for each in diary.failures] == [Down]
             assert len(runs) == 2
 
-        run(scenario, backend)
+        run_clocked(scenario, backend)
 
 
 def test_time_is_virtual_while_schedules_are_explored(backend: str) -> None:
@@ -633,7 +628,7 @@ def test_time_is_virtual_while_schedules_are_explored(backend: str) -> None:
     async def scenario() -> None:
         assert clock.time_of_day() == current_time()
 
-    run(scenario, backend)
+    run_clocked(scenario, backend)
     assert abs(clock.time_of_day() - time.time()) < 60
 
 

@@ -21,7 +21,7 @@ from flexiflow._engine import keep_in
 from flexiflow.events import COMPONENT_REGISTERED
 from tests.accounting import Boom
 from tests.helpers import PATIENCE, settle
-from tests.hosting import GO, Diary, Gate, is_idle, together
+from tests.hosting import GO, Diary, Gate, cancelled_at, is_idle, together
 from tests.stores.keeping import (
     CYCLE,
     DictStore,
@@ -288,11 +288,7 @@ class TestCancelled:
         store.put("t", "b", {"n": 1})
         engine = Engine(store=store)
         store.after["load"] = once(hang)
-        with fail_after(PATIENCE):
-            async with create_task_group() as group:
-                group.start_soon(engine.register, tally)
-                await hang.reached.wait()
-                group.cancel_scope.cancel()
+        await cancelled_at(hang.reached, engine.register, tally)
         assert (dict(engine.components), is_idle(engine)) == ({}, True)
         assert (tally.state, tally.n) == ("a", 0)
         await engine.register(tally)

@@ -8,10 +8,9 @@ import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after, sleep, sleep_forever
 
 from flexiflow import Component, Engine, Outcome, State, StateConflict, StateMachine, Transition
-from flexiflow.testing import replay
 from tests.attacks import on_asyncio
 from tests.helpers import PATIENCE, settle
-from tests.hosting import GO, Diary, Gate
+from tests.hosting import GO, Diary, Gate, run_clocked
 from tests.stores.keeping import DictStore, Down, Hang, Tally, count, cycle, down, hosting, once
 
 TIMED = StateMachine(
@@ -41,11 +40,6 @@ def working(
         Transition("*", "fail", None),
     ]
     return StateMachine("busy", rows, states=[State("busy", during=during)])
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]], backend: str) -> None:
-    """Run something in virtual time."""
-    replay(scenario, backend=backend, decisions=())
 
 
 class Ring:
@@ -127,7 +121,7 @@ def test_trigger_whose_component_can_not_be_loaded(
             assert store.state("t") == "c"
             assert engine.components["t"].state == "c"
 
-    run(scenario, backend)
+    run_clocked(scenario, backend)
 
 
 def test_due_while_it_is_being_made(backend: str) -> None:
@@ -153,7 +147,7 @@ def test_due_while_it_is_being_made(backend: str) -> None:
                 await sleep(2.0)
                 assert store.state("t") == "c"
 
-    run(scenario, backend)
+    run_clocked(scenario, backend)
 
 
 @on_asyncio

@@ -4,13 +4,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from anyio import CancelScope, create_task_group, fail_after
+from anyio import create_task_group, fail_after
 
 from flexiflow import Component, Engine, Outcome, State, StateMachine, Transition
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from tests.accounting import Boom
 from tests.helpers import PATIENCE
-from tests.hosting import GO, Diary, Gate, together
+from tests.hosting import GO, Diary, Gate, cancelled_at, together
 from tests.stores.keeping import (
     CYCLE,
     STAY,
@@ -273,7 +273,7 @@ class TestCancellation:
         store, hang = DictStore(), Hang()
         engine = hosting(store)
         store.before["save"] = hang
-        await cancelled_at(hang, engine)
+        await cancelled_at(hang.reached, engine.send, "t", GO)
         store.before.clear()
         assert engine.components["t"].state == "a"
         assert store.kept == {}
@@ -284,7 +284,7 @@ class TestCancellation:
         engine = hosting(store)
         diary = await Diary().keep(engine.bus)
         store.after["save"] = hang
-        await cancelled_at(hang, engine)
+        await cancelled_at(hang.reached, engine.send, "t", GO)
         assert (engine.components["t"].state, store.state("t")) == ("a", "b")
         assert diary.changes("t") == []
 
@@ -293,11 +293,7 @@ class TestCancellation:
         store, gate = DictStore(), Gate()
         engine = hosting(store)
         await engine.bus.subscribe(STATE_CHANGED, "observer", gate)
-        with fail_after(PATIENCE):
-            async with create_task_group() as group:
-                group.start_soon(engine.send, "t", GO)
-                await gate.reached.wait()
-                group.cancel_scope.cancel()
+        await cancelled_at(gate.reached, engine.send, "t", GO)
         assert engine.components["t"].state == store.state("t") == "b"
         loads = store.calls["load"]
         gate.open.set()
@@ -308,21 +304,6 @@ class TestCancellation:
 def note_in(notes: list[str], note: str, message: object, component: object) -> None:
     """Note something, as an action."""
     notes.append(note)
-
-
-async def cancelled_at(hang: Hang, engine: Engine) -> None:
-    """Send, and cancel it where the store hangs."""
-    with fail_after(PATIENCE):
-        async with create_task_group() as group:
-            scope = CancelScope()
-
-            async def send() -> None:
-                with scope:
-                    await engine.send("t", GO)
-
-            group.start_soon(send)
-            await hang.reached.wait()
-            scope.cancel()
 
 
 async def test_nothing_changes_without_a_store() -> None:

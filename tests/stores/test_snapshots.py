@@ -12,16 +12,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from flexiflow.extras.stores import _snapshots as module
-from flexiflow.extras.stores._snapshots import (
-    DEEPEST,
+from flexiflow.extras.stores._arguments import (
     LONGEST_NAME,
     check_due,
     check_expected,
     check_name,
     check_until,
-    decode,
-    encode,
 )
+from flexiflow.extras.stores._snapshots import DEEPEST, decode, encode
 
 NAN = float("nan")
 

@@ -78,7 +78,7 @@ def is_open(database: sqlite3.Connection) -> bool:
 
 
 async def test_the_first_call_opens_the_file(path: Path) -> None:
-    """K2: making a store touches nothing."""
+    """K2: making a store touches no file; the first call opens it."""
     store = SqliteStateStore(str(path))
     assert not path.exists()
     assert await store.load("a") is None
@@ -87,7 +87,7 @@ async def test_the_first_call_opens_the_file(path: Path) -> None:
 
 
 async def test_the_last_exit_closes_it(path: Path) -> None:
-    """K2: it may be entered several times; the next call opens it again."""
+    """K2: the last exit closes a store that was entered several times; a call opens it again."""
     store = SqliteStateStore(path)
     async with store as entered:
         assert entered is store
@@ -113,7 +113,7 @@ async def test_what_was_closed_is_opened_again(path: Path) -> None:
 
 
 async def test_leaving_what_was_never_used_does_nothing(path: Path) -> None:
-    """K2: also after it was closed by hand."""
+    """K2: a block that is left after the store was closed by hand does nothing."""
     store = SqliteStateStore(path)
     async with store:
         store.close()
@@ -121,7 +121,7 @@ async def test_leaving_what_was_never_used_does_nothing(path: Path) -> None:
 
 
 async def test_a_store_that_is_freed_is_closed(path: Path) -> None:
-    """K2: Python complains of a connection that is not."""
+    """K2: a store that is freed closes its connection; else Python would complain."""
     store = SqliteStateStore(path)
     await saved(store, "a")
     database = database_of(store)
@@ -148,7 +148,7 @@ async def test_a_store_that_is_freed_while_it_works_is_closed_after_that(path: P
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("how", [(), ("killed",)], ids=["as programs do", "at once"])
 def test_what_was_saved_survives_the_process(path: Path, how: tuple[str, ...]) -> None:
-    """K3: however it ends, and without a word."""
+    """K3: what was saved survives the process, however it ends; nothing is printed."""
     command = [sys.executable, "-W", "error", "-c", SAVE, str(path), *how]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (ran.stdout, ran.stderr) == ("", "")
@@ -178,7 +178,7 @@ async def test_a_new_file_is_its_owners(tmp_path: Path) -> None:
     ],
 )
 def test_bad_arguments_are_refused(given: dict[str, Any], kind: type[Exception], said: str) -> None:
-    """K2: before there is a file."""
+    """K2: a wrong argument is refused before there is a file."""
     with pytest.raises(kind, match=said):
         SqliteStateStore(given.pop("path", "state.db"), **given)
 
@@ -187,7 +187,7 @@ def test_bad_arguments_are_refused(given: dict[str, Any], kind: type[Exception],
 
 
 async def test_many_saves_share_a_commit(path: Path) -> None:
-    """K2: that is what makes them quick."""
+    """K2: the saves of many tasks share a commit, which makes them quick."""
     store, statements = SqliteStateStore(path), list[str]()
     await saved(store, "first")
     async with held_thread(store) as go_on, anyio.create_task_group() as tasks:
@@ -201,7 +201,7 @@ async def test_many_saves_share_a_commit(path: Path) -> None:
 
 
 async def test_a_conflict_repeats_nothing(path: Path) -> None:
-    """K2: others of the same commit are neither failed nor done again."""
+    """K2: the other saves in the commit of one that conflicts neither fail nor are done again."""
     store, statements, problems = SqliteStateStore(path), list[str](), list[Exception]()
     await saved(store, "a", "b")
 

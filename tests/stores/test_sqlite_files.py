@@ -107,13 +107,13 @@ async def test_what_others_wrote_into_a_row_is_told(path: Path) -> None:
 
 
 async def test_an_empty_file_is_taken(path: Path) -> None:
-    """K2: as SQLite does."""
+    """K2: an empty file becomes a store, as it becomes a database for SQLite."""
     path.touch()
     await saved(SqliteStateStore(path), "a")
 
 
 async def test_once_there_is_a_folder_the_store_goes_on(path: Path) -> None:
-    """K2: what was put right needs no new store."""
+    """K2: once the missing folder is there, the same store works."""
     store = SqliteStateStore(path)
     path.parent.rmdir()
     with pytest.raises(StoreUnusable, match="unable to open database file"):

@@ -41,19 +41,19 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.mark.measured
 def test_a_store_keeps_the_contract(backend: str, tmp_path: Path) -> None:
-    """K2: the kit finds nothing wrong."""
+    """K2: `check_store` finds nothing wrong with a store in memory or in a file."""
     files = iter(range(1_000))
 
     def in_file(beside: Sqlite | None = None) -> Sqlite:
         path = tmp_path / f"{next(files)}.db" if beside is None else beside.path
         return SqliteStateStore(path, history=1)
 
-    check_store(partial(MemoryStateStore, history=1), backend=backend, examples=5)
-    check_store(in_file, backend=backend, examples=2)
+    check_store(partial(MemoryStateStore, history=1), backend=backend, examples=5, seed=1)
+    check_store(in_file, backend=backend, examples=2, seed=1)
 
 
 async def test_what_was_saved_is_loaded(make: Callable[..., StateStore]) -> None:
-    """K2: a version, the state, the data, and when it is due."""
+    """K2: what was saved is loaded: its version, state and data, and when it is due."""
     store = make()
     assert await store.load("a") is None
     first = await store.save("a", "new", None, expected=0)
@@ -91,7 +91,7 @@ async def test_a_version_is_never_given_twice(make: Callable[..., Any]) -> None:
 
 
 async def test_of_many_that_race_one_wins(make: Callable[..., Any]) -> None:
-    """K2: each other one is told, and repeats nothing."""
+    """K2: of many saves that replace one version, one succeeds; each other one is a conflict."""
     store, conflicts, won = make(), list[int](), list[int]()
     [version] = await saved(store, "a")
 
@@ -132,7 +132,7 @@ async def test_what_is_never_due_is_told_from_what_has_no_time(make: Callable[..
 
 
 async def test_what_was_saved_without_a_time_is_due_no_more(make: Callable[..., Any]) -> None:
-    """K2: the last save decides; what was deleted is not due."""
+    """K2: the last save decides when a component is due; what was deleted is not due."""
     store = make()
     versions = await saved(store, "a", "b", "c", due=1.0)
     await store.save("a", "new", None, expected=versions[0])

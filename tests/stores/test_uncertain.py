@@ -5,13 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from anyio import CancelScope, create_task_group, fail_after, sleep
+from anyio import CancelScope, create_task_group, sleep
 from anyio.lowlevel import checkpoint
 
 from flexiflow import Engine, Outcome, State, StateConflict, StateMachine, Transition
-from flexiflow.testing import cancel_everywhere, explore, replay
-from tests.helpers import PATIENCE, settle
-from tests.hosting import GO, Diary, Gate
+from flexiflow.testing import cancel_everywhere, explore
+from tests.helpers import settle
+from tests.hosting import GO, Diary, Gate, cancelled_at, run_clocked
 from tests.stores.keeping import (
     STAY,
     DictStore,
@@ -104,11 +104,7 @@ class TestReplyLost:
         store.after["save"] = once(down)
         await send_go(engine)
         (store.before if moment == "before" else store.after)["load"] = once(hang)
-        with fail_after(PATIENCE):
-            async with create_task_group() as group:
-                group.start_soon(engine.send, "t", GO)
-                await hang.reached.wait()
-                group.cancel_scope.cancel()
+        await cancelled_at(hang.reached, engine.send, "t", GO)
         assert await send_go(engine) is Outcome.TRANSITIONED
         assert (store.state("t"), store.calls["load"]) == ("c", 3)
 
@@ -129,11 +125,7 @@ class TestReplyLost:
     async def test_unregistering_forgets_it(self) -> None:
         """K3: Registered again it is loaded, once."""
         store, tally = DictStore(), Tally("t")
-        engine = Engine(store=store)
-        await engine.register(tally)
-        store.after["save"] = once(down)
-        await send_go(engine)
-        await engine.unregister("t")
+        engine = await self.unregistered_uncertain(store, tally)
         await engine.register(tally)
         assert tally.state == "b"
         await engine.send("t", GO)
@@ -142,13 +134,18 @@ class TestReplyLost:
     async def test_without_an_engine_it_is_not_loaded(self) -> None:
         """K3: On its own the component goes on in the state that it is in."""
         store, tally = DictStore(), Tally("t")
+        await self.unregistered_uncertain(store, tally)
+        await tally.handle_message(GO)
+        assert (tally.state, store.calls["load"]) == ("b", 1)
+
+    async def unregistered_uncertain(self, store: DictStore, tally: Tally) -> Engine:
+        """Unregister a component after a save whose outcome is unknown; return its engine."""
         engine = Engine(store=store)
         await engine.register(tally)
         store.after["save"] = once(down)
         await send_go(engine)
         await engine.unregister("t")
-        await tally.handle_message(GO)
-        assert (tally.state, store.calls["load"]) == ("b", 1)
+        return engine
 
 
 async def step(message: object, component: object) -> bool:
@@ -377,7 +374,7 @@ class TestTimeAndWork:
                 assert engine.components["t"].state == "a"
                 # The hanging load ends with the block.
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
         assert began == []
 
     def test_ended_work_does_not_begin_anew_before_it_has_loaded(self, backend: str) -> None:
@@ -404,7 +401,7 @@ class TestTimeAndWork:
                 await quiet()
                 assert notes == ["begins"] * 2
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
 
     def test_loads_at_once_while_running(self, backend: str) -> None:
         """K3: In `running()` the component is loaded at once, and what it finds begins."""
@@ -426,7 +423,7 @@ class TestTimeAndWork:
             assert diary.changes("t") == []
             return began
 
-        assert replay(scenario, backend=backend, decisions=()) == ["b"]
+        assert run_clocked(scenario, backend) == ["b"]
 
     def test_loading_that_fails_is_tried_again_and_logged_once(
         self, backend: str, caplog: pytest.LogCaptureFixture
@@ -451,7 +448,7 @@ class TestTimeAndWork:
                 await send_go(engine)
                 await quiet(seconds=10.0)
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
         assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [Down] * 2
 
     def test_old_work_ends_before_found_state_is_taken(self, backend: str) -> None:
@@ -482,7 +479,7 @@ class TestTimeAndWork:
                 await quiet()
             return notes
 
-        notes = replay(scenario, backend=backend, decisions=())
+        notes = run_clocked(scenario, backend)
         assert notes == ["a begins", "a ends in a", "c begins", "c ends in c"]
 
     def test_same_version_keeps_the_work(self, backend: str) -> None:
@@ -507,7 +504,7 @@ class TestTimeAndWork:
                 await engine.send("t", STAY)
             return notes
 
-        assert replay(scenario, backend=backend, decisions=()) == ["begins"]
+        assert run_clocked(scenario, backend) == ["begins"]
 
     def test_timer_of_a_state_that_is_stored_no_more(self, backend: str) -> None:
         """K3: The timer of a state in which another engine's save has ended sends nothing."""
@@ -525,7 +522,7 @@ class TestTimeAndWork:
                 assert engine.components["t"].state == "c"
             return diary.lines
 
-        lines = replay(scenario, backend=backend, decisions=())
+        lines = run_clocked(scenario, backend)
         assert lines[-2:] == ["t late", "t failed on component.message.received"]
 
     def test_unregistered_meanwhile(self, backend: str) -> None:
@@ -553,7 +550,7 @@ class TestTimeAndWork:
                 await quiet()
                 assert tally.state == "c"
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
 
     def test_in_an_engine_without_a_store_nothing_is_to_be_saved(self, backend: str) -> None:
         """K3: What could not be saved is forgotten in an engine that has no store."""
@@ -573,7 +570,7 @@ class TestTimeAndWork:
                 await quiet(seconds=100.0)
             assert tally.state == "b"
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
 
 
 async def quiet(seconds: float = 0.5) -> None:

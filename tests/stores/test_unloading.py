@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import anyio
 import pytest
-from anyio import CancelScope, create_task_group, fail_after, sleep
+from anyio import create_task_group, fail_after, sleep
 
 from flexiflow import (
     Component,
@@ -25,10 +25,10 @@ from flexiflow import (
 from flexiflow._stores import Stored
 from flexiflow._subscription import Filter
 from flexiflow.events import COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED
-from flexiflow.testing import cancel_everywhere, explore, replay
+from flexiflow.testing import cancel_everywhere, explore
 from tests.accounting import Boom
 from tests.helpers import PATIENCE, tracing
-from tests.hosting import GO, Diary, Gate, is_idle
+from tests.hosting import GO, Diary, Gate, cancelled_at, is_idle, run_clocked
 from tests.stores.keeping import (
     CYCLE,
     DictStore,
@@ -152,14 +152,20 @@ class TestOrder:
         gate = Gate()
         engine = bounded(1)
         await engine.bus.subscribe(COMPONENT_REGISTERED, "observer", gate, once=True)
-        with fail_after(PATIENCE):
-            async with create_task_group() as group:
-                group.start_soon(engine.send, "a", GO)
-                await gate.reached.wait()
-                group.cancel_scope.cancel()
+        await cancelled_at(gate.reached, engine.send, "a", GO)
         assert loaded(engine) == "a"
         await send_each(engine, "bc")
         assert loaded(engine) == "c"
+
+    async def test_one_too_many_whose_registering_was_cancelled_goes_at_once(self) -> None:
+        """K5: One that was cancelled before its message is unloaded if there are too many."""
+        gate = Gate()
+        engine = bounded(1)
+        await engine.send("a", GO)
+        await engine.bus.subscribe("order.placed", "a", print)
+        await engine.bus.subscribe(COMPONENT_REGISTERED, "observer", gate, once=True)
+        await cancelled_at(gate.reached, engine.send, "b", GO)
+        assert loaded(engine) == "a"
 
 
 class TestLoadedAgain:
@@ -345,11 +351,7 @@ class TestBusy:
                 await hang()
 
         engine = bounded(1, store, cycle(defer_and_hang))
-        with fail_after(PATIENCE):
-            async with create_task_group() as group:
-                group.start_soon(engine.send, "t", GO | {"wait": True})
-                await hang.reached.wait()
-                group.cancel_scope.cancel()
+        await cancelled_at(hang.reached, engine.send, "t", GO | {"wait": True})
         await self.check_that_it_stays(engine)
         await engine.send("t", OTHER)
         assert store.state("t") == "b"
@@ -380,7 +382,7 @@ class TestBusy:
                 await sleep(0.1)
                 assert loaded(engine) == "e"
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
 
     async def test_with_a_subscription(self) -> None:
         """K5: One under whose name something is subscribed stays until that is over."""
@@ -599,7 +601,7 @@ class TestDue:
             assert [line for line in diary.lines if line.endswith("late")] == ["u late", "t late"]
             assert (store.state("t"), store.state("u")) == ("a", "a")
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
 
     def test_start_state_with_a_timer_is_saved_first(self, backend: str) -> None:
         """K5: One whose start state has a timer stays until its time is stored."""
@@ -621,7 +623,7 @@ class TestDue:
                 await sleep(30.0)
                 assert [store.state(name) for name in "tuv"] == ["b"] * 3
 
-        replay(scenario, backend=backend, decisions=())
+        run_clocked(scenario, backend)
 
 
 class NoMemory:
@@ -716,17 +718,7 @@ async def test_cancelled_while_it_loads() -> None:
     engine = bounded(1, store)
     await send_each(engine, "ab")
     store.before["load"] = once(hang)
-    with fail_after(PATIENCE):
-        async with create_task_group() as group:
-            scope = CancelScope()
-
-            async def send() -> None:
-                with scope:
-                    await engine.send("a", GO)
-
-            group.start_soon(send)
-            await hang.reached.wait()
-            scope.cancel()
+    await cancelled_at(hang.reached, engine.send, "a", GO)
     assert loaded(engine) == "b"
     await send_each(engine, "a")
     assert (loaded(engine), store.kept["a"][1:3]) == ("a", ("c", {"n": 2}))

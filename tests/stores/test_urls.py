@@ -35,7 +35,7 @@ def test_a_url_names_a_store(url: str, kind: type[Any], shown: str) -> None:
 
 
 def test_options_reach_the_store() -> None:
-    """K2: as numbers."""
+    """K2: the options in a URL reach the store, as numbers."""
     store = vars(store_from_url("redis://h?history=2&timeout=1&connect_timeout=2.5"))
     assert (store["_history"], store["_timeout"], store["_connect_timeout"]) == (2, 1.0, 2.5)
 

@@ -334,6 +334,7 @@ class TestFull:
 class TestReader:
     """Readers that are cancelled, and readers that never wait."""
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("buffer", [0, 1, 5])
     @pytest.mark.parametrize("cancel_first", [True, False])
     @pytest.mark.parametrize("others", [0, 1, 2])
@@ -405,6 +406,7 @@ class TestReader:
                     await bus.publish(EVENT, 0)
                 assert seen == [0]
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("yield_every", [1, 3, 61])
     @each_overflow
     async def test_a_reader_that_finds_events_yields_now_and_then(

@@ -163,9 +163,8 @@ def lacks(
 ) -> dict[str, tuple[str, ...]]:
     """Check what lasts and takes time; return what is lacking, by the clauses that need it."""
     clauses = [clause for clause in COMPONENT_CONTRACT if clause.identifier[0] in "KM"]
-    verdicts = [
-        *examine(ComponentSubject, clauses, factory, engine=engine, backend=backend, seed=SEED)
-    ]
+    how: dict[str, Any] = {"engine": engine, "backend": backend, "seed": SEED, "examples": 40}
+    verdicts = [*examine(ComponentSubject, clauses, factory, **how)]
     assert [each.violation for each in verdicts if each.violation] == []
     assert [each for each in verdicts if bool(each.examples) == bool(each.lacks)] == []
     return {each.clause.identifier: each.lacks for each in verdicts if each.lacks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,17 @@ from anyio import sleep_forever
 from flexiflow import StateConflict
 from flexiflow.extras.stores import MemoryStateStore
 from flexiflow.testing import ContractViolation, check_store
+from flexiflow.testing._examiner.acts import Act, Acts
 from flexiflow.testing._store import subject as subject_module
 from flexiflow.testing._store.desk import open_desk
-from properties.faults.of_stores import ForgetsTheLimit
+from flexiflow.testing._store.subject import StoreSubject
+from properties.faults.of_stores import ForgetsTheLimit, TakesNeverForATime
 from properties.reference.store import PlainStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-QUICK: Any = {"examples": 10, "seed": 1}
+QUICK: Any = {"examples": 10, "seed": 3}
 
 
 class Entered(PlainStore):
@@ -95,12 +98,20 @@ def test_what_a_factory_raises_is_no_violation() -> None:
 def test_a_violation_is_a_program(backend: str) -> None:
     """P1: it runs by itself, and fails in the same way."""
     with pytest.raises(ContractViolation) as found:
-        check_store(ForgetsTheLimit, backend=backend, seed=1)
+        check_store(ForgetsTheLimit, backend=backend, **QUICK)
     violation = found.value
     assert violation.clause == "K2"
     assert "due(" in violation.history
     with pytest.raises(AssertionError, match=r"due\("):
         exec(violation.counterexample, {})  # noqa: S102 - it is our own
+
+
+def test_a_program_with_an_infinite_time_runs_by_itself() -> None:
+    """P1: an infinite time can't be written as it is shown."""
+    script = Acts((Act("save", ("a", "new", None, math.inf)), Act("due", (math.inf, 1))))
+    program = StoreSubject(TakesNeverForATime, backend="asyncio").show(script)
+    with pytest.raises(AssertionError, match=r"due\(inf"):
+        exec(program, {})  # noqa: S102 - it is our own
 
 
 @asynccontextmanager
@@ -112,7 +123,7 @@ async def shared(beside: PlainStore | None = None) -> AsyncGenerator[PlainStore]
 def test_a_violation_of_two_stores_says_that_there_are_two() -> None:
     """P1: the program makes both."""
     with pytest.raises(ContractViolation) as found:
-        check_store(shared, backend="asyncio", seed=1)
+        check_store(shared, backend="asyncio", **QUICK)
     assert "open_desk(factory, twice=True)" in found.value.counterexample
 
 

@@ -22,6 +22,7 @@ from flexiflow.extras.durable import (
     open_bridge,
 )
 from tests.durable.bridge.forking import ENDS, LIMIT, WAYS, found_in
+from tests.helpers import by_turns
 from tools.redis_server import MISSING, find_server, redis_server
 
 pytestmark = [
@@ -56,7 +57,7 @@ def check(told: dict[str, Any]) -> None:
 
 
 @pytest.mark.unmeasured
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "backend"), by_turns(WAYS))
 def test_a_child_confirms_by_its_own_bridge_only(backend: str, way: str, tmp_path: Path) -> None:
     """X9: what a child inherited refuses; parent and child confirm, and all that is there."""
     path = tmp_path / "events.db"

@@ -87,7 +87,7 @@ async def test_a_server_that_is_silent_is_given_up(frail: Keys) -> None:
 
 
 async def test_a_save_whose_answer_is_lost_is_not_sent_again() -> None:
-    """K3: it would be a conflict with itself."""
+    """K3: a save whose answer is lost is not sent again: it would conflict with itself."""
     async with (
         fake_server(TYPE="+none") as server,
         RedisStateStore(f"redis://127.0.0.1:{server.port}", timeout=PATIENCE) as store,
@@ -99,7 +99,7 @@ async def test_a_save_whose_answer_is_lost_is_not_sent_again() -> None:
 
 
 async def test_a_save_that_is_cancelled_leaves_the_others_alone(frail: Keys) -> None:
-    """K2, K3: it is done or not, and the connection goes on."""
+    """K2, K3: a cancelled save is done or not, and the connection serves the others."""
     async with frail.store() as store, create_task_group() as tasks:
         scope = CancelScope()
 
@@ -134,7 +134,7 @@ async def fail_to_save(store: RedisStateStore, error: type[Exception], said: str
 
 
 async def test_a_server_that_is_full_is_unavailable(frail: Keys) -> None:
-    """K2: nothing is stored, and a delete makes room."""
+    """K2: a server that is full is unavailable: it stores nothing until a delete makes room."""
     frail.server.command("CONFIG", "SET", "maxmemory", 1)
     async with frail.store() as store:
         await fail_to_save(store, StoreUnavailable, "OOM")
@@ -145,7 +145,7 @@ async def test_a_server_that_is_full_is_unavailable(frail: Keys) -> None:
 
 
 async def test_a_replica_is_unavailable(frail: Keys) -> None:
-    """K2: it may be promoted."""
+    """K2: a replica is unavailable, and not unusable, since it may be promoted."""
     frail.server.command("REPLICAOF", "127.0.0.1", 1)
     async with frail.store() as store:
         await fail_to_save(store, StoreUnavailable, "READONLY")
@@ -154,7 +154,7 @@ async def test_a_replica_is_unavailable(frail: Keys) -> None:
 
 
 async def test_a_password_must_be_right(frail: Keys) -> None:
-    """K2: the message does not show the wrong one."""
+    """K2: a wrong password is refused by a message that does not show it."""
     frail.server.command("CONFIG", "SET", "requirepass", "right")
     for given in ("", ":wrong@"):
         store = RedisStateStore(f"redis://{given}127.0.0.1:{frail.server.port}")
@@ -178,7 +178,7 @@ async def test_a_password_must_be_right(frail: Keys) -> None:
 async def test_a_server_that_refuses_says_why(
     answer: str, error: type[Exception], said: str
 ) -> None:
-    """K2: what passes is unavailable, all else unusable."""
+    """K2: a refusal that passes makes the store unavailable, any other one unusable."""
     async with (
         fake_server(TYPE="+none", EVALSHA=answer) as server,
         RedisStateStore(f"redis://127.0.0.1:{server.port}") as store,
@@ -190,7 +190,7 @@ async def test_a_server_that_refuses_says_why(
 
 
 async def test_a_server_that_is_too_old_is_refused() -> None:
-    """K2: as it is opened."""
+    """K2: a server that is too old is refused as the store is opened."""
     hello = "%3\r\n+version\r\n+6.0.9\r\n+proto\r\n:3\r\n+id\r\n:1"
     async with fake_server(HELLO=hello) as server:
         with pytest.raises(StoreUnusable, match=r"is 6\.0\.9, and Redis 6\.2 or later is needed"):
@@ -199,7 +199,7 @@ async def test_a_server_that_is_too_old_is_refused() -> None:
 
 
 async def test_a_server_of_a_cluster_is_refused() -> None:
-    """K2: as it is opened, where another server keeps the keys."""
+    """K2: a server of a cluster is refused as the store is opened, if another one has its keys."""
     async with fake_server(TYPE="-MOVED 7 127.0.0.1:7000") as server:
         with pytest.raises(StoreUnusable, match="part of a cluster"):
             async with RedisStateStore(f"redis://127.0.0.1:{server.port}"):
@@ -282,7 +282,7 @@ async def test_a_failed_call_leaves_no_reference_cycle(frail: Keys) -> None:
 
 
 async def test_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """K2: as it is opened."""
+    """K2: without coredis, opening the store says which extra installs it."""
     monkeypatch.delitem(sys.modules, "flexiflow.extras._redis.client", raising=False)
     monkeypatch.delattr("flexiflow.extras._redis.client", raising=False)
     monkeypatch.setitem(sys.modules, "coredis.connection", None)
@@ -305,13 +305,13 @@ async def test_says_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_refuses_an_option_out_of_its_range(option: str, value: Any) -> None:
-    """K2: the message names the option."""
+    """K2: an option out of its range is refused by a message that names it."""
     with pytest.raises(ValueError, match=f"^{option} must be"):
         RedisStateStore("redis://localhost", **{option: value})
 
 
 def test_shows_no_password() -> None:
-    """K2: neither in its repr nor where the URL is wrong."""
+    """K2: no password is shown, neither in the repr nor when the URL is wrong."""
     store = RedisStateStore("rediss://ann:secret@example.org:7000/3")
     assert repr(store) == "<RedisStateStore rediss://example.org:7000/3 {flexiflow:state}>"
     with pytest.raises(ValueError, match=r"must be redis://\[user") as caught:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 async def test_saves_of_many_tasks_share_round_trips(frail: Keys) -> None:
-    """K2: there are far fewer scripts than saves."""
+    """K2: when many tasks save, the store sends far fewer scripts than there are saves."""
     async with frail.store() as store, create_task_group() as tasks:
         for number in range(100):
             tasks.start_soon(partial(store.save, f"a{number}", "new", None, expected=0))
@@ -37,7 +37,7 @@ async def test_saves_of_many_tasks_share_round_trips(frail: Keys) -> None:
 
 
 async def test_a_script_that_the_server_has_forgotten_is_sent_again(keys: Keys) -> None:
-    """K2: and each save is done once."""
+    """K2: a script that the server has forgotten is sent again, and each save is done once."""
     async with keys.store() as store:
         version = await store.save("a", "new", None, expected=0)
         keys.server.command("SCRIPT", "FLUSH")
@@ -73,7 +73,7 @@ async def test_loads_of_many_tasks_share_round_trips(
 
 @pytest.mark.parametrize("name", ["load", "save", "due", "delete", "versions"])
 async def test_a_store_that_is_not_open_says_how_to_open_it(keys: Keys, name: str) -> None:
-    """K2: before it was opened, and after it was closed."""
+    """K2: before it is opened, and after it was closed, a call says how to open the store."""
     store = keys.store()
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "load": partial(store.load, "a"),
@@ -91,7 +91,7 @@ async def test_a_store_that_is_not_open_says_how_to_open_it(keys: Keys, name: st
 
 
 async def test_the_last_exit_closes_it(keys: Keys) -> None:
-    """K2: it may be entered several times, and opened again."""
+    """K2: the last exit closes a store that was entered several times; it may be opened again."""
     store = keys.store()
     for _ in range(2):
         async with store:
@@ -104,7 +104,7 @@ async def test_the_last_exit_closes_it(keys: Keys) -> None:
 
 
 def test_it_serves_one_run_after_another(keys: Keys) -> None:
-    """K2: also in event loops of other kinds."""
+    """K2: a store serves one event loop after another, also of another kind."""
     store = keys.store()
 
     async def use() -> int:
@@ -118,7 +118,7 @@ def test_it_serves_one_run_after_another(keys: Keys) -> None:
 
 
 async def test_whoever_enters_at_the_same_time_shares_it(frail: Keys) -> None:
-    """K2: so there is one connection."""
+    """K2: tasks that enter the store at the same time share one connection."""
     store = frail.store()
     names = [f"a{number}" for number in range(5)]
 
@@ -135,7 +135,7 @@ async def test_whoever_enters_at_the_same_time_shares_it(frail: Keys) -> None:
 
 
 async def test_the_task_that_opened_it_waits_until_the_others_have_left(keys: Keys) -> None:
-    """K2: the connection runs in that task's block."""
+    """K2: the task that opened the store leaves its block after the others have left theirs."""
     store, order = keys.store(), list[str]()
     opened, visited = Event(), Event()
 
@@ -199,7 +199,7 @@ async def test_where_an_exception_leaves_it_nobody_is_waited_for(
 
 
 async def test_a_task_that_still_saves_as_it_is_closed_is_told(frail: Keys) -> None:
-    """K3: it is not known whether its state is stored."""
+    """K3: a task that saves while the store is closed is told that its state may be stored."""
     store, told = frail.store(), list[str]()
 
     async def save(name: str) -> None:
@@ -221,7 +221,7 @@ async def test_a_task_that_still_saves_as_it_is_closed_is_told(frail: Keys) -> N
 
 
 async def test_another_event_loop_needs_another_store(keys: Keys) -> None:
-    """K2: refused clearly, as the connection belongs to the first."""
+    """K2: a store that is open in one event loop refuses to be entered in another one."""
     store = keys.store()
 
     async def enter() -> str:
@@ -240,7 +240,7 @@ async def test_another_event_loop_needs_another_store(keys: Keys) -> None:
 
 
 async def test_one_who_enters_while_it_cannot_be_opened_is_told(unused: RedisStateStore) -> None:
-    """K2: each of those who enter gets an error of its own."""
+    """K2: if the store can't be opened, each task that enters it gets an error of its own."""
     raised: list[Exception] = []
 
     async def enter() -> None:
@@ -315,7 +315,7 @@ class Asked:
 
 
 async def test_requests_that_come_meanwhile_form_the_next_batch() -> None:
-    """K2: each task gets the answer to its own."""
+    """K2: requests that come during a batch form the next one; each gets its own answer."""
     post = Post()
     async with asking(post) as asked:
         await asked.ask(1)
@@ -329,7 +329,7 @@ async def test_requests_that_come_meanwhile_form_the_next_batch() -> None:
 async def test_a_batch_has_so_many_requests_and_bytes_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """K2: as the server does nothing else meanwhile; a larger request goes alone."""
+    """K2: a batch is bounded in requests and in bytes; a larger request goes alone."""
     monkeypatch.setattr(batches, "MOST_AT_ONCE", 3)
     monkeypatch.setattr(batches, "BYTES_AT_ONCE", 10)
     post = Post()

@@ -11,17 +11,14 @@ from anyio.lowlevel import checkpoint
 from flexiflow._errors import StateConflict
 from flexiflow._stores import Stored
 from flexiflow._text import counted
-from flexiflow.extras.stores._snapshots import (
-    check_due,
-    check_expected,
+from flexiflow.extras.stores._arguments import (
     check_history,
     check_limit,
     check_name,
-    check_state,
+    check_save,
     check_until,
-    decode,
-    encode,
 )
+from flexiflow.extras.stores._snapshots import decode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,10 +98,7 @@ class MemoryStateStore:
             ValueError: `data` holds a number that is no JSON, or another argument is out of its
                 range; nothing has changed.
         """
-        check_name(name)
-        check_state(state)
-        check_expected(expected)
-        due, text = check_due(due), encode(data)
+        text, due = check_save(name, state, data, expected, due)
         await checkpoint()
         versions = self._versions.get(name, [])
         found = versions[-1].version if versions else 0
@@ -121,6 +115,8 @@ class MemoryStateStore:
 
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
+
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
 
         Of several that are due at the same time, the one whose name is first in the order of its
         characters comes first.

@@ -13,18 +13,15 @@ from flexiflow._text import show
 from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras._sqlite.layout import Errors, Layout, check_mode, check_path
 from flexiflow.extras.stores import _statements as statements
-from flexiflow.extras.stores._errors import StoreUnavailable, StoreUnusable
-from flexiflow.extras.stores._snapshots import (
-    check_due,
-    check_expected,
+from flexiflow.extras.stores._arguments import (
     check_history,
     check_limit,
     check_name,
-    check_state,
+    check_save,
     check_until,
-    decode,
-    encode,
 )
+from flexiflow.extras.stores._errors import StoreUnavailable, StoreUnusable
+from flexiflow.extras.stores._snapshots import decode
 
 if TYPE_CHECKING:
     import os
@@ -152,13 +149,11 @@ class SqliteStateStore:
             ValueError: `data` holds a number that is no JSON, or another argument is out of its
                 range; nothing has changed.
         """
-        check_name(name)
-        check_state(state)
-        check_expected(expected)
-        at, text, history = check_due(due), encode(data), self._history
+        text, time = check_save(name, state, data, expected, due)
+        history = self._history
 
         def work(db: sqlite3.Connection) -> int | StateConflict:
-            return statements.save(db, name, state, text, at, expected, history)
+            return statements.save(db, name, state, text, time, expected, history)
 
         version = await self._jobs.write(work)
         if isinstance(version, StateConflict):
@@ -167,6 +162,8 @@ class SqliteStateStore:
 
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
+
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
 
         Of several that are due at the same time, the one whose name is first in the order of its
         characters comes first.

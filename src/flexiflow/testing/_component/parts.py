@@ -113,6 +113,11 @@ def engine_over(new: Factories, shelf: Shelf, **options: Any) -> Engine | None:
     return None
 
 
+def can_run(engine: Engine) -> bool:
+    """Return whether an engine has `running`."""
+    return callable(getattr(engine, "running", None))
+
+
 def counting(new: Factories) -> Callable[..., Any] | None:
     """Return a class of components whose snapshot is a count; None if the factory is no class."""
     kind: Any = unwrap(new.component)
@@ -176,6 +181,14 @@ def failing_once(heard: list[Any], what: str, end: str) -> Callable[..., Any]:
             await anyio.sleep_forever()
 
     return note
+
+
+async def loaded(engine: Engine, make: Callable[[str], Component], way: str) -> None:
+    """Load "a", by registering what is made or by a message."""
+    if way == "register":
+        await engine.register(make("a"))
+    else:
+        await engine.send("a", {"type": "go"})
 
 
 async def tried(engine: Engine, trigger: str) -> object:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import State, StateMachine, Transition, UnknownComponent
-from flexiflow.testing._component.parts import IDLE, Shelf, count, counting, noted, working
+from flexiflow.testing._component.parts import (
+    IDLE,
+    Shelf,
+    can_run,
+    count,
+    counting,
+    noted,
+    working,
+)
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import claim, ignore, refused
 
@@ -110,7 +118,7 @@ async def keeps_what_handles(new: Factories) -> None:
 async def keeps_what_works(new: Factories, *, heard: Heard) -> None:
     """A component with work stays until that has ended."""
     engine = few(new, table(None, State("s1", during=working(heard))), most=1)
-    if not callable(getattr(engine, "running", None)):
+    if not can_run(engine):
         return
     had: list[str] = []
     async with engine.running():
@@ -198,7 +206,7 @@ async def comes_back_in_time(new: Factories, *, heard: Heard) -> None:
     rows = [Transition("s0", "go", "s1"), Transition("s1", "late", "s0", action=note)]
     machine = StateMachine("s0", rows, states=[State("s1", after=(5.0, "late"))])
     engine = few(new, machine, most=1)
-    if not callable(getattr(engine, "running", None)):
+    if not can_run(engine):
         return
     async with engine.running():
         await send_each(engine, "ab")

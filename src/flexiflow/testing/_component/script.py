@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flexiflow._machine import StateMachine, Transition
 from flexiflow.testing._examiner.program import Written
@@ -151,10 +151,6 @@ class ComponentScript(Written):
     rows: tuple[Row, ...]
     steps: tuple[Step, ...]
     decisions: tuple[int, ...] = ()
-
-    # Hypothesis writes out each failing case, unseen, which takes as long as 20 cases.
-    def _repr_pretty_(self, printer: Any, _: object) -> None:
-        printer.text(type(self).__name__)
 
     def smaller(self) -> Iterator[ComponentScript]:
         """Yield scripts with something left out: a step, a transition or its guard, a turn."""

@@ -11,12 +11,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import EngineNotRunning, HandlerCancelled, Outcome, State, StateMachine, Transition
 from flexiflow.testing._component.parts import failing_once, noted, tried, working
 from flexiflow.testing._examiner.clause import Clause, programs
-from flexiflow.testing._examiner.kit import (
-    Boom,
-    claim,
-    kept_cancellation,
-    refused,
-)
+from flexiflow.testing._examiner.kit import Boom, claim, kept_cancellation, refused
 
 if TYPE_CHECKING:
     from flexiflow.testing._examiner.kit import Factories

@@ -20,8 +20,10 @@ from flexiflow import (
 )
 from flexiflow.testing._component.parts import (
     Shelf,
+    can_run,
     count,
     counting,
+    loaded,
     noted,
     working,
 )
@@ -217,7 +219,7 @@ async def waits_until_it_has_loaded(new: Factories, *, heard: Heard) -> None:
     shelf = Shelf()
     states = [State(each, during=working(heard, f"{each}'s work")) for each in ("s0", "s1")]
     engine = new.engine(store=shelf)
-    if not callable(getattr(engine, "running", None)):
+    if not can_run(engine):
         return
     component = new.component("a", machine=chain(None, *states))
     await engine.register(component)
@@ -330,10 +332,7 @@ async def refuses_an_unknown_state(new: Factories, *, heard: Heard, way: str) ->
     engine = new.engine(store=shelf, component_factory=make)
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
     with refused(UnknownState, "a stored state that the machine does not have was taken"):
-        if way == "register":
-            await engine.register(make("a"))
-        else:
-            await engine.send("a", {"type": "go"})
+        await loaded(engine, make, way)
     registered = [*engine.components, *heard]
     claim(not registered, f"what is stored in an unknown state was registered: {registered}")
     claim(shelf.state("a") == "other", f"and {shelf.state('a')} was stored over it")
@@ -357,10 +356,7 @@ async def fails_to_load(new: Factories, *, heard: Heard, way: str) -> None:
     engine = new.engine(store=Broken(), component_factory=make)
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
     with refused(Boom, "a store fails to load, and nothing was raised"):
-        if way == "register":
-            await engine.register(make("a"))
-        else:
-            await engine.send("a", {"type": "go"})
+        await loaded(engine, make, way)
     registered = [*engine.components, *heard]
     claim(not registered, f"what could not be loaded was registered: {registered}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import LimitDeadlock, Outcome, State, StateMachine, Transition
-from flexiflow.testing._component.parts import Shelf, engine_over, noted, working
+from flexiflow.testing._component.parts import Shelf, engine_over, loaded, noted, working
 from flexiflow.testing._examiner.clause import Clause, programs
 from flexiflow.testing._examiner.kit import Boom, claim, log_kept, mark
 
@@ -347,10 +347,7 @@ async def begins_where_it_was(new: Factories, *, heard: Heard, loaded_by: str) -
     mark.set("running")
     async with engine.running():
         mark.set("sender")
-        if loaded_by == "register":
-            await engine.register(make("a"))
-        else:
-            await engine.send("a", {"type": "other"})
+        await loaded(engine, make, loaded_by)
         await anyio.sleep(1)
     claim(heard == ["work in running"], f"loaded by {loaded_by}, it went through {heard}")
 

@@ -124,7 +124,16 @@ def name_factory(
     return f"{alias} = ...  # what makes {makes}"
 
 
-class Written(ABC):
+class _Named:
+    """A case; `show` shows what is in it."""
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002, FBT001  a protocol
+        # Hypothesis formats each case that fails, which takes longer than to find it, and prints
+        # nothing of that here.
+        printer.text(type(self).__name__)
+
+
+class Written(_Named, ABC):
     """A script: a case that is written as lines of Python.
 
     Attributes:
@@ -148,7 +157,7 @@ class Written(ABC):
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(_Named):
     """A program that itself claims what a clause promises.
 
     Attributes:

@@ -302,18 +302,16 @@ def disguise(function: Callable[..., Any], around: Around) -> Callable[..., Any]
             to be called, and a list to which what it returned is added.
     """
 
-    @wraps(function)
-    def call(*given: Any) -> Any:
-        with around(*given) as (arguments, answers):
-            answer = None if arguments is None else function(*arguments)
-            answers.append(answer)
-        return answer
-
-    @wraps(function)
     async def async_call(*given: Any) -> Any:
         with around(*given) as (arguments, answers):
             answer = None if arguments is None else await function(*arguments)
             answers.append(answer)
         return answer
 
-    return async_call if iscoroutinefunction(function) else call
+    def call(*given: Any) -> Any:
+        with around(*given) as (arguments, answers):
+            answer = None if arguments is None else function(*arguments)
+            answers.append(answer)
+        return answer
+
+    return wraps(function)(async_call if iscoroutinefunction(function) else call)

@@ -95,6 +95,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the virtual time, in seconds since the run began."""
         return self._now
 
+    def close(self) -> None:
+        """Close it, and let go of the run: so the loop and its tasks are freed at once."""
+        super().close()
+        # asyncio looks for a loop's tasks among all that are not freed yet.
+        for name in ("_ready", "_run", "_task"):
+            vars(self).pop(name, None)
+
     def begin(self) -> None:
         """Remember the scenario's task."""
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())

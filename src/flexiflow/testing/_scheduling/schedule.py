@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, final
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,16 +59,16 @@ class Line(Generic[_T]):
         turns: how many turns were taken so far.
     """
 
-    __slots__ = ("_count", "_last", "_numbers", "_waiting", "decide", "turns")
+    __slots__ = ("_joined", "_last", "_numbers", "_waiting", "decide", "turns")
 
     def __init__(self) -> None:
         self.decide: Decide = first_come
         self.turns = 0
-        # Not `len(self._numbers)`, which shrinks whenever a task dies.
-        self._count = 0
+        self._joined = 0
         self._last = (-1, -1)
-        self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
-        self._waiting: list[tuple[int, bool, int, _T]] = []
+        # A dead reference equals no other one, so it may stay; a `WeakKeyDictionary` is slower.
+        self._numbers: dict[ref[object], int] = {}
+        self._waiting: list[tuple[int, bool, int, int, _T]] = []
 
     def __len__(self) -> int:
         """Return how many tasks are ready."""
@@ -76,18 +76,18 @@ class Line(Generic[_T]):
 
     def join(self, task: object, item: _T) -> None:
         """Add a task's next step; the task that joins first is taken to be the oldest."""
-        number = self._numbers.get(task)
-        if number is None:
-            number = self._numbers[task] = self._count
-            self._count += 1
+        numbers = self._numbers
+        number = numbers.setdefault(ref(task), len(numbers))
         goes_again = self._last == (self.turns, number)
-        insort(self._waiting, (self.turns, goes_again, number, item), key=_place)
+        # The count of joins makes each entry unique, so that items are never compared.
+        self._joined += 1
+        insort(self._waiting, (self.turns, goes_again, number, self._joined, item))
 
     def leave(self) -> _T:
         """Remove and return the step that runs next."""
         waiting = self._waiting
-        place = self.decide([number for *_, number, _ in waiting]) if len(waiting) > 1 else 0
-        *_, number, item = waiting.pop(place)
+        place = self.decide([entry[2] for entry in waiting]) if len(waiting) > 1 else 0
+        _, _, number, _, item = waiting.pop(place)
         self.turns += 1
         self._last = (self.turns, number)
         return item
@@ -95,7 +95,3 @@ class Line(Generic[_T]):
     def clear(self) -> None:
         """Forget all tasks that are ready."""
         self._waiting.clear()
-
-
-def _place(entry: tuple[int, bool, int, object]) -> tuple[int, bool, int]:
-    return entry[:3]

@@ -34,7 +34,10 @@ DUE = Clause(
     "components that are due",
     "`due(until, limit)` returns the names whose `due` is not after `until`, each once, the "
     "earliest first, `limit` at most; never one whose `due` is infinite.",
-    scripts(moves.saves, moves.saves, moves.dues, moves.dues, moves.deletes, moves.races),
+    scripts(
+        *(moves.saves, moves.saves, moves.dues, moves.dues, moves.nevers),
+        *(moves.deletes, moves.races),
+    ),
 )
 REFUSALS = Clause(
     "K2",

@@ -244,15 +244,15 @@ async def open_desk(
         twice: whether to make another one with the same data.
     """
     async with AsyncExitStack() as stack:
-        made = factory()
-        store = made if hasattr(made, "load") else await stack.enter_async_context(made)
-        stores = [store]
+        stores = [await _enter_maker(stack, factory())]
         if twice:
-            other = factory(beside=store)
-            stores.append(
-                other if hasattr(other, "load") else await stack.enter_async_context(other)
-            )
+            stores.append(await _enter_maker(stack, factory(beside=stores[0])))
         for each in stores:
             if hasattr(each, "__aenter__"):
                 await stack.enter_async_context(each)
         yield Desk(stores, [] if history is None else history)
+
+
+async def _enter_maker(stack: AsyncExitStack, made: Any) -> Any:
+    """Return the store that a factory made, or that its context manager gives."""
+    return made if hasattr(made, "load") else await stack.enter_async_context(made)

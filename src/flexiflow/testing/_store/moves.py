@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -50,6 +51,12 @@ conflicts = _move("conflict", names, number(0, 4).map(lambda away: away - 2), st
 refusals = _move("refuse", names, st.sampled_from([*REFUSED]))
 deletes = _move("delete", names, stores)
 dues = _move("due", st.sampled_from((*TIMES, -2.0)), number(0, 4), stores)
+nevers: st.SearchStrategy[Moves] = st.tuples(names).map(
+    lambda given: (
+        Act("save", (*given, "new", None, math.inf)),
+        Act("due", (math.inf, 4)),
+    )
+)
 races = _move("race", names, number(2, 4))
 crowds = _move(
     "together", st.lists(st.sampled_from(NAMES[:6]), min_size=1, max_size=4, unique=True).map(tuple)

@@ -8,6 +8,7 @@ follows a model, and raises at the first difference. Scripts run in real time, f
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Final, cast, final
@@ -97,7 +98,9 @@ class StoreSubject(Subject[Trace]):
         twice = ", twice=True" if self._twice else ""
         lines = [*script.main(), "await desk.finish()"]
         opened = block(f"async with open_desk(factory{twice}) as desk:", lines)
+        has_infinity = any(math.inf in each.given for each in script.acts)
         parts = [
+            *(["from math import inf"] if has_infinity else []),
             "import anyio",
             "from flexiflow.testing._store.desk import open_desk",
             name_factory(self._factory, makes="your store"),

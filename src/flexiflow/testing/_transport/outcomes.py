@@ -159,6 +159,8 @@ def check_settled(
         if isinstance(outcome, Followed) or hold is None or hold.holder is tenure:
             continue
         is_held = place in part.pending and hold.holder is not None and not hold.holder.is_over
+        # A ghost may have been settled by a `receive`; then it is nobody's.
+        is_held = is_held and not hold.is_ghost
         (lost if is_held else may).append(outcome.position)
     told = [*given.lost]
     if not {*lost} <= {*told} <= {*lost, *may}:

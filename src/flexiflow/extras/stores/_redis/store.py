@@ -14,20 +14,17 @@ from flexiflow._stores import Stored
 from flexiflow._text import show
 from flexiflow.extras._redis.lines import open_wires
 from flexiflow.extras._redis.url import check_prefix, parse_url
-from flexiflow.extras.stores._errors import StoreUnavailable, StoreUnusable
-from flexiflow.extras.stores._redis.scripts import DELETE, VERSIONS
-from flexiflow.extras.stores._redis.session import Session
-from flexiflow.extras.stores._snapshots import (
-    check_due,
-    check_expected,
+from flexiflow.extras.stores._arguments import (
     check_history,
     check_limit,
     check_name,
-    check_state,
+    check_save,
     check_until,
-    decode,
-    encode,
 )
+from flexiflow.extras.stores._errors import StoreUnavailable, StoreUnusable
+from flexiflow.extras.stores._redis.scripts import DELETE, VERSIONS
+from flexiflow.extras.stores._redis.session import Session
+from flexiflow.extras.stores._snapshots import decode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -171,15 +168,9 @@ class RedisStateStore:
             TypeError: `data` is not JSON; nothing has changed.
             ValueError: `data` holds a number that is no JSON; nothing has changed.
         """
-        check_name(name)
-        check_state(state)
-        check_expected(expected)
-        time = check_due(due)
-        text = encode(data) or ""
-        answer = await self._open.save(
-            (name, expected, state, text, "" if time is None else repr(time)),
-            len(name) + len(state) + len(text),
-        )
+        text, time = check_save(name, state, data, expected, due)
+        fields = (name, expected, state, text or "", "" if time is None else repr(time))
+        answer = await self._open.save(fields, len(name) + len(state) + len(fields[3]))
         if not isinstance(answer, int):
             raise StateConflict(name, expected, self._number(name, answer))
         return answer
@@ -187,19 +178,14 @@ class RedisStateStore:
     async def due(self, until: float, limit: int) -> Sequence[str]:
         """Return the names of components whose `due` is not after `until`, the earliest first.
 
+        A component whose `due` is None or infinite is never returned, whatever `until` is.
+
         Raises:
             StoreUnavailable: as in `load`.
             StoreUnusable: as in `load`.
         """
-        found = await self._open.call(
-            "ZRANGEBYSCORE",
-            ":due",
-            "-inf",
-            repr(check_until(until)),
-            "LIMIT",
-            0,
-            check_limit(limit),
-        )
+        seconds, most = repr(check_until(until)), check_limit(limit)
+        found = await self._open.call("ZRANGEBYSCORE", ":due", "-inf", seconds, "LIMIT", 0, most)
         return [each.decode() for each in found]
 
     async def delete(self, name: str) -> None:
