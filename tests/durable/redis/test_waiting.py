@@ -26,7 +26,9 @@ from flexiflow.extras.durable import (
 )
 from flexiflow.extras.durable._redis import connection as connection_module
 from flexiflow.extras.durable._redis import lease as lease_module
+from flexiflow.extras.durable._redis import letters as letters_module
 from flexiflow.extras.durable._redis import scripts as scripts_module
+from flexiflow.extras.durable._redis.entries import flat
 from tests.durable.redis.desk import (
     FAILURE,
     Keys,
@@ -525,7 +527,7 @@ async def test_a_page_of_dead_letters_holds_what_fits(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X14: at least one, over all partitions, in order, and none is left out."""
-    monkeypatch.setattr(connection_module, "PAGE_BYTES", 2500)
+    monkeypatch.setattr(letters_module, "PAGE_BYTES", 2500)
     async with transport(keys, partitions=2).connect() as connection:
         await connection.join(member())
         await connection.store(batch(1, *[b"x" * 1000] * 6, b"y" * 3000))
@@ -552,7 +554,7 @@ async def test_letters_that_are_redriven_meanwhile_are_no_end(keys: Keys) -> Non
         for given in await lease.receive(Room(9)):
             await lease.settle([Buried(given.position, 5, 1, FAILURE)])
         ids = [each.id for each in await connection.dead_letters("billing")]
-        inside = vars(connection)
+        inside = vars(vars(connection)["_letters"])
         network = inside["_network"]
 
         class Late:
@@ -651,7 +653,7 @@ async def test_a_group_that_was_forgotten_is_leased_to_nobody(keys: Keys) -> Non
 
 def test_nothing_is_due_before_its_time() -> None:
     """X12: a delay is rounded up."""
-    words = list(lease_module._flat(Postponed("1-0", 1, 2, 0.0001, None)))
+    words = list(flat(Postponed("1-0", 1, 2, 0.0001, None)))
     assert words == ["Q", "1-0", 1, 2, 1]
 
 
