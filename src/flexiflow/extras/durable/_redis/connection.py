@@ -135,13 +135,13 @@ class RedisConnection(ConnectionBase):
                 known.hear(epoch, *news)
 
     async def produced(self, producer: str) -> int:
-        home = self._home(producer)
-        _, number, is_lasting = await self._network.run(home, PRODUCED, producer)
-        for partition in range(0 if is_lasting else self.partitions):
-            _, other, is_part = await self._network.run(partition, PRODUCED, producer)
-            # A part of a batch that lasts does not tell that all of it was stored.
-            number = number if is_part else max(number, other)
-        return int(number)
+        home, last = self._home(producer), 0
+        for partition in range(self.partitions):
+            _, number, is_part = await self._network.run(partition, PRODUCED, producer)
+            # A part of a lasting batch does not tell that all of the batch was stored.
+            if partition == home or not is_part:
+                last = max(last, number)
+        return last
 
     def new_ticket(self, key: str | None) -> str:
         return self._schedules.new_ticket(key)

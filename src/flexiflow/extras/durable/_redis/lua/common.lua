@@ -23,7 +23,8 @@
 -- :copies  the records that were redriven, a set of `id origin` sorted by id; the origin is the
 --          number of the record that was stored first
 -- :groups  the names of the groups, a set
--- :p:NAME  the number of a producer's last batch
+-- :p:NAME  the number of a producer's last batch; with ` lasting` if the producer is remembered for
+--          ever, and ` kept` if it is because of an earlier batch
 -- :g:NAME  the state of a group, a hash
 --          given       the id up to which records were given
 --          floor       the id up to which all records have left the log or are settled

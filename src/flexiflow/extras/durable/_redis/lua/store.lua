@@ -63,10 +63,12 @@ local function forget_jumps(bound)
   end
 end
 
-if tonumber(redis.call('GET', produced) or 0) >= number then
+local known = redis.call('GET', produced)
+local is_kept = window == '' or known and string.find(known, ' ', 1, true)
+if known and tonumber(string.match(known, '%d+')) >= number then
   -- This is a write, so that WAIT after it also waits for what was written before.
-  if window == '' then
-    redis.call('SET', produced, redis.call('GET', produced))
+  if is_kept then
+    redis.call('SET', produced, known)
   else
     redis.call('PEXPIRE', produced, window)
   end
@@ -101,8 +103,8 @@ for _ = 1, wanted do
 end
 last = id_of(next_)
 redis.call('HSET', meta, 'last', last, 'time', now)
-if window == '' then
-  redis.call('SET', produced, ARGV[3])
+if is_kept then
+  redis.call('SET', produced, ARGV[3] .. (window == '' and ' lasting' or ' kept'))
 else
   redis.call('SET', produced, ARGV[3], 'PX', window)
 end

@@ -4,7 +4,6 @@
 -- at most; how many bytes a page has.
 -- Answer: the tickets, each with its time and its size, up to the first one that does not fit.
 local due, ticket, limit, room, found = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), {}
-put_scheduled()
 
 local function behind()
   local low = redis.call('ZCOUNT', later, '-inf', '(' .. due)
