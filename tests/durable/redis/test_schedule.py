@@ -24,6 +24,7 @@ from tests.durable.redis.desk import (
     await_more,
     batch,
     bodies,
+    inside,
     is_somebody_waiting,
     lease_of,
     member,
@@ -57,7 +58,7 @@ def make_due(keys: Keys, *tickets: str, partition: int = 0, at: float = 1.0) -> 
     """Have the time of records come."""
     for each in tickets:
         name = keys.name("later", partition)
-        assert keys.server.command("ZADD", name, "XX", "CH", at, each) == ":1"
+        assert keys.server.command("ZADD", name, "XX", "CH", str(at), each) == ":1"
 
 
 async def stored(connection: Connection) -> list[bytes]:
@@ -215,8 +216,8 @@ async def test_those_that_are_cancelled_meanwhile_are_no_end(keys: Keys) -> None
     """Y3: only where there are none is the end."""
     async with transport(keys).connect() as connection:
         first, second = [await schedule(connection, b"a", at=FAR + each) for each in (0, 1)]
-        inside = vars(vars(connection)["_schedules"])
-        network = inside["_network"]
+        parts = inside(inside(connection)["_schedules"])
+        network = parts["_network"]
 
         class Late:
             name = network.name
@@ -226,9 +227,9 @@ async def test_those_that_are_cancelled_meanwhile_are_no_end(keys: Keys) -> None
                     keys.command("ZREM", "later", first)
                 return await network.run(partition, script, *arguments)
 
-        inside["_network"] = Late()
+        parts["_network"] = Late()
         found = await connection.scheduled(limit=1)
-        inside["_network"] = network
+        parts["_network"] = network
         assert [each.ticket for each in found] == [second]
 
 
@@ -387,8 +388,8 @@ class TestLastingProducers:
             for number, key in enumerate("klmnop", 1):
                 await connection.store(batch(number, b"a", keys=[key])._replace(is_lasting=True))
                 assert await connection.produced("shop") == number
-            inside = vars(connection)
-            network, left = inside["_network"], [2]
+            parts = inside(connection)
+            network, left = parts["_network"], [2]
 
             async def run(partition: int, script: Any, *arguments: Any, **more: Any) -> Any:
                 if script is scripts_module.STORE and arguments[4] == 1:
@@ -402,7 +403,7 @@ class TestLastingProducers:
                     return run if name == "run" else getattr(network, name)
 
             whole = batch(7, b"1", b"2", b"3")._replace(is_lasting=True)
-            monkeypatch.setitem(inside, "_network", Cut())
+            monkeypatch.setitem(parts, "_network", Cut())
             with pytest.raises(TransportUnavailable):
                 await connection.store(whole)
             monkeypatch.undo()

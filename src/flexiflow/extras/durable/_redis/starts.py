@@ -60,9 +60,9 @@ def parse(start: Start, partitions: int) -> Beginning:
 
 
 def _no_position(partition: int, position: str, last: str = "") -> ValueError:
-    most = f", which is {last} at most," if last else ""
+    most = f", which is {last} at most" if last else ""
     return ValueError(
-        f"a position of partition {partition} must be one that tail() returned{most} "
+        f"a position of partition {partition} must be one that tail() returned{most}, "
         f"not {reprlib.repr(position)}"
     )
 

@@ -41,7 +41,7 @@ local function behind_time(wanted)
     local at = time_of(ours_from(middle, spans))
     if at and at < wanted then low = middle + 1 else high = middle end
   end
-  local next_ = redis.call('XRANGE', log, id_of(low), '+', 'COUNT', 1)[1]
+  local next_ = redis.call('XRANGE', log, '(' .. id_of(low - 1), '+', 'COUNT', 1)[1]
   if not next_ then return last end
   local ms, seq = parts(next_[1])
   return seq == 0 and id_of(ms - 1) or before(next_[1])
