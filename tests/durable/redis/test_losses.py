@@ -437,8 +437,10 @@ def test_what_is_of_another_epoch_or_is_known_is_passed_over() -> None:
     found.note(b"e", b"2-0")
     found.note_settled(b"other", "billing", 4)
     found.hear(b"other", b"7", [(b"billing", 9)])
+    found.settled["billing"] = 1
+    found.note_begin(b"other", "billing", b"4-0")
     assert [each for each in found.samples() if b"-" in each] == [b"1-0", b"3-0"]
-    assert (found.groups(), found.stir) == ({}, b"")
+    assert (found.groups(), found.stir) == ({"billing": (1, b"")}, b"")
 
 
 def test_of_a_large_event_the_beginning_is_known() -> None:
