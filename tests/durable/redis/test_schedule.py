@@ -1,4 +1,4 @@
-"""The transport on Redis: what is scheduled and cancelled, and producers that last (Y3, Y4)."""
+"""The transport on Redis: what is scheduled and cancelled, and producers that last (X2, Y3)."""
 
 from functools import partial
 from typing import Any
@@ -367,7 +367,7 @@ class TestLastingProducers:
     """What an outbox asks of a transport."""
 
     async def test_are_remembered_for_ever(self, keys: Keys) -> None:
-        """Y4: also after a later batch that does not say so."""
+        """X2: also after a later batch that does not say so."""
         async with transport(keys).connect() as connection:
             await connection.store(batch(1, b"a")._replace(is_lasting=True))
             assert await connection.produced("shop") == 1
@@ -383,7 +383,7 @@ class TestLastingProducers:
     async def test_count_a_batch_once_all_of_it_is_stored(
         self, keys: Keys, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Y4: not if one of several partitions has its part, and the others lack theirs."""
+        """X2: not if one of several partitions has its part, and the others lack theirs."""
         async with transport(keys, partitions=3).connect() as connection:
             for number, key in enumerate("klmnop", 1):
                 await connection.store(batch(number, b"a", keys=[key])._replace(is_lasting=True))

@@ -225,8 +225,7 @@ class RedisConnection(ConnectionBase):
         if status == b"TAKEN":
             return None
         name, keys, replay, begin = answer
-        epoch = name.partition(b"-")[2]
-        self._network.epochs.of(partition).note_begin(epoch, member.group, begin)
+        self._network.epochs.of(partition).note_begin(name, member.group, begin)
         lines = frozenset(map(key_of, keys))
         right = Right(partition, name, digest, lines, replay, self.is_exclusive)
         return RedisLease(self._network, member, right, max_event_bytes=self.max_event_bytes)

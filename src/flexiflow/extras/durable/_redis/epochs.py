@@ -106,17 +106,24 @@ class Known:
             self.stir = stir
             self._heard = {name.decode(): count for name, count in groups}
 
-    def note_begin(self, epoch: bytes, group: str, begin: bytes) -> None:
-        """Remember the position behind which a group began (Y5)."""
-        if epoch == self.epoch:
-            self._begins[group] = begin
+    def note_begin(self, lease: bytes, group: str, begin: bytes) -> None:
+        """Remember the position behind which a group began (Y5).
+
+        Args:
+            lease: the name of a lease that it had after that: its token and the epoch.
+            group: the group.
+            begin: the position; empty if it is not known.
+        """
+        token, _, epoch = lease.partition(b"-")
+        if begin and epoch == self.epoch:
+            self._begins[group] = begin + b" " + token
 
     def groups(self) -> dict[str, tuple[int, bytes]]:
         """Return what is known of groups.
 
         Returns:
             By name, how many records the group had settled, at least, and the position behind which
-            it began; empty if that is not known.
+            it began with the token of a lease after that; empty if that is not known.
         """
         found = dict(self._heard)
         for name, count in self.settled.items():

@@ -2,8 +2,9 @@
 -- is run first on each connection, and again after another script has seen another epoch.
 -- ARGV: the epoch that the caller knows, or ''; a new epoch to use if needed; the layout, and the
 -- layouts 2 and 1 (all '' but for partition 0); how many groups the caller knows; of each the name,
--- how many records it had settled, and the id behind which it began, or ''; then ids that the
--- caller knows, in order, each followed by a digest of its event, or ''.
+-- how many records it had settled, and the id behind which it began with the token of a lease that
+-- it had after that, or ''; then ids that the caller knows, in order, each followed by a digest of
+-- its event, or ''.
 -- Answer: LAYOUT and the layout if that is another one; else OK; the epoch; 1 if the layout was
 -- that of an earlier release (X16); how many records are lost beyond those that were known to be
 -- lost; 1 if nobody had seen this loss before.
@@ -92,12 +93,24 @@ local function begin_anew(ending)
   for _, name in ipairs(names) do mark(name, 0) end
 end
 
--- Return the id behind which a group begins that the caller knows, and the server does not.
-local function begin_of(begin, ending)
-  if begin == '' then return nil end
-  local first = first_start()
-  if is_after(begin, ending) then begin = ending end
-  return is_after(first, begin) and first or begin
+-- Make sure that the server knows a group that the caller knows; it begins where it began before,
+-- as far as the log is still the same up to there.
+local function restore(name, known_begin, ending)
+  local begin, first = string.match(known_begin, '^%S+'), first_start()
+  if begin and is_after(begin, ending) then begin = ending end
+  ensure(name, begin and is_after(begin, first) and begin or first)
+end
+
+-- Make groups anew that the server knew when it gave out a token that it does not know any more: it
+-- went back to an earlier state, though no record is known to be lost.
+local function restore_all()
+  for at = 7, samples - 1, 3 do
+    local token = string.match(ARGV[at + 2], '%S+$')
+    if token and tonumber(token) > tonumber(redis.call('HGET', meta, 'token') or 0)
+      and redis.call('SISMEMBER', base .. ':groups', ARGV[at]) == 0 then
+      restore(ARGV[at], ARGV[at + 2], last)
+    end
+  end
 end
 
 if not epoch then migrate() end
@@ -115,7 +128,10 @@ if known == '' then
   return {'OK', epoch, is_former, 0, 0}
 end
 local ending, is_first = parting(), 0
-if epoch == known and not ending then return {'OK', epoch, is_former, 0, 0} end
+if epoch == known and not ending then
+  restore_all()
+  return {'OK', epoch, is_former, 0, 0}
+end
 if epoch == known or not epoch then
   begin_anew(ending or last)
   is_first = 1
@@ -142,7 +158,7 @@ local left, gone = parts(redis.call('HGET', meta, 'end')), lost()
 local parted = redis.call('HGET', meta, 'end')
 for at = 7, samples - 1, 3 do
   mark(ARGV[at], tonumber(ARGV[at + 1]) - left)
-  ensure(ARGV[at], begin_of(ARGV[at + 2], parted))
+  restore(ARGV[at], ARGV[at + 2], parted)
 end
 for _, name in ipairs(redis.call('SMEMBERS', base .. ':groups')) do charge(name, gone) end
 return {'OK', epoch, is_former, gone - counted, is_first}

@@ -44,8 +44,9 @@ local function make_room(surplus, bound)
     if not first or is_after(first[1], bound) then return false end
     local goal = id_of(parts(first[1]) + surplus)
     if is_after(goal, bound) then goal = behind(bound) end
-    local newest = redis.call('XREVRANGE', log, before(goal), '-', 'COUNT', 1)[1]
-    local at = newest and pairs_of(newest[2]).time
+    local newest = first
+    if surplus > 1 then newest = redis.call('XREVRANGE', log, before(goal), '-', 'COUNT', 1)[1] end
+    local at = tonumber(pairs_of(newest[2]).time or nil)
     if at then redis.call('HSET', meta, 'gone', at) end
     surplus = surplus - redis.call('XTRIM', log, 'MINID', goal)
   end
