@@ -137,7 +137,7 @@ class Topic(_Name, Generic[T]):
         TypeError: a name that is not a str (B3).
     """
 
-    __slots__ = ()
+    # Not of empty slots: `Topic[Order](...)` keeps the type, which `Schema.of` reads (Y1).
 
     def __new__(cls, name: str) -> Self:
         """Check the name."""

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flexiflow._bus import dispatcher_of
 from flexiflow._cancellation import cancel_counter, effectively_cancelled
 from flexiflow._errors import HandlerCancelled
+from flexiflow._instruments import leave
 from flexiflow._marks import is_unchanged
 from flexiflow._reporting import logger
 from flexiflow._text import show
+from flexiflow.extras.durable._bridge.carrying import RESUME, resumed
 from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._errors import is_an_outage
 from flexiflow.extras.durable._records import Noted
@@ -21,6 +24,7 @@ from flexiflow.extras.durable._records import Noted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flexiflow._subscription import HandlerFailure
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.intake import Intake
     from flexiflow.extras.durable._bridge.lanes import Queue
@@ -87,6 +91,7 @@ class Crew:
         unoccupied: Callable[[], None],
     ) -> None:
         self._bus = link.bus
+        self._registry = dispatcher_of(link.bus).registry
         self._queue = queue
         self._limit = link.settings.limit
         self._counters = link.counters
@@ -181,7 +186,7 @@ class Crew:
             is_ordinary = not (was_suspect or held.has_waited or intake.has_run_out)
             if not is_ordinary and not await self._may_begin(held):
                 return
-            problem = await self._attempt(slot, held)
+            problem = held.obstacle or await self._attempt(slot, held)
         finally:
             held.scope = None
             slot.held = None
@@ -210,13 +215,28 @@ class Crew:
         handing_on.set(held)
         return held.intake.holds(held)
 
+    async def _publish(self, held: Held[Intake]) -> tuple[HandlerFailure, ...]:
+        """Publish an event on the bus, as its instruments go on from what the publisher did."""
+        instruments = self._registry.instruments
+        if not instruments:
+            return await self._bus.publish(held.name, held.data)
+        entered, leaving = resumed(instruments, held.event.texts()), None
+        try:
+            return await self._bus.publish(held.name, held.data)
+        except BaseException as exc:
+            leaving = exc
+            raise
+        finally:
+            leave(entered, leaving, RESUME)
+            del leaving
+
     async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
         """Publish an event on the bus, and return the failure, or None."""
         self._counters.delivered += 1
         if held.attempts or held.is_suspect:
             self._counters.redelivered += 1
         try:
-            failures = await self._bus.publish(held.name, held.data)
+            failures = await self._publish(held)
             if slot.requests():
                 await checkpoint()
         except Exception as exc:  # noqa: BLE001  any exception is a failed attempt

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.cloudevents import CloudEvent
+    from flexiflow.extras.durable._errors import NewerVersion
     from flexiflow.extras.durable._records import Delivery
     from flexiflow.extras.durable._transport import Lease, Transport
 
@@ -23,11 +24,13 @@ class Origin(NamedTuple):
         bus: the bus on which they are published.
         transport: the transport that they come from.
         lease: the lease by which they were received.
+        group: the group whose lease it is.
     """
 
     bus: EventBus
     transport: Transport
     lease: Lease
+    group: str
 
 
 class CurrentDelivery(NamedTuple):
@@ -43,6 +46,10 @@ class CurrentDelivery(NamedTuple):
         partition: the partition of the transport that the event is in.
         position: its position in that partition.
         token: the fencing token of the worker's lease; a later worker has a greater one (X4).
+        group: the group whose worker handles the event.
+        replay: how many times the group had been made to begin again before this delivery (Y5).
+        depth: how many stored events the chain has up to this one, each published while the one
+            before was handled; 1 for the first (Y2).
     """
 
     id: str
@@ -54,6 +61,9 @@ class CurrentDelivery(NamedTuple):
     partition: int
     position: str
     token: int
+    group: str
+    replay: int
+    depth: int
 
 
 @final
@@ -76,6 +86,7 @@ class Held(Generic[IntakeT]):
         has_waited: whether it waited at the transport before it was given (X12).
         size: how many bytes it has as stored.
         seen_by: the places of bridges that have seen the publish of this event (X8).
+        obstacle: why no attempt at it can be made, for now; None for nearly all events (Y1).
     """
 
     __slots__ = (
@@ -89,6 +100,7 @@ class Held(Generic[IntakeT]):
         "is_suspect",
         "key",
         "name",
+        "obstacle",
         "origin",
         "position",
         "scope",
@@ -103,7 +115,7 @@ class Held(Generic[IntakeT]):
         self.origin = origin
         self.event = event
         self.data: Any
-        _, _, self.name, _, self.key, self.data = event
+        _, _, self.name, _, self.key, self.data, _ = event
         self.position, body, _, self.attempts, self.deliveries, is_suspect, has_waited, _ = delivery
         self.is_suspect = is_suspect
         self.is_counted = not is_suspect
@@ -111,6 +123,7 @@ class Held(Generic[IntakeT]):
         self.size = len(body)
         self.scope: CancelScope | None = None
         self.seen_by: set[object] | None = None
+        self.obstacle: NewerVersion | None = None
 
 
 handing_on: Final[ContextVar[Held[Any] | None]] = ContextVar("handing_on", default=None)
@@ -127,11 +140,27 @@ def current_delivery() -> CurrentDelivery | None:
     held = handing_on.get()
     if held is None or held.scope is None:
         return None
-    id_, source, name, time, key, _ = held.event
-    lease = held.origin.lease
+    event, lease = held.event, held.origin.lease
     return CurrentDelivery(
-        id_, source, name, time, key, held.attempts + 1, lease.partition, held.position, lease.token
+        *event[:5],
+        held.attempts + 1,
+        lease.partition,
+        held.position,
+        lease.token,
+        held.origin.group,
+        lease.replay,
+        event.depth,
     )
+
+
+def depth_here() -> int:
+    """Return the depth of an event that the caller publishes (Y2).
+
+    It is one more than that of the stored event for whose handling the caller runs, also in a task
+    that the handler has started.
+    """
+    held = handing_on.get()
+    return 1 if held is None else held.event.depth + 1
 
 
 def is_echo(name: str, data: object, origin: tuple[EventBus, Transport], bridge: object) -> bool:

@@ -112,7 +112,7 @@ class Intake:
         self, link: Link, lease: Lease, queue: Queue[Held[Intake]], budget: Budget
     ) -> None:
         self.lease = lease
-        self.origin = Origin(link.bus, link.transport, lease)
+        self.origin = Origin(link.bus, link.transport, lease, str(link.settings.group))
         self.ending = anyio.Event()
         self.is_lost = False
         self.freed = Signal()
@@ -133,6 +133,7 @@ class Intake:
         self._held: dict[str, Held[Intake]] = {}
         # Of a lease that is lost: the ends of attempts, to be reported once.
         self._reports: list[Outcome] = []
+        self._looks: Counter[str] = Counter()
         self._next, self._writing = _Settlements(), _NONE
         self._unsettled = 0
         self._wanted = Signal()
@@ -239,6 +240,14 @@ class Intake:
             if held.has_waited:
                 self._write_soon(Followed(held.key))
             self._lanes.leave(held)
+
+    def looks(self, held: Held[Intake]) -> int:
+        """Return how often this lease has come to an event that it can't read, this time included.
+
+        Those are no attempts (Y1).
+        """
+        self._looks[held.position] += 1
+        return self._looks[held.position]
 
     def postpone(self, held: Held[Intake], delay: float) -> None:
         """Postpone an event, to wait at the transport, and those of its key behind it (X12)."""

@@ -42,6 +42,8 @@ from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import (
     EventTooLarge,
     LeaseLost,
+    NewerVersion,
+    TooDeep,
     TransportError,
     WorkersDied,
     is_an_outage,
@@ -318,6 +320,9 @@ class Worker:
                 else decode(delivery.body, self._settings.codec)
             )
             is_wanted = self._patterns.index(event.name) is not None
+            held = Held(intake, intake.origin, event, delivery)
+            if is_wanted:
+                self._look_into(held)
         except Exception as exc:  # noqa: BLE001  an event that can't be read is a dead letter
             self._bury(intake, delivery, "an event", exc)
             return
@@ -326,7 +331,24 @@ class Worker:
         elif delivery.is_suspect and delivery.deliveries >= self._settings.max_deliveries:
             self._bury(intake, delivery, event.name, WorkersDied(event.name, delivery.deliveries))
         else:
-            intake.hold(Held(intake, intake.origin, event, delivery))
+            intake.hold(held)
+
+    def _look_into(self, held: Held[Intake]) -> None:
+        """Give an event the payload that its schema makes (Y1).
+
+        Raises:
+            NotDecodable: its payload can't be read.
+            TooDeep: its chain is too long (Y2).
+        """
+        name, depth, most = held.name, held.event.depth, self._settings.max_depth
+        if depth > most:
+            raise TooDeep(name, depth, most)
+        schema = self._settings.schemas.get(name)
+        if schema is not None:
+            try:
+                held.data = schema.decode(held.data, held.event.attributes.get("dataschema"))
+            except NewerVersion as exc:
+                held.obstacle = exc
 
     def _refuse(self, delivery: Delivery) -> NoReturn:
         raise EventTooLarge("an event", delivery.oversize, self._connection.max_event_bytes)
@@ -344,6 +366,9 @@ class Worker:
         is_held: bool,  # noqa: FBT001 - by position, as the crew calls it for each event
     ) -> None:
         """Decide the outcome of an event after an attempt, which failed if there is a problem."""
+        if held.obstacle is not None and is_held:
+            self._conclude_unread(held, held.obstacle)
+            return
         intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
             self._counters.failed += 1
@@ -353,14 +378,28 @@ class Worker:
         elif problem is None:
             intake.finish(held, Acknowledged(held.position))
         elif held.attempts >= self._settings.max_attempts:
-            failure = failure_of(problem)
-            log_burial(self._member.group, held.name, held.position, failure)
-            intake.finish(held, Buried(held.position, held.attempts, 1, failure))
+            self._give_up(held, problem)
         else:
-            intake.postpone(held, _DELAY_AFTER_OUTAGE if is_outage else self._delay(held))
+            delay = _DELAY_AFTER_OUTAGE if is_outage else self._delay(held.attempts)
+            intake.postpone(held, delay)
 
-    def _delay(self, held: Held[Intake]) -> float:
-        delay = self._settings.retry_delay * 2.0 ** min(held.attempts - 1, 64)
+    def _conclude_unread(self, held: Held[Intake], obstacle: NewerVersion) -> None:
+        """Try an event of a newer version again, as long as one whose handler fails (Y1)."""
+        looks = held.intake.looks(held)
+        if looks >= self._settings.max_attempts:
+            self._give_up(held, obstacle)
+            return
+        if looks == 1:
+            logger.warning("%s; it is tried again for a while", obstacle)
+        held.intake.postpone(held, self._delay(looks))
+
+    def _give_up(self, held: Held[Intake], problem: Exception) -> None:
+        failure = failure_of(problem)
+        log_burial(self._member.group, held.name, held.position, failure)
+        held.intake.finish(held, Buried(held.position, held.attempts, 1, failure))
+
+    def _delay(self, tries: int) -> float:
+        delay = self._settings.retry_delay * 2.0 ** min(tries - 1, 64)
         return min(delay, self._member.longest_delay)
 
     def _unoccupied(self) -> None:

@@ -1,0 +1,181 @@
+"""Dataclasses from the JSON values that `dataclasses.asdict` makes of them (Y1).
+
+A class is looked at once. For the type of each field there is a *reader*: a function that returns
+what it is given as a value of that type, or raises `ValueError`.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+_Reader: TypeAlias = Callable[[Any], Any]
+
+_PLAIN: Final = (str, int, bool, NoneType)
+
+
+def reader_of(kind: Any) -> _Reader:
+    """Return a function that makes instances of a dataclass.
+
+    Fields may be of these types: `str`, `int`, `float`, `bool`, `None`, `Any`, literals, lists,
+    tuples, dicts whose keys are str, other dataclasses, and unions of these. Entries for which the
+    class has no field are ignored.
+
+    Raises:
+        TypeError: a field is of another type.
+    """
+    return _Readers().of(kind, kind.__qualname__)
+
+
+class _Readers:
+    """Makes readers, and keeps those of classes, which may refer to themselves."""
+
+    def __init__(self) -> None:
+        self._of_classes: dict[Any, dict[str, tuple[_Reader, bool]]] = {}
+
+    def of(self, hint: Any, place: str) -> _Reader:
+        """Return the reader of a type.
+
+        Args:
+            hint: the type.
+            place: the field, for messages.
+        """
+        origin, arguments = get_origin(hint), get_args(hint)
+        if hint in _PLAIN:
+            return partial(_read_plain, hint)
+        if hint is float:
+            return _read_float
+        if is_dataclass(hint):
+            return self._of_class(hint)
+        return self._of_form(hint, origin, arguments, place)
+
+    def _of_form(self, hint: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> _Reader:
+        if origin is Annotated or hasattr(hint, "__supertype__"):
+            return self.of(getattr(hint, "__supertype__", None) or arguments[0], place)
+        if origin is Literal:
+            return partial(_read_literal, arguments)
+        if origin in (Union, UnionType):
+            return partial(_read_union, hint, [self.of(each, place) for each in arguments])
+        return self._of_container(hint, origin or hint, arguments, place)
+
+    def _of_container(
+        self, hint: Any, origin: Any, arguments: tuple[Any, ...], place: str
+    ) -> _Reader:
+        if origin in (Any, object):
+            return _as_it_is
+        if origin in (list, Sequence):
+            return partial(_read_list, self.of((*arguments, Any)[0], place), list)
+        if origin is tuple and (not arguments or arguments[1:] == (...,)):
+            return partial(_read_list, self.of((*arguments, Any)[0], place), tuple)
+        if origin is tuple:
+            return partial(_read_tuple, [self.of(each, place) for each in arguments])
+        if origin in (dict, Mapping) and (*arguments, str)[0] is str:
+            return partial(_read_dict, self.of((*arguments, Any, Any)[1], place))
+        raise TypeError(
+            f"{place} is of the type {hint!r}, which does not come back from JSON by itself: give "
+            "Schema an encode and a decode, or use a type of pydantic or msgspec"
+        )
+
+    def _of_class(self, kind: Any) -> _Reader:
+        readers = self._of_classes.get(kind)
+        if readers is None:
+            readers = self._of_classes[kind] = {}
+            hints = get_type_hints(kind, include_extras=True)
+            for each in fields(kind):
+                if each.init:
+                    is_needed = each.default is MISSING and each.default_factory is MISSING
+                    place = f"{kind.__qualname__}.{each.name}"
+                    readers[each.name] = self.of(hints[each.name], place), is_needed
+        return partial(_read_class, kind, readers)
+
+
+def _refuse(value: object, wanted: str) -> NoReturn:
+    raise ValueError(f"must be {wanted}, not {reprlib.repr(value)}")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _read_plain(kind: type[Any], value: Any) -> Any:
+    if type(value) is not kind:
+        _refuse(value, "None" if kind is NoneType else f"of the type {kind.__name__}")
+    return value
+
+
+def _read_float(value: Any) -> float:
+    # JSON has one type for both kinds of numbers.
+    if type(value) not in (int, float):
+        _refuse(value, "of the type float")
+    return float(value)
+
+
+def _read_literal(choices: tuple[Any, ...], value: Any) -> Any:
+    if not any(type(each) is type(value) and each == value for each in choices):
+        _refuse(value, f"one of {choices}")
+    return value
+
+
+def _read_union(hint: Any, readers: Sequence[_Reader], value: Any) -> Any:
+    for each in readers:
+        try:
+            return each(value)
+        except ValueError:
+            continue
+    _refuse(value, f"of the type {hint}")
+
+
+def _read_list(read: _Reader, make: Callable[[Any], Any], value: Any) -> Any:
+    if not isinstance(value, list):
+        _refuse(value, "a list")
+    return make([_at(read, each, f"[{index}]") for index, each in enumerate(value)])
+
+
+def _read_tuple(readers: Sequence[_Reader], value: Any) -> Any:
+    if not isinstance(value, list) or len(value) != len(readers):
+        _refuse(value, f"a list of {len(readers)} values")
+    pairs = enumerate(zip(readers, value, strict=True))
+    return tuple(_at(read, each, f"[{index}]") for index, (read, each) in pairs)
+
+
+def _read_dict(read: _Reader, value: Any) -> Any:
+    if not isinstance(value, dict):
+        _refuse(value, "an object")
+    return {name: _at(read, each, f"[{name!r}]") for name, each in value.items()}
+
+
+def _read_class(kind: Any, readers: Mapping[str, tuple[_Reader, bool]], value: Any) -> Any:
+    if not isinstance(value, dict):
+        _refuse(value, f"an object with the fields of {kind.__qualname__}")
+    found = {}
+    for name, (read, is_needed) in readers.items():
+        if name in value:
+            found[name] = _at(read, value[name], f".{name}")
+        elif is_needed:
+            raise ValueError(f"must have the field {name!r} of {kind.__qualname__}")
+    return kind(**found)
+
+
+def _at(read: _Reader, value: Any, place: str) -> Any:
+    """Read a part of a value; say which one it is if that fails."""
+    try:
+        return read(value)
+    except ValueError as exc:
+        text = str(exc)
+        join = "" if text.startswith((".", "[")) else " "
+        raise ValueError(f"{place}{join}{text}") from None

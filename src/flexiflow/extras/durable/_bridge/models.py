@@ -1,0 +1,38 @@
+"""Types of pydantic and msgspec, written and read by those libraries (Y1).
+
+A class of theirs is there only if the library is: so neither is an extra that must be installed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def pydantic_ends(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return the functions that write and read payloads of a class of pydantic."""
+    pydantic: Any = import_module("pydantic")
+    to_json: Any = import_module("pydantic_core").to_json
+    adapter = pydantic.TypeAdapter(kind)
+
+    def decode(data: Any) -> Any:
+        # As JSON, in which the types of pydantic may have another form than in Python.
+        return adapter.validate_json(to_json(data))
+
+    return partial(adapter.dump_python, mode="json", warnings="error"), decode
+
+
+def msgspec_ends(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return the functions that write and read payloads of a class of msgspec."""
+    msgspec: Any = import_module("msgspec")
+
+    def encode(data: Any) -> Any:
+        if not isinstance(data, kind):
+            raise TypeError(f"it must be a {kind.__qualname__}, not {data!r}")
+        return msgspec.to_builtins(data, str_keys=True)
+
+    return encode, partial(msgspec.convert, type=kind, str_keys=True)
