@@ -24,6 +24,8 @@ from flexiflow.extras.durable import (
     Standing,
     Stored,
 )
+from flexiflow.extras.durable._memory.producers import Producers
+from flexiflow.extras.durable._memory.readings import Grave
 from properties.faults import of_leases, of_members, of_sizes, of_waiting
 from properties.faults._transport_registry import TRANSPORT_FAULTS, TransportFault, breaks
 from properties.reference.transport import (
@@ -191,8 +193,8 @@ class RemembersOneProducer(PlainTransport):
     """Forgets a producer when another one stores."""
 
     async def store(self, batch: Batch) -> None:
-        if batch.producer not in self.memory._producers:
-            self.memory._producers.clear()
+        if not await self.produced(batch.producer):
+            self.memory._state.producers = Producers(600.0)
         await super().store(batch)
 
 
@@ -253,8 +255,8 @@ class BuriesTwice(PlainTransport):
             log = self.transport.memory._logs[self.partition]
             for each in outcomes:
                 if isinstance(each, Buried):
-                    record = log.records[int(each.position)]
-                    self.group.bury(each, record, self.partition, 0)
+                    grave = Grave(log.records[int(each.position)], int(each.position))
+                    self.group.bury(each, grave, self.partition, 0)
             return settled
 
     lease_type = Burying

@@ -16,17 +16,23 @@ from flexiflow.extras.durable import (
     MemoryTransport,
     Outcome,
     Record,
+    Replayed,
     Room,
+    ScheduledRecord,
     Settled,
     Standing,
+    Start,
     Stored,
+    Survey,
 )
-from flexiflow.extras.durable._logs import MAX_EVENT_BYTES
-from flexiflow.extras.durable._memory.groups import Group, Log, Reading
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, MAX_SCHEDULED
+from flexiflow.extras.durable._memory.group import Group
+from flexiflow.extras.durable._memory.log import Log
+from flexiflow.extras.durable._memory.readings import Reading
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable import Lease
-    from flexiflow.extras.durable._memory.groups import _Entry
+    from flexiflow.extras.durable._memory.readings import _Entry
 
 
 class PlainLease:
@@ -72,6 +78,10 @@ class PlainLease:
     def lines(self) -> Collection[str]:
         return self.lease.lines
 
+    @property
+    def replay(self) -> int:
+        return self.lease.replay
+
     async def receive(self, room: Room) -> Sequence[Delivery]:
         return await self.lease.receive(room)
 
@@ -99,10 +109,16 @@ class PlainTransport:
         *,
         partitions: int | None = None,
         max_length: int = 1_000_000,
+        idempotency_window: float = 600.0,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        max_scheduled: int = MAX_SCHEDULED,
     ) -> None:
         self.memory = MemoryTransport(
-            partitions=partitions, max_length=max_length, max_event_bytes=max_event_bytes
+            partitions=partitions,
+            max_length=max_length,
+            idempotency_window=idempotency_window,
+            max_event_bytes=max_event_bytes,
+            max_scheduled=max_scheduled,
         )
 
     @asynccontextmanager
@@ -134,8 +150,40 @@ class PlainTransport:
     def max_event_bytes(self) -> int:
         return self.connection.max_event_bytes
 
+    @property
+    def max_scheduled(self) -> int:
+        return self.connection.max_scheduled
+
     async def store(self, batch: Batch) -> None:
         await self.connection.store(batch)
+
+    async def produced(self, producer: str) -> int:
+        return await self.connection.produced(producer)
+
+    def new_ticket(self, key: str | None) -> str:
+        return self.connection.new_ticket(key)
+
+    async def schedule(
+        self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
+    ) -> None:
+        await self.connection.schedule(ticket, record, at=at, delay=delay)
+
+    async def cancel(self, ticket: str) -> bool:
+        return await self.connection.cancel(ticket)
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        return await self.connection.scheduled(after=after, limit=limit)
+
+    async def replay(self, group: str, since: Start) -> Replayed:
+        return await self.connection.replay(group, since)
+
+    async def survey(self) -> Survey:
+        return await self.connection.survey()
+
+    async def discard(self, group: str, ids: Sequence[str]) -> int:
+        return await self.connection.discard(group, ids)
 
     async def join(self, member: Member) -> Sequence[str]:
         return await self.connection.join(member)

@@ -20,6 +20,8 @@ from tools.mutation.mutants import documented
 pytestmark = [pytest.mark.unmeasured, pytest.mark.same_everywhere]
 
 DOCS = Path("docs")
+UNWRITTEN = ("Y1", "Y2", "Y4")
+"""Clauses that come with what keeps them."""
 ELSEWHERE = ("B13", "B14", "I4", "I5")
 """Clauses that another bus need not keep."""
 
@@ -31,12 +33,12 @@ CLAUSES = [clause.identifier for clause in find_clauses(SEMANTICS)]
 def test_each_clause_has_a_section_of_its_own_in_order() -> None:
     """Documentation: the semantics have each clause once, none left out."""
     last = dict(
-        zip("BDECKMRLSTVIAXP", (15, 6, 8, 10, 5, 4, 8, 6, 4, 1, 2, 5, 3, 16, 4), strict=True)
+        zip("BDECKMRLSTVIAXYP", (15, 6, 8, 10, 5, 4, 8, 6, 4, 1, 2, 5, 3, 16, 6, 4), strict=True)
     )
     expected = [
         f"{letter}{number}" for letter, count in last.items() for number in range(1, count + 1)
     ]
-    assert expected == CLAUSES
+    assert [each for each in expected if each not in UNWRITTEN] == CLAUSES
 
 
 def test_each_clause_gives_its_reason() -> None:
@@ -60,7 +62,7 @@ def test_what_is_checked_is_what_is_promised(clause: Clause) -> None:
     assert sentence.replace("> ", "").replace("\n", " ").strip() == clause.sentence
 
 
-UNCHECKED = ("K2", "X9", "X16")
+UNCHECKED = ("K2", "X9", "X16", "Y1", "Y2", "Y3", "Y4", "Y5", "Y6")
 """What is promised of stores, files and bridges, and no engine or transport is tried by."""
 
 
@@ -74,7 +76,7 @@ def test_what_is_promised_is_checked() -> None:
     assert checked == (
         [clause for clause in CLAUSES if clause[0] in "BDESTVIA" and clause not in ELSEWHERE],
         [clause for clause in CLAUSES if clause[0] in "CKM" and clause not in UNCHECKED],
-        [clause for clause in CLAUSES if clause[0] == "X" and clause not in UNCHECKED],
+        [clause for clause in CLAUSES if clause[0] in "XY" and clause not in UNCHECKED],
     )
 
 

@@ -381,7 +381,7 @@ class TestSilence:
                 await late(lambda: readings[0].leases)
                 await sleep(10)
                 # Two at first, and one now.
-                assert next(transport._tokens) == 4
+                assert next(transport._state.tokens) == 4
 
         play(scenario, backend, schedules=1)
 

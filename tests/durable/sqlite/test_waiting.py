@@ -29,7 +29,7 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     Standing,
 )
-from flexiflow.extras.durable._memory import transport as memory_module
+from flexiflow.extras.durable._memory import state as memory_module
 from tests.durable.sqlite.files import (
     FAILURE,
     NEVER,

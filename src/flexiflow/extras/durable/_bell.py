@@ -37,6 +37,7 @@ class Bell:
         positions: list[int],
         seconds: float,
         interval: float = inf,
+        due_in: Callable[[], float] = lambda: inf,
     ) -> tuple[Sequence[Stored], Sequence[str]]:
         """Look until records are found or the time is over; see `Connection.tail`.
 
@@ -45,6 +46,7 @@ class Bell:
             positions: for each partition the position after which to begin; moved on.
             seconds: for how many seconds to go on.
             interval: the seconds between looks if nobody rings.
+            due_in: returns in how many seconds there will be something to find if nobody rings.
 
         Returns:
             The records, and the positions to go on from.
@@ -56,7 +58,7 @@ class Bell:
             left = until - anyio.current_time()
             if found or left <= 0:
                 break
-            with anyio.move_on_after(min(left, interval)):
+            with anyio.move_on_after(min(left, interval, due_in())):
                 await rung.wait()
         for partition, position, *_ in found:
             positions[partition] = int(position)

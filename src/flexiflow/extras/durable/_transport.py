@@ -62,10 +62,10 @@ class Lease(Protocol):
 
     Every method raises `TransportUnavailable` after a bounded wait, with nothing lost: it may be
     called again with the same arguments. Every method raises `LeaseLost` once the lease is gone:
-    it was released, its group was forgotten, its partition was leased exclusively to another
-    worker, it ran out `KEPT_FOR` seconds ago and holds nothing, or the log is no longer the one
-    that was leased (X13). No method is called by two tasks at once; `receive` and `wait` are called
-    while others run.
+    it was released, its group was forgotten or has begun again (Y5), its partition was leased
+    exclusively to another worker, it ran out `KEPT_FOR` seconds ago and holds nothing, or the log
+    is no longer the one that was leased (X13). No method is called by two tasks at once; `receive`
+    and `wait` are called while others run.
     """
 
     @property
@@ -122,7 +122,7 @@ class Lease(Protocol):
         go unsettled, it is settled then; if it was the first of its key's line, the next one is due
         (X11). The same is written for a lease whose partition was leased exclusively to another
         worker, and then `LeaseLost` is raised. Nothing is written if the group was forgotten since,
-        even if there is a new one of that name.
+        even if there is a new one of that name, or has begun again (Y5).
         """
         ...
 
@@ -302,8 +302,9 @@ class Connection(Protocol):
         All its leases end. In each partition, whatever comes after the new place is dropped from
         what is pending, what waits, and from the dead letters, and is given anew; what comes before
         stays as it is, and what was not given yet is not given any more. Records that were redriven
-        are passed over, since what they are copies of is given again. What was deleted meanwhile
-        does not count as missed.
+        count as being where the records are that they are copies of: if those are given anew, the
+        copies are dropped or passed over, in whatever state they are; if not, the copies stay as
+        they are. What was deleted meanwhile does not count as missed.
 
         To repeat the call after a failure may count one more replay, and changes nothing else.
 

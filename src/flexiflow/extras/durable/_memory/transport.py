@@ -1,19 +1,17 @@
 """A transport within one process: it behaves as the others do, but nothing outlives the process."""
 
-# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from itertools import count, islice
-from math import inf
-from time import time
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from heapq import merge
+from itertools import islice
+from typing import TYPE_CHECKING, final
+from zlib import crc32
 
-import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow.extras.durable._bell import Bell
-from flexiflow.extras.durable._errors import LeaseLost, LogFull
+from flexiflow._clock import time_of_day
+from flexiflow.extras.durable._errors import EventTooLarge, ScheduleFull
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     MAX_SCHEDULED,
@@ -24,39 +22,29 @@ from flexiflow.extras.durable._logs import (
     numbers_of,
     spread,
 )
-from flexiflow.extras.durable._memory.groups import Group, Log
-from flexiflow.extras.durable._records import (
-    Buried,
-    Followed,
-    Postponed,
-    Room,
-    Settled,
-    Standing,
-    Stored,
-)
+from flexiflow.extras.durable._memory.group import Group
+from flexiflow.extras.durable._memory.lease import MemoryLease
+from flexiflow.extras.durable._memory.starts import begin, begin_again
+from flexiflow.extras.durable._memory.state import State
+from flexiflow.extras.durable._records import LogSurvey, Standing, Stored, Survey
+from flexiflow.extras.durable._tickets import make_ticket, partition_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
-    from flexiflow.extras.durable._memory.groups import Reading
+    from flexiflow.extras.durable._logs import LogLimits
+    from flexiflow.extras.durable._memory.group import Dead
+    from flexiflow.extras.durable._memory.log import Log
     from flexiflow.extras.durable._records import (
         Batch,
         DeadLetter,
-        Delivery,
         Member,
-        Outcome,
-        Settling,
+        Record,
+        Replayed,
+        ScheduledRecord,
+        Start,
     )
     from flexiflow.extras.durable._transport import Connection, Lease
-
-_ADDRESS: Final = "memory"
-
-
-class _Produced(NamedTuple):
-    """The last batch of a producer."""
-
-    number: int
-    at: float
 
 
 @final
@@ -70,7 +58,8 @@ class MemoryTransport:
             a time (X4); None for one log that all workers of a group share.
         max_length: how many records a log may hold, 1 to 10**12. Records that every group has
             settled are deleted when there is no room for new ones (X5).
-        idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
+        idempotency_window: for how many seconds after its last batch a producer is remembered (X2),
+            and the ticket of a scheduled event after that was put into its log or cancelled (Y3).
         max_event_bytes: how many bytes an event may have as stored, 1 to 10**12 (X14).
         max_scheduled: how many events may be scheduled at a time, 1 to 10**12; for each log (Y3).
 
@@ -94,239 +83,191 @@ class MemoryTransport:
             max_event_bytes=max_event_bytes,
             max_scheduled=max_scheduled,
         )
-        self._logs = [Log() for _ in range(self._limits.logs)]
-        self._groups: dict[str, Group] = {}
-        self._producers: dict[str, _Produced] = {}
-        self._tokens = count(1)
-        self._bell = Bell()
+        self._state = State(self._limits)
+        # For those who look, or change something, behind its back.
+        self._logs, self._groups = self._state.logs, self._state.groups
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
         """Open a connection."""
         await checkpoint()
-        yield _MemoryConnection(self)
+        yield _MemoryConnection(self._state, self._limits)
 
 
 @final
 class _MemoryConnection(ConnectionBase):
-    def __init__(self, transport: MemoryTransport) -> None:
-        super().__init__(_ADDRESS, transport._limits)
-        self._transport = transport
+    def __init__(self, state: State, limits: LogLimits) -> None:
+        super().__init__(state.address, limits)
+        self._state = state
 
     async def store(self, batch: Batch) -> None:
         await checkpoint()
-        transport, now = self._transport, anyio.current_time()
+        state = self._state
         check_records(batch, self.max_event_bytes)
-        producers = transport._producers
-        if batch.producer in producers and producers[batch.producer].number >= batch.number:
+        if state.producers.last_of(batch.producer) >= batch.number:
             return
         parts = spread(batch, self.partitions)
+        today = state.put_due(parts)
         for partition, records in parts.items():
-            self._make_room(partition, len(records))
+            state.make_room(partition, len(records))
         for partition, records in parts.items():
             for record in records:
-                transport._logs[partition].append(record)
-        producers.pop(batch.producer, None)
-        producers[batch.producer] = _Produced(batch.number, now)
-        # The dict is in the order of storing: the one that stored last is last.
-        while producers[oldest := next(iter(producers))].at < now - self._limits.window:
-            del producers[oldest]
-        transport._bell.ring()
+                state.logs[partition].append(record, today)
+        state.producers.note(batch, state.now())
+        state.bell.ring()
 
-    def _make_room(self, partition: int, wanted: int) -> None:
-        log, max_length = self._transport._logs[partition], self.max_length
-        readings = (group.readings[partition] for group in self._transport._groups.values())
-        floor = min((each.floor for each in readings), default=log.last)
-        if not log.make_room(len(log.records) + wanted - max_length, floor):
-            raise LogFull(_ADDRESS, max_length)
+    async def produced(self, producer: str) -> int:
+        await checkpoint()
+        return self._state.producers.last_of(producer)
+
+    def new_ticket(self, key: str | None) -> str:
+        place = next(self._state.turns) if key is None else crc32(key.encode())
+        return make_ticket(self._state.name, place % self.partitions)
+
+    async def schedule(
+        self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
+    ) -> None:
+        await checkpoint()
+        state = self._state
+        partition = partition_of(ticket, state.name, self.partitions)
+        schedule = state.logs[partition].schedule
+        if len(record.body) > self.max_event_bytes:
+            raise EventTooLarge("an event", len(record.body), self.max_event_bytes)
+        today = state.put_due([partition])
+        if schedule.knows(ticket):
+            return
+        if len(schedule) >= self.max_scheduled:
+            raise ScheduleFull(self.address, self.max_scheduled)
+        schedule.add(ticket, record, at if at is not None else today + (delay or 0.0))
+        state.bell.ring()
+
+    async def cancel(self, ticket: str) -> bool:
+        await checkpoint()
+        state = self._state
+        partition = partition_of(ticket, state.name, self.partitions)
+        return state.logs[partition].schedule.cancel(ticket, time_of_day())
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        await checkpoint()
+        parts = (log.schedule.after(after) for log in self._state.logs)
+        return list(islice(merge(*parts, key=lambda each: (each.due, each.ticket)), limit))
 
     async def join(self, member: Member) -> Sequence[str]:
         await checkpoint()
-        groups = self._transport._groups
+        groups, logs = self._state.groups, self._state.logs
         if member.group not in groups:
-            groups[member.group] = Group(
-                member.group, self._transport._logs, is_exclusive=self.is_exclusive
-            )
-        return groups[member.group].join(member, anyio.current_time())
+            self._state.put_due()
+            begins = begin(member.group, logs, member.start)
+            groups[member.group] = Group(member.group, logs, begins, is_exclusive=self.is_exclusive)
+        return groups[member.group].join(member, self._state.now())
 
     async def leave(self, member: Member) -> None:
         await checkpoint()
-        group = self._transport._groups.get(member.group)
+        group = self._state.groups.get(member.group)
         if group is not None:
             group.leave(member)
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
         await checkpoint()
-        transport, now = self._transport, anyio.current_time()
-        group = transport._groups.get(member.group)
+        state, now = self._state, self._state.now()
+        group = state.groups.get(member.group)
         if group is None:
             # The group was forgotten since the member joined; the member has to join again.
             return None
         reading, lines = group.readings[partition], set[str]()
         if member.patterns != group.patterns or (self.is_exclusive and reading.live(now)):
             return None
-        token, until = next(transport._tokens), now + member.lease
+        token, until = next(state.tokens), now + member.lease
         if self.is_exclusive:
             lines = reading.take_over(token, until)
         else:
             reading.leases[token] = until
-        return _MemoryLease(transport, group, member, partition, token, lines)
+        return MemoryLease(state, self._limits, group, member, partition, token, lines)
 
     async def standing(self, group: str) -> Standing:
         await checkpoint()
-        found = self._transport._groups.get(group)
-        if found is None:
-            return Standing(0, 0, 0, 0)
-        parts = list(map(_standing, self._transport._logs, found.readings))
-        pending, lag, missed, waiting = (sum(column) for column in zip(*parts, strict=True))
-        return Standing(pending, lag, missed, len(found.dead), waiting)
+        self._state.put_due()
+        found = self._state.groups.get(group)
+        parts = [Standing(0, 0, 0, 0)] if found is None else found.standings()
+        return Standing(*(sum(column) for column in zip(*parts, strict=True)))
 
     async def groups(self) -> Sequence[str]:
         await checkpoint()
-        return sorted(self._transport._groups)
+        return sorted(self._state.groups)
 
     async def forget(self, group: str) -> None:
         await checkpoint()
-        self._transport._groups.pop(group, None)
+        self._state.groups.pop(group, None)
+
+    async def replay(self, group: str, since: Start) -> Replayed:
+        await checkpoint()
+        found = self._state.groups.get(group)
+        if found is None:
+            raise ValueError(f"there is no group {group!r}")
+        self._state.put_due()
+        begins, replayed = begin_again(self._state.logs, since)
+        found.begin_again(begins, self._state.now())
+        self._state.bell.ring()
+        return replayed
+
+    async def survey(self) -> Survey:
+        await checkpoint()
+        state = self._state
+        today = state.put_due()
+        logs = tuple(map(_survey, state.logs))
+        groups = (group.survey(state.now(), today) for _, group in sorted(state.groups.items()))
+        return Survey(today, logs, tuple(groups), sum(each.size or 0 for each in logs))
 
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
         await checkpoint()
-        found = self._transport._groups.get(group)
+        found = self._state.groups.get(group)
         dead = found.dead if found is not None else {}
         (last,) = numbers_after(after, 1) or (0,)
         return list(islice((each.letter for no, each in dead.items() if no > last), limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         await checkpoint()
-        found = self._transport._groups.get(group)
+        dead = self._take_dead(group, ids)
+        today = self._state.put_due({each.partition for each in dead})
+        for each in dead:
+            self._state.logs[each.partition].append(each.record, today, origin=each.origin)
+        self._state.bell.ring()
+        return len(dead)
+
+    async def discard(self, group: str, ids: Sequence[str]) -> int:
+        await checkpoint()
+        return len(self._take_dead(group, ids))
+
+    def _take_dead(self, group: str, ids: Sequence[str]) -> list[Dead]:
+        """Delete dead letters, and return those that there were."""
+        found = self._state.groups.get(group)
         letters = {} if found is None else found.dead
         taken = [letters.pop(number, None) for (number,) in numbers_of(ids, 1)]
-        dead = [each for each in taken if each is not None]
-        for _, record, partition in dead:
-            self._transport._logs[partition].append(record)
-        self._transport._bell.ring()
-        return len(dead)
+        return [each for each in taken if each is not None]
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        logs, bell = self._transport._logs, self._transport._bell
-        positions = [log.last for log in logs] if after is None else [int(each) for each in after]
+        state = self._state
+        state.put_due()
+        positions = [log.last for log in state.logs] if after is None else [*map(int, after)]
 
         async def look() -> list[Stored]:
             await checkpoint()
+            state.put_due()
             return [
-                Stored(partition, str(position), record.body, record.group)
-                for partition, log in enumerate(logs)
-                for position, record in islice(log.since(positions[partition]), limit)
+                Stored(partition, str(at), record.body, record.group, log.times.get(at))
+                for partition, log in enumerate(state.logs)
+                for at, record in islice(log.since(positions[partition]), limit)
             ]
 
-        return await bell.tail(look, positions, wait)
+        return await state.bell.tail(look, positions, wait, due_in=state.due_in)
 
 
-@final
-class _MemoryLease:
-    def __init__(
-        self,
-        transport: MemoryTransport,
-        group: Group,
-        member: Member,
-        partition: int,
-        token: int,
-        lines: Collection[str],
-    ) -> None:
-        self.partition = partition
-        self.token = token
-        self.lines = lines
-        self._transport = transport
-        self._of = group
-        self._member = member
-        # The room of the last `receive`, and the event that is set by the first change after it.
-        self._room = Room(1)
-        self._seen = transport._bell.rung
-
-    async def receive(self, room: Room) -> Sequence[Delivery]:
-        await checkpoint()
-        reading = self._reading()
-        self._room, self._seen = room, self._transport._bell.rung
-        if not self._is_taker():
-            return []
-        log = self._transport._logs[self.partition]
-        most = self._transport._limits.max_event_bytes
-        return reading.give(log, room, self.token, anyio.current_time(), most=most)
-
-    async def wait(self, seconds: float) -> None:
-        await checkpoint()
-        deadline = min(anyio.current_time() + seconds, self._next_at())
-        with anyio.CancelScope(deadline=deadline):
-            await self._seen.wait()
-
-    def _next_at(self) -> float:
-        """Return when there may be something to receive, if nothing changes."""
-        reading, log = self._reading(), self._transport._logs[self.partition]
-        if not self._is_taker():
-            return inf
-        return reading.next_at(log, self._room, self.token, anyio.current_time())
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-        await checkpoint()
-        group, now = self._group(), anyio.current_time()
-        reading, log = group.readings[self.partition], self._transport._logs[self.partition]
-        lost: list[str] = []
-        keys: list[str] = []
-        for outcome in outcomes:
-            if isinstance(outcome, Followed):
-                reading.follow(outcome.key, self.token, now)
-                keys.append(outcome.key)
-                continue
-            is_lost, dead = reading.settle(log, self._clamped(outcome), self.token, now)
-            if is_lost:
-                lost.append(outcome.position)
-            if dead is not None and isinstance(outcome, Buried):
-                group.bury(outcome, dead, self.partition, time())
-        self._transport._bell.ring()
-        # Only now raise if the lease is lost: the ends of its attempts are to be written, too.
-        self._reading()
-        return Settled(lost, [key for key in keys if reading.is_over(key, self.token)])
-
-    def _clamped(self, outcome: Settling) -> Settling:
-        """Return the outcome, with a delay no longer than `longest_delay`."""
-        if isinstance(outcome, Postponed) and outcome.delay is not None:
-            return outcome._replace(delay=min(outcome.delay, self._member.longest_delay))
-        return outcome
-
-    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        await checkpoint()
-        reading = self._reading()
-        reading.leases[self.token] = anyio.current_time() + self._member.lease
-        return reading.lost(positions, self.token)
-
-    async def release(self) -> None:
-        await checkpoint()
-        self._reading().leases.pop(self.token)
-        self._transport._bell.ring()
-
-    def _is_taker(self) -> bool:
-        return self._member.patterns == self._group().patterns
-
-    def _group(self) -> Group:
-        # A new group of the same name knows nothing of this lease.
-        if self._transport._groups.get(self._member.group) is not self._of:
-            raise self._lost()
-        return self._of
-
-    def _reading(self) -> Reading:
-        reading = self._group().readings[self.partition]
-        if self.token not in reading.leases:
-            raise self._lost()
-        return reading
-
-    def _lost(self) -> LeaseLost:
-        return LeaseLost(self._member.consumer, self._member.group, self.partition)
-
-
-def _standing(log: Log, reading: Reading) -> tuple[int, int, int, int]:
-    lag = sum(position > reading.given for position in log.records)
-    return reading.pending, lag, reading.missed, reading.waiting
+def _survey(log: Log) -> LogSurvey:
+    size = sum(len(each.body) for each in log.records.values())
+    return LogSurvey(len(log.records), log.times.get(log.first), len(log.schedule), size)

@@ -1,78 +1,32 @@
-"""The logs and groups of the transport in memory: plain data, without I/O or a clock.
+"""How far a group of the transport in memory is in a log: plain data, without I/O or a clock.
 
-A `Log` is one partition. A `Group` has a `Reading` for each log, which knows what was given, to
-which lease, and what waits. Times are passed in, as seconds of any clock.
+A group has a `Reading` for each log, which knows what was given, to which lease, and what waits.
+Times are passed in, as seconds of any clock.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from itertools import chain, count, islice
+from heapq import heapify, heappop, heappush
+from itertools import chain, islice
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
 
 from flexiflow.extras.durable._filling import Filling
-from flexiflow.extras.durable._membership import KEPT_FOR, Peer, agree
+from flexiflow.extras.durable._membership import KEPT_FOR
 from flexiflow.extras.durable._records import (
     Acknowledged,
     Buried,
-    DeadLetter,
     Noted,
     Postponed,
-    Record,
     Returned,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from flexiflow.extras.durable._records import Delivery, Member, Room, Settling
-
-
-@final
-class Log:
-    """The records of one partition, by position.
-
-    Attributes:
-        records: the records that were not deleted, in order.
-        last: the position of the last record that was stored; 0 before the first.
-    """
-
-    __slots__ = ("last", "records")
-
-    def __init__(self) -> None:
-        self.records: dict[int, Record] = {}
-        self.last = 0
-
-    @property
-    def first(self) -> int:
-        """The position of the first record that is there; of the next one if there is none."""
-        return next(iter(self.records), self.last + 1)
-
-    def append(self, record: Record) -> None:
-        """Store a record."""
-        self.last += 1
-        self.records[self.last] = record
-
-    def since(self, position: int) -> Iterator[tuple[int, Record]]:
-        """Yield the records after a position, in order."""
-        for each in range(max(position + 1, self.first), self.last + 1):
-            if each in self.records:
-                yield each, self.records[each]
-
-    def make_room(self, surplus: int, floor: int) -> bool:
-        """Delete the `surplus` oldest records, if none of them is after `floor`.
-
-        Returns:
-            Whether there is room now; if not, nothing was deleted.
-        """
-        gone = [each for each in islice(self.records, max(surplus, 0)) if each <= floor]
-        if len(gone) < surplus:
-            return False
-        for position in gone:
-            del self.records[position]
-        return True
+    from flexiflow.extras.durable._memory.log import Log
+    from flexiflow.extras.durable._records import Delivery, Record, Room, Settling
 
 
 @dataclass(slots=True)
@@ -83,6 +37,8 @@ class _Entry:
         attempts: as in `Delivery`.
         deliveries: as in `Delivery`.
         holder: the token of the lease that was given the record last, or postponed it.
+        origin: its position or, if it was redriven, the one of what it is a copy of.
+        stored: when it was stored, if that is known.
         is_done: whether it was acknowledged by a lease that no longer held it.
         record: the record, if it has waited; else None, and the record is in the log.
         key: its key, if it has waited.
@@ -92,6 +48,8 @@ class _Entry:
     attempts: int
     deliveries: int
     holder: int
+    origin: int
+    stored: float | None
     is_done: bool = False
     record: Record | None = None
     key: str | None = None
@@ -118,6 +76,8 @@ class Reading:
     _waiting: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
     # A heap of the times at which waiting records are due, each with the position.
     _dues: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    # Positions after `given` that are passed over, since the group has begun again.
+    _passed: set[int] = field(default_factory=set[int])
 
     @property
     def pending(self) -> int:
@@ -128,6 +88,43 @@ class Reading:
     def waiting(self) -> int:
         """How many records wait."""
         return len(self._waiting)
+
+    def lag(self, log: Log) -> int:
+        """Return how many records were not yet given."""
+        return sum(each > self.given and each not in self._passed for each in log.records)
+
+    def oldest(self, log: Log) -> float | None:
+        """Return when the oldest record was stored that is not settled; None if not known."""
+        held = {at: each.stored for at, each in chain(self._pending.items(), self._waiting.items())}
+        new = (at for at, _ in log.since(self.given) if at not in self._passed)
+        times = {**held, **{at: log.times.get(at) for at in islice(new, 1)}}
+        return times[min(times)] if times else None
+
+    def begin_again(self, log: Log, begin: int, now: float) -> None:
+        """Give all records behind a position anew, except copies of what is given anew (Y5).
+
+        A copy counts as being where the record is that it is a copy of: if that is not given anew,
+        what became of the copy stays as it is.
+        """
+        self.leases = {}
+        known = {*self._pending, *self._waiting, *self._passed}
+        for entries in (self._pending, self._waiting):
+            for position in [at for at, each in entries.items() if each.origin > begin]:
+                del entries[position]
+        self._passed = {
+            position
+            for position, record in log.since(begin)
+            if record.group is not None
+            and (log.origin_of(position) > begin or position <= self.given or position in known)
+        }
+        # What was deleted does not count as missed, either.
+        self._passed |= {*range(begin + 1, log.last + 1)} - log.records.keys()
+        self.given = begin
+        self._dues = [(each.due, at) for at, each in self._waiting.items() if each.due != inf]
+        heapify(self._dues)
+        for entry in [each for each in self._waiting.values() if each.due == inf]:
+            # What it has waited for may have been dropped.
+            self.follow(cast("str", entry.key), entry.holder, now)
 
     @property
     def floor(self) -> int:
@@ -226,8 +223,9 @@ class Reading:
         """Give the records that are new to the group, and count those that are missing."""
         before, limit, count = self.given, filling.left, 0
         is_all = True
-        for position, record in islice(log.since(before), limit):
-            entry = _Entry(0, 0, token)
+        new = ((at, record) for at, record in log.since(before) if at not in self._passed)
+        for position, record in islice(new, limit):
+            entry = _Entry(0, 0, token, log.origin_of(position), log.times.get(position))
             if not _begin(filling, position, record, entry):
                 is_all = False
                 break
@@ -237,7 +235,9 @@ class Reading:
         if is_all and count < limit:
             # Count records that were deleted at the very end, too: nothing after them shows a gap.
             self.given = log.last
-        self.missed += self.given - before - count
+        passed = {each for each in self._passed if each <= self.given}
+        self._passed -= passed
+        self.missed += self.given - before - count - len(passed)
 
     def _forget_leases(self, now: float) -> None:
         """Delete the leases that ran out more than `KEPT_FOR` seconds ago and hold nothing."""
@@ -303,7 +303,7 @@ class Reading:
             self.missed += 1
             return _SETTLED
         if isinstance(outcome, Buried):
-            return Settlement(dead=record)
+            return Settlement(grave=Grave(record, entry.origin))
         entry.attempts, entry.deliveries = outcome.attempts, outcome.deliveries
         entry.record, due = record, now
         if isinstance(outcome, Postponed):
@@ -340,16 +340,28 @@ class Reading:
         return all((each.key, each.holder) != (key, token) for each in self._waiting.values())
 
 
+class Grave(NamedTuple):
+    """A record that is to become a dead letter.
+
+    Attributes:
+        record: the record.
+        origin: its position or, if it was redriven, the one of what it is a copy of.
+    """
+
+    record: Record
+    origin: int
+
+
 class Settlement(NamedTuple):
     """The result of settling one record.
 
     Attributes:
         is_lost: whether another lease holds the record.
-        dead: the record, if it is to become a dead letter.
+        grave: the record, if it is to become a dead letter.
     """
 
     is_lost: bool = False
-    dead: Record | None = None
+    grave: Grave | None = None
 
 
 _SETTLED: Final = Settlement()
@@ -378,68 +390,3 @@ def _end_attempt(entry: _Entry, outcome: Settling) -> None:
         entry.is_done = True
     else:
         entry.attempts = max(entry.attempts, outcome.attempts)
-
-
-class Dead(NamedTuple):
-    """A dead letter, and how to redrive it.
-
-    Attributes:
-        letter: the dead letter as users see it.
-        record: the record that is stored when it is redriven.
-        partition: the partition to store it in.
-    """
-
-    letter: DeadLetter
-    record: Record
-    partition: int
-
-
-@final
-class Group:
-    """A group: its members, how far it is in each log, and its dead letters.
-
-    Records that were deleted before the group was made don't count as missed.
-
-    Args:
-        name: the group's name.
-        logs: the logs that it reads.
-        is_exclusive: whether one worker at a time leases a partition.
-
-    Attributes:
-        readings: how far it is in each log.
-        dead: its dead letters by number, the oldest first.
-        patterns: the patterns of the events that it takes.
-    """
-
-    __slots__ = ("_alive", "_buried", "_name", "dead", "patterns", "readings")
-
-    def __init__(self, name: str, logs: Sequence[Log], *, is_exclusive: bool) -> None:
-        self._name = name
-        self.readings = [Reading(log.first - 1, is_exclusive) for log in logs]
-        self.dead: dict[int, Dead] = {}
-        self.patterns: tuple[str, ...] = ()
-        # By the consumer's name, the members, and until when each is alive without joining again.
-        self._alive: dict[str, tuple[Peer, float]] = {}
-        self._buried = count(1)
-
-    def join(self, member: Member, now: float) -> Sequence[str]:
-        """Add a member, or keep it alive; return the names of those that may receive, sorted."""
-        self._alive = {name: each for name, each in self._alive.items() if each[1] > now}
-        self.patterns, consumers = agree(member, (peer for peer, _ in self._alive.values()))
-        peer = Peer(member.consumer, member.token, member.patterns)
-        self._alive[member.consumer] = peer, now + member.lease
-        return consumers
-
-    def leave(self, member: Member) -> None:
-        """Remove a member."""
-        current = self._alive.get(member.consumer)
-        if current is not None and current[0].token == member.token:
-            del self._alive[member.consumer]
-
-    def bury(self, outcome: Buried, record: Record, partition: int, now: float) -> None:
-        """Make a record a dead letter."""
-        number = next(self._buried)
-        letter = DeadLetter(
-            str(number), record.body, outcome.failure, outcome.attempts, outcome.deliveries, now
-        )
-        self.dead[number] = Dead(letter, Record(record.body, record.key, self._name), partition)
