@@ -137,7 +137,8 @@ class Topic(_Name, Generic[T]):
         TypeError: a name that is not a str (B3).
     """
 
-    # Not of empty slots: `Topic[Order](...)` keeps the type, which `Schema.of` reads (Y1).
+    # `Topic[Order](...)` sets it; `Schema.of` reads the type of the payload from it (Y1).
+    __slots__ = ("__orig_class__",)
 
     def __new__(cls, name: str) -> Self:
         """Check the name."""

@@ -219,7 +219,7 @@ class Bridge:
         lifetime: Lifetime,
     ) -> None:
         self._connection: Connection | None = connection
-        self._scheduler = scheduler
+        self._scheduler: Scheduler | None = scheduler
         self._group = link.settings.group
         self._worker = worker
         self._counters = link.counters
@@ -292,8 +292,7 @@ class Bridge:
             TransportUnavailable: it could not be stored within `store_timeout`.
             ReceiverClosed: the bridge's block is over.
         """
-        self._check_open()
-        return await self._scheduler.schedule(event, data, delay, at, key)
+        return await self._open_scheduler().schedule(event, data, delay, at, key)
 
     async def cancel(self, ticket: str) -> bool:
         """Cancel a scheduled event, of this bridge or another one of the transport (Y3).
@@ -308,8 +307,7 @@ class Bridge:
             TransportUnavailable: the transport can't be reached.
             ReceiverClosed: the bridge's block is over.
         """
-        self._check_open()
-        return await self._scheduler.cancel(ticket)
+        return await self._open_scheduler().cancel(ticket)
 
     async def dead_letters(
         self, after: str | None = None, limit: int = 100
@@ -357,7 +355,7 @@ class Bridge:
 
     def close(self) -> None:
         """Stop using the connection; called by `open_bridge`."""
-        self._connection = None
+        self._connection = self._scheduler = None
 
     def end(self, cause: BaseException | None) -> None:
         """Note the end of the block, and drop the worker; called by `open_bridge`."""
@@ -370,12 +368,14 @@ class Bridge:
         """Return the connection and the group; raise where one is missing."""
         if self._group is None:
             raise ValueError("a bridge without a group has no dead letters; give open_bridge one")
-        return self._check_open(), self._group
-
-    def _check_open(self) -> Connection:
         if self._connection is None:
             raise ReceiverClosed("the bridge", "is over")
-        return self._connection
+        return self._connection, self._group
+
+    def _open_scheduler(self) -> Scheduler:
+        if self._scheduler is None:
+            raise ReceiverClosed("the bridge", "is over")
+        return self._scheduler
 
 
 def _check_id(given: object) -> None:
