@@ -146,6 +146,10 @@ class Topic(_Name, Generic[T]):
         topic: Self = make(cls, check_subscribed_name(name))
         return topic
 
+    def __reduce__(self) -> tuple[type[Topic[Any]], tuple[str]]:
+        """Pickle the name alone; the oldest protocols know no slots."""
+        return Topic, (str(self),)
+
 
 @final
 class Query(_Name, Generic[T, A]):
