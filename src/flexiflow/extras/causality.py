@@ -23,6 +23,7 @@ from flexiflow._text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from contextvars import Token
 
     from flexiflow._names import Event
@@ -248,23 +249,26 @@ class Causality:
         These are the ids of the current event, as the cause of what a worker publishes, and its
         correlation id.
         """
-        cause = _current.get()
-        if cause is None:
-            return {}
-        return {"causationid": _show(cause.id), "correlationid": _show(cause.correlation())}
+        cause, said = _current.get(), _said.get()
+        carried = {} if cause is None else {"causationid": _show(cause.id)}
+        if said is not None:
+            carried["correlationid"] = said.id
+        elif cause is not None:
+            carried["correlationid"] = _show(cause.correlation())
+        return carried
 
-    def resume(self, attributes: Mapping[str, str], /) -> _Cause | nullcontext[None]:
+    def resume(self, attributes: Mapping[str, str], /) -> AbstractContextManager[None]:
         """Return a context manager within which a stored event is caused by what stored it (Y2).
 
         Args:
             attributes: the attributes of the stored event.
         """
-        causation, correlation = map(attributes.get, ("causationid", "correlationid"))
+        causation, common = map(attributes.get, ("causationid", "correlationid"))
         if causation is None:
-            return nullcontext()
+            return nullcontext() if common is None else correlation(common)
         cause = _Cause()
         cause.name, cause.id = attributes["type"], causation
-        cause.lineage = _Lineage(None, correlation, 1, ())
+        cause.lineage = _Lineage(None, common, 1, ())
         return cause
 
     def _descend(self, parent: _Cause, said: _Said | None, name: str) -> _Lineage:

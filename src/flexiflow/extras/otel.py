@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -84,7 +84,7 @@ class _Resumed:
         self._attributes = attributes
 
     def __enter__(self) -> None:
-        self._token = attach(_PROPAGATOR.extract(self._attributes))
+        self._token = attach(_PROPAGATOR.extract(self._attributes, get_current()))
 
     def __exit__(self, *_: object) -> None:
         detach(self._token)

@@ -120,15 +120,31 @@ def moment_of(what: str, given: object) -> float:
     return given.timestamp()
 
 
-def check_start(given: Any) -> Start:
-    """Return where a group is to begin, as a transport takes it (Y5).
+def check_group(name: object) -> None:
+    """Check the name of a group.
 
     Raises:
-        ValueError: a time without a time zone, or no positions.
-        TypeError: it is neither a name, a time, nor a number of positions.
+        ValueError: it has other characters than a group's name may have.
+        TypeError: it is no str.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"group must be a str, not {reprlib.repr(name)}")
+    _check_characters("group", name)
+
+
+def check_start(what: str, given: Any) -> Start:
+    """Return where a group is to begin, as a transport takes it (Y5).
+
+    Args:
+        what: the argument's name, for messages.
+        given: what was given.
+
+    Raises:
+        ValueError: a time without a time zone.
+        TypeError: it is neither a str, nor a datetime, nor several str.
     """
     if isinstance(given, datetime):
-        return moment_of("start", given)
+        return moment_of(what, given)
     if isinstance(given, str):
         return "oldest" if given == "oldest" else "new" if given == "new" else (given,)
     try:
@@ -137,7 +153,7 @@ def check_start(given: Any) -> Start:
         positions = ()
     if not positions or not all(isinstance(each, str) for each in positions):
         raise TypeError(
-            "start must be 'oldest', 'new', a datetime, a position, or a position for each "
+            f"{what} must be 'oldest', 'new', a datetime, a position, or a position for each "
             f"partition, not {reprlib.repr(given)}"
         )
     return positions
@@ -188,12 +204,17 @@ def _check_names(settings: Settings) -> None:
             raise TypeError(f"{what} must be a str or None, not {reprlib.repr(name)}")
     for what in ("group", "consumer"):
         name = getattr(settings, what)
-        if name is not None and not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{what} must be of letters, digits, '.', '_' and '-', not {reprlib.repr(name)}"
-            )
+        if name is not None:
+            _check_characters(what, name)
     if settings.source == "":
         raise ValueError("source must not be empty; None names the group")
+
+
+def _check_characters(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} must be of letters, digits, '.', '_' and '-', not {reprlib.repr(name)}"
+        )
 
 
 def _check_functions(settings: Settings) -> None:

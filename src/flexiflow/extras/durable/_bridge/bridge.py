@@ -35,6 +35,7 @@ from flexiflow._reporting import logger
 from flexiflow.extras.durable._bridge.arguments import (
     Settings,
     check_ends,
+    check_group,
     check_prefetch,
     check_settings,
     check_start,
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._bridge.place import BridgeStatus
     from flexiflow.extras.durable._bridge.schemas import Schema
     from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
-    from flexiflow.extras.durable._records import DeadLetter
+    from flexiflow.extras.durable._records import DeadLetter, Replayed
     from flexiflow.extras.durable._transport import Connection, Transport
 
 T = TypeVar("T")
@@ -190,7 +191,7 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         codec=codec,
         schemas=check_schemas(schemas),
         max_depth=max_depth,
-        start=check_start(start),
+        start=check_start("start", start),
     )
     check_settings(settings)
     return _Block(Link(bus, transport, settings))
@@ -308,6 +309,43 @@ class Bridge:
             ReceiverClosed: the bridge's block is over.
         """
         return await self._open_scheduler().cancel(ticket)
+
+    async def replay(self, group: str, *, since: datetime | str | Sequence[str]) -> Replayed:
+        """Make a group handle events again, or pass some over (Y5).
+
+        All leases of the group end: what its workers are handling is cancelled, and they begin
+        anew. What comes after the place is given to them again, whether it was handled, waits for
+        an attempt, or is a dead letter. An event that comes before and was not handled yet is
+        passed over, unless it waits or is a dead letter.
+
+        Args:
+            group: the group; it need not be this bridge's.
+            since: the place, as `start` of `open_bridge`.
+
+        Returns:
+            Where the group begins, and whether all events since then were kept.
+
+        Raises:
+            ValueError: there is no such group; a time without a time zone; `since` is no position
+                of the transport.
+            TypeError: an argument of the wrong type.
+            StartTrimmed: events behind the position `since` were deleted.
+            TransportUnavailable: the transport can't be reached.
+            ReceiverClosed: the bridge's block is over.
+        """
+        check_group(group)
+        start = check_start("since", since)
+        if self._connection is None:
+            raise ReceiverClosed("the bridge", "is over")
+        replayed = await self._connection.replay(group, start)
+        if not replayed.is_whole:
+            logger.warning(
+                "the group %r begins again with the oldest events that are kept: some since %s "
+                "were deleted",
+                group,
+                since,
+            )
+        return replayed
 
     async def dead_letters(
         self, after: str | None = None, limit: int = 100
@@ -464,26 +502,24 @@ async def _run(link: Link, lifetime: Lifetime) -> AsyncGenerator[Bridge]:
         check_prefetch(settings.prefetch_bytes, connection.max_event_bytes)
         lifetime.address = connection.address
         begin: Callable[[], object] = int
-        worker = None
         producer = uuid4().hex
         source = settings.source or settings.group or "flexiflow"
         encoder = Encoder(source, producer, settings.codec, settings.schemas)
+        worker = Worker(link, connection, _member(settings)) if settings.incoming else None
+        scheduler = Scheduler(link, connection, encoder)
+        bridge = Bridge(link, connection, worker, scheduler, lifetime)
+        # Last of all: handlers that still run may use the bridge.
+        stack.callback(bridge.close)
         if settings.outgoing:
             outbox = Outbox(link, connection, producer)
             way = Way((link.bus, link.transport), settings.key, encoder, outbox)
             begin = partial(take_place, settings.outgoing, way, lifetime)
             await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
-        if settings.incoming:
-            worker = Worker(link, connection, _member(settings))
-            await stack.enter_async_context(_working(worker, settings.grace, lifetime, begin))
-        else:
+        if worker is None:
             begin()
-        scheduler = Scheduler(link, connection, encoder)
-        bridge = Bridge(link, connection, worker, scheduler, lifetime)
-        try:
-            yield bridge
-        finally:
-            bridge.close()
+        else:
+            await stack.enter_async_context(_working(worker, settings.grace, lifetime, begin))
+        yield bridge
 
 
 def _member(settings: Settings) -> Member:

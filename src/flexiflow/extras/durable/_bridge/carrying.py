@@ -2,7 +2,7 @@
 
 An instrument may have two more methods. `carry()` returns a mapping of attributes for an event that
 is being stored. `resume(attributes)` returns a context manager, within which a worker publishes the
-event; it is given all attributes of the event that are text.
+event; it is given all attributes of the event that are text and not empty.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Final
 
-from flexiflow._instruments import take_out
+from flexiflow._instruments import leave, take_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from flexiflow._instruments import Entered, Installed
+    from flexiflow.extras.durable._bridge.cloudevents import CloudEvent
 
 _CARRY: Final = "carry"
 RESUME: Final = "resume"
@@ -44,21 +45,28 @@ def carried(instruments: Iterable[Installed]) -> dict[str, str]:
     return found
 
 
-def resumed(instruments: Iterable[Installed], attributes: Mapping[str, str]) -> Entered:
+def resumed(instruments: Iterable[Installed], event: CloudEvent) -> Entered:
     """Enter the instruments' context managers around the handling of an event.
 
     Returns:
         What `flexiflow._instruments.leave` must exit.
+
+    Raises:
+        BaseException: an instrument raised KeyboardInterrupt or the like; all were exited.
     """
     entered: Entered = []
     for each in instruments:
         resume: Any = getattr(each.instrument, RESUME, None)
         if resume is not None:
             try:
-                manager = resume(attributes)
+                manager = resume(event.texts())
                 manager.__enter__()
             except BaseException as exc:  # noqa: BLE001  as above
-                take_out(each, exc, RESUME)
+                try:
+                    take_out(each, exc, RESUME)
+                except BaseException as leaving:
+                    leave(entered, leaving, RESUME)
+                    raise
             else:
                 entered.append((each, manager))
     return entered

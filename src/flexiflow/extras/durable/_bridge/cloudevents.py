@@ -57,7 +57,9 @@ class CloudEvent(NamedTuple):
         time: when it was published, in the form of RFC 3339, or None.
         key: its key, or None; events of one key are handled in order (X4).
         data: the payload, as the codec has decoded it.
-        attributes: all attributes of the event, with the encoded payload.
+        depth: how many stored events the chain has up to this one (Y2); 1 if the publisher did not
+            say.
+        attributes: all attributes of the event, without the payload.
     """
 
     id: str
@@ -66,20 +68,12 @@ class CloudEvent(NamedTuple):
     time: str | None
     key: str | None
     data: Any
+    depth: int
     attributes: Mapping[str, Any]
 
-    @property
-    def depth(self) -> int:
-        """How many events the chain has up to this one (Y2); 1 if the publisher did not say."""
-        given = self.attributes.get("depth")
-        return given if type(given) is int and given > 0 else 1
-
     def texts(self) -> dict[str, str]:
-        """Return the attributes that are text, by name; without the payload."""
-        texts = {name: each for name, each in self.attributes.items() if type(each) is str}
-        texts.pop("data", None)
-        texts.pop("data_base64", None)
-        return texts
+        """Return the attributes that are text and not empty, by name."""
+        return {name: each for name, each in self.attributes.items() if each and type(each) is str}
 
 
 @final
@@ -168,17 +162,15 @@ class Encoder:
             if schema is None:
                 payload = self._payload(data)
             else:
-                payload = (
-                    f'"dataschema":{_to_text(schema.dataschema)},'
-                    f"{self._payload(schema.encode(data))}"
-                )
+                payload = self._payload(schema.encode(data))
+                payload = f'"dataschema":"{schema.dataschema}",{payload}'
         except Exception as exc:
             raise NotEncodable(name, _reason(exc)) from exc
         # The cache keeps no names that are unusually long.
         to_text = _name_to_text if len(name) <= LONGEST else _to_text
         place = "" if key is None else f',"partitionkey":{_to_text(key)}'
-        if carried:
-            place += "".join(f',"{each}":{_to_text(text)}' for each, text in carried.items())
+        for attribute, text in carried.items():
+            place += f',"{attribute}":{_to_text(text)}'
         return (
             f'{self._head}{self._producer}-{next(self._numbers)}","type":{to_text(name)},'
             f'"time":"{self._now()}","depth":{depth}{place},{payload}}}'
@@ -227,10 +219,13 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
         and (key is None or (type(key) is str and key))
     ):
         _refuse(attributes)
-    data = get("data")
+    depth: Any = get("depth")
+    if type(depth) is not int or depth < 1:
+        depth = 1
+    data = attributes.pop("data", None)
     if "data_base64" in attributes:
-        data = codec.decode(b64decode(attributes["data_base64"], validate=True))
-    return CloudEvent(id_, source, name, time, key, data, attributes)
+        data = codec.decode(b64decode(attributes.pop("data_base64"), validate=True))
+    return CloudEvent(id_, source, name, time, key, data, depth, attributes)
 
 
 def _refuse(attributes: dict[str, Any]) -> NoReturn:

@@ -27,6 +27,8 @@ from typing import (
 _Reader: TypeAlias = Callable[[Any], Any]
 
 _PLAIN: Final = (str, int, bool, NoneType)
+_LISTS: Final = (list, tuple)
+"""A codec other than JSON may know both."""
 
 
 def reader_of(kind: Any) -> _Reader:
@@ -70,8 +72,19 @@ class _Readers:
         if origin is Literal:
             return partial(_read_literal, arguments)
         if origin in (Union, UnionType):
-            return partial(_read_union, hint, [self.of(each, place) for each in arguments])
+            return self._of_union(hint, arguments, place)
         return self._of_container(hint, origin or hint, arguments, place)
+
+    def _of_union(self, hint: Any, kinds: tuple[Any, ...], place: str) -> _Reader:
+        forms = [form for form in map(_form_of, kinds) if form is not None]
+        if len(forms) > len(set(forms)):
+            raise TypeError(
+                f"{place} is of the type {hint!r}, two of which look alike as JSON: give Schema an "
+                "encode and a decode, or use a type of pydantic or msgspec"
+            )
+        # An int is read as a float only where there is no int among them.
+        kinds = tuple(sorted(kinds, key=lambda kind: kind is float))
+        return partial(_read_union, hint, [self.of(each, place) for each in kinds])
 
     def _of_container(
         self, hint: Any, origin: Any, arguments: tuple[Any, ...], place: str
@@ -95,13 +108,26 @@ class _Readers:
         readers = self._of_classes.get(kind)
         if readers is None:
             readers = self._of_classes[kind] = {}
-            hints = get_type_hints(kind, include_extras=True)
+            try:
+                hints = get_type_hints(kind, include_extras=True)
+            except NameError as exc:
+                raise TypeError(
+                    f"the types of the fields of {kind.__qualname__} can't be found: {exc}"
+                ) from exc
             for each in fields(kind):
                 if each.init:
                     is_needed = each.default is MISSING and each.default_factory is MISSING
                     place = f"{kind.__qualname__}.{each.name}"
                     readers[each.name] = self.of(hints[each.name], place), is_needed
         return partial(_read_class, kind, readers)
+
+
+def _form_of(hint: Any) -> str | None:
+    """Return what a type has in common with others in JSON; None for plain values."""
+    origin = get_origin(hint) or hint
+    if origin in (list, tuple, Sequence):
+        return "array"
+    return "object" if origin in (dict, Mapping) or is_dataclass(origin) else None
 
 
 def _refuse(value: object, wanted: str) -> NoReturn:
@@ -141,13 +167,13 @@ def _read_union(hint: Any, readers: Sequence[_Reader], value: Any) -> Any:
 
 
 def _read_list(read: _Reader, make: Callable[[Any], Any], value: Any) -> Any:
-    if not isinstance(value, list):
+    if not isinstance(value, _LISTS):
         _refuse(value, "a list")
     return make([_at(read, each, f"[{index}]") for index, each in enumerate(value)])
 
 
 def _read_tuple(readers: Sequence[_Reader], value: Any) -> Any:
-    if not isinstance(value, list) or len(value) != len(readers):
+    if not isinstance(value, _LISTS) or len(value) != len(readers):
         _refuse(value, f"a list of {len(readers)} values")
     pairs = enumerate(zip(readers, value, strict=True))
     return tuple(_at(read, each, f"[{index}]") for index, (read, each) in pairs)

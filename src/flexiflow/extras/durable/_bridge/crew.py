@@ -18,11 +18,11 @@ from flexiflow._reporting import logger
 from flexiflow._text import show
 from flexiflow.extras.durable._bridge.carrying import RESUME, resumed
 from flexiflow.extras.durable._bridge.held import handing_on
-from flexiflow.extras.durable._errors import is_an_outage
+from flexiflow.extras.durable._errors import NewerVersion, NotDecodable, is_an_outage
 from flexiflow.extras.durable._records import Noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from flexiflow._subscription import HandlerFailure
     from flexiflow.extras.durable._bridge.held import Held
@@ -94,6 +94,7 @@ class Crew:
         self._registry = dispatcher_of(link.bus).registry
         self._queue = queue
         self._limit = link.settings.limit
+        self._schemas = link.settings.schemas
         self._counters = link.counters
         self._start = start
         self._conclude = conclude
@@ -186,7 +187,7 @@ class Crew:
             is_ordinary = not (was_suspect or held.has_waited or intake.has_run_out)
             if not is_ordinary and not await self._may_begin(held):
                 return
-            problem = held.obstacle or await self._attempt(slot, held)
+            problem = await self._attempt(slot, held)
         finally:
             held.scope = None
             slot.held = None
@@ -215,12 +216,31 @@ class Crew:
         handing_on.set(held)
         return held.intake.holds(held)
 
-    async def _publish(self, held: Held[Intake]) -> tuple[HandlerFailure, ...]:
-        """Publish an event on the bus, as its instruments go on from what the publisher did."""
-        instruments = self._registry.instruments
-        if not instruments:
-            return await self._bus.publish(held.name, held.data)
-        entered, leaving = resumed(instruments, held.event.texts()), None
+    def _read(self, held: Held[Intake]) -> Exception | None:
+        """Give an event the payload that its schema makes, and return what is wrong with it (Y1).
+
+        Not before its turn: that keeps a payload which kills the worker from doing so for ever.
+        """
+        schema = self._schemas.get(held.name)
+        if schema is not None:
+            try:
+                held.data = schema.decode(held.data, held.event.attributes.get("dataschema"))
+            except (NewerVersion, NotDecodable) as exc:
+                held.unread = exc
+        return held.unread
+
+    def _publish(self, held: Held[Intake]) -> Awaitable[tuple[HandlerFailure, ...]]:
+        """Return the coroutine that publishes an event on the bus."""
+        self._counters.delivered += 1
+        if held.attempts or held.is_suspect:
+            self._counters.redelivered += 1
+        if self._registry.instruments:
+            return self._publish_resumed(held)
+        return self._bus.publish(held.name, held.data)
+
+    async def _publish_resumed(self, held: Held[Intake]) -> tuple[HandlerFailure, ...]:
+        """Publish an event on the bus, within what its publisher's instruments have sent along."""
+        entered, leaving = resumed(self._registry.instruments, held.event), None
         try:
             return await self._bus.publish(held.name, held.data)
         except BaseException as exc:
@@ -232,10 +252,9 @@ class Crew:
 
     async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
         """Publish an event on the bus, and return the failure, or None."""
-        self._counters.delivered += 1
-        if held.attempts or held.is_suspect:
-            self._counters.redelivered += 1
         try:
+            if self._schemas and (unread := self._read(held)):
+                return unread
             failures = await self._publish(held)
             if slot.requests():
                 await checkpoint()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.cloudevents import CloudEvent
-    from flexiflow.extras.durable._errors import NewerVersion
+    from flexiflow.extras.durable._errors import NewerVersion, NotDecodable
     from flexiflow.extras.durable._records import Delivery
     from flexiflow.extras.durable._transport import Lease, Transport
 
@@ -86,7 +86,7 @@ class Held(Generic[IntakeT]):
         has_waited: whether it waited at the transport before it was given (X12).
         size: how many bytes it has as stored.
         seen_by: the places of bridges that have seen the publish of this event (X8).
-        obstacle: why no attempt at it can be made, for now; None for nearly all events (Y1).
+        unread: why its payload could not be read; None for nearly all events (Y1).
     """
 
     __slots__ = (
@@ -100,12 +100,12 @@ class Held(Generic[IntakeT]):
         "is_suspect",
         "key",
         "name",
-        "obstacle",
         "origin",
         "position",
         "scope",
         "seen_by",
         "size",
+        "unread",
     )
 
     def __init__(
@@ -115,7 +115,7 @@ class Held(Generic[IntakeT]):
         self.origin = origin
         self.event = event
         self.data: Any
-        _, _, self.name, _, self.key, self.data, _ = event
+        _, _, self.name, _, self.key, self.data, _, _ = event
         self.position, body, _, self.attempts, self.deliveries, is_suspect, has_waited, _ = delivery
         self.is_suspect = is_suspect
         self.is_counted = not is_suspect
@@ -123,7 +123,7 @@ class Held(Generic[IntakeT]):
         self.size = len(body)
         self.scope: CancelScope | None = None
         self.seen_by: set[object] | None = None
-        self.obstacle: NewerVersion | None = None
+        self.unread: NewerVersion | NotDecodable | None = None
 
 
 handing_on: Final[ContextVar[Held[Any] | None]] = ContextVar("handing_on", default=None)

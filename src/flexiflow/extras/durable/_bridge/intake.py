@@ -133,7 +133,8 @@ class Intake:
         self._held: dict[str, Held[Intake]] = {}
         # Of a lease that is lost: the ends of attempts, to be reported once.
         self._reports: list[Outcome] = []
-        self._looks: Counter[str] = Counter()
+        # How often events could not be read, by position; these are no attempts.
+        self._looks: dict[str, int] = {}
         self._next, self._writing = _Settlements(), _NONE
         self._unsettled = 0
         self._wanted = Signal()
@@ -241,13 +242,17 @@ class Intake:
                 self._write_soon(Followed(held.key))
             self._lanes.leave(held)
 
-    def looks(self, held: Held[Intake]) -> int:
-        """Return how often this lease has come to an event that it can't read, this time included.
+    def look(self, held: Held[Intake], most: int) -> int:
+        """Note that an event can't be read, and return how often that was so by this lease (Y1).
 
-        Those are no attempts (Y1).
+        Args:
+            held: the event.
+            most: forget the event after so many times.
         """
-        self._looks[held.position] += 1
-        return self._looks[held.position]
+        looks = self._looks.pop(held.position, 0) + 1
+        if looks < most:
+            self._looks[held.position] = looks
+        return looks
 
     def postpone(self, held: Held[Intake], delay: float) -> None:
         """Postpone an event, to wait at the transport, and those of its key behind it (X12)."""
@@ -289,6 +294,7 @@ class Intake:
         dropped = [self._held.pop(each) for each in positions if each in self._held]
         self._queue.discard(lambda each: each.intake is self and not self.holds(each))
         for held in dropped:
+            self._looks.pop(held.position, None)
             self._free(held.size)
             if held.has_waited and held.key is not None:
                 # It may have been the last one of its key that waited by this lease; ask.

@@ -5,9 +5,10 @@ A class of theirs is there only if the library is: so neither is an extra that m
 
 from __future__ import annotations
 
+import reprlib
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,21 +19,24 @@ def pydantic_ends(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]
     pydantic: Any = import_module("pydantic")
     to_json: Any = import_module("pydantic_core").to_json
     adapter = pydantic.TypeAdapter(kind)
+    # A field may have an alias to be written by, and another one to be read by.
+    validate = partial(adapter.validate_json, by_alias=True, by_name=True)
 
     def decode(data: Any) -> Any:
         # As JSON, in which the types of pydantic may have another form than in Python.
-        return adapter.validate_json(to_json(data))
+        return validate(to_json(data))
 
-    return partial(adapter.dump_python, mode="json", warnings="error"), decode
+    return partial(adapter.dump_python, mode="json", round_trip=True, warnings="error"), decode
 
 
 def msgspec_ends(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return the functions that write and read payloads of a class of msgspec."""
     msgspec: Any = import_module("msgspec")
+    plain = get_origin(kind) or kind
 
     def encode(data: Any) -> Any:
-        if not isinstance(data, kind):
-            raise TypeError(f"it must be a {kind.__qualname__}, not {data!r}")
+        if not isinstance(data, plain):
+            raise TypeError(f"it must be a {plain.__qualname__}, not {reprlib.repr(data)}")
         return msgspec.to_builtins(data, str_keys=True)
 
     return encode, partial(msgspec.convert, type=kind, str_keys=True)

@@ -269,7 +269,7 @@ class Place:
         origin, take, encoder, outbox = way
         if is_echo(name, data, origin, self):
             return None
-        key = None if take is None else key_of(name, data, take)
+        key = None if take is None else check_key(name, take(data))
         extra = carried(self._registry.instruments)
         body = encoder.encode(name, data, key, depth_here(), extra)
         return outbox.put(name, Record(body, key))
@@ -281,18 +281,16 @@ class Place:
             raise self.lifetime.refusal()
 
 
-def key_of(name: str, data: Any, take: Callable[[Any], object]) -> str | None:
+def check_key(name: str, key: object) -> str | None:
     """Return an event's key.
 
     Args:
-        name: the event's name.
-        data: its payload.
-        take: returns the key, given the payload.
+        name: the event's name, for messages.
+        key: the key.
 
     Raises:
-        NotEncodable: the key is none that can be stored.
+        NotEncodable: it is none that can be stored.
     """
-    key = take(data)
     if key is None or (isinstance(key, str) and key and _is_text(key)):
         return key
     raise NotEncodable(

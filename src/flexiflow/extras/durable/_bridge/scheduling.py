@@ -10,10 +10,12 @@ import anyio
 
 from flexiflow._arguments import check_finite
 from flexiflow._bus import dispatcher_of
-from flexiflow._names import check_event_name
+from flexiflow._names import check_event_name, check_is_event
+from flexiflow.extras._process import Home
 from flexiflow.extras.durable._bridge.arguments import moment_of
 from flexiflow.extras.durable._bridge.carrying import carried
-from flexiflow.extras.durable._bridge.place import key_of
+from flexiflow.extras.durable._bridge.place import check_key
+from flexiflow.extras.durable._errors import TransportUnusable
 from flexiflow.extras.durable._records import Record
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Scheduler:
     """
 
     def __init__(self, link: Link, connection: Connection, encoder: Encoder) -> None:
+        self._home = Home(connection.address, TransportUnusable)
         self._link = link
         self._connection = connection
         self._encoder = encoder
@@ -46,13 +49,14 @@ class Scheduler:
         self, event: object, data: Any, delay: object, at: object, key: str | None
     ) -> str:
         """Schedule an event; `Bridge.schedule` describes the arguments."""
+        self._home.check()
+        check_is_event(event, "ask it with bus.ask when its time has come")
         name = check_event_name(event)
         seconds, moment = _when(delay, at)
         take = self._link.settings.key
-        if key is not None:
-            key = key_of(name, data, lambda _: key)
-        elif take is not None:
-            key = key_of(name, data, take)
+        if key is None and take is not None:
+            key = take(data)
+        key = check_key(name, key)
         # A reminder that schedules the next one is no loop that must end: so the chain begins anew.
         body = self._encoder.encode(name, data, key, carried=carried(self._registry.instruments))
         ticket = self._connection.new_ticket(key)
@@ -63,6 +67,7 @@ class Scheduler:
 
     async def cancel(self, ticket: object) -> bool:
         """Cancel a scheduled event; `Bridge.cancel` describes the argument."""
+        self._home.check()
         if not isinstance(ticket, str):
             raise TypeError(
                 f"a ticket must be a str that schedule() returned, not {reprlib.repr(ticket)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, final
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 from flexiflow._arguments import check_count
 from flexiflow._callables import check_callable, is_coroutine_callable
-from flexiflow._names import check_event_name
+from flexiflow._names import check_event_name, check_is_event
 from flexiflow._text import show
 from flexiflow.extras.durable._bridge.converting import reader_of
 from flexiflow.extras.durable._bridge.failing import shown
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FIRST: Final = 1
-_MOST_DIGITS: Final = 12
+_VERSION: Final = re.compile("[1-9][0-9]{0,12}")
 
 
 @final
@@ -70,12 +71,13 @@ class Schema(Generic[T]):
         version: int = _FIRST,
         upcast: Mapping[int, Callable[[Any], Any]] | None = None,
     ) -> None:
+        check_is_event(topic, "what is asked and answered stays in its process")
         self.name: str = check_event_name(topic)
         self.version: int = check_count("version", version)
         self._encode = _checked("encode", encode)
         self._decode = _checked("decode", decode)
         self._steps = _checked_steps(upcast or {}, version)
-        self._prefix = f"urn:flexiflow:{quote(self.name)}:"
+        self._prefix = f"urn:flexiflow:{quote(self.name, errors='surrogatepass')}:"
         self.dataschema: str = f"{self._prefix}{version}"
 
     @classmethod
@@ -145,8 +147,8 @@ class Schema(Generic[T]):
             return _FIRST
         if isinstance(dataschema, str) and dataschema.startswith(self._prefix):
             version = dataschema.removeprefix(self._prefix)
-            if version.isdecimal() and version.isascii() and len(version) <= _MOST_DIGITS:
-                return max(int(version), _FIRST)
+            if _VERSION.fullmatch(version):
+                return int(version)
         raise NotDecodable(
             self.name,
             f"its dataschema must be {self._prefix!r} and a version, not "

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._bridge.link import Link
+    from flexiflow.extras.durable._errors import NotDecodable
     from flexiflow.extras.durable._records import Delivery, Member
     from flexiflow.extras.durable._transport import Connection, Lease
 
@@ -321,34 +322,18 @@ class Worker:
             )
             is_wanted = self._patterns.index(event.name) is not None
             held = Held(intake, intake.origin, event, delivery)
-            if is_wanted:
-                self._look_into(held)
         except Exception as exc:  # noqa: BLE001  an event that can't be read is a dead letter
             self._bury(intake, delivery, "an event", exc)
             return
         if not is_wanted:
             intake.pass_over(delivery)
+        elif event.depth > self._settings.max_depth:
+            problem = TooDeep(event.name, event.depth, self._settings.max_depth)
+            self._bury(intake, delivery, event.name, problem)
         elif delivery.is_suspect and delivery.deliveries >= self._settings.max_deliveries:
             self._bury(intake, delivery, event.name, WorkersDied(event.name, delivery.deliveries))
         else:
             intake.hold(held)
-
-    def _look_into(self, held: Held[Intake]) -> None:
-        """Give an event the payload that its schema makes (Y1).
-
-        Raises:
-            NotDecodable: its payload can't be read.
-            TooDeep: its chain is too long (Y2).
-        """
-        name, depth, most = held.name, held.event.depth, self._settings.max_depth
-        if depth > most:
-            raise TooDeep(name, depth, most)
-        schema = self._settings.schemas.get(name)
-        if schema is not None:
-            try:
-                held.data = schema.decode(held.data, held.event.attributes.get("dataschema"))
-            except NewerVersion as exc:
-                held.obstacle = exc
 
     def _refuse(self, delivery: Delivery) -> NoReturn:
         raise EventTooLarge("an event", delivery.oversize, self._connection.max_event_bytes)
@@ -366,8 +351,9 @@ class Worker:
         is_held: bool,  # noqa: FBT001 - by position, as the crew calls it for each event
     ) -> None:
         """Decide the outcome of an event after an attempt, which failed if there is a problem."""
-        if held.obstacle is not None and is_held:
-            self._conclude_unread(held, held.obstacle)
+        if held.unread is not None:
+            if is_held:
+                self._conclude_unread(held, held.unread)
             return
         intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
@@ -383,14 +369,15 @@ class Worker:
             delay = _DELAY_AFTER_OUTAGE if is_outage else self._delay(held.attempts)
             intake.postpone(held, delay)
 
-    def _conclude_unread(self, held: Held[Intake], obstacle: NewerVersion) -> None:
-        """Try an event of a newer version again, as long as one whose handler fails (Y1)."""
-        looks = held.intake.looks(held)
-        if looks >= self._settings.max_attempts:
-            self._give_up(held, obstacle)
+    def _conclude_unread(self, held: Held[Intake], problem: NewerVersion | NotDecodable) -> None:
+        """Give up an event that can't be read; one of a newer version only in the end (Y1)."""
+        most = self._settings.max_attempts
+        looks = held.intake.look(held, most) if isinstance(problem, NewerVersion) else most
+        if looks >= most:
+            self._give_up(held, problem)
             return
         if looks == 1:
-            logger.warning("%s; it is tried again for a while", obstacle)
+            logger.warning("%s; until one comes, it is tried again", problem)
         held.intake.postpone(held, self._delay(looks))
 
     def _give_up(self, held: Held[Intake], problem: Exception) -> None:
