@@ -57,6 +57,7 @@ class _Readers:
             hint: the type.
             place: the field, for messages.
         """
+        hint = _plain(hint)
         origin, arguments = get_origin(hint), get_args(hint)
         if hint in _PLAIN:
             return partial(_read_plain, hint)
@@ -67,8 +68,6 @@ class _Readers:
         return self._of_form(hint, origin, arguments, place)
 
     def _of_form(self, hint: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> _Reader:
-        if origin is Annotated or hasattr(hint, "__supertype__"):
-            return self.of(getattr(hint, "__supertype__", None) or arguments[0], place)
         if origin is Literal:
             return partial(_read_literal, arguments)
         if origin in (Union, UnionType):
@@ -76,6 +75,7 @@ class _Readers:
         return self._of_container(hint, origin or hint, arguments, place)
 
     def _of_union(self, hint: Any, kinds: tuple[Any, ...], place: str) -> _Reader:
+        kinds = tuple(map(_plain, kinds))
         forms = [form for form in map(_form_of, kinds) if form is not None]
         if len(forms) > len(set(forms)):
             raise TypeError(
@@ -120,6 +120,17 @@ class _Readers:
                     place = f"{kind.__qualname__}.{each.name}"
                     readers[each.name] = self.of(hints[each.name], place), is_needed
         return partial(_read_class, kind, readers)
+
+
+def _plain(hint: Any) -> Any:
+    """Return a type without the names and notes that it was given."""
+    while True:
+        if get_origin(hint) is Annotated:
+            hint = get_args(hint)[0]
+        elif hasattr(hint, "__supertype__"):
+            hint = hint.__supertype__
+        else:
+            return hint
 
 
 def _form_of(hint: Any) -> str | None:
