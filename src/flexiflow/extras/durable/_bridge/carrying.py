@@ -81,5 +81,7 @@ def _checked(attributes: Mapping[Any, Any]) -> dict[str, str]:
                 f"most 20 lower-case letters and digits, not {reprlib.repr(name)}"
             )
         if not (isinstance(value, str) and value):
-            raise ValueError(f"{name} of carry() must be a non-empty str, not {value!r}")
+            raise ValueError(
+                f"{name} of carry() must be a non-empty str, not {reprlib.repr(value)}"
+            )
     return found
