@@ -233,7 +233,11 @@ def test_one_more_than_may_be_scheduled_waits_for_room(
         ({"delay": 1, "event": "order.*"}, ValueError, "the pattern 'order.\\*'"),
         ({"delay": 1, "event": "a..b"}, ValueError, "malformed event name 'a..b'"),
         ({"delay": 1, "event": 3}, TypeError, "an event name must be a str, not 3"),
-        ({"delay": 1, "event": Query("a.b")}, TypeError, "'a.b' is a query, not an event"),
+        (
+            {"delay": 1, "event": Query[int, int]("a.b")},
+            TypeError,
+            "'a.b' is a query, not an event",
+        ),
         ({"delay": 1, "data": {1}}, NotEncodable, "can't be stored: TypeError"),
         ({"delay": 1, "key": ""}, NotEncodable, "its key must be a non-empty str of text"),
         ({"delay": 1, "key": 3}, NotEncodable, "its key must be .* not 3"),
@@ -246,10 +250,10 @@ async def test_bad_arguments_schedule_nothing(
 ) -> None:
     """Y3: The message says what would be right."""
     transport = MemoryTransport(max_event_bytes=1000)
-    faulty = Faulty(transport)
-    async with open_bridge(EventBus(), faulty, outgoing=[NAME]) as bridge:
+    given: dict[str, Any] = {"event": NAME, "data": 1}
+    async with open_bridge(EventBus(), transport, outgoing=[NAME]) as bridge:
         with pytest.raises(exception, match=message):
-            await bridge.schedule(**({"event": NAME, "data": 1} | options))
+            await bridge.schedule(**(given | options))
     assert await scheduled(transport) == []
 
 
@@ -277,7 +281,7 @@ async def test_the_key_is_what_is_given_or_what_the_bridge_makes(
 ) -> None:
     """Y3: As for any event of the bridge; without a function there is none."""
     transport = MemoryTransport()
-    ways: dict[str, Any] = {"outgoing": [NAME], "key": lambda data: f"of {data}"}
+    ways: dict[str, Any] = {"outgoing": [NAME], "key": "of {}".format}
     async with open_bridge(EventBus(), transport, **ways) as bridge:
         await bridge.schedule(NAME, "data", delay=10, key=given)
     async with open_bridge(EventBus(), transport, outgoing=[NAME]) as bridge:

@@ -58,6 +58,16 @@ async def publish(transport: MemoryTransport, *payloads: Any, **options: Any) ->
             assert await bus.publish(NAME, each) == ()
 
 
+def always(data: object) -> str:
+    """Make the key of all but one."""
+    return "k"
+
+
+def other(data: object) -> str:
+    """Make another key."""
+    return "other"
+
+
 def bodies(transport: MemoryTransport) -> list[bytes]:
     """Return what is in the log."""
     return [record.body for record in transport._logs[0].records.values()]
@@ -65,15 +75,15 @@ def bodies(transport: MemoryTransport) -> list[bytes]:
 
 async def test_handlers_are_given_what_decode_makes() -> None:
     """Y1: Written by `encode`, handed on as `decode` makes it, and that very object to all."""
-    transport, handler, other = MemoryTransport(), Handler(), Handler()
+    transport, handler, second = MemoryTransport(), Handler(), Handler()
     await publish(transport, Order("a", "CHF"), schemas=[SECOND])
     bus = EventBus()
     await bus.subscribe(ORDER, "c", handler)
-    await bus.subscribe("order.*", "d", other)
+    await bus.subscribe("order.*", "d", second)
     async with open_bridge(bus, transport, incoming=[NAME], group=GROUP, schemas=[SECOND]):
-        await until(lambda: handler.done and other.done)
+        await until(lambda: handler.done and second.done)
     assert handler.done == [Order("a", "CHF")]
-    assert handler.done[0] is other.done[0]
+    assert handler.done[0] is second.done[0]
 
 
 @pytest.mark.parametrize("schemas", [[], [FIRST]])
@@ -143,7 +153,7 @@ def test_one_that_can_not_be_read_delays_no_other_of_its_key(backend: str) -> No
 
     async def scenario() -> None:
         transport, handler = MemoryTransport(), Handler()
-        await publish(transport, {"id": "a"}, {"id": None}, {"id": "c"}, key=lambda _: "k")
+        await publish(transport, {"id": "a"}, {"id": None}, {"id": "c"}, key=always)
         async with consuming(transport, handler, schemas=[SECOND]) as bridge:
             await until(lambda: len(handler.done) == 2)
             assert bridge.statistics().dead == 1
@@ -162,9 +172,9 @@ def test_a_newer_version_waits_for_newer_code(
     async def scenario() -> None:
         caplog.clear()
         transport, old, new = MemoryTransport(), Handler(), Handler()
-        await publish(transport, Order("a"), schemas=[SECOND], key=lambda _: "k")
-        await publish(transport, {"id": "b"}, key=lambda _: "k")
-        await publish(transport, {"id": "c"}, key=lambda _: "other")
+        await publish(transport, Order("a"), schemas=[SECOND], key=always)
+        await publish(transport, {"id": "b"}, key=always)
+        await publish(transport, {"id": "c"}, key=other)
         attempts = list[int]()
 
         def note(data: object) -> None:

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, final, get_origin
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final, get_origin
 from urllib.parse import quote
 
 from flexiflow._arguments import check_count
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from flexiflow._names import Topic
 
 T = TypeVar("T")
+P = TypeVar("P")
 
+_MAPPING: Final[type[Any]] = Mapping
 _FIRST: Final = 1
 _VERSION: Final = re.compile("[1-9][0-9]{0,12}")
 
@@ -84,12 +86,12 @@ class Schema(Generic[T]):
     @classmethod
     def of(
         cls,
-        topic: Topic[T],
-        kind: type[T] | None = None,
+        topic: Topic[P] | str,
+        kind: type[P] | None = None,
         *,
         version: int = _FIRST,
         upcast: Mapping[int, Callable[[Any], Any]] | None = None,
-    ) -> Self:
+    ) -> Schema[P]:
         """Return the schema of an event whose payload is a dataclass, or of pydantic or msgspec.
 
         Dataclasses are written by `dataclasses.asdict`, and read strictly: each field must have a
@@ -109,7 +111,9 @@ class Schema(Generic[T]):
                 field of the dataclass is of a type that does not come back from JSON.
         """
         encode, decode = _ends_of(_kind_of(topic) if kind is None else kind)
-        return cls(topic, encode=encode, decode=decode, version=version, upcast=upcast)
+        make: Any = cls
+        made: Schema[P] = make(topic, encode=encode, decode=decode, version=version, upcast=upcast)
+        return made
 
     def __repr__(self) -> str:
         """Show the event and the version."""
@@ -190,7 +194,7 @@ def _checked(what: str, function: Any) -> Any:
 
 
 def _checked_steps(upcast: Any, version: int) -> dict[int, Any]:
-    if not isinstance(upcast, Mapping):
+    if not isinstance(upcast, _MAPPING):
         raise TypeError(
             f"upcast must be a mapping of versions to functions, not {reprlib.repr(upcast)}"
         )
