@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _CARRY: Final = "carry"
 RESUME: Final = "resume"
 
+NOTHING: Final[Mapping[str, str]] = {}
+"""What is carried where there are no instruments."""
+
 _NAME: Final = re.compile(r"[a-z0-9]{1,20}")
 _TAKEN: Final = frozenset(
     (
