@@ -228,8 +228,8 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
     data = attributes.pop("data", None)
     if "data_base64" in attributes:
         data = codec.decode(b64decode(attributes.pop("data_base64"), validate=True))
-    event: CloudEvent = _make(CloudEvent, (id_, source, name, time, key, data, depth, attributes))
-    return event
+    decoded: CloudEvent = _make(CloudEvent, (id_, source, name, time, key, data, depth, attributes))
+    return decoded
 
 
 def _refuse(attributes: dict[str, Any]) -> NoReturn:
