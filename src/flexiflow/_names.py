@@ -137,13 +137,18 @@ class Topic(_Name, Generic[T]):
         TypeError: a name that is not a str (B3).
     """
 
-    __slots__ = ()
+    # `Topic[Order](...)` sets it; `Schema.of` reads the type of the payload from it (Y1).
+    __slots__ = ("__orig_class__",)
 
     def __new__(cls, name: str) -> Self:
         """Check the name."""
         make: Any = super().__new__
         topic: Self = make(cls, check_subscribed_name(name))
         return topic
+
+    def __reduce__(self) -> tuple[type[Topic[Any]], tuple[str]]:
+        """Pickle the name alone; the oldest protocols know no slots."""
+        return Topic, (str(self),)
 
 
 @final

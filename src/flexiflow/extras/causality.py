@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import reprlib
 import secrets
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count, repeat
@@ -21,6 +22,8 @@ from flexiflow._instruments import HAPPENED
 from flexiflow._text import shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from contextvars import Token
 
     from flexiflow._names import Event
@@ -99,7 +102,7 @@ class _Lineage(NamedTuple):
         names: the names of the events before it. Not the events, which would all stay in memory.
     """
 
-    parent: _Id | None
+    parent: _Id | str | None
     correlation: _Id | str | None
     depth: int
     names: tuple[str, ...]
@@ -120,7 +123,7 @@ class _Cause:
 
     __slots__ = ("id", "lineage", "name", "token")
 
-    id: _Id
+    id: _Id | str
     lineage: _Lineage
     name: str
     token: Token[_Cause | None]
@@ -238,6 +241,34 @@ class Causality:
         else:
             cause.lineage = _ROOT
         cause.id = next(self._ids)
+        return cause
+
+    def carry(self) -> dict[str, str]:
+        """Return what a stored event takes along, by the names of CloudEvents extensions (Y2).
+
+        These are the ids of the current event, as the cause of what a worker publishes, and its
+        correlation id.
+        """
+        cause, said = _current.get(), _said.get()
+        carried = {} if cause is None else {"causationid": _show(cause.id)}
+        if said is not None:
+            carried["correlationid"] = said.id
+        elif cause is not None:
+            carried["correlationid"] = _show(cause.correlation())
+        return carried
+
+    def resume(self, attributes: Mapping[str, str], /) -> AbstractContextManager[None]:
+        """Return a context manager within which a stored event is caused by what stored it (Y2).
+
+        Args:
+            attributes: the attributes of the stored event.
+        """
+        causation, common = map(attributes.get, ("causationid", "correlationid"))
+        if causation is None:
+            return nullcontext() if common is None else correlation(common)
+        cause = _Cause()
+        cause.name, cause.id = attributes["type"], causation
+        cause.lineage = _Lineage(None, common, 1, ())
         return cause
 
     def _descend(self, parent: _Cause, said: _Said | None, name: str) -> _Lineage:

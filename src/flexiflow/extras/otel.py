@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flexiflow._callables import describe
 from flexiflow._text import shorten
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from flexiflow._subscription import Subscription
 
 __all__ = ["OpenTelemetry"]
+
+# By contract, and not what the program has set as the global one: workers must read it.
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 @final
@@ -53,6 +57,37 @@ class OpenTelemetry:
             "flexiflow.priority": subscription.priority,
         }
         return _Watched(self._tracer, "process", "process", SpanKind.CONSUMER, event.name, details)
+
+    def carry(self) -> dict[str, str]:
+        """Return what a stored event takes along: `traceparent`, and `tracestate` if any (Y2)."""
+        carried: dict[str, str] = {}
+        _PROPAGATOR.inject(carried)
+        return carried
+
+    def resume(self, attributes: Mapping[str, str], /) -> _Resumed:
+        """Return a context manager within which spans continue the publisher's trace (Y2).
+
+        Args:
+            attributes: the attributes of the stored event.
+        """
+        return _Resumed(attributes)
+
+
+class _Resumed:
+    """A context manager: within it the current span is the one that stored the event."""
+
+    __slots__ = ("_attributes", "_token")
+
+    _token: Token[Context]
+
+    def __init__(self, attributes: Mapping[str, str]) -> None:
+        self._attributes = attributes
+
+    def __enter__(self) -> None:
+        self._token = attach(_PROPAGATOR.extract(self._attributes, get_current()))
+
+    def __exit__(self, *_: object) -> None:
+        detach(self._token)
 
 
 class _Watched:

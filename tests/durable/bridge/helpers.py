@@ -29,10 +29,14 @@ from flexiflow.extras.durable import (
     MemoryTransport,
     Outcome,
     Record,
+    Replayed,
     Room,
+    ScheduledRecord,
     Settled,
     Standing,
+    Start,
     Stored,
+    Survey,
     Transport,
     TransportUnavailable,
     open_bridge,
@@ -58,6 +62,9 @@ Call = Literal[
     "dead_letters",
     "redrive",
     "tail",
+    "schedule",
+    "cancel",
+    "replay",
     "receive",
     "wait",
     "settle",
@@ -118,12 +125,14 @@ class Faulty:
         calls: how often each was called.
         batches: the batches that were to be stored.
         outcomes: what was to be settled.
+        tickets: those of the events that were to be scheduled.
     """
 
     def __init__(self, transport: Transport) -> None:
         self.calls: Counter[str] = Counter()
         self.batches: list[Batch] = []
         self.outcomes: list[Outcome] = []
+        self.tickets: list[str] = []
         self._transport = transport
         self._plans: defaultdict[str, deque[Fault | Hold | None]] = defaultdict(deque)
         self._away: set[str] = set()
@@ -210,6 +219,40 @@ class _FaultyConnection:
     def max_event_bytes(self) -> int:
         return self._connection.max_event_bytes
 
+    @property
+    def max_scheduled(self) -> int:
+        return self._connection.max_scheduled
+
+    async def produced(self, producer: str) -> int:
+        return await self._connection.produced(producer)
+
+    def new_ticket(self, key: str | None) -> str:
+        return self._connection.new_ticket(key)
+
+    async def schedule(
+        self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
+    ) -> None:
+        self._faulty.tickets.append(ticket)
+        schedule = partial(self._connection.schedule, ticket, record, at=at, delay=delay)
+        await self._faulty.run("schedule", schedule)
+
+    async def cancel(self, ticket: str) -> bool:
+        return await self._faulty.run("cancel", partial(self._connection.cancel, ticket))
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        return await self._connection.scheduled(after=after, limit=limit)
+
+    async def replay(self, group: str, since: Start) -> Replayed:
+        return await self._faulty.run("replay", partial(self._connection.replay, group, since))
+
+    async def survey(self) -> Survey:
+        return await self._connection.survey()
+
+    async def discard(self, group: str, ids: Sequence[str]) -> int:
+        return await self._connection.discard(group, ids)
+
     async def store(self, batch: Batch) -> None:
         self._faulty.batches.append(batch)
         await self._faulty.run("store", partial(self._connection.store, batch))
@@ -267,6 +310,10 @@ class _FaultyLease:
     @property
     def lines(self) -> Collection[str]:
         return self._lease.lines
+
+    @property
+    def replay(self) -> int:
+        return self._lease.replay
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
         return await self._faulty.run("receive", partial(self._lease.receive, room))

@@ -36,6 +36,7 @@ def test_an_event_has_the_names_of_cloudevents() -> None:
     assert event == EVENT | {
         "id": "p-1",
         "datacontenttype": "application/json",
+        "depth": 1,
         "data": {"id": 3},
     }
 
@@ -125,8 +126,9 @@ def test_what_is_no_event_can_not_be_decoded(body: Any, reason: str) -> None:
 
 def test_optional_attributes_may_be_missing() -> None:
     """X7: An event that another program wrote need not have a time, a key or a payload."""
-    event = decode(json.dumps(EVENT | {"extension": 3}).encode(), JSON)
-    assert event == ("1", "shop", NAME, None, None, None)
+    attributes = EVENT | {"extension": 3}
+    event = decode(json.dumps(attributes).encode(), JSON)
+    assert event == ("1", "shop", NAME, None, None, None, 1, attributes)
 
 
 def test_there_may_be_spaces_around() -> None:

@@ -1,4 +1,4 @@
-"""Durable delivery: stored events outlive the process and reach other processes (X1 to X16).
+"""Durable delivery: stored events outlive the process and reach other processes (X1 to Y6).
 
 `open_bridge` connects a bus with a transport. The protocols `Transport`, `Connection` and `Lease`
 say what a bridge asks of a transport; in memory, in an SQLite file and on a Redis server there is
@@ -13,6 +13,7 @@ from flexiflow.extras.durable._bridge.bridge import Bridge, open_bridge
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Codec
 from flexiflow.extras.durable._bridge.held import CurrentDelivery, current_delivery
 from flexiflow.extras.durable._bridge.place import BridgeStatus
+from flexiflow.extras.durable._bridge.schemas import Schema
 from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
 from flexiflow.extras.durable._errors import (
     BridgeClosed,
@@ -21,10 +22,13 @@ from flexiflow.extras.durable._errors import (
     GroupMismatch,
     LeaseLost,
     LogFull,
+    NewerVersion,
+    NotDecodable,
     NotEncodable,
     NotReplicated,
     ScheduleFull,
     StartTrimmed,
+    TooDeep,
     TransportError,
     TransportUnavailable,
     TransportUnusable,
@@ -89,6 +93,8 @@ __all__ = [
     "Member",
     "MemberSurvey",
     "MemoryTransport",
+    "NewerVersion",
+    "NotDecodable",
     "NotEncodable",
     "NotReplicated",
     "Noted",
@@ -101,6 +107,7 @@ __all__ = [
     "Room",
     "ScheduleFull",
     "ScheduledRecord",
+    "Schema",
     "Settled",
     "SqliteTransport",
     "Standing",
@@ -108,6 +115,7 @@ __all__ = [
     "StartTrimmed",
     "Stored",
     "Survey",
+    "TooDeep",
     "Transport",
     "TransportError",
     "TransportUnavailable",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from flexiflow._arguments import check_count, check_finite, check_seconds
@@ -14,9 +15,11 @@ from flexiflow._text import show
 from flexiflow.extras.durable._patterns import overlapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from flexiflow.extras.durable._bridge.cloudevents import Codec
+    from flexiflow.extras.durable._bridge.schemas import Schema
+    from flexiflow.extras.durable._records import Start
 
 _COUNTS: Final = (
     "limit",
@@ -25,6 +28,7 @@ _COUNTS: Final = (
     "max_waiting",
     "max_attempts",
     "max_deliveries",
+    "max_depth",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -49,6 +53,9 @@ class Settings(NamedTuple):
     grace: float
     store_timeout: float
     codec: Codec
+    schemas: Mapping[str, Schema[Any]]
+    max_depth: int
+    start: Start
 
 
 def check_ends(bus: object, transport: object) -> None:
@@ -91,6 +98,65 @@ def check_prefetch(prefetch_bytes: int, max_event_bytes: int) -> None:
             f"prefetch_bytes={prefetch_bytes} is less than the transport's "
             f"max_event_bytes={max_event_bytes}: an event of that size could never be received"
         )
+
+
+def moment_of(what: str, given: object) -> float:
+    """Return a datetime in seconds since 1970.
+
+    Args:
+        what: the argument's name, for messages.
+        given: what was given.
+
+    Raises:
+        ValueError: it has no time zone.
+        TypeError: it is no datetime.
+    """
+    if not isinstance(given, datetime):
+        raise TypeError(f"{what} must be a datetime, not {reprlib.repr(given)}")
+    if given.utcoffset() is None:
+        raise ValueError(
+            f"{what} must have a time zone, as datetime.now(UTC) has, and {given!r} has none"
+        )
+    return given.timestamp()
+
+
+def check_group(name: object) -> None:
+    """Check the name of a group.
+
+    Raises:
+        ValueError: it has other characters than a group's name may have.
+        TypeError: it is no str.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"group must be a str, not {reprlib.repr(name)}")
+    _check_characters("group", name)
+
+
+def check_start(what: str, given: Any) -> Start:
+    """Return where a group is to begin, as a transport takes it (Y5).
+
+    Args:
+        what: the argument's name, for messages.
+        given: what was given.
+
+    Raises:
+        ValueError: a time without a time zone.
+        TypeError: it is neither a str, nor a datetime, nor several str.
+    """
+    if isinstance(given, datetime):
+        return moment_of(what, given)
+    if isinstance(given, str):
+        return "oldest" if given == "oldest" else "new" if given == "new" else (given,)
+    try:
+        positions = tuple(given)
+    except TypeError:
+        positions = ()
+    if not positions or not all(isinstance(each, str) for each in positions):
+        raise TypeError(
+            f"{what} must be 'oldest', 'new', a datetime, a position, or a position for each "
+            f"partition, not {reprlib.repr(given)}"
+        )
+    return positions
 
 
 def patterns_of(what: str, given: Iterable[object]) -> tuple[str, ...]:
@@ -138,12 +204,17 @@ def _check_names(settings: Settings) -> None:
             raise TypeError(f"{what} must be a str or None, not {reprlib.repr(name)}")
     for what in ("group", "consumer"):
         name = getattr(settings, what)
-        if name is not None and not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{what} must be of letters, digits, '.', '_' and '-', not {reprlib.repr(name)}"
-            )
+        if name is not None:
+            _check_characters(what, name)
     if settings.source == "":
         raise ValueError("source must not be empty; None names the group")
+
+
+def _check_characters(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} must be of letters, digits, '.', '_' and '-', not {reprlib.repr(name)}"
+        )
 
 
 def _check_functions(settings: Settings) -> None:

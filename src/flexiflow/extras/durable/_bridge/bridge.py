@@ -24,7 +24,7 @@ from __future__ import annotations
 import reprlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 from uuid import uuid4
 
 import anyio
@@ -35,8 +35,10 @@ from flexiflow._reporting import logger
 from flexiflow.extras.durable._bridge.arguments import (
     Settings,
     check_ends,
+    check_group,
     check_prefetch,
     check_settings,
+    check_start,
     patterns_of,
 )
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
@@ -44,6 +46,8 @@ from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
 from flexiflow.extras.durable._bridge.link import Link
 from flexiflow.extras.durable._bridge.outbox import Outbox
 from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
+from flexiflow.extras.durable._bridge.scheduling import Scheduler
+from flexiflow.extras.durable._bridge.schemas import check_schemas
 from flexiflow.extras.durable._bridge.worker import Worker
 from flexiflow.extras.durable._errors import TransportError
 from flexiflow.extras.durable._patterns import canonical
@@ -52,14 +56,19 @@ from flexiflow.extras.durable._records import Member
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
     from types import TracebackType
 
     from flexiflow._bus import EventBus
+    from flexiflow._names import Topic
     from flexiflow.extras.durable._bridge.cloudevents import Codec
     from flexiflow.extras.durable._bridge.place import BridgeStatus
+    from flexiflow.extras.durable._bridge.schemas import Schema
     from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
-    from flexiflow.extras.durable._records import DeadLetter
+    from flexiflow.extras.durable._records import DeadLetter, Replayed
     from flexiflow.extras.durable._transport import Connection, Transport
+
+T = TypeVar("T")
 
 _LONGEST_DELAY: Final = 30.0
 """The longest wait for the next attempt, in seconds, unless `retry_delay` is more."""
@@ -89,6 +98,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     grace: float = 10.0,
     store_timeout: float = 10.0,
     codec: Codec = JSON,
+    schemas: Iterable[Schema[Any]] = (),
+    max_depth: int = 100,
+    start: datetime | str | Sequence[str] = "oldest",
 ) -> AbstractAsyncContextManager[Bridge]:
     """Store the events that a bus publishes, and publish on it the events that others have stored.
 
@@ -138,6 +150,14 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         store_timeout: for how many seconds to try to store an event, more than 0; when the block
             ends, all events that are not yet stored have as many together.
         codec: encodes and decodes payloads (X7).
+        schemas: how the payloads of some events are written and read, one for each of them; those
+            of all others are what the codec takes (Y1).
+        max_depth: an event that comes in is a dead letter at once if it is deeper than this in a
+            chain of stored events, each published while the one before was handled; 1 or more (Y2).
+        start: where the group begins if this bridge is its first: with the "oldest" event that is
+            kept; with the next "new" one; with the first that was stored at a time, given with its
+            time zone; or behind the position of an event, for several partitions a position in each
+            of them. It is ignored where there is a group (Y5).
 
     Every count is an int of at most 10**12.
 
@@ -145,7 +165,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         ValueError: a number out of its range; a malformed pattern or name; outgoing and incoming
             patterns that overlap (X8); neither of them; incoming ones without a group; a key
             without outgoing ones; on entering the block, `prefetch_bytes` below the transport's
-            `max_event_bytes`.
+            `max_event_bytes`, or a `start` that is no position of the transport; two schemas of one
+            event.
+        StartTrimmed: on entering the block: events behind the position `start` were deleted.
         TypeError: an argument of the wrong type.
     """
     check_ends(bus, transport)
@@ -167,6 +189,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         grace=grace,
         store_timeout=store_timeout,
         codec=codec,
+        schemas=check_schemas(schemas),
+        max_depth=max_depth,
+        start=check_start("start", start),
     )
     check_settings(settings)
     return _Block(Link(bus, transport, settings))
@@ -176,12 +201,26 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
 class Bridge:
     """An open bridge, made by `open_bridge`."""
 
-    __slots__ = ("_connection", "_counters", "_group", "_held", "_lifetime", "_worker")
+    __slots__ = (
+        "_connection",
+        "_counters",
+        "_group",
+        "_held",
+        "_lifetime",
+        "_scheduler",
+        "_worker",
+    )
 
     def __init__(
-        self, link: Link, connection: Connection, worker: Worker | None, lifetime: Lifetime
+        self,
+        link: Link,
+        connection: Connection,
+        worker: Worker | None,
+        scheduler: Scheduler,
+        lifetime: Lifetime,
     ) -> None:
         self._connection: Connection | None = connection
+        self._scheduler: Scheduler | None = scheduler
         self._group = link.settings.group
         self._worker = worker
         self._counters = link.counters
@@ -215,6 +254,98 @@ class Bridge:
         """Return what became of the events so far, without asking the transport."""
         held = self._held if self._worker is None else self._worker.held
         return self._counters.statistics(held)
+
+    async def schedule(
+        self,
+        event: Topic[T] | str,
+        data: T,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Store an event now that is handed out later, once its time has come (Y3).
+
+        It is stored when this returns. It is handed out at its time or later, never before, by the
+        transport's clock; at least once, as any stored event; and takes its place among the events
+        of its key then. It need not be an outgoing event of this bridge, and may be an incoming
+        one. Its chain begins anew (Y2).
+
+        If this raises `TransportUnavailable` or is cancelled, the event may be stored all the same.
+
+        Args:
+            event: the event's name.
+            data: the payload.
+            delay: in how many seconds, 0 or more; this or `at`.
+            at: when, with a time zone; a time that has passed is now.
+            key: the event's key; None for what the bridge's `key` returns.
+
+        Returns:
+            A ticket, by which it can be cancelled, also by others.
+
+        Raises:
+            ValueError: both or none of `delay` and `at` are given; `delay` is negative, infinite or
+                NaN; `at` has no time zone; a malformed name.
+            TypeError: an argument of the wrong type.
+            NotEncodable: the payload, or the key, can't be stored.
+            EventTooLarge: it has more bytes than the transport takes.
+            ScheduleFull: the transport has as many scheduled events as it may.
+            TransportUnavailable: it could not be stored within `store_timeout`.
+            ReceiverClosed: the bridge's block is over.
+        """
+        return await self._open_scheduler().schedule(event, data, delay, at, key)
+
+    async def cancel(self, ticket: str) -> bool:
+        """Cancel a scheduled event, of this bridge or another one of the transport (Y3).
+
+        Returns:
+            True if the event will never be handed out; False if it was, or may be, or if nothing is
+            known of it any more.
+
+        Raises:
+            ValueError: the ticket is none of this transport.
+            TypeError: it is no str.
+            TransportUnavailable: the transport can't be reached.
+            ReceiverClosed: the bridge's block is over.
+        """
+        return await self._open_scheduler().cancel(ticket)
+
+    async def replay(self, group: str, *, since: datetime | str | Sequence[str]) -> Replayed:
+        """Make a group handle events again, or pass some over (Y5).
+
+        All leases of the group end: what its workers are handling is cancelled, and they begin
+        anew. What comes after the place is given to them again, whether it was handled, waits for
+        an attempt, or is a dead letter. An event that comes before and was not handled yet is
+        passed over, unless it waits or is a dead letter.
+
+        Args:
+            group: the group; it need not be this bridge's.
+            since: the place, as `start` of `open_bridge`.
+
+        Returns:
+            Where the group begins, and whether all events since then were kept.
+
+        Raises:
+            ValueError: there is no such group; a time without a time zone; `since` is no position
+                of the transport.
+            TypeError: an argument of the wrong type.
+            StartTrimmed: events behind the position `since` were deleted.
+            TransportUnavailable: the transport can't be reached.
+            ReceiverClosed: the bridge's block is over.
+        """
+        check_group(group)
+        start = check_start("since", since)
+        if self._connection is None:
+            raise ReceiverClosed("the bridge", "is over")
+        replayed = await self._connection.replay(group, start)
+        if not replayed.is_whole:
+            logger.warning(
+                "the group %r begins again with the oldest events that are kept: some since %s "
+                "were deleted",
+                group,
+                since,
+            )
+        return replayed
 
     async def dead_letters(
         self, after: str | None = None, limit: int = 100
@@ -262,7 +393,7 @@ class Bridge:
 
     def close(self) -> None:
         """Stop using the connection; called by `open_bridge`."""
-        self._connection = None
+        self._connection = self._scheduler = None
 
     def end(self, cause: BaseException | None) -> None:
         """Note the end of the block, and drop the worker; called by `open_bridge`."""
@@ -278,6 +409,11 @@ class Bridge:
         if self._connection is None:
             raise ReceiverClosed("the bridge", "is over")
         return self._connection, self._group
+
+    def _open_scheduler(self) -> Scheduler:
+        if self._scheduler is None:
+            raise ReceiverClosed("the bridge", "is over")
+        return self._scheduler
 
 
 def _check_id(given: object) -> None:
@@ -366,25 +502,24 @@ async def _run(link: Link, lifetime: Lifetime) -> AsyncGenerator[Bridge]:
         check_prefetch(settings.prefetch_bytes, connection.max_event_bytes)
         lifetime.address = connection.address
         begin: Callable[[], object] = int
-        worker = None
+        producer = uuid4().hex
+        source = settings.source or settings.group or "flexiflow"
+        encoder = Encoder(source, producer, settings.codec, settings.schemas)
+        worker = Worker(link, connection, _member(settings)) if settings.incoming else None
+        scheduler = Scheduler(link, connection, encoder)
+        bridge = Bridge(link, connection, worker, scheduler, lifetime)
+        # Last of all: handlers that still run may use the bridge.
+        stack.callback(bridge.close)
         if settings.outgoing:
-            producer = uuid4().hex
-            source = settings.source or settings.group or "flexiflow"
             outbox = Outbox(link, connection, producer)
-            encoder = Encoder(source, producer, settings.codec)
             way = Way((link.bus, link.transport), settings.key, encoder, outbox)
             begin = partial(take_place, settings.outgoing, way, lifetime)
             await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
-        if settings.incoming:
-            worker = Worker(link, connection, _member(settings))
-            await stack.enter_async_context(_working(worker, settings.grace, lifetime, begin))
-        else:
+        if worker is None:
             begin()
-        bridge = Bridge(link, connection, worker, lifetime)
-        try:
-            yield bridge
-        finally:
-            bridge.close()
+        else:
+            await stack.enter_async_context(_working(worker, settings.grace, lifetime, begin))
+        yield bridge
 
 
 def _member(settings: Settings) -> Member:
@@ -396,6 +531,7 @@ def _member(settings: Settings) -> Member:
         canonical(settings.incoming),
         settings.lease,
         max(settings.retry_delay, _LONGEST_DELAY),
+        settings.start,
     )
 
 

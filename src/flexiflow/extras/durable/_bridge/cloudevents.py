@@ -17,12 +17,19 @@ from flexiflow.extras.durable._bridge.failing import shown
 from flexiflow.extras.durable._errors import NotEncodable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from flexiflow.extras.durable._bridge.schemas import Schema
 
 # Annotated as types of Any: their elements may be of any type.
 _MAPPING: Final[type[Any]] = dict
 _CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple)
 _TEXTS: Final[frozenset[type[Any]]] = frozenset([str])
+_tuple: Any = tuple
+_make: Final = _tuple.__new__
+"""Makes a `CloudEvent`, in half the time of calling the class."""
+_NO_SCHEMAS: Final[Mapping[str, Any]] = {}
+_NOTHING: Final[Mapping[str, str]] = {}
 _PLAIN: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(None)])
 
 
@@ -52,7 +59,10 @@ class CloudEvent(NamedTuple):
         name: the event's name; CloudEvents calls it type.
         time: when it was published, in the form of RFC 3339, or None.
         key: its key, or None; events of one key are handled in order (X4).
-        data: the payload.
+        data: the payload, as the codec has decoded it.
+        depth: how many stored events the chain has up to this one (Y2); 1 if the publisher did not
+            say.
+        attributes: all attributes of the event, without the payload.
     """
 
     id: str
@@ -61,6 +71,12 @@ class CloudEvent(NamedTuple):
     time: str | None
     key: str | None
     data: Any
+    depth: int
+    attributes: Mapping[str, Any]
+
+    def texts(self) -> dict[str, str]:
+        """Return the attributes that are text and not empty, by name."""
+        return {name: each for name, each in self.attributes.items() if each and type(each) is str}
 
 
 @final
@@ -102,11 +118,19 @@ class Encoder:
         source: the publisher's name.
         producer: what their ids begin with; unique to the producer.
         codec: encodes the payloads.
+        schemas: the schemas of events that have one, by name (Y1).
     """
 
-    __slots__ = ("_head", "_numbers", "_payload", "_producer", "_second", "_written")
+    __slots__ = ("_head", "_numbers", "_payload", "_producer", "_schemas", "_second", "_written")
 
-    def __init__(self, source: str, producer: str, codec: Codec) -> None:
+    def __init__(
+        self,
+        source: str,
+        producer: str,
+        codec: Codec,
+        schemas: Mapping[str, Schema[Any]] = _NO_SCHEMAS,
+    ) -> None:
+        self._schemas = schemas
         self._payload = _json if isinstance(codec, JsonCodec) else partial(_base64, codec)
         self._producer = producer
         self._numbers = count(1)
@@ -116,22 +140,43 @@ class Encoder:
             f'"datacontenttype":{_to_text(codec.content_type)},"id":"'
         )
 
-    def encode(self, name: str, data: Any, key: str | None) -> bytes:
+    def encode(
+        self,
+        name: str,
+        data: Any,
+        key: str | None,
+        depth: int = 1,
+        carried: Mapping[str, str] = _NOTHING,
+    ) -> bytes:
         """Encode an event.
+
+        Args:
+            name: the event's name.
+            data: its payload.
+            key: its key, or None.
+            depth: how many events the chain has up to this one, 1 or more (Y2).
+            carried: attributes that instruments have given it (Y2).
 
         Raises:
             NotEncodable: the payload can't be encoded.
         """
+        schema = self._schemas.get(name)
         try:
-            payload = self._payload(data)
+            if schema is None:
+                payload = self._payload(data)
+            else:
+                payload = self._payload(schema.encode(data))
+                payload = f'"dataschema":"{schema.dataschema}",{payload}'
         except Exception as exc:
             raise NotEncodable(name, _reason(exc)) from exc
         # The cache keeps no names that are unusually long.
         to_text = _name_to_text if len(name) <= LONGEST else _to_text
         place = "" if key is None else f',"partitionkey":{_to_text(key)}'
+        for attribute, text in carried.items():
+            place += f',"{attribute}":{_to_text(text)}'
         return (
             f'{self._head}{self._producer}-{next(self._numbers)}","type":{to_text(name)},'
-            f'"time":"{self._now()}"{place},{payload}}}'
+            f'"time":"{self._now()}","depth":{depth}{place},{payload}}}'
         ).encode()
 
     def _now(self) -> str:
@@ -177,10 +222,14 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
         and (key is None or (type(key) is str and key))
     ):
         _refuse(attributes)
-    data = get("data")
+    depth: Any = get("depth")
+    if type(depth) is not int or depth < 1:
+        depth = 1
+    data = attributes.pop("data", None)
     if "data_base64" in attributes:
-        data = codec.decode(b64decode(attributes["data_base64"], validate=True))
-    return CloudEvent(id_, source, name, time, key, data)
+        data = codec.decode(b64decode(attributes.pop("data_base64"), validate=True))
+    decoded: CloudEvent = _make(CloudEvent, (id_, source, name, time, key, data, depth, attributes))
+    return decoded
 
 
 def _refuse(attributes: dict[str, Any]) -> NoReturn:

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flexiflow._bus import dispatcher_of
 from flexiflow._cancellation import cancel_counter, effectively_cancelled
 from flexiflow._errors import HandlerCancelled
+from flexiflow._instruments import leave
 from flexiflow._marks import is_unchanged
 from flexiflow._reporting import logger
 from flexiflow._text import show
+from flexiflow.extras.durable._bridge.carrying import RESUME, resumed
 from flexiflow.extras.durable._bridge.held import handing_on
-from flexiflow.extras.durable._errors import is_an_outage
+from flexiflow.extras.durable._errors import NewerVersion, NotDecodable, is_an_outage
 from flexiflow.extras.durable._records import Noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from flexiflow._subscription import HandlerFailure
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.intake import Intake
     from flexiflow.extras.durable._bridge.lanes import Queue
@@ -87,8 +91,10 @@ class Crew:
         unoccupied: Callable[[], None],
     ) -> None:
         self._bus = link.bus
+        self._registry = dispatcher_of(link.bus).registry
         self._queue = queue
         self._limit = link.settings.limit
+        self._schemas = link.settings.schemas
         self._counters = link.counters
         self._start = start
         self._conclude = conclude
@@ -210,13 +216,46 @@ class Crew:
         handing_on.set(held)
         return held.intake.holds(held)
 
-    async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
-        """Publish an event on the bus, and return the failure, or None."""
+    def _read(self, held: Held[Intake]) -> Exception | None:
+        """Give an event the payload that its schema makes, and return what is wrong with it (Y1).
+
+        Not before its turn: that keeps a payload which kills the worker from doing so for ever.
+        """
+        schema = self._schemas.get(held.name)
+        if schema is not None:
+            try:
+                held.data = schema.decode(held.data, held.event.attributes.get("dataschema"))
+            except (NewerVersion, NotDecodable) as exc:
+                held.unread = exc
+        return held.unread
+
+    def _publish(self, held: Held[Intake]) -> Awaitable[tuple[HandlerFailure, ...]]:
+        """Return the coroutine that publishes an event on the bus."""
         self._counters.delivered += 1
         if held.attempts or held.is_suspect:
             self._counters.redelivered += 1
+        if self._registry.instruments:
+            return self._publish_resumed(held)
+        return self._bus.publish(held.name, held.data)
+
+    async def _publish_resumed(self, held: Held[Intake]) -> tuple[HandlerFailure, ...]:
+        """Publish an event on the bus, within what its publisher's instruments have sent along."""
+        entered, leaving = resumed(self._registry.instruments, held.event), None
         try:
-            failures = await self._bus.publish(held.name, held.data)
+            return await self._bus.publish(held.name, held.data)
+        except BaseException as exc:
+            leaving = exc
+            raise
+        finally:
+            leave(entered, leaving, RESUME)
+            del leaving
+
+    async def _attempt(self, slot: _Slot, held: Held[Intake]) -> Exception | None:
+        """Publish an event on the bus, and return the failure, or None."""
+        try:
+            if self._schemas and (unread := self._read(held)):
+                return unread
+            failures = await self._publish(held)
             if slot.requests():
                 await checkpoint()
         except Exception as exc:  # noqa: BLE001  any exception is a failed attempt

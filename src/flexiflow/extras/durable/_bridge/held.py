@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.cloudevents import CloudEvent
+    from flexiflow.extras.durable._errors import NewerVersion, NotDecodable
     from flexiflow.extras.durable._records import Delivery
     from flexiflow.extras.durable._transport import Lease, Transport
 
@@ -23,11 +24,13 @@ class Origin(NamedTuple):
         bus: the bus on which they are published.
         transport: the transport that they come from.
         lease: the lease by which they were received.
+        group: the group whose lease it is.
     """
 
     bus: EventBus
     transport: Transport
     lease: Lease
+    group: str
 
 
 class CurrentDelivery(NamedTuple):
@@ -43,6 +46,10 @@ class CurrentDelivery(NamedTuple):
         partition: the partition of the transport that the event is in.
         position: its position in that partition.
         token: the fencing token of the worker's lease; a later worker has a greater one (X4).
+        group: the group whose worker handles the event.
+        replay: how many times the group had been made to begin again before this delivery (Y5).
+        depth: how many stored events the chain has up to this one, each published while the one
+            before was handled; 1 for the first (Y2).
     """
 
     id: str
@@ -54,6 +61,9 @@ class CurrentDelivery(NamedTuple):
     partition: int
     position: str
     token: int
+    group: str
+    replay: int
+    depth: int
 
 
 @final
@@ -76,6 +86,7 @@ class Held(Generic[IntakeT]):
         has_waited: whether it waited at the transport before it was given (X12).
         size: how many bytes it has as stored.
         seen_by: the places of bridges that have seen the publish of this event (X8).
+        unread: why its payload could not be read; None for nearly all events (Y1).
     """
 
     __slots__ = (
@@ -94,6 +105,7 @@ class Held(Generic[IntakeT]):
         "scope",
         "seen_by",
         "size",
+        "unread",
     )
 
     def __init__(
@@ -103,7 +115,7 @@ class Held(Generic[IntakeT]):
         self.origin = origin
         self.event = event
         self.data: Any
-        _, _, self.name, _, self.key, self.data = event
+        _, _, self.name, _, self.key, self.data, _, _ = event
         self.position, body, _, self.attempts, self.deliveries, is_suspect, has_waited, _ = delivery
         self.is_suspect = is_suspect
         self.is_counted = not is_suspect
@@ -111,6 +123,7 @@ class Held(Generic[IntakeT]):
         self.size = len(body)
         self.scope: CancelScope | None = None
         self.seen_by: set[object] | None = None
+        self.unread: NewerVersion | NotDecodable | None = None
 
 
 handing_on: Final[ContextVar[Held[Any] | None]] = ContextVar("handing_on", default=None)
@@ -127,27 +140,35 @@ def current_delivery() -> CurrentDelivery | None:
     held = handing_on.get()
     if held is None or held.scope is None:
         return None
-    id_, source, name, time, key, _ = held.event
-    lease = held.origin.lease
+    event, lease = held.event, held.origin.lease
     return CurrentDelivery(
-        id_, source, name, time, key, held.attempts + 1, lease.partition, held.position, lease.token
+        *event[:5],
+        held.attempts + 1,
+        lease.partition,
+        held.position,
+        lease.token,
+        held.origin.group,
+        lease.replay,
+        event.depth,
     )
 
 
-def is_echo(name: str, data: object, origin: tuple[EventBus, Transport], bridge: object) -> bool:
+def is_echo(
+    held: Held[Any], name: str, data: object, origin: tuple[EventBus, Transport], bridge: object
+) -> bool:
     """Return whether a publish is the one by which a worker hands on a stored event (X8).
 
     A bridge sees that publish before any handler runs. Any later publish comes from a handler, even
     if it looks the same; so this is True once for each bridge and event.
 
     Args:
+        held: the stored event for whose handling the publisher runs.
         name: the name of the event that is published.
         data: its payload.
         origin: the bus, and the transport that the event would be stored in.
         bridge: the bridge that asks.
     """
-    held = handing_on.get()
-    if held is None or held.data is not data or held.name != name or held.origin[:2] != origin:
+    if held.data is not data or held.name != name or held.origin[:2] != origin:
         return False
     if held.seen_by is None:
         held.seen_by = set()

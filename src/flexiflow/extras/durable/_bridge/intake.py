@@ -112,7 +112,7 @@ class Intake:
         self, link: Link, lease: Lease, queue: Queue[Held[Intake]], budget: Budget
     ) -> None:
         self.lease = lease
-        self.origin = Origin(link.bus, link.transport, lease)
+        self.origin = Origin(link.bus, link.transport, lease, str(link.settings.group))
         self.ending = anyio.Event()
         self.is_lost = False
         self.freed = Signal()
@@ -133,6 +133,8 @@ class Intake:
         self._held: dict[str, Held[Intake]] = {}
         # Of a lease that is lost: the ends of attempts, to be reported once.
         self._reports: list[Outcome] = []
+        # How often events could not be read, by position; these are no attempts.
+        self._looks: dict[str, int] = {}
         self._next, self._writing = _Settlements(), _NONE
         self._unsettled = 0
         self._wanted = Signal()
@@ -240,6 +242,18 @@ class Intake:
                 self._write_soon(Followed(held.key))
             self._lanes.leave(held)
 
+    def look(self, held: Held[Intake], most: int) -> int:
+        """Note that an event can't be read, and return how often that was so by this lease (Y1).
+
+        Args:
+            held: the event.
+            most: forget the event after so many times.
+        """
+        looks = self._looks.pop(held.position, 0) + 1
+        if looks < most:
+            self._looks[held.position] = looks
+        return looks
+
     def postpone(self, held: Held[Intake], delay: float) -> None:
         """Postpone an event, to wait at the transport, and those of its key behind it (X12)."""
         self._let_go(held, Postponed(held.position, held.attempts, 0, delay, held.key))
@@ -280,6 +294,7 @@ class Intake:
         dropped = [self._held.pop(each) for each in positions if each in self._held]
         self._queue.discard(lambda each: each.intake is self and not self.holds(each))
         for held in dropped:
+            self._looks.pop(held.position, None)
             self._free(held.size)
             if held.has_waited and held.key is not None:
                 # It may have been the last one of its key that waited by this lease; ask.

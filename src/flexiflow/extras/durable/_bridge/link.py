@@ -8,7 +8,12 @@ import anyio
 
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._bridge.statistics import Counters
-from flexiflow.extras.durable._errors import LogFull, NotReplicated, TransportUnavailable
+from flexiflow.extras.durable._errors import (
+    LogFull,
+    NotReplicated,
+    ScheduleFull,
+    TransportUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,7 +84,7 @@ class Link:
         self, problem: TransportUnavailable, outage: TransportUnavailable | None
     ) -> TransportUnavailable | None:
         """Log and count an outage when a call first sees it, and return it; None if it is none."""
-        if isinstance(problem, LogFull | NotReplicated):
+        if isinstance(problem, LogFull | NotReplicated | ScheduleFull):
             # The transport answers, and merely can't take one more event now.
             return self._over(outage)
         if outage is None:

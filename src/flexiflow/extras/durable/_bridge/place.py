@@ -15,7 +15,8 @@ from weakref import ref
 
 from flexiflow._bus import dispatcher_of
 from flexiflow._subscription import Terms
-from flexiflow.extras.durable._bridge.held import is_echo
+from flexiflow.extras.durable._bridge.carrying import NOTHING, carried
+from flexiflow.extras.durable._bridge.held import handing_on, is_echo
 from flexiflow.extras.durable._errors import NotEncodable, left
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._records import Record
@@ -201,6 +202,7 @@ class Place:
     ) -> None:
         self.lifetime: Lifetime = lifetime
         self._bus = bus
+        self._registry = dispatcher_of(bus).registry
         self._transport = _weakly(transport)
         self._patterns = patterns
         self._matcher = Patterns(patterns)
@@ -265,24 +267,44 @@ class Place:
             self._refuse(name, data)
             return None
         origin, take, encoder, outbox = way
-        if is_echo(name, data, origin, self):
-            return None
-        key = None if take is None else self._key_of(name, data, take)
-        return outbox.put(name, Record(encoder.encode(name, data, key), key))
+        held, depth = handing_on.get(), 1
+        if held is not None:
+            if is_echo(held, name, data, origin, self):
+                return None
+            # Also in a task that the handler has started.
+            depth = held.event.depth + 1
+        key = None if take is None else check_key(name, take(data))
+        instruments = self._registry.instruments
+        extra = carried(instruments) if instruments else NOTHING
+        body = encoder.encode(name, data, key, depth, extra)
+        return outbox.put(name, Record(body, key))
 
     def _refuse(self, name: str, data: object) -> None:
         """Fail the publish of an event that no bridge stores, unless it hands on a stored one."""
-        transport = self._transport()
-        if transport is None or not is_echo(name, data, (self._bus, transport), self):
+        held, transport = handing_on.get(), self._transport()
+        if (
+            held is None
+            or transport is None
+            or not is_echo(held, name, data, (self._bus, transport), self)
+        ):
             raise self.lifetime.refusal()
 
-    def _key_of(self, name: str, data: Any, take: Callable[[Any], object]) -> str | None:
-        key = take(data)
-        if key is None or (isinstance(key, str) and key and _is_text(key)):
-            return key
-        raise NotEncodable(
-            name, f"its key must be a non-empty str of text or None, not {reprlib.repr(key)}"
-        )
+
+def check_key(name: str, key: object) -> str | None:
+    """Return an event's key.
+
+    Args:
+        name: the event's name, for messages.
+        key: the key.
+
+    Raises:
+        NotEncodable: it is none that can be stored.
+    """
+    if key is None or (isinstance(key, str) and key and _is_text(key)):
+        return key
+    raise NotEncodable(
+        name, f"its key must be a non-empty str of text or None, not {reprlib.repr(key)}"
+    )
 
 
 def _weakly(transport: Transport) -> Callable[[], Transport | None]:

@@ -42,6 +42,8 @@ from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import (
     EventTooLarge,
     LeaseLost,
+    NewerVersion,
+    TooDeep,
     TransportError,
     WorkersDied,
     is_an_outage,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._bridge.link import Link
+    from flexiflow.extras.durable._errors import NotDecodable
     from flexiflow.extras.durable._records import Delivery, Member
     from flexiflow.extras.durable._transport import Connection, Lease
 
@@ -318,15 +321,19 @@ class Worker:
                 else decode(delivery.body, self._settings.codec)
             )
             is_wanted = self._patterns.index(event.name) is not None
+            held = Held(intake, intake.origin, event, delivery)
         except Exception as exc:  # noqa: BLE001  an event that can't be read is a dead letter
             self._bury(intake, delivery, "an event", exc)
             return
         if not is_wanted:
             intake.pass_over(delivery)
+        elif event.depth > self._settings.max_depth:
+            problem = TooDeep(event.name, event.depth, self._settings.max_depth)
+            self._bury(intake, delivery, event.name, problem)
         elif delivery.is_suspect and delivery.deliveries >= self._settings.max_deliveries:
             self._bury(intake, delivery, event.name, WorkersDied(event.name, delivery.deliveries))
         else:
-            intake.hold(Held(intake, intake.origin, event, delivery))
+            intake.hold(held)
 
     def _refuse(self, delivery: Delivery) -> NoReturn:
         raise EventTooLarge("an event", delivery.oversize, self._connection.max_event_bytes)
@@ -344,6 +351,10 @@ class Worker:
         is_held: bool,  # noqa: FBT001 - by position, as the crew calls it for each event
     ) -> None:
         """Decide the outcome of an event after an attempt, which failed if there is a problem."""
+        if held.unread is not None:
+            # Nothing was awaited since its turn came: so it is still held.
+            self._conclude_unread(held, held.unread)
+            return
         intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
             self._counters.failed += 1
@@ -353,14 +364,29 @@ class Worker:
         elif problem is None:
             intake.finish(held, Acknowledged(held.position))
         elif held.attempts >= self._settings.max_attempts:
-            failure = failure_of(problem)
-            log_burial(self._member.group, held.name, held.position, failure)
-            intake.finish(held, Buried(held.position, held.attempts, 1, failure))
+            self._give_up(held, problem)
         else:
-            intake.postpone(held, _DELAY_AFTER_OUTAGE if is_outage else self._delay(held))
+            delay = _DELAY_AFTER_OUTAGE if is_outage else self._delay(held.attempts)
+            intake.postpone(held, delay)
 
-    def _delay(self, held: Held[Intake]) -> float:
-        delay = self._settings.retry_delay * 2.0 ** min(held.attempts - 1, 64)
+    def _conclude_unread(self, held: Held[Intake], problem: NewerVersion | NotDecodable) -> None:
+        """Give up an event that can't be read; one of a newer version only in the end (Y1)."""
+        most = self._settings.max_attempts
+        looks = held.intake.look(held, most) if isinstance(problem, NewerVersion) else most
+        if looks >= most:
+            self._give_up(held, problem)
+            return
+        if looks == 1:
+            logger.warning("%s; until one comes, it is tried again", problem)
+        held.intake.postpone(held, self._delay(looks))
+
+    def _give_up(self, held: Held[Intake], problem: Exception) -> None:
+        failure = failure_of(problem)
+        log_burial(self._member.group, held.name, held.position, failure)
+        held.intake.finish(held, Buried(held.position, held.attempts, 1, failure))
+
+    def _delay(self, tries: int) -> float:
+        delay = self._settings.retry_delay * 2.0 ** min(tries - 1, 64)
         return min(delay, self._member.longest_delay)
 
     def _unoccupied(self) -> None:
