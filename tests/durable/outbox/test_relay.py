@@ -22,7 +22,7 @@ from flexiflow.extras.durable import (
 )
 from flexiflow.extras.durable._outbox import box
 from flexiflow.extras.durable._outbox import relay as module
-from tests.durable.bridge.helpers import Faulty, Handler, consuming, until
+from tests.durable.bridge.helpers import Faulty, Handler, consuming, meanwhile, until
 from tests.durable.outbox.shop import (
     EVENTS,
     NAME,
@@ -215,19 +215,28 @@ async def test_a_transport_that_fails_for_good_ends_the_bridge(path: Path) -> No
 
 async def test_one_relay_at_a_time(path: Path) -> None:
     """Y4: a second bridge stands by, and takes over when the first is left."""
-    transports = [Faulty(MemoryTransport()) for _ in range(2)]
-    transports[1]._transport = transports[0]._transport
-    async with relaying(path, transports[1], lease=0.1) as second:
-        await until(lambda: state(path, "holder") is not None)
-        async with relaying(path, transports[0], lease=0.1) as first:
+    transport, is_held, is_over = MemoryTransport(), anyio.Event(), anyio.Event()
+    relayed: list[int] = []
+
+    async def hold() -> None:
+        async with relaying(path, transport, lease=60) as first:
+            await until(lambda: state(path, "holder") is not None)
+            is_held.set()
+            await is_over.wait()
+        relayed.append(first.statistics().relayed)
+
+    async with meanwhile(hold):
+        await is_held.wait()
+        async with relaying(path, transport, lease=0.1) as second:
             put(path, 1)
-            await until(lambda: second.statistics().relayed == 1)
-        assert first.statistics().relayed == 0
-        async with relaying(path, transports[0], lease=0.1) as first:
-            put(path, 2)
-            await until(lambda: second.statistics().relayed == 2)
             await until(lambda: waiting(path) == 0)
-    assert await stored(transports[0]) == [1, 2]
+            assert second.statistics().relayed == 0
+            is_over.set()
+            await until(lambda: relayed)
+            put(path, 2)
+            await until(lambda: second.statistics().relayed == 1)
+    assert relayed == [1]
+    assert await stored(transport) == [1, 2]
 
 
 async def test_another_relay_takes_over(path: Path) -> None:
@@ -238,7 +247,7 @@ async def test_another_relay_takes_over(path: Path) -> None:
     put(path, 1)
     async with relaying(path, first, lease=0.1) as stale:
         await hold.reached.wait()
-        async with relaying(path, second, lease=0.1) as other:
+        async with relaying(path, second, lease=60) as other:
             await until(lambda: other.statistics().relayed == 1)
             put(path, 2)
             await until(lambda: other.statistics().relayed == 2)
