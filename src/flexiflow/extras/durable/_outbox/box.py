@@ -124,10 +124,13 @@ class Box:
         """Return whether to advance: there are rows, or the lease has to be renewed."""
         return self._use(self._is_wanted)
 
-    def newest(self) -> int:
-        """Return the number of the last row; 0 if there is none."""
-        select = f"SELECT coalesce(max(number), 0) FROM main.{self._tables.events}"  # noqa: S608  the prefix was checked
-        return int(self._use(lambda db: db.execute(select).fetchone()[0]))
+    def ends(self) -> tuple[int, int]:
+        """Return the numbers of the first and the last row; 0 for both if there is none."""
+        events = f"FROM main.{self._tables.events}"
+        # One query for both would look at every row.
+        select = f"SELECT (SELECT min(number) {events}), (SELECT max(number) {events})"  # noqa: S608  the prefix was checked
+        first, last = self._use(lambda db: db.execute(select).fetchone())
+        return first or 0, last or 0
 
     def advance(self, place: Place, *, is_stored: bool, until: int) -> Batch | None:
         """Delete the rows of the batch that is fixed, if it is stored, and fix the next one.

@@ -90,6 +90,8 @@ class Relay:
         self._leaving = anyio.Event()
         self._ended = anyio.Event()
         self._delay = _FIRST_DELAY
+        # The last row that is to be handed on; all until the bridge is left.
+        self._until = _ANY
         # When the file was first found to be in trouble, and whether that was logged.
         self._since: float | None = None
         self._is_told = False
@@ -126,14 +128,22 @@ class Relay:
             if place is not None:
                 await self._hand_on(await self._checked(place))
                 return True
-            self._over()
-            if not self._leaving.is_set():
-                await self._rest(self._standing_by)
-            return self._leaving.is_set()
+            return await self._stand_by()
         except Trouble as exc:
             self._seen(exc)
         except Overtaken:
             pass
+        return False
+
+    async def _stand_by(self) -> bool:
+        """Let another relay work for a while; return whether all is done after `leave`."""
+        first, last = await self._do(self._box.ends)
+        self._over()
+        if self._leaving.is_set():
+            self._until = min(self._until, last)
+            if not first or first > self._until:
+                return True
+        await self._rest(self._standing_by)
         return False
 
     async def _checked(self, place: Place) -> Place:
@@ -153,8 +163,7 @@ class Relay:
 
     async def _hand_on(self, place: Place) -> None:
         """Hand on events, until all that was committed before `leave` is stored."""
-        until = _ANY
-        batch = await self._advance(place, until)
+        batch = await self._advance(place)
         while True:
             self._over()
             if batch is not None:
@@ -162,19 +171,19 @@ class Relay:
                 self._link.counters.stored += len(batch.records)
                 self._link.counters.relayed += len(batch.records)
                 place = Place(place.producer, batch.number)
-                batch = await self._advance(place, until, is_stored=True)
-            elif until != _ANY:
+                batch = await self._advance(place, is_stored=True)
+            elif self._until != _ANY:
                 return
             elif self._leaving.is_set():
-                until = await self._do(self._box.newest)
-                batch = await self._advance(place, until)
+                _, self._until = await self._do(self._box.ends)
+                batch = await self._advance(place)
             else:
                 await self._rest(self._interval)
                 if await self._do(self._box.is_wanted):
-                    batch = await self._advance(place, until)
+                    batch = await self._advance(place)
 
-    async def _advance(self, place: Place, until: int, *, is_stored: bool = False) -> Batch | None:
-        advance = partial(self._box.advance, place, is_stored=is_stored, until=until)
+    async def _advance(self, place: Place, *, is_stored: bool = False) -> Batch | None:
+        advance = partial(self._box.advance, place, is_stored=is_stored, until=self._until)
         return await self._do(advance)
 
     async def _do(self, work: Callable[[], T]) -> T:
