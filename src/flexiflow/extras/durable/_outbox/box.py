@@ -128,7 +128,7 @@ class Box:
         """Return the numbers of the first and the last row; 0 for both if there is none."""
         events = f"FROM main.{self._tables.events}"
         # One query for both would look at every row.
-        select = f"SELECT (SELECT min(number) {events}), (SELECT max(number) {events})"  # noqa: S608  the prefix was checked
+        select = f"SELECT (SELECT min(number) {events}), (SELECT max(number) {events})"
         first, last = self._use(lambda db: db.execute(select).fetchone())
         return first or 0, last or 0
 
