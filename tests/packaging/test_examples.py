@@ -158,9 +158,25 @@ def test_orders_outlive_a_worker_that_is_killed(transport: tuple[str, ...]) -> N
     assert sum(line.startswith("customers: kill -9") for line in story) == 1
 
 
+@pytest.mark.once
+def test_orders_and_their_events_are_one_transaction(transport: tuple[str, ...]) -> None:
+    """Y4: each order is packed once, though both processes are killed while they work."""
+    program = [sys.executable, "examples/outbox_orders.py", *transport]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    *story, orders, once = (line.strip() for line in ran.stdout.splitlines())
+    assert orders == "customers: 32 orders were placed, and 32 parcels were packed"
+    assert once == "customers: each order was packed once"
+    assert sum(line.startswith("customers: kill -9") for line in story) == 2
+
+
 @pytest.mark.parametrize(
     ("program", "option", "status"),
-    [("durable_orders.py", "--transport", 2), ("lasting_orders.py", "--store", 1)],
+    [
+        ("durable_orders.py", "--transport", 2),
+        ("lasting_orders.py", "--store", 1),
+        ("outbox_orders.py", "--transport", 2),
+    ],
 )
 def test_the_examples_tell_what_is_wrong_with_a_url(program: str, option: str, status: int) -> None:
     """X6, L5: the last line says what would be right, without a traceback."""
