@@ -14,6 +14,7 @@ from benchmarks import (
     durable_schemas,
     durable_storing,
     durable_waking,
+    enrolling,
     growth,
     lasting,
     lasting_memory,
@@ -65,6 +66,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
     yield from processes.measures(backends)
     yield from memory.measures()
     yield from timers.measures_of_any()
+    yield from enrolling.measures_of_any()
     yield from durable_memory.measures()
     yield from lasting_memory.measures()
     for backend in backends:

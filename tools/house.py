@@ -45,6 +45,7 @@ ROOMS = {
     "scheduling engine": ["testing._scheduling"],
     "extras": ["extras"],
     "durable delivery": ["extras.durable"],
+    "outbox": ["extras.durable._outbox"],
     "bridge": ["extras.durable._bridge"],
     "transports": [
         "extras.durable._memory",

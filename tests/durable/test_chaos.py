@@ -16,8 +16,9 @@ from flexiflow.extras.durable import SqliteTransport
 from tests.helpers import by_turns
 from tools.chaos import sqlite, workers
 from tools.chaos.blocked import block_handlers
+from tools.chaos.enrolled import judge, kill_enrolled
 from tools.chaos.faults import FAULTS, LEAKED
-from tools.chaos.ledger import Ledger, Result
+from tools.chaos.ledger import Entry, Ledger, Result
 from tools.chaos.load import Plan
 from tools.chaos.meddled import FORKED, TRUSTING
 from tools.chaos.processes import MODES, make_lose_locks
@@ -104,6 +105,32 @@ def test_workers_that_are_killed_lose_nothing(mode: str) -> None:
     assert result.faults == {}
     assert (result.kills, result.dead) == (3, 2)
     assert result.handled == result.stored - 2
+
+
+@pytest.mark.parametrize("mode", WHERE)
+def test_shops_that_are_killed_ship_each_order_once(mode: str) -> None:
+    """Y4: each order that was committed, and none that was rolled back."""
+    result = run(partial(kill_enrolled, "both", mode, FEW))
+    assert result.faults == {}
+    assert result.kills == 3
+    assert result.handled == result.stored > 0
+
+
+def test_the_judge_finds_what_a_shop_did_twice() -> None:
+    """Y4: without an inbox, what a killed shop had shipped is shipped again."""
+    plan = Plan(12, 0, patience=5)
+    result = run(partial(kill_enrolled, "both", "SQLite", plan, has_inbox=False))
+    assert result.twice == result.doubled > 0
+
+
+def test_the_judge_compares_orders_with_the_log_and_the_inbox() -> None:
+    """Y4: lost, not shipped, shipped or stored twice, or never ordered."""
+    result = Result("enrolled", "both", "SQLite")
+    orders = [("a",), ("b",), ("c",)]
+    entries = [Entry(str(place), (each,)) for place, each in enumerate("aabx")]
+    judge(result, entries, orders, [("a",), ("a",)], [("a",), ("a",), ("y",)])
+    faults = {"lost": 1, "unhandled": 2, "doubled": 2, "wrong": 2}
+    assert (result.faults, result.twice) == (faults, 1)
 
 
 @pytest.mark.measured

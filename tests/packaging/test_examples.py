@@ -159,6 +159,18 @@ def test_orders_outlive_a_worker_that_is_killed(transport: tuple[str, ...]) -> N
 
 
 @pytest.mark.once
+def test_orders_and_their_events_are_one_transaction(transport: tuple[str, ...]) -> None:
+    """Y4: each order is packed once, though both processes are killed while they work."""
+    program = [sys.executable, "examples/outbox_orders.py", *transport]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    *story, orders, once = (line.strip() for line in ran.stdout.splitlines())
+    assert orders == "customers: 32 orders were placed, and 32 parcels were packed"
+    assert once == "customers: each order was packed once"
+    assert sum(line.startswith("customers: kill -9") for line in story) == 2
+
+
+@pytest.mark.once
 def test_version_2_reads_what_version_1_has_stored(transport: tuple[str, ...]) -> None:
     """Y1: Older payloads are upcast; one that can't be is a dead letter."""
     program = [sys.executable, "examples/durable_versions.py", *transport]
@@ -175,6 +187,7 @@ def test_version_2_reads_what_version_1_has_stored(transport: tuple[str, ...]) -
         ("durable_orders.py", "--transport", 2),
         ("durable_versions.py", "--transport", 2),
         ("lasting_orders.py", "--store", 1),
+        ("outbox_orders.py", "--transport", 2),
     ],
 )
 def test_the_examples_tell_what_is_wrong_with_a_url(program: str, option: str, status: int) -> None:

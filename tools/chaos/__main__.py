@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from tools.chaos.blocked import block_handlers
+from tools.chaos.enrolled import kill_enrolled
 from tools.chaos.journals import kill_journals
 from tools.chaos.ledger import Result
 from tools.chaos.load import Plan
@@ -59,6 +60,8 @@ SCENARIOS = {
     "journal": Scenario(kill_journals, ("SQLite",), 1_000, is_mixed=True),
     "states": Scenario(kill_stored, ("SQLite",), 1_000, is_mixed=True),
     "stores": Scenario(kill_stored, ("Redis",), 100),
+    "outbox": Scenario(kill_enrolled, ("SQLite",), 1_000, is_mixed=True),
+    "outboxes": Scenario(kill_enrolled, ("Redis",), 100, is_mixed=True),
     "locks": Scenario(make_lose_locks, MODES, 100, messages=20_000),
     "cancel": Scenario(cancel_all, ("Redis", "SQLite"), 100_000, messages=1_000),
     "hang": Scenario(hang_server, ("SIGSTOP",), 50),

@@ -2,17 +2,21 @@
 
 `open_bridge` connects a bus with a transport. The protocols `Transport`, `Connection` and `Lease`
 say what a bridge asks of a transport; in memory, in an SQLite file and on a Redis server there is
-one each. How an event passes is told in the modules of `Bridge`, `Worker` and `Intake`; the words
-that all transports share (record, lease, pending, waiting) are explained in the one of `Transport`.
+one each. An `Outbox` stores events in the user's own transactions, and `first_time` recognises in
+such transactions what was handled before (Y4). How an event passes is told in the modules of
+`Bridge`, `Worker` and `Intake`; the words that all transports share (record, lease, pending,
+waiting) are explained in the one of `Transport`.
 
 The bridge and each transport have a package: `_bridge`, `_memory`, `_sqlite` and `_redis`. None of
-them imports another; what they share is in the modules beside them.
+them imports another; what they share is in the modules beside them. The outbox has one, too,
+`_outbox`, above that of the bridge.
 """
 
 from flexiflow.extras.durable._bridge.bridge import Bridge, open_bridge
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Codec
 from flexiflow.extras.durable._bridge.held import CurrentDelivery, current_delivery
 from flexiflow.extras.durable._bridge.place import BridgeStatus
+from flexiflow.extras.durable._bridge.relaying import OutboxFile
 from flexiflow.extras.durable._bridge.schemas import Schema
 from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
 from flexiflow.extras.durable._errors import (
@@ -35,6 +39,8 @@ from flexiflow.extras.durable._errors import (
     WorkersDied,
 )
 from flexiflow.extras.durable._memory.transport import MemoryTransport
+from flexiflow.extras.durable._outbox.inbox import first_time
+from flexiflow.extras.durable._outbox.outbox import Outbox
 from flexiflow.extras.durable._records import (
     Acknowledged,
     Batch,
@@ -98,6 +104,8 @@ __all__ = [
     "NotEncodable",
     "NotReplicated",
     "Noted",
+    "Outbox",
+    "OutboxFile",
     "Outcome",
     "Postponed",
     "Record",
@@ -122,6 +130,7 @@ __all__ = [
     "TransportUnusable",
     "WorkersDied",
     "current_delivery",
+    "first_time",
     "open_bridge",
     "transport_from_url",
 ]

@@ -69,13 +69,21 @@ def check_ends(bus: object, transport: object) -> None:
         )
 
 
-def check_settings(settings: Settings) -> None:
-    """Check everything but the bus and the transport.
+def check_settings(settings: Settings, *, has_outbox: bool = False) -> None:
+    """Check everything but the bus, the transport and the outbox.
+
+    Args:
+        settings: the arguments.
+        has_outbox: whether there is an outbox.
 
     Raises:
         ValueError: as `open_bridge` does.
         TypeError: as `open_bridge` does.
     """
+    if not (settings.outgoing or settings.incoming or has_outbox):
+        raise ValueError(
+            "a bridge needs patterns of outgoing events, of incoming ones, or both, or an outbox"
+        )
     _check_patterns(settings)
     _check_names(settings)
     for what in _COUNTS:
@@ -181,8 +189,6 @@ def patterns_of(what: str, given: Iterable[object]) -> tuple[str, ...]:
 
 def _check_patterns(settings: Settings) -> None:
     outgoing, incoming = settings.outgoing, settings.incoming
-    if not outgoing and not incoming:
-        raise ValueError("a bridge needs patterns of outgoing events, of incoming ones, or both")
     both = overlapping(outgoing, incoming)
     if both is not None:
         raise ValueError(
@@ -222,7 +228,15 @@ def _check_functions(settings: Settings) -> None:
         check_callable("key", settings.key, 1)
         if is_coroutine_callable(settings.key):
             raise TypeError("key must be a plain function, and this one is async")
-    codec: Any = settings.codec
+    check_codec(settings.codec)
+
+
+def check_codec(codec: Any) -> None:
+    """Check a codec.
+
+    Raises:
+        TypeError: it lacks something, or is async.
+    """
     if not (
         callable(getattr(codec, "encode", None))
         and callable(getattr(codec, "decode", None))

@@ -11,12 +11,14 @@ and the tasks of a `Crew` publish it on the bus. When its handlers have ended, t
 the outcome, and the intake writes it to the transport. After a crash before that the event is
 handled again: at least once, not exactly once (X1).
 
-Opening: first the connection, then the outbox's task, then the worker joins, and only then does the
-bridge take its place on the bus. Leaving is the reverse: the worker receives no more, handlers have
-`grace` seconds to end, what is left is given back; then the place stops storing, the outbox stores
-what it still has, and the connection is closed. After an exception or a cancellation nothing is
-waited for but giving back and storing, for at most `_PATIENCE` seconds each. `Lifetime` keeps what
-ended the bridge; a bridge that failed leaves its place on the bus, where each publish fails (X10).
+Opening: first the connection, then the outbox's task, then the relay of a user's outbox
+(`relaying`), then the worker joins, and only then does the bridge take its place on the bus.
+Leaving is the reverse: the worker receives no more, handlers have `grace` seconds to end, what is
+left is given back; the relay hands on what was committed; then the place stops storing, the outbox
+stores what it still has, and the connection is closed. After an exception or a cancellation nothing
+is waited for but giving back and storing, for at most `_PATIENCE` seconds each. `Lifetime` keeps
+what ended the bridge; a bridge that failed leaves its place on the bus, where each publish fails
+(X10).
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
 from flexiflow.extras.durable._bridge.link import Link
 from flexiflow.extras.durable._bridge.outbox import Outbox
 from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
+from flexiflow.extras.durable._bridge.relaying import check_outbox, relaying
 from flexiflow.extras.durable._bridge.scheduling import Scheduler
 from flexiflow.extras.durable._bridge.schemas import check_schemas
 from flexiflow.extras.durable._bridge.worker import Worker
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from flexiflow._names import Topic
     from flexiflow.extras.durable._bridge.cloudevents import Codec
     from flexiflow.extras.durable._bridge.place import BridgeStatus
+    from flexiflow.extras.durable._bridge.relaying import OutboxFile
     from flexiflow.extras.durable._bridge.schemas import Schema
     from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
     from flexiflow.extras.durable._records import DeadLetter, Replayed
@@ -101,6 +105,7 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     schemas: Iterable[Schema[Any]] = (),
     max_depth: int = 100,
     start: datetime | str | Sequence[str] = "oldest",
+    outbox: OutboxFile | None = None,
 ) -> AbstractAsyncContextManager[Bridge]:
     """Store the events that a bus publishes, and publish on it the events that others have stored.
 
@@ -158,15 +163,20 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
             kept; with the next "new" one; with the first that was stored at a time, given with its
             time zone; or behind the position of an event, for several partitions a position in each
             of them. It is ignored where there is a group (Y5).
+        outbox: an outbox in a file, as `Outbox.at` returns it; the events that are committed there
+            are stored in the transport, once each, whether they are outgoing or not (Y4). This bus
+            does not see them on the way. Of several bridges with the same outbox, also in other
+            processes, one does that. While the file can't be used, the bridge tries again, and all
+            else goes on.
 
     Every count is an int of at most 10**12.
 
     Raises:
         ValueError: a number out of its range; a malformed pattern or name; outgoing and incoming
-            patterns that overlap (X8); neither of them; incoming ones without a group; a key
-            without outgoing ones; on entering the block, `prefetch_bytes` below the transport's
-            `max_event_bytes`, or a `start` that is no position of the transport; two schemas of one
-            event.
+            patterns that overlap (X8); neither of them nor an outbox; incoming ones without a
+            group; a key without outgoing ones; two schemas of one event; on entering the block,
+            `prefetch_bytes` below the transport's `max_event_bytes`, an outbox that takes larger
+            events than the transport, or a `start` that is no position of the transport.
         StartTrimmed: on entering the block: events behind the position `start` were deleted.
         TypeError: an argument of the wrong type.
     """
@@ -193,8 +203,8 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         max_depth=max_depth,
         start=check_start("start", start),
     )
-    check_settings(settings)
-    return _Block(Link(bus, transport, settings))
+    check_settings(settings, has_outbox=check_outbox(outbox))
+    return _Block(Link(bus, transport, settings), outbox)
 
 
 @final
@@ -429,9 +439,9 @@ class _Block:
     contextlib would write to such an exception, and a task group would wrap it.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, outbox: OutboxFile | None) -> None:
         self._lifetime = Lifetime()
-        self._manager = _run(link, self._lifetime)
+        self._manager = _run(link, outbox, self._lifetime)
 
     async def __aenter__(self) -> Bridge:
         try:
@@ -496,7 +506,9 @@ class _Block:
 
 
 @asynccontextmanager
-async def _run(link: Link, lifetime: Lifetime) -> AsyncGenerator[Bridge]:
+async def _run(
+    link: Link, outbox_file: OutboxFile | None, lifetime: Lifetime
+) -> AsyncGenerator[Bridge]:
     settings = link.settings
     async with link.transport.connect() as connection, AsyncExitStack() as stack:
         check_prefetch(settings.prefetch_bytes, connection.max_event_bytes)
@@ -515,6 +527,10 @@ async def _run(link: Link, lifetime: Lifetime) -> AsyncGenerator[Bridge]:
             way = Way((link.bus, link.transport), settings.key, encoder, outbox)
             begin = partial(take_place, settings.outgoing, way, lifetime)
             await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
+        if outbox_file is not None:
+            relay = outbox_file.make_relay(link, connection)
+            seconds = settings.store_timeout
+            await stack.enter_async_context(relaying(relay, seconds, _PATIENCE, lifetime))
         if worker is None:
             begin()
         else:

@@ -121,7 +121,7 @@ class Encoder:
         schemas: the schemas of events that have one, by name (Y1).
     """
 
-    __slots__ = ("_head", "_numbers", "_payload", "_producer", "_schemas", "_second", "_written")
+    __slots__ = ("_head", "_numbers", "_payload", "_producer", "_schemas", "_second")
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Encoder:
         self._payload = _json if isinstance(codec, JsonCodec) else partial(_base64, codec)
         self._producer = producer
         self._numbers = count(1)
-        self._second, self._written = -1, ""
+        self._second = -1, ""
         self._head = (
             f'{{"specversion":"1.0","source":{_to_text(source)},'
             f'"datacontenttype":{_to_text(codec.content_type)},"id":"'
@@ -181,11 +181,13 @@ class Encoder:
 
     def _now(self) -> str:
         second, microseconds = divmod(time_ns() // 1000, 1_000_000)
-        # All but the fraction is the same for a second, and is what takes the time.
-        if second != self._second:
-            self._second = second
-            self._written = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
-        return f"{self._written}.{microseconds:06}Z"
+        # All but the fraction is the same for a second, and is what takes the time. It is one
+        # object with its text, since several threads may use an encoder.
+        known, written = self._second
+        if second != known:
+            written = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+            self._second = second, written
+        return f"{written}.{microseconds:06}Z"
 
 
 def _json(data: Any) -> str:

@@ -15,8 +15,9 @@ _UNKNOWN: Final = Standing(0, 0, 0, 0)
 class BridgeStatistics:
     """What became of events so far.
 
-    Those before `pending` are exact, and count what this bridge did. The others are those of its
-    whole group, as of the last time that the worker asked, which it does three times a lease.
+    Those before `pending`, and `relayed`, are exact, and count what this bridge did. The others are
+    those of its whole group, as of the last time that the worker asked, which it does three times a
+    lease.
 
     Attributes:
         stored: events that it stored.
@@ -32,6 +33,9 @@ class BridgeStatistics:
         lag: events that were not yet given to any worker of the group.
         missed: events that were lost, or deleted before the group had settled them (X6, X13).
         waiting: events that wait for their next attempt, or for others of their key (X12).
+        relayed: of those that it stored, the ones that came from its outbox (Y4).
+        outbox_trouble: why the outbox can't be used at the moment; None if it can, or there is
+            none.
     """
 
     stored: int
@@ -47,6 +51,8 @@ class BridgeStatistics:
     lag: int
     missed: int
     waiting: int
+    relayed: int
+    outbox_trouble: str | None
 
 
 @final
@@ -62,6 +68,8 @@ class Counters:
     dead: int = 0
     ignored: int = 0
     reconnects: int = 0
+    relayed: int = 0
+    outbox_trouble: str | None = None
     standing: Standing = _UNKNOWN
 
     def statistics(self, held: int) -> BridgeStatistics:

@@ -1,0 +1,76 @@
+"""What was handled already, noted in the user's own transactions (Y4)."""
+
+from __future__ import annotations
+
+import reprlib
+import sqlite3
+from time import time
+from typing import Final
+
+from flexiflow._arguments import check_seconds
+from flexiflow.extras.durable._bridge.held import current_delivery
+from flexiflow.extras.durable._outbox.tables import check_transaction, is_missing
+
+_CALLER: Final = "first_time"
+_WEEK: Final = 7 * 24 * 3600.0
+
+_MAKE: Final = """
+CREATE TABLE IF NOT EXISTS main.flexiflow_inbox (source TEXT, id TEXT, reader TEXT, name TEXT,
+    replay INTEGER, until REAL NOT NULL, PRIMARY KEY (source, id, reader, name, replay))
+    WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS main.flexiflow_inbox_until ON flexiflow_inbox (until)"""
+_NOTE: Final = "INSERT OR IGNORE INTO main.flexiflow_inbox VALUES (?, ?, ?, ?, ?, ?)"
+# A few for each new one, so that no single transaction has to delete very many.
+_PRUNE: Final = """
+DELETE FROM main.flexiflow_inbox WHERE (source, id, reader, name, replay) IN (
+    SELECT source, id, reader, name, replay FROM main.flexiflow_inbox
+    WHERE until < ? ORDER BY until LIMIT 10)"""
+
+
+def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK) -> bool:
+    """Return whether this is the first time that a handler's transaction sees the stored event.
+
+    To be called by a handler of a bridge's events, in its own transaction. That it was called is
+    noted in the same transaction: so it returns True once for each event, group, name and replay,
+    if the transaction with that call is committed (Y4). A handler that does nothing where this
+    returns False has the effects of its transaction once, although the event may come again.
+
+    The notes are in a table `flexiflow_inbox`, which is made when it is first needed.
+
+    Args:
+        connection: the user's connection, in whose transaction the handler does its work.
+        name: what tells the handlers of an event apart, if several have an inbox in the database.
+        keep: for how many seconds to keep the note, more than 0. It should be longer than the event
+            can come again: than all its attempts, and than dead letters are kept.
+
+    Raises:
+        RuntimeError: no transaction is open, the connection is closed, or the caller does not
+            handle a stored event.
+        ValueError: `keep` is not more than 0; `name` is empty.
+        TypeError: an argument of the wrong type.
+    """
+    check_seconds("keep", keep)
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {reprlib.repr(name)}")
+    if not name:
+        raise ValueError("name must not be empty: the handler's own name would be right")
+    check_transaction(connection, _CALLER)
+    delivery = current_delivery()
+    if delivery is None:
+        raise RuntimeError(
+            "first_time is for the handler of an event that a bridge has received, while it "
+            "handles it, and nothing is being handled here"
+        )
+    now = time()
+    note = (delivery.source, delivery.id, delivery.group, name, delivery.replay, now + keep)
+    try:
+        is_first = connection.execute(_NOTE, note).rowcount == 1
+    except sqlite3.OperationalError as exc:
+        if not is_missing(exc):
+            raise
+        for statement in _MAKE.split(";"):
+            connection.execute(statement)
+        is_first = connection.execute(_NOTE, note).rowcount == 1
+    if is_first:
+        connection.execute(_PRUNE, (now,))
+    return is_first

@@ -1,0 +1,1 @@
+"""Tests of events in the user's own database: outbox and inbox."""
