@@ -26,7 +26,15 @@ from flexiflow.extras.durable import (
 )
 from flexiflow.extras.durable._memory.producers import Producers
 from flexiflow.extras.durable._memory.readings import Grave
-from properties.faults import of_leases, of_members, of_sizes, of_waiting
+from properties.faults import (
+    of_leases,
+    of_members,
+    of_schedules,
+    of_sizes,
+    of_starts,
+    of_surveys,
+    of_waiting,
+)
 from properties.faults._transport_registry import TRANSPORT_FAULTS, TransportFault, breaks
 from properties.reference.transport import (
     PlainLease,
@@ -45,7 +53,10 @@ __all__ = [
     "insert",
     "of_leases",
     "of_members",
+    "of_schedules",
     "of_sizes",
+    "of_starts",
+    "of_surveys",
     "of_waiting",
 ]
 

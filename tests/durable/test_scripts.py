@@ -21,7 +21,7 @@ from flexiflow.extras.durable import (
 from flexiflow.testing import replay
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import HOOKS, Inconclusive, Means
-from flexiflow.testing._transport.desk_work import SIZE
+from flexiflow.testing._transport.desk_log import SIZE
 from tests.durable.redis.desk import lease_of
 from tests.durable.transports import Tried, each_transport
 from tests.helpers import by_turns

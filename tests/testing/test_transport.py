@@ -25,7 +25,9 @@ from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive, Means
 from flexiflow.testing._transport.desk_judgements import check_standing, complain_of_delivery
-from flexiflow.testing._transport.model import GroupModel, Hold, Item, Letter, Part, Span, Tenure
+from flexiflow.testing._transport.holds import Grave, Hold, Item, Letter, Span, Tenure
+from flexiflow.testing._transport.model import GroupModel
+from flexiflow.testing._transport.part import Part
 from flexiflow.testing._transport.subject import TransportSubject
 from tests.durable.transports import Tried, damage_memory, each_transport
 from tests.helpers import by_turns
@@ -332,6 +334,10 @@ async def test_a_step_that_can_not_be_done_is_left_out() -> None:
         await desk.follow("b", "k")
         await desk.damage(0, 0)
         await desk.insert(0, 1)
+        await desk.outlast()
+        await desk.schedule_again(0)
+        await desk.unschedule(0)
+        await desk.discard("g", 0)
         await desk.finish()
 
 
@@ -348,6 +354,9 @@ async def test_each_step_can_be_done() -> None:
         await desk.look("g")
         for _ in range(2):
             await desk.damage(0, 5)
+        # Where something is missing it is open where a group begins.
+        await desk.begin("c", "oldest", 0)
+        await desk.replay("g", "oldest", 0)
         await desk.look("g")
         await desk._calls.keep_alive(age=1_000)
         await desk.finish()
@@ -418,11 +427,10 @@ def test_what_a_worker_should_not_have_been_given(
 )
 def test_how_far_a_group_should_not_be(standing: Standing, clause: str, told: str) -> None:
     """P1: the complaint tells what is wrong with it."""
-    group = GroupModel([[Item(b"a", None), Item(b"b", None)]], [{0, 1}])
-    [part] = group.parts
-    part.begun, part.missed, part.settled = 2, [1, 2], {0, 1}
+    part = Part([Item(b"a", None), Item(b"b", None)], {0, 1}, begun=2, settled={0, 1})
+    part.missed, group = [1, 2], GroupModel([part])
     letter = Letter(b"b", Failure("", "", ""), 1, 1)
-    group.dead, group.doubtful = [letter], [letter]
+    group.graves, group.doubtful = [Grave(letter, 0, 1)], [letter]
     with pytest.raises(Broken) as broken:
         check_standing(group, standing, at_end=True)
     assert (broken.value.clause, broken.value.complaint[: len(told)]) == (clause, told)
@@ -505,7 +513,7 @@ def test_what_never_comes_is_told(backend: str) -> None:
             await desk.store("p", "k")
             await desk.receive("a", 1)
             await desk.settle("a", "acknowledge", 0)
-            desk._model.group("g").parts[0].waiting[0] = Hold(has_waited=True, key="k")
+            desk._model.groups["g"].parts[0].waiting[0] = Hold(has_waited=True, key="k")
             with pytest.raises(Broken, match=r"X12: last-g was never given record p1\.0"):
                 await desk._drain("last-g", 0)
 

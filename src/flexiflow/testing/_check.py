@@ -120,7 +120,9 @@ def check_transport(  # noqa: PLR0913  most of them are optional
             manager that yields one and cleans up. If it takes `partitions=`, it is also called with
             that, for a transport whose partitions are leased exclusively (X4); if it takes
             `max_length=`, for one whose log holds at most so many records (X5); if it takes
-            `max_event_bytes=`, for one whose records have at most so many bytes (X14).
+            `max_event_bytes=`, for one whose records have at most so many bytes (X14); if it takes
+            `max_scheduled=`, for one that schedules at most so many at a time (Y3); if it takes
+            `idempotency_window=`, for one that remembers producers for so many seconds (X2).
         backend: "asyncio" or "trio".
         restart: an async function, called with the transport; restarts the server behind it, which
             loses nothing (X6).

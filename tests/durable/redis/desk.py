@@ -56,6 +56,11 @@ async def lease_of(connection: Connection, who: Member | None = None, partition:
     return lease
 
 
+def inside(thing: object) -> dict[str, Any]:
+    """Return the attributes of something, private ones among them."""
+    return vars(thing)
+
+
 async def bodies(lease: Lease, limit: int = 100) -> list[bytes]:
     """Receive at once what is there, without its counts."""
     return [each.body for each in await lease.receive(Room(limit))]

@@ -8,6 +8,7 @@ import pytest
 
 from flexiflow.extras.durable import (
     Acknowledged,
+    Record,
     RedisTransport,
     Room,
     Standing,
@@ -72,6 +73,16 @@ async def test_finds_the_node_of_each_partition(nodes: list[RedisServer]) -> Non
             await lease.wait(0.001)
             await lease.release()
         assert await connection.standing("billing") == Standing(0, 0, 0, 0)
+        tickets = [connection.new_ticket(key) for key in "kl"]
+        for ticket, key in zip(tickets, "kl", strict=True):
+            await connection.schedule(ticket, Record(b"d", key), at=4e9)
+        assert {each.ticket for each in await connection.scheduled()} == {*tickets}
+        assert await connection.cancel(tickets[0])
+        await connection.schedule(tickets[1], Record(b"d", "l"), at=4e9)
+        assert len((await connection.replay("billing", "oldest")).after) == 2
+        assert (await connection.standing("billing")).lag == 3
+        survey = await connection.survey()
+        assert sorted(each.scheduled for each in survey.logs) == [0, 1]
         assert await connection.groups() == ["billing"]
     with pytest.raises(TransportUnusable, match="give cluster=True"):
         async with RedisTransport(nodes[1].url).connect():

@@ -3,7 +3,8 @@
 import gc
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from anyio import (
@@ -22,6 +23,7 @@ from flexiflow.extras.durable import (
     Connection,
     Lease,
     NotReplicated,
+    Record,
     RedisTransport,
     Returned,
     Room,
@@ -42,7 +44,10 @@ from tests.durable.redis.desk import (
     until,
 )
 from tests.helpers import PATIENCE
-from tools.redis_server import MISSING, find_bundled, find_server, redis_server
+from tools.redis_server import MISSING, RedisServer, find_bundled, find_server, redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 pytestmark = pytest.mark.once
 
@@ -430,6 +435,26 @@ async def test_the_oldest_server_that_is_supported_works() -> None:
             assert await standing(connection, lease) == Standing(1, 0, 1, 0)
 
 
+async def schedules_are_confirmed(connection: Connection, replica: RedisServer) -> None:
+    """Schedule and cancel a record, each twice, the first time without a replica."""
+    ticket = connection.new_ticket(None)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        partial(connection.schedule, ticket, Record(b"c"), at=4e9),
+        partial(connection.cancel, ticket),
+    ]
+    for call in calls:
+        with (
+            replica.stopped(),
+            in_haste(connection, 2.0),
+            pytest.raises(NotReplicated, match="0 of 1 replicas confirmed"),
+        ):
+            await call()
+        with replica.stopped(), in_haste(connection, 2.0), pytest.raises(NotReplicated):
+            # To repeat it confirms nothing that the replica does not have.
+            await call()
+        assert await call() in (None, True)
+
+
 @pytest.mark.once
 async def test_a_write_is_confirmed_by_replicas(frail: Keys) -> None:
     """X6: by as many as were asked for, or the publisher is told."""
@@ -448,6 +473,7 @@ async def test_a_write_is_confirmed_by_replicas(frail: Keys) -> None:
             await connection.store(batch(2, b"b"))
             found, _ = await connection.tail(["0-0"], 9, 0)
             assert [each.body for each in found] == [b"a", b"b"]
+            await schedules_are_confirmed(connection, replica)
         with pytest.raises(TransportUnavailable, match="READONLY"):
             async with RedisTransport(replica.url).connect():
                 pytest.fail("opened")

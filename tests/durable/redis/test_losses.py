@@ -401,6 +401,73 @@ async def test_one_who_looks_on_goes_on_where_the_log_parts(frail: Keys) -> None
         assert positions == ["1-0"]
 
 
+async def test_scheduled_records_that_were_lost_are_not_known(frail: Keys) -> None:
+    """X13, Y3: their tickets are still of this transport, and may be used again."""
+    async with transport(frail).connect() as connection:
+        tickets = [connection.new_ticket(None) for _ in range(2)]
+        for each in tickets:
+            await connection.schedule(each, Record(b"a"), at=4e9)
+        await come_back(frail, connection, is_empty=True)
+        assert not await connection.cancel(tickets[0])
+        await connection.schedule(tickets[1], Record(b"b"), at=4e9)
+        [found] = await connection.scheduled()
+        assert (found.ticket, found.record.body) == (tickets[1], b"b")
+
+
+async def test_a_server_that_went_back_has_what_it_has_saved(frail: Keys) -> None:
+    """X13, Y3: a record that was put into the log since is scheduled again, and comes again."""
+    async with transport(frail).connect() as connection:
+        lease = await lease_of(connection)
+        ticket = connection.new_ticket(None)
+        await connection.schedule(ticket, Record(b"a"), at=4e9)
+        await store(connection, 1, 1)
+        save(frail)
+        frail.command("ZADD", "later", 1, ticket)
+        assert len(await bodies(lease)) == 2
+        await come_back(frail, connection)
+        frail.command("ZADD", "later", 1, ticket)
+        await store(connection, 2, 2)
+        found, _ = await connection.tail(["0-0"], 9, 0)
+        assert [each.body for each in found] == [b"shop 1", b"a", b"shop 2"]
+        assert (await connection.standing("billing")).missed == 1
+
+
+async def test_a_group_of_an_earlier_release_has_no_beginning(frail: Keys) -> None:
+    """X13, X16: then it begins with the oldest record that is left."""
+    async with transport(frail).connect() as connection:
+        await store(connection, 1, 1)
+        save(frail)
+        await connection.join(member())
+        frail.command("HDEL", "g:billing", "begin", "start", "made")
+        await connection.join(member("bob"))
+        await lease_of(connection)
+        await store(connection, 2, 2)
+        await come_back(frail, connection)
+        assert (await connection.standing("billing"))[1:3] == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["lost", "forgotten"])
+async def test_a_group_is_made_anew_where_it_was_if_it_was_lost(frail: Keys, how: str) -> None:
+    """X13, Y5: also where no record was lost; but not if somebody has forgotten it."""
+    async with (
+        transport(frail).connect() as connection,
+        transport(frail).connect() as other,
+    ):
+        await store(connection, 1, 2)
+        save(frail)
+        await lease_of(connection, member()._replace(start="new"))
+        if how == "forgotten":
+            await other.forget("billing")
+            save(frail)
+        await come_back(frail, connection, other)
+        await store(other, 3, 3)
+        await connection.groups()
+        await store(other, 4, 4)
+        expected = ["billing"] if how == "lost" else []
+        assert await connection.groups() == expected
+        assert (await connection.standing("billing")).lag == 2 * len(expected)
+
+
 async def test_a_prefix_that_was_laid_out_anew_is_refused(frail: Keys) -> None:
     """X13: where somebody else has begun it with another number of partitions."""
     async with transport(frail).connect() as connection:
@@ -437,8 +504,10 @@ def test_what_is_of_another_epoch_or_is_known_is_passed_over() -> None:
     found.note(b"e", b"2-0")
     found.note_settled(b"other", "billing", 4)
     found.hear(b"other", b"7", [(b"billing", 9)])
+    found.settled["billing"] = 1
+    found.note_begin(b"7-other", "billing", b"4-0")
     assert [each for each in found.samples() if b"-" in each] == [b"1-0", b"3-0"]
-    assert (found.groups(), found.stir) == ({}, b"")
+    assert (found.groups(), found.stir) == ({"billing": (1, b"")}, b"")
 
 
 def test_of_a_large_event_the_beginning_is_known() -> None:

@@ -26,13 +26,16 @@ from flexiflow.extras.durable import (
 )
 from flexiflow.extras.durable._redis import connection as connection_module
 from flexiflow.extras.durable._redis import lease as lease_module
+from flexiflow.extras.durable._redis import letters as letters_module
 from flexiflow.extras.durable._redis import scripts as scripts_module
+from flexiflow.extras.durable._redis.entries import flat
 from tests.durable.redis.desk import (
     FAILURE,
     Keys,
     await_more,
     batch,
     bodies,
+    inside,
     is_somebody_waiting,
     lease_of,
     member,
@@ -137,8 +140,8 @@ async def test_settling_again_what_cannot_be_repeated(keys: Keys) -> None:
 
 async def lose_the_answer(lease: Lease, outcomes: list[Outcome]) -> None:
     """Settle, and lose the answer."""
-    inside = vars(lease)
-    network = inside["_network"]
+    parts = vars(lease)
+    network = parts["_network"]
 
     class Lossy:
         epochs = network.epochs
@@ -147,10 +150,10 @@ async def lose_the_answer(lease: Lease, outcomes: list[Outcome]) -> None:
             await network.run(*arguments)
             raise TransportUnavailable("nowhere", "lost")
 
-    inside["_network"] = Lossy()
+    parts["_network"] = Lossy()
     with pytest.raises(TransportUnavailable):
         await lease.settle(outcomes)
-    inside["_network"] = network
+    parts["_network"] = network
 
 
 async def test_what_waits_goes_to_another_with_its_line(keys: Keys) -> None:
@@ -438,19 +441,19 @@ async def test_what_never_came_of_what_has_waited_is_given_again(keys: Keys) -> 
 
 async def receive_nothing(lease: Lease) -> None:
     """Receive, and lose the answer."""
-    inside = vars(lease)
-    network = inside["_network"]
+    parts = vars(lease)
+    network = parts["_network"]
 
     class Lossy:
         async def run(self, *arguments: Any) -> None:
             await network.run(*arguments)
             raise TransportUnavailable("nowhere", "lost")
 
-    inside["_network"] = Lossy()
+    parts["_network"] = Lossy()
     try:
         await lease.receive(Room(9))
     finally:
-        inside["_network"] = network
+        parts["_network"] = network
 
 
 async def test_what_is_too_large_is_not_stored(keys: Keys) -> None:
@@ -525,7 +528,7 @@ async def test_a_page_of_dead_letters_holds_what_fits(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X14: at least one, over all partitions, in order, and none is left out."""
-    monkeypatch.setattr(connection_module, "PAGE_BYTES", 2500)
+    monkeypatch.setattr(letters_module, "PAGE_BYTES", 2500)
     async with transport(keys, partitions=2).connect() as connection:
         await connection.join(member())
         await connection.store(batch(1, *[b"x" * 1000] * 6, b"y" * 3000))
@@ -552,8 +555,8 @@ async def test_letters_that_are_redriven_meanwhile_are_no_end(keys: Keys) -> Non
         for given in await lease.receive(Room(9)):
             await lease.settle([Buried(given.position, 5, 1, FAILURE)])
         ids = [each.id for each in await connection.dead_letters("billing")]
-        inside = vars(connection)
-        network = inside["_network"]
+        parts = inside(inside(connection)["_letters"])
+        network = parts["_network"]
 
         class Late:
             async def run(self, partition: int, script: Any, *arguments: Any) -> Any:
@@ -561,9 +564,9 @@ async def test_letters_that_are_redriven_meanwhile_are_no_end(keys: Keys) -> Non
                     await other.redrive("billing", ids[:1])
                 return await network.run(partition, script, *arguments)
 
-        inside["_network"] = Late()
+        parts["_network"] = Late()
         letters = await connection.dead_letters("billing", limit=1)
-        inside["_network"] = network
+        parts["_network"] = network
         assert [each.id for each in letters] == ids[1:]
 
 
@@ -633,7 +636,7 @@ async def test_a_late_word_does_not_undo_a_newer_one(keys: Keys) -> None:
     async with transport(keys, partitions=2).connect() as connection:
         await connection.join(taker("ann", "a"))
         await connection.join(taker("bob", "**"))
-        run = vars(connection)["_network"].run
+        run = inside(connection)["_network"].run
         await run(1, scripts_module.PATTERNS, "billing", "older", b"1")
         assert await connection.acquire(taker("bob", "**"), 1) is not None
         await run(1, scripts_module.PATTERNS, "billing", "newer", b"9" * 17)
@@ -651,7 +654,7 @@ async def test_a_group_that_was_forgotten_is_leased_to_nobody(keys: Keys) -> Non
 
 def test_nothing_is_due_before_its_time() -> None:
     """X12: a delay is rounded up."""
-    words = list(lease_module._flat(Postponed("1-0", 1, 2, 0.0001, None)))
+    words = list(flat(Postponed("1-0", 1, 2, 0.0001, None)))
     assert words == ["Q", "1-0", 1, 2, 1]
 
 

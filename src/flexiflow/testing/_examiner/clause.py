@@ -47,6 +47,7 @@ class Clause:
         complain: returns how the trace of a case breaks the clause, or None.
         needs: the methods and options that a bus must have for it to be checked, as "stream" or
             "subscribe(limit=)".
+        scenes: cases that are tried before any are drawn.
     """
 
     identifier: str
@@ -55,6 +56,7 @@ class Clause:
     cases: st.SearchStrategy[Case] | None = None
     complain: Callable[[Any], str | None] = nothing
     needs: tuple[str, ...] = ()
+    scenes: tuple[Case, ...] = ()
 
     def judge(self, trace: Trace) -> str | None:
         """Return how a trace breaks the clause, or None."""

@@ -27,6 +27,7 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from random import Random
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar, final
 
 import anyio
@@ -283,7 +284,15 @@ class _Search:
         self._found: list[tuple[Case, str, Trace]] = []
 
     def run(self, examples: int, seed: int) -> Verdict:
-        """Try at most so many cases; make the first that breaks the clause as small as possible."""
+        """Try at most so many cases; make the first that breaks the clause as small as possible.
+
+        At most as many scenes are tried before that.
+        """
+        scenes = self._clause.scenes
+        for case in Random(seed).sample(scenes, min(examples, len(scenes))):  # noqa: S311
+            self._tried += 1
+            if self._breaks(case):
+                return Verdict(self._clause, self._tried, self._violation(seed))
         drawing = hypothesis.given(self._cases)(self._attempt)
         settings = hypothesis.settings(_SETTINGS, max_examples=examples)
         try:

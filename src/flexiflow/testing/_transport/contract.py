@@ -9,8 +9,8 @@ from typing import Final
 
 from flexiflow.testing._examiner.acts import Act
 from flexiflow.testing._examiner.clause import Clause, clauses_of
-from flexiflow.testing._transport import moves
-from flexiflow.testing._transport.desk_work import LENGTH, SIZE
+from flexiflow.testing._transport import moves, scenes
+from flexiflow.testing._transport.desk_log import LENGTH, MOST, SIZE, WINDOW
 from flexiflow.testing._transport.moves import PARTITIONS, checks
 
 ENTERED: Final = (Act("enter", ("a",)),)
@@ -34,11 +34,14 @@ X2 = Clause(
     "X2",
     "publishing is idempotent",
     "A batch that its producer stores again, as after a reply that was lost, is there once, "
-    "within `idempotency_window`.",
+    "within `idempotency_window`, or for ever if its producer is lasting. `produced` returns the "
+    "number of a producer's last batch.",
     *checks(
         "X2",
-        *(moves.stores, moves.repeats, moves.repeats, moves.receives, moves.looks),
-        partitions=PARTITIONS,
+        *(moves.stores, moves.repeats, moves.repeats, moves.receives, moves.looks, moves.lasting),
+        *(moves.asks,),
+        also=(("partitions", PARTITIONS),),
+        idempotency_window=WINDOW,
     ),
 )
 X3 = Clause(
@@ -47,11 +50,12 @@ X3 = Clause(
     "An event that failed `max_attempts` times, or was delivered `max_deliveries` times "
     "without an attempt that ended, becomes a dead letter of the group exactly once, with its "
     "failure; attempts and deliveries are counted across workers that die. `redrive` gives it "
-    "to that group alone. A healthy event never becomes one.",
+    "to that group alone, `discard` deletes it. A healthy event never becomes one.",
     *checks(
         "X3",
         *(moves.stores, moves.returns, moves.notes, moves.retries, moves.looks, moves.buries),
         *(moves.buries_all, moves.redrives, moves.redrives, moves.deaths, moves.sudden_deaths),
+        *(moves.discards,),
     ),
 )
 X4 = Clause(
@@ -189,6 +193,64 @@ X15 = Clause(
         *(moves.stage_settles, moves.clashes, moves.stagings, moves.stagings, moves.takes_less),
         partitions=PARTITIONS,
     ),
+)
+Y3 = Clause(
+    "Y3",
+    "scheduled events",
+    "What `schedule` has returned for is put into its log when its time has come by the "
+    "transport's clock, never before, and then comes before what is stored or given later. "
+    "Several that are due are in the order of their times. A full log takes them, too. A ticket "
+    "is used once. `cancel` is True if the record is in no log and never will be, False if it "
+    "may be in one. At most `max_scheduled` wait for their time in each partition; one more is "
+    "refused with `ScheduleFull`.",
+    *checks(
+        "Y3",
+        *(moves.plans, moves.plans, moves.plans_again, moves.unplanned, moves.unplanned),
+        *(moves.stores, moves.receives, moves.handles, moves.passing, moves.looks),
+        *(moves.strangers, moves.reopenings, moves.sudden_deaths, moves.oversleeping),
+        also=(("partitions", PARTITIONS),),
+        max_scheduled=MOST,
+        max_length=LENGTH,
+    ),
+    scenes=scenes.Y3,
+)
+Y5 = Clause(
+    "Y5",
+    "where a group begins",
+    "A group begins where its first member says: with the oldest record that is kept, the next "
+    "one, the first one of a time or later, or behind a position of each partition. If records "
+    "behind such a position were deleted, it is refused with `StartTrimmed`. `replay` makes a "
+    "group begin again elsewhere: its leases end, and what comes after the new place is given "
+    "anew, whatever had become of it; what comes before stays as it is. What was redriven is "
+    "passed over if its original is given anew. What was deleted before does not count as missed.",
+    *checks(
+        "Y5",
+        *(moves.begins, moves.begins, moves.replays, moves.replays),
+        *(moves.stores, moves.receives, moves.handles, moves.returns),
+        *(moves.postponing, moves.buries, moves.redrives, moves.looks, moves.plans, moves.passing),
+        *(moves.deaths, moves.oversleeping, moves.renewals, moves.leavings, moves.forgets),
+        also=(("partitions", PARTITIONS),),
+        max_length=LENGTH,
+    ),
+    scenes=scenes.Y5,
+)
+Y6 = Clause(
+    "Y6",
+    "what is going on",
+    "`survey` tells of each partition how many records its log holds, when the oldest was stored, "
+    "and how many are scheduled; of each group who its live members are, how far it is in each "
+    "partition, when the oldest record was stored that it has not settled, and how many times it "
+    "has begun again.",
+    *checks(
+        "Y6",
+        *(moves.surveys, moves.surveys, moves.surveys, moves.stores, moves.receives),
+        *(moves.handles, moves.buries, moves.buries_all, moves.postponing, moves.redrives),
+        *(moves.plans, moves.begins, moves.replays, moves.leavings, moves.sudden_deaths),
+        *(moves.joinings, moves.passing),
+        also=(("partitions", PARTITIONS),),
+        max_length=LENGTH,
+    ),
+    scenes=scenes.Y6,
 )
 
 TRANSPORT_CONTRACT: Final = clauses_of(globals())

@@ -2,40 +2,40 @@
 
 Scripts call the methods of `Desk`. Each calls the transport (`desk_calls`), updates the model
 (`model`), and raises `Broken`, with a clause's number, if the two differ. The class is
-in three modules: `Work` stores, joins and leases (`desk_work`); `Taking` receives, settles and
-renews (`desk_taking`); `Desk` itself adds deaths, cancellations, damage, and the final check.
+in six modules: `Watching` looks at the logs (`desk_log`); `Work` stores, joins and leases
+(`desk_work`); `Taking` receives, settles and renews (`desk_taking`); `Scheduling` schedules and
+cancels (`desk_schedule`); `Caring` redrives, begins anew, and looks how far groups are
+(`desk_groups`); `Desk` itself adds deaths, cancellations, damage, and the final check.
 """
 
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, cast, final
+from typing import TYPE_CHECKING, Final, Literal, cast, final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow.extras.durable import ConsumerInUse, GroupMismatch, Room, Standing
+from flexiflow.extras.durable import ConsumerInUse, GroupMismatch, Room
 from flexiflow.testing._transport import outcomes
 from flexiflow.testing._transport.desk_calls import LONGEST, OTHERS, Broken, Calls
-from flexiflow.testing._transport.desk_judgements import check_standing
-from flexiflow.testing._transport.desk_taking import ALL, Taking
-from flexiflow.testing._transport.model import Item, Letter, Span
+from flexiflow.testing._transport.desk_groups import Caring
+from flexiflow.testing._transport.desk_schedule import SOON
+from flexiflow.testing._transport.desk_taking import ALL
+from flexiflow.testing._transport.holds import Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from flexiflow.extras.durable import DeadLetter
     from flexiflow.testing._transport.desk_calls import Hand, Means
 
-_PAGE = 2
-_ROUNDS = 5
+_ROUNDS: Final = 5
 """How often delayed records are waited for at the end."""
 
 
 @final
-class Desk(Taking):
+class Desk(Caring):
     """Does to a transport what bridges do.
 
     Workers "a" and "b" are of the group "g", "c" and "d" of "h"; "n" and "w" of "g" have fewer and
@@ -116,66 +116,6 @@ class Desk(Taking):
         self._calls.history.append(f"{hand.worker} receives, and is cancelled {what}")
         return given
 
-    async def redrive(self, group: str, *at: int) -> None:
-        """Redrive some dead letters, and then the same ones again, which has no effect."""
-        letters = await self._letters(group)
-        chosen = [letters[i] for i in dict.fromkeys(at) if i < len(letters)]
-        ids = [each.id for each in chosen]
-        text = f"{group} redrives {', '.join(ids)}"
-        for expected in (len(ids), 0) if ids else ():
-            count = await self._calls.call(text, lambda: self._calls.first.redrive(group, ids))
-            if count != expected:
-                raise Broken("X3", f"redriving {expected} dead letters counts {count}")
-            wanted = [Item(each.body, group) for each in chosen[:expected]]
-            await self._see(dict.fromkeys(wanted))
-        dead = self._model.group(group).dead
-        for each in chosen:
-            dead.remove(Letter(each.body, each.failure, each.attempts, each.deliveries))
-
-    async def _letters(self, group: str) -> list[DeadLetter]:
-        letters: list[DeadLetter] = []
-        while True:
-            after = letters[-1].id if letters else None
-            page = await self._calls.call(
-                f"{group} lists dead letters after {after}",
-                partial(self._calls.first.dead_letters, group, after=after, limit=_PAGE),
-            )
-            letters += page
-            if not page:
-                break
-            if len(page) > _PAGE or len({each.id for each in letters}) < len(letters):
-                raise Broken("X3", f"a page of {_PAGE} dead letters holds others, or too many")
-        self._check_letters(group, [Letter(*each[1:5]) for each in letters])
-        return letters
-
-    def _check_letters(self, name: str, found: list[Letter]) -> None:
-        group = self._model.groups.get(name)
-        dead, doubtful = (group.dead, group.doubtful) if group else ([], [])
-        if [each for each in found if each not in doubtful] != [
-            each for each in dead if each not in doubtful
-        ]:
-            expected = [(each.body.decode(), *each[2:]) for each in dead]
-            listed = [(each.body.decode(), *each[2:]) for each in found]
-            is_large = any(len(each.body) > self._calls.first.max_event_bytes for each in dead)
-            told = f"the dead letters of {name} are {expected}, listed are {listed}"
-            raise Broken("X14" if is_large else "X3", told)
-
-    async def look(self, name: str, *, at_end: bool = False) -> None:
-        """Check how far a group is, and its dead letters."""
-        standing = await self._calls.call(
-            f"{name} looks how far it is", lambda: self._calls.first.standing(name)
-        )
-        groups = await self._calls.call(
-            "somebody looks which groups there are", self._calls.first.groups
-        )
-        if [*groups] != sorted(self._model.groups):
-            raise Broken("X1", f"there are the groups {sorted(self._model.groups)}, not {groups}")
-        if name in self._model.groups:
-            check_standing(self._model.groups[name], standing, at_end=at_end)
-        elif standing != Standing(0, 0, 0, 0, 0):
-            raise Broken("X1", f"a group that is not there stands at {standing}")
-        await self._letters(name)
-
     async def forget(self, name: str) -> None:
         """Delete a group, after all of its workers have left, and check that it begins anew."""
         for worker in self._present():
@@ -217,12 +157,23 @@ class Desk(Taking):
     async def finish(self) -> None:
         """Handle all that is left, in each group; check that nothing remains or was lost."""
         await self._calls.keep_alive()
+        soon = 2 * SOON * self._calls.means.lease
+        if self._is_anything_due_within(soon):
+            await self._calls.pass_time(2 * SOON)
+        if self._plans:
+            await self._see_plans()
         for worker in self._present():
             await self.leave(worker)
         for name in [*self._model.groups] or ["g"]:
             for partition in range(len(self._model.items)):
                 await self._drain(f"last-{name}", partition)
             await self.look(name, at_end=True)
+
+    def _is_anything_due_within(self, seconds: float) -> bool:
+        """Return whether something scheduled is due soon."""
+        until = self._calls.now().latest + seconds
+        waiting = [each for each in self._all_plans if each.state == "waiting"]
+        return any(each.due.earliest < until for each in waiting)
 
     async def _drain(self, worker: str, partition: int) -> None:
         # No worker holds the partition any more: `enter` returns a hand, or raises `Broken`.
@@ -236,7 +187,8 @@ class Desk(Taking):
                 break
             await self._calls.pass_time(LONGEST)
         for place in part.waiting:
-            raise Broken("X12", f"{worker} was never given {part.items[place].name}, which waits")
+            told = f"{worker} was never given {part.items[place].name}, which waits"
+            raise Broken(part.clause("X12"), told)
         part.miss()
 
 
@@ -246,7 +198,7 @@ async def open_desk(
 ) -> AsyncGenerator[Desk]:
     """Make a transport with some options, and yield a desk for it."""
     calls = Calls(means, options, [] if history is None else history)
-    desk = Desk(calls, is_full="max_length" in options, is_small="max_event_bytes" in options)
+    desk = Desk(calls, options)
     async with aclosing(calls):
         await desk.open()
         yield desk

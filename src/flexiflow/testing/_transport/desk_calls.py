@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import anyio
 
 from flexiflow.extras.durable import Member
-from flexiflow.testing._transport.model import Span
+from flexiflow.testing._transport.holds import Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-    from flexiflow.extras.durable import Connection, Delivery, Lease, Outcome, Transport
-    from flexiflow.testing._transport.model import Tenure
+    from flexiflow.extras.durable import Connection, Delivery, Lease, Outcome, Start, Transport
+    from flexiflow.testing._transport.holds import Tenure
 
 _T = TypeVar("_T")
 
@@ -125,6 +125,7 @@ class Calls:
         self.history = history
         self.hands: dict[tuple[str, int], Hand] = {}
         self.joined: dict[str, float] = {}
+        self.start: Start = "oldest"
         self._options = options
         self._stack = AsyncExitStack()
         self._open = AsyncExitStack()
@@ -160,8 +161,8 @@ class Calls:
     def member(self, worker: str) -> Member:
         """Return a worker as a member of its group."""
         group, lease = GROUPS.get(worker, worker[-1]), self.means.lease
-        patterns = PATTERNS[RANKS.get(worker, 1)]
-        return Member(group, worker, f"token-{worker}", patterns, lease, LONGEST * lease)
+        patterns, token = PATTERNS[RANKS.get(worker, 1)], f"token-{worker}"
+        return Member(group, worker, token, patterns, lease, LONGEST * lease, self.start)
 
     async def call(self, text: str, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make a call, and note its result in the history.

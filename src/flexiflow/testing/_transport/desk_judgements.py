@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flexiflow.testing._transport.desk_calls import Broken
-from flexiflow.testing._transport.model import Item, names
+from flexiflow.testing._transport.holds import Item, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable import Delivery, Room, Standing
-    from flexiflow.testing._transport.model import GroupModel, Hold, Offer, Part
+    from flexiflow.testing._transport.holds import Hold, Offer
+    from flexiflow.testing._transport.model import GroupModel
+    from flexiflow.testing._transport.part import Part
 
 
 def judge_order(part: Part, given: Sequence[Delivery], offer: Offer) -> list[int] | None:
@@ -103,11 +105,13 @@ def complain_of_delivery(
             return _complain_of_excess(part, worker, item, known=item in known)
     lost = [place for place in offer.certain if part.items[place] not in came]
     if lost:
-        clause = "X12" if _has_waited(part, lost[0]) else "X1"
+        is_planned = part.items[lost[0]].body in part.planned
+        otherwise = "Y3" if is_planned else "X1"
+        clause = "X12" if _has_waited(part, lost[0]) else otherwise
         told = f"{worker} asked for all, and was never given {part.items[lost[0]].name}"
-        return Broken(clause, told)
+        return Broken(part.clause(clause), told)
     told = f"{names(given)}, then {names(rest)}, which are in the order {names(wanted)}"
-    return Broken("X4", f"{worker} was given {told}")
+    return Broken(part.clause("X4"), f"{worker} was given {told}")
 
 
 def _named(given: Delivery, known: Iterable[Item]) -> Item:
@@ -124,12 +128,15 @@ def _complain_of_excess(part: Part, worker: str, item: Item, *, known: bool) -> 
     waiting = [part.waiting[place] for place in places if place in part.waiting]
     held = [part.pending[place] for place in places if place in part.pending]
     if any(hold.is_done for hold in (*waiting, *held)):
-        return Broken("X11", f"{told}, which a lease had acknowledged that had lost it")
+        return Broken(
+            part.clause("X11"), f"{told}, which a lease had acknowledged that had lost it"
+        )
     if waiting:
-        return Broken("X12", f"{told}, which {_why_it_waits(waiting[0])}")
+        return Broken(part.clause("X12"), f"{told}, which {_why_it_waits(waiting[0])}")
     if held and held[0].holder is not None:
-        return Broken("X1", f"{told}, which {held[0].holder.worker} holds")
-    return Broken("X1", f"{told} {'twice' if known else 'again, though it is settled'}")
+        return Broken(part.clause("X1"), f"{told}, which {held[0].holder.worker} holds")
+    why = "again, though it is settled" if not part.is_moved else "which is not to be given"
+    return Broken(part.clause("X1"), f"{told} {'twice' if known else why}")
 
 
 def _why_it_waits(hold: Hold) -> str:
@@ -139,10 +146,10 @@ def _why_it_waits(hold: Hold) -> str:
     return f"waits for its time, or is {owner}'s"
 
 
-def check_counts(before: Hold, given: Delivery) -> None:
+def check_counts(part: Part, before: Hold, given: Delivery) -> None:
     """Compare the counts of what was given with those in the model."""
     name, deliveries = names([given]), max(before.deliveries, 1)
-    clause = "X11" if before.is_told else "X12" if before.has_waited else "X3"
+    clause = part.clause("X11" if before.is_told else "X12" if before.has_waited else "X3")
     if (given.attempts, given.deliveries) not in (
         (before.attempts, deliveries),
         before.spare and (before.spare[0], max(before.spare[1], 1)),
@@ -153,9 +160,10 @@ def check_counts(before: Hold, given: Delivery) -> None:
             f"not {before.attempts} and {deliveries}",
         )
     if given.is_suspect != (before.deliveries > 0) and not before.is_doubtful:
-        raise Broken("X3", f"{name} was given with is_suspect={given.is_suspect}")
+        told = f"{name} was given with is_suspect={given.is_suspect}"
+        raise Broken(part.clause("X3"), told)
     if given.has_waited != before.has_waited:
-        raise Broken("X12", f"{name} was given with has_waited={given.has_waited}")
+        raise Broken(part.clause("X12"), f"{name} was given with has_waited={given.has_waited}")
 
 
 def check_oversize(item: Item, given: Delivery, most: int) -> None:
@@ -173,10 +181,16 @@ def check_standing(group: GroupModel, given: Standing, *, at_end: bool) -> None:
         _check_counted(parts, given)
     least, most = (sum(part.missed[which] for part in parts) for which in (0, 1))
     if at_end and not least <= given.missed <= most:
-        raise Broken("X6", f"{given.missed} count as missed, where {least} were deleted unsettled")
+        raise Broken(
+            "Y5" if group.is_moved else "X6",
+            f"{given.missed} count as missed, where {least} were deleted unsettled",
+        )
     absent = len(group.dead) - given.dead
     if not 0 <= absent <= len(group.doubtful):
-        raise Broken("X3", f"there are {len(group.dead)} dead letters, not {given.dead}")
+        raise Broken(
+            "Y5" if group.is_moved else "X3",
+            f"there are {len(group.dead)} dead letters, not {given.dead}",
+        )
     if at_end and absent > given.missed - least:
         raise Broken("X6", f"{absent} of what was buried is neither a dead letter nor missed")
 
@@ -190,11 +204,14 @@ def _check_counted(parts: Sequence[Part], given: Standing) -> None:
         is_right = real - done - ghosts <= total <= real
         clause = "X1"
     else:
-        is_right = pending - done <= given.pending <= pending and given.lag == lag
+        passed = sum(len(part.passed) for part in parts)
+        is_right = pending - done <= given.pending <= pending
+        is_right = is_right and lag <= given.lag <= lag + passed
         clause = "X1"
         if is_right and not waiting - ghosts <= given.waiting <= waiting:
             is_right, clause = False, "X12"
     if not is_right:
         told = f"{given.pending} pending, a lag of {given.lag}, and {given.waiting} that wait"
         counted = f"{pending} pending, a lag of {lag}, and {waiting} that wait"
+        clause = next((part.clause(clause) for part in parts if part.is_moved), clause)
         raise Broken(clause, f"there are {counted}, not {told}")

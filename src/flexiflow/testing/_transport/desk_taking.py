@@ -17,7 +17,7 @@ from flexiflow.testing._transport.desk_judgements import (
     judge_order,
 )
 from flexiflow.testing._transport.desk_work import Work
-from flexiflow.testing._transport.model import Letter
+from flexiflow.testing._transport.holds import Grave, Letter
 from flexiflow.testing._transport.outcomes import make_outcome
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable import Delivery
     from flexiflow.testing._transport.desk_calls import Hand
-    from flexiflow.testing._transport.model import Offer, Span, Tenure
+    from flexiflow.testing._transport.holds import Offer, Span, Tenure
     from flexiflow.testing._transport.outcomes import Settling
+    from flexiflow.testing._transport.part import Part
+    from flexiflow.testing._transport.plans import Plan
 
 _T = TypeVar("_T")
 
@@ -55,15 +57,25 @@ class Taking(Work):
         if self._group_of(hand.worker).rank is None:
             # A member has left, which the group notices when the next one joins.
             await self._join(hand.worker)
+        due = [each for each in self._all_plans if each.is_due(self._calls.now())]
+        due = [each for each in due if each.state == "waiting"]
         given, at = await self._receive(hand, room)
         if not self._takes(hand):
+            await self._catch_up()
             if given:
                 raise Broken("X15", f"{hand.worker}, which has to stand by, was given records")
             return False
+        if due and not given:
+            given, at = await self._wait(hand, room)
+        # What was due by then may have been given.
+        await self._catch_up()
         part = self._part(hand)
         offer = part.offer(hand.tenure, at, room)
+        if not given and offer.certain:
+            self._check_due(part, offer, due)
         if offer.certain and not given:
             given, at = await self._wait(hand, room)
+            await self._catch_up()
             offer = part.offer(hand.tenure, at, room)
         await self._judge(hand, room, given, offer)
         self._note_given(hand, room, given, at)
@@ -82,7 +94,7 @@ class Taking(Work):
             raise complain_of_delivery(part, hand.worker, given, rest, offer)
         check_room(part, given, places, offer, room)
         for place, delivery in zip(places, given, strict=True):
-            check_counts(part.give(place, hand.tenure), delivery)
+            check_counts(part, part.give(place, hand.tenure), delivery)
             check_oversize(part.items[place], delivery, most)
             hand.held.append((place, delivery))
 
@@ -114,6 +126,13 @@ class Taking(Work):
     async def _receive(self, hand: Hand, room: Room) -> tuple[Sequence[Delivery], Span]:
         text = f"receives up to {room.records} of partition {hand.lease.partition}"
         return await self._with(hand, text, lambda: hand.lease.receive(room))
+
+    def _check_due(self, part: Part, offer: Offer, due: Sequence[Plan]) -> None:
+        """Check that nothing was due before a `receive` that gave nothing."""
+        new = {part.items[place].body for place in offer.new}
+        for plan in due:
+            if plan.record.body in new:
+                raise Broken("Y3", f"{plan.name} is due, and given only once an onlooker saw it")
 
     async def _with(
         self, hand: Hand, what: str, call: Callable[[], Awaitable[_T]]
@@ -165,12 +184,16 @@ class Taking(Work):
         part, given = self._part(hand), [outcome for _, outcome in hand.last]
         text = f"settles {', '.join(map(repr, given))}"
         if hand.tenure.is_over:
-            what = f"{hand.worker}, whose partition is another's, {text}"
-            await self._refused(LeaseLost, what, lambda: hand.lease.settle(given))
+            what = f"{hand.worker}, whose lease was ended, {text}"
+            clause = "Y5" if hand.tenure.is_void else "X4"
+            await self._refused(LeaseLost, what, lambda: hand.lease.settle(given), clause)
             settled, at = None, self._calls.now()
         else:
             settled, at = await self._with(hand, text, lambda: hand.lease.settle(given))
             outcomes.check_settled(part, hand.last, hand.tenure, settled)
+        if hand.tenure.is_void:
+            # It was ended by a replay, and nothing is written any more.
+            return
         for place, outcome in hand.last:
             if not isinstance(outcome, Followed):
                 self._write_down(hand, place, outcome, at)
@@ -184,7 +207,8 @@ class Taking(Work):
         hold = part.pending.get(place)
         if isinstance(outcome, Buried) and hold is not None and hold.holder is hand.tenure:
             letter = Letter(part.items[place].body, _REASON, outcome.attempts, outcome.deliveries)
-            group.dead.append(letter)
+            grave = Grave(letter, hand.lease.partition, part.origin(place))
+            group.graves.append(grave)
             # If the record was deleted, a transport may have kept the body; otherwise it counts as
             # missed.
             group.doubtful += [] if part.has(place) else [letter]

@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 
 from flexiflow.extras.durable import Batch, EventTooLarge, LeaseLost, LogFull, Noted, Record, Room
-from flexiflow.testing._transport.desk_calls import RANKS, Broken, Hand
-from flexiflow.testing._transport.model import Item, Model, Tenure, names
+from flexiflow.testing._transport.desk_calls import RANKS, Broken, Hand, Inconclusive
+from flexiflow.testing._transport.desk_log import LENGTH, WINDOW, Watching
+from flexiflow.testing._transport.holds import Item, Tenure, names
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from flexiflow.extras.durable import Lease, Stored
+    from flexiflow.extras.durable import Lease
     from flexiflow.testing._transport.desk_calls import Calls
-    from flexiflow.testing._transport.model import GroupModel, Part
-
-LENGTH: Final = 6
-"""How many records the log of a full transport holds."""
-SIZE: Final = 64
-"""The largest event, in bytes, of a transport that was made with `max_event_bytes`."""
+    from flexiflow.testing._transport.model import GroupModel
+    from flexiflow.testing._transport.part import Part
 
 
-class Work:
-    """Stores, joins and leases.
+class Work(Watching):
+    """Stores, joins and leases."""
 
-    Args:
-        calls: calls the transport.
-        is_full: whether its log holds at most `LENGTH` records.
-        is_small: whether its events have at most `SIZE` bytes.
-    """
-
-    def __init__(self, calls: Calls, *, is_full: bool, is_small: bool) -> None:
-        self._calls = calls
-        self._is_full = is_full
-        self._is_small = is_small
+    def __init__(self, calls: Calls, options: Mapping[str, int]) -> None:
+        super().__init__(calls, options)
         self._batches: dict[str, Batch] = {}
         self._unstored: set[str] = set()
-        self._inserted = 0
+        self._stored_at: dict[str, float] = {}
         self._latest: dict[str, int] = {}
-
-    async def open(self) -> None:
-        """Connect, and find where the log ends now."""
-        await self._calls.open()
-        first = self._calls.first
-        self._model = Model(first.partitions, is_exclusive=first.is_exclusive)
-        if self._is_full and self._calls.first.max_length != LENGTH:
-            told = self._calls.first.max_length
-            raise Broken("X5", f"a log of {LENGTH} tells that it holds {told}")
-        if self._is_small and first.max_event_bytes != SIZE:
-            told = first.max_event_bytes
-            raise Broken("X14", f"a transport that takes {SIZE} bytes tells that it takes {told}")
-        _, self._seen = await self._calls.first.tail(None, 1, 0)
 
     async def store(self, producer: str, *keys: str | None) -> None:
         """Store a batch of new records, one for each key."""
@@ -63,7 +38,13 @@ class Work:
         """Store a batch of new records, with bodies of these sizes."""
         await self._store(producer, [(size, None) for size in sizes])
 
-    async def _store(self, producer: str, records: list[tuple[int, str | None]]) -> None:
+    async def store_lasting(self, producer: str, *keys: str | None) -> None:
+        """Store a batch of a producer that is remembered for ever."""
+        await self._store(producer, [(0, key) for key in keys], is_lasting=True)
+
+    async def _store(
+        self, producer: str, records: list[tuple[int, str | None]], *, is_lasting: bool = False
+    ) -> None:
         number = self._batches[producer].number + 1 if producer in self._batches else 1
         self._batches[producer] = Batch(
             producer,
@@ -72,20 +53,21 @@ class Work:
                 Record(f"{producer}{number}.{place}".encode().ljust(size), key)
                 for place, (size, key) in enumerate(records)
             ),
+            is_lasting or (producer in self._batches and self._batches[producer].is_lasting),
         )
         self._unstored.add(producer)
         await self.again(producer)
 
     async def again(self, producer: str) -> None:
         """Store a producer's last batch again."""
-        if producer not in self._batches:
+        if producer not in self._batches or self._may_be_forgotten(producer):
             return
         batch, is_new = self._batches[producer], producer in self._unstored
         text = f"{producer} stores batch {batch.number}, {names(map(_item, batch.records))}"
         largest = max(len(each.body) for each in batch.records)
         is_too_large = largest > self._calls.first.max_event_bytes
         try:
-            await self._calls.call(text, lambda: self._calls.first.store(batch))
+            _, at = await self._calls.timed(text, lambda: self._calls.first.store(batch))
         except EventTooLarge:
             if not is_too_large:
                 raise Broken("X14", f"{largest} bytes are refused as too large") from None
@@ -99,8 +81,31 @@ class Work:
             raise Broken("X14", f"a record of {largest} bytes was stored")
         self._unstored.discard(producer)
         if is_new:
+            self._stored_at[producer] = at.earliest
             self._check_is_not_full(len(batch.records))
-        await self._see({_item(each): each.key for each in batch.records} if is_new else {})
+        await self._see({_item(each): each.key for each in batch.records} if is_new else {}, at=at)
+
+    def _may_be_forgotten(self, producer: str) -> bool:
+        """Return whether a producer's last batch may be taken for a new one by now."""
+        if "idempotency_window" not in self._options or self._batches[producer].is_lasting:
+            return False
+        stored_at = self._stored_at.get(producer)
+        return stored_at is not None and self._calls.now().latest - stored_at > WINDOW / 2
+
+    async def ask(self, producer: str) -> None:
+        """Ask for the number of a producer's last batch."""
+        batch = self._batches.get(producer)
+        number = 0 if batch is None else batch.number - (producer in self._unstored)
+        text = f"somebody asks for the last batch of {producer}"
+        told = await self._calls.call(text, lambda: self._calls.first.produced(producer))
+        is_open = batch is not None and self._may_be_forgotten(producer)
+        if told != number and not is_open:
+            raise Broken("X2", f"the last batch of {producer} was {number}, and is told as {told}")
+
+    async def outlast(self) -> None:
+        """Wait until producers may be forgotten, if that is not too long."""
+        if "idempotency_window" in self._options:
+            await self._calls.pass_time(1.1 * WINDOW / self._calls.means.lease)
 
     def _check_is_full(self, wanted: int) -> None:
         if not self._is_full or self._model.crowding(0)[1] + wanted <= LENGTH:
@@ -109,58 +114,6 @@ class Work:
     def _check_is_not_full(self, wanted: int) -> None:
         if self._is_full and self._model.crowding(0)[0] + wanted > LENGTH:
             raise Broken("X5", f"a log of {LENGTH} took {wanted} more than it may delete others")
-
-    async def _see(self, wanted: dict[Item, str | None], clause: str = "X2") -> None:
-        """Check what was stored since the last time, and note its partitions."""
-        found: list[Stored] = []
-        while True:
-            look = partial(self._calls.first.tail, self._seen, 2, 0)
-            seen, self._seen = await self._calls.call("somebody looks on", look)
-            found += seen
-            if not seen:
-                break
-        items = [self._item_seen(each, list(wanted)) for each in found]
-        self._check_seen(items, list(wanted), clause)
-        for each, item in zip(found, items, strict=True):
-            self._note_partition(wanted[item], each.partition)
-            self._model.items[each.partition].append(item)
-            self._model.positions[each.partition].append(each.position)
-            self._model.keys[each.partition].append(wanted[item])
-
-    def _item_seen(self, seen: Stored, wanted: list[Item]) -> Item:
-        """Return the record that is seen; if it is too large, any part of its body may be seen."""
-        most = self._calls.first.max_event_bytes
-        for item in wanted:
-            if len(item.body) > most and item.body.startswith(seen.body):
-                return item
-        return Item(seen.body, seen.group)
-
-    async def insert(self, partition: int, size: int) -> None:
-        """Store a record behind the transport's back, however large."""
-        if self._calls.means.insert is None:
-            return
-        partition %= len(self._model.items)
-        self._inserted += 1
-        body = f"else{self._inserted}".encode().ljust(size)
-        await self._calls.means.insert(self._calls.transport, partition, body)
-        self._calls.history.append(f"somebody stores {size} bytes in partition {partition}")
-        await self._see({Item(body, None): None})
-
-    def _note_partition(self, key: str | None, partition: int) -> None:
-        if key is not None and self._model.of_key.setdefault(key, partition) != partition:
-            raise Broken("X4", f"records of the key {key!r} are in different partitions")
-
-    def _check_seen(self, found: list[Item], wanted: list[Item], clause: str) -> None:
-        more = [each for each in found if each not in wanted or found.count(each) > 1]
-        if more and any(each.group for each in wanted):
-            raise Broken("X3", f"what was redriven is stored as {more[0].name}")
-        if more:
-            how = "again" if clause == "X2" else "of a batch that was refused"
-            raise Broken(clause, f"{more[0].name} was stored {how}")
-        if len(found) < len(wanted):
-            raise Broken("X1", f"{names(wanted)} was stored; an onlooker sees {names(found)}")
-        if len(self._model.items) == 1 and found != wanted:
-            raise Broken("X4", f"{names(wanted)} was stored in another order: {names(found)}")
 
     async def enter(self, worker: str, partition: int = 0) -> Hand | None:
         """Join, and acquire a partition; return None if another worker has it, or it stands by."""
@@ -178,6 +131,9 @@ class Work:
         if lease is None:
             return None
         group, tenure = self._group_of(worker), Tenure(worker, member.longest_delay)
+        if lease.replay != group.replays:
+            told = f"{worker} is told of {lease.replay} replays"
+            raise Broken("Y5", f"{told}, and the group has begun again {group.replays} times")
         group.tokens[place] = lease.token
         hand = Hand(worker, lease, at, tenure)
         self._check_lines(hand)
@@ -224,8 +180,8 @@ class Work:
             if at == place and self._group_of(worker) is group
         ]
 
-    async def _haunt(self, hand: Hand) -> None:
-        """Call by a lease whose partition is another's, as if nothing were wrong."""
+    async def _haunt(self, hand: Hand, clause: str = "X4") -> None:
+        """Call by a lease that was ended, as if nothing were wrong."""
         outcomes = [Noted(each.position, each.attempts, each.deliveries) for _, each in hand.held]
         wheres: dict[str, Callable[[], Awaitable[object]]] = {
             "receives": lambda: hand.lease.receive(Room(1)),
@@ -234,29 +190,32 @@ class Work:
         }
         for what, call in wheres.items():
             await self._refused(
-                LeaseLost, f"{hand.worker}, whose partition is another's, {what}", call
+                LeaseLost, f"{hand.worker}, whose lease was ended, {what}", call, clause
             )
-
-    async def _refused(
-        self,
-        error: type[Exception],
-        text: str,
-        call: Callable[[], Awaitable[object]],
-        clause: str = "X4",
-    ) -> None:
-        try:
-            await self._calls.call(text, call)
-        except error:
-            return
-        raise Broken(clause, f"{text}, and there is no {error.__name__}")
 
     async def _join(self, worker: str) -> bool:
         """Join, and return whether the group takes what the worker takes."""
-        told, name = await self._calls.join(worker), self._calls.member(worker).group
+        name = self._calls.member(worker).group
+        if name not in self._model.groups:
+            await self._look_back()
+            return await self._create(worker, self._model.first)
+        return self._check_joined(worker, await self._calls.join(worker))
+
+    async def _create(self, worker: str, places: list[int], *, is_moved: bool = False) -> bool:
+        """Join as the first member of a group, which begins at these places."""
+        told = await self._calls.join(worker)
+        if await self._catch_up():
+            # What was due meanwhile may be before the place where the group begins, or after it.
+            raise Inconclusive
+        self._model.add_group(self._calls.member(worker).group, places, is_moved=is_moved)
+        return self._check_joined(worker, told)
+
+    def _check_joined(self, worker: str, told: list[str]) -> bool:
+        name = self._calls.member(worker).group
         alive = [each for each in self._calls.joined if self._calls.member(each).group == name]
         rank = max(RANKS.get(each, 1) for each in alive)
         expected = sorted(each for each in alive if RANKS.get(each, 1) == rank)
-        self._model.group(name).rank = rank
+        self._model.groups[name].rank = rank
         if told != expected:
             clause = "X15" if expected != sorted(alive) else "X4"
             raise Broken(clause, f"{worker} joins: those who receive are {expected}, not {told}")
@@ -265,9 +224,6 @@ class Work:
     async def join(self, worker: str) -> None:
         """Join, or go on being a member."""
         await self._join(worker)
-
-    def _group_of(self, worker: str) -> GroupModel:
-        return self._model.group(self._calls.member(worker).group)
 
     def _hand(self, worker: str) -> Hand | None:
         return self._calls.hands.get((worker, self._latest.get(worker, 0)))

@@ -1,155 +1,13 @@
-"""The reference model of a transport: records, leases, and what each group is given next."""
+"""The reference model of a transport: what is stored, and its groups."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field, replace
-from math import inf
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, final
 
-from flexiflow.extras.durable import Room
+from flexiflow.testing._transport.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from flexiflow.extras.durable import Delivery, Failure
-
-
-class Item(NamedTuple):
-    """A stored record: its body and, if it was redriven, the only group that handles it."""
-
-    body: bytes
-    group: str | None
-
-    @property
-    def name(self) -> str:
-        """Its name in a complaint."""
-        redriven = f", redriven to {self.group!r}" if self.group else ""
-        return f"record {_text(self.body)}{redriven}"
-
-
-class Letter(NamedTuple):
-    """A dead letter, without its id and time."""
-
-    body: bytes
-    failure: Failure
-    attempts: int
-    deliveries: int
-
-
-class Span(NamedTuple):
-    """When something happens, as far as that is known.
-
-    Attributes:
-        earliest: the earliest time.
-        latest: the latest time.
-    """
-
-    earliest: float
-    latest: float = inf
-
-    def is_before(self, other: Span) -> bool:
-        """Return whether this certainly comes before another one; clocks have milliseconds."""
-        return self.latest + 0.01 < other.earliest
-
-
-@final
-@dataclass(eq=False, slots=True)
-class Tenure:
-    """A lease.
-
-    Attributes:
-        worker: the worker that has it.
-        longest: the most seconds that a record waits.
-        is_live: whether it has not run out.
-        is_over: whether it was released, or its partition leased to another worker.
-    """
-
-    worker: str
-    longest: float = inf
-    is_live: bool = True
-    is_over: bool = False
-
-    def end(self) -> None:
-        """Release it."""
-        self.is_live, self.is_over = False, True
-
-
-@final
-@dataclass(slots=True)
-class Hold:
-    """A record that a group has begun, and not settled.
-
-    Attributes:
-        attempts: how many attempts have failed.
-        deliveries: how many attempts have begun since the last one that ended.
-        holder: the lease that was given it last, or postponed it; None if it was returned.
-        key: the key of a record that has waited.
-        has_waited: whether it was postponed.
-        due: when a waiting record is due; None while it is in its key's line.
-        is_loose: whether it is open if other leases than `holder` are given a waiting record.
-        is_done: whether a lease that had lost it has acknowledged it.
-        is_told: whether a lease that had lost it has reported how its attempt ended.
-        is_doubtful: whether a `receive` that was cancelled may have taken it.
-        returned: the lease that returned it last.
-        spare: other counts that it may have as well.
-    """
-
-    attempts: int = 0
-    deliveries: int = 1
-    holder: Tenure | None = None
-    key: str | None = None
-    has_waited: bool = False
-    due: Span | None = None
-    is_loose: bool = False
-    is_done: bool = False
-    is_told: bool = False
-    is_doubtful: bool = False
-    returned: Tenure | None = None
-    spare: tuple[int, int] | None = None
-
-    def is_left_to(self, tenure: Tenure) -> bool:
-        """Return whether no other lease that lasts holds it."""
-        return self.holder is None or not (self.holder is tenure or self.holder.is_live)
-
-    @property
-    def is_ghost(self) -> bool:
-        """Whether it is settled when a `receive` comes to it, in place of being given."""
-        return self.is_done and (self.holder is None or not self.holder.is_live)
-
-
-class Offer(NamedTuple):
-    """What a lease may be given.
-
-    Attributes:
-        left: records that others have left, in order.
-        new: records that are new to the group, in order.
-        due: waiting records that are certainly due, the first due first.
-        maybe: records that may be given besides.
-        is_shut: whether so many may wait that nothing new is given.
-        again: how many waiting records are asked for.
-    """
-
-    left: list[int]
-    new: list[int]
-    due: list[int]
-    maybe: list[int]
-    is_shut: bool = False
-    again: int = sys.maxsize
-
-    @property
-    def certain(self) -> list[int]:
-        """The records that are certainly there to be given."""
-        return [*self.left, *self.due[: self.again], *(() if self.is_shut else self.new)]
-
-
-def names(items: Iterable[Item | Delivery]) -> str:
-    """Return the names of records, for a complaint."""
-    return ", ".join(_text(each.body) for each in items) or "nothing"
-
-
-def _text(body: bytes) -> str:
-    return body.decode(errors="replace").rstrip()
+    from flexiflow.testing._transport.holds import Grave, Item, Letter, Span, Tenure
 
 
 @final
@@ -157,11 +15,11 @@ class GroupModel:
     """A group: how far it is, and its dead letters.
 
     Args:
-        items: what is stored, for each partition.
-        gone: the places of it that were deleted.
-        is_exclusive: whether one worker at a time leases a partition.
+        parts: how far it is in each partition.
 
     Attributes:
+        graves: its dead letters, the oldest first.
+        replays: how many times it has begun again.
         doubtful: dead letters whose record may have been gone before they were buried.
         tokens: the token of the last lease, for each partition.
         rank: the rank of the patterns that it takes, as of the last join; None after a member has
@@ -169,18 +27,35 @@ class GroupModel:
         tenures: the leases that are not released, for each partition.
     """
 
-    def __init__(
-        self, items: list[list[Item]], gone: list[set[int]], *, is_exclusive: bool = False
-    ) -> None:
-        parts = zip(items, gone, strict=True)
-        self.parts = [
-            Part(each, lost, is_exclusive, forgiven=frozenset(lost)) for each, lost in parts
-        ]
-        self.dead: list[Letter] = []
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+        self.graves: list[Grave] = []
+        self.replays = 0
         self.doubtful: list[Letter] = []
-        self.tokens = [0] * len(items)
+        self.tokens = [0] * len(parts)
         self.rank: int | None = None
-        self.tenures: list[list[Tenure]] = [[] for _ in items]
+        self.tenures: list[list[Tenure]] = [[] for _ in parts]
+
+    @property
+    def dead(self) -> list[Letter]:
+        """Its dead letters, the oldest first."""
+        return [each.letter for each in self.graves]
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it has begun elsewhere than with the oldest record, or has begun again."""
+        return any(part.is_moved for part in self.parts)
+
+    def begin_again(self, places: list[int], at: Span) -> None:
+        """Begin again at a place of each partition (Y5)."""
+        self.replays += 1
+        for part, place, tenures in zip(self.parts, places, self.tenures, strict=True):
+            for tenure in tenures:
+                tenure.end()
+                tenure.is_void = True
+            tenures.clear()
+            part.begin_again(place, at)
+        self.graves = [each for each in self.graves if each.origin < places[each.partition]]
 
 
 @final
@@ -198,14 +73,29 @@ class Model:
         self.groups: dict[str, GroupModel] = {}
         self.positions: list[list[str]] = [[] for _ in range(partitions)]
         self.keys: list[list[str | None]] = [[] for _ in range(partitions)]
+        self.times: list[list[float | None]] = [[] for _ in range(partitions)]
+        self.origins: list[dict[int, int]] = [{} for _ in range(partitions)]
+        self.first = [0] * partitions
         self.of_key: dict[str, int] = {}
+        self.planned: set[bytes] = set()
         self._is_exclusive = is_exclusive
 
-    def group(self, name: str) -> GroupModel:
-        """Return a group; it is made when it is first asked for."""
-        if name not in self.groups:
-            self.groups[name] = GroupModel(self.items, self.gone, is_exclusive=self._is_exclusive)
-        return self.groups[name]
+    def add_group(self, name: str, places: list[int], *, is_moved: bool = False) -> None:
+        """Add a group that begins at a place of each partition."""
+        parts = [
+            Part(
+                self.items[each],
+                self.gone[each],
+                self._is_exclusive,
+                place,
+                frozenset(self.gone[each]),
+                origins=self.origins[each],
+                planned=self.planned,
+                is_moved=is_moved,
+            )
+            for each, place in enumerate(places)
+        ]
+        self.groups[name] = GroupModel(parts)
 
     def delete(self, partition: int, place: int) -> None:
         """Note that a record was deleted; a group that has settled it does not miss it."""
@@ -224,212 +114,3 @@ class Model:
         first = {place for part in parts for place in part.unsettled(with_ghosts=True)[:1]}
         stored = len(self.items[partition])
         return len(kept), stored - min(first, default=stored)
-
-
-@final
-@dataclass(slots=True)
-class Part:
-    """How far a group is in one partition.
-
-    Attributes:
-        items: what is stored there, shared by all groups.
-        gone: the places that were deleted behind the transport's back, shared by all groups.
-        is_exclusive: whether one worker at a time leases it.
-        begun: how many of the items were given.
-        forgiven: the places that were gone before the group was there.
-        pending: what was given and is not settled, by its place.
-        waiting: what was postponed, by its place.
-        settled: the places of what was acknowledged or buried.
-        missed: the least and the most that were deleted before they were settled.
-    """
-
-    items: list[Item]
-    gone: set[int]
-    is_exclusive: bool = False
-    begun: int = 0
-    forgiven: frozenset[int] = frozenset()
-    pending: dict[int, Hold] = field(default_factory=dict[int, Hold])
-    waiting: dict[int, Hold] = field(default_factory=dict[int, Hold])
-    settled: set[int] = field(default_factory=set[int])
-    missed: list[int] = field(default_factory=lambda: [0, 0])
-
-    @property
-    def lag(self) -> int:
-        """How many records were not yet given."""
-        return len(self.new())
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether it is unknown of some record whether it was given."""
-        holds = (*self.pending.values(), *self.waiting.values())
-        return any(hold.is_doubtful for hold in holds)
-
-    @property
-    def ghosts(self) -> tuple[int, int]:
-        """How many of the pending, and of the waiting records, may be settled already."""
-        pending = sum(hold.is_ghost for hold in self.pending.values())
-        return pending, sum(hold.is_done for hold in self.waiting.values())
-
-    def unsettled(self, *, with_ghosts: bool) -> list[int]:
-        """Return the places in the log that are not settled, and do not wait outside it."""
-        held = [
-            place
-            for place, hold in self.pending.items()
-            if not hold.has_waited and (with_ghosts or not hold.is_ghost)
-        ]
-        return sorted([*held, *range(self.begun, len(self.items))])
-
-    def has(self, place: int) -> bool:
-        """Return whether a pending record is still there."""
-        return place not in self.gone or self.pending[place].has_waited
-
-    def new(self) -> list[int]:
-        """Return the places that the group has not begun."""
-        return [place for place in range(self.begun, len(self.items)) if place not in self.gone]
-
-    def offer(self, tenure: Tenure, at: Span, room: Room) -> Offer:
-        """Return what a lease may be given at some time, if it asks for that much."""
-        out = sum(hold.has_waited for hold in self.pending.values())
-        is_shut = len(self.waiting) + out >= room.waiting
-        left = [place for place in sorted(self.pending) if self._is_left(place, tenure)]
-        mine, others = list[int](), list[int]()
-        for place, hold in self.waiting.items():
-            if hold.due is None or hold.is_done or hold.due.earliest > at.latest:
-                continue
-            is_certain = self._is_for(hold, tenure) and hold.due.latest <= at.earliest
-            if is_certain or hold.is_loose or self._is_for(hold, tenure):
-                (mine if is_certain else others).append(place)
-        # Once a record that is done is settled, the next of its line is due.
-        others += [line[0] for line in self._freed(tenure, at).values() if line]
-        mine.sort(key=self._due_at)
-        others.sort(key=self._due_at)
-        return Offer(left, self.new(), mine, others, is_shut, room.again)
-
-    def _is_left(self, place: int, tenure: Tenure) -> bool:
-        hold = self.pending[place]
-        return hold.is_left_to(tenure) and not hold.is_done and self.has(place)
-
-    def _is_for(self, hold: Hold, tenure: Tenure) -> bool:
-        return self.is_exclusive or hold.holder is tenure or hold.is_left_to(tenure)
-
-    def _due_at(self, place: int) -> tuple[float, int]:
-        due = self.waiting[place].due
-        return (due.earliest if due is not None else inf), place
-
-    def give(self, place: int, tenure: Tenure) -> Hold:
-        """Give a record to a lease, and return its state before."""
-        for ghost, line in self._freed(tenure, Span(-inf, inf)).items():
-            if place in line:
-                self.settled.add(ghost)
-                self.pending.pop(ghost, None)
-                self.waiting.pop(ghost, None)
-        hold = self.waiting.pop(place, None) or self.pending.get(place)
-        if hold is None:
-            # A deleted record is passed over when a later one is given.
-            self.pending[place] = Hold(holder=tenure)
-            self.begun = max(self.begun, place + 1)
-            return Hold(deliveries=0)
-        before = replace(hold)
-        self._move_line(hold.key, hold.holder, tenure)
-        hold.holder, hold.spare, hold.is_doubtful, hold.is_loose = tenure, None, False, False
-        hold.deliveries, hold.due = max(hold.deliveries, 1), None
-        self.pending[place] = hold
-        return before
-
-    def _move_line(self, key: str | None, former: Tenure | None, tenure: Tenure) -> None:
-        for place in self.line(key, former):
-            hold = self.waiting[place]
-            hold.holder, hold.is_loose = tenure, False
-
-    def line(self, key: str | None, tenure: Tenure | None) -> list[int]:
-        """Return the places of what waits under a lease in the line of a key."""
-        return sorted(
-            place
-            for place, hold in self.waiting.items()
-            if hold.due is None
-            and key is not None
-            and hold.key == key
-            and (self.is_exclusive or hold.holder is tenure)
-        )
-
-    def waits(self, key: str, tenure: Tenure) -> list[Hold]:
-        """Return what waits of a key under a lease."""
-        return [
-            hold
-            for hold in self.waiting.values()
-            if hold.key == key and (self.is_exclusive or hold.holder is tenure)
-        ]
-
-    def heads(self, key: str | None, tenure: Tenure) -> list[Hold]:
-        """Return what a key's line is behind: records that are due at some time, or held again."""
-        due = [hold for hold in self.waits(key or "", tenure) if hold.due is not None]
-        held = [
-            hold
-            for hold in self.pending.values()
-            if hold.has_waited and hold.key == key and (self.is_exclusive or hold.holder is tenure)
-        ]
-        return [*due, *held] if key is not None else []
-
-    def doubt(self, tenure: Tenure, limit: int, at: Span) -> None:
-        """Note that a `receive` was cancelled: it may have taken what it would have returned."""
-        offer = self.offer(tenure, at, Room(limit))
-        for place in [*offer.left, *offer.new][:limit]:
-            hold = self.pending.setdefault(place, Hold(deliveries=0))
-            hold.is_doubtful = True
-            self.begun = max(self.begun, place + 1)
-        for place in [*offer.due, *offer.maybe][:limit]:
-            self.waiting[place].is_doubtful = True
-
-    def miss(self) -> None:
-        """Count the deleted records as missed, once all that are there were given."""
-        lost = self.gone - self.settled - {*self.waiting}
-        least, most = self.missed
-        self.missed = [least + len(lost - self.forgiven), most + len(lost)]
-        self.begun = len(self.items)
-        for place in lost:
-            self.pending.pop(place, None)
-
-    def _freed(self, tenure: Tenure, at: Span) -> dict[int, list[int]]:
-        """Return the done records that a `receive` may settle, and the line behind each."""
-        left = [
-            place
-            for place, hold in self.pending.items()
-            if hold.is_ghost and hold.holder is not tenure
-        ]
-        due = [
-            place
-            for place, hold in self.waiting.items()
-            if hold.is_done and self._is_for(hold, tenure)
-            if hold.due is not None and hold.due.earliest <= at.latest
-        ]
-        holds = {**self.pending, **self.waiting}
-        return {place: self._line_behind(holds[place]) for place in (*left, *due)}
-
-    def _line_behind(self, hold: Hold) -> list[int]:
-        """Return the line behind a record, if it is behind no other one."""
-        if hold.holder is None or any(
-            head is not hold for head in self.heads(hold.key, hold.holder)
-        ):
-            return []
-        return self.line(hold.key, hold.holder)
-
-    def bury_ghosts(self, at: Span, tenure: Tenure, *, is_full: bool) -> None:
-        """Settle the done records that nobody holds, as a `receive` does that comes to them."""
-        for place, line in self._freed(tenure, at).items():
-            hold = self.pending.get(place) or self.waiting[place]
-            # A `receive` that filled its room may not have come so far.
-            is_certain = not is_full and (hold.due is None or hold.due.latest <= at.earliest)
-            self._free(line, at, tenure if is_certain else None)
-            if is_certain:
-                self.settled.add(place)
-                self.pending.pop(place, None)
-                self.waiting.pop(place, None)
-
-    def _free(self, line: list[int], at: Span, tenure: Tenure | None) -> None:
-        """Make the first of a line due for that lease; without one, it may be due or not yet."""
-        for number, place in enumerate(line):
-            hold = self.waiting[place]
-            hold.is_loose = True
-            hold.holder = tenure or hold.holder
-            if not number:
-                hold.due = Span(at.earliest, at.latest if tenure is not None else inf)

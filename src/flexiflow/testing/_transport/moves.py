@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flexiflow.testing._examiner.acts import Act, Acts
 from flexiflow.testing._examiner.clause import number
-from flexiflow.testing._transport.desk_work import LENGTH, SIZE
+from flexiflow.testing._transport.desk_log import LENGTH, SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +36,16 @@ class TransportScript(Acts):
 
 Moves: TypeAlias = tuple[Act, ...]
 """Steps that are drawn together."""
+Options: TypeAlias = tuple[tuple[str, int], ...]
+"""What a factory is called with."""
 
 
 def checks(
-    clause: str, *moves: st.SearchStrategy[Moves], first: Moves = (), **options: int
+    clause: str,
+    *moves: st.SearchStrategy[Moves],
+    first: Moves = (),
+    also: Options = (),
+    **options: int,
 ) -> tuple[st.SearchStrategy[Case], Callable[[Trace], str | None]]:
     """Return scripts to try a clause with, drawn from these moves, and the judgement on them.
 
@@ -47,7 +53,8 @@ def checks(
         clause: its number.
         moves: what scripts are drawn from, with equal chances.
         first: what each script begins with.
-        options: what the factory is called with: in half of the scripts or, with `first`, in all.
+        also: what the factory is called with in some of the scripts.
+        options: what it is called with in some of the others or, with `first`, in all scripts.
     """
     given = tuple(options.items())
 
@@ -62,7 +69,8 @@ def checks(
 
     # Drawn by index: `one_of` would flatten a move that is a `one_of`, and drop repeated moves.
     drawn = number(0, len(moves) - 1).flatmap(moves.__getitem__)
-    options_of = st.just(given) if first else st.sampled_from(list(dict.fromkeys([(), given])))
+    sets = list(dict.fromkeys([(), given, also]))
+    options_of = st.just(given) if first else st.sampled_from(sets)
     lists = st.lists(drawn, min_size=1, max_size=_MOST)
     return st.builds(make, stores, lists, options_of), complain
 
@@ -286,3 +294,29 @@ joinings = move("join", staged)
 stages = move("receive", staged, limits)
 stage_ends = st.one_of(move("leave", staged), move("die", staged))
 stage_settles = settling(staged, "acknowledge", "return", "note")
+
+
+keys = st.sampled_from((None, "k", "l"))
+hows = st.sampled_from(("delay", "at", "past"))
+whens = st.sampled_from(("soon", "now", "later"))
+planned = number(0, 2)
+plans = move_many("schedule", keys, 3, st.tuples(hows, whens))
+plans_again = move("schedule_again", planned)
+unplanned = move("unschedule", planned)
+strangers: st.SearchStrategy[Moves] = st.just((Act("strange", ()),))
+
+kinds = st.sampled_from(("oldest", "place", "place", "time", "new", "wrong"))
+begins = move("begin", st.sampled_from("acb"), kinds, number(0, 4))
+replays = move("replay", groups, kinds, number(0, 4))
+discards = move_many("discard", number(0, 2), 2, st.tuples(groups))
+surveys: st.SearchStrategy[Moves] = st.just((Act("survey", ()),))
+asks = move("ask", producers)
+lasting: st.SearchStrategy[Moves] = st.just(
+    (
+        Act("store_lasting", ("r", None)),
+        Act("outlast", ()),
+        Act("store", ("q", None)),
+        Act("ask", ("r",)),
+        Act("again", ("r",)),
+    )
+)

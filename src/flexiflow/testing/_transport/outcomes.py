@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from flexiflow.extras.durable import Acknowledged, Buried, Followed, Noted, Postponed, Returned
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive
-from flexiflow.testing._transport.model import Span
+from flexiflow.testing._transport.holds import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flexiflow.extras.durable import Delivery, Failure, Outcome, Settled
-    from flexiflow.testing._transport.model import Hold, Part, Tenure
+    from flexiflow.testing._transport.holds import Hold, Tenure
+    from flexiflow.testing._transport.part import Part
 
 DELAYS: Final[Mapping[str, float]] = {"postpone": 0.0, "delay": 0.3, "defer": 1_000.0}
 """After how many leases a postponed record is due, by its name in scripts."""

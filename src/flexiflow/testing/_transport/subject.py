@@ -37,7 +37,12 @@ from flexiflow.testing._examiner.trace import Entry, Trace
 from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.failures import TasksLeft
-from flexiflow.testing._transport import universal_order, universal_reach, universal_waiting
+from flexiflow.testing._transport import (
+    universal_later,
+    universal_order,
+    universal_reach,
+    universal_waiting,
+)
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import HOOKS, Broken, Inconclusive, Means
 from flexiflow.testing._transport.universal import Universal, play
@@ -49,7 +54,13 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.steps import Lines
     from flexiflow.testing._transport.moves import TransportScript
 
-_OPTIONS: Final = ("partitions", "max_length", "max_event_bytes")
+_OPTIONS: Final = (
+    "partitions",
+    "max_length",
+    "max_event_bytes",
+    "max_scheduled",
+    "idempotency_window",
+)
 _VIRTUAL_LEASE: Final = 10.0
 _PATIENCE: Final = 120.0
 """After so many seconds, a script that still runs in real time is stuck."""
@@ -59,7 +70,7 @@ _TIMES: Final = 10
 
 _UNIVERSALS: Final = tuple(
     each
-    for module in (universal_reach, universal_order, universal_waiting)
+    for module in (universal_reach, universal_order, universal_waiting, universal_later)
     for each in vars(module).values()
     if isinstance(each, Universal)
 )

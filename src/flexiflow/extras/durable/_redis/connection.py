@@ -4,50 +4,49 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Final, final
+from zlib import crc32
 
 import anyio
 
 from flexiflow.extras._redis.script import digest_of
 from flexiflow.extras.durable._errors import LogFull
-from flexiflow.extras.durable._logs import (
-    PAGE_BYTES,
-    ConnectionBase,
-    check_records,
-    numbers_after,
-    numbers_of,
-    spread,
-)
+from flexiflow.extras.durable._logs import PAGE_BYTES, ConnectionBase, check_records, spread
 from flexiflow.extras.durable._membership import Agreement, Peer, agree
-from flexiflow.extras.durable._records import DeadLetter, Failure, Standing, Stored
-from flexiflow.extras.durable._redis.lease import (
-    RedisLease,
-    Right,
-    fields,
-    key_of,
-    milliseconds,
-    text,
-)
+from flexiflow.extras.durable._records import Standing, Stored
+from flexiflow.extras.durable._redis.entries import fields, key_of, milliseconds
+from flexiflow.extras.durable._redis.lease import RedisLease, Right
+from flexiflow.extras.durable._redis.letters import Letters
+from flexiflow.extras.durable._redis.schedules import Schedules
 from flexiflow.extras.durable._redis.scripts import (
     ACQUIRE,
-    DEAD,
     FORGET,
     GROUPS,
     JOIN,
     LEAVE,
-    LETTERS,
     PATTERNS,
-    REDRIVE,
-    STANDING,
+    PRODUCED,
     STORE,
     TAIL,
 )
+from flexiflow.extras.durable._redis.starts import Starts, kept, parse, restore
+from flexiflow.extras.durable._redis.surveys import look_at, survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flexiflow.extras.durable._logs import LogLimits
-    from flexiflow.extras.durable._records import Batch, Member, Record
+    from flexiflow.extras.durable._records import (
+        Batch,
+        DeadLetter,
+        Member,
+        Record,
+        Replayed,
+        ScheduledRecord,
+        Start,
+        Survey,
+    )
     from flexiflow.extras.durable._redis.network import Network
+    from flexiflow.extras.durable._redis.starts import Beginning
     from flexiflow.extras.durable._transport import Lease
 
 # The seconds between looks of `tail`.
@@ -71,6 +70,9 @@ class RedisConnection(ConnectionBase):
         super().__init__(network.address, limits)
         self._network = network
         self._replicas = replicas
+        self._letters = Letters(network, self.partitions)
+        self._schedules = Schedules(network, limits, replicas)
+        self._starts = Starts(network, self.partitions)
         # The number of the members' state that was last seen, and what they agree on in that state.
         self._seats: dict[Member, tuple[bytes, Agreement]] = {}
         # By group: the generation of its patterns that the partitions were told of, and how many
@@ -91,13 +93,21 @@ class RedisConnection(ConnectionBase):
 
     async def store(self, batch: Batch) -> None:
         check_records(batch, self.max_event_bytes)
-        parts = spread(batch, self.partitions)
+        parts = dict(spread(batch, self.partitions))
         if len(parts) > 1:
             # First only make room in each, so that nothing is stored if one partition is full.
             for partition, records in parts.items():
                 await self._store(batch, partition, records, for_good=False)
+        if batch.is_lasting:
+            # Its number is written there once all of the batch is stored.
+            home = self._home(batch.producer)
+            parts[home] = parts.pop(home, ())
         for partition, records in parts.items():
             await self._store(batch, partition, records, for_good=True)
+
+    def _home(self, producer: str) -> int:
+        """Return the partition that has the number of the last batch of a lasting producer."""
+        return crc32(producer.encode()) % self.partitions
 
     async def _store(
         self, batch: Batch, partition: int, records: Sequence[Record], *, for_good: bool
@@ -108,7 +118,7 @@ class RedisConnection(ConnectionBase):
             STORE,
             batch.producer,
             batch.number,
-            milliseconds(limits.window),
+            "" if batch.is_lasting else milliseconds(limits.window),
             limits.max_length,
             int(for_good),
             known.stir,
@@ -120,14 +130,40 @@ class RedisConnection(ConnectionBase):
             raise LogFull(self.address, limits.max_length)
         if answer:
             epoch, last, *news = answer
-            known.note(epoch, last, records[-1].body)
+            known.note(epoch, last, records[-1].body if records else None)
             if news:
                 known.hear(epoch, *news)
 
+    async def produced(self, producer: str) -> int:
+        home, last = self._home(producer), 0
+        for partition in range(self.partitions):
+            _, number, is_part = await self._network.run(partition, PRODUCED, producer)
+            # A part of a lasting batch does not tell that all of the batch was stored.
+            if partition == home or not is_part:
+                last = max(last, number)
+        return last
+
+    def new_ticket(self, key: str | None) -> str:
+        return self._schedules.new_ticket(key)
+
+    async def schedule(
+        self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
+    ) -> None:
+        await self._schedules.add(ticket, record, at=at, delay=delay)
+
+    async def cancel(self, ticket: str) -> bool:
+        return await self._schedules.cancel(ticket)
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        return await self._schedules.read(after, limit)
+
     async def join(self, member: Member) -> Sequence[str]:
         seen, agreement = self._seats.pop(member, _NO_SEAT)
+        start = parse("oldest", self.partitions)
         while True:
-            status, state, answer = await self._network.run(
+            status, *answer = await self._network.run(
                 0,
                 JOIN,
                 member.group,
@@ -137,22 +173,38 @@ class RedisConnection(ConnectionBase):
                 json.dumps(member.patterns),
                 seen,
                 _digest(agreement.patterns),
+                *start.place(0),
+                kept(start),
             )
             if status == b"OK":
                 break
-            # The members have changed: compute from them what all agree on, and try again.
-            seen, agreement = state, agree(member, map(_peer, answer))
+            seen, agreement = _NO_SEAT
+            if status == b"LOOK":
+                # The members have changed: compute from them what all agree on, and try again.
+                seen, peers, is_there = answer
+                agreement = agree(member, map(_peer, peers))
+                if not is_there:
+                    start = await self._starts.check(member.group, member.start)
+        state, generation, is_made, text, made = answer
         self._network.epochs.enter(member.group)
-        await self._tell(member.group, answer, agreement.patterns)
+        if not is_made:
+            start = restore(text, made, self.partitions)
+        await self._tell(member.group, generation, agreement.patterns, start)
         self._seats[member] = state, agreement
         return agreement.consumers
 
-    async def _tell(self, group: str, generation: bytes, patterns: Sequence[str]) -> None:
-        """Store in the other partitions what a group takes, before they give it anything (X15)."""
-        told = generation, self._network.epochs.losses
+    async def _tell(
+        self, group: str, generation: bytes, patterns: Sequence[str], start: Beginning
+    ) -> None:
+        """Store in the other partitions what a group takes, before they give it anything (X15).
+
+        Where the group is not there yet, it is made, and begins where its first member said.
+        """
+        told, digest = (generation, self._network.epochs.losses), _digest(patterns)
         if self._told.get(group) != told:
             for partition in range(1, self.partitions):
-                await self._network.run(partition, PATTERNS, group, _digest(patterns), generation)
+                place = *start.place(partition), start.epochs[partition]
+                await self._network.run(partition, PATTERNS, group, digest, generation, *place)
             self._told[group] = told
 
     async def leave(self, member: Member) -> None:
@@ -172,16 +224,17 @@ class RedisConnection(ConnectionBase):
         )
         if status == b"TAKEN":
             return None
-        name, keys = answer
-        right = Right(partition, name, digest, frozenset(map(key_of, keys)), self.is_exclusive)
+        name, keys, replay, begin = answer
+        self._network.epochs.of(partition).note_begin(name, member.group, begin)
+        lines = frozenset(map(key_of, keys))
+        right = Right(partition, name, digest, lines, replay, self.is_exclusive)
         return RedisLease(self._network, member, right, max_event_bytes=self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
         found = Standing(0, 0, 0, 0)
         for partition in range(self.partitions):
-            _, counts, epoch, last = await self._network.run(partition, STANDING, group)
-            self._network.epochs.of(partition).note(epoch, last)
-            found = Standing(*map(sum, zip(found, counts, strict=True)))
+            part, _ = await look_at(self._network, partition, group)
+            found = Standing(*map(sum, zip(found, part, strict=True)))
         return found
 
     async def groups(self) -> Sequence[str]:
@@ -196,44 +249,22 @@ class RedisConnection(ConnectionBase):
         for partition in reversed(range(self.partitions)):
             await self._network.run(partition, FORGET, group)
 
+    async def replay(self, group: str, since: Start) -> Replayed:
+        return await self._starts.replay(group, since)
+
+    async def survey(self) -> Survey:
+        return await survey(self._network, self.partitions, await self.groups())
+
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[DeadLetter]:
-        last = numbers_after(after, 3)
-        found: list[DeadLetter] = []
-        # Others may redrive a whole page meanwhile, but only at the end may the result be empty.
-        while not found and (chosen := await self._page(group, last, limit)):
-            for partition in range(self.partitions):
-                names = _chosen(chosen, partition)
-                if names:
-                    _, entries = await self._network.run(partition, LETTERS, group, *names)
-                    found += [_dead_letter(partition, *each) for each in entries]
-        return sorted(found, key=lambda each: _number(each.id))
-
-    async def _page(self, group: str, last: tuple[int, ...] | None, limit: int) -> list[str]:
-        """Choose the dead letters of a page by their sizes, and return their ids (X14)."""
-        sizes: dict[str, int] = {}
-        for partition in range(self.partitions):
-            start = _start(last, partition)
-            _, entries = await self._network.run(partition, DEAD, group, start, limit, PAGE_BYTES)
-            sizes.update((f"{name.decode()}-{partition}", size) for name, size in entries)
-        chosen: list[str] = []
-        room = PAGE_BYTES
-        for name in sorted(sizes, key=_number)[:limit]:
-            room -= sizes[name]
-            if room < 0 and chosen:
-                break
-            chosen.append(name)
-        return chosen
+        return await self._letters.read(group, after, limit)
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        count = 0
-        for partition in range(self.partitions):
-            chosen = _chosen(ids, partition)
-            if chosen:
-                _, done = await self._network.run(partition, REDRIVE, group, *chosen)
-                count += done
-        return count
+        return await self._letters.redrive(group, ids)
+
+    async def discard(self, group: str, ids: Sequence[str]) -> int:
+        return await self._letters.discard(group, ids)
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
@@ -280,38 +311,5 @@ def _flat(record: Record) -> Iterator[bytes | str | int]:
         yield record.group
 
 
-def _number(name: str) -> tuple[int, ...]:
-    """Return the numbers in a dead letter's id: two of its entry, and the partition."""
-    return tuple(map(int, name.split("-")))
-
-
-def _start(last: tuple[int, ...] | None, partition: int) -> str:
-    if last is None:
-        return "-"
-    entry = f"{last[0]}-{last[1]}"
-    return entry if partition > last[2] else f"({entry}"
-
-
-def _chosen(ids: Sequence[str], partition: int) -> list[str]:
-    return [f"{ms}-{seq}" for ms, seq, place in numbers_of(ids, 3) if place == partition]
-
-
-def _dead_letter(partition: int, position: bytes, entry: list[bytes]) -> DeadLetter:
-    attempts, deliveries, *failure = entry[1:10:2]
-    body, _, _ = fields(entry[10:])
-    kind, message, traceback = (text(each) or "" for each in failure)
-    name = position.decode()
-    seconds = int(name.partition("-")[0]) / 1000
-    return DeadLetter(
-        f"{name}-{partition}",
-        body,
-        Failure(kind, message, traceback),
-        int(attempts),
-        int(deliveries),
-        seconds,
-    )
-
-
 def _stored(partition: int, position: bytes, entry: list[bytes]) -> Stored:
-    body, _, group = fields(entry)
-    return Stored(partition, position.decode(), body, group)
+    return Stored(partition, position.decode(), *fields(entry))

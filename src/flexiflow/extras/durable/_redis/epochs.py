@@ -21,7 +21,7 @@ from flexiflow.extras.durable._errors import TransportUnusable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 _LAID_OUT: Final = re.compile(r"(None|\d+)(?:; layout (\d+)\b.*)?")
 
 # How many bytes from the beginning of an event are compared.
@@ -55,13 +55,14 @@ class Known:
         stir: the number of the last stir at which the server reported on all groups; empty before.
     """
 
-    __slots__ = ("_count", "_heard", "_last", "_samples", "epoch", "settled", "stir")
+    __slots__ = ("_begins", "_count", "_heard", "_last", "_samples", "epoch", "settled", "stir")
 
     def __init__(self) -> None:
         self.epoch = b""
         self.settled: dict[str, int] = {}
         self.stir = b""
         self._heard: dict[str, int] = {}
+        self._begins: dict[str, bytes] = {}
         self._samples: defaultdict[int, deque[_Sample]] = defaultdict(lambda: deque(maxlen=2))
         self._count = self._last = 0
 
@@ -72,6 +73,7 @@ class Known:
             self.settled = dict.fromkeys(self.settled, 0)
             self.stir = b""
             self._heard.clear()
+            self._begins.clear()
             self._samples.clear()
             self._count = self._last = 0
 
@@ -104,12 +106,29 @@ class Known:
             self.stir = stir
             self._heard = {name.decode(): count for name, count in groups}
 
-    def groups(self) -> dict[str, int]:
-        """Return how many records each known group had settled, at least."""
+    def note_begin(self, lease: bytes, group: str, begin: bytes) -> None:
+        """Remember the position behind which a group began (Y5).
+
+        Args:
+            lease: the name of a lease that it had after that: its token and the epoch.
+            group: the group.
+            begin: the position; empty if it is not known.
+        """
+        token, _, epoch = lease.partition(b"-")
+        if begin and epoch == self.epoch:
+            self._begins[group] = begin + b" " + token
+
+    def groups(self) -> dict[str, tuple[int, bytes]]:
+        """Return what is known of groups.
+
+        Returns:
+            By name, how many records the group had settled, at least, and the position behind which
+            it began with the token of a lease after that; empty if that is not known.
+        """
         found = dict(self._heard)
         for name, count in self.settled.items():
             found[name] = max(count, found.get(name, 0))
-        return found
+        return {name: (count, self._begins.get(name, b"")) for name, count in found.items()}
 
     def samples(self) -> Iterator[bytes]:
         """Yield the positions that are known, in order, each followed by a digest of its event."""
@@ -158,14 +177,18 @@ class Epochs:
         """Return the arguments of `check.lua`, which is run first on each new connection."""
         known, former = self._known[partition], str(self._partitions)
         # An older release refuses such a layout, and shows the text.
-        layouts = (f"{former}; layout {_LAYOUT}, of a newer flexiflow", former)
+        layouts = (
+            f"{former}; layout {_LAYOUT}, of a newer flexiflow",
+            f"{former}; layout 2, of a newer flexiflow",
+            former,
+        )
         groups = known.groups()
         return [
             known.epoch,
             token_hex(8).encode(),
             *(each.encode() if partition == 0 else b"" for each in layouts),
             len(groups),
-            *(each for name, count in groups.items() for each in (name.encode(), count)),
+            *(each for name, facts in groups.items() for each in (name.encode(), *facts)),
             *known.samples(),
         ]
 

@@ -28,6 +28,7 @@ from flexiflow.extras.durable._records import (
     Returned,
     Settled,
 )
+from flexiflow.extras.durable._redis.entries import fields, flat, key_of, milliseconds, text
 from flexiflow.extras.durable._redis.scripts import (
     ACKNOWLEDGE,
     GIVE,
@@ -38,7 +39,7 @@ from flexiflow.extras.durable._redis.scripts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from flexiflow.extras._redis.client import Wire
     from flexiflow.extras._redis.script import Script
@@ -67,6 +68,7 @@ class Right(NamedTuple):
         name: its name on the server: its token and the epoch of the log.
         digest: a digest of the member's patterns.
         lines: the keys of which records waited when it began.
+        replay: how many times the group had been made to begin again.
         is_exclusive: whether there is only one lease of a partition at a time.
     """
 
@@ -74,6 +76,7 @@ class Right(NamedTuple):
     name: bytes
     digest: str
     lines: Collection[str]
+    replay: int
     is_exclusive: bool
 
 
@@ -111,6 +114,7 @@ class RedisLease:
     ) -> None:
         self.partition = right.partition
         self.lines = right.lines
+        self.replay = right.replay
         self._network = network
         self._member = member
         self._right = right
@@ -274,7 +278,7 @@ class RedisLease:
             number,
             len(done),
             *done,
-            *(field for each in others for field in _flat(each)),
+            *(field for each in others for field in flat(each)),
         )
 
     def _number_of(self, outcomes: Sequence[Outcome], others: list[Outcome]) -> int:
@@ -349,25 +353,6 @@ class RedisLease:
 _ALL_SETTLED: Final = Settled()
 
 
-def milliseconds(seconds: float) -> int:
-    """Return seconds as milliseconds for the server, at least 1."""
-    return max(int(seconds * 1000), 1)
-
-
-def fields(entry: list[bytes]) -> tuple[bytes, str | None, str | None]:
-    """Return the body, the key and the group of an entry."""
-    if len(entry) == 2:  # noqa: PLR2004 - the field `event` alone, as most have
-        return entry[1], None, None
-    found = dict(zip(entry[::2], entry[1::2], strict=True))
-    key, group = found.get(b"key"), found.get(b"group")
-    return found[b"event"], text(key), text(group)
-
-
-def text(value: bytes | None) -> str | None:
-    """Decode a text, even an invalid one that other software has written."""
-    return value.decode(errors="backslashreplace") if value is not None else None
-
-
 def _fresh(bodies: list[bytes], groups: dict[int, str | None], last: bytes) -> list[Delivery]:
     """Return the deliveries of new records whose positions follow each other up to `last`."""
     before = int(last.partition(b"-")[0]) - len(bodies)
@@ -378,7 +363,7 @@ def _fresh(bodies: list[bytes], groups: dict[int, str | None], last: bytes) -> l
 
 
 def _delivery(position: bytes, entry: list[bytes], *counts: int) -> Delivery:
-    body, _, group = fields(entry)
+    body, group, _ = fields(entry)
     attempts, deliveries, is_suspect, has_waited, oversize = counts
     return Delivery(
         position.decode(),
@@ -390,33 +375,3 @@ def _delivery(position: bytes, entry: list[bytes], *counts: int) -> Delivery:
         has_waited=has_waited == 1,
         oversize=oversize,
     )
-
-
-def key_of(value: bytes) -> str:
-    """Decode the key of a line."""
-    return value.decode(errors="surrogatepass")
-
-
-def _bytes_of(key: str) -> bytes:
-    # A JSON text can hold lone surrogates, which UTF-8 can't.
-    return key.encode(errors="surrogatepass")
-
-
-def _flat(outcome: Outcome) -> Iterator[bytes | str | int]:
-    """Yield an outcome as `settle.lua` reads it: a letter, and its values."""
-    if isinstance(outcome, Followed):
-        yield "F"
-        yield _bytes_of(outcome.key)
-    elif isinstance(outcome, Postponed):
-        yield "P" if outcome.key is not None else "Q"
-        yield from outcome[:3]
-        yield "" if outcome.delay is None else max(ceil(outcome.delay * 1000), 0)
-        if outcome.key is not None:
-            yield _bytes_of(outcome.key)
-    else:
-        yield type(outcome).__name__[0]
-        yield from outcome[:3]
-        if isinstance(outcome, Buried):
-            # The text of an exception need not be encodable.
-            for each in outcome.failure:
-                yield each.encode(errors="backslashreplace")

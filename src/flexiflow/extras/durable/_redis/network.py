@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from flexiflow.extras._process import Home
 from flexiflow.extras._redis.lines import Lines, evaluate
 from flexiflow.extras._redis.replies import Broken, Refused, Terms, explain
+from flexiflow.extras._redis.script import digest_of
 from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable, TransportUnusable
 from flexiflow.extras.durable._redis.scripts import CHECK
 
@@ -76,6 +77,11 @@ class Network:
         """Return what the keys of a partition begin with: their hash tag."""
         return f"{{{self._prefix}:{partition}}}"
 
+    @property
+    def name(self) -> str:
+        """The name of the prefix in its database, for tickets; the same after a loss (X13)."""
+        return digest_of(f"{self._server.database}/{self._prefix}".encode())[:16]
+
     async def check(self) -> None:
         """Check that the server answers, and can do what is asked of it.
 
@@ -103,6 +109,15 @@ class Network:
         """
         self._home.check()
         values = [each.encode() if isinstance(each, str) else each for each in arguments]
+        found = await self._run(partition, script, values, replicas)
+        while found[0] == b"DUE":
+            # It has put scheduled records into the log, and more of them are due.
+            found = await self._run(partition, script, values, replicas)
+        return found
+
+    async def _run(
+        self, partition: int, script: Script, values: list[bytes | int], replicas: int
+    ) -> list[Any]:
         place = partition, replicas > 0
         for _ in range(_REDIRECTIONS):
             server = await self._place(partition)

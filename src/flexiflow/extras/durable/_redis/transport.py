@@ -36,7 +36,8 @@ class RedisTransport:
             of a prefix.
         max_length: how many records a log may hold, 1 to 10**12. Records that every group has
             settled are deleted when there is no room for new ones (X5).
-        idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
+        idempotency_window: for how many seconds after its last batch a producer is remembered (X2),
+            and the ticket of a scheduled event after that was put into its log or cancelled (Y3).
         max_event_bytes: how many bytes an event may have as stored, 1 to 10**12; the same for all
             users of a prefix (X14).
         max_scheduled: how many events may be scheduled at a time, 1 to 10**12; for each log (Y3).

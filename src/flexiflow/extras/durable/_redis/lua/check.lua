@@ -1,25 +1,26 @@
 -- Find out what the log has lost, and begin a new epoch if it has lost something (X13). This script
 -- is run first on each connection, and again after another script has seen another epoch.
 -- ARGV: the epoch that the caller knows, or ''; a new epoch to use if needed; the layout, and the
--- layout of the release before (both '' but for partition 0); how many groups the caller knows; of
--- each the name, and how many records it had settled; then ids that the caller knows, in order,
--- each followed by a digest of its event, or ''.
+-- layouts 2 and 1 (all '' but for partition 0); how many groups the caller knows; of each the name,
+-- how many records it had settled, and the id behind which it began with the token of a lease that
+-- it had after that, or ''; then ids that the caller knows, in order, each followed by a digest of
+-- its event, or ''.
 -- Answer: LAYOUT and the layout if that is another one; else OK; the epoch; 1 if the layout was
--- that of the release before (X16); how many records are lost beyond those that were known to be
+-- that of an earlier release (X16); how many records are lost beyond those that were known to be
 -- lost; 1 if nobody had seen this loss before.
-local known, fresh, count = ARGV[1], ARGV[2], tonumber(ARGV[5])
-local samples, is_former = 6 + 2 * count, 0
+local known, fresh, count = ARGV[1], ARGV[2], tonumber(ARGV[6])
+local samples, is_former = 7 + 3 * count, 0
 if ARGV[3] ~= '' then
   local found = redis.call('GET', base .. ':layout')
-  if found and found ~= ARGV[3] and found ~= ARGV[4] then return {'LAYOUT', found} end
+  is_former = (found == ARGV[4] or found == ARGV[5]) and 1 or 0
+  if found and found ~= ARGV[3] and is_former == 0 then return {'LAYOUT', found} end
   if found ~= ARGV[3] then redis.call('SET', base .. ':layout', ARGV[3]) end
-  is_former = found == ARGV[4] and 1 or 0
 end
 local last, epoch = sync(), redis.call('HGET', meta, 'epoch')
 local names = redis.call('SMEMBERS', base .. ':groups')
 
--- Replace what an earlier release has left. Its workers that still run then find a list at
--- `:tokens`, and fail.
+-- Replace what layout 1 has left. Its workers that still run then find a list at `:tokens`, and
+-- fail.
 local function migrate()
   for _, name in ipairs(names) do redis.call('DEL', base .. ':l:' .. name, base .. ':m:' .. name) end
   if redis.call('TYPE', base .. ':tokens').ok == 'string' then
@@ -80,21 +81,57 @@ local function set_epoch(ending, old)
   epoch = fresh
 end
 
-local function begin_anew(ending)
-  set_epoch(ending, known)
+local function end_leases()
   for _, name in ipairs(names) do
     redis.call('DEL', base .. ':leases:' .. name, base .. ':told:' .. name)
-    mark(name, 0)
+  end
+end
+
+local function begin_anew(ending)
+  set_epoch(ending, known)
+  end_leases()
+  for _, name in ipairs(names) do mark(name, 0) end
+end
+
+-- Make sure that the server knows a group that the caller knows; it begins where it began before,
+-- as far as the log is still the same up to there.
+local function restore(name, known_begin, ending)
+  local begin, first = string.match(known_begin, '^%S+'), first_start()
+  if begin and is_after(begin, ending) then begin = ending end
+  ensure(name, begin and is_after(begin, first) and begin or first)
+end
+
+-- Make groups anew that the server knew when it gave out a token that it does not know any more: it
+-- went back to an earlier state, though no record is known to be lost.
+local function restore_all()
+  for at = 7, samples - 1, 3 do
+    local token = string.match(ARGV[at + 2], '%S+$')
+    if token and tonumber(token) > tonumber(redis.call('HGET', meta, 'token') or 0)
+      and redis.call('SISMEMBER', base .. ':groups', ARGV[at]) == 0 then
+      restore(ARGV[at], ARGV[at + 2], last)
+    end
   end
 end
 
 if not epoch then migrate() end
+if redis.call('HSETNX', meta, 'bare-until', stamp()) == 1 then
+  redis.call('HSET', meta, 'bare-to', last)
+  if epoch and known == '' then
+    -- What still runs of a release with layout 2 sees another epoch, asks for the layout, and is
+    -- refused.
+    set_epoch(last, nil)
+    end_leases()
+  end
+end
 if known == '' then
   if not epoch then set_epoch(last, nil) end
   return {'OK', epoch, is_former, 0, 0}
 end
 local ending, is_first = parting(), 0
-if epoch == known and not ending then return {'OK', epoch, is_former, 0, 0} end
+if epoch == known and not ending then
+  restore_all()
+  return {'OK', epoch, is_former, 0, 0}
+end
 if epoch == known or not epoch then
   begin_anew(ending or last)
   is_first = 1
@@ -118,9 +155,10 @@ if ending then
   if is_after(ARGV[#ARGV - 1], highest) then redis.call('HSET', meta, 'known', ARGV[#ARGV - 1]) end
 end
 local left, gone = parts(redis.call('HGET', meta, 'end')), lost()
-for at = 6, samples - 1, 2 do
+local parted = redis.call('HGET', meta, 'end')
+for at = 7, samples - 1, 3 do
   mark(ARGV[at], tonumber(ARGV[at + 1]) - left)
-  ensure(ARGV[at])
+  restore(ARGV[at], ARGV[at + 2], parted)
 end
 for _, name in ipairs(redis.call('SMEMBERS', base .. ':groups')) do charge(name, gone) end
 return {'OK', epoch, is_former, gone - counted, is_first}

@@ -4,13 +4,16 @@
 -- how many bytes an event may have.
 -- Answer: LOST if the lease is gone; ALL if it is another case, with nothing changed; else as that
 -- of `give_all.lua`: OK; no records with counts; the bodies of the new records; the groups of some,
--- by their places; the id of the last one; the number of wakes; 1; 0 if there may be more now,
--- else -1; 1.
+-- by their places; the id of the last one; the number of wakes; 1; in how many ms there is more to
+-- give, 0 if there may be now, -1 if nothing will be due; 1.
 local group, token, wanted, leases = ARGV[1], ARGV[2], tonumber(ARGV[4]), base .. ':leases:' .. ARGV[1]
 if redis.call('HEXISTS', leases, token) == 0 then return {'LOST'} end
+local next_put = put_scheduled()
 local given, state = ensure(group)
 if state[3] ~= ARGV[3] or state[5]
-  or redis.call('EXISTS', base .. ':waits:' .. group, base .. ':a:' .. group, jumps) > 0 then
+  or redis.call(
+    'EXISTS', base .. ':waits:' .. group, base .. ':a:' .. group, base .. ':passed:' .. group, jumps
+  ) > 0 then
   return {'ALL'}
 end
 local consumers = redis.call('XINFO', 'CONSUMERS', log, group)
@@ -46,4 +49,4 @@ if parts(to) - parts(given) ~= #entries or size > tonumber(ARGV[5])
   return {'ALL'}
 end
 redis.call('HSET', base .. ':g:' .. group, 'given', to)
-return {'OK', {}, bodies, groups, to, id_of(state[4] or 0), 1, is_full and 0 or -1, 1}
+return {'OK', {}, bodies, groups, to, id_of(state[4] or 0), 1, is_full and 0 or next_put or -1, 1}

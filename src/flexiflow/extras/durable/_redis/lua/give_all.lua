@@ -14,9 +14,11 @@ local again = math.min(tonumber(ARGV[11]), limit)
 local room, most, is_lost = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[12] == '1'
 local out, missed, is_full = {}, 0, false
 local state, counts = base .. ':g:' .. group, base .. ':a:' .. group
+local passed = base .. ':passed:' .. group
 local rows, live, now = leases_of(group)
 if not rows[token] then return {'LOST'} end
 live[token] = true
+local next_put = put_scheduled()
 local last, given, found = sync(), ensure(group)
 local wakes = id_of(found[4] or 0)
 if found[3] ~= ARGV[4] then return {'OK', out, {}, {}, given, wakes, 0, -1, 0} end
@@ -179,13 +181,38 @@ local function put_back(entries, first)
   redis.call('XGROUP', 'SETID', log, group, given)
 end
 
+-- Return how many records are missing after an id and up to another one, not counting those that
+-- were missing when the group was made to begin again.
+local function missing(after, number)
+  if found[6] and is_after(found[6], after) then after = found[6] end
+  return positions(after, number)
+end
+
+-- Pass over copies of what the group is given anew (Y5): go on behind those that come next. Return
+-- how many records may be read before the next copy, up to a number.
+local function pass_over(wanted)
+  while true do
+    local copy = redis.call('ZRANGE', passed, 0, 0)[1]
+    if not copy then return wanted end
+    if is_after(copy, given) then
+      local rest = redis.call('XRANGE', log, '(' .. given, before(copy), 'COUNT', wanted)
+      if #rest > 0 then return #rest end
+      -- What is missing before it was deleted.
+      missed, given = missed + missing(given, parts(copy) - 1), copy
+      redis.call('XGROUP', 'SETID', log, group, given)
+    end
+    redis.call('ZREM', passed, copy)
+  end
+end
+
 local function give_each(entries)
   for i, each in ipairs(entries) do
     local id = each[1]
     local fields, size, oversize = sized(each[2], most)
     local waits_already = waits and waits.read(id)
     if not waits_already and not fits(size) then return put_back(entries, i) end
-    missed, given = missed + between(given, id), id
+    local ms, seq = parts(id)
+    missed, given = missed + missing(given, seq == 0 and ms - 1 or ms), id
     if waits_already then
       redis.call('XACK', log, group, id)
     else
@@ -211,6 +238,8 @@ end
 local function give_new(wanted)
   local step = tonumber(found[5] or nil)
   local count = step and math.min(step, wanted) or wanted
+  local is_passing = redis.call('EXISTS', passed) == 1
+  count = is_passing and pass_over(count) or count
   local new = redis.call('XREADGROUP', 'GROUP', group, token, 'COUNT', count, 'STREAMS', log, '>')
   local entries, size = new and new[1][2] or {}, 0
   for _, each in ipairs(entries) do
@@ -221,7 +250,7 @@ local function give_new(wanted)
   is_full = is_full or #entries == count
   -- All records that were stored have been given; what is missing at the end was deleted.
   if not is_full and is_after(last, given) then
-    missed = missed + positions(given, (parts(last)))
+    missed = missed + missing(given, (parts(last)))
     given = last
     redis.call('XGROUP', 'SETID', log, group, given)
   end
@@ -259,6 +288,7 @@ for each in pairs(robbed) do
 end
 if missed > 0 then redis.call('HINCRBY', state, 'missed', missed) end
 local more = next_due and math.max(next_due - now, 0) or -1
+if next_put then more = more < 0 and next_put or math.min(more, next_put) end
 if is_full or #out >= limit then more = 0 end
 local is_common = not waits and not has_counts and not has_left and not found[5]
 return {

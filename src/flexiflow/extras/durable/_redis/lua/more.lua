@@ -67,11 +67,14 @@ end
 -- Return whether an entry has the fields that this transport stores. `fields_of` returns the fields
 -- of an entry; if other software wrote it, one field with all of them as its event.
 local function is_ours(fields)
-  local names = {}
-  for i = 1, #fields, 2 do names[#names + 1] = fields[i] end
-  local shape = table.concat(names, ' ')
-  return shape == 'event' or shape == 'event key' or shape == 'event group'
-    or shape == 'event key group'
+  if fields[1] ~= 'event' then return false end
+  local order, last = {time = 1, key = 2, group = 3}, 0
+  for i = 3, #fields, 2 do
+    local place = order[fields[i]] or 0
+    if place <= last then return false end
+    last = place
+  end
+  return true
 end
 
 local function fields_of(fields)

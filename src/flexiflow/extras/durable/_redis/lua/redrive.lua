@@ -1,16 +1,25 @@
 -- Store dead letters anew, for their group alone, and delete them (X3).
 -- ARGV: group; ids of dead letters. Answer: OK, and how many existed.
 local group, dead, count = ARGV[1], base .. ':d:' .. ARGV[1], 0
+local places, copies = base .. ':places:' .. ARGV[1], base .. ':copies'
+if put_scheduled() == 0 then return {'DUE'} end
+redis.call('ZREMRANGEBYSCORE', copies, '-inf', (parts(first_start())))
 for i = 2, #ARGV do
   local found = redis.call('XRANGE', dead, ARGV[i], ARGV[i])[1]
   if found then
-    local fields, id = {unpack(found[2], 11)}, id_of(parts(sync()) + 1)
-    -- An event that was redriven before has the field already.
-    local at = fields[#fields - 1] == 'group' and #fields or #fields + 2
-    fields[at - 1], fields[at] = 'group', group
-    redis.call('XADD', log, id, unpack(fields))
-    redis.call('HSET', meta, 'last', id)
+    local fields, number = pairs_of({unpack(found[2], 11)}), parts(sync()) + 1
+    local id, at = id_of(number), stamp(redis.call('HGET', meta, 'time'))
+    if fields.key then
+      redis.call(
+        'XADD', log, id, 'event', fields.event, 'time', at, 'key', fields.key, 'group', group)
+    else
+      redis.call('XADD', log, id, 'event', fields.event, 'time', at, 'group', group)
+    end
+    redis.call('HSET', meta, 'last', id, 'time', at)
+    local origin = redis.call('ZSCORE', places, ARGV[i])
+    if origin then redis.call('ZADD', copies, number, id .. ' ' .. origin) end
     redis.call('XDEL', dead, ARGV[i])
+    redis.call('ZREM', places, ARGV[i])
     count = count + 1
   end
 end

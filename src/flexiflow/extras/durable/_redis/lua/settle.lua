@@ -70,11 +70,15 @@ local function others(at)
     end
   end
 
-  local function bury(fields, first)
-    redis.call(
+  local function bury(id, fields, first)
+    local number = parts(id)
+    local copy = redis.call('ZRANGEBYSCORE', base .. ':copies', number, number)[1]
+    local letter = redis.call(
       'XADD', base .. ':d:' .. group, '*', 'attempts', words[first], 'deliveries', words[first + 1],
       'type', words[first + 2], 'message', words[first + 3], 'traceback', words[first + 4],
       unpack(fields))
+    local origin = copy and string.match(copy, '(%S+)$') or number
+    redis.call('ZADD', base .. ':places:' .. group, origin, letter)
   end
 
   -- Note the end of an attempt, reported by a lease that no longer holds the record.
@@ -114,7 +118,7 @@ local function others(at)
         if kind == 'N' then return end
         redis.call('HINCRBY', state, 'missed', 1)
       elseif kind == 'B' then
-        bury(fields_of(found[2]), at + 1)
+        bury(id, fields_of(found[2]), at + 1)
       elseif kind == 'N' then
         return keep(id, words[at + 1], words[at + 2], token)
       elseif redis.call('HEXISTS', counts, 'd' .. id) == 0 then
@@ -140,7 +144,7 @@ local function others(at)
     end
     if kind == 'A' then return waits.let_go(id, record, now) end
     if kind == 'B' then
-      bury(waits.fields(id, record), at + 1)
+      bury(id, waits.fields(id, record), at + 1)
       return waits.let_go(id, record, now)
     end
     record.a, record.d = tonumber(words[at + 1]), tonumber(words[at + 2])

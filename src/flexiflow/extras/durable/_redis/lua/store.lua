@@ -1,5 +1,5 @@
 -- Store the records of a batch, unless its producer has stored it before (X2).
--- ARGV: epoch; producer; number of the batch; window in ms; max_length; 1 to store or 0 to only
+-- ARGV: epoch; producer; number of the batch; window in ms, or '' for ever; max_length; 1 to store or 0 to only
 -- make room; the stir that the publisher knows; how many records; of each record one of
 --   0, body | 1, body, key | 2, body, group | 3, body, key, group
 -- Answer: FULL if there is no room; else OK; if something was stored, the epoch and the last id;
@@ -7,6 +7,8 @@
 -- settled.
 local produced, number, window = base .. ':p:' .. ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local max_length, wanted = tonumber(ARGV[5]), tonumber(ARGV[8])
+local next_put, is_changed = put_scheduled()
+if next_put == 0 then return {'DUE'} end
 
 -- Return the id up to which no group needs the log any more.
 local function settled(last)
@@ -42,6 +44,10 @@ local function make_room(surplus, bound)
     if not first or is_after(first[1], bound) then return false end
     local goal = id_of(parts(first[1]) + surplus)
     if is_after(goal, bound) then goal = behind(bound) end
+    local newest = first
+    if surplus > 1 then newest = redis.call('XREVRANGE', log, before(goal), '-', 'COUNT', 1)[1] end
+    local at = tonumber(pairs_of(newest[2]).time or nil)
+    if at then redis.call('HSET', meta, 'gone', at) end
     surplus = surplus - redis.call('XTRIM', log, 'MINID', goal)
   end
   return true
@@ -58,39 +64,51 @@ local function forget_jumps(bound)
   end
 end
 
-if tonumber(redis.call('GET', produced) or 0) >= number then
+local known = redis.call('GET', produced)
+local is_kept = window == '' or known and string.find(known, ' ', 1, true)
+if known and tonumber(string.match(known, '%d+')) >= number then
   -- This is a write, so that WAIT after it also waits for what was written before.
-  redis.call('PEXPIRE', produced, window)
+  if is_kept then
+    redis.call('SET', produced, known)
+  else
+    redis.call('PEXPIRE', produced, window)
+  end
   return {'OK'}
 end
-local last = sync(stored[1] or '0-0')
+local last = is_changed and sync() or sync(stored[1] or '0-0')
 local surplus = redis.call('XLEN', log) + wanted - max_length
-if surplus > 0 then
+if wanted > 0 and surplus > 0 then
   local bound = settled(last)
   if wanted > max_length or not make_room(surplus, bound) then return {'FULL'} end
   forget_jumps(bound)
 end
 if ARGV[6] == '0' then return {'OK'} end
-local next_, at = parts(last), 9
+local next_, at, now = parts(last), 9, stamp(stored[4])
 for _ = 1, wanted do
   next_ = next_ + 1
   local kind, id = ARGV[at], id_of(next_)
   if kind == '0' then
-    redis.call('XADD', log, id, 'event', ARGV[at + 1])
+    redis.call('XADD', log, id, 'event', ARGV[at + 1], 'time', now)
     at = at + 2
   elseif kind == '3' then
     redis.call(
-      'XADD', log, id, 'event', ARGV[at + 1], 'key', ARGV[at + 2], 'group', ARGV[at + 3])
+      'XADD', log, id, 'event', ARGV[at + 1], 'time', now, 'key', ARGV[at + 2],
+      'group', ARGV[at + 3])
     at = at + 4
   else
     redis.call(
-      'XADD', log, id, 'event', ARGV[at + 1], kind == '1' and 'key' or 'group', ARGV[at + 2])
+      'XADD', log, id, 'event', ARGV[at + 1], 'time', now, kind == '1' and 'key' or 'group',
+      ARGV[at + 2])
     at = at + 3
   end
 end
 last = id_of(next_)
-redis.call('HSET', meta, 'last', last)
-redis.call('SET', produced, ARGV[3], 'PX', window)
+redis.call('HSET', meta, 'last', last, 'time', now)
+if is_kept then
+  redis.call('SET', produced, ARGV[3] .. (window == '' and ' lasting' or ' kept'))
+else
+  redis.call('SET', produced, ARGV[3], 'PX', window)
+end
 if not stored[3] or stored[3] == ARGV[7] then return {'OK', ARGV[1], last} end
 local told = {}
 for _, group in ipairs(redis.call('SMEMBERS', base .. ':groups')) do

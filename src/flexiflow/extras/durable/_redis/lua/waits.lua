@@ -19,9 +19,11 @@
 -- :heads:NAME    a hash: how many of a key are due (d) or out (o), by the letter, the owner and the
 --                key; before a line there is always one of the same owner
 -- :owners:NAME   the owners and leases that have some, a set
+-- :ages:NAME     those that were stored in the log by layout 3, a set sorted by the times of that
 local function waits_of(group, owner)
   local waits, bodies = base .. ':waits:' .. group, base .. ':bodies:' .. group
   local heads, owners = base .. ':heads:' .. group, base .. ':owners:' .. group
+  local ages = base .. ':ages:' .. group
   local self = {}
 
   local function due(whose) return base .. ':due:' .. group .. ':' .. whose end
@@ -113,6 +115,7 @@ local function waits_of(group, owner)
     redis.call('HSET', bodies, id, fields[2])
     local rest = pairs_of(fields)
     record.f, record.g = rest.key, rest.group
+    redis.call('ZADD', ages, tonumber(rest.time or nil) or 0, id)
     self.postpone(id, record, key, delay, now)
   end
 
@@ -140,6 +143,7 @@ local function waits_of(group, owner)
     take_off(id, record)
     redis.call('HDEL', waits, id)
     redis.call('HDEL', bodies, id)
+    redis.call('ZREM', ages, id)
   end
 
   -- Drop a record; the next one of its key follows.
@@ -227,7 +231,29 @@ local function waits_of(group, owner)
     for _, each in ipairs(redis.call('SMEMBERS', owners)) do
       redis.call('DEL', due(each), out(each))
     end
-    redis.call('DEL', waits, bodies, heads, owners)
+    redis.call('DEL', waits, bodies, heads, owners, ages)
+  end
+
+  -- Drop all records of which a function says so. What waited behind them follows.
+  function self.drop_all(is_over, now)
+    local lines = {}
+    for _, field in ipairs(redis.call('HKEYS', heads)) do
+      local whose, key = string.match(field, '^.([^:]*):(.*)$')
+      lines[field] = {whose, key}
+      for _, each in ipairs(redis.call('ZRANGE', line(whose, key), 0, -1)) do
+        local id = plain(each)
+        if is_over(id) then
+          redis.call('ZREM', line(whose, key), each)
+          redis.call('HDEL', waits, id)
+          redis.call('HDEL', bodies, id)
+          redis.call('ZREM', ages, id)
+        end
+      end
+    end
+    for _, id in ipairs(redis.call('HKEYS', waits)) do
+      if is_over(id) then self.drop(id, self.read(id)) end
+    end
+    for _, each in pairs(lines) do follow(each[1], each[2], now) end
   end
 
   return self

@@ -1,0 +1,19 @@
+-- Lease the partition.
+-- ARGV: epoch; group; lease in ms; 1 if leases are exclusive, else 0; a digest of the patterns.
+-- Answer: TAKEN if it can't be had now; else OK, the token, and, if leases are exclusive, the keys
+-- of which records wait.
+local group, keys = ARGV[2], {}
+if redis.call('SISMEMBER', base .. ':groups', group) == 0 then return {'TAKEN'} end
+local _, state = ensure(group)
+if state[3] ~= ARGV[5] then return {'TAKEN'} end
+if ARGV[4] == '1' then
+  local rows, live = leases_of(group)
+  if next(live) then return {'TAKEN'} end
+  for token in pairs(rows) do end_lease(group, token) end
+  if redis.call('EXISTS', base .. ':waits:' .. group) == 1 then keys = waits_of(group, '0').keys() end
+end
+local number = next_number(redis.call('HGET', meta, 'token'))
+local token = number .. '-' .. ARGV[1]
+redis.call('HSET', meta, 'token', number)
+hold(group, token, ARGV[3], '0')
+return {'OK', token, keys}
