@@ -9,5 +9,6 @@ from tests.durable.sqlite.files import Clock
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let a test decide what time it is for the transport."""
     clock = Clock()
-    monkeypatch.setattr("flexiflow.extras.durable._sqlite.transport.time", clock)
+    for module in ("lease", "transport"):
+        monkeypatch.setattr(f"flexiflow.extras.durable._sqlite.{module}.time", clock)
     return clock

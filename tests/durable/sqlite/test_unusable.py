@@ -22,6 +22,7 @@ from flexiflow.extras.durable import (
 from flexiflow.extras.durable._sqlite.schema import layout_of
 from tests.durable.sqlite.files import (
     PATIENCE,
+    Clock,
     batch,
     held_thread,
     one_lease,
@@ -75,12 +76,12 @@ async def test_another_layout_is_refused(path: Path) -> None:
         pass
     message = await refused(SqliteTransport(path), TransportUnusable)
     assert "it was made with partitions=4, not partitions=None" in message
-    run_sql(path, "UPDATE flexiflow_durable SET version = 3")
+    run_sql(path, "UPDATE flexiflow_durable SET version = 4")
     message = await refused(SqliteTransport(path, partitions=4), TransportUnusable)
-    assert "its layout is version 3, and this release knows version 2 and the one" in message
+    assert "its layout is version 4, and this release knows version 3 and those" in message
 
 
-async def test_a_locked_file_is_waited_for_in_vain(path: Path) -> None:
+async def test_a_locked_file_is_waited_for_in_vain(path: Path, clock: Clock) -> None:
     """X6: the wait is bounded, at the opening and later, and nothing is lost."""
     transport = SqliteTransport(path, busy_timeout=0)
     async with transport.connect() as connection:
@@ -91,7 +92,10 @@ async def test_a_locked_file_is_waited_for_in_vain(path: Path) -> None:
             message = await refused(transport, TransportUnavailable)
         assert "database is locked" in message
         await connection.store(batch(1, "a"))
-        assert await connection.tail(["0"], 9, 0) == ([Stored(0, "1", b"a", None)], ["1"])
+        assert await connection.tail(["0"], 9, 0) == (
+            [Stored(0, "1", b"a", None, clock.now)],
+            ["1"],
+        )
 
 
 async def test_two_that_make_a_file_at_once_wait_for_each_other(path: Path) -> None:

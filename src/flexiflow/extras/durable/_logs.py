@@ -27,6 +27,8 @@ PAGE_BYTES: Final = 16 * 1024 * 1024
 # More than anybody needs, and few enough for a transport to go through all of them.
 _MOST_PARTITIONS: Final = 65_536
 
+_POSITION: Final = re.compile(r"[0-9]{1,18}")
+
 _ID: Final = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})*")
 """Numbers of at most 18 digits, which SQLite and Redis can hold, joined by hyphens."""
 
@@ -141,3 +143,27 @@ def numbers_after(after: str | None, count: int) -> tuple[int, ...] | None:
     if not found:
         raise ValueError(f"after must be the id of a dead letter, not {reprlib.repr(after)}")
     return found[0]
+
+
+def check_positions(start: tuple[str, ...], ends: Sequence[int]) -> list[int]:
+    """Return the positions behind which a group is to begin, where positions are numbers (Y5).
+
+    Args:
+        start: a position for each partition.
+        ends: for each partition the position of the last record that was stored.
+
+    Raises:
+        ValueError: `start` is not that.
+    """
+    if len(start) != len(ends):
+        raise ValueError(
+            f"a start must have a position for each of the {len(ends)} partitions, "
+            f"not {reprlib.repr(start)}"
+        )
+    for partition, (last, each) in enumerate(zip(ends, start, strict=True)):
+        if not _POSITION.fullmatch(each) or int(each) > last:
+            raise ValueError(
+                f"a position of partition {partition} must be a number of at most {last}, "
+                f"as tail() returns it, not {reprlib.repr(each)}"
+            )
+    return list(map(int, start))

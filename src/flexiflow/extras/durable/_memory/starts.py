@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import reprlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from flexiflow.extras.durable._errors import StartTrimmed
+from flexiflow.extras.durable._logs import check_positions
 from flexiflow.extras.durable._records import Replayed
 
 if TYPE_CHECKING:
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable._memory.log import Log
     from flexiflow.extras.durable._records import Start
-
-_POSITION: Final = re.compile(r"[0-9]{1,18}")
 
 
 def begin(group: str, logs: Sequence[Log], start: Start) -> list[int]:
@@ -57,7 +54,7 @@ def _positions(logs: Sequence[Log], start: Start) -> list[int]:
     if start == "new":
         return [log.last for log in logs]
     if isinstance(start, tuple):
-        return _parse(logs, start)
+        return check_positions(start, [log.last for log in logs])
     return [_behind(log, start) for log in logs]
 
 
@@ -66,18 +63,3 @@ def _behind(log: Log, time: float) -> int:
     times = ((position, log.times.get(position)) for position in log.records)
     after = (position for position, stored in times if stored is not None and stored >= time)
     return next(after, log.last + 1) - 1
-
-
-def _parse(logs: Sequence[Log], start: tuple[str, ...]) -> list[int]:
-    if len(start) != len(logs):
-        raise ValueError(
-            f"a start must have a position for each of the {len(logs)} partitions, "
-            f"not {reprlib.repr(start)}"
-        )
-    for partition, (log, each) in enumerate(zip(logs, start, strict=True)):
-        if not _POSITION.fullmatch(each) or int(each) > log.last:
-            raise ValueError(
-                f"a position of partition {partition} must be a number of at most {log.last}, "
-                f"as tail() returns it, not {reprlib.repr(each)}"
-            )
-    return list(map(int, start))

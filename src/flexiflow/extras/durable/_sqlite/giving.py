@@ -17,9 +17,12 @@ from flexiflow.extras.durable._sqlite.leases import (
     look,
     miss,
     others,
+    pass_over,
     revive,
 )
 from flexiflow.extras.durable._sqlite.log import bounded, last_of, look_at, since
+from flexiflow.extras.durable._sqlite.schedule import next_due as next_scheduled
+from flexiflow.extras.durable._sqlite.schedule import put_due
 from flexiflow.extras.durable._sqlite.schema import first_of
 from flexiflow.extras.durable._sqlite.waiting import clamp, drop, due, next_due, take
 
@@ -104,7 +107,7 @@ def ahead(db: sqlite3.Connection, held: HeldLease, room: Room, now: float) -> fl
         return 0
     if db.execute(_FREE, held.span).fetchone() is not None:
         return 0
-    soonest, owners = inf, [held.owner]
+    soonest, owners = next_scheduled(db, held.partition) - now, [held.owner]
     for other in _others(db, held, now):
         if other.is_over:
             owners.append(other.token)
@@ -134,6 +137,7 @@ def give(
     reading = revive(db, held)
     if reading.patterns != held.patterns:
         return []
+    put_due(db, held.partition, now)
     over = lapse(db, held, _others(db, held, now))
     filling = Filling(room, most)
     is_full = _is_full(db, held, reading, room)
@@ -141,7 +145,7 @@ def give(
     if reading.waiting and room.again:
         _give_again(db, held, filling, room.again, [held.owner, *over], now)
     if filling.left and not filling.is_full and not is_full:
-        _give_new(db, held, filling, reading.given, filling.left)
+        _give_new(db, held, filling, reading, filling.left)
     forget_lapsed(db, held, over, now)
     return filling.given
 
@@ -221,13 +225,15 @@ def _add(
 
 
 def _give_new(
-    db: sqlite3.Connection, held: HeldLease, filling: Filling, before: int, limit: int
+    db: sqlite3.Connection, held: HeldLease, filling: Filling, reading: LeaseState, limit: int
 ) -> None:
     """Give up to `limit` records that are new to the group."""
-    first, given = first_of(held.partition), filling.given
+    first, given, before = first_of(held.partition), filling.given, reading.given
+    has_passed = reading.passed > before
     numbers: list[int] = []
     is_all = True
-    rows = since(db, held.partition, before, limit, filling.most)
+    passing = held.group if has_passed else None
+    rows = since(db, held.partition, before, limit, filling.most, passing)
     for number, group, found in rows:
         data, oversize = found, 0
         if data is None:
@@ -249,9 +255,10 @@ def _give_new(
         "INSERT INTO pending (group_id, id, attempts, deliveries, holder) VALUES (?, ?, 0, 1, ?)",
         ((held.group, number, held.token) for number in numbers),
     )
+    found = len(numbers) + (pass_over(db, held, last) if has_passed else 0)
     db.execute(
         "UPDATE readings SET given = ?, missed = missed + ? WHERE group_id = ? AND partition = ?",
-        (last, last - before - len(numbers), held.group, held.partition),
+        (last, last - before - found, held.group, held.partition),
     )
 
 

@@ -9,7 +9,9 @@ from flexiflow.extras.durable._logs import PAGE_BYTES, numbers_of
 from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._records import DeadLetter, Failure, Standing
 from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, size_of
+from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
+from flexiflow.extras.durable._sqlite.starts import begin
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,8 +31,8 @@ _DEAD: Final = (
 _DEAD_BODY: Final = "SELECT CAST(body AS BLOB) FROM dead WHERE id = ?"
 
 _REDRIVE: Final = (
-    "INSERT INTO records (id, body, only_group) SELECT ?, CAST(body AS BLOB), ? FROM dead"
-    " WHERE id = ?"
+    "INSERT INTO records (id, stored, origin, body, only_group)"
+    " SELECT ?, ?, origin, CAST(body AS BLOB), ? FROM dead WHERE id = ?"
 )
 
 
@@ -40,16 +42,23 @@ def id_of(db: sqlite3.Connection, group: str) -> int | None:
     return None if found is None else int(found[0])
 
 
-def join(db: sqlite3.Connection, member: Member, now: float) -> list[str]:
-    """Add a member, or keep it alive; return the names of those that may receive, sorted (X15)."""
+def join(db: sqlite3.Connection, member: Member, now: float) -> list[str] | None:
+    """Add a member, or keep it alive (X15).
+
+    Returns:
+        The names of the members that may receive, sorted. None if the group is new, and there is
+        so much that is due before it that the caller should commit, and try again.
+    """
     group = id_of(db, member.group)
     if group is None:
-        group = _make(db, member.group)
+        if put_all_due(db, now):
+            return None
+        group = _make(db, member)
     overdue = "DELETE FROM members WHERE group_id = ? AND (since > ? OR until <= ?)"
     db.execute(overdue, (group, now, now))
     query = "SELECT consumer, token, patterns FROM members WHERE group_id = ?"
     peers = [
-        Peer(consumer, token, tuple(json.loads(patterns)["patterns"]))
+        Peer(consumer, token, tuple(json.loads(patterns)["takes"]))
         for consumer, token, patterns in db.execute(query, (group,))
     ]
     patterns, consumers = agree(member, peers)
@@ -61,8 +70,8 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> list[str]:
 
 
 def written(patterns: tuple[str, ...]) -> str:
-    """Return patterns as they are written in the file; triggers refuse the form used before."""
-    return json.dumps({"patterns": patterns})
+    """Return patterns as they are written in the file; triggers refuse the forms used before."""
+    return json.dumps({"takes": patterns})
 
 
 def leave(db: sqlite3.Connection, member: Member) -> None:
@@ -81,7 +90,7 @@ def groups(db: sqlite3.Connection) -> list[str]:
 def forget(db: sqlite3.Connection, group: str) -> None:
     """Delete a group with all that belongs to it."""
     found = (id_of(db, group),)
-    for table in ("waiting", "readings", "pending", "leases", "members", "dead"):
+    for table in ("waiting", "readings", "pending", "passed", "leases", "members", "dead"):
         db.execute(f"DELETE FROM {table} WHERE group_id = ?", found)  # noqa: S608 - no input
     db.execute("DELETE FROM groups WHERE id = ?", found)
 
@@ -91,15 +100,24 @@ def standing(db: sqlite3.Connection, group: str) -> Standing:
     found = id_of(db, group)
     if found is None:
         return Standing(0, 0, 0, 0)
-    parts = [_standing_in(db, found, partition) for (partition,) in db.execute(_PARTITIONS)]
-    pending, lag, missed, waiting = (sum(each) for each in zip(*parts, strict=True))
-    (dead,) = db.execute("SELECT count(*) FROM dead WHERE group_id = ?", (found,)).fetchone()
-    return Standing(pending, lag, missed, dead, waiting)
+    return Standing(*(sum(each) for each in zip(*standings(db, found), strict=True)))
 
 
-def _standing_in(db: sqlite3.Connection, group: int, partition: int) -> tuple[int, int, int, int]:
-    query = "SELECT given, missed, waiting FROM readings WHERE group_id = ? AND partition = ?"
-    given, missed, waiting = db.execute(query, (group, partition)).fetchone()
+def standings(db: sqlite3.Connection, group: int) -> list[Standing]:
+    """Return how far a group is in each partition."""
+    query = "SELECT partition, count(*) FROM dead WHERE group_id = ? GROUP BY partition"
+    dead = dict(db.execute(query, (group,)))
+    return [
+        _standing_in(db, group, partition, dead.get(partition, 0))
+        for (partition,) in db.execute(_PARTITIONS)
+    ]
+
+
+def _standing_in(db: sqlite3.Connection, group: int, partition: int, dead: int) -> Standing:
+    query = (
+        "SELECT given, missed, waiting, passed FROM readings WHERE group_id = ? AND partition = ?"
+    )
+    given, missed, waiting, passed = db.execute(query, (group, partition)).fetchone()
     span = (group, first_of(partition), end_of(partition))
     query = (
         "SELECT count(*), coalesce(sum(waited), 0) FROM pending"
@@ -107,9 +125,14 @@ def _standing_in(db: sqlite3.Connection, group: int, partition: int) -> tuple[in
     )
     pending, out = db.execute(query, span).fetchone()
     # Positions are dense, so there is no need to count the records, which would read them all.
-    lag = last_of(db, partition) - max(given, begin_of(db, partition) - 1)
+    begun = max(given, begin_of(db, partition) - 1)
+    lag = last_of(db, partition) - begun
+    if passed > begun:
+        query = "SELECT count(*) FROM passed WHERE group_id = ? AND id > ? AND id <= ?"
+        place = group, first_of(partition) + begun, end_of(partition)
+        lag -= int(db.execute(query, place).fetchone()[0])
     # Other software may have put more into the log, or deleted what is out, so neither is below 0.
-    return pending, max(lag, 0), missed, max(waiting - out, 0)
+    return Standing(pending, max(lag, 0), missed, dead, max(waiting - out, 0))
 
 
 def dead_letters(db: sqlite3.Connection, group: str, after: int, limit: int) -> list[DeadLetter]:
@@ -125,29 +148,43 @@ def dead_letters(db: sqlite3.Connection, group: str, after: int, limit: int) -> 
     return found
 
 
-def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
-    """Store dead letters anew, for their group alone; return how many existed."""
+def redrive(db: sqlite3.Connection, group: str, ids: Sequence[str], now: float) -> int | None:
+    """Store dead letters anew, for their group alone.
+
+    Returns:
+        How many existed. None if there is so much that is due before them that the caller should
+        commit, and try again.
+    """
+    if put_all_due(db, now):
+        return None
     found = id_of(db, group)
-    return sum(_redriven(db, group, found, number) for (number,) in numbers_of(ids, 1))
+    return sum(_redriven(db, group, found, number, now) for (number,) in numbers_of(ids, 1))
 
 
-def _redriven(db: sqlite3.Connection, group: str, group_id: int | None, number: int) -> bool:
+def discard(db: sqlite3.Connection, group: str, ids: Sequence[str]) -> int:
+    """Delete dead letters for good; return how many existed."""
+    found = id_of(db, group)
+    rows = [(number, found) for (number,) in numbers_of(ids, 1)]
+    return db.executemany("DELETE FROM dead WHERE id = ? AND group_id = ?", rows).rowcount
+
+
+def _redriven(
+    db: sqlite3.Connection, group: str, group_id: int | None, number: int, now: float
+) -> bool:
     query = "SELECT partition FROM dead WHERE id = ? AND group_id = ?"
     found = db.execute(query, (number, group_id)).fetchone()
     if found is None:
         return False
-    db.execute(_REDRIVE, (reserve(db, found[0], 1), group, number))
+    db.execute(_REDRIVE, (reserve(db, found[0], 1), now, group, number))
     db.execute("DELETE FROM dead WHERE id = ?", (number,))
     return True
 
 
-def _make(db: sqlite3.Connection, group: str) -> int:
-    number = db.execute("INSERT INTO groups (name) VALUES (?)", (group,)).lastrowid or 0
+def _make(db: sqlite3.Connection, member: Member) -> int:
     # Records that were deleted before don't count as missed by a new group.
-    rows = [
-        (number, partition, begin_of(db, partition) - 1)
-        for (partition,) in db.execute(_PARTITIONS).fetchall()
-    ]
+    begins = begin(db, member.group, member.start)
+    number = db.execute("INSERT INTO groups (name) VALUES (?)", (member.group,)).lastrowid or 0
+    rows = [(number, *each) for each in enumerate(begins)]
     db.executemany(
         "INSERT INTO readings (group_id, partition, given, missed) VALUES (?, ?, ?, 0)", rows
     )

@@ -33,7 +33,8 @@ _RELEASED: Final = 2
 _LAPSED: Final = "WHERE group_id = ? AND id BETWEEN ? AND ? AND holder IS NULL AND lapsed = ?"
 
 _READING: Final = (
-    "SELECT leases.over, groups.patterns, readings.given, readings.waiting FROM leases"
+    "SELECT leases.over, groups.patterns, readings.given, readings.waiting,"
+    " readings.passed FROM leases"
     " JOIN groups ON groups.id = leases.group_id"
     " JOIN readings ON readings.group_id = leases.group_id"
     " AND readings.partition = leases.partition WHERE token = ?"
@@ -50,6 +51,7 @@ class HeldLease(NamedTuple):
         partition: the partition.
         token: its number, greater than those of all leases before.
         is_exclusive: whether there is only one lease of a partition at a time.
+        replay: how many times the group had been made to begin again when it began.
         lines: if it is exclusive, the keys of which records waited when it began.
     """
 
@@ -59,6 +61,7 @@ class HeldLease(NamedTuple):
     partition: int
     token: int
     is_exclusive: bool
+    replay: int = 0
     lines: frozenset[str] = frozenset()
 
     @property
@@ -88,12 +91,14 @@ class LeaseState(NamedTuple):
         patterns: the patterns that the group takes, as they are written in the file.
         given: the position up to which records were given to workers.
         waiting: how many records wait, or are out after having waited.
+        passed: the highest position that the group passes over; 0 if there is none.
     """
 
     is_over: bool
     patterns: str
     given: int
     waiting: int
+    passed: int
 
 
 class OtherLease(NamedTuple):
@@ -114,12 +119,12 @@ def acquire(
     db: sqlite3.Connection, member: Member, partition: int, now: float, *, is_exclusive: bool
 ) -> HeldLease | None:
     """Lease a partition; None if another has it, the member stands by, or the group is gone."""
-    query = "SELECT id, patterns FROM groups WHERE name = ?"
-    group, taken = db.execute(query, (member.group,)).fetchone() or (None, None)
+    query = "SELECT id, patterns, replays FROM groups WHERE name = ?"
+    group, taken, replay = db.execute(query, (member.group,)).fetchone() or (None, None, 0)
     patterns = written(member.patterns)
     if group is None or taken != patterns:
         return None
-    held = HeldLease(member, patterns, group, partition, 0, is_exclusive)
+    held = HeldLease(member, patterns, group, partition, 0, is_exclusive, replay)
     if is_exclusive:
         leases = others(db, held, now)
         if any(each.ends > 0 for each in leases):
@@ -128,8 +133,9 @@ def acquire(
             _end(db, held, token)
         held = held._replace(lines=keys_of(db, group, held.owner))
     cursor = db.execute(
-        "INSERT INTO leases (group_id, partition, since, until, over) VALUES (?, ?, ?, ?, 0)",
-        (group, partition, now, now + member.lease),
+        "INSERT INTO leases (group_id, partition, since, until, over, replay)"
+        " VALUES (?, ?, ?, ?, 0, ?)",
+        (group, partition, now, now + member.lease, replay),
     )
     return held._replace(token=cursor.lastrowid or 0)
 
@@ -143,8 +149,8 @@ def look(db: sqlite3.Connection, held: HeldLease) -> LeaseState:
     row = db.execute(_READING, (held.token,)).fetchone()
     if row is None or row[0] == _RELEASED:
         raise lost(held)
-    over, patterns, given, waiting = row
-    return LeaseState(over == _RUN_OUT, patterns, given, waiting)
+    over, *reading = row
+    return LeaseState(over == _RUN_OUT, *reading)
 
 
 def lost(held: HeldLease) -> LeaseLost:
@@ -258,6 +264,34 @@ def _free(db: sqlite3.Connection, held: HeldLease, token: int) -> None:
         " WHERE group_id = ? AND id BETWEEN ? AND ? AND holder = ?",
         (*held.span, token),
     )
+
+
+def is_of_now(db: sqlite3.Connection, held: HeldLease) -> bool:
+    """Return whether a group is still there, and has not begun again since a lease of it began."""
+    query = "SELECT 1 FROM groups WHERE id = ? AND replays = ?"
+    return db.execute(query, (held.group, held.replay)).fetchone() is not None
+
+
+def end_all(db: sqlite3.Connection, group: int) -> None:
+    """End all leases of a group, and free their records."""
+    db.execute("UPDATE leases SET over = ? WHERE group_id = ?", (_RELEASED, group))
+    db.execute(
+        "DELETE FROM leases WHERE group_id = ?1"
+        " AND token NOT IN (SELECT owner FROM waiting WHERE group_id = ?1)",
+        (group,),
+    )
+    db.execute(
+        "UPDATE pending SET holder = NULL, lapsed = holder"
+        " WHERE group_id = ? AND holder IS NOT NULL",
+        (group,),
+    )
+
+
+def pass_over(db: sqlite3.Connection, held: HeldLease, until: int) -> int:
+    """Pass over records up to a position, and return how many; see the table `passed`."""
+    first = first_of(held.partition)
+    query = "DELETE FROM passed WHERE group_id = ? AND id BETWEEN ? AND ?"
+    return db.execute(query, (held.group, first, first + until)).rowcount
 
 
 def miss(db: sqlite3.Connection, held: HeldLease, number: int) -> None:

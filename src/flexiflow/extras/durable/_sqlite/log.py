@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from flexiflow.extras.durable._errors import LogFull
-from flexiflow.extras.durable._logs import PAGE_BYTES, check_records, spread
+from flexiflow.extras.durable._logs import PAGE_BYTES
 from flexiflow.extras.durable._records import Stored
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 
@@ -16,15 +15,18 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._logs import LogLimits
-    from flexiflow.extras.durable._records import Batch, Record
+    from flexiflow.extras.durable._records import Record
 
-BodyTable: TypeAlias = Literal["records", "kept", "dead"]
+BodyTable: TypeAlias = Literal["records", "kept", "dead", "scheduled"]
 """A table that has bodies."""
 
 # Two statements, since to bind a value that is not needed costs a third of the time.
-_INSERT: Final = "INSERT INTO records (id, body) VALUES (?, ?)"
-_INSERT_FOR_GROUP: Final = "INSERT INTO records (id, body, only_group) VALUES (?, ?, ?)"
+_INSERT: Final = "INSERT INTO records (id, stored, body) VALUES (?, ?, ?)"
+_INSERT_FOR_GROUP: Final = "INSERT INTO records (id, stored, body, only_group) VALUES (?, ?, ?, ?)"
+
+
+TIME: Final = "CASE typeof(stored) WHEN 'real' THEN stored END"
+"""An expression for when a record was stored; NULL if that is not known."""
 
 
 def bounded(column: str) -> str:
@@ -40,40 +42,25 @@ _SINCE: Final = (
     " WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 )
 
+_SINCE_BUT: Final = _SINCE.replace(
+    " ORDER",
+    " AND NOT EXISTS (SELECT 1 FROM passed WHERE group_id = ? AND passed.id = records.id) ORDER",
+)
 
-def store(
-    db: sqlite3.Connection, batch: Batch, address: str, limits: LogLimits, now: float
-) -> None:
-    """Store a batch, unless its producer has stored it before.
-
-    Raises:
-        LogFull: there is no room; the caller must roll back the transaction.
-        EventTooLarge: a body has too many bytes; nothing was written.
-    """
-    check_records(batch, limits.max_event_bytes)
-    query = "SELECT number FROM producers WHERE name = ?"
-    found = db.execute(query, (batch.producer,)).fetchone()
-    if found is None:
-        # Forget old producers only here: no other batch adds a producer.
-        db.execute("DELETE FROM producers WHERE at < ?", (now - limits.window,))
-    elif found[0] >= batch.number:
-        return
-    row = (batch.producer, batch.number, now)
-    db.execute("INSERT OR REPLACE INTO producers VALUES (?, ?, ?)", row)
-    for partition, records in spread(batch, limits.logs).items():
-        if not _make_room(db, partition, len(records), limits.max_length):
-            raise LogFull(address, limits.max_length)
-        append(db, partition, records)
+_TAIL: Final = (
+    f"SELECT id, only_group, {bounded('body')}, {TIME} FROM records"  # noqa: S608 - no input
+    " WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+)
 
 
-def append(db: sqlite3.Connection, partition: int, records: Sequence[Record]) -> None:
+def append(db: sqlite3.Connection, partition: int, records: Sequence[Record], now: float) -> None:
     """Store records at the end of a log."""
     numbered = enumerate(records, reserve(db, partition, len(records)))
     if any(record.group is not None for record in records):
-        rows = [(number, record.body, record.group) for number, record in numbered]
+        rows = [(number, now, record.body, record.group) for number, record in numbered]
         db.executemany(_INSERT_FOR_GROUP, rows)
     else:
-        db.executemany(_INSERT, [(number, record.body) for number, record in numbered])
+        db.executemany(_INSERT, [(number, now, record.body) for number, record in numbered])
 
 
 def reserve(db: sqlite3.Connection, partition: int, wanted: int) -> int:
@@ -116,7 +103,12 @@ def begin_of(db: sqlite3.Connection, partition: int) -> int:
 
 
 def since(
-    db: sqlite3.Connection, partition: int, position: int, limit: int, most: int
+    db: sqlite3.Connection,
+    partition: int,
+    position: int,
+    limit: int,
+    most: int,
+    passing: int | None = None,
 ) -> sqlite3.Cursor:
     """Return a cursor over the numbers, groups and bodies of records after a position, in order.
 
@@ -126,8 +118,11 @@ def since(
         position: the position.
         limit: how many records at most.
         most: how many bytes a body may have; a larger one, or one that is not bytes, is None.
+        passing: the id of a group; if given, records that it passes over are left out.
     """
     span = first_of(partition) + position, end_of(partition)
+    if passing is not None:
+        return db.execute(_SINCE_BUT, (most, *span, passing, limit))
     return db.execute(_SINCE, (most, *span, limit))
 
 
@@ -138,9 +133,10 @@ def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int
     for partition, after in enumerate(positions):
         # Each log has an equal part of what the logs before it have left of the page.
         part = left // (len(positions) - partition)
-        for number, group, given in since(db, partition, after, limit, most):
+        span = first_of(partition) + after, end_of(partition)
+        for number, group, given, time in db.execute(_TAIL, (most, *span, limit)):
             body = look_at(db, "records", number, most)[0] if given is None else given
-            found.append(Stored(partition, str(number - first_of(partition)), body, group))
+            found.append(Stored(partition, str(number - first_of(partition)), body, group, time))
             left -= len(body)
             part -= len(body)
             if part <= 0:
@@ -148,38 +144,6 @@ def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int
         if left <= 0:
             break
     return found
-
-
-def _make_room(db: sqlite3.Connection, partition: int, wanted: int, max_length: int) -> bool:
-    """Delete records that are no longer needed, if room is wanted; return whether there is some."""
-    last = last_of(db, partition)
-    until = last + wanted - max_length
-    if until <= 0 or until < begin_of(db, partition):
-        return True
-    if until > _floor(db, partition, last):
-        return _length(db, partition) + wanted <= max_length
-    span = first_of(partition), first_of(partition) + until
-    db.execute("DELETE FROM records WHERE id BETWEEN ? AND ?", span)
-    return True
-
-
-def _floor(db: sqlite3.Connection, partition: int, last: int) -> int:
-    """Return the last position up to which no group needs the log any more."""
-    query = (
-        "SELECT min(coalesce((SELECT id - ? - 1 FROM pending WHERE pending.group_id ="
-        " readings.group_id AND id BETWEEN ? AND ? AND waited = 0 ORDER BY id LIMIT 1), given))"
-        " FROM readings WHERE partition = ?"
-    )
-    first = first_of(partition)
-    (floor,) = db.execute(query, (first, first, end_of(partition), partition)).fetchone()
-    return last if floor is None else int(floor)
-
-
-def _length(db: sqlite3.Connection, partition: int) -> int:
-    # Slow, but needed: if other software has deleted records, there may be room.
-    query = "SELECT count(*) FROM records WHERE id BETWEEN ? AND ?"
-    (length,) = db.execute(query, (first_of(partition), end_of(partition))).fetchone()
-    return int(length)
 
 
 def look_at(db: sqlite3.Connection, table: BodyTable, number: int, most: int) -> tuple[bytes, int]:

@@ -67,7 +67,7 @@ def _lay_out(connection: sqlite3.Connection, path: str, partitions: int | None) 
     if version is None:
         make(connection, partitions)
     elif version in MIGRATED:
-        migrate(connection)
+        migrate(connection, version)
 
 
 def _version_of(connection: sqlite3.Connection, path: str, partitions: int | None) -> int | None:
@@ -79,8 +79,8 @@ def _version_of(connection: sqlite3.Connection, path: str, partitions: int | Non
     if version not in (VERSION, *MIGRATED):
         raise TransportUnusable(
             path,
-            f"its layout is version {version}, and this release knows version {VERSION} and the "
-            "one before; a newer release would be right",
+            f"its layout is version {version}, and this release knows version {VERSION} and "
+            "those before; a newer release would be right",
         )
     if made_with != partitions:
         raise TransportUnusable(

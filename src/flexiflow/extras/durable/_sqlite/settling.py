@@ -15,7 +15,7 @@ from flexiflow.extras.durable._records import (
     Returned,
     Settled,
 )
-from flexiflow.extras.durable._sqlite.leases import miss, revive
+from flexiflow.extras.durable._sqlite.leases import is_of_now, miss, revive
 from flexiflow.extras.durable._sqlite.waiting import (
     drop,
     follow,
@@ -51,7 +51,8 @@ _DONE: Final = "UPDATE pending SET done = 1 WHERE group_id = ? AND id = ?"
 
 _BURY: Final = (
     "INSERT INTO dead (group_id, partition, body, type, message, traceback, attempts, deliveries,"
-    " time) SELECT ?, ?, body, ?, ?, ?, ?, ?, ? FROM"
+    " time, origin) SELECT ?, ?, body, ?, ?, ?, ?, ?, ?,"
+    " CASE WHEN origin IS NULL AND only_group IS NULL THEN ? ELSE origin END FROM"
 )
 
 _BODY_KEPT: Final = " kept WHERE number = (SELECT kept FROM waiting WHERE group_id = ? AND id = ?)"
@@ -65,7 +66,8 @@ def settle(
         reading = revive(db, held)
     except LeaseLost:
         # Not raised here, which would roll back what is written next; the caller raises it.
-        _end_attempts(db, held, outcomes)
+        if is_of_now(db, held):
+            _end_attempts(db, held, outcomes)
         return None
     writing = _Writing(db, held, now, waits=reading.waiting > 0)
     for kind, some in groupby(outcomes, type):
@@ -162,7 +164,7 @@ class _Writing:
         held, number = self._held, self._held.number(outcome.position)
         values = (
             *(held.group, held.partition, *map(_encodable, outcome.failure)),
-            *(outcome.attempts, outcome.deliveries, self._now),
+            *(outcome.attempts, outcome.deliveries, self._now, number),
         )
         if not has_waited:
             return self._db.execute(f"{_BURY} records WHERE id = ?", (*values, number)).rowcount > 0

@@ -10,20 +10,22 @@ from __future__ import annotations
 import os
 import reprlib
 from contextlib import asynccontextmanager
-from itertools import accumulate
+from itertools import count
+from math import inf
 from threading import Event
 from time import time
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 from weakref import WeakValueDictionary
+from zlib import crc32
 
-import anyio
 from anyio import from_thread, to_thread
-from anyio.lowlevel import RunVar, checkpoint
+from anyio.lowlevel import RunVar
 
 from flexiflow._arguments import check_finite
 from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras._sqlite.layout import check_mode, check_path
 from flexiflow.extras.durable._bell import Bell
+from flexiflow.extras.durable._errors import EventTooLarge
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     MAX_SCHEDULED,
@@ -31,11 +33,15 @@ from flexiflow.extras.durable._logs import (
     check_limits,
     numbers_after,
 )
-from flexiflow.extras.durable._records import Acknowledged, Noted, Room
-from flexiflow.extras.durable._sqlite import giving, groups, leases, log
+from flexiflow.extras.durable._records import ScheduledRecord
+from flexiflow.extras.durable._sqlite import groups, leases, log, schedule, storing
 from flexiflow.extras.durable._sqlite.backup import back_up
+from flexiflow.extras.durable._sqlite.lease import SqliteLease
+from flexiflow.extras.durable._sqlite.replaying import replay
 from flexiflow.extras.durable._sqlite.schema import layout_of
-from flexiflow.extras.durable._sqlite.settling import settle
+from flexiflow.extras.durable._sqlite.survey import survey
+from flexiflow.extras.durable._sqlite.tables import identity_of
+from flexiflow.extras.durable._tickets import make_ticket, partition_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,12 +51,13 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._records import (
         Batch,
         DeadLetter,
-        Delivery,
         Member,
-        Outcome,
-        Settled,
+        Record,
+        Replayed,
         Standing,
+        Start,
         Stored,
+        Survey,
     )
     from flexiflow.extras.durable._transport import Connection, Lease
 
@@ -59,8 +66,7 @@ _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durabl
 
 _SHORTEST: Final = 0.001
 
-_QUIET: Final = frozenset((Acknowledged, Noted))
-"""The outcomes after which there is nothing more to receive, so that nobody need be woken."""
+T = TypeVar("T")
 
 
 @final
@@ -79,7 +85,8 @@ class SqliteTransport:
             it was created with.
         max_length: how many records a log may hold, 1 to 10**12. Records that every group has
             settled are deleted when there is no room for new ones (X5).
-        idempotency_window: for how many seconds after its last batch a producer is remembered (X2).
+        idempotency_window: for how many seconds after its last batch a producer is remembered (X2),
+            and the ticket of a scheduled event after that was put into its log or cancelled (Y3).
         poll_interval: the seconds between looks for what other processes have stored, 0.001 or
             more.
         busy_timeout: for how many seconds to wait for another process that is writing, 0 or more.
@@ -140,8 +147,8 @@ class SqliteTransport:
         _BELLS.set(bells)
         bell = bells.setdefault(self._path, Bell())
         async with JobRunner(self._layout, bell.ring) as jobs:
-            await jobs.open()
-            yield _SqliteConnection(self._path, self._limits, jobs, bell, self._poll_interval)
+            name = await jobs.read(identity_of)
+            yield _SqliteConnection(self._path, self._limits, jobs, bell, self._poll_interval, name)
 
     async def backup(self, file: str | os.PathLike[str]) -> None:
         """Copy the transport's file, as it is at one moment, while others go on using it (X9).
@@ -183,20 +190,85 @@ class SqliteTransport:
 @final
 class _SqliteConnection(ConnectionBase):
     def __init__(
-        self, path: str, limits: LogLimits, jobs: JobRunner, bell: Bell, interval: float
+        self,
+        path: str,
+        limits: LogLimits,
+        jobs: JobRunner,
+        bell: Bell,
+        interval: float,
+        name: str,
     ) -> None:
         super().__init__(path, limits)
         self.jobs = jobs
-        self.bell = bell
-        self.interval = interval
+        self._bell = bell
+        self._interval = interval
+        self._name = name
+        self._turns = count(os.getpid())
+
+    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do a job that reads, after what is due was put into the logs."""
+
+        def look(db: sqlite3.Connection) -> tuple[T] | None:
+            return None if schedule.is_due(db, time()) else (work(db),)
+
+        while (found := await self.jobs.read(look)) is None:
+            await self.jobs.write(lambda db: schedule.put_all_due(db, time()), rings=True)
+        return found[0]
+
+    async def _change(self, work: Callable[[sqlite3.Connection], T | None]) -> T:
+        """Do a job that reads and writes, as often as it returns None: so much was due before."""
+        while (found := await self.jobs.write(work, rings=True)) is None:
+            pass
+        return found
 
     async def store(self, batch: Batch) -> None:
-        await self.jobs.write(
-            lambda db: log.store(db, batch, self.address, self._limits, time()), rings=True
-        )
+        def store(db: sqlite3.Connection) -> bool:
+            return storing.store(db, batch, self.address, self._limits, time())
+
+        while not await self.jobs.write(store, rings=True):
+            pass
+
+    async def produced(self, producer: str) -> int:
+        return await self.jobs.read(lambda db: storing.produced(db, producer))
+
+    def new_ticket(self, key: str | None) -> str:
+        place = next(self._turns) if key is None else crc32(key.encode())
+        return make_ticket(self._name, place % self.partitions)
+
+    async def schedule(
+        self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
+    ) -> None:
+        partition = partition_of(ticket, self._name, self.partitions)
+        if len(record.body) > self.max_event_bytes:
+            raise EventTooLarge("an event", len(record.body), self.max_event_bytes)
+
+        def work(db: sqlite3.Connection) -> bool | None:
+            now = time()
+            wanted = ScheduledRecord(
+                ticket, partition, now + (delay or 0.0) if at is None else at, record
+            )
+            return schedule.schedule(db, wanted, self.address, self._limits, now)
+
+        while (is_next := await self.jobs.write(work)) is None:
+            pass
+        if is_next:
+            # Workers may have to be given it earlier than they know.
+            self._bell.ring()
+
+    async def cancel(self, ticket: str) -> bool:
+        partition_of(ticket, self._name, self.partitions)
+        window = self._limits.window
+        return await self.jobs.write(lambda db: schedule.cancel(db, ticket, window, time()))
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        return await self.jobs.read(lambda db: schedule.scheduled(db, after, limit))
 
     async def join(self, member: Member) -> Sequence[str]:
-        return await self.jobs.write(lambda db: groups.join(db, member, time()))
+        while (names := await self.jobs.write(lambda db: groups.join(db, member, time()))) is None:
+            pass
+        return names
 
     async def leave(self, member: Member) -> None:
         await self.jobs.write(lambda db: groups.leave(db, member))
@@ -205,16 +277,24 @@ class _SqliteConnection(ConnectionBase):
         held = await self.jobs.write(
             lambda db: leases.acquire(db, member, partition, time(), is_exclusive=self.is_exclusive)
         )
-        return None if held is None else _SqliteLease(self, held)
+        if held is None:
+            return None
+        return SqliteLease(self.jobs, self._bell, held, self._interval, self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
-        return await self.jobs.read(lambda db: groups.standing(db, group))
+        return await self._look(lambda db: groups.standing(db, group))
 
     async def groups(self) -> Sequence[str]:
         return await self.jobs.read(groups.groups)
 
     async def forget(self, group: str) -> None:
         await self.jobs.write(lambda db: groups.forget(db, group))
+
+    async def replay(self, group: str, since: Start) -> Replayed:
+        return await self._change(lambda db: replay(db, group, since, time()))
+
+    async def survey(self) -> Survey:
+        return await self._look(lambda db: survey(db, time()))
 
     async def dead_letters(
         self, group: str, *, after: str | None = None, limit: int = 100
@@ -223,121 +303,26 @@ class _SqliteConnection(ConnectionBase):
         return await self.jobs.read(lambda db: groups.dead_letters(db, group, last, limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        return await self.jobs.write(lambda db: groups.redrive(db, group, ids), rings=True)
+        return await self._change(lambda db: groups.redrive(db, group, ids, time()))
+
+    async def discard(self, group: str, ids: Sequence[str]) -> int:
+        return await self.jobs.write(lambda db: groups.discard(db, group, ids))
 
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        positions = await self.jobs.read(log.ends) if after is None else list(map(int, after))
+        positions = await self._look(log.ends) if after is None else list(map(int, after))
+        next_due = inf
+
+        def find(db: sqlite3.Connection) -> tuple[Sequence[Stored], float]:
+            found = log.tail(db, positions, limit, self.max_event_bytes)
+            return found, schedule.next_of_all(db)
 
         async def look() -> Sequence[Stored]:
-            return await self.jobs.read(
-                lambda db: log.tail(db, positions, limit, self.max_event_bytes)
-            )
+            nonlocal next_due
+            found, next_due = await self._look(find)
+            return found
 
-        return await self.bell.tail(look, positions, wait, self.interval)
-
-
-class _Outlook(NamedTuple):
-    """What a lease saw when it looked for something to receive.
-
-    Attributes:
-        due: when there may be something, as the event loop's clock tells it.
-        rung: set if there may be something before.
-    """
-
-    due: float
-    rung: anyio.Event
-
-
-@final
-class _SqliteLease:
-    def __init__(self, connection: _SqliteConnection, held: leases.HeldLease) -> None:
-        self.partition = held.partition
-        self.token = held.token
-        self.lines = held.lines
-        self._jobs = connection.jobs
-        self._bell = connection.bell
-        self._held = held
-        self._interval = connection.interval
-        self._max_event_bytes = connection.max_event_bytes
-        self._room = Room(1)
-        self._seen = _Outlook(0, self._bell.rung)
-        # Records that were given to a call which was cancelled; a later call takes them.
-        self._given: list[Delivery] = []
-
-    async def receive(self, room: Room) -> Sequence[Delivery]:
-        self._room = room
-        if self._given:
-            # If the lease has run out since, others may have been given some of them.
-            self._given[:] = await self._jobs.read(
-                lambda db: giving.still_held(db, self._held, self._given)
-            )
-        else:
-            await self._give(room)
-        # An earlier call, which was cancelled, may have been given some in the meantime.
-        return self._take(_fitting(self._given, room))
-
-    async def _give(self, room: Room) -> None:
-        look = self._looking(room)
-        await self._jobs.write_where_wanted(
-            lambda db: not self._given and look(db),
-            lambda db: giving.give(db, self._held, room, self._max_event_bytes, time()),
-            self._given.extend,
+        return await self._bell.tail(
+            look, positions, wait, self._interval, lambda: next_due - time()
         )
-
-    def _looking(self, room: Room) -> Callable[[sqlite3.Connection], bool]:
-        """Return a function that looks whether there is something to receive, and notes when.
-
-        It runs in the thread. Whatever comes after `_looking` was called sets the bell that is
-        noted, so that `wait` does not sleep through it.
-        """
-        now, rung = anyio.current_time(), self._bell.rung
-
-        def look(db: sqlite3.Connection) -> bool:
-            ahead = giving.ahead(db, self._held, room, time())
-            self._seen = _Outlook(now + ahead, rung)
-            return ahead <= 0
-
-        return look
-
-    def _take(self, count: int) -> Sequence[Delivery]:
-        taken, self._given[:count] = self._given[:count], []
-        return taken
-
-    async def wait(self, seconds: float) -> None:
-        await checkpoint()
-        until = anyio.current_time() + seconds
-        while not self._given:
-            due, rung = self._seen
-            left = min(due, until) - anyio.current_time()
-            if left <= 0:
-                return
-            with anyio.move_on_after(min(left, self._interval)):
-                await rung.wait()
-                if not self._held.is_exclusive:
-                    # Most likely it is for this log: `receive` looks, and takes it in one turn.
-                    return
-            await self._jobs.read(self._looking(self._room))
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-        # A record that was let go may be given to others, or to this lease again.
-        rings = not _QUIET.issuperset(map(type, outcomes))
-        settled = await self._jobs.write(
-            lambda db: settle(db, self._held, outcomes, time()), rings=rings
-        )
-        if settled is None:
-            raise leases.lost(self._held)
-        return settled
-
-    async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-        return await self._jobs.write(lambda db: leases.renew(db, self._held, positions, time()))
-
-    async def release(self) -> None:
-        await self._jobs.write(lambda db: leases.release(db, self._held, self._given), rings=True)
-
-
-def _fitting(given: Sequence[Delivery], room: Room) -> int:
-    """Return how many of the first deliveries there is room for."""
-    sizes = accumulate(len(each.body) for each in given[: room.records])
-    return sum(size <= room.size for size in sizes)

@@ -76,7 +76,8 @@ class DueRecord(NamedTuple):
 def keep(db: sqlite3.Connection, number: int) -> int | None:
     """Copy a record's body out of the log; return its row, or None if it was deleted."""
     cursor = db.execute(
-        "INSERT INTO kept (body, only_group) SELECT body, only_group FROM records WHERE id = ?",
+        "INSERT INTO kept (stored, origin, only_group, body)"
+        " SELECT stored, origin, only_group, body FROM records WHERE id = ?",
         (number,),
     )
     return cursor.lastrowid if cursor.rowcount else None
@@ -159,6 +160,16 @@ def follow(db: sqlite3.Connection, group: int, owner: int, line: str, now: float
             "UPDATE waiting SET state = 'due', due = ? WHERE group_id = ? AND id = ?",
             (now, group, found[0]),
         )
+
+
+def follow_all(db: sqlite3.Connection, group: int, now: float) -> None:
+    """Do as `follow` does for each key of which records wait in line."""
+    query = (
+        "SELECT DISTINCT owner, line FROM waiting WHERE group_id = ? AND line IS NOT NULL"
+        " AND state = 'in line'"
+    )
+    for owner, line in db.execute(query, (group,)).fetchall():
+        follow(db, group, owner, line, now)
 
 
 def has_head(db: sqlite3.Connection, group: int, owner: int, line: str, number: int) -> bool:
