@@ -38,7 +38,7 @@ TASKS: Final = 100
 BODY: Final = (
     b'{"specversion":"1.0","id":"0123456789abcdef0123456789abcdef-1000","source":"flexiflow",'
     b'"type":"order.placed","time":"2026-01-01T00:00:00.000000Z",'
-    b'"datacontenttype":"application/json","data":{"order":"A7"}}'
+    b'"datacontenttype":"application/json","depth":1,"data":{"order":"A7"}}'
 )
 """An event as a bridge encodes it."""
 

@@ -1,6 +1,7 @@
 """What `open_bridge` refuses, before anything is opened: X8 and others."""
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.durable.redis.desk import transport as redis_transport
 MOST = 10**12
 COUNTS = (
     *("limit", "prefetch", "prefetch_bytes"),
-    *("max_waiting", "max_attempts", "max_deliveries"),
+    *("max_waiting", "max_attempts", "max_deliveries", "max_depth"),
 )
 
 WRONG_VALUES: dict[str, dict[str, Any]] = {
@@ -40,6 +41,8 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "huge max_waiting": {"max_waiting": 10**30},
     "max_attempts": {"max_attempts": 0},
     "max_deliveries": {"max_deliveries": -1},
+    "max_depth": {"max_depth": 0},
+    "start without a zone": {"start": datetime(2030, 1, 1)},  # noqa: DTZ001
     "retry_delay": {"retry_delay": -0.1},
     "retry_delay of True": {"retry_delay": True},
     "retry_delay of False": {"retry_delay": False},
@@ -77,6 +80,11 @@ WRONG_TYPES: dict[str, dict[str, Any]] = {
     "group": {"group": 3},
     "consumer": {"consumer": b"c"},
     "source": {"source": 3},
+    "start": {"start": 3.0},
+    "start of bytes": {"start": b"new"},
+    "start of numbers": {"start": [1, 2]},
+    "start of nothing": {"start": ()},
+    "start of None": {"start": None},
     "key": {"outgoing": ["b"], "key": "id"},
     "async key": {"outgoing": ["b"], "key": asynchronous},
     "codec": {"codec": object()},

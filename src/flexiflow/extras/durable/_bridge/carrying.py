@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _CARRY: Final = "carry"
 RESUME: Final = "resume"
 
+NOTHING: Final[Mapping[str, str]] = {}
+"""What is carried where there are no instruments."""
+
 _NAME: Final = re.compile(r"[a-z0-9]{1,20}")
 _TAKEN: Final = frozenset(
     (
@@ -81,5 +84,7 @@ def _checked(attributes: Mapping[Any, Any]) -> dict[str, str]:
                 f"most 20 lower-case letters and digits, not {reprlib.repr(name)}"
             )
         if not (isinstance(value, str) and value):
-            raise ValueError(f"{name} of carry() must be a non-empty str, not {value!r}")
+            raise ValueError(
+                f"{name} of carry() must be a non-empty str, not {reprlib.repr(value)}"
+            )
     return found

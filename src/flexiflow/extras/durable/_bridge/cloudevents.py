@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _MAPPING: Final[type[Any]] = dict
 _CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple)
 _TEXTS: Final[frozenset[type[Any]]] = frozenset([str])
+_tuple: Any = tuple
+_make: Final = _tuple.__new__
+"""Makes a `CloudEvent`, in half the time of calling the class."""
 _NO_SCHEMAS: Final[Mapping[str, Any]] = {}
 _NOTHING: Final[Mapping[str, str]] = {}
 _PLAIN: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(None)])
@@ -225,7 +228,8 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
     data = attributes.pop("data", None)
     if "data_base64" in attributes:
         data = codec.decode(b64decode(attributes.pop("data_base64"), validate=True))
-    return CloudEvent(id_, source, name, time, key, data, depth, attributes)
+    decoded: CloudEvent = _make(CloudEvent, (id_, source, name, time, key, data, depth, attributes))
+    return decoded
 
 
 def _refuse(attributes: dict[str, Any]) -> NoReturn:

@@ -10,8 +10,10 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
+from itertools import repeat
 from types import NoneType, UnionType
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Final,
@@ -19,15 +21,21 @@ from typing import (
     NoReturn,
     TypeAlias,
     Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
 _Reader: TypeAlias = Callable[[Any], Any]
 
 _PLAIN: Final = (str, int, bool, NoneType)
-_LISTS: Final = (list, tuple)
+_OBJECT: Final[type[Any]] = dict
+_LISTS: Final[tuple[Any, ...]] = (list, tuple)
 """A codec other than JSON may know both."""
 
 
@@ -48,7 +56,7 @@ class _Readers:
     """Makes readers, and keeps those of classes, which may refer to themselves."""
 
     def __init__(self) -> None:
-        self._of_classes: dict[Any, dict[str, tuple[_Reader, bool]]] = {}
+        self._of_classes: dict[Any, tuple[dict[str, _Reader], set[str]]] = {}
 
     def of(self, hint: Any, place: str) -> _Reader:
         """Return the reader of a type.
@@ -57,6 +65,7 @@ class _Readers:
             hint: the type.
             place: the field, for messages.
         """
+        hint = _plain(hint)
         origin, arguments = get_origin(hint), get_args(hint)
         if hint in _PLAIN:
             return partial(_read_plain, hint)
@@ -67,8 +76,6 @@ class _Readers:
         return self._of_form(hint, origin, arguments, place)
 
     def _of_form(self, hint: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> _Reader:
-        if origin is Annotated or hasattr(hint, "__supertype__"):
-            return self.of(getattr(hint, "__supertype__", None) or arguments[0], place)
         if origin is Literal:
             return partial(_read_literal, arguments)
         if origin in (Union, UnionType):
@@ -76,6 +83,7 @@ class _Readers:
         return self._of_container(hint, origin or hint, arguments, place)
 
     def _of_union(self, hint: Any, kinds: tuple[Any, ...], place: str) -> _Reader:
+        kinds = tuple(map(_plain, kinds))
         forms = [form for form in map(_form_of, kinds) if form is not None]
         if len(forms) > len(set(forms)):
             raise TypeError(
@@ -105,21 +113,38 @@ class _Readers:
         )
 
     def _of_class(self, kind: Any) -> _Reader:
-        readers = self._of_classes.get(kind)
-        if readers is None:
-            readers = self._of_classes[kind] = {}
-            try:
-                hints = get_type_hints(kind, include_extras=True)
-            except NameError as exc:
-                raise TypeError(
-                    f"the types of the fields of {kind.__qualname__} can't be found: {exc}"
-                ) from exc
+        if kind not in self._of_classes:
+            # Before its fields, which may be of the same class.
+            readers, needed = self._of_classes[kind] = {}, set()
+            hints = _hints_of(kind)
             for each in fields(kind):
                 if each.init:
-                    is_needed = each.default is MISSING and each.default_factory is MISSING
-                    place = f"{kind.__qualname__}.{each.name}"
-                    readers[each.name] = self.of(hints[each.name], place), is_needed
-        return partial(_read_class, kind, readers)
+                    readers[each.name] = self.of(
+                        hints[each.name], f"{kind.__qualname__}.{each.name}"
+                    )
+                    if each.default is MISSING and each.default_factory is MISSING:
+                        needed.add(each.name)
+        return partial(_read_class, kind, *self._of_classes[kind])
+
+
+def _hints_of(kind: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except NameError as exc:
+        raise TypeError(
+            f"the types of the fields of {kind.__qualname__} can't be found: {exc}"
+        ) from exc
+
+
+def _plain(hint: Any) -> Any:
+    """Return a type without the names and notes that it was given."""
+    while True:
+        if get_origin(hint) is Annotated:
+            hint = get_args(hint)[0]
+        elif hasattr(hint, "__supertype__"):
+            hint = hint.__supertype__
+        else:
+            return hint
 
 
 def _form_of(hint: Any) -> str | None:
@@ -167,41 +192,67 @@ def _read_union(hint: Any, readers: Sequence[_Reader], value: Any) -> Any:
 
 
 def _read_list(read: _Reader, make: Callable[[Any], Any], value: Any) -> Any:
-    if not isinstance(value, _LISTS):
-        _refuse(value, "a list")
-    return make([_at(read, each, f"[{index}]") for index, each in enumerate(value)])
+    return make(_read_each(repeat(read), _listed(value, "a list")))
 
 
 def _read_tuple(readers: Sequence[_Reader], value: Any) -> Any:
-    if not isinstance(value, _LISTS) or len(value) != len(readers):
-        _refuse(value, f"a list of {len(readers)} values")
-    pairs = enumerate(zip(readers, value, strict=True))
-    return tuple(_at(read, each, f"[{index}]") for index, (read, each) in pairs)
+    wanted = f"a list of {len(readers)} values"
+    values = _listed(value, wanted)
+    if len(values) != len(readers):
+        _refuse(value, wanted)
+    return tuple(_read_each(readers, values))
+
+
+def _listed(value: Any, wanted: str) -> Sequence[Any]:
+    if type(value) not in _LISTS:
+        _refuse(value, wanted)
+    return cast("Sequence[Any]", value)
+
+
+def _read_each(readers: Iterable[_Reader], values: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    try:
+        for read, value in zip(readers, values, strict=False):
+            found.append(read(value))
+    except ValueError as exc:
+        raise _inside(f"[{len(found)}]", exc) from None
+    return found
 
 
 def _read_dict(read: _Reader, value: Any) -> Any:
-    if not isinstance(value, dict):
+    if not isinstance(value, _OBJECT):
         _refuse(value, "an object")
-    return {name: _at(read, each, f"[{name!r}]") for name, each in value.items()}
+    found: dict[str, Any] = {}
+    name: str = ""
+    try:
+        for name, each in value.items():
+            found[name] = read(each)
+    except ValueError as exc:
+        raise _inside(f"[{name!r}]", exc) from None
+    return found
 
 
-def _read_class(kind: Any, readers: Mapping[str, tuple[_Reader, bool]], value: Any) -> Any:
-    if not isinstance(value, dict):
+def _read_class(
+    kind: Any, readers: Mapping[str, _Reader], needed: AbstractSet[str], value: Any
+) -> Any:
+    if not isinstance(value, _OBJECT):
         _refuse(value, f"an object with the fields of {kind.__qualname__}")
-    found = {}
-    for name, (read, is_needed) in readers.items():
-        if name in value:
-            found[name] = _at(read, value[name], f".{name}")
-        elif is_needed:
-            raise ValueError(f"must have the field {name!r} of {kind.__qualname__}")
+    if not needed <= value.keys():
+        missing = next(name for name in readers if name in needed and name not in value)
+        raise ValueError(f"must have the field {missing!r} of {kind.__qualname__}")
+    found: dict[str, Any] = {}
+    name = ""
+    try:
+        for name, read in readers.items():
+            if name in value:
+                found[name] = read(value[name])
+    except ValueError as exc:
+        raise _inside(f".{name}", exc) from None
     return kind(**found)
 
 
-def _at(read: _Reader, value: Any, place: str) -> Any:
-    """Read a part of a value; say which one it is if that fails."""
-    try:
-        return read(value)
-    except ValueError as exc:
-        text = str(exc)
-        join = "" if text.startswith((".", "[")) else " "
-        raise ValueError(f"{place}{join}{text}") from None
+def _inside(place: str, problem: ValueError) -> ValueError:
+    """Return what is wrong with a part of a value, saying which one it is."""
+    text = str(problem)
+    join = "" if text.startswith((".", "[")) else " "
+    return ValueError(f"{place}{join}{text}")

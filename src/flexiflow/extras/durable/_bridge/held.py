@@ -153,30 +153,22 @@ def current_delivery() -> CurrentDelivery | None:
     )
 
 
-def depth_here() -> int:
-    """Return the depth of an event that the caller publishes (Y2).
-
-    It is one more than that of the stored event for whose handling the caller runs, also in a task
-    that the handler has started.
-    """
-    held = handing_on.get()
-    return 1 if held is None else held.event.depth + 1
-
-
-def is_echo(name: str, data: object, origin: tuple[EventBus, Transport], bridge: object) -> bool:
+def is_echo(
+    held: Held[Any], name: str, data: object, origin: tuple[EventBus, Transport], bridge: object
+) -> bool:
     """Return whether a publish is the one by which a worker hands on a stored event (X8).
 
     A bridge sees that publish before any handler runs. Any later publish comes from a handler, even
     if it looks the same; so this is True once for each bridge and event.
 
     Args:
+        held: the stored event for whose handling the publisher runs.
         name: the name of the event that is published.
         data: its payload.
         origin: the bus, and the transport that the event would be stored in.
         bridge: the bridge that asks.
     """
-    held = handing_on.get()
-    if held is None or held.data is not data or held.name != name or held.origin[:2] != origin:
+    if held.data is not data or held.name != name or held.origin[:2] != origin:
         return False
     if held.seen_by is None:
         held.seen_by = set()

@@ -5,10 +5,9 @@ A class of theirs is there only if the library is: so neither is an extra that m
 
 from __future__ import annotations
 
-import reprlib
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +31,5 @@ def pydantic_ends(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]
 def msgspec_ends(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return the functions that write and read payloads of a class of msgspec."""
     msgspec: Any = import_module("msgspec")
-    plain = get_origin(kind) or kind
-
-    def encode(data: Any) -> Any:
-        if not isinstance(data, plain):
-            raise TypeError(f"it must be a {plain.__qualname__}, not {reprlib.repr(data)}")
-        return msgspec.to_builtins(data, str_keys=True)
-
-    return encode, partial(msgspec.convert, type=kind, str_keys=True)
+    write = partial(msgspec.to_builtins, str_keys=True)
+    return write, partial(msgspec.convert, type=kind, str_keys=True)

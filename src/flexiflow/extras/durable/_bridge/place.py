@@ -15,8 +15,8 @@ from weakref import ref
 
 from flexiflow._bus import dispatcher_of
 from flexiflow._subscription import Terms
-from flexiflow.extras.durable._bridge.carrying import carried
-from flexiflow.extras.durable._bridge.held import depth_here, is_echo
+from flexiflow.extras.durable._bridge.carrying import NOTHING, carried
+from flexiflow.extras.durable._bridge.held import handing_on, is_echo
 from flexiflow.extras.durable._errors import NotEncodable, left
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._records import Record
@@ -267,17 +267,26 @@ class Place:
             self._refuse(name, data)
             return None
         origin, take, encoder, outbox = way
-        if is_echo(name, data, origin, self):
-            return None
+        held, depth = handing_on.get(), 1
+        if held is not None:
+            if is_echo(held, name, data, origin, self):
+                return None
+            # Also in a task that the handler has started.
+            depth = held.event.depth + 1
         key = None if take is None else check_key(name, take(data))
-        extra = carried(self._registry.instruments)
-        body = encoder.encode(name, data, key, depth_here(), extra)
+        instruments = self._registry.instruments
+        extra = carried(instruments) if instruments else NOTHING
+        body = encoder.encode(name, data, key, depth, extra)
         return outbox.put(name, Record(body, key))
 
     def _refuse(self, name: str, data: object) -> None:
         """Fail the publish of an event that no bridge stores, unless it hands on a stored one."""
-        transport = self._transport()
-        if transport is None or not is_echo(name, data, (self._bus, transport), self):
+        held, transport = handing_on.get(), self._transport()
+        if (
+            held is None
+            or transport is None
+            or not is_echo(held, name, data, (self._bus, transport), self)
+        ):
             raise self.lifetime.refusal()
 
 

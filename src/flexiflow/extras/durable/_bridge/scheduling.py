@@ -15,7 +15,7 @@ from flexiflow.extras._process import Home
 from flexiflow.extras.durable._bridge.arguments import moment_of
 from flexiflow.extras.durable._bridge.carrying import carried
 from flexiflow.extras.durable._bridge.place import check_key
-from flexiflow.extras.durable._errors import TransportUnusable
+from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable
 from flexiflow.extras.durable._records import Record
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Scheduler:
         key = check_key(name, key)
         # A reminder that schedules the next one is no loop that must end: so the chain begins anew.
         body = self._encoder.encode(name, data, key, carried=carried(self._registry.instruments))
+        if len(body) > self._connection.max_event_bytes:
+            raise EventTooLarge(name, len(body), self._connection.max_event_bytes)
         ticket = self._connection.new_ticket(key)
         await self._outlast(
             partial(self._connection.schedule, ticket, Record(body, key), at=moment, delay=seconds)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final, get_origin
 from urllib.parse import quote
 
 from flexiflow._arguments import check_count
@@ -18,12 +19,14 @@ from flexiflow.extras.durable._bridge.models import msgspec_ends, pydantic_ends
 from flexiflow.extras.durable._errors import NewerVersion, NotDecodable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from flexiflow._names import Topic
 
 T = TypeVar("T")
+P = TypeVar("P")
 
+_MAPPING: Final[type[Any]] = Mapping
 _FIRST: Final = 1
 _VERSION: Final = re.compile("[1-9][0-9]{0,12}")
 
@@ -76,19 +79,19 @@ class Schema(Generic[T]):
         self.version: int = check_count("version", version)
         self._encode = _checked("encode", encode)
         self._decode = _checked("decode", decode)
-        self._steps = _checked_steps(upcast or {}, version)
+        self._steps = _checked_steps({} if upcast is None else upcast, version)
         self._prefix = f"urn:flexiflow:{quote(self.name, errors='surrogatepass')}:"
         self.dataschema: str = f"{self._prefix}{version}"
 
     @classmethod
     def of(
         cls,
-        topic: Topic[T],
-        kind: type[T] | None = None,
+        topic: Topic[P] | str,
+        kind: type[P] | None = None,
         *,
         version: int = _FIRST,
         upcast: Mapping[int, Callable[[Any], Any]] | None = None,
-    ) -> Self:
+    ) -> Schema[P]:
         """Return the schema of an event whose payload is a dataclass, or of pydantic or msgspec.
 
         Dataclasses are written by `dataclasses.asdict`, and read strictly: each field must have a
@@ -108,7 +111,13 @@ class Schema(Generic[T]):
                 field of the dataclass is of a type that does not come back from JSON.
         """
         encode, decode = _ends_of(_kind_of(topic) if kind is None else kind)
-        return cls(topic, encode=encode, decode=decode, version=version, upcast=upcast)
+        make: Any = cls
+        made: Schema[P] = make(topic, encode=encode, decode=decode, version=version, upcast=upcast)
+        return made
+
+    def __repr__(self) -> str:
+        """Show the event and the version."""
+        return f"<Schema of {show(self.name)}, version {self.version}>"
 
     def encode(self, data: T) -> Any:
         """Return a payload as it is to be stored."""
@@ -184,15 +193,22 @@ def _checked(what: str, function: Any) -> Any:
     return function
 
 
-def _checked_steps(upcast: Mapping[Any, Any], version: int) -> dict[int, Any]:
-    for step, function in upcast.items():
+def _checked_steps(upcast: Any, version: int) -> dict[int, Any]:
+    if not isinstance(upcast, _MAPPING):
+        raise TypeError(
+            f"upcast must be a mapping of versions to functions, not {reprlib.repr(upcast)}"
+        )
+    steps: dict[Any, Any] = dict(upcast)
+    if steps and version == _FIRST:
+        raise ValueError("upcast needs a version above 1, to which its functions lead")
+    for step, function in steps.items():
         if type(step) is not int or not _FIRST <= step < version:
             raise ValueError(
                 f"a key of upcast must be a version from 1 to {version - 1}, which its function "
                 f"brings to the next one, not {reprlib.repr(step)}"
             )
         _checked(f"the upcast of version {step}", function)
-    return dict(upcast)
+    return steps
 
 
 def _kind_of(topic: object) -> Any:
@@ -208,26 +224,29 @@ def _kind_of(topic: object) -> Any:
 
 def _ends_of(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return the functions that write and read payloads of a type."""
+    plain: Any = get_origin(kind) or kind
+    is_class = isinstance(plain, type)
     # Classes of pydantic and msgspec may be dataclasses, too.
-    if hasattr(kind, "__pydantic_core_schema__"):
-        return pydantic_ends(kind)
-    if hasattr(kind, "__struct_fields__"):
-        return msgspec_ends(kind)
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _asdict_of(kind), reader_of(kind)
-    raise TypeError(
-        "the type of the payload must be a dataclass, or a class of pydantic or msgspec, not "
-        f"{reprlib.repr(kind)}; for another type give Schema an encode and a decode"
-    )
+    if is_class and hasattr(plain, "__pydantic_core_schema__"):
+        write, read = pydantic_ends(kind)
+    elif is_class and hasattr(plain, "__struct_fields__"):
+        write, read = msgspec_ends(kind)
+    elif is_class and is_dataclass(kind):
+        write, read = asdict, reader_of(kind)
+    else:
+        raise TypeError(
+            "the type of the payload must be a dataclass, or a class of pydantic or msgspec, not "
+            f"{reprlib.repr(kind)}; for another type give Schema an encode and a decode"
+        )
 
-
-def _asdict_of(kind: Any) -> Callable[[Any], Any]:
     def encode(data: Any) -> Any:
-        if not isinstance(data, kind):
-            raise TypeError(f"it must be a {kind.__qualname__}, not {reprlib.repr(data)}")
-        return asdict(data)
+        if not isinstance(data, plain):
+            raise TypeError(
+                f"it must be of the type {plain.__qualname__}, not {reprlib.repr(data)}"
+            )
+        return write(data)
 
-    return encode
+    return encode, read
 
 
 def _reason(exception: Exception) -> str:

@@ -352,8 +352,8 @@ class Worker:
     ) -> None:
         """Decide the outcome of an event after an attempt, which failed if there is a problem."""
         if held.unread is not None:
-            if is_held:
-                self._conclude_unread(held, held.unread)
+            # Nothing was awaited since its turn came: so it is still held.
+            self._conclude_unread(held, held.unread)
             return
         intake, is_outage = held.intake, problem is not None and is_an_outage(problem)
         if problem is not None:
