@@ -1,7 +1,8 @@
 """What the tests of commands put into a transport and look up there."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from secrets import token_hex
 
 import anyio
@@ -14,6 +15,7 @@ from flexiflow.extras.durable import (
     Member,
     Record,
     Room,
+    Survey,
     transport_from_url,
 )
 
@@ -27,11 +29,12 @@ def event(name: str, number: int = 0) -> bytes:
 
 
 def store(url: str, *bodies: bytes) -> None:
-    """Store events."""
+    """Store events; with none, only make the transport."""
 
     async def main() -> None:
         async with transport_from_url(url).connect() as connection:
-            await connection.store(Batch(token_hex(), 1, tuple(map(Record, bodies))))
+            if bodies:
+                await connection.store(Batch(token_hex(), 1, tuple(map(Record, bodies))))
 
     anyio.run(main)
 
@@ -44,14 +47,60 @@ def bury(url: str, *bodies: bytes, failure: Failure = FAILURE) -> None:
         member = Member("billing", "worker", "token", ("**",), 60.0)
         async with transport_from_url(url).connect() as connection:
             await connection.join(member)
-            lease = await connection.acquire(member, 0)
-            assert lease is not None
-            given = await lease.receive(Room(len(bodies)))
-            await lease.settle([Buried(each.position, 3, 1, failure) for each in given])
-            await lease.release()
+            for partition in range(connection.partitions):
+                lease = await connection.acquire(member, partition)
+                assert lease is not None
+                given = await lease.receive(Room(len(bodies) + 1))
+                await lease.settle([Buried(each.position, 3, 1, failure) for each in given])
+                await lease.release()
             await connection.leave(member)
 
     anyio.run(main)
+
+
+def schedule(url: str, *bodies: bytes, key: str | None = None, delay: float = 3600.0) -> list[str]:
+    """Schedule events, each an hour after the one before; return their tickets."""
+
+    async def main() -> list[str]:
+        tickets: list[str] = []
+        async with transport_from_url(url).connect() as connection:
+            for number, body in enumerate(bodies):
+                tickets.append(connection.new_ticket(key))
+                await connection.schedule(
+                    tickets[-1], Record(body, key), delay=delay + 3600 * number
+                )
+        return tickets
+
+    return anyio.run(main)
+
+
+def survey(url: str) -> Survey:
+    """Look at a transport."""
+
+    async def main() -> Survey:
+        async with transport_from_url(url).connect() as connection:
+            return await connection.survey()
+
+    return anyio.run(main)
+
+
+@contextmanager
+def at_work(url: str, *bodies: bytes, group: str = "billing") -> Generator[None]:
+    """Store events, and let a live member of a group have all of them in hand; it gives up one."""
+
+    async def begin() -> None:
+        async with transport_from_url(url).connect() as connection:
+            await connection.join(member)
+            for partition in range(connection.partitions):
+                lease = await connection.acquire(member, partition)
+                assert lease is not None
+                given = await lease.receive(Room(len(bodies) + 1))
+                await lease.settle([Buried(each.position, 3, 1, FAILURE) for each in given[:1]])
+
+    member = Member(group, "worker", "token", ("order.*",), 60.0)
+    store(url, *bodies)
+    anyio.run(begin)
+    yield
 
 
 def dead_letters(url: str) -> Sequence[DeadLetter]:
@@ -69,7 +118,7 @@ def stored(url: str) -> list[str]:
 
     async def main() -> list[str]:
         async with transport_from_url(url).connect() as connection:
-            found, _ = await connection.tail(["0"], 1_000, 0)
+            found, _ = await connection.tail(["0"] * connection.partitions, 1_000, 0)
             return [json.loads(each.body)["type"] for each in found]
 
     return anyio.run(main)

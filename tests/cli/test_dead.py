@@ -2,20 +2,29 @@
 
 import json
 import signal
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from unittest.mock import patch
 
 import pytest
 
-from flexiflow.extras.durable import Failure, Transport, transport_from_url
+from flexiflow.extras.durable import (
+    Failure,
+    Transport,
+    TransportUnavailable,
+    transport_from_url,
+)
 from tests.cli.command_line import PATIENCE, await_output, finish, run, started
-from tests.cli.stored import FAILURE, bury, dead_letters, event, store
-from tools.redis_server import free_port
+from tests.cli.stored import FAILURE, bury, dead_letters, event, store, stored
+from tools.redis_server import RedisServer, free_port
 
 BILLING = ("--group", "billing")
+
+each_change = pytest.mark.parametrize(
+    ("command", "done"), [("redrive", "redriven"), ("discard", "discarded")]
+)
 
 
 @pytest.fixture
@@ -24,24 +33,43 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:{tmp_path}/events.db"
 
 
-class Raced:
-    """A transport where somebody else is always a little faster to redrive."""
+Change: TypeAlias = Callable[[str, Sequence[str]], Awaitable[int]]
 
-    def __init__(self, transport: Transport) -> None:
+
+class Changed:
+    """A transport of which one method is replaced.
+
+    Args:
+        transport: the transport.
+        method: the method's name.
+        replace: takes the method, and returns what stands in its place.
+    """
+
+    def __init__(
+        self, transport: Transport, method: str, replace: Callable[[Change], Change]
+    ) -> None:
         self._transport = transport
+        self._method = method
+        self._replace = replace
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Any]:
         """Open it."""
         async with self._transport.connect() as connection:
-            redrive = connection.redrive
-
-            async def race(group: str, ids: Sequence[str]) -> int:
-                await redrive(group, ids)
-                return await redrive(group, ids)
-
-            with patch.object(connection, "redrive", race):
+            replacement = self._replace(getattr(connection, self._method))
+            with patch.object(connection, self._method, replacement):
                 yield connection
+
+
+def change(
+    monkeypatch: pytest.MonkeyPatch, method: str, replace: Callable[[Change], Change]
+) -> None:
+    """Replace a method of the transport that the command opens."""
+
+    def find(url: str) -> Changed:
+        return Changed(transport_from_url(url), method, replace)
+
+    monkeypatch.setattr("flexiflow._cli.connecting.transport_from_url", find)
 
 
 def test_dead_letters_are_listed_one_a_line(url: str) -> None:
@@ -103,25 +131,59 @@ def test_a_failure_without_a_message_is_shown_by_its_type(url: str) -> None:
     assert line.endswith("  (no event)  attempts: 3  OSError\n")
 
 
-def test_some_dead_letters_are_redriven(url: str) -> None:
-    """X3: those that are named, once each, and no others."""
+@each_change
+def test_some_dead_letters_are_redriven_or_discarded(url: str, command: str, done: str) -> None:
+    """X3, Y6: those that are named, once each, and no others."""
     bury(url, *(event("order.placed", number) for number in range(3)))
     first, second, third = (letter.id for letter in dead_letters(url))
-    ran = run("dead", "redrive", "--transport", url, *BILLING, first, third, first)
-    assert (ran.status, ran.output, ran.told) == (0, "redriven: 2\n", "")
+    ran = run("dead", command, "--transport", url, *BILLING, first, third, first)
+    assert (ran.status, ran.output, ran.told) == (0, f"{done}: 2\n", "")
     assert [letter.id for letter in dead_letters(url)] == [second]
 
 
-def test_all_dead_letters_are_redriven(url: str) -> None:
-    """X3: with --all, however many there are; also none."""
+@each_change
+def test_all_dead_letters_are_redriven_or_discarded(url: str, command: str, done: str) -> None:
+    """X3, Y6: with --all, however many there are; also none."""
     bury(url, *(event("order.placed", number) for number in range(250)))
     for count in (250, 0):
-        ran = run("dead", "redrive", "--transport", url, *BILLING, "--all")
-        assert (ran.status, ran.output) == (0, f"redriven: {count}\n")
+        ran = run("dead", command, "--transport", url, *BILLING, "--all")
+        assert (ran.status, ran.output) == (0, f"{done}: {count}\n")
     assert dead_letters(url) == []
 
 
-@pytest.mark.parametrize("command", ["show", "redrive"])
+def test_discarded_dead_letters_are_gone(each_url: str) -> None:
+    """Y6: no group is given them again."""
+    bury(each_url, event("order.placed"))
+    before = stored(each_url)
+    run("dead", "discard", "--transport", each_url, *BILLING, dead_letters(each_url)[0].id)
+    assert (dead_letters(each_url), stored(each_url)) == ([], before)
+
+
+@each_change
+def test_what_was_done_before_the_transport_failed_is_told(
+    url: str, monkeypatch: pytest.MonkeyPatch, command: str, done: str
+) -> None:
+    """L5: where it is away in the middle, the count is of what was done, and the status is 2."""
+
+    def fail_later(method: Change) -> Change:
+        left = iter([True])
+
+        async def fail(group: str, ids: Sequence[str]) -> int:
+            if next(left, False):
+                return await method(group, ids)
+            raise TransportUnavailable(url, "no answer")
+
+        return fail
+
+    bury(url, *(event("order.placed", number) for number in range(250)))
+    change(monkeypatch, command, fail_later)
+    ran = run("dead", command, "--transport", url, *BILLING, "--all")
+    assert (ran.status, ran.output) == (2, f"{done}: 100\n")
+    assert "no answer" in ran.told
+    assert len(dead_letters(url)) == 150
+
+
+@pytest.mark.parametrize("command", ["show", "redrive", "discard"])
 def test_an_id_that_is_not_there_is_told(url: str, command: str) -> None:
     """X3: what is there is done, what is not is told, and the status is 1."""
     bury(url, event("order.placed"))
@@ -131,25 +193,30 @@ def test_an_id_that_is_not_there_is_told(url: str, command: str) -> None:
     assert ran.output
 
 
-def test_a_dead_letter_that_another_redrives_meanwhile_is_told(
-    url: str, monkeypatch: pytest.MonkeyPatch
+@each_change
+def test_a_dead_letter_that_another_one_takes_meanwhile_is_told(
+    url: str, monkeypatch: pytest.MonkeyPatch, command: str, done: str
 ) -> None:
-    """X3: the count is of those that were redriven by this command, and the status says if all."""
+    """X3, Y6: the count is of what this command has done, and the status says if that is all."""
+
+    def lose(method: Change) -> Change:
+        async def race(group: str, ids: Sequence[str]) -> int:
+            await method(group, ids)
+            return await method(group, ids)
+
+        return race
+
     bury(url, event("order.placed"))
     letter = dead_letters(url)[0].id
-
-    def race(url: str) -> Raced:
-        return Raced(transport_from_url(url))
-
-    monkeypatch.setattr("flexiflow._cli.connecting.transport_from_url", race)
-    ran = run("dead", "redrive", "--transport", url, *BILLING, letter)
-    assert (ran.status, ran.output) == (1, "redriven: 0\n")
+    change(monkeypatch, command, lose)
+    ran = run("dead", command, "--transport", url, *BILLING, letter)
+    assert (ran.status, ran.output) == (1, f"{done}: 0\n")
 
 
 @pytest.mark.parametrize(
     ("groups", "told"), [((), "there is none"), (("billing",), "there are billing")]
 )
-@pytest.mark.parametrize("command", ["list", "show", "redrive"])
+@pytest.mark.parametrize("command", ["list", "show", "redrive", "discard"])
 def test_a_group_that_is_not_there_is_told(
     url: str, command: str, groups: tuple[str, ...], told: str
 ) -> None:
@@ -169,6 +236,7 @@ def test_a_group_that_is_not_there_is_told(
     [
         (("dead", "redrive", "--group", "g"), "name the IDs of dead letters, or give --all"),
         (("dead", "redrive", "--group", "g", "--all", "1"), "name the IDs"),
+        (("dead", "discard", "--group", "g"), "name the IDs of dead letters, or give --all"),
         (("dead", "show", "--group", "g"), "Missing argument"),
         (("dead", "list"), "Missing option '--group'"),
         (("dead", "bury"), "No such command"),
@@ -185,7 +253,7 @@ def test_what_can_not_be_meant_is_refused(url: str, arguments: tuple[str, ...], 
     assert ran.told.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [("dead", "list", *BILLING), ("tail",)])
+@pytest.mark.parametrize("command", [("dead", "list", *BILLING), ("tail",), ("status",)])
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -215,8 +283,11 @@ EACH_COMMAND = pytest.mark.parametrize(
         ("dead", "list", *BILLING),
         ("tail",),
         ("bridge", "examples/durable_orders.py:shop", "--outgoing", "order.*"),
+        ("status",),
+        ("groups", "list"),
+        ("scheduled", "list"),
     ],
-    ids=["dead", "tail", "bridge"],
+    ids=["dead", "tail", "bridge", "status", "groups", "scheduled"],
 )
 
 
@@ -256,6 +327,16 @@ def test_what_is_stored_is_shown_from_the_start(url: str) -> None:
     ready, strange = ran.told.splitlines()
     assert ready.startswith("ready: ")
     assert strange.startswith("not shown: what is stored at partition 0, position ")
+
+
+def test_what_a_server_holds_is_shown_from_the_start(redis: RedisServer) -> None:
+    """L3: as what a file holds."""
+    url = f"{redis.url}?partitions=2&prefix=tail"
+    store(url, event("order.placed", 1))
+    with started("tail", "--transport", url, "--from-start") as process:
+        await_output(process.stdout, b'"order.placed"')
+        process.send_signal(signal.SIGINT)
+        assert finish(process).status == 130
 
 
 def test_what_is_stored_from_now_on_is_shown_until_the_pipe_is_closed(url: str) -> None:

@@ -1,15 +1,25 @@
-"""Checks of the commands' arguments, made before a command begins."""
+"""What commands share of their arguments, and checks, made before a command begins."""
 
 from __future__ import annotations
 
 import math
 from importlib.util import find_spec
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import click
 
 from flexiflow._names import check_subscribed_name
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+transport_option: Callable[[Any], Any] = click.option(
+    "--transport",
+    "url",
+    required=True,
+    metavar="URL",
+    help="Where events are kept: sqlite:events.db, or redis://host:port.",
+)
 _ENDLESS: Final = {"inf", "infinity"}
 
 

@@ -18,6 +18,7 @@ from flexiflow._cli.arguments import FiniteRange, check_backend, check_patterns
 from flexiflow._cli.display import Plain
 from flexiflow._cli.durable_commands import DURABLE_COMMANDS
 from flexiflow._cli.graph import draw
+from flexiflow._cli.looking_commands import LOOKING_COMMANDS
 from flexiflow._cli.observing import matching
 from flexiflow._cli.output import write
 from flexiflow._cli.problems import CannotRun
@@ -302,5 +303,5 @@ def _given(options: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in taken.items() if value is not None}
 
 
-for _command in DURABLE_COMMANDS:
+for _command in (*DURABLE_COMMANDS, *LOOKING_COMMANDS):
     _flexiflow.add_command(_command)

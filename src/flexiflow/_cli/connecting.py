@@ -5,23 +5,26 @@ from __future__ import annotations
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
 from flexiflow._cli.display import Plain
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import INTERRUPTED, report_writing_failure
-from flexiflow._cli.text import show_exception, show_message
+from flexiflow._cli.text import show_exception, show_message, show_text
 from flexiflow._cli.writer import Writer
+from flexiflow._text import closest
 from flexiflow.extras.durable import SqliteTransport, TransportError, transport_from_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from flexiflow.extras.durable import Connection, Transport
 
 _T = TypeVar("_T")
+
+_MOST_NAMED: Final = 10
 
 
 def find_transport(url: str) -> Transport:
@@ -34,6 +37,27 @@ def find_transport(url: str) -> Transport:
         return transport_from_url(url)
     except ValueError as exc:
         raise CannotRun(show_message(exc)) from exc
+
+
+async def check_group(connection: Connection, group: str) -> None:
+    """Check that there is such a group.
+
+    Raises:
+        CannotRun: there is none; those that there are, or some of them, are named.
+    """
+    at = connection.address
+    groups = await looked_up(at, connection.groups())
+    if group not in groups:
+        raise CannotRun(f"{at} has no group {group!r}; {_name_some(group, groups)}")
+
+
+def _name_some(wanted: str, groups: Sequence[str]) -> str:
+    if not groups:
+        return "there is none"
+    if len(groups) <= _MOST_NAMED:
+        return f"there are {', '.join(map(show_text, groups))}"
+    named = closest(wanted, groups) or groups[:_MOST_NAMED]
+    return f"there are {len(groups):,}, such as {', '.join(map(show_text, named))}"
 
 
 async def looked_up(address: str, reading: Awaitable[_T]) -> _T:
@@ -54,6 +78,8 @@ async def looked_up(address: str, reading: Awaitable[_T]) -> _T:
 
 def use(url: str, act: Callable[[Connection, Writer], Awaitable[int]]) -> int:
     """Open a transport, call `act` with it, and return the exit status (L5).
+
+    If the transport fails, what `act` has added to the writer by then is written first.
 
     Args:
         url: names the transport.
@@ -78,7 +104,11 @@ async def _use(transport: Transport, act: Callable[[Connection, Writer], Awaitab
     writer = _make_writer(scope)
     with scope:
         async with _connected(transport) as connection:
-            status = await act(connection, writer)
+            try:
+                status = await act(connection, writer)
+            except (TransportError, CannotRun):
+                await writer.drain()
+                raise
             await writer.drain()
     if writer.failure is not None:
         return report_writing_failure(writer.failure, Plain(sys.stderr).tell)

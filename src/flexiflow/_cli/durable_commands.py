@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flexiflow._cli.arguments import FiniteRange, check_backend, check_patterns
+from flexiflow._cli.arguments import FiniteRange, check_backend, check_patterns, transport_option
 from flexiflow._cli.observing import matching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_transport: Callable[[Any], Any] = click.option(
-    "--transport",
-    "url",
-    required=True,
-    metavar="URL",
-    help="Where events are kept: sqlite:events.db, or redis://host:port.",
-)
 _group: Callable[[Any], Any] = click.option(
     "--group", required=True, metavar="NAME", help="The group that gave them up."
 )
@@ -54,7 +47,7 @@ Exit status:
 
 @click.command("bridge", help=_BRIDGE_HELP)
 @click.argument("target")
-@_transport
+@transport_option
 @click.option("--group", metavar="NAME", help="The group of the worker; --incoming needs one.")
 @click.option(
     "--incoming",
@@ -129,7 +122,7 @@ def _bridge(*, patterns: tuple[str, ...], quiet: bool, url: str, **options: Any)
 
 @click.group("dead", no_args_is_help=False)
 def _dead() -> None:
-    """List, show or redrive the events that a group has given up.
+    """List, show, redrive or discard the events that a group has given up.
 
     The exit status is 0; 1 if there is no dead letter of an ID, or output could not be written; 2
     if the command or the transport can't be used; 130 after Ctrl-C.
@@ -137,7 +130,7 @@ def _dead() -> None:
 
 
 @_dead.command("list")
-@_transport
+@transport_option
 @_group
 @click.option("--json", "as_json", is_flag=True, help="Write JSON Lines, with all there is.")
 def _list(*, url: str, group: str, as_json: bool) -> int:
@@ -152,7 +145,7 @@ def _list(*, url: str, group: str, as_json: bool) -> int:
 
 @_dead.command("show")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@_transport
+@transport_option
 @_group
 def _show(*, url: str, group: str, ids: tuple[str, ...]) -> int:
     """Show dead letters in full: the event, and the failure with its traceback."""
@@ -163,21 +156,38 @@ def _show(*, url: str, group: str, ids: tuple[str, ...]) -> int:
 
 @_dead.command("redrive")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@_transport
+@transport_option
 @_group
 @click.option("--all", "is_all", is_flag=True, help="Redrive all that are there now.")
 def _redrive(*, url: str, group: str, ids: tuple[str, ...], is_all: bool) -> int:
     """Give dead letters to their group once more; no other group handles them again."""
     from flexiflow._cli.letters import redrive_dead
 
+    return redrive_dead(url, group, _chosen(ids, is_all=is_all))
+
+
+@_dead.command("discard")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@transport_option
+@_group
+@click.option("--all", "is_all", is_flag=True, help="Discard all that are there now.")
+def _discard(*, url: str, group: str, ids: tuple[str, ...], is_all: bool) -> int:
+    """Delete dead letters for good: nobody handles those events for the group any more."""
+    from flexiflow._cli.letters import discard_dead
+
+    return discard_dead(url, group, _chosen(ids, is_all=is_all))
+
+
+def _chosen(ids: tuple[str, ...], *, is_all: bool) -> tuple[str, ...] | None:
+    """Return the IDs of dead letters; None for all."""
     if bool(ids) is is_all:
         raise click.UsageError("name the IDs of dead letters, or give --all")
-    return redrive_dead(url, group, None if is_all else ids)
+    return None if is_all else ids
 
 
 @click.command("tail")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", callback=check_patterns)
-@_transport
+@transport_option
 @click.option("--from-start", is_flag=True, help="Begin with what is stored already.")
 def _tail(*, url: str, patterns: tuple[str, ...], from_start: bool) -> int:
     """Show events as they are stored, whoever stores them, until Ctrl-C.
@@ -192,7 +202,7 @@ def _tail(*, url: str, patterns: tuple[str, ...], from_start: bool) -> int:
 
 @click.command("backup")
 @click.argument("file")
-@_transport
+@transport_option
 def _backup(*, url: str, file: str) -> int:
     """Copy the events, groups and dead letters of a SQLite transport to FILE.
 

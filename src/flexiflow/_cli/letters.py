@@ -1,18 +1,17 @@
-"""`flexiflow dead`: list, show and redrive the events that a group has given up (X3)."""
+"""`flexiflow dead`: the events that a group has given up (X3, Y6)."""
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from flexiflow._cli.connecting import looked_up, use
+from flexiflow._cli.connecting import check_group, looked_up, use
 from flexiflow._cli.display import Plain
 from flexiflow._cli.encoding import encode
-from flexiflow._cli.problems import CannotRun
-from flexiflow._cli.tail import parse_event
-from flexiflow._cli.text import one_line, show_text, show_value
+from flexiflow._cli.moments import as_time, show_time
+from flexiflow._cli.tail import parse_event, show_body
+from flexiflow._cli.text import one_line, show_text
 from flexiflow._text import printable
 
 if TYPE_CHECKING:
@@ -69,18 +68,44 @@ def redrive_dead(url: str, group: str, ids: Sequence[str] | None) -> int:
     Returns:
         The exit status, which is 1 if an id is unknown or a letter was not redriven.
     """
+    return _change(url, group, ids, lambda connection: connection.redrive, "redriven")
+
+
+def discard_dead(url: str, group: str, ids: Sequence[str] | None) -> int:
+    """Delete dead letters for good (Y6).
+
+    Args:
+        url: names the transport.
+        group: the group that gave the events up.
+        ids: the ids of the dead letters; None for all that are there now.
+
+    Returns:
+        The exit status, which is 1 if an id is unknown or a letter was not deleted.
+    """
+    return _change(url, group, ids, lambda connection: connection.discard, "discarded")
+
+
+def _change(
+    url: str,
+    group: str,
+    ids: Sequence[str] | None,
+    change_by: Callable[[Connection], Callable[[str, Sequence[str]], Awaitable[int]]],
+    done: str,
+) -> int:
+    """Redrive or discard dead letters, and write how many; return the exit status."""
 
     async def act(connection: Connection, writer: Writer) -> int:
-        there: list[str] = []
-        # All ids are read before the first event is stored: that may be a dead letter again at
-        # once.
-        await _for_each(connection, group, lambda letter: there.append(letter.id))
-        wanted = there if ids is None else [each for each in dict.fromkeys(ids) if each in there]
-        redriven = 0
-        for some in _chunks(wanted):
-            redriven += await connection.redrive(group, some)
-        writer.add(f"redriven: {redriven}\n")
-        return _report_missing(ids or (), there, group) or int(redriven < len(wanted))
+        there: dict[str, None] = {}
+        # All ids are read before the first event is stored again: it may be a dead letter at once.
+        await _for_each(connection, group, lambda letter: there.update({letter.id: None}))
+        wanted = dict.fromkeys(there if ids is None else (each for each in ids if each in there))
+        change, count = change_by(connection), 0
+        try:
+            for some in _chunks(list(wanted)):
+                count += await change(group, some)
+        finally:
+            writer.add(f"{done}: {count}\n")
+        return _report_missing(ids or (), there, group) or int(count < len(wanted))
 
     return use(url, act)
 
@@ -88,11 +113,8 @@ def redrive_dead(url: str, group: str, ids: Sequence[str] | None) -> int:
 async def _for_each(
     connection: Connection, group: str, take: Callable[[DeadLetter], Awaitable[None] | None]
 ) -> None:
+    await check_group(connection, group)
     at = connection.address
-    groups = await looked_up(at, connection.groups())
-    if group not in groups:
-        there = f"there are {', '.join(map(show_text, groups))}" if groups else "there is none"
-        raise CannotRun(f"{at} has no group {group!r}; {there}")
     letters = await looked_up(at, connection.dead_letters(group, limit=_AT_ONCE))
     while letters:
         for letter in letters:
@@ -117,18 +139,6 @@ def _report_missing(ids: Iterable[str], there: Iterable[str], group: str) -> int
 # holds, the functions below must be able to show it.
 
 
-def _time(letter: DeadLetter) -> str | None:
-    """Return the time of a dead letter as text, or None if it is not a time."""
-    try:
-        return datetime.fromtimestamp(letter.time, UTC).isoformat(timespec="milliseconds")
-    except (ArithmeticError, OSError, TypeError, ValueError):
-        return None
-
-
-def _moment(letter: DeadLetter) -> str:
-    return _time(letter) or f"(no time: {show_value(letter.time)})"
-
-
 def _failure(letter: DeadLetter) -> str:
     kind, message, _ = map(show_text, letter.failure)
     return f"{kind}: {message}".removesuffix(": ")
@@ -138,31 +148,33 @@ def _failure(letter: DeadLetter) -> str:
 def _as_line(letter: DeadLetter) -> str:
     event = parse_event(letter.body)
     name = event["type"] if event is not None else "(no event)"
-    fields = (letter.id, _moment(letter), name, f"attempts: {letter.attempts}", _failure(letter))
+    fields = (
+        letter.id,
+        show_time(letter.time),
+        name,
+        f"attempts: {letter.attempts}",
+        _failure(letter),
+    )
     return "  ".join(map(one_line, fields))
 
 
 def _as_json(letter: DeadLetter) -> str:
     event = parse_event(letter.body)
     shown: dict[str, Any] = letter._asdict() | {
-        "time": _time(letter) or letter.time,
+        "time": as_time(letter.time) or letter.time,
         "failure": letter.failure._asdict(),
         "event": event,
-        "body": _text(letter.body) if event is None else None,
+        "body": show_body(letter.body) if event is None else None,
     }
     return encode(shown)
 
 
-def _text(body: object) -> str:
-    return body.decode(errors="backslashreplace") if isinstance(body, bytes) else show_text(body)
-
-
 def _in_full(letter: DeadLetter) -> str:
     event = parse_event(letter.body)
-    shown = _text(letter.body) if event is None else json.dumps(event, indent=2)
+    shown = show_body(letter.body) if event is None else json.dumps(event, indent=2)
     attempts, deliveries = map(one_line, (f"{letter.attempts}", f"{letter.deliveries}"))
     return (
-        f"dead letter {letter.id} of {one_line(_moment(letter))}\n"
+        f"dead letter {letter.id} of {one_line(show_time(letter.time))}\n"
         f"attempts: {attempts}, deliveries: {deliveries}\n"
         f"failure: {printable(_failure(letter))}\n"
         f"{shown}\n{show_text(letter.failure.traceback).rstrip()}\n"

@@ -11,6 +11,7 @@ from flexiflow._cli.connecting import looked_up, use
 from flexiflow._cli.display import Plain
 from flexiflow._cli.encoding import encode
 from flexiflow._cli.observing import any_of
+from flexiflow._cli.text import show_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +78,11 @@ def parse_event(body: bytes) -> dict[str, Any] | None:
         return None
     event = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     return event if isinstance(event.get("type"), str) else None
+
+
+def show_body(body: object) -> str:
+    """Return the text of a body that holds no event."""
+    return body.decode(errors="backslashreplace") if isinstance(body, bytes) else show_text(body)
 
 
 def _as_written(text: str) -> float | str:

@@ -269,7 +269,10 @@ class RedisConnection(ConnectionBase):
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        positions = list(after) if after is not None else [""] * self.partitions
+        positions = [""] * self.partitions
+        if after is not None:
+            # A stream takes "0" as "0-0", but the script compares both parts.
+            positions = [each if "-" in each else f"{each}-0" for each in after]
         found: list[Stored] = []
         await self._look(positions, limit, found)
         with anyio.move_on_after(wait):
