@@ -57,7 +57,6 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         durable_handling,
         durable_waking,
         durable_schedules,
-        store_saving,
         storing_states,
         lasting,
         timers,

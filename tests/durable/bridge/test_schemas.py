@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from operator import itemgetter
-from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar
+from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar, assert_type
 
 import msgspec
 import pydantic
@@ -282,6 +282,13 @@ def test_a_dataclass_comes_back_as_it_was(order: Order, codec: Any) -> None:
     assert type(back.weight) is type(order.weight)
 
 
+def test_the_type_of_the_payload_is_known_to_type_checkers() -> None:
+    """Y1, T1: Whether the topic tells it, or it is given beside the name."""
+    assert_type(Schema.of(ORDER), Schema[Order])
+    assert_type(Schema.of(NAME, Item), Schema[Item])
+    assert_type(Schema.of(ORDER).decode({"id": "a", "items": []}, None), Order)
+
+
 def test_containers_may_hold_anything() -> None:
     """Y1: Where a field does not say what is in it, that is what the codec has read."""
     data = Containers([1], (2, "a"), {"a": [3]}, [4], None)
@@ -310,7 +317,7 @@ def test_fields_that_are_new_have_their_default_and_old_ones_are_ignored() -> No
             ".items[0].price must be of the type float, not '1'",
         ),
         ({"size": [1]}, ".size must be of the type"),
-        ({"kind": True}, ".kind must be of the type typing.Optional["),
+        ({"kind": True}, ".kind must be of the type"),
         ({"more": []}, ".more must be an object, not []"),
         ({"more": {"a": "b"}}, ".more['a'] must be of the type"),
         ({"items": [{"name": "a", "price": 10**400}]}, "OverflowError"),
