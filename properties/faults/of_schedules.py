@@ -36,6 +36,66 @@ class StoresAtOnce(PlainTransport):
 
 
 @breaks("Y3")
+class StoresEarly(PlainTransport):
+    """Puts into its log whatever is due within the next few seconds."""
+
+    async def tail(
+        self, after: Sequence[str] | None, limit: int, wait: float
+    ) -> tuple[Sequence[Stored], Sequence[str]]:
+        for log in self.memory._logs:
+            log.put_due(time_of_day() + 5)
+        return await super().tail(after, limit, wait)
+
+
+@breaks("Y3")
+class CancelsInTheListAlone(PlainTransport):
+    """Stores what was cancelled, and only does not list it any more."""
+
+    def __init__(self, **options: int) -> None:
+        super().__init__(**options)
+        self.cancelled = set[str]()
+
+    async def cancel(self, ticket: str) -> bool:
+        log = self.memory._logs[int(ticket.split("-")[1])]
+        if ticket not in log.schedule._records:
+            return await super().cancel(ticket)
+        self.cancelled.add(ticket)
+        return True
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        found = await super().scheduled(after=after)
+        return [each for each in found if each.ticket not in self.cancelled][:limit]
+
+
+@breaks("Y3")
+class ListsByTicket(PlainTransport):
+    """Lists what is scheduled in the order of the tickets."""
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        found = sorted(await super().scheduled(), key=lambda each: each.ticket[::-1])
+        last = "" if after is None else after.ticket[::-1]
+        return [each for each in found if each.ticket[::-1] > last][:limit]
+
+
+@breaks("Y3")
+class ListsAnotherPartition(PlainTransport):
+    """Lists what is scheduled as of another partition each time."""
+
+    numbers = 0
+
+    async def scheduled(
+        self, *, after: ScheduledRecord | None = None, limit: int = 100
+    ) -> Sequence[ScheduledRecord]:
+        self.numbers += after is None
+        found = await super().scheduled(after=after, limit=limit)
+        return [each._replace(partition=self.numbers % 2) for each in found]
+
+
+@breaks("Y3")
 class HalvesDelays(PlainTransport):
     """Stores what is scheduled after half of its delay."""
 
@@ -167,7 +227,7 @@ class StoresTheLastTicketFirst(PlainTransport):
 
 
 @breaks("Y3")
-class DropsWhatIsTooMuch(PlainTransport):
+class DropsWhatIsDueWhileFull(PlainTransport):
     """Drops what is due while its log is full."""
 
     def drop(self) -> None:
@@ -184,7 +244,7 @@ class DropsWhatIsTooMuch(PlainTransport):
 
 
 @breaks("Y3")
-class KeepsWhatIsTooMuch(PlainTransport):
+class KeepsWhatIsDueWhileFull(PlainTransport):
     """Keeps what is due while its log is full."""
 
     async def tail(
@@ -373,7 +433,7 @@ class RefusesWhatItKnows(PlainTransport):
 
 
 @breaks("Y3")
-class TellsThatItTakesMore(PlainTransport):
+class TellsThatItSchedulesMore(PlainTransport):
     """Tells that more can be scheduled than it takes."""
 
     @property

@@ -29,7 +29,7 @@ from flexiflow.testing._transport.holds import Grave, Hold, Item, Letter, Span, 
 from flexiflow.testing._transport.model import GroupModel
 from flexiflow.testing._transport.part import Part
 from flexiflow.testing._transport.subject import TransportSubject
-from tests.durable.transports import Tried, damage_memory, each_transport
+from tests.durable.transports import Tried, damage_memory, each_transport, insert_memory
 from tests.helpers import by_turns
 
 QUICK: dict[str, Any] = {"lease": None, "examples": 1, "scale": 0.001, "seed": 1}
@@ -358,6 +358,7 @@ async def test_each_step_can_be_done() -> None:
         await desk.begin("c", "oldest", 0)
         await desk.replay("g", "oldest", 0)
         await desk.look("g")
+        await desk.survey()
         await desk._calls.keep_alive(age=1_000)
         await desk.finish()
         assert desk._calls.history[-1].startswith("g lists dead letters")
@@ -595,3 +596,40 @@ async def test_it_can_not_be_called_from_async_code() -> None:
     """P1: it runs event loops of its own."""
     with pytest.raises(RuntimeError):
         check_transport(MemoryTransport, backend="asyncio", **QUICK)
+
+
+def test_what_is_due_meanwhile_leaves_a_result_open(backend: str) -> None:
+    """P1, Y3: whether it came before a call or after that is not known, so nothing is concluded."""
+
+    async def scenario() -> None:
+        async with open_desk(Means(MemoryTransport, 10.0)) as desk:
+            await desk.schedule("delay", "soon", None)
+            await desk.pass_time()
+            with pytest.raises(Inconclusive):
+                await desk._stay()
+            await desk.finish()
+
+    replay(scenario, backend=backend, decisions=())
+
+
+async def test_where_a_time_is_not_known_a_group_begins_with_the_oldest() -> None:
+    """P1, Y5: an outsider's record has no time that a transport could begin at."""
+    async with open_desk(Means(MemoryTransport, 60.0, insert=insert_memory)) as desk:
+        await desk.store("p", None)
+        await desk.insert(0, 10)
+        await desk.begin("a", "time", 1)
+        await desk.receive("a", 1)
+        assert desk._calls.hands["a", 0].held[0][0] == 0
+        await desk.finish()
+
+
+def test_what_waited_behind_a_dropped_record_is_due() -> None:
+    """P1, Y5: else a copy that waits would never be given."""
+    tenure, key, span = Tenure("a", is_live=False), "k", Span(5, 5)
+    items = [Item(b"1", None), Item(b"2", None), Item(b"1", "g"), Item(b"1", "g")]
+    part = Part(items, set(), begun=4, origins={2: 0, 3: 0})
+    part.waiting = {at: Hold(holder=tenure, key=key, has_waited=True) for at in (1, 2, 3)}
+    part.waiting[1].due = Span(900, 900)
+    part.begin_again(1, span)
+    assert {at: hold.due for at, hold in part.waiting.items()} == {2: span, 3: None}
+    assert part.new() == [1]

@@ -129,6 +129,11 @@ class Watching:
             return False
         return await self._see({})
 
+    async def _stay(self) -> None:
+        """Check that nothing was due since the last look, which makes the result of a call open."""
+        if await self._catch_up():
+            raise Inconclusive
+
     @property
     def _all_plans(self) -> list[Plan]:
         return [*self._plans.values()]
@@ -146,11 +151,9 @@ class Watching:
                 break
             for each in seen:
                 kept[each.partition].add(each.position)
+        await self._stay()
         for partition, positions in enumerate(self._model.positions):
             lost = [place for place, each in enumerate(positions) if each not in kept[partition]]
-            if kept[partition] - {*positions}:
-                # Something was due meanwhile.
-                raise Inconclusive
             self._model.first[partition] = max(lost, default=-1) + 1
 
     def _item_seen(self, seen: Stored, wanted: list[Item]) -> Item:

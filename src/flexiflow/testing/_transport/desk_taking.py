@@ -130,9 +130,10 @@ class Taking(Work):
     def _check_due(self, part: Part, offer: Offer, due: Sequence[Plan]) -> None:
         """Check that nothing was due before a `receive` that gave nothing."""
         new = {part.items[place].body for place in offer.new}
-        for plan in due:
-            if plan.record.body in new:
-                raise Broken("Y3", f"{plan.name} is due, and given only once an onlooker saw it")
+        late = [plan for plan in due if plan.record.body in new]
+        if late:
+            told = f"{late[0].name} is due, and given only once an onlooker saw it"
+            raise Broken("Y3", told)
 
     async def _with(
         self, hand: Hand, what: str, call: Callable[[], Awaitable[_T]]

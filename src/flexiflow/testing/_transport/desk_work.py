@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flexiflow.extras.durable import Batch, EventTooLarge, LeaseLost, LogFull, Noted, Record, Room
-from flexiflow.testing._transport.desk_calls import RANKS, Broken, Hand, Inconclusive
+from flexiflow.testing._transport.desk_calls import RANKS, Broken, Hand
 from flexiflow.testing._transport.desk_log import LENGTH, WINDOW, Watching
 from flexiflow.testing._transport.holds import Item, Tenure, names
 
@@ -204,9 +204,8 @@ class Work(Watching):
     async def _create(self, worker: str, places: list[int], *, is_moved: bool = False) -> bool:
         """Join as the first member of a group, which begins at these places."""
         told = await self._calls.join(worker)
-        if await self._catch_up():
-            # What was due meanwhile may be before the place where the group begins, or after it.
-            raise Inconclusive
+        # What is due meanwhile may be before the place where the group begins, or after it.
+        await self._stay()
         self._model.add_group(self._calls.member(worker).group, places, is_moved=is_moved)
         return self._check_joined(worker, told)
 
