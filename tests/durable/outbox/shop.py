@@ -23,7 +23,7 @@ OPENED: list[sqlite3.Connection] = []
 def connect(path: Path | str = ":memory:", **options: Any) -> sqlite3.Connection:
     """Open a database, in which transactions are begun by hand unless options say otherwise."""
     options = {"isolation_level": None, "check_same_thread": False, **options}
-    connection = sqlite3.connect(path, **options)
+    connection: sqlite3.Connection = sqlite3.connect(path, **options)
     OPENED.append(connection)
     return connection
 
