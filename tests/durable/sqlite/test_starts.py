@@ -202,6 +202,30 @@ async def test_what_is_redriven_keeps_its_place_through_all(path: Path) -> None:
         assert await given(connection, "new") == "ab"
 
 
+@pytest.mark.parametrize("partitions", [None, 1])
+async def test_a_line_goes_on_whose_first_is_given_anew(path: Path, partitions: int | None) -> None:
+    """Y5: a copy that waits behind what is given anew is due at once; it would wait for ever."""
+    async with one_lease(path, "a", "b", partitions=partitions) as (connection, lease):
+        await lease.receive(Room(2))
+        await lease.settle([Buried("1", 1, 1, FAILURE)])
+        await connection.redrive("g", ["1"])
+        await lease.receive(Room(1))
+        await lease.settle([Postponed("2", 1, 0, 5.0, "k"), Postponed("3", 1, 0, None, "k")])
+        await connection.replay("g", ("1",))
+        assert sorted(await given(connection, "new")) == ["a", "b"]
+        assert await connection.standing("g") == Standing(2, 0, 0, 0)
+
+
+async def test_dead_letters_are_discarded(path: Path) -> None:
+    """Y6: for good, those of the group alone; ids of none are ignored."""
+    async with one_lease(path, "a", "b") as (connection, lease):
+        await lease.receive(Room(2))
+        await lease.settle([Buried(each, 1, 1, FAILURE) for each in "12"])
+        assert await connection.discard("h", ["1"]) == 0
+        assert [await connection.discard("g", ["1", "77", "no id"]) for _ in "ab"] == [1, 0]
+        assert [each.id for each in await connection.dead_letters("g")] == ["2"]
+
+
 async def test_a_survey_tells_all_that_there_is(path: Path, clock: Clock) -> None:
     """Y6: logs, groups with their members, how far they are, and how old what they have left is."""
     async with SqliteTransport(path).connect() as connection:
