@@ -16,9 +16,16 @@ EVENTS = "outbox_events"
 RELAY = "outbox_relay"
 
 
-def connect(path: Path | str = ":memory:") -> sqlite3.Connection:
-    """Open a database, in which transactions are begun by hand."""
-    return sqlite3.connect(path, isolation_level=None)
+OPENED: list[sqlite3.Connection] = []
+"""The connections that a test has opened, for closing them."""
+
+
+def connect(path: Path | str = ":memory:", **options: Any) -> sqlite3.Connection:
+    """Open a database, in which transactions are begun by hand unless options say otherwise."""
+    options = {"isolation_level": None, "check_same_thread": False, **options}
+    connection: sqlite3.Connection = sqlite3.connect(path, **options)
+    OPENED.append(connection)
+    return connection
 
 
 def prepared(path: Path | str = ":memory:", outbox: Outbox = OUTBOX) -> sqlite3.Connection:

@@ -1,111 +1,17 @@
 """A relay that dies between any two of its steps (Y4)."""
 
 import shutil
-import sqlite3
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import Any, cast, final
 
 import pytest
 
-from flexiflow.extras._sqlite.opening import connect
-from flexiflow.extras.durable import Connection, MemoryTransport, Transport
-from flexiflow.extras.durable._outbox import box, relay
-from tests.durable.outbox.shop import place, prepared, relaying, stored, waiting
+from flexiflow.extras.durable import MemoryTransport
+from tests.durable.outbox.dying import Life, live
+from tests.durable.outbox.shop import place, prepared, stored, waiting
 
 EVENTS = [1, 2, 3, 4, 5]
-AT_ONCE = 2
-
-
-class Died(BaseException):
-    """What ends a process, which does nothing more."""
-
-
-@final
-class Life:
-    """Counts the steps of a relay, and ends it at one of them.
-
-    Args:
-        last: the step at which it dies.
-    """
-
-    def __init__(self, last: int) -> None:
-        self.last = last
-        self.steps = 0
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has died."""
-        return self.steps >= self.last
-
-    def step(self) -> None:
-        """Die here, or before, or go on."""
-        self.steps += 1
-        if self.is_over:
-            raise Died
-
-    @property
-    def opened(self) -> Callable[[str, float], sqlite3.Connection]:
-        """What opens a database whose every statement is a step."""
-
-        def open_it(path: str, busy_timeout: float) -> sqlite3.Connection:
-            database = connect(path, busy_timeout)
-            return cast("sqlite3.Connection", _Database(database, self))
-
-        return open_it
-
-
-@final
-class _Database:
-    def __init__(self, database: sqlite3.Connection, life: Life) -> None:
-        self._database = database
-        self._life = life
-
-    def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """Die before a statement, or run it."""
-        self._life.step()
-        return self._database.execute(*arguments)
-
-    def close(self) -> None:
-        """Close it, as the end of a process does."""
-        self._database.close()
-
-
-@final
-class _Mortal:
-    """A transport that a mortal relay uses."""
-
-    def __init__(self, transport: Transport, life: Life) -> None:
-        self._transport = transport
-        self._life = life
-
-    @asynccontextmanager
-    async def connect(self) -> AsyncGenerator[Connection]:
-        """Open it."""
-        async with self._transport.connect() as connection:
-            store = connection.store
-
-            async def store_and_die(batch: Any) -> None:
-                self._life.step()
-                await store(batch)
-                self._life.step()
-
-            setattr(connection, "store", store_and_die)  # noqa: B010  it is declared as a method
-            yield connection
-
-
-async def _live(path: Path, transport: Transport, life: Life) -> None:
-    """Hand on what there is, until the life is over."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(box, "connect", life.opened)
-        patch.setattr(relay, "MOST_AT_ONCE", AT_ONCE)
-        try:
-            async with relaying(path, _Mortal(transport, life), lease=0.01):
-                pass
-        except Died:
-            assert life.is_over
 
 
 @pytest.fixture
@@ -120,14 +26,15 @@ def former(tmp_path: Path) -> Path:
 
 async def test_a_relay_may_die_anywhere(former: Path) -> None:
     """Y4, X2: each event is stored once and in order, at whatever step of the relay it died."""
+    last = 0
     for last in count(1):
         path, transport = former.with_name(f"{last}.db"), MemoryTransport()
         shutil.copy(former, path)
         life = Life(last)
-        await _live(path, transport, life)
+        await live(path, transport, life)
         if not life.is_over:
             break
-        await _live(path, transport, Life(10_000))
+        await live(path, transport, Life(10_000))
         assert (last, await stored(transport), waiting(path)) == (last, EVENTS, 0)
     # For each of three batches at least: begin, look, fix, commit, store, be told.
     assert last > 18
@@ -138,7 +45,7 @@ async def test_each_relay_may_die_soon(former: Path) -> None:
     transport = MemoryTransport()
     for last in count(1):
         life = Life(last)
-        await _live(former, transport, life)
+        await live(former, transport, life)
         if not life.is_over:
             break
     assert await stored(transport) == EVENTS

@@ -118,7 +118,7 @@ async def test_an_event_is_one_deeper_than_the_one_that_is_handled() -> None:
 @pytest.mark.parametrize("level", [None, "", "IMMEDIATE"])
 def test_an_open_transaction_is_needed(level: Any) -> None:
     """Y4: an event on its own would not be part of anything; the message says what would be."""
-    connection = sqlite3.connect(":memory:", isolation_level=level)
+    connection = connect(isolation_level=level)
     OUTBOX.prepare(connection)
     with pytest.raises(RuntimeError, match=f"enroll works within your own .*{OPEN}"):
         OUTBOX.enroll(connection, NAME, 1)
@@ -144,8 +144,7 @@ def test_a_savepoint_is_in_a_transaction() -> None:
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_the_modes_of_autocommit_are_known(autocommit: bool) -> None:
     """Y4: without autocommit a transaction is always open, with it none is until one begins."""
-    options: dict[str, Any] = {"autocommit": autocommit}
-    connection = sqlite3.connect(":memory:", **options)
+    connection = connect(autocommit=autocommit)
     OUTBOX.prepare(connection)
     if autocommit:
         with pytest.raises(RuntimeError, match=OPEN):
@@ -188,7 +187,7 @@ def test_a_database_without_the_tables_is_refused() -> None:
 def test_other_errors_of_sqlite_are_the_users(tmp_path: Path) -> None:
     """Y4: as where another connection writes."""
     path = tmp_path / "shop.db"
-    writer, late = prepared(path), sqlite3.connect(path, timeout=0, isolation_level=None)
+    writer, late = prepared(path), connect(path, timeout=0)
     writer.execute("BEGIN IMMEDIATE")
     late.execute("BEGIN")
     with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -242,7 +241,7 @@ def test_several_may_prepare_at_once(tmp_path: Path) -> None:
     failures: list[Exception] = []
 
     def prepare() -> None:
-        connection = sqlite3.connect(path, timeout=10)
+        connection = connect(path, timeout=10)
         barrier.wait()
         try:
             OUTBOX.prepare(connection)

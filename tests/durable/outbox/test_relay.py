@@ -326,7 +326,7 @@ async def test_a_batch_that_is_stored_is_not_stored_by_the_new_producer(path: Pa
 async def test_a_backup_restored_in_place_is_seen(path: Path) -> None:
     """Y4: also while the relay runs; its numbers are not what it has left."""
     transport = MemoryTransport()
-    backup = sqlite3.connect(path.with_name("backup.db"))
+    backup = connect(path.with_name("backup.db"))
     async with relaying(path, transport) as bridge:
         put(path, 1)
         await until(lambda: waiting(path) == 0)

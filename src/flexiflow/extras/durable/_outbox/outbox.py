@@ -16,7 +16,7 @@ from flexiflow.extras._sqlite.layout import check_path
 from flexiflow.extras.durable._bridge.arguments import check_codec
 from flexiflow.extras.durable._bridge.carrying import carried
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
-from flexiflow.extras.durable._bridge.held import depth_here
+from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._bridge.place import check_key
 from flexiflow.extras.durable._bridge.relaying import OutboxFile
 from flexiflow.extras.durable._bridge.schemas import check_schemas
@@ -175,7 +175,9 @@ class Outbox:
             self._home, self._encoder = self._begin()
         registry = self._registry
         extra = _NO_INSTRUMENTS if registry is None else carried(registry.instruments)
-        body = self._encoder.encode(name, data, check_key(name, key), depth_here(), extra)
+        held = handing_on.get()
+        depth = 1 if held is None else held.event.depth + 1
+        body = self._encoder.encode(name, data, check_key(name, key), depth, extra)
         if len(body) > self._max_event_bytes:
             raise EventTooLarge(name, len(body), self._max_event_bytes)
         try:

@@ -118,7 +118,7 @@ class Relay:
             await self._do(self._box.close)
         except Trouble as exc:
             logger.debug("the lease of the outbox %s could not be given up: %s", self._path, exc)
-        if not self._ended.is_set():
+        if self._leaving.is_set() and not self._ended.is_set():
             logger.warning("events in the outbox %s may be handed on only later", self._path)
 
     async def _is_done(self) -> bool:
