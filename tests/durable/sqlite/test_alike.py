@@ -1,6 +1,7 @@
 """The SQLite transport does as the one in memory does, which is simpler."""
 
-from pathlib import Path
+from __future__ import annotations
+
 from random import Random
 from typing import TYPE_CHECKING, Any, final
 
@@ -9,13 +10,10 @@ import pytest
 from flexiflow.extras.durable import (
     Acknowledged,
     Buried,
-    Connection,
-    Lease,
     LeaseLost,
     LogFull,
     MemoryTransport,
     Noted,
-    Outcome,
     Postponed,
     Record,
     Returned,
@@ -24,13 +22,17 @@ from flexiflow.extras.durable import (
     SqliteTransport,
     StartTrimmed,
 )
-from tests.durable.sqlite.files import FAILURE, batch, leased, worker
+from tests.durable.sqlite.files import FAILURE, batch, leased, run_sql, worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from flexiflow.extras.durable import (
+        Connection,
         DeadLetter,
+        Lease,
+        Outcome,
         Start,
     )
 
@@ -39,35 +41,70 @@ pytestmark = pytest.mark.same_everywhere
 NEVER = 9e12
 """When what is scheduled for later is due."""
 
-WORKERS = {"a": worker("a"), "b": worker("b"), "c": worker("c", "h")}
+WORKERS = {
+    name: worker(name, group)._replace(lease=9e4, longest_delay=9e4)
+    for name, group in (("a", "g"), ("b", "g"), ("c", "h"))
+}
 
 
 @pytest.mark.unmeasured
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("partitions", [None, 1])
 async def test_the_same_calls_have_the_same_results(
     tmp_path: Path, partitions: int | None, seed: int
 ) -> None:
     """X1 to X4, X12, Y3, Y5, Y6: as they are drawn at random."""
+    path = tmp_path / "events.db"
     options: dict[str, Any] = {"max_length": 60, "max_scheduled": 9, "partitions": partitions}
-    told = list[list[Any]]()
-    for transport in (
-        SqliteTransport(tmp_path / "events.db", **options),
-        MemoryTransport(**options),
-    ):
-        async with transport.connect() as connection:
-            told.append(await Story(connection, seed, "ac" if partitions else "abc").tell())
-    assert told[0] == told[1]
+    names = "ac" if partitions else "abc"
+    file, memory = SqliteTransport(path, **options), MemoryTransport(**options)
+    async with file.connect() as connection:
+        told = await Story(connection, seed, names).tell()
+    async with memory.connect() as connection:
+        assert told == await Story(connection, seed, names).tell()
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("seed", range(2))
+async def test_so_they_have_where_records_are_deleted(tmp_path: Path, seed: int) -> None:
+    """X6, Y5: behind the back of the transport; how many are left it does not count."""
+    path = tmp_path / "events.db"
+    memory: Any = MemoryTransport()
+
+    def damage_file(position: int) -> None:
+        run_sql(path, f"DELETE FROM records WHERE id = {position}")  # noqa: S608 - no input
+
+    def damage_memory(position: int) -> None:
+        memory._logs[0].records.pop(position, None)
+
+    async with SqliteTransport(path).connect() as connection:
+        told = await Story(connection, seed, "abc", damage_file).tell()
+    async with memory.connect() as connection:
+        assert told == await Story(connection, seed, "abc", damage_memory).tell()
 
 
 @final
 class Story:
-    """Calls that are drawn with a seed, and what came of them."""
+    """Calls that are drawn with a seed, and what came of them.
 
-    def __init__(self, connection: Connection, seed: int, names: str) -> None:
+    Args:
+        connection: what is called.
+        seed: the seed.
+        names: the names of the workers.
+        damage: deletes a record behind the back of the transport; None to do without.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        seed: int,
+        names: str,
+        damage: Callable[[int], None] | None = None,
+    ) -> None:
         self._connection = connection
         self._random = Random(seed)
         self._names = names
+        self._damage = damage
         self._leases: dict[str, Lease] = {}
         self._held: dict[str, list[str]] = {}
         self._tickets: list[str] = []
@@ -75,7 +112,7 @@ class Story:
         self._name = ""
 
     async def tell(self) -> list[Any]:
-        """Make 400 calls, and return what came of each."""
+        """Make 250 calls, and return what came of each."""
         acts: list[Callable[[], Awaitable[object]]] = [
             *[self._store] * 4,
             *[self._receive] * 8,
@@ -83,8 +120,10 @@ class Story:
             *[self._schedule, self._schedule, self._cancel, self._release, self._look],
             *[self._begin_again, self._bury, self._survey],
         ]
+        if self._damage is not None:
+            acts += [self._delete] * 3
         told = list[Any]()
-        for self._turn in range(1, 401):
+        for self._turn in range(1, 251):
             act = self._random.choice(acts)
             try:
                 told.append((act.__name__, await act()))
@@ -124,7 +163,7 @@ class Story:
         if (kind := random.randrange(8)) == 0:
             return Noted(position, attempts, deliveries)
         held.remove(position)
-        delay, key = random.choice([(0.0, None), (0.0, "k"), (None, "k"), (25.0, "k")])
+        delay, key = random.choice([(0.0, None), (0.0, "k"), (None, "k"), (8e4, "k")])
         outcomes: list[Outcome] = [
             Returned(position, attempts, deliveries),
             Buried(position, attempts, deliveries, FAILURE),
@@ -178,6 +217,15 @@ class Story:
     async def _survey(self) -> object:
         survey = await self._connection.survey()
         [log] = survey.logs
-        groups = [(each.name, each.standings, each.replays, each.oldest) for each in survey.groups]
-        known = [(*each[:3], each[3] is not None) for each in groups]
-        return log.length, log.oldest is not None, log.scheduled, known
+        known = list[Any]()
+        for name, _, [standing], oldest, replays in survey.groups:
+            shown = standing if self._damage is None else standing._replace(lag=0)
+            # When a record was stored that was deleted since is known in memory only.
+            known.append((name, shown, oldest is not None or self._damage is not None, replays))
+        length = log.length if self._damage is None else 0
+        return length, log.oldest is not None, log.scheduled, known
+
+    async def _delete(self) -> None:
+        _, after = await self._connection.tail(None, 1, 0)
+        if self._damage is not None and int(after[0]) > 1:
+            self._damage(self._random.randrange(1, int(after[0])))

@@ -1,5 +1,6 @@
 """X16: files that former releases wrote."""
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,11 @@ async def test_a_former_release_is_refused_after_that(tmp_path: Path, version: i
     path = tmp_path / "events.db"
     write_former(path, version)
     former = sqlite3.connect(path, isolation_level=None)
-    async with SqliteTransport(path).connect():
+    async with SqliteTransport(path).connect() as connection:
+        await connection.join(ME)
+        # It looks at the other members before it joins.
+        [(patterns,)] = former.execute("SELECT patterns FROM members").fetchall()
+        assert json.loads(patterns)["patterns"] == ["order.*"]
         (found, _) = former.execute("SELECT * FROM flexiflow_durable").fetchone()
         assert found not in {1, 2}
         row = (1, "old", "t", PATTERNS[version], 1.0, 9e12)

@@ -12,6 +12,7 @@ from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, siz
 from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._sqlite.starts import begin
+from flexiflow.extras.durable._sqlite.tables import VERSION
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,7 +59,7 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> list[str] | None
     db.execute(overdue, (group, now, now))
     query = "SELECT consumer, token, patterns FROM members WHERE group_id = ?"
     peers = [
-        Peer(consumer, token, tuple(json.loads(patterns)["takes"]))
+        Peer(consumer, token, tuple(json.loads(patterns)["patterns"]))
         for consumer, token, patterns in db.execute(query, (group,))
     ]
     patterns, consumers = agree(member, peers)
@@ -70,8 +71,11 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> list[str] | None
 
 
 def written(patterns: tuple[str, ...]) -> str:
-    """Return patterns as they are written in the file; triggers refuse the forms used before."""
-    return json.dumps({"takes": patterns})
+    """Return patterns as they are written in the file; triggers refuse the forms used before.
+
+    The former release can read this one, so that it comes as far as to be refused.
+    """
+    return json.dumps({"layout": VERSION, "patterns": patterns})
 
 
 def leave(db: sqlite3.Connection, member: Member) -> None:

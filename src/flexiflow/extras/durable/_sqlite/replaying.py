@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from flexiflow.extras.durable._sqlite.groups import id_of
 from flexiflow.extras.durable._sqlite.leases import end_all
 from flexiflow.extras.durable._sqlite.log import last_of
+from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._sqlite.starts import begin_again
 from flexiflow.extras.durable._sqlite.waiting import follow_all
@@ -78,8 +79,12 @@ class _Place(NamedTuple):
     end: int
 
 
-def replay(db: sqlite3.Connection, group: str, since: Start, now: float) -> Replayed:
+def replay(db: sqlite3.Connection, group: str, since: Start, now: float) -> Replayed | None:
     """Make a group begin again, as `Connection.replay` says.
+
+    Returns:
+        What was done. None if there is so much that is due before that the caller should commit,
+        and try again.
 
     Raises:
         ValueError: there is no such group, or `since` is not a position for each log.
@@ -87,6 +92,8 @@ def replay(db: sqlite3.Connection, group: str, since: Start, now: float) -> Repl
     found = id_of(db, group)
     if found is None:
         raise ValueError(f"there is no group {group!r}")
+    if put_all_due(db, now):
+        return None
     begins, replayed = begin_again(db, since)
     db.execute("UPDATE groups SET replays = replays + 1 WHERE id = ?", (found,))
     for partition, position in enumerate(begins):

@@ -59,7 +59,7 @@ def _group(db: sqlite3.Connection, group: int, name: str, replays: int, now: flo
         " AND until > ? ORDER BY consumer"
     )
     members = tuple(
-        MemberSurvey(consumer, tuple(json.loads(patterns)["takes"]), until)
+        MemberSurvey(consumer, tuple(json.loads(patterns)["patterns"]), until)
         for consumer, patterns, until in db.execute(query, (group, now, now))
     )
     query = "SELECT partition, given FROM readings WHERE group_id = ?"

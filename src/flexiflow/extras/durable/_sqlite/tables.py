@@ -114,7 +114,7 @@ INSERT INTO identity VALUES (lower(hex(randomblob(8))));
 # records that it holds until its leases run out.
 _REFUSALS: Final = """
 CREATE TRIGGER former_joins BEFORE INSERT ON members
-    WHEN NEW.patterns NOT LIKE '{"takes"%' BEGIN
+    WHEN NEW.patterns NOT LIKE '{"layout"%' BEGIN
     SELECT raise(ABORT, 'a newer release of flexiflow has changed the layout of the file'); END;
 CREATE TRIGGER former_acquires BEFORE INSERT ON leases WHEN NEW.replay IS NULL BEGIN
     SELECT raise(ABORT, 'a newer release of flexiflow has changed the layout of the file'); END;

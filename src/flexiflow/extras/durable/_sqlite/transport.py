@@ -215,9 +215,11 @@ class _SqliteConnection(ConnectionBase):
             await self.jobs.write(lambda db: schedule.put_all_due(db, time()), rings=True)
         return found[0]
 
-    async def _change(self, work: Callable[[sqlite3.Connection], T | None]) -> T:
+    async def _change(
+        self, work: Callable[[sqlite3.Connection], T | None], *, rings: bool = False
+    ) -> T:
         """Do a job that reads and writes, as often as it returns None: so much was due before."""
-        while (found := await self.jobs.write(work, rings=True)) is None:
+        while (found := await self.jobs.write(work, rings=rings)) is None:
             pass
         return found
 
@@ -249,9 +251,7 @@ class _SqliteConnection(ConnectionBase):
             )
             return schedule.schedule(db, wanted, self.address, self._limits, now)
 
-        while (is_next := await self.jobs.write(work)) is None:
-            pass
-        if is_next:
+        if await self._change(work):
             # Workers may have to be given it earlier than they know.
             self._bell.ring()
 
@@ -266,9 +266,7 @@ class _SqliteConnection(ConnectionBase):
         return await self.jobs.read(lambda db: schedule.scheduled(db, after, limit))
 
     async def join(self, member: Member) -> Sequence[str]:
-        while (names := await self.jobs.write(lambda db: groups.join(db, member, time()))) is None:
-            pass
-        return names
+        return await self._change(lambda db: groups.join(db, member, time()))
 
     async def leave(self, member: Member) -> None:
         await self.jobs.write(lambda db: groups.leave(db, member))
@@ -291,7 +289,7 @@ class _SqliteConnection(ConnectionBase):
         await self.jobs.write(lambda db: groups.forget(db, group))
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        return await self._change(lambda db: replay(db, group, since, time()))
+        return await self._change(lambda db: replay(db, group, since, time()), rings=True)
 
     async def survey(self) -> Survey:
         return await self._look(lambda db: survey(db, time()))
@@ -303,7 +301,7 @@ class _SqliteConnection(ConnectionBase):
         return await self.jobs.read(lambda db: groups.dead_letters(db, group, last, limit))
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        return await self._change(lambda db: groups.redrive(db, group, ids, time()))
+        return await self._change(lambda db: groups.redrive(db, group, ids, time()), rings=True)
 
     async def discard(self, group: str, ids: Sequence[str]) -> int:
         return await self.jobs.write(lambda db: groups.discard(db, group, ids))
