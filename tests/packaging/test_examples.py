@@ -158,9 +158,24 @@ def test_orders_outlive_a_worker_that_is_killed(transport: tuple[str, ...]) -> N
     assert sum(line.startswith("customers: kill -9") for line in story) == 1
 
 
+@pytest.mark.once
+def test_version_2_reads_what_version_1_has_stored(transport: tuple[str, ...]) -> None:
+    """Y1: Older payloads are upcast; one that can't be is a dead letter."""
+    program = [sys.executable, "examples/durable_versions.py", *transport]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    *story, given_up = ran.stdout.splitlines()
+    assert "version 2 handles Order(order='A1', cents=999, currency='EUR')" in story
+    assert given_up.startswith("given up: the payload of 'order.placed' can't be read")
+
+
 @pytest.mark.parametrize(
     ("program", "option", "status"),
-    [("durable_orders.py", "--transport", 2), ("lasting_orders.py", "--store", 1)],
+    [
+        ("durable_orders.py", "--transport", 2),
+        ("durable_versions.py", "--transport", 2),
+        ("lasting_orders.py", "--store", 1),
+    ],
 )
 def test_the_examples_tell_what_is_wrong_with_a_url(program: str, option: str, status: int) -> None:
     """X6, L5: the last line says what would be right, without a traceback."""

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,9 @@ from flexiflow import EventBus
 from flexiflow.extras.causality import CausalEvent, Causality, correlation, current_event
 from flexiflow.extras.durable import MemoryTransport, open_bridge
 from flexiflow.extras.otel import OpenTelemetry
+from tests.durable.bridge import tracing
 from tests.durable.bridge.helpers import GROUP, NAME, Handler, put, put_bodies, until
+from tests.durable.bridge.tracing import ROLES
 
 EVENT = {"specversion": "1.0", "id": "1", "source": "shop", "type": NAME}
 
@@ -388,3 +393,20 @@ async def test_three_processes_make_one_trace() -> None:
     (event,) = seen
     assert event is not None
     assert event.correlation_id == "request-1"
+
+
+@pytest.mark.same_everywhere
+def test_three_processes_over_a_file_make_one_trace(backend: str, tmp_path: Path) -> None:
+    """Y2: Each of its own, one after the other; seen in an exporter in the memory of each."""
+    url, told = f"sqlite:{tmp_path / 'events.db'}", list[Any]()
+    for role in ROLES:
+        command = [sys.executable, "-m", tracing.__name__, backend, url, role]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.returncode == 0, ran.stderr
+        told.append(json.loads(ran.stdout))
+    spans = [tuple(span) for each in told for span in each["spans"]]
+    ids = {own for _, own, _ in spans}
+    assert len({trace for trace, _, _ in spans}) == 1
+    assert [parent in ids for _, _, parent in spans].count(False) == 1
+    assert [len(each["spans"]) > 1 for each in told] == [True] * 3
+    assert {each["common"] for each in told} == {"request-1"}

@@ -385,3 +385,13 @@ def test_two_that_are_due_at_once_come_in_the_order_of_their_times(backend: str)
         assert handler.done == [10, 20, 30]
 
     play(scenario, backend, schedules=1)
+
+
+async def test_what_is_scheduled_outside_of_any_event_has_no_cause() -> None:
+    """Y2, Y3: It is a root in the worker, too."""
+    transport = MemoryTransport()
+    bus = EventBus(instruments=[Causality()])
+    async with open_bridge(bus, transport, outgoing=[NAME]) as bridge:
+        await bridge.schedule(NAME, 1, delay=10)
+    (event,) = await scheduled(transport)
+    assert not {"causationid", "correlationid"} & {*event}

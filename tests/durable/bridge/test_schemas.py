@@ -310,7 +310,7 @@ def test_fields_that_are_new_have_their_default_and_old_ones_are_ignored() -> No
             ".items[0].price must be of the type float, not '1'",
         ),
         ({"size": [1]}, ".size must be of the type"),
-        ({"kind": True}, ".kind must be of the type typing.Optional["),
+        ({"kind": True}, ".kind must be of the type"),
         ({"more": []}, ".more must be an object, not []"),
         ({"more": {"a": "b"}}, ".more['a'] must be of the type"),
         ({"items": [{"name": "a", "price": 10**400}]}, "OverflowError"),

@@ -1,4 +1,4 @@
-"""Durable delivery: stored events outlive the process and reach other processes (X1 to X16).
+"""Durable delivery: stored events outlive the process and reach other processes (X1 to Y6).
 
 `open_bridge` connects a bus with a transport. The protocols `Transport`, `Connection` and `Lease`
 say what a bridge asks of a transport; in memory, in an SQLite file and on a Redis server there is

@@ -164,9 +164,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     Raises:
         ValueError: a number out of its range; a malformed pattern or name; outgoing and incoming
             patterns that overlap (X8); neither of them; incoming ones without a group; a key
-            without outgoing ones; on entering the block, `prefetch_bytes` below the transport's
-            `max_event_bytes`, or a `start` that is no position of the transport; two schemas of one
-            event.
+            without outgoing ones; two schemas of one event; a `start` without a time zone; on
+            entering the block, `prefetch_bytes` below the transport's `max_event_bytes`, or a
+            `start` that is no position of the transport.
         StartTrimmed: on entering the block: events behind the position `start` were deleted.
         TypeError: an argument of the wrong type.
     """

@@ -172,8 +172,8 @@ class Encoder:
         # The cache keeps no names that are unusually long.
         to_text = _name_to_text if len(name) <= LONGEST else _to_text
         place = "" if key is None else f',"partitionkey":{_to_text(key)}'
-        for attribute, text in carried.items():
-            place += f',"{attribute}":{_to_text(text)}'
+        if carried:
+            place += "".join([f',"{each}":{_to_text(text)}' for each, text in carried.items()])
         return (
             f'{self._head}{self._producer}-{next(self._numbers)}","type":{to_text(name)},'
             f'"time":"{self._now()}","depth":{depth}{place},{payload}}}'

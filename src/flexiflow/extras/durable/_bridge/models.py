@@ -1,6 +1,6 @@
 """Types of pydantic and msgspec, written and read by those libraries (Y1).
 
-A class of theirs is there only if the library is: so neither is an extra that must be installed.
+A class of theirs is there only if the library is, so nothing has to tell that it is missing.
 """
 
 from __future__ import annotations
