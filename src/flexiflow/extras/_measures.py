@@ -5,7 +5,10 @@ Several threads may measure and look at the same time.
 
 from __future__ import annotations
 
+import math
+import reprlib
 from bisect import bisect_left
+from itertools import pairwise
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
@@ -143,3 +146,22 @@ class ByName(dict[Name, Durations]):
 def label_of(name: str) -> str:
     """Return a name of any length and any characters as it is shown to other programs."""
     return printable(shorten(name))
+
+
+def check_buckets(buckets: Sequence[float]) -> tuple[float, ...]:
+    """Return the buckets' bounds.
+
+    Raises:
+        ValueError: they are not numbers above 0, finite and ascending, one or more.
+    """
+    try:
+        bounds = tuple(map(float, buckets))
+    except (TypeError, ValueError):
+        bounds = ()
+    is_ascending = all(one < other for one, other in pairwise((0.0, *bounds, math.inf)))
+    if not bounds or not is_ascending:
+        raise ValueError(
+            "buckets must be one or more finite numbers of seconds above 0, ascending, not "
+            f"{reprlib.repr(buckets)}"
+        )
+    return bounds

@@ -6,9 +6,7 @@ for processes that share a directory of metrics is not used.
 
 from __future__ import annotations
 
-import math
-import reprlib
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, final
 from weakref import WeakKeyDictionary, ref
@@ -23,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from flexiflow._arguments import check_count
 from flexiflow._text import show
-from flexiflow.extras._measures import ByName, Timing, label_of
+from flexiflow.extras._measures import ByName, Timing, check_buckets, label_of
 from flexiflow.extras._watches import KINDS, Counted, Watch, Watches
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class Prometheus:
         buckets: Sequence[float] = _BUCKETS,
     ) -> None:
         check_count("max_names", max_names)
-        bounds = _check_buckets(buckets)
+        bounds = check_buckets(buckets)
         self._publishes = ByName(max_names, bounds)
         self._handlers = ByName(max_names, bounds)
         self._watches = Watches(max_names)
@@ -273,22 +271,3 @@ class _Families:
             *(metric for each in times for metric in (each.seconds, each.failures)),
             *self._watched.values(),
         ]
-
-
-def _check_buckets(buckets: Sequence[float]) -> tuple[float, ...]:
-    """Return the buckets' bounds.
-
-    Raises:
-        ValueError: they are not numbers above 0, finite and ascending, one or more.
-    """
-    try:
-        bounds = tuple(map(float, buckets))
-    except (TypeError, ValueError):
-        bounds = ()
-    is_ascending = all(one < other for one, other in pairwise((0.0, *bounds, math.inf)))
-    if not bounds or not is_ascending:
-        raise ValueError(
-            "buckets must be one or more finite numbers of seconds above 0, ascending, not "
-            f"{reprlib.repr(buckets)}"
-        )
-    return bounds
