@@ -1,4 +1,4 @@
-"""Metrics of Prometheus: publishes, handlers, streams, backgrounds, bridges (Y6).
+"""Metrics for Prometheus: publishes, handlers, streams, backgrounds, bridges (Y6).
 
 Needs the extra `prometheus`. Each process is to be scraped by itself: what `prometheus_client` has
 for processes that share a directory of metrics is not used.
