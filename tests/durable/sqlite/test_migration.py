@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from flexiflow.extras.durable import (
     Acknowledged,
     Batch,
+    Buried,
+    Failure,
     Member,
     Record,
     Room,
@@ -151,3 +154,23 @@ async def test_a_newer_release_s_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TransportUnusable, match="its layout is version 4, and this release knows"):
         async with SqliteTransport(path).connect():
             pytest.fail("opened")
+
+
+async def test_what_waits_is_there_still(tmp_path: Path) -> None:
+    """X16, Y5: It is given when it is due; as a dead letter it has the place where it was."""
+    path = tmp_path / "events.db"
+    write_former(path, 2)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO kept VALUES (1, NULL, 'waited')")
+        db.execute("INSERT INTO waiting VALUES (1, 1, 1, 0, 0, 5, 'k', 'due', 1.0, 1)")
+    async with SqliteTransport(path).connect() as connection:
+        assert await connection.standing("g") == Standing(3, 2, 2, 1, 1)
+        await connection.join(ME)
+        lease = await connection.acquire(ME, 0)
+        assert lease is not None
+        [waited] = [each for each in await lease.receive(Room(9)) if each.has_waited]
+        assert (waited.position, waited.body) == ("1", b"waited")
+        await lease.settle([Buried("1", 2, 1, Failure("E", "m", "t"))])
+        for start, dead in (("1", 2), ("0", 1)):
+            await connection.replay("g", (start,))
+            assert (await connection.standing("g")).dead == dead

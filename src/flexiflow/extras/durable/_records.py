@@ -47,6 +47,10 @@ Start: TypeAlias = Literal["oldest", "new"] | float | tuple[str, ...]
 With the oldest record that is kept; with the next one that is stored; with the first one that was
 stored at a time or later, in seconds since 1970 by the transport's clock; or behind a position in
 each partition, in their order, as `Connection.tail` returns them.
+
+For a time, the first such record in the order of the log counts, also if the clock was set back
+since and later records have earlier times. A record whose time is not known counts as earlier. If
+there is no such record, the group begins with the next one that is stored.
 """
 
 

@@ -102,6 +102,13 @@ def begin_of(db: sqlite3.Connection, partition: int) -> int:
     return last_of(db, partition) + 1 if found is None else int(found) - first_of(partition)
 
 
+def count_after(db: sqlite3.Connection, number: int, last: int) -> int:
+    """Return how many records there are after one, up to the last; slow, as it reads them all."""
+    query = "SELECT count(*) FROM records WHERE id > ? AND id <= ?"
+    (count,) = db.execute(query, (number, last)).fetchone()
+    return int(count)
+
+
 def since(
     db: sqlite3.Connection,
     partition: int,

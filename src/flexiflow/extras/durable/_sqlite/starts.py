@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flexiflow.extras.durable._errors import StartTrimmed
 from flexiflow.extras.durable._logs import check_positions
 from flexiflow.extras.durable._records import Replayed
-from flexiflow.extras.durable._sqlite.log import begin_of, ends, last_of
+from flexiflow.extras.durable._sqlite.log import begin_of, count_after, ends, last_of
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,5 @@ def _has_lost(db: sqlite3.Connection, partition: int, position: int, since: Star
     (deleted,) = db.execute("SELECT deleted FROM logs WHERE partition = ?", (partition,)).fetchone()
     if isinstance(since, int | float) and deleted is not None and deleted >= since:
         return True
-    query = "SELECT count(*) FROM records WHERE id > ? AND id <= ?"
     first, last = first_of(partition), last_of(db, partition)
-    (count,) = db.execute(query, (first + position, first + last)).fetchone()
-    return int(count) < last - position
+    return count_after(db, first + position, first + last) < last - position

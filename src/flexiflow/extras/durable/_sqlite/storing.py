@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._logs import check_records, spread
-from flexiflow.extras.durable._sqlite.log import append, begin_of, last_of
+from flexiflow.extras.durable._sqlite.log import append, begin_of, count_after, last_of
 from flexiflow.extras.durable._sqlite.schedule import put_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 
@@ -92,6 +92,4 @@ def _floor(db: sqlite3.Connection, partition: int, last: int) -> int:
 
 def _length(db: sqlite3.Connection, partition: int) -> int:
     # Slow, but needed: if other software has deleted records, there may be room.
-    query = "SELECT count(*) FROM records WHERE id BETWEEN ? AND ?"
-    (length,) = db.execute(query, (first_of(partition), end_of(partition))).fetchone()
-    return int(length)
+    return count_after(db, first_of(partition), end_of(partition))
