@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from operator import itemgetter
-from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar
+from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar, assert_type
 
 import msgspec
 import pydantic
@@ -280,6 +280,13 @@ def test_a_dataclass_comes_back_as_it_was(order: Order, codec: Any) -> None:
     back = pass_on(Schema.of(ORDER), order, codec)
     assert back == order
     assert type(back.weight) is type(order.weight)
+
+
+def test_the_type_of_the_payload_is_known_to_type_checkers() -> None:
+    """Y1, T1: Whether the topic tells it, or it is given beside the name."""
+    assert_type(Schema.of(ORDER), Schema[Order])
+    assert_type(Schema.of(NAME, Item), Schema[Item])
+    assert_type(Schema.of(ORDER).decode({"id": "a", "items": []}, None), Order)
 
 
 def test_containers_may_hold_anything() -> None:
