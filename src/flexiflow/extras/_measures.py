@@ -59,11 +59,11 @@ class Durations:
     __slots__ = ("bounds", "counts", "failures", "lock", "seconds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.seconds = 0.0
-        self.failures = 0
-        self.lock = Lock()
+        self.bounds: Sequence[float] = bounds
+        self.counts: list[int] = [0] * (len(bounds) + 1)
+        self.seconds: float = 0.0
+        self.failures: int = 0
+        self.lock: Lock = Lock()
 
     def measured(self, labels: tuple[str, ...]) -> Measured:
         """Return what was measured, all of one moment."""
