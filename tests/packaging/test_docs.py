@@ -9,7 +9,7 @@ import pytest
 
 import flexiflow
 from flexiflow import events, testing
-from flexiflow.extras import causality, durable, otel, retry, stores
+from flexiflow.extras import causality, durable, otel, prometheus, retry, stores
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._examiner.clause import Clause
@@ -88,7 +88,7 @@ def test_each_public_name_is_in_the_reference() -> None:
     shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", API, re.MULTILINE))
     public = {name for name in flexiflow.__all__ if not inspect.ismodule(getattr(flexiflow, name))}
     assert {*public, *testing.__all__, *durable.__all__, *stores.__all__} - shown == set()
-    assert {each.__name__ for each in (events, causality, otel, retry)} <= shown
+    assert {each.__name__ for each in (events, causality, otel, prometheus, retry)} <= shown
 
 
 def test_each_name_in_the_reference_is_public() -> None:

@@ -16,7 +16,7 @@ import pytest
 import flexiflow
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-OPTIONAL = {"asyncio", "trio", "tenacity", "click", "rich", "opentelemetry"}
+OPTIONAL = {"asyncio", "trio", "tenacity", "click", "rich", "opentelemetry", "prometheus_client"}
 CLASSES = [name for name in flexiflow.__all__ if inspect.isclass(getattr(flexiflow, name))]
 
 

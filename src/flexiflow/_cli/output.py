@@ -1,8 +1,8 @@
 """Writing text to standard output and standard error, with control characters escaped (L3, L4).
 
 Names, payloads and exceptions may come from strangers, and a terminal obeys control characters. So
-only this module writes to a stream, except for `writer` and the live line of `display`; and those
-pass what they write through this module.
+only this module writes to a stream, except for `writer`, `screen` and the live line of `display`;
+and those pass what they write through this module.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, final
 
+from flexiflow._cli.output import as_ascii
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
@@ -51,7 +53,7 @@ class Screen:
 
         shown = Text(no_wrap=True, overflow="crop")
         for number, line in enumerate(lines):
-            shown.append("\n" * bool(number)).append(line.text, line.style)
+            shown.append("\n" * bool(number)).append(as_ascii(line.text), line.style)
         self._live.update(shown, refresh=True)
 
 

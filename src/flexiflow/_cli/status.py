@@ -50,8 +50,8 @@ def show_status(url: str, *, as_object: bool, is_once: bool, seconds: float) -> 
                     return 0
         except OSError as exc:  # of the terminal: `_watch` lets none of the transport through
             return report_writing_failure(exc, Plain(sys.stderr).tell)
-        write = _as_object if as_object else _as_tables
-        writer.add(write(survey, connection.address))
+        show = _as_object if as_object else _as_tables
+        writer.add(show(survey, connection.address))
         return 0
 
     return use(url, act)

@@ -108,7 +108,8 @@ class Worker:
     @property
     def held(self) -> int:
         """How many events this worker holds."""
-        return sum(intake.held for intake in self._intakes.values())
+        # A copy, since statistics may be asked for in another thread.
+        return sum(intake.held for intake in tuple(self._intakes.values()))
 
     async def run(self) -> None:
         """Work until `leave` was called and all leases have ended."""
