@@ -9,8 +9,8 @@ import pytest
 from flexiflow.testing._scheduling.checks import BACKENDS
 from properties.profile import COVERAGE, IS_LONG, PROFILE
 
-# The start of a loop, or a busy machine, is no reason for a property to fail; nor is chance, every
-# day: the long run searches at random.
+# The start of a loop, or a busy machine, is no reason for a property to fail. Nor is chance: only
+# the long run searches at random.
 hypothesis.settings.register_profile("short", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile(PROFILE)

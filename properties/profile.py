@@ -19,7 +19,10 @@ COVERAGE = coverage.Coverage.current()
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "short")
 IS_LONG = PROFILE == "long"
 CORRECT_SEED = None if IS_LONG else 1
-"""The seed for what is correct: random every day, and CI would fail by chance."""
+"""The seed of checks that must find nothing; None, for a random one, only in the long run.
+
+With a random one every run of CI might fail by chance.
+"""
 
 _UNSHRUNK = settings(examine._SETTINGS, phases=[Phase.generate])
 _COMPLAINING = ((_Search, "_violation"), (TransportSubject, "examine_further"))

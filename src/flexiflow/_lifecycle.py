@@ -325,8 +325,8 @@ class Lifecycle:
         try:
             if self._details:
                 await self._leave_and_enter(actor, component, transition, message)
-            elif transition.action is not None:
-                await attempt(transition.action, message, component)
+            else:
+                await _call(transition.action, message, component)
             await self._save(actor, component, target, after and _due(after))
         except BaseException:
             # Work that this has ended begins anew.

@@ -84,14 +84,13 @@ class Mailbox:
     def adopt(self, other: Mailbox) -> None:
         """Take over the turns that wait in another mailbox, in order, behind those of this one."""
         other.holder = None
-        if other.waiting:
-            for turn in other._take_waiting():
-                turn.line = self
-                if self.holder is None:
-                    self.holder = turn
-                    turn.end_waiting()
-                else:
-                    self._line_up(turn)
+        for turn in other._take_waiting():
+            turn.line = self
+            if self.holder is None:
+                self.holder = turn
+                turn.end_waiting()
+            else:
+                self._line_up(turn)
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Make all waiting turns fail, each with an exception that `refusal` returns."""

@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from flexiflow._marks import Mark, restore
+from flexiflow._marks import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -103,14 +103,11 @@ class Turn(Mark):
     def __enter__(self) -> Self:
         if current_turn.get() is not None:
             self.outer = innermost_turn()
-        self._token = current_turn.set(self)
-        return self
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.awaited = None
-        self.is_over = True
-        restore(current_turn, self._token)
-        del self._token  # as `Mark` does
+        super().__exit__(*exception)
 
     async def wait_granted(self) -> bool:
         """Wait until the turn has come; return False at once if it never would.

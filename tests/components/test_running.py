@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow import Component, Engine, EngineNotRunning, Outcome, State, StateMachine, Transition
 from flexiflow.extras.stores import MemoryStateStore
-from flexiflow.testing import ScenarioStuck, cancel_everywhere, explore, replay
+from flexiflow.testing import ScenarioStuck, cancel_everywhere, explore
 from tests.accounting import Boom, Fatal
 from tests.attacks import on_asyncio
 from tests.components.lasting import Scene, Shielded, Worker
@@ -629,9 +629,9 @@ class TestNotRunning:
                 await sleep(seconds)
 
         for seconds, store in ((320.0, MemoryStateStore()), (864_000.0, None)):
-            replay(partial(run_for, seconds, store), backend=backend, decisions=())
+            run_clocked(partial(run_for, seconds, store), backend)
         with pytest.raises(ScenarioStuck):
-            replay(partial(run_for, 864.0, MemoryStateStore()), backend=backend, decisions=())
+            run_clocked(partial(run_for, 864.0, MemoryStateStore()), backend)
 
     def test_time_is_virtual_under_explore(self, backend: str) -> None:
         """M4: A day passes at once, also for times that are stored as time of day."""

@@ -7,9 +7,8 @@ import pytest
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class, sleep, sleep_forever
 
 from flexiflow import Engine, HandlerCancelled, Outcome, State, StateMachine, Transition
-from flexiflow.testing import replay
 from tests.attacks import stray
-from tests.hosting import Diary
+from tests.hosting import GO, Diary, run_clocked
 from tests.stores.keeping import DictStore, Tally, hosting, once, send_go
 
 TIMED = StateMachine(
@@ -91,7 +90,7 @@ def test_due_that_lets_one_out_is_logged_and_asked_again(
             await sleep(5.0)
         assert store.state("t") == "c"
 
-    replay(scenario, backend=backend, decisions=())
+    run_clocked(scenario, backend)
     assert logged(caplog) == [HandlerCancelled]
 
 
@@ -109,7 +108,7 @@ def test_loading_what_is_due_that_lets_one_out_is_reported(backend: str) -> None
         assert [type(each) for each in diary.failures] == [HandlerCancelled]
         assert store.state("t") == "c"
 
-    replay(scenario, backend=backend, decisions=())
+    run_clocked(scenario, backend)
 
 
 @pytest.mark.parametrize("method", ["save", "load"])
@@ -123,7 +122,7 @@ def test_upkeep_that_lets_one_out_is_logged_and_done_again(
         engine = hosting(store, TIMED)
         diary = await Diary().keep(engine.bus)
         async with engine.running():
-            await engine.send("t", {"type": "go"})
+            await engine.send("t", GO)
             store.before["save"] = once(strays)
             if method == "load":
                 store.before["load"] = once(strays)
@@ -131,7 +130,7 @@ def test_upkeep_that_lets_one_out_is_logged_and_done_again(
         assert store.state("t") == "c"
         assert [type(each) for each in diary.failures] == [HandlerCancelled]
 
-    replay(scenario, backend=backend, decisions=())
+    run_clocked(scenario, backend)
     assert logged(caplog) == [HandlerCancelled] * (1 if method == "save" else 2)
 
 
