@@ -672,7 +672,7 @@ async def test_a_log_that_lost_a_position_meanwhile_does_not_begin_there(
         async def look_early(*arguments: Any) -> Any:
             answer = await look(*arguments)
             keys.command("DEL", "log")
-            keys.command("HSET", "meta", "last", "1-0")
+            keys.command("HSET", "meta3", "last", "1-0")
             return answer
 
         monkeypatch.setitem(inside(starts), "_look", look_early)

@@ -332,7 +332,7 @@ async def test_a_clock_that_is_set_back_changes_no_order(keys: Keys) -> None:
     """Y5: the time of a record is not before that of the one before it."""
     async with transport(keys).connect() as connection:
         await connection.store(batch(1, b"a"))
-        keys.command("HSET", "meta", "time", 4 * 10**15)
+        keys.command("HSET", "meta3", "time", 4 * 10**15)
         await connection.store(batch(2, b"b"))
         make_due(keys, await schedule(connection, b"c"))
         found, _ = await connection.tail(["0-0"], 9, 0)

@@ -5,7 +5,7 @@
 -- :log     the stream of records; ids are dense, `1-0`, `2-0`, ..., so that a missing one shows. The
 --          fields of an entry are, in this order: event; time, in microseconds since 1970, never
 --          less than that of an entry before (entries of layout 2 have none); key; group
--- :meta    a hash
+-- :meta3   a hash
 --          last   the id that was written last
 --          epoch  a random text, replaced when the log was found to have lost something (X13)
 --          token  the last fencing token
@@ -19,6 +19,7 @@
 --          end    the last id that was left
 --          known  the last id that was lost
 --          bare   1 if the log was empty
+-- :meta    what makes processes of layouts 1 and 2 fail, which have the same at this key
 -- :jumps   a list of `from to`: other software wrote the ids after `from` and up to `to`
 -- :copies  the records that were redriven, a set of `id origin` sorted by id; the origin is the
 --          number of the record that was stored first
@@ -62,7 +63,7 @@
 -- The keys of records that wait (X12) are described in `waits.lua`, those of scheduled records (Y3)
 -- in `due.lua`.
 local base = KEYS[1]
-local log, meta, jumps = base .. ':log', base .. ':meta', base .. ':jumps'
+local log, meta, jumps = base .. ':log', base .. ':meta3', base .. ':jumps'
 
 local function pairs_of(list)
   local found = {}
