@@ -328,6 +328,18 @@ async def test_who_waits_is_woken_when_a_record_is_due(
         assert got == [b"a"]
 
 
+async def test_all_who_wait_are_woken_by_one_entry(keys: Keys) -> None:
+    """Y3: if a record is due before all others; however many groups there are."""
+    async with transport(keys).connect() as connection:
+        for group in "gh":
+            await connection.join(member(group=group))
+        for delay in (9.0, 60.0, 5.0):
+            await schedule(connection, b"a", delay=delay)
+        assert [keys.command("HGET", f"g:{each}", "wakes")[-1:] for each in "gh"] == ["1", "1"]
+        assert keys.command("HGET", "meta3", "sooner").endswith("2")
+        assert keys.command("XLEN", "sooner") == ":1"
+
+
 async def test_a_clock_that_is_set_back_changes_no_order(keys: Keys) -> None:
     """Y5: the time of a record is not before that of the one before it."""
     async with transport(keys).connect() as connection:

@@ -354,14 +354,15 @@ class GroupSurvey(NamedTuple):
             from which they came.
         oldest: when the oldest record was stored that the group has not settled, in seconds since
             1970; None if there is none, or if that is not known.
-        replays: how many times the group was made to begin again.
+        replay: a number that grows with each replay, and with each new group of that name; to
+            compare, not to count (Y5).
     """
 
     name: str
     members: tuple[MemberSurvey, ...]
     standings: tuple[Standing, ...]
     oldest: float | None
-    replays: int
+    replay: int
 
 
 class Survey(NamedTuple):

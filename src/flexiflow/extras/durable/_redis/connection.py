@@ -29,7 +29,7 @@ from flexiflow.extras.durable._redis.scripts import (
     TAIL,
 )
 from flexiflow.extras.durable._redis.starts import Starts, kept, parse, restore
-from flexiflow.extras.durable._redis.surveys import look_at, survey
+from flexiflow.extras.durable._redis.surveys import standings, survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,8 +136,9 @@ class RedisConnection(ConnectionBase):
 
     async def produced(self, producer: str) -> int:
         home, last = self._home(producer), 0
-        for partition in range(self.partitions):
-            _, number, is_part = await self._network.run(partition, PRODUCED, producer)
+        asked = dict.fromkeys(range(self.partitions), (producer,))
+        answers = await self._network.run_all(PRODUCED, asked)
+        for partition, (_, number, is_part) in answers.items():
             # A part of a lasting batch does not tell that all of the batch was stored.
             if partition == home or not is_part:
                 last = max(last, number)
@@ -173,7 +174,7 @@ class RedisConnection(ConnectionBase):
                 json.dumps(member.patterns),
                 seen,
                 _digest(agreement.patterns),
-                *start.place(0),
+                *start.in_partition(0),
                 kept(start),
             )
             if status == b"OK":
@@ -185,16 +186,20 @@ class RedisConnection(ConnectionBase):
                 agreement = agree(member, map(_peer, peers))
                 if not is_there:
                     start = await self._starts.check(member.group, member.start)
-        state, generation, is_made, text, made = answer
+        state, generation, text, made, replay = answer
         self._network.epochs.enter(member.group)
-        if not is_made:
-            start = restore(text, made, self.partitions)
-        await self._tell(member.group, generation, agreement.patterns, start)
+        start = restore(text, made, self.partitions)
+        await self._tell(member.group, agreement.patterns, generation, replay, start)
         self._seats[member] = state, agreement
         return agreement.consumers
 
     async def _tell(
-        self, group: str, generation: bytes, patterns: Sequence[str], start: Beginning
+        self,
+        group: str,
+        patterns: Sequence[str],
+        generation: bytes,
+        replay: bytes,
+        start: Beginning,
     ) -> None:
         """Store in the other partitions what a group takes, before they give it anything (X15).
 
@@ -203,8 +208,9 @@ class RedisConnection(ConnectionBase):
         told, digest = (generation, self._network.epochs.losses), _digest(patterns)
         if self._told.get(group) != told:
             for partition in range(1, self.partitions):
-                place = *start.place(partition), start.epochs[partition]
-                await self._network.run(partition, PATTERNS, group, digest, generation, *place)
+                begin = *start.in_partition(partition), start.epochs[partition]
+                facts = group, digest, generation, replay
+                await self._network.run(partition, PATTERNS, *facts, *begin)
             self._told[group] = told
 
     async def leave(self, member: Member) -> None:
@@ -231,11 +237,8 @@ class RedisConnection(ConnectionBase):
         return RedisLease(self._network, member, right, max_event_bytes=self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
-        found = Standing(0, 0, 0, 0)
-        for partition in range(self.partitions):
-            part, _ = await look_at(self._network, partition, group)
-            found = Standing(*map(sum, zip(found, part, strict=True)))
-        return found
+        parts = await standings(self._network, self.partitions, [group])
+        return Standing(*map(sum, zip(*(standing for ((standing, _),) in parts), strict=True)))
 
     async def groups(self) -> Sequence[str]:
         _, names = await self._network.run(0, GROUPS)

@@ -68,7 +68,7 @@ class Right(NamedTuple):
         name: its name on the server: its token and the epoch of the log.
         digest: a digest of the member's patterns.
         lines: the keys of which records waited when it began.
-        replay: how many times the group had been made to begin again.
+        replay: the number of the group's replay.
         is_exclusive: whether there is only one lease of a partition at a time.
     """
 
@@ -86,6 +86,7 @@ class _Seen(NamedTuple):
     Attributes:
         given: the id up to which records were given.
         wakes: the id of the last wake of the group.
+        sooner: the id of the last entry about a record that is due before all others.
         turn: the number of this lease's last settling before it.
         watches: whether the next record that is stored could be given.
         until: when there will be more to give, at the latest.
@@ -93,6 +94,7 @@ class _Seen(NamedTuple):
 
     given: bytes
     wakes: bytes
+    sooner: bytes
     turn: int
     watches: bool
     until: float
@@ -143,9 +145,8 @@ class RedisLease:
         # Lost unless the answer comes: the script may have given something all the same.
         came, turn = self._came(), self._settled
         self._is_lost = True
-        entries, fresh, groups, given, wakes, watches, again, is_common = await self._ask(
-            room, came
-        )
+        answer = await self._ask(room, came)
+        entries, fresh, groups, given, wakes, sooner, watches, again, is_common = answer
         self._is_common = is_common == 1
         found = [_delivery(*each) for each in entries]
         for each in found:
@@ -157,7 +158,7 @@ class RedisLease:
         self._is_lost = came != _ALL_CAME and again == 0
         self._note(found, given)
         until = anyio.current_time() + again / 1000 if again >= 0 else inf
-        self._seen = _Seen(given, wakes, turn, watches == 1, until)
+        self._seen = _Seen(given, wakes, sooner, turn, watches == 1, until)
         return found
 
     def _note(self, found: list[Delivery], given: bytes) -> None:
@@ -237,6 +238,7 @@ class RedisLease:
         base, group = self._network.base(self.partition), self._member.group
         streams: dict[str | bytes, str | bytes] = {
             f"{base}:w:{group}": seen.wakes,
+            f"{base}:sooner": seen.sooner,
             f"{base}:turn:{group}:".encode() + self._right.name: f"{seen.turn}-0",
         }
         if seen.watches:

@@ -135,6 +135,7 @@ if not epoch then migrate() end
 if redis.call('HSETNX', meta, 'bare-until', stamp()) == 1 then
   redis.call('HSET', meta, 'bare-to', last)
   end_leases()
+  for _, name in ipairs(names) do redis.call('HSETNX', base .. ':g:' .. name, 'replay', stamp()) end
 end
 if known == '' then
   if not epoch then set_epoch(last, nil) end
