@@ -182,7 +182,7 @@ async def test_a_start_that_was_trimmed_is_refused(keys: Keys) -> None:
         assert told.value.args == ("g", 0, "1-0", "2-0")
         assert await connection.groups() == []
         lease = await lease_of(connection, MEMBER._replace(start="new"))
-        assert await connection.replay("g", ("1-0",)) == Replayed(("2-0",), is_whole=False)
+        assert await connection.replay("g", ("1-0",)) == Replayed(("2-0",), is_complete=False)
         assert await is_lost(lease)
         assert await given(await lease_of(connection, MEMBER)) == "cd"
         assert await connection.standing("g") == Standing(2, 0, 0, 0)
@@ -225,7 +225,7 @@ async def test_a_group_that_is_not_there_does_not_begin_again(keys: Keys) -> Non
 
 
 @pytest.mark.parametrize(
-    ("since", "is_whole", "expected"),
+    ("since", "is_complete", "expected"),
     [
         ("oldest", True, "cde"),
         ("new", True, ""),
@@ -237,7 +237,7 @@ async def test_a_group_that_is_not_there_does_not_begin_again(keys: Keys) -> Non
     ],
 )
 async def test_it_tells_whether_all_is_kept(
-    keys: Keys, since: Any, *, is_whole: bool, expected: str
+    keys: Keys, since: Any, *, is_complete: bool, expected: str
 ) -> None:
     """Y5: of all records since then, as far as the transport can know; what is gone is no miss."""
     async with transport(keys, max_length=3).connect() as connection:
@@ -250,7 +250,7 @@ async def test_it_tells_whether_all_is_kept(
         replayed = await connection.replay("g", times[since] if isinstance(since, int) else since)
         bodies = await given(await lease_of(connection, MEMBER))
         missed = (await connection.standing("g")).missed
-        assert (replayed.is_whole, bodies, missed) == (is_whole, expected, 0)
+        assert (replayed.is_complete, bodies, missed) == (is_complete, expected, 0)
 
 
 @pytest.mark.parametrize("partitions", [None, 1])
@@ -279,7 +279,7 @@ async def test_what_comes_after_is_given_anew(
         await lease.receive(Room(1, waiting=1))
         await lease.settle([Noted(e, 3, 1)])
         replayed = await connection.replay("g", (since,))
-        assert replayed == Replayed((since,), is_whole=True)
+        assert replayed == Replayed((since,), is_complete=True)
         assert await is_lost(lease, Acknowledged(c), Acknowledged("6-0"))
         later = await lease_of(connection, who)
         assert lease.replay < later.replay
@@ -469,7 +469,7 @@ async def test_what_was_deleted_is_not_missed(keys: Keys) -> None:
         await connection.store(batch(1, "abcd"))
         await settled(connection)
         keys.command("XDEL", "log", "2-0", "4-0")
-        assert await connection.replay("g", "oldest") == Replayed(("0-0",), is_whole=False)
+        assert await connection.replay("g", "oldest") == Replayed(("0-0",), is_complete=False)
         lease = await lease_of(connection, MEMBER)
         assert await given(lease) == "ac"
         await connection.store(batch(2, "efg"))

@@ -67,7 +67,7 @@ class RedisConnection(ConnectionBase):
     """
 
     def __init__(self, network: Network, limits: LogLimits, replicas: int) -> None:
-        super().__init__(network.address, limits)
+        super().__init__(network.address, limits, network.name)
         self._network = network
         self._replicas = replicas
         self._letters = Letters(network, self.partitions)
@@ -143,9 +143,6 @@ class RedisConnection(ConnectionBase):
             if partition == home or not is_part:
                 last = max(last, number)
         return last
-
-    def new_ticket(self, key: str | None) -> str:
-        return self._schedules.new_ticket(key)
 
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
@@ -238,7 +235,7 @@ class RedisConnection(ConnectionBase):
 
     async def standing(self, group: str) -> Standing:
         parts = await standings(self._network, self.partitions, [group])
-        return Standing(*map(sum, zip(*(standing for ((standing, _),) in parts), strict=True)))
+        return Standing.total(standing for ((standing, _),) in parts)
 
     async def groups(self) -> Sequence[str]:
         _, names = await self._network.run(0, GROUPS)

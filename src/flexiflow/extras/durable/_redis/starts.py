@@ -7,9 +7,10 @@ import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from flexiflow.extras.durable._errors import StartTrimmed
+from flexiflow.extras.durable._errors import StartTrimmed, no_group
 from flexiflow.extras.durable._records import Replayed
 from flexiflow.extras.durable._redis.scripts import DROP, REPLAY, START
+from flexiflow.extras.durable._starts import check_length
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable._records import Start
@@ -48,11 +49,7 @@ def parse(start: Start, partitions: int) -> Beginning:
         return Beginning(start, blanks, blanks)
     if not isinstance(start, tuple):
         return Beginning("time", (str(float(start)),) * partitions, blanks)
-    if len(start) != partitions:
-        raise ValueError(
-            f"a start must have a position for each of the {partitions} partitions, "
-            f"not {reprlib.repr(start)}"
-        )
+    check_length(start, partitions)
     for partition, each in enumerate(start):
         if not _POSITION.fullmatch(each) or max(map(int, each.split("-"))) > _GREATEST:
             raise _no_position(partition, each)
@@ -129,7 +126,7 @@ class Starts:
         if answer[0] == b"AHEAD":
             raise _no_position(partition, start[1], answer[1].decode())
         if answer[0] == b"NONE":
-            raise ValueError(f"there is no group {group!r} that could begin again")
+            raise no_group(group)
         return answer
 
     async def replay(self, group: str, since: Start) -> Replayed:
@@ -139,14 +136,14 @@ class Starts:
         for partition in range(1, self._partitions if beginning.kind == "after" else 1):
             await self._check(partition, "", beginning)
         after: list[str] = []
-        is_whole = True
+        is_complete = True
         # The first partition chooses the number, so that it is the same in each.
         number = b""
         for partition in range(self._partitions):
             begin, is_all, number = await self._begin_again(partition, group, beginning, number)
             after.append(begin.decode())
-            is_whole = is_whole and is_all == 1
-        return Replayed(tuple(after), is_whole)
+            is_complete = is_complete and is_all == 1
+        return Replayed(tuple(after), is_complete)
 
     async def _begin_again(
         self, partition: int, group: str, beginning: Beginning, number: bytes
@@ -156,7 +153,7 @@ class Starts:
         if status == b"AHEAD":
             # The log has lost something since the position was looked at.
             raise _no_position(partition, start[1], answer[0].decode())
-        begin, is_whole, number, more = answer
+        begin, is_complete, number, more = answer
         if more:
             await self._network.run(partition, DROP, group)
-        return begin, is_whole, number
+        return begin, is_complete, number
