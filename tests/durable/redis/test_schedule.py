@@ -222,10 +222,10 @@ async def test_those_that_are_cancelled_meanwhile_are_no_end(keys: Keys) -> None
         class Late:
             name = network.name
 
-            async def run(self, partition: int, script: Any, *arguments: Any) -> Any:
+            async def run_all(self, script: Any, calls: Any) -> Any:
                 if script is scripts_module.SCHEDULED:
                     keys.command("ZREM", "later", first)
-                return await network.run(partition, script, *arguments)
+                return await network.run_all(script, calls)
 
         parts["_network"] = Late()
         found = await connection.scheduled(limit=1)

@@ -559,10 +559,10 @@ async def test_letters_that_are_redriven_meanwhile_are_no_end(keys: Keys) -> Non
         network = parts["_network"]
 
         class Late:
-            async def run(self, partition: int, script: Any, *arguments: Any) -> Any:
+            async def run_all(self, script: Any, calls: Any) -> Any:
                 if script is scripts_module.LETTERS:
                     await other.redrive("billing", ids[:1])
-                return await network.run(partition, script, *arguments)
+                return await network.run_all(script, calls)
 
         parts["_network"] = Late()
         letters = await connection.dead_letters("billing", limit=1)
@@ -637,9 +637,9 @@ async def test_a_late_word_does_not_undo_a_newer_one(keys: Keys) -> None:
         await connection.join(taker("ann", "a"))
         await connection.join(taker("bob", "**"))
         run = inside(connection)["_network"].run
-        await run(1, scripts_module.PATTERNS, "billing", "older", b"1")
+        await run(1, scripts_module.PATTERNS, "billing", "older", b"1", b"1")
         assert await connection.acquire(taker("bob", "**"), 1) is not None
-        await run(1, scripts_module.PATTERNS, "billing", "newer", b"9" * 17)
+        await run(1, scripts_module.PATTERNS, "billing", "newer", b"9" * 17, b"1")
         assert await connection.acquire(taker("bob", "**"), 1) is None
 
 

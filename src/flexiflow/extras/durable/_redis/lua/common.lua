@@ -180,5 +180,9 @@ local function floor_of(group, given)
   local pending = redis.call('XPENDING', log, group)
   if pending[1] == 0 then return given, 0 end
   local floor = before(pending[2])
-  return is_after(floor, given) and given or floor, pending[1]
+  if is_after(floor, given) and (redis.call('EXISTS', base .. ':passed:' .. group) == 1
+    or redis.call('HEXISTS', base .. ':g:' .. group, 'dropping') == 1) then
+    floor = given
+  end
+  return floor, pending[1]
 end
