@@ -633,7 +633,8 @@ async def test_a_group_goes_on_in_partitions_that_were_not_told_of_it(
         transport(keys, partitions=2).connect() as other,
     ):
         await connection.store(batch(1, "ab", "k"))
-        network = inside(connection)["_network"]
+        parts = inside(inside(connection)["_members"])
+        network = parts["_network"]
 
         class Dying:
             def __getattr__(self, name: str) -> Any:
@@ -646,7 +647,7 @@ async def test_a_group_goes_on_in_partitions_that_were_not_told_of_it(
 
         starts: dict[str, Start] = {"n": "new", "p": ("0-0", "1-0"), "o": "oldest"}
         for group, start in starts.items():
-            monkeypatch.setitem(inside(connection), "_network", Dying())
+            monkeypatch.setitem(parts, "_network", Dying())
             with pytest.raises(TransportUnavailable):
                 await connection.join(MEMBER._replace(group=group, start=start))
             monkeypatch.undo()
@@ -664,7 +665,8 @@ async def test_a_new_group_is_given_what_was_stored_since_it_was_made(
     """Y5: in each partition, though the others are told of the group later."""
     async with transport(keys, partitions=2).connect() as connection:
         await connection.store(batch(1, "ab", "k"))
-        network = inside(connection)["_network"]
+        parts = inside(inside(connection)["_members"])
+        network = parts["_network"]
 
         class Slow:
             def __getattr__(self, name: str) -> Any:
@@ -676,7 +678,7 @@ async def test_a_new_group_is_given_what_was_stored_since_it_was_made(
                     await connection.store(batch(2, "cd", "k"))
                 return await network.run(partition, script, *arguments)
 
-        monkeypatch.setitem(inside(connection), "_network", Slow())
+        monkeypatch.setitem(parts, "_network", Slow())
         assert await given(await lease_of(connection, MEMBER._replace(start="new"), 1)) == "cd"
 
 

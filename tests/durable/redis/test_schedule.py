@@ -16,9 +16,9 @@ from flexiflow.extras.durable import (
     ScheduleFull,
     TransportUnavailable,
 )
-from flexiflow.extras.durable._redis import lease as lease_module
 from flexiflow.extras.durable._redis import letters as letters_module
 from flexiflow.extras.durable._redis import scripts as scripts_module
+from flexiflow.extras.durable._redis import waiter as waiter_module
 from tests.durable.redis.desk import (
     Keys,
     await_more,
@@ -308,7 +308,7 @@ async def test_who_waits_is_woken_when_a_record_is_due(
     keys: Keys, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Y3: by one that was scheduled before it waited, or meanwhile, not by the next look."""
-    monkeypatch.setattr(lease_module, "_TURN", 4 * PATIENCE)
+    monkeypatch.setattr(waiter_module, "_TURN", 4 * PATIENCE)
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)
         got: list[bytes] = []
