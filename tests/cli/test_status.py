@@ -78,6 +78,7 @@ def test_all_is_told_to_machines(each_url: str) -> None:
     assert sum(part["scheduled"] for part in found["partitions"]) == 1
     assert sum(part["length"] for part in found["partitions"]) >= 3
     assert 0 <= group["age"] < PATIENCE
+    assert isinstance(group["replay"], int)
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT.*\+00:00", found["time"])
 
 

@@ -26,8 +26,7 @@ writes everything.
 group     lag: events that no worker of it was given; pending: given, and
           not done; waiting: for another attempt; dead: given up; missed:
           deleted before they were handled; oldest: the age of the oldest
-          that is not done; replays: how often it was made to begin again;
-          most in: the partition where most is not done
+          that is not done; most in: the partition where most is not done
 member    dead in: in how many seconds it counts as dead if it stays silent
 partition the events in its log, the age of the oldest, the events that
           are scheduled for later, and the size of it all
