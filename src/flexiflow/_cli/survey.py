@@ -78,7 +78,7 @@ def group_as_json(group: GroupSurvey, now: float) -> dict[str, Any]:
         ],
         **total(group.standings),
         **_oldest(group.oldest, now),
-        "replay": group.replays,
+        "replay": group.replay,
         "partitions": [
             {"partition": number} | total([standing])
             for number, standing in enumerate(group.standings)
