@@ -365,6 +365,8 @@ def test_what_is_stored_is_shown_with_its_position(url: str) -> None:
     store(url, event("order.placed", 1))
     with started("tail", "--transport", url, "--from-start", "--positions") as process:
         line = await_output(process.stdout, b"\n")
+        process.send_signal(signal.SIGINT)
+        assert finish(process).status == 130
     shown = json.loads(line)
     given = ["0", "0"]
     given[shown["partition"]] = shown["position"]
