@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from flexiflow.extras.durable import Standing, StartTrimmed
 from flexiflow.testing._transport.desk_calls import Broken
@@ -153,7 +153,8 @@ class Caring(Scheduling):
             time = [*sorted(known), later][number % (len(known) + 1)]
             return time, model.places_at(time)
         if how == "wrong":
-            return (() if number % 2 else ("no position",) * len(ends)), None
+            wrong = ("no position",) * len(ends), (), cast("Start", "no word")
+            return wrong[number % len(wrong)], None
         return "oldest", [*model.first]
 
     def _position(self, partition: int, place: int) -> str:

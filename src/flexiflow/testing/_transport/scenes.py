@@ -144,7 +144,7 @@ def _begin(where: tuple[str, int], *, is_there: bool) -> Moves:
 
 _BEGUN: Final = [
     _begin(where, is_there=is_there)
-    for where in (*_WHERES, ("wrong", 0), ("wrong", 1), ("time", 2))
+    for where in (*_WHERES, *[("wrong", number) for number in range(3)], ("time", 2))
     for is_there in (False, True)
 ]
 
