@@ -210,7 +210,7 @@ def test_it_tells_whether_all_is_kept(
 async def test_what_was_deleted_may_have_been_late() -> None:
     """Y5: where its time is not known, a replay at a time does not tell that all is kept."""
     transport = MemoryTransport(max_length=1)
-    transport._logs[0].append(Record(b"else"))
+    transport._state.logs[0].append(Record(b"else"))
     async with transport.connect() as connection:
         await connection.join(MEMBER._replace(start="new"))
         now = (await connection.survey()).now
@@ -379,8 +379,8 @@ async def test_what_was_deleted_is_not_missed() -> None:
         await connection.store(batch(1, "abcd"))
         lease = await leased(connection)
         await lease.settle([Acknowledged(each.position) for each in await lease.receive(Room(4))])
-        del transport._logs[0].records[2]
+        del transport._state.logs[0].records[2]
         assert await connection.replay("g", "oldest") == Replayed(("0",), is_complete=False)
-        del transport._logs[0].records[3]
+        del transport._state.logs[0].records[3]
         assert await given(await leased(connection)) == "ad"
         assert await connection.standing("g") == Standing(2, 0, 1, 0)

@@ -251,7 +251,7 @@ class Closed(Plain):
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Any]:
         """Open it."""
-        if self.memory._logs[0].records:
+        if self.memory._state.logs[0].records:
             raise ZeroDivisionError
         async with super().connect():
             yield self

@@ -288,7 +288,7 @@ class Connection(Protocol):
         ...
 
     async def groups(self) -> Sequence[str]:
-        """Return the names of all groups that have ever had a member, sorted."""
+        """Return the names of the groups that `survey` tells of, sorted; this costs far less."""
         ...
 
     async def forget(self, group: str) -> None:
