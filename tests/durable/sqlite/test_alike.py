@@ -75,7 +75,7 @@ async def test_so_they_have_where_records_are_deleted(tmp_path: Path, seed: int)
         run_sql(path, f"DELETE FROM records WHERE id = {position}")  # noqa: S608 - no input
 
     def damage_memory(position: int) -> None:
-        memory._logs[0].records.pop(position, None)
+        memory._state.logs[0].records.pop(position, None)
 
     async with SqliteTransport(path).connect() as connection:
         told = await Story(connection, seed, "abc", damage_file).tell()

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,9 +98,10 @@ async def test_a_time_passes_nothing_over_after_the_clock_was_set_back(
         (("0", "x"), "position of partition 1 must be a number of at most 2, as .* not 'x'"),
         (("3", "0"), "position of partition 0 must be a number of at most 2, as .* not '3'"),
         (("9" * 19, "0"), "position of partition 0 must be a number of at most 2"),
+        ("newest", "must be 'oldest', 'new', a time, or a position .*, not 'newest'"),
     ],
 )
-async def test_a_position_must_be_one(path: Path, start: tuple[str, ...], told: str) -> None:
+async def test_a_position_must_be_one(path: Path, start: Any, told: str) -> None:
     """Y5: of each partition, and there; the group is not made, and one that is there goes on."""
     async with SqliteTransport(path, partitions=2).connect() as connection:
         for number, key in enumerate("kl", 1):
