@@ -12,7 +12,7 @@ from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, siz
 from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._sqlite.starts import begin
-from flexiflow.extras.durable._sqlite.tables import VERSION
+from flexiflow.extras.durable._sqlite.tables import VERSION, replay_after
 
 if TYPE_CHECKING:
     import sqlite3
@@ -37,6 +37,12 @@ _REDRIVE: Final = (
 )
 
 
+_FORGET_REPLAY: Final = (
+    "UPDATE identity"
+    " SET replay = max(replay, coalesce((SELECT groups.replay FROM groups WHERE id = ?), 0))"
+)
+
+
 def id_of(db: sqlite3.Connection, group: str) -> int | None:
     """Return the id of a group; None if there is no such group."""
     found = db.execute("SELECT id FROM groups WHERE name = ?", (group,)).fetchone()
@@ -54,7 +60,7 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> list[str] | None
     if group is None:
         if put_all_due(db, now):
             return None
-        group = _make(db, member)
+        group = _make(db, member, now)
     overdue = "DELETE FROM members WHERE group_id = ? AND (since > ? OR until <= ?)"
     db.execute(overdue, (group, now, now))
     query = "SELECT consumer, token, patterns FROM members WHERE group_id = ?"
@@ -94,6 +100,7 @@ def groups(db: sqlite3.Connection) -> list[str]:
 def forget(db: sqlite3.Connection, group: str) -> None:
     """Delete a group with all that belongs to it."""
     found = (id_of(db, group),)
+    db.execute(_FORGET_REPLAY, found)
     for table in ("waiting", "readings", "pending", "passed", "leases", "members", "dead"):
         db.execute(f"DELETE FROM {table} WHERE group_id = ?", found)  # noqa: S608 - no input
     db.execute("DELETE FROM groups WHERE id = ?", found)
@@ -184,10 +191,13 @@ def _redriven(
     return True
 
 
-def _make(db: sqlite3.Connection, member: Member) -> int:
+def _make(db: sqlite3.Connection, member: Member, now: float) -> int:
     # Records that were deleted before don't count as missed by a new group.
     begins = begin(db, member.group, member.start)
-    number = db.execute("INSERT INTO groups (name) VALUES (?)", (member.group,)).lastrowid or 0
+    # After the clock was set back, a group of that name may have had a higher number.
+    (last,) = db.execute("SELECT replay FROM identity").fetchone()
+    row = (member.group, replay_after(last, now))
+    number = db.execute("INSERT INTO groups (name, replay) VALUES (?, ?)", row).lastrowid or 0
     rows = [(number, *each) for each in enumerate(begins)]
     db.executemany(
         "INSERT INTO readings (group_id, partition, given, missed) VALUES (?, ?, ?, 0)", rows

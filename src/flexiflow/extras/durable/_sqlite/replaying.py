@@ -15,6 +15,7 @@ from flexiflow.extras.durable._sqlite.log import count_after, last_of
 from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._sqlite.starts import begin_again
+from flexiflow.extras.durable._sqlite.tables import replay_after
 from flexiflow.extras.durable._sqlite.waiting import follow_all
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ def replay(db: sqlite3.Connection, group: str, since: Start, now: float) -> Repl
     if put_all_due(db, now):
         return None
     begins, replayed = begin_again(db, since)
-    db.execute("UPDATE groups SET replays = replays + 1 WHERE id = ?", (found,))
+    query = "SELECT replay FROM groups WHERE id = ?"
+    (last,) = db.execute(query, (found,)).fetchone()
+    row = (replay_after(last, now), found)
+    db.execute("UPDATE groups SET replay = ? WHERE id = ?", row)
     for partition, position in enumerate(begins):
         first = first_of(partition)
         last = first + last_of(db, partition)
