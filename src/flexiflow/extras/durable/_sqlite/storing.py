@@ -38,7 +38,7 @@ def store(
     """
     check_records(batch, limits.max_event_bytes)
     parts = spread(batch, limits.logs)
-    if any(put_due(db, partition, now) for partition in parts):
+    if put_due(db, parts, now):
         return False
     query = "SELECT number, at FROM producers WHERE name = ?"
     found = db.execute(query, (batch.producer,)).fetchone()

@@ -50,7 +50,7 @@ CREATE TABLE records (id INTEGER PRIMARY KEY, stored REAL, origin INTEGER, only_
 CREATE TABLE producers (name TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,
-    patterns TEXT, replay INTEGER NOT NULL);
+    patterns TEXT, replay INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE readings (group_id INTEGER, partition INTEGER, given INTEGER NOT NULL,
     missed INTEGER NOT NULL, waiting INTEGER NOT NULL DEFAULT 0,
     passed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (group_id, partition)) WITHOUT ROWID;
@@ -103,6 +103,7 @@ CREATE TABLE identity (name TEXT NOT NULL, replay INTEGER NOT NULL);
 CREATE TABLE scheduled (number INTEGER PRIMARY KEY, ticket TEXT NOT NULL UNIQUE,
     partition INTEGER NOT NULL, due REAL NOT NULL, line TEXT, body BLOB NOT NULL);
 CREATE INDEX scheduled_due ON scheduled (partition, due, ticket);
+CREATE INDEX scheduled_due_of_all ON scheduled (due, ticket);
 CREATE TABLE tickets (ticket TEXT PRIMARY KEY, is_cancelled INTEGER NOT NULL, at REAL NOT NULL)
     WITHOUT ROWID;
 CREATE INDEX tickets_at ON tickets (at);
