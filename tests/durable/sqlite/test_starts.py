@@ -3,9 +3,11 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras.durable import (
     Acknowledged,
     Buried,
@@ -23,6 +25,8 @@ from flexiflow.extras.durable import (
     Start,
     StartTrimmed,
 )
+from flexiflow.extras.durable._sqlite import scanning
+from flexiflow.extras.durable._sqlite import transport as connection_module
 from tests.durable.sqlite.files import (
     FAILURE,
     Clock,
@@ -30,6 +34,7 @@ from tests.durable.sqlite.files import (
     leased,
     one_lease,
     run_sql,
+    runner_of,
     worker,
 )
 from tests.durable.sqlite.former import write_former
@@ -41,6 +46,13 @@ pytestmark = pytest.mark.same_everywhere
 def path(tmp_path: Path) -> Path:
     """Give the path of a file."""
     return tmp_path / "events.db"
+
+
+@pytest.fixture(autouse=True)
+def pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a replay read the logs in small pages."""
+    monkeypatch.setattr(scanning, "_PAGE", 3)
+    monkeypatch.setattr(scanning, "_LOG", 1)
 
 
 async def given(connection: Connection, start: Start, group: str = "g") -> str:
@@ -152,9 +164,9 @@ async def test_what_has_no_time_was_stored_before_it_was_deleted(path: Path, clo
     """X16, Y5: that is all that is known; to set the clock back makes nothing of it earlier."""
     write_former(path, 2)
     async with SqliteTransport(path, max_length=6).connect() as connection:
-        await connection.forget("g")
         told = list[bool]()
         for number in (8, 9):
+            await connection.forget("g")
             await connection.store(batch(number, "a"))
             await connection.join(worker()._replace(start="new"))
             told += [(await connection.replay("g", 1e6 + later)).is_whole for later in (0, 1)]
@@ -189,6 +201,74 @@ async def test_what_is_deleted_later_is_missed(path: Path) -> None:
         assert await given(connection, "new") == "ad"
         assert await connection.standing("g") == Standing(2, 0, 1, 0)
         assert run_sql(path, "SELECT * FROM passed") == []
+
+
+async def test_a_replay_locks_the_file_as_long_for_a_long_log_as_for_a_short_one(
+    path: Path,
+) -> None:
+    """Y5, X9: so that other processes, which wait for the file, can write."""
+    steps = [await steps_of_replay(path.with_name(f"{each}.db"), each) for each in (3, 300)]
+    assert 0 < steps[0] == steps[1]
+
+
+async def steps_of_replay(path: Path, length: int) -> int:
+    """Return how many steps SQLite takes while it has locked the file for a replay."""
+    steps = list[bool]()
+    is_writing = False
+
+    def note(statement: str) -> None:
+        nonlocal is_writing
+        is_writing = statement == "BEGIN IMMEDIATE" or (is_writing and statement != "COMMIT")
+
+    async with one_lease(path, *map(str, range(length))) as (connection, _):
+        database = await runner_of(connection).read(lambda db: db)
+        database.set_trace_callback(note)
+        database.set_progress_handler(lambda: steps.append(is_writing), 1)
+        assert await connection.replay("g", 0.0) == Replayed(("0",), is_whole=True)
+        database.set_progress_handler(None, 0)
+    return sum(steps)
+
+
+@pytest.mark.parametrize(
+    ("since", "after", "is_whole", "expected"),
+    [
+        ("oldest", "1", True, "bcdefga"),
+        (("0",), "1", False, "bcdefga"),
+        (("5",), "5", True, "fgab"),
+    ],
+)
+async def test_what_happens_while_a_replay_looks_at_the_log(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    since: Start,
+    after: str,
+    *,
+    is_whole: bool,
+    expected: str,
+) -> None:
+    """Y5: records are deleted to make room, redriven, and stored; then the group is forgotten."""
+    async with one_lease(path, *"abcde", max_length=6) as (connection, lease):
+        await lease.receive(Room(9))
+        await lease.settle([Buried(each, 1, 1, FAILURE) for each in "12"])
+        await lease.settle(list(map(Acknowledged, "345")))
+        acts: list[Any] = [
+            lambda: connection.store(batch(2, "f", "g")),
+            lambda: connection.redrive("g", ["1", "2"]),
+        ]
+
+        async def scan(jobs: JobRunner, since: Start) -> scanning.Scan:
+            found = await scanning.scan(jobs, since)
+            while acts:
+                await acts.pop(0)()
+            return found
+
+        monkeypatch.setattr(connection_module, "scan", scan)
+        replayed = await connection.replay("g", since)
+        assert replayed == Replayed((after,), is_whole=is_whole)
+        assert await given(connection, "new") == expected
+        acts.append(lambda: connection.forget("g"))
+        with pytest.raises(ValueError, match="there is no group 'g'"):
+            await connection.replay("g", since)
 
 
 async def test_a_stale_lease_settles_nothing_of_what_is_given_anew(path: Path) -> None:

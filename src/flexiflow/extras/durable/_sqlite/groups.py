@@ -49,6 +49,18 @@ def id_of(db: sqlite3.Connection, group: str) -> int | None:
     return None if found is None else int(found[0])
 
 
+def known_id_of(db: sqlite3.Connection, group: str) -> int:
+    """Return the id of a group.
+
+    Raises:
+        ValueError: there is no such group.
+    """
+    found = id_of(db, group)
+    if found is None:
+        raise ValueError(f"there is no group {group!r}")
+    return found
+
+
 def join(db: sqlite3.Connection, member: Member, now: float) -> list[str] | None:
     """Add a member, or keep it alive (X15).
 

@@ -38,6 +38,7 @@ from flexiflow.extras.durable._sqlite import groups, leases, log, schedule, stor
 from flexiflow.extras.durable._sqlite.backup import back_up
 from flexiflow.extras.durable._sqlite.lease import SqliteLease
 from flexiflow.extras.durable._sqlite.replaying import replay
+from flexiflow.extras.durable._sqlite.scanning import scan
 from flexiflow.extras.durable._sqlite.schema import layout_of
 from flexiflow.extras.durable._sqlite.survey import survey
 from flexiflow.extras.durable._sqlite.tables import identity_of
@@ -289,7 +290,10 @@ class _SqliteConnection(ConnectionBase):
         await self.jobs.write(lambda db: groups.forget(db, group))
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        return await self._change(lambda db: replay(db, group, since, time()), rings=True)
+        # The logs are not read for a group that is not there, nor before what is due is in them.
+        await self._look(lambda db: groups.known_id_of(db, group))
+        found = await scan(self.jobs, since)
+        return await self._change(lambda db: replay(db, group, found, time()), rings=True)
 
     async def survey(self) -> Survey:
         return await self._look(lambda db: survey(db, time()))
