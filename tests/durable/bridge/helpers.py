@@ -219,10 +219,6 @@ class _FaultyConnection:
     def max_event_bytes(self) -> int:
         return self._connection.max_event_bytes
 
-    @property
-    def max_scheduled(self) -> int:
-        return self._connection.max_scheduled
-
     async def produced(self, producer: str) -> int:
         return await self._connection.produced(producer)
 

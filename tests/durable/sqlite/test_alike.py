@@ -108,7 +108,7 @@ class Story:
         self._leases: dict[str, Lease] = {}
         self._held: dict[str, list[str]] = {}
         self._tickets: list[str] = []
-        self._replays: dict[str, list[int]] = {"g": [], "h": []}
+        self._replays: dict[str, list[int]] = {}
         self._turn = 0
         self._name = ""
 
@@ -154,7 +154,7 @@ class Story:
 
     def _rank(self, group: str, replay: int) -> int:
         """Return how many numbers of that group's replays were told before this one."""
-        known = self._replays.get(group, [replay])
+        known = self._replays.setdefault(group, [])
         if replay not in known:
             known.append(replay)
         return known.index(replay)

@@ -136,7 +136,7 @@ async def test_a_start_that_was_trimmed_is_refused(path: Path) -> None:
             await connection.join(worker()._replace(start=("1",)))
         assert await connection.groups() == []
         lease = await leased(connection, worker()._replace(start="new"))
-        assert await connection.replay("g", ("1",)) == Replayed(("2",), is_whole=False)
+        assert await connection.replay("g", ("1",)) == Replayed(("2",), is_complete=False)
         with pytest.raises(LeaseLost):
             await lease.receive(Room(1))
         assert await given(connection, "new") == "cd"
@@ -144,11 +144,11 @@ async def test_a_start_that_was_trimmed_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "is_whole"),
+    ("since", "is_complete"),
     [("oldest", True), (("1",), False), (0.0, False), (1_000_001.0, True), (1_000_011.0, True)],
 )
 async def test_it_tells_whether_all_is_kept(
-    path: Path, clock: Clock, since: Start, *, is_whole: bool
+    path: Path, clock: Clock, since: Start, *, is_complete: bool
 ) -> None:
     """Y5: of all records since then, as far as the transport can know."""
     async with SqliteTransport(path, max_length=2).connect() as connection:
@@ -157,7 +157,7 @@ async def test_it_tells_whether_all_is_kept(
             clock.now += 10
         await connection.join(worker()._replace(start="new"))
         replayed = await connection.replay("g", since)
-        assert replayed.is_whole is is_whole
+        assert replayed.is_complete is is_complete
 
 
 async def test_what_has_no_time_was_stored_before_it_was_deleted(path: Path, clock: Clock) -> None:
@@ -169,7 +169,7 @@ async def test_what_has_no_time_was_stored_before_it_was_deleted(path: Path, clo
             await connection.forget("g")
             await connection.store(batch(number, "a"))
             await connection.join(worker()._replace(start="new"))
-            told += [(await connection.replay("g", 1e6 + later)).is_whole for later in (0, 1)]
+            told += [(await connection.replay("g", 1e6 + later)).is_complete for later in (0, 1)]
             clock.now -= 50
     assert told == [False, True, False, True]
 
@@ -195,7 +195,7 @@ async def test_what_is_deleted_later_is_missed(path: Path) -> None:
     async with one_lease(path, *"abcdef") as (connection, lease):
         await lease.receive(Room(9))
         run_sql(path, "DELETE FROM records WHERE id IN (2, 3, 6)")
-        assert await connection.replay("g", "oldest") == Replayed(("0",), is_whole=False)
+        assert await connection.replay("g", "oldest") == Replayed(("0",), is_complete=False)
         assert await connection.standing("g") == Standing(0, 3, 0, 0)
         run_sql(path, "DELETE FROM records WHERE id = 5")
         assert await given(connection, "new") == "ad"
@@ -224,13 +224,13 @@ async def steps_of_replay(path: Path, length: int) -> int:
         database = await runner_of(connection).read(lambda db: db)
         database.set_trace_callback(note)
         database.set_progress_handler(lambda: steps.append(is_writing), 1)
-        assert await connection.replay("g", 0.0) == Replayed(("0",), is_whole=True)
+        assert await connection.replay("g", 0.0) == Replayed(("0",), is_complete=True)
         database.set_progress_handler(None, 0)
     return sum(steps)
 
 
 @pytest.mark.parametrize(
-    ("since", "after", "is_whole", "expected"),
+    ("since", "after", "is_complete", "expected"),
     [
         ("oldest", "1", True, "bcdefga"),
         (("0",), "1", False, "bcdefga"),
@@ -243,7 +243,7 @@ async def test_what_happens_while_a_replay_looks_at_the_log(
     since: Start,
     after: str,
     *,
-    is_whole: bool,
+    is_complete: bool,
     expected: str,
 ) -> None:
     """Y5: records are deleted to make room, redriven, and stored; then the group is forgotten."""
@@ -264,7 +264,7 @@ async def test_what_happens_while_a_replay_looks_at_the_log(
 
         monkeypatch.setattr(connection_module, "scan", scan)
         replayed = await connection.replay("g", since)
-        assert replayed == Replayed((after,), is_whole=is_whole)
+        assert replayed == Replayed((after,), is_complete=is_complete)
         assert await given(connection, "new") == expected
         acts.append(lambda: connection.forget("g"))
         with pytest.raises(ValueError, match="there is no group 'g'"):
@@ -380,7 +380,7 @@ async def test_a_survey_tells_all_that_there_is(path: Path, clock: Clock) -> Non
 
 @pytest.mark.parametrize("version", [1, 2])
 async def test_what_former_releases_wrote_has_no_time_nor_origin(path: Path, version: int) -> None:
-    """X16, Y5: it counts as earlier than any time; what they have redriven is not passed over."""
+    """X16, Y5: it counts as later than any time; what they have redriven is not passed over."""
     write_former(path, version)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE records SET only_group = 'g' WHERE id = 6")
@@ -388,7 +388,8 @@ async def test_what_former_releases_wrote_has_no_time_nor_origin(path: Path, ver
         found, _ = await connection.tail(["0"], 9, 0)
         assert {each.time for each in found} == {None}
         await connection.store(batch(8, "new"))
-        assert await given(connection, 1.0, "h") == "new"
+        at_a_time = await given(connection, 1e12, "h")
+        assert at_a_time == await given(connection, "oldest", "i") != "new"
         [letter] = await connection.dead_letters("g")
         await connection.replay("g", ("1",))
         assert await connection.standing("g") == Standing(0, 6, 2, 1)

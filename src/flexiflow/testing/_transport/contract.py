@@ -239,8 +239,8 @@ Y6 = Clause(
     "what is going on",
     "`survey` tells of each partition how many records its log holds, when the oldest was stored, "
     "and how many are scheduled; of each group who its live members are, how far it is in each "
-    "partition, when the oldest record was stored that it has not settled, and how many times it "
-    "has begun again.",
+    "partition, when the oldest record was stored that it has not settled, and the number of its "
+    "last replay.",
     *checks(
         "Y6",
         *(moves.surveys, moves.surveys, moves.surveys, moves.stores, moves.receives),

@@ -210,7 +210,7 @@ class Caring(Scheduling):
             return
         replayed, at = await self._calls.timed(text, lambda: call(name, since))
         await self._stay()
-        self._check_is_whole(how, since, places, replayed)
+        self._check_is_complete(how, since, places, replayed)
         kept = [*map(max, places, self._model.first)]
         group.begin_again(kept, at)
         await self._check_behind(kept, replayed)
@@ -218,7 +218,7 @@ class Caring(Scheduling):
             if hand.tenure.is_void and self._group_of(hand.worker) is group:
                 await self._haunt(hand, "Y5")
 
-    def _check_is_whole(
+    def _check_is_complete(
         self, how: str, since: Start, places: list[int], replayed: Replayed
     ) -> None:
         """Check whether a replay tells that all is kept since then, as far as that is known."""
@@ -229,8 +229,8 @@ class Caring(Scheduling):
             late = [(times[first - 1] or 0.0) >= since for first, times in at_front]
             # A transport need not know when the records were stored that it has deleted.
             right = {not any(late), not late}
-        if replayed.is_whole not in right:
-            raise Broken("Y5", f"a replay from {since!r} tells is_whole={replayed.is_whole}")
+        if replayed.is_complete not in right:
+            raise Broken("Y5", f"a replay from {since!r} tells is_complete={replayed.is_complete}")
 
     async def _check_behind(self, places: list[int], replayed: Replayed) -> None:
         """Check that a replay tells the positions behind which the group begins again."""

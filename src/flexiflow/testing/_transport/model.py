@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from flexiflow.testing._transport.part import Part
 
 if TYPE_CHECKING:
     from flexiflow.testing._transport.holds import Grave, Item, Letter, Span, Tenure
+
+
+REPLAY: Final = "the same since it began, and greater than ever before"
+"""What the number of a group's replay is."""
 
 
 @final
@@ -19,7 +23,6 @@ class GroupModel:
 
     Attributes:
         graves: its dead letters, the oldest first.
-        replays: how many times it has begun again.
         doubtful: dead letters whose record may have been gone before they were buried.
         tokens: the token of the last lease, for each partition.
         rank: the rank of the patterns that it takes, as of the last join; None after a member has
@@ -30,7 +33,9 @@ class GroupModel:
     def __init__(self, parts: list[Part]) -> None:
         self.parts = parts
         self.graves: list[Grave] = []
-        self.replays = 0
+        # The number of its replay, once it was told, and the greatest one before.
+        self._replay: int | None = None
+        self._former = -1
         self.doubtful: list[Letter] = []
         self.tokens = [0] * len(parts)
         self.rank: int | None = None
@@ -46,9 +51,19 @@ class GroupModel:
         """Whether it has begun elsewhere than with the oldest record, or has begun again."""
         return any(part.is_moved for part in self.parts)
 
+    def is_replay(self, number: int) -> bool:
+        """Return whether the number of its replay can be this: greater than before, then the same.
+
+        What is told first counts from then on (Y5).
+        """
+        if self._replay is None and number > self._former:
+            self._replay = number
+        return number == self._replay
+
     def begin_again(self, places: list[int], at: Span) -> None:
         """Begin again at a place of each partition (Y5)."""
-        self.replays += 1
+        if self._replay is not None:
+            self._former, self._replay = self._replay, None
         for part, place, tenures in zip(self.parts, places, self.tenures, strict=True):
             for tenure in tenures:
                 tenure.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from flexiflow.extras.durable._errors import no_group
 from flexiflow.extras.durable._logs import PAGE_BYTES, numbers_of
 from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._records import DeadLetter, Failure, Standing
@@ -57,7 +58,7 @@ def known_id_of(db: sqlite3.Connection, group: str) -> int:
     """
     found = id_of(db, group)
     if found is None:
-        raise ValueError(f"there is no group {group!r}")
+        raise no_group(group)
     return found
 
 
@@ -121,9 +122,7 @@ def forget(db: sqlite3.Connection, group: str) -> None:
 def standing(db: sqlite3.Connection, group: str) -> Standing:
     """Return how far a group is, over all partitions."""
     found = id_of(db, group)
-    if found is None:
-        return Standing(0, 0, 0, 0)
-    return Standing(*(sum(each) for each in zip(*standings(db, found), strict=True)))
+    return Standing.total([] if found is None else standings(db, found))
 
 
 def standings(db: sqlite3.Connection, group: int) -> list[Standing]:

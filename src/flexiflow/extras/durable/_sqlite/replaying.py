@@ -98,7 +98,7 @@ def replay(db: sqlite3.Connection, group: str, scan: Scan, now: float) -> Replay
     # What a record has waited for in the line of its key may have been dropped.
     follow_all(db, found, now)
     is_kept = scan.since == "oldest" or begins == scan.begins
-    return Replayed(tuple(map(str, begins)), scan.replayed.is_whole and is_kept)
+    return Replayed(tuple(map(str, begins)), scan.replayed.is_complete and is_kept)
 
 
 def _begin(db: sqlite3.Connection, span: _Span, log: LogScan) -> None:

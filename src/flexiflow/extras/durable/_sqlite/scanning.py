@@ -10,17 +10,16 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from flexiflow.extras.durable._logs import check_positions
-from flexiflow.extras.durable._records import Replayed
 from flexiflow.extras.durable._sqlite.log import begin_of
 from flexiflow.extras.durable._sqlite.schema import first_of
+from flexiflow.extras.durable._starts import begin_again
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
     from flexiflow.extras._sqlite.jobs import JobRunner
-    from flexiflow.extras.durable._records import Start
+    from flexiflow.extras.durable._records import Replayed, Start
 
 _PAGE: Final = 10_000
 """How many records are looked at by one job."""
@@ -142,35 +141,11 @@ async def scan(jobs: JobRunner, since: Start) -> Scan:
     if isinstance(since, int | float):
         for page in _pages(log.span(log.first - 1) for log in logs):
             await jobs.read(partial(_find_late, logs, page, since))
-    begins, _ = _begin_again(logs, since)
+    begins, _ = begin_again(logs, since)
     spans = (log.span(position) for log, position in zip(logs, begins, strict=True))
     for page in _pages(spans):
         await jobs.read(partial(_look_at, logs, page))
-    return Scan(since, logs, *_begin_again(logs, since))
-
-
-def _begin_again(logs: list[LogScan], since: Start) -> tuple[list[int], Replayed]:
-    wanted = _positions(logs, since)
-    begins = [max(each, log.first - 1) for log, each in zip(logs, wanted, strict=True)]
-    has_lost = [_has_lost(*each, since) for each in zip(logs, begins, strict=True)]
-    is_whole = begins == wanted and not any(has_lost)
-    return begins, Replayed(tuple(map(str, begins)), is_whole)
-
-
-def _positions(logs: list[LogScan], since: Start) -> list[int]:
-    ends = [log.last for log in logs]
-    if since == "oldest":
-        return [log.first - 1 for log in logs]
-    if since == "new":
-        return ends
-    if isinstance(since, tuple):
-        return check_positions(since, ends)
-    return [log.behind(since) for log in logs]
-
-
-def _has_lost(log: LogScan, position: int, since: Start) -> bool:
-    is_late = isinstance(since, int | float) and log.deleted >= since
-    return is_late or log.count_after(position) < log.last - position
+    return Scan(since, logs, *begin_again(logs, since))
 
 
 def _logs_of(db: sqlite3.Connection) -> list[LogScan]:
