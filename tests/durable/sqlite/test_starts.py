@@ -25,7 +25,7 @@ from flexiflow.extras.durable import (
     Start,
     StartTrimmed,
 )
-from flexiflow.extras.durable._sqlite import scanning
+from flexiflow.extras.durable._sqlite import groups, starts
 from flexiflow.extras.durable._sqlite import transport as connection_module
 from tests.durable.sqlite.files import (
     FAILURE,
@@ -51,8 +51,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a replay read the logs in small pages."""
-    monkeypatch.setattr(scanning, "_PAGE", 3)
-    monkeypatch.setattr(scanning, "_LOG", 1)
+    monkeypatch.setattr(starts, "_PAGE", 3)
+    monkeypatch.setattr(starts, "_LOG", 1)
 
 
 async def given(connection: Connection, start: Start, group: str = "g") -> str:
@@ -203,16 +203,18 @@ async def test_what_is_deleted_later_is_missed(path: Path) -> None:
         assert run_sql(path, "SELECT * FROM passed") == []
 
 
-async def test_a_replay_locks_the_file_as_long_for_a_long_log_as_for_a_short_one(
-    path: Path,
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_the_file_is_locked_as_long_for_a_long_log_as_for_a_short_one(
+    path: Path, *, is_new: bool
 ) -> None:
-    """Y5, X9: so that other processes, which wait for the file, can write."""
-    steps = [await steps_of_replay(path.with_name(f"{each}.db"), each) for each in (3, 300)]
-    assert 0 < steps[0] == steps[1]
+    """Y5, X9: other processes can write while a group that begins at a time looks for its place."""
+    files = [(path.with_name(f"{length}.db"), length) for length in (3, 300)]
+    short, long = [await steps_of_a_start(*each, is_new=is_new) for each in files]
+    assert 0 < short == long
 
 
-async def steps_of_replay(path: Path, length: int) -> int:
-    """Return how many steps SQLite takes while it has locked the file for a replay."""
+async def steps_of_a_start(path: Path, length: int, *, is_new: bool) -> int:
+    """Return how many steps SQLite takes while the file is locked."""
     steps = list[bool]()
     is_writing = False
 
@@ -224,9 +226,56 @@ async def steps_of_replay(path: Path, length: int) -> int:
         database = await runner_of(connection).read(lambda db: db)
         database.set_trace_callback(note)
         database.set_progress_handler(lambda: steps.append(is_writing), 1)
-        assert await connection.replay("g", 0.0) == Replayed(("0",), is_complete=True)
+        if is_new:
+            await connection.join(worker("a", "h")._replace(start=9e9))
+        else:
+            await connection.replay("g", 9e9)
         database.set_progress_handler(None, 0)
     return sum(steps)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0.0, "cdef"), (1e6 + 5, "ef"), (1e6 + 9, "")])
+async def test_what_happens_while_a_new_group_looks_at_the_log(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, start: float, expected: str
+) -> None:
+    """Y5: no record is passed over that is stored meanwhile; what is deleted is not missed."""
+    async with SqliteTransport(path, max_length=4).connect() as connection:
+        for number, body in enumerate("abcd", 1):
+            await connection.store(batch(number, body))
+        clock.now += 5
+        acts: list[Any] = [
+            lambda: connection.store(batch(5, "e")),
+            lambda: connection.store(batch(6, "f")),
+        ]
+
+        async def look_for(jobs: JobRunner, time: float) -> Any:
+            found = await starts.look_for(jobs, time)
+            while acts:
+                await acts.pop(0)()
+            return found
+
+        monkeypatch.setattr(connection_module, "look_for", look_for)
+        assert await given(connection, start) == expected
+        assert await connection.standing("g") == Standing(len(expected), 0, 0, 0)
+
+
+async def test_a_group_that_is_forgotten_as_one_joins_is_made_anew(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Y5: at the time that its member says."""
+    async with one_lease(path, "a", "b") as (connection, _):
+        clock.now += 1
+        await connection.store(batch(2, "c"))
+        join = groups.join
+
+        def forget(db: sqlite3.Connection, *arguments: Any) -> Any:
+            monkeypatch.undo()
+            groups.forget(db, "g")
+            return join(db, *arguments)
+
+        monkeypatch.setattr(groups, "join", forget)
+        lease = await leased(connection, worker("b")._replace(start=1e6 + 1))
+        assert [each.body for each in await lease.receive(Room(9))] == [b"c"]
 
 
 @pytest.mark.parametrize(
@@ -256,8 +305,8 @@ async def test_what_happens_while_a_replay_looks_at_the_log(
             lambda: connection.redrive("g", ["1", "2"]),
         ]
 
-        async def scan(jobs: JobRunner, since: Start) -> scanning.Scan:
-            found = await scanning.scan(jobs, since)
+        async def scan(jobs: JobRunner, since: Start) -> starts.Scan:
+            found = await starts.scan(jobs, since)
             while acts:
                 await acts.pop(0)()
             return found

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._records import Member
+    from flexiflow.extras.durable._sqlite.starts import LogScan
 
 _PARTITIONS: Final = "SELECT partition FROM logs ORDER BY partition"
 
@@ -62,18 +63,29 @@ def known_id_of(db: sqlite3.Connection, group: str) -> int:
     return found
 
 
-def join(db: sqlite3.Connection, member: Member, now: float) -> list[str] | None:
+def join(
+    db: sqlite3.Connection, member: Member, found: Sequence[LogScan] | None, now: float
+) -> list[str] | None:
     """Add a member, or keep it alive (X15).
 
+    Args:
+        db: the database.
+        member: the member.
+        found: where the group begins if it is new, as `look_for` has found; None if it is not new,
+            or does not begin at a time.
+        now: the time, in seconds since 1970.
+
     Returns:
-        The names of the members that may receive, sorted. None if the group is new, and there is
-        so much that is due before it that the caller should commit, and try again.
+        The names of the members that may receive, sorted. None if the group is new, and either it
+        begins at a time that was not looked for, or there is so much that is due before it that the
+        caller should commit; then look for it, and try again.
     """
     group = id_of(db, member.group)
     if group is None:
-        if put_all_due(db, now):
+        is_sought = found is None and isinstance(member.start, int | float)
+        if put_all_due(db, now) or is_sought:
             return None
-        group = _make(db, member, now)
+        group = _make(db, member, found, now)
     overdue = "DELETE FROM members WHERE group_id = ? AND (since > ? OR until <= ?)"
     db.execute(overdue, (group, now, now))
     query = "SELECT consumer, token, patterns FROM members WHERE group_id = ?"
@@ -202,9 +214,11 @@ def _redriven(
     return True
 
 
-def _make(db: sqlite3.Connection, member: Member, now: float) -> int:
+def _make(
+    db: sqlite3.Connection, member: Member, found: Sequence[LogScan] | None, now: float
+) -> int:
     # Records that were deleted before don't count as missed by a new group.
-    begins = begin(db, member.group, member.start)
+    begins = begin(db, member.group, member.start, found)
     # After the clock was set back, a group of that name may have had a higher number.
     (last,) = db.execute("SELECT replay FROM identity").fetchone()
     row = (member.group, replay_after(last, now))

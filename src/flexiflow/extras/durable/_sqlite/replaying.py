@@ -13,16 +13,16 @@ from flexiflow.extras.durable._records import Replayed
 from flexiflow.extras.durable._sqlite.groups import known_id_of
 from flexiflow.extras.durable._sqlite.leases import end_all
 from flexiflow.extras.durable._sqlite.log import begin_of
-from flexiflow.extras.durable._sqlite.scanning import copies_in
 from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
+from flexiflow.extras.durable._sqlite.starts import copies_in
 from flexiflow.extras.durable._sqlite.tables import replay_after
 from flexiflow.extras.durable._sqlite.waiting import follow_all
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from flexiflow.extras.durable._sqlite.scanning import LogScan, Scan
+    from flexiflow.extras.durable._sqlite.starts import LogScan, Scan
 
 _AFTER: Final = " WHERE group_id = :group AND id > :begin AND id <= :end AND"
 
