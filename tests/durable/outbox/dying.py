@@ -66,6 +66,11 @@ class _Database:
         self._life.step()
         return self._database.execute(*arguments)
 
+    def cursor(self) -> sqlite3.Cursor:
+        """Die before the tables are looked for, or return what looks for them."""
+        self._life.step()
+        return self._database.cursor()
+
     def close(self) -> None:
         """Close it, as the end of a process does."""
         self._database.close()

@@ -183,7 +183,7 @@ class Outbox:
         try:
             connection.execute(self._insert, (key, body))
         except sqlite3.OperationalError as exc:
-            if not is_missing(exc):
+            if not is_missing(exc, self._tables.events):
                 raise
             raise RuntimeError(
                 f"the database has no table {self._tables.events}: prepare(connection) of this "
