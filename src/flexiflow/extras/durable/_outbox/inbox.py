@@ -38,6 +38,9 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
     if the transaction with that call is committed (Y4). A handler that does nothing where this
     returns False has the effects of its transaction once, although the event may come again.
 
+    The event is the stored one, also in a handler of an event that another handler publishes
+    meanwhile. So one call for each stored event and name: a second one with a name returns False.
+
     The notes are in a table `flexiflow_inbox`, which is made when it is first needed.
 
     Args:
@@ -51,6 +54,7 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
             handle a stored event.
         ValueError: `keep` is not more than 0; `name` is empty.
         TypeError: an argument of the wrong type.
+        sqlite3.Error: what SQLite raises, as where a table of that name is something else.
     """
     check_seconds("keep", keep)
     if not isinstance(name, str):
