@@ -349,7 +349,7 @@ class Bridge:
         if self._connection is None:
             raise ReceiverClosed("the bridge", "is over")
         replayed = await self._connection.replay(group, start)
-        if not replayed.is_whole:
+        if not replayed.is_complete:
             logger.warning(
                 "the group %r begins again with the oldest events that are kept: some since %s "
                 "were deleted",
