@@ -344,6 +344,6 @@ async def test_a_survey_of_nothing() -> None:
         await connection.join(MEMBER)
         survey = await connection.survey()
         assert [survey.logs, survey.groups[0].oldest] == [(LogSurvey(0, None, 0, 0),), None]
-        transport._logs[0].append(Record(b"else"))
+        transport._state.logs[0].append(Record(b"else"))
         survey = await connection.survey()
         assert [survey.logs, survey.groups[0].oldest] == [(LogSurvey(1, None, 0, 4),), None]

@@ -34,7 +34,7 @@ each_mode = pytest.mark.parametrize("mode", MODES)
 
 def stored(transport: MemoryTransport) -> list[Record]:
     """Give what is stored."""
-    return [record for log in transport._logs for record in log.records.values()]
+    return [record for log in transport._state.logs for record in log.records.values()]
 
 
 def payloads(transport: MemoryTransport) -> list[Any]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable._records import Start
 
+_WORDS: Final = "oldest", "new"
+
 _POSITION: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -56,7 +58,7 @@ def begin(group: str, logs: Sequence[LogView], start: Start) -> list[int]:
     """Return for each log the position behind which a new group begins.
 
     Raises:
-        ValueError: `start` is not a position for each log.
+        ValueError: `start` is no start, or not a position for each log.
         StartTrimmed: records behind one of them were deleted.
     """
     found = _positions(logs, start)
@@ -70,7 +72,7 @@ def begin_again(logs: Sequence[LogView], since: Start) -> tuple[list[int], Repla
     """Return for each log the position behind which a group begins again, and what to tell.
 
     Raises:
-        ValueError: `since` is not a position for each log.
+        ValueError: `since` is no start, or not a position for each log.
     """
     wanted = _positions(logs, since)
     found = [max(each, log.first - 1) for log, each in zip(logs, wanted, strict=True)]
@@ -90,14 +92,20 @@ def _positions(logs: Sequence[LogView], start: Start) -> list[int]:
         return [log.first - 1 for log in logs]
     if start == "new":
         return [log.last for log in logs]
+    check_start(start, len(logs))
     if isinstance(start, tuple):
         return _check_positions(start, [log.last for log in logs])
     return [log.behind(start) for log in logs]
 
 
-def check_length(start: tuple[str, ...], partitions: int) -> None:
-    """Raise `ValueError` unless a start has as many positions as there are partitions."""
-    if len(start) != partitions:
+def check_start(start: Start, partitions: int) -> None:
+    """Raise `ValueError` if a start is another word, or has not a position for each partition."""
+    if isinstance(start, str) and start not in _WORDS:
+        raise ValueError(
+            "a start must be 'oldest', 'new', a time, or a position for each partition, "
+            f"not {reprlib.repr(start)}"
+        )
+    if isinstance(start, tuple) and len(start) != partitions:
         raise ValueError(
             f"a start must have a position for each of the {partitions} partitions, "
             f"not {reprlib.repr(start)}"
@@ -108,13 +116,12 @@ def _check_positions(start: tuple[str, ...], ends: Sequence[int]) -> list[int]:
     """Return the positions behind which a group is to begin.
 
     Args:
-        start: a position for each partition.
+        start: a text for each partition.
         ends: for each partition the position of the last record that was stored.
 
     Raises:
-        ValueError: `start` is not that.
+        ValueError: one is no position.
     """
-    check_length(start, len(ends))
     for partition, (last, each) in enumerate(zip(ends, start, strict=True)):
         if not _POSITION.fullmatch(each) or int(each) > last:
             raise ValueError(

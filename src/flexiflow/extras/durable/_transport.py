@@ -269,8 +269,8 @@ class Connection(Protocol):
             ConsumerInUse: a live member has the same name and another token.
             GroupMismatch: the patterns neither include those of another live member, nor are
                 included in them; the member has not joined.
-            ValueError: the group is new, and `start` is not a position for each partition, or one
-                is no position of this transport, or is not there yet.
+            ValueError: the group is new, and `start` is no `Start`, or is not a position for each
+                partition, or one is no position of this transport, or is not there yet.
             StartTrimmed: the group is new, and records behind such a position were deleted.
         """
         ...
@@ -288,7 +288,7 @@ class Connection(Protocol):
         ...
 
     async def groups(self) -> Sequence[str]:
-        """Return the names of all groups that have ever had a member, sorted."""
+        """Return the names of the groups that `survey` tells of, sorted; this costs far less."""
         ...
 
     async def forget(self, group: str) -> None:
@@ -308,8 +308,8 @@ class Connection(Protocol):
         To repeat the call after a failure may be one more replay, and changes nothing else.
 
         Raises:
-            ValueError: there is no such group; or `since` is not a position for each partition, or
-                one is no position of this transport, or is not there yet.
+            ValueError: there is no such group; or `since` is no `Start`, or is not a position for
+                each partition, or one is no position of this transport, or is not there yet.
         """
         ...
 

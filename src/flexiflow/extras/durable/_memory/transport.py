@@ -84,8 +84,6 @@ class MemoryTransport:
             max_scheduled=max_scheduled,
         )
         self._state = State(self._limits)
-        # For those who look, or change something, behind its back.
-        self._logs, self._groups = self._state.logs, self._state.groups
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:

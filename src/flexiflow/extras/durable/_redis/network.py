@@ -153,8 +153,11 @@ class Network:
                 for each in partitions[at : at + _AT_ONCE]:
                     tasks.start_soon(run, each, tasks)
             if failed:
-                # The error's traceback holds this frame, which must not hold the error.
-                raise failed.pop(0)
+                try:
+                    raise failed[0]
+                finally:
+                    # Their tracebacks hold this frame, which must not hold them.
+                    failed.clear()
         return {each: found[each] for each in partitions}
 
     async def _run(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from flexiflow.extras.durable._errors import StartTrimmed, no_group
 from flexiflow.extras.durable._records import Replayed
 from flexiflow.extras.durable._redis.scripts import DROP, REPLAY, START
-from flexiflow.extras.durable._starts import check_length
+from flexiflow.extras.durable._starts import check_start
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable._records import Start
@@ -42,14 +42,14 @@ def parse(start: Start, partitions: int) -> Beginning:
     """Return a start as the scripts read it.
 
     Raises:
-        ValueError: it is not a position for each partition.
+        ValueError: it is no start, or not a position for each partition.
     """
+    check_start(start, partitions)
     blanks = ("",) * partitions
     if isinstance(start, str):
         return Beginning(start, blanks, blanks)
     if not isinstance(start, tuple):
         return Beginning("time", (str(float(start)),) * partitions, blanks)
-    check_length(start, partitions)
     for partition, each in enumerate(start):
         if not _POSITION.fullmatch(each) or max(map(int, each.split("-"))) > _GREATEST:
             raise _no_position(partition, each)

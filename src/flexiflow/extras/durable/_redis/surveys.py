@@ -88,8 +88,8 @@ async def standings(
         For each partition, of each group the standing, and when that record was stored; None if it
         is not known, or not asked for.
     """
-    calls = {each: (int(is_thorough), *groups) for each in range(partitions)}
-    answers = await network.run_all(STANDING, calls)
+    arguments: Sequence[str | int] = (int(is_thorough), *groups)
+    answers = await network.run_all(STANDING, dict.fromkeys(range(partitions), arguments))
     found: list[list[_Part]] = []
     for partition, (_, epoch, last, parts) in answers.items():
         network.epochs.of(partition).note(epoch, last)
