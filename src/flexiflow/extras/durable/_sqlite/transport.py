@@ -157,6 +157,9 @@ class SqliteTransport:
         Copying the file by other means misses what SQLite keeps beside it; in a process that has it
         open it also drops SQLite's locks.
 
+        The copy accepts the original's tickets, so that scheduled events can still be cancelled
+        after it has taken the original's place (Y3). Hence no ticket tells the two apart.
+
         Args:
             file: the path of the copy. It appears when the copy is complete, and only its owner can
                 read and write it.
