@@ -10,7 +10,11 @@ import anyio
 
 from flexiflow.extras._process import Home
 from flexiflow.extras.durable._bridge.link import Signal
-from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable, left
+from flexiflow.extras.durable._errors import (
+    TransportUnusable,
+    left,
+)
+from flexiflow.extras.durable._reading_errors import EventTooLarge
 from flexiflow.extras.durable._records import Batch
 
 if TYPE_CHECKING:

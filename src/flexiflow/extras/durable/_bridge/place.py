@@ -17,8 +17,9 @@ from flexiflow._bus import dispatcher_of
 from flexiflow._subscription import Terms
 from flexiflow.extras.durable._bridge.carrying import NOTHING, carried
 from flexiflow.extras.durable._bridge.held import handing_on, is_echo
-from flexiflow.extras.durable._errors import NotEncodable, left
+from flexiflow.extras.durable._errors import left
 from flexiflow.extras.durable._patterns import Patterns
+from flexiflow.extras.durable._reading_errors import NotEncodable
 from flexiflow.extras.durable._records import Record
 
 if TYPE_CHECKING:

@@ -10,9 +10,11 @@ from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._memory.readings import Reading
 from flexiflow.extras.durable._records import (
     DeadLetter,
+    Record,
+)
+from flexiflow.extras.durable._surveys import (
     GroupSurvey,
     MemberSurvey,
-    Record,
     Standing,
 )
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from flexiflow.extras.durable._memory.log import Log
     from flexiflow.extras.durable._memory.readings import Grave
-    from flexiflow.extras.durable._records import Buried, Member
+    from flexiflow.extras.durable._outcomes import Buried
+    from flexiflow.extras.durable._records import Member
 
 
 class Dead(NamedTuple):

@@ -12,7 +12,7 @@ from flexiflow.extras._redis.script import digest_of
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._logs import PAGE_BYTES, ConnectionBase, check_records, spread
 from flexiflow.extras.durable._membership import Agreement, Peer, agree
-from flexiflow.extras.durable._records import Standing, Stored
+from flexiflow.extras.durable._records import Stored
 from flexiflow.extras.durable._redis.entries import fields, key_of, milliseconds
 from flexiflow.extras.durable._redis.lease import RedisLease, Right
 from flexiflow.extras.durable._redis.letters import Letters
@@ -30,10 +30,12 @@ from flexiflow.extras.durable._redis.scripts import (
 )
 from flexiflow.extras.durable._redis.starts import Starts, kept, parse, restore
 from flexiflow.extras.durable._redis.surveys import look_at, survey
+from flexiflow.extras.durable._surveys import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._records import (
         Batch,
@@ -43,11 +45,10 @@ if TYPE_CHECKING:
         Replayed,
         ScheduledRecord,
         Start,
-        Survey,
     )
     from flexiflow.extras.durable._redis.network import Network
     from flexiflow.extras.durable._redis.starts import Beginning
-    from flexiflow.extras.durable._transport import Lease
+    from flexiflow.extras.durable._surveys import Survey
 
 # The seconds between looks of `tail`.
 _GLANCE: Final = 0.05

@@ -19,15 +19,15 @@ from anyio.lowlevel import checkpoint
 from flexiflow.extras._redis.replies import Broken, Refused
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._records import (
+from flexiflow.extras.durable._outcomes import (
     Acknowledged,
     Buried,
-    Delivery,
     Followed,
     Postponed,
     Returned,
     Settled,
 )
+from flexiflow.extras.durable._records import Delivery
 from flexiflow.extras.durable._redis.entries import fields, flat, key_of, milliseconds, text
 from flexiflow.extras.durable._redis.scripts import (
     ACKNOWLEDGE,
@@ -44,7 +44,11 @@ if TYPE_CHECKING:
     from flexiflow.extras._redis.client import Wire
     from flexiflow.extras._redis.script import Script
     from flexiflow.extras._redis.url import Server
-    from flexiflow.extras.durable._records import Member, Outcome, Room
+    from flexiflow.extras.durable._outcomes import Outcome
+    from flexiflow.extras.durable._records import (
+        Member,
+        Room,
+    )
     from flexiflow.extras.durable._redis.network import Network
 
 # The longest wait in one go, in seconds: then `receive` looks for leases that have run out.

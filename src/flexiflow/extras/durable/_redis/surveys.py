@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from flexiflow.extras.durable._records import (
+from flexiflow.extras.durable._redis.entries import seconds
+from flexiflow.extras.durable._redis.scripts import MEMBERS, STANDING, SURVEY
+from flexiflow.extras.durable._surveys import (
     GroupSurvey,
     LogSurvey,
     MemberSurvey,
     Standing,
     Survey,
 )
-from flexiflow.extras.durable._redis.entries import seconds
-from flexiflow.extras.durable._redis.scripts import MEMBERS, STANDING, SURVEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

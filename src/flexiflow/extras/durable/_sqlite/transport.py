@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._records import (
         Batch,
@@ -52,12 +53,14 @@ if TYPE_CHECKING:
         Member,
         Record,
         Replayed,
-        Standing,
         Start,
         Stored,
+    )
+    from flexiflow.extras.durable._surveys import (
+        Standing,
         Survey,
     )
-    from flexiflow.extras.durable._transport import Connection, Lease
+    from flexiflow.extras.durable._transport import Connection
 
 _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
 """In each event loop, a bell for each file."""
