@@ -61,7 +61,6 @@ ROOMS = {
         "extras.durable._membership",
         "extras.durable._outcomes",
         "extras.durable._patterns",
-        "extras.durable._reading_errors",
         "extras.durable._records",
         "extras.durable._starts",
         "extras.durable._surveys",

@@ -22,15 +22,21 @@ from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
 from flexiflow.extras.durable._errors import (
     BridgeClosed,
     ConsumerInUse,
+    EventTooLarge,
     GroupMismatch,
     LeaseLost,
     LogFull,
+    NewerVersion,
+    NotDecodable,
+    NotEncodable,
     NotReplicated,
     ScheduleFull,
     StartTrimmed,
+    TooDeep,
     TransportError,
     TransportUnavailable,
     TransportUnusable,
+    WorkersDied,
 )
 from flexiflow.extras.durable._lease import Lease
 from flexiflow.extras.durable._memory.transport import MemoryTransport
@@ -45,14 +51,6 @@ from flexiflow.extras.durable._outcomes import (
     Postponed,
     Returned,
     Settled,
-)
-from flexiflow.extras.durable._reading_errors import (
-    EventTooLarge,
-    NewerVersion,
-    NotDecodable,
-    NotEncodable,
-    TooDeep,
-    WorkersDied,
 )
 from flexiflow.extras.durable._records import (
     Batch,
@@ -69,17 +67,8 @@ from flexiflow.extras.durable._records import (
 )
 from flexiflow.extras.durable._redis.transport import RedisTransport
 from flexiflow.extras.durable._sqlite.transport import SqliteTransport
-from flexiflow.extras.durable._surveys import (
-    GroupSurvey,
-    LogSurvey,
-    MemberSurvey,
-    Standing,
-    Survey,
-)
-from flexiflow.extras.durable._transport import (
-    Connection,
-    Transport,
-)
+from flexiflow.extras.durable._surveys import GroupSurvey, LogSurvey, MemberSurvey, Standing, Survey
+from flexiflow.extras.durable._transport import Connection, Transport
 from flexiflow.extras.durable._urls import transport_from_url
 
 __all__ = [

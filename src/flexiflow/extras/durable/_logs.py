@@ -10,7 +10,7 @@ from uuid import uuid4
 from zlib import crc32
 
 from flexiflow._arguments import check_count, check_finite
-from flexiflow.extras.durable._reading_errors import EventTooLarge
+from flexiflow.extras.durable._errors import EventTooLarge
 from flexiflow.extras.durable._tickets import make_ticket
 
 if TYPE_CHECKING:

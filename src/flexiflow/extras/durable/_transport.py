@@ -46,10 +46,7 @@ if TYPE_CHECKING:
         Start,
         Stored,
     )
-    from flexiflow.extras.durable._surveys import (
-        Standing,
-        Survey,
-    )
+    from flexiflow.extras.durable._surveys import Standing, Survey
 
 
 class Connection(Protocol):

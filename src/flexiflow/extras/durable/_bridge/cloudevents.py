@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, ca
 
 from flexiflow._text import LONGEST
 from flexiflow.extras.durable._bridge.failing import shown
-from flexiflow.extras.durable._reading_errors import NotEncodable
+from flexiflow.extras.durable._errors import NotEncodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

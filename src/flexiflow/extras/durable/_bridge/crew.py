@@ -18,12 +18,8 @@ from flexiflow._reporting import logger
 from flexiflow._text import show
 from flexiflow.extras.durable._bridge.carrying import RESUME, resumed
 from flexiflow.extras.durable._bridge.held import handing_on
-from flexiflow.extras.durable._errors import is_an_outage
+from flexiflow.extras.durable._errors import NewerVersion, NotDecodable, is_an_outage
 from flexiflow.extras.durable._outcomes import Noted
-from flexiflow.extras.durable._reading_errors import (
-    NewerVersion,
-    NotDecodable,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -57,10 +57,7 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._bridge.lanes import Queue
     from flexiflow.extras.durable._bridge.link import Link
     from flexiflow.extras.durable._lease import Lease
-    from flexiflow.extras.durable._outcomes import (
-        Outcome,
-        Settled,
-    )
+    from flexiflow.extras.durable._outcomes import Outcome, Settled
     from flexiflow.extras.durable._records import Delivery
 
 

@@ -1,6 +1,6 @@
 """The part of a bridge that hands on the events of an outbox, as long as the bridge is open (Y4).
 
-What a relay does is no matter of the bridge: it is given one, by `OutboxFile`.
+The bridge does not know how a relay works: `OutboxFile` makes one for it.
 """
 
 from __future__ import annotations

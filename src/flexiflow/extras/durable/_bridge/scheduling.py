@@ -15,8 +15,7 @@ from flexiflow.extras._process import Home
 from flexiflow.extras.durable._bridge.arguments import moment_of
 from flexiflow.extras.durable._bridge.carrying import carried
 from flexiflow.extras.durable._bridge.place import check_key
-from flexiflow.extras.durable._errors import TransportUnusable
-from flexiflow.extras.durable._reading_errors import EventTooLarge
+from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable
 from flexiflow.extras.durable._records import Record
 
 if TYPE_CHECKING:

@@ -16,10 +16,7 @@ from flexiflow._text import show
 from flexiflow.extras.durable._bridge.converting import reader_of
 from flexiflow.extras.durable._bridge.failing import shown
 from flexiflow.extras.durable._bridge.models import msgspec_ends, pydantic_ends
-from flexiflow.extras.durable._reading_errors import (
-    NewerVersion,
-    NotDecodable,
-)
+from flexiflow.extras.durable._errors import NewerVersion, NotDecodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

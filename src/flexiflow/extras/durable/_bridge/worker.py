@@ -40,29 +40,24 @@ from flexiflow.extras.durable._bridge.intake import Intake
 from flexiflow.extras.durable._bridge.lanes import Queue
 from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import (
+    EventTooLarge,
     LeaseLost,
+    NewerVersion,
+    TooDeep,
     TransportError,
+    WorkersDied,
     is_an_outage,
 )
 from flexiflow.extras.durable._membership import share
-from flexiflow.extras.durable._outcomes import (
-    Acknowledged,
-    Buried,
-)
+from flexiflow.extras.durable._outcomes import Acknowledged, Buried
 from flexiflow.extras.durable._patterns import Patterns
-from flexiflow.extras.durable._reading_errors import (
-    EventTooLarge,
-    NewerVersion,
-    TooDeep,
-    WorkersDied,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._bridge.link import Link
+    from flexiflow.extras.durable._errors import NotDecodable
     from flexiflow.extras.durable._lease import Lease
-    from flexiflow.extras.durable._reading_errors import NotDecodable
     from flexiflow.extras.durable._records import Delivery, Member
     from flexiflow.extras.durable._transport import Connection
 

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._memory.readings import Reading
-from flexiflow.extras.durable._records import (
-    DeadLetter,
-    Record,
-)
-from flexiflow.extras.durable._surveys import (
-    GroupSurvey,
-    MemberSurvey,
-    Standing,
-)
+from flexiflow.extras.durable._records import DeadLetter, Record
+from flexiflow.extras.durable._surveys import GroupSurvey, MemberSurvey, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,11 +27,7 @@ from flexiflow.extras.durable._memory.lease import MemoryLease
 from flexiflow.extras.durable._memory.state import State
 from flexiflow.extras.durable._records import Stored
 from flexiflow.extras.durable._starts import begin, begin_again
-from flexiflow.extras.durable._surveys import (
-    LogSurvey,
-    Standing,
-    Survey,
-)
+from flexiflow.extras.durable._surveys import LogSurvey, Standing, Survey
 from flexiflow.extras.durable._tickets import partition_of
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._bridge.place import check_key
 from flexiflow.extras.durable._bridge.relaying import OutboxFile
 from flexiflow.extras.durable._bridge.schemas import check_schemas
-from flexiflow.extras.durable._errors import TransportUnusable
+from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable
 from flexiflow.extras.durable._outbox.relay import Relay, Terms
 from flexiflow.extras.durable._outbox.tables import (
     are_there,
@@ -30,7 +30,6 @@ from flexiflow.extras.durable._outbox.tables import (
     make,
     tables_of,
 )
-from flexiflow.extras.durable._reading_errors import EventTooLarge
 
 if TYPE_CHECKING:
     import os

@@ -5,11 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexiflow.extras.durable._outcomes import (
-    Buried,
-    Followed,
-    Postponed,
-)
+from flexiflow.extras.durable._outcomes import Buried, Followed, Postponed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

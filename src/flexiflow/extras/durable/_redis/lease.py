@@ -45,10 +45,7 @@ if TYPE_CHECKING:
     from flexiflow.extras._redis.script import Script
     from flexiflow.extras._redis.url import Server
     from flexiflow.extras.durable._outcomes import Outcome
-    from flexiflow.extras.durable._records import (
-        Member,
-        Room,
-    )
+    from flexiflow.extras.durable._records import Member, Room
     from flexiflow.extras.durable._redis.network import Network
 
 # The longest wait in one go, in seconds: then `receive` looks for leases that have run out.

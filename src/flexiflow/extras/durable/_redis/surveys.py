@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexiflow.extras.durable._redis.entries import seconds
 from flexiflow.extras.durable._redis.scripts import MEMBERS, STANDING, SURVEY
-from flexiflow.extras.durable._surveys import (
-    GroupSurvey,
-    LogSurvey,
-    MemberSurvey,
-    Standing,
-    Survey,
-)
+from flexiflow.extras.durable._surveys import GroupSurvey, LogSurvey, MemberSurvey, Standing, Survey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

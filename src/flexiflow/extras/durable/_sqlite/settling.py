@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._outcomes import (
-        Outcome,
-        Settling,
-    )
+    from flexiflow.extras.durable._outcomes import Outcome, Settling
     from flexiflow.extras.durable._sqlite.leases import HeldLease
 
 _OF_LEASE: Final = "WHERE group_id = ? AND id = ? AND holder = ?"
