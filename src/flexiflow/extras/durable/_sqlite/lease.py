@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._bell import Bell
     from flexiflow.extras.durable._outcomes import Outcome, Settled
     from flexiflow.extras.durable._records import Delivery
+    from flexiflow.extras.durable._sqlite.held import HeldLease
 
 _QUIET: Final = frozenset((Acknowledged, Noted))
 """The outcomes after which there is nothing more to receive, so that nobody need be woken."""
@@ -55,7 +56,7 @@ class SqliteLease:
         self,
         jobs: JobRunner,
         bell: Bell,
-        held: leases.HeldLease,
+        held: HeldLease,
         interval: float,
         max_event_bytes: int,
     ) -> None:
