@@ -38,38 +38,37 @@ from flexiflow.extras.durable._errors import (
     TransportUnusable,
     WorkersDied,
 )
+from flexiflow.extras.durable._lease import Lease
 from flexiflow.extras.durable._memory.transport import MemoryTransport
 from flexiflow.extras.durable._outbox.inbox import first_time
 from flexiflow.extras.durable._outbox.outbox import Outbox
-from flexiflow.extras.durable._records import (
+from flexiflow.extras.durable._outcomes import (
     Acknowledged,
-    Batch,
     Buried,
-    DeadLetter,
-    Delivery,
-    Failure,
     Followed,
-    GroupSurvey,
-    LogSurvey,
-    Member,
-    MemberSurvey,
     Noted,
     Outcome,
     Postponed,
+    Returned,
+    Settled,
+)
+from flexiflow.extras.durable._records import (
+    Batch,
+    DeadLetter,
+    Delivery,
+    Failure,
+    Member,
     Record,
     Replayed,
-    Returned,
     Room,
     ScheduledRecord,
-    Settled,
-    Standing,
     Start,
     Stored,
-    Survey,
 )
 from flexiflow.extras.durable._redis.transport import RedisTransport
 from flexiflow.extras.durable._sqlite.transport import SqliteTransport
-from flexiflow.extras.durable._transport import Connection, Lease, Transport
+from flexiflow.extras.durable._surveys import GroupSurvey, LogSurvey, MemberSurvey, Standing, Survey
+from flexiflow.extras.durable._transport import Connection, Transport
 from flexiflow.extras.durable._urls import transport_from_url
 
 __all__ = [

@@ -39,15 +39,15 @@ from flexiflow.extras.durable._bridge.held import Origin
 from flexiflow.extras.durable._bridge.lanes import SHARE, Lanes
 from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
-from flexiflow.extras.durable._records import (
+from flexiflow.extras.durable._outcomes import (
     Acknowledged,
     Buried,
     Followed,
     Noted,
     Postponed,
     Returned,
-    Room,
 )
+from flexiflow.extras.durable._records import Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,8 +56,9 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.lanes import Queue
     from flexiflow.extras.durable._bridge.link import Link
-    from flexiflow.extras.durable._records import Delivery, Outcome, Settled
-    from flexiflow.extras.durable._transport import Lease
+    from flexiflow.extras.durable._lease import Lease
+    from flexiflow.extras.durable._outcomes import Outcome, Settled
+    from flexiflow.extras.durable._records import Delivery
 
 
 @final

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Final, final
 
-from flexiflow.extras.durable._records import Standing
+from flexiflow.extras.durable._surveys import Standing
 
 _UNKNOWN: Final = Standing(0, 0, 0, 0)
 

@@ -49,16 +49,17 @@ from flexiflow.extras.durable._errors import (
     is_an_outage,
 )
 from flexiflow.extras.durable._membership import share
+from flexiflow.extras.durable._outcomes import Acknowledged, Buried
 from flexiflow.extras.durable._patterns import Patterns
-from flexiflow.extras.durable._records import Acknowledged, Buried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._bridge.link import Link
     from flexiflow.extras.durable._errors import NotDecodable
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._records import Delivery, Member
-    from flexiflow.extras.durable._transport import Connection, Lease
+    from flexiflow.extras.durable._transport import Connection
 
 _LONGEST_WAIT: Final = 1.0
 _DELAY_AFTER_OUTAGE: Final = 1.0

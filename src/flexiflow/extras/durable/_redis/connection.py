@@ -7,7 +7,6 @@ from zlib import crc32
 
 from flexiflow.extras.durable._errors import LogFull
 from flexiflow.extras.durable._logs import ConnectionBase, check_records, spread
-from flexiflow.extras.durable._records import Standing
 from flexiflow.extras.durable._redis.entries import key_of, milliseconds
 from flexiflow.extras.durable._redis.lease import RedisLease, Right
 from flexiflow.extras.durable._redis.letters import Letters
@@ -23,10 +22,12 @@ from flexiflow.extras.durable._redis.scripts import (
 from flexiflow.extras.durable._redis.starts import Starts
 from flexiflow.extras.durable._redis.surveys import standings, survey
 from flexiflow.extras.durable._redis.tailing import Tailing
+from flexiflow.extras.durable._surveys import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._records import (
         Batch,
@@ -37,10 +38,9 @@ if TYPE_CHECKING:
         ScheduledRecord,
         Start,
         Stored,
-        Survey,
     )
     from flexiflow.extras.durable._redis.network import Network
-    from flexiflow.extras.durable._transport import Lease
+    from flexiflow.extras.durable._surveys import Survey
 
 
 @final

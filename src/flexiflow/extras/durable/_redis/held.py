@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from flexiflow.extras.durable._records import Acknowledged, Buried, Followed, Postponed, Returned
+from flexiflow.extras.durable._outcomes import Acknowledged, Buried, Followed, Postponed, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from flexiflow.extras.durable._records import Delivery, Outcome
+    from flexiflow.extras.durable._outcomes import Outcome
+    from flexiflow.extras.durable._records import Delivery
 
 ALL_CAME: Final = (0,)
 """What scripts are told if no answer is lost."""

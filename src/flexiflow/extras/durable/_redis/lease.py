@@ -17,7 +17,8 @@ import anyio
 
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._records import Delivery, Settled
+from flexiflow.extras.durable._outcomes import Settled
+from flexiflow.extras.durable._records import Delivery
 from flexiflow.extras.durable._redis.entries import fields, flat, key_of, milliseconds, text
 from flexiflow.extras.durable._redis.held import ALL_CAME, Held
 from flexiflow.extras.durable._redis.scripts import (
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from flexiflow.extras._redis.script import Script
-    from flexiflow.extras.durable._records import Member, Outcome, Room
+    from flexiflow.extras.durable._outcomes import Outcome
+    from flexiflow.extras.durable._records import Member, Room
     from flexiflow.extras.durable._redis.network import Network
 
 # The most lost answers that count: with as many, few records are asked for at once. Each answer

@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from flexiflow.extras.durable._records import (
-    GroupSurvey,
-    LogSurvey,
-    MemberSurvey,
-    Standing,
-    Survey,
-)
 from flexiflow.extras.durable._redis.entries import seconds
 from flexiflow.extras.durable._redis.scripts import MEMBERS, STANDING, SURVEY
+from flexiflow.extras.durable._surveys import GroupSurvey, LogSurvey, MemberSurvey, Standing, Survey
 
 _Part: TypeAlias = tuple[Standing, float | None]
 
