@@ -24,12 +24,17 @@ class TransportUnavailable(TransportError, ConnectionError):
     Args:
         address: where the transport is, without any secret.
         reason: what was seen.
+
+    Attributes:
+        ticket: the ticket of the event that `Bridge.schedule` could not store, or of which it does
+            not know whether it is stored; None from all other calls (Y3).
     """
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(address, reason)
         self.address = address
         self.reason = reason
+        self.ticket: str | None = None
 
     def __str__(self) -> str:
         """Name the address and what was seen."""

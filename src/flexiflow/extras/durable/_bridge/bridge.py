@@ -119,6 +119,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
     until a bridge of the same bus, transport and `outgoing` is opened, or `Bridge.forget` is
     called (X10).
 
+    A bridge without patterns stores nothing that is published, and takes nothing: it is for
+    `Bridge.schedule`, `cancel` and `replay`, and for an outbox.
+
     Args:
         bus: the bus.
         transport: where events outlive the process.
@@ -132,9 +135,9 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
             it. None for a random name.
         source: the publisher's name, which CloudEvents requires; None for the group's name, or
             "flexiflow" without a group.
-        key: returns the key of an outgoing event, given its payload. Events of one key are handled
-            one at a time, in order (X4). Without a function, or where it returns None, the order is
-            open.
+        key: returns the key of an outgoing event, given its payload; not asked for other events,
+            such as scheduled ones that are not outgoing. Events of one key are handled one at a
+            time, in order (X4). Without a function, or where it returns None, the order is open.
         limit: how many incoming events are handled at once, 1 or more.
         prefetch: how many events are held at most, for each partition that this worker reads; 1 or
             more.
@@ -173,11 +176,11 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
 
     Raises:
         ValueError: a number out of its range; a malformed pattern or name; outgoing and incoming
-            patterns that overlap (X8); neither of them nor an outbox; incoming ones without a
-            group; a key without outgoing ones; two schemas of one event; a `start` without a time
-            zone; on entering the block, `prefetch_bytes` below the transport's `max_event_bytes`,
-            an outbox that takes larger events than the transport, or a `start` that is no position
-            of the transport.
+            patterns that overlap (X8); incoming ones without a group; a key without outgoing ones;
+            two schemas of one event; a `start` without a time zone, or that is no position; on
+            entering the block, `prefetch_bytes` below the transport's `max_event_bytes`, an outbox
+            that takes larger events than the transport, or a `start` that is no position of the
+            transport.
         StartTrimmed: on entering the block: events behind the position `start` were deleted.
         TypeError: an argument of the wrong type.
     """
@@ -204,7 +207,8 @@ def open_bridge(  # noqa: PLR0913  most are numbers, each with a value that suit
         max_depth=max_depth,
         start=check_start("start", start),
     )
-    check_settings(settings, has_outbox=check_outbox(outbox))
+    check_settings(settings)
+    check_outbox(outbox)
     return _Block(Link(bus, transport, settings), outbox)
 
 
@@ -274,37 +278,46 @@ class Bridge:
         delay: float | None = None,
         at: datetime | None = None,
         key: str | None = None,
+        ticket: str | None = None,
     ) -> str:
         """Store an event now that is handed out later, once its time has come (Y3).
 
         It is stored when this returns. It is handed out at its time or later, never before, by the
         transport's clock; at least once, as any stored event; and takes its place among the events
         of its key then. It need not be an outgoing event of this bridge, and may be an incoming
-        one. Its chain begins anew (Y2).
+        one. Its chain begins anew, unless it is due in less than a second (Y2).
 
-        If this raises `TransportUnavailable` or is cancelled, the event may be stored all the same.
+        If this raises `TransportUnavailable`, the event may be stored all the same. The exception's
+        attribute `ticket` is its ticket: cancel it, or repeat the call with `ticket=`, which stores
+        no second event. If the call was cancelled, the event may be stored, too, and nobody knows
+        its ticket.
 
         Args:
             event: the event's name.
             data: the payload.
             delay: in how many seconds, 0 or more; this or `at`.
             at: when, with a time zone; a time that has passed is now.
-            key: the event's key; None for what the bridge's `key` returns.
+            key: the event's key. None for what the bridge's `key` returns if the event is an
+                outgoing one of this bridge, and for no key if it is not.
+            ticket: the ticket of a call that failed, to repeat it with the same event and key; if
+                that call has stored the event, this one does nothing. None for a new ticket.
 
         Returns:
             A ticket, by which it can be cancelled, also by others.
 
         Raises:
             ValueError: both or none of `delay` and `at` are given; `delay` is negative, infinite or
-                NaN; `at` has no time zone; a malformed name.
+                NaN; `at` has no time zone; a malformed name; a ticket of another transport.
             TypeError: an argument of the wrong type.
             NotEncodable: the payload, or the key, can't be stored.
             EventTooLarge: it has more bytes than the transport takes.
-            ScheduleFull: the transport has as many scheduled events as it may.
+            ScheduleFull: the transport has as many scheduled events as it may; raised at once,
+                since there may be no room before tomorrow.
             TransportUnavailable: it could not be stored within `store_timeout`.
             ReceiverClosed: the bridge's block is over.
+            Exception: what the bridge's `key` raises.
         """
-        return await self._open_scheduler().schedule(event, data, delay, at, key)
+        return await self._open_scheduler().schedule(event, data, delay, at, key, ticket)
 
     async def cancel(self, ticket: str) -> bool:
         """Cancel a scheduled event, of this bridge or another one of the transport (Y3).
@@ -330,8 +343,10 @@ class Bridge:
         passed over, unless it waits or is a dead letter.
 
         Args:
-            group: the group; it need not be this bridge's.
-            since: the place, as `start` of `open_bridge`.
+            group: the group. Unlike for `dead_letters` it has to be named: mostly this is called
+                by a bridge without a group, as by a tool.
+            since: the place, as `start` of `open_bridge`. If events behind it were deleted, the
+                group begins with the oldest that is kept, and that is logged.
 
         Returns:
             Where the group begins, and whether all events since then were kept.
@@ -340,7 +355,6 @@ class Bridge:
             ValueError: there is no such group; a time without a time zone; `since` is no position
                 of the transport.
             TypeError: an argument of the wrong type.
-            StartTrimmed: events behind the position `since` were deleted.
             TransportUnavailable: the transport can't be reached.
             ReceiverClosed: the bridge's block is over.
         """
