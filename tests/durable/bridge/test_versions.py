@@ -288,8 +288,8 @@ async def test_an_interrupt_in_decode_leaves_the_bridge() -> None:
 @pytest.mark.parametrize(
     ("schemas", "exception", "message"),
     [
-        (SECOND, TypeError, "must be several Schema, not <Schema of"),
-        ([SECOND, Order], TypeError, "schemas must be several Schema, and one is <class"),
+        (SECOND, TypeError, "must be an iterable of Schema, not <Schema of"),
+        ([SECOND, Order], TypeError, "schemas must be an iterable of Schema, and one is <class"),
         ([SECOND, FIRST], ValueError, "two schemas are of 'order.placed'"),
     ],
 )

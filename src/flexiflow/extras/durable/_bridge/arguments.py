@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -16,7 +15,7 @@ from flexiflow._text import show
 from flexiflow.extras.durable._patterns import overlapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from flexiflow.extras.durable._bridge.cloudevents import Codec
     from flexiflow.extras.durable._bridge.schemas import Schema
@@ -149,15 +148,20 @@ def check_start(what: str, given: Any) -> Start:
         return moment_of(what, given)
     if isinstance(given, str) and given in ("oldest", "new"):
         return cast("Start", given)
-    if not isinstance(given, Iterable):
-        given = ()
-    positions: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+    positions: tuple[Any, ...] = (given,) if isinstance(given, str) else _several(given)
     if not positions or not all(isinstance(each, str) for each in positions):
         raise TypeError(_no_start(what, given))
     # A transport would not look at it where there is a group already, as after the first deploy.
     if not all(map(_DIGIT.search, positions)):
         raise ValueError(_no_start(what, given))
     return positions
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(given)
+    except TypeError:
+        return ()
 
 
 def _no_start(what: str, given: object) -> str:
