@@ -219,7 +219,8 @@ def test_a_newer_version_is_told_apart() -> None:
         plain(version=2).decode(1, plain(version=10**12).dataschema)
     assert str(caught.value) == (
         "the payload of 'order.placed' is of version 1000000000000, and this worker's schema reads "
-        "up to version 2: a worker with the newer schema would be right"
+        "up to version 2: a worker with the newer schema must be given it before all retries are "
+        "over, by default after eleven minutes"
     )
 
 

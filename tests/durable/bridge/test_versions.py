@@ -190,8 +190,8 @@ def test_a_newer_version_waits_for_newer_code(
         (told,) = caplog.records
         assert told.getMessage() == (
             "the payload of 'order.placed' is of version 2, and this worker's schema reads up to "
-            "version 1: a worker with the newer schema would be right; until one comes, it is "
-            "tried again"
+            "version 1: a worker with the newer schema must be given it before all retries are "
+            "over, by default after eleven minutes; until then it is tried again"
         )
         bus = EventBus()
         await bus.subscribe(NAME, "note", note)

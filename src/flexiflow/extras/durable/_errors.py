@@ -291,7 +291,8 @@ class NewerVersion(TransportError):
         event_name, stored, known = self.args
         return (
             f"the payload of {show(event_name)} is of version {stored}, and this worker's schema "
-            f"reads up to version {known}: a worker with the newer schema would be right"
+            f"reads up to version {known}: a worker with the newer schema must be given it before "
+            "all retries are over, by default after eleven minutes"
         )
 
 

@@ -42,7 +42,9 @@ class Schema(Generic[T]):
 
     If a stored payload can't be upcast or decoded, the event is a dead letter at once, as it was
     stored. If its version is newer than this one, a worker with the newer code may still come: it
-    is tried again as long as a handler that fails would be, and is a dead letter only after that.
+    is tried again as long as a handler that fails would be, by default for eleven minutes, and is a
+    dead letter only after that. Where workers share a log, and the event has no key, another worker
+    may be given it each time; else it stays with its worker as long as that one lives.
 
     Args:
         topic: the event's name, without wildcards.
