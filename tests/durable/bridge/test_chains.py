@@ -32,7 +32,7 @@ EVENT = {"specversion": "1.0", "id": "1", "source": "shop", "type": NAME}
 
 def depths(transport: MemoryTransport) -> list[tuple[str, int]]:
     """Return the names of the stored events, and how deep each says that it is."""
-    events = [json.loads(record.body) for record in transport._logs[0].records.values()]
+    events = [json.loads(record.body) for record in transport._state.logs[0].records.values()]
     return [(event["type"], event["depth"]) for event in events]
 
 

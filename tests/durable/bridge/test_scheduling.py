@@ -4,6 +4,7 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -308,10 +309,10 @@ async def test_the_key_is_what_is_given_or_what_the_bridge_makes(
 async def test_what_the_function_for_keys_raises_is_raised() -> None:
     """Y3: Nothing is stored then."""
     transport = MemoryTransport()
-    ways: dict[str, Any] = {"outgoing": [NAME], "key": lambda order: order["id"]}
+    ways: dict[str, Any] = {"outgoing": [NAME], "key": itemgetter("id")}
     async with open_bridge(EventBus(), transport, **ways) as bridge:
         with pytest.raises(KeyError, match="id"):
-            await bridge.schedule(NAME, {}, delay=10)
+            await bridge.schedule(NAME, {"a": 1}, delay=10)
     assert await scheduled(transport) == []
 
 
@@ -336,7 +337,7 @@ def test_a_reminder_that_schedules_the_next_one_goes_on_for_ever(backend: str) -
             await until(lambda: len(seen) == 5, 1000)
             assert bridge.statistics().dead == 0
         assert seen == [1] * 5
-        events = [json.loads(each.body) for each in transport._logs[0].records.values()]
+        events = [json.loads(each.body) for each in transport._state.logs[0].records.values()]
         assert [each["correlationid"] for each in events] == ["request-1"] * 5
         assert [("causationid" in each) for each in events] == [False, True, True, True, True]
 
@@ -361,7 +362,7 @@ async def test_the_chain_goes_on_with_an_event_that_is_due_soon() -> None:
         await bridge.schedule(NAME, 1, delay=0)
         await until(lambda: bridge.statistics().dead)
         assert bridge.statistics().delivered == 3
-        events = [json.loads(each.body) for each in transport._logs[0].records.values()]
+        events = [json.loads(each.body) for each in transport._state.logs[0].records.values()]
     assert {each["depth"] for each in events if each["type"] == NAME} == {1, 2, 3, 4}
     others = sorted(each["depth"] for each in await scheduled(transport))
     assert others[:6] == [1] * 6

@@ -153,7 +153,7 @@ def test_replay_hands_events_out_again(backend: str) -> None:
             await until(lambda: bridge.statistics().acknowledged == 3)
             async with open_bridge(EventBus(), transport, outgoing=["other"]) as other:
                 replayed = await other.replay(GROUP, since="oldest")
-            assert replayed.is_whole
+            assert replayed.is_complete
             await until(lambda: len(replays) == 5, 1000)
             await until(lambda: bridge.statistics().held == 0, 1000)
         assert sorted(replays) == [(number, 1) for number in range(5)]
@@ -195,7 +195,7 @@ async def test_replay_tells_that_some_events_are_gone(caplog: pytest.LogCaptureF
         await _handle_five(transport, bridge)
         caplog.set_level(logging.WARNING)
         replayed = await bridge.replay(GROUP, since=begun)
-        assert not replayed.is_whole
+        assert not replayed.is_complete
         await until(lambda: len(handler.done) > 5)
         assert bridge.statistics().missed == 0
     (told,) = caplog.records

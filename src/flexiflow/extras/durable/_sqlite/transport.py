@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import reprlib
 from contextlib import asynccontextmanager
-from itertools import count
+from functools import partial
 from math import inf
 from threading import Event
 from time import time
 from typing import TYPE_CHECKING, Final, TypeVar, final
 from weakref import WeakValueDictionary
-from zlib import crc32
 
 from anyio import from_thread, to_thread
 from anyio.lowlevel import RunVar
@@ -25,12 +24,12 @@ from flexiflow._arguments import check_finite
 from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras._sqlite.layout import check_mode, check_path
 from flexiflow.extras.durable._bell import Bell
-from flexiflow.extras.durable._errors import EventTooLarge
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     MAX_SCHEDULED,
     ConnectionBase,
     check_limits,
+    check_record,
     numbers_after,
 )
 from flexiflow.extras.durable._records import ScheduledRecord
@@ -39,9 +38,10 @@ from flexiflow.extras.durable._sqlite.backup import back_up
 from flexiflow.extras.durable._sqlite.lease import SqliteLease
 from flexiflow.extras.durable._sqlite.replaying import replay
 from flexiflow.extras.durable._sqlite.schema import layout_of
+from flexiflow.extras.durable._sqlite.starts import look_for, scan
 from flexiflow.extras.durable._sqlite.survey import survey
 from flexiflow.extras.durable._sqlite.tables import identity_of
-from flexiflow.extras.durable._tickets import make_ticket, partition_of
+from flexiflow.extras.durable._tickets import partition_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Stored,
         Survey,
     )
+    from flexiflow.extras.durable._sqlite.starts import LogScan
     from flexiflow.extras.durable._transport import Connection, Lease
 
 _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
@@ -198,12 +199,10 @@ class _SqliteConnection(ConnectionBase):
         interval: float,
         name: str,
     ) -> None:
-        super().__init__(path, limits)
+        super().__init__(path, limits, name)
         self.jobs = jobs
         self._bell = bell
         self._interval = interval
-        self._name = name
-        self._turns = count(os.getpid())
 
     async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do a job that reads, after what is due was put into the logs."""
@@ -233,16 +232,11 @@ class _SqliteConnection(ConnectionBase):
     async def produced(self, producer: str) -> int:
         return await self.jobs.read(lambda db: storing.produced(db, producer))
 
-    def new_ticket(self, key: str | None) -> str:
-        place = next(self._turns) if key is None else crc32(key.encode())
-        return make_ticket(self._name, place % self.partitions)
-
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
     ) -> None:
         partition = partition_of(ticket, self._name, self.partitions)
-        if len(record.body) > self.max_event_bytes:
-            raise EventTooLarge("an event", len(record.body), self.max_event_bytes)
+        check_record(record, self.max_event_bytes)
 
         def work(db: sqlite3.Connection) -> bool | None:
             now = time()
@@ -266,7 +260,24 @@ class _SqliteConnection(ConnectionBase):
         return await self.jobs.read(lambda db: schedule.scheduled(db, after, limit))
 
     async def join(self, member: Member) -> Sequence[str]:
-        return await self._change(lambda db: groups.join(db, member, time()))
+        while True:
+            found = await self._found(member)
+            consumers = await self.jobs.write(partial(self._join, member, found))
+            if consumers is not None:
+                return consumers
+
+    async def _found(self, member: Member) -> list[LogScan] | None:
+        """Look for where a member's group begins, if that is at a time, and there is none yet."""
+        if not isinstance(member.start, int | float):
+            return None
+        if await self._look(lambda db: groups.id_of(db, member.group)) is not None:
+            return None
+        return await look_for(self.jobs, member.start)
+
+    def _join(
+        self, member: Member, found: list[LogScan] | None, db: sqlite3.Connection
+    ) -> list[str] | None:
+        return groups.join(db, member, found, time())
 
     async def leave(self, member: Member) -> None:
         await self.jobs.write(lambda db: groups.leave(db, member))
@@ -289,7 +300,10 @@ class _SqliteConnection(ConnectionBase):
         await self.jobs.write(lambda db: groups.forget(db, group))
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        return await self._change(lambda db: replay(db, group, since, time()), rings=True)
+        # The logs are not read for a group that is not there, nor before what is due is in them.
+        await self._look(lambda db: groups.known_id_of(db, group))
+        found = await scan(self.jobs, since)
+        return await self._change(lambda db: replay(db, group, found, time()), rings=True)
 
     async def survey(self) -> Survey:
         return await self._look(lambda db: survey(db, time()))
