@@ -34,8 +34,8 @@ class BridgeStatistics:
         lag: events that were not yet given to any worker of the group.
         missed: events that were lost, or deleted before the group had settled them (X6, X13).
         waiting: events that wait for their next attempt, or for others of their key (X12).
-        outbox_trouble: why the outbox can't be used at the moment; None if it can, or there is
-            none.
+        outbox_trouble: why the outbox can't hand on events at the moment: what is wrong with the
+            file, or that the transport takes no more; None if nothing is, or there is no outbox.
     """
 
     stored: int
