@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import anyio
 
 from flexiflow.extras.durable._bridge.link import Signal
-from flexiflow.extras.durable._records import Returned
+from flexiflow.extras.durable._outcomes import Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
