@@ -504,8 +504,8 @@ async def test_what_is_missing_before_a_copy_is_missed(keys: Keys) -> None:
 def small_pages(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     """Make scripts drop two at a time of what a group leaves behind."""
     for each in vars(scripts_module).values():
-        if isinstance(each, Script) and b"PAGE = 1000" in each.source:
-            source = each.source.replace(b"PAGE = 1000", b"PAGE = 2")
+        if isinstance(each, Script) and b"PAGE = 250" in each.source:
+            source = each.source.replace(b"PAGE = 250", b"PAGE = 2")
             monkeypatch.setattr(each, "source", source)
             monkeypatch.setattr(each, "digest", digest_of(source).encode())
     setting = "hash-max-ziplist-entries"

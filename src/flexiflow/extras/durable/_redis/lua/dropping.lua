@@ -7,7 +7,7 @@
 --   g  the id up to which records had been given before
 --   s  the number of the step: see `steps`
 --   c  where the step goes on
-local PAGE = 1000
+local PAGE = 250
 
 local function note_dropping(group, begin, given)
   local rest = {b = begin, g = given, s = 1, c = '0'}
