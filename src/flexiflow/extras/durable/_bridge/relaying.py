@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import anyio
 
+from flexiflow._reporting import logger
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
@@ -97,5 +99,7 @@ async def relaying(
                     await relay.ended()
             group.cancel_scope.cancel()
     finally:
-        with anyio.move_on_after(patience, shield=True):
+        with anyio.move_on_after(patience, shield=True) as scope:
             await relay.close()
+        if scope.cancelled_caught:
+            logger.warning("a bridge was left, and another one has its outbox only later")
