@@ -161,13 +161,15 @@ def test_the_judge_compares_what_was_scheduled_with_the_log_and_the_clock() -> N
     # An event is handled twice, one before its time, and one that is in no log.
     for number, at in [("b", 6.5), ("a", 6.6), ("a", 6.7), ("late", 7.1), ("e", 8.5), ("x", 9.0)]:
         timetable.note("handled", number, at)
+    for number, at in [("late", 0.9), ("b", 6.4), ("b", 0.5)]:
+        timetable.see(number, at)
     timetable.note("cancelling", "e")
     entries = [Entry(each, (each, "key", 5.0)) for each in "aabc"]
     entries += [Entry("e", ("e", "key", 9.0)), Entry("late", ("late", "key", 1.0))]
     timetable.judge(result, entries)
     faults = {"lost": 1, "unhandled": 1, "doubled": 1, "wrong": 1}
-    assert result.faults == faults | {"early": 1, "revived": 1, "disordered": 1}
-    assert (result.twice, result.cancelled, result.mistimed) == (1, 1, 3)
+    assert result.faults == faults | {"early": 2, "revived": 1, "disordered": 1}
+    assert (result.twice, result.cancelled, result.mistimed) == (1, 1, 4)
     assert (timetable.awaited, timetable.asked) == ({"d"}, {"e": "ticket of e"})
 
 

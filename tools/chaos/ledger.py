@@ -236,8 +236,7 @@ async def look(
     """Read the logs from their beginning, and add the unsettled events of groups to the result."""
     entries: list[Entry] = []
     async with transport.connect() as connection:
-        beginning = "0-0" if "redis" in connection.address else "0"
-        positions: Sequence[str] = [beginning] * partitions
+        positions: Sequence[str] = ["0"] * partitions
         while True:
             found, positions = await connection.tail(positions, _PAGE, 0)
             entries += [entry_of(each.body) for each in found]

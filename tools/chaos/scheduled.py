@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Final, final
 import anyio
 from anyio import to_thread
 
-from flexiflow.extras.durable import transport_from_url
+from flexiflow.extras.durable import TransportUnavailable, transport_from_url
 from tools.chaos.clerk import GROUP, Duty, be_a_clerk
-from tools.chaos.ledger import Result, all_settled, look
+from tools.chaos.ledger import Result, all_settled, entry_of, look
 from tools.chaos.timetable import Timetable
 from tools.redis_server import redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from multiprocessing.context import ForkServerProcess
 
     from tools.chaos.load import Plan
@@ -45,6 +45,8 @@ _CLERKS: Final = 2
 _MOST_SAID: Final = 30
 _ENDING: Final = 20.0
 _INTERVAL: Final = 0.05
+_GLANCE: Final = 0.005
+_PAGE: Final = 1_000
 
 
 async def kill_scheduled(backend: str, mode: str, plan: Plan, fault: str = "") -> Result:
@@ -137,17 +139,34 @@ class _Office:
         self._backends = cycle(every if result.backend == BOTH else [result.backend])
         self._clerks: list[_Clerk] = []
         self._is_open = True
+        self._watching = anyio.CancelScope()
 
     async def run(self, server: RedisServer | None) -> None:
         """Kill clerks, or the server, and then let all that was scheduled be handled."""
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch)
             for _ in range(_CLERKS):
                 tasks.start_soon(self._keep_one)
             await self._kill(server)
             await self._finish()
             self._is_open = False
+            self._watching.cancel()
             for each in self._clerks:
                 each.end()
+
+    async def _watch(self) -> None:
+        """Note when events get into their logs, since to hand them out takes a clerk longer."""
+        positions: Sequence[str] = ["0"] * _PARTITIONS
+        with self._watching:
+            async with transport_from_url(self._duty.url).connect() as connection:
+                while True:
+                    # A server that was killed is there again soon.
+                    await anyio.sleep(_GLANCE)
+                    with suppress(TransportUnavailable):
+                        found, positions = await connection.tail(positions, _PAGE, _ENDING)
+                        now = time.time()
+                        for each in found:
+                            self._timetable.see(entry_of(each.body).message[0], now)
 
     async def _keep_one(self) -> None:
         while self._is_open:

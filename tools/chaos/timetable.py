@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from tools.chaos.ledger import Pulse
@@ -47,6 +48,7 @@ class Timetable:
         asked: the tickets of cancellations without an answer, by the numbers of the events.
         cancelled: the numbers of the events whose cancellation said True.
         handled: the times at which each event was handled, by its number.
+        seen: the time at which each event was seen in its log, by its number.
         awaited: the numbers of the events that must still be handled.
         pulse: beats whenever one of these changes.
     """
@@ -55,6 +57,7 @@ class Timetable:
     asked: dict[str, str] = field(default_factory=dict[str, str])
     cancelled: set[str] = field(default_factory=set[str])
     handled: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    seen: dict[str, float] = field(default_factory=dict[str, float])
     awaited: set[str] = field(default_factory=set[str])
     pulse: Pulse = field(default_factory=Pulse)
 
@@ -86,6 +89,10 @@ class Timetable:
                 raise ValueError(f"a process reported {word!r}")
         self.pulse.beat()
 
+    def see(self, number: str, now: float) -> None:
+        """Note that an event is in its log, where one watches that does not handle it."""
+        self.seen.setdefault(number, now)
+
     def judge(self, result: Result, entries: Sequence[Entry]) -> None:
         """Compare the record with the log.
 
@@ -104,14 +111,14 @@ class Timetable:
         result.doubled = stored.total() - len(stored)
         result.wrong = len(self.handled.keys() - stored.keys())
         result.revived = len(self.cancelled & (stored.keys() | self.handled.keys()))
-        # A number that a worker made up counts as wrong only.
         due = {number: earliest for number, _, earliest in (each.message for each in entries)}
-        result.early = sum(
-            min(self.handled[number]) < earliest - _EXACT
-            for number, earliest in due.items()
-            if number in self.handled
-        )
+        result.early = sum(self._first(each) < due[each] - _EXACT for each in due)
         result.disordered = sum(map(_misplaced, self._lines()))
+
+    def _first(self, number: str) -> float:
+        """Return when an event was first seen or handled."""
+        times = [*self.handled.get(number, ()), self.seen.get(number, inf)]
+        return min(times)
 
     def _lines(self) -> Iterable[list[Booking]]:
         """Yield the events of each key, in the order in which they were first handled.
