@@ -117,7 +117,7 @@ class Timetable:
 
     def _first(self, number: str) -> float:
         """Return when an event was first seen or handled."""
-        times = [*self.handled.get(number, ()), self.seen.get(number, inf)]
+        times: list[float] = [*self.handled.get(number, ()), self.seen.get(number, inf)]
         return min(times)
 
     def _lines(self) -> Iterable[list[Booking]]:
