@@ -60,6 +60,7 @@ ROOMS = {
         "extras.durable._membership",
         "extras.durable._patterns",
         "extras.durable._records",
+        "extras.durable._starts",
         "extras.durable._tickets",
         "extras.durable._transport",
     ],

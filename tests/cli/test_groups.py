@@ -154,7 +154,7 @@ def test_of_many_groups_the_likeliest_are_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_that_events_were_deleted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Y5: a group that can't begin where it should begins with what is kept."""
-    stand_in(monkeypatch, groups=["g"], replayed=Replayed(("7",), is_whole=False))
+    stand_in(monkeypatch, groups=["g"], replayed=Replayed(("7",), is_complete=False))
     ran = run("groups", "replay", "g", "--transport", "x", "--since", "oldest")
     assert (ran.status, ran.output) == (0, "partition 0: begins behind 7\n")
     assert ran.told.endswith(
@@ -164,7 +164,7 @@ def test_that_events_were_deleted_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_time_is_passed_on_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Y5: of any time zone."""
-    asked = stand_in(monkeypatch, groups=["g"], replayed=Replayed(("7",), is_whole=True))
+    asked = stand_in(monkeypatch, groups=["g"], replayed=Replayed(("7",), is_complete=True))
     for zone in ("Z", "+02:00"):
         given = ("--since", f"2026-11-30T12:00{zone}")
         run("groups", "replay", "g", "--transport", "x", *given)

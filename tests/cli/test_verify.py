@@ -77,7 +77,7 @@ async def restart(transport):
     pass
 
 async def damage(transport, partition, position):
-    del transport._logs[partition].records[int(position)]
+    del transport._state.logs[partition].records[int(position)]
 
 def steady():
     return MemoryTransport()

@@ -88,7 +88,7 @@ def test_a_producer_is_forgotten_after_the_window(backend: str) -> None:
             for seconds, producer in ((0, "p"), (9, "p"), (9, "q"), (2, "q"), (9, "p")):
                 await anyio.sleep(seconds)
                 await connection.store(batch(producer=producer))
-                lengths.append(transport._logs[0].last)
+                lengths.append(transport._state.logs[0].last)
         return lengths
 
     assert replay(scenario, backend=backend, decisions=()) == [1, 1, 2, 2, 3]
@@ -178,7 +178,7 @@ async def test_a_gap_counts_as_missed() -> None:
     async with transport.connect() as connection:
         await connection.store(batch(count=3))
         lease = await leased(connection)
-        del transport._logs[0].records[2]
+        del transport._state.logs[0].records[2]
         assert [each.body for each in await lease.receive(Room(3))] == [b"p1.0", b"p1.2"]
         assert await connection.standing("g") == Standing(2, 0, 1, 0)
 
@@ -199,7 +199,7 @@ async def test_what_is_gone_can_not_be_buried() -> None:
         await connection.store(batch(count=3))
         lease = await leased(connection)
         given = await lease.receive(Room(3))
-        transport._logs[0].records.clear()
+        transport._state.logs[0].records.clear()
         [acknowledged, buried, noted] = [each.position for each in given]
         await lease.settle(
             [Acknowledged(acknowledged), Buried(buried, 1, 1, NO), Noted(noted, 1, 1)]

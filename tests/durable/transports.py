@@ -47,7 +47,7 @@ class Tried(NamedTuple):
 
 async def damage_memory(transport: Any, partition: int, position: str) -> None:
     """Delete a record behind the back of the transport in memory."""
-    del transport._logs[partition].records[int(position)]
+    del transport._state.logs[partition].records[int(position)]
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def memory() -> Generator[Tried]:
 
 async def insert_memory(transport: Any, partition: int, body: bytes) -> None:
     """Store a body behind the back of the transport in memory."""
-    transport._logs[partition].append(Record(body))
+    transport._state.logs[partition].append(Record(body))
 
 
 async def damage_sqlite(transport: Any, partition: int, position: str) -> None:

@@ -25,6 +25,7 @@ from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from flexiflow.testing._transport.desk import open_desk
 from flexiflow.testing._transport.desk_calls import Broken, Inconclusive, Means
 from flexiflow.testing._transport.desk_judgements import check_standing, complain_of_delivery
+from flexiflow.testing._transport.desk_log import LENGTH
 from flexiflow.testing._transport.holds import Grave, Hold, Item, Letter, Span, Tenure
 from flexiflow.testing._transport.model import GroupModel
 from flexiflow.testing._transport.part import Part
@@ -250,7 +251,7 @@ class Closed(Plain):
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Any]:
         """Open it."""
-        if self.memory._logs[0].records:
+        if self.memory._state.logs[0].records:
             raise ZeroDivisionError
         async with super().connect():
             yield self
@@ -612,15 +613,45 @@ def test_what_is_due_meanwhile_leaves_a_result_open(backend: str) -> None:
     replay(scenario, backend=backend, decisions=())
 
 
-async def test_where_a_time_is_not_known_a_group_begins_with_the_oldest() -> None:
-    """P1, Y5: an outsider's record has no time that a transport could begin at."""
-    async with open_desk(Means(MemoryTransport, 60.0, insert=insert_memory)) as desk:
+async def test_a_record_of_unknown_time_is_not_skipped() -> None:
+    """P1, Y5: an outsider's record counts as late; one that was deleted may be wanted, too."""
+    means = Means(MemoryTransport, 60.0, insert=insert_memory)
+    async with open_desk(means, max_length=LENGTH) as desk:
         await desk.store("p", None)
         await desk.insert(0, 10)
         await desk.begin("a", "time", 1)
         await desk.receive("a", 1)
-        assert desk._calls.hands["a", 0].held[0][0] == 0
+        assert desk._calls.hands["a", 0].held[0][0] == 1
+        await desk.settle("a", "acknowledge", 0)
+        await desk.begin("c", "new", 0)
+        await desk.store("p", *[None] * LENGTH)
+        await desk.begin("d", "time", 9)
+        await desk.replay("g", "time", 9)
         await desk.finish()
+
+
+class Unnumbered(Shy):
+    """A lease that knows nothing of replays."""
+
+    replay = 0
+
+
+class Repeating(Plain):
+    """Numbers the replays of each group anew."""
+
+    async def acquire(self, member: Member, partition: int) -> Any:
+        """Lease a partition."""
+        return Unnumbered(await self.connection.acquire(member, partition))
+
+
+async def test_a_number_of_a_replay_that_comes_again_is_told() -> None:
+    """P1, Y5: also where the group was forgotten in between."""
+    async with open_desk(Means(Repeating, 60.0)) as desk:
+        await desk.enter("a")
+        await desk.enter("b")
+        await desk.forget("g")
+        with pytest.raises(Broken, match=r"^Y5: a is told of the replay 0, and its number is"):
+            await desk.enter("a")
 
 
 def test_what_waited_behind_a_dropped_record_is_due() -> None:

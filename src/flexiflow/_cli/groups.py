@@ -110,7 +110,7 @@ def replay_group(url: str, name: str, since: Start) -> int:
             raise CannotRun(show_message(exc)) from exc
         for partition, position in enumerate(replayed.after):
             writer.add(f"partition {partition}: begins behind {show_text(position)}\n")
-        if not replayed.is_whole:
+        if not replayed.is_complete:
             Plain(sys.stderr).tell(
                 f"the group {one_line(name)!r} begins with the oldest events that are kept: "
                 "earlier ones were deleted"

@@ -219,10 +219,6 @@ class _FaultyConnection:
     def max_event_bytes(self) -> int:
         return self._connection.max_event_bytes
 
-    @property
-    def max_scheduled(self) -> int:
-        return self._connection.max_scheduled
-
     async def produced(self, producer: str) -> int:
         return await self._connection.produced(producer)
 
@@ -428,7 +424,7 @@ def pending(transport: MemoryTransport, group: str = GROUP) -> dict[int, tuple[i
     """Return the attempts and deliveries of what is pending or waits, and whether it is held."""
     return {
         position: (held.attempts, held.deliveries, held.holder in reading.leases)
-        for reading in transport._groups[group].readings
+        for reading in transport._state.groups[group].readings
         for position, held in (reading._pending | reading._waiting).items()
     }
 
@@ -436,9 +432,11 @@ def pending(transport: MemoryTransport, group: str = GROUP) -> dict[int, tuple[i
 def is_free_of_traces(transport: MemoryTransport, *buses: EventBus) -> bool:
     """Tell whether no lease, no membership and no subscription of a bridge is left."""
     return (
-        not any(group._alive for group in transport._groups.values())
+        not any(group._alive for group in transport._state.groups.values())
         and not any(
-            reading.leases for group in transport._groups.values() for reading in group.readings
+            reading.leases
+            for group in transport._state.groups.values()
+            for reading in group.readings
         )
         and not any(
             each.component_name == "<bridge>" for bus in buses for each in bus.subscriptions()

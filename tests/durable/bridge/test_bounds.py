@@ -62,14 +62,14 @@ class TestBytes:
         transport = MemoryTransport(max_event_bytes=4)
         with pytest.raises(EventTooLarge):
             await put_bodies(transport, b"four", b"fifth")
-        assert transport._logs[0].last == 0
+        assert transport._state.logs[0].last == 0
         await put_bodies(transport, b"four")
-        assert transport._logs[0].last == 1
+        assert transport._state.logs[0].last == 1
 
     async def test_what_an_outsider_stored_too_large_is_a_dead_letter_unread(self) -> None:
         """X14: It is told how large it is; what is stored after it is handled."""
         transport, body = MemoryTransport(max_event_bytes=KIB), b"x" * (KIB + 1)
-        log = transport._logs[0]
+        log = transport._state.logs[0]
         log.append(Record(body))
         await put(transport, 1)
         handler = Handler()
@@ -95,7 +95,7 @@ class TestBytes:
         with pytest.raises(ValueError, match="prefetch_bytes=1024 is less than the transport's"):
             async with consuming(transport, Handler(), prefetch_bytes=KIB):
                 pytest.fail("entered")
-        assert transport._groups == {}
+        assert transport._state.groups == {}
         async with consuming(transport, Handler(), prefetch_bytes=2 * KIB):
             pass
 
@@ -149,7 +149,7 @@ class TestBytes:
                     await hold.reached.wait()
                 else:
                     faulty.fail("receive", times=3)
-                transport._groups[GROUP].readings[0].leases.clear()
+                transport._state.groups[GROUP].readings[0].leases.clear()
                 await until(lambda: faulty.calls["acquire"] == 2, 1000)
                 gate.set()
                 await until(lambda: bridge.statistics().acknowledged == 3, 1000)
@@ -273,7 +273,7 @@ def test_one_that_stands_by_drains(backend: str) -> None:
                 await until(lambda: large.statistics().acknowledged >= 4, 1000)
                 gate.set()
                 await until(lambda: small.statistics().held == 0, 1000)
-                await until(lambda: not transport._groups[GROUP].readings[0].pending, 1000)
+                await until(lambda: not transport._state.groups[GROUP].readings[0].pending, 1000)
         assert sorted([*old.done, *new.done]) == list(range(6))
         assert old.done[0] == 0
 

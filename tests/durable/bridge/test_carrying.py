@@ -51,7 +51,7 @@ class Tenant:
 
 def stored(transport: MemoryTransport) -> list[dict[str, Any]]:
     """Return the stored events, by their attributes."""
-    return [json.loads(record.body) for record in transport._logs[0].records.values()]
+    return [json.loads(record.body) for record in transport._state.logs[0].records.values()]
 
 
 async def publish(transport: MemoryTransport, *instruments: Any) -> None:
@@ -66,7 +66,7 @@ async def receive(transport: MemoryTransport, function: Any, *instruments: Any) 
     bus, found = EventBus(instruments=instruments), list[Any]()
     await bus.subscribe(NAME, "c", lambda data: found.append(function()))
     async with open_bridge(bus, transport, incoming=[NAME], group=GROUP) as bridge:
-        count = len(transport._logs[0].records)
+        count = len(transport._state.logs[0].records)
         await until(lambda: bridge.statistics().acknowledged == count)
     return found
 

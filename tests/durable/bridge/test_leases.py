@@ -67,7 +67,7 @@ class TestLosing:
             async with open_bridge(bus, faulty, incoming=[NAME], group=GROUP, limit=2) as bridge:
                 await until(lambda: blocked.begun and quick.begun)
                 # As if this worker had been silent.
-                (reading,) = transport._groups[GROUP].readings
+                (reading,) = transport._state.groups[GROUP].readings
                 (token,) = reading.leases
                 reading.leases.clear()
                 with faulty.away(*others):
@@ -112,7 +112,7 @@ class TestLosing:
             faulty = Faulty(transport)
             async with open_bridge(bus, faulty, incoming=[NAME], group=GROUP):
                 await first.wait()
-                transport._groups[GROUP].readings[0].leases.clear()
+                transport._state.groups[GROUP].readings[0].leases.clear()
                 with fail_after(500):
                     await done.wait()
 
@@ -144,7 +144,7 @@ class TestLosing:
             async with consuming(faulty, handler):
                 await first.wait()
                 await hold.reached.wait()
-                transport._groups[GROUP].readings[0].leases.clear()
+                transport._state.groups[GROUP].readings[0].leases.clear()
                 await sleep(20)
                 hold.open.set()
                 with fail_after(500):
@@ -167,7 +167,7 @@ class TestLosing:
             await put(transport, 1)
             async with open_bridge(bus, transport, incoming=[NAME], group=GROUP) as bridge:
                 await until(lambda: bridge.statistics().delivered)
-                transport._groups[GROUP].readings[0].leases.clear()
+                transport._state.groups[GROUP].readings[0].leases.clear()
                 await late(lambda: not pending(transport))
             assert (done, is_free_of_traces(transport)) == ([1], True)
 
@@ -188,7 +188,7 @@ class TestLosing:
             with CancelScope() as scope:
                 async with consuming(transport, handler) as bridge:
                     await until(lambda: bridge.statistics().delivered)
-                    transport._groups[GROUP].readings[0].leases.clear()
+                    transport._state.groups[GROUP].readings[0].leases.clear()
                     await sleep(20)
                     scope.cancel()
             async with consuming(transport, second):
@@ -206,7 +206,7 @@ class TestLosing:
             await put(transport, 1)
             async with consuming(transport, handler, retry_delay=20.0) as bridge:
                 await until(lambda: bridge.statistics().failed)
-                transport._groups[GROUP].readings[0].leases.clear()
+                transport._state.groups[GROUP].readings[0].leases.clear()
                 await late(lambda: bridge.statistics().acknowledged)
                 assert anyio.current_time() >= 20
             assert handler.begun == [1, 1]
@@ -222,7 +222,7 @@ class TestLosing:
             with fail_after(PATIENCE):
                 async with consuming(transport, handler, limit=1, grace=1000.0):
                     await until(lambda: handler.begun)
-                    transport._groups[GROUP].readings[0].leases.clear()
+                    transport._state.groups[GROUP].readings[0].leases.clear()
             assert handler.running == 0
 
         play(scenario, backend)
@@ -244,7 +244,7 @@ class TestLosing:
             async with consuming(faulty, handler):
                 with fail_after(60):
                     await hold.reached.wait()
-                transport._groups[GROUP].readings[0].leases.clear()
+                transport._state.groups[GROUP].readings[0].leases.clear()
                 hold.open.set()
                 await late(lambda: handler.done)
             assert handler.begun == [1]
@@ -264,7 +264,7 @@ class TestLosing:
                 await put(transport, "d", "e", key=_first_letter)
                 await until(lambda: bridge.statistics().held == 5)
                 with faulty.away("acquire"):
-                    transport._groups[GROUP].readings[0].leases.clear()
+                    transport._state.groups[GROUP].readings[0].leases.clear()
                     await late(lambda: bridge.statistics().held == 3)
                     await put(transport, "b", key=_first_letter)
                     await late(lambda: "b" in handler.begun)
@@ -279,7 +279,7 @@ def _first_letter(data: str) -> str:
 
 async def _give_up_the_other(transport: MemoryTransport, taken: Any) -> None:
     """Have a worker lose each lease but one."""
-    for reading in transport._groups[GROUP].readings:
+    for reading in transport._state.groups[GROUP].readings:
         if reading is not taken:
             reading.leases.clear()
     await sleep(2)
@@ -316,7 +316,9 @@ class TestSilence:
             await put(transport, 1)
             async with consuming(faulty, handler, lease=3.0) as bridge:
                 await until(lambda: handler.begun)
-                (taken,) = (each for each in transport._groups[GROUP].readings if each.pending)
+                (taken,) = (
+                    each for each in transport._state.groups[GROUP].readings if each.pending
+                )
                 with faulty.away(call):
                     if call == "acquire":
                         await _give_up_the_other(transport, taken)
@@ -369,7 +371,7 @@ class TestSilence:
             transport = MemoryTransport(partitions=2)
             faulty, other = Faulty(transport), Member(GROUP, "b", "b", ("order.*",), 1000)
             async with consuming(faulty, Handler(), consumer="a", lease=3.0):
-                readings = transport._groups[GROUP].readings
+                readings = transport._state.groups[GROUP].readings
                 await late(lambda: all(each.leases for each in readings))
                 with faulty.away("acquire"):
                     for reading in readings:
@@ -476,10 +478,10 @@ class TestPartitions:
             transport = MemoryTransport(partitions=4)
 
             def leased() -> list[int]:
-                return [len(each.leases) for each in transport._groups[GROUP].readings]
+                return [len(each.leases) for each in transport._state.groups[GROUP].readings]
 
             def tokens() -> list[int]:
-                return [next(iter(each.leases)) for each in transport._groups[GROUP].readings]
+                return [next(iter(each.leases)) for each in transport._state.groups[GROUP].readings]
 
             one, two = Handler(), Handler()
             async with consuming(transport, one, consumer="a") as first:
@@ -549,7 +551,7 @@ class TestMissing:
                 pass
             await put(transport, *range(5))
             for position in (1, 2, 4):
-                del transport._logs[0].records[position]
+                del transport._state.logs[0].records[position]
             async with consuming(transport, handler) as bridge:
                 await until(lambda: bridge.statistics().acknowledged == 2)
             # As late as that, where nothing was renewed in between.

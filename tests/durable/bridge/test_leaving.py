@@ -365,7 +365,7 @@ class TestEnding:
         def check() -> None:
             transport = transports.pop()
             assert is_free_of_traces(transport)
-            for reading in (each for g in transport._groups.values() for each in g.readings):
+            for reading in (each for g in transport._state.groups.values() for each in g.readings):
                 assert not reading.leases
                 assert all(held.deliveries == 0 for held in reading._pending.values())
 
@@ -459,7 +459,7 @@ class TestFailing:
         with faulty.away(*calls), pytest.raises(TransportUnavailable):
             async with consuming(faulty, Handler(), consumer="a"):
                 pytest.fail("entered")
-        assert [*transport._groups[GROUP]._alive] == (["a"] if is_away else [])
+        assert [*transport._state.groups[GROUP]._alive] == (["a"] if is_away else [])
 
     @pytest.mark.parametrize(
         ("options", "problem"),
@@ -475,5 +475,5 @@ class TestFailing:
             with pytest.raises(problem):
                 async with open_bridge(bus, transport, **options):
                     pytest.fail("entered")
-            assert [*transport._groups[GROUP]._alive] == ["a"]
+            assert [*transport._state.groups[GROUP]._alive] == ["a"]
         assert is_free_of_traces(transport, bus)

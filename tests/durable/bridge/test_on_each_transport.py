@@ -129,6 +129,6 @@ async def test_a_group_begins_where_it_is_told_and_begins_again(transport: Trans
         await put(transport, 2)
         await until(lambda: bridge.statistics().acknowledged == 1)
         assert handler.done == [2]
-        assert (await bridge.replay(GROUP, since="oldest")).is_whole
+        assert (await bridge.replay(GROUP, since="oldest")).is_complete
         await until(lambda: len(handler.done) == 3)
     assert handler.done == [2, 1, 2]

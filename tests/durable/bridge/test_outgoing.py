@@ -23,9 +23,9 @@ from flexiflow.extras.durable import (
     TransportUnusable,
     open_bridge,
 )
-from flexiflow.extras.durable._bridge import outbox as outbox_module
+from flexiflow.extras.durable._bridge import batcher as batcher_module
+from flexiflow.extras.durable._bridge.batcher import Batcher
 from flexiflow.extras.durable._bridge.link import Link
-from flexiflow.extras.durable._bridge.outbox import Outbox
 from tests.durable.bridge.helpers import NAME, Faulty, meanwhile, play, put, unavailable, until
 from tests.helpers import MODES, PATIENCE, settle
 
@@ -34,7 +34,7 @@ each_mode = pytest.mark.parametrize("mode", MODES)
 
 def stored(transport: MemoryTransport) -> list[Record]:
     """Give what is stored."""
-    return [record for log in transport._logs for record in log.records.values()]
+    return [record for log in transport._state.logs for record in log.records.values()]
 
 
 def payloads(transport: MemoryTransport) -> list[Any]:
@@ -98,8 +98,8 @@ class TestStoring:
         self, most: int, max_length: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """X5: What comes while a batch is stored goes into the next; none is longer than a log."""
-        assert outbox_module.MOST_AT_ONCE == 500
-        monkeypatch.setattr(outbox_module, "MOST_AT_ONCE", most)
+        assert batcher_module.MOST_AT_ONCE == 500
+        monkeypatch.setattr(batcher_module, "MOST_AT_ONCE", most)
         bus, faulty = EventBus(), Faulty(MemoryTransport(max_length=max_length))
         hold = faulty.hold("store")
 
@@ -119,7 +119,7 @@ class TestStoring:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """X6: By its bytes, unless it is one event alone; what was withdrawn does not count."""
-        monkeypatch.setattr(outbox_module, "BYTES_AT_ONCE", 1_000)
+        monkeypatch.setattr(batcher_module, "BYTES_AT_ONCE", 1_000)
         bus, faulty = EventBus(), Faulty(MemoryTransport())
         hold = faulty.hold("store")
         async with open_bridge(bus, faulty, outgoing=[NAME]), create_task_group() as group:
@@ -389,7 +389,7 @@ class TestLeaving:
         self, backend: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """X5: Leaving takes no longer for many batches than for one, and all are told."""
-        monkeypatch.setattr(outbox_module, "MOST_AT_ONCE", 1)
+        monkeypatch.setattr(batcher_module, "MOST_AT_ONCE", 1)
 
         async def scenario() -> None:
             bus, faulty, told = EventBus(), Faulty(MemoryTransport()), list[Any]()
@@ -492,7 +492,7 @@ def test_publishers_of_every_schedule_are_served(backend: str) -> None:
     play(scenario, backend, schedules=50)
 
 
-async def test_what_is_stored_as_the_outbox_is_closed_is_in_doubt() -> None:
+async def test_what_is_stored_as_the_batcher_is_closed_is_in_doubt() -> None:
     """X5: The publisher is told, and nothing else fails; so is who comes later."""
 
     class Closing:
@@ -500,13 +500,13 @@ async def test_what_is_stored_as_the_outbox_is_closed_is_in_doubt() -> None:
         max_length = max_event_bytes = 1
 
         async def store(self, batch: object) -> None:
-            outbox.close()
+            batcher.close()
 
     connection: Any = Closing()
     settings: Any = SimpleNamespace(store_timeout=1.0)
-    outbox = Outbox(Link(EventBus(), MemoryTransport(), settings), connection, "p")
+    batcher = Batcher(Link(EventBus(), MemoryTransport(), settings), connection, "p")
     async with create_task_group() as group:
-        group.start_soon(outbox.run)
+        group.start_soon(batcher.run)
         for _ in range(2):
             with pytest.raises(TransportUnavailable, match="its bridge was left"):
-                await outbox.put(NAME, Record(b"a"))
+                await batcher.put(NAME, Record(b"a"))

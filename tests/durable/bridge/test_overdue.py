@@ -469,7 +469,7 @@ class TestLeases:
                     await sleep(seconds)
                     lease = await enter(connection, member("a"))
                     await lease.receive(Room(1))
-                    lengths.append(len(transport._groups["g"].readings[0].leases))
+                    lengths.append(len(transport._state.groups["g"].readings[0].leases))
                 return lengths
 
         self.replay(scenario, backend, [6, 7, 3])
@@ -497,7 +497,7 @@ async def test_a_failing_event_is_counted_by_a_stale_worker_too() -> None:
 
     async with consuming(transport, handler, max_attempts=9) as bridge:
         await until(lambda: bridge.statistics().delivered)
-        (reading,) = transport._groups[GROUP].readings
+        (reading,) = transport._state.groups[GROUP].readings
         (entry,) = reading._pending.values()
         entry.holder = 99
         reading.leases[99] = float("inf")

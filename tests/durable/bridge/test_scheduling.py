@@ -308,7 +308,7 @@ async def test_a_reminder_that_schedules_the_next_one_goes_on_for_ever() -> None
         await until(lambda: len(seen) == 5)
         assert bridge.statistics().dead == 0
     assert seen == [1] * 5
-    events = [json.loads(each.body) for each in transport._logs[0].records.values()]
+    events = [json.loads(each.body) for each in transport._state.logs[0].records.values()]
     assert [each["correlationid"] for each in events] == ["request-1"] * 5
     assert [("causationid" in each) for each in events] == [False, True, True, True, True]
 

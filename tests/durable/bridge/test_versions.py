@@ -70,7 +70,7 @@ def other(data: object) -> str:
 
 def bodies(transport: MemoryTransport) -> list[bytes]:
     """Return what is in the log."""
-    return [record.body for record in transport._logs[0].records.values()]
+    return [record.body for record in transport._state.logs[0].records.values()]
 
 
 async def test_handlers_are_given_what_decode_makes() -> None:

@@ -154,7 +154,7 @@ async def test_another_codec_writes_what_json_can_not_hold() -> None:
         assert await bus.publish(NAME, {3, 4}) == ()
         (failed,) = await bus.publish(NAME, lambda: None)
         assert isinstance(failed.exception, NotEncodable)
-    (record,) = transport._logs[0].records.values()
+    (record,) = transport._state.logs[0].records.values()
     assert json.loads(record.body)["datacontenttype"] == "application/x-pickle"
     async with consuming(transport, handler, codec=codec):
         await until(lambda: handler.done)
@@ -201,7 +201,7 @@ async def test_what_can_not_be_decoded_goes_to_the_dead_letters() -> None:
     ]
     assert "malformed event name 'a..b'" in letters[2].failure.message
     assert handler.begun == [1]
-    assert transport._groups[GROUP].readings[0].pending == 0
+    assert transport._state.groups[GROUP].readings[0].pending == 0
 
 
 async def test_a_source_names_who_publishes() -> None:
@@ -212,5 +212,7 @@ async def test_a_source_names_who_publishes() -> None:
         bus = EventBus()
         async with open_bridge(bus, transport, outgoing=[NAME], **each):
             await bus.publish(NAME)
-    sources = [json.loads(each.body)["source"] for each in transport._logs[0].records.values()]
+    sources = [
+        json.loads(each.body)["source"] for each in transport._state.logs[0].records.values()
+    ]
     assert sources == ["/shop", "g", "flexiflow"]

@@ -181,7 +181,7 @@ async def test_a_start_that_was_trimmed_is_refused(keys: Keys) -> None:
         assert told.value.args == ("g", 0, "1-0", "2-0")
         assert await connection.groups() == []
         lease = await lease_of(connection, MEMBER._replace(start="new"))
-        assert await connection.replay("g", ("1-0",)) == Replayed(("2-0",), is_whole=False)
+        assert await connection.replay("g", ("1-0",)) == Replayed(("2-0",), is_complete=False)
         assert await is_lost(lease)
         assert await given(await lease_of(connection, MEMBER)) == "cd"
         assert await connection.standing("g") == Standing(2, 0, 0, 0)
@@ -224,7 +224,7 @@ async def test_a_group_that_is_not_there_does_not_begin_again(keys: Keys) -> Non
 
 
 @pytest.mark.parametrize(
-    ("since", "is_whole", "expected"),
+    ("since", "is_complete", "expected"),
     [
         ("oldest", True, "cde"),
         ("new", True, ""),
@@ -236,7 +236,7 @@ async def test_a_group_that_is_not_there_does_not_begin_again(keys: Keys) -> Non
     ],
 )
 async def test_it_tells_whether_all_is_kept(
-    keys: Keys, since: Any, *, is_whole: bool, expected: str
+    keys: Keys, since: Any, *, is_complete: bool, expected: str
 ) -> None:
     """Y5: of all records since then, as far as the transport can know; what is gone is no miss."""
     async with transport(keys, max_length=3).connect() as connection:
@@ -249,7 +249,7 @@ async def test_it_tells_whether_all_is_kept(
         replayed = await connection.replay("g", times[since] if isinstance(since, int) else since)
         bodies = await given(await lease_of(connection, MEMBER))
         missed = (await connection.standing("g")).missed
-        assert (replayed.is_whole, bodies, missed) == (is_whole, expected, 0)
+        assert (replayed.is_complete, bodies, missed) == (is_complete, expected, 0)
 
 
 @pytest.mark.parametrize("partitions", [None, 1])
@@ -278,7 +278,7 @@ async def test_what_comes_after_is_given_anew(
         await lease.receive(Room(1, waiting=1))
         await lease.settle([Noted(e, 3, 1)])
         replayed = await connection.replay("g", (since,))
-        assert replayed == Replayed((since,), is_whole=True)
+        assert replayed == Replayed((since,), is_complete=True)
         assert await is_lost(lease, Acknowledged(c), Acknowledged("6-0"))
         later = await lease_of(connection, who)
         assert (lease.replay, later.replay) == (0, 1)
@@ -468,7 +468,7 @@ async def test_what_was_deleted_is_not_missed(keys: Keys) -> None:
         await connection.store(batch(1, "abcd"))
         await settled(connection)
         keys.command("XDEL", "log", "2-0", "4-0")
-        assert await connection.replay("g", "oldest") == Replayed(("0-0",), is_whole=False)
+        assert await connection.replay("g", "oldest") == Replayed(("0-0",), is_complete=False)
         lease = await lease_of(connection, MEMBER)
         assert await given(lease) == "ac"
         await connection.store(batch(2, "efg"))
@@ -656,7 +656,7 @@ async def test_a_group_is_as_it_is_if_a_replay_is_cut(
         assert (await connection.standing("g")).lag == 2
         assert await connection.replay("g", "oldest") == (("0-0", "0-0"), True)
         assert await connection.standing("g") == Standing(0, 4, 0, 0)
-        assert (await connection.survey()).groups[0].replays == 2
+        assert (await connection.survey()).groups[0].replay == 2
 
 
 async def test_a_log_that_lost_a_position_meanwhile_does_not_begin_there(

@@ -51,7 +51,7 @@ async def test_a_survey_tells_all_that_there_is(keys: Keys) -> None:
         keys.command("HSET", "members:billing", "silent", silent)
         survey = await connection.survey()
         audit, billing = survey.groups
-        assert (audit.name, audit.standings, audit.replays) == (
+        assert (audit.name, audit.standings, audit.replay) == (
             "audit",
             (Standing(0, 1, 0, 0),),
             1,

@@ -75,7 +75,7 @@ async def test_so_they_have_where_records_are_deleted(tmp_path: Path, seed: int)
         run_sql(path, f"DELETE FROM records WHERE id = {position}")  # noqa: S608 - no input
 
     def damage_memory(position: int) -> None:
-        memory._logs[0].records.pop(position, None)
+        memory._state.logs[0].records.pop(position, None)
 
     async with SqliteTransport(path).connect() as connection:
         told = await Story(connection, seed, "abc", damage_file).tell()
@@ -149,7 +149,7 @@ class Story:
         room = Room(self._random.randint(1, 9), waiting=self._random.choice([1, 3, 99]))
         given = await lease.receive(room)
         self._held[name] += [each.position for each in given]
-        return list(given), lease.replay
+        return list(given)
 
     async def _settle(self) -> object:
         name, lease = await self._lease()
@@ -218,10 +218,10 @@ class Story:
         survey = await self._connection.survey()
         [log] = survey.logs
         known = list[Any]()
-        for name, _, [standing], oldest, replays in survey.groups:
+        for name, _, [standing], oldest, _ in survey.groups:
             shown = standing if self._damage is None else standing._replace(lag=0)
             # When a record was stored that was deleted since is known in memory only.
-            known.append((name, shown, oldest is not None or self._damage is not None, replays))
+            known.append((name, shown, oldest is not None or self._damage is not None))
         length = log.length if self._damage is None else 0
         return length, log.oldest is not None, log.scheduled, known
 

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,9 +98,10 @@ async def test_a_time_passes_nothing_over_after_the_clock_was_set_back(
         (("0", "x"), "position of partition 1 must be a number of at most 2, as .* not 'x'"),
         (("3", "0"), "position of partition 0 must be a number of at most 2, as .* not '3'"),
         (("9" * 19, "0"), "position of partition 0 must be a number of at most 2"),
+        ("newest", "must be 'oldest', 'new', a time, or a position .*, not 'newest'"),
     ],
 )
-async def test_a_position_must_be_one(path: Path, start: tuple[str, ...], told: str) -> None:
+async def test_a_position_must_be_one(path: Path, start: Any, told: str) -> None:
     """Y5: of each partition, and there; the group is not made, and one that is there goes on."""
     async with SqliteTransport(path, partitions=2).connect() as connection:
         for number, key in enumerate("kl", 1):
@@ -124,7 +126,7 @@ async def test_a_start_that_was_trimmed_is_refused(path: Path) -> None:
             await connection.join(worker()._replace(start=("1",)))
         assert await connection.groups() == []
         lease = await leased(connection, worker()._replace(start="new"))
-        assert await connection.replay("g", ("1",)) == Replayed(("2",), is_whole=False)
+        assert await connection.replay("g", ("1",)) == Replayed(("2",), is_complete=False)
         with pytest.raises(LeaseLost):
             await lease.receive(Room(1))
         assert await given(connection, "new") == "cd"
@@ -132,11 +134,11 @@ async def test_a_start_that_was_trimmed_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "is_whole"),
+    ("since", "is_complete"),
     [("oldest", True), (("1",), False), (0.0, False), (1_000_001.0, True), (1_000_011.0, True)],
 )
 async def test_it_tells_whether_all_is_kept(
-    path: Path, clock: Clock, since: Start, *, is_whole: bool
+    path: Path, clock: Clock, since: Start, *, is_complete: bool
 ) -> None:
     """Y5: of all records since then, as far as the transport can know."""
     async with SqliteTransport(path, max_length=2).connect() as connection:
@@ -145,7 +147,7 @@ async def test_it_tells_whether_all_is_kept(
             clock.now += 10
         await connection.join(worker()._replace(start="new"))
         replayed = await connection.replay("g", since)
-        assert replayed.is_whole is is_whole
+        assert replayed.is_complete is is_complete
 
 
 async def test_what_is_deleted_later_is_missed(path: Path) -> None:
@@ -153,7 +155,7 @@ async def test_what_is_deleted_later_is_missed(path: Path) -> None:
     async with one_lease(path, *"abcdef") as (connection, lease):
         await lease.receive(Room(9))
         run_sql(path, "DELETE FROM records WHERE id IN (2, 3, 6)")
-        assert await connection.replay("g", "oldest") == Replayed(("0",), is_whole=False)
+        assert await connection.replay("g", "oldest") == Replayed(("0",), is_complete=False)
         assert await connection.standing("g") == Standing(0, 3, 0, 0)
         run_sql(path, "DELETE FROM records WHERE id = 5")
         assert await given(connection, "new") == "ad"
@@ -269,7 +271,7 @@ async def test_a_survey_tells_all_that_there_is(path: Path, clock: Clock) -> Non
 
 @pytest.mark.parametrize("version", [1, 2])
 async def test_what_former_releases_wrote_has_no_time_nor_origin(path: Path, version: int) -> None:
-    """X16, Y5: it counts as earlier than any time; what they have redriven is not passed over."""
+    """X16, Y5: it counts as later than any time; what they have redriven is not passed over."""
     write_former(path, version)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE records SET only_group = 'g' WHERE id = 6")
@@ -277,7 +279,8 @@ async def test_what_former_releases_wrote_has_no_time_nor_origin(path: Path, ver
         found, _ = await connection.tail(["0"], 9, 0)
         assert {each.time for each in found} == {None}
         await connection.store(batch(8, "new"))
-        assert await given(connection, 1.0, "h") == "new"
+        at_a_time = await given(connection, 1e12, "h")
+        assert at_a_time == await given(connection, "oldest", "i") != "new"
         [letter] = await connection.dead_letters("g")
         await connection.replay("g", ("1",))
         assert await connection.standing("g") == Standing(0, 6, 2, 1)

@@ -358,6 +358,11 @@ class WorkersDied(TransportError):
         )
 
 
+def no_group(name: str) -> ValueError:
+    """Return the exception for a name that no group has."""
+    return ValueError(f"there is no group {name!r}")
+
+
 def is_an_outage(problem: Exception) -> bool:
     """Return whether a failure is only that of storing events, since the transport is away."""
     return all(isinstance(each, TransportUnavailable) for each in leaves(problem))

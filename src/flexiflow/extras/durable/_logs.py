@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import reprlib
+from itertools import count as count_from
 from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import uuid4
 from zlib import crc32
 
 from flexiflow._arguments import check_count, check_finite
 from flexiflow.extras.durable._errors import EventTooLarge
+from flexiflow.extras.durable._tickets import make_ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flexiflow.extras.durable._records import Batch, Record
 
@@ -26,8 +29,6 @@ PAGE_BYTES: Final = 16 * 1024 * 1024
 
 # More than anybody needs, and few enough for a transport to go through all of them.
 _MOST_PARTITIONS: Final = 65_536
-
-_POSITION: Final = re.compile(r"[0-9]{1,18}")
 
 _ID: Final = re.compile(r"[0-9]{1,18}(?:-[0-9]{1,18})*")
 """Numbers of at most 18 digits, which SQLite and Redis can hold, joined by hyphens."""
@@ -92,23 +93,46 @@ class ConnectionBase:
     Args:
         address: where the transport is.
         limits: its limits.
+        name: tells the transport from all others, in tickets; see `make_ticket`.
+        turns: yields a number for each ticket without a key; successive numbers, from any one on,
+            if it is None.
     """
 
-    def __init__(self, address: str, limits: LogLimits) -> None:
+    def __init__(
+        self, address: str, limits: LogLimits, name: str, turns: Iterator[int] | None = None
+    ) -> None:
         self.address = address
         self.partitions = limits.logs
         self.is_exclusive = limits.partitions is not None
         self.max_length = limits.max_length
         self.max_event_bytes = limits.max_event_bytes
-        self.max_scheduled = limits.max_scheduled
         self._limits = limits
+        self._name = name
+        # Begins anywhere, so that short processes do not all begin with the same partition.
+        self._turns = count_from(uuid4().int) if turns is None else turns
+
+    def new_ticket(self, key: str | None) -> str:
+        """Return a new ticket; those without a key go to one partition after the other."""
+        count = self.partitions
+        partition = next(self._turns) % count if key is None else partition_for(key, count)
+        return make_ticket(self._name, partition)
+
+
+def check_record(record: Record, max_event_bytes: int) -> None:
+    """Raise `EventTooLarge` if the body of a record has more than `max_event_bytes` bytes."""
+    if len(record.body) > max_event_bytes:
+        raise EventTooLarge("an event", len(record.body), max_event_bytes)
 
 
 def check_records(batch: Batch, max_event_bytes: int) -> None:
     """Raise `EventTooLarge` if a record of a batch has more than `max_event_bytes` bytes."""
     for record in batch.records:
-        if len(record.body) > max_event_bytes:
-            raise EventTooLarge("an event", len(record.body), max_event_bytes)
+        check_record(record, max_event_bytes)
+
+
+def partition_for(key: str, partitions: int) -> int:
+    """Return the partition of all records that have a key."""
+    return crc32(key.encode()) % partitions
 
 
 def spread(batch: Batch, partitions: int) -> Mapping[int, Sequence[Record]]:
@@ -120,8 +144,9 @@ def spread(batch: Batch, partitions: int) -> Mapping[int, Sequence[Record]]:
         return {0: batch.records}
     found: dict[int, list[Record]] = {}
     for turn, record in enumerate(batch.records, crc32(batch.producer.encode()) + batch.number):
-        place = turn if record.key is None else crc32(record.key.encode())
-        found.setdefault(place % partitions, []).append(record)
+        key = record.key
+        partition = turn % partitions if key is None else partition_for(key, partitions)
+        found.setdefault(partition, []).append(record)
     return found
 
 
@@ -143,27 +168,3 @@ def numbers_after(after: str | None, count: int) -> tuple[int, ...] | None:
     if not found:
         raise ValueError(f"after must be the id of a dead letter, not {reprlib.repr(after)}")
     return found[0]
-
-
-def check_positions(start: tuple[str, ...], ends: Sequence[int]) -> list[int]:
-    """Return the positions behind which a group is to begin, where positions are numbers (Y5).
-
-    Args:
-        start: a position for each partition.
-        ends: for each partition the position of the last record that was stored.
-
-    Raises:
-        ValueError: `start` is not that.
-    """
-    if len(start) != len(ends):
-        raise ValueError(
-            f"a start must have a position for each of the {len(ends)} partitions, "
-            f"not {reprlib.repr(start)}"
-        )
-    for partition, (last, each) in enumerate(zip(ends, start, strict=True)):
-        if not _POSITION.fullmatch(each) or int(each) > last:
-            raise ValueError(
-                f"a position of partition {partition} must be a number of at most {last}, "
-                f"as tail() returns it, not {reprlib.repr(each)}"
-            )
-    return list(map(int, start))

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 class Record(NamedTuple):
@@ -49,8 +49,9 @@ stored at a time or later, in seconds since 1970 by the transport's clock; or be
 each partition, in their order, as `Connection.tail` returns them.
 
 For a time, the first such record in the order of the log counts, also if the clock was set back
-since and later records have earlier times. A record whose time is not known counts as earlier. If
-there is no such record, the group begins with the next one that is stored.
+since and later records have earlier times. A record whose time is not known, since an earlier
+release or other software has stored it, counts as late, so that none is skipped that may be wanted.
+If there is no such record, the group begins with the next one that is stored.
 """
 
 
@@ -263,6 +264,11 @@ class Standing(NamedTuple):
     dead: int
     waiting: int = 0
 
+    @classmethod
+    def total(cls, parts: Iterable[Standing]) -> Standing:
+        """Return the sums of how far a group is in each partition; zeros if there is none."""
+        return cls(*map(sum, zip(cls(0, 0, 0, 0), *parts, strict=True)))
+
 
 class Stored(NamedTuple):
     """A record as `Connection.tail` returns it.
@@ -305,12 +311,13 @@ class Replayed(NamedTuple):
 
     Attributes:
         after: for each partition the position behind which the group begins again.
-        is_whole: whether all records since then are kept. If not, the group begins again with the
-            oldest ones that are, and the others do not count as missed.
+        is_complete: whether every record is still kept that was stored after the place, or the
+            time, that was asked for. If not, the group begins again with the oldest ones that are,
+            and the others do not count as missed.
     """
 
     after: tuple[str, ...]
-    is_whole: bool
+    is_complete: bool
 
 
 class LogSurvey(NamedTuple):
@@ -354,14 +361,15 @@ class GroupSurvey(NamedTuple):
             from which they came.
         oldest: when the oldest record was stored that the group has not settled, in seconds since
             1970; None if there is none, or if that is not known.
-        replays: how many times the group was made to begin again.
+        replay: a number that grows with each replay, and with each new group of that name; to
+            compare, not to count (Y5).
     """
 
     name: str
     members: tuple[MemberSurvey, ...]
     standings: tuple[Standing, ...]
     oldest: float | None
-    replays: int
+    replay: int
 
 
 class Survey(NamedTuple):

@@ -23,8 +23,8 @@ ticket can name it.
 
 A call that failed with `TransportUnavailable` may be repeated with the same arguments. A batch has
 a number, by which a transport recognises it (X2), and a scheduled record its ticket (Y3); settling
-again what is settled changes nothing;
-and records that were given to a failed `receive` are given again by a later one.
+again what is settled changes nothing; and records that were given to a failed `receive` are given
+again by a later one.
 """
 
 from __future__ import annotations
@@ -88,7 +88,11 @@ class Lease(Protocol):
 
     @property
     def replay(self) -> int:
-        """How many times the group had been made to begin again when this was leased (Y5)."""
+        """The number of the group's replay when this was leased (Y5).
+
+        It grows with each replay, and with each new group of that name, also if that was forgotten
+        meanwhile; to compare, not to count.
+        """
         ...
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
@@ -170,11 +174,6 @@ class Connection(Protocol):
         """How many bytes the body of a record may have; 1 or more (X14)."""
         ...
 
-    @property
-    def max_scheduled(self) -> int:
-        """How many records may be scheduled at a time in each partition; 1 or more (Y3)."""
-        ...
-
     async def store(self, batch: Batch) -> None:
         """Store all records of a batch, in order and durably, or raise.
 
@@ -219,7 +218,7 @@ class Connection(Protocol):
             delay: in how many seconds from now, by the transport's clock; 0 or more.
 
         Raises:
-            ScheduleFull: the partition has `max_scheduled` of them already; nothing was stored.
+            ScheduleFull: the partition has as many of them as it may; nothing was stored.
             EventTooLarge: the body has more bytes than `max_event_bytes`; nothing was stored.
             ValueError: the ticket is of another transport.
         """
@@ -270,8 +269,8 @@ class Connection(Protocol):
             ConsumerInUse: a live member has the same name and another token.
             GroupMismatch: the patterns neither include those of another live member, nor are
                 included in them; the member has not joined.
-            ValueError: the group is new, and `start` is not a position for each partition, or one
-                is no position of this transport, or is not there yet.
+            ValueError: the group is new, and `start` is no `Start`, or is not a position for each
+                partition, or one is no position of this transport, or is not there yet.
             StartTrimmed: the group is new, and records behind such a position were deleted.
         """
         ...
@@ -289,7 +288,7 @@ class Connection(Protocol):
         ...
 
     async def groups(self) -> Sequence[str]:
-        """Return the names of all groups that have ever had a member, sorted."""
+        """Return the names of the groups that `survey` tells of, sorted; this costs far less."""
         ...
 
     async def forget(self, group: str) -> None:
@@ -306,10 +305,11 @@ class Connection(Protocol):
         copies are dropped or passed over, in whatever state they are; if not, the copies stay as
         they are. What was deleted meanwhile does not count as missed.
 
-        To repeat the call after a failure may count one more replay, and changes nothing else.
+        To repeat the call after a failure may be one more replay, and changes nothing else.
 
         Raises:
-            ValueError: there is no such group; or as `join` does for `Member.start`.
+            ValueError: there is no such group; or `since` is no `Start`, or is not a position for
+                each partition, or one is no position of this transport, or is not there yet.
         """
         ...
 

@@ -229,6 +229,7 @@ Y5 = Clause(
         *(moves.stores, moves.receives, moves.handles, moves.returns),
         *(moves.postponing, moves.buries, moves.redrives, moves.looks, moves.plans, moves.passing),
         *(moves.deaths, moves.oversleeping, moves.renewals, moves.leavings, moves.forgets),
+        *(moves.inserts,),
         also=(("partitions", PARTITIONS),),
         max_length=LENGTH,
     ),
@@ -239,8 +240,8 @@ Y6 = Clause(
     "what is going on",
     "`survey` tells of each partition how many records its log holds, when the oldest was stored, "
     "and how many are scheduled; of each group who its live members are, how far it is in each "
-    "partition, when the oldest record was stored that it has not settled, and how many times it "
-    "has begun again.",
+    "partition, when the oldest record was stored that it has not settled, and the number of its "
+    "last replay.",
     *checks(
         "Y6",
         *(moves.surveys, moves.surveys, moves.surveys, moves.stores, moves.receives),

@@ -122,7 +122,7 @@ class Desk(Caring):
             if self._calls.member(worker).group == name:
                 await self.leave(worker)
         await self._calls.call(f"{name} is forgotten", lambda: self._calls.first.forget(name))
-        self._model.groups.pop(name, None)
+        self._model.forget(name)
         await self.look(name)
 
     def _present(self) -> list[str]:

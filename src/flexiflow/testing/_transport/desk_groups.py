@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from flexiflow.extras.durable import Standing, StartTrimmed
 from flexiflow.testing._transport.desk_calls import Broken
 from flexiflow.testing._transport.desk_judgements import check_standing
 from flexiflow.testing._transport.desk_schedule import Scheduling
 from flexiflow.testing._transport.holds import Item, Letter
+from flexiflow.testing._transport.model import is_late
 from flexiflow.testing._transport.surveys import check_survey
 
 if TYPE_CHECKING:
@@ -147,16 +147,14 @@ class Caring(Scheduling):
         if how == "place":
             places = [number % (end + 1) for end in ends]
             return tuple(self._position(*each) for each in enumerate(places)), places
-        times = [[each for each in part if each is not None] for part in model.times]
-        is_timed = [*map(len, times)] == ends and all(part == sorted(part) for part in times)
-        if how == "time" and is_timed:
+        if how == "time":
             later = self._offset.most + self._calls.now().latest + _NEVER
-            known = [*sorted(chain.from_iterable(times)), later]
-            time = known[number % len(known)]
-            places = [sum(each < time for each in part) for part in times]
-            return time, [*map(max, places, model.first)]
+            known = {each for part in model.times for each in part if each is not None}
+            time = [*sorted(known), later][number % (len(known) + 1)]
+            return time, model.places_at(time)
         if how == "wrong":
-            return (() if number % 2 else ("no position",) * len(ends)), None
+            wrong = ("no position",) * len(ends), (), cast("Start", "no word")
+            return wrong[number % len(wrong)], None
         return "oldest", [*model.first]
 
     def _position(self, partition: int, place: int) -> str:
@@ -210,7 +208,7 @@ class Caring(Scheduling):
             return
         replayed, at = await self._calls.timed(text, lambda: call(name, since))
         await self._stay()
-        self._check_is_whole(how, since, places, replayed)
+        self._check_is_complete(how, since, places, replayed)
         kept = [*map(max, places, self._model.first)]
         group.begin_again(kept, at)
         await self._check_behind(kept, replayed)
@@ -218,7 +216,7 @@ class Caring(Scheduling):
             if hand.tenure.is_void and self._group_of(hand.worker) is group:
                 await self._haunt(hand, "Y5")
 
-    def _check_is_whole(
+    def _check_is_complete(
         self, how: str, since: Start, places: list[int], replayed: Replayed
     ) -> None:
         """Check whether a replay tells that all is kept since then, as far as that is known."""
@@ -226,11 +224,11 @@ class Caring(Scheduling):
         if how == "time" and isinstance(since, float):
             parts = [*zip(places, self._model.first, self._model.times, strict=True)]
             at_front = [(first, times) for place, first, times in parts if 0 < first == place]
-            late = [(times[first - 1] or 0.0) >= since for first, times in at_front]
+            late = [is_late(times[first - 1], since) for first, times in at_front]
             # A transport need not know when the records were stored that it has deleted.
             right = {not any(late), not late}
-        if replayed.is_whole not in right:
-            raise Broken("Y5", f"a replay from {since!r} tells is_whole={replayed.is_whole}")
+        if replayed.is_complete not in right:
+            raise Broken("Y5", f"a replay from {since!r} tells is_complete={replayed.is_complete}")
 
     async def _check_behind(self, places: list[int], replayed: Replayed) -> None:
         """Check that a replay tells the positions behind which the group begins again."""

@@ -32,7 +32,6 @@ WINDOW: Final = 1
 _TOLD: Final[Mapping[str, str]] = {
     "max_length": "X5",
     "max_event_bytes": "X14",
-    "max_scheduled": "Y3",
 }
 """The limits that a connection tells, and the clauses on them."""
 _PAGE: Final = 2

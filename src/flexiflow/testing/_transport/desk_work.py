@@ -10,6 +10,7 @@ from flexiflow.extras.durable import Batch, EventTooLarge, LeaseLost, LogFull, N
 from flexiflow.testing._transport.desk_calls import RANKS, Broken, Hand
 from flexiflow.testing._transport.desk_log import LENGTH, WINDOW, Watching
 from flexiflow.testing._transport.holds import Item, Tenure, names
+from flexiflow.testing._transport.model import REPLAY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -131,9 +132,9 @@ class Work(Watching):
         if lease is None:
             return None
         group, tenure = self._group_of(worker), Tenure(worker, member.longest_delay)
-        if lease.replay != group.replays:
-            told = f"{worker} is told of {lease.replay} replays"
-            raise Broken("Y5", f"{told}, and the group has begun again {group.replays} times")
+        if not group.is_replay(lease.replay):
+            told = f"{worker} is told of the replay {lease.replay}"
+            raise Broken("Y5", f"{told}, and its number is {REPLAY}")
         group.tokens[place] = lease.token
         hand = Hand(worker, lease, at, tenure)
         self._check_lines(hand)

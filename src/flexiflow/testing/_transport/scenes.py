@@ -144,22 +144,38 @@ def _begin(where: tuple[str, int], *, is_there: bool) -> Moves:
 
 _BEGUN: Final = [
     _begin(where, is_there=is_there)
-    for where in (*_WHERES, ("wrong", 0), ("wrong", 1), ("time", 2))
+    for where in (*_WHERES, *[("wrong", number) for number in range(3)], ("time", 2))
     for is_there in (False, True)
 ]
 
 
-def _begin_at_a_time(method: str, who: str) -> Moves:
-    """Begin at the time of the second of two records, which were stored at different times."""
+def _begin_at_a_time(method: str, who: str, *, is_known: bool) -> Moves:
+    """Begin at a later record's time; there may be one before it of which no time is known."""
     return (
+        *((Act("join", ("c",)),) if method == "replay" else ()),
         Act("store", ("p", None)),
+        *(() if is_known else (Act("insert", (0, 0)),)),
         Act("pass_time", ()),
         Act("store", ("q", None)),
         Act(method, (who, "time", 1)),
     )
 
 
-_TIMED: Final = [_begin_at_a_time("begin", "c"), _begin_at_a_time("replay", "h")]
+_TIMED: Final = [
+    _begin_at_a_time(*each, is_known=is_known)
+    for each in (("begin", "c"), ("replay", "h"))
+    for is_known in (True, False)
+]
+
+_NUMBERED: Final = (
+    Act("enter", ("a",)),
+    Act("replay", ("g", "new", 0)),
+    Act("enter", ("a",)),
+    Act("forget", ("g",)),
+    Act("enter", ("a",)),
+    Act("survey", ()),
+)
+"""Make two groups of one name, so that the numbers of their replays can be compared."""
 
 
 def _when_trimmed(*acts: Act) -> Moves:
@@ -189,7 +205,7 @@ Y5: Final = (
     *_scenes(_TRIMMED, max_length=LENGTH),
     *_scenes(_REPORTED_LATE),
     *_scenes(_BEGUN),
-    *_scenes(_TIMED),
+    *_scenes([*_TIMED, _NUMBERED]),
     *_scenes([*_APART, *_BEGUN_AGAIN[:3], *_REPORTED_LATE[:1]], partitions=PARTITIONS),
 )
 """Scenes of where a group begins."""

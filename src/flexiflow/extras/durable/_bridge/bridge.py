@@ -1,7 +1,7 @@
 """A bridge between a bus and a transport: how an event passes (X1 to X8, X10).
 
 Out: of all handlers of an outgoing event, the bridge's own is called first (`Place`). It writes
-the event down as a CloudEvent (`Encoder`) and puts it into the `Outbox`, where the publish waits
+the event down as a CloudEvent (`Encoder`) and puts it into the `Batcher`, where the publish waits
 until the transport has stored the batch that the event is in. Storing a batch may be repeated: its
 number tells the transport that it has the batch already (X2).
 
@@ -11,10 +11,10 @@ and the tasks of a `Crew` publish it on the bus. When its handlers have ended, t
 the outcome, and the intake writes it to the transport. After a crash before that the event is
 handled again: at least once, not exactly once (X1).
 
-Opening: first the connection, then the outbox's task, then the relay of a user's outbox
+Opening: first the connection, then the batcher's task, then the relay of a user's outbox
 (`relaying`), then the worker joins, and only then does the bridge take its place on the bus.
 Leaving is the reverse: the worker receives no more, handlers have `grace` seconds to end, what is
-left is given back; the relay hands on what was committed; then the place stops storing, the outbox
+left is given back; the relay hands on what was committed; then the place stops storing, the batcher
 stores what it still has, and the connection is closed. After an exception or a cancellation nothing
 is waited for but giving back and storing, for at most `_PATIENCE` seconds each. `Lifetime` keeps
 what ended the bridge; a bridge that failed leaves its place on the bus, where each publish fails
@@ -43,10 +43,10 @@ from flexiflow.extras.durable._bridge.arguments import (
     check_start,
     patterns_of,
 )
+from flexiflow.extras.durable._bridge.batcher import Batcher
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Encoder
 from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
 from flexiflow.extras.durable._bridge.link import Link
-from flexiflow.extras.durable._bridge.outbox import Outbox
 from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
 from flexiflow.extras.durable._bridge.relaying import check_outbox, relaying
 from flexiflow.extras.durable._bridge.scheduling import Scheduler
@@ -349,7 +349,7 @@ class Bridge:
         if self._connection is None:
             raise ReceiverClosed("the bridge", "is over")
         replayed = await self._connection.replay(group, start)
-        if not replayed.is_whole:
+        if not replayed.is_complete:
             logger.warning(
                 "the group %r begins again with the oldest events that are kept: some since %s "
                 "were deleted",
@@ -524,10 +524,10 @@ async def _run(
         # Last of all: handlers that still run may use the bridge.
         stack.callback(bridge.close)
         if settings.outgoing:
-            outbox = Outbox(link, connection, producer)
-            way = Way((link.bus, link.transport), settings.key, encoder, outbox)
+            batcher = Batcher(link, connection, producer)
+            way = Way((link.bus, link.transport), settings.key, encoder, batcher)
             begin = partial(take_place, settings.outgoing, way, lifetime)
-            await stack.enter_async_context(_storing(outbox, settings.store_timeout, lifetime))
+            await stack.enter_async_context(_storing(batcher, settings.store_timeout, lifetime))
         if outbox_file is not None:
             relay = outbox_file.make_relay(link, connection)
             seconds = settings.store_timeout
@@ -553,17 +553,17 @@ def _member(settings: Settings) -> Member:
 
 
 @asynccontextmanager
-async def _storing(outbox: Outbox, seconds: float, lifetime: Lifetime) -> AsyncGenerator[None]:
-    """Run the outbox until the block is over and all handlers that might publish have ended."""
+async def _storing(batcher: Batcher, seconds: float, lifetime: Lifetime) -> AsyncGenerator[None]:
+    """Run the batcher until the block is over and all handlers that might publish have ended."""
     async with anyio.create_task_group() as group:
-        group.start_soon(outbox.run)
+        group.start_soon(batcher.run)
         try:
             yield
             if not lifetime.is_hasty:
                 lifetime.stop()
                 with anyio.move_on_after(seconds):
-                    await outbox.emptied()
-                outbox.close()
+                    await batcher.emptied()
+                batcher.close()
         except BaseException as problem:
             lifetime.cause, _ = what_leaves(problem, lifetime.exception)
             raise
@@ -571,10 +571,10 @@ async def _storing(outbox: Outbox, seconds: float, lifetime: Lifetime) -> AsyncG
             lifetime.stop()
             try:
                 with anyio.move_on_after(_PATIENCE, shield=True):
-                    await outbox.emptied()
+                    await batcher.emptied()
             finally:
-                # Also where asyncio cancels through the shield: else the outbox would never end.
-                outbox.close(lifetime.cause)
+                # Also where asyncio cancels through the shield: else the batcher would never end.
+                batcher.close(lifetime.cause)
 
 
 @asynccontextmanager

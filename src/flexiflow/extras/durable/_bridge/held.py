@@ -47,7 +47,8 @@ class CurrentDelivery(NamedTuple):
         position: its position in that partition.
         token: the fencing token of the worker's lease; a later worker has a greater one (X4).
         group: the group whose worker handles the event.
-        replay: how many times the group had been made to begin again before this delivery (Y5).
+        replay: a number that grows with each replay of the group, and with each new group of that
+            name; to compare, not to count (Y5).
         depth: how many stored events the chain has up to this one, each published while the one
             before was handled; 1 for the first (Y2).
     """

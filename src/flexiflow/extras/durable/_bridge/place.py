@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from flexiflow._bus import EventBus
     from flexiflow._names import Event
     from flexiflow._subscription import Subscription
+    from flexiflow.extras.durable._bridge.batcher import Batcher
     from flexiflow.extras.durable._bridge.cloudevents import Encoder
-    from flexiflow.extras.durable._bridge.outbox import Outbox
     from flexiflow.extras.durable._errors import TransportUnavailable
     from flexiflow.extras.durable._transport import Transport
 
@@ -139,13 +139,13 @@ class Way(NamedTuple):
         origin: the bus, and the transport that events are stored in.
         key: returns an event's key, given its payload.
         encoder: encodes events.
-        outbox: stores them.
+        batcher: stores them.
     """
 
     origin: tuple[EventBus, Transport]
     key: Callable[[Any], str | None] | None
     encoder: Encoder
-    outbox: Outbox
+    batcher: Batcher
 
 
 def take_place(patterns: tuple[str, ...], way: Way, lifetime: Lifetime) -> None:
@@ -260,13 +260,13 @@ class Place:
     def _send(self, name: str, data: Any) -> Awaitable[None] | None:
         """Store an event, as the handler of a name.
 
-        Not async itself, but it returns the outbox's coroutine: one coroutine less for each event.
+        Not async itself, but it returns the batcher's coroutine: one coroutine less for each event.
         """
         way = self._way
         if way is None:
             self._refuse(name, data)
             return None
-        origin, take, encoder, outbox = way
+        origin, take, encoder, batcher = way
         held, depth = handing_on.get(), 1
         if held is not None:
             if is_echo(held, name, data, origin, self):
@@ -277,7 +277,7 @@ class Place:
         instruments = self._registry.instruments
         extra = carried(instruments) if instruments else NOTHING
         body = encoder.encode(name, data, key, depth, extra)
-        return outbox.put(name, Record(body, key))
+        return batcher.put(name, Record(body, key))
 
     def _refuse(self, name: str, data: object) -> None:
         """Fail the publish of an event that no bridge stores, unless it hands on a stored one."""

@@ -50,23 +50,30 @@ class Group:
         name: the group's name.
         logs: the logs that it reads.
         begins: for each of them the position behind which it begins.
+        replay: the number of its replay.
         is_exclusive: whether one worker at a time leases a partition.
 
     Attributes:
         readings: how far it is in each log.
         dead: its dead letters by number, the oldest first.
         patterns: the patterns of the events that it takes.
-        replays: how many times it was made to begin again.
+        replay: grows with each replay, and with each new group of that name.
     """
 
-    __slots__ = ("_alive", "_buried", "_logs", "_name", "dead", "patterns", "readings", "replays")
+    __slots__ = ("_alive", "_buried", "_logs", "_name", "dead", "patterns", "readings", "replay")
 
     def __init__(
-        self, name: str, logs: Sequence[Log], begins: Sequence[int], *, is_exclusive: bool
+        self,
+        name: str,
+        logs: Sequence[Log],
+        begins: Sequence[int],
+        replay: int,
+        *,
+        is_exclusive: bool,
     ) -> None:
         self._name = name
         self._logs = logs
-        self.replays = 0
+        self.replay = replay
         self.readings = [Reading(begin, is_exclusive) for begin in begins]
         self.dead: dict[int, Dead] = {}
         self.patterns: tuple[str, ...] = ()
@@ -97,9 +104,9 @@ class Group:
         again = Record(record.body, record.key, self._name)
         self.dead[number] = Dead(letter, again, partition, grave.origin)
 
-    def begin_again(self, begins: Sequence[int], now: float) -> None:
-        """Begin again behind a position in each log (Y5)."""
-        self.replays += 1
+    def begin_again(self, begins: Sequence[int], replay: int, now: float) -> None:
+        """Begin again behind a position in each log, with a new number of the replay (Y5)."""
+        self.replay = replay
         for log, reading, begin in zip(self._logs, self.readings, begins, strict=True):
             reading.begin_again(log, begin, now)
         dead = self.dead.items()
@@ -131,6 +138,4 @@ class Group:
         parts = zip(self.readings, self._logs, strict=True)
         times = (reading.oldest(log) for reading, log in parts)
         oldest = min((each for each in times if each is not None), default=None)
-        return GroupSurvey(
-            self._name, tuple(members), tuple(self.standings()), oldest, self.replays
-        )
+        return GroupSurvey(self._name, tuple(members), tuple(self.standings()), oldest, self.replay)

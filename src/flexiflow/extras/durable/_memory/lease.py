@@ -49,7 +49,7 @@ class MemoryLease:
         self.partition = partition
         self.token = token
         self.lines = lines
-        self.replay = group.replays
+        self.replay = group.replay
         self._state = state
         self._limits = limits
         self._of = group
@@ -126,7 +126,7 @@ class MemoryLease:
     def _group(self) -> Group:
         # A new group of the same name knows nothing of this lease, nor does one that began again.
         is_it = self._state.groups.get(self._member.group) is self._of
-        if not is_it or self.replay != self._of.replays:
+        if not is_it or self.replay != self._of.replay:
             raise self._lost()
         return self._of
 

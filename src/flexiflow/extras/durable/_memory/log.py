@@ -26,7 +26,8 @@ class Log:
         records: the records that were not deleted, in order.
         times: when each was stored; a record that an outsider has stored has no time.
         last: the position of the last record that was stored; 0 before the first.
-        deleted: when the last record was stored that was deleted to make room.
+        deleted: when the last record that was deleted to make room was stored; when it was deleted
+            if that is not known.
         schedule: the records that are scheduled.
     """
 
@@ -75,14 +76,28 @@ class Log:
             self.append(record, now)
         return len(due)
 
+    def behind(self, time: float) -> int:
+        """Return the position behind which the first record follows of a time or later (Y5)."""
+        late = (at for at in self.records if self.times.get(at, time) >= time)
+        return next(late, self.last + 1) - 1
+
+    def count_after(self, position: int) -> int:
+        """Return how many records after a position are there."""
+        return sum(1 for _ in self.since(position))
+
     def since(self, position: int) -> Iterator[tuple[int, Record]]:
         """Yield the records after a position, in order."""
         for each in range(max(position + 1, self.first), self.last + 1):
             if each in self.records:
                 yield each, self.records[each]
 
-    def make_room(self, surplus: int, floor: int) -> bool:
+    def make_room(self, surplus: int, floor: int, now: float) -> bool:
         """Delete the `surplus` oldest records, if none of them is after `floor`.
+
+        Args:
+            surplus: how many; none if it is below 1.
+            floor: the last position up to which no group needs the log.
+            now: the time of day.
 
         Returns:
             Whether there is room now; if not, nothing was deleted.
@@ -92,6 +107,6 @@ class Log:
             return False
         for position in gone:
             del self.records[position]
-            self.deleted = self.times.pop(position, self.deleted)
+            self.deleted = self.times.pop(position, now)
             self._origins.pop(position, None)
         return True

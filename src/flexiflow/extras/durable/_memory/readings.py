@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
 
@@ -91,7 +91,8 @@ class Reading:
 
     def lag(self, log: Log) -> int:
         """Return how many records were not yet given."""
-        return sum(each > self.given and each not in self._passed for each in log.records)
+        new = takewhile(lambda at: at > self.given, reversed(log.records))
+        return sum(at not in self._passed for at in new)
 
     def oldest(self, log: Log) -> float | None:
         """Return when the oldest record was stored that is not settled; None if not known."""
@@ -235,7 +236,7 @@ class Reading:
         if is_all and count < limit:
             # Count records that were deleted at the very end, too: nothing after them shows a gap.
             self.given = log.last
-        passed = {each for each in self._passed if each <= self.given}
+        passed = self._passed.intersection(range(before + 1, self.given + 1))
         self._passed -= passed
         self.missed += self.given - before - count - len(passed)
 

@@ -41,6 +41,7 @@ class State:
 
     __slots__ = (
         "_max_length",
+        "_replay",
         "address",
         "bell",
         "groups",
@@ -53,6 +54,7 @@ class State:
 
     def __init__(self, limits: LogLimits) -> None:
         self._max_length = limits.max_length
+        self._replay = 0
         self.address = "memory"
         self.name = f"memory{uuid4().hex[:12]}"
         self.logs = [Log(partition, limits.window) for partition in range(limits.logs)]
@@ -65,6 +67,11 @@ class State:
     def now(self) -> float:
         """Return the time by the clock with which leases are measured."""
         return anyio.current_time()
+
+    def new_replay(self) -> int:
+        """Return the number of a new replay: greater than all before, also of other groups (Y5)."""
+        self._replay = max(self._replay + 1, int(time_of_day() * 1_000_000))
+        return self._replay
 
     def put_due(self, partitions: Iterable[int] | None = None) -> float:
         """Put the scheduled records that are due into their logs, and return the time of day.
@@ -83,8 +90,13 @@ class State:
         logs = self.logs if partitions is None else (self.logs[each] for each in partitions)
         return min(log.schedule.next_at for log in logs) - time_of_day()
 
-    def make_room(self, partition: int, wanted: int) -> None:
+    def make_room(self, partition: int, wanted: int, today: float) -> None:
         """Delete records that every group has settled, if there is no room for more.
+
+        Args:
+            partition: the partition.
+            wanted: how many more records are to be stored.
+            today: the time of day.
 
         Raises:
             LogFull: there are too few of them; nothing was deleted.
@@ -92,5 +104,5 @@ class State:
         log = self.logs[partition]
         readings = (group.readings[partition] for group in self.groups.values())
         floor = min((each.floor for each in readings), default=log.last)
-        if not log.make_room(len(log.records) + wanted - self._max_length, floor):
+        if not log.make_room(len(log.records) + wanted - self._max_length, floor, today):
             raise LogFull(self.address, self._max_length)

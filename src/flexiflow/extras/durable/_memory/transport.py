@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, final
-from zlib import crc32
 
 from anyio.lowlevel import checkpoint
 
 from flexiflow._clock import time_of_day
-from flexiflow.extras.durable._errors import EventTooLarge, ScheduleFull
+from flexiflow.extras.durable._errors import ScheduleFull, no_group
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     MAX_SCHEDULED,
     ConnectionBase,
     check_limits,
+    check_record,
     check_records,
     numbers_after,
     numbers_of,
@@ -24,10 +24,10 @@ from flexiflow.extras.durable._logs import (
 )
 from flexiflow.extras.durable._memory.group import Group
 from flexiflow.extras.durable._memory.lease import MemoryLease
-from flexiflow.extras.durable._memory.starts import begin, begin_again
 from flexiflow.extras.durable._memory.state import State
 from flexiflow.extras.durable._records import LogSurvey, Standing, Stored, Survey
-from flexiflow.extras.durable._tickets import make_ticket, partition_of
+from flexiflow.extras.durable._starts import begin, begin_again
+from flexiflow.extras.durable._tickets import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -84,8 +84,6 @@ class MemoryTransport:
             max_scheduled=max_scheduled,
         )
         self._state = State(self._limits)
-        # For those who look, or change something, behind its back.
-        self._logs, self._groups = self._state.logs, self._state.groups
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Connection]:
@@ -97,7 +95,7 @@ class MemoryTransport:
 @final
 class _MemoryConnection(ConnectionBase):
     def __init__(self, state: State, limits: LogLimits) -> None:
-        super().__init__(state.address, limits)
+        super().__init__(state.address, limits, state.name, state.turns)
         self._state = state
 
     async def store(self, batch: Batch) -> None:
@@ -109,7 +107,7 @@ class _MemoryConnection(ConnectionBase):
         parts = spread(batch, self.partitions)
         today = state.put_due(parts)
         for partition, records in parts.items():
-            state.make_room(partition, len(records))
+            state.make_room(partition, len(records), today)
         for partition, records in parts.items():
             for record in records:
                 state.logs[partition].append(record, today)
@@ -120,10 +118,6 @@ class _MemoryConnection(ConnectionBase):
         await checkpoint()
         return self._state.producers.last_of(producer)
 
-    def new_ticket(self, key: str | None) -> str:
-        place = next(self._state.turns) if key is None else crc32(key.encode())
-        return make_ticket(self._state.name, place % self.partitions)
-
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
     ) -> None:
@@ -131,13 +125,12 @@ class _MemoryConnection(ConnectionBase):
         state = self._state
         partition = partition_of(ticket, state.name, self.partitions)
         schedule = state.logs[partition].schedule
-        if len(record.body) > self.max_event_bytes:
-            raise EventTooLarge("an event", len(record.body), self.max_event_bytes)
+        check_record(record, self.max_event_bytes)
         today = state.put_due([partition])
         if schedule.knows(ticket):
             return
-        if len(schedule) >= self.max_scheduled:
-            raise ScheduleFull(self.address, self.max_scheduled)
+        if len(schedule) >= self._limits.max_scheduled:
+            raise ScheduleFull(self.address, self._limits.max_scheduled)
         schedule.add(ticket, record, at if at is not None else today + (delay or 0.0))
         state.bell.ring()
 
@@ -156,12 +149,14 @@ class _MemoryConnection(ConnectionBase):
 
     async def join(self, member: Member) -> Sequence[str]:
         await checkpoint()
-        groups, logs = self._state.groups, self._state.logs
-        if member.group not in groups:
-            self._state.put_due()
-            begins = begin(member.group, logs, member.start)
-            groups[member.group] = Group(member.group, logs, begins, is_exclusive=self.is_exclusive)
-        return groups[member.group].join(member, self._state.now())
+        state, name = self._state, member.group
+        if name not in state.groups:
+            state.put_due()
+            begins = begin(name, state.logs, member.start)
+            state.groups[name] = Group(
+                name, state.logs, begins, state.new_replay(), is_exclusive=self.is_exclusive
+            )
+        return state.groups[name].join(member, state.now())
 
     async def leave(self, member: Member) -> None:
         await checkpoint()
@@ -190,8 +185,7 @@ class _MemoryConnection(ConnectionBase):
         await checkpoint()
         self._state.put_due()
         found = self._state.groups.get(group)
-        parts = [Standing(0, 0, 0, 0)] if found is None else found.standings()
-        return Standing(*(sum(column) for column in zip(*parts, strict=True)))
+        return Standing.total([] if found is None else found.standings())
 
     async def groups(self) -> Sequence[str]:
         await checkpoint()
@@ -205,10 +199,10 @@ class _MemoryConnection(ConnectionBase):
         await checkpoint()
         found = self._state.groups.get(group)
         if found is None:
-            raise ValueError(f"there is no group {group!r}")
+            raise no_group(group)
         self._state.put_due()
         begins, replayed = begin_again(self._state.logs, since)
-        found.begin_again(begins, self._state.now())
+        found.begin_again(begins, self._state.new_replay(), self._state.now())
         self._state.bell.ring()
         return replayed
 

@@ -18,7 +18,7 @@ import anyio
 from anyio import to_thread
 
 from flexiflow._reporting import logger
-from flexiflow.extras.durable._bridge.outbox import BYTES_AT_ONCE, MOST_AT_ONCE
+from flexiflow.extras.durable._bridge.batcher import BYTES_AT_ONCE, MOST_AT_ONCE
 from flexiflow.extras.durable._outbox.box import Box, Limits, Overtaken, Place, Trouble
 
 if TYPE_CHECKING:

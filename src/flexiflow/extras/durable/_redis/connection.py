@@ -67,7 +67,7 @@ class RedisConnection(ConnectionBase):
     """
 
     def __init__(self, network: Network, limits: LogLimits, replicas: int) -> None:
-        super().__init__(network.address, limits)
+        super().__init__(network.address, limits, network.name)
         self._network = network
         self._replicas = replicas
         self._letters = Letters(network, self.partitions)
@@ -143,9 +143,6 @@ class RedisConnection(ConnectionBase):
                 last = max(last, number)
         return last
 
-    def new_ticket(self, key: str | None) -> str:
-        return self._schedules.new_ticket(key)
-
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
     ) -> None:
@@ -173,7 +170,7 @@ class RedisConnection(ConnectionBase):
                 json.dumps(member.patterns),
                 seen,
                 _digest(agreement.patterns),
-                *start.place(0),
+                *start.in_partition(0),
                 kept(start),
             )
             if status == b"OK":
@@ -203,7 +200,7 @@ class RedisConnection(ConnectionBase):
         told, digest = (generation, self._network.epochs.losses), _digest(patterns)
         if self._told.get(group) != told:
             for partition in range(1, self.partitions):
-                place = *start.place(partition), start.epochs[partition]
+                place = *start.in_partition(partition), start.epochs[partition]
                 await self._network.run(partition, PATTERNS, group, digest, generation, *place)
             self._told[group] = told
 
@@ -231,11 +228,8 @@ class RedisConnection(ConnectionBase):
         return RedisLease(self._network, member, right, max_event_bytes=self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
-        found = Standing(0, 0, 0, 0)
-        for partition in range(self.partitions):
-            part, _ = await look_at(self._network, partition, group)
-            found = Standing(*map(sum, zip(found, part, strict=True)))
-        return found
+        found = [await look_at(self._network, each, group) for each in range(self.partitions)]
+        return Standing.total(part for part, _ in found)
 
     async def groups(self) -> Sequence[str]:
         _, names = await self._network.run(0, GROUPS)

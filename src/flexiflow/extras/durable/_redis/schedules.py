@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from secrets import randbelow
 from typing import TYPE_CHECKING, Any, Final, final
-from zlib import crc32
 
-from flexiflow.extras.durable._errors import EventTooLarge, ScheduleFull
-from flexiflow.extras.durable._logs import PAGE_BYTES
+from flexiflow.extras.durable._errors import ScheduleFull
+from flexiflow.extras.durable._logs import PAGE_BYTES, check_record
 from flexiflow.extras.durable._records import Record, ScheduledRecord
 from flexiflow.extras.durable._redis.entries import milliseconds
 from flexiflow.extras.durable._redis.letters import fitting
 from flexiflow.extras.durable._redis.scripts import CANCEL, SCHEDULE, SCHEDULED, TICKETS
-from flexiflow.extras.durable._tickets import make_ticket, partition_of
+from flexiflow.extras.durable._tickets import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +37,6 @@ class Schedules:
         self._limits = limits
         self._replicas = replicas
 
-    def new_ticket(self, key: str | None) -> str:
-        """Return a new ticket; see `Connection.new_ticket`."""
-        # As `spread` does, so that a record comes where others of its key are.
-        place = crc32(key.encode()) if key is not None else randbelow(self._limits.logs)
-        return make_ticket(self._network.name, place % self._limits.logs)
-
     def _partition(self, ticket: str) -> int:
         return partition_of(ticket, self._network.name, self._limits.logs)
 
@@ -52,9 +44,8 @@ class Schedules:
         self, ticket: str, record: Record, *, at: float | None, delay: float | None
     ) -> None:
         """Schedule a record; see `Connection.schedule`."""
-        partition, limits, size = self._partition(ticket), self._limits, len(record.body)
-        if size > limits.max_event_bytes:
-            raise EventTooLarge("an event", size, limits.max_event_bytes)
+        partition, limits = self._partition(ticket), self._limits
+        check_record(record, limits.max_event_bytes)
         when = ("in", delay) if at is None else ("at", at)
         answer = await self._network.run(
             partition,

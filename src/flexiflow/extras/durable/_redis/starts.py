@@ -7,9 +7,10 @@ import re
 import reprlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from flexiflow.extras.durable._errors import StartTrimmed
+from flexiflow.extras.durable._errors import StartTrimmed, no_group
 from flexiflow.extras.durable._records import Replayed
 from flexiflow.extras.durable._redis.scripts import PLACE, PRUNE, REPLAY
+from flexiflow.extras.durable._starts import check_start
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable._records import Start
@@ -32,7 +33,7 @@ class Beginning(NamedTuple):
     values: tuple[str, ...]
     epochs: tuple[str, ...]
 
-    def place(self, partition: int) -> tuple[str, str]:
+    def in_partition(self, partition: int) -> tuple[str, str]:
         """Return where the group begins in a partition, as the scripts read it."""
         return self.kind, self.values[partition]
 
@@ -41,18 +42,14 @@ def parse(start: Start, partitions: int) -> Beginning:
     """Return a start as the scripts read it.
 
     Raises:
-        ValueError: it is not a position for each partition.
+        ValueError: it is no start, or not a position for each partition.
     """
+    check_start(start, partitions)
     blanks = ("",) * partitions
     if isinstance(start, str):
         return Beginning(start, blanks, blanks)
     if not isinstance(start, tuple):
         return Beginning("time", (str(float(start)),) * partitions, blanks)
-    if len(start) != partitions:
-        raise ValueError(
-            f"a start must have a position for each of the {partitions} partitions, "
-            f"not {reprlib.repr(start)}"
-        )
     for partition, each in enumerate(start):
         if not _POSITION.fullmatch(each) or max(map(int, each.split("-"))) > _GREATEST:
             raise _no_position(partition, each)
@@ -120,12 +117,12 @@ class Starts:
         return found._replace(epochs=tuple(epochs))
 
     async def _look(self, partition: int, group: str, beginning: Beginning) -> list[Any]:
-        place = beginning.place(partition)
+        place = beginning.in_partition(partition)
         answer = await self._network.run(partition, PLACE, group, *place)
         if answer[0] == b"AHEAD":
             raise _no_position(partition, place[1], answer[1].decode())
         if answer[0] == b"NONE":
-            raise ValueError(f"there is no group {group!r} that could begin again")
+            raise no_group(group)
         return answer
 
     async def replay(self, group: str, since: Start) -> Replayed:
@@ -135,22 +132,22 @@ class Starts:
         for partition in range(1, self._partitions if beginning.kind == "after" else 1):
             await self._look(partition, "", beginning)
         after: list[str] = []
-        is_whole = True
+        is_complete = True
         for partition in range(self._partitions):
             position, is_all = await self._begin_again(partition, group, beginning)
             after.append(position)
-            is_whole = is_whole and is_all
-        return Replayed(tuple(after), is_whole)
+            is_complete = is_complete and is_all
+        return Replayed(tuple(after), is_complete)
 
     async def _begin_again(
         self, partition: int, group: str, beginning: Beginning
     ) -> tuple[str, bool]:
-        place = beginning.place(partition)
+        place = beginning.in_partition(partition)
         status, *answer = await self._network.run(partition, REPLAY, group, *place)
         if status == b"AHEAD":
             # The log has lost something since the position was looked at.
             raise _no_position(partition, place[1], answer[0].decode())
-        begin, is_whole, newest, more = answer
+        begin, is_complete, newest, more = answer
         while more:
             _, more = await self._network.run(partition, PRUNE, group, begin, newest)
-        return begin.decode(), is_whole == 1
+        return begin.decode(), is_complete == 1

@@ -102,9 +102,7 @@ def forget(db: sqlite3.Connection, group: str) -> None:
 def standing(db: sqlite3.Connection, group: str) -> Standing:
     """Return how far a group is, over all partitions."""
     found = id_of(db, group)
-    if found is None:
-        return Standing(0, 0, 0, 0)
-    return Standing(*(sum(each) for each in zip(*standings(db, found), strict=True)))
+    return Standing.total([] if found is None else standings(db, found))
 
 
 def standings(db: sqlite3.Connection, group: int) -> list[Standing]:

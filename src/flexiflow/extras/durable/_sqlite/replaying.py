@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from flexiflow.extras.durable._errors import no_group
 from flexiflow.extras.durable._sqlite.groups import id_of
 from flexiflow.extras.durable._sqlite.leases import end_all
 from flexiflow.extras.durable._sqlite.log import count_after, last_of
@@ -91,7 +92,7 @@ def replay(db: sqlite3.Connection, group: str, since: Start, now: float) -> Repl
     """
     found = id_of(db, group)
     if found is None:
-        raise ValueError(f"there is no group {group!r}")
+        raise no_group(group)
     if put_all_due(db, now):
         return None
     begins, replayed = begin_again(db, since)

@@ -2,74 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, final
 
-from flexiflow.extras.durable._errors import StartTrimmed
-from flexiflow.extras.durable._logs import check_positions
-from flexiflow.extras.durable._records import Replayed
-from flexiflow.extras.durable._sqlite.log import begin_of, count_after, ends, last_of
+from flexiflow.extras.durable import _starts
+from flexiflow.extras.durable._sqlite.log import begin_of, count_after, ends
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from flexiflow.extras.durable._records import Start
+    from flexiflow.extras.durable._records import Replayed, Start
 
 
 def begin(db: sqlite3.Connection, group: str, start: Start) -> list[int]:
-    """Return for each log the position behind which a new group begins.
-
-    Raises:
-        ValueError: `start` is not a position for each log.
-        StartTrimmed: records behind one of them were deleted.
-    """
-    found = _positions(db, start)
-    for partition, position in enumerate(found):
-        oldest = begin_of(db, partition) - 1
-        if position < oldest:
-            raise StartTrimmed(group, partition, str(position), str(oldest))
-    return found
+    """Return for each log the position behind which a new group begins; see `_starts.begin`."""
+    return _starts.begin(group, _views(db), start)
 
 
 def begin_again(db: sqlite3.Connection, since: Start) -> tuple[list[int], Replayed]:
-    """Return for each log the position behind which a group begins again, and what to tell.
-
-    Raises:
-        ValueError: `since` is not a position for each log.
-    """
-    wanted = _positions(db, since)
-    found = [max(each, begin_of(db, partition) - 1) for partition, each in enumerate(wanted)]
-    has_lost = [_has_lost(db, *each, since) for each in enumerate(found)]
-    return found, Replayed(tuple(map(str, found)), found == wanted and not any(has_lost))
+    """Return where a group begins again, and what to tell; see `_starts.begin_again`."""
+    return _starts.begin_again(_views(db), since)
 
 
-def _positions(db: sqlite3.Connection, start: Start) -> list[int]:
-    last = ends(db)
-    if start == "oldest":
-        return [begin_of(db, partition) - 1 for partition in range(len(last))]
-    if start == "new":
-        return last
-    if isinstance(start, tuple):
-        return check_positions(start, last)
-    return [_behind(db, partition, start) for partition in range(len(last))]
+def _views(db: sqlite3.Connection) -> list[_View]:
+    return [_View(db, partition, last) for partition, last in enumerate(ends(db))]
 
 
-def _behind(db: sqlite3.Connection, partition: int, time: float) -> int:
-    """Return the position behind which the first record follows of a time or later.
+@final
+class _View:
+    """A log of the file, as `LogView` describes it."""
 
-    The first in the order of the log: after the clock was set back, later ones may have earlier
-    times. A record whose time is not known counts as earlier.
-    """
-    query = "SELECT id FROM records WHERE id BETWEEN ? AND ? AND stored >= ? ORDER BY id LIMIT 1"
-    first = first_of(partition)
-    found = db.execute(query, (first, end_of(partition), time)).fetchone()
-    return last_of(db, partition) if found is None else int(found[0]) - first - 1
+    def __init__(self, db: sqlite3.Connection, partition: int, last: int) -> None:
+        self.last = last
+        self._db = db
+        self._partition = partition
+        self._first = first_of(partition)
 
+    @property
+    def first(self) -> int:
+        return begin_of(self._db, self._partition)
 
-def _has_lost(db: sqlite3.Connection, partition: int, position: int, since: Start) -> bool:
-    """Return whether a record behind a position, or as late as `since`, was deleted."""
-    (deleted,) = db.execute("SELECT deleted FROM logs WHERE partition = ?", (partition,)).fetchone()
-    if isinstance(since, int | float) and deleted is not None and deleted >= since:
-        return True
-    first, last = first_of(partition), last_of(db, partition)
-    return count_after(db, first + position, first + last) < last - position
+    @property
+    def deleted(self) -> float:
+        query = "SELECT deleted FROM logs WHERE partition = ?"
+        (deleted,) = self._db.execute(query, (self._partition,)).fetchone()
+        return -inf if deleted is None else float(deleted)
+
+    def behind(self, time: float) -> int:
+        query = (
+            "SELECT id FROM records WHERE id BETWEEN ? AND ? AND coalesce(stored >= ?, 1)"
+            " ORDER BY id LIMIT 1"
+        )
+        span = self._first, end_of(self._partition)
+        found = self._db.execute(query, (*span, time)).fetchone()
+        return self.last if found is None else int(found[0]) - self._first - 1
+
+    def count_after(self, position: int) -> int:
+        return count_after(self._db, self._first + position, self._first + self.last)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import reprlib
 from contextlib import asynccontextmanager
-from itertools import count
 from math import inf
 from threading import Event
 from time import time
 from typing import TYPE_CHECKING, Final, TypeVar, final
 from weakref import WeakValueDictionary
-from zlib import crc32
 
 from anyio import from_thread, to_thread
 from anyio.lowlevel import RunVar
@@ -25,12 +23,12 @@ from flexiflow._arguments import check_finite
 from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras._sqlite.layout import check_mode, check_path
 from flexiflow.extras.durable._bell import Bell
-from flexiflow.extras.durable._errors import EventTooLarge
 from flexiflow.extras.durable._logs import (
     MAX_EVENT_BYTES,
     MAX_SCHEDULED,
     ConnectionBase,
     check_limits,
+    check_record,
     numbers_after,
 )
 from flexiflow.extras.durable._records import ScheduledRecord
@@ -41,7 +39,7 @@ from flexiflow.extras.durable._sqlite.replaying import replay
 from flexiflow.extras.durable._sqlite.schema import layout_of
 from flexiflow.extras.durable._sqlite.survey import survey
 from flexiflow.extras.durable._sqlite.tables import identity_of
-from flexiflow.extras.durable._tickets import make_ticket, partition_of
+from flexiflow.extras.durable._tickets import partition_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -198,12 +196,10 @@ class _SqliteConnection(ConnectionBase):
         interval: float,
         name: str,
     ) -> None:
-        super().__init__(path, limits)
+        super().__init__(path, limits, name)
         self.jobs = jobs
         self._bell = bell
         self._interval = interval
-        self._name = name
-        self._turns = count(os.getpid())
 
     async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do a job that reads, after what is due was put into the logs."""
@@ -233,16 +229,11 @@ class _SqliteConnection(ConnectionBase):
     async def produced(self, producer: str) -> int:
         return await self.jobs.read(lambda db: storing.produced(db, producer))
 
-    def new_ticket(self, key: str | None) -> str:
-        place = next(self._turns) if key is None else crc32(key.encode())
-        return make_ticket(self._name, place % self.partitions)
-
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
     ) -> None:
         partition = partition_of(ticket, self._name, self.partitions)
-        if len(record.body) > self.max_event_bytes:
-            raise EventTooLarge("an event", len(record.body), self.max_event_bytes)
+        check_record(record, self.max_event_bytes)
 
         def work(db: sqlite3.Connection) -> bool | None:
             now = time()

@@ -42,7 +42,7 @@ class _Parcel:
 
 
 @final
-class Outbox:
+class Batcher:
     """Stores the records of publishers in batches, and wakes each publisher afterwards.
 
     Records that arrive while a batch is being stored form the next one.
@@ -81,7 +81,7 @@ class Outbox:
             EventTooLarge: it has more bytes than the transport takes.
             TransportError: it was not stored, or it is not known whether it was.
         """
-        # In a forked child the outbox's task does not run, and this would wait for ever.
+        # In a forked child the batcher's task does not run, and this would wait for ever.
         self._home.check()
         if self._is_closed:
             raise left(self._connection.address, self._cause)
