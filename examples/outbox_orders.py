@@ -115,7 +115,7 @@ class Story:
             [*self.command, "--role", role], stdout=PIPE, stderr=None
         ) as process:
             told: Any = process.stdout
-            rest = ""
+            rest, is_killed = "", False
             async for text in TextReceiveStream(told):
                 *lines, rest = (rest + text).split("\n")
                 for line in lines:
@@ -124,7 +124,11 @@ class Story:
                         self.killed.add(role)
                         say(f"customers: kill -9 {process.pid}: the {role} dies")
                         process.kill()
+                        is_killed = True
                         self.tasks.start_soon(self.follow, role)
+            if await process.wait() and not is_killed:
+                say(f"customers: the {role} ended with status {process.returncode}")
+                self.tasks.cancel_scope.cancel()
 
 
 def read(folder: Path, name: str, query: str) -> list[int]:
@@ -143,6 +147,9 @@ async def tell(folder: Path, url: str) -> bool:
             while not is_over(folder):  # noqa: ASYNC110  other processes write what is looked at
                 await anyio.sleep(0.1)
             tasks.cancel_scope.cancel()
+    if not is_over(folder):
+        say("customers: NOT FINISHED: orders are still to be placed or packed")
+        return False
     orders = read(folder, "shop.db", "SELECT number FROM orders")
     parcels = read(folder, "warehouse.db", "SELECT number FROM parcels")
     (pieces,) = read(folder, "warehouse.db", "SELECT pieces FROM stock")

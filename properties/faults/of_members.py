@@ -31,7 +31,7 @@ class AllowsEqualPatternsAlone(PlainTransport):
     """Refuses a member with more patterns, so that no deploy rolls."""
 
     async def join(self, member: Member) -> Sequence[str]:
-        group = self.memory._groups.get(member.group)
+        group = self.memory._state.groups.get(member.group)
         alive = group._alive.values() if group is not None else ()
         for peer, _ in alive:
             if peer.consumer != member.consumer and peer.patterns != member.patterns:
@@ -59,7 +59,7 @@ class LeasesToThoseWhoStandBy(PlainTransport):
     """Leases partitions to any member."""
 
     async def acquire(self, member: Member, partition: int) -> PlainLease | None:
-        group = self.memory._groups[member.group]
+        group = self.memory._state.groups[member.group]
         patterns, group.patterns = group.patterns, member.patterns
         try:
             return await super().acquire(member, partition)
@@ -73,7 +73,7 @@ class NamesThoseWhoStandBy(PlainTransport):
 
     async def join(self, member: Member) -> Sequence[str]:
         await super().join(member)
-        return sorted(self.memory._groups[member.group]._alive)
+        return sorted(self.memory._state.groups[member.group]._alive)
 
 
 @breaks("X15")
@@ -94,10 +94,10 @@ class NeverTakesLess(PlainTransport):
     """Keeps members standing by even after those with more patterns have left."""
 
     async def join(self, member: Member) -> Sequence[str]:
-        group = self.memory._groups.get(member.group)
+        group = self.memory._state.groups.get(member.group)
         before = group.patterns if group is not None else ()
         consumers = await super().join(member)
         if before == ("order.**",) != member.patterns:
-            self.memory._groups[member.group].patterns = before
+            self.memory._state.groups[member.group].patterns = before
             return [each for each in consumers if each == "w"]
         return consumers

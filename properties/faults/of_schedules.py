@@ -42,7 +42,7 @@ class StoresEarly(PlainTransport):
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             log.put_due(time_of_day() + 5)
         return await super().tail(after, limit, wait)
 
@@ -56,7 +56,7 @@ class CancelsInTheListAlone(PlainTransport):
         self.cancelled = set[str]()
 
     async def cancel(self, ticket: str) -> bool:
-        log = self.memory._logs[int(ticket.split("-")[1])]
+        log = self.memory._state.logs[int(ticket.split("-")[1])]
         if ticket not in log.schedule._records:
             return await super().cancel(ticket)
         self.cancelled.add(ticket)
@@ -141,7 +141,7 @@ class ForgetsWithTheConnection(PlainTransport):
     """Loses what is scheduled when a connection is closed."""
 
     def closed(self) -> None:
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             log.schedule = Schedule(0, NEVER)
 
 
@@ -150,13 +150,13 @@ class StoresBeforeWhatIsDue(PlainTransport):
     """Puts what is due into its log only behind the batch that is stored then."""
 
     async def store(self, batch: Batch) -> None:
-        schedules = [log.schedule for log in self.memory._logs]
-        for log in self.memory._logs:
+        schedules = [log.schedule for log in self.memory._state.logs]
+        for log in self.memory._state.logs:
             log.schedule = Schedule(0, NEVER)
         try:
             await super().store(batch)
         finally:
-            for log, schedule in zip(self.memory._logs, schedules, strict=True):
+            for log, schedule in zip(self.memory._state.logs, schedules, strict=True):
                 log.schedule = schedule
 
 
@@ -198,7 +198,7 @@ class IgnoresTimesOnceDue(PlainTransport):
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
         now = time_of_day()
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             due = [each for each in log.schedule.after(None) if each.due <= now]
             for each in due:
                 log.schedule.cancel(each.ticket, now)
@@ -232,7 +232,7 @@ class DropsWhatIsDueWhileFull(PlainTransport):
 
     def drop(self) -> None:
         now = time_of_day()
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             if len(log.records) >= self.max_length and log.schedule.next_at <= now:
                 log.schedule.take_due(now)
 
@@ -250,14 +250,14 @@ class KeepsWhatIsDueWhileFull(PlainTransport):
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        kept = [log.schedule for log in self.memory._logs]
-        for log in self.memory._logs:
+        kept = [log.schedule for log in self.memory._state.logs]
+        for log in self.memory._state.logs:
             if len(log.records) >= self.max_length:
                 log.schedule = Schedule(0, NEVER)
         try:
             return await super().tail(after, limit, wait)
         finally:
-            for log, schedule in zip(self.memory._logs, kept, strict=True):
+            for log, schedule in zip(self.memory._state.logs, kept, strict=True):
                 log.schedule = schedule
 
 
@@ -284,7 +284,7 @@ class ForgetsTicketsThatAreStored(PlainTransport):
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
     ) -> None:
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             log.schedule._used = {
                 name: used for name, used in log.schedule._used.items() if used.is_cancelled
             }
@@ -298,7 +298,7 @@ class ForgetsTicketsThatAreCancelled(PlainTransport):
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
     ) -> None:
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             log.schedule._used = {
                 name: used for name, used in log.schedule._used.items() if not used.is_cancelled
             }
@@ -335,7 +335,7 @@ class CancelsNothing(PlainTransport):
     """Says that a record was cancelled, and keeps it."""
 
     async def cancel(self, ticket: str) -> bool:
-        log = self.memory._logs[int(ticket.split("-")[1])]
+        log = self.memory._state.logs[int(ticket.split("-")[1])]
         kept = [each for each in log.schedule.after(None) if each.ticket == ticket]
         is_cancelled = await super().cancel(ticket)
         for each in kept:
@@ -366,7 +366,7 @@ class ForgetsThatItCancelled(PlainTransport):
     """Says False when it is asked again to cancel a record."""
 
     async def cancel(self, ticket: str) -> bool:
-        log = self.memory._logs[int(ticket.split("-")[1])]
+        log = self.memory._state.logs[int(ticket.split("-")[1])]
         is_new = any(each.ticket == ticket for each in log.schedule.after(None))
         return await super().cancel(ticket) and is_new
 
@@ -388,10 +388,6 @@ class SchedulesAnyNumber(PlainTransport):
 
     def __init__(self, **options: int) -> None:
         super().__init__(**{**options, "max_scheduled": 1_000})
-
-    @property
-    def max_scheduled(self) -> int:
-        return 3
 
 
 @breaks("Y3")
@@ -426,19 +422,10 @@ class RefusesWhatItKnows(PlainTransport):
     async def schedule(
         self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
     ) -> None:
-        log = self.memory._logs[int(ticket.split("-")[1])]
+        log = self.memory._state.logs[int(ticket.split("-")[1])]
         if log.schedule.knows(ticket):
             raise ScheduleFull(self.address, self.max_scheduled)
         await super().schedule(ticket, record, at=at, delay=delay)
-
-
-@breaks("Y3")
-class TellsThatItSchedulesMore(PlainTransport):
-    """Tells that more can be scheduled than it takes."""
-
-    @property
-    def max_scheduled(self) -> int:
-        return 1_000_000
 
 
 @breaks("Y3")
@@ -513,7 +500,7 @@ class LosesWhatIsDueWhileClosed(PlainTransport):
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[PlainTransport]:
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             log.schedule._used.update(
                 (each.ticket, _Used(is_cancelled=False, at=0.0))
                 for each in log.schedule.after(None)

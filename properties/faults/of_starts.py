@@ -1,6 +1,8 @@
 """Faults of transports: where a group begins, and begins again (Y5)."""
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any, cast
 
 from anyio import current_time
 
@@ -31,11 +33,11 @@ class _Beginning(PlainTransport):
         """Change where a group begins in a log."""
 
     async def join(self, member: Member) -> Sequence[str]:
-        is_new = member.group not in self.memory._groups
+        is_new = member.group not in self.memory._state.groups
         joined = await super().join(member)
         if is_new:
-            group = self.memory._groups[member.group]
-            for log, reading in zip(self.memory._logs, group.readings, strict=True):
+            group = self.memory._state.groups[member.group]
+            for log, reading in zip(self.memory._state.logs, group.readings, strict=True):
                 self.begin(reading, log, member.start)
         return joined
 
@@ -50,10 +52,10 @@ class _Replaying(PlainTransport):
         """Change a group after that."""
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        if group in self.memory._groups:
-            self.before(self.memory._groups[group])
+        if group in self.memory._state.groups:
+            self.before(self.memory._state.groups[group])
         replayed = await super().replay(group, since)
-        self.after(self.memory._groups[group], since)
+        self.after(self.memory._state.groups[group], since)
         return replayed
 
 
@@ -103,6 +105,16 @@ class BeginsAtATimeWithTheOldest(_Beginning):
 
 
 @breaks("Y5")
+class SkipsWhatHasNoTime(_Beginning):
+    """Takes a record whose time is not known for one from before any time."""
+
+    def begin(self, reading: Reading, log: Log, start: Start) -> None:
+        if isinstance(start, float):
+            late = (at for at in log.records if log.times.get(at, -1.0) >= start)
+            reading.given = next(late, log.last + 1) - 1
+
+
+@breaks("Y5")
 class BeginsAtAPosition(_Beginning):
     """Begins with the record of a position, and not behind it."""
 
@@ -118,7 +130,7 @@ class BeginsEverywhereAtOnePosition(PlainTransport):
     async def join(self, member: Member) -> Sequence[str]:
         start = member.start
         if isinstance(start, tuple) and len(start) == self.partitions:
-            ends = [log.last for log in self.memory._logs]
+            ends = [log.last for log in self.memory._state.logs]
             if start[0].isdigit():
                 start = tuple(str(min(int(start[0]), end)) for end in ends)
         return await super().join(member._replace(start=start))
@@ -140,8 +152,8 @@ class RefusesTheOldestPosition(PlainTransport):
     """Refuses the position behind which the oldest record is, once others were deleted."""
 
     async def join(self, member: Member) -> Sequence[str]:
-        firsts = tuple(str(log.first - 1) for log in self.memory._logs)
-        is_new = member.group not in self.memory._groups
+        firsts = tuple(str(log.first - 1) for log in self.memory._state.logs)
+        is_new = member.group not in self.memory._state.groups
         if is_new and member.start == firsts != ("0",) * self.partitions:
             raise StartTrimmed(member.group, 0, firsts[0], firsts[0])
         return await super().join(member)
@@ -176,9 +188,11 @@ class MovesWithEachMember(PlainTransport):
     """Lets each member say where the group goes on."""
 
     async def join(self, member: Member) -> Sequence[str]:
-        if member.group in self.memory._groups and member.start == "new":
+        if member.group in self.memory._state.groups and member.start == "new":
             for log, reading in zip(
-                self.memory._logs, self.memory._groups[member.group].readings, strict=True
+                self.memory._state.logs,
+                self.memory._state.groups[member.group].readings,
+                strict=True,
             ):
                 reading.given = log.last
         return await super().join(member)
@@ -223,8 +237,8 @@ class ReplaysWhatIsNotThere(PlainTransport):
     """Lets a group begin again that is not there."""
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        if group not in self.memory._groups:
-            return Replayed(("0",) * self.partitions, is_whole=True)
+        if group not in self.memory._state.groups:
+            return Replayed(("0",) * self.partitions, is_complete=True)
         return await super().replay(group, since)
 
 
@@ -234,10 +248,10 @@ class KeepsLeases(_Replaying):
 
     def before(self, group: Group) -> None:
         self.leases = [{**each.leases} for each in group.readings]
-        self.replays = group.replays
+        self.replay_before = group.replay
 
     def after(self, group: Group, since: Start) -> None:
-        group.replays = self.replays
+        group.replay = self.replay_before
         for reading, leases in zip(group.readings, self.leases, strict=True):
             reading.leases = leases
 
@@ -266,7 +280,7 @@ class HidesThatALeaseHasEnded(PlainTransport):
 
     class Hiding(PlainLease):
         async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
-            if self.lease.replay != self.group.replays:
+            if self.lease.replay != self.group.replay:
                 return [*positions]
             return await super().renew(positions)
 
@@ -283,6 +297,32 @@ class TellsNoReplays(PlainTransport):
             return 0
 
     lease_type = Forgetful
+
+
+@breaks("Y5")
+class CountsReplays(PlainTransport):
+    """Numbers the replays of a group from 0 on, also where it was forgotten and made anew."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.counts = Counter[str]()
+
+    async def replay(self, group: str, since: Start) -> Replayed:
+        replayed = await super().replay(group, since)
+        self.counts[group] += 1
+        return replayed
+
+    async def forget(self, group: str) -> None:
+        await super().forget(group)
+        del self.counts[group]
+
+    class Counted(PlainLease):
+        @property
+        def replay(self) -> int:
+            counts: Counter[str] = cast("CountsReplays", self.transport).counts
+            return counts[self.member.group]
+
+    lease_type = Counted
 
 
 @breaks("Y5")
@@ -356,7 +396,9 @@ class KeepsCounts(PlainTransport):
 
     async def replay(self, group: str, since: Start) -> Replayed:
         self.counts = {}
-        for reading in self.memory._groups[group].readings if group in await self.groups() else ():
+        for reading in (
+            self.memory._state.groups[group].readings if group in await self.groups() else ()
+        ):
             held = reading._pending.items()
             self.counts |= {at: (each.attempts, each.deliveries) for at, each in held}
         return await super().replay(group, since)
@@ -400,7 +442,7 @@ class LosesCopies(_Replaying):
     """Passes over what was redriven, even if its original is not given anew."""
 
     def after(self, group: Group, since: Start) -> None:
-        for log, reading in zip(self.memory._logs, group.readings, strict=True):
+        for log, reading in zip(self.memory._state.logs, group.readings, strict=True):
             copies = {at for at, record in log.since(reading.given) if record.group is not None}
             reading._passed |= copies
             for at in copies:
@@ -412,7 +454,7 @@ class MissesWhatWasDeleted(_Replaying):
     """Counts as missed what was deleted before, when a group begins again."""
 
     def after(self, group: Group, since: Start) -> None:
-        for log, reading in zip(self.memory._logs, group.readings, strict=True):
+        for log, reading in zip(self.memory._state.logs, group.readings, strict=True):
             if since != "new" and log.first > 1:
                 reading.missed += log.first - 1
 
@@ -422,7 +464,7 @@ class TellsThatAllIsThere(PlainTransport):
     """Tells that all is kept since the new place, whatever was deleted."""
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        return (await super().replay(group, since))._replace(is_whole=True)
+        return (await super().replay(group, since))._replace(is_complete=True)
 
 
 @breaks("Y5")
@@ -430,7 +472,7 @@ class TellsThatNothingIsSure(PlainTransport):
     """Tells that not all is kept since the new place, though it is."""
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        return (await super().replay(group, since))._replace(is_whole=False)
+        return (await super().replay(group, since))._replace(is_complete=False)
 
 
 @breaks("Y5")
@@ -438,7 +480,9 @@ class TellsWhereItWas(PlainTransport):
     """Tells the place where a group was before it has begun again."""
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        readings = self.memory._groups[group].readings if group in self.memory._groups else []
+        readings = (
+            self.memory._state.groups[group].readings if group in self.memory._state.groups else []
+        )
         places = tuple(str(each.given) for each in readings)
         return (await super().replay(group, since))._replace(after=places)
 
@@ -448,7 +492,7 @@ class ForgetsToKeepTheLog(_Replaying):
     """Deletes what a group that has begun again was not given yet, to make room."""
 
     def after(self, group: Group, since: Start) -> None:
-        for log, reading in zip(self.memory._logs, group.readings, strict=True):
+        for log, reading in zip(self.memory._state.logs, group.readings, strict=True):
             for position in [at for at in log.records if at > reading.given][:1]:
                 del log.records[position]
                 reading._passed.add(position)

@@ -37,7 +37,7 @@ class SurveysAllSinceTheBeginning(_Surveying):
     """Tells of records that were deleted."""
 
     def log(self, log: LogSurvey) -> LogSurvey:
-        return log._replace(length=self.memory._logs[0].last)
+        return log._replace(length=self.memory._state.logs[0].last)
 
 
 @breaks("Y6")
@@ -139,7 +139,7 @@ class SurveysWhatIsNewest(_Surveying):
     """Tells when the newest record was stored for that of the oldest that is not settled."""
 
     def group(self, group: GroupSurvey) -> GroupSurvey:
-        return group._replace(oldest=max(self.memory._logs[0].times.values(), default=None))
+        return group._replace(oldest=max(self.memory._state.logs[0].times.values(), default=None))
 
 
 @breaks("Y6")
@@ -147,7 +147,7 @@ class SurveysNoReplays(_Surveying):
     """Tells that no group has begun again."""
 
     def group(self, group: GroupSurvey) -> GroupSurvey:
-        return group._replace(replays=0)
+        return group._replace(replay=0)
 
 
 @breaks("Y6")
@@ -191,7 +191,7 @@ class DiscardsNothing(PlainTransport):
     """Counts what it should discard, and keeps it."""
 
     async def discard(self, group: str, ids: Sequence[str]) -> int:
-        dead = self.memory._groups[group].dead
+        dead = self.memory._state.groups[group].dead
         return sum(int(each) in dead for each in ids)
 
 
@@ -201,7 +201,7 @@ class DiscardsAll(PlainTransport):
 
     async def discard(self, group: str, ids: Sequence[str]) -> int:
         count = await super().discard(group, ids)
-        self.memory._groups[group].dead.clear()
+        self.memory._state.groups[group].dead.clear()
         return count
 
 

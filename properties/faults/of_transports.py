@@ -162,11 +162,11 @@ class BeginsAtTheEnd(PlainTransport):
     """Gives a new group nothing that was stored before it."""
 
     async def join(self, member: Member) -> Sequence[str]:
-        is_new = member.group not in self.memory._groups
+        is_new = member.group not in self.memory._state.groups
         joined = await super().join(member)
         if is_new:
-            readings = self.memory._groups[member.group].readings
-            for log, reading in zip(self.memory._logs, readings, strict=True):
+            readings = self.memory._state.groups[member.group].readings
+            for log, reading in zip(self.memory._state.logs, readings, strict=True):
                 reading.given = log.last
         return joined
 
@@ -263,7 +263,7 @@ class BuriesTwice(PlainTransport):
     class Burying(PlainLease):
         async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
             settled = await super().settle(outcomes)
-            log = self.transport.memory._logs[self.partition]
+            log = self.transport.memory._state.logs[self.partition]
             for each in outcomes:
                 if isinstance(each, Buried):
                     grave = Grave(log.records[int(each.position)], int(each.position))
@@ -296,7 +296,7 @@ class RedrivesToAll(PlainTransport):
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
         redriven = await super().redrive(group, ids)
-        for log in self.memory._logs:
+        for log in self.memory._state.logs:
             for position, record in log.records.items():
                 log.records[position] = record._replace(group=None)
         return redriven
@@ -307,9 +307,9 @@ class KeepsWhatItRedrives(PlainTransport):
     """Keeps a dead letter when it is redriven."""
 
     async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        dead = {**self.memory._groups[group].dead}
+        dead = {**self.memory._state.groups[group].dead}
         redriven = await super().redrive(group, ids)
-        self.memory._groups[group].dead = dead
+        self.memory._state.groups[group].dead = dead
         return redriven
 
 
@@ -368,7 +368,7 @@ class LeasesToTwo(PlainTransport):
     """Ends a worker's lease to give the partition to another."""
 
     async def acquire(self, member: Member, partition: int) -> PlainLease | None:
-        self.memory._groups[member.group].readings[partition].leases.clear()
+        self.memory._state.groups[member.group].readings[partition].leases.clear()
         return await super().acquire(member, partition)
 
 
@@ -416,7 +416,7 @@ class NeverMakesRoom(PlainTransport):
     """Keeps what every group has settled."""
 
     async def store(self, batch: Batch) -> None:
-        [log, *_] = self.memory._logs
+        [log, *_] = self.memory._state.logs
         if len(log.records) + len(batch.records) > self.max_length:
             raise LogFull(self.address, self.max_length)
         await super().store(batch)
@@ -477,7 +477,7 @@ class OpensOnlyWhileEmpty(PlainTransport):
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[PlainTransport]:
-        if any(log.records for log in self.memory._logs):
+        if any(log.records for log in self.memory._state.logs):
             raise ConnectionError
         async with super().connect():
             yield self

@@ -259,11 +259,11 @@ class HoldsTheLogForWhatWaits(PlainTransport):
     async def store(self, batch: Batch) -> None:
         waiting = [
             at
-            for group in self.memory._groups.values()
+            for group in self.memory._state.groups.values()
             for reading in group.readings
             for at in reading._waiting
         ]
-        [log, *_] = self.memory._logs
+        [log, *_] = self.memory._state.logs
         if waiting and log.last + len(batch.records) - min(waiting) >= self.max_length:
             raise LogFull(self.address, self.max_length)
         await super().store(batch)
@@ -331,6 +331,6 @@ class ForgetsWhatWaitsWhenItIsOpened(PlainTransport):
     """Keeps what waits only while a process has the transport open."""
 
     def closed(self) -> None:
-        for group in self.memory._groups.values():
+        for group in self.memory._state.groups.values():
             for reading in group.readings:
                 reading._waiting.clear()

@@ -53,7 +53,7 @@ class PlainLease:
 
     @property
     def group(self) -> Group:
-        return self.transport.memory._groups[self.member.group]
+        return self.transport.memory._state.groups[self.member.group]
 
     @property
     def reading(self) -> Reading:
@@ -61,7 +61,7 @@ class PlainLease:
 
     @property
     def log(self) -> Log:
-        return self.transport.memory._logs[self.partition]
+        return self.transport.memory._state.logs[self.partition]
 
     @property
     def is_late(self) -> bool:
@@ -113,6 +113,7 @@ class PlainTransport:
         max_event_bytes: int = MAX_EVENT_BYTES,
         max_scheduled: int = MAX_SCHEDULED,
     ) -> None:
+        self.max_scheduled = max_scheduled
         self.memory = MemoryTransport(
             partitions=partitions,
             max_length=max_length,
@@ -149,10 +150,6 @@ class PlainTransport:
     @property
     def max_event_bytes(self) -> int:
         return self.connection.max_event_bytes
-
-    @property
-    def max_scheduled(self) -> int:
-        return self.connection.max_scheduled
 
     async def store(self, batch: Batch) -> None:
         await self.connection.store(batch)
@@ -221,25 +218,25 @@ class PlainTransport:
 async def damage(transport: Any, partition: int, position: str) -> None:
     """Delete a stored record behind the back of a transport in memory."""
     memory: MemoryTransport = getattr(transport, "memory", transport)
-    del memory._logs[partition].records[int(position)]
+    del memory._state.logs[partition].records[int(position)]
 
 
 async def insert(transport: Any, partition: int, body: bytes) -> None:
     """Store a body behind the back of a transport in memory."""
     memory: MemoryTransport = getattr(transport, "memory", transport)
-    memory._logs[partition].append(Record(body))
+    memory._state.logs[partition].append(Record(body))
 
 
 async def empty(transport: Any) -> None:
     """Lose all that a transport in memory holds, and count it as missed, as a server's loss is."""
     memory: MemoryTransport = getattr(transport, "memory", transport)
-    for group in memory._groups.values():
-        for log, reading in zip(memory._logs, group.readings, strict=True):
+    for group in memory._state.groups.values():
+        for log, reading in zip(memory._state.logs, group.readings, strict=True):
             lag = sum(position > reading.given for position in log.records)
             reading.missed += reading.pending + reading.waiting + lag
             reading.leases.clear()
             reading._pending.clear()
             reading._waiting.clear()
             reading.given = log.last
-    for log in memory._logs:
+    for log in memory._state.logs:
         log.records.clear()

@@ -257,6 +257,9 @@ def test_what_fails_for_good_is_told_and_is_a_dead_letter(
         ((*BILLING, "--grace", "1e999"), "'--grace': '1e999' is not a finite number"),
         ((*BILLING, "--grace", "-1"), "--grace"),
         ((*BILLING, "--max-attempts", "0"), "--max-attempts"),
+        ((*BILLING, "--max-depth", "0"), "--max-depth"),
+        ((*BILLING, "--start", "yesterday"), "'--start': it must be oldest, new, a time"),
+        ((*BILLING, "--start", "0", "--start", "0"), "must have a position for each"),
         ((*BILLING, "--backend", "curio"), "--backend"),
     ],
 )
@@ -274,6 +277,25 @@ def test_a_target_that_is_no_engine_is_told(tmp_path: Path, url: str) -> None:
     ran = bridge(write(tmp_path, "engine = 7"), url)
     assert (ran.status, ran.told.count("\n")) == (2, 1)
     assert "must be an Engine" in ran.told
+
+
+@pytest.mark.parametrize(("start", "count"), [("2", 1), ("1970-01-02T00:00:00Z", 3)])
+def test_a_new_group_begins_where_it_is_told(
+    tmp_path: Path, url: str, start: str, count: int
+) -> None:
+    """Y5: behind a position, or with the first event of a time."""
+    store(url, *ASKED)
+    ran = bridge(write(tmp_path, TARGET + ENDING), url, "--start", start)
+    assert (ran.status, ran.summary["delivered"], standing(url).lag) == (0, count, 0)
+
+
+def test_an_event_that_is_too_deep_is_given_up(tmp_path: Path, url: str) -> None:
+    """Y2: at once, if it is deeper than --max-depth."""
+    body = json.dumps(json.loads(ASKED[0]) | {"depth": 3}).encode()
+    store(url, body, ASKED[2])
+    ran = bridge(write(tmp_path, TARGET + ENDING), url, "--max-depth", "2", "--limit", "1")
+    assert [letter.body for letter in dead_letters(url)] == [body]
+    assert (ran.status, ran.summary["acknowledged"]) == (0, 1)
 
 
 def test_two_workers_of_one_name_are_one_too_many(tmp_path: Path, url: str) -> None:

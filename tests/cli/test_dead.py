@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from unittest.mock import patch
 
+import anyio
 import pytest
 
 from flexiflow.extras.durable import (
@@ -159,27 +160,46 @@ def test_discarded_dead_letters_are_gone(each_url: str) -> None:
     assert (dead_letters(each_url), stored(each_url)) == ([], before)
 
 
-@each_change
-def test_what_was_done_before_the_transport_failed_is_told(
-    url: str, monkeypatch: pytest.MonkeyPatch, command: str, done: str
-) -> None:
-    """L5: where it is away in the middle, the count is of what was done, and the status is 2."""
+async def be_away() -> int:
+    """Be a transport that is not available."""
+    raise TransportUnavailable("sqlite:", "no answer")
 
-    def fail_later(method: Change) -> Change:
+
+async def be_interrupted() -> int:
+    """Be where Ctrl-C is pressed."""
+    signal.raise_signal(signal.SIGINT)
+    await anyio.sleep_forever()
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "told"), [(be_away, 2, "no answer"), (be_interrupted, 130, "")]
+)
+@each_change
+def test_what_was_done_before_the_end_is_told(
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    done: str,
+    end: Callable[[], Awaitable[int]],
+    status: int,
+    told: str,
+) -> None:
+    """Y6: if the transport fails in the middle, or after Ctrl-C, the count is of what was done."""
+
+    def end_later(method: Change) -> Change:
         left = iter([True])
 
-        async def fail(group: str, ids: Sequence[str]) -> int:
-            if next(left, False):
-                return await method(group, ids)
-            raise TransportUnavailable(url, "no answer")
+        async def call(group: str, ids: Sequence[str]) -> int:
+            return await (method(group, ids) if next(left, False) else end())
 
-        return fail
+        return call
 
     bury(url, *(event("order.placed", number) for number in range(250)))
-    change(monkeypatch, command, fail_later)
+    change(monkeypatch, command, end_later)
     ran = run("dead", command, "--transport", url, *BILLING, "--all")
-    assert (ran.status, ran.output) == (2, f"{done}: 100\n")
-    assert "no answer" in ran.told
+    assert (ran.status, ran.output) == (status, f"{done}: 100\n")
+    assert told in ran.told
     assert len(dead_letters(url)) == 150
 
 
@@ -337,6 +357,24 @@ def test_what_a_server_holds_is_shown_from_the_start(redis: RedisServer) -> None
         await_output(process.stdout, b'"order.placed"')
         process.send_signal(signal.SIGINT)
         assert finish(process).status == 130
+
+
+def test_what_is_stored_is_shown_with_its_position(url: str) -> None:
+    """Y5: a group can begin behind that position; the other partitions have one of their own."""
+    url += "?partitions=2"
+    store(url, event("order.placed", 1))
+    with started("tail", "--transport", url, "--from-start", "--positions") as process:
+        line = await_output(process.stdout, b"\n")
+        process.send_signal(signal.SIGINT)
+        assert finish(process).status == 130
+    shown = json.loads(line)
+    given = ["0", "0"]
+    given[shown["partition"]] = shown["position"]
+    since = [word for each in given for word in ("--since", each)]
+    bury(url)
+    ran = run("groups", "replay", "--transport", url, "billing", *since)
+    assert (ran.status, shown["event"]["type"]) == (0, "order.placed")
+    assert f"partition {shown['partition']}: begins behind {shown['position']}\n" in ran.output
 
 
 def test_what_is_stored_from_now_on_is_shown_until_the_pipe_is_closed(url: str) -> None:

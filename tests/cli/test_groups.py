@@ -131,6 +131,7 @@ def test_a_position_that_is_not_there_is_told(each_url: str, positions: tuple[st
     ran = run("groups", "replay", "billing", "--transport", each_url, *given)
     assert (ran.status, ran.output, ran.told.count("\n")) == (2, "", 1)
     assert "can't be read" not in ran.told
+    assert ran.told.endswith("; flexiflow tail --positions shows the positions of events\n")
     assert len(dead_letters(each_url)) == len(EVENTS)
 
 

@@ -5,14 +5,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from flexiflow._cli.columns import columns
 from flexiflow._cli.moments import show_duration, show_size, show_time
-from flexiflow._cli.survey import as_json, as_lines
+from flexiflow._cli.screen import Screen
+from flexiflow._cli.survey import Line, as_json, as_lines
 from flexiflow.extras.durable import (
     GroupSurvey,
     LogSurvey,
@@ -77,6 +78,7 @@ def test_all_is_told_to_machines(each_url: str) -> None:
     assert sum(part["scheduled"] for part in found["partitions"]) == 1
     assert sum(part["length"] for part in found["partitions"]) >= 3
     assert 0 <= group["age"] < PATIENCE
+    assert isinstance(group["replay"], int)
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT.*\+00:00", found["time"])
 
 
@@ -238,6 +240,25 @@ def test_a_terminal_is_shown_what_changes_until_a_signal(
     assert seen.index("first-0") < seen.index("second-0") < seen.rindex("\x1b[?1049l")
     assert seen.startswith("\x1b[?1049h")
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGWINCH"), reason="no signal tells of a new size")
+def test_a_terminal_that_is_resized_is_redrawn_at_once(
+    monkeypatch: pytest.MonkeyPatch, terminal: tuple[int, int]
+) -> None:
+    """Y6: also if the view is renewed only after a long time."""
+    sizes, signals = iter([(100, 30), (11, 30)]), iter([signal.SIGWINCH, signal.SIGTERM])
+    show = Screen.show
+
+    def show_and_signal(screen: Screen, lines: Iterable[Line]) -> None:
+        show(screen, lines)
+        signal.raise_signal(next(signals))
+
+    monkeypatch.setattr(Screen, "size", property(lambda _: next(sizes)))
+    monkeypatch.setattr(Screen, "show", show_and_signal)
+    stand_in(monkeypatch, made(name="billing"))
+    ended, seen = run_on(terminal, "--every", "600")
+    assert (ended, seen.count("billing-0"), seen.count("partition")) == (0, 3, 2)
 
 
 def test_a_view_stays_while_the_transport_is_away(

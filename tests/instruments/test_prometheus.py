@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import fields
@@ -19,6 +20,7 @@ from flexiflow import EventBus
 from flexiflow._background import BackgroundStatistics
 from flexiflow._bus import DeliveryMode
 from flexiflow._stream import StreamStatistics
+from flexiflow.extras import prometheus as module
 from flexiflow.extras._watches import KINDS, Kind
 from flexiflow.extras.durable import BridgeStatistics, MemoryTransport, open_bridge
 from flexiflow.extras.prometheus import Prometheus
@@ -298,16 +300,24 @@ async def test_a_background_is_counted(registry: CollectorRegistry) -> None:
 async def test_bridges_are_counted(registry: CollectorRegistry) -> None:
     """Y6: their own numbers are added up, those of their group, which each tells, are not."""
     bus, transport, metrics = EventBus(), MemoryTransport(), Prometheus(registry)
-    async with open_bridge(bus, transport, outgoing=["order.*"]) as bridge:
-        watches = [metrics.watch("shop", bridge), metrics.watch("shop", bridge)]
+    async with (
+        open_bridge(bus, transport, outgoing=["order.*"]) as bridge,
+        open_bridge(EventBus(), transport, outgoing=["order.*"]) as other,
+    ):
+        watches = [metrics.watch("shop", each) for each in (bridge, bridge, other)]
         await bus.publish("order.placed")
-        bridge._counters.standing = bridge._counters.standing._replace(lag=7)
-        assert samples(registry, "flexiflow_bridge_stored_total") == {"bridge=shop": 2}
+        for each in (bridge, other):
+            each._counters.standing = each._counters.standing._replace(lag=7)
+            each._counters.relayed = 1
+        other._counters.outbox_trouble = "no such file"
+        assert samples(registry, "flexiflow_bridge_stored_total") == {"bridge=shop": 1}
+        assert samples(registry, "flexiflow_bridge_relayed_total") == {"bridge=shop": 2}
         assert samples(registry, "flexiflow_bridge_lag") == {"bridge=shop": 7}
         assert samples(registry, "flexiflow_bridge_held") == {"bridge=shop": 0}
+        assert samples(registry, "flexiflow_bridge_outbox_trouble") == {"bridge=shop": 1}
     for watch in watches:
         watch.close()
-    assert samples(registry, "flexiflow_bridge_stored_total") == {"bridge=shop": 2}
+        assert samples(registry, "flexiflow_bridge_stored_total") == {"bridge=shop": 1}
     assert samples(registry, "flexiflow_bridge_lag") == {}
 
 
@@ -322,7 +332,7 @@ async def test_bridges_are_counted(registry: CollectorRegistry) -> None:
 )
 def test_all_statistics_are_told(kind: Kind, names: tuple[str, ...]) -> None:
     """Y6: each number of what is watched, and nothing else."""
-    assert {*kind.counters, *kind.amounts, *kind.shared} == set(names)
+    assert {*kind.counters, *kind.amounts, *kind.shared, *kind.troubles} == set(names)
 
 
 def test_the_number_of_watched_names_is_bounded(registry: CollectorRegistry) -> None:
@@ -341,6 +351,60 @@ def test_what_has_no_statistics_can_not_be_watched(registry: CollectorRegistry, 
     """Y6: it is told what can be."""
     with pytest.raises(TypeError, match="must be a stream, a background or a bridge, not"):
         Prometheus(registry).watch("name", it)
+
+
+def test_a_watch_that_fails_to_close_can_be_closed(registry: CollectorRegistry) -> None:
+    """Y6: what was counted is not lost if the statistics of a user's own object raise."""
+    metrics, trouble = Prometheus(registry), [KeyError("not now")]
+
+    class Own:
+        def statistics(self) -> object:
+            if watches and trouble:
+                raise trouble.pop()
+            return StreamStatistics(
+                received=3,
+                delivered=2,
+                dropped=0,
+                buffered=1,
+                blocked_publishers=0,
+                waiting_readers=0,
+            )
+
+    watches: list[Any] = []
+    watches.append(metrics.watch("own", Own()))
+    with pytest.raises(KeyError):
+        watches[0].close()
+    watches[0].close()
+    assert samples(registry, "flexiflow_stream_received_total") == {"stream=own": 3}
+
+
+def test_arguments_of_other_types_are_refused(registry: CollectorRegistry) -> None:
+    """Y6: the message shows the call that would be right."""
+    some: Any = EventBus()
+    with pytest.raises(TypeError, match=r"bus must be a str.*EventBus\(instruments=\[metrics\]\)"):
+        Prometheus(registry, bus=some)
+    with pytest.raises(TypeError, match=r"registry must be a CollectorRegistry .* not EventBus"):
+        Prometheus(some)
+    with pytest.raises(TypeError, match=r"must be a str, as in watch\('orders', bridge\)"):
+        Prometheus(registry).watch(some, EventBus().stream("*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_of_a_fork_is_not_held_up(registry: CollectorRegistry) -> None:
+    """Y6: even if another thread was measuring, watching or being scraped at that moment."""
+    metrics = Prometheus(registry)
+    durations: Any = metrics._publishes["order.placed"]
+    locks = (durations.lock, metrics._publishes._lock, metrics._watches._lock, module._LOCK)
+    holder = Thread(target=lambda: [lock.acquire() for lock in locks])
+    holder.start()
+    holder.join(PATIENCE)
+    child = os.fork()
+    if not child:
+        os._exit(7 + sum(lock.locked() for lock in locks))
+    for lock in locks:
+        lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_threads_lose_no_count(registry: CollectorRegistry) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from datetime import datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 import click
 
@@ -21,6 +23,10 @@ transport_option: Callable[[Any], Any] = click.option(
     help="Where events are kept: sqlite:events.db, or redis://host:port.",
 )
 _ENDLESS: Final = {"inf", "infinity"}
+_POSITION: Final = re.compile(r"[0-9]+(-[0-9]+)?")
+
+Place: TypeAlias = Literal["oldest", "new"] | datetime | tuple[str, ...]
+"""Where a group begins, as a user gives it (Y5)."""
 
 
 @final
@@ -66,3 +72,29 @@ def check_patterns(
         return tuple(map(check_subscribed_name, patterns))
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from None
+
+
+def check_place(
+    _context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
+) -> Place:
+    """Return where a group is to begin, or raise click's `BadParameter`.
+
+    If nothing is given, it is to begin with the oldest event.
+    """
+    if given in {(), ("oldest",)}:
+        return "oldest"
+    if given == ("new",):
+        return "new"
+    if all(map(_POSITION.fullmatch, given)):
+        return given
+    try:
+        [time] = given
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        raise click.BadParameter(
+            "it must be oldest, new, a time like 2026-11-30T12:00:00Z, or a position for each "
+            f"partition, not {' '.join(given)!r}"
+        ) from None
+    if moment.utcoffset() is None:
+        raise click.BadParameter(f"{time!r} has no time zone; {time}Z is a time in UTC")
+    return moment

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _MOST_NAMED: Final = 10
+_GRACE_SECONDS: Final = 1
 
 
 def find_transport(url: str) -> Transport:
@@ -79,7 +80,7 @@ async def looked_up(address: str, reading: Awaitable[_T]) -> _T:
 def use(url: str, act: Callable[[Connection, Writer], Awaitable[int]]) -> int:
     """Open a transport, call `act` with it, and return the exit status (L5).
 
-    If the transport fails, what `act` has added to the writer by then is written first.
+    If the transport fails, or after Ctrl-C, what `act` has added to the writer by then is written.
 
     Args:
         url: names the transport.
@@ -109,6 +110,10 @@ async def _use(transport: Transport, act: Callable[[Connection, Writer], Awaitab
                 status = await act(connection, writer)
             except (TransportError, CannotRun) as exc:
                 problem = exc
+            except anyio.get_cancelled_exc_class():
+                with anyio.move_on_after(_GRACE_SECONDS, shield=True):
+                    await writer.drain()
+                raise
             await writer.drain()
             if problem is not None:
                 raise problem

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flexiflow._cli.arguments import FiniteRange, check_backend, check_patterns, transport_option
+from flexiflow._cli.arguments import (
+    FiniteRange,
+    check_backend,
+    check_patterns,
+    check_place,
+    transport_option,
+)
 from flexiflow._cli.observing import matching
 
 if TYPE_CHECKING:
@@ -63,6 +69,14 @@ Exit status:
     callback=check_patterns,
     help="Store the events that match; may be given several times.",
 )
+@click.option(
+    "--start",
+    multiple=True,
+    metavar="START",
+    callback=check_place,
+    help="Where a new group begins: oldest (the default), new, a time with its zone, or positions: "
+    "one --start for each partition.",
+)
 @click.option("--consumer", metavar="NAME", help="The worker's name, instead of one of its own.")
 @click.option(
     "--limit",
@@ -74,9 +88,16 @@ Exit status:
 @click.option(
     "--max-attempts",
     type=click.IntRange(min=1),
-    default=5,
+    default=30,
     show_default=True,
     help="After how many failures an event is given up.",
+)
+@click.option(
+    "--max-depth",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="How deep a chain of events that cause each other may be.",
 )
 @click.option(
     "--lease",
@@ -189,15 +210,19 @@ def _chosen(ids: tuple[str, ...], *, is_all: bool) -> tuple[str, ...] | None:
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", callback=check_patterns)
 @transport_option
 @click.option("--from-start", is_flag=True, help="Begin with what is stored already.")
-def _tail(*, url: str, patterns: tuple[str, ...], from_start: bool) -> int:
+@click.option(
+    "--positions", is_flag=True, help="Show the partition and the position of each event, too."
+)
+def _tail(*, url: str, patterns: tuple[str, ...], from_start: bool, positions: bool) -> int:
     """Show events as they are stored, whoever stores them, until Ctrl-C.
 
     Only those whose names match a PATTERN, like 'order.*', if one is given. Each is a line, a JSON
-    object in the form of CloudEvents. To look on changes nothing: no group gets less.
+    object in the form of CloudEvents; with --positions the object is the field "event" of another.
+    To look on changes nothing: no group gets less.
     """
     from flexiflow._cli.tail import tail
 
-    return tail(url, patterns, from_start=from_start)
+    return tail(url, patterns, from_start=from_start, has_positions=positions)
 
 
 @click.command("backup")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flexiflow._cli.connecting import check_group, looked_up, use
@@ -17,8 +18,9 @@ from flexiflow._text import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flexiflow._cli.arguments import Place
     from flexiflow._cli.writer import Writer
-    from flexiflow.extras.durable import Connection, GroupSurvey, Start
+    from flexiflow.extras.durable import Connection, GroupSurvey
 
 
 def list_groups(url: str, *, as_json: bool) -> int:
@@ -90,7 +92,7 @@ def _may_forget(name: str, members: dict[str, int], *, is_forced: bool) -> bool:
     return True
 
 
-def replay_group(url: str, name: str, since: Start) -> int:
+def replay_group(url: str, name: str, since: Place) -> int:
     """Make a group begin again, and write where in each partition; return the exit status.
 
     Args:
@@ -104,10 +106,13 @@ def replay_group(url: str, name: str, since: Start) -> int:
 
     async def act(connection: Connection, writer: Writer) -> int:
         await check_group(connection, name)
+        start = since.timestamp() if isinstance(since, datetime) else since
         try:
-            replayed = await connection.replay(name, since)
+            replayed = await connection.replay(name, start)
         except ValueError as exc:
-            raise CannotRun(show_message(exc)) from exc
+            raise CannotRun(
+                f"{show_message(exc)}; flexiflow tail --positions shows the positions of events"
+            ) from exc
         for partition, position in enumerate(replayed.after):
             writer.add(f"partition {partition}: begins behind {show_text(position)}\n")
         if not replayed.is_complete:

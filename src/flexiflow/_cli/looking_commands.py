@@ -5,33 +5,29 @@ They are `status`, `groups` and `scheduled`.
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from flexiflow._cli.arguments import FiniteRange, transport_option
+from flexiflow._cli.arguments import FiniteRange, check_place, transport_option
 
 if TYPE_CHECKING:
-    from flexiflow.extras.durable import Start
-
-_POSITION: Final = re.compile(r"[0-9]+(-[0-9]+)?")
+    from flexiflow._cli.arguments import Place
 
 # In click's help, \b keeps the lines of a paragraph as they are.
 _STATUS_HELP = """\
 Show what is going on in a transport: its groups, their members, and its partitions.
 
 On a terminal the view is renewed until Ctrl-C. If the transport is away meanwhile, the last view
-stays, and says so. Where not everything fits, the groups with most to do are shown; --json has all.
+stays, and says so. If not everything fits, the groups that have the most to do are shown; --json
+writes everything.
 
 \b
 group     lag: events that no worker of it was given; pending: given, and
           not done; waiting: for another attempt; dead: given up; missed:
           deleted before they were handled; oldest: the age of the oldest
-          that is not done; replays: how often it was made to begin again;
-          most in: the partition where most is not done
-member    dead in: when it counts as dead, unless it is heard of
+          that is not done; most in: the partition where most is not done
+member    dead in: in how many seconds it counts as dead if it stays silent
 partition the events in its log, the age of the oldest, the events that
           are scheduled for later, and the size of it all
 
@@ -93,34 +89,13 @@ def _list_groups(*, url: str, as_json: bool) -> int:
 def _forget_groups(*, url: str, names: tuple[str, ...], is_forced: bool) -> int:
     """Delete groups that are not needed any more, with their dead letters.
 
-    After that the log keeps no events for them. A group of that name that comes later is a new one.
+    After that the log keeps no events for them. A group of that name that comes later is a new one,
+    and is given again what is still kept. A worker that joins a group while the command runs may be
+    overlooked, and its group be deleted without --force.
     """
     from flexiflow._cli.groups import forget_groups
 
     return forget_groups(url, names, is_forced=is_forced)
-
-
-def _check_since(
-    _context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
-) -> Start:
-    """Return where a group is to begin, or raise click's `BadParameter`."""
-    if given == ("oldest",):
-        return "oldest"
-    if given == ("new",):
-        return "new"
-    if all(map(_POSITION.fullmatch, given)):
-        return given
-    try:
-        [time] = given
-        moment = datetime.fromisoformat(time)
-    except ValueError:
-        raise click.BadParameter(
-            "it must be oldest, new, a time like 2026-11-30T12:00:00Z, or a position for each "
-            f"partition, not {' '.join(given)!r}"
-        ) from None
-    if moment.utcoffset() is None:
-        raise click.BadParameter(f"{time!r} has no time zone; {time}Z is a time in UTC")
-    return moment.timestamp()
 
 
 @_groups.command("replay")
@@ -131,16 +106,16 @@ def _check_since(
     multiple=True,
     required=True,
     metavar="START",
-    callback=_check_since,
+    callback=check_place,
     help="oldest, new, a time with its zone, or positions: one --since for each partition.",
 )
-def _replay_group(*, url: str, group: str, since: Start) -> int:
+def _replay_group(*, url: str, group: str, since: Place) -> int:
     """Make GROUP begin again, so that it handles events once more that it has handled.
 
     It begins with the oldest event that is kept, with the next new one, with the first that was
-    stored at a time or later, or behind a position. What it holds and its dead letters are dropped
-    from there on, since they come again; its workers go on by themselves. Written are the positions
-    behind which it begins.
+    stored at a time or later, or behind a position, which `flexiflow tail --positions` shows. From
+    there on, what it holds and its dead letters are dropped, since they come again; its workers go
+    on by themselves. Written are the positions behind which it begins.
     """
     from flexiflow._cli.groups import replay_group
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import nullcontext
 from shutil import get_terminal_size
-from signal import SIGTERM
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -20,11 +20,16 @@ from flexiflow._cli.survey import Line, as_json, as_lines
 from flexiflow.extras.durable import TransportUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flexiflow._cli.screen import Screen
     from flexiflow._cli.writer import Writer
     from flexiflow.extras.durable import Connection, Survey
 
 _WIDEST: Final = 500
+
+# Windows does not tell when a terminal is resized.
+_RESIZED: Final = tuple(each for each in signal.Signals if each.name == "SIGWINCH")
 
 
 def show_status(url: str, *, as_object: bool, is_once: bool, seconds: float) -> int:
@@ -34,7 +39,7 @@ def show_status(url: str, *, as_object: bool, is_once: bool, seconds: float) -> 
         url: names the transport.
         as_object: whether to write one JSON object.
         is_once: whether to write it once, also on a terminal.
-        seconds: after how many seconds a terminal is shown it anew.
+        seconds: after how many seconds the view on a terminal is renewed.
 
     Returns:
         The exit status (L5).
@@ -74,15 +79,20 @@ async def _survey(connection: Connection) -> Survey:
 async def _watch(connection: Connection, screen: Screen, survey: Survey, seconds: float) -> None:
     """Show surveys until SIGTERM comes; while the transport is away, the last one."""
     trouble: list[Line] = []
-    with anyio.open_signal_receiver(SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, *_RESIZED) as signals:
         while True:
-            width, height = screen.size
-            lines = as_lines(survey, connection.address, width=width, height=height - len(trouble))
-            screen.show([*trouble, *lines])
             with anyio.move_on_after(seconds):
-                await anext(signals)
-                return
+                while True:
+                    _draw(screen, survey, connection.address, trouble)
+                    if await anext(signals) == signal.SIGTERM:
+                        return
             try:
                 survey, trouble = await _survey(connection), []
             except TransportUnavailable as exc:
                 trouble = [Line(as_cell(f"what follows is old: {exc}", _WIDEST), "bold red")]
+
+
+def _draw(screen: Screen, survey: Survey, address: str, trouble: Sequence[Line]) -> None:
+    width, height = screen.size
+    lines = as_lines(survey, address, width=width, height=height - len(trouble))
+    screen.show([*trouble, *lines])

@@ -29,7 +29,6 @@ _GROUP_HEADING: Final = (
     "dead",
     "members",
     "missed",
-    "replays",
 )
 
 _AROUND: Final = 2
@@ -79,7 +78,7 @@ def group_as_json(group: GroupSurvey, now: float) -> dict[str, Any]:
         ],
         **total(group.standings),
         **_oldest(group.oldest, now),
-        "replays": group.replay,
+        "replay": group.replay,
         "partitions": [
             {"partition": number} | total([standing])
             for number, standing in enumerate(group.standings)
@@ -200,7 +199,6 @@ def _groups(survey: Survey) -> _Table:
             *(f"{counts[name]:,}" for name in ("pending", "waiting", "dead")),
             f"{len(group.members):,}",
             f"{counts['missed']:,}",
-            f"{group.replay:,}",
             *([_most_in(group.standings)] if has_partitions else []),
         )
         rows.append((_open(counts), cells))

@@ -14,7 +14,7 @@ from flexiflow._cli.observing import any_of
 from flexiflow._cli.text import show_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from flexiflow._cli.writer import Writer
     from flexiflow.extras.durable import Connection, Stored
@@ -24,19 +24,21 @@ _SECONDS: Final = 1.0
 _START: Final = "0"
 
 
-def tail(url: str, patterns: Sequence[str], *, from_start: bool) -> int:
+def tail(url: str, patterns: Sequence[str], *, from_start: bool, has_positions: bool) -> int:
     """Write each event that matches as a line of JSON, until Ctrl-C or a closed pipe.
 
     Args:
         url: names the transport.
         patterns: patterns of event names; none for all events.
         from_start: whether to begin with the events that are stored already.
+        has_positions: whether to write the partition and the position of each event.
 
     Returns:
         The exit status (L5).
     """
     tell = Plain(sys.stderr).tell
     is_wanted = any_of(patterns or ("**",))
+    encode_stored = _encode_with_position if has_positions else _encode
 
     async def look_on(connection: Connection, writer: Writer) -> int:
         start = [_START] * connection.partitions
@@ -46,25 +48,25 @@ def tail(url: str, patterns: Sequence[str], *, from_start: bool) -> int:
         tell(f"ready: shows what is stored in {at}")
         while True:
             for each in stored:
-                _show(each, is_wanted, writer, tell)
+                event = parse_event(each.body)
+                if event is None:
+                    where = f"partition {each.partition}, position {each.position}"
+                    tell(f"not shown: what is stored at {where} is no event")
+                elif is_wanted(event["type"]):
+                    writer.add(f"{encode_stored(each, event)}\n")
             await writer.drain()
             stored, after = await looked_up(at, connection.tail(after, _AT_ONCE, _SECONDS))
 
     return use(url, look_on)
 
 
-def _show(
-    stored: Stored,
-    is_wanted: Callable[[str], bool],
-    writer: Writer,
-    tell: Callable[[str], object],
-) -> None:
-    event = parse_event(stored.body)
-    if event is None:
-        where = f"partition {stored.partition}, position {stored.position}"
-        tell(f"not shown: what is stored at {where} is no event")
-    elif is_wanted(event["type"]):
-        writer.add(f"{encode(event)}\n")
+def _encode(_: Stored, event: dict[str, Any]) -> str:
+    return encode(event)
+
+
+def _encode_with_position(stored: Stored, event: dict[str, Any]) -> str:
+    place = {"partition": stored.partition, "position": stored.position}
+    return encode(place | {"event": event})
 
 
 def parse_event(body: bytes) -> dict[str, Any] | None:

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from flexiflow import EventBus
+    from flexiflow._cli.arguments import Place
     from flexiflow._cli.display import Display
     from flexiflow.extras.durable import Bridge, Transport
+
+_OF_OUTBOXES: Final = ("relayed", "outbox_trouble")
 
 # Even if nobody reads the output, a signal ends the worker after this time.
 _GRACE_SECONDS: Final = 1
@@ -49,11 +52,13 @@ class Options:
         target: names an engine, or a function that returns one.
         transport: the URL of a transport.
         group: the worker's group; None if it takes no events.
+        start: where the group begins if this is its first worker.
         consumer: the worker's name in the group; None to make one up.
         incoming: patterns of the events that it takes.
         outgoing: patterns of the events that it stores.
         limit: how many events it handles at once.
         max_attempts: after how many failed attempts an event is given up.
+        max_depth: how deep a chain of events that cause each other may be.
         lease: after how many seconds of silence its events are given to others.
         grace: how many seconds it may take to finish what it has in hand when it is to end.
         backend: "asyncio" or "trio".
@@ -64,11 +69,13 @@ class Options:
     target: str
     transport: str
     group: str | None
+    start: Place
     consumer: str | None
     incoming: tuple[str, ...]
     outgoing: tuple[str, ...]
     limit: int
     max_attempts: int
+    max_depth: int
     lease: float
     grace: float
     backend: str
@@ -176,9 +183,11 @@ class _Shift:
                     outgoing=options.outgoing,
                     incoming=options.incoming,
                     group=options.group,
+                    start=options.start,
                     consumer=options.consumer,
                     limit=options.limit,
                     max_attempts=options.max_attempts,
+                    max_depth=options.max_depth,
                     lease=options.lease,
                     grace=options.grace,
                 )
@@ -214,7 +223,9 @@ class _Shift:
 
     def _summary(self, bridge: Bridge) -> str:
         counts = asdict(bridge.statistics()) | {"failures": self.tally.failures}
-        return ", ".join(f"{name}: {count}" for name, count in counts.items())
+        return ", ".join(
+            f"{name}: {count}" for name, count in counts.items() if name not in _OF_OUTBOXES
+        )
 
 
 def _ready(options: Options) -> str:

@@ -1,6 +1,6 @@
 """What is measured of events, by name: plain data, bounded however many names there are.
 
-Several threads may measure and look at the same time.
+Several threads may measure and look at the same time, and a process may be forked meanwhile.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import math
 import reprlib
 from bisect import bisect_left
 from itertools import pairwise
-from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, final
 
 from flexiflow._text import printable, shorten
+from flexiflow.extras._process import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from threading import Lock
 
 Name: TypeAlias = str | tuple[str, ...]
 """A name, or several that belong together."""
@@ -63,7 +64,7 @@ class Durations:
         self.counts: list[int] = [0] * (len(bounds) + 1)
         self.seconds: float = 0.0
         self.failures: int = 0
-        self.lock: Lock = Lock()
+        self.lock: Lock = fork_safe_lock()
 
     def measured(self, labels: tuple[str, ...]) -> Measured:
         """Return what was measured, all of one moment."""
@@ -122,7 +123,7 @@ class ByName(dict[Name, Durations]):
         self._most = most
         self._bounds = bounds
         self._by_label: dict[tuple[str, ...], Durations] = {}
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
 
     def __missing__(self, name: Name) -> Durations:
         """Return the durations of a name that is not in this dict (yet)."""

@@ -20,16 +20,24 @@ _FORKED: Final = (
 _at_forks: Final[Callable[..., object]] = getattr(os, "register_at_fork", dict)
 
 
+_LOCKS: Final = WeakSet[Lock]()
+
+
 def fork_safe_lock() -> Lock:
     """Return a lock that is free in a forked child, even if a thread of the parent holds it."""
     lock = Lock()
+    _LOCKS.add(lock)
+    return lock
 
-    def release() -> None:
+
+def _free_locks() -> None:
+    for lock in list(_LOCKS):
         with suppress(RuntimeError):
             lock.release()
 
-    _at_forks(after_in_child=release)
-    return lock
+
+# Registered before the hooks of `FORKS`, since hooks are called in this order in a child.
+_at_forks(after_in_child=_free_locks)
 
 
 class Pausable(Protocol):

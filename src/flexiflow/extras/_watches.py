@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, final
 
 from flexiflow.extras._measures import OTHER, label_of
+from flexiflow.extras._process import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,13 +26,15 @@ class Kind(NamedTuple):
         name: what it is, in one word.
         counters: those that only grow; what is not watched any more still counts.
         amounts: those that come and go; several of one name have them together.
-        shared: those of which each one of that name tells the same; the greatest one counts.
+        shared: numbers of a whole group, which each of its bridges reports; the greatest is shown.
+        troubles: texts that say what is wrong, or None; shown is how many there are.
     """
 
     name: str
     counters: Mapping[str, str]
     amounts: Mapping[str, str]
     shared: Mapping[str, str]
+    troubles: Mapping[str, str]
 
     def fits(self, statistics: object) -> bool:
         """Return whether statistics have these numbers."""
@@ -53,6 +55,7 @@ KINDS: Final = (
             "waiting_readers": "Readers that wait for an event.",
         },
         {},
+        {},
     ),
     Kind(
         "background",
@@ -68,6 +71,7 @@ KINDS: Final = (
             "blocked_publishers": "Publishers that wait for room.",
         },
         {},
+        {},
     ),
     Kind(
         "bridge",
@@ -80,6 +84,7 @@ KINDS: Final = (
             "dead": "Events that were moved to the dead letters.",
             "ignored": "Events that were given and that the group does not take.",
             "reconnects": "How often the transport was unavailable.",
+            "relayed": "Events of an outbox that bridges have handed on.",
         },
         {"held": "Events that bridges hold."},
         {
@@ -88,6 +93,7 @@ KINDS: Final = (
             "missed": "Events that were lost or deleted before the group had settled them.",
             "waiting": "Events of the group that wait for another attempt.",
         },
+        {"outbox_trouble": "Bridges whose outbox can't be used at the moment."},
     ),
 )
 """What can be watched."""
@@ -111,8 +117,13 @@ class Watch:
     def close(self) -> None:
         """Watch it no more; what it has counted still counts. Does nothing the second time."""
         close, self._close = self._close, None
-        if close is not None:
+        if close is None:
+            return
+        try:
             close()
+        except BaseException:
+            self._close = close
+            raise
 
     def __enter__(self) -> Self:
         """Return the watch itself."""
@@ -138,6 +149,28 @@ class Total(NamedTuple):
 
 
 @final
+class _Watched:
+    """Something that is being watched.
+
+    Args:
+        kind: what it is.
+        label: the name as it is shown.
+        it: the thing itself.
+
+    Attributes:
+        watches: how many watches of it are open.
+    """
+
+    __slots__ = ("it", "kind", "label", "watches")
+
+    def __init__(self, kind: Kind, label: str, it: Counted) -> None:
+        self.kind = kind
+        self.label = label
+        self.it = it
+        self.watches = 0
+
+
+@final
 class Watches:
     """All that is being watched, and what is left of what was.
 
@@ -148,29 +181,35 @@ class Watches:
     def __init__(self, most: int) -> None:
         self._most = most
         self._past: dict[str, dict[str, dict[str, int]]] = {kind.name: {} for kind in KINDS}
-        self._live: dict[object, tuple[Kind, str, Counted]] = {}
-        self._lock = Lock()
+        self._live: dict[object, _Watched] = {}
+        self._lock = fork_safe_lock()
 
     def add(self, name: str, it: Counted) -> Watch:
-        """Watch something from now on.
+        """Watch something from now on; two watches of it under one name count once.
 
         Raises:
             TypeError: it has no statistics of a known kind.
         """
         kind = _kind_of(it)
-        label, key = label_of(name), object()
+        label = label_of(name)
         with self._lock:
             past = self._past[kind.name]
             if label not in past and len(past) >= self._most:
                 label = OTHER
             past.setdefault(label, dict.fromkeys(kind.counters, 0))
-            self._live[key] = kind, label, it
+            key = label, id(it)
+            self._live.setdefault(key, _Watched(kind, label, it)).watches += 1
         return Watch(lambda: self._end(key))
 
     def _end(self, key: object) -> None:
+        watched = self._live[key]
+        statistics = watched.it.statistics()
         with self._lock:
-            kind, label, it = self._live.pop(key)
-            _count(self._past[kind.name][label], kind.counters, it.statistics())
+            watched.watches -= 1
+            if not watched.watches:
+                del self._live[key]
+                kind = watched.kind
+                _count(self._past[kind.name][watched.label], kind.counters, statistics)
 
     def totals(self) -> list[Total]:
         """Return the numbers of each name."""
@@ -180,13 +219,20 @@ class Watches:
                 for kind in KINDS
                 for label, counts in self._past[kind.name].items()
             }
-            for kind, label, it in self._live.values():
-                numbers: Any = totals[kind.name, label].numbers
-                statistics = it.statistics()
-                _count(numbers, (*kind.counters, *kind.amounts), statistics)
-                for each in kind.shared:
-                    numbers[each] = max(numbers.get(each, 0), getattr(statistics, each))
+            live = list(self._live.values())
+        # Without the lock, since `statistics` may be anybody's.
+        for each in live:
+            numbers: Any = totals[each.kind.name, each.label].numbers
+            _add(numbers, each.kind, each.it.statistics())
         return list(totals.values())
+
+
+def _add(numbers: dict[str, int], kind: Kind, statistics: object) -> None:
+    _count(numbers, (*kind.counters, *kind.amounts), statistics)
+    for each in kind.shared:
+        numbers[each] = max(numbers.get(each, 0), getattr(statistics, each))
+    for each in kind.troubles:
+        numbers[each] = numbers.get(each, 0) + (getattr(statistics, each) is not None)
 
 
 def _count(numbers: dict[str, int], names: Iterable[str], statistics: object) -> None:

@@ -7,7 +7,6 @@ for processes that share a directory of metrics is not used.
 from __future__ import annotations
 
 from itertools import accumulate
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, final
 from weakref import WeakKeyDictionary, ref
 
@@ -17,18 +16,18 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from flexiflow._arguments import check_count
 from flexiflow._text import show
 from flexiflow.extras._measures import ByName, Timing, check_buckets, label_of
+from flexiflow.extras._process import fork_safe_lock
 from flexiflow.extras._watches import KINDS, Counted, Watch, Watches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from prometheus_client.core import Metric
-    from prometheus_client.registry import CollectorRegistry
 
     from flexiflow._names import Event
     from flexiflow._subscription import Subscription
@@ -67,6 +66,7 @@ class Prometheus:
             which is added.
 
     Raises:
+        TypeError: `registry` is no registry, or `bus` is no str.
         ValueError: `max_names` or `buckets` is out of its range, or the registry has one with this
             `bus`, or other metrics of the same names.
     """
@@ -81,6 +81,12 @@ class Prometheus:
         max_names: int = 1_000,
         buckets: Sequence[float] = _BUCKETS,
     ) -> None:
+        _check_registry(registry)
+        if not isinstance(bus, str):
+            raise TypeError(
+                "bus must be a str, as in metrics = Prometheus(bus='shop'), not "
+                f"{type(bus).__qualname__}; a bus is told of it by EventBus(instruments=[metrics])"
+            )
         check_count("max_names", max_names)
         bounds = check_buckets(buckets)
         self._publishes = ByName(max_names, bounds)
@@ -104,18 +110,26 @@ class Prometheus:
     def watch(self, name: str, it: Counted, /) -> Watch:
         """Count the statistics of a stream, a background or a bridge, until the watch is closed.
 
-        What is watched under one name counts together; what has ended still counts.
+        What is watched under one name counts together; what has ended still counts. A second watch
+        of the same thing under one name adds nothing, and both must be closed. Until then the thing
+        is kept in memory, and a bridge that has ended still shows its last `lag` and `held`.
 
         Args:
-            name: the label `stream`, `background` or `bridge` of its numbers.
+            name: the label `stream`, `background` or `bridge` of its numbers. Bridges of different
+                groups must have different names: of their `lag` only the greatest is shown.
             it: a stream, a background or a bridge.
 
         Returns:
             The watch, also a context manager.
 
         Raises:
-            TypeError: it is none of these.
+            TypeError: it is none of these, or the name is no str.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                "the name of a watch must be a str, as in watch('orders', bridge), not "
+                f"{type(name).__qualname__}"
+            )
         return self._watches.add(name, it)
 
     def close(self) -> None:
@@ -186,8 +200,16 @@ class _Collector(Collector):
         return families.all()
 
 
-_LOCK: Final = Lock()
+_LOCK: Final = fork_safe_lock()
 _COLLECTORS: Final[WeakKeyDictionary[CollectorRegistry, _Collector]] = WeakKeyDictionary()
+
+
+def _check_registry(registry: object) -> None:
+    if registry is not None and not isinstance(registry, CollectorRegistry):
+        raise TypeError(
+            "registry must be a CollectorRegistry of prometheus_client, or None for its own, not "
+            f"{type(registry).__qualname__}"
+        )
 
 
 def _register(source: _Source, registry: CollectorRegistry) -> _Collector:
@@ -254,7 +276,7 @@ class _Families:
                 CounterMetricFamily if name in kind.counters else GaugeMetricFamily
             )(f"flexiflow_{kind.name}_{name}", what, labels=("bus", kind.name))
             for kind in KINDS
-            for numbers in (kind.counters, kind.amounts, kind.shared)
+            for numbers in (kind.counters, kind.amounts, kind.shared, kind.troubles)
             for name, what in numbers.items()
         }
 

@@ -52,6 +52,7 @@ NAME = "order.placed"
 
 Call = Literal[
     "connect",
+    "produced",
     "store",
     "join",
     "leave",
@@ -220,7 +221,7 @@ class _FaultyConnection:
         return self._connection.max_event_bytes
 
     async def produced(self, producer: str) -> int:
-        return await self._connection.produced(producer)
+        return await self._faulty.run("produced", partial(self._connection.produced, producer))
 
     def new_ticket(self, key: str | None) -> str:
         return self._connection.new_ticket(key)

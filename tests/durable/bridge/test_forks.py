@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
+from weakref import WeakSet
 
 import pytest
 
@@ -167,14 +168,15 @@ def test_what_is_registered_rests_at_each_fork() -> None:
 
 def test_a_lock_is_free_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """X9: whichever thread of the parent held it, and also where none did."""
-    hooks: dict[str, Any] = {}
-    monkeypatch.setattr(module, "_at_forks", hooks.update)
+    monkeypatch.setattr(module, "_LOCKS", locks := WeakSet[Any]())
     lock = fork_safe_lock()
     holder = Thread(target=lock.acquire)
     holder.start()
     holder.join()
-    hooks["after_in_child"]()
+    module._free_locks()
     assert not lock.locked()
-    hooks["after_in_child"]()
+    module._free_locks()
     with lock:
         assert lock.locked()
+    del lock
+    assert len(locks) == 0

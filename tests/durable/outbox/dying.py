@@ -10,7 +10,7 @@ import pytest
 
 from flexiflow.extras._sqlite.opening import connect
 from flexiflow.extras.durable import Connection, Transport
-from flexiflow.extras.durable._outbox import box, relay
+from flexiflow.extras.durable._outbox import file, relay
 from tests.durable.outbox.shop import relaying
 
 AT_ONCE = 2
@@ -66,6 +66,11 @@ class _Database:
         self._life.step()
         return self._database.execute(*arguments)
 
+    def cursor(self) -> sqlite3.Cursor:
+        """Die before the tables are looked for, or return what looks for them."""
+        self._life.step()
+        return self._database.cursor()
+
     def close(self) -> None:
         """Close it, as the end of a process does."""
         self._database.close()
@@ -97,7 +102,7 @@ class _Mortal:
 async def live(path: Path, transport: Transport, life: Life) -> None:
     """Hand on what there is, until the life is over."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(box, "connect", life.opened)
+        patch.setattr(file, "connect", life.opened)
         patch.setattr(relay, "MOST_AT_ONCE", AT_ONCE)
         try:
             async with relaying(path, _Mortal(transport, life), lease=0.01):

@@ -35,7 +35,8 @@ from tests.durable.outbox.shop import (
 )
 from tests.helpers import never
 
-OPEN = re.escape("connection.execute('BEGIN IMMEDIATE') before it, and connection.commit() after")
+BEGIN, COMMIT = "connection.execute('BEGIN IMMEDIATE')", "connection.execute('COMMIT')"
+OPEN = re.escape(f"{BEGIN} before it, and {COMMIT} after it")
 
 
 def test_an_event_is_stored_if_the_transaction_commits() -> None:
@@ -122,9 +123,10 @@ def test_an_open_transaction_is_needed(level: Any) -> None:
     OUTBOX.prepare(connection)
     with pytest.raises(RuntimeError, match=f"enroll works within your own .*{OPEN}"):
         OUTBOX.enroll(connection, NAME, 1)
-    connection.execute("BEGIN")
+    connection.execute("BEGIN IMMEDIATE")
     OUTBOX.enroll(connection, NAME, 1)
-    connection.commit()
+    connection.execute("COMMIT")
+    assert not connection.in_transaction
     assert len(enrolled(connection)) == 1
 
 
@@ -149,10 +151,14 @@ def test_the_modes_of_autocommit_are_known(autocommit: bool) -> None:
     if autocommit:
         with pytest.raises(RuntimeError, match=OPEN):
             OUTBOX.enroll(connection, NAME, 1)
-        connection.execute("BEGIN")
+        connection.execute("BEGIN IMMEDIATE")
+        OUTBOX.enroll(connection, NAME, 2)
+        connection.execute("COMMIT")
+        assert not connection.in_transaction
     else:
         connection.commit()
-    OUTBOX.enroll(connection, NAME, 2)
+        OUTBOX.enroll(connection, NAME, 2)
+        connection.commit()
     assert len(enrolled(connection)) == 1
     connection.close()
 
@@ -192,8 +198,10 @@ def test_other_errors_of_sqlite_are_the_users(tmp_path: Path) -> None:
     late.execute("BEGIN")
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         OUTBOX.enroll(late, NAME, 1)
-    writer.close()
-    late.close()
+    audit = "BEGIN INSERT INTO audit VALUES (1); END"
+    writer.execute(f"CREATE TRIGGER audited AFTER INSERT ON {EVENTS} {audit}")
+    with pytest.raises(sqlite3.OperationalError, match=r"^no such table: main\.audit$"):
+        OUTBOX.enroll(writer, NAME, 1)
 
 
 def test_what_can_not_be_stored_is_refused_and_changes_nothing() -> None:
@@ -222,6 +230,24 @@ def test_preparing_again_changes_nothing() -> None:
     with transaction(connection):
         OUTBOX.prepare(connection)
     assert len(enrolled(connection)) == 1
+
+
+def test_what_users_set_for_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Y4: the tables are found again whatever their columns are turned into."""
+    monkeypatch.setitem(vars(sqlite3)["converters"], "TEXT", bytes)
+    connection = connect(detect_types=sqlite3.PARSE_DECLTYPES | sqlite3.PARSE_COLNAMES)
+    connection.row_factory = lambda cursor, row: {
+        each[0]: value for each, value in zip(cursor.description, row, strict=True)
+    }
+    connection.text_factory = bytes
+    OUTBOX.prepare(connection)
+    # A trigger may have the name of a table.
+    connection.execute(f"CREATE TRIGGER {EVENTS} AFTER INSERT ON {EVENTS} BEGIN SELECT 1; END")
+    OUTBOX.prepare(connection)
+    with transaction(connection):
+        OUTBOX.enroll(connection, NAME, 1, key="A7")
+    (row,) = connection.execute(f"SELECT count(*) AS number FROM {EVENTS}")  # noqa: S608  a constant
+    assert row == {"number": 1}
 
 
 def test_preparing_is_part_of_an_open_transaction() -> None:
@@ -261,6 +287,7 @@ def test_several_may_prepare_at_once(tmp_path: Path) -> None:
     ("made", "wrong"),
     [
         ("CREATE TABLE outbox_events (id INTEGER)", "outbox_events is not one of an outbox"),
+        ("CREATE TABLE Outbox_Events (id INTEGER)", "outbox_events is not one of an outbox"),
         ("CREATE VIEW outbox_events AS SELECT 1", "outbox_events is not one of an outbox"),
         ("CREATE TABLE outbox_relay (id INTEGER)", "outbox_events is missing"),
     ],

@@ -15,6 +15,8 @@ from tests.durable.bridge.helpers import GROUP, consuming, put, put_bodies, unti
 from tests.durable.outbox.shop import NAME, connect, transaction
 
 TABLE = "flexiflow_inbox"
+COLUMNS = "source, id, reader, name, replay"
+UNIQUE = f"UNIQUE ({COLUMNS})"
 
 
 class Shop:
@@ -88,6 +90,22 @@ async def test_each_name_and_event_has_its_first_time() -> None:
     async with consuming(transport, handle) as bridge:
         await until(lambda: bridge.statistics().acknowledged == 3)
     assert answers == [True, True, False] * 2 + [False] * 3
+
+
+async def test_ids_that_are_no_text_are_told_apart() -> None:
+    """Y4, X7: JSON may bring lone surrogates, which are not valid in a text of SQLite."""
+    connection, answers = connect(), list[bool]()
+
+    def handle(data: object) -> None:
+        with transaction(connection):
+            answers.append(first_time(connection, "\udc80"))
+
+    body = rb'{"specversion":"1.0","id":"\ud80%b","source":"\udfff","type":"order.placed","data":1}'
+    transport = MemoryTransport()
+    await put_bodies(transport, body % b"0", body % b"1", body % b"0")
+    async with consuming(transport, handle) as bridge:
+        await until(lambda: bridge.statistics().acknowledged == 3)
+    assert answers == [True, True, False]
 
 
 async def test_each_group_and_replay_has_its_first_time() -> None:
@@ -167,18 +185,27 @@ async def test_a_transaction_is_needed() -> None:
         assert "first_time takes an open connection, and this one is closed" in problems[1]
 
 
-async def test_errors_of_sqlite_are_the_users() -> None:
-    """Y4: as where a table of that name is something else."""
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("id", "has no column named source"),
+        ("source, id, reader, name, replay, until", "does not match any PRIMARY KEY or UNIQUE"),
+        (f"{COLUMNS}, until CHECK (until < 0), {UNIQUE}", "CHECK constraint failed"),
+        (f"{COLUMNS}, until, more DEFAULT NULL NOT NULL, {UNIQUE}", "NOT NULL constraint failed"),
+    ],
+)
+async def test_errors_of_sqlite_are_the_users(columns: str, message: str) -> None:
+    """Y4: where a table of that name is something else, no event is taken for a repetition."""
     connection, problems = connect(), list[str]()
-    connection.execute(f"CREATE TABLE {TABLE} (id)")
+    connection.execute(f"CREATE TABLE {TABLE} ({columns})")
 
     def handle(data: object) -> None:
-        with transaction(connection), pytest.raises(sqlite3.OperationalError) as raised:
+        with transaction(connection), pytest.raises(sqlite3.Error) as raised:
             first_time(connection, "shop")
         problems.append(str(raised.value))
 
     async with handled(handle):
-        assert "has 1 columns but 6 values were supplied" in problems[0]
+        assert message in problems[0]
 
 
 @pytest.mark.parametrize(

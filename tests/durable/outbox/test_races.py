@@ -10,8 +10,10 @@ from flexiflow.extras._process import FORKS
 from flexiflow.extras.durable import Outbox, TransportUnusable
 from flexiflow.extras.durable._outbox import outbox as module
 from flexiflow.extras.durable._outbox.box import Box, Limits
+from flexiflow.extras.durable._outbox.file import File
 from flexiflow.extras.durable._outbox.tables import Tables, are_there, tables_of
 from tests.durable.outbox.shop import NAME, OUTBOX, connect, enrolled, prepared, transaction
+from tests.helpers import never
 
 LIMITS = Limits(10, 1_000, 1_000)
 
@@ -91,10 +93,10 @@ def test_a_childs_copy_of_a_relay_can_do_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Y4, X9: it fails, rather than wait for a lock that is its parent's."""
-    box = box_of(path)
-    assert box.acquire()
-    box.pause()
+    file = File(str(path), tables_of("outbox_"))
+    assert file.use(lambda db: db.in_transaction) is False
+    file.pause()
     monkeypatch.setattr(FORKS, "generation", FORKS.generation + 1)
-    box.start_over()
+    file.start_over()
     with pytest.raises(TransportUnusable, match="was forked"):
-        box.acquire()
+        file.use(never)

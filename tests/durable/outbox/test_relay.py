@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import fail_after
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import (
@@ -20,6 +21,8 @@ from flexiflow.extras.durable import (
     TransportUnusable,
     open_bridge,
 )
+from flexiflow.extras.durable._bridge.place import Lifetime
+from flexiflow.extras.durable._bridge.relaying import relaying as open_relay
 from flexiflow.extras.durable._outbox import box
 from flexiflow.extras.durable._outbox import relay as module
 from tests.durable.bridge.helpers import Faulty, Handler, consuming, meanwhile, until
@@ -37,6 +40,7 @@ from tests.durable.outbox.shop import (
     transaction,
     waiting,
 )
+from tests.helpers import PATIENCE
 
 
 @pytest.fixture
@@ -85,8 +89,8 @@ async def test_what_commits_is_handed_on(path: Path) -> None:
 async def test_the_order_is_that_of_commits(path: Path) -> None:
     """Y4: of many transactions, whose events fill several batches."""
     transport = MemoryTransport()
-    for number in range(0, 1_200, 3):
-        put(path, number, number + 1, number + 2)
+    for number in range(0, 1_200, 30):
+        put(path, *range(number, number + 30))
     async with relaying(path, transport):
         pass
     assert await stored(transport) == list(range(1_200))
@@ -101,6 +105,46 @@ async def test_leaving_hands_on_what_is_committed(path: Path) -> None:
     assert await stored(transport) == [1, 2]
     assert waiting(path) == 0
     assert state(path, "holder") == (None,)
+
+
+async def test_leaving_hands_on_what_was_committed_last(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Y4: also after the relay has found nothing to do."""
+    transport, ends, numbers = MemoryTransport(), box.Box.ends, [1]
+
+    def put_and_look(self: box.Box) -> tuple[int, int]:
+        put(path, numbers.pop())
+        return ends(self)
+
+    monkeypatch.setattr(box.Box, "ends", put_and_look)
+    async with relaying(path, transport):
+        await until(lambda: state(path, "holder") is not None)
+    assert await stored(transport) == [1]
+
+
+async def test_one_that_stands_by_waits_for_the_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Y4: as it is left, until what was committed is stored, whichever of them does it."""
+    faulty, ends, looks = Faulty(MemoryTransport()), box.Box.ends, list[box.Box]()
+    hold = faulty.hold("store")
+
+    def look(self: box.Box) -> tuple[int, int]:
+        looks.append(self)
+        return ends(self)
+
+    async def release() -> None:
+        await until(lambda: len(looks) > 3)
+        hold.open.set()
+
+    monkeypatch.setattr(box.Box, "ends", look)
+    put(path, 1)
+    async with relaying(path, faulty, lease=60):
+        await hold.reached.wait()
+        async with meanwhile(release), relaying(path, faulty, lease=0.03):
+            pass
+        assert await stored(faulty) == [1]
 
 
 async def test_large_events_are_stored_in_batches_of_their_own(path: Path) -> None:
@@ -248,15 +292,36 @@ async def test_another_relay_takes_over(path: Path) -> None:
     async with relaying(path, first, lease=0.1) as stale:
         await hold.reached.wait()
         async with relaying(path, second, lease=60) as other:
-            await until(lambda: other.statistics().relayed == 1)
+            await until(lambda: waiting(path) == 0)
             put(path, 2)
-            await until(lambda: other.statistics().relayed == 2)
+            await until(lambda: other.statistics().relayed == 1)
             hold.open.set()
             await until(lambda: stale.statistics().relayed == 1)
             put(path, 3)
-            await until(lambda: other.statistics().relayed == 3)
-    assert [each.number for each in first.batches] == [1]
+            await until(lambda: other.statistics().relayed == 2)
+    # The other one need not store what the transport knows.
+    assert [each.number for each in first.batches + second.batches] == [1, 2, 3]
     assert await stored(transport) == [1, 2, 3]
+
+
+async def test_one_that_is_overtaken_as_it_begins_calls_no_file_old(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Y4: if the transport knows later batches, since another relay has stored them."""
+    transport = MemoryTransport()
+    late = Faulty(transport)
+    hold = late.hold("produced")
+    async with relaying(path, late, lease=0.1):
+        await hold.reached.wait()
+        async with relaying(path, transport, lease=60) as other:
+            put(path, 1)
+            await until(lambda: other.statistics().relayed == 1)
+            hold.open.set()
+            await until(lambda: late.calls["produced"] == 1 and waiting(path) == 0)
+            put(path, 2)
+            await until(lambda: other.statistics().relayed == 2)
+    assert await stored(transport) == [1, 2]
+    assert "copy" not in caplog.text
 
 
 async def test_a_lease_from_the_future_has_run_out(path: Path) -> None:
@@ -297,9 +362,28 @@ async def test_a_restored_backup_begins_a_new_producer(
         pass
     assert await stored(faulty) == [1, 2, 3]
     assert "knows its batch 1, and" in caplog.text
-    assert "knows batch 2 of it: it is an older copy" in caplog.text
+    assert "knows batch 2 of it: it is an older copy, or another copy of it" in caplog.text
     assert faulty.batches[2].producer != faulty.batches[1].producer
     assert faulty.batches[2].number == 1
+
+
+async def test_two_copies_in_use_lose_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Y4: once the first has stored a batch, the second begins a new producer, also later on."""
+    transport, copy = MemoryTransport(), path.with_name("copy.db")
+    shutil.copy(path, copy)
+    put(path, 0)
+    async with relaying(path, transport):
+        pass
+    shutil.copy(path, copy)
+    async with relaying(path, transport) as first, relaying(copy, transport) as second:
+        await until(lambda: state(path, "holder") and state(copy, "holder"))
+        put(path, 1)
+        await until(lambda: first.statistics().relayed == 1)
+        put(copy, 2)
+        await until(lambda: second.statistics().relayed == 1)
+        put(path, 3)
+    assert await stored(transport) == [0, 1, 2, 3]
+    assert caplog.text.count("another copy of it is in use") == 1
 
 
 async def test_a_batch_that_is_stored_is_not_stored_by_the_new_producer(path: Path) -> None:
@@ -363,7 +447,7 @@ async def test_a_file_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFix
     caplog.set_level(logging.INFO)
     path, transport, handler = tmp_path / "shop.db", MemoryTransport(), Handler()
     async with consuming(transport, handler), relaying(path, transport) as bridge:
-        await until(lambda: "unable to open" in str(bridge.statistics().outbox_trouble))
+        await until(lambda: "there is no such file" in str(bridge.statistics().outbox_trouble))
         connect(path).close()
         path.touch()
         await until(lambda: "it has no tables of this" in str(bridge.statistics().outbox_trouble))
@@ -371,9 +455,23 @@ async def test_a_file_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFix
         put(path, 1)
         await until(lambda: handler.done == [1])
         await until(lambda: bridge.statistics().outbox_trouble is None)
-    assert caplog.text.count(f"the outbox {path} can't be used: unable to open") == 1
-    assert caplog.text.count("can't be used") == 1
-    assert caplog.text.count(f"the outbox {path} can be used again") == 1
+    assert caplog.text.count(f"the outbox {path} can't hand on events: there is no such file") == 1
+    assert caplog.text.count("can't hand on") == 1
+    assert caplog.text.count(f"the outbox {path} hands on events again") == 1
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_nothing_is_waited_for_without_an_outbox(
+    tmp_path: Path, is_there: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Y4, X5: a bridge that is left ends at once if there is no file, or no tables in it."""
+    path = tmp_path / "shop.db"
+    if is_there:
+        path.touch()
+    with fail_after(PATIENCE):
+        async with relaying(path, MemoryTransport(), store_timeout=10 * PATIENCE) as bridge:
+            await until(lambda: bridge.statistics().outbox_trouble)
+    assert "handed on only later" not in caplog.text
 
 
 async def test_a_file_of_something_else_is_trouble(path: Path) -> None:
@@ -427,6 +525,60 @@ async def test_a_lock_is_no_news_for_a_while(
     assert await stored(transport) == [1]
 
 
+async def test_a_full_log_is_told(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Y4, X5: once, if it lasts; the rest is handed on when the group settles what it has."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "_QUIET", 0)
+    transport, gate = MemoryTransport(max_length=2), anyio.Event()
+    handler = Handler(gate=gate)
+    async with consuming(transport, handler), relaying(path, transport) as bridge:
+        put(path, 1, 2, 3, 4)
+        await until(lambda: "its log is full" in str(bridge.statistics().outbox_trouble))
+        gate.set()
+        await until(lambda: sorted(handler.done) == [1, 2, 3, 4])
+        await until(lambda: bridge.statistics().outbox_trouble is None)
+    assert caplog.text.count(f"the outbox {path} can't hand on events: ") == 1
+    assert caplog.text.count(f"the outbox {path} hands on events again") == 1
+
+
+async def _fix(path: Path, *payloads: object) -> None:
+    """Have a batch of events fixed, and not stored."""
+    with closing(connect(path)) as connection, transaction(connection):
+        for each in payloads:
+            OUTBOX.enroll(connection, NAME, each)
+    faulty = Faulty(MemoryTransport())
+    hold = faulty.hold("store")
+    with pytest.raises(ZeroDivisionError):
+        async with relaying(path, faulty):
+            await hold.reached.wait()
+            raise ZeroDivisionError
+
+
+async def test_a_batch_is_made_smaller_for_another_transport(path: Path) -> None:
+    """Y4: one that was fixed, and that the transport does not know, loses its last rows."""
+    await _fix(path, 1, 2, 3)
+    faulty = Faulty(MemoryTransport(max_length=2))
+    async with relaying(path, faulty):
+        pass
+    assert [(each.number, len(each.records)) for each in faulty.batches] == [(1, 2), (2, 1)]
+    assert waiting(path) == 0
+
+
+async def test_a_batch_with_an_event_too_large_stops_the_outbox(path: Path) -> None:
+    """Y4, X14: not the bridge; and a transport that takes it gets it."""
+    await _fix(path, "x" * 1_000, 2)
+    file = Outbox(max_event_bytes=1_000).at(path, interval=0.001)
+    small, large = MemoryTransport(max_event_bytes=1_000), Faulty(MemoryTransport())
+    async with open_bridge(EventBus(), small, outbox=file, store_timeout=0.01) as bridge:
+        await until(lambda: "event 1 in it has 1" in str(bridge.statistics().outbox_trouble))
+    async with relaying(path, large):
+        pass
+    assert await stored(small) == []
+    assert await stored(large) == ["x" * 1_000, 2]
+
+
 async def test_a_full_disk_is_outlasted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Y4: an event may be stored before its row can be deleted, and is stored once all the same."""
     transport, calls = MemoryTransport(), 0
@@ -470,6 +622,28 @@ async def test_a_transport_that_takes_less_than_the_outbox_is_refused(path: Path
     with pytest.raises(ValueError, match=r"Outbox\(\.\.\., max_event_bytes=1000\) would be right"):
         async with relaying(path, transport):
             pytest.fail("it is open")
+
+
+async def test_a_lease_that_can_not_be_given_up_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Y4, X5: a bridge that is left does not wait for it any longer."""
+
+    class Stuck:
+        def leave(self) -> None:
+            """Come to an end."""
+
+        async def run(self) -> None:
+            await anyio.sleep_forever()
+
+        async def ended(self) -> None:
+            """Have handed on all."""
+
+        async def close(self) -> None:
+            await anyio.sleep_forever()
+
+    with fail_after(PATIENCE):
+        async with open_relay(Stuck(), 1, 0, Lifetime()):
+            pass
+    assert "a bridge was left, and another one has its outbox only later" in caplog.text
 
 
 async def test_the_bus_does_not_see_what_is_handed_on(path: Path) -> None:

@@ -97,6 +97,22 @@ def runner_of(connection: Connection) -> JobRunner:
 
 
 @asynccontextmanager
+async def traced(connection: Connection) -> AsyncGenerator[list[list[str]]]:
+    """Give the statements of the transactions that write, of those done in the block."""
+    transactions: list[list[str]] = []
+
+    def note(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            transactions.append([])
+        elif transactions:
+            transactions[-1].append(statement)
+
+    await runner_of(connection).read(lambda db: db.set_trace_callback(note))
+    yield transactions
+    await runner_of(connection).read(lambda db: db.set_trace_callback(None))
+
+
+@asynccontextmanager
 async def held_thread(connection: Connection) -> AsyncGenerator[Event]:
     """Keep the thread busy with a job, until the event is set; at the end it is."""
     begun, go_on = Event(), Event()

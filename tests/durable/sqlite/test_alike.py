@@ -108,6 +108,7 @@ class Story:
         self._leases: dict[str, Lease] = {}
         self._held: dict[str, list[str]] = {}
         self._tickets: list[str] = []
+        self._replays: dict[str, list[int]] = {}
         self._turn = 0
         self._name = ""
 
@@ -149,7 +150,14 @@ class Story:
         room = Room(self._random.randint(1, 9), waiting=self._random.choice([1, 3, 99]))
         given = await lease.receive(room)
         self._held[name] += [each.position for each in given]
-        return list(given)
+        return list(given), self._rank(WORKERS[name].group, lease.replay)
+
+    def _rank(self, group: str, replay: int) -> int:
+        """Return how many numbers of that group's replays were told before this one."""
+        known = self._replays.setdefault(group, [])
+        if replay not in known:
+            known.append(replay)
+        return known.index(replay)
 
     async def _settle(self) -> object:
         name, lease = await self._lease()
@@ -218,10 +226,11 @@ class Story:
         survey = await self._connection.survey()
         [log] = survey.logs
         known = list[Any]()
-        for name, _, [standing], oldest, _ in survey.groups:
+        for name, _, [standing], oldest, replay in survey.groups:
             shown = standing if self._damage is None else standing._replace(lag=0)
             # When a record was stored that was deleted since is known in memory only.
-            known.append((name, shown, oldest is not None or self._damage is not None))
+            has_oldest = oldest is not None or self._damage is not None
+            known.append((name, shown, has_oldest, self._rank(name, replay)))
         length = log.length if self._damage is None else 0
         return length, log.oldest is not None, log.scheduled, known
 

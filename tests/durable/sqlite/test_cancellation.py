@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
+from flexiflow.extras._sqlite import jobs as jobs_module
 from flexiflow.extras._sqlite import opened as opened_module
 from flexiflow.extras._sqlite.layout import Layout
 from flexiflow.extras._sqlite.opening import open_database
@@ -34,6 +36,7 @@ from tests.durable.sqlite.files import (
     positions,
     runner_of,
     start_waiting,
+    traced,
     worker,
 )
 
@@ -214,6 +217,28 @@ async def test_one_job_that_fails_does_not_hinder_the_others(path: Path) -> None
             await wait_all_tasks_blocked()
             go_on.set()
         assert (results, positions(await lease.receive(Room(9)))) == (["refused"], ["1", "2"])
+
+
+@pytest.mark.parametrize(("pace", "commits"), [(0.01, 1), (0.02, 2), (1, 4)])
+async def test_a_transaction_that_lasts_takes_no_more_jobs(
+    path: Path, monkeypatch: pytest.MonkeyPatch, pace: float, commits: int
+) -> None:
+    """X9: so that other processes, which wait for the file, can write in between."""
+    async with SqliteTransport(path).connect() as connection:
+        await connection.store(batch(1, "a"))
+        ticks = count()
+        monkeypatch.setattr(jobs_module, "monotonic", lambda: next(ticks) * pace)
+        async with (
+            traced(connection) as transactions,
+            held_thread(connection) as go_on,
+            anyio.create_task_group() as tasks,
+        ):
+            for each in "bcde":
+                tasks.start_soon(connection.store, batch(1, each, producer=each))
+            await wait_all_tasks_blocked()
+            go_on.set()
+        assert len(transactions) == commits
+        assert len((await connection.tail(["0"], 10, 0))[0]) == 5
 
 
 async def test_jobs_that_fail_together_have_an_exception_each(path: Path) -> None:

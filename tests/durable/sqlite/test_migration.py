@@ -33,7 +33,10 @@ ME = Member("g", "me", "token", ("order.*",), 10.0)
 
 @EACH
 async def test_all_that_is_in_it_is_there_still(tmp_path: Path, version: int) -> None:
-    """X16: Records, counts, suspects, dead letters, producers; and it can be used from then on."""
+    """X16: Records, counts, suspects, dead letters, producers; and it can be used from then on.
+
+    Y5: The number of a replay is the time of the migration.
+    """
     path = tmp_path / "events.db"
     write_former(path, version)
     async with SqliteTransport(path).connect() as connection:
@@ -46,6 +49,7 @@ async def test_all_that_is_in_it_is_there_still(tmp_path: Path, version: int) ->
         lease = await connection.acquire(ME, 0)
         assert lease is not None
         assert lease.token > 5
+        assert lease.replay > 10**15
         given = await lease.receive(Room(9))
         assert [(each.body, *each[3:6]) for each in given] == [
             (b"body2", 0, 3, True),

@@ -1,7 +1,9 @@
 """The SQLite transport: what is scheduled, and is stored when its time has come."""
 
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from flexiflow.extras.durable import (
     TransportUnavailable,
 )
 from flexiflow.extras.durable._sqlite import schedule as schedule_module
+from flexiflow.extras.durable._sqlite import tables
 from tests.durable.sqlite.files import (
     FAILURE,
     NEVER,
@@ -35,6 +38,7 @@ from tests.durable.sqlite.files import (
     run_sql,
     runner_of,
     start_waiting,
+    traced,
     worker,
 )
 
@@ -263,6 +267,47 @@ async def test_all_that_is_due_is_stored_first(
         if act in {"join", "replay"}:
             begun = run_sql(path, "SELECT given FROM readings ORDER BY group_id DESC LIMIT 1")
             assert begun == [(6,)]
+
+
+@pytest.mark.parametrize("limit", ["_MOST", "PAGE_BYTES"])
+@pytest.mark.parametrize("is_storing", [True, False])
+async def test_a_transaction_stores_few_over_all_partitions(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, limit: str, *, is_storing: bool
+) -> None:
+    """Y3: so that others need not wait for long; what is stored later comes after all of them."""
+    async with SqliteTransport(path, partitions=5).connect() as connection:
+        keys = "klmno"
+        for number, key in enumerate(keys):
+            await schedule(connection, str(number), key, delay=number + 1)
+        monkeypatch.setattr(schedule_module, limit, 2)
+        clock.now += 9
+        async with traced(connection) as transactions:
+            if is_storing:
+                await connection.store(Batch("p", 1, tuple(Record(b"5", key) for key in keys)))
+            else:
+                await connection.standing("g")
+        put = "INSERT INTO records (id, stored, body) SELECT"
+        counts = [sum(each.startswith(put) for each in some) for some in transactions]
+        assert counts == [2, 2, 1]
+        found, _ = await connection.tail(["0"] * 5, 100, 0)
+        assert "".join(sorted(each.body.decode() for each in found)) == "0123455555"[: len(found)]
+        assert is_storing == (len(found) > 5)
+
+
+@pytest.mark.parametrize("due", ["is_due", "next_of_all", "put_all_due"])
+def test_a_look_for_what_is_due_takes_the_same_time_for_all(path: Path, due: str) -> None:
+    """Y3: for many partitions, of which each has records that are not due, as for one."""
+    costs = list[int]()
+    for partitions in (1, 100):
+        with closing(sqlite3.connect(path.with_name(f"{partitions}.db"))) as db:
+            tables.make(db, partitions)
+            rows = [(f"{each}", each % partitions) for each in range(partitions * 10)]
+            db.executemany("INSERT INTO scheduled VALUES (NULL, ?, ?, 5e9, NULL, '')", rows)
+            steps = list[None]()
+            db.set_progress_handler(lambda: steps.append(None), 1)  # noqa: B023 - called at once
+            getattr(schedule_module, due)(db, *[1.0][: due != "next_of_all"])
+            costs.append(len(steps))
+    assert costs[0] == costs[1]
 
 
 async def test_a_worker_is_given_all_that_is_due(

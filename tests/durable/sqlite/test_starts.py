@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras.durable import (
     Acknowledged,
     Buried,
@@ -24,6 +25,8 @@ from flexiflow.extras.durable import (
     Start,
     StartTrimmed,
 )
+from flexiflow.extras.durable._sqlite import groups, starts
+from flexiflow.extras.durable._sqlite import transport as connection_module
 from tests.durable.sqlite.files import (
     FAILURE,
     Clock,
@@ -31,6 +34,7 @@ from tests.durable.sqlite.files import (
     leased,
     one_lease,
     run_sql,
+    runner_of,
     worker,
 )
 from tests.durable.sqlite.former import write_former
@@ -42,6 +46,13 @@ pytestmark = pytest.mark.same_everywhere
 def path(tmp_path: Path) -> Path:
     """Give the path of a file."""
     return tmp_path / "events.db"
+
+
+@pytest.fixture(autouse=True)
+def pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a replay read the logs in small pages."""
+    monkeypatch.setattr(starts, "_PAGE", 3)
+    monkeypatch.setattr(starts, "_LOG", 1)
 
 
 async def given(connection: Connection, start: Start, group: str = "g") -> str:
@@ -150,6 +161,36 @@ async def test_it_tells_whether_all_is_kept(
         assert replayed.is_complete is is_complete
 
 
+async def test_what_has_no_time_was_stored_before_it_was_deleted(path: Path, clock: Clock) -> None:
+    """X16, Y5: that is all that is known; to set the clock back makes nothing of it earlier."""
+    write_former(path, 2)
+    async with SqliteTransport(path, max_length=6).connect() as connection:
+        told = list[bool]()
+        for number in (8, 9):
+            await connection.forget("g")
+            await connection.store(batch(number, "a"))
+            await connection.join(worker()._replace(start="new"))
+            told += [(await connection.replay("g", 1e6 + later)).is_complete for later in (0, 1)]
+            clock.now -= 50
+    assert told == [False, True, False, True]
+
+
+async def test_a_number_of_a_replay_never_comes_again(path: Path, clock: Clock) -> None:
+    """Y5: it grows with each replay, and with each new group of the name, whatever the clock is."""
+    numbers = list[int]()
+    async with SqliteTransport(path).connect() as connection:
+        for later in (0, 0, 1, -1, -2):
+            clock.now += later
+            for act in (connection.forget("g"), connection.replay("g", "oldest")):
+                await act
+                lease = await leased(connection, worker())
+                [group] = (await connection.survey()).groups
+                assert group[-1] == lease.replay
+                numbers.append(lease.replay)
+    assert numbers[0] == 10**12
+    assert numbers == sorted(set(numbers))
+
+
 async def test_what_is_deleted_later_is_missed(path: Path) -> None:
     """Y5, X6: what is deleted before a group begins again is no miss, what is deleted after is."""
     async with one_lease(path, *"abcdef") as (connection, lease):
@@ -161,6 +202,123 @@ async def test_what_is_deleted_later_is_missed(path: Path) -> None:
         assert await given(connection, "new") == "ad"
         assert await connection.standing("g") == Standing(2, 0, 1, 0)
         assert run_sql(path, "SELECT * FROM passed") == []
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_the_file_is_locked_as_long_for_a_long_log_as_for_a_short_one(
+    path: Path, *, is_new: bool
+) -> None:
+    """Y5, X9: other processes can write while a group that begins at a time looks for its place."""
+    files = [(path.with_name(f"{length}.db"), length) for length in (3, 300)]
+    short, long = [await steps_of_a_start(*each, is_new=is_new) for each in files]
+    assert 0 < short == long
+
+
+async def steps_of_a_start(path: Path, length: int, *, is_new: bool) -> int:
+    """Return how many steps SQLite takes while the file is locked."""
+    steps = list[bool]()
+    is_writing = False
+
+    def note(statement: str) -> None:
+        nonlocal is_writing
+        is_writing = statement == "BEGIN IMMEDIATE" or (is_writing and statement != "COMMIT")
+
+    async with one_lease(path, *map(str, range(length))) as (connection, _):
+        database = await runner_of(connection).read(lambda db: db)
+        database.set_trace_callback(note)
+        database.set_progress_handler(lambda: steps.append(is_writing), 1)
+        if is_new:
+            await connection.join(worker("a", "h")._replace(start=9e9))
+        else:
+            await connection.replay("g", 9e9)
+        database.set_progress_handler(None, 0)
+    return sum(steps)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0.0, "cdef"), (1e6 + 5, "ef"), (1e6 + 9, "")])
+async def test_what_happens_while_a_new_group_looks_at_the_log(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, start: float, expected: str
+) -> None:
+    """Y5: no record is passed over that is stored meanwhile; what is deleted is not missed."""
+    async with SqliteTransport(path, max_length=4).connect() as connection:
+        for number, body in enumerate("abcd", 1):
+            await connection.store(batch(number, body))
+        clock.now += 5
+        acts: list[Any] = [
+            lambda: connection.store(batch(5, "e")),
+            lambda: connection.store(batch(6, "f")),
+        ]
+
+        async def look_for(jobs: JobRunner, time: float) -> Any:
+            found = await starts.look_for(jobs, time)
+            while acts:
+                await acts.pop(0)()
+            return found
+
+        monkeypatch.setattr(connection_module, "look_for", look_for)
+        assert await given(connection, start) == expected
+        assert await connection.standing("g") == Standing(len(expected), 0, 0, 0)
+
+
+async def test_a_group_that_is_forgotten_as_one_joins_is_made_anew(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Y5: at the time that its member says."""
+    async with one_lease(path, "a", "b") as (connection, _):
+        clock.now += 1
+        await connection.store(batch(2, "c"))
+        join = groups.join
+
+        def forget(db: sqlite3.Connection, *arguments: Any) -> Any:
+            monkeypatch.undo()
+            groups.forget(db, "g")
+            return join(db, *arguments)
+
+        monkeypatch.setattr(groups, "join", forget)
+        lease = await leased(connection, worker("b")._replace(start=1e6 + 1))
+        assert [each.body for each in await lease.receive(Room(9))] == [b"c"]
+
+
+@pytest.mark.parametrize(
+    ("since", "after", "is_complete", "expected"),
+    [
+        ("oldest", "1", True, "bcdefga"),
+        (("0",), "1", False, "bcdefga"),
+        (("5",), "5", True, "fgab"),
+    ],
+)
+async def test_what_happens_while_a_replay_looks_at_the_log(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    since: Start,
+    after: str,
+    *,
+    is_complete: bool,
+    expected: str,
+) -> None:
+    """Y5: records are deleted to make room, redriven, and stored; then the group is forgotten."""
+    async with one_lease(path, *"abcde", max_length=6) as (connection, lease):
+        await lease.receive(Room(9))
+        await lease.settle([Buried(each, 1, 1, FAILURE) for each in "12"])
+        await lease.settle(list(map(Acknowledged, "345")))
+        acts: list[Any] = [
+            lambda: connection.store(batch(2, "f", "g")),
+            lambda: connection.redrive("g", ["1", "2"]),
+        ]
+
+        async def scan(jobs: JobRunner, since: Start) -> starts.Scan:
+            found = await starts.scan(jobs, since)
+            while acts:
+                await acts.pop(0)()
+            return found
+
+        monkeypatch.setattr(connection_module, "scan", scan)
+        replayed = await connection.replay("g", since)
+        assert replayed == Replayed((after,), is_complete=is_complete)
+        assert await given(connection, "new") == expected
+        acts.append(lambda: connection.forget("g"))
+        with pytest.raises(ValueError, match="there is no group 'g'"):
+            await connection.replay("g", since)
 
 
 async def test_a_stale_lease_settles_nothing_of_what_is_given_anew(path: Path) -> None:
@@ -176,7 +334,8 @@ async def test_a_stale_lease_settles_nothing_of_what_is_given_anew(path: Path) -
         await lease.release()
         later = await leased(connection, worker("b"))
         [again] = await later.receive(Room(1))
-        assert (again.attempts, again.deliveries, stale.replay, later.replay) == (0, 1, 0, 1)
+        assert (again.attempts, again.deliveries) == (0, 1)
+        assert later.replay > stale.replay
 
 
 async def test_what_is_redriven_keeps_its_place_through_all(path: Path) -> None:
@@ -256,14 +415,14 @@ async def test_a_survey_tells_all_that_there_is(path: Path, clock: Clock) -> Non
                     (MemberSurvey("a", ("*",), now + 12),),
                     (Standing(0, 1, 0, 0),),
                     now + 11,
-                    0,
+                    1_000_002_000_000,
                 ),
                 GroupSurvey(
                     "g",
                     (MemberSurvey("0", ("*",), now + 12),),
                     (Standing(0, 3, 0, 1, 1),),
                     now,
-                    0,
+                    1_000_000_000_000,
                 ),
             ),
         )

@@ -6,10 +6,12 @@ thread, which takes all jobs that are in the queue by then (`_work`); jobs that 
 are for the next turn. So many jobs share one commit, which writes to the disk and takes longest.
 
 A transaction is: BEGIN, one job after the other, COMMIT, and then the check that the file is still
-the one that others find (X9). Only after that does a job have its result. If one of several jobs
-raises, all are rolled back, and each is done again in a transaction of its own, so that it fails
-alone. Hence a job may be called twice, and must do nothing but use the database. What must not be
-repeated or lost is done in `keep`, which is called once, by the thread, after the commit.
+the one that others find (X9). Only after that does a job have its result. A transaction that lasts
+is committed though more jobs wait, which are done in the next one, so that other processes can
+write. If one of several jobs raises, all are rolled back, and each is done again in a transaction
+of its own, so that it fails alone. Hence a job may be called twice, and must do nothing but use the
+database. What must not be repeated or lost is done in `keep`, which is called once, by the thread,
+after the commit.
 
 A task that is cancelled withdraws its job if the thread has not taken it. If it has, the job is
 done to its end; its result is lost but for `keep`.
@@ -29,7 +31,8 @@ from collections import deque
 from contextlib import suppress
 from copy import copy
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, final
 
 import anyio
 
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
     from flexiflow.extras._sqlite.line import Line
 
 T = TypeVar("T")
+
+_LONGEST: Final = 0.05
+"""Seconds after which a transaction takes no more jobs, so that other processes can write."""
 
 
 class _Job(Generic[T]):
@@ -280,8 +286,12 @@ class JobRunner:
             while True:
                 jobs.append(self._waiting.popleft())
         jobs = [job for job in jobs if job.is_wanted is None or self._is_wanted(job)]
-        if not jobs:
-            return
+        while jobs:
+            together = self._do_together(jobs.copy())
+            jobs = jobs[together:]
+
+    def _do_together(self, jobs: list[_Job[Any]]) -> int:
+        """Do the first jobs in one transaction; return how many that were."""
         refusal = self._attempt(self._begin, jobs)
         error = refusal or self._attempt(self._run, jobs)
         # A job that fails must not make the others fail.
@@ -295,6 +305,7 @@ class JobRunner:
             job.end(error)
             if job.rings:
                 self._rings = True
+        return len(jobs)
 
     def _is_wanted(self, job: _Job[Any]) -> bool:
         """Return whether a job is wanted; end it if it is not, or if looking fails."""
@@ -313,7 +324,7 @@ class JobRunner:
         return self._attempt(self._begin, [job]) or self._attempt(self._run, [job])
 
     def _attempt(
-        self, act: Callable[[Sequence[_Job[Any]]], None], jobs: Sequence[_Job[Any]]
+        self, act: Callable[[list[_Job[Any]]], None], jobs: list[_Job[Any]]
     ) -> Exception | None:
         try:
             act(jobs)
@@ -331,10 +342,14 @@ class JobRunner:
         self._file.check()
         database.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
-    def _run(self, jobs: Sequence[_Job[Any]]) -> None:
+    def _run(self, jobs: list[_Job[Any]]) -> None:
+        """Do jobs, and drop from the list those for which the transaction would last too long."""
         database = self._file.database()
-        for job in jobs:
+        until = monotonic() + _LONGEST
+        for number, job in enumerate(jobs, 1):
             job.result = job.work(database)
+            if monotonic() >= until:
+                del jobs[number:]
         database.execute("COMMIT")
         if any(job.is_writing for job in jobs):
             self._file.check()

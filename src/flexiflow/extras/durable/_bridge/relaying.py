@@ -1,6 +1,6 @@
 """The part of a bridge that hands on the events of an outbox, as long as the bridge is open (Y4).
 
-What a relay does is no matter of the bridge: it is given one, by `OutboxFile`.
+The bridge does not know how a relay works: `OutboxFile` makes one for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, final
 
 import anyio
+
+from flexiflow._reporting import logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -97,5 +99,7 @@ async def relaying(
                     await relay.ended()
             group.cancel_scope.cancel()
     finally:
-        with anyio.move_on_after(patience, shield=True):
+        with anyio.move_on_after(patience, shield=True) as scope:
             await relay.close()
+        if scope.cancelled_caught:
+            logger.warning("a bridge was left, and another one has its outbox only later")

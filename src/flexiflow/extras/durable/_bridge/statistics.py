@@ -15,9 +15,10 @@ _UNKNOWN: Final = Standing(0, 0, 0, 0)
 class BridgeStatistics:
     """What became of events so far.
 
-    Those before `pending`, and `relayed`, are exact, and count what this bridge did. The others are
-    those of its whole group, as of the last time that the worker asked, which it does three times a
-    lease.
+    Those before `pending`, and `relayed`, are exact, and count what this bridge did; but where
+    another bridge took over an outbox in the middle of a batch, both may have stored and counted
+    it. The others are those of its whole group, as of the last time that the worker asked, which it
+    does three times a lease.
 
     Attributes:
         stored: events that it stored.
@@ -34,8 +35,8 @@ class BridgeStatistics:
         missed: events that were lost, or deleted before the group had settled them (X6, X13).
         waiting: events that wait for their next attempt, or for others of their key (X12).
         relayed: of those that it stored, the ones that came from its outbox (Y4).
-        outbox_trouble: why the outbox can't be used at the moment; None if it can, or there is
-            none.
+        outbox_trouble: why the outbox can't hand on events at the moment: what is wrong with the
+            file, or that the transport takes no more; None if nothing is, or there is no outbox.
     """
 
     stored: int

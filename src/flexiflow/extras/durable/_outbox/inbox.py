@@ -19,7 +19,10 @@ CREATE TABLE IF NOT EXISTS main.flexiflow_inbox (source TEXT, id TEXT, reader TE
     replay INTEGER, until REAL NOT NULL, PRIMARY KEY (source, id, reader, name, replay))
     WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS main.flexiflow_inbox_until ON flexiflow_inbox (until)"""
-_NOTE: Final = "INSERT OR IGNORE INTO main.flexiflow_inbox VALUES (?, ?, ?, ?, ?, ?)"
+_TABLE: Final = "flexiflow_inbox"
+# Not `OR IGNORE`, which would take any constraint of a table of the user's own for a note.
+_NOTE: Final = """INSERT INTO main.flexiflow_inbox (source, id, reader, name, replay, until)
+VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (source, id, reader, name, replay) DO NOTHING"""
 # A few for each new one, so that no single transaction has to delete very many.
 _PRUNE: Final = """
 DELETE FROM main.flexiflow_inbox WHERE (source, id, reader, name, replay) IN (
@@ -35,6 +38,9 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
     if the transaction with that call is committed (Y4). A handler that does nothing where this
     returns False has the effects of its transaction once, although the event may come again.
 
+    The event is the stored one, also in a handler of an event that another handler publishes
+    meanwhile. So one call for each stored event and name: a second one with a name returns False.
+
     The notes are in a table `flexiflow_inbox`, which is made when it is first needed.
 
     Args:
@@ -48,6 +54,7 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
             handle a stored event.
         ValueError: `keep` is not more than 0; `name` is empty.
         TypeError: an argument of the wrong type.
+        sqlite3.Error: what SQLite raises, as where a table of that name is something else.
     """
     check_seconds("keep", keep)
     if not isinstance(name, str):
@@ -62,11 +69,12 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
             "handles it, and nothing is being handled here"
         )
     now = time()
-    note = (delivery.source, delivery.id, delivery.group, name, delivery.replay, now + keep)
+    names = map(_stored, (delivery.source, delivery.id, delivery.group, name))
+    note = (*names, delivery.replay, now + keep)
     try:
         is_first = connection.execute(_NOTE, note).rowcount == 1
     except sqlite3.OperationalError as exc:
-        if not is_missing(exc):
+        if not is_missing(exc, _TABLE):
             raise
         for statement in _MAKE.split(";"):
             connection.execute(statement)
@@ -74,3 +82,12 @@ def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK
     if is_first:
         connection.execute(_PRUNE, (now,))
     return is_first
+
+
+def _stored(text: str) -> str | bytes:
+    """Return how a text is stored: as bytes if it has lone surrogates, which JSON may bring."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass")
+    return text

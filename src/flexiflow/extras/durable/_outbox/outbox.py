@@ -22,6 +22,7 @@ from flexiflow.extras.durable._bridge.relaying import OutboxFile
 from flexiflow.extras.durable._bridge.schemas import check_schemas
 from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable
 from flexiflow.extras.durable._outbox.relay import Relay, Terms
+from flexiflow.extras.durable._outbox.statements import statements_of
 from flexiflow.extras.durable._outbox.tables import (
     are_there,
     check_transaction,
@@ -101,7 +102,7 @@ class Outbox:
         check_codec(codec)
         self._max_event_bytes = check_count("max_event_bytes", max_event_bytes)
         self._registry = None if bus is None else dispatcher_of(bus).registry
-        self._insert = f"INSERT INTO main.{self._tables.events} (key, body) VALUES (?, ?)"  # noqa: S608  the prefix was checked
+        self._insert = statements_of(self._tables).insert
         self._begin = partial(_begin, source, codec, check_schemas(schemas))
         self._home, self._encoder = self._begin()
 
@@ -183,7 +184,7 @@ class Outbox:
         try:
             connection.execute(self._insert, (key, body))
         except sqlite3.OperationalError as exc:
-            if not is_missing(exc):
+            if not is_missing(exc, self._tables.events):
                 raise
             raise RuntimeError(
                 f"the database has no table {self._tables.events}: prepare(connection) of this "

@@ -1,11 +1,13 @@
 """Hands on the events of an outbox to a transport, as long as a bridge is open (Y4).
 
 A relay stands by until it has the lease of the file. It asks the transport which batch it knows
-last: if that is one which the file does not know, the file is an older copy, and a new producer
-begins, since the transport would ignore batches whose numbers it knows. After that it fixes a batch
-in the file, stores it, and goes on to the next one; see `Box`.
+last: if that is one which the file does not know, the file is an older copy, or one of two copies
+that are in use, and a new producer begins, since the transport would ignore batches whose numbers
+it knows. After that it fixes a batch in the file, stores it, and goes on to the next one; see
+`Box`. It asks again whenever it has had nothing to do for a while.
 
-Whatever is wrong with the file is logged once, and tried again, at least once a second.
+Whatever is wrong with the file is logged once, and tried again, at least once a second. So is a
+transport that takes no more events.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from anyio import to_thread
 
 from flexiflow._reporting import logger
 from flexiflow.extras.durable._bridge.batcher import BYTES_AT_ONCE, MOST_AT_ONCE
-from flexiflow.extras.durable._outbox.box import Box, Limits, Overtaken, Place, Trouble
+from flexiflow.extras.durable._errors import LogFull, NotReplicated
+from flexiflow.extras.durable._outbox.box import Box, Limits, Overtaken, Place
+from flexiflow.extras.durable._outbox.file import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +39,7 @@ _FIRST_DELAY: Final = 0.05
 _LONGEST_DELAY: Final = 1.0
 
 _QUIET: Final = 5.0
-"""For how many seconds it is no news that the file is locked."""
+"""For how many seconds it is no news that the file is locked, or the transport's log full."""
 
 _TURNS: Final = 3
 """How often, within a lease, a relay that stands by looks whether it may have it."""
@@ -92,7 +96,7 @@ class Relay:
         self._delay = _FIRST_DELAY
         # The last row that is to be handed on; all until the bridge is left.
         self._until = _ANY
-        # When the file was first found to be in trouble, and whether that was logged.
+        # When there was trouble first, and whether that was logged.
         self._since: float | None = None
         self._is_told = False
 
@@ -126,14 +130,15 @@ class Relay:
         try:
             place = await self._do(self._box.acquire)
             if place is not None:
-                await self._hand_on(await self._checked(place))
+                await self._hand_on(place)
                 return True
             return await self._stand_by()
         except Trouble as exc:
             self._seen(exc)
+            # Without an outbox there is nothing to hand on; else try until the time is over.
+            return exc.is_missing and self._leaving.is_set()
         except Overtaken:
-            pass
-        return False
+            return False
 
     async def _stand_by(self) -> bool:
         """Let another relay work for a while; return whether all is done after `leave`."""
@@ -146,41 +151,62 @@ class Relay:
         await self._rest(self._standing_by)
         return False
 
-    async def _checked(self, place: Place) -> Place:
-        """Return the place to go on at: a new one if the transport knows a later batch."""
-        known = await self._link.outlast(partial(self._connection.produced, place.producer))
-        if known <= place.number:
-            return place
-        logger.warning(
-            "the outbox %s knows its batch %d, and %s knows batch %d of it: it is an older copy, "
-            "and what it has may be handed on again",
-            self._path,
-            place.number,
-            self._connection.address,
-            known,
-        )
-        return await self._do(partial(self._box.begin_anew, place))
-
     async def _hand_on(self, place: Place) -> None:
         """Hand on events, until all that was committed before `leave` is stored."""
-        batch = await self._advance(place)
+        place, batch = await self._begin(place)
         while True:
             self._over()
             if batch is not None:
-                await self._link.outlast(partial(self._connection.store, batch))
-                self._link.counters.stored += len(batch.records)
-                self._link.counters.relayed += len(batch.records)
-                place = Place(place.producer, batch.number)
+                place = await self._store(batch)
                 batch = await self._advance(place, is_stored=True)
             elif self._until != _ANY:
                 return
             elif self._leaving.is_set():
                 _, self._until = await self._do(self._box.ends)
-                batch = await self._advance(place)
+                if self._until:
+                    place, batch = await self._begin(place)
             else:
                 await self._rest(self._interval)
-                if await self._do(self._box.is_wanted):
-                    batch = await self._advance(place)
+                if await self._do(self._box.has_news):
+                    place, batch = await self._begin(place)
+                elif self._box.is_due:
+                    await self._do(partial(self._box.renew, place))
+
+    async def _begin(self, place: Place) -> tuple[Place, Batch | None]:
+        """Fix the next batch when others may have used a copy of the file meanwhile.
+
+        Returns:
+            The place to go on at: that of a new producer if the transport knows a later batch. And
+            the batch, or None if there are no rows.
+        """
+        known = await self._link.outlast(partial(self._connection.produced, place.producer))
+        if known <= place.number:
+            return place, await self._advance(place, is_stored=known == place.number)
+        # This finds out whether another relay of the same file has stored those batches.
+        begun = await self._do(partial(self._box.begin_anew, place))
+        logger.warning(
+            "the outbox %s knows its batch %d, and %s knows batch %d of it: it is an older copy, "
+            "or another copy of it is in use; some of its events may be handed on again",
+            self._path,
+            place.number,
+            self._connection.address,
+            known,
+        )
+        return begun, await self._advance(begun)
+
+    async def _store(self, batch: Batch) -> Place:
+        """Store a batch, and return the place after it."""
+        await self._link.outlast(partial(self._try_to_store, batch))
+        self._link.counters.stored += len(batch.records)
+        self._link.counters.relayed += len(batch.records)
+        return Place(batch.producer, batch.number)
+
+    async def _try_to_store(self, batch: Batch) -> None:
+        try:
+            await self._connection.store(batch)
+        except (LogFull, NotReplicated) as exc:
+            self._seen(Trouble(str(exc), is_busy=True))
+            raise
 
     async def _advance(self, place: Place, *, is_stored: bool = False) -> Batch | None:
         advance = partial(self._box.advance, place, is_stored=is_stored, until=self._until)
@@ -198,7 +224,7 @@ class Relay:
             await self._leaving.wait()
 
     def _seen(self, trouble: Trouble) -> None:
-        """Note that the file is in trouble, and log it once, unless it is only locked for now."""
+        """Note the trouble, and log it once, but not before it lasts longer than usual."""
         self._link.counters.outbox_trouble = str(trouble)
         now = anyio.current_time()
         if self._since is None:
@@ -206,12 +232,12 @@ class Relay:
         if not self._is_told and not (trouble.is_busy and now - self._since < _QUIET):
             self._is_told = True
             logger.warning(
-                "the outbox %s can't be used: %s; trying until it can", self._path, trouble
+                "the outbox %s can't hand on events: %s; trying until it can", self._path, trouble
             )
 
     def _over(self) -> None:
-        """Note that the file can be used."""
+        """Note that there is no trouble any more."""
         self._link.counters.outbox_trouble = None
         if self._is_told:
-            logger.info("the outbox %s can be used again", self._path)
+            logger.info("the outbox %s hands on events again", self._path)
         self._since, self._is_told = None, False

@@ -31,6 +31,10 @@ _RELAY: Final = """CREATE TABLE main.{} (
     since REAL NOT NULL DEFAULT 0,
     until REAL NOT NULL DEFAULT 0)"""
 
+# SQLite takes names that differ only in case for the same. A trigger may be named as a table is.
+_LOOK: Final = """SELECT count(*), count(CASE WHEN name = ? AND sql = ? THEN 1 END)
+    FROM main.sqlite_master WHERE name = ? COLLATE NOCASE AND type != 'trigger'"""
+
 _PREFIX: Final = re.compile(r"(?!sqlite_)[A-Za-z_][A-Za-z0-9_]{0,99}", re.IGNORECASE)
 _MAIN: Final = "main."
 
@@ -70,17 +74,22 @@ def are_there(connection: sqlite3.Connection, tables: Tables) -> bool:
     Raises:
         ValueError: it has tables of these names that are not an outbox's, or only one of them.
     """
-    found = dict(
-        connection.execute("SELECT name, sql FROM main.sqlite_master WHERE name IN (?, ?)", tables)
-    )
-    for name, sql in _statements(tables):
-        if found and found.get(name) != sql.replace(_MAIN, "", 1):
-            reason = "is not one of an outbox of this release" if name in found else "is missing"
+    # Numbers, and no row factory: what users have set for texts and rows does not matter.
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    looks = [
+        (name, *cursor.execute(_LOOK, (name, sql.replace(_MAIN, "", 1), name)).fetchone())
+        for name, sql in _statements(tables)
+    ]
+    is_any = any(is_named for _, is_named, _ in looks)
+    for name, is_named, is_same in looks:
+        if is_any and not is_same:
+            reason = "is not one of an outbox of this release" if is_named else "is missing"
             raise ValueError(
                 f"{' and '.join(tables)} are the tables of an outbox, and {name} {reason}: another "
                 "prefix= would be right"
             )
-    return bool(found)
+    return is_any
 
 
 def make(connection: sqlite3.Connection, tables: Tables) -> None:
@@ -128,11 +137,11 @@ def check_transaction(connection: sqlite3.Connection, caller: str) -> None:
     if not is_in_transaction(connection, caller):
         raise RuntimeError(
             f"{caller} works within your own transaction, and none is open: "
-            "connection.execute('BEGIN IMMEDIATE') before it, and connection.commit() after it, "
-            "would be right"
+            "connection.execute('BEGIN IMMEDIATE') before it, and connection.execute('COMMIT') "
+            "after it, would be right"
         )
 
 
-def is_missing(error: sqlite3.Error) -> bool:
+def is_missing(error: sqlite3.Error, table: str) -> bool:
     """Return whether an error says that a table is missing."""
-    return str(error).startswith("no such table")
+    return str(error) == f"no such table: {_MAIN}{table}"

@@ -137,7 +137,7 @@ def give(
     reading = revive(db, held)
     if reading.patterns != held.patterns:
         return []
-    put_due(db, held.partition, now)
+    put_due(db, (held.partition,), now)
     over = lapse(db, held, _others(db, held, now))
     filling = Filling(room, most)
     is_full = _is_full(db, held, reading, room)

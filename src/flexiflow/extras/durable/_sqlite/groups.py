@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from flexiflow.extras.durable._errors import no_group
 from flexiflow.extras.durable._logs import PAGE_BYTES, numbers_of
 from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._records import DeadLetter, Failure, Standing
@@ -12,13 +13,14 @@ from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, siz
 from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._sqlite.starts import begin
-from flexiflow.extras.durable._sqlite.tables import VERSION
+from flexiflow.extras.durable._sqlite.tables import VERSION, replay_after
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._records import Member
+    from flexiflow.extras.durable._sqlite.starts import LogScan
 
 _PARTITIONS: Final = "SELECT partition FROM logs ORDER BY partition"
 
@@ -37,24 +39,53 @@ _REDRIVE: Final = (
 )
 
 
+_FORGET_REPLAY: Final = (
+    "UPDATE identity"
+    " SET replay = max(replay, coalesce((SELECT groups.replay FROM groups WHERE id = ?), 0))"
+)
+
+
 def id_of(db: sqlite3.Connection, group: str) -> int | None:
     """Return the id of a group; None if there is no such group."""
     found = db.execute("SELECT id FROM groups WHERE name = ?", (group,)).fetchone()
     return None if found is None else int(found[0])
 
 
-def join(db: sqlite3.Connection, member: Member, now: float) -> list[str] | None:
+def known_id_of(db: sqlite3.Connection, group: str) -> int:
+    """Return the id of a group.
+
+    Raises:
+        ValueError: there is no such group.
+    """
+    found = id_of(db, group)
+    if found is None:
+        raise no_group(group)
+    return found
+
+
+def join(
+    db: sqlite3.Connection, member: Member, found: Sequence[LogScan] | None, now: float
+) -> list[str] | None:
     """Add a member, or keep it alive (X15).
 
+    Args:
+        db: the database.
+        member: the member.
+        found: where the group begins if it is new, as `look_for` has found; None if it is not new,
+            or does not begin at a time.
+        now: the time, in seconds since 1970.
+
     Returns:
-        The names of the members that may receive, sorted. None if the group is new, and there is
-        so much that is due before it that the caller should commit, and try again.
+        The names of the members that may receive, sorted. None if the group is new, and either it
+        begins at a time that was not looked for, or there is so much that is due before it that the
+        caller should commit; then look for it, and try again.
     """
     group = id_of(db, member.group)
     if group is None:
-        if put_all_due(db, now):
+        is_sought = found is None and isinstance(member.start, int | float)
+        if put_all_due(db, now) or is_sought:
             return None
-        group = _make(db, member)
+        group = _make(db, member, found, now)
     overdue = "DELETE FROM members WHERE group_id = ? AND (since > ? OR until <= ?)"
     db.execute(overdue, (group, now, now))
     query = "SELECT consumer, token, patterns FROM members WHERE group_id = ?"
@@ -94,6 +125,7 @@ def groups(db: sqlite3.Connection) -> list[str]:
 def forget(db: sqlite3.Connection, group: str) -> None:
     """Delete a group with all that belongs to it."""
     found = (id_of(db, group),)
+    db.execute(_FORGET_REPLAY, found)
     for table in ("waiting", "readings", "pending", "passed", "leases", "members", "dead"):
         db.execute(f"DELETE FROM {table} WHERE group_id = ?", found)  # noqa: S608 - no input
     db.execute("DELETE FROM groups WHERE id = ?", found)
@@ -182,10 +214,15 @@ def _redriven(
     return True
 
 
-def _make(db: sqlite3.Connection, member: Member) -> int:
+def _make(
+    db: sqlite3.Connection, member: Member, found: Sequence[LogScan] | None, now: float
+) -> int:
     # Records that were deleted before don't count as missed by a new group.
-    begins = begin(db, member.group, member.start)
-    number = db.execute("INSERT INTO groups (name) VALUES (?)", (member.group,)).lastrowid or 0
+    begins = begin(db, member.group, member.start, found)
+    # After the clock was set back, a group of that name may have had a higher number.
+    (last,) = db.execute("SELECT replay FROM identity").fetchone()
+    row = (member.group, replay_after(last, now))
+    number = db.execute("INSERT INTO groups (name, replay) VALUES (?, ?)", row).lastrowid or 0
     rows = [(number, *each) for each in enumerate(begins)]
     db.executemany(
         "INSERT INTO readings (group_id, partition, given, missed) VALUES (?, ?, ?, 0)", rows

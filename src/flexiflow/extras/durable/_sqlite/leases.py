@@ -51,7 +51,7 @@ class HeldLease(NamedTuple):
         partition: the partition.
         token: its number, greater than those of all leases before.
         is_exclusive: whether there is only one lease of a partition at a time.
-        replay: how many times the group had been made to begin again when it began.
+        replay: the number of the group's last replay when it began; see `groups.replay`.
         lines: if it is exclusive, the keys of which records waited when it began.
     """
 
@@ -119,7 +119,7 @@ def acquire(
     db: sqlite3.Connection, member: Member, partition: int, now: float, *, is_exclusive: bool
 ) -> HeldLease | None:
     """Lease a partition; None if another has it, the member stands by, or the group is gone."""
-    query = "SELECT id, patterns, replays FROM groups WHERE name = ?"
+    query = "SELECT id, patterns, replay FROM groups WHERE name = ?"
     group, taken, replay = db.execute(query, (member.group,)).fetchone() or (None, None, 0)
     patterns = written(member.patterns)
     if group is None or taken != patterns:
@@ -268,7 +268,7 @@ def _free(db: sqlite3.Connection, held: HeldLease, token: int) -> None:
 
 def is_of_now(db: sqlite3.Connection, held: HeldLease) -> bool:
     """Return whether a group is still there, and has not begun again since a lease of it began."""
-    query = "SELECT 1 FROM groups WHERE id = ? AND replays = ?"
+    query = "SELECT 1 FROM groups WHERE id = ? AND replay = ?"
     return db.execute(query, (held.group, held.replay)).fetchone() is not None
 
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from flexiflow.extras.durable._errors import no_group
-from flexiflow.extras.durable._sqlite.groups import id_of
+from flexiflow.extras.durable._records import Replayed
+from flexiflow.extras.durable._sqlite.groups import known_id_of
 from flexiflow.extras.durable._sqlite.leases import end_all
-from flexiflow.extras.durable._sqlite.log import count_after, last_of
+from flexiflow.extras.durable._sqlite.log import begin_of
 from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
-from flexiflow.extras.durable._sqlite.starts import begin_again
+from flexiflow.extras.durable._sqlite.starts import copies_in
+from flexiflow.extras.durable._sqlite.tables import replay_after
 from flexiflow.extras.durable._sqlite.waiting import follow_all
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from flexiflow.extras.durable._records import Replayed, Start
+    from flexiflow.extras.durable._sqlite.starts import LogScan, Scan
 
 _AFTER: Final = " WHERE group_id = :group AND id > :begin AND id <= :end AND"
 
@@ -44,86 +45,93 @@ _DEAD: Final = (
     "DELETE FROM dead WHERE group_id = :group AND partition = :partition AND origin > :begin"
 )
 
-# Copies of what is given anew, and those that were given before, whatever became of them.
-_COPIES: Final = (
-    "SELECT id FROM records WHERE id > :begin AND id <= :end AND only_group IS NOT NULL"  # noqa: S608 - no input
-    f" AND ({_ORIGIN.format(id='id')} > :begin OR id <= :given"
-    + "".join(
-        f" OR EXISTS (SELECT 1 FROM {table} WHERE group_id = :group AND {table}.id = records.id)"  # noqa: S608 - no input
-        for table in ("pending", "waiting", "passed")
-    )
-    + ")"
-)
-
-_GAPS: Final = (
-    "SELECT id, next FROM (SELECT id, lead(id, 1, :last + 1) OVER (ORDER BY id) AS next"
-    " FROM (SELECT :begin AS id UNION ALL SELECT id FROM records WHERE id > :begin AND id <= :last)"
-    ") WHERE next > id + 1"
+_IS_KNOWN: Final = " UNION ALL ".join(
+    f"SELECT 1 FROM {table} WHERE group_id = ?1 AND id = ?2"  # noqa: S608 - no input
+    for table in ("pending", "waiting", "passed")
 )
 
 
-class _Place(NamedTuple):
-    """Where a group begins again in a log.
+class _Span(NamedTuple):
+    """What a group is given anew of a log.
 
     Attributes:
         group: the group's id.
         partition: the partition.
         begin: the number of the record behind which it begins.
-        last: the number of the last record of the log.
         end: the highest number of the partition.
     """
 
     group: int
     partition: int
     begin: int
-    last: int
     end: int
 
 
-def replay(db: sqlite3.Connection, group: str, since: Start, now: float) -> Replayed | None:
+def replay(db: sqlite3.Connection, group: str, scan: Scan, now: float) -> Replayed | None:
     """Make a group begin again, as `Connection.replay` says.
+
+    Args:
+        db: the database.
+        group: the group's name.
+        scan: what was found in the logs just before.
+        now: the time, in seconds since 1970.
 
     Returns:
         What was done. None if there is so much that is due before that the caller should commit,
         and try again.
 
     Raises:
-        ValueError: there is no such group, or `since` is not a position for each log.
+        ValueError: there is no such group.
     """
-    found = id_of(db, group)
-    if found is None:
-        raise no_group(group)
+    found = known_id_of(db, group)
     if put_all_due(db, now):
         return None
-    begins, replayed = begin_again(db, since)
-    db.execute("UPDATE groups SET replays = replays + 1 WHERE id = ?", (found,))
-    for partition, position in enumerate(begins):
-        first = first_of(partition)
-        last = first + last_of(db, partition)
-        _begin(db, _Place(found, partition, first + position, last, end_of(partition)))
+    (last,) = db.execute("SELECT replay FROM groups WHERE id = ?", (found,)).fetchone()
+    db.execute("UPDATE groups SET replay = ? WHERE id = ?", (replay_after(last, now), found))
+    # Meanwhile records may have been deleted to make room.
+    oldest = [begin_of(db, log.partition) - 1 for log in scan.logs]
+    begins = list(map(max, scan.begins, oldest))
+    for log, position in zip(scan.logs, begins, strict=True):
+        begin, end = first_of(log.partition) + position, end_of(log.partition)
+        _begin(db, _Span(found, log.partition, begin, end), log)
     end_all(db, found)
     # What a record has waited for in the line of its key may have been dropped.
     follow_all(db, found, now)
-    return replayed
+    is_kept = scan.since == "oldest" or begins == scan.begins
+    return Replayed(tuple(map(str, begins)), scan.replayed.is_complete and is_kept)
 
 
-def _begin(db: sqlite3.Connection, place: _Place) -> None:
+def _begin(db: sqlite3.Connection, span: _Span, log: LogScan) -> None:
     """Give all records behind a position anew, except copies of what is given anew."""
-    values, first = place._asdict(), first_of(place.partition)
-    query = "SELECT given FROM readings WHERE group_id = ? AND partition = ?"
-    (given,) = db.execute(query, (place.group, place.partition)).fetchone()
-    passed = {number for (number,) in db.execute(_COPIES, {**values, "given": first + given})}
-    if count_after(db, place.begin, place.last) < place.last - place.begin:
-        # To look for gaps takes longer than to count.
-        for before, after in db.execute(_GAPS, values):
-            passed.update(range(before + 1, after))
+    passed = _copies(db, span, log)
+    passed.update(number for number in log.gaps if number > span.begin)
     for statement in (_PENDING, _WAITING, _DEAD):
-        db.execute(statement, values)
-    span = place.group, first, place.end
-    db.execute("DELETE FROM passed WHERE group_id = ? AND id BETWEEN ? AND ?", span)
-    rows = [(place.group, number) for number in passed]
+        db.execute(statement, span._asdict())
+    first = first_of(span.partition)
+    numbers = span.group, first, span.end
+    db.execute("DELETE FROM passed WHERE group_id = ? AND id BETWEEN ? AND ?", numbers)
+    rows = [(span.group, number) for number in passed]
     db.executemany("INSERT INTO passed VALUES (?, ?)", rows)
     db.execute(
         "UPDATE readings SET given = ?, passed = ? WHERE group_id = ? AND partition = ?",
-        (place.begin - first, max(passed, default=first) - first, place.group, place.partition),
+        (span.begin - first, max(passed, default=first) - first, span.group, span.partition),
     )
+
+
+def _copies(db: sqlite3.Connection, span: _Span, log: LogScan) -> set[int]:
+    """Return copies of what is given anew, and those that were given before."""
+    query = "SELECT given FROM readings WHERE group_id = ? AND partition = ?"
+    (given,) = db.execute(query, (span.group, span.partition)).fetchone()
+    first = first_of(span.partition)
+    # Those that were redriven since the log was looked at are few.
+    copies = {**log.copies, **copies_in(db, first + log.last, span.end)}
+    return {
+        number
+        for number, origin in copies.items()
+        if number > span.begin
+        and (
+            origin > span.begin
+            or number <= first + given
+            or db.execute(_IS_KNOWN, (span.group, number)).fetchone() is not None
+        )
+    }

@@ -7,10 +7,9 @@ and the caller has to commit and to come again.
 
 from __future__ import annotations
 
-from heapq import merge
-from itertools import islice
+from itertools import accumulate
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flexiflow.extras.durable._errors import ScheduleFull
 from flexiflow.extras.durable._logs import PAGE_BYTES
@@ -19,21 +18,19 @@ from flexiflow.extras.durable._sqlite.log import reserve, size_of
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable._logs import LogLimits
 
 _MOST: Final = 1_000
-"""How many records are put into a log in one transaction, and how many tickets are forgotten."""
+"""How many records are put into logs in one transaction, and how many tickets are forgotten."""
 
 _DUE: Final = (
-    "SELECT number, ticket, length(body) FROM scheduled WHERE partition = ? AND due <= ?"
+    "SELECT partition, number, ticket, length(body) FROM scheduled WHERE partition = ? AND due <= ?"
     " ORDER BY due, ticket LIMIT ?"
 )
 
-_LOGS: Final = (
-    "SELECT partition FROM logs WHERE EXISTS"
-    " (SELECT 1 FROM scheduled WHERE scheduled.partition = logs.partition AND due <= ?)"
-)
+_ALL_DUE: Final = _DUE.replace("partition = ? AND ", "")
 
 _PUT: Final = (
     "INSERT INTO records (id, stored, body) SELECT ?, ?, body FROM scheduled WHERE number = ?"
@@ -50,36 +47,56 @@ _KNOWN: Final = (
 
 _AFTER: Final = (
     "SELECT due, ticket, partition, number FROM scheduled"
-    " WHERE partition = ? AND (due, ticket) > (?, ?) ORDER BY due, ticket LIMIT ?"
+    " WHERE (due, ticket) > (?, ?) ORDER BY due, ticket LIMIT ?"
 )
 
 
-def put_due(db: sqlite3.Connection, partition: int, now: float) -> bool:
-    """Put records that are due into their log; return whether there may be more of them."""
-    rows = db.execute(_DUE, (partition, now, _MOST)).fetchall()
-    if not rows:
-        return False
-    count, size = 0, 0
-    while count < len(rows) and size < PAGE_BYTES:
-        size += rows[count][2]
-        count += 1
-    rows = rows[:count]
-    numbered = enumerate((number for number, _, _ in rows), reserve(db, partition, count))
-    db.executemany(_PUT, [(record, now, number) for record, number in numbered])
-    db.executemany("DELETE FROM scheduled WHERE number = ?", [each[:1] for each in rows])
-    used = [(ticket, 0, now) for _, ticket, _ in rows]
-    db.executemany("INSERT OR REPLACE INTO tickets VALUES (?, ?, ?)", used)
-    return count == _MOST or size >= PAGE_BYTES
+class _Due(NamedTuple):
+    """A record that is due: its partition, its row, its ticket, and how many bytes it has."""
+
+    partition: int
+    number: int
+    ticket: str
+    size: int
+
+
+def put_due(db: sqlite3.Connection, partitions: Iterable[int], now: float) -> bool:
+    """Put records that are due into the logs of some partitions.
+
+    Returns:
+        Whether there may be more of them, since there were as many as one transaction may store.
+    """
+    due: list[_Due] = []
+    for partition in partitions:
+        rows = db.execute(_DUE, (partition, now, _MOST - len(due)))
+        due += map(_Due._make, rows)
+    return _put(db, due, now)
 
 
 def put_all_due(db: sqlite3.Connection, now: float) -> bool:
-    """Put what is due into all logs, as `put_due` does for one."""
-    return any(put_due(db, each, now) for (each,) in db.execute(_LOGS, (now,)).fetchall())
+    """Put records that are due into all logs, as `put_due` does."""
+    return _put(db, [_Due._make(row) for row in db.execute(_ALL_DUE, (now, _MOST))], now)
 
 
 def is_due(db: sqlite3.Connection, now: float) -> bool:
     """Return whether anything is due in any log."""
-    return db.execute(f"{_LOGS} LIMIT 1", (now,)).fetchone() is not None
+    return next_of_all(db) <= now
+
+
+def _put(db: sqlite3.Connection, due: Sequence[_Due], now: float) -> bool:
+    """Put records into their logs, up to a size; return whether there may be more of them."""
+    sizes = accumulate((each.size for each in due), initial=0)
+    wanted = [each for each, before in zip(due, sizes, strict=False) if before < PAGE_BYTES]
+    by_log: dict[int, list[int]] = {}
+    for each in wanted:
+        by_log.setdefault(each.partition, []).append(each.number)
+    for partition, numbers in by_log.items():
+        numbered = enumerate(numbers, reserve(db, partition, len(numbers)))
+        db.executemany(_PUT, [(record, now, number) for record, number in numbered])
+    db.executemany("DELETE FROM scheduled WHERE number = ?", [(each.number,) for each in wanted])
+    used = [(each.ticket, 0, now) for each in wanted]
+    db.executemany("INSERT OR REPLACE INTO tickets VALUES (?, ?, ?)", used)
+    return len(wanted) < len(due) or len(due) == _MOST
 
 
 def next_due(db: sqlite3.Connection, partition: int) -> float:
@@ -91,8 +108,8 @@ def next_due(db: sqlite3.Connection, partition: int) -> float:
 
 def next_of_all(db: sqlite3.Connection) -> float:
     """Return when the next record of any log is due; infinite if there is none."""
-    query = "SELECT partition FROM logs WHERE scheduled > 0"
-    return min((next_due(db, each) for (each,) in db.execute(query)), default=inf)
+    (due,) = db.execute("SELECT min(due) FROM scheduled").fetchone()
+    return inf if due is None else float(due)
 
 
 def schedule(
@@ -108,7 +125,7 @@ def schedule(
         ScheduleFull: there are as many as may be; nothing was written.
     """
     ticket, partition, due, (body, key, _) = wanted
-    if put_due(db, partition, now):
+    if put_due(db, (partition,), now):
         return None
     _forget(db, now - limits.window)
     if db.execute(_KNOWN, (ticket,)).fetchone() is not None:
@@ -139,7 +156,7 @@ def cancel(db: sqlite3.Connection, ticket: str, window: float, now: float) -> bo
 def _forget(db: sqlite3.Connection, before: float) -> None:
     """Forget some of the tickets that were used before a time, the oldest first.
 
-    Only where tickets are made or asked for: elsewhere their number does not grow for long.
+    Called for each ticket that is used or cancelled: no other act adds tickets for long.
     """
     db.execute(_FORGET, (before, _MOST))
 
@@ -149,11 +166,9 @@ def scheduled(
 ) -> list[ScheduledRecord]:
     """Return scheduled records of all logs; fewer than `limit` if they are large (X14)."""
     last = (-inf, "") if after is None else (after.due, after.ticket)
-    logs = db.execute("SELECT partition FROM logs WHERE scheduled > 0").fetchall()
-    parts = [db.execute(_AFTER, (partition, *last, limit)) for (partition,) in logs]
     found: list[ScheduledRecord] = []
     left = PAGE_BYTES
-    for due, ticket, partition, number in islice(merge(*parts), limit):
+    for due, ticket, partition, number in db.execute(_AFTER, (*last, limit)):
         left -= size_of(db, "scheduled", number)
         if left < 0 and found:
             break

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._records import Batch
 
-_NOTE_DELETED: Final = (
-    "UPDATE logs SET deleted = coalesce((SELECT stored FROM records WHERE id = ?), deleted)"
-    " WHERE partition = ?"
+_LAST_STORED: Final = (
+    "SELECT max(CASE typeof(stored) WHEN 'real' THEN stored ELSE ? END) FROM records"
+    " WHERE id BETWEEN ? AND ?"
 )
 
 
@@ -38,7 +38,7 @@ def store(
     """
     check_records(batch, limits.max_event_bytes)
     parts = spread(batch, limits.logs)
-    if any(put_due(db, partition, now) for partition in parts):
+    if put_due(db, parts, now):
         return False
     query = "SELECT number, at FROM producers WHERE name = ?"
     found = db.execute(query, (batch.producer,)).fetchone()
@@ -51,7 +51,7 @@ def store(
     row = (batch.producer, batch.number, inf if is_lasting else now)
     db.execute("INSERT OR REPLACE INTO producers VALUES (?, ?, ?)", row)
     for partition, records in parts.items():
-        if not _make_room(db, partition, len(records), limits.max_length):
+        if not _make_room(db, partition, len(records), limits.max_length, now):
             raise LogFull(address, limits.max_length)
         append(db, partition, records, now)
     return True
@@ -64,7 +64,9 @@ def produced(db: sqlite3.Connection, producer: str) -> int:
     return int(number)
 
 
-def _make_room(db: sqlite3.Connection, partition: int, wanted: int, max_length: int) -> bool:
+def _make_room(
+    db: sqlite3.Connection, partition: int, wanted: int, max_length: int, now: float
+) -> bool:
     """Delete records that are no longer needed, if room is wanted; return whether there is some."""
     last = last_of(db, partition)
     until = last + wanted - max_length
@@ -73,7 +75,10 @@ def _make_room(db: sqlite3.Connection, partition: int, wanted: int, max_length: 
     if until > _floor(db, partition, last):
         return _length(db, partition) + wanted <= max_length
     span = first_of(partition), first_of(partition) + until
-    db.execute(_NOTE_DELETED, (span[1], partition))
+    (stored,) = db.execute(_LAST_STORED, (now, *span)).fetchone()
+    if stored is not None:
+        statement = "UPDATE logs SET deleted = max(coalesce(deleted, ?1), ?1) WHERE partition = ?2"
+        db.execute(statement, (stored, partition))
     db.execute("DELETE FROM records WHERE id BETWEEN ? AND ?", span)
     return True
 

@@ -35,13 +35,13 @@ _KEPT: Final = (
 def survey(db: sqlite3.Connection, now: float) -> Survey:
     """Return what a person wants to see of the file."""
     logs = db.execute("SELECT partition, last, scheduled FROM logs ORDER BY partition").fetchall()
-    groups = db.execute("SELECT id, name, replays FROM groups ORDER BY name").fetchall()
+    groups = db.execute("SELECT id, name, replay FROM groups ORDER BY name").fetchall()
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (size,) = db.execute("PRAGMA page_size").fetchone()
     return Survey(
         now,
         tuple(_log(db, *each) for each in logs),
-        tuple(_group(db, number, name, replays, now) for number, name, replays in groups),
+        tuple(_group(db, number, name, replay, now) for number, name, replay in groups),
         pages * size,
     )
 
@@ -53,7 +53,7 @@ def _log(db: sqlite3.Connection, partition: int, last: int, scheduled: int) -> L
     return LogSurvey(max(last + 1 - begin, 0), oldest, scheduled, None)
 
 
-def _group(db: sqlite3.Connection, group: int, name: str, replays: int, now: float) -> GroupSurvey:
+def _group(db: sqlite3.Connection, group: int, name: str, replay: int, now: float) -> GroupSurvey:
     query = (
         "SELECT consumer, patterns, until FROM members WHERE group_id = ? AND since <= ?"
         " AND until > ? ORDER BY consumer"
@@ -66,7 +66,7 @@ def _group(db: sqlite3.Connection, group: int, name: str, replays: int, now: flo
     readings = db.execute(query, (group,)).fetchall()
     times = (_oldest(db, group, first_of(each), end_of(each), given) for each, given in readings)
     oldest = min((each for each in times if each is not None), default=None)
-    return GroupSurvey(name, members, tuple(standings(db, group)), oldest, replays)
+    return GroupSurvey(name, members, tuple(standings(db, group)), oldest, replay)
 
 
 def _oldest(db: sqlite3.Connection, group: int, first: int, end: int, given: int) -> float | None:

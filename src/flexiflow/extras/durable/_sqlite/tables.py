@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,14 +19,18 @@ MIGRATED: Final = (1, 2)
 # last longer by that much.
 #
 # logs.scheduled: the number of rows in `scheduled`; to count them would be slow.
-# logs.deleted: when the last record was stored that was deleted to make room.
-# records.stored: when the record was stored; NULL if a former release did it. It comes before the
-#     body, so that SQLite need not read the body to find it.
+# logs.deleted: the latest time at which a record was stored that was deleted to make room; if that
+#     is not known, when it was deleted.
+# records: what is asked for without the body comes before it, so that SQLite need not read the body
+#     to find it. In a file that was migrated it comes after the body.
+# records.stored: when the record was stored; NULL if a former release did it, before the migration
+#     or by a process that has had the file open since then.
 # records.origin: of a record that was redriven, the number of the one that it is a copy of; NULL
 #     if that is not known, since a former release has redriven it.
-# groups.replays: how many times the group was made to begin again.
+# groups.replay: a number that grows with each replay, and with each new group of that name.
+# identity.replay: the highest `groups.replay` of the groups that were forgotten.
 # readings.passed: the highest position in `passed`; 0 if there is none.
-# leases.replay: `groups.replays` when the lease began; NULL for one of a former release.
+# leases.replay: `groups.replay` when the lease began; NULL for one of a former release.
 # dead.origin: the number of the record, or of what it was a copy of; NULL if that is not known.
 # leases.over: 0 for a lease that is in use, also if it has run out; 1 for one that was found to
 #     have run out, and whose records were freed; 2 for one that was released, and by which records
@@ -40,12 +45,12 @@ _TABLES: Final = """
 CREATE TABLE flexiflow_durable (version INTEGER NOT NULL, partitions INTEGER);
 CREATE TABLE logs (partition INTEGER PRIMARY KEY, last INTEGER NOT NULL,
     scheduled INTEGER NOT NULL DEFAULT 0, deleted REAL);
-CREATE TABLE records (id INTEGER PRIMARY KEY, stored REAL, origin INTEGER, body BLOB NOT NULL,
-    only_group TEXT);
+CREATE TABLE records (id INTEGER PRIMARY KEY, stored REAL, origin INTEGER, only_group TEXT,
+    body BLOB NOT NULL);
 CREATE TABLE producers (name TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,
-    patterns TEXT, replays INTEGER NOT NULL DEFAULT 0);
+    patterns TEXT, replay INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE readings (group_id INTEGER, partition INTEGER, given INTEGER NOT NULL,
     missed INTEGER NOT NULL, waiting INTEGER NOT NULL DEFAULT 0,
     passed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (group_id, partition)) WITHOUT ROWID;
@@ -60,9 +65,9 @@ CREATE INDEX leases_of ON leases (group_id, partition);
 CREATE TABLE members (group_id INTEGER, consumer TEXT, token TEXT NOT NULL, patterns TEXT NOT NULL,
     since REAL NOT NULL, until REAL NOT NULL, PRIMARY KEY (group_id, consumer)) WITHOUT ROWID;
 CREATE TABLE dead (id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL,
-    partition INTEGER NOT NULL, body BLOB NOT NULL, type TEXT NOT NULL,
+    partition INTEGER NOT NULL, origin INTEGER, body BLOB NOT NULL, type TEXT NOT NULL,
     message TEXT NOT NULL, traceback TEXT NOT NULL, attempts INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL, time REAL NOT NULL, origin INTEGER);
+    deliveries INTEGER NOT NULL, time REAL NOT NULL);
 CREATE INDEX dead_of ON dead (group_id);
 """
 
@@ -94,10 +99,11 @@ CREATE TRIGGER waiting_ended AFTER DELETE ON waiting BEGIN
 # passed: for a group that was made to begin again, records that it is not given, though they come
 #     after its place: copies of what is given anew, and records that were deleted before (Y5).
 _SCHEDULED: Final = """
-CREATE TABLE identity (name TEXT NOT NULL);
+CREATE TABLE identity (name TEXT NOT NULL, replay INTEGER NOT NULL);
 CREATE TABLE scheduled (number INTEGER PRIMARY KEY, ticket TEXT NOT NULL UNIQUE,
     partition INTEGER NOT NULL, due REAL NOT NULL, line TEXT, body BLOB NOT NULL);
 CREATE INDEX scheduled_due ON scheduled (partition, due, ticket);
+CREATE INDEX scheduled_due_of_all ON scheduled (due, ticket);
 CREATE TABLE tickets (ticket TEXT PRIMARY KEY, is_cancelled INTEGER NOT NULL, at REAL NOT NULL)
     WITHOUT ROWID;
 CREATE INDEX tickets_at ON tickets (at);
@@ -106,7 +112,7 @@ CREATE TRIGGER scheduled_one AFTER INSERT ON scheduled BEGIN
     UPDATE logs SET scheduled = scheduled + 1 WHERE partition = NEW.partition; END;
 CREATE TRIGGER unscheduled_one AFTER DELETE ON scheduled BEGIN
     UPDATE logs SET scheduled = scheduled - 1 WHERE partition = OLD.partition; END;
-INSERT INTO identity VALUES (lower(hex(randomblob(8))));
+INSERT INTO identity VALUES (lower(hex(randomblob(8))), 0);
 """
 
 # A process of a former release may still have the file open. It writes no `replay`, and patterns in
@@ -147,7 +153,7 @@ ALTER TABLE logs ADD COLUMN scheduled INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE logs ADD COLUMN deleted REAL;
 ALTER TABLE records ADD COLUMN stored REAL;
 ALTER TABLE records ADD COLUMN origin INTEGER;
-ALTER TABLE groups ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE groups ADD COLUMN replay INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE readings ADD COLUMN passed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE leases ADD COLUMN replay INTEGER;
 ALTER TABLE dead ADD COLUMN origin INTEGER;
@@ -167,7 +173,13 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
     """Migrate a file of a former layout to this one, in the caller's transaction (X16)."""
     former = _FROM_1 + _WAITING if version == 1 else _FROM_2_ALONE
     _run(db, former + _FROM_2 + _SCHEDULED + _REFUSALS)
+    db.execute("UPDATE groups SET replay = ?", (replay_after(0, time()),))
     db.execute("UPDATE flexiflow_durable SET version = ?", (VERSION,))
+
+
+def replay_after(last: int, now: float) -> int:
+    """Return the next `groups.replay`: the microseconds since 1970, or more (Y5)."""
+    return max(last + 1, int(now * 1_000_000))
 
 
 def identity_of(db: sqlite3.Connection) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import reprlib
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from threading import Event
 from time import time
@@ -37,6 +38,7 @@ from flexiflow.extras.durable._sqlite.backup import back_up
 from flexiflow.extras.durable._sqlite.lease import SqliteLease
 from flexiflow.extras.durable._sqlite.replaying import replay
 from flexiflow.extras.durable._sqlite.schema import layout_of
+from flexiflow.extras.durable._sqlite.starts import look_for, scan
 from flexiflow.extras.durable._sqlite.survey import survey
 from flexiflow.extras.durable._sqlite.tables import identity_of
 from flexiflow.extras.durable._tickets import partition_of
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         Stored,
         Survey,
     )
+    from flexiflow.extras.durable._sqlite.starts import LogScan
     from flexiflow.extras.durable._transport import Connection, Lease
 
 _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
@@ -257,7 +260,24 @@ class _SqliteConnection(ConnectionBase):
         return await self.jobs.read(lambda db: schedule.scheduled(db, after, limit))
 
     async def join(self, member: Member) -> Sequence[str]:
-        return await self._change(lambda db: groups.join(db, member, time()))
+        while True:
+            found = await self._found(member)
+            consumers = await self.jobs.write(partial(self._join, member, found))
+            if consumers is not None:
+                return consumers
+
+    async def _found(self, member: Member) -> list[LogScan] | None:
+        """Look for where a member's group begins, if that is at a time, and there is none yet."""
+        if not isinstance(member.start, int | float):
+            return None
+        if await self._look(lambda db: groups.id_of(db, member.group)) is not None:
+            return None
+        return await look_for(self.jobs, member.start)
+
+    def _join(
+        self, member: Member, found: list[LogScan] | None, db: sqlite3.Connection
+    ) -> list[str] | None:
+        return groups.join(db, member, found, time())
 
     async def leave(self, member: Member) -> None:
         await self.jobs.write(lambda db: groups.leave(db, member))
@@ -280,7 +300,10 @@ class _SqliteConnection(ConnectionBase):
         await self.jobs.write(lambda db: groups.forget(db, group))
 
     async def replay(self, group: str, since: Start) -> Replayed:
-        return await self._change(lambda db: replay(db, group, since, time()), rings=True)
+        # The logs are not read for a group that is not there, nor before what is due is in them.
+        await self._look(lambda db: groups.known_id_of(db, group))
+        found = await scan(self.jobs, since)
+        return await self._change(lambda db: replay(db, group, found, time()), rings=True)
 
     async def survey(self) -> Survey:
         return await self._look(lambda db: survey(db, time()))
