@@ -331,7 +331,7 @@ def test_what_can_not_be_read_is_told(
 
     for name in ("dead_letters", "tail"):
         monkeypatch.setattr(
-            f"flexiflow.extras.durable._sqlite.transport._SqliteConnection.{name}", stumble
+            f"flexiflow.extras.durable._sqlite.connection.SqliteConnection.{name}", stumble
         )
     ran = run(*command, "--transport", url)
     assert (ran.status, ran.output, ran.told.count("\n")) == (2, "", 1)

@@ -9,6 +9,6 @@ from tests.durable.sqlite.files import Clock
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Let a test decide what time it is for the transport."""
     clock = Clock()
-    for module in ("lease", "transport"):
+    for module in ("connection", "lease"):
         monkeypatch.setattr(f"flexiflow.extras.durable._sqlite.{module}.time", clock)
     return clock

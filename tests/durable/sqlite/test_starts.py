@@ -18,6 +18,7 @@ from flexiflow.extras.durable import (
     MemberSurvey,
     Noted,
     Postponed,
+    Record,
     Replayed,
     Room,
     SqliteTransport,
@@ -25,8 +26,9 @@ from flexiflow.extras.durable import (
     Start,
     StartTrimmed,
 )
+from flexiflow.extras.durable._sqlite import connection as connection_module
 from flexiflow.extras.durable._sqlite import groups, starts
-from flexiflow.extras.durable._sqlite import transport as connection_module
+from flexiflow.extras.durable._sqlite import schedule as schedule_module
 from tests.durable.sqlite.files import (
     FAILURE,
     Clock,
@@ -282,9 +284,9 @@ async def test_a_group_that_is_forgotten_as_one_joins_is_made_anew(
 @pytest.mark.parametrize(
     ("since", "after", "is_complete", "expected"),
     [
-        ("oldest", "1", True, "bcdefga"),
-        (("0",), "1", False, "bcdefga"),
-        (("5",), "5", True, "fgab"),
+        ("oldest", "1", True, "bcdefgah"),
+        (("0",), "1", False, "bcdefgah"),
+        (("5",), "5", True, "fgabh"),
     ],
 )
 async def test_what_happens_while_a_replay_looks_at_the_log(
@@ -296,7 +298,8 @@ async def test_what_happens_while_a_replay_looks_at_the_log(
     is_complete: bool,
     expected: str,
 ) -> None:
-    """Y5: records are deleted to make room, redriven, and stored; then the group is forgotten."""
+    """Y5: records are deleted to make room, redriven, and due; then the group is forgotten."""
+    monkeypatch.setattr(schedule_module, "_MOST", 1)
     async with one_lease(path, *"abcde", max_length=6) as (connection, lease):
         await lease.receive(Room(9))
         await lease.settle([Buried(each, 1, 1, FAILURE) for each in "12"])
@@ -304,6 +307,7 @@ async def test_what_happens_while_a_replay_looks_at_the_log(
         acts: list[Any] = [
             lambda: connection.store(batch(2, "f", "g")),
             lambda: connection.redrive("g", ["1", "2"]),
+            lambda: connection.schedule(connection.new_ticket(None), Record(b"h"), at=1.0),
         ]
 
         async def scan(jobs: JobRunner, since: Start) -> starts.Scan:

@@ -196,8 +196,8 @@ class Connection(Protocol):
         """Return a new ticket, for a record with this key; unique among all (Y3).
 
         It is of letters, digits and hyphens. It tells the transport, that is the file or the prefix
-        on the server, from all others, and says which partition the record will be in: the one of
-        the key, or any.
+        on the server, from all others except copies of it, and says which partition the record will
+        be in: the one of the key, or any.
         """
         ...
 

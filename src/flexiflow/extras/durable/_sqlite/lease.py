@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flexiflow.extras._sqlite.jobs import JobRunner
     from flexiflow.extras.durable._bell import Bell
     from flexiflow.extras.durable._records import Delivery, Outcome, Settled
+    from flexiflow.extras.durable._sqlite.held import HeldLease
 
 _QUIET: Final = frozenset((Acknowledged, Noted))
 """The outcomes after which there is nothing more to receive, so that nobody need be woken."""
@@ -53,7 +54,7 @@ class SqliteLease:
         self,
         jobs: JobRunner,
         bell: Bell,
-        held: leases.HeldLease,
+        held: HeldLease,
         interval: float,
         max_event_bytes: int,
     ) -> None:

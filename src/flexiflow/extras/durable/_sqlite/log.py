@@ -32,7 +32,7 @@ TIME: Final = "CASE typeof(stored) WHEN 'real' THEN stored END"
 def bounded(column: str) -> str:
     """Return an expression for a body: the body if it is bytes and at most `?` long, else NULL.
 
-    For a body that is NULL by this, call `look_at`.
+    For a body that is NULL by this, call `irregular_body`.
     """
     return f"CASE WHEN typeof({column}) = 'blob' AND length({column}) <= ? THEN {column} END"
 
@@ -142,7 +142,7 @@ def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int
         part = left // (len(positions) - partition)
         span = first_of(partition) + after, end_of(partition)
         for number, group, given, time in db.execute(_TAIL, (most, *span, limit)):
-            body = look_at(db, "records", number, most)[0] if given is None else given
+            body = irregular_body(db, "records", number, most)[0] if given is None else given
             found.append(Stored(partition, str(number - first_of(partition)), body, group, time))
             left -= len(body)
             part -= len(body)
@@ -153,7 +153,9 @@ def tail(db: sqlite3.Connection, positions: Sequence[int], limit: int, most: int
     return found
 
 
-def look_at(db: sqlite3.Connection, table: BodyTable, number: int, most: int) -> tuple[bytes, int]:
+def irregular_body(
+    db: sqlite3.Connection, table: BodyTable, number: int, most: int
+) -> tuple[bytes, int]:
     """Return a body for which `bounded` gives NULL: too large, or not stored by this transport.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from flexiflow.extras.durable._errors import LeaseLost
 from flexiflow.extras.durable._records import (
@@ -15,6 +15,7 @@ from flexiflow.extras.durable._records import (
     Returned,
     Settled,
 )
+from flexiflow.extras.durable._sqlite.attempts import end_attempts, is_lost
 from flexiflow.extras.durable._sqlite.leases import is_of_now, miss, revive
 from flexiflow.extras.durable._sqlite.waiting import (
     drop,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._records import Outcome, Settling
-    from flexiflow.extras.durable._sqlite.leases import HeldLease
+    from flexiflow.extras.durable._sqlite.held import HeldLease
 
 _OF_LEASE: Final = "WHERE group_id = ? AND id = ? AND holder = ?"
 
@@ -42,12 +43,6 @@ _DELETE: Final = f"DELETE FROM pending {_OF_LEASE}"  # noqa: S608 - no input
 _IS_OUT: Final = f"SELECT 1 FROM pending {_OF_LEASE} AND waited"  # noqa: S608 - no input
 
 _COUNT: Final = f"UPDATE pending SET attempts = ?, deliveries = ?, holder = ? {_OF_LEASE}"  # noqa: S608 - no input
-
-_HOLDER: Final = "SELECT coalesce(holder, lapsed) FROM pending WHERE group_id = ? AND id = ?"
-
-_OWNER: Final = "SELECT owner FROM waiting WHERE group_id = ? AND id = ?"
-
-_DONE: Final = "UPDATE pending SET done = 1 WHERE group_id = ? AND id = ?"
 
 _BURY: Final = (
     "INSERT INTO dead (group_id, partition, body, type, message, traceback, attempts, deliveries,"
@@ -67,7 +62,7 @@ def settle(
     except LeaseLost:
         # Not raised here, which would roll back what is written next; the caller raises it.
         if is_of_now(db, held):
-            _end_attempts(db, held, outcomes)
+            end_attempts(db, held, outcomes)
         return None
     writing = _Writing(db, held, now, waits=reading.waiting > 0)
     for kind, some in groupby(outcomes, type):
@@ -115,7 +110,7 @@ class _Writing:
         else:
             written = sum(map(self._let_go, batch))
         if written < len(batch):
-            self.lost += [each.position for each in batch if _is_lost(self._db, self._held, each)]
+            self.lost += [each.position for each in batch if is_lost(self._db, self._held, each)]
 
     def _follow(self, batch: Sequence[Followed]) -> None:
         for (key,) in batch:
@@ -193,64 +188,6 @@ class _Writing:
         if key is not None and has_head(self._db, held.group, held.owner, key, number):
             return None
         return self._now
-
-
-def _end_attempts(db: sqlite3.Connection, held: HeldLease, outcomes: Sequence[Outcome]) -> None:
-    """Note the ends of attempts, reported by a lease that is gone (X11)."""
-    for each in outcomes:
-        if not isinstance(each, Followed):
-            _is_lost(db, held, each, is_gone=True)
-
-
-def _is_lost(
-    db: sqlite3.Connection, held: HeldLease, outcome: Settling, *, is_gone: bool = False
-) -> bool:
-    """Return whether another lease holds a record; if so, note the end of an attempt.
-
-    Args:
-        db: the database.
-        held: the lease.
-        outcome: the record's outcome.
-        is_gone: whether the lease is gone, and so holds no record, whatever the tables say.
-    """
-    place = held.group, held.number(outcome.position)
-    found = db.execute(_HOLDER, place).fetchone()
-    if found is None:
-        found = db.execute(_OWNER, place).fetchone()
-        is_lost = found is not None and (is_gone or found[0] != held.owner)
-        if is_lost:
-            _end_attempt(db, "waiting", place, outcome)
-        return is_lost
-    (holder,) = found
-    if holder is None:
-        # It was returned, and no lease holds it.
-        if isinstance(outcome, Acknowledged):
-            db.execute(_DONE, place)
-        return False
-    is_lost = is_gone or holder != held.token
-    if is_lost:
-        _end_attempt(db, "pending", place, outcome)
-    return is_lost
-
-
-def _end_attempt(
-    db: sqlite3.Connection,
-    table: Literal["pending", "waiting"],
-    place: tuple[int, int],
-    outcome: Settling,
-) -> None:
-    """Note the end of an attempt, reported by a lease that does not hold the record."""
-    if isinstance(outcome, Noted):
-        return
-    values: tuple[int, ...] = place
-    change = "done = 1"
-    if not isinstance(outcome, Acknowledged):
-        change, values = "attempts = max(attempts, ?)", (outcome.attempts, *place)
-    db.execute(
-        f"UPDATE {table} SET deliveries = min(deliveries, 1), {change}"  # noqa: S608 - no input
-        " WHERE group_id = ? AND id = ?",
-        values,
-    )
 
 
 def _encodable(text: str) -> str:

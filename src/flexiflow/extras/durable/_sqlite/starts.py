@@ -99,7 +99,7 @@ class LogScan:
         if self.late is None:
             (self.late,) = db.execute(_LATE, (*span[1:], time)).fetchone() or (None,)
 
-    def look_at(self, db: sqlite3.Connection, span: Span) -> None:
+    def inspect(self, db: sqlite3.Connection, span: Span) -> None:
         """Note which records were redriven, and which are not there."""
         _, after, until = span
         count, copies = db.execute(_COUNT, (after, until)).fetchone()
@@ -176,7 +176,7 @@ async def scan(jobs: JobRunner, since: Start) -> Scan:
     begins, _ = _starts.begin_again(logs, since)
     spans = (log.span(position) for log, position in zip(logs, begins, strict=True))
     for page in _pages(spans):
-        await jobs.read(partial(_look_at, logs, page))
+        await jobs.read(partial(_inspect, logs, page))
     return Scan(since, logs, *_starts.begin_again(logs, since))
 
 
@@ -208,6 +208,6 @@ def _find_late(logs: list[LogScan], page: list[Span], time: float, db: sqlite3.C
         logs[span.partition].find_late(db, span, time)
 
 
-def _look_at(logs: list[LogScan], page: list[Span], db: sqlite3.Connection) -> None:
+def _inspect(logs: list[LogScan], page: list[Span], db: sqlite3.Connection) -> None:
     for span in page:
-        logs[span.partition].look_at(db, span)
+        logs[span.partition].inspect(db, span)

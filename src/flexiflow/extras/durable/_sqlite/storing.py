@@ -76,9 +76,8 @@ def _make_room(
         return _length(db, partition) + wanted <= max_length
     span = first_of(partition), first_of(partition) + until
     (stored,) = db.execute(_LAST_STORED, (now, *span)).fetchone()
-    if stored is not None:
-        statement = "UPDATE logs SET deleted = max(coalesce(deleted, ?1), ?1) WHERE partition = ?2"
-        db.execute(statement, (stored, partition))
+    statement = "UPDATE logs SET deleted = max(coalesce(deleted, ?1), ?1) WHERE partition = ?2"
+    db.execute(statement, (stored, partition))
     db.execute("DELETE FROM records WHERE id BETWEEN ? AND ?", span)
     return True
 

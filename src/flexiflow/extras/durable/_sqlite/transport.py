@@ -1,20 +1,12 @@
-"""A transport in an SQLite file: embedded, without a server or a dependency.
-
-This module has the methods that a bridge calls. Each hands a function of plain SQL statements, such
-as `log.store`, `giving.give` or `settle`, to the `JobRunner`, which runs it in a thread, in a
-transaction. The `Bell` wakes tasks of the same event loop after what others may wait for.
-"""
+"""A transport in an SQLite file: embedded, without a server or a dependency."""
 
 from __future__ import annotations
 
 import os
 import reprlib
 from contextlib import asynccontextmanager
-from functools import partial
-from math import inf
 from threading import Event
-from time import time
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, final
 from weakref import WeakValueDictionary
 
 from anyio import from_thread, to_thread
@@ -24,50 +16,21 @@ from flexiflow._arguments import check_finite
 from flexiflow.extras._sqlite.jobs import JobRunner
 from flexiflow.extras._sqlite.layout import check_mode, check_path
 from flexiflow.extras.durable._bell import Bell
-from flexiflow.extras.durable._logs import (
-    MAX_EVENT_BYTES,
-    MAX_SCHEDULED,
-    ConnectionBase,
-    check_limits,
-    check_record,
-    numbers_after,
-)
-from flexiflow.extras.durable._records import ScheduledRecord
-from flexiflow.extras.durable._sqlite import groups, leases, log, schedule, storing
+from flexiflow.extras.durable._logs import MAX_EVENT_BYTES, MAX_SCHEDULED, check_limits
 from flexiflow.extras.durable._sqlite.backup import back_up
-from flexiflow.extras.durable._sqlite.lease import SqliteLease
-from flexiflow.extras.durable._sqlite.replaying import replay
+from flexiflow.extras.durable._sqlite.connection import SqliteConnection
 from flexiflow.extras.durable._sqlite.schema import layout_of
-from flexiflow.extras.durable._sqlite.starts import look_for, scan
-from flexiflow.extras.durable._sqlite.survey import survey
 from flexiflow.extras.durable._sqlite.tables import identity_of
-from flexiflow.extras.durable._tickets import partition_of
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator
 
-    from flexiflow.extras.durable._logs import LogLimits
-    from flexiflow.extras.durable._records import (
-        Batch,
-        DeadLetter,
-        Member,
-        Record,
-        Replayed,
-        Standing,
-        Start,
-        Stored,
-        Survey,
-    )
-    from flexiflow.extras.durable._sqlite.starts import LogScan
-    from flexiflow.extras.durable._transport import Connection, Lease
+    from flexiflow.extras.durable._transport import Connection
 
 _BELLS: Final[RunVar[WeakValueDictionary[str, Bell]]] = RunVar("flexiflow.durable.bells")
 """In each event loop, a bell for each file."""
 
 _SHORTEST: Final = 0.001
-
-T = TypeVar("T")
 
 
 @final
@@ -149,13 +112,16 @@ class SqliteTransport:
         bell = bells.setdefault(self._path, Bell())
         async with JobRunner(self._layout, bell.ring) as jobs:
             name = await jobs.read(identity_of)
-            yield _SqliteConnection(self._path, self._limits, jobs, bell, self._poll_interval, name)
+            yield SqliteConnection(self._path, self._limits, jobs, bell, self._poll_interval, name)
 
     async def backup(self, file: str | os.PathLike[str]) -> None:
         """Copy the transport's file, as it is at one moment, while others go on using it (X9).
 
         Copying the file by other means misses what SQLite keeps beside it; in a process that has it
         open it also drops SQLite's locks.
+
+        The copy accepts the original's tickets, so that scheduled events can still be cancelled
+        after it has taken the original's place (Y3). Hence no ticket tells the two apart.
 
         Args:
             file: the path of the copy. It appears when the copy is complete, and only its owner can
@@ -186,155 +152,3 @@ class SqliteTransport:
         finally:
             # Stops the thread also when asyncio cancels the task, which leaves the thread behind.
             is_left.set()
-
-
-@final
-class _SqliteConnection(ConnectionBase):
-    def __init__(
-        self,
-        path: str,
-        limits: LogLimits,
-        jobs: JobRunner,
-        bell: Bell,
-        interval: float,
-        name: str,
-    ) -> None:
-        super().__init__(path, limits, name)
-        self.jobs = jobs
-        self._bell = bell
-        self._interval = interval
-
-    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do a job that reads, after what is due was put into the logs."""
-
-        def look(db: sqlite3.Connection) -> tuple[T] | None:
-            return None if schedule.is_due(db, time()) else (work(db),)
-
-        while (found := await self.jobs.read(look)) is None:
-            await self.jobs.write(lambda db: schedule.put_all_due(db, time()), rings=True)
-        return found[0]
-
-    async def _change(
-        self, work: Callable[[sqlite3.Connection], T | None], *, rings: bool = False
-    ) -> T:
-        """Do a job that reads and writes, as often as it returns None: so much was due before."""
-        while (found := await self.jobs.write(work, rings=rings)) is None:
-            pass
-        return found
-
-    async def store(self, batch: Batch) -> None:
-        def store(db: sqlite3.Connection) -> bool:
-            return storing.store(db, batch, self.address, self._limits, time())
-
-        while not await self.jobs.write(store, rings=True):
-            pass
-
-    async def produced(self, producer: str) -> int:
-        return await self.jobs.read(lambda db: storing.produced(db, producer))
-
-    async def schedule(
-        self, ticket: str, record: Record, *, at: float | None = None, delay: float | None = None
-    ) -> None:
-        partition = partition_of(ticket, self._name, self.partitions)
-        check_record(record, self.max_event_bytes)
-
-        def work(db: sqlite3.Connection) -> bool | None:
-            now = time()
-            wanted = ScheduledRecord(
-                ticket, partition, now + (delay or 0.0) if at is None else at, record
-            )
-            return schedule.schedule(db, wanted, self.address, self._limits, now)
-
-        if await self._change(work):
-            # Workers may have to be given it earlier than they know.
-            self._bell.ring()
-
-    async def cancel(self, ticket: str) -> bool:
-        partition_of(ticket, self._name, self.partitions)
-        window = self._limits.window
-        return await self.jobs.write(lambda db: schedule.cancel(db, ticket, window, time()))
-
-    async def scheduled(
-        self, *, after: ScheduledRecord | None = None, limit: int = 100
-    ) -> Sequence[ScheduledRecord]:
-        return await self.jobs.read(lambda db: schedule.scheduled(db, after, limit))
-
-    async def join(self, member: Member) -> Sequence[str]:
-        while True:
-            found = await self._found(member)
-            consumers = await self.jobs.write(partial(self._join, member, found))
-            if consumers is not None:
-                return consumers
-
-    async def _found(self, member: Member) -> list[LogScan] | None:
-        """Look for where a member's group begins, if that is at a time, and there is none yet."""
-        if not isinstance(member.start, int | float):
-            return None
-        if await self._look(lambda db: groups.id_of(db, member.group)) is not None:
-            return None
-        return await look_for(self.jobs, member.start)
-
-    def _join(
-        self, member: Member, found: list[LogScan] | None, db: sqlite3.Connection
-    ) -> list[str] | None:
-        return groups.join(db, member, found, time())
-
-    async def leave(self, member: Member) -> None:
-        await self.jobs.write(lambda db: groups.leave(db, member))
-
-    async def acquire(self, member: Member, partition: int) -> Lease | None:
-        held = await self.jobs.write(
-            lambda db: leases.acquire(db, member, partition, time(), is_exclusive=self.is_exclusive)
-        )
-        if held is None:
-            return None
-        return SqliteLease(self.jobs, self._bell, held, self._interval, self.max_event_bytes)
-
-    async def standing(self, group: str) -> Standing:
-        return await self._look(lambda db: groups.standing(db, group))
-
-    async def groups(self) -> Sequence[str]:
-        return await self.jobs.read(groups.groups)
-
-    async def forget(self, group: str) -> None:
-        await self.jobs.write(lambda db: groups.forget(db, group))
-
-    async def replay(self, group: str, since: Start) -> Replayed:
-        # The logs are not read for a group that is not there, nor before what is due is in them.
-        await self._look(lambda db: groups.known_id_of(db, group))
-        found = await scan(self.jobs, since)
-        return await self._change(lambda db: replay(db, group, found, time()), rings=True)
-
-    async def survey(self) -> Survey:
-        return await self._look(lambda db: survey(db, time()))
-
-    async def dead_letters(
-        self, group: str, *, after: str | None = None, limit: int = 100
-    ) -> Sequence[DeadLetter]:
-        (last,) = numbers_after(after, 1) or (0,)
-        return await self.jobs.read(lambda db: groups.dead_letters(db, group, last, limit))
-
-    async def redrive(self, group: str, ids: Sequence[str]) -> int:
-        return await self._change(lambda db: groups.redrive(db, group, ids, time()), rings=True)
-
-    async def discard(self, group: str, ids: Sequence[str]) -> int:
-        return await self.jobs.write(lambda db: groups.discard(db, group, ids))
-
-    async def tail(
-        self, after: Sequence[str] | None, limit: int, wait: float
-    ) -> tuple[Sequence[Stored], Sequence[str]]:
-        positions = await self._look(log.ends) if after is None else list(map(int, after))
-        next_due = inf
-
-        def find(db: sqlite3.Connection) -> tuple[Sequence[Stored], float]:
-            found = log.tail(db, positions, limit, self.max_event_bytes)
-            return found, schedule.next_of_all(db)
-
-        async def look() -> Sequence[Stored]:
-            nonlocal next_due
-            found, next_due = await self._look(find)
-            return found
-
-        return await self._bell.tail(
-            look, positions, wait, self._interval, lambda: next_due - time()
-        )
