@@ -33,6 +33,8 @@ for _name in ("coredis", "trio"):
 
 GROUP: Final = "clerks"
 _LEASE: Final = 0.5
+_PATIENCE: Final = 60.0
+"""For so many seconds a call is tried again: each try may meet a server that was just killed."""
 _TASKS: Final = 3
 """How many tasks of a clerk schedule at a time."""
 _LONGEST_DELAY: Final = 0.5
@@ -89,7 +91,13 @@ async def _serve(
     await bus.subscribe(NAME, "clerk", handle)
     transport = FAULTS[duty.fault](transport_from_url(duty.url))
     opening = open_bridge(
-        bus, transport, incoming=[NAME], group=GROUP, retry_delay=0.01, lease=_LEASE
+        bus,
+        transport,
+        incoming=[NAME],
+        group=GROUP,
+        retry_delay=0.01,
+        lease=_LEASE,
+        store_timeout=_PATIENCE,
     )
     async with opening as bridge, anyio.create_task_group() as tasks:
         for _ in range(_TASKS if duty.is_scheduling else 0):
