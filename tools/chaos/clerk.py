@@ -43,7 +43,7 @@ _LONGEST: Final = 0.01
 _KEYS: Final = (None, *"abcdef")
 _CANCELLED: Final = 0.3
 """For how many of the events a cancellation is tried, in time or not."""
-_KEPT: Final = 20
+_KEPT: Final = 4
 """A task cancels one of so many events that it scheduled last."""
 
 
