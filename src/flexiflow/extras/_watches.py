@@ -93,7 +93,7 @@ KINDS: Final = (
             "missed": "Events that were lost or deleted before the group had settled them.",
             "waiting": "Events of the group that wait for another attempt.",
         },
-        {"outbox_trouble": "Bridges whose outbox can't be used at the moment."},
+        {"outbox_trouble": "Bridges whose outbox can't hand on events at the moment."},
     ),
 )
 """What can be watched."""

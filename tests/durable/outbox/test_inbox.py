@@ -109,7 +109,7 @@ async def test_ids_that_are_no_text_are_told_apart() -> None:
 
 
 async def test_each_group_and_replay_has_its_first_time() -> None:
-    """Y4, Y5: a group that begins again does all again."""
+    """Y4, Y5: a group that begins again, or is made anew, does all again."""
     shop = Shop(connect())
     async with handled(shop) as transport:
         async with consuming(transport, shop, group="other") as bridge:
@@ -117,7 +117,11 @@ async def test_each_group_and_replay_has_its_first_time() -> None:
         async with consuming(transport, shop) as bridge:
             await bridge.replay(GROUP, since="oldest")
             await until(lambda: bridge.statistics().acknowledged)
-    assert shop.answers == [True, True, True]
+        async with transport.connect() as connection:
+            await connection.forget(GROUP)
+        async with consuming(transport, shop) as bridge:
+            await until(lambda: bridge.statistics().acknowledged)
+    assert shop.answers == [True] * 4
 
 
 async def test_notes_are_pruned() -> None:

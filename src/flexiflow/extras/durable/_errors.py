@@ -24,12 +24,17 @@ class TransportUnavailable(TransportError, ConnectionError):
     Args:
         address: where the transport is, without any secret.
         reason: what was seen.
+
+    Attributes:
+        ticket: the ticket of the event that `Bridge.schedule` could not store, or of which it does
+            not know whether it is stored; None from all other calls (Y3).
     """
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(address, reason)
         self.address = address
         self.reason = reason
+        self.ticket: str | None = None
 
     def __str__(self) -> str:
         """Name the address and what was seen."""
@@ -286,7 +291,8 @@ class NewerVersion(TransportError):
         event_name, stored, known = self.args
         return (
             f"the payload of {show(event_name)} is of version {stored}, and this worker's schema "
-            f"reads up to version {known}: a worker with the newer schema would be right"
+            f"reads up to version {known}: a worker with the newer schema must be given it before "
+            "all retries are over, by default after eleven minutes"
         )
 
 

@@ -14,19 +14,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
 
 from flexiflow.extras.durable._filling import Filling
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._records import (
-    Acknowledged,
-    Buried,
-    Noted,
-    Postponed,
-    Returned,
-)
+from flexiflow.extras.durable._outcomes import Acknowledged, Buried, Noted, Postponed, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable._memory.log import Log
-    from flexiflow.extras.durable._records import Delivery, Record, Room, Settling
+    from flexiflow.extras.durable._outcomes import Settling
+    from flexiflow.extras.durable._records import Delivery, Record, Room
 
 
 @dataclass(slots=True)
