@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from multiprocessing.context import ForkServerProcess
 
+    from flexiflow.extras.durable import Connection
     from tools.chaos.load import Plan
     from tools.redis_server import RedisServer
 
@@ -143,30 +144,32 @@ class _Office:
 
     async def run(self, server: RedisServer | None) -> None:
         """Kill clerks, or the server, and then let all that was scheduled be handled."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch)
+        transport = transport_from_url(self._duty.url)
+        async with transport.connect() as connection, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, connection)
             for _ in range(_CLERKS):
                 tasks.start_soon(self._keep_one)
             await self._kill(server)
-            await self._finish()
+            await self._finish(connection)
+            if not await all_settled(transport, [GROUP], self._plan.patience):
+                self._result.stalled = True
             self._is_open = False
             self._watching.cancel()
             for each in self._clerks:
                 each.end()
 
-    async def _watch(self) -> None:
+    async def _watch(self, connection: Connection) -> None:
         """Note when events get into their logs, since to hand them out takes a clerk longer."""
         positions: Sequence[str] = ["0"] * _PARTITIONS
         with self._watching:
-            async with transport_from_url(self._duty.url).connect() as connection:
-                while True:
-                    # A server that was killed is there again soon.
-                    await anyio.sleep(_GLANCE)
-                    with suppress(TransportUnavailable):
-                        found, positions = await connection.tail(positions, _PAGE, _ENDING)
-                        now = time.time()
-                        for each in found:
-                            self._timetable.see(entry_of(each.body).message[0], now)
+            while True:
+                # A server that was killed is there again soon.
+                await anyio.sleep(_GLANCE)
+                with suppress(TransportUnavailable):
+                    found, positions = await connection.tail(positions, _PAGE, _ENDING)
+                    now = time.time()
+                    for each in found:
+                        self._timetable.see(entry_of(each.body).message[0], now)
 
     async def _keep_one(self) -> None:
         while self._is_open:
@@ -180,7 +183,7 @@ class _Office:
         """Kill the oldest clerk, or the server, again and again, in the midst of what it does."""
         plan, timetable = self._plan, self._timetable
         for turn in range(plan.kills):
-            await timetable.pulse.until(lambda: len(self._clerks) == _CLERKS)
+            await timetable.pulse.until(lambda: self._is_staffed(server))
             oldest = self._clerks[0]
             goal = oldest.words + self._random.randint(1, _MOST_SAID)
             if not await timetable.pulse.until(lambda: oldest.words >= goal, plan.patience):  # noqa: B023  it is called within this turn
@@ -195,7 +198,13 @@ class _Office:
             self._result.kills += 1
             plan.tell(f"{turn + 1}/{plan.kills} kills, {len(timetable.booked):,} scheduled")
 
-    async def _finish(self) -> None:
+    def _is_staffed(self, server: RedisServer | None) -> bool:
+        """Return whether all clerks are there; to open a bridge they need a server that stays."""
+        return len(self._clerks) == _CLERKS and (
+            server is None or all(each.words for each in self._clerks)
+        )
+
+    async def _finish(self, connection: Connection) -> None:
         """Let no more be scheduled, and wait until all is handled, or nothing happens any more."""
         timetable, patience = self._timetable, self._plan.patience
         self._duty = self._duty._replace(is_scheduling=False)
@@ -203,11 +212,8 @@ class _Office:
         for each in schedulers:
             each.end()
         await timetable.pulse.until(lambda: not set(schedulers) & set(self._clerks))
-        transport = transport_from_url(self._duty.url)
-        async with transport.connect() as connection:
-            # A clerk was killed before it reported the answer; it is the same if one asks again.
-            for number, ticket in list(timetable.asked.items()):
-                timetable.note("answered", number, await connection.cancel(ticket))
-        is_handled = await timetable.pulse.until(lambda: not timetable.awaited, patience)
-        if not (is_handled and await all_settled(transport, [GROUP], patience)):
+        # A clerk was killed before it reported the answer; it is the same if one asks again.
+        for number, ticket in list(timetable.asked.items()):
+            timetable.note("answered", number, await connection.cancel(ticket))
+        if not await timetable.pulse.until(lambda: not timetable.awaited, patience):
             self._result.stalled = True
