@@ -146,7 +146,7 @@ def test_what_is_scheduled_outlasts_kills(backend: str, mode: str) -> None:
 
 def test_the_judge_finds_what_was_scheduled_and_went_wrong() -> None:
     """Y3: what is lost, early, or handed out though it was cancelled."""
-    result = run(partial(kill_scheduled, "both", "SQLite", Plan(1, 0, patience=2), "mistimes"))
+    result = run(partial(kill_scheduled, "both", "SQLite", Plan(6, 0, patience=1), "mistimes"))
     assert {"early", "lost", "revived"} <= result.faults.keys()
 
 
