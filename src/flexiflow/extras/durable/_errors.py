@@ -279,18 +279,18 @@ class NewerVersion(TransportError):
 
     Args:
         event_name: the event's name.
-        stored: the version that is stored.
+        found: the version that is stored.
         known: the version that this code reads.
     """
 
-    def __init__(self, event_name: str, stored: int, known: int) -> None:
-        super().__init__(event_name, stored, known)
+    def __init__(self, event_name: str, found: int, known: int) -> None:
+        super().__init__(event_name, found, known)
 
     def __str__(self) -> str:
         """Name the event, both versions, and what would be right."""
-        event_name, stored, known = self.args
+        event_name, found, known = self.args
         return (
-            f"the payload of {show(event_name)} is of version {stored}, and this worker's schema "
+            f"the payload of {show(event_name)} is of version {found}, and this worker's schema "
             f"reads up to version {known}: a worker with the newer schema must be given it before "
             "all retries are over, by default after eleven minutes"
         )
