@@ -279,19 +279,19 @@ class NewerVersion(TransportError):
 
     Args:
         event_name: the event's name.
-        found: the version that is stored.
-        known: the version that this code reads.
+        stored: the version that is stored.
+        newest: the newest version that this code reads.
     """
 
-    def __init__(self, event_name: str, found: int, known: int) -> None:
-        super().__init__(event_name, found, known)
+    def __init__(self, event_name: str, stored: int, newest: int) -> None:
+        super().__init__(event_name, stored, newest)
 
     def __str__(self) -> str:
         """Name the event, both versions, and what would be right."""
-        event_name, found, known = self.args
+        event_name, stored, newest = self.args
         return (
-            f"the payload of {show(event_name)} is of version {found}, and this worker's schema "
-            f"reads up to version {known}: a worker with the newer schema must be given it before "
+            f"the payload of {show(event_name)} is of version {stored}, and this worker's schema "
+            f"reads up to version {newest}: a worker with the newer schema must be given it before "
             "all retries are over, by default after eleven minutes"
         )
 
@@ -366,7 +366,7 @@ class WorkersDied(TransportError):
 
 def no_group(name: str) -> ValueError:
     """Return the exception for a name that no group has."""
-    return ValueError(f"there is no group {name!r}")
+    return ValueError(f"there is no group {show(name)}")
 
 
 def is_an_outage(problem: Exception) -> bool:

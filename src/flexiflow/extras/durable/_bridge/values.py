@@ -14,6 +14,8 @@ from itertools import repeat
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
+from flexiflow._text import show
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
@@ -122,7 +124,7 @@ def read_dict(read: Function, value: Any) -> Any:
         for name, each in value.items():
             found[name] = read(each)
     except ValueError as exc:
-        raise _inside(f"[{name!r}]", exc) from None
+        raise _inside(f"[{show(name)}]", exc) from None
     return found
 
 

@@ -14,8 +14,8 @@ from flexiflow.extras.durable._surveys import GroupSurvey, MemberSurvey, Standin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flexiflow.extras.durable._memory.entries import Grave
     from flexiflow.extras.durable._memory.log import Log
-    from flexiflow.extras.durable._memory.readings import Grave
     from flexiflow.extras.durable._outcomes import Buried
     from flexiflow.extras.durable._records import Member
 
