@@ -32,8 +32,9 @@ from flexiflow._registry import MAX_REMEMBERED, Registry
 from flexiflow._text import LONGEST, closest, shorten, show
 from flexiflow.extras.causality import PublishLoop
 from flexiflow.extras.durable import JSON, MemoryTransport, open_bridge
-from flexiflow.extras.durable._bridge.cloudevents import Encoder, _name_to_text
+from flexiflow.extras.durable._bridge.cloudevents import Encoder
 from flexiflow.extras.durable._bridge.failing import failure_of, log_burial
+from flexiflow.extras.durable._bridge.json_text import name_to_text
 from tests.helpers import MODES, never
 
 LONG = "n" * 100_000
@@ -353,12 +354,12 @@ async def test_many_names_of_5_mb_leave_no_more_than_a_few_mb(*, heard: bool) ->
 def test_long_names_are_written_down_without_being_kept() -> None:
     """B10: what a bridge keeps of the names that it sends out is bounded in characters."""
     encoder = Encoder("source", "producer", JSON)
-    before = _name_to_text.cache_info().misses
+    before = name_to_text.cache_info().misses
     for number in range(10):
         assert f'"type":"{LONG}{number}"'.encode() in encoder.encode(f"{LONG}{number}", {}, None)
-    assert _name_to_text.cache_info().misses == before
+    assert name_to_text.cache_info().misses == before
     assert b'"type":"order.placed"' in encoder.encode("order.placed", {}, None)
-    assert _name_to_text.cache_info().currsize > 0
+    assert name_to_text.cache_info().currsize > 0
 
 
 def test_the_library_is_quiet_about_long_names(caplog: pytest.LogCaptureFixture) -> None:

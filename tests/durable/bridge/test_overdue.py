@@ -27,9 +27,10 @@ from flexiflow.extras.durable import (
 from flexiflow.extras.durable._bridge import intake
 from flexiflow.extras.durable._bridge.budget import Budget
 from flexiflow.extras.durable._bridge.held import handing_on
-from flexiflow.extras.durable._bridge.intake import Intake, _tells_an_end
+from flexiflow.extras.durable._bridge.intake import Intake
 from flexiflow.extras.durable._bridge.lanes import Queue
 from flexiflow.extras.durable._bridge.link import Link
+from flexiflow.extras.durable._bridge.settlements import tells_an_end
 from tests.durable.bridge.helpers import (
     GROUP,
     NAME,
@@ -525,4 +526,4 @@ def test_only_attempts_that_have_ended_are_told_of_a_lease_that_is_gone(
     outcome: Any, *, is_told: bool
 ) -> None:
     """X11: What may have killed its workers, and was not begun here, keeps its count."""
-    assert _tells_an_end(outcome) == is_told
+    assert tells_an_end(outcome) == is_told

@@ -21,7 +21,7 @@ from flexiflow.extras.durable import (
     TransportUnusable,
     open_bridge,
 )
-from flexiflow.extras.durable._bridge.place import Lifetime
+from flexiflow.extras.durable._bridge.lifetime import Lifetime
 from flexiflow.extras.durable._bridge.relaying import relaying as open_relay
 from flexiflow.extras.durable._outbox import box
 from flexiflow.extras.durable._outbox import relay as module

@@ -15,8 +15,8 @@ them imports another; what they share is in the modules beside them. The outbox 
 from flexiflow.extras.durable._bridge.bridge import Bridge
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Codec
 from flexiflow.extras.durable._bridge.held import CurrentDelivery, current_delivery
+from flexiflow.extras.durable._bridge.lifetime import BridgeStatus
 from flexiflow.extras.durable._bridge.opening import open_bridge
-from flexiflow.extras.durable._bridge.place import BridgeStatus
 from flexiflow.extras.durable._bridge.relaying import OutboxFile
 from flexiflow.extras.durable._bridge.schemas import Schema
 from flexiflow.extras.durable._bridge.statistics import BridgeStatistics

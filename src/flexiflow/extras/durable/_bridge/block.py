@@ -14,7 +14,8 @@ from flexiflow.extras.durable._bridge.batcher import Batcher
 from flexiflow.extras.durable._bridge.bridge import Bridge
 from flexiflow.extras.durable._bridge.cloudevents import Encoder
 from flexiflow.extras.durable._bridge.leaving import what_leaves, without_frames
-from flexiflow.extras.durable._bridge.place import Lifetime, Way, take_place
+from flexiflow.extras.durable._bridge.lifetime import Lifetime
+from flexiflow.extras.durable._bridge.place import Way, take_place
 from flexiflow.extras.durable._bridge.relaying import relaying
 from flexiflow.extras.durable._bridge.scheduling import Scheduler
 from flexiflow.extras.durable._bridge.worker import Worker

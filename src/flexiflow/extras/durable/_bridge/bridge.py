@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flexiflow._names import Topic
+    from flexiflow.extras.durable._bridge.lifetime import BridgeStatus, Lifetime
     from flexiflow.extras.durable._bridge.link import Link
-    from flexiflow.extras.durable._bridge.place import BridgeStatus, Lifetime
     from flexiflow.extras.durable._bridge.scheduling import Scheduler
     from flexiflow.extras.durable._bridge.statistics import BridgeStatistics
     from flexiflow.extras.durable._bridge.worker import Worker

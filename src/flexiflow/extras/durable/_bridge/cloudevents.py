@@ -5,33 +5,31 @@ from __future__ import annotations
 import reprlib
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
-from json import JSONDecoder, JSONEncoder
-from math import isinf
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast, final
 
 from flexiflow._text import LONGEST
 from flexiflow.extras.durable._bridge.failing import reason_of
+from flexiflow.extras.durable._bridge.json_text import (
+    from_json,
+    name_to_text,
+    payload_to_json,
+    to_text,
+)
 from flexiflow.extras.durable._errors import NotEncodable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from flexiflow.extras.durable._bridge.schemas import Schema
 
-# Annotated as types of Any: their elements may be of any type.
-_MAPPING: Final[type[Any]] = dict
-_CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple)
-_TEXTS: Final[frozenset[type[Any]]] = frozenset([str])
 _tuple: Any = tuple
 _make: Final = _tuple.__new__
 """Makes a `CloudEvent`, in half the time of calling the class."""
 NOTHING: Final[Mapping[str, Any]] = {}
 """No attributes, or no schemas."""
-
-_PLAIN: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(None)])
 
 
 ATTRIBUTES: Final = frozenset(
@@ -105,7 +103,7 @@ class JsonCodec:
             ValueError: it holds NaN, an infinity, or a reference to itself.
             TypeError: it holds a value that JSON has no form for, or a key that is no str.
         """
-        return _to_json(data).encode()
+        return payload_to_json(data).encode()
 
     def decode(self, body: bytes) -> Any:
         """Decode a JSON value.
@@ -113,7 +111,7 @@ class JsonCodec:
         Raises:
             ValueError: it is not valid JSON.
         """
-        return _from_json(body)
+        return from_json(body)
 
 
 JSON: Final = JsonCodec()
@@ -146,8 +144,8 @@ class Encoder:
         self._numbers = count(1)
         self._second = -1, ""
         self._head = (
-            f'{{"specversion":"1.0","source":{_to_text(source)},'
-            f'"datacontenttype":{_to_text(codec.content_type)},"id":"'
+            f'{{"specversion":"1.0","source":{to_text(source)},'
+            f'"datacontenttype":{to_text(codec.content_type)},"id":"'
         )
 
     def encode(
@@ -180,12 +178,12 @@ class Encoder:
         except Exception as exc:
             raise NotEncodable(name, reason_of(exc)) from exc
         # The cache keeps no names that are unusually long.
-        to_text = _name_to_text if len(name) <= LONGEST else _to_text
-        more = "" if key is None else f',"partitionkey":{_to_text(key)}'
+        write_name = name_to_text if len(name) <= LONGEST else to_text
+        more = "" if key is None else f',"partitionkey":{to_text(key)}'
         if carried:
-            more += "".join([f',"{each}":{_to_text(text)}' for each, text in carried.items()])
+            more += "".join([f',"{each}":{to_text(text)}' for each, text in carried.items()])
         return (
-            f'{self._head}{self._producer}-{next(self._numbers)}","type":{to_text(name)},'
+            f'{self._head}{self._producer}-{next(self._numbers)}","type":{write_name(name)},'
             f'"time":"{self._now()}","depth":{depth}{more},{payload}}}'
         ).encode()
 
@@ -201,7 +199,7 @@ class Encoder:
 
 
 def _json(data: Any) -> str:
-    return f'"data":{_to_json(data)}'
+    return f'"data":{payload_to_json(data)}'
 
 
 def _base64(codec: Codec, data: Any) -> str:
@@ -214,7 +212,7 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
     Raises:
         Exception: it is no CloudEvent 1.0 in JSON, or its payload can't be decoded.
     """
-    event = _from_json(body)
+    event = from_json(body)
     if not isinstance(event, dict):
         raise ValueError(f"an event must be a JSON object, not {reprlib.repr(event)}")  # noqa: TRY004  the value of what was received is wrong
     attributes = cast("dict[str, Any]", event)
@@ -254,64 +252,3 @@ def _refuse(attributes: dict[str, Any]) -> NoReturn:
         and not (isinstance(attributes.get(each), str) and attributes[each])
     )
     raise ValueError(f"{wrong} must be a non-empty str, not {reprlib.repr(attributes.get(wrong))}")
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if isinf(number):
-        raise ValueError(f"{text} is more than a float holds")
-    return number
-
-
-_to_text: Final[Callable[[object], str]] = JSONEncoder(
-    allow_nan=False, separators=(",", ":")
-).encode
-# A program has few names of events.
-_name_to_text: Final = lru_cache(_to_text)
-_decoder: Final = JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def _from_json(body: bytes) -> Any:
-    text = body.decode()
-    # This module writes no spaces around an event, and to look for some takes time.
-    if text[:1] == "{":
-        value, end = _decoder.raw_decode(text)
-        if end == len(text):
-            return value
-    return _decoder.decode(text)
-
-
-def _to_json(data: Any) -> str:
-    text = _to_text(data)
-    # After encoding, which refuses a payload that refers to itself; this would never end with one.
-    if isinstance(data, _CONTAINERS) and not _is_flat(data):
-        _check_keys(data)
-    return text
-
-
-def _is_flat(data: Any) -> bool:
-    """Return whether a payload is a dict of plain values, as most are; a quick check."""
-    return (
-        type(data) is _MAPPING
-        and _TEXTS.issuperset(map(type, data))
-        and _PLAIN.issuperset(map(type, data.values()))
-    )
-
-
-def _check_keys(data: Any) -> None:
-    """Raise `TypeError` for a key that is no str: JSON would turn it into one."""
-    found = [data]
-    # The list grows while the loop goes through it.
-    for each in found:
-        if isinstance(each, _MAPPING):
-            for key in each:
-                if not isinstance(key, str):
-                    raise TypeError(f"a key must be a str, not {reprlib.repr(key)}")
-            values = each.values()
-        else:
-            values = each
-        found += [value for value in values if isinstance(value, _CONTAINERS)]

@@ -58,8 +58,8 @@ def dataclass_ends(kind: Any) -> tuple[Function, Function]:
     Raises:
         TypeError: a field is of another type, or the class can't be made of its fields.
     """
-    place = kind.__qualname__
-    return _Writers().of(kind, place), _Readers().of(kind, place)
+    path = kind.__qualname__
+    return _Writers().of(kind, path), _Readers().of(kind, path)
 
 
 class _Functions(ABC):
@@ -67,12 +67,12 @@ class _Functions(ABC):
 
     any: Function = staticmethod(as_it_is)
 
-    def of(self, hint: Any, place: str) -> Function:
+    def of(self, hint: Any, path: str) -> Function:
         """Return the function for a type.
 
         Args:
             hint: the type.
-            place: the field, for messages.
+            path: the field, for messages.
         """
         hint = _plain(hint)
         origin, arguments = get_origin(hint), get_args(hint)
@@ -82,46 +82,46 @@ class _Functions(ABC):
             return read_float
         if is_dataclass(hint):
             return self.of_class(hint)
-        return self._of_form(hint, origin, arguments, place)
+        return self._of_form(hint, origin, arguments, path)
 
     @abstractmethod
     def of_class(self, kind: Any) -> Function:
         """Return the function for a dataclass."""
 
-    def _of_form(self, hint: Any, origin: Any, arguments: tuple[Any, ...], place: str) -> Function:
+    def _of_form(self, hint: Any, origin: Any, arguments: tuple[Any, ...], path: str) -> Function:
         if origin is Literal:
             return partial(read_literal, arguments)
         if origin in (Union, UnionType):
-            return self._of_union(hint, arguments, place)
-        return self._of_container(hint, origin or hint, arguments, place)
+            return self._of_union(hint, arguments, path)
+        return self._of_container(hint, origin or hint, arguments, path)
 
-    def _of_union(self, hint: Any, kinds: tuple[Any, ...], place: str) -> Function:
+    def _of_union(self, hint: Any, kinds: tuple[Any, ...], path: str) -> Function:
         kinds = tuple(map(_plain, kinds))
         forms = [form for form in map(_form_of, kinds) if form is not None]
         if len(forms) > len(set(forms)):
             raise TypeError(
-                f"{place} is of the type {hint!r}, two of which look alike as JSON: give Schema an "
+                f"{path} is of the type {hint!r}, two of which look alike as JSON: give Schema an "
                 "encode and a decode, or use a type of pydantic or msgspec"
             )
         # An int is read as a float only where there is no int among them.
         kinds = tuple(sorted(kinds, key=lambda kind: kind is float))
-        return partial(read_union, hint, [self.of(each, place) for each in kinds])
+        return partial(read_union, hint, [self.of(each, path) for each in kinds])
 
     def _of_container(
-        self, hint: Any, origin: Any, arguments: tuple[Any, ...], place: str
+        self, hint: Any, origin: Any, arguments: tuple[Any, ...], path: str
     ) -> Function:
         if origin in (Any, object):
             return self.any
         if origin in (list, Sequence):
-            return partial(read_list, self.of((*arguments, Any)[0], place), list)
+            return partial(read_list, self.of((*arguments, Any)[0], path), list)
         if origin is tuple and (not arguments or arguments[1:] == (...,)):
-            return partial(read_list, self.of((*arguments, Any)[0], place), tuple)
+            return partial(read_list, self.of((*arguments, Any)[0], path), tuple)
         if origin is tuple:
-            return partial(read_tuple, [self.of(each, place) for each in arguments])
+            return partial(read_tuple, [self.of(each, path) for each in arguments])
         if origin in (dict, Mapping) and (*arguments, str)[0] is str:
-            return partial(read_dict, self.of((*arguments, Any, Any)[1], place))
+            return partial(read_dict, self.of((*arguments, Any, Any)[1], path))
         raise TypeError(
-            f"{place} is of the type {hint!r}, which does not come back from JSON by itself: give "
+            f"{path} is of the type {hint!r}, which does not come back from JSON by itself: give "
             "Schema an encode and a decode, or use a type of pydantic or msgspec"
         )
 

@@ -158,20 +158,20 @@ class Crew:
         handing_on.set(None)
         queue, inherited = self._queue, list(copy_context().values())
         # Where the values of a context have the event that is being handled.
-        place = list(copy_context()).index(handing_on)
+        index = list(copy_context()).index(handing_on)
         requests = slot.requests = cancel_counter()
         while True:
             self._stands_by = False
             while (held := queue.take()) is not None:
                 self.call()
-                inherited[place] = held
+                inherited[index] = held
                 handing_on.set(held)
                 await self._handle(slot, held)
                 if requests() or slot.scope.cancel_called or not is_unchanged(inherited):
                     return
             # Keep nothing of the last event while waiting for the next.
             handing_on.set(None)
-            inherited[place] = None
+            inherited[index] = None
             # The queue is empty, or holds a suspect's neighbours up: `call` deals with both.
             self.call()
             slot.woken = anyio.Event()

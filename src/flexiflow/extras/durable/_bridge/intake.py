@@ -42,6 +42,7 @@ from flexiflow.extras.durable._bridge.held import Origin
 from flexiflow.extras.durable._bridge.lanes import SHARE, Lanes
 from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._bridge.resting import Resting
+from flexiflow.extras.durable._bridge.settlements import NONE, Settlements, tells_an_end
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._outcomes import (
     Acknowledged,
@@ -67,35 +68,6 @@ if TYPE_CHECKING:
 
 _DEFERENCE: Final = 0.25
 """For how many seconds a worker receives nothing after it has returned what others may read."""
-
-
-@final
-class _Settlements:
-    """Outcomes that are written together.
-
-    Attributes:
-        outcomes: the outcomes.
-        ignored: how many of them acknowledge events that the group does not take.
-        noted: the events whose counts are being written, by position.
-        barriers: set when all are written, or the lease is lost.
-    """
-
-    __slots__ = ("barriers", "ignored", "noted", "outcomes")
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-        self.ignored = 0
-        self.noted: dict[str, Held[Intake]] = {}
-        self.barriers: list[anyio.Event] = []
-
-    def wake(self) -> None:
-        """Wake the tasks that wait for these outcomes."""
-        for barrier in self.barriers:
-            barrier.set()
-
-
-_NONE: Final = _Settlements()
-"""What is being written while nothing is; never changed."""
 
 
 @final
@@ -149,7 +121,8 @@ class Intake:
         # only, since other workers may have settled them by now.
         self._unread: dict[str, int] = {}
         self._most_unread = link.settings.max_waiting
-        self._next, self._writing = _Settlements(), _NONE
+        self._next: Settlements[Held[Intake]] = Settlements()
+        self._writing: Settlements[Held[Intake]] = NONE
         self._unsettled = 0
         self._wanted = Signal()
         self._idle: anyio.Event | None = None
@@ -319,10 +292,10 @@ class Intake:
         self._held.clear()
         self._free(self._size)
         for batch in (self._writing, self._next):
-            self._reports += filter(_tells_an_end, batch.outcomes)
+            self._reports += filter(tells_an_end, batch.outcomes)
             batch.wake()
         self._reports += self.resting.take_all()
-        self._next, self._writing = _Settlements(), _NONE
+        self._next, self._writing = Settlements(), NONE
         self._unsettled = 0
         # Those who wait for a batch, or for handlers, look at `is_lost`.
         if self._idle is not None:
@@ -406,8 +379,9 @@ class Intake:
         if held.position in self._held:
             # This worker was given it anew, and settles it after that attempt.
             return
-        place = held.position
-        outcome = Acknowledged(place) if is_handled else Returned(place, held.attempts, 0)
+        outcome: Outcome = (
+            Acknowledged(held.position) if is_handled else Returned(held.position, held.attempts, 0)
+        )
         if self.is_lost:
             self._reports.append(outcome)
         else:
@@ -449,7 +423,7 @@ class Intake:
             if not self._writing.outcomes:
                 noted = [each.position for each in self._next.outcomes if isinstance(each, Noted)]
                 self._next.noted = {each: self._held[each] for each in noted if each in self._held}
-                self._writing, self._next = self._next, _Settlements()
+                self._writing, self._next = self._next, Settlements()
             settle = partial(self.lease.settle, self._writing.outcomes)
             self._written(await self._link.outlast(settle))
 
@@ -470,7 +444,7 @@ class Intake:
             await barrier.wait()
 
     def _written(self, settled: Settled) -> None:
-        batch, self._writing = self._writing, _NONE
+        batch, self._writing = self._writing, NONE
         kinds = Counter(map(type, batch.outcomes))
         self._unsettled -= len(batch.outcomes) - kinds[Noted] - kinds[Followed]
         # For outcomes that were not written, `_correct` must undo each count that is made here.
@@ -482,7 +456,7 @@ class Intake:
         batch.wake()
         self.freed.set()
 
-    def _correct(self, batch: _Settlements, settled: Settled) -> None:
+    def _correct(self, batch: Settlements[Held[Intake]], settled: Settled) -> None:
         """Correct what was taken for granted: some outcomes were not written, some keys are over.
 
         Undo what `_written` has counted for the outcomes that were not written.
@@ -500,10 +474,3 @@ class Intake:
         for key in settled.over:
             if key not in sent:
                 self._lanes.are_back(key)
-
-
-def _tells_an_end(outcome: Outcome) -> bool:
-    """Return whether an outcome says that an attempt has ended, or that none had begun."""
-    if isinstance(outcome, Returned | Postponed):
-        return outcome.deliveries == 0
-    return isinstance(outcome, Acknowledged | Buried)

@@ -1,4 +1,4 @@
-"""A bridge's place on a bus, where events are stored before handlers run, and its lifetime.
+"""A bridge's place on a bus, where events are stored before handlers run.
 
 A `Place` is a number of subscriptions (X1, X8). It outlasts a bridge that fails, and then each
 publish fails until another bridge takes the place over, or `forget` is called (X10). The `Lifetime`
@@ -8,9 +8,8 @@ of a bridge knows what ended it. So a place always has the lifetime of the last 
 from __future__ import annotations
 
 import reprlib
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from weakref import ref
 
 from flexiflow._bus import dispatcher_of
@@ -18,7 +17,7 @@ from flexiflow._subscription import Terms
 from flexiflow.extras.durable._bridge.carrying import carried
 from flexiflow.extras.durable._bridge.cloudevents import NOTHING
 from flexiflow.extras.durable._bridge.held import handing_on, is_echo
-from flexiflow.extras.durable._errors import NotEncodable, left
+from flexiflow.extras.durable._errors import NotEncodable
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._records import Record
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from flexiflow._subscription import Subscription
     from flexiflow.extras.durable._bridge.batcher import Batcher
     from flexiflow.extras.durable._bridge.cloudevents import Encoder
-    from flexiflow.extras.durable._errors import TransportUnavailable
+    from flexiflow.extras.durable._bridge.lifetime import Lifetime
     from flexiflow.extras.durable._transport import Transport
 
 BRIDGE: Final = "<bridge>"
@@ -40,97 +39,6 @@ _FIRST: Final = 0
 """Their priority, which comes before all that users may give (B3)."""
 
 _TAKES_EVENT: Final = Terms(takes_event=True)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class BridgeStatus:
-    """A bridge's state (X10); as a str `running`, `draining`, `closed`, or `failed` with the cause.
-
-    Attributes:
-        state: "running" inside the block; "draining" while it is being left; after that "failed" if
-            the bridge failed, or an exception or a cancellation left the block, else "closed".
-        cause: what ended a failed bridge; None in all other states.
-    """
-
-    state: Literal["running", "draining", "closed", "failed"]
-    cause: BaseException | None = None
-
-    def __str__(self) -> str:
-        """Return the state, with the cause in parentheses if there is one."""
-        return self.state if self.cause is None else f"{self.state}({self.cause!r})"
-
-
-@final
-class Lifetime:
-    """The life of one bridge, shared by the bridge, its block and its place on the bus.
-
-    The place is referred to weakly, so that only the bus keeps it alive: a reference to a bridge
-    that has ended keeps no bus alive.
-
-    Attributes:
-        address: the address of its transport.
-        status: the bridge's status.
-        exception: what its block raised, unless that was a cancellation.
-        cause: what is ending the bridge, as far as it is known; None if nothing went wrong.
-    """
-
-    __slots__ = ("_place", "address", "cause", "exception", "status")
-
-    def __init__(self) -> None:
-        self.address: str = ""
-        self.status: BridgeStatus = BridgeStatus("running")
-        self.exception: BaseException | None = None
-        self.cause: BaseException | None = None
-        self._place: Callable[[], Place | None] | None = None
-
-    @property
-    def is_hasty(self) -> bool:
-        """Whether something went wrong, so that nothing is drained."""
-        return self.cause is not None
-
-    @property
-    def had_place(self) -> bool:
-        """Whether it ever had a place on the bus."""
-        return self._place is not None
-
-    def begin(self, place: Place) -> None:
-        """Take a place on the bus."""
-        self._place = ref(place)
-
-    def leave(self, cause: BaseException | None, *, is_cancellation: bool) -> None:
-        """Note that the block is being left, and which exception leaves it, if any."""
-        self.status = BridgeStatus("draining")
-        self.cause = cause
-        self.exception = None if is_cancellation else cause
-
-    def stop(self) -> None:
-        """Store nothing more: each publish of an outgoing event fails from now on."""
-        if (place := self._held()) is not None:
-            place.stop()
-
-    def end(self, cause: BaseException | None) -> None:
-        """Note that the block is over; without a cause, give up the place on the bus."""
-        self.cause = cause
-        self.exception = None
-        if cause is None:
-            self.status = BridgeStatus("closed")
-            self.forget()
-        else:
-            self.status = BridgeStatus("failed", cause)
-
-    def forget(self) -> None:
-        """Give up the place; does nothing if there is none, or another bridge has it by now."""
-        if (place := self._held()) is not None:
-            place.vacate()
-
-    def refusal(self) -> TransportUnavailable:
-        """Return the exception for a publish after this bridge has stopped storing events."""
-        return left(self.address, self.cause)
-
-    def _held(self) -> Place | None:
-        place = None if self._place is None else self._place()
-        return place if place is not None and place.lifetime is self else None
 
 
 class Way(NamedTuple):

@@ -16,8 +16,8 @@ from flexiflow._reporting import logger
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from flexiflow.extras.durable._bridge.lifetime import Lifetime
     from flexiflow.extras.durable._bridge.link import Link
-    from flexiflow.extras.durable._bridge.place import Lifetime
     from flexiflow.extras.durable._transport import Connection
 
 
