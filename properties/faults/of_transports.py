@@ -24,8 +24,8 @@ from flexiflow.extras.durable import (
     Standing,
     Stored,
 )
+from flexiflow.extras.durable._memory.entries import Grave
 from flexiflow.extras.durable._memory.producers import Producers
-from flexiflow.extras.durable._memory.readings import Grave
 from properties.faults import (
     of_leases,
     of_members,

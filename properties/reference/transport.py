@@ -32,7 +32,7 @@ from flexiflow.extras.durable._memory.readings import Reading
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable import Lease
-    from flexiflow.extras.durable._memory.readings import _Entry
+    from flexiflow.extras.durable._memory.entries import Entry
 
 
 class PlainLease:
@@ -68,7 +68,7 @@ class PlainLease:
         """Whether it has run out."""
         return self.token not in self.reading.live(current_time())
 
-    def entries(self, outcomes: Sequence[Outcome]) -> "list[_Entry]":
+    def entries(self, outcomes: Sequence[Outcome]) -> "list[Entry]":
         """Return the group's entries of the records that are to be settled."""
         places = [int(each.position) for each in outcomes if not isinstance(each, Followed)]
         kept = {**self.reading._pending, **self.reading._waiting}

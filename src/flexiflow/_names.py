@@ -146,6 +146,14 @@ class Topic(_Name, Generic[T]):
         topic: Self = make(cls, check_subscribed_name(name))
         return topic
 
+    def __copy__(self) -> Self:
+        """Return the topic itself: it can't change, and a copy would not know the type."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return the topic itself, as `copy` does."""
+        return self
+
     def __reduce__(self) -> tuple[type[Topic[Any]], tuple[str]]:
         """Pickle the name alone; the oldest protocols know no slots."""
         return Topic, (str(self),)

@@ -22,6 +22,7 @@ from tools.chaos.ledger import Entry, Ledger, Result
 from tools.chaos.load import Plan
 from tools.chaos.meddled import FORKED, TRUSTING
 from tools.chaos.processes import MODES, make_lose_locks
+from tools.chaos.scheduled import kill_scheduled
 from tools.chaos.servers import (
     empty_server,
     hang_server,
@@ -30,6 +31,7 @@ from tools.chaos.servers import (
     open_by_half,
 )
 from tools.chaos.storm import cancel_all
+from tools.chaos.timetable import Timetable
 from tools.chaos.workers import kill_workers
 from tools.redis_server import MISSING, find_server
 
@@ -131,6 +133,44 @@ def test_the_judge_compares_orders_with_the_log_and_the_inbox() -> None:
     judge(result, entries, orders, [("a",), ("a",)], [("a",), ("a",), ("y",)])
     faults = {"lost": 1, "unhandled": 2, "doubled": 2, "wrong": 2}
     assert (result.faults, result.twice) == (faults, 1)
+
+
+@pytest.mark.parametrize(("mode", "backend"), by_turns(WHERE))
+def test_what_is_scheduled_outlasts_kills(backend: str, mode: str) -> None:
+    """Y3: each event, unless it was cancelled; none early; those of a key in order."""
+    result = run(partial(kill_scheduled, backend, mode, FEW), backend)
+    assert result.faults == {}
+    assert result.kills == 3
+    assert result.handled == result.stored > 0
+
+
+def test_the_judge_finds_what_was_scheduled_and_went_wrong() -> None:
+    """Y3: what is lost, early, or handed out though it was cancelled."""
+    result = run(partial(kill_scheduled, "both", "SQLite", Plan(6, 0, patience=1), "mistimes"))
+    assert {"early", "lost", "revived"} <= result.faults.keys()
+
+
+def test_the_judge_compares_what_was_scheduled_with_the_log_and_the_clock() -> None:
+    """Y3: lost, early, revived, out of order, not handled, stored twice, or never stored."""
+    timetable, result = Timetable(), Result("scheduled", "both", "SQLite")
+    for number, due in {"a": 5.0, "b": 6.0, "c": 7.0, "d": 8.0, "e": 9.0, "late": 1.0}.items():
+        timetable.note("scheduled", number, "key", due, due, f"ticket of {number}", 2.0)
+    for number, is_cancelled in {"c": True, "d": False}.items():
+        timetable.note("cancelling", number)
+        timetable.note("answered", number, is_cancelled)
+    # An event is handled twice, one before its time, and one that is in no log.
+    for number, at in [("b", 6.5), ("a", 6.6), ("a", 6.7), ("late", 7.1), ("e", 8.5), ("x", 9.0)]:
+        timetable.note("handled", number, at)
+    for number, at in [("late", 0.9), ("b", 6.4), ("b", 0.5)]:
+        timetable.see(number, at)
+    timetable.note("cancelling", "e")
+    entries = [Entry(each, (each, "key", 5.0)) for each in "aabc"]
+    entries += [Entry("e", ("e", "key", 9.0)), Entry("late", ("late", "key", 1.0))]
+    timetable.judge(result, entries)
+    faults = {"lost": 1, "unhandled": 1, "doubled": 1, "wrong": 1}
+    assert result.faults == faults | {"early": 2, "revived": 1, "disordered": 1}
+    assert (result.twice, result.cancelled, result.mistimed) == (1, 1, 4)
+    assert (timetable.awaited, timetable.asked) == ({"d"}, {"e": "ticket of e"})
 
 
 @pytest.mark.measured

@@ -18,6 +18,7 @@ from tools.chaos.ledger import Result
 from tools.chaos.load import Plan
 from tools.chaos.processes import MODES, make_lose_locks
 from tools.chaos.report import Progress, table, write
+from tools.chaos.scheduled import BOTH, kill_scheduled
 from tools.chaos.servers import (
     empty_server,
     hang_server,
@@ -31,7 +32,6 @@ from tools.chaos.workers import kill_workers
 from tools.redis_server import MISSING, find_server
 
 MESSAGES = 100_000
-BOTH = "both"
 BLOCKED = ("Redis, alone", "SQLite, alone", "Redis, two", "SQLite, two")
 KILLED = ("always", "everysec, written", "everysec")
 
@@ -62,6 +62,8 @@ SCENARIOS = {
     "stores": Scenario(kill_stored, ("Redis",), 100),
     "outbox": Scenario(kill_enrolled, ("SQLite",), 1_000, is_mixed=True),
     "outboxes": Scenario(kill_enrolled, ("Redis",), 100, is_mixed=True),
+    "schedules": Scenario(kill_scheduled, ("SQLite",), 1_000, is_mixed=True),
+    "reminders": Scenario(kill_scheduled, ("Redis",), 100),
     "locks": Scenario(make_lose_locks, MODES, 100, messages=20_000),
     "cancel": Scenario(cancel_all, ("Redis", "SQLite"), 100_000, messages=1_000),
     "hang": Scenario(hang_server, ("SIGSTOP",), 50),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Delivery,
         Lease,
         Outcome,
+        Record,
         Room,
         Settled,
         Standing,
@@ -175,6 +176,23 @@ class _Unaware(_Connection):
         return standing._replace(missed=0)
 
 
+class _Mistimed(_Connection):
+    """Confirms what it does not schedule, hands out early, and cancels nothing, by turns."""
+
+    _turn = 0
+
+    async def schedule(self, ticket: str, record: Record, **when: float | None) -> None:
+        self._turn += 1
+        if self._turn % 3 == 0:
+            return
+        if self._turn % 3 == 1:
+            when = {"at": None, "delay": 0.0}
+        await self._sound.schedule(ticket, record, **when)
+
+    async def cancel(self, _ticket: str) -> bool:
+        return True
+
+
 @final
 class _Leaking:
     """Leaves a descriptor open each time."""
@@ -201,6 +219,7 @@ FAULTS: Final[dict[str, Spoil]] = {
     "forgets a pending one": _with(_Forgetful),
     "is lost when it has run out": _with(_Hurried),
     "leaks": _Leaking,
+    "mistimes": _with(_Mistimed),
     "misses nothing": _with(_Unaware),
     "stores again": _with(_StoresAgain),
 }

@@ -22,6 +22,7 @@ Message: TypeAlias = tuple[Any, ...]
 
 NAME = "chaos.message"
 _PAGE = 5_000
+_MISTIMED = ("early", "revived", "disordered")
 _CACHED = ("AnyIO worker thread", "Trio thread")
 
 
@@ -58,6 +59,10 @@ class Result:
         missed: how many unsettled events groups were told that a server has lost.
         unsettled: how many must still be handled or were missed, wrongly, according to the
             transport.
+        cancelled: how many scheduled events were cancelled in time.
+        early: how many scheduled events were handed out before their time.
+        revived: how many scheduled events were handed out after they were cancelled in time.
+        disordered: how many scheduled events of a key came behind one that was due after them.
         leaks: how many connections, descriptors, tasks and threads were left behind.
         seconds: how long it took.
         stalled: whether the run was given up, since nothing happened any more.
@@ -79,6 +84,10 @@ class Result:
     wrong: int = 0
     missed: int = 0
     unsettled: int = 0
+    cancelled: int = 0
+    early: int = 0
+    revived: int = 0
+    disordered: int = 0
     leaks: int = 0
     seconds: float = 0.0
     stalled: bool = False
@@ -88,10 +97,15 @@ class Result:
     def faults(self) -> dict[str, int]:
         """The counts of faults by name; empty if all is well."""
         values = asdict(self)
-        names = ["unhandled", "doubled", "wrong", "unsettled", "leaks", "stalled"]
+        names = ["unhandled", "doubled", "wrong", "unsettled", *_MISTIMED, "leaks", "stalled"]
         if not self.may_lose:
             names.append("lost")
         return {name: int(values[name]) for name in names if values[name]}
+
+    @property
+    def mistimed(self) -> int:
+        """How many scheduled events were handed out early, when cancelled, or out of order."""
+        return self.early + self.revived + self.disordered
 
 
 @final
@@ -216,11 +230,13 @@ def entry_of(body: bytes) -> Entry:
     return Entry(event["id"], tuple(event["data"]))
 
 
-async def look(transport: Transport, result: Result, groups: Sequence[str]) -> list[Entry]:
-    """Read a log from its beginning, and add the unsettled events of groups to the result."""
+async def look(
+    transport: Transport, result: Result, groups: Sequence[str], *, partitions: int = 1
+) -> list[Entry]:
+    """Read the logs from their beginning, and add the unsettled events of groups to the result."""
     entries: list[Entry] = []
     async with transport.connect() as connection:
-        positions: Sequence[str] = ["0-0" if "redis" in connection.address else "0"]
+        positions: Sequence[str] = ["0"] * partitions
         while True:
             found, positions = await connection.tail(positions, _PAGE, 0)
             entries += [entry_of(each.body) for each in found]

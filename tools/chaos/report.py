@@ -33,6 +33,8 @@ _COLUMNS: Final = {
     "doubled": "stored twice",
     "wrong": "wrongly dead or not",
     "unsettled": "unsettled",
+    "cancelled": "cancelled",
+    "mistimed": "mistimed",
     "leaks": "leaks",
 }
 

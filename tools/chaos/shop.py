@@ -88,12 +88,14 @@ async def _trade(
 ) -> None:
     connection = open_shop(trade.path)
 
-    def ship(message: list[str]) -> None:
+    async def ship(message: list[str]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO calls VALUES (?)", message)
         if not trade.has_inbox or first_time(connection, "shop"):
             connection.execute("INSERT INTO shipped VALUES (?)", message)
         connection.execute("COMMIT")
+        # A shop that is killed here has shipped, and has not acknowledged.
+        await anyio.sleep(_LONGEST)
 
     async def sell() -> None:
         random = Random(uuid4().int)

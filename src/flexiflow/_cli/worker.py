@@ -175,6 +175,8 @@ class _Shift:
     @asynccontextmanager
     async def _open(self, bus: EventBus) -> AsyncGenerator[Bridge]:
         options = self._options
+        if not (options.outgoing or options.incoming):
+            raise CannotRun("a worker needs patterns: --incoming, --outgoing, or both")
         async with AsyncExitStack() as stack:
             try:
                 opening = open_bridge(

@@ -129,7 +129,7 @@ def check_transport(  # noqa: PLR0913  most of them are optional
         damage: an async function, called with the transport, a partition, and the position of a
             record there; deletes that record behind the transport's back (X6).
         insert: an async function, called with the transport, a partition, and a body; stores the
-            body there as an outsider would, however large it is (X14).
+            body there as an outsider would, however large it is (X14, Y5).
         empty: an async function, called with the transport; restarts the server behind it, which
             has lost all that was stored (X13).
         lease: the length of a worker's lease in the scripts, in seconds, more than 0; a script in

@@ -22,7 +22,6 @@ COUNTS = (
 )
 
 WRONG_VALUES: dict[str, dict[str, Any]] = {
-    "neither": {"outgoing": (), "incoming": (), "group": None},
     "overlap": {"outgoing": ["a.*"], "incoming": ["*.b"]},
     "overlap in the rest": {"outgoing": ["a.b.c"], "incoming": ["x", "a.**"]},
     "no group": {"group": None},
@@ -42,6 +41,8 @@ WRONG_VALUES: dict[str, dict[str, Any]] = {
     "max_attempts": {"max_attempts": 0},
     "max_deliveries": {"max_deliveries": -1},
     "max_depth": {"max_depth": 0},
+    "start with a typo": {"start": "newest"},
+    "start with an empty position": {"start": ["1", ""]},
     "start without a zone": {"start": datetime(2030, 1, 1)},  # noqa: DTZ001
     "retry_delay": {"retry_delay": -0.1},
     "retry_delay of True": {"retry_delay": True},
@@ -133,6 +134,14 @@ async def test_takes_no_seconds(what: str) -> None:
         options: dict[str, Any] = {what: none}
         async with open_bridge(EventBus(), MemoryTransport(), outgoing=["a"], **options) as bridge:
             assert bridge.statistics().held == 0
+
+
+def test_says_where_a_group_may_begin() -> None:
+    """Y5: Also where the group exists, and the transport would not look at it."""
+    assert refuse(ValueError, {"start": "newest"}) == (
+        "start must be 'oldest', 'new', a datetime, a position, or a position for each partition, "
+        "not 'newest'"
+    )
 
 
 def test_names_the_patterns_that_overlap() -> None:

@@ -279,7 +279,7 @@ def test_each_time_that_a_lease_runs_out_is_noted(backend: str) -> None:
         transport = MemoryTransport()
         async with transport.connect() as connection, create_task_group() as group:
             lease = await enter(connection, member("c", lease=1000.0))
-            settings: Any = SimpleNamespace(prefetch=10, lease=9.0, group="g")
+            settings: Any = SimpleNamespace(prefetch=10, max_waiting=10, lease=9.0, group="g")
             link = Link(EventBus(), transport, settings)
             held = Intake(link, lease, Queue(), Budget(10, 10))
             group.start_soon(held.watch)

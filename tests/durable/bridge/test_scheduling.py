@@ -4,6 +4,7 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from tests.durable.bridge.helpers import (
     consuming,
     pending,
     play,
+    unavailable,
     until,
 )
 
@@ -197,24 +199,34 @@ def test_it_is_tried_for_as_long_as_storing_an_event_is(backend: str) -> None:
     play(scenario, backend, schedules=1)
 
 
-def test_one_more_than_may_be_scheduled_waits_for_room(
-    backend: str, caplog: pytest.LogCaptureFixture
+async def test_one_more_than_may_be_scheduled_is_refused_at_once(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Y3: It is stored once there is room, else `ScheduleFull`; that is no outage."""
+    """Y3: There may be no room before tomorrow; `ScheduleFull` is no outage."""
+    transport = Faulty(MemoryTransport(max_scheduled=1))
+    async with open_bridge(EventBus(), transport) as bridge:
+        await bridge.schedule(NAME, 1, delay=1000)
+        with pytest.raises(ScheduleFull, match="1 events are scheduled, as many as may be"):
+            await bridge.schedule(NAME, 2, delay=0)
+        assert bridge.statistics().reconnects == 0
+    assert transport.calls["schedule"] == 2
+    assert not caplog.records
 
-    async def scenario() -> None:
-        caplog.clear()
-        transport, handler = MemoryTransport(max_scheduled=2), Handler()
-        async with consuming(transport, handler, store_timeout=30.0) as bridge:
-            for delay in (10, 1000):
-                await bridge.schedule(NAME, delay, delay=delay)
-            await bridge.schedule(NAME, 1, delay=500)
-            with pytest.raises(ScheduleFull, match="2 events are scheduled, as many as may be"):
-                await bridge.schedule(NAME, 2, delay=0)
-            assert bridge.statistics().reconnects == 0
-        assert not caplog.records
 
-    play(scenario, backend, schedules=1)
+async def test_a_call_that_failed_may_be_repeated_by_its_ticket() -> None:
+    """Y3: The ticket is on what was raised; no second event is stored, and it can be cancelled."""
+    transport = MemoryTransport()
+    faulty = Faulty(transport)
+    async with open_bridge(EventBus(), faulty, store_timeout=0.01) as bridge:
+        faulty.fail("schedule", is_late=True)
+        with pytest.raises(TransportUnavailable) as caught:
+            await bridge.schedule(NAME, 1, delay=1000)
+        ticket = caught.value.ticket
+        assert ticket is not None
+        assert await bridge.schedule(NAME, 1, delay=1000, ticket=ticket) == ticket
+        assert len(await scheduled(transport)) == 1
+        assert await bridge.cancel(ticket)
+    assert unavailable().ticket is None
 
 
 @pytest.mark.parametrize(
@@ -238,6 +250,8 @@ def test_one_more_than_may_be_scheduled_waits_for_room(
             TypeError,
             "'a.b' is a query, not an event",
         ),
+        ({"delay": 1, "ticket": 3}, TypeError, "a ticket must be a str that schedule"),
+        ({"delay": 1, "ticket": "a-0-0"}, ValueError, "a ticket must be"),
         ({"delay": 1, "data": {1}}, NotEncodable, "can't be stored: TypeError"),
         ({"delay": 1, "key": ""}, NotEncodable, "its key must be a non-empty str of text"),
         ({"delay": 1, "key": 3}, NotEncodable, "its key must be .* not 3"),
@@ -275,42 +289,84 @@ async def test_a_ticket_of_elsewhere_cancels_nothing(
                 await bridge.cancel(wrong)
 
 
-@pytest.mark.parametrize(("given", "key"), [(None, "of data"), ("given", "given")])
+@pytest.mark.parametrize(
+    ("name", "given", "key"),
+    [(NAME, None, "of data"), (NAME, "given", "given"), ("remind", None, None)],
+)
 async def test_the_key_is_what_is_given_or_what_the_bridge_makes(
-    given: str | None, key: str
+    name: str, given: str | None, key: str | None
 ) -> None:
-    """Y3: As for any event of the bridge; without a function there is none."""
+    """Y3: As for any event of the bridge; its function is not asked for others."""
     transport = MemoryTransport()
     ways: dict[str, Any] = {"outgoing": [NAME], "key": "of {}".format}
     async with open_bridge(EventBus(), transport, **ways) as bridge:
-        await bridge.schedule(NAME, "data", delay=10, key=given)
+        await bridge.schedule(name, "data", delay=10, key=given)
     async with open_bridge(EventBus(), transport, outgoing=[NAME]) as bridge:
         await bridge.schedule(NAME, "data", delay=11)
     assert [each.get("partitionkey") for each in await scheduled(transport)] == [key, None]
 
 
-async def test_a_reminder_that_schedules_the_next_one_goes_on_for_ever() -> None:
+async def test_what_the_function_for_keys_raises_is_raised() -> None:
+    """Y3: Nothing is stored then."""
+    transport = MemoryTransport()
+    ways: dict[str, Any] = {"outgoing": [NAME], "key": itemgetter("id")}
+    async with open_bridge(EventBus(), transport, **ways) as bridge:
+        with pytest.raises(KeyError, match="id"):
+            await bridge.schedule(NAME, {"a": 1}, delay=10)
+    assert await scheduled(transport) == []
+
+
+def test_a_reminder_that_schedules_the_next_one_goes_on_for_ever(backend: str) -> None:
     """Y2, Y3: Its chain begins anew; its cause and correlation go on."""
-    transport, bus, seen = MemoryTransport(), EventBus(instruments=[Causality()]), list[Any]()
-    ways: dict[str, Any] = {"incoming": [NAME], "group": GROUP, "max_depth": 1}
+
+    async def scenario() -> None:
+        transport, bus, seen = MemoryTransport(), EventBus(instruments=[Causality()]), list[Any]()
+        ways: dict[str, Any] = {"incoming": [NAME], "group": GROUP, "max_depth": 1}
+        async with open_bridge(bus, transport, **ways) as bridge:
+
+            async def remind(data: int) -> None:
+                delivery = current_delivery()
+                assert delivery is not None
+                seen.append(delivery.depth)
+                if data < 5:
+                    await bridge.schedule(NAME, data + 1, delay=1)
+
+            await bus.subscribe(NAME, "c", remind)
+            with correlation("request-1"):
+                await bridge.schedule(NAME, 1, delay=0)
+            await until(lambda: len(seen) == 5, 1000)
+            assert bridge.statistics().dead == 0
+        assert seen == [1] * 5
+        events = [json.loads(each.body) for each in transport._state.logs[0].records.values()]
+        assert [each["correlationid"] for each in events] == ["request-1"] * 5
+        assert [("causationid" in each) for each in events] == [False, True, True, True, True]
+
+    play(scenario, backend, schedules=1)
+
+
+async def test_the_chain_goes_on_with_an_event_that_is_due_soon() -> None:
+    """Y2, Y3: So a loop of events that are scheduled without a delay ends."""
+    transport, bus = MemoryTransport(), EventBus(on_error="raise")
+    ways: dict[str, Any] = {"incoming": [NAME], "group": GROUP, "max_depth": 3}
     async with open_bridge(bus, transport, **ways) as bridge:
 
-        async def remind(data: int) -> None:
-            delivery = current_delivery()
-            assert delivery is not None
-            seen.append(delivery.depth)
-            if data < 5:
-                await bridge.schedule(NAME, data + 1, delay=0)
-
-        await bus.subscribe(NAME, "c", remind)
-        with correlation("request-1"):
+        async def go_on(data: object) -> None:
+            now = datetime.now(UTC)
+            whens: list[dict[str, Any]] = [{"delay": 0.9}, {"delay": 1.0}]
+            whens += [{"at": now - timedelta(days=1)}, {"at": now + timedelta(days=1)}]
+            for when in whens:
+                await bridge.schedule("other", 1, **when)
             await bridge.schedule(NAME, 1, delay=0)
-        await until(lambda: len(seen) == 5)
-        assert bridge.statistics().dead == 0
-    assert seen == [1] * 5
-    events = [json.loads(each.body) for each in transport._state.logs[0].records.values()]
-    assert [each["correlationid"] for each in events] == ["request-1"] * 5
-    assert [("causationid" in each) for each in events] == [False, True, True, True, True]
+
+        await bus.subscribe(NAME, "c", go_on)
+        await bridge.schedule(NAME, 1, delay=0)
+        await until(lambda: bridge.statistics().dead)
+        assert bridge.statistics().delivered == 3
+        events = [json.loads(each.body) for each in transport._state.logs[0].records.values()]
+    assert {each["depth"] for each in events if each["type"] == NAME} == {1, 2, 3, 4}
+    others = sorted(each["depth"] for each in await scheduled(transport))
+    assert others[:6] == [1] * 6
+    assert {*others[6:]} <= {2, 3, 4}
 
 
 async def test_a_handler_may_schedule_while_its_bridge_is_left() -> None:

@@ -3,10 +3,11 @@
 import enum
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from copy import copy, deepcopy
+from dataclasses import InitVar, asdict, dataclass, field, replace
 from datetime import date
 from operator import itemgetter
-from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar, assert_type
+from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar, assert_type, cast
 
 import msgspec
 import pydantic
@@ -88,6 +89,52 @@ class Struct(msgspec.Struct, Generic[T]):
     day: date
     raw: bytes
     names: dict[int, T]
+
+
+@dataclass
+class _Weighed:
+    day: int
+    factor: InitVar[int]
+
+
+@dataclass
+class _WithDefault:
+    day: int
+    factor: InitVar[int] = 1
+
+
+@dataclass(init=False)
+class _ByHand:
+    day: int
+
+    def __init__(self, text: str) -> None:
+        self.day = int(text)
+
+
+@dataclass(init=False)
+class _ByPlace:
+    day: int
+
+    def __init__(self, day: int, /, *more: object) -> None:
+        self.day = day
+
+
+@dataclass(init=False)
+class _TakesAll:
+    day: int
+
+    def __init__(self, **more: int) -> None:
+        self.day = more["day"]
+
+
+class Size(enum.StrEnum):
+    """A kind of str."""
+
+    SMALL = "small"
+
+
+class Price(float):
+    """A kind of float."""
 
 
 ORDER = Topic[Order](NAME)
@@ -172,7 +219,8 @@ def test_a_newer_version_is_told_apart() -> None:
         plain(version=2).decode(1, plain(version=10**12).dataschema)
     assert str(caught.value) == (
         "the payload of 'order.placed' is of version 1000000000000, and this worker's schema reads "
-        "up to version 2: a worker with the newer schema would be right"
+        "up to version 2: a worker with the newer schema must be given it before all retries are "
+        "over, by default after eleven minutes"
     )
 
 
@@ -213,10 +261,10 @@ def _mute(data: Any) -> Any:
     ("schema", "reason"),
     [
         (plain(version=2), "no upcast leads from version 1 to the next"),
-        (plain(version=3, upcast={1: dict}), "no upcast leads from version 2 to the next"),
+        (plain(version=3, upcast={2: dict}), "no upcast leads from version 1 to the next"),
         (
             plain(version=2, upcast={1: itemgetter("b")}),
-            "to upcast it from version 1 raised KeyError: 'b'",
+            "upcasting from version 1 raised KeyError: 'b'",
         ),
         (plain(decode=itemgetter("b")), "KeyError: 'b'"),
         (plain(decode=_endless), "RecursionError"),
@@ -246,6 +294,8 @@ def test_what_can_not_be_upcast_or_decoded_says_why(schema: Schema[Any], reason:
         ({"upcast": {2: dict}, "version": 2}, ValueError, "from 1 to 1, .* not 2"),
         ({"upcast": {"1": dict}, "version": 2}, ValueError, "from 1 to 1, .* not '1'"),
         ({"upcast": {True: dict}, "version": 2}, ValueError, "from 1 to 1, .* not True"),
+        ({"upcast": {1: dict, 3: dict}, "version": 4}, ValueError, "for version 2, too"),
+        ({"upcast": {1: dict}, "version": 3}, ValueError, "for version 2, too"),
         ({"upcast": {1: dict}}, ValueError, "upcast needs a version above 1"),
         ({"upcast": {1: 3}, "version": 2}, TypeError, "the upcast of version 1 must be callable"),
         ({"upcast": [dict], "version": 2}, TypeError, "upcast must be a mapping .* not \\["),
@@ -282,11 +332,23 @@ def test_a_dataclass_comes_back_as_it_was(order: Order, codec: Any) -> None:
     assert type(back.weight) is type(order.weight)
 
 
+@pytest.mark.parametrize("data", [_WithDefault(3), _TakesAll(day=3)])
+def test_a_class_needs_only_that_it_can_be_made_of_its_fields(data: object) -> None:
+    """Y1: What else its `__init__` takes has a default."""
+    assert pass_on(Schema.of(Topic[Any](NAME), type(data)), data) == data
+
+
 def test_the_type_of_the_payload_is_known_to_type_checkers() -> None:
     """Y1, T1: Whether the topic tells it, or it is given beside the name."""
     assert_type(Schema.of(ORDER), Schema[Order])
     assert_type(Schema.of(NAME, Item), Schema[Item])
     assert_type(Schema.of(ORDER).decode({"id": "a", "items": []}, None), Order)
+
+
+def test_a_copy_of_a_topic_knows_the_type_too() -> None:
+    """Y1, T1: It is the topic itself."""
+    assert copy(ORDER) is deepcopy(ORDER) is ORDER
+    assert Schema.of(deepcopy({"a": ORDER})["a"]).name == NAME
 
 
 def test_containers_may_hold_anything() -> None:
@@ -331,6 +393,54 @@ def test_what_is_no_such_dataclass_can_not_be_read(changes: dict[str, Any], reas
     assert reason in str(caught.value)
 
 
+@dataclass(frozen=True)
+class Gift(Item):
+    """A part of an order that is more than the order says."""
+
+    sender: str = ""
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        (replace(FULL, id=cast("Any", 3)), ".id must be of the type str, not 3"),
+        (replace(FULL, count=True), ".count must be of the type int, not True"),
+        (replace(FULL, items=[Item("a", cast("Any", "1"))]), ".items[0].price must be of the type"),
+        (replace(FULL, items=[Gift("a", 1)]), ".items[0] must be of the type Item, not Gift("),
+        (replace(FULL, more={"a": cast("Any", [])}), ".more['a'] must be of the type"),
+        (replace(FULL, parent=cast("Any", {})), ".parent must be of the type"),
+        (replace(FULL, size=cast("Any", (1,))), ".size must be of the type"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(order: Order, reason: str) -> None:
+    """Y1: It fails where it is published, where the mistake is; the message names the field."""
+    with pytest.raises(NotEncodable) as caught:
+        pass_on(Schema.of(ORDER), order)
+    assert reason in str(caught.value)
+
+
+def test_an_object_of_a_subclass_is_not_written() -> None:
+    """Y1: It would come back as less than it was."""
+    with pytest.raises(NotEncodable, match="must be of the type Item, not Gift"):
+        pass_on(Schema.of(Topic[Item](NAME)), Gift("a", 1.0))
+
+
+@pytest.mark.parametrize("codec", [JSON, Pickle()])
+def test_a_kind_of_str_or_number_is_one(codec: Any) -> None:
+    """Y1: Such as those of an enum; what comes back is equal."""
+    item = Item(Size.SMALL, Price(2.5))
+    assert pass_on(Schema.of(Topic[Item](NAME)), item, codec) == item
+
+
+def test_what_a_field_of_any_type_holds_is_written_as_asdict_does() -> None:
+    """Y1: Dataclasses in it come back as dicts, as there is nothing that tells their class."""
+    order = replace(FULL, anything=[{"a": Item("b", 1.0)}, (2,)])
+    back = pass_on(Schema.of(ORDER), order)
+    assert back.anything == [{"a": {"name": "b", "price": 1.0, "tags": []}}, [2]]
+    with pytest.raises(NotEncodable, match="type"):
+        pass_on(Schema.of(ORDER), replace(FULL, anything=Item))
+
+
 @pytest.mark.parametrize("stored", [None, 3, [], "x"])
 def test_what_is_no_object_is_no_dataclass(stored: object) -> None:
     """Y1: A payload of another type."""
@@ -368,6 +478,17 @@ def test_types_of_pydantic_and_msgspec_come_back_as_they_were(
 ) -> None:
     """Y1: Through their own encoders: aliases, computed fields, dates, bytes, and keys of int."""
     assert pass_on(Schema.of(Topic[Any](NAME), kind), data, codec) == data
+
+
+def test_a_pydantic_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Y1: When the schema is made, and not for each event."""
+
+    def validate(self: object, data: str) -> None:
+        """Know no `by_name`."""
+
+    monkeypatch.setattr(pydantic.TypeAdapter, "validate_json", validate)
+    with pytest.raises(TypeError, match=r"is too old .* needs 2\.11: install flexiflow\[pydantic"):
+        Schema.of(Topic[Model](NAME))
 
 
 @pytest.mark.parametrize(
@@ -442,6 +563,9 @@ class _Unknown:
         (NAME, _Keyed, r"_Keyed.names is of the type dict\[int, str\]"),
         (NAME, _Either, "_Either.item is of the type .*, two of which look alike as JSON"),
         (NAME, _EitherList, "_EitherList.some is of the type .*, two of which look alike"),
+        (NAME, _Weighed, "_Weighed can't be made of its fields by name, because of 'factor'"),
+        (NAME, _ByHand, "_ByHand can't be made of its fields by name, because of 'text'"),
+        (NAME, _ByPlace, "_ByPlace can't be made of its fields by name, because of 'day'"),
         (NAME, _Unknown, "the types of the fields of _Unknown can't be found: .*NoSuchName"),
     ],
 )

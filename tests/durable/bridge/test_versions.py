@@ -190,8 +190,8 @@ def test_a_newer_version_waits_for_newer_code(
         (told,) = caplog.records
         assert told.getMessage() == (
             "the payload of 'order.placed' is of version 2, and this worker's schema reads up to "
-            "version 1: a worker with the newer schema would be right; until one comes, it is "
-            "tried again"
+            "version 1: a worker with the newer schema must be given it before all retries are "
+            "over, by default after eleven minutes; until then it is tried again"
         )
         bus = EventBus()
         await bus.subscribe(NAME, "note", note)
@@ -288,8 +288,8 @@ async def test_an_interrupt_in_decode_leaves_the_bridge() -> None:
 @pytest.mark.parametrize(
     ("schemas", "exception", "message"),
     [
-        (SECOND, TypeError, "must be several Schema, not <Schema of"),
-        ([SECOND, Order], TypeError, "schemas must be several Schema, and one is <class"),
+        (SECOND, TypeError, "must be an iterable of Schema, not <Schema of"),
+        ([SECOND, Order], TypeError, "schemas must be an iterable of Schema, and one is <class"),
         ([SECOND, FIRST], ValueError, "two schemas are of 'order.placed'"),
     ],
 )

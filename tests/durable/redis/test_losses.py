@@ -350,7 +350,7 @@ async def test_an_epoch_that_was_deleted_ends_leases_and_loses_nothing(
     async with transport(frail).connect() as connection:
         lease = await lease_of(connection)
         await store(connection, 1, 2)
-        frail.command("HDEL", "meta", "epoch")
+        frail.command("HDEL", "meta3", "epoch")
         assert await connection.standing("billing") == Standing(0, 2, 0, 0)
         with pytest.raises(LeaseLost):
             await lease.renew()
@@ -364,7 +364,7 @@ async def test_each_partition_loses_for_itself(frail: Keys) -> None:
     async with transport(frail, partitions=2).connect() as connection:
         one, two = await lease_of(connection), await lease_of(connection, partition=1)
         await connection.store(batch(1, b"a", b"b"))
-        for each in ("log", "meta", "groups", "g:billing", "leases:billing"):
+        for each in ("log", "meta3", "groups", "g:billing", "leases:billing"):
             frail.server.command("DEL", frail.name(each, 1))
         with pytest.raises(LeaseLost):
             await two.receive(Room(1))

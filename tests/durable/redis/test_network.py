@@ -27,13 +27,17 @@ class Dead:
         raise Broken("gone")
 
 
-async def test_a_failed_call_leaves_no_reference_cycle() -> None:
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_failed_call_leaves_no_reference_cycle(*, many: bool) -> None:
     """B6: In an outage there is one failure after another; each is freed without the collector."""
     server, dead = parse_url("redis://localhost"), Dead()
     epochs = Epochs(server.address, "p", None)
     network = Network(dead, server, epochs, prefix="p", seconds=1, is_cluster=False)  # type: ignore[arg-type]
     with pytest.raises(TransportUnavailable) as raised:
-        await network.run(0, STANDING, "g")
+        if many:
+            await network.run_all(STANDING, dict.fromkeys(range(99), ("0", "g")))
+        else:
+            await network.run(0, STANDING, "0", "g")
     failure = ref(raised.value)
     del raised
     assert failure() is None

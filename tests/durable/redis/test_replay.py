@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flexiflow.extras._redis.script import Script, digest_of
 from flexiflow.extras.durable import (
     Acknowledged,
     Batch,
@@ -281,7 +282,7 @@ async def test_what_comes_after_is_given_anew(
         assert replayed == Replayed((since,), is_complete=True)
         assert await is_lost(lease, Acknowledged(c), Acknowledged("6-0"))
         later = await lease_of(connection, who)
-        assert (lease.replay, later.replay) == (0, 1)
+        assert lease.replay < later.replay
         assert "".join(sorted(await given(later) + await given(later))) == again
         told = await connection.standing("g")
         assert told == standing
@@ -499,23 +500,107 @@ async def test_what_is_missing_before_a_copy_is_missed(keys: Keys) -> None:
         assert await connection.standing("g") == Standing(1, 0, 1, 0)
 
 
-async def test_many_are_pending_and_dead(keys: Keys) -> None:
-    """Y5: more than a script looks at in one go, and none that was buried later is deleted."""
+@pytest.fixture
+def small_pages(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """Make scripts drop two at a time of what a group leaves behind."""
+    for each in vars(scripts_module).values():
+        if isinstance(each, Script) and b"PAGE = 250" in each.source:
+            source = each.source.replace(b"PAGE = 250", b"PAGE = 2")
+            monkeypatch.setattr(each, "source", source)
+            monkeypatch.setattr(each, "digest", digest_of(source).encode())
+    setting = "hash-max-ziplist-entries"
+    keys.server.command("CONFIG", "SET", setting, 1)
+    yield
+    keys.server.command("CONFIG", "SET", setting, 128)
+
+
+async def with_much_left_behind(connection: Connection) -> str:
+    """Have a group of each kind more than a page; return the id of a dead letter."""
+    await connection.store(batch(1, "abcdef"))
+    await connection.store(batch(2, "ghijkl", "k"))
+    lease = await lease_of(connection, MEMBER)
+    a, b, c, d, e, f, g, h, i, j, _, last = [
+        each.position for each in await lease.receive(Room(12))
+    ]
+    await lease.settle([Buried(each, 1, 1, FAILURE) for each in (a, b, c)])
+    await lease.settle([Noted(each, 2, 1) for each in (d, e, f)])
+    await lease.settle([Postponed(g, 1, 0, 900.0, "k"), Postponed(j, 1, 0, 900.0, None)])
+    await lease.settle([Postponed(h, 0, 0, None, "k"), Postponed(i, 0, 0, None, "k")])
+    await lease.settle([Acknowledged(last)])
+    first, second, third = await connection.dead_letters("g")
+    await connection.redrive("g", [first.id])
+    assert await given(lease) == "a"
+    await connection.redrive("g", [second.id])
+    return third.id
+
+
+@pytest.mark.parametrize("who", ["replay", "again", "standing", "acquire", "redrive", "forget"])
+@pytest.mark.usefixtures("small_pages")
+async def test_what_is_left_behind_is_dropped_in_pages(
+    keys: Keys, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Y5: whoever comes next goes on where a replay was cut, before anything is given."""
     async with transport(keys).connect() as connection:
-        for number in range(3):
-            await connection.store(Batch("p", number + 1, (Record(b"x"),) * 1000))
+        letter = await with_much_left_behind(connection)
+        parts = inside(inside(connection)["_starts"])
+        network = parts["_network"]
+
+        class Cut:
+            async def run(self, partition: int, script: object, *arguments: Any) -> Any:
+                if script is scripts_module.DROP:
+                    raise TransportUnavailable("x", "cut")
+                return await network.run(partition, script, *arguments)
+
+        if who != "replay":
+            monkeypatch.setitem(parts, "_network", Cut())
+            with pytest.raises(TransportUnavailable):
+                await connection.replay("g", ("1-0",))
+            monkeypatch.undo()
+            assert keys.command("HEXISTS", "g:g", "dropping") == ":1"
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "standing": lambda: connection.standing("g"),
+            "acquire": lambda: lease_of(connection, MEMBER),
+            "redrive": lambda: connection.redrive("g", [letter]),
+            "forget": lambda: connection.forget("g"),
+        }
+        await calls.get(who, lambda: connection.replay("g", ("1-0",)))()
+        left = [keys.command("EXISTS", f"{each}:g") for each in ("waits", "bodies", "heads", "a")]
+        left.append(keys.command("HEXISTS", "g:g", "dropping"))
+        assert left == [":0"] * 5
+        if who == "forget":
+            assert await connection.groups() == []
+            return
+        assert await connection.standing("g") == Standing(1, 11, 0, 0)
         lease = await lease_of(connection, MEMBER)
-        came = [*await lease.receive(Room(1500)), *await lease.receive(Room(1500))]
-        await lease.settle([Buried(each.position, 1, 1, FAILURE) for each in came[:1100]])
-        await connection.replay("g", ("10-0",))
-        assert await connection.standing("g") == Standing(0, 2990, 0, 10)
-        later = await lease_of(connection, MEMBER)
-        await later.receive(Room(1))
-        await later.settle([Buried("11-0", 1, 1, FAILURE)])
-        network = inside(connection)["_network"]
-        answer = await network.run(0, scripts_module.PRUNE, "g", "0-0", "1-0")
-        assert answer == [b"OK", 0]
-        assert (await connection.standing("g")).dead == 11
+        assert await given(lease) + await given(lease) == "abcdefghijkl"
+
+
+async def test_the_number_of_a_replay_never_comes_twice(frail: Keys) -> None:
+    """Y5: the same in each partition; also after a loss (X13), or if the group was forgotten."""
+    async with transport(frail, partitions=2).connect() as connection:
+        numbers: list[int] = []
+
+        async def look() -> None:
+            leases = [await lease_of(connection, MEMBER, each) for each in (0, 1)]
+            first, second = (each.replay for each in leases)
+            for each in leases:
+                await each.release()
+            assert first == second == (await connection.survey()).groups[0].replay
+            numbers.append(first)
+
+        before = (await connection.survey()).now
+        await look()
+        assert before <= numbers[0] / 1_000_000 <= (await connection.survey()).now
+        save(frail)
+        for _ in range(2):
+            await connection.replay("g", "oldest")
+            await look()
+        await come_back(frail, connection)
+        await connection.replay("g", "oldest")
+        await look()
+        await connection.forget("g")
+        await look()
+        assert numbers == sorted(set(numbers))
 
 
 async def test_a_place_is_found_among_entries_of_other_software(keys: Keys) -> None:
@@ -548,7 +633,8 @@ async def test_a_group_goes_on_in_partitions_that_were_not_told_of_it(
         transport(keys, partitions=2).connect() as other,
     ):
         await connection.store(batch(1, "ab", "k"))
-        network = inside(connection)["_network"]
+        parts = inside(inside(connection)["_members"])
+        network = parts["_network"]
 
         class Dying:
             def __getattr__(self, name: str) -> Any:
@@ -561,7 +647,7 @@ async def test_a_group_goes_on_in_partitions_that_were_not_told_of_it(
 
         starts: dict[str, Start] = {"n": "new", "p": ("0-0", "1-0"), "o": "oldest"}
         for group, start in starts.items():
-            monkeypatch.setitem(inside(connection), "_network", Dying())
+            monkeypatch.setitem(parts, "_network", Dying())
             with pytest.raises(TransportUnavailable):
                 await connection.join(MEMBER._replace(group=group, start=start))
             monkeypatch.undo()
@@ -571,6 +657,29 @@ async def test_a_group_goes_on_in_partitions_that_were_not_told_of_it(
             await other.join(OTHER._replace(group=group, start="new"))
             lags.append((await other.standing(group)).lag)
         assert lags == [2, 3, 4]
+
+
+async def test_a_new_group_is_given_what_was_stored_since_it_was_made(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Y5: in each partition, though the others are told of the group later."""
+    async with transport(keys, partitions=2).connect() as connection:
+        await connection.store(batch(1, "ab", "k"))
+        parts = inside(inside(connection)["_members"])
+        network = parts["_network"]
+
+        class Slow:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(network, name)
+
+            async def run(self, partition: int, script: object, *arguments: Any) -> Any:
+                if script is scripts_module.PATTERNS:
+                    monkeypatch.undo()
+                    await connection.store(batch(2, "cd", "k"))
+                return await network.run(partition, script, *arguments)
+
+        monkeypatch.setitem(parts, "_network", Slow())
+        assert await given(await lease_of(connection, MEMBER._replace(start="new"), 1)) == "cd"
 
 
 async def test_a_position_of_what_was_lost_is_none_of_the_new_log(frail: Keys) -> None:
@@ -630,7 +739,7 @@ async def test_a_group_whose_stream_forgot_it_keeps_its_place(keys: Keys) -> Non
 async def test_a_group_is_as_it_is_if_a_replay_is_cut(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Y5: to repeat it may count one more, and changes nothing else."""
+    """Y5: to repeat it makes all partitions begin again, with one number."""
     async with transport(keys, partitions=2).connect() as connection:
         await connection.store(batch(1, "ab", "k"))
         await connection.store(batch(2, "cd", "l"))
@@ -656,7 +765,8 @@ async def test_a_group_is_as_it_is_if_a_replay_is_cut(
         assert (await connection.standing("g")).lag == 2
         assert await connection.replay("g", "oldest") == (("0-0", "0-0"), True)
         assert await connection.standing("g") == Standing(0, 4, 0, 0)
-        assert (await connection.survey()).groups[0].replay == 2
+        numbers = {(await lease_of(connection, OTHER, each)).replay for each in (0, 1)}
+        assert numbers == {(await connection.survey()).groups[0].replay}
 
 
 async def test_a_log_that_lost_a_position_meanwhile_does_not_begin_there(
@@ -667,15 +777,15 @@ async def test_a_log_that_lost_a_position_meanwhile_does_not_begin_there(
         await connection.store(batch(1, "ab"))
         await connection.join(MEMBER)
         starts = inside(connection)["_starts"]
-        look = starts._look
+        look = starts._check
 
         async def look_early(*arguments: Any) -> Any:
             answer = await look(*arguments)
             keys.command("DEL", "log")
-            keys.command("HSET", "meta", "last", "1-0")
+            keys.command("HSET", "meta3", "last", "1-0")
             return answer
 
-        monkeypatch.setitem(inside(starts), "_look", look_early)
+        monkeypatch.setitem(inside(starts), "_check", look_early)
         with pytest.raises(ValueError, match="which is 1-0 at most, not '2-0'"):
             await connection.replay("g", ("2-0",))
 

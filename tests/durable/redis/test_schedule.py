@@ -16,9 +16,9 @@ from flexiflow.extras.durable import (
     ScheduleFull,
     TransportUnavailable,
 )
-from flexiflow.extras.durable._redis import lease as lease_module
 from flexiflow.extras.durable._redis import letters as letters_module
 from flexiflow.extras.durable._redis import scripts as scripts_module
+from flexiflow.extras.durable._redis import waiter as waiter_module
 from tests.durable.redis.desk import (
     Keys,
     await_more,
@@ -222,10 +222,10 @@ async def test_those_that_are_cancelled_meanwhile_are_no_end(keys: Keys) -> None
         class Late:
             name = network.name
 
-            async def run(self, partition: int, script: Any, *arguments: Any) -> Any:
+            async def run_all(self, script: Any, calls: Any) -> Any:
                 if script is scripts_module.SCHEDULED:
                     keys.command("ZREM", "later", first)
-                return await network.run(partition, script, *arguments)
+                return await network.run_all(script, calls)
 
         parts["_network"] = Late()
         found = await connection.scheduled(limit=1)
@@ -308,7 +308,7 @@ async def test_who_waits_is_woken_when_a_record_is_due(
     keys: Keys, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Y3: by one that was scheduled before it waited, or meanwhile, not by the next look."""
-    monkeypatch.setattr(lease_module, "_TURN", 4 * PATIENCE)
+    monkeypatch.setattr(waiter_module, "_TURN", 4 * PATIENCE)
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)
         got: list[bytes] = []
@@ -327,11 +327,23 @@ async def test_who_waits_is_woken_when_a_record_is_due(
         assert got == [b"a"]
 
 
+async def test_all_who_wait_are_woken_by_one_entry(keys: Keys) -> None:
+    """Y3: if a record is due before all others; however many groups there are."""
+    async with transport(keys).connect() as connection:
+        for group in "gh":
+            await connection.join(member(group=group))
+        for delay in (9.0, 60.0, 5.0):
+            await schedule(connection, b"a", delay=delay)
+        assert [keys.command("HGET", f"g:{each}", "wakes")[-1:] for each in "gh"] == ["1", "1"]
+        assert keys.command("HGET", "meta3", "sooner").endswith("2")
+        assert keys.command("XLEN", "sooner") == ":1"
+
+
 async def test_a_clock_that_is_set_back_changes_no_order(keys: Keys) -> None:
     """Y5: the time of a record is not before that of the one before it."""
     async with transport(keys).connect() as connection:
         await connection.store(batch(1, b"a"))
-        keys.command("HSET", "meta", "time", 4 * 10**15)
+        keys.command("HSET", "meta3", "time", 4 * 10**15)
         await connection.store(batch(2, b"b"))
         make_due(keys, await schedule(connection, b"c"))
         found, _ = await connection.tail(["0-0"], 9, 0)

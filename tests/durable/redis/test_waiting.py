@@ -24,10 +24,10 @@ from flexiflow.extras.durable import (
     Standing,
     TransportUnavailable,
 )
-from flexiflow.extras.durable._redis import connection as connection_module
-from flexiflow.extras.durable._redis import lease as lease_module
 from flexiflow.extras.durable._redis import letters as letters_module
 from flexiflow.extras.durable._redis import scripts as scripts_module
+from flexiflow.extras.durable._redis import tailing as tailing_module
+from flexiflow.extras.durable._redis import waiter as waiter_module
 from flexiflow.extras.durable._redis.entries import flat
 from tests.durable.redis.desk import (
     FAILURE,
@@ -350,7 +350,7 @@ async def test_one_who_waits_is_woken_by_what_is_its_own(
     keys: Keys, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X12: when something is due, and by its own settling."""
-    monkeypatch.setattr(lease_module, "_TURN", 4 * PATIENCE)
+    monkeypatch.setattr(waiter_module, "_TURN", 4 * PATIENCE)
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)
         await connection.store(batch(1, b"a", b"b", b"c"))
@@ -559,10 +559,10 @@ async def test_letters_that_are_redriven_meanwhile_are_no_end(keys: Keys) -> Non
         network = parts["_network"]
 
         class Late:
-            async def run(self, partition: int, script: Any, *arguments: Any) -> Any:
+            async def run_all(self, script: Any, calls: Any) -> Any:
                 if script is scripts_module.LETTERS:
                     await other.redrive("billing", ids[:1])
-                return await network.run(partition, script, *arguments)
+                return await network.run_all(script, calls)
 
         parts["_network"] = Late()
         letters = await connection.dead_letters("billing", limit=1)
@@ -574,7 +574,7 @@ async def test_who_looks_on_reads_so_much_at_once_and_of_each_partition(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """X14: where one fills a look, the next look begins with the other."""
-    monkeypatch.setattr(connection_module, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(tailing_module, "PAGE_BYTES", 1000)
     async with transport(keys, partitions=2, max_event_bytes=1000).connect() as connection:
         await connection.store(batch(1, *[b"x" * 900] * 6))
         positions = ["0-0", "0-0"]
@@ -637,9 +637,9 @@ async def test_a_late_word_does_not_undo_a_newer_one(keys: Keys) -> None:
         await connection.join(taker("ann", "a"))
         await connection.join(taker("bob", "**"))
         run = inside(connection)["_network"].run
-        await run(1, scripts_module.PATTERNS, "billing", "older", b"1")
+        await run(1, scripts_module.PATTERNS, "billing", "older", b"1", b"1")
         assert await connection.acquire(taker("bob", "**"), 1) is not None
-        await run(1, scripts_module.PATTERNS, "billing", "newer", b"9" * 17)
+        await run(1, scripts_module.PATTERNS, "billing", "newer", b"9" * 17, b"1")
         assert await connection.acquire(taker("bob", "**"), 1) is None
 
 

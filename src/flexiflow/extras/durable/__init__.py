@@ -12,9 +12,10 @@ them imports another; what they share is in the modules beside them. The outbox 
 `_outbox`, above that of the bridge.
 """
 
-from flexiflow.extras.durable._bridge.bridge import Bridge, open_bridge
+from flexiflow.extras.durable._bridge.bridge import Bridge
 from flexiflow.extras.durable._bridge.cloudevents import JSON, Codec
 from flexiflow.extras.durable._bridge.held import CurrentDelivery, current_delivery
+from flexiflow.extras.durable._bridge.opening import open_bridge
 from flexiflow.extras.durable._bridge.place import BridgeStatus
 from flexiflow.extras.durable._bridge.relaying import OutboxFile
 from flexiflow.extras.durable._bridge.schemas import Schema
@@ -38,38 +39,37 @@ from flexiflow.extras.durable._errors import (
     TransportUnusable,
     WorkersDied,
 )
+from flexiflow.extras.durable._lease import Lease
 from flexiflow.extras.durable._memory.transport import MemoryTransport
 from flexiflow.extras.durable._outbox.inbox import first_time
 from flexiflow.extras.durable._outbox.outbox import Outbox
-from flexiflow.extras.durable._records import (
+from flexiflow.extras.durable._outcomes import (
     Acknowledged,
-    Batch,
     Buried,
-    DeadLetter,
-    Delivery,
-    Failure,
     Followed,
-    GroupSurvey,
-    LogSurvey,
-    Member,
-    MemberSurvey,
     Noted,
     Outcome,
     Postponed,
+    Returned,
+    Settled,
+)
+from flexiflow.extras.durable._records import (
+    Batch,
+    DeadLetter,
+    Delivery,
+    Failure,
+    Member,
     Record,
     Replayed,
-    Returned,
     Room,
     ScheduledRecord,
-    Settled,
-    Standing,
     Start,
     Stored,
-    Survey,
 )
 from flexiflow.extras.durable._redis.transport import RedisTransport
 from flexiflow.extras.durable._sqlite.transport import SqliteTransport
-from flexiflow.extras.durable._transport import Connection, Lease, Transport
+from flexiflow.extras.durable._surveys import GroupSurvey, LogSurvey, MemberSurvey, Standing, Survey
+from flexiflow.extras.durable._transport import Connection, Transport
 from flexiflow.extras.durable._urls import transport_from_url
 
 __all__ = [

@@ -24,12 +24,17 @@ class TransportUnavailable(TransportError, ConnectionError):
     Args:
         address: where the transport is, without any secret.
         reason: what was seen.
+
+    Attributes:
+        ticket: the ticket of the event that `Bridge.schedule` could not store, or of which it does
+            not know whether it is stored; None from all other calls (Y3).
     """
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(address, reason)
         self.address = address
         self.reason = reason
+        self.ticket: str | None = None
 
     def __str__(self) -> str:
         """Name the address and what was seen."""
@@ -275,18 +280,19 @@ class NewerVersion(TransportError):
     Args:
         event_name: the event's name.
         stored: the version that is stored.
-        known: the version that this code reads.
+        newest: the newest version that this code reads.
     """
 
-    def __init__(self, event_name: str, stored: int, known: int) -> None:
-        super().__init__(event_name, stored, known)
+    def __init__(self, event_name: str, stored: int, newest: int) -> None:
+        super().__init__(event_name, stored, newest)
 
     def __str__(self) -> str:
         """Name the event, both versions, and what would be right."""
-        event_name, stored, known = self.args
+        event_name, stored, newest = self.args
         return (
             f"the payload of {show(event_name)} is of version {stored}, and this worker's schema "
-            f"reads up to version {known}: a worker with the newer schema would be right"
+            f"reads up to version {newest}: a worker with the newer schema must be given it before "
+            "all retries are over, by default after eleven minutes"
         )
 
 
@@ -360,7 +366,7 @@ class WorkersDied(TransportError):
 
 def no_group(name: str) -> ValueError:
     """Return the exception for a name that no group has."""
-    return ValueError(f"there is no group {name!r}")
+    return ValueError(f"there is no group {show(name)}")
 
 
 def is_an_outage(problem: Exception) -> bool:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 
 class Record(NamedTuple):
@@ -139,93 +136,6 @@ class Failure(NamedTuple):
     traceback: str
 
 
-class Acknowledged(NamedTuple):
-    """The record was handled, and is no longer pending."""
-
-    position: str
-
-
-class Noted(NamedTuple):
-    """The record is still held, with these counts from now on."""
-
-    position: str
-    attempts: int
-    deliveries: int
-
-
-class Returned(NamedTuple):
-    """The record is no longer held: any worker, this one too, may be given it, with these counts.
-
-    A record that has waited waits again, and is due at once. Whether other workers may be given it
-    before this lease ends is up to the transport.
-    """
-
-    position: str
-    attempts: int
-    deliveries: int
-
-
-class Buried(NamedTuple):
-    """The record is no longer pending, and is a dead letter of its group (X3)."""
-
-    position: str
-    attempts: int
-    deliveries: int
-    failure: Failure
-
-
-class Postponed(NamedTuple):
-    """The record waits, with its body, outside the log, to be given again with these counts (X12).
-
-    While the lease that postponed it lasts, only that lease is given it; after that any is. The
-    records of one key that wait by one lease form a line, in the order of their positions.
-
-    Attributes:
-        position: see `Delivery`.
-        attempts: as in `Delivery`.
-        deliveries: as in `Delivery`; 0 if no attempt is under way.
-        delay: the seconds until it is due; None to wait in its key's line until the record before
-            it is acknowledged or buried. If no record of that key waits, nor one is held that has
-            waited, it is due at once.
-        key: the event's key, or None.
-    """
-
-    position: str
-    attempts: int
-    deliveries: int
-    delay: float | None
-    key: str | None
-
-
-class Followed(NamedTuple):
-    """Asks whether records of a key still wait by this lease (X12); `Settled.over` is the answer.
-
-    The first record of the key's line becomes due now, unless another record of the key has a due
-    time, or is held after having waited. So asking again changes nothing.
-    """
-
-    key: str
-
-
-Settling: TypeAlias = Acknowledged | Noted | Returned | Buried | Postponed
-"""The outcome of a record."""
-
-Outcome: TypeAlias = Settling | Followed
-
-
-class Settled(NamedTuple):
-    """The answer to `Lease.settle`.
-
-    Attributes:
-        lost: the positions of records whose outcomes were not written, since another lease holds
-            them by now.
-        over: the keys of `Followed` of which no record waits by this lease any more.
-    """
-
-    lost: Sequence[str] = ()
-    over: Sequence[str] = ()
-
-
 class DeadLetter(NamedTuple):
     """An event that a group has given up.
 
@@ -244,30 +154,6 @@ class DeadLetter(NamedTuple):
     attempts: int
     deliveries: int
     time: float
-
-
-class Standing(NamedTuple):
-    """How far a group is, over all partitions or in one.
-
-    Attributes:
-        pending: how many records were given to workers and are not settled, not counting those that
-            wait.
-        lag: how many records were stored and not yet given to any worker.
-        missed: how many were lost, or deleted before the group had settled them (X6, X13).
-        dead: how many dead letters it has.
-        waiting: how many records wait for their next attempt, or for others of their key (X12).
-    """
-
-    pending: int
-    lag: int
-    missed: int
-    dead: int
-    waiting: int = 0
-
-    @classmethod
-    def total(cls, parts: Iterable[Standing]) -> Standing:
-        """Return the sums of how far a group is in each partition; zeros if there is none."""
-        return cls(*map(sum, zip(cls(0, 0, 0, 0), *parts, strict=True)))
 
 
 class Stored(NamedTuple):
@@ -318,71 +204,3 @@ class Replayed(NamedTuple):
 
     after: tuple[str, ...]
     is_complete: bool
-
-
-class LogSurvey(NamedTuple):
-    """One partition, for a person who looks at a transport (Y6).
-
-    Attributes:
-        length: how many records its log holds.
-        oldest: when the oldest of them was stored, in seconds since 1970; None if there is none, or
-            if that is not known.
-        scheduled: how many records wait for their time.
-        size: how many bytes its records take, roughly; None if the transport can't tell quickly.
-    """
-
-    length: int
-    oldest: float | None
-    scheduled: int
-    size: int | None
-
-
-class MemberSurvey(NamedTuple):
-    """A live member of a group (Y6).
-
-    Attributes:
-        consumer: its name.
-        patterns: the patterns of the events that it takes, in the form that `canonical` returns.
-        until: when it counts as dead unless it is heard of again, in seconds since 1970.
-    """
-
-    consumer: str
-    patterns: tuple[str, ...]
-    until: float
-
-
-class GroupSurvey(NamedTuple):
-    """A group (Y6).
-
-    Attributes:
-        name: the group's name.
-        members: its live members, sorted by name.
-        standings: how far it is in each partition; the dead letters are counted in the partition
-            from which they came.
-        oldest: when the oldest record was stored that the group has not settled, in seconds since
-            1970; None if there is none, or if that is not known.
-        replay: a number that grows with each replay, and with each new group of that name; to
-            compare, not to count (Y5).
-    """
-
-    name: str
-    members: tuple[MemberSurvey, ...]
-    standings: tuple[Standing, ...]
-    oldest: float | None
-    replay: int
-
-
-class Survey(NamedTuple):
-    """All that a person wants to see of a transport; the numbers may be of different moments (Y6).
-
-    Attributes:
-        now: the transport's clock, in seconds since 1970.
-        logs: the partitions.
-        groups: the groups, sorted by name.
-        size: how many bytes the whole transport takes, roughly; None if it can't tell.
-    """
-
-    now: float
-    logs: tuple[LogSurvey, ...]
-    groups: tuple[GroupSurvey, ...]
-    size: int | None

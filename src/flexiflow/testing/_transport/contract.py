@@ -229,7 +229,6 @@ Y5 = Clause(
         *(moves.stores, moves.receives, moves.handles, moves.returns),
         *(moves.postponing, moves.buries, moves.redrives, moves.looks, moves.plans, moves.passing),
         *(moves.deaths, moves.oversleeping, moves.renewals, moves.leavings, moves.forgets),
-        *(moves.inserts,),
         also=(("partitions", PARTITIONS),),
         max_length=LENGTH,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from flexiflow._arguments import check_count, check_finite, check_seconds
 from flexiflow._bus import EventBus
@@ -31,6 +31,7 @@ _COUNTS: Final = (
     "max_depth",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+_DIGIT: Final = re.compile("[0-9]")
 
 
 class Settings(NamedTuple):
@@ -69,21 +70,13 @@ def check_ends(bus: object, transport: object) -> None:
         )
 
 
-def check_settings(settings: Settings, *, has_outbox: bool = False) -> None:
+def check_settings(settings: Settings) -> None:
     """Check everything but the bus, the transport and the outbox.
-
-    Args:
-        settings: the arguments.
-        has_outbox: whether there is an outbox.
 
     Raises:
         ValueError: as `open_bridge` does.
         TypeError: as `open_bridge` does.
     """
-    if not (settings.outgoing or settings.incoming or has_outbox):
-        raise ValueError(
-            "a bridge needs patterns of outgoing events, of incoming ones, or both, or an outbox"
-        )
     _check_patterns(settings)
     _check_names(settings)
     for what in _COUNTS:
@@ -148,23 +141,34 @@ def check_start(what: str, given: Any) -> Start:
         given: what was given.
 
     Raises:
-        ValueError: a time without a time zone.
+        ValueError: a time without a time zone; a text without a digit, which is no position.
         TypeError: it is neither a str, nor a datetime, nor several str.
     """
     if isinstance(given, datetime):
         return moment_of(what, given)
-    if isinstance(given, str):
-        return "oldest" if given == "oldest" else "new" if given == "new" else (given,)
-    try:
-        positions = tuple(given)
-    except TypeError:
-        positions = ()
+    if isinstance(given, str) and given in ("oldest", "new"):
+        return cast("Start", given)
+    positions: tuple[Any, ...] = (given,) if isinstance(given, str) else _several(given)
     if not positions or not all(isinstance(each, str) for each in positions):
-        raise TypeError(
-            f"{what} must be 'oldest', 'new', a datetime, a position, or a position for each "
-            f"partition, not {reprlib.repr(given)}"
-        )
+        raise TypeError(_no_start(what, given))
+    # A transport would not look at it where there is a group already, as after the first deploy.
+    if not all(map(_DIGIT.search, positions)):
+        raise ValueError(_no_start(what, given))
     return positions
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(given)
+    except TypeError:
+        return ()
+
+
+def _no_start(what: str, given: object) -> str:
+    return (
+        f"{what} must be 'oldest', 'new', a datetime, a position, or a position for each "
+        f"partition, not {reprlib.repr(given)}"
+    )
 
 
 def patterns_of(what: str, given: Iterable[object]) -> tuple[str, ...]:

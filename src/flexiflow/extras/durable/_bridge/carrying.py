@@ -12,6 +12,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, Final
 
 from flexiflow._instruments import leave, take_out
+from flexiflow.extras.durable._bridge.cloudevents import ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,17 +23,7 @@ if TYPE_CHECKING:
 _CARRY: Final = "carry"
 RESUME: Final = "resume"
 
-NOTHING: Final[Mapping[str, str]] = {}
-"""What is carried where there are no instruments."""
-
-_NAME: Final = re.compile(r"[a-z0-9]{1,20}")
-_TAKEN: Final = frozenset(
-    (
-        *("specversion", "id", "source", "type", "time", "subject", "datacontenttype"),
-        *("dataschema", "data", "depth", "partitionkey"),
-    )
-)
-"""The attributes that are the bridge's own; `data_base64` is no name of an extension."""
+_NAME: Final = re.compile(r"[a-z0-9]{1,20}")  # so none is `data_base64`, which is taken, too
 
 
 def carried(instruments: Iterable[Installed]) -> dict[str, str]:
@@ -78,7 +69,7 @@ def resumed(instruments: Iterable[Installed], event: CloudEvent) -> Entered:
 def _checked(attributes: Mapping[Any, Any]) -> dict[str, str]:
     found = dict(attributes)
     for name, value in found.items():
-        if not (isinstance(name, str) and _NAME.fullmatch(name) and name not in _TAKEN):
+        if not (isinstance(name, str) and _NAME.fullmatch(name) and name not in ATTRIBUTES):
             raise ValueError(
                 "carry() must return attributes of CloudEvents that are not taken, named by at "
                 f"most 20 lower-case letters and digits, not {reprlib.repr(name)}"

@@ -19,7 +19,7 @@ from flexiflow._text import show
 from flexiflow.extras.durable._bridge.carrying import RESUME, resumed
 from flexiflow.extras.durable._bridge.held import handing_on
 from flexiflow.extras.durable._errors import NewerVersion, NotDecodable, is_an_outage
-from flexiflow.extras.durable._records import Noted
+from flexiflow.extras.durable._outcomes import Noted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -38,6 +38,11 @@ def log_burial(group: str, name: str, position: str, failure: Failure) -> None:
     )
 
 
+def reason_of(exception: Exception) -> str:
+    """Return an exception's type and message as a reason for another one."""
+    return shown(lambda: f"{type(exception).__name__}: {exception}")
+
+
 def shown(show: Callable[[], str]) -> str:
     """Return the text that an exception's own code produces, made encodable.
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from flexiflow._bus import EventBus
     from flexiflow.extras.durable._bridge.cloudevents import CloudEvent
     from flexiflow.extras.durable._errors import NewerVersion, NotDecodable
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._records import Delivery
-    from flexiflow.extras.durable._transport import Lease, Transport
+    from flexiflow.extras.durable._transport import Transport
 
 IntakeT = TypeVar("IntakeT")
 

@@ -20,6 +20,9 @@ the earlier one in `_held`, whose handlers are cancelled.
 again, which changes nothing where it was written already. Tasks that must know that their outcome
 is written wait at a barrier (`written`).
 
+An event that this worker can't read, but others may, leaves `_held`: it rests here without its
+payload, and is returned after a while, for any worker (`rest`).
+
 When the lease is lost, everything is forgotten (`lose`). Only the ends of attempts are kept, and
 reported once (`tell`), so that they don't count as deaths of a worker.
 """
@@ -38,16 +41,17 @@ import anyio
 from flexiflow.extras.durable._bridge.held import Origin
 from flexiflow.extras.durable._bridge.lanes import SHARE, Lanes
 from flexiflow.extras.durable._bridge.link import Signal
+from flexiflow.extras.durable._bridge.resting import Resting
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
-from flexiflow.extras.durable._records import (
+from flexiflow.extras.durable._outcomes import (
     Acknowledged,
     Buried,
     Followed,
     Noted,
     Postponed,
     Returned,
-    Room,
 )
+from flexiflow.extras.durable._records import Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,8 +60,13 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._bridge.held import Held
     from flexiflow.extras.durable._bridge.lanes import Queue
     from flexiflow.extras.durable._bridge.link import Link
-    from flexiflow.extras.durable._records import Delivery, Outcome, Settled
-    from flexiflow.extras.durable._transport import Lease
+    from flexiflow.extras.durable._lease import Lease
+    from flexiflow.extras.durable._outcomes import Outcome, Settled
+    from flexiflow.extras.durable._records import Delivery
+
+
+_DEFERENCE: Final = 0.25
+"""For how many seconds a worker receives nothing after it has returned what others may read."""
 
 
 @final
@@ -106,6 +115,7 @@ class Intake:
         is_lost: whether the lease is lost, and with it all that it held.
         freed: set when there may be room for more.
         running: how many events are being handled.
+        resting: the events that rest until they are returned (Y1).
     """
 
     def __init__(
@@ -117,6 +127,8 @@ class Intake:
         self.is_lost = False
         self.freed = Signal()
         self.running = 0
+        self.resting = Resting(self._return)
+        self._has_returned = False
         self._queue = queue
         self._lanes: Lanes[Held[Intake]] = Lanes(queue, self.lease.lines)
         self._prefetch = link.settings.prefetch
@@ -133,8 +145,10 @@ class Intake:
         self._held: dict[str, Held[Intake]] = {}
         # Of a lease that is lost: the ends of attempts, to be reported once.
         self._reports: list[Outcome] = []
-        # How often events could not be read, by position; these are no attempts.
-        self._looks: dict[str, int] = {}
+        # How often events could not be read, by position; these are no attempts. The last ones
+        # only, since other workers may have settled them by now.
+        self._unread: dict[str, int] = {}
+        self._most_unread = link.settings.max_waiting
         self._next, self._writing = _Settlements(), _NONE
         self._unsettled = 0
         self._wanted = Signal()
@@ -161,7 +175,7 @@ class Intake:
 
         Args:
             records: how many at most.
-            waiting: see `Room`.
+            waiting: see `Room`; events that rest here count, too.
         """
         size = await self._budget.reserve()
         # Events that have waited may fail for ever, and must hardly delay healthy ones: so they are
@@ -170,6 +184,7 @@ class Intake:
         used, again = 0, records // SHARE or int(next(self._turns) % SHARE == 0)
         most = self._most_again - sum([each.has_waited for each in self._held.values()])
         try:
+            waiting = max(waiting - len(self.resting), 1)
             room = Room(records, size, waiting, max(min(again, most), 0))
             deliveries = await self.lease.receive(room)
             if not deliveries and not again and most > 0:
@@ -186,6 +201,7 @@ class Intake:
         # Another worker may have held it for a while; now it was given to this one again.
         if held.position in self._held:
             self._drop([held.position])
+        self.resting.drop(held.position)
         self._held[held.position] = held
         if not self._lanes.enter(held):
             self._send_behind(held)
@@ -242,17 +258,37 @@ class Intake:
                 self._write_soon(Followed(held.key))
             self._lanes.leave(held)
 
-    def look(self, held: Held[Intake], most: int) -> int:
+    def count_unread(self, held: Held[Intake], most: int) -> int:
         """Note that an event can't be read, and return how often that was so by this lease (Y1).
 
         Args:
             held: the event.
             most: forget the event after so many times.
         """
-        looks = self._looks.pop(held.position, 0) + 1
-        if looks < most:
-            self._looks[held.position] = looks
-        return looks
+        times = self._unread.pop(held.position, 0) + 1
+        if times < most:
+            self._unread[held.position] = times
+            if len(self._unread) > self._most_unread:
+                del self._unread[next(iter(self._unread))]
+        return times
+
+    def rest(self, held: Held[Intake], seconds: float) -> None:
+        """Keep an event without its payload for some seconds, and return it then (Y1)."""
+        del self._held[held.position]
+        self._free(held.size)
+        # No attempt is under way any more: the event is no suspect if this worker dies.
+        self.note(Noted(held.position, held.attempts, 0))
+        self.resting.add(held.position, held.attempts, seconds)
+
+    def _return(self, outcome: Returned) -> None:
+        self._has_returned = True
+        self._settle(outcome)
+
+    async def defer(self) -> None:
+        """Let other workers be the first to be given what was returned."""
+        if self._has_returned:
+            self._has_returned = False
+            await anyio.sleep(_DEFERENCE)
 
     def postpone(self, held: Held[Intake], delay: float) -> None:
         """Postpone an event, to wait at the transport, and those of its key behind it (X12)."""
@@ -271,6 +307,8 @@ class Intake:
         for held in [each for each in self._held.values() if each.scope is None]:
             deliveries = held.deliveries - held.is_counted
             self._let_go(held, Returned(held.position, held.attempts, deliveries))
+        for outcome in self.resting.take_all():
+            self._settle(outcome)
 
     def lose(self) -> None:
         """Forget all that is held, since the lease is lost; keep the ends of attempts to report."""
@@ -283,6 +321,7 @@ class Intake:
         for batch in (self._writing, self._next):
             self._reports += filter(_tells_an_end, batch.outcomes)
             batch.wake()
+        self._reports += self.resting.take_all()
         self._next, self._writing = _Settlements(), _NONE
         self._unsettled = 0
         # Those who wait for a batch, or for handlers, look at `is_lost`.
@@ -294,7 +333,7 @@ class Intake:
         dropped = [self._held.pop(each) for each in positions if each in self._held]
         self._queue.discard(lambda each: each.intake is self and not self.holds(each))
         for held in dropped:
-            self._looks.pop(held.position, None)
+            self._unread.pop(held.position, None)
             self._free(held.size)
             if held.has_waited and held.key is not None:
                 # It may have been the last one of its key that waited by this lease; ask.

@@ -60,6 +60,7 @@ class Link:
 
         Raises:
             TransportUnavailable: the transport did not become available in time.
+            ScheduleFull: at once.
             TransportError: any other one is raised at once.
         """
         outage: TransportUnavailable | None = None
@@ -70,7 +71,9 @@ class Link:
                     result = await call()
                 except TransportUnavailable as exc:
                     outage = self._seen(exc, outage)
-                    if until is not None and anyio.current_time() + delay > until:
+                    is_late = until is not None and anyio.current_time() + delay > until
+                    if is_late or isinstance(exc, ScheduleFull):
+                        # A full schedule has room when something is due, maybe only tomorrow.
                         raise
                 else:
                     outage = self._over(outage)

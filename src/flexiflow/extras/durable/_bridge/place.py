@@ -15,7 +15,8 @@ from weakref import ref
 
 from flexiflow._bus import dispatcher_of
 from flexiflow._subscription import Terms
-from flexiflow.extras.durable._bridge.carrying import NOTHING, carried
+from flexiflow.extras.durable._bridge.carrying import carried
+from flexiflow.extras.durable._bridge.cloudevents import NOTHING
 from flexiflow.extras.durable._bridge.held import handing_on, is_echo
 from flexiflow.extras.durable._errors import NotEncodable, left
 from flexiflow.extras.durable._patterns import Patterns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final, get_origin
 from urllib.parse import quote
 
@@ -13,8 +13,8 @@ from flexiflow._arguments import check_count
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._names import check_event_name, check_is_event
 from flexiflow._text import show
-from flexiflow.extras.durable._bridge.converting import reader_of
-from flexiflow.extras.durable._bridge.failing import shown
+from flexiflow.extras.durable._bridge.converting import dataclass_ends
+from flexiflow.extras.durable._bridge.failing import reason_of
 from flexiflow.extras.durable._bridge.models import msgspec_ends, pydantic_ends
 from flexiflow.extras.durable._errors import NewerVersion, NotDecodable
 
@@ -42,7 +42,9 @@ class Schema(Generic[T]):
 
     If a stored payload can't be upcast or decoded, the event is a dead letter at once, as it was
     stored. If its version is newer than this one, a worker with the newer code may still come: it
-    is tried again as long as a handler that fails would be, and is a dead letter only after that.
+    is tried again as long as a handler that fails would be, by default for eleven minutes, and is a
+    dead letter only after that. Where workers share a log, and the event has no key, another worker
+    may be given it each time; else it stays with its worker as long as that one lives.
 
     Args:
         topic: the event's name, without wildcards.
@@ -59,8 +61,8 @@ class Schema(Generic[T]):
 
     Raises:
         ValueError: a malformed name, or a pattern; a version out of its range; a step of `upcast`
-            that leads to no version up to `version`.
-        TypeError: a function that is none, or is async.
+            that leads to no version up to `version`, or after which one is missing.
+        TypeError: an argument that can't be called, or is async.
     """
 
     __slots__ = ("_decode", "_encode", "_prefix", "_steps", "dataschema", "name", "version")
@@ -94,13 +96,14 @@ class Schema(Generic[T]):
     ) -> Schema[P]:
         """Return the schema of an event whose payload is a dataclass, or of pydantic or msgspec.
 
-        Dataclasses are written by `dataclasses.asdict`, and read strictly: each field must have a
-        value of its type, where there is no default. Types of pydantic and msgspec are written and
-        read by those libraries.
+        Dataclasses are written in the form of `dataclasses.asdict`. Both ways are strict: each
+        field must have a value of its type; on reading it may be missing if it has a default. An
+        object of a subclass is not written, since fields would be lost. Types of pydantic and
+        msgspec are written and read by those libraries.
 
         Args:
             topic: the event's name; made as `Topic[Order]("order.placed")`, it knows the type of
-                the payload.
+                the payload, as its copies do; one that was pickled does not.
             kind: the type of the payload; None for that of the topic.
             version: as for the class.
             upcast: as for the class.
@@ -108,7 +111,8 @@ class Schema(Generic[T]):
         Raises:
             ValueError: as the class does.
             TypeError: as the class does; the payload's type is not known, or is none of these; a
-                field of the dataclass is of a type that does not come back from JSON.
+                field of the dataclass is of a type that does not come back from JSON, or the class
+                can't be made of its fields by name; the installed pydantic is too old.
         """
         encode, decode = _ends_of(_kind_of(topic) if kind is None else kind)
         make: Any = cls
@@ -143,12 +147,12 @@ class Schema(Generic[T]):
             try:
                 data = self._steps[version](data)
             except Exception as exc:
-                reason = f"to upcast it from version {version} raised {_reason(exc)}"
+                reason = f"upcasting from version {version} raised {reason_of(exc)}"
                 raise NotDecodable(self.name, reason) from exc
         try:
             decoded: T = self._decode(data)
         except Exception as exc:
-            raise NotDecodable(self.name, _reason(exc)) from exc
+            raise NotDecodable(self.name, reason_of(exc)) from exc
         return decoded
 
     def _version_of(self, dataschema: object) -> int:
@@ -175,11 +179,15 @@ def check_schemas(schemas: Iterable[object]) -> dict[str, Schema[Any]]:
     try:
         given = tuple(schemas)
     except TypeError:
-        raise TypeError(f"schemas must be several Schema, not {reprlib.repr(schemas)}") from None
+        raise TypeError(
+            f"schemas must be an iterable of Schema, not {reprlib.repr(schemas)}"
+        ) from None
     found: dict[str, Schema[Any]] = {}
     for each in given:
         if not isinstance(each, Schema):
-            raise TypeError(f"schemas must be several Schema, and one is {reprlib.repr(each)}")
+            raise TypeError(
+                f"schemas must be an iterable of Schema, and one is {reprlib.repr(each)}"
+            )
         if each.name in found:
             raise ValueError(f"two schemas are of {show(each.name)}, and an event has only one")
         found[each.name] = each
@@ -208,6 +216,11 @@ def _checked_steps(upcast: Any, version: int) -> dict[int, Any]:
                 f"brings to the next one, not {reprlib.repr(step)}"
             )
         _checked(f"the upcast of version {step}", function)
+    missing = [each for each in range(min(steps, default=version), version) if each not in steps]
+    if missing:
+        raise ValueError(
+            f"upcast must have a function for version {missing[0]}, too: those before it lead there"
+        )
     return steps
 
 
@@ -232,7 +245,7 @@ def _ends_of(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     elif is_class and hasattr(plain, "__struct_fields__"):
         write, read = msgspec_ends(kind)
     elif is_class and is_dataclass(kind):
-        write, read = asdict, reader_of(kind)
+        write, read = dataclass_ends(kind)
     else:
         raise TypeError(
             "the type of the payload must be a dataclass, or a class of pydantic or msgspec, not "
@@ -247,7 +260,3 @@ def _ends_of(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         return write(data)
 
     return encode, read
-
-
-def _reason(exception: Exception) -> str:
-    return shown(lambda: f"{type(exception).__name__}: {exception}")

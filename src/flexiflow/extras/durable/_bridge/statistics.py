@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Final, final
 
-from flexiflow.extras.durable._records import Standing
+from flexiflow.extras.durable._surveys import Standing
 
 _UNKNOWN: Final = Standing(0, 0, 0, 0)
 
@@ -13,15 +13,14 @@ _UNKNOWN: Final = Standing(0, 0, 0, 0)
 @final
 @dataclass(frozen=True, slots=True)
 class BridgeStatistics:
-    """What became of events so far.
+    """What a bridge has done so far, and how far its group is.
 
-    Those before `pending`, and `relayed`, are exact, and count what this bridge did; but where
-    another bridge took over an outbox in the middle of a batch, both may have stored and counted
-    it. The others are those of its whole group, as of the last time that the worker asked, which it
-    does three times a lease.
+    The numbers up to `relayed` count what this bridge did. Those from `pending` to `waiting` are of
+    the whole group, as of the last time that the worker asked, which it does three times a lease.
 
     Attributes:
-        stored: events that it stored.
+        stored: events that it stored, not counting scheduled ones. Two bridges count the same ones
+            if one of them took over a batch of an outbox that the other had stored.
         delivered: attempts to handle an event that have begun.
         acknowledged: events that were handled, and acknowledged at the transport.
         redelivered: attempts that were not the first of their event.
@@ -30,11 +29,11 @@ class BridgeStatistics:
         ignored: events that it was given and that its group does not take.
         held: events that it holds now.
         reconnects: how often the transport was unavailable, and calls were repeated (X6).
+        relayed: of those that it stored, the ones that came from its outbox (Y4).
         pending: events that were given to workers of the group and are not settled.
         lag: events that were not yet given to any worker of the group.
         missed: events that were lost, or deleted before the group had settled them (X6, X13).
         waiting: events that wait for their next attempt, or for others of their key (X12).
-        relayed: of those that it stored, the ones that came from its outbox (Y4).
         outbox_trouble: why the outbox can't hand on events at the moment: what is wrong with the
             file, or that the transport takes no more; None if nothing is, or there is no outbox.
     """
@@ -48,11 +47,11 @@ class BridgeStatistics:
     ignored: int
     held: int
     reconnects: int
+    relayed: int
     pending: int
     lag: int
     missed: int
     waiting: int
-    relayed: int
     outbox_trouble: str | None
 
 

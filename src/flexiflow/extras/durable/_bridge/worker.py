@@ -14,7 +14,9 @@ leases, and so run in the worker's task group, not in that of a lease.
 into dead letters those that can't be read, are too large, or have killed `max_deliveries` workers;
 the `Intake` holds all others. After an attempt `_conclude` decides the outcome: acknowledged; a
 dead letter after `max_attempts`; else postponed, to wait at the transport with a growing delay. An
-attempt does not count if it failed only because what it published could not be stored.
+attempt does not count if it failed only because what it published could not be stored. An event of
+a newer version than this worker reads is no attempt either: it rests, and is returned for others
+where that is possible (`_may_rest`), else it is postponed.
 
 When a lease is lost, `_keep` forgets what it held, cancels the handlers, and reports once which
 attempts have ended; the next beat tries to acquire a lease again. When the transport is
@@ -49,16 +51,17 @@ from flexiflow.extras.durable._errors import (
     is_an_outage,
 )
 from flexiflow.extras.durable._membership import share
+from flexiflow.extras.durable._outcomes import Acknowledged, Buried
 from flexiflow.extras.durable._patterns import Patterns
-from flexiflow.extras.durable._records import Acknowledged, Buried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flexiflow.extras.durable._bridge.link import Link
     from flexiflow.extras.durable._errors import NotDecodable
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._records import Delivery, Member
-    from flexiflow.extras.durable._transport import Connection, Lease
+    from flexiflow.extras.durable._transport import Connection
 
 _LONGEST_WAIT: Final = 1.0
 _DELAY_AFTER_OUTAGE: Final = 1.0
@@ -109,7 +112,7 @@ class Worker:
     def held(self) -> int:
         """How many events this worker holds."""
         # A copy, since statistics may be asked for in another thread.
-        return sum(intake.held for intake in tuple(self._intakes.values()))
+        return sum(each.held + len(each.resting) for each in tuple(self._intakes.values()))
 
     async def run(self) -> None:
         """Work until `leave` was called and all leases have ended."""
@@ -261,6 +264,7 @@ class Worker:
         async with anyio.create_task_group() as group:
             group.start_soon(intake.write)
             group.start_soon(intake.watch)
+            group.start_soon(intake.resting.run)
             group.start_soon(self._renew, intake)
             await self._take_in_all(intake)
             if not intake.is_lost:
@@ -301,6 +305,7 @@ class Worker:
         wait = min(_LONGEST_WAIT, self._member.lease / _BEATS)
         with suppress(LeaseLost):
             while True:
+                await intake.defer()
                 receive = partial(intake.receive, await intake.room(), self._waiting_share)
                 deliveries = await self._link.outlast(receive)
                 for delivery in deliveries:
@@ -373,13 +378,29 @@ class Worker:
     def _conclude_unread(self, held: Held[Intake], problem: NewerVersion | NotDecodable) -> None:
         """Give up an event that can't be read; one of a newer version only in the end (Y1)."""
         most = self._settings.max_attempts
-        looks = held.intake.look(held, most) if isinstance(problem, NewerVersion) else most
-        if looks >= most:
+        times = held.intake.count_unread(held, most) if isinstance(problem, NewerVersion) else most
+        if times >= most:
             self._give_up(held, problem)
             return
-        if looks == 1:
-            logger.warning("%s; until one comes, it is tried again", problem)
-        held.intake.postpone(held, self._delay(looks))
+        if times == 1:
+            logger.warning("%s; until then it is tried again", problem)
+        if self._may_rest(held):
+            held.intake.rest(held, self._delay(times))
+        else:
+            held.intake.postpone(held, self._delay(times))
+
+    def _may_rest(self, held: Held[Intake]) -> bool:
+        """Return whether another worker can be given an event while this one has its lease.
+
+        Not if the events of its key have to stay in line, it has waited at the transport, which
+        keeps it for this lease, or no other worker may lease the partition.
+        """
+        return (
+            held.key is None
+            and not held.has_waited
+            and not self._connection.is_exclusive
+            and len(held.intake.resting) < self._waiting_share
+        )
 
     def _give_up(self, held: Held[Intake], problem: Exception) -> None:
         failure = failure_of(problem)

@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 from flexiflow.extras.durable._membership import Peer, agree
 from flexiflow.extras.durable._memory.readings import Reading
-from flexiflow.extras.durable._records import (
-    DeadLetter,
-    GroupSurvey,
-    MemberSurvey,
-    Record,
-    Standing,
-)
+from flexiflow.extras.durable._records import DeadLetter, Record
+from flexiflow.extras.durable._surveys import GroupSurvey, MemberSurvey, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flexiflow.extras.durable._memory.entries import Grave
     from flexiflow.extras.durable._memory.log import Log
-    from flexiflow.extras.durable._memory.readings import Grave
-    from flexiflow.extras.durable._records import Buried, Member
+    from flexiflow.extras.durable._outcomes import Buried
+    from flexiflow.extras.durable._records import Member
 
 
 class Dead(NamedTuple):

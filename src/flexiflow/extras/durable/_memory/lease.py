@@ -10,7 +10,8 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._clock import time_of_day
 from flexiflow.extras.durable._errors import LeaseLost
-from flexiflow.extras.durable._records import Buried, Followed, Postponed, Room, Settled
+from flexiflow.extras.durable._outcomes import Buried, Followed, Postponed, Settled
+from flexiflow.extras.durable._records import Room
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._memory.group import Group
     from flexiflow.extras.durable._memory.readings import Reading
     from flexiflow.extras.durable._memory.state import State
-    from flexiflow.extras.durable._records import Delivery, Member, Outcome, Settling
+    from flexiflow.extras.durable._outcomes import Outcome, Settling
+    from flexiflow.extras.durable._records import Delivery, Member
 
 
 @final

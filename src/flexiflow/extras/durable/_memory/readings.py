@@ -10,50 +10,27 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import chain, islice, takewhile
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple, cast, final
+from typing import TYPE_CHECKING, cast, final
 
 from flexiflow.extras.durable._filling import Filling
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._records import (
-    Acknowledged,
-    Buried,
-    Noted,
-    Postponed,
-    Returned,
+from flexiflow.extras.durable._memory.entries import (
+    NOBODY,
+    SETTLED,
+    Entry,
+    Grave,
+    Settlement,
+    begin_attempt,
+    end_attempt,
 )
+from flexiflow.extras.durable._outcomes import Acknowledged, Buried, Noted, Postponed, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flexiflow.extras.durable._memory.log import Log
-    from flexiflow.extras.durable._records import Delivery, Record, Room, Settling
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A record that was given to a worker of a group, and is not settled.
-
-    Attributes:
-        attempts: as in `Delivery`.
-        deliveries: as in `Delivery`.
-        holder: the token of the lease that was given the record last, or postponed it.
-        origin: its position or, if it was redriven, the one of what it is a copy of.
-        stored: when it was stored, if that is known.
-        is_done: whether it was acknowledged by a lease that no longer held it.
-        record: the record, if it has waited; else None, and the record is in the log.
-        key: its key, if it has waited.
-        due: while it waits, when it is due; infinite in its key's line.
-    """
-
-    attempts: int
-    deliveries: int
-    holder: int
-    origin: int
-    stored: float | None
-    is_done: bool = False
-    record: Record | None = None
-    key: str | None = None
-    due: float = inf
+    from flexiflow.extras.durable._outcomes import Settling
+    from flexiflow.extras.durable._records import Delivery, Record, Room
 
 
 @final
@@ -72,8 +49,8 @@ class Reading:
     is_exclusive: bool = False
     missed: int = 0
     leases: dict[int, float] = field(default_factory=dict[int, float])
-    _pending: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
-    _waiting: dict[int, _Entry] = field(default_factory=dict[int, _Entry])
+    _pending: dict[int, Entry] = field(default_factory=dict[int, Entry])
+    _waiting: dict[int, Entry] = field(default_factory=dict[int, Entry])
     # A heap of the times at which waiting records are due, each with the position.
     _dues: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     # Positions after `given` that are passed over, since the group has begun again.
@@ -170,7 +147,7 @@ class Reading:
             if record is None or entry.is_done:
                 self._drop(self._pending, position, token, now)
                 self.missed += not entry.is_done
-            elif _begin(filling, position, record, entry):
+            elif begin_attempt(filling, position, record, entry):
                 self._move(entry, token)
             else:
                 return
@@ -189,7 +166,7 @@ class Reading:
                 continue
             is_free = entry.holder == token or entry.holder not in live
             record = cast("Record", entry.record)
-            has_room = not is_free or _begin(filling, position, record, entry)
+            has_room = not is_free or begin_attempt(filling, position, record, entry)
             if is_free and has_room:
                 most -= 1
                 self._pending[position] = self._waiting.pop(position)
@@ -199,20 +176,20 @@ class Reading:
         for each in passed:
             heappush(self._dues, each)
 
-    def _wait_until(self, position: int, entry: _Entry, due: float) -> None:
+    def _wait_until(self, position: int, entry: Entry, due: float) -> None:
         """Make a record wait until a time; in the line of its key if that is infinite."""
         entry.due = due
         self._waiting[position] = entry
         if due != inf:
             heappush(self._dues, (due, position))
 
-    def _drop(self, entries: dict[int, _Entry], position: int, token: int, now: float) -> None:
+    def _drop(self, entries: dict[int, Entry], position: int, token: int, now: float) -> None:
         """Drop a record that is done or was deleted; the next one in its key's line is due."""
         entry = entries.pop(position)
         if entry.key is not None:
             self.follow(entry.key, token if self.is_exclusive else entry.holder, now)
 
-    def _move(self, entry: _Entry, token: int) -> None:
+    def _move(self, entry: Entry, token: int) -> None:
         """Make a lease the holder of a record, and of its key's line behind it."""
         if entry.record is not None and entry.key is not None:
             for each in self._waiting.values():
@@ -226,8 +203,8 @@ class Reading:
         is_all = True
         new = ((at, record) for at, record in log.since(before) if at not in self._passed)
         for position, record in islice(new, limit):
-            entry = _Entry(0, 0, token, log.origin_of(position), log.times.get(position))
-            if not _begin(filling, position, record, entry):
+            entry = Entry(0, 0, token, log.origin_of(position), log.times.get(position))
+            if not begin_attempt(filling, position, record, entry):
                 is_all = False
                 break
             self._pending[position] = entry
@@ -273,36 +250,36 @@ class Reading:
         entry = self._pending.get(position) or self._waiting.get(position)
         if entry is None or (entry.holder == token and position in self._waiting):
             # It was settled before.
-            return _SETTLED
-        if entry.holder == _NOBODY:
+            return SETTLED
+        if entry.holder == NOBODY:
             entry.is_done |= isinstance(outcome, Acknowledged)
-            return _SETTLED
+            return SETTLED
         if entry.holder != token or token not in self.leases:
-            _end_attempt(entry, outcome)
+            end_attempt(entry, outcome)
             return Settlement(is_lost=True)
         if isinstance(outcome, Noted):
             entry.attempts, entry.deliveries = outcome.attempts, outcome.deliveries
         elif isinstance(outcome, Returned) and entry.record is None:
             # No lease holds it now, and any may be given it.
-            entry.attempts, entry.deliveries, entry.holder = *outcome[1:], _NOBODY
+            entry.attempts, entry.deliveries, entry.holder = *outcome[1:], NOBODY
         else:
             return self._remove(log, position, entry, outcome, now)
-        return _SETTLED
+        return SETTLED
 
     def _remove(
-        self, log: Log, position: int, entry: _Entry, outcome: Settling, now: float
+        self, log: Log, position: int, entry: Entry, outcome: Settling, now: float
     ) -> Settlement:
         """Take a record from its holder: settle it, or make it wait."""
         del self._pending[position]
         if isinstance(outcome, Acknowledged | Buried) and entry.key is not None:
             self.follow(entry.key, entry.holder, now)
         if isinstance(outcome, Acknowledged | Noted):
-            return _SETTLED
+            return SETTLED
         record = entry.record or log.records.get(position)
         if record is None:
             # Its body was deleted: it can neither be a dead letter nor wait, so count it as missed.
             self.missed += 1
-            return _SETTLED
+            return SETTLED
         if isinstance(outcome, Buried):
             return Settlement(grave=Grave(record, entry.origin))
         entry.attempts, entry.deliveries = outcome.attempts, outcome.deliveries
@@ -311,7 +288,7 @@ class Reading:
             entry.key = outcome.key
             due = self._due_at(outcome, entry.holder, now)
         self._wait_until(position, entry, due)
-        return _SETTLED
+        return SETTLED
 
     def _due_at(self, outcome: Postponed, token: int, now: float) -> float:
         if outcome.delay is not None:
@@ -339,55 +316,3 @@ class Reading:
     def is_over(self, key: str, token: int) -> bool:
         """Return whether no record of a key waits by a lease."""
         return all((each.key, each.holder) != (key, token) for each in self._waiting.values())
-
-
-class Grave(NamedTuple):
-    """A record that is to become a dead letter.
-
-    Attributes:
-        record: the record.
-        origin: its position or, if it was redriven, the one of what it is a copy of.
-    """
-
-    record: Record
-    origin: int
-
-
-class Settlement(NamedTuple):
-    """The result of settling one record.
-
-    Attributes:
-        is_lost: whether another lease holds the record.
-        grave: the record, if it is to become a dead letter.
-    """
-
-    is_lost: bool = False
-    grave: Grave | None = None
-
-
-_SETTLED: Final = Settlement()
-
-_NOBODY: Final = 0
-"""A token that no lease has."""
-
-
-def _begin(filling: Filling, position: int, record: Record, entry: _Entry) -> bool:
-    """Give a record, as an attempt that begins, if there is room; return whether there was."""
-    oversize = len(record.body) if len(record.body) > filling.most else 0
-    body, counts = b"" if oversize else record.body, (entry.attempts, entry.deliveries)
-    waited = entry.record is not None
-    if not filling.add(position, body, record.group, *counts, has_waited=waited, oversize=oversize):
-        return False
-    entry.deliveries = entry.deliveries or 1
-    return True
-
-
-def _end_attempt(entry: _Entry, outcome: Settling) -> None:
-    """Note the end of an attempt, reported by a lease that no longer holds the record."""
-    if isinstance(outcome, Noted):
-        return
-    entry.deliveries = min(entry.deliveries, 1)
-    if isinstance(outcome, Acknowledged):
-        entry.is_done = True
-    else:
-        entry.attempts = max(entry.attempts, outcome.attempts)

@@ -25,13 +25,15 @@ from flexiflow.extras.durable._logs import (
 from flexiflow.extras.durable._memory.group import Group
 from flexiflow.extras.durable._memory.lease import MemoryLease
 from flexiflow.extras.durable._memory.state import State
-from flexiflow.extras.durable._records import LogSurvey, Standing, Stored, Survey
+from flexiflow.extras.durable._records import Stored
 from flexiflow.extras.durable._starts import begin, begin_again
+from flexiflow.extras.durable._surveys import LogSurvey, Standing, Survey
 from flexiflow.extras.durable._tickets import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._memory.group import Dead
     from flexiflow.extras.durable._memory.log import Log
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
         ScheduledRecord,
         Start,
     )
-    from flexiflow.extras.durable._transport import Connection, Lease
+    from flexiflow.extras.durable._transport import Connection
 
 
 @final

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 from zlib import crc32
 
-import anyio
-
-from flexiflow.extras._redis.script import digest_of
 from flexiflow.extras.durable._errors import LogFull
-from flexiflow.extras.durable._logs import PAGE_BYTES, ConnectionBase, check_records, spread
-from flexiflow.extras.durable._membership import Agreement, Peer, agree
-from flexiflow.extras.durable._records import Standing, Stored
-from flexiflow.extras.durable._redis.entries import fields, key_of, milliseconds
+from flexiflow.extras.durable._logs import ConnectionBase, check_records, spread
+from flexiflow.extras.durable._redis.entries import key_of, milliseconds
 from flexiflow.extras.durable._redis.lease import RedisLease, Right
 from flexiflow.extras.durable._redis.letters import Letters
+from flexiflow.extras.durable._redis.members import Members, digest
 from flexiflow.extras.durable._redis.schedules import Schedules
 from flexiflow.extras.durable._redis.scripts import (
     ACQUIRE,
     FORGET,
     GROUPS,
-    JOIN,
-    LEAVE,
-    PATTERNS,
     PRODUCED,
     STORE,
-    TAIL,
 )
-from flexiflow.extras.durable._redis.starts import Starts, kept, parse, restore
-from flexiflow.extras.durable._redis.surveys import look_at, survey
+from flexiflow.extras.durable._redis.starts import Starts
+from flexiflow.extras.durable._redis.surveys import standings, survey
+from flexiflow.extras.durable._redis.tailing import Tailing
+from flexiflow.extras.durable._surveys import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._records import (
         Batch,
@@ -43,17 +37,10 @@ if TYPE_CHECKING:
         Replayed,
         ScheduledRecord,
         Start,
-        Survey,
+        Stored,
     )
     from flexiflow.extras.durable._redis.network import Network
-    from flexiflow.extras.durable._redis.starts import Beginning
-    from flexiflow.extras.durable._transport import Lease
-
-# The seconds between looks of `tail`.
-_GLANCE: Final = 0.05
-
-
-_NO_SEAT: Final = b"", Agreement((), [])
+    from flexiflow.extras.durable._surveys import Survey
 
 
 @final
@@ -73,13 +60,8 @@ class RedisConnection(ConnectionBase):
         self._letters = Letters(network, self.partitions)
         self._schedules = Schedules(network, limits, replicas)
         self._starts = Starts(network, self.partitions)
-        # The number of the members' state that was last seen, and what they agree on in that state.
-        self._seats: dict[Member, tuple[bytes, Agreement]] = {}
-        # By group: the generation of its patterns that the partitions were told of, and how many
-        # losses had been seen by then.
-        self._told: dict[str, tuple[bytes, int]] = {}
-        # The partition at which `tail` begins, so that each has its turn.
-        self._first = 0
+        self._members = Members(network, self.partitions, self._starts)
+        self._tailing = Tailing(network, self.partitions, self.max_event_bytes)
 
     async def open(self) -> None:
         """Check that the server can be used; migrate the keys of an earlier release."""
@@ -136,8 +118,9 @@ class RedisConnection(ConnectionBase):
 
     async def produced(self, producer: str) -> int:
         home, last = self._home(producer), 0
-        for partition in range(self.partitions):
-            _, number, is_part = await self._network.run(partition, PRODUCED, producer)
+        asked = dict.fromkeys(range(self.partitions), (producer,))
+        answers = await self._network.run_all(PRODUCED, asked)
+        for partition, (_, number, is_part) in answers.items():
             # A part of a lasting batch does not tell that all of the batch was stored.
             if partition == home or not is_part:
                 last = max(last, number)
@@ -157,86 +140,39 @@ class RedisConnection(ConnectionBase):
         return await self._schedules.read(after, limit)
 
     async def join(self, member: Member) -> Sequence[str]:
-        seen, agreement = self._seats.pop(member, _NO_SEAT)
-        start = parse("oldest", self.partitions)
-        while True:
-            status, *answer = await self._network.run(
-                0,
-                JOIN,
-                member.group,
-                member.consumer,
-                member.token,
-                milliseconds(member.lease),
-                json.dumps(member.patterns),
-                seen,
-                _digest(agreement.patterns),
-                *start.in_partition(0),
-                kept(start),
-            )
-            if status == b"OK":
-                break
-            seen, agreement = _NO_SEAT
-            if status == b"LOOK":
-                # The members have changed: compute from them what all agree on, and try again.
-                seen, peers, is_there = answer
-                agreement = agree(member, map(_peer, peers))
-                if not is_there:
-                    start = await self._starts.check(member.group, member.start)
-        state, generation, is_made, text, made = answer
-        self._network.epochs.enter(member.group)
-        if not is_made:
-            start = restore(text, made, self.partitions)
-        await self._tell(member.group, generation, agreement.patterns, start)
-        self._seats[member] = state, agreement
-        return agreement.consumers
-
-    async def _tell(
-        self, group: str, generation: bytes, patterns: Sequence[str], start: Beginning
-    ) -> None:
-        """Store in the other partitions what a group takes, before they give it anything (X15).
-
-        Where the group is not there yet, it is made, and begins where its first member said.
-        """
-        told, digest = (generation, self._network.epochs.losses), _digest(patterns)
-        if self._told.get(group) != told:
-            for partition in range(1, self.partitions):
-                place = *start.in_partition(partition), start.epochs[partition]
-                await self._network.run(partition, PATTERNS, group, digest, generation, *place)
-            self._told[group] = told
+        return await self._members.join(member)
 
     async def leave(self, member: Member) -> None:
-        self._seats.pop(member, None)
-        await self._network.run(0, LEAVE, member.group, member.consumer, member.token)
-        self._network.epochs.leave(member.group)
+        await self._members.leave(member)
 
     async def acquire(self, member: Member, partition: int) -> Lease | None:
-        digest = _digest(member.patterns)
+        text = digest(member.patterns)
         status, *answer = await self._network.run(
             partition,
             ACQUIRE,
             member.group,
             milliseconds(member.lease),
             int(self.is_exclusive),
-            digest,
+            text,
         )
         if status == b"TAKEN":
             return None
         name, keys, replay, begin = answer
         self._network.epochs.of(partition).note_begin(name, member.group, begin)
         lines = frozenset(map(key_of, keys))
-        right = Right(partition, name, digest, lines, replay, self.is_exclusive)
+        right = Right(partition, name, text, lines, replay, self.is_exclusive)
         return RedisLease(self._network, member, right, max_event_bytes=self.max_event_bytes)
 
     async def standing(self, group: str) -> Standing:
-        found = [await look_at(self._network, each, group) for each in range(self.partitions)]
-        return Standing.total(part for part, _ in found)
+        parts = await standings(self._network, self.partitions, [group])
+        return Standing.total(standing for ((standing, _),) in parts)
 
     async def groups(self) -> Sequence[str]:
         _, names = await self._network.run(0, GROUPS)
         return sorted(each.decode() for each in names)
 
     async def forget(self, group: str) -> None:
-        self._told.pop(group, None)
+        self._members.forget(group)
         self._network.epochs.leave(group)
         # Partition 0, which has the names of the groups, comes last: so a group whose deletion was
         # interrupted is still listed, and can be forgotten again.
@@ -263,40 +199,7 @@ class RedisConnection(ConnectionBase):
     async def tail(
         self, after: Sequence[str] | None, limit: int, wait: float
     ) -> tuple[Sequence[Stored], Sequence[str]]:
-        positions = [""] * self.partitions
-        if after is not None:
-            # A stream takes "0" as "0-0", but the script compares both parts.
-            positions = [each if "-" in each else f"{each}-0" for each in after]
-        found: list[Stored] = []
-        await self._look(positions, limit, found)
-        with anyio.move_on_after(wait):
-            while not found:
-                await anyio.sleep(_GLANCE)
-                await self._look(positions, limit, found)
-        return found, positions
-
-    async def _look(self, positions: list[str], limit: int, found: list[Stored]) -> None:
-        most = self.max_event_bytes
-        room = max(PAGE_BYTES, most)
-        for each in range(self._first, self._first + self.partitions):
-            partition = each % self.partitions
-            _, entries, last, room = await self._network.run(
-                partition, TAIL, positions[partition], limit, room, most
-            )
-            found += [_stored(partition, *each) for each in entries]
-            positions[partition] = last.decode()
-            if not room:
-                self._first = (partition + bool(entries)) % self.partitions
-                return
-
-
-def _digest(patterns: Sequence[str]) -> str:
-    return digest_of(json.dumps(patterns).encode())
-
-
-def _peer(answer: Sequence[bytes]) -> Peer:
-    consumer, token, patterns = answer
-    return Peer(consumer.decode(), token.decode(), tuple(json.loads(patterns)))
+        return await self._tailing.read(after, limit, wait)
 
 
 def _flat(record: Record) -> Iterator[bytes | str | int]:
@@ -306,7 +209,3 @@ def _flat(record: Record) -> Iterator[bytes | str | int]:
         yield record.key
     if record.group is not None:
         yield record.group
-
-
-def _stored(partition: int, position: bytes, entry: list[bytes]) -> Stored:
-    return Stored(partition, position.decode(), *fields(entry))

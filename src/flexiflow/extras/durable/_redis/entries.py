@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexiflow.extras.durable._records import Buried, Followed, Postponed
+from flexiflow.extras.durable._outcomes import Buried, Followed, Postponed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flexiflow.extras.durable._records import Outcome
+    from flexiflow.extras.durable._outcomes import Outcome
 
 
 def milliseconds(seconds: float) -> int:

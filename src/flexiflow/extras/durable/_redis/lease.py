@@ -10,25 +10,17 @@ Receiving and acknowledging have a short script each for the common case (`give.
 
 from __future__ import annotations
 
-from math import ceil, inf
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import anyio
-from anyio.lowlevel import checkpoint
 
-from flexiflow.extras._redis.replies import Broken, Refused
 from flexiflow.extras.durable._errors import LeaseLost, TransportUnavailable
 from flexiflow.extras.durable._membership import KEPT_FOR
-from flexiflow.extras.durable._records import (
-    Acknowledged,
-    Buried,
-    Delivery,
-    Followed,
-    Postponed,
-    Returned,
-    Settled,
-)
+from flexiflow.extras.durable._outcomes import Settled
+from flexiflow.extras.durable._records import Delivery
 from flexiflow.extras.durable._redis.entries import fields, flat, key_of, milliseconds, text
+from flexiflow.extras.durable._redis.held import ALL_CAME, Held
 from flexiflow.extras.durable._redis.scripts import (
     ACKNOWLEDGE,
     GIVE,
@@ -37,24 +29,19 @@ from flexiflow.extras.durable._redis.scripts import (
     RENEW,
     SETTLE,
 )
+from flexiflow.extras.durable._redis.waiter import Seen, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from flexiflow.extras._redis.client import Wire
     from flexiflow.extras._redis.script import Script
-    from flexiflow.extras._redis.url import Server
-    from flexiflow.extras.durable._records import Member, Outcome, Room
+    from flexiflow.extras.durable._outcomes import Outcome
+    from flexiflow.extras.durable._records import Member, Room
     from flexiflow.extras.durable._redis.network import Network
-
-# The longest wait in one go, in seconds: then `receive` looks for leases that have run out.
-_TURN: Final = 1.0
 
 # The most lost answers that count: with as many, few records are asked for at once. Each answer
 # that comes takes one off.
 _MOST_LOSSES: Final = 8
-
-_ALL_CAME: Final = (0,)
 
 # The greatest number that a script can count to.
 _MOST: Final = 2**53
@@ -68,7 +55,7 @@ class Right(NamedTuple):
         name: its name on the server: its token and the epoch of the log.
         digest: a digest of the member's patterns.
         lines: the keys of which records waited when it began.
-        replay: how many times the group had been made to begin again.
+        replay: the number of the group's replay.
         is_exclusive: whether there is only one lease of a partition at a time.
     """
 
@@ -78,24 +65,6 @@ class Right(NamedTuple):
     lines: Collection[str]
     replay: int
     is_exclusive: bool
-
-
-class _Seen(NamedTuple):
-    """What the last `receive` saw, from which `wait` goes on.
-
-    Attributes:
-        given: the id up to which records were given.
-        wakes: the id of the last wake of the group.
-        turn: the number of this lease's last settling before it.
-        watches: whether the next record that is stored could be given.
-        until: when there will be more to give, at the latest.
-    """
-
-    given: bytes
-    wakes: bytes
-    turn: int
-    watches: bool
-    until: float
 
 
 @final
@@ -122,42 +91,34 @@ class RedisLease:
         token, _, self._epoch = right.name.partition(b"-")
         self.token = int(token)
         self._max_event_bytes = max_event_bytes
-        # The positions that it holds, from the log and after waiting, and those that it has asked
-        # to let go of, until the answer comes.
-        self._held: set[str] = set()
-        self._waited: set[str] = set()
-        self._doubtful: set[str] = set()
-        # Whether an answer of `receive` may be lost, and whether the lease is gone.
-        self._is_lost = self._is_gone = False
+        self._held = Held()
+        self._is_gone = False
         # Whether the common case may apply: nothing but new records can be given.
         self._is_common = True
-        # Lost answers, how often others took something (as far as it knows), and settlings.
+        # Lost answers, and how often others took something, as far as it knows.
         self._losses = 0
         self._taken = 0
-        self._settled = self._number = 0
-        self._tried: list[Outcome] | None = None
-        self._seen: _Seen | None = None
-        self._waiter: tuple[Wire, Server] | None = None
+        self._seen: Seen | None = None
+        self._waiter = Waiter(network, right.partition, member.group, right.name)
 
     async def receive(self, room: Room) -> Sequence[Delivery]:
         # Lost unless the answer comes: the script may have given something all the same.
-        came, turn = self._came(), self._settled
-        self._is_lost = True
-        entries, fresh, groups, given, wakes, watches, again, is_common = await self._ask(
-            room, came
-        )
+        held = self._held
+        came, turn = held.came(), held.settled
+        held.is_lost = True
+        answer = await self._ask(room, came)
+        entries, fresh, groups, given, wakes, sooner, watches, again, is_common = answer
         self._is_common = is_common == 1
         found = [_delivery(*each) for each in entries]
-        for each in found:
-            (self._waited if each.has_waited else self._held).add(each.position)
+        held.take(found)
         new = _fresh(fresh, {place: text(name) for place, name in groups}, given)
-        self._held.update([each.position for each in new])
+        held.take_new(new)
         found += new
         # There may be more that a lost answer had given.
-        self._is_lost = came != _ALL_CAME and again == 0
+        held.is_lost = came != ALL_CAME and again == 0
         self._note(found, given)
         until = anyio.current_time() + again / 1000 if again >= 0 else inf
-        self._seen = _Seen(given, wakes, turn, watches == 1, until)
+        self._seen = Seen(given, wakes, sooner, turn, watches == 1, until)
         return found
 
     def _note(self, found: list[Delivery], given: bytes) -> None:
@@ -182,7 +143,7 @@ class RedisLease:
 
     async def _give(self, room: Room, many: int, came: tuple[int | str, ...]) -> list[Any]:
         digest, size = self._right.digest, min(room.size, _MOST)
-        if self._is_common and came == _ALL_CAME:
+        if self._is_common and came == ALL_CAME:
             answer = await self._run(GIVE, digest, many, size, self._max_event_bytes)
             if answer:
                 return answer
@@ -200,70 +161,21 @@ class RedisLease:
             *came,
         )
 
-    def _came(self) -> tuple[int | str, ...]:
-        if not self._is_lost:
-            return _ALL_CAME
-        return (1, *self._held, *self._waited, *self._doubtful)
-
     async def wait(self, seconds: float) -> None:
-        # By a connection of its own.
         if self._is_gone:
             raise self._lost()
-        seen = self._seen
-        left = min(seconds, _TURN, seen.until - anyio.current_time()) if seen is not None else 0
-        if seen is None or left <= 0:
-            await checkpoint()
-            return
-        if self._waiter is None or not self._waiter[0].is_alive:
-            self._waiter = await self._network.open(self.partition)
-        wire, server = self._waiter
-        # 0 would mean for ever.
-        block = max(ceil(left * 1000), 1)
-        is_over = False
-        try:
-            await wire.call(
-                [("XREAD", "COUNT", 1, "BLOCK", block, "STREAMS", *self._streams(seen))],
-                left + self._network.seconds,
-            )
-            is_over = True
-        except (Broken, Refused) as error:
-            raise self._network.explain(error, server) from error
-        finally:
-            if not is_over:
-                self._close()
-
-    def _streams(self, seen: _Seen) -> list[str | bytes]:
-        """Return the streams to wait for, followed by the ids after which to read them."""
-        base, group = self._network.base(self.partition), self._member.group
-        streams: dict[str | bytes, str | bytes] = {
-            f"{base}:w:{group}": seen.wakes,
-            f"{base}:turn:{group}:".encode() + self._right.name: f"{seen.turn}-0",
-        }
-        if seen.watches:
-            streams[f"{base}:log"] = seen.given
-        return [*streams, *streams.values()]
+        await self._waiter.wait(self._seen, seconds)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Settled:
-        held = self._held
-        done: list[str] = []
-        others: list[Outcome] = []
-        for each in outcomes:
-            if type(each) is Acknowledged and each.position in held:
-                done.append(each.position)
-            else:
-                others.append(each)
-        number = self._number_of(outcomes, others) if others else 0
+        done, others = self._held.split(outcomes)
+        number = self._held.number_of(outcomes, others) if others else 0
         count, lost, over = await self._write(number, done, others)
-        self._tried = None
-        self._settled = max(self._settled, number)
-        held.difference_update(done)
-        if others:
-            self._let_go(others)
+        self._held.settle(number, done, others)
         self._network.epochs.of(self.partition).note_settled(self._epoch, self._member.group, count)
         if not lost and not over:
             return _ALL_SETTLED
         positions = [each.decode() for each in lost]
-        self._forget(positions)
+        self._held.forget(positions)
         return Settled(positions, list(map(key_of, over)))
 
     async def _write(self, number: int, done: list[str], others: list[Outcome]) -> list[Any]:
@@ -281,44 +193,13 @@ class RedisLease:
             *(field for each in others for field in flat(each)),
         )
 
-    def _number_of(self, outcomes: Sequence[Outcome], others: list[Outcome]) -> int:
-        """Return a number for outcomes that must not be written twice, else 0.
-
-        All tries of the same outcomes have the same number.
-        """
-        if self._tried is not None and self._tried == list(outcomes):
-            return self._number
-        released = {each.position for each in others if isinstance(each, Returned | Postponed)}
-        if not released and not any(
-            isinstance(each, Followed) or each.position in self._waited for each in others
-        ):
-            return 0
-        # Before they are released: they may be given anew before the answer is seen here.
-        self._doubtful |= released & (self._held | self._waited)
-        self._forget(released)
-        self._tried = list(outcomes)
-        self._number += 1
-        return self._number
-
-    def _let_go(self, others: list[Outcome]) -> None:
-        for each in others:
-            if isinstance(each, Acknowledged | Buried):
-                self._waited.discard(each.position)
-                self._held.discard(each.position)
-            elif isinstance(each, Returned | Postponed):
-                self._doubtful.discard(each.position)
-
-    def _forget(self, positions: Collection[str]) -> None:
-        self._held.difference_update(positions)
-        self._waited.difference_update(positions)
-
     async def renew(self, positions: Sequence[str] = ()) -> Sequence[str]:
         lost, taken = await self._renew(positions)
         if taken != self._taken:
             # Others took something: find out what, so that it is not settled as if it was held.
-            gone, self._taken = await self._renew([*self._held, *self._waited])
-            self._forget(gone)
-        self._forget(lost)
+            gone, self._taken = await self._renew(self._held.positions)
+            self._held.forget(gone)
+        self._held.forget(lost)
         return lost
 
     async def _renew(self, positions: Sequence[str]) -> tuple[list[str], int]:
@@ -328,21 +209,16 @@ class RedisLease:
         return [each.decode() for each in lost], taken
 
     async def release(self) -> None:
-        await self._run(RELEASE, self._owner, *self._came())
+        await self._run(RELEASE, self._owner, *self._held.came())
         self._is_gone = True
-        self._close()
-
-    def _close(self) -> None:
-        if self._waiter is not None:
-            self._waiter[0].close()
-            self._waiter = None
+        self._waiter.close()
 
     async def _run(self, script: Script, *arguments: bytes | str | int) -> list[Any]:
         group, name = self._member.group, self._right.name
         status, *answer = await self._network.run(self.partition, script, group, name, *arguments)
         if status == b"LOST":
             self._is_gone = True
-            self._close()
+            self._waiter.close()
             raise self._lost()
         return answer
 

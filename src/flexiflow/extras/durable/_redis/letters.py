@@ -35,19 +35,22 @@ class Letters:
         found: list[DeadLetter] = []
         # Others may redrive a whole page meanwhile, but only at the end may the result be empty.
         while not found and (chosen := await self._page(group, last, limit)):
-            for partition in range(self._partitions):
-                names = _chosen(chosen, partition)
-                if names:
-                    _, entries = await self._network.run(partition, LETTERS, group, *names)
-                    found += [_dead_letter(partition, *each) for each in entries]
+            names = {each: _chosen(chosen, each) for each in range(self._partitions)}
+            calls = {each: (group, *some) for each, some in names.items() if some}
+            answers = await self._network.run_all(LETTERS, calls)
+            for partition, (_, entries) in answers.items():
+                found += [_dead_letter(partition, *each) for each in entries]
         return sorted(found, key=lambda each: _number(each.id))
 
     async def _page(self, group: str, last: tuple[int, ...] | None, limit: int) -> list[str]:
         """Choose the dead letters of a page by their sizes, and return their ids (X14)."""
         sizes: dict[str, int] = {}
-        for partition in range(self._partitions):
-            start = _start(last, partition)
-            _, entries = await self._network.run(partition, DEAD, group, start, limit, PAGE_BYTES)
+        calls = {
+            partition: (group, _start(last, partition), limit, PAGE_BYTES)
+            for partition in range(self._partitions)
+        }
+        answers = await self._network.run_all(DEAD, calls)
+        for partition, (_, entries) in answers.items():
             sizes.update((f"{name.decode()}-{partition}", size) for name, size in entries)
         return fitting(sorted(sizes, key=_number)[:limit], sizes)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING, Any, Final, final
 
+import anyio
+
 from flexiflow.extras._process import Home
 from flexiflow.extras._redis.lines import Lines, evaluate
 from flexiflow.extras._redis.replies import Broken, Refused, Terms, explain
@@ -13,7 +15,9 @@ from flexiflow.extras.durable._errors import NotReplicated, TransportUnavailable
 from flexiflow.extras.durable._redis.scripts import CHECK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from anyio.abc import TaskGroup
 
     from flexiflow.extras._redis.client import Wire, Wires
     from flexiflow.extras._redis.script import Script
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from flexiflow.extras.durable._redis.epochs import Epochs
 
 _TERMS: Final = Terms("transport", TransportUnavailable, TransportUnusable)
+_AT_ONCE: Final = 64
 _SLOTS: Final = 16384
 _REDIRECTIONS: Final = 5
 _MOVES: Final = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
@@ -65,7 +70,7 @@ class Network:
         self._is_cluster = is_cluster
         self._checked: dict[tuple[int, bool], Wire] = {}
         self._lines = Lines(wires, _TERMS)
-        self._places: dict[int, Server] = {}
+        self._servers: dict[int, Server] = {}
         self._known = [server]
 
     @property
@@ -110,22 +115,62 @@ class Network:
         self._home.check()
         values = [each.encode() if isinstance(each, str) else each for each in arguments]
         found = await self._run(partition, script, values, replicas)
-        while found[0] == b"DUE":
-            # It has put scheduled records into the log, and more of them are due.
+        while found[0] == b"MORE":
+            # It has done a part of what has to be done first, so that the server is not busy for
+            # long: it put due records into the log, or dropped what a group leaves behind.
             found = await self._run(partition, script, values, replicas)
         return found
+
+    async def run_all(
+        self, script: Script, calls: Mapping[int, Sequence[bytes | str | int]]
+    ) -> dict[int, list[Any]]:
+        """Run a script in several partitions, many at a time.
+
+        Args:
+            script: the script.
+            calls: its arguments by partition.
+
+        Returns:
+            The answers by partition.
+
+        Raises:
+            TransportUnavailable: as `run` does, as soon as one call fails.
+            TransportUnusable: the same.
+        """
+        found: dict[int, list[Any]] = {}
+        failed: list[Exception] = []
+
+        async def run(partition: int, tasks: TaskGroup) -> None:
+            try:
+                found[partition] = await self.run(partition, script, *calls[partition])
+            except (TransportUnavailable, TransportUnusable) as error:
+                failed.append(error)
+                tasks.cancel_scope.cancel()
+
+        partitions = list(calls)
+        for at in range(0, len(partitions), _AT_ONCE):
+            async with anyio.create_task_group() as tasks:
+                for each in partitions[at : at + _AT_ONCE]:
+                    tasks.start_soon(run, each, tasks)
+            if failed:
+                try:
+                    raise failed[0]
+                finally:
+                    # Their tracebacks hold this frame, which must not hold them.
+                    failed.clear()
+        return {each: found[each] for each in partitions}
 
     async def _run(
         self, partition: int, script: Script, values: list[bytes | int], replicas: int
     ) -> list[Any]:
-        place = partition, replicas > 0
+        use = partition, replicas > 0
         for _ in range(_REDIRECTIONS):
-            server = await self._place(partition)
+            server = await self._server_of(partition)
             wire = self._lines.to(server, waits=replicas > 0)
             try:
-                if self._checked.get(place) is not wire:
+                if self._checked.get(use) is not wire:
                     await self._check(wire, partition)
-                    self._checked[place] = wire
+                    self._checked[use] = wire
                 known = [self.epochs.of(partition).epoch] if script.is_guarded else []
                 answers = await self._evaluate(
                     wire, script, [self.base(partition), *known, *values], replicas
@@ -133,11 +178,11 @@ class Network:
             except (Broken, Refused) as error:
                 if not (self._is_cluster and isinstance(error, Refused) and error.code == "MOVED"):
                     raise self.explain(error, server) from error
-                self._places.clear()
+                self._servers.clear()
             else:
                 found: list[Any] = answers[0]
                 if found[0] == b"EPOCH":
-                    del self._checked[place]
+                    del self._checked[use]
                 elif replicas > 0 and answers[1] < replicas:
                     raise NotReplicated(server.address, answers[1], replicas)
                 else:
@@ -164,7 +209,7 @@ class Network:
         If partitions may have moved to other servers, they are looked up again next time.
         """
         if isinstance(error, Broken) or error.code in _MOVES:
-            self._places.clear()
+            self._servers.clear()
         if isinstance(error, Refused) and error.code == "MOVED" and not self._is_cluster:
             return TransportUnusable(server.address, "it is part of a cluster: give cluster=True")
         return explain(error, server.address, _TERMS)
@@ -175,15 +220,15 @@ class Network:
         Returns:
             The connection and the server.
         """
-        server = await self._place(partition)
+        server = await self._server_of(partition)
         return self._wires.open(server), server
 
-    async def _place(self, partition: int) -> Server:
+    async def _server_of(self, partition: int) -> Server:
         if not self._is_cluster:
             return self._server
-        if partition not in self._places:
-            self._places[partition] = self._keeper(await self._nodes(), partition)
-        return self._places[partition]
+        if partition not in self._servers:
+            self._servers[partition] = self._keeper(await self._nodes(), partition)
+        return self._servers[partition]
 
     async def _nodes(self) -> list[tuple[int, int, Server]]:
         last: Exception | None = None

@@ -74,20 +74,23 @@ class Schedules:
         found: list[ScheduledRecord] = []
         # Others may cancel a whole page meanwhile, but only at the end may the result be empty.
         while not found and (chosen := await self._page(after, min(limit, _MOST))):
-            for partition in range(self._limits.logs):
-                names = [each for each in chosen if self._partition(each) == partition]
-                if names:
-                    _, entries = await self._network.run(partition, SCHEDULED, *names)
-                    found += [_record(partition, *each) for each in entries]
+            calls: dict[int, list[str]] = {}
+            for each in chosen:
+                calls.setdefault(self._partition(each), []).append(each)
+            answers = await self._network.run_all(SCHEDULED, calls)
+            for partition, (_, entries) in answers.items():
+                found += [_record(partition, *each) for each in entries]
         return sorted(found, key=lambda each: (each.due, each.ticket))
 
     async def _page(self, after: ScheduledRecord | None, limit: int) -> list[str]:
         """Choose the records of a page by their sizes, and return their tickets (X14)."""
         found: list[tuple[float, str]] = []
         sizes: dict[str, int] = {}
-        for partition in range(self._limits.logs):
-            start = self._start(after, partition)
-            _, entries = await self._network.run(partition, TICKETS, *start, limit, PAGE_BYTES)
+        calls = {
+            partition: (*self._start(after, partition), limit, PAGE_BYTES)
+            for partition in range(self._limits.logs)
+        }
+        for _, entries in (await self._network.run_all(TICKETS, calls)).values():
             for ticket, due, size in entries:
                 name = ticket.decode()
                 found.append((float(due), name))

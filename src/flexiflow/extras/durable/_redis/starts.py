@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from flexiflow.extras.durable._errors import StartTrimmed, no_group
 from flexiflow.extras.durable._records import Replayed
-from flexiflow.extras.durable._redis.scripts import PLACE, PRUNE, REPLAY
+from flexiflow.extras.durable._redis.scripts import DROP, REPLAY, START
 from flexiflow.extras.durable._starts import check_start
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def kept(beginning: Beginning) -> str:
 
 
 def restore(text: bytes | None, made: bytes | None, partitions: int) -> Beginning:
-    """Return where a group begins that another member has made.
+    """Return where a group began that is there.
 
     Args:
         text: what `kept` returned; None if it was lost, or an earlier release has made the group.
@@ -105,22 +105,26 @@ class Starts:
             StartTrimmed: records behind one of the positions were deleted.
         """
         found = parse(start, self._partitions)
+        if found.kind == "new":
+            # Scheduled records that are due by now get times before the group is made.
+            calls = {each: ("", *found.in_partition(each)) for each in range(self._partitions)}
+            await self._network.run_all(START, calls)
         if found.kind != "after":
             return found
         epochs: list[str] = []
         for partition in range(self._partitions):
-            answer = await self._look(partition, "", found)
+            answer = await self._check(partition, "", found)
             if answer[0] == b"TRIMMED":
                 oldest = answer[1].decode()
                 raise StartTrimmed(group, partition, found.values[partition], oldest)
             epochs.append(self._network.epochs.of(partition).epoch.decode())
         return found._replace(epochs=tuple(epochs))
 
-    async def _look(self, partition: int, group: str, beginning: Beginning) -> list[Any]:
-        place = beginning.in_partition(partition)
-        answer = await self._network.run(partition, PLACE, group, *place)
+    async def _check(self, partition: int, group: str, beginning: Beginning) -> list[Any]:
+        start = beginning.in_partition(partition)
+        answer = await self._network.run(partition, START, group, *start)
         if answer[0] == b"AHEAD":
-            raise _no_position(partition, place[1], answer[1].decode())
+            raise _no_position(partition, start[1], answer[1].decode())
         if answer[0] == b"NONE":
             raise no_group(group)
         return answer
@@ -128,26 +132,28 @@ class Starts:
     async def replay(self, group: str, since: Start) -> Replayed:
         """Make a group begin again; see `Connection.replay`."""
         beginning = parse(since, self._partitions)
-        await self._look(0, group, beginning)
+        await self._check(0, group, beginning)
         for partition in range(1, self._partitions if beginning.kind == "after" else 1):
-            await self._look(partition, "", beginning)
+            await self._check(partition, "", beginning)
         after: list[str] = []
         is_complete = True
+        # The first partition chooses the number, so that it is the same in each.
+        number = b""
         for partition in range(self._partitions):
-            position, is_all = await self._begin_again(partition, group, beginning)
-            after.append(position)
-            is_complete = is_complete and is_all
+            begin, is_all, number = await self._begin_again(partition, group, beginning, number)
+            after.append(begin.decode())
+            is_complete = is_complete and is_all == 1
         return Replayed(tuple(after), is_complete)
 
     async def _begin_again(
-        self, partition: int, group: str, beginning: Beginning
-    ) -> tuple[str, bool]:
-        place = beginning.in_partition(partition)
-        status, *answer = await self._network.run(partition, REPLAY, group, *place)
+        self, partition: int, group: str, beginning: Beginning, number: bytes
+    ) -> tuple[bytes, int, bytes]:
+        start = beginning.in_partition(partition)
+        status, *answer = await self._network.run(partition, REPLAY, group, *start, number)
         if status == b"AHEAD":
             # The log has lost something since the position was looked at.
-            raise _no_position(partition, place[1], answer[0].decode())
-        begin, is_complete, newest, more = answer
-        while more:
-            _, more = await self._network.run(partition, PRUNE, group, begin, newest)
-        return begin.decode(), is_complete == 1
+            raise _no_position(partition, start[1], answer[0].decode())
+        begin, is_complete, number, more = answer
+        if more:
+            await self._network.run(partition, DROP, group)
+        return begin, is_complete, number

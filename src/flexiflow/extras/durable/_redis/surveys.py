@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from flexiflow.extras.durable._records import (
-    GroupSurvey,
-    LogSurvey,
-    MemberSurvey,
-    Standing,
-    Survey,
-)
 from flexiflow.extras.durable._redis.entries import seconds
 from flexiflow.extras.durable._redis.scripts import MEMBERS, STANDING, SURVEY
+from flexiflow.extras.durable._surveys import GroupSurvey, LogSurvey, MemberSurvey, Standing, Survey
+
+_Part: TypeAlias = tuple[Standing, float | None]
+
+# How many groups are asked for at once: with more the server would be busy for long.
+_PAGE: Final = 100
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,13 +28,14 @@ async def survey(network: Network, partitions: int, groups: Sequence[str]) -> Su
         partitions: how many partitions there are.
         groups: the names of the groups.
     """
-    answers = [await network.run(partition, SURVEY) for partition in range(partitions)]
-    logs = tuple(_log(*each[2:]) for each in answers)
+    answers = await network.run_all(SURVEY, dict.fromkeys(range(partitions), ()))
+    logs = tuple(_log(*each[2:]) for each in answers.values())
+    pages = [groups[at : at + _PAGE] for at in range(0, len(groups), _PAGE)]
     sizes = [each.size for each in logs if each.size is not None]
     return Survey(
         int(answers[0][1]) / 1_000_000,
         logs,
-        tuple([await _group(network, partitions, each) for each in groups]),
+        tuple([each for page in pages for each in await _page(network, partitions, page)]),
         sum(sizes) if len(sizes) == partitions else None,
     )
 
@@ -44,16 +44,22 @@ def _log(length: int, oldest: bytes, scheduled: int, size: int) -> LogSurvey:
     return LogSurvey(length, seconds(oldest), scheduled, size if size >= 0 else None)
 
 
-async def _group(network: Network, partitions: int, group: str) -> GroupSurvey:
-    _, replays, members = await network.run(0, MEMBERS, group)
-    standings: list[Standing] = []
-    times: list[float] = []
-    for partition in range(partitions):
-        standing, oldest = await look_at(network, partition, group, is_thorough=True)
-        standings.append(standing)
-        times += [oldest] if oldest is not None else []
+async def _page(network: Network, partitions: int, groups: Sequence[str]) -> list[GroupSurvey]:
+    """Return what there is to see of some groups."""
+    _, facts = await network.run(0, MEMBERS, *groups)
+    parts = await standings(network, partitions, groups, is_thorough=True)
+    return [
+        _group(name, fact, each)
+        for name, fact, each in zip(groups, facts, zip(*parts, strict=True), strict=True)
+    ]
+
+
+def _group(name: str, facts: tuple[int, list[Any]], parts: Sequence[_Part]) -> GroupSurvey:
+    replay, members = facts
     alive = sorted(_member(*each) for each in members)
-    return GroupSurvey(group, tuple(alive), tuple(standings), min(times, default=None), replays)
+    times = [oldest for _, oldest in parts if oldest is not None]
+    of_each = tuple(standing for standing, _ in parts)
+    return GroupSurvey(name, tuple(alive), of_each, min(times, default=None), replay)
 
 
 def _member(*answer: Any) -> MemberSurvey:
@@ -61,21 +67,25 @@ def _member(*answer: Any) -> MemberSurvey:
     return MemberSurvey(consumer.decode(), tuple(json.loads(patterns)), int(until) / 1000)
 
 
-async def look_at(
-    network: Network, partition: int, group: str, *, is_thorough: bool = False
-) -> tuple[Standing, float | None]:
-    """Return how far a group is in a partition.
+async def standings(
+    network: Network, partitions: int, groups: Sequence[str], *, is_thorough: bool = False
+) -> list[list[_Part]]:
+    """Return how far groups are in each partition.
 
     Args:
         network: the servers.
-        partition: the partition.
-        group: the group.
+        partitions: how many partitions there are.
+        groups: the groups.
         is_thorough: whether to find out how old the oldest record is that is not settled.
 
     Returns:
-        The standing, and when that record was stored; None if it is not known, or not asked for.
+        For each partition, of each group the standing, and when that record was stored; None if it
+        is not known, or not asked for.
     """
-    answer = await network.run(partition, STANDING, group, int(is_thorough))
-    _, counts, epoch, last, oldest = answer
-    network.epochs.of(partition).note(epoch, last)
-    return Standing(*counts), seconds(oldest)
+    arguments: Sequence[str | int] = (int(is_thorough), *groups)
+    answers = await network.run_all(STANDING, dict.fromkeys(range(partitions), arguments))
+    found: list[list[_Part]] = []
+    for partition, (_, epoch, last, parts) in answers.items():
+        network.epochs.of(partition).note(epoch, last)
+        found.append([(Standing(*counts), seconds(oldest)) for counts, oldest in parts])
+    return found

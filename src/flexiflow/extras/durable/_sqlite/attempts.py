@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from flexiflow.extras.durable._records import Acknowledged, Followed, Noted
+from flexiflow.extras.durable._outcomes import Acknowledged, Followed, Noted
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._records import Outcome, Settling
+    from flexiflow.extras.durable._outcomes import Outcome, Settling
     from flexiflow.extras.durable._sqlite.held import HeldLease
 
 _HOLDER: Final = "SELECT coalesce(holder, lapsed) FROM pending WHERE group_id = ? AND id = ?"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from flexiflow.extras._sqlite.jobs import JobRunner
     from flexiflow.extras.durable._bell import Bell
+    from flexiflow.extras.durable._lease import Lease
     from flexiflow.extras.durable._logs import LogLimits
     from flexiflow.extras.durable._records import (
         Batch,
@@ -34,13 +35,11 @@ if TYPE_CHECKING:
         Member,
         Record,
         Replayed,
-        Standing,
         Start,
         Stored,
-        Survey,
     )
     from flexiflow.extras.durable._sqlite.starts import LogScan
-    from flexiflow.extras.durable._transport import Lease
+    from flexiflow.extras.durable._surveys import Standing, Survey
 
 T = TypeVar("T")
 

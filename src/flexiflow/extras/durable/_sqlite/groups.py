@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 from flexiflow.extras.durable._errors import no_group
 from flexiflow.extras.durable._logs import PAGE_BYTES, numbers_of
 from flexiflow.extras.durable._membership import Peer, agree
-from flexiflow.extras.durable._records import DeadLetter, Failure, Standing
+from flexiflow.extras.durable._records import DeadLetter, Failure
 from flexiflow.extras.durable._sqlite.log import begin_of, last_of, reserve, size_of
 from flexiflow.extras.durable._sqlite.schedule import put_all_due
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
 from flexiflow.extras.durable._sqlite.starts import begin
 from flexiflow.extras.durable._sqlite.tables import VERSION, replay_after
+from flexiflow.extras.durable._surveys import Standing
 
 if TYPE_CHECKING:
     import sqlite3

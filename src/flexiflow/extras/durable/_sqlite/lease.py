@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow.extras.durable._records import Acknowledged, Noted, Room
+from flexiflow.extras.durable._outcomes import Acknowledged, Noted
+from flexiflow.extras.durable._records import Room
 from flexiflow.extras.durable._sqlite import giving, leases
 from flexiflow.extras.durable._sqlite.settling import settle
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from flexiflow.extras._sqlite.jobs import JobRunner
     from flexiflow.extras.durable._bell import Bell
-    from flexiflow.extras.durable._records import Delivery, Outcome, Settled
+    from flexiflow.extras.durable._outcomes import Outcome, Settled
+    from flexiflow.extras.durable._records import Delivery
     from flexiflow.extras.durable._sqlite.held import HeldLease
 
 _QUIET: Final = frozenset((Acknowledged, Noted))

@@ -156,7 +156,7 @@ def cancel(db: sqlite3.Connection, ticket: str, window: float, now: float) -> bo
 def _forget(db: sqlite3.Connection, before: float) -> None:
     """Forget some of the tickets that were used before a time, the oldest first.
 
-    Called for each ticket that is used or cancelled: no other act adds tickets for long.
+    Called whenever a ticket is used or cancelled, so that their number does not grow without end.
     """
     db.execute(_FORGET, (before, _MOST))
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from flexiflow.extras.durable._errors import LeaseLost
-from flexiflow.extras.durable._records import (
+from flexiflow.extras.durable._outcomes import (
     Acknowledged,
     Buried,
     Followed,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from flexiflow.extras.durable._records import Outcome, Settling
+    from flexiflow.extras.durable._outcomes import Outcome, Settling
     from flexiflow.extras.durable._sqlite.held import HeldLease
 
 _OF_LEASE: Final = "WHERE group_id = ? AND id = ? AND holder = ?"

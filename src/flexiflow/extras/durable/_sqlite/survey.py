@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from flexiflow.extras.durable._records import GroupSurvey, LogSurvey, MemberSurvey, Survey
 from flexiflow.extras.durable._sqlite.groups import standings
 from flexiflow.extras.durable._sqlite.log import TIME, begin_of
 from flexiflow.extras.durable._sqlite.schema import end_of, first_of
+from flexiflow.extras.durable._surveys import GroupSurvey, LogSurvey, MemberSurvey, Survey
 
 if TYPE_CHECKING:
     import sqlite3

@@ -163,7 +163,7 @@ def follow(db: sqlite3.Connection, group: int, owner: int, line: str, now: float
 
 
 def follow_all(db: sqlite3.Connection, group: int, now: float) -> None:
-    """Do as `follow` does for each key of which records wait in line."""
+    """Make the first record in the line of each key due, as `follow` does for one key."""
     query = (
         "SELECT DISTINCT owner, line FROM waiting WHERE group_id = ? AND line IS NOT NULL"
         " AND state = 'in line'"

@@ -16,8 +16,26 @@ if ARGV[3] ~= '' then
   if found and found ~= ARGV[3] and is_former == 0 then return {'LAYOUT', found} end
   if found ~= ARGV[3] then redis.call('SET', base .. ':layout', ARGV[3]) end
 end
-local last, epoch = sync(), redis.call('HGET', meta, 'epoch')
 local names = redis.call('SMEMBERS', base .. ':groups')
+
+-- Take over the state that layout 1 or 2 has left at `:meta`, and leave there what makes its
+-- processes fail that still run: in partition 0 an epoch that none knows, so that they ask for the
+-- layout, and are refused; elsewhere, where they don't ask, a key of another kind.
+local function take_over()
+  local former, note = base .. ':meta', 'a newer release has taken over'
+  local kind = redis.call('TYPE', former).ok
+  if kind == 'list' or kind == 'hash' and redis.call('HGET', former, 'epoch') == note then return end
+  if kind == 'hash' then redis.call('RENAMENX', former, meta) end
+  redis.call('DEL', former)
+  if ARGV[3] ~= '' then
+    redis.call('HSET', former, 'epoch', note, 'last', note)
+  else
+    redis.call('RPUSH', former, note)
+  end
+end
+
+take_over()
+local last, epoch = sync(), redis.call('HGET', meta, 'epoch')
 
 -- Replace what layout 1 has left. Its workers that still run then find a list at `:tokens`, and
 -- fail.
@@ -116,12 +134,8 @@ end
 if not epoch then migrate() end
 if redis.call('HSETNX', meta, 'bare-until', stamp()) == 1 then
   redis.call('HSET', meta, 'bare-to', last)
-  if epoch and known == '' then
-    -- What still runs of a release with layout 2 sees another epoch, asks for the layout, and is
-    -- refused.
-    set_epoch(last, nil)
-    end_leases()
-  end
+  end_leases()
+  for _, name in ipairs(names) do redis.call('HSETNX', base .. ':g:' .. name, 'replay', stamp()) end
 end
 if known == '' then
   if not epoch then set_epoch(last, nil) end

@@ -4,8 +4,8 @@
 -- how many bytes an event may have.
 -- Answer: LOST if the lease is gone; ALL if it is another case, with nothing changed; else as that
 -- of `give_all.lua`: OK; no records with counts; the bodies of the new records; the groups of some,
--- by their places; the id of the last one; the number of wakes; 1; in how many ms there is more to
--- give, 0 if there may be now, -1 if nothing will be due; 1.
+-- by their places; the id of the last one; the last ids in :w: and :sooner; 1; in how many ms there
+-- is more to give, 0 if there may be now, -1 if nothing will be due; 1.
 local group, token, wanted, leases = ARGV[1], ARGV[2], tonumber(ARGV[4]), base .. ':leases:' .. ARGV[1]
 if redis.call('HEXISTS', leases, token) == 0 then return {'LOST'} end
 local next_put = put_scheduled()
@@ -39,7 +39,9 @@ for i, each in ipairs(entries) do
   if fields[#fields - 1] == 'group' then groups[#groups + 1] = {i, fields[#fields]} end
 end
 local to = #entries > 0 and entries[#entries][1] or given
-local is_full, last = #entries == wanted, redis.call('HGET', meta, 'last') or '0-0'
+local last, sooner = unpack(redis.call('HMGET', meta, 'last', 'sooner'))
+local is_full = #entries == wanted
+last = last or '0-0'
 if parts(to) - parts(given) ~= #entries or size > tonumber(ARGV[5])
   or largest > tonumber(ARGV[6])
   or not is_full and to ~= last or is_after(to, last) then
@@ -49,4 +51,4 @@ if parts(to) - parts(given) ~= #entries or size > tonumber(ARGV[5])
   return {'ALL'}
 end
 redis.call('HSET', base .. ':g:' .. group, 'given', to)
-return {'OK', {}, bodies, groups, to, id_of(state[4] or 0), 1, is_full and 0 or next_put or -1, 1}
+return {'OK', {}, bodies, groups, to, id_of(state[4] or 0), id_of(sooner or 0), 1, is_full and 0 or next_put or -1, 1}

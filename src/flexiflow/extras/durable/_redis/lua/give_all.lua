@@ -6,9 +6,9 @@
 -- nothing is kept; how many records may be ones that have waited; then 1 if an earlier answer may
 -- be lost, else 0; and after 1 the ids that did come.
 -- Answer: LOST if the lease is gone; else OK; the records with their counts; two lists that only
--- `give.lua` fills; the id up to which records were given; the number of wakes; 1 if the next
--- record that is stored could be given, else 0; in how many ms there is more to give, 0 if there
--- may be now, -1 if nothing will be due; 1 if the common case may apply next time.
+-- `give.lua` fills; the id up to which records were given; the last ids in :w: and :sooner; 1 if the
+-- next record that is stored could be given, else 0; in how many ms there is more to give, 0 if
+-- there may be now, -1 if nothing will be due; 1 if the common case may apply next time.
 local group, token, owner, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local again = math.min(tonumber(ARGV[11]), limit)
 local room, most, is_lost = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[12] == '1'
@@ -20,8 +20,8 @@ if not rows[token] then return {'LOST'} end
 live[token] = true
 local next_put = put_scheduled()
 local last, given, found = sync(), ensure(group)
-local wakes = id_of(found[4] or 0)
-if found[3] ~= ARGV[4] then return {'OK', out, {}, {}, given, wakes, 0, -1, 0} end
+local wakes, sooner = id_of(found[4] or 0), id_of(redis.call('HGET', meta, 'sooner') or 0)
+if found[3] ~= ARGV[4] then return {'OK', out, {}, {}, given, wakes, sooner, 0, -1, 0} end
 local has_counts = redis.call('EXISTS', counts) == 1
 local waiting = redis.call('HLEN', base .. ':waits:' .. group)
 local waits, due, next_due = waiting > 0 and waits_of(group, owner), {}, nil
@@ -292,4 +292,4 @@ if next_put then more = more < 0 and next_put or math.min(more, next_put) end
 if is_full or #out >= limit then more = 0 end
 local is_common = not waits and not has_counts and not has_left and not found[5]
 return {
-  'OK', out, {}, {}, given, wakes, can_be_new and 1 or 0, more, is_common and 1 or 0}
+  'OK', out, {}, {}, given, wakes, sooner, can_be_new and 1 or 0, more, is_common and 1 or 0}

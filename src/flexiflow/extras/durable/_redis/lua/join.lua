@@ -2,13 +2,13 @@
 -- group takes, so it has to know their present state.
 -- ARGV: epoch; group; consumer; token; lease in ms; patterns; the state of the members that the
 -- caller has seen; a digest of the patterns that the group takes in that state; where a new group
--- begins: the kind and the value of the place (see `places.lua`), and a text that is kept.
+-- begins: the kind and the value of the start (see `starts.lua`), and a text that is kept.
 -- Answer: if the state is another one, LOOK, the state, the members, and 1 if the group is there;
--- AGAIN if the group is new, and the place was there when the caller looked, but is not any more;
--- else OK, the new state, the generation of the group's patterns, 1 if the group was made now, the
--- text that is kept, and when the group was made, in microseconds.
+-- AGAIN if the group is new, and the position was there when the caller looked, but is not any more;
+-- else OK, the new state, the generation of the group's patterns, the text that is kept, when the
+-- group was made, in microseconds, and the number of its replay.
 local is_there = redis.call('SISMEMBER', base .. ':groups', ARGV[2]) == 1
-if not is_there and put_scheduled() == 0 then return {'DUE'} end
+if not is_there and put_scheduled() == 0 then return {'MORE'} end
 local group, consumer, token, patterns = ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local members, key, now = base .. ':members:' .. group, base .. ':g:' .. group, time()
 local found, is_changed = {}, false
@@ -35,9 +35,9 @@ if state ~= ARGV[7] then
   return {'LOOK', state, peers, is_there and 1 or 0}
 end
 if not is_there then
-  local place = place_of(ARGV[9], ARGV[10])
-  if not place or ARGV[9] == 'after' and place ~= ARGV[10] then return {'AGAIN'} end
-  ensure(group, place)
+  local begin = start_of(ARGV[9], ARGV[10])
+  if not begin or ARGV[9] == 'after' and begin ~= ARGV[10] then return {'AGAIN'} end
+  ensure(group, begin)
   redis.call('HSET', key, 'start', ARGV[11], 'made', stamp())
 end
 local own = found[consumer]
@@ -53,5 +53,5 @@ if current ~= ARGV[8] then
   redis.call('HSET', key, 'patterns', ARGV[8], 'generation', generation)
   wake(group)
 end
-local start, made = unpack(redis.call('HMGET', key, 'start', 'made'))
-return {'OK', state, generation, is_there and 0 or 1, start, made}
+local start, made, replay = unpack(redis.call('HMGET', key, 'start', 'made', 'replay'))
+return {'OK', state, generation, start, made, replay or '0'}

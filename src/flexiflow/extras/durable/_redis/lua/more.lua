@@ -1,10 +1,12 @@
 -- More functions, for all scripts but those of the most common cases: each function that a script
 -- defines costs time.
 --
--- Return a number above the last one, and above all earlier ones if the last one was lost (X13).
-local function next_number(last)
+-- Return a number above the last one: one that is given, else the time, so that it is also above all
+-- earlier ones if the last one was lost (X13).
+local function next_number(last, given)
   local now = redis.call('TIME')
-  return string.format('%.0f', math.max(now[1] * 1000000 + now[2], (tonumber(last) or 0) + 1))
+  local number = given or now[1] * 1000000 + now[2]
+  return string.format('%.0f', math.max(number, (tonumber(last) or 0) + 1))
 end
 
 -- Return the spans of ids that other software wrote and that end after an id, as pairs.
@@ -81,9 +83,12 @@ local function fields_of(fields)
   return is_ours(fields) and fields or {'event', cjson.encode(fields)}
 end
 
-local function wake(group)
-  local number = redis.call('HINCRBY', base .. ':g:' .. group, 'wakes', 1)
+-- Add an entry to a stream that leases read while they wait; a field of a hash counts the entries.
+local function grow(stream, hash, field)
+  local number = redis.call('HINCRBY', hash, field, 1)
   -- The count may have been lost, and then the stream has greater ids.
-  if number == 1 then redis.call('DEL', base .. ':w:' .. group) end
-  redis.call('XADD', base .. ':w:' .. group, 'MAXLEN', 1, id_of(number), 'w', '')
+  if number == 1 then redis.call('DEL', stream) end
+  redis.call('XADD', stream, 'MAXLEN', 1, id_of(number), 'w', '')
 end
+
+local function wake(group) grow(base .. ':w:' .. group, base .. ':g:' .. group, 'wakes') end

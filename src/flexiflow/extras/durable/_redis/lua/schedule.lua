@@ -3,7 +3,7 @@
 -- seconds from now; the event; the key, if it has one.
 -- Answer: FULL if there are too many; else OK.
 local ticket, window = ARGV[2], ARGV[3]
-if put_scheduled() == 0 then return {'DUE'} end
+if put_scheduled() == 0 then return {'MORE'} end
 if redis.call('ZSCORE', later, ticket) or redis.call('EXISTS', base .. ':t:' .. ticket) == 1 then
   -- This is a write, so that WAIT after it also waits for what was written before.
   redis.call('HSET', meta, 'epoch', ARGV[1])
@@ -16,7 +16,7 @@ local record = cmsgpack.pack({w = window, e = ARGV[7], k = ARGV[8]})
 redis.call('HSET', sealed, ticket, record)
 redis.call('ZADD', later, string.format('%.17g', due), ticket)
 if redis.call('ZRANK', later, ticket) == 0 then
-  -- Workers that wait have to wait until this is due.
-  for _, group in ipairs(redis.call('SMEMBERS', base .. ':groups')) do wake(group) end
+  -- Leases that wait have to wait until this is due.
+  grow(base .. ':sooner', meta, 'sooner')
 end
 return {'OK'}

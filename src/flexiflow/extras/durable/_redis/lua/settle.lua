@@ -78,7 +78,7 @@ local function others(at)
       'type', words[first + 2], 'message', words[first + 3], 'traceback', words[first + 4],
       unpack(fields))
     local origin = copy and string.match(copy, '(%S+)$') or number
-    redis.call('ZADD', base .. ':places:' .. group, origin, letter)
+    redis.call('ZADD', base .. ':origins:' .. group, origin, letter)
   end
 
   -- Note the end of an attempt, reported by a lease that no longer holds the record.

@@ -8,17 +8,12 @@
 local produced, number, window = base .. ':p:' .. ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local max_length, wanted = tonumber(ARGV[5]), tonumber(ARGV[8])
 local next_put, is_changed = put_scheduled()
-if next_put == 0 then return {'DUE'} end
+if next_put == 0 then return {'MORE'} end
 
 -- Return the id up to which no group needs the log any more.
 local function settled(last)
-  local least, readings = last, {}
-  if redis.call('EXISTS', log) == 1 then
-    for _, each in ipairs(redis.call('XINFO', 'GROUPS', log)) do
-      local found = pairs_of(each)
-      readings[found.name] = found
-    end
-  end
+  local least = last
+  read_all()
   for _, group in ipairs(redis.call('SMEMBERS', base .. ':groups')) do
     local found = readings[group]
     local given, floor = unpack(redis.call('HMGET', base .. ':g:' .. group, 'given', 'floor'))
@@ -111,6 +106,7 @@ else
 end
 if not stored[3] or stored[3] == ARGV[7] then return {'OK', ARGV[1], last} end
 local told = {}
+read_all()
 for _, group in ipairs(redis.call('SMEMBERS', base .. ':groups')) do
   local given = ensure(group)
   local _, pending = floor_of(group, given)

@@ -1,7 +1,7 @@
 -- Find out how large the partition is.
 -- Answer: OK; the time in microseconds; how many records the log holds; when the oldest was stored,
 -- or 0 if that is not known; how many are scheduled; how many bytes all of these take, or -1.
-if put_scheduled() == 0 then return {'DUE'} end
+if put_scheduled() == 0 then return {'MORE'} end
 local first, size = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1], 0
 for _, each in ipairs({log, sealed, later}) do
   -- A server may refuse to tell.

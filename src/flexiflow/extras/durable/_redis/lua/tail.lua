@@ -3,7 +3,7 @@
 -- many bytes together; how many bytes an event may have.
 -- Answer: OK; the entries, too large ones without their events; the last id; how many bytes are
 -- left.
-if put_scheduled() == 0 then return {'DUE'} end
+if put_scheduled() == 0 then return {'MORE'} end
 local last, room, most, found = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), {}
 if last == '' then return {'OK', {}, sync(), room} end
 local limit = tonumber(ARGV[2])

@@ -139,8 +139,7 @@ local function waits_of(group, owner)
     return record.s == 'l' and redis.call('ZSCORE', line(owner, record.k), padded(id))
   end
 
-  function self.drop(id, record)
-    take_off(id, record)
+  local function forget_one(id)
     redis.call('HDEL', waits, id)
     redis.call('HDEL', bodies, id)
     redis.call('ZREM', ages, id)
@@ -148,7 +147,8 @@ local function waits_of(group, owner)
 
   -- Drop a record; the next one of its key follows.
   function self.let_go(id, record, now)
-    self.drop(id, record)
+    take_off(id, record)
+    forget_one(id)
     if record.k then follow(record.o, record.k, now) end
   end
 
@@ -234,26 +234,32 @@ local function waits_of(group, owner)
     redis.call('DEL', waits, bodies, heads, owners, ages)
   end
 
-  -- Drop all records of which a function says so. What waited behind them follows.
-  function self.drop_all(is_over, now)
-    local lines = {}
-    for _, field in ipairs(redis.call('HKEYS', heads)) do
-      local whose, key = string.match(field, '^.([^:]*):(.*)$')
-      lines[field] = {whose, key}
-      for _, each in ipairs(redis.call('ZRANGE', line(whose, key), 0, -1)) do
-        local id = plain(each)
-        if is_over(id) then
-          redis.call('ZREM', line(whose, key), each)
-          redis.call('HDEL', waits, id)
-          redis.call('HDEL', bodies, id)
-          redis.call('ZREM', ages, id)
-        end
+  -- Drop those records of a page of which a function says so. What waits behind them follows.
+  -- Return where the next page begins, or nil, and how many records were looked at.
+  function self.drop_page(cursor, count, is_over)
+    local next_, found = unpack(redis.call('HSCAN', waits, cursor, 'COUNT', count))
+    local whose, now = redis.call('SMEMBERS', owners), time()
+    -- It is not noted there if all that it has are lines.
+    whose[#whose + 1] = '0'
+
+    local function leave_line(id, key)
+      for _, each in ipairs(whose) do
+        if redis.call('ZREM', line(each, key), padded(id)) == 1 then return end
       end
     end
-    for _, id in ipairs(redis.call('HKEYS', waits)) do
-      if is_over(id) then self.drop(id, self.read(id)) end
+
+    for i = 1, #found, 2 do
+      local id = found[i]
+      -- Read anew, since it may have followed another one of this page.
+      local record = is_over(id) and self.read(id)
+      if record and record.s == 'l' then
+        leave_line(id, record.k)
+        forget_one(id)
+      elseif record then
+        self.let_go(id, record, now)
+      end
     end
-    for _, each in pairs(lines) do follow(each[1], each[2], now) end
+    return next_ ~= '0' and next_ or nil, #found / 2
   end
 
   return self

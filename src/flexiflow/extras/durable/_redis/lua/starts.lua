@@ -50,7 +50,7 @@ end
 -- Return the id behind which a group begins, and whether all records behind it are kept. For a
 -- position that is not there yet, the first value is nil.
 -- kind and value: `oldest`; `new`; `time` and seconds since 1970; `after` and an id.
-local function place_of(kind, value)
+local function start_of(kind, value)
   local last, first = sync(), first_start()
   if kind == 'new' then return last, true end
   if kind == 'oldest' then return first, holes() == 0 end

@@ -1,0 +1,128 @@
+"""A clerk that is started to be killed: it schedules events, cancels some, and handles all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import uuid4
+
+import anyio
+
+from flexiflow import EventBus
+from flexiflow.extras.durable import open_bridge, transport_from_url
+from tools.chaos.faults import FAULTS
+from tools.chaos.ledger import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    from flexiflow.extras.durable import Bridge
+
+# As in `worker`.
+for _name in ("coredis", "trio"):
+    if find_spec(_name) is not None:
+        import_module(_name)
+
+GROUP: Final = "clerks"
+_LEASE: Final = 0.5
+_PATIENCE: Final = 60.0
+"""For so many seconds a call is tried again: each try may meet a server that was just killed."""
+_TASKS: Final = 3
+"""How many tasks of a clerk schedule at a time."""
+_LONGEST_DELAY: Final = 0.5
+_LONGEST: Final = 0.01
+"""The longest time in seconds between two events that a task schedules."""
+_KEYS: Final = (None, *"abcdef")
+_CANCELLED: Final = 0.3
+"""For how many of the events a cancellation is tried, in time or not."""
+_KEPT: Final = 4
+"""A task cancels one of so many events that it scheduled last."""
+
+
+class Duty(NamedTuple):
+    """What a clerk does.
+
+    Attributes:
+        url: the transport.
+        fault: the transport's fault.
+        is_scheduling: whether it schedules events; else it only handles them.
+    """
+
+    url: str
+    fault: str = ""
+    is_scheduling: bool = True
+
+
+def be_a_clerk(
+    backend: str, duty: Duty, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
+) -> None:
+    """Schedule, cancel and handle in a process of its own, until it is told to end.
+
+    Args:
+        backend: the backend to run on.
+        duty: what it does.
+        said: the connection for reports, as `Timetable.note` takes them.
+        told: its other end is closed when the clerk must end.
+    """
+    logging.disable(logging.CRITICAL)
+    anyio.run(partial(_serve, duty, said, told), backend=backend)
+
+
+async def _serve(
+    duty: Duty, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
+) -> None:
+    def say(*words: Any) -> None:
+        said.send_bytes(json.dumps(words).encode())
+
+    async def handle(message: list[Any]) -> None:
+        await anyio.sleep(random.random() * _LONGEST / 10)
+        # All processes are on one machine, so that this is also the transport's clock.
+        say("handled", message[0], time.time())
+
+    random, bus = Random(uuid4().int), EventBus(on_error="raise")
+    await bus.subscribe(NAME, "clerk", handle)
+    transport = FAULTS[duty.fault](transport_from_url(duty.url))
+    opening = open_bridge(
+        bus,
+        transport,
+        incoming=[NAME],
+        group=GROUP,
+        retry_delay=0.01,
+        lease=_LEASE,
+        store_timeout=_PATIENCE,
+    )
+    async with opening as bridge, anyio.create_task_group() as tasks:
+        for _ in range(_TASKS if duty.is_scheduling else 0):
+            tasks.start_soon(_schedule, bridge, random, say)
+        await anyio.wait_readable(told)
+        tasks.cancel_scope.cancel()
+
+
+async def _schedule(bridge: Bridge, random: Random, say: Callable[..., None]) -> None:
+    """Schedule events, and cancel some of them."""
+    last: list[tuple[str, str]] = []
+    while True:
+        number, key = uuid4().hex, random.choice(_KEYS)
+        delay = random.random() * _LONGEST_DELAY
+        earliest = time.time() + delay
+        is_delay = random.random() < 0.5
+        at = None if is_delay else datetime.fromtimestamp(earliest, UTC)
+        ticket = await bridge.schedule(
+            NAME, [number, key, earliest], delay=delay if is_delay else None, at=at, key=key
+        )
+        now = time.time()
+        say("scheduled", number, key, earliest, now + delay if is_delay else earliest, ticket, now)
+        last = [*last, (number, ticket)][-_KEPT:]
+        if random.random() < _CANCELLED:
+            number, ticket = last.pop(random.randrange(len(last)))
+            say("cancelling", number)
+            say("answered", number, await bridge.cancel(ticket))
+        await anyio.sleep(random.random() * _LONGEST)
