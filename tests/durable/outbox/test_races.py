@@ -76,6 +76,23 @@ def test_one_of_two_that_prepare_at_once_makes_the_tables(
     assert looks == [False, False, False, True]
 
 
+@pytest.mark.parametrize("last", [1, 2])
+def test_another_may_prepare_between_any_two_statements(tmp_path: Path, last: int) -> None:
+    """Y4: the tables are looked for at one moment, so that both are there, or none is."""
+    path, seen = tmp_path / "shop.db", list[str]()
+    connection, other = connect(path), connect(path)
+
+    def trace(statement: str) -> None:
+        seen.append(statement)
+        if len(seen) == last:
+            OUTBOX.prepare(other)
+
+    connection.set_trace_callback(trace)
+    OUTBOX.prepare(connection)
+    assert len(seen) >= last
+    assert are_there(other, tables_of("outbox_"))
+
+
 def test_an_outbox_begins_anew_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Y4: with ids that its parent does not give."""
     outbox, connection = Outbox(), connect()

@@ -32,8 +32,10 @@ _RELAY: Final = """CREATE TABLE main.{} (
     until REAL NOT NULL DEFAULT 0)"""
 
 # SQLite takes names that differ only in case for the same. A trigger may be named as a table is.
-_LOOK: Final = """SELECT count(*), count(CASE WHEN name = ? AND sql = ? THEN 1 END)
-    FROM main.sqlite_master WHERE name = ? COLLATE NOCASE AND type != 'trigger'"""
+# One statement for both tables: others may make them between two.
+_NAMED: Final = "SELECT count(*) FROM main.sqlite_master WHERE type != 'trigger' AND name = ?"
+_LOOK: Final = f"SELECT ({_NAMED} COLLATE NOCASE), ({_NAMED} AND sql = ?)"
+_LOOK_AT_BOTH: Final = f"{_LOOK}, * FROM ({_LOOK})"
 
 _PREFIX: Final = re.compile(r"(?!sqlite_)[A-Za-z_][A-Za-z0-9_]{0,99}", re.IGNORECASE)
 _MAIN: Final = "main."
@@ -77,12 +79,10 @@ def are_there(connection: sqlite3.Connection, tables: Tables) -> bool:
     # Numbers, and no row factory: what users have set for texts and rows does not matter.
     cursor = connection.cursor()
     cursor.row_factory = None
-    looks = [
-        (name, *cursor.execute(_LOOK, (name, sql.replace(_MAIN, "", 1), name)).fetchone())
-        for name, sql in _statements(tables)
-    ]
-    is_any = any(is_named for _, is_named, _ in looks)
-    for name, is_named, is_same in looks:
+    wanted = [(name, name, sql.replace(_MAIN, "", 1)) for name, sql in _statements(tables)]
+    found = cursor.execute(_LOOK_AT_BOTH, [*wanted[0], *wanted[1]]).fetchone()
+    is_any = any(found)
+    for name, is_named, is_same in zip(tables, found[::2], found[1::2], strict=True):
         if is_any and not is_same:
             reason = "is not one of an outbox of this release" if is_named else "is missing"
             raise ValueError(
