@@ -736,6 +736,18 @@ async def test_a_group_whose_stream_forgot_it_keeps_its_place(keys: Keys) -> Non
         assert await given(lease) == "c"
 
 
+async def test_a_group_whose_stream_forgot_it_begins_where_it_began_again(keys: Keys) -> None:
+    """Y5: with all that is given anew, also if a part of it was pending before."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, "abc"))
+        lease = await lease_of(connection, MEMBER)
+        first, *_ = await lease.receive(Room(9))
+        await lease.settle([Acknowledged(first.position)])
+        await connection.replay("g", "oldest")
+        keys.server.command("XGROUP", "DESTROY", keys.log, "g")
+        assert await given(await lease_of(connection, MEMBER)) == "abc"
+
+
 async def test_a_group_is_as_it_is_if_a_replay_is_cut(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
