@@ -14,6 +14,7 @@ from flexiflow.extras.durable import (
     Failure,
     Lease,
     LeaseLost,
+    LogFull,
     Member,
     MemoryTransport,
     Noted,
@@ -357,6 +358,17 @@ class TestWhatWasRedriven:
             assert (await connection.standing("g")).dead == (state == "dead")
             await connection.store(batch(2, "c"))
             assert await given(later) == "c"
+
+    async def test_makes_no_room_while_it_is_pending_behind(self) -> None:
+        """Y5, X5: what is given anew is not deleted."""
+        async with MemoryTransport(max_length=3).connect() as connection:
+            lease = await self.redriven(connection)
+            await self.settle(lease, "held")
+            await connection.replay("g", ("1",))
+            await connection.store(batch(2, "c"))
+            with pytest.raises(LogFull):
+                await connection.store(batch(3, "d"))
+            assert sorted(await given(await leased(connection))) == ["a", "b", "c"]
 
     @staticmethod
     async def settle(lease: Lease, state: str) -> None:
