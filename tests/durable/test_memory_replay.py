@@ -28,6 +28,8 @@ from flexiflow.extras.durable import (
     Start,
     StartTrimmed,
 )
+from flexiflow.extras.durable._memory.log import Log
+from flexiflow.extras.durable._starts import begin_again
 from flexiflow.testing import replay
 
 MEMBER = Member("g", "a", "1", ("order.*",), 10.0, 1000.0)
@@ -217,6 +219,15 @@ async def test_what_was_deleted_may_have_been_late() -> None:
         now = (await connection.survey()).now
         await connection.store(batch(1, "a"))
         assert await connection.replay("g", now - 1.0) == Replayed(("1",), is_complete=False)
+
+
+def test_what_was_deleted_first_may_have_been_stored_latest() -> None:
+    """Y5: where the clock was set back meanwhile."""
+    log = Log(0, 600.0)
+    for time in (100.0, 50.0, 50.0):
+        log.append(Record(b"a"), time)
+    assert log.make_room(2, floor=3, now=60.0)
+    assert begin_again([log], 80.0) == ([3], Replayed(("3",), is_complete=False))
 
 
 @pytest.mark.parametrize("partitions", [None, 1])
