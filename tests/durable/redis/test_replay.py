@@ -575,7 +575,7 @@ async def test_a_replay_that_was_cut_goes_on_where_the_stream_forgot_the_group(
 async def test_what_is_left_behind_is_dropped_in_pages(
     keys: Keys, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Y5: whoever comes next goes on where a replay was cut, before anything is given."""
+    """Y5: the next call for the group goes on where a replay was cut, before anything is given."""
     async with transport(keys).connect() as connection:
         letter = await with_much_left_behind(connection)
         if who != "replay":
