@@ -109,6 +109,7 @@ def test_a_group_goes_on_with_new_events(each_url: str) -> None:
     [
         (("yesterday",), "it must be oldest, new, a time like"),
         (("2026-11-30T12:00:00",), "has no time zone; 2026-11-30T12:00:00Z is a time in UTC"),
+        (("2026-11-30",), "has no time zone; 2026-11-30T00:00:00Z is a time in UTC"),
         (("new", "new"), "a position for each partition, not 'new new'"),
         ((), "Missing option '--since'"),
     ],
