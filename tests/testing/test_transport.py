@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -15,8 +15,10 @@ from flexiflow.extras.durable import (
     Failure,
     Member,
     MemoryTransport,
+    Record,
     Room,
     Standing,
+    Stored,
 )
 from flexiflow.testing import ContractViolation, check_transport, replay
 from flexiflow.testing._examiner.examine import examine
@@ -29,6 +31,7 @@ from flexiflow.testing._transport.desk_log import LENGTH
 from flexiflow.testing._transport.holds import Grave, Hold, Item, Letter, Span, Tenure
 from flexiflow.testing._transport.model import GroupModel
 from flexiflow.testing._transport.part import Part
+from flexiflow.testing._transport.plans import Plan, check_places
 from flexiflow.testing._transport.subject import TransportSubject
 from tests.durable.transports import Tried, damage_memory, each_transport, insert_memory
 from tests.helpers import by_turns
@@ -652,6 +655,34 @@ async def test_a_number_of_a_replay_that_comes_again_is_told() -> None:
         await desk.forget("g")
         with pytest.raises(Broken, match=r"^Y5: a is told of the replay 0, and its number is"):
             await desk.enter("a")
+
+
+class Careless(Plain):
+    """Says that it has cancelled what it has not."""
+
+    async def cancel(self, _: str) -> bool:
+        """Do nothing."""
+        return True
+
+
+def test_what_chance_seldom_brings_about_is_tried_first(backend: str) -> None:
+    """P1: each scene of a clause is tried before scripts are drawn, and one that fails is told."""
+    few: dict[str, Any] = {**QUICK, "examples": len(CLAUSES["Y3"].scenes)}
+    for factory, is_found in ((MemoryTransport, False), (Careless, True)):
+        [verdict] = examine(TransportSubject, [CLAUSES["Y3"]], factory, backend=backend, **few)
+        assert (verdict.violation is not None) == is_found
+        assert is_found == (verdict.examples < few["examples"])
+
+
+@pytest.mark.parametrize(("stored", "is_right"), [(None, True), (5, True), (20, False)])
+def test_what_is_due_comes_before_what_is_stored_later(
+    stored: int | None, *, is_right: bool
+) -> None:
+    """P1, Y3: a record may come before a scheduled one, unless it was surely stored later."""
+    plan = Plan("t", Record(b"s1"), Span(0, 0), Span(9, 9), None, 9.0)
+    found = [Stored(0, "1", b"1", None), Stored(0, "2", b"s1", None)]
+    with nullcontext() if is_right else pytest.raises(Broken, match=r"^Y3: record s1, .* after it"):
+        check_places({b"s1": plan}, found, None if stored is None else Span(stored, stored))
 
 
 def test_what_waited_behind_a_dropped_record_is_due() -> None:

@@ -105,18 +105,16 @@ async def _use(transport: Transport, act: Callable[[Connection, Writer], Awaitab
     writer = _make_writer(scope)
     with scope:
         async with _connected(transport) as connection:
-            problem: TransportError | CannotRun | None = None
             try:
                 status = await act(connection, writer)
-            except (TransportError, CannotRun) as exc:
-                problem = exc
+                await writer.drain()
+            except (TransportError, CannotRun):
+                await writer.drain()
+                raise
             except anyio.get_cancelled_exc_class():
                 with anyio.move_on_after(_GRACE_SECONDS, shield=True):
                     await writer.drain()
                 raise
-            await writer.drain()
-            if problem is not None:
-                raise problem
     if writer.failure is not None:
         return report_writing_failure(writer.failure, Plain(sys.stderr).tell)
     return status

@@ -57,7 +57,7 @@ class OutboxFile:
 
     def __init__(self, path: str, make_relay: Callable[[Link, Connection], Relay]) -> None:
         self.path: str = path
-        self.make_relay = make_relay
+        self.make_relay: Callable[[Link, Connection], Relay] = make_relay
 
     def __repr__(self) -> str:
         """Name the file."""
