@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,21 @@ async def test_what_waits_is_there_still(tmp_path: Path) -> None:
         for start, dead in (("1", 2), ("0", 1)):
             await connection.replay("g", (start,))
             assert (await connection.standing("g")).dead == dead
+
+
+@EACH
+@pytest.mark.parametrize("is_trimmed", [True, False])
+async def test_nobody_knows_when_it_lost_its_first_records(
+    tmp_path: Path, version: int, is_trimmed: bool
+) -> None:
+    """X16, Y5: A replay since a time before the migration tells that some may be missing."""
+    path = tmp_path / "events.db"
+    write_former(path, version)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM records WHERE id <= 2 AND ?", (is_trimmed,))
+    before = time.time()
+    async with SqliteTransport(path).connect() as connection:
+        begin = "2" if is_trimmed else "0"
+        assert await connection.replay("g", before) == ((begin,), not is_trimmed)
+        assert await connection.replay("g", "oldest") == ((begin,), True)
+        assert await connection.replay("g", time.time()) == ((begin,), True)

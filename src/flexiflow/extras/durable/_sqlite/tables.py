@@ -20,7 +20,7 @@ MIGRATED: Final = (1, 2)
 #
 # logs.scheduled: the number of rows in `scheduled`; to count them would be slow.
 # logs.deleted: the latest time at which a record was stored that was deleted to make room; if that
-#     is not known, when it was deleted.
+#     is not known, when it was deleted, or when the file was migrated after that.
 # records: what is asked for without the body comes before it, so that SQLite need not read the body
 #     to find it. In a file that was migrated it comes after the body.
 # records.stored: when the record was stored; NULL if a former release did it, before the migration
@@ -160,6 +160,12 @@ ALTER TABLE dead ADD COLUMN origin INTEGER;
 DELETE FROM members;
 """
 
+# Nobody knows when a former release has deleted records to make room, but that was before now.
+_DELETED: Final = (
+    "UPDATE logs SET deleted = ? WHERE last > 0"
+    " AND NOT EXISTS (SELECT 1 FROM records WHERE id = (partition << 40) + 1)"
+)
+
 
 def make(db: sqlite3.Connection, partitions: int | None) -> None:
     """Create all tables, in the caller's transaction."""
@@ -173,7 +179,9 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
     """Migrate a file of a former layout to this one, in the caller's transaction (X16)."""
     former = _FROM_1 + _WAITING if version == 1 else _FROM_2_ALONE
     _run(db, former + _FROM_2 + _SCHEDULED + _REFUSALS)
-    db.execute("UPDATE groups SET replay = ?", (replay_after(0, time()),))
+    now = time()
+    db.execute("UPDATE groups SET replay = ?", (replay_after(0, now),))
+    db.execute(_DELETED, (now,))
     db.execute("UPDATE flexiflow_durable SET version = ?", (VERSION,))
 
 
