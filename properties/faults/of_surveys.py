@@ -84,7 +84,7 @@ class SurveysGroupsBackwards(PlainTransport):
 
 @breaks("Y6")
 class SurveysNoMembers(_Surveying):
-    """Does not tell who is alive."""
+    """Does not tell which members are alive."""
 
     def group(self, group: GroupSurvey) -> GroupSurvey:
         return group._replace(members=())

@@ -164,10 +164,11 @@ def test_the_file_of_something_else_is_told(
 
 
 def test_a_folder_that_is_not_there_is_told(url: str, copy: Path) -> None:
-    """X9: no folder is made."""
+    """X9: no folder is made, and the message names the file that was asked for."""
     store(url, event("order.placed"))
-    ran = back_up(url, copy.parent / "no" / "copy.db")
-    assert (ran.status, "No such file or directory" in ran.told) == (2, True)
+    ran = back_up(url, file := copy.parent / "no" / "copy.db")
+    assert ran.status == 2
+    assert ran.told.endswith(f"No such file or directory: {str(file)!r}\n")
 
 
 async def test_a_copy_that_does_not_fit_leaves_nothing(

@@ -42,7 +42,7 @@ def test_groups_are_listed_as_json(each_url: str) -> None:
 
 
 def test_the_name_of_a_group_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """L3: whoever has made it up."""
+    """L3: since anybody may have chosen it."""
     group = GroupSurvey("a\x1b[31m\nb", (MemberSurvey("m", (), 0.0),), (), None, 0)
     stand_in(monkeypatch, made()._replace(groups=(group,)))
     ran = run("groups", "list", "--transport", "x")
@@ -109,6 +109,7 @@ def test_a_group_goes_on_with_new_events(each_url: str) -> None:
     [
         (("yesterday",), "it must be oldest, new, a time like"),
         (("2026-11-30T12:00:00",), "has no time zone; 2026-11-30T12:00:00Z is a time in UTC"),
+        (("2026-11-30",), "has no time zone; 2026-11-30T00:00:00Z is a time in UTC"),
         (("new", "new"), "a position for each partition, not 'new new'"),
         ((), "Missing option '--since'"),
     ],

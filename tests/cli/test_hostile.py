@@ -339,7 +339,7 @@ def test_what_can_not_be_read_is_told(
     assert "holds can't be read: ValueError: <b>" in ran.told
 
 
-@pytest.mark.parametrize("body", [b"[1e999]", b"1e999", b"NaN", b"[", b"\xff"])
+@pytest.mark.parametrize("body", [b"[1e999]", b"1e999", b"NaN", b"[", b"\xff", b'{"type": ""}'])
 def test_what_is_no_event_is_not_shown_as_one(body: bytes) -> None:
     """L3: whatever JSON, or else, is stored."""
     assert parse_event(body) is None

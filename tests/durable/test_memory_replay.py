@@ -14,6 +14,7 @@ from flexiflow.extras.durable import (
     Failure,
     Lease,
     LeaseLost,
+    LogFull,
     Member,
     MemoryTransport,
     Noted,
@@ -27,6 +28,8 @@ from flexiflow.extras.durable import (
     Start,
     StartTrimmed,
 )
+from flexiflow.extras.durable._memory.log import Log
+from flexiflow.extras.durable._starts import begin_again
 from flexiflow.testing import replay
 
 MEMBER = Member("g", "a", "1", ("order.*",), 10.0, 1000.0)
@@ -218,6 +221,15 @@ async def test_what_was_deleted_may_have_been_late() -> None:
         assert await connection.replay("g", now - 1.0) == Replayed(("1",), is_complete=False)
 
 
+def test_what_was_deleted_first_may_have_been_stored_latest() -> None:
+    """Y5: where the clock was set back meanwhile."""
+    log = Log(0, 600.0)
+    for time in (100.0, 50.0, 50.0):
+        log.append(Record(b"a"), time)
+    assert log.make_room(2, floor=3, now=60.0)
+    assert begin_again([log], 80.0) == ([3], Replayed(("3",), is_complete=False))
+
+
 @pytest.mark.parametrize("partitions", [None, 1])
 @pytest.mark.parametrize(
     ("since", "again", "standing"),
@@ -357,6 +369,17 @@ class TestWhatWasRedriven:
             assert (await connection.standing("g")).dead == (state == "dead")
             await connection.store(batch(2, "c"))
             assert await given(later) == "c"
+
+    async def test_makes_no_room_while_it_is_pending_behind(self) -> None:
+        """Y5, X5: what is given anew is not deleted."""
+        async with MemoryTransport(max_length=3).connect() as connection:
+            lease = await self.redriven(connection)
+            await self.settle(lease, "held")
+            await connection.replay("g", ("1",))
+            await connection.store(batch(2, "c"))
+            with pytest.raises(LogFull):
+                await connection.store(batch(3, "d"))
+            assert sorted(await given(await leased(connection))) == ["a", "b", "c"]
 
     @staticmethod
     async def settle(lease: Lease, state: str) -> None:

@@ -678,7 +678,7 @@ def test_what_chance_seldom_brings_about_is_tried_first(backend: str) -> None:
 def test_what_is_due_comes_before_what_is_stored_later(
     stored: int | None, *, is_right: bool
 ) -> None:
-    """P1, Y3: else a record may come before a scheduled one: nobody knows when it was stored."""
+    """P1, Y3: a record may come before a scheduled one, unless it was surely stored later."""
     plan = Plan("t", Record(b"s1"), Span(0, 0), Span(9, 9), None, 9.0)
     found = [Stored(0, "1", b"1", None), Stored(0, "2", b"s1", None)]
     with nullcontext() if is_right else pytest.raises(Broken, match=r"^Y3: record s1, .* after it"):

@@ -96,5 +96,7 @@ def check_place(
             f"partition, not {' '.join(given)!r}"
         ) from None
     if moment.utcoffset() is None:
-        raise click.BadParameter(f"{time!r} has no time zone; {time}Z is a time in UTC")
+        raise click.BadParameter(
+            f"{time!r} has no time zone; {moment.isoformat()}Z is a time in UTC"
+        )
     return moment

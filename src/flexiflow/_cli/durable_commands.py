@@ -214,7 +214,7 @@ def _chosen(ids: tuple[str, ...], *, is_all: bool) -> tuple[str, ...] | None:
     "--positions", is_flag=True, help="Show the partition and the position of each event, too."
 )
 def _tail(*, url: str, patterns: tuple[str, ...], from_start: bool, positions: bool) -> int:
-    """Show events as they are stored, whoever stores them, until Ctrl-C.
+    """Show events as they are stored, by any process, until Ctrl-C.
 
     Only those whose names match a PATTERN, like 'order.*', if one is given. Each is a line, a JSON
     object in the form of CloudEvents; with --positions the object is the field "event" of another.

@@ -70,7 +70,7 @@ def _encode_with_position(stored: Stored, event: dict[str, Any]) -> str:
 
 
 def parse_event(body: bytes) -> dict[str, Any] | None:
-    """Return the CloudEvents object in a body; None if there is none with a str `type`.
+    """Return the CloudEvents object in a body; None if there is none with a non-empty `type`.
 
     A number that is too large for a float is returned as it was written, as a str.
     """
@@ -79,7 +79,8 @@ def parse_event(body: bytes) -> dict[str, Any] | None:
     except (TypeError, ValueError, RecursionError):  # TypeError: the body is not text at all
         return None
     event = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-    return event if isinstance(event.get("type"), str) else None
+    name = event.get("type")
+    return event if isinstance(name, str) and name else None
 
 
 def show_body(body: object) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any
 from weakref import ref
@@ -11,10 +12,20 @@ from anyio import CancelScope, Event, create_task_group, get_current_task
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus, HandlerCancelled
-from flexiflow.extras.durable import MemoryTransport, open_bridge
+from flexiflow.extras.durable import MemoryTransport, Schema, open_bridge
 from flexiflow.extras.durable._bridge.lanes import Lanes, Queue
 from tests.conftest import Backend
-from tests.durable.bridge.helpers import GROUP, NAME, Pickle, consuming, play, put, until
+from tests.durable.bridge.helpers import (
+    GROUP,
+    NAME,
+    Handler,
+    Pickle,
+    consuming,
+    pending,
+    play,
+    put,
+    until,
+)
 from tests.hosting import styles
 
 ours: ContextVar[str] = ContextVar("ours", default="untouched")
@@ -308,6 +319,28 @@ class TestTasks:
             await until(lambda: bridge.statistics().dead)
             (letter,) = await bridge.dead_letters()
         assert letter.failure.type.endswith(HandlerCancelled.__name__)
+
+    @pytest.mark.parametrize(
+        ("other", "leaving"), [(ValueError(), None), (GeneratorExit(), GeneratorExit)]
+    )
+    async def test_a_group_of_cancellations_out_of_decode_leaves_nothing_held(
+        self, anyio_backend: Backend, other: BaseException, leaving: type[BaseException] | None
+    ) -> None:
+        """Y1, E6: It is a failed attempt, or ends the bridge if it holds an interrupt."""
+        if "native" not in styles(anyio_backend):
+            pytest.skip("only asyncio has a cancellation of its own")
+        transport = MemoryTransport()
+
+        def decode(data: Any) -> Any:
+            raise BaseExceptionGroup("strays", [asyncio.CancelledError(), other])
+
+        schema = Schema[Any](NAME, encode=lambda data: data, decode=decode)
+        await put(transport, 1)
+        options: dict[str, Any] = {"max_attempts": 1, "schemas": [schema]}
+        with pytest.raises(leaving) if leaving else nullcontext():
+            async with consuming(transport, Handler(), **options) as bridge:
+                await until(lambda: bridge.statistics().dead)
+        assert bool(leaving) == bool(pending(transport))
 
     @pytest.mark.unmeasured
     def test_those_who_wait_let_others_begin(self, backend: str) -> None:

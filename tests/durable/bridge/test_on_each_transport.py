@@ -1,5 +1,6 @@
 """Schemas, depth, schedules and starts through bridges, on each transport: Y1 to Y3, and Y5."""
 
+import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ import pytest
 
 from flexiflow import EventBus, Topic
 from flexiflow.extras.durable import Schema, Transport, current_delivery, open_bridge
-from tests.durable.bridge.helpers import GROUP, NAME, Handler, consuming, put, until
+from tests.durable.bridge.helpers import GROUP, NAME, Handler, consuming, put, put_bodies, until
 from tests.durable.transports import each_transport
 
 
@@ -128,3 +129,16 @@ async def test_a_group_begins_where_it_is_told_and_begins_again(transport: Trans
         assert (await bridge.replay(GROUP, since="oldest")).is_complete
         await until(lambda: len(handler.done) == 3)
     assert handler.done == [2, 1, 2]
+
+
+async def test_a_stranger_s_key_that_is_no_text_is_a_dead_letter(transport: Transport) -> None:
+    """X7: No transport is asked to keep it; an event that fails meanwhile is tried again."""
+    handler = Handler(fails=1)
+    event = {"specversion": "1.0", "id": "1", "source": "stranger", "type": NAME}
+    await put_bodies(transport, json.dumps({**event, "partitionkey": "\ud800"}).encode())
+    await put(transport, 1)
+    async with consuming(transport, handler) as bridge:
+        await until(lambda: bridge.statistics().acknowledged)
+        (letter,) = await bridge.dead_letters()
+    assert "partitionkey must be a non-empty str of text" in letter.failure.message
+    assert handler.done == [1]

@@ -514,6 +514,19 @@ def small_pages(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     keys.server.command("CONFIG", "SET", setting, 128)
 
 
+def cut(connection: Connection) -> Any:
+    """Make a network on which a replay ends before it has dropped all that is left behind."""
+    network = inside(inside(connection)["_starts"])["_network"]
+
+    class Cut:
+        async def run(self, partition: int, script: object, *arguments: Any) -> Any:
+            if script is scripts_module.DROP:
+                raise TransportUnavailable("x", "cut")
+            return await network.run(partition, script, *arguments)
+
+    return Cut()
+
+
 async def with_much_left_behind(connection: Connection) -> str:
     """Have a group of each kind more than a page; return the id of a dead letter."""
     await connection.store(batch(1, "abcdef"))
@@ -534,25 +547,39 @@ async def with_much_left_behind(connection: Connection) -> str:
     return third.id
 
 
+@pytest.mark.parametrize("does", ["standing", "acquire", "forget"])
+@pytest.mark.usefixtures("small_pages")
+async def test_a_replay_that_was_cut_goes_on_where_the_stream_forgot_the_group(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    """Y5, X13: the group is made anew, with what was pending before the place where it begins."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, "abcdef"))
+        assert await given(await lease_of(connection, MEMBER)) == "abcdef"
+        monkeypatch.setitem(inside(inside(connection)["_starts"]), "_network", cut(connection))
+        with pytest.raises(TransportUnavailable):
+            await connection.replay("g", ("1-0",))
+        monkeypatch.undo()
+        keys.server.command("XGROUP", "DESTROY", keys.log, "g")
+        if does == "standing":
+            assert await connection.standing("g") == Standing(0, 6, 0, 0)
+        elif does == "acquire":
+            assert await given(await lease_of(connection, MEMBER)) == "abcdef"
+        else:
+            await connection.forget("g")
+            assert await connection.groups() == []
+
+
 @pytest.mark.parametrize("who", ["replay", "again", "standing", "acquire", "redrive", "forget"])
 @pytest.mark.usefixtures("small_pages")
 async def test_what_is_left_behind_is_dropped_in_pages(
     keys: Keys, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Y5: whoever comes next goes on where a replay was cut, before anything is given."""
+    """Y5: the next call for the group goes on where a replay was cut, before anything is given."""
     async with transport(keys).connect() as connection:
         letter = await with_much_left_behind(connection)
-        parts = inside(inside(connection)["_starts"])
-        network = parts["_network"]
-
-        class Cut:
-            async def run(self, partition: int, script: object, *arguments: Any) -> Any:
-                if script is scripts_module.DROP:
-                    raise TransportUnavailable("x", "cut")
-                return await network.run(partition, script, *arguments)
-
         if who != "replay":
-            monkeypatch.setitem(parts, "_network", Cut())
+            monkeypatch.setitem(inside(inside(connection)["_starts"]), "_network", cut(connection))
             with pytest.raises(TransportUnavailable):
                 await connection.replay("g", ("1-0",))
             monkeypatch.undo()
@@ -734,6 +761,18 @@ async def test_a_group_whose_stream_forgot_it_keeps_its_place(keys: Keys) -> Non
         keys.server.command("XGROUP", "DESTROY", keys.log, "g")
         await connection.store(batch(2, "c"))
         assert await given(lease) == "c"
+
+
+async def test_a_group_whose_stream_forgot_it_begins_where_it_began_again(keys: Keys) -> None:
+    """Y5: with all that is given anew, also if a part of it was pending before."""
+    async with transport(keys).connect() as connection:
+        await connection.store(batch(1, "abc"))
+        lease = await lease_of(connection, MEMBER)
+        first, *_ = await lease.receive(Room(9))
+        await lease.settle([Acknowledged(first.position)])
+        await connection.replay("g", "oldest")
+        keys.server.command("XGROUP", "DESTROY", keys.log, "g")
+        assert await given(await lease_of(connection, MEMBER)) == "abc"
 
 
 async def test_a_group_is_as_it_is_if_a_replay_is_cut(

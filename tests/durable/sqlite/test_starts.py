@@ -14,6 +14,7 @@ from flexiflow.extras.durable import (
     Connection,
     GroupSurvey,
     LeaseLost,
+    LogFull,
     LogSurvey,
     MemberSurvey,
     Noted,
@@ -365,6 +366,21 @@ async def test_what_is_redriven_keeps_its_place_through_all(path: Path) -> None:
         await connection.replay("g", "oldest")
         assert await connection.standing("g") == Standing(0, 2, 0, 0)
         assert await given(connection, "new") == "ab"
+
+
+async def test_a_copy_that_is_pending_behind_makes_no_room(path: Path) -> None:
+    """Y5, X5: what is given anew is not deleted."""
+    async with one_lease(path, "a", "b", max_length=3) as (connection, lease):
+        await lease.receive(Room(2))
+        await lease.settle([Buried("1", 1, 1, FAILURE), Acknowledged("2")])
+        [letter] = await connection.dead_letters("g")
+        await connection.redrive("g", [letter.id])
+        await lease.receive(Room(1))
+        await connection.replay("g", ("1",))
+        await connection.store(batch(2, "c"))
+        with pytest.raises(LogFull):
+            await connection.store(batch(3, "d"))
+        assert await given(connection, "new") == "abc"
 
 
 @pytest.mark.parametrize("partitions", [None, 1])

@@ -34,9 +34,10 @@ class LogView(Protocol):
 
     @property
     def deleted(self) -> float:
-        """When the last record that was deleted to make room was stored, if that is known.
+        """The latest time at which a record was stored that was deleted to make room.
 
-        The time of the deletion if it is not known; minus infinity if no record was deleted.
+        Where that is not known, the time of the deletion counts. Minus infinity if no record was
+        deleted.
         """
         ...
 

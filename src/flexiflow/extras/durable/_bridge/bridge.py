@@ -158,8 +158,8 @@ class Bridge:
 
         All leases of the group end: what its workers are handling is cancelled, and they begin
         anew. What comes after the place is given to them again, whether it was handled, waits for
-        an attempt, or is a dead letter. An event that comes before and was not handled yet is
-        passed over, unless it waits or is a dead letter.
+        an attempt, or is a dead letter. An event that comes before, and that no worker was given
+        yet, is passed over.
 
         Args:
             group: the group. Unlike for `dead_letters` it has to be named: mostly this is called

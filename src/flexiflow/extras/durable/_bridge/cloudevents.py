@@ -14,6 +14,7 @@ from flexiflow._text import LONGEST
 from flexiflow.extras.durable._bridge.failing import reason_of
 from flexiflow.extras.durable._bridge.json_text import (
     from_json,
+    is_key,
     name_to_text,
     payload_to_json,
     to_text,
@@ -229,7 +230,7 @@ def decode(body: bytes, codec: Codec) -> CloudEvent:
         and id_
         and source
         and (time is None or type(time) is str)
-        and (key is None or (type(key) is str and key))
+        and (key is None or is_key(key))
     ):
         _refuse(attributes)
     depth: Any = get("depth")
@@ -246,9 +247,15 @@ def _refuse(attributes: dict[str, Any]) -> NoReturn:
     """Raise `ValueError` for the first attribute that is wrong."""
     required = ("id", "source", "type")
     wrong = next(
-        each
-        for each in (*required, "time", "partitionkey")
-        if (each in required or attributes.get(each) is not None)
-        and not (isinstance(attributes.get(each), str) and attributes[each])
+        (
+            each
+            for each in (*required, "time")
+            if (each in required or attributes.get(each) is not None)
+            and not (isinstance(attributes.get(each), str) and attributes[each])
+        ),
+        "partitionkey",
     )
-    raise ValueError(f"{wrong} must be a non-empty str, not {reprlib.repr(attributes.get(wrong))}")
+    right = "str of text" if wrong == "partitionkey" else "str"
+    raise ValueError(
+        f"{wrong} must be a non-empty {right}, not {reprlib.repr(attributes.get(wrong))}"
+    )

@@ -10,7 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow._bus import dispatcher_of
-from flexiflow._cancellation import cancel_counter, effectively_cancelled
+from flexiflow._cancellation import cancel_counter, effectively_cancelled, split
 from flexiflow._errors import HandlerCancelled
 from flexiflow._instruments import leave
 from flexiflow._marks import is_unchanged
@@ -261,8 +261,8 @@ class Crew:
         except Exception as exc:  # noqa: BLE001  any exception is a failed attempt
             logger.warning("handling the stored event %s failed", show(held.name), exc_info=exc)
             return exc
-        except anyio.get_cancelled_exc_class() as exc:
-            if effectively_cancelled():
+        except (anyio.get_cancelled_exc_class(), BaseExceptionGroup) as exc:
+            if effectively_cancelled() or not isinstance(split(exc)[1], Exception | None):
                 raise
             stray = HandlerCancelled(f"the handling of the stored event {show(held.name)}")
             stray.__cause__ = exc

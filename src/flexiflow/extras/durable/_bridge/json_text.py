@@ -6,7 +6,7 @@ import reprlib
 from functools import lru_cache
 from json import JSONDecoder, JSONEncoder
 from math import isinf
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,17 @@ def from_json(body: bytes) -> Any:
         if end == len(text):
             return value
     return _decoder.decode(text)
+
+
+def is_key(key: object) -> TypeGuard[str]:
+    """Return whether transports can store a key: text without lone surrogates, and not empty."""
+    if not isinstance(key, str):
+        return False
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(key)
 
 
 def payload_to_json(data: Any) -> str:

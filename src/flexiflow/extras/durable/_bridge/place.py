@@ -17,6 +17,7 @@ from flexiflow._subscription import Terms
 from flexiflow.extras.durable._bridge.carrying import carried
 from flexiflow.extras.durable._bridge.cloudevents import NOTHING
 from flexiflow.extras.durable._bridge.held import handing_on, is_echo
+from flexiflow.extras.durable._bridge.json_text import is_key
 from flexiflow.extras.durable._errors import NotEncodable
 from flexiflow.extras.durable._patterns import Patterns
 from flexiflow.extras.durable._records import Record
@@ -209,7 +210,7 @@ def check_key(name: str, key: object) -> str | None:
     Raises:
         NotEncodable: it is none that can be stored.
     """
-    if key is None or (isinstance(key, str) and key and _is_text(key)):
+    if key is None or is_key(key):
         return key
     raise NotEncodable(
         name, f"its key must be a non-empty str of text or None, not {reprlib.repr(key)}"
@@ -222,12 +223,3 @@ def _weakly(transport: Transport) -> Callable[[], Transport | None]:
         return ref(transport)
     except TypeError:
         return lambda: transport
-
-
-def _is_text(key: str) -> bool:
-    """Return whether a key can be encoded; one that can't would fail its whole batch."""
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -26,8 +26,8 @@ class Log:
         records: the records that were not deleted, in order.
         times: when each was stored; a record that an outsider has stored has no time.
         last: the position of the last record that was stored; 0 before the first.
-        deleted: when the last record that was deleted to make room was stored; when it was deleted
-            if that is not known.
+        deleted: the latest time at which a record was stored that was deleted to make room; if
+            that is not known, when it was deleted.
         schedule: the records that are scheduled.
     """
 
@@ -107,6 +107,7 @@ class Log:
             return False
         for position in gone:
             del self.records[position]
-            self.deleted = self.times.pop(position, now)
+            # After the clock was set back, later records have earlier times.
+            self.deleted = max(self.deleted, self.times.pop(position, now))
             self._origins.pop(position, None)
         return True

@@ -108,7 +108,8 @@ class Reading:
     def floor(self) -> int:
         """The last position such that all records up to it are settled, or kept outside the log."""
         in_log = (at for at, entry in self._pending.items() if entry.record is None)
-        return min(in_log, default=self.given + 1) - 1
+        # Copies may be pending behind what is given, if the group has begun again.
+        return min(chain(in_log, (self.given + 1,))) - 1
 
     def live(self, now: float) -> set[int]:
         """Return the tokens of the leases that have not run out."""

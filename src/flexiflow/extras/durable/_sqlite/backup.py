@@ -38,11 +38,7 @@ def back_up(path: str, file: str, busy_timeout: float, pause: Callable[[], None]
     """
     target = Path(file)
     _refuse_if_there(target)
-    # In the same folder, so that it only has to be renamed in the end. Only its owner can read it.
-    descriptor, draft = tempfile.mkstemp(
-        prefix=f".{target.name}.", suffix=".part", dir=target.parent
-    )
-    os.close(descriptor)
+    draft = _draft_beside(target)
     try:
         _copy(path, draft, busy_timeout, pause)
         # Others may have created a file meanwhile, which renaming would replace.
@@ -59,6 +55,19 @@ def back_up(path: str, file: str, busy_timeout: float, pause: Callable[[], None]
 def _refuse_if_there(target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(f"{str(target)!r} is there already; a new file would be right")
+
+
+def _draft_beside(target: Path) -> str:
+    # In the same folder, so that it only has to be renamed in the end. Only its owner can read it.
+    try:
+        descriptor, draft = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
+        )
+    except OSError as exc:
+        exc.filename = str(target)  # nobody knows the draft's name
+        raise
+    os.close(descriptor)
+    return draft
 
 
 def _copy(path: str, draft: str, busy_timeout: float, pause: Callable[[], None]) -> None:

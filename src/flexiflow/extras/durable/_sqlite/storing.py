@@ -85,10 +85,11 @@ def _make_room(
 def _floor(db: sqlite3.Connection, partition: int, last: int) -> int:
     """Return the last position up to which no group needs the log any more."""
     query = (
-        "SELECT min(coalesce((SELECT id - ? - 1 FROM pending WHERE pending.group_id ="
-        " readings.group_id AND id BETWEEN ? AND ? AND waited = 0 ORDER BY id LIMIT 1), given))"
+        "SELECT min(min(given, coalesce((SELECT id - ? - 1 FROM pending WHERE pending.group_id ="
+        " readings.group_id AND id BETWEEN ? AND ? AND waited = 0 ORDER BY id LIMIT 1), given)))"
         " FROM readings WHERE partition = ?"
     )
+    # Copies may be pending behind what is given, if the group was made to begin again.
     first = first_of(partition)
     (floor,) = db.execute(query, (first, first, end_of(partition), partition)).fetchone()
     return last if floor is None else int(floor)

@@ -19,6 +19,8 @@ local function drop_page(group)
   local key = base .. ':g:' .. group
   local packed = redis.call('HGET', key, 'dropping')
   if not packed then return false end
+  -- The server may have forgotten the group meanwhile.
+  ensure(group)
   local rest, copies = cmsgpack.unpack(packed), base .. ':copies'
   local counts, waits = base .. ':a:' .. group, waits_of(group, '')
   local begin, has_copies, steps = rest.b, redis.call('EXISTS', copies) == 1, {}

@@ -14,10 +14,11 @@ local number = next_number(redis.call('HGET', key, 'replay'), tonumber(ARGV[5]))
 for token in pairs((leases_of(group))) do end_lease(group, token) end
 redis.call('XGROUP', 'SETID', log, group, begin)
 redis.call('ZREMRANGEBYSCORE', passed, '-inf', (parts(begin)))
+-- First, since `floor_of` must not take for settled what is before a record that is pending still.
+note_dropping(group, begin, given)
 redis.call('HSET', key, 'given', begin, 'floor', (floor_of(group, begin)), 'begin', begin,
   'since', redis.call('HGET', meta, 'token') or '0', 'replay', number)
 if holes() > 0 then redis.call('HSET', key, 'forgiven', last) else redis.call('HDEL', key, 'forgiven') end
-note_dropping(group, begin, given)
 stir()
 wake(group)
 return {'OK', begin, is_whole and 1 or 0, number, drop_page(group) and 1 or 0}
