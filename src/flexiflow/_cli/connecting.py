@@ -105,18 +105,28 @@ async def _use(transport: Transport, act: Callable[[Connection, Writer], Awaitab
     writer = _make_writer(scope)
     with scope:
         async with _connected(transport) as connection:
-            try:
-                status = await act(connection, writer)
-                await writer.drain()
-            except (TransportError, CannotRun):
-                await writer.drain()
-                raise
-            except anyio.get_cancelled_exc_class():
-                with anyio.move_on_after(_GRACE_SECONDS, shield=True):
-                    await writer.drain()
-                raise
+            status = await _act(act, connection, writer)
     if writer.failure is not None:
         return report_writing_failure(writer.failure, Plain(sys.stderr).tell)
+    return status
+
+
+async def _act(
+    act: Callable[[Connection, Writer], Awaitable[int]], connection: Connection, writer: Writer
+) -> int:
+    """Return the status of what is done; write what it tells, also if it fails or is cancelled."""
+    status, problem = 0, None
+    try:
+        status = await act(connection, writer)
+    except (TransportError, CannotRun) as exc:
+        problem = exc
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(_GRACE_SECONDS, shield=True):
+            await writer.drain()
+        raise
+    await writer.drain()
+    if problem is not None:
+        raise problem
     return status
 
 

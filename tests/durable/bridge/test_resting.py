@@ -66,7 +66,7 @@ async def test_a_worker_keeps_no_more_than_may_wait() -> None:
     options: dict[str, Any] = {"schemas": [OLD], "retry_delay": 1000.0, "max_waiting": 2}
     async with consuming(faulty, Handler(), **options) as bridge:
         await until(lambda: any(isinstance(each, Postponed) for each in faulty.outcomes))
-        assert bridge.statistics().held == 2
+        await until(lambda: bridge.statistics().held == 2)
         worker = bridge._worker
         assert isinstance(worker, Worker)
         assert len(worker._intakes[0]._unread) == 2
