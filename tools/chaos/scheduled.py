@@ -217,3 +217,6 @@ class _Office:
             timetable.note("answered", number, await connection.cancel(ticket))
         if not await timetable.pulse.until(lambda: not timetable.awaited, patience):
             self._result.stalled = True
+        # One that no clerk has reported may be due only now: its call was cancelled, or killed.
+        while await connection.scheduled(limit=1):
+            await anyio.sleep(_INTERVAL)
