@@ -218,5 +218,5 @@ class _Office:
         if not await timetable.pulse.until(lambda: not timetable.awaited, patience):
             self._result.stalled = True
         # One that no clerk has reported may be due only now: its call was cancelled, or killed.
-        while await connection.scheduled(limit=1):
+        while await connection.scheduled(limit=1):  # noqa: ASYNC110  nobody tells when it is due
             await anyio.sleep(_INTERVAL)
