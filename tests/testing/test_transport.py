@@ -17,6 +17,7 @@ from flexiflow.extras.durable import (
     MemoryTransport,
     Record,
     Room,
+    ScheduledRecord,
     Standing,
     Stored,
 )
@@ -31,7 +32,7 @@ from flexiflow.testing._transport.desk_log import LENGTH
 from flexiflow.testing._transport.holds import Grave, Hold, Item, Letter, Span, Tenure
 from flexiflow.testing._transport.model import GroupModel
 from flexiflow.testing._transport.part import Part
-from flexiflow.testing._transport.plans import Plan, check_places
+from flexiflow.testing._transport.plans import Offset, Plan, check_listed, check_places
 from flexiflow.testing._transport.subject import TransportSubject
 from tests.durable.transports import Tried, damage_memory, each_transport, insert_memory
 from tests.helpers import by_turns
@@ -683,6 +684,15 @@ def test_what_is_due_comes_before_what_is_stored_later(
     found = [Stored(0, "1", b"1", None), Stored(0, "2", b"s1", None)]
     with nullcontext() if is_right else pytest.raises(Broken, match=r"^Y3: record s1, .* after it"):
         check_places({b"s1": plan}, found, None if stored is None else Span(stored, stored))
+
+
+def test_what_is_scheduled_is_listed_in_order() -> None:
+    """P1, Y3: by its time, and what has the same time by its ticket."""
+    found = [ScheduledRecord(ticket, 0, 5.0, Record(b"s1")) for ticket in ("b", "a")]
+    with pytest.raises(
+        Broken, match=r"^Y3: what is scheduled is listed in the order \[\(5.0, 'b'\)"
+    ):
+        check_listed([], found, Offset(0.0, 0.0), Span(0, 0))
 
 
 def test_what_waited_behind_a_dropped_record_is_due() -> None:
