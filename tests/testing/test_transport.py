@@ -686,6 +686,15 @@ def test_what_is_due_comes_before_what_is_stored_later(
         check_places({b"s1": plan}, found, None if stored is None else Span(stored, stored))
 
 
+def test_what_is_due_later_comes_later() -> None:
+    """P1, Y3: what was scheduled is in the log in the order of the times at which it is due."""
+    dues = {b"s1": Span(9, 9), b"s2": Span(5, 5)}
+    plans = {each: Plan("t", Record(each), Span(0, 0), due, None, 9) for each, due in dues.items()}
+    found = [Stored(0, str(at), body, None) for at, body in enumerate(plans, 1)]
+    with pytest.raises(Broken, match=r"^Y3: record s2, .* is due before record s1, .* after it"):
+        check_places(plans, found, None)
+
+
 def test_what_is_scheduled_is_listed_in_order() -> None:
     """P1, Y3: by its time, and what has the same time by its ticket."""
     found = [ScheduledRecord(ticket, 0, 5.0, Record(b"s1")) for ticket in ("b", "a")]
