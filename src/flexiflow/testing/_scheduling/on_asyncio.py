@@ -174,7 +174,7 @@ class _Ready:
         return bool(self._places)
 
     def __len__(self) -> int:
-        return min(1, len(self._places))
+        return 1 if self._places else 0
 
     def append(self, handle: asyncio.Handle) -> None:
         task = _task_of(handle)
@@ -201,15 +201,8 @@ class _Ready:
 def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
     """Return the task of which this handle is a step, or None."""
     callback: Any = getattr(handle, "_callback", None)
-    if not _is_step(callback):
-        return None
-    task: asyncio.Task[Any] = callback.__self__
-    return task
-
-
-def _is_step(callback: Any) -> bool:
-    """Return whether a callback is a step of a task."""
     # Other methods of a task may be callbacks too. A step of the C implementation has no name.
-    return isinstance(getattr(callback, "__self__", None), asyncio.Task) and getattr(
+    is_step = isinstance(getattr(callback, "__self__", None), asyncio.Task) and getattr(
         callback, "__name__", "step"
     ).endswith(("step", "wakeup"))
+    return callback.__self__ if is_step else None
