@@ -16,6 +16,7 @@ from benchmarks import (
     durable_storing,
     durable_waking,
     enrolling,
+    exploring,
     growth,
     lasting,
     lasting_memory,
@@ -60,6 +61,7 @@ def _found(backends: Sequence[str]) -> Iterator[Measure]:
         storing_states,
         lasting,
         timers,
+        exploring,
     )
     for module in modules:
         for backend in backends:
