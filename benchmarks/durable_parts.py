@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import anyio
+from anyio import to_thread
 
 from benchmarks.handlers import EVENT, ORDER
 from benchmarks.measuring import LeftOut, Round
@@ -20,7 +23,7 @@ from tools.redis_server import MISSING, find_server, redis_server
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from typing import TypeAlias
+    from typing import IO, TypeAlias
 
     from benchmarks.measuring import Effort
     from benchmarks.timing import Side
@@ -161,6 +164,22 @@ async def subscribed(
         yield
     finally:
         bus.unsubscribe(subscription)
+
+
+@contextmanager
+def printed_by(module: str, *arguments: str) -> Generator[Callable[[], Awaitable[float]]]:
+    """Run a module as a process, and yield what waits for the next number that it prints."""
+    command = [sys.executable, "-m", module, *arguments]
+    # Leaving the block closes the worker's input, which ends the worker.
+    with subprocess.Popen(  # noqa: S603  this interpreter, and a module of our own
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        output = cast("IO[bytes]", process.stdout)
+
+        async def read() -> float:
+            return float(await to_thread.run_sync(output.readline))
+
+        yield read
 
 
 async def pipeline(client: Any, number: int) -> None:

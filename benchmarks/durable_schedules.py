@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import sys
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
@@ -16,7 +15,7 @@ from uuid import uuid4
 import anyio
 from anyio import to_thread
 
-from benchmarks.durable_parts import BODY, redis
+from benchmarks.durable_parts import BODY, printed_by, redis
 from benchmarks.measuring import Measure, Round
 from benchmarks.timing import alternate
 from flexiflow.extras.durable import (
@@ -31,7 +30,7 @@ from flexiflow.extras.durable import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
     from contextlib import AbstractContextManager
-    from typing import IO, TypeAlias
+    from typing import TypeAlias
 
     from benchmarks.durable_parts import Server
     from benchmarks.measuring import Effort
@@ -207,23 +206,17 @@ _URLS: Final[dict[str, Callable[[], AbstractContextManager[str]]]] = {
 def _late(
     backend: str, place: Callable[[], AbstractContextManager[str]], effort: Effort
 ) -> list[Round]:
-    with place() as url:
-        command = [sys.executable, "-m", "benchmarks.durable_schedules", backend, url]
-        # Leaving the block closes the worker's input, which ends the worker.
-        with subprocess.Popen(  # noqa: S603  this interpreter, and this module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as worker:
-            output = cast("IO[bytes]", worker.stdout)
-            return anyio.run(_schedule, url, effort.rounds, output, backend=backend)
+    with place() as url, printed_by(__name__, backend, url) as received:
+        return anyio.run(_schedule, url, effort.rounds, received, backend=backend)
 
 
-async def _schedule(url: str, rounds: int, output: IO[bytes]) -> list[Round]:
+async def _schedule(url: str, rounds: int, received: Callable[[], Awaitable[float]]) -> list[Round]:
     async with transport_from_url(url).connect() as connection:
 
         async def late(delay: float) -> float:
             at = time() + delay
             await connection.schedule(connection.new_ticket(None), Record(BODY), at=at)
-            return float(await to_thread.run_sync(output.readline)) - at
+            return await received() - at
 
         await late(0)
         # Some are due before the worker looks again, others after it has seen them.

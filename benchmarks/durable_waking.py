@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,12 +9,12 @@ from random import uniform
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio import to_thread
 
-from benchmarks.durable_parts import BODY, in_sqlite, redis, subscribed
+from benchmarks.durable_parts import BODY, in_sqlite, printed_by, redis, subscribed
 from benchmarks.handlers import EVENT, ORDER
 from benchmarks.measuring import Measure, Round
 from benchmarks.timing import alternate
@@ -25,7 +24,7 @@ from flexiflow.extras.durable import SqliteTransport, open_bridge
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
-    from typing import IO, TypeAlias
+    from typing import TypeAlias
 
     from benchmarks.durable_parts import Server
     from benchmarks.measuring import Effort
@@ -169,16 +168,11 @@ async def _blocked(server: Server) -> AsyncGenerator[Waking]:
 def _processes(backend: str, effort: Effort) -> list[Round]:
     with TemporaryDirectory() as folder:
         path = f"{folder}/events.db"
-        command = [sys.executable, "-m", "benchmarks.durable_waking", backend, path]
-        # Leaving the block closes the worker's input, which ends the worker.
-        with subprocess.Popen(  # noqa: S603  this interpreter, and this module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as worker:
-            output = cast("IO[bytes]", worker.stdout)
-            return anyio.run(_publish, path, effort.heavy_rounds, output, backend=backend)
+        with printed_by(__name__, backend, path) as arrived:
+            return anyio.run(_publish, path, effort.heavy_rounds, arrived, backend=backend)
 
 
-async def _publish(path: str, rounds: int, output: IO[bytes]) -> list[Round]:
+async def _publish(path: str, rounds: int, arrived: Waking) -> list[Round]:
     bus = EventBus()
 
     async def publish() -> float:
@@ -186,7 +180,7 @@ async def _publish(path: str, rounds: int, output: IO[bytes]) -> list[Round]:
         await anyio.sleep(uniform(0, _INTERVAL))  # noqa: S311  not for secrets
         begun = monotonic()
         await bus.publish(EVENT, ORDER)
-        return float(await to_thread.run_sync(output.readline)) - begun
+        return await arrived() - begun
 
     async with open_bridge(bus, SqliteTransport(path), outgoing=[EVENT]):
         await publish()
