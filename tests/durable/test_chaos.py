@@ -20,8 +20,8 @@ from tools.chaos.enrolled import judge, kill_enrolled
 from tools.chaos.faults import FAULTS, LEAKED
 from tools.chaos.ledger import Entry, Ledger, Result
 from tools.chaos.load import Plan
+from tools.chaos.locks import MODES, make_lose_locks
 from tools.chaos.meddled import FORKED, TRUSTING
-from tools.chaos.processes import MODES, make_lose_locks
 from tools.chaos.scheduled import kill_scheduled
 from tools.chaos.servers import (
     empty_server,

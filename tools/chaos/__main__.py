@@ -16,7 +16,7 @@ from tools.chaos.enrolled import kill_enrolled
 from tools.chaos.journals import kill_journals
 from tools.chaos.ledger import Result
 from tools.chaos.load import Plan
-from tools.chaos.processes import MODES, make_lose_locks
+from tools.chaos.locks import MODES, make_lose_locks
 from tools.chaos.report import Progress, table, write
 from tools.chaos.scheduled import BOTH, kill_scheduled
 from tools.chaos.servers import (

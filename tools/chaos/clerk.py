@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from datetime import UTC, datetime
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
 import anyio
 
-from flexiflow import EventBus
-from flexiflow.extras.durable import open_bridge, transport_from_url
+from flexiflow.extras.durable import transport_from_url
 from tools.chaos.faults import FAULTS
 from tools.chaos.ledger import NAME
+from tools.chaos.processes import attend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
 
     from flexiflow.extras.durable import Bridge
-
-# As in `worker`.
-for _name in ("coredis", "trio"):
-    if find_spec(_name) is not None:
-        import_module(_name)
+    from tools.chaos.processes import Pipe
 
 GROUP: Final = "clerks"
 _LEASE: Final = 0.5
@@ -61,24 +53,15 @@ class Duty(NamedTuple):
     is_scheduling: bool = True
 
 
-def be_a_clerk(
-    backend: str, duty: Duty, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
-) -> None:
-    """Schedule, cancel and handle in a process of its own, until it is told to end.
+async def be_a_clerk(duty: Duty, said: Pipe, told: Pipe) -> None:
+    """Schedule, cancel and handle, until told to end.
 
     Args:
-        backend: the backend to run on.
-        duty: what it does.
-        said: the connection for reports, as `Timetable.note` takes them.
+        duty: what the clerk does.
+        said: for reports, as `Timetable.note` takes them.
         told: its other end is closed when the clerk must end.
     """
-    logging.disable(logging.CRITICAL)
-    anyio.run(partial(_serve, duty, said, told), backend=backend)
 
-
-async def _serve(
-    duty: Duty, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
-) -> None:
     def say(*words: Any) -> None:
         said.send_bytes(json.dumps(words).encode())
 
@@ -87,26 +70,13 @@ async def _serve(
         # All processes are on one machine, so that this is also the transport's clock.
         say("handled", message[0], time.time())
 
-    random, bus = Random(uuid4().int), EventBus(on_error="raise")
-    await bus.subscribe(NAME, "clerk", handle)
+    random = Random(uuid4().int)
     transport = FAULTS[duty.fault](transport_from_url(duty.url))
-    opening = open_bridge(
-        bus,
-        transport,
-        incoming=[NAME],
-        group=GROUP,
-        retry_delay=0.01,
-        lease=_LEASE,
-        store_timeout=_PATIENCE,
-    )
-    async with opening as bridge, anyio.create_task_group() as tasks:
-        for _ in range(_TASKS if duty.is_scheduling else 0):
-            tasks.start_soon(_schedule, bridge, random, say)
-        await anyio.wait_readable(told)
-        tasks.cancel_scope.cancel()
+    works = [partial(_schedule, random, say)] * (_TASKS if duty.is_scheduling else 0)
+    await attend(transport, GROUP, handle, told, works, lease=_LEASE, store_timeout=_PATIENCE)
 
 
-async def _schedule(bridge: Bridge, random: Random, say: Callable[..., None]) -> None:
+async def _schedule(random: Random, say: Callable[..., None], bridge: Bridge) -> None:
     """Schedule events, and cancel some of them."""
     last: list[tuple[str, str]] = []
     while True:

@@ -6,14 +6,12 @@ shipped once, also where its event was handled several times; none that was roll
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import cycle
-from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final, final
@@ -23,21 +21,19 @@ from anyio import to_thread
 
 from flexiflow.extras.durable import transport_from_url
 from tools.chaos.ledger import Result, all_settled, look
+from tools.chaos.processes import Victim, prepare
 from tools.chaos.shop import GROUP, Trade, be_a_shop, open_shop, read_shop
 from tools.redis_server import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from multiprocessing.context import ForkServerProcess
 
     from tools.chaos.ledger import Entry
     from tools.chaos.load import Plan
     from tools.redis_server import RedisServer
 
-_PROCESSES: Final = multiprocessing.get_context("forkserver")
 _SHOPS: Final = 2
 _MOST_SAID: Final = 30
-_ENDING: Final = 20.0
 _INTERVAL: Final = 0.05
 
 
@@ -52,7 +48,7 @@ async def kill_enrolled(backend: str, mode: str, plan: Plan, *, has_inbox: bool 
     """
     begun, result = time.monotonic(), Result("enrolled", backend, mode)
     with tempfile.TemporaryDirectory() as folder, _place(mode, folder) as (url, server):
-        forkserver.set_forkserver_preload([be_a_shop.__module__])
+        prepare(be_a_shop)
         trade = Trade(str(Path(folder, "shop.db")), url, has_inbox=has_inbox)
         open_shop(trade.path).close()
         crowd = _Crowd(trade, result, plan)
@@ -123,47 +119,6 @@ def judge(
 
 
 @final
-class _Shop:
-    """A shop in a process of its own."""
-
-    def __init__(self, backend: str, trade: Trade) -> None:
-        self._said, says = _PROCESSES.Pipe(duplex=False)
-        hears, self._told = _PROCESSES.Pipe(duplex=False)
-        arguments = (backend, trade, says, hears)
-        self._process: ForkServerProcess = _PROCESSES.Process(
-            target=be_a_shop, args=arguments, daemon=True
-        )
-        self._process.start()
-        says.close()
-        hears.close()
-
-    def listen(self, times: int) -> None:
-        """Wait until it has said so many words."""
-        for _ in range(times):
-            self._said.recv_bytes()
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._join()
-
-    def end(self) -> None:
-        """Tell it to end, and wait until it has."""
-        self._told.close()
-        with suppress(EOFError):
-            while True:
-                self._said.recv_bytes()
-        self._join()
-
-    def _join(self) -> None:
-        self._process.join(_ENDING)
-        assert self._process.exitcode is not None, f"a shop has not ended in {_ENDING} seconds"
-        self._process.close()
-        self._said.close()
-        self._told.close()
-
-
-@final
 class _Crowd:
     """Several shops with one database."""
 
@@ -173,16 +128,18 @@ class _Crowd:
         self._plan = plan
         self._random = Random(plan.kills)
         self._backends = cycle(["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
-        self._shops: list[_Shop] = []
+        self._shops: list[Victim] = []
 
     def begin(self, trade: Trade) -> None:
         """Open one more shop."""
-        self._shops.append(_Shop(next(self._backends), trade))
+        self._shops.append(Victim(be_a_shop, next(self._backends), trade))
 
     def end(self) -> None:
         """Close all shops."""
         while self._shops:
-            self._shops.pop().end()
+            shop = self._shops.pop()
+            shop.tell()
+            shop.join()
 
     def kill_shops(self) -> None:
         """Kill the oldest shop again and again, in the midst of what it does."""
@@ -190,9 +147,10 @@ class _Crowd:
             self.begin(self._trade)
         for turn in range(self._plan.kills):
             oldest = self._shops.pop(0)
-            oldest.listen(self._random.randint(1, _MOST_SAID))
+            _hear(oldest, self._random.randint(1, _MOST_SAID))
             time.sleep(self._random.random() * _INTERVAL)
             oldest.kill()
+            oldest.join()
             self._killed(turn)
             self.begin(self._trade)
 
@@ -203,7 +161,7 @@ class _Crowd:
             for _ in range(_SHOPS):
                 self.begin(self._trade)
             for turn in range(self._plan.kills):
-                self._shops[turn % _SHOPS].listen(_MOST_SAID)
+                _hear(self._shops[turn % _SHOPS], _MOST_SAID)
                 server.restart()
                 self._killed(turn)
 
@@ -214,3 +172,9 @@ class _Crowd:
         if (turn + 1) % 10 == 0:
             orders = len(read_shop(self._trade.path)["orders"])
             self._plan.tell(f"{turn + 1}/{self._plan.kills} kills, {orders:,} ordered")
+
+
+def _hear(shop: Victim, times: int) -> None:
+    """Wait until a shop has said so many words."""
+    for _ in range(times):
+        shop.hear()

@@ -8,14 +8,11 @@ their times.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import tempfile
 import time
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import cycle
-from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final, final
@@ -26,25 +23,24 @@ from anyio import to_thread
 from flexiflow.extras.durable import TransportUnavailable, transport_from_url
 from tools.chaos.clerk import GROUP, Duty, be_a_clerk
 from tools.chaos.ledger import Result, all_settled, entry_of, look
+from tools.chaos.processes import Victim, prepare
 from tools.chaos.timetable import Timetable
 from tools.redis_server import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from multiprocessing.context import ForkServerProcess
 
     from flexiflow.extras.durable import Connection
     from tools.chaos.load import Plan
     from tools.redis_server import RedisServer
 
 BOTH: Final = "both"
-_PROCESSES: Final = multiprocessing.get_context("forkserver")
 _PARTITIONS: Final = 2
 """With partitions a key keeps its order across processes."""
 _OPTIONS: Final = f"partitions={_PARTITIONS}&idempotency_window=86400"
 _CLERKS: Final = 2
 _MOST_SAID: Final = 30
-_ENDING: Final = 20.0
+_LONG: Final = 20.0
 _INTERVAL: Final = 0.05
 _GLANCE: Final = 0.005
 _PAGE: Final = 1_000
@@ -61,7 +57,7 @@ async def kill_scheduled(backend: str, mode: str, plan: Plan, fault: str = "") -
     """
     begun, result = time.monotonic(), Result("scheduled", backend, mode)
     with _place(mode) as (url, server):
-        forkserver.set_forkserver_preload([be_a_clerk.__module__])
+        prepare(be_a_clerk)
         timetable = Timetable()
         await _Office(Duty(url, fault), timetable, result, plan).run(server)
         entries = await look(transport_from_url(url), result, [GROUP], partitions=_PARTITIONS)
@@ -82,51 +78,6 @@ def _place(mode: str) -> Generator[tuple[str, RedisServer | None]]:
 
 
 @final
-class _Clerk:
-    """A clerk in a process of its own.
-
-    Attributes:
-        words: how much it has reported.
-    """
-
-    def __init__(self, backend: str, duty: Duty) -> None:
-        self._said, says = _PROCESSES.Pipe(duplex=False)
-        hears, self._told = _PROCESSES.Pipe(duplex=False)
-        arguments = (backend, duty, says, hears)
-        self._process: ForkServerProcess = _PROCESSES.Process(
-            target=be_a_clerk, args=arguments, daemon=True
-        )
-        self._process.start()
-        says.close()
-        hears.close()
-        self.words = 0
-
-    async def listen(self, timetable: Timetable) -> None:
-        """Note what it reports, until it has ended."""
-        with suppress(EOFError):
-            while True:
-                await anyio.wait_readable(self._said)
-                word, number, *facts = json.loads(self._said.recv_bytes())
-                self.words += 1
-                timetable.note(word, number, *facts)
-        self._process.join(_ENDING)
-        code = self._process.exitcode
-        assert code is not None, f"a clerk has not ended in {_ENDING} seconds"
-        assert code in {0, -signal.SIGKILL}, f"a clerk ended by itself, with {code}"
-        self._process.close()
-        self._said.close()
-        self._told.close()
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-
-    def end(self) -> None:
-        """Tell it to end."""
-        self._told.close()
-
-
-@final
 class _Office:
     """Several clerks at one transport, each of which is replaced when it ends."""
 
@@ -138,7 +89,7 @@ class _Office:
         self._random = Random(plan.kills)
         every = ["asyncio", "trio"] if find_spec("trio") else ["asyncio"]
         self._backends = cycle(every if result.backend == BOTH else [result.backend])
-        self._clerks: list[_Clerk] = []
+        self._clerks: list[Victim] = []
         self._is_open = True
         self._watching = anyio.CancelScope()
 
@@ -156,7 +107,7 @@ class _Office:
             self._is_open = False
             self._watching.cancel()
             for each in self._clerks:
-                each.end()
+                each.tell()
 
     async def _watch(self, connection: Connection) -> None:
         """Note when events get into their logs, since to hand them out takes a clerk longer."""
@@ -166,18 +117,22 @@ class _Office:
                 # A server that was killed is there again soon.
                 await anyio.sleep(_GLANCE)
                 with suppress(TransportUnavailable):
-                    found, positions = await connection.tail(positions, _PAGE, _ENDING)
+                    found, positions = await connection.tail(positions, _PAGE, _LONG)
                     now = time.time()
                     for each in found:
                         self._timetable.see(entry_of(each.body).message[0], now)
 
     async def _keep_one(self) -> None:
         while self._is_open:
-            clerk = _Clerk(next(self._backends), self._duty)
+            clerk = Victim(be_a_clerk, next(self._backends), self._duty)
             self._clerks.append(clerk)
-            await clerk.listen(self._timetable)
+            await clerk.listen(self._note)
+            clerk.join()
             self._clerks.remove(clerk)
             self._timetable.pulse.beat()
+
+    def _note(self, report: bytes) -> None:
+        self._timetable.note(*json.loads(report))
 
     async def _kill(self, server: RedisServer | None) -> None:
         """Kill the oldest clerk, or the server, again and again, in the midst of what it does."""
@@ -210,7 +165,7 @@ class _Office:
         self._duty = self._duty._replace(is_scheduling=False)
         schedulers = self._clerks.copy()
         for each in schedulers:
-            each.end()
+            each.tell()
         await timetable.pulse.until(lambda: not set(schedulers) & set(self._clerks))
         # A clerk was killed before it reported the answer; it is the same if one asks again.
         for number, ticket in list(timetable.asked.items()):

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
 import anyio
 
-from flexiflow import EventBus
-from flexiflow.extras.durable import Outbox, first_time, open_bridge, transport_from_url
+from flexiflow.extras.durable import Outbox, first_time, transport_from_url
 from tools.chaos.ledger import NAME
+from tools.chaos.processes import attend
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-# As in `worker`.
-for _name in ("coredis", "trio"):
-    if find_spec(_name) is not None:
-        import_module(_name)
+    from flexiflow.extras.durable import Bridge
+    from tools.chaos.processes import Pipe
 
 GROUP: Final = "shop"
 OUTBOX: Final = Outbox("outbox_", source="shop")
@@ -68,24 +60,14 @@ def open_shop(path: str) -> sqlite3.Connection:
     return connection
 
 
-def be_a_shop(
-    backend: str, trade: Trade, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
-) -> None:
-    """Sell and ship in a process of its own, until it is told to end.
+async def be_a_shop(trade: Trade, said: Pipe, told: Pipe) -> None:
+    """Sell and ship, until told to end.
 
     Args:
-        backend: the backend to run on.
-        trade: what it does.
-        said: a byte is written there for each transaction.
+        trade: what the shop does.
+        said: a word is written there when the shop is open, and for each transaction.
         told: its other end is closed when the shop must end.
     """
-    logging.disable(logging.CRITICAL)
-    anyio.run(partial(_trade, trade, said, told), backend=backend)
-
-
-async def _trade(
-    trade: Trade, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
-) -> None:
     connection = open_shop(trade.path)
 
     async def ship(message: list[str]) -> None:
@@ -97,29 +79,16 @@ async def _trade(
         # A shop that is killed here has shipped, and has not acknowledged.
         await anyio.sleep(_LONGEST)
 
-    async def sell() -> None:
+    async def sell(_: Bridge) -> None:
         random = Random(uuid4().int)
+        said.send_bytes(b"open")
         while trade.is_selling:
             _sell(connection, random)
             said.send_bytes(b"sold")
             await anyio.sleep(random.random() * _LONGEST)
 
-    bus = EventBus(on_error="raise")
-    await bus.subscribe(NAME, "shop", ship)
-    bridge = open_bridge(
-        bus,
-        transport_from_url(trade.url),
-        incoming=[NAME],
-        group=GROUP,
-        retry_delay=0.01,
-        lease=_LEASE,
-        outbox=OUTBOX.at(trade.path, interval=0.005),
-    )
-    async with bridge, anyio.create_task_group() as tasks:
-        said.send_bytes(b"open")
-        tasks.start_soon(sell)
-        await anyio.wait_readable(told)
-        tasks.cancel_scope.cancel()
+    transport, outbox = transport_from_url(trade.url), OUTBOX.at(trade.path, interval=0.005)
+    await attend(transport, GROUP, ship, told, [sell], lease=_LEASE, outbox=outbox)
     connection.close()
 
 

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
-from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from random import random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
-from flexiflow import EventBus
-from flexiflow.extras.durable import RedisTransport, SqliteTransport, open_bridge
+from flexiflow.extras.durable import RedisTransport, SqliteTransport
 from tools.chaos.faults import FAULTS
-from tools.chaos.ledger import NAME
+from tools.chaos.processes import attend
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-# The library imports these only when needed, which would take each worker longer than all else.
-for _name in ("coredis", "trio"):
-    if find_spec(_name) is not None:
-        import_module(_name)
+    from flexiflow.extras.durable import Bridge
+    from tools.chaos.processes import Pipe
 
 GROUP: Final = "workers"
 READY: Final = b"ready"
@@ -47,22 +38,18 @@ class Task(NamedTuple):
     lease: float
 
 
-def be_a_worker(
-    backend: str, task: Task, said: Connection[bytes, bytes], told: Connection[bytes, bytes]
-) -> None:
-    """Handle messages in a process of its own, until it is told to end.
+async def be_a_worker(task: Task, said: Pipe, told: Pipe) -> None:
+    """Handle messages, until told to end.
 
     Args:
-        backend: the backend to run on.
         task: the worker's task.
-        said: the connection for reporting handled messages.
+        said: for reporting handled messages.
         told: its other end is closed when the worker must end.
     """
-    logging.disable(logging.CRITICAL)
-    anyio.run(partial(_work, task, said, told), backend=backend)
 
+    async def say_ready(_: Bridge) -> None:
+        said.send_bytes(READY)
 
-async def _work(task: Task, said: Connection[bytes, bytes], told: Connection[bytes, bytes]) -> None:
     async def handle(message: list[object]) -> None:
         if message[0] == "raises":
             raise ValueError(message)
@@ -73,18 +60,5 @@ async def _work(task: Task, said: Connection[bytes, bytes], told: Connection[byt
 
     is_redis = task.address.startswith("redis:")
     transport = RedisTransport(task.address) if is_redis else SqliteTransport(task.address)
-    bus = EventBus(on_error="raise")
-    await bus.subscribe(NAME, "worker", handle)
-    bridge = open_bridge(
-        bus,
-        FAULTS[task.fault](transport),
-        incoming=[NAME],
-        group=GROUP,
-        limit=20,
-        max_attempts=3,
-        retry_delay=0.01,
-        lease=task.lease,
-    )
-    async with bridge:
-        said.send_bytes(READY)
-        await anyio.wait_readable(told)
+    faulty, lease = FAULTS[task.fault](transport), task.lease
+    await attend(faulty, GROUP, handle, told, [say_ready], limit=20, max_attempts=3, lease=lease)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from itertools import cycle
-from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final, final
@@ -22,24 +20,19 @@ from flexiflow import EventBus
 from flexiflow.extras.durable import RedisTransport, SqliteTransport, open_bridge
 from tools.chaos.ledger import NAME, Census, Ledger, Result, all_settled, dead_letters, look
 from tools.chaos.load import publish
+from tools.chaos.processes import Victim, prepare
 from tools.chaos.servers import connections_left
 from tools.chaos.worker import GROUP, READY, Task, be_a_worker
 from tools.redis_server import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from multiprocessing.connection import Connection
-    from multiprocessing.context import ForkServerProcess
 
     from flexiflow.extras.durable import Transport
     from tools.chaos.load import Plan
     from tools.redis_server import RedisServer
 
-_PROCESSES: Final = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([be_a_worker.__module__])
 _PUBLISHERS: Final = 50
-_ENDING: Final = 20.0
-"""After so many seconds a worker that has closed its connection should have ended."""
 _POISON: Final = 5_000
 """Of so many messages, one raises and one kills its worker."""
 
@@ -78,8 +71,8 @@ async def kill_workers(
     begun, ledger = time.monotonic(), Ledger()
     result = Result("workers killed", backend, mode)
     with place(mode) as (transport, address, server):
-        # The fork server stays, with its descriptors, so it is not a leak.
-        forkserver.ensure_running()
+        # The server that forks stays, with its descriptors, so it is not a leak.
+        prepare(be_a_worker)
         census = Census.take()
         task = Task(address, fault, lease)
         await _Crowd(task, ledger, result, plan).run(transport, count)
@@ -105,8 +98,8 @@ class _Crowd:
         self._plan = plan
         self._random = Random(plan.messages)
         self._backends = cycle(["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
-        self._ready: list[ForkServerProcess] = []
-        self._endings: set[Connection[bytes, bytes]] = set()
+        self._workers: set[Victim] = set()
+        self._ready: list[Victim] = []
         messages = [(kind_of(each, plan.messages), each) for each in range(plan.messages)]
         self._healthy = sum(kind == "healthy" for kind, _ in messages)
         self._messages = iter(messages)
@@ -129,8 +122,8 @@ class _Crowd:
             self._ends = True
             # It may wait for messages that a worker took with it.
             self._killing.cancel()
-            for each in self._endings:
-                each.close()
+            for each in self._workers:
+                each.tell()
 
     def _is_done(self) -> bool:
         handled = len(self._ledger.handled.get(GROUP, ()))
@@ -156,38 +149,21 @@ class _Crowd:
 
     async def _keep_one(self) -> None:
         while not self._ends:
-            said, says = _PROCESSES.Pipe(duplex=False)
-            hears, ending = _PROCESSES.Pipe(duplex=False)
-            arguments = (next(self._backends), self._task, says, hears)
-            # One that does not end is not waited for at the end of this process either.
-            process = _PROCESSES.Process(target=be_a_worker, args=arguments, daemon=True)
-            process.start()
-            says.close()
-            hears.close()
-            self._endings.add(ending)
-            with said, ending:
-                await self._listen(process, said)
-            self._endings.remove(ending)
-            # The worker's reports end with the worker, or shortly before.
-            process.join(_ENDING)
-            code = process.exitcode
-            assert code is not None, f"a worker has not ended in {_ENDING} seconds"
-            process.close()
-            assert code in {0, -signal.SIGKILL}, f"a worker ended by itself, with {code}"
+            worker = Victim(be_a_worker, next(self._backends), self._task)
+            self._workers.add(worker)
+            await worker.listen(partial(self._note, worker))
+            if worker in self._ready:
+                self._ready.remove(worker)
+            self._workers.remove(worker)
+            worker.join()
 
-    async def _listen(self, process: ForkServerProcess, said: Connection[bytes, bytes]) -> None:
-        """Note the messages that a worker reports as handled, until it ends."""
-        with suppress(EOFError):
-            while True:
-                await anyio.wait_readable(said)
-                word = said.recv_bytes()
-                if word == READY:
-                    self._ready.append(process)
-                    self._ledger.pulse.beat()
-                else:
-                    self._ledger.handle(GROUP, tuple(json.loads(word)))
-        if process in self._ready:
-            self._ready.remove(process)
+    def _note(self, worker: Victim, report: bytes) -> None:
+        """Note that a worker is ready, or the message that it has handled."""
+        if report == READY:
+            self._ready.append(worker)
+            self._ledger.pulse.beat()
+        else:
+            self._ledger.handle(GROUP, tuple(json.loads(report)))
 
 
 def kind_of(number: int, messages: int) -> str:
