@@ -5,7 +5,6 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import anyio
 from tools.chaos.blocked import block_handlers
 from tools.chaos.enrolled import kill_enrolled
 from tools.chaos.journals import kill_journals
-from tools.chaos.ledger import Result
+from tools.chaos.ledger import BACKENDS, Result
 from tools.chaos.load import Plan
 from tools.chaos.locks import MODES, make_lose_locks
 from tools.chaos.report import Progress, table, write
@@ -96,9 +95,7 @@ def arguments() -> argparse.Namespace:
 
 def runs(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     """Yield the runs: scenario, backend and mode."""
-    names = ["asyncio", "trio"] if find_spec("trio") else ["asyncio"]
-    if options.backend is not None:
-        names = [options.backend]
+    names = BACKENDS if options.backend is None else [options.backend]
     for name in options.names or SCENARIOS:
         for mode in [options.mode] if options.mode else SCENARIOS[name].modes:
             for backend in [BOTH] if SCENARIOS[name].is_mixed else names:

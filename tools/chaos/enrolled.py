@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager
-from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -20,7 +19,7 @@ import anyio
 from anyio import to_thread
 
 from flexiflow.extras.durable import transport_from_url
-from tools.chaos.ledger import Result, all_settled, look
+from tools.chaos.ledger import BACKENDS, Result, all_settled, look
 from tools.chaos.processes import Victim, prepare
 from tools.chaos.shop import GROUP, Trade, be_a_shop, open_shop, read_shop
 from tools.redis_server import redis_server
@@ -127,7 +126,7 @@ class _Crowd:
         self._result = result
         self._plan = plan
         self._random = Random(plan.kills)
-        self._backends = cycle(["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
+        self._backends = cycle(BACKENDS)
         self._shops: list[Victim] = []
 
     def begin(self, trade: Trade) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
@@ -21,6 +22,7 @@ Message: TypeAlias = tuple[Any, ...]
 """A payload; no two publishes have the same one."""
 
 NAME = "chaos.message"
+BACKENDS = ["asyncio", "trio"] if find_spec("trio") else ["asyncio"]
 _PAGE = 5_000
 _MISTIMED = ("early", "revived", "disordered")
 _CACHED = ("AnyIO worker thread", "Trio thread")

@@ -11,7 +11,6 @@ import json
 import tempfile
 import time
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -22,7 +21,7 @@ from anyio import to_thread
 
 from flexiflow.extras.durable import TransportUnavailable, transport_from_url
 from tools.chaos.clerk import GROUP, Duty, be_a_clerk
-from tools.chaos.ledger import Result, all_settled, entry_of, look
+from tools.chaos.ledger import BACKENDS, Result, all_settled, entry_of, look
 from tools.chaos.processes import Victim, prepare
 from tools.chaos.timetable import Timetable
 from tools.redis_server import redis_server
@@ -87,8 +86,7 @@ class _Office:
         self._result = result
         self._plan = plan
         self._random = Random(plan.kills)
-        every = ["asyncio", "trio"] if find_spec("trio") else ["asyncio"]
-        self._backends = cycle(every if result.backend == BOTH else [result.backend])
+        self._backends = cycle(BACKENDS if result.backend == BOTH else [result.backend])
         self._clerks: list[Victim] = []
         self._is_open = True
         self._watching = anyio.CancelScope()

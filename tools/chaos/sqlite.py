@@ -15,7 +15,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +30,7 @@ from flexiflow.extras.durable import (
     Room,
     SqliteTransport,
 )
+from tools.chaos.ledger import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,15 +104,10 @@ def kill(
     """
     random, path, confirmed = Random(seed), folder / "killed.db", Confirmed()
     for turn in range(kills):
-        _let_run(path, _backend(turn), random.randint(1, _MOST_LINES), confirmed)
+        _let_run(path, BACKENDS[turn % len(BACKENDS)], random.randint(1, _MOST_LINES), confirmed)
         if (turn + 1) % 10 == 0:
             tell(f"{turn + 1}/{kills} kills, {sum(confirmed.numbers) * _RECORDS:,} confirmed")
     return anyio.run(look, path, kills, confirmed)
-
-
-def _backend(turn: int) -> str:
-    names = ["asyncio", "trio"] if find_spec("trio") is not None else ["asyncio"]
-    return names[turn % len(names)]
 
 
 def _let_run(path: Path, backend: str, lines: int, confirmed: Confirmed) -> None:

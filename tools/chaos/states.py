@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import Counter
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +29,7 @@ from flexiflow.extras.stores import (
     SqliteStateStore,
     StoreUnavailable,
 )
-from tools.chaos.ledger import Result
+from tools.chaos.ledger import BACKENDS, Result
 from tools.redis_server import redis_server
 
 if TYPE_CHECKING:
@@ -134,12 +133,11 @@ async def kill_stored(backend: str, mode: str, plan: Plan) -> Result:
 
 async def _kill_processes(result: Result, plan: Plan) -> None:
     random, judge = Random(0), Judge(result)
-    backends = ["asyncio", "trio"] if find_spec("trio") is not None else ["asyncio"]
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "states.db"))
         for turn in range(plan.kills):
             run = partial(
-                _let_run, path, backends[turn % len(backends)], random.randint(1, _MOST_LINES)
+                _let_run, path, BACKENDS[turn % len(BACKENDS)], random.randint(1, _MOST_LINES)
             )
             for name, count in await to_thread.run_sync(run):
                 judge.confirmed[name] = max(judge.confirmed[name], count)

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -18,7 +17,16 @@ import anyio
 
 from flexiflow import EventBus
 from flexiflow.extras.durable import RedisTransport, SqliteTransport, open_bridge
-from tools.chaos.ledger import NAME, Census, Ledger, Result, all_settled, dead_letters, look
+from tools.chaos.ledger import (
+    BACKENDS,
+    NAME,
+    Census,
+    Ledger,
+    Result,
+    all_settled,
+    dead_letters,
+    look,
+)
 from tools.chaos.load import publish
 from tools.chaos.processes import Victim, prepare
 from tools.chaos.servers import connections_left
@@ -97,7 +105,7 @@ class _Crowd:
         self._result = result
         self._plan = plan
         self._random = Random(plan.messages)
-        self._backends = cycle(["asyncio", "trio"] if find_spec("trio") else ["asyncio"])
+        self._backends = cycle(BACKENDS)
         self._workers: set[Victim] = set()
         self._ready: list[Victim] = []
         messages = [(kind_of(each, plan.messages), each) for each in range(plan.messages)]
