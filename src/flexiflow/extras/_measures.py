@@ -23,7 +23,7 @@ Name: TypeAlias = str | tuple[str, ...]
 """A name, or several that belong together."""
 
 OTHER: Final = "other"
-"""Stands for each of the names that came when there were enough."""
+"""The name under which all names are counted that come after the limit was reached."""
 
 
 class Measured(NamedTuple):
@@ -44,7 +44,7 @@ class Measured(NamedTuple):
 
 @final
 class Durations:
-    """Durations, in buckets, and how many of what took them have failed; `Timing` adds to them.
+    """Durations in buckets, and the number of failures; `Timing` adds to them.
 
     Args:
         bounds: the greatest duration of each bucket, in seconds, ascending; one more has no bound.
@@ -106,13 +106,13 @@ class Timing:
 
 @final
 class ByName(dict[Name, Durations]):
-    """Durations by name; a name that is new when there are enough shares those of `OTHER`.
+    """Durations by name; new names share those of `OTHER` once the limit is reached.
 
-    A name is shown as its label, cut short and escaped. This dict only has the names that are their
-    own labels, so that what strangers make up takes little memory.
+    A name is shown as its label, cut short and escaped. This dict has only names that equal their
+    labels, so that names which strangers make up take little memory.
 
     Args:
-        most: for how many names durations are kept apart.
+        most: how many names have durations of their own.
         bounds: see `Durations`.
     """
 
@@ -145,7 +145,7 @@ class ByName(dict[Name, Durations]):
 
 
 def label_of(name: str) -> str:
-    """Return a name of any length and any characters as it is shown to other programs."""
+    """Return a name as it is shown to other programs: cut short and escaped."""
     return printable(shorten(name))
 
 

@@ -1,7 +1,7 @@
 """Metrics for Prometheus: publishes, handlers, streams, backgrounds, bridges (Y6).
 
-Needs the extra `prometheus`. Each process is to be scraped by itself: what `prometheus_client` has
-for processes that share a directory of metrics is not used.
+Needs the extra `prometheus`. Each process has to be scraped by itself: the multiprocess mode of
+`prometheus_client` is not supported.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Prometheus:
     A cancellation is no failure. Streams, backgrounds and bridges are counted while they are
     watched (`watch`), as `flexiflow_stream_dropped_total` and so on.
 
-    It may be added to several buses, which count together then. Several of them may be registered
-    in one registry, if each has a `bus` of its own. From its creation it is registered, until
-    `close` is called; also a context manager, which closes it.
+    The instrument may be added to several buses, which are counted together then. Several
+    instruments may share a registry, if each has a `bus` of its own. An instrument is registered
+    from its creation until `close` is called; it is also a context manager, which closes it.
 
     Args:
         registry: where it is registered; None for the client's own `REGISTRY`.
-        bus: tells its buses from others in the registry.
+        bus: the label that tells its buses from those of other instruments in the registry.
         max_names: how many events, and how many pairs of an event and a component, have numbers of
             their own, 1 or more; the same for the names of each kind that is watched. Those that
             come later count as "other", since anybody may make up names.
@@ -67,8 +67,8 @@ class Prometheus:
 
     Raises:
         TypeError: `registry` is no registry, or `bus` is no str.
-        ValueError: `max_names` or `buckets` is out of its range, or the registry has one with this
-            `bus`, or other metrics of the same names.
+        ValueError: `max_names` or `buckets` is out of its range, or the registry already has an
+            instrument with this `bus`, or other metrics of the same names.
     """
 
     __slots__ = ("_collector", "_handlers", "_publishes", "_source", "_watches")
@@ -133,9 +133,9 @@ class Prometheus:
         return self._watches.add(name, it)
 
     def close(self) -> None:
-        """Remove it from the registry; does nothing the second time.
+        """Remove the instrument from the registry; does nothing the second time.
 
-        It may stay on a bus, and goes on counting, but nobody sees it.
+        It may stay on a bus and goes on counting, but its numbers are not shown any more.
         """
         collector, self._collector = self._collector, None
         if collector is not None:
@@ -172,13 +172,13 @@ class _Source(NamedTuple):
 class _Collector(Collector):
     """Tells one registry of all instruments that are registered there.
 
-    One for all, since a registry takes each name once.
+    One collector tells of all, since a registry takes each name of a metric once.
 
     Args:
         registry: the registry.
 
     Attributes:
-        registry: refers to it weakly, so that it is freed when nobody else has it.
+        registry: a weak reference, so that the registry is freed when nobody else has it.
         sources: the instruments, by their labels.
     """
 

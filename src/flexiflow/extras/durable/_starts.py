@@ -34,19 +34,19 @@ class LogView(Protocol):
 
     @property
     def deleted(self) -> float:
-        """The latest time at which a record was stored that was deleted to make room.
+        """Of the records that were deleted to make room, the latest time of storing.
 
-        Where that is not known, the time of the deletion counts. Minus infinity if no record was
-        deleted.
+        If that is not known of a record, the time of its deletion counts. Minus infinity if no
+        record was deleted.
         """
         ...
 
     def behind(self, time: float) -> int:
-        """Return the position behind which the first record follows of a time or later.
+        """Return the position before the first record that was stored at a time or later.
 
         The first in the order of the log: after the clock was set back, later ones may have earlier
-        times. A record whose time is not known counts as late, so that none is skipped that may be
-        wanted. If there is no such record, it is the position of the last record.
+        times. A record whose time is not known counts as late, so that no record is skipped that
+        may be wanted. If there is no such record, the position of the last record is returned.
         """
         ...
 
@@ -60,7 +60,7 @@ def begin(group: str, logs: Sequence[LogView], start: Start) -> list[int]:
 
     Raises:
         ValueError: `start` is no start, or not a position for each log.
-        StartTrimmed: records behind one of them were deleted.
+        StartTrimmed: records behind one of these positions were deleted.
     """
     found = _positions(logs, start)
     for partition, (log, position) in enumerate(zip(logs, found, strict=True)):
@@ -70,7 +70,7 @@ def begin(group: str, logs: Sequence[LogView], start: Start) -> list[int]:
 
 
 def begin_again(logs: Sequence[LogView], since: Start) -> tuple[list[int], Replayed]:
-    """Return for each log the position behind which a group begins again, and what to tell.
+    """Return the position in each log behind which a group begins again, and tell what is lost.
 
     Raises:
         ValueError: `since` is no start, or not a position for each log.
@@ -83,7 +83,7 @@ def begin_again(logs: Sequence[LogView], since: Start) -> tuple[list[int], Repla
 
 
 def _has_lost(log: LogView, position: int, since: Start) -> bool:
-    """Return whether a record behind a position, or as late as `since`, was deleted."""
+    """Return whether a record behind a position, or stored at `since` or later, was deleted."""
     is_late = isinstance(since, int | float) and log.deleted >= since
     return is_late or log.count_after(position) < log.last - position
 

@@ -71,7 +71,7 @@ class GroupSurvey(NamedTuple):
         members: its live members, sorted by name.
         standings: how far it is in each partition; the dead letters are counted in the partition
             from which they came.
-        oldest: when the oldest record was stored that the group has not settled, in seconds since
+        oldest: when the oldest record that the group has not settled was stored, in seconds since
             1970; None if there is none, or if that is not known.
         replay: a number that grows with each replay, and with each new group of that name; to
             compare, not to count (Y5).
@@ -85,7 +85,7 @@ class GroupSurvey(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """All that a person wants to see of a transport; the numbers may be of different moments (Y6).
+    """What a person wants to see of a transport; its parts may be of different moments (Y6).
 
     Attributes:
         now: the transport's clock, in seconds since 1970.

@@ -14,8 +14,8 @@ def make_ticket(transport: str, partition: int) -> str:
     """Return a new ticket, unique among all (Y3).
 
     Args:
-        transport: what tells the transport's file, or its prefix on a server, from all others; of
-            lower-case letters and digits.
+        transport: lower-case letters and digits that tell the transport's file, or its prefix on a
+            server, from all others.
         partition: the partition that the record will be in.
     """
     return f"{transport}-{partition}-{uuid4().hex}"
@@ -27,7 +27,7 @@ def partition_of(ticket: str, transport: str, partitions: int) -> int:
     Args:
         ticket: the ticket.
         transport: as in `make_ticket`.
-        partitions: how many there are.
+        partitions: how many partitions the transport has.
 
     Raises:
         ValueError: it is no ticket of this transport.

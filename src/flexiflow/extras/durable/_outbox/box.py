@@ -1,10 +1,10 @@
 """The transactions of a relay in the file of an outbox (Y4).
 
-The rows are handed on in batches. A batch is *fixed* in the file, that is its number and its last
-row, before it is given to the transport; its rows are deleted afterwards, in the transaction that
-fixes the next one. So wherever a process is killed, the next one gives the transport a batch of the
-same number and rows again, and the transport stores it once (X2). Only if the transport does not
-know the number, and takes less at once than it did, does the batch lose its last rows.
+The rows are handed on in batches. Before a batch is given to the transport, it is *fixed*: its
+number and its last row are written to the file. Its rows are deleted afterwards, in the transaction
+that fixes the next one. So wherever a process is killed, the next one gives the transport a batch
+of the same number and rows again, and the transport stores it once (X2). The batch loses its last
+rows only if the transport does not know the number, and takes less at once than it did.
 
 One relay at a time has the *lease* of the file. A relay whose lease has gone to another one changes
 nothing: each transaction checks who has it. What it may still give to the transport has a number
@@ -35,7 +35,7 @@ class Overtaken(Exception):
 
 
 class Place(NamedTuple):
-    """How far a relay is.
+    """How far a relay has come.
 
     Attributes:
         producer: the producer's name, for the transport.
@@ -88,7 +88,7 @@ class Box:
         return not 0 <= time() - self._renewed < self._lease / _RENEWALS
 
     def acquire(self) -> Place | None:
-        """Return how far the last relay came, if this one has the lease from now on; else None."""
+        """Take the lease, and return how far the last relay came; None if another one has it."""
         return self._file.use(self._acquire)
 
     def renew(self, place: Place) -> None:
@@ -100,7 +100,7 @@ class Box:
         self._file.use(lambda db: self._renew_at(db, place))
 
     def begin_anew(self, place: Place) -> Place:
-        """Begin a new producer; the last batch of the old one is stored.
+        """Begin a new producer, and delete the rows of the old one's last batch, which is stored.
 
         Raises:
             Overtaken: nothing has changed.
@@ -120,8 +120,8 @@ class Box:
         """Delete the rows of the batch that is fixed, if it is stored, and fix the next one.
 
         Args:
-            place: how far the relay is.
-            is_stored: whether the transport has stored the batch; if not, no part of it may be.
+            place: how far the relay has come.
+            is_stored: whether the transport has stored the batch; False if it has no part of it.
             until: the last row to take.
 
         Returns:

@@ -32,7 +32,7 @@ class Trouble(Exception):
 
     Args:
         reason: what was seen.
-        is_busy: whether that is usual for a while, as where the file is locked.
+        is_busy: whether this is normal for a while, as when the file is locked.
         is_missing: whether there is no outbox in the file, or no file.
     """
 
@@ -53,8 +53,8 @@ class File:
         tables: the tables that it should have.
 
     Attributes:
-        version: a number to note what was seen of the file, as `PRAGMA data_version` tells; -1
-            whenever the file was opened.
+        version: the `PRAGMA data_version` of the last look at the rows, which `Box` notes here; -1
+            after the file was opened.
     """
 
     def __init__(self, path: str, tables: Tables) -> None:

@@ -33,28 +33,29 @@ DELETE FROM main.flexiflow_inbox WHERE (source, id, reader, name, replay) IN (
 def first_time(connection: sqlite3.Connection, name: str, *, keep: float = _WEEK) -> bool:
     """Return whether this is the first time that a handler's transaction sees the stored event.
 
-    To be called by a handler of a bridge's events, in its own transaction. That it was called is
-    noted in the same transaction: so it returns True once for each event, group, name and replay,
-    if the transaction with that call is committed (Y4). A handler that does nothing where this
+    Call it in a handler of events that a bridge receives, in the handler's own transaction. The
+    call is noted in the same transaction. So it returns True once for each event, group, name and
+    replay, if the transaction with that call is committed (Y4). A handler that does nothing if this
     returns False has the effects of its transaction once, although the event may come again.
 
-    The event is the stored one, also in a handler of an event that another handler publishes
-    meanwhile. So one call for each stored event and name: a second one with a name returns False.
+    In a handler of an event that another handler publishes meanwhile, this is still about the
+    stored event: a second call with the same name returns False. So call it once for each stored
+    event and name.
 
     The notes are in a table `flexiflow_inbox`, which is made when it is first needed.
 
     Args:
         connection: the user's connection, in whose transaction the handler does its work.
         name: what tells the handlers of an event apart, if several have an inbox in the database.
-        keep: for how many seconds to keep the note, more than 0. It should be longer than the event
-            can come again: than all its attempts, and than dead letters are kept.
+        keep: for how many seconds to keep the note, more than 0. It is needed as long as the event
+            can come again: for all its attempts, and while it is a dead letter.
 
     Raises:
         RuntimeError: no transaction is open, the connection is closed, or the caller does not
             handle a stored event.
         ValueError: `keep` is not more than 0; `name` is empty.
         TypeError: an argument of the wrong type.
-        sqlite3.Error: what SQLite raises, as where a table of that name is something else.
+        sqlite3.Error: what SQLite raises, for example if another table has that name.
     """
     check_seconds("keep", keep)
     if not isinstance(name, str):

@@ -51,8 +51,8 @@ class Outbox:
     """Stores events in the user's own transactions, in the user's own database (Y4).
 
     An event that was enrolled is handed on to a transport if and only if the transaction commits:
-    once, and in the order in which transactions commit. A bridge does that, which was opened with
-    `outbox=outbox.at(path)`, in any process.
+    once, and in the order in which transactions commit. A bridge does that, in any process, if it
+    was opened with `outbox=outbox.at(path)`.
 
     Threads may share an outbox, each with a connection of its own, and so may forked processes.
 
@@ -63,7 +63,8 @@ class Outbox:
         codec: encodes the payloads of all others (X7).
         bus: the bus whose instruments say what travels with an event, as its trace (Y2); None for
             nothing. The event's depth travels in any case.
-        max_event_bytes: how many bytes an encoded event may have; at most the transport's (X14).
+        max_event_bytes: how many bytes an encoded event may have; at most as many as the transport
+            takes (X14).
 
     Raises:
         ValueError: an argument out of its range; two schemas of one event.
@@ -113,8 +114,8 @@ class Outbox:
     def prepare(self, connection: sqlite3.Connection) -> None:
         """Make the outbox's tables in a database; does nothing if they are there.
 
-        This is done in the transaction that is open, which the caller must commit, or in one of its
-        own if none is open.
+        If a transaction is open, they are made in it, and the caller must commit it. Otherwise they
+        are made in a transaction of their own.
 
         Args:
             connection: an open connection to the database.
@@ -157,7 +158,7 @@ class Outbox:
             connection: the user's connection, in whose transaction the event belongs.
             event: the event's name.
             data: the payload.
-            key: the event's key; those of one key are handled one at a time, in order (X4).
+            key: the event's key; events of one key are handled one at a time, in order (X4).
 
         Raises:
             RuntimeError: no transaction is open, the connection is closed, or the database does
@@ -192,7 +193,7 @@ class Outbox:
             ) from exc
 
     def at(self, path: str | os.PathLike[str], *, interval: float = 0.05) -> OutboxFile:
-        """Return the outbox as it is in a file, for `open_bridge(..., outbox=...)`.
+        """Return the outbox in a file, for `open_bridge(..., outbox=...)`.
 
         The file need not be there yet, nor its tables; the bridge waits for both.
 
@@ -201,8 +202,8 @@ class Outbox:
             interval: how often to look for events that were committed, in seconds, more than 0.
 
         Raises:
-            ValueError: it is no path of a file, or `interval` is out of its range.
-            TypeError: it is no path.
+            ValueError: `path` is no path of a file, or `interval` is out of its range.
+            TypeError: `path` is no path.
         """
         found = check_path(path, "no bridge can see a database that is")
         check_finite("interval", interval)

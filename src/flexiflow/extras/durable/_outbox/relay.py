@@ -1,13 +1,14 @@
 """Hands on the events of an outbox to a transport, as long as a bridge is open (Y4).
 
-A relay stands by until it has the lease of the file. It asks the transport which batch it knows
-last: if that is one which the file does not know, the file is an older copy, or one of two copies
-that are in use, and a new producer begins, since the transport would ignore batches whose numbers
-it knows. After that it fixes a batch in the file, stores it, and goes on to the next one; see
-`Box`. It asks again whenever it has had nothing to do for a while.
+A relay stands by until it has the lease of the file. Then it asks the transport for the last batch
+that the transport knows. If the file does not know that batch, the file is an older copy, or one of
+two copies that are in use. In that case the relay begins a new producer, since the transport would
+ignore batches whose numbers it knows. After that the relay fixes a batch in the file, stores it in
+the transport, and goes on to the next one; see `Box`. It asks again whenever it has had nothing to
+do for a while.
 
-Whatever is wrong with the file is logged once, and tried again, at least once a second. So is a
-transport that takes no more events.
+Trouble with the file is logged once, and the relay tries again, at least once a second. The same
+holds for a transport that takes no more events.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ _FIRST_DELAY: Final = 0.05
 _LONGEST_DELAY: Final = 1.0
 
 _QUIET: Final = 5.0
-"""For how many seconds it is no news that the file is locked, or the transport's log full."""
+"""For so many seconds it is not logged that the file is locked, or the transport's log full."""
 
 _TURNS: Final = 3
-"""How often, within a lease, a relay that stands by looks whether it may have it."""
+"""How many times in the length of a lease a relay that stands by tries to take the lease."""
 
 _ANY: Final = sys.maxsize
 
@@ -96,7 +97,7 @@ class Relay:
         self._delay = _FIRST_DELAY
         # The last row that is to be handed on; all until the bridge is left.
         self._until = _ANY
-        # When there was trouble first, and whether that was logged.
+        # Since when there has been trouble, and whether that was logged.
         self._since: float | None = None
         self._is_told = False
 

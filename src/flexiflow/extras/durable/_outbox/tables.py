@@ -1,4 +1,4 @@
-"""The tables of an outbox in the user's database, and what is asked of the user's connection."""
+"""The tables of an outbox in the user's database, and checks of the user's connection."""
 
 from __future__ import annotations
 
