@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -77,7 +78,7 @@ class RedisServer:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
-        self.wait()
+        self._wait(self._process)
 
     def _cut_transaction(self) -> None:
         """Cut off a transaction that a kill left unfinished, as `redis-check-aof --fix` does.
@@ -95,18 +96,23 @@ class RedisServer:
                 if begun >= 0 and _EXEC not in tail[begun:]:
                     file.truncate(start + begun)
 
-    def wait(self) -> None:
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until it serves, or fail after a minute: it reads all that it has written."""
         end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                if self.command("PING") == "+PONG":
-                    return
-            except OSError:
-                pass
+        while process.poll() is None and time.monotonic() < end:
+            if self._serves(process.pid):
+                return
             # Nothing tells when a process listens.
             time.sleep(0.005)
         raise AssertionError((self.folder / "log").read_text("utf-8"))
+
+    def _serves(self, pid: int) -> bool:
+        """Tell whether it serves, and not another server that has taken its port."""
+        try:
+            told = self.command("INFO", "server").splitlines()
+            return f"process_id:{pid}" in told and self.command("PING") == "+PONG"
+        except OSError:
+            return False
 
     def command(self, *words: str | int) -> str:
         """Send a command over a connection of its own, and return the answer as it is sent."""
@@ -152,16 +158,19 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """Find a port that is free, as is the one 10,000 above, which a node of a cluster takes too."""
+    """Find a port that is free, as is the one 10,000 above, which a node of a cluster takes too.
+
+    It is below those that a system gives to clients, so that none has it while a server is away.
+    """
     while True:
+        port = 10_000 + secrets.randbelow(12_000)
         with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
             try:
-                other.bind(("127.0.0.1", port - 10_000))
-            except (OSError, OverflowError):
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10_000))
+            except OSError:
                 continue
-            return port - 10_000
+            return port
 
 
 @contextmanager
