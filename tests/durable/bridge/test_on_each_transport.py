@@ -99,7 +99,7 @@ async def test_a_loop_ends(transport: Transport) -> None:
 async def test_what_is_scheduled_is_handed_out_unless_it_is_cancelled(
     transport: Transport,
 ) -> None:
-    """Y3: In the order of the times, by any bridge of the transport."""
+    """Y3: When its time has come, by any bridge of the transport."""
     handler = Handler()
     async with (
         consuming(transport, handler, limit=1) as bridge,
@@ -115,7 +115,8 @@ async def test_what_is_scheduled_is_handed_out_unless_it_is_cancelled(
         ticket = await other.schedule(NAME, 5, delay=0, key="k")
         await until(lambda: bridge.statistics().acknowledged == 3)
         assert not await bridge.cancel(ticket)
-    assert handler.done == [2, 3, 5]
+    # On a slow machine, 3 may be due before 2 is scheduled.
+    assert sorted(handler.done) == [2, 3, 5]
 
 
 async def test_a_group_begins_where_it_is_told_and_begins_again(transport: Transport) -> None:
