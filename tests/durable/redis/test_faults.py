@@ -31,6 +31,7 @@ from flexiflow.extras.durable import (
     TransportUnavailable,
     TransportUnusable,
 )
+from flexiflow.extras.durable._redis import network as network_module
 from tests.durable.redis.desk import (
     Keys,
     batch,
@@ -435,6 +436,14 @@ async def test_the_oldest_server_that_is_supported_works() -> None:
             assert await standing(connection, lease) == Standing(1, 0, 1, 0)
 
 
+@contextmanager
+def soon_without_replicas() -> Generator[None]:
+    """Have a server wait for its replicas much shorter than its client waits for the answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_module, "_REPLICAS_SHARE", 0.02)
+        yield
+
+
 async def schedules_are_confirmed(connection: Connection, replica: RedisServer) -> None:
     """Schedule and cancel a record, each twice, the first time without a replica."""
     ticket = connection.new_ticket(None)
@@ -445,11 +454,11 @@ async def schedules_are_confirmed(connection: Connection, replica: RedisServer) 
     for call in calls:
         with (
             replica.stopped(),
-            in_haste(connection, 2.0),
+            soon_without_replicas(),
             pytest.raises(NotReplicated, match="0 of 1 replicas confirmed"),
         ):
             await call()
-        with replica.stopped(), in_haste(connection, 2.0), pytest.raises(NotReplicated):
+        with replica.stopped(), soon_without_replicas(), pytest.raises(NotReplicated):
             # To repeat it confirms nothing that the replica does not have.
             await call()
         assert await call() in (None, True)
@@ -465,7 +474,7 @@ async def test_a_write_is_confirmed_by_replicas(frail: Keys) -> None:
             await connection.store(batch(1, b"a"))
             with (
                 replica.stopped(),
-                in_haste(connection, 2.0),
+                soon_without_replicas(),
                 pytest.raises(NotReplicated, match="0 of 1 replicas confirmed"),
             ):
                 await connection.store(batch(2, b"b"))

@@ -28,6 +28,8 @@ _TERMS: Final = Terms("transport", TransportUnavailable, TransportUnusable)
 _AT_ONCE: Final = 64
 _SLOTS: Final = 16384
 _REDIRECTIONS: Final = 5
+_REPLICAS_SHARE: Final = 0.5
+"""The part of the time an answer may take after which replicas are not waited for any more."""
 _MOVES: Final = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
 
 
@@ -198,9 +200,9 @@ class Network:
     async def _evaluate(
         self, wire: Wire, script: Script, values: Sequence[bytes | str | int], replicas: int
     ) -> list[Any]:
-        # WAIT is about writes of its own connection. It gives up after half of the time that an
-        # answer may take.
-        wait = [("WAIT", replicas, int(self.seconds * 500))] if replicas > 0 else []
+        # WAIT is about writes of its own connection.
+        most = int(self.seconds * _REPLICAS_SHARE * 1000)
+        wait = [("WAIT", replicas, most)] if replicas > 0 else []
         return await evaluate(wire, script, values, self.seconds, wait)
 
     def explain(self, error: Broken | Refused, server: Server) -> Exception:
