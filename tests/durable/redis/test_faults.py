@@ -32,6 +32,7 @@ from flexiflow.extras.durable import (
     TransportUnusable,
 )
 from flexiflow.extras.durable._redis import network as network_module
+from flexiflow.extras.durable._redis import waiter as waiter_module
 from tests.durable.redis.desk import (
     Keys,
     batch,
@@ -119,8 +120,11 @@ async def test_a_server_that_is_silent_is_given_up(frail: Keys) -> None:
         assert await standing(connection, lease) == Standing(2, 0, 0, 0)
 
 
-async def test_one_who_waits_is_told_when_its_connection_breaks(keys: Keys) -> None:
+async def test_one_who_waits_is_told_when_its_connection_breaks(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """X6: and waits on another connection the next time."""
+    monkeypatch.setattr(waiter_module, "_TURN", PATIENCE)
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)
         failures: list[str] = []
@@ -151,8 +155,9 @@ async def until_stored(connection: Connection) -> None:
                 await checkpoint()
 
 
-async def test_one_who_waits_may_be_cancelled(keys: Keys) -> None:
+async def test_one_who_waits_may_be_cancelled(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """X5: at once, losing nothing, and leaving no connection behind."""
+    monkeypatch.setattr(waiter_module, "_TURN", PATIENCE)
     async with transport(keys).connect() as connection:
         lease = await lease_of(connection)
         await connection.store(batch(1, b"a"))
