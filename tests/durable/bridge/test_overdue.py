@@ -273,8 +273,11 @@ def test_a_lease_that_ran_out_while_a_handler_blocked_is_renewed_first(
     play(scenario, backend, schedules=3)
 
 
-def test_each_time_that_a_lease_runs_out_is_noted(backend: str) -> None:
+def test_each_time_that_a_lease_runs_out_is_noted(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """X11: Also after it was renewed; until the answer to that is there, it has run out."""
+    monkeypatch.setattr(intake, "monotonic", lambda: 0.0)
 
     async def scenario() -> None:
         transport = MemoryTransport()
