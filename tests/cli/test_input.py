@@ -16,7 +16,7 @@ from flexiflow._cli.problems import InputBroken, Rejected
 from flexiflow._cli.source import Unzipper, open_source
 from tests.cli.command_line import run, send, write_target
 
-PATIENCE = 10
+PATIENCE = 60
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from flexiflow._cli.text import one_line
 from flexiflow._cli.writer import Writer
 from flexiflow.events import BUILT_IN
 
-PATIENCE = 10
+PATIENCE = 60
 STEP = 4_096
 
 

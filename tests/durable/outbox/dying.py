@@ -101,11 +101,13 @@ class _Mortal:
 
 async def live(path: Path, transport: Transport, life: Life) -> None:
     """Hand on what there is, until the life is over."""
+    mortal = _Mortal(transport, life)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file, "connect", life.opened)
         patch.setattr(relay, "MOST_AT_ONCE", AT_ONCE)
         try:
-            async with relaying(path, _Mortal(transport, life), lease=0.01):
+            # In the end the relay has so long to hand on the rest, also on a slow machine.
+            async with relaying(path, mortal, lease=0.01, store_timeout=60.0):
                 pass
         except Died:
             assert life.is_over
