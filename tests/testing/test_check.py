@@ -250,8 +250,8 @@ def test_a_program_shrinks_by_its_schedule() -> None:
 
 @pytest.mark.unmeasured
 def test_the_bus_holds(backend: str) -> None:
-    """P1: nothing is raised for a bus that keeps the contract; a seed is drawn."""
-    check_bus(EventBus, backend=backend, examples=2)
+    """P1: nothing is raised for a bus that keeps the contract."""
+    check_bus(EventBus, backend=backend, examples=2, seed=1)
 
 
 @pytest.mark.unmeasured
@@ -546,7 +546,7 @@ def test_assertions_hold_in_optimized_python() -> None:
 from functools import partial
 from flexiflow import Component, Engine, EventBus
 from flexiflow.testing import check_bus
-check_bus(partial(EventBus, yield_every=9999), backend="asyncio", examples=5)
+check_bus(partial(EventBus, yield_every=9999), backend="asyncio", examples=5, seed=1)
 """
     ran = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, check=False)
     assert b"D6 does not hold on asyncio: 61 publishes in a row" in ran.stderr
@@ -568,7 +568,7 @@ def test_what_a_factory_raises_later_is_raised(backend: str) -> None:
     for factory in (make, make_later):
         made.clear()
         with pytest.raises(OSError, match="no more of them"):
-            check_bus(factory, backend=backend)
+            check_bus(factory, backend=backend, seed=1)
 
 
 def test_a_factory_gives_a_new_bus_each_time(backend: str) -> None:
@@ -748,4 +748,4 @@ def test_a_factory_that_fails_is_to_blame_itself(backend: str) -> None:
         return EventBus()
 
     with pytest.raises(OSError, match="no more"):
-        check_bus(factory, backend=backend)
+        check_bus(factory, backend=backend, seed=1)
