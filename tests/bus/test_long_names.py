@@ -295,6 +295,7 @@ async def test_a_component_that_is_asked_for_by_its_maker_is_told_without_long_n
     assert len(str(caught.value)) < FEW
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize(
     "length", [pytest.param(1_000, marks=pytest.mark.unmeasured), 30_000, 5_000_000]
 )

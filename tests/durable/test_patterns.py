@@ -179,6 +179,7 @@ def test_the_names_that_are_kept_are_bounded_in_number() -> None:
 
 
 @pytest.mark.unmeasured
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize("length", [100, 10_000, 5_000_000])
 def test_the_names_that_are_kept_are_bounded_in_characters(length: int) -> None:
     """B10: a bridge may be asked about names of any length, and keeps less than a few MB."""

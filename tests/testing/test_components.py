@@ -185,6 +185,7 @@ STARTS = {"K1": ("factory(state=)",)}
 HANDLES = {"K5": ("name without subscriptions",)}
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize(
     ("factory", "engine", "lacking"),
     [

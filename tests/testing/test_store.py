@@ -61,6 +61,7 @@ class Bare:
         self.due, self.delete = self._store.due, self._store.delete
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.parametrize("factory", [Entered, cleaned_up, plain, Bare])
 def test_stores_of_all_kinds_are_checked(factory: Any, backend: str) -> None:
     """P1: entered or not, cleaned up or not, one or two, with former versions or without."""
@@ -95,6 +96,7 @@ def test_what_a_factory_raises_is_no_violation() -> None:
         check_store(break_down, backend="asyncio", **QUICK)
 
 
+@pytest.mark.same_everywhere
 def test_a_violation_is_a_program(backend: str) -> None:
     """P1: it runs by itself, and fails in the same way."""
     with pytest.raises(ContractViolation) as found:
@@ -120,6 +122,7 @@ async def shared(beside: PlainStore | None = None) -> AsyncGenerator[PlainStore]
     yield ForgetsTheLimit() if beside is None else beside
 
 
+@pytest.mark.same_everywhere
 def test_a_violation_of_two_stores_says_that_there_are_two() -> None:
     """P1: the program makes both."""
     with pytest.raises(ContractViolation) as found:
