@@ -185,6 +185,7 @@ def test_a_view_fits_any_terminal(width: int, height: int, number: int) -> None:
     assert max(len(line.text) for line in lines) <= width
 
 
+@pytest.mark.unmeasured
 def test_where_not_all_fits_those_with_most_to_do_are_shown() -> None:
     """Y6: of 10,000 groups one sees where things are stuck, and how many more there are."""
     lines = [line.text for line in as_lines(made(groups=10_000), "x", width=100, height=24)]
@@ -207,6 +208,7 @@ def test_columns_that_do_not_fit_are_left_out() -> None:
     assert shown == ["name  lag  ...", "a      10", "b       7"]
 
 
+@pytest.mark.unmeasured
 def test_all_groups_are_listed_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Y6: 10,000 groups, by name, are that many lines."""
     stand_in(monkeypatch, made(groups=10_000, members=0))

@@ -192,6 +192,7 @@ async def engine():
     assert [change["from_state"] for change in changes(ran)] == ["on"]
 
 
+@pytest.mark.unmeasured
 def test_timers_run_as_long_as_the_input_lasts(target: str, url: str, backend_name: str) -> None:
     """M2, M4: a run is within `running()`, so a timer sends its trigger, also of a stored state."""
     options = ("run", target, "--backend", backend_name)
@@ -202,6 +203,7 @@ def test_timers_run_as_long_as_the_input_lasts(target: str, url: str, backend_na
             assert finish(process).status == 0
 
 
+@pytest.mark.unmeasured
 def test_a_timer_that_is_pending_at_the_end_is_due_in_the_next_run(
     tmp_path: Path, url: str, backend_name: str
 ) -> None:
@@ -269,6 +271,7 @@ async def test_messages_in_line_are_handled_before_a_run_ends(*, leaves: bool) -
     assert order.state == "here"
 
 
+@pytest.mark.unmeasured
 def test_the_failure_of_work_is_reported_without_a_line(target: str, backend_name: str) -> None:
     """M3, L5: it counts, and no line is blamed for it."""
     options = ("run", target, "--backend", backend_name, "--quiet")
@@ -279,6 +282,7 @@ def test_the_failure_of_work_is_reported_without_a_line(target: str, backend_nam
     assert (ran.status, ran.summary["failures"]) == (1, 1)
 
 
+@pytest.mark.unmeasured
 def test_what_timers_lead_to_is_shown_apart_in_a_tree(target: str, backend_name: str) -> None:
     """L3, M2: `--trace` shows under which line something happened, or under none."""
     with started("run", target, "--backend", backend_name, "--trace") as process:

@@ -246,6 +246,7 @@ def test_long_payloads_are_shortened_and_all_is_ascii(shop: str, trace: Callable
     assert ran.output.splitlines()[1:] == [f'  bestellt.\\xfc #1 "{"x" * 96}...']
 
 
+@pytest.mark.unmeasured
 def test_an_event_is_written_while_input_is_waited_for(shop: str, backend: str) -> None:
     """L3: what has happened is on the output before the next line comes."""
     with started("run", shop, "--trace", "--backend", backend) as process:
@@ -256,6 +257,7 @@ def test_an_event_is_written_while_input_is_waited_for(shop: str, backend: str) 
         assert finish(process).status == 0
 
 
+@pytest.mark.unmeasured
 def test_a_reader_that_goes_away_ends_it_quietly(shop: str, tmp_path: Path, backend: str) -> None:
     """L5: who closes the output ends the run, with 0, though the input would go on."""
     lines = tmp_path / "lines"

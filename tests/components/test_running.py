@@ -458,6 +458,7 @@ class TestLeaving:
                 await settle()
                 assert begun == [1, 1]
 
+    @pytest.mark.unmeasured
     def test_is_swept(self, backend: str) -> None:
         """M4: Cancelled anywhere, no task is left, and the engine runs again from its state."""
         scenes: list[Scene] = []

@@ -150,6 +150,7 @@ class TestStored:
 class TestRestart:
     """A second engine over the same store."""
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("way", ["running", "send", "register"])
     @pytest.mark.parametrize("downtime", [100.0, 2 * SECONDS], ids=["due", "overdue"])
     def test_trigger_is_sent_once(self, backend: str, way: str, downtime: float) -> None:

@@ -96,6 +96,7 @@ async def test_deferred_by_a_ring_that_loading_breaks() -> None:
             assert ring.engine.components["t"].state == "idle"
 
 
+@pytest.mark.unmeasured
 def test_trigger_whose_component_can_not_be_loaded(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:

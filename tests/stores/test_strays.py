@@ -111,6 +111,7 @@ def test_loading_what_is_due_that_lets_one_out_is_reported(backend: str) -> None
     run_clocked(scenario, backend)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("method", ["save", "load"])
 def test_upkeep_that_lets_one_out_is_logged_and_done_again(
     backend: str, method: str, caplog: pytest.LogCaptureFixture

@@ -302,6 +302,7 @@ def test_two_engines_under_every_schedule(backend: str) -> None:
     explore(scenario, backend=backend, schedules=80, seed=4)
 
 
+@pytest.mark.unmeasured
 def test_two_engines_with_cancelled_senders_under_every_schedule(backend: str) -> None:
     """K3: With senders that are cancelled, a save in hand may count or not, but is never torn."""
 

@@ -701,6 +701,7 @@ async def lines_of(number: int, *, busy: int, most: int) -> int:
     return trace.lines
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", ["idle", "busy"])
 async def test_unloading_looks_at_few(kind: str) -> None:
     """K5: The effort of a message does not grow with the components there are, busy or not."""

@@ -93,6 +93,7 @@ class Books:
         assert sorted(map(id, self.let_out)) == sorted(map(id, [*self.raised, *logged]))
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_policy
 def test_a_publish_cancelled_anywhere_leaves_nothing(

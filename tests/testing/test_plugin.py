@@ -279,6 +279,7 @@ def test_the_plugin_does_not_load_by_itself() -> None:
     assert [each for each in entry_points(group="pytest11") if "flexiflow" in each.value] == []
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("module", ["flexiflow", "flexiflow.testing"])
 def test_the_kit_needs_no_pytest(module: str) -> None:
     """P4: only the plugin imports pytest, and the core imports nothing of the kit."""

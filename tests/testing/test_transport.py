@@ -270,6 +270,7 @@ def test_a_transport_that_no_bridge_can_open_again_is_found(backend: str) -> Non
     )
 
 
+@pytest.mark.unmeasured
 def test_what_is_wrong_is_raised(backend: str) -> None:
     """P1: the first clause in order that does not hold."""
     with pytest.raises(ContractViolation) as caught:

@@ -395,6 +395,7 @@ async def test_three_processes_make_one_trace() -> None:
     assert event.correlation_id == "request-1"
 
 
+@pytest.mark.unmeasured
 @pytest.mark.same_everywhere
 def test_three_processes_over_a_file_make_one_trace(backend: str, tmp_path: Path) -> None:
     """Y2: Each of its own, one after the other; seen in an exporter in the memory of each."""

@@ -46,6 +46,7 @@ async def scheduled(transport: Any) -> list[dict[str, Any]]:
         return [json.loads(each.record.body) for each in await connection.scheduled()]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("how", ["delay", "at"])
 def test_it_is_handed_out_at_its_time_and_not_before(backend: str, how: str) -> None:
     """Y3: To a group of the same bridge, and though it is not outgoing; once."""

@@ -95,6 +95,7 @@ async def store_with_times(connection: Connection, *bodies: str) -> list[float]:
     return times
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("start", "expected"),
     [

@@ -351,6 +351,7 @@ async def test_a_clock_that_is_set_back_changes_no_order(keys: Keys) -> None:
         assert [each.time for each in found[1:]] == [4e9, 4e9]
 
 
+@pytest.mark.unmeasured
 async def test_scheduled_records_outlive_the_server(keys: Keys) -> None:
     """Y3: each is handed out once after the server was killed, none that was cancelled."""
     # Else it may lose the last second; once it has been killed, it is as before.

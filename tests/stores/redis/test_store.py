@@ -17,6 +17,7 @@ from tests.stores.redis.keys import Keys
 NAMES = ["order-7", "", "é 🙂", "a b\r\n\0c", "{x}", "x" * 65_536]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", NAMES, ids=["plain", "empty", "wide", "control", "tag", "long"])
 @pytest.mark.parametrize("data", [None, {}, {"a": [1, 2.5, None, "é\0"]}])
 @pytest.mark.parametrize("due", [None, 0.0, -1.5, 1_700_000_000.123456, math.inf])
