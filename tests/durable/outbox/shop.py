@@ -10,6 +10,7 @@ from typing import Any
 from flexiflow import EventBus
 from flexiflow.extras.durable import Outbox, Transport, open_bridge
 from tests.durable.bridge.helpers import GROUP, NAME, Handler
+from tests.helpers import PATIENCE
 
 OUTBOX = Outbox("outbox_", source="shop")
 EVENTS = "outbox_events"
@@ -73,7 +74,7 @@ def waiting(path: Path) -> int:
 
 def relaying(path: Path, transport: Transport, **options: Any) -> Any:
     """Open a bridge that only hands on the events of the outbox."""
-    defaults: dict[str, Any] = {"lease": 0.3, "store_timeout": 5.0}
+    defaults: dict[str, Any] = {"lease": 0.3, "store_timeout": PATIENCE}
     file = OUTBOX.at(path, interval=0.005)
     return open_bridge(EventBus(), transport, outbox=file, **(defaults | options))
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def state(path: Path, *columns: str) -> Any:
     with closing(connect(path)) as connection:
         found = connection.execute(f"SELECT {', '.join(columns)} FROM {RELAY}")  # noqa: S608  constants
         return found.fetchone()
+
+
+async def at_rest(path: Path) -> None:
+    """Wait until a relay has nothing to do: until then it may act on an answer that is old."""
+    await until(lambda: state(path, "holder") not in {None, (None,)})
+    begun = state(path, "until")
+    await until(lambda: state(path, "until") != begun)
 
 
 def write(path: Path, statement: str, *values: object) -> None:
@@ -384,7 +392,8 @@ async def test_two_copies_in_use_lose_nothing(path: Path, caplog: pytest.LogCapt
         pass
     shutil.copy(path, copy)
     async with relaying(path, transport) as first, relaying(copy, transport) as second:
-        await until(lambda: state(path, "holder") and state(copy, "holder"))
+        await at_rest(path)
+        await at_rest(copy)
         put(path, 1)
         await until(lambda: first.statistics().relayed == 1)
         put(copy, 2)
@@ -521,6 +530,7 @@ async def test_a_lock_is_no_news_for_a_while(
 ) -> None:
     """Y4: a user's long transaction is waited for, and told only if it lasts."""
     transport = MemoryTransport()
+    monkeypatch.setattr(module, "_QUIET", inf)
     with closing(connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         async with relaying(path, transport, lease=0.1) as bridge:
@@ -542,8 +552,9 @@ async def test_a_full_log_is_told(
     monkeypatch.setattr(module, "_QUIET", 0)
     transport, gate = MemoryTransport(max_length=2), anyio.Event()
     handler = Handler(gate=gate)
+    # Before the relay is there: else it might tell that the file is locked, too.
+    put(path, 1, 2, 3, 4)
     async with consuming(transport, handler), relaying(path, transport) as bridge:
-        put(path, 1, 2, 3, 4)
         await until(lambda: "its log is full" in str(bridge.statistics().outbox_trouble))
         gate.set()
         await until(lambda: sorted(handler.done) == [1, 2, 3, 4])
