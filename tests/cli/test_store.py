@@ -417,6 +417,9 @@ def test_ctrl_c_ends_timers_and_work(target: str, url: str, backend_name: str) -
     with started(*options) as process:
         type_in(process, send("slow", "fetch"))
         await_output(process.stderr, b"slow is being fetched\n")
+        # A line is taken when the one before it is counted.
+        type_in(process, "{")
+        assert await_output(process.stderr, b"\n").startswith(b"line 2: rejected: ")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         ran = finish(process)
