@@ -61,6 +61,7 @@ async def shop(folder: Path, url: str, run: str) -> None:
                 db.execute("ROLLBACK")
                 say(f"order {number} is withdrawn")
             await anyio.sleep(secrets.randbelow(50) / 1000)
+        await anyio.sleep_forever()
 
 
 async def warehouse(folder: Path, url: str, run: str) -> None:
@@ -144,7 +145,8 @@ async def tell(folder: Path, url: str) -> bool:
             story = Story(folder, url, tasks)
             for role in ROLES:
                 tasks.start_soon(story.follow, role)
-            while not is_over(folder):  # noqa: ASYNC110  other processes write what is looked at
+            # All may be over before this program has read that it is time to kill.
+            while len(story.killed) < len(ROLES) or not is_over(folder):  # noqa: ASYNC110  other processes write what is looked at
                 await anyio.sleep(0.1)
             tasks.cancel_scope.cancel()
     if not is_over(folder):
