@@ -39,6 +39,8 @@ _PARTITIONS: Final = 2
 _OPTIONS: Final = f"partitions={_PARTITIONS}&idempotency_window=86400"
 _CLERKS: Final = 2
 _MOST_SAID: Final = 30
+_STARTING: Final = 20.0
+"""The seconds that a process has for its first word, however short the patience is."""
 _LONG: Final = 20.0
 _INTERVAL: Final = 0.05
 _GLANCE: Final = 0.005
@@ -139,7 +141,8 @@ class _Office:
             await timetable.pulse.until(lambda: self._is_staffed(server))
             oldest = self._clerks[0]
             goal = oldest.words + self._random.randint(1, _MOST_SAID)
-            if not await timetable.pulse.until(lambda: oldest.words >= goal, plan.patience):  # noqa: B023  it is called within this turn
+            patience = max(plan.patience, _STARTING)
+            if not await timetable.pulse.until(lambda: oldest.words >= goal, patience):  # noqa: B023  it is called within this turn
                 self._result.stalled = True
                 return
             await anyio.sleep(self._random.random() * _INTERVAL)
