@@ -91,11 +91,12 @@ class Index:
 
 def read_index(root: Path) -> Index:
     """Read the semantics, and all tests and properties, in whichever folder they are."""
-    sources = [
+    # One tree at a time: garbage collections would look through all of them, again and again.
+    sources = (
         (source.relative_to(root).as_posix(), ast.parse(source.read_text(encoding="utf-8")))
         for folder in ("tests", "properties")
         for source in sorted((root / folder).rglob("*.py"))
-    ]
+    )
     semantics = (root / SEMANTICS).read_text(encoding="utf-8")
     clauses = [*find_clauses(semantics)]
     tests: dict[str, list[Mention]] = {clause.identifier: [] for clause in clauses}
