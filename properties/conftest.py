@@ -17,7 +17,11 @@ hypothesis.settings.load_profile(PROFILE)
 
 
 def pytest_configure() -> None:
-    """Stop measuring coverage: the tests measure what runs when a module is imported."""
+    """Stop measuring coverage: the tests measure what runs when a module is imported.
+
+    Stop collecting garbage, too, until the properties are collected: nearly all that is made stays.
+    """
+    gc.disable()
     if COVERAGE is not None:
         COVERAGE.stop()
         # Each start would look through all modules for those that were imported before.
@@ -32,6 +36,7 @@ def pytest_sessionfinish() -> None:
 
 def pytest_collection_finish() -> None:
     """Exclude from garbage collection what lives as long as the whole run."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -91,8 +91,10 @@ def pytest_configure() -> None:
 def pytest_collection() -> None:
     """Import the library while coverage is measured, and collect the tests while it is not.
 
-    To measure what `coverage` leaves out, like the tests' own modules, takes long, too.
+    To measure what `coverage` leaves out, like the tests' own modules, takes long, too. So does it
+    to collect garbage where nearly all that is made stays.
     """
+    gc.disable()
     if COVERAGE is not None:
         for module in walk_packages(flexiflow.__path__, "flexiflow."):
             import_module(module.name)
@@ -101,6 +103,7 @@ def pytest_collection() -> None:
 
 def pytest_collection_finish() -> None:
     """Leave alone, in each collection of garbage, what lives as long as the whole run."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
