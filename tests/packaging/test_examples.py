@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command_line import run
+from tests.helpers import by_turns
 from tools.redis_server import MISSING, find_server, redis_server
 
 pytestmark = pytest.mark.unmeasured
@@ -127,6 +128,9 @@ def store(transport: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    ("transport", "backend_name"), by_turns(["sqlite", "redis"]), indirect=["transport"]
+)
 def test_orders_go_on_after_their_process_was_killed(
     store: tuple[str, ...], backend_name: str
 ) -> None:
