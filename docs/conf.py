@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,9 @@ from tools.clauses import make_list  # noqa: E402  it is found from here on
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+
+# Sphinx keeps nearly all that it makes, and each collection of garbage looks through all of it.
+gc.disable()
 
 project = "FlexiFlow"
 author = "FlexiFlow contributors"
@@ -44,12 +48,13 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 doctest_path = [str(ROOT / "examples")]
-# What a logger without handlers prints to standard error would only clutter the build. Checkers
-# collect garbage; they need not look through all pages.
+# What a logger without handlers prints to standard error would only clutter the build. Examples
+# may need the garbage collector, which need not look through all pages.
 doctest_global_setup = """
 import gc
 import logging
 gc.freeze()
+gc.enable()
 logging.getLogger("flexiflow").addHandler(logging.NullHandler())
 """
 
