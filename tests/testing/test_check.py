@@ -103,6 +103,24 @@ class Unlimited(Older):
         return await super().subscribe(*arguments, **options)
 
 
+class Knot:
+    """A handler that refers to itself, and calls another one."""
+
+    def __init__(self, handler: Callable[[Any], Any]) -> None:
+        self.itself = self
+        self.handler = handler
+
+    def __call__(self, data: Any) -> Any:
+        return self.handler(data)
+
+
+class Knotted(Thin):
+    """Has only handlers that refer to themselves."""
+
+    async def subscribe(self, event: Any, component: Any, handler: Any, **options: Any) -> Any:
+        return await self.real.subscribe(event, component, Knot(handler), **options)
+
+
 async def careless() -> Careless:
     """Make a careless bus, in a way that has to be awaited."""
     await checkpoint()
@@ -335,6 +353,13 @@ def test_each_program_holds_and_can_be_run_as_it_is_shown(clause: Clause, backen
         if case.function not in shown:
             shown.add(case.function)
             assert run_text(subject.show(case)) == []
+
+
+def test_a_handler_in_a_cycle_is_not_kept(backend: str) -> None:
+    """P1, B6: what is gone once cycles are collected does not stay in memory."""
+    options = (("end", claims.by_unsubscribing), ("delivery", "sequential"))
+    trace = BusSubject(Knotted, backend).attempt(Program(claims.forgets, options))
+    assert CLAUSES["B6"].judge(trace) is None
 
 
 def test_what_happened_is_told(backend: str) -> None:
