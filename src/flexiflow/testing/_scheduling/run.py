@@ -186,7 +186,7 @@ def running_tasks() -> Counter[str]:
     By names, not by tasks: AnyIO's test runner makes a new task for each of its calls.
     """
     return Counter(
-        getattr(task.coro, "__qualname__", str(task)) for task in anyio.get_running_tasks()
+        getattr(task.coro, "__qualname__", None) or str(task) for task in anyio.get_running_tasks()
     )
 
 
