@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import EventBus
 from flexiflow.testing import ScenarioStuck, TasksLeft, replay
 from flexiflow.testing._scheduling.backends import run_on, run_scheduled
-from flexiflow.testing._scheduling.run import MOST_TURNS, Run
+from flexiflow.testing._scheduling.run import MOST_TURNS, Run, current_run
 from flexiflow.testing._scheduling.schedule import Decisions, Line, first_come
 from tests.conftest import BACKENDS
 from tests.helpers import run_at_once
@@ -543,3 +543,34 @@ def test_asyncio_does_not_tell_of_what_ended_a_run(caplog: pytest.LogCaptureFixt
 
     run_scheduled(scenario, backend="asyncio")
     assert [record.message for record in caplog.records] == ["a task failed"]
+
+
+def test_a_scenario_can_wait_until_nothing_can_happen(backend: str) -> None:
+    """P2, P6: timers run out first; an event, or the number of the turn, ends the wait before."""
+    seen: list[object] = []
+
+    async def sleep(seconds: float, event: Event | None = None) -> None:
+        await anyio.sleep(seconds)
+        seen.append(seconds)
+        if event is not None:
+            event.set()
+
+    async def spin() -> None:
+        while True:
+            await checkpoint()
+
+    async def scenario() -> None:
+        run = current_run.get()
+        async with create_task_group() as group:
+            over = Event()
+            group.start_soon(sleep, 1.0, over)
+            group.start_soon(sleep, 5.0)
+            group.start_soon(anyio.sleep_forever)
+            seen.append(await run.wait_until(over, 1_000))
+            seen.append(await run.wait_until(Event(), 1_000))
+            group.start_soon(spin)
+            seen.append(await run.wait_until(Event(), 1_000))
+            group.cancel_scope.cancel()
+
+    replay(scenario, backend=backend, decisions=())
+    assert seen == [1.0, True, 5.0, True, False]

@@ -2,12 +2,14 @@
 
 `run_on`, in `backends`, starts the backend's loop, which calls `Run.main`. That takes over the
 scheduler, plays the scenario, and checks that no task is left. Meanwhile the backend reports the
-end of each turn (`turn_over`), and that nothing is ready and no timer set (`idle`).
+end of each turn (`turn_over`), and that nothing is ready and no timer set (`idle`). A scenario can
+wait for the latter itself (`wait_until`); otherwise it is stuck then.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 import anyio
@@ -30,6 +32,9 @@ MOST_TURNS = 100_000
 """A scenario that takes more turns than this is taken to be endless."""
 
 _T = TypeVar("_T")
+
+current_run: ContextVar[Run[Any]] = ContextVar("current_run")
+"""The run of the scenario that asks."""
 
 
 class Host(Protocol):
@@ -89,6 +94,9 @@ class Run(Generic[_T]):
         self._is_cancelled_natively = False
         self._is_aborted = False
         self._patience = MOST_TURNS
+        # Set when the scenario has waited long enough, and the turn after which it has in any case.
+        self._awaited: anyio.Event | None = None
+        self._last_turn = 0
 
     async def main(self, host: Host) -> _T | None:
         """Run the scenario; called by the backend, in its loop."""
@@ -97,6 +105,7 @@ class Run(Generic[_T]):
         host.begin()
         yields_always.set(self._buses_yield)
         is_virtual.set(True)
+        current_run.set(self)
         before = running_tasks()
         try:
             result = await self._play()
@@ -146,16 +155,41 @@ class Run(Generic[_T]):
             self.checkpoints += 1
             if self.checkpoints == self._cancel_at:
                 self._cancel()
+        if self._awaited is not None and self.line.turns >= self._last_turn:
+            self._awaited.set()
         if self.line.turns > self._patience:
             self._patience += MOST_TURNS
             self.stuck(f"it goes on after {MOST_TURNS:,} turns")
 
     def idle(self) -> None:
         """Note that nothing is ready and no timer is set; called by the backend."""
+        if self._awaited is not None:
+            self._awaited.set()
+            self._awaited = None
+            return
         self.stuck(
             "every task waits and no timer is set, which is a deadlock, unless one waits for a "
             "thread, a socket or a file; those don't exist in virtual time"
         )
+
+    async def wait_until(self, event: anyio.Event, last_turn: int) -> bool:
+        """Wait until an event is set, until nothing can happen any more, or until a turn.
+
+        Nothing can happen if no task is ready and no timer is set. Only one task may wait so.
+
+        Args:
+            event: what is waited for; it is set in any case.
+            last_turn: the number of the turn after which there is no more waiting.
+
+        Returns:
+            Whether that turn has not come yet.
+        """
+        self._awaited, self._last_turn = event, last_turn
+        try:
+            await event.wait()
+        finally:
+            self._awaited = None
+        return self.line.turns < last_turn
 
     def stuck(self, reason: str) -> None:
         """End a run that does not end by itself.
