@@ -116,12 +116,19 @@ def name_factory(
     factory: Callable[..., object], alias: str = "factory", makes: str = "your bus"
 ) -> str:
     """Return the import of a factory, or a placeholder if it can't be imported."""
-    name, module = getattr(factory, "__qualname__", ""), getattr(factory, "__module__", "")
-    packages = accumulate(str(module).split("."), "{}.{}".format)
-    for place in packages:
-        if place != "__main__" and getattr(sys.modules.get(place), name, None) is factory:
-            return f"from {place} import {name} as {alias}"
+    place = place_of(factory)
+    if place is not None:
+        return f"from {place} import {getattr(factory, '__qualname__', '')} as {alias}"
     return f"{alias} = ...  # what makes {makes}"
+
+
+def place_of(function: object) -> str | None:
+    """Return the module from which a function or class can be imported, or None."""
+    name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", "")
+    for place in accumulate(str(module).split("."), "{}.{}".format):
+        if place != "__main__" and getattr(sys.modules.get(place), name, None) is function:
+            return place
+    return None
 
 
 class _Named:
