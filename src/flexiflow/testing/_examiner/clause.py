@@ -48,6 +48,7 @@ class Clause:
         needs: the methods and options that a bus must have for it to be checked, as "stream" or
             "subscribe(limit=)".
         scenes: cases that are tried before any are drawn.
+        is_shrunk: whether Hypothesis shrinks its cases, before parts of them are left out.
     """
 
     identifier: str
@@ -57,6 +58,7 @@ class Clause:
     complain: Callable[[Any], str | None] = nothing
     needs: tuple[str, ...] = ()
     scenes: tuple[Case, ...] = ()
+    is_shrunk: bool = True
 
     def judge(self, trace: Trace) -> str | None:
         """Return how a trace breaks the clause, or None."""

@@ -9,8 +9,8 @@ order:
 2. The subject runs the case in a new event loop, and returns a trace of what happened.
 3. The clause judges the trace; a program also claims by itself. A complaint, or an exception that
    left the case, means that the case breaks the clause.
-4. Once a case breaks it, Hypothesis shrinks that; then parts of the smallest case are left out, one
-   at a time, as long as what is left still breaks the clause.
+4. Once a case breaks it, Hypothesis shrinks that, if it can do so well; then parts of the smallest
+   case are left out, one at a time, as long as what is left still breaks the clause.
 5. The smallest case becomes a `ContractViolation`, with its program, its history, and the seed.
 
 After `examples` cases without a complaint the clause holds. A clause that has no cases, or needs
@@ -294,7 +294,8 @@ class _Search:
             if self._breaks(case):
                 return Verdict(self._clause, self._tried, self._violation(seed))
         drawing = hypothesis.given(self._cases)(self._attempt)
-        settings = hypothesis.settings(_SETTINGS, max_examples=examples)
+        phases = _SETTINGS.phases if self._clause.is_shrunk else (Phase.generate,)
+        settings = hypothesis.settings(_SETTINGS, max_examples=examples, phases=phases)
         try:
             hypothesis.seed(seed)(settings(drawing))()
         except (_Broken, Flaky):
