@@ -41,6 +41,7 @@ ROOMS = {
     "component examination": ["testing._component"],
     "transport examination": ["testing._transport"],
     "store examination": ["testing._store"],
+    "machine examination": ["testing._machine"],
     "examiner": ["testing._examiner"],
     "scheduling engine": ["testing._scheduling"],
     "extras": ["extras"],

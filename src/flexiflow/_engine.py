@@ -443,6 +443,16 @@ def store_of(engine: Engine) -> StateStore | None:
     return engine._hosting.store
 
 
+async def ask_for(engine: Engine, name: str) -> Component:
+    """Return a component, which is made if it is not there, as for a message (C2).
+
+    Raises:
+        Exception: as `Engine.send` says, except for what a message itself may raise.
+    """
+    await engine._load_due(name)
+    return engine._components[name]
+
+
 async def keep_in(engine: Engine, store: StateStore) -> None:
     """Give a store to an engine that has none; its components get what is stored of them.
 

@@ -2,11 +2,19 @@
 
 `explore` and `replay` run a scenario under chosen task schedules (P2), `cancel_everywhere` cancels
 it at each checkpoint (P3), `check_bus`, `check_component`, `check_transport` and `check_store` try
-to break the clauses of the contract (P1), and `record` collects the events of a bus (P4).
+to break the clauses of the contract (P1), `check_machine` tries to break claims about a machine of
+one's own (P6), and `record` collects the events of a bus (P4).
 """
 
-from flexiflow.testing._check import check_bus, check_component, check_store, check_transport
+from flexiflow.testing._check import (
+    check_bus,
+    check_component,
+    check_machine,
+    check_store,
+    check_transport,
+)
 from flexiflow.testing._examiner.violation import ContractViolation
+from flexiflow.testing._machine.report import CoveredTransition, LeadsTo, MachineReport
 from flexiflow.testing._record import Recorded, RecordedEvent, record
 from flexiflow.testing._scheduling.explore import Exploration, explore, replay
 from flexiflow.testing._scheduling.failures import (
@@ -22,7 +30,10 @@ __all__ = [
     "CancellationFailure",
     "CheckpointMissed",
     "ContractViolation",
+    "CoveredTransition",
     "Exploration",
+    "LeadsTo",
+    "MachineReport",
     "Recorded",
     "RecordedEvent",
     "ScenarioStuck",
@@ -31,6 +42,7 @@ __all__ = [
     "cancel_everywhere",
     "check_bus",
     "check_component",
+    "check_machine",
     "check_store",
     "check_transport",
     "explore",

@@ -1,7 +1,8 @@
-"""The public `check_bus`, `check_component`, `check_transport` and `check_store` (P1).
+"""The public `check_bus`, `check_component`, `check_transport`, `check_store` and `check_machine`.
 
-What is examined is a `Subject`, and a contract is a tuple of clauses; both are imported when they
-are first needed, since they need Hypothesis. The first violation is raised.
+What is examined is a `Subject`, and a contract is a tuple of clauses (P1), or what a user claims
+about a machine (P6). Both are imported when they are first needed, since they need Hypothesis. The
+first violation is raised.
 """
 
 from __future__ import annotations
@@ -12,9 +13,16 @@ from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.checks import check_no_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from typing import TypeAlias
 
+    from hypothesis.strategies import SearchStrategy
+
+    from flexiflow._engine import Engine
     from flexiflow.testing._examiner.clause import Clause
+    from flexiflow.testing._machine.report import MachineReport
+
+    Condition: TypeAlias = str | Collection[str] | Callable[[Any], object]
 
 
 def check_bus(
@@ -194,6 +202,77 @@ def check_store(
 
     how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
     _check(StoreSubject, STORE_CONTRACT, factory, **how)
+
+
+def check_machine(
+    make: Callable[[], Engine | Awaitable[Engine]],
+    *,
+    backend: str,
+    messages: Mapping[str, SearchStrategy[Any]],
+    invariants: Iterable[Callable[[Any], object]] = (),
+    never: Iterable[Condition] = (),
+    leads_to: Iterable[tuple[Condition, Condition]] = (),
+    fair: Iterable[str | Mapping[str, Any]] = (),
+    examples: int = EXAMPLES,
+    seed: int | None = None,
+) -> MachineReport:
+    """Try to break claims about components of your own, with small programs (P6).
+
+    In each program up to three senders send messages to the components, all at the same time. Some
+    sends are cancelled, and between others time passes. At the end, timers and work run out. The
+    messages and the schedule of the tasks are drawn at random; time is virtual.
+
+    A *condition* is the name of a state, several of these, or a function that is given a component
+    and returns whether the component is in it.
+
+    Args:
+        make: called for each program, without arguments; makes a new `Engine`, with all that
+            belongs to it, or, if it is async, returns one. Its `running()` is entered by the check.
+        backend: "asyncio" or "trio".
+        messages: by the name of a component, a Hypothesis strategy of the messages that it is sent.
+            The claims are about these components. One that is not registered is made by the
+            engine's `component_factory`, when its first message comes.
+        invariants: functions that are given a component, when it is registered and after each of
+            its messages. An invariant is broken if it returns something false, except for None, or
+            raises `AssertionError`.
+        never: conditions that no component may reach.
+        leads_to: pairs of conditions. Once a component has reached the first one, it must reach the
+            second one then or later: at the latest at the end of the program, when timers and work
+            have run out, and the messages of `fair` were sent again until nothing changed.
+        fair: the messages, or the names of triggers without data, that can be relied on to come.
+        examples: how many programs are tried, 1 or more.
+        seed: an int of 0 or more, which draws the same programs again; if None, one is drawn, which
+            a violation and the report show.
+
+    Returns:
+        What was tried: which transitions were taken, what the guards have answered, and how often
+        each claim of `leads_to` has held, or was inconclusive.
+
+    Raises:
+        ContractViolation: a claim does not hold; its `clause` is that claim in words. Or a program
+            does not come to its end when it is cancelled.
+        TypeError: an argument is of a wrong type, `make` makes no engine, or a strategy draws what
+            is no message.
+        ValueError: an unknown backend; `examples` or `seed` is no int, or too small; a component
+            that is not there, or has no machine; a state that no machine has.
+        Exception: what `make` raises, or a function of a claim.
+        ImportError: the backend, or Hypothesis, is not installed.
+        RuntimeError: called from async code.
+    """
+    check_no_loop("check_machine")
+    from flexiflow.testing._machine.examination import examine_machine  # noqa: PLC0415  as above
+
+    return examine_machine(
+        make,
+        backend=backend,
+        messages=messages,
+        examples=examples,
+        seed=seed,
+        invariants=invariants,
+        never=never,
+        leads_to=leads_to,
+        fair=fair,
+    )
 
 
 def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, **how: Any) -> None:

@@ -14,8 +14,10 @@ EXAMPLES: Final = 200
 class ContractViolation(FlexiFlowError, AssertionError):
     """A bus, an engine with its components, or a transport breaks a clause of the contract (P1).
 
+    Or components of the user's break a claim about them (P6).
+
     Args:
-        clause: the clause's number, as "B4".
+        clause: the clause's number, as "B4"; or the claim in words.
         sentence: what the clause promises.
         complaint: what happened instead.
         counterexample: the smallest program found that shows it, as Python code.
