@@ -281,13 +281,13 @@ def test_a_violation_that_does_not_happen_again_is_told(backend: str) -> None:
     assert "await desk.send('order-1', " in violation.counterexample
 
 
-def test_a_program_with_a_schedule_yields_at_every_publish() -> None:
+def test_a_program_with_a_schedule_yields_at_every_publish(backend: str) -> None:
     """P6: it is shown with its decisions, and runs with them."""
     claims = make_claims(never={"lost"})
-    subject = MachineSubject(make_orders, names=("order-1",), claims=claims, backend="trio")
+    subject = MachineSubject(make_orders, names=("order-1",), claims=claims, backend=backend)
     script = Script(((Pause(1.0),), (Send("order-1", {"type": "place"}),)), decisions=(1,))
     program = subject.show(script)
-    assert program.endswith('replay(main, backend="trio", decisions=(1,))\n')
+    assert program.endswith(f'replay(main, backend="{backend}", decisions=(1,))\n')
     exec(program, {})  # noqa: S102  it is the kit's own
 
 
@@ -608,14 +608,16 @@ async def is_async(order: Order) -> bool:
         ({"fair": [{"kind": "pay"}]}, ValueError, "a message must have a str 'type'"),
     ],
 )
-def test_bad_arguments_are_refused(given: Any, kind: type[Exception], said: str) -> None:
+def test_bad_arguments_are_refused(
+    backend: str, given: Any, kind: type[Exception], said: str
+) -> None:
     """P6: before any program runs, and the message says what would be right."""
 
     def make_order(name: str) -> Component | None:
         kinds = {"order-1": Order, "plain": Component}
         return kinds[name](name) if name in kinds else None
 
-    arguments = {"backend": "trio", "messages": PLAIN, **given}
+    arguments = {"backend": backend, "messages": PLAIN, **given}
     with pytest.raises(kind, match=said):
         check_machine(lambda: Engine(component_factory=make_order), **arguments)
 
