@@ -42,6 +42,7 @@ ROOMS = {
     "transport examination": ["testing._transport"],
     "store examination": ["testing._store"],
     "machine examination": ["testing._machine"],
+    "crashes": ["testing._crashing"],
     "examiner": ["testing._examiner"],
     "scheduling engine": ["testing._scheduling"],
     "extras": ["extras"],

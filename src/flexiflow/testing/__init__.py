@@ -3,7 +3,8 @@
 `explore` and `replay` run a scenario under chosen task schedules (P2), `cancel_everywhere` cancels
 it at each checkpoint (P3), `check_bus`, `check_component`, `check_transport` and `check_store` try
 to break the clauses of the contract (P1), `check_machine` tries to break claims about a machine of
-one's own (P6), and `record` collects the events of a bus (P4).
+one's own (P6), `crash_everywhere` kills the processes of a durable scenario at each checkpoint
+(P7), and `record` collects the events of a bus (P4).
 """
 
 from flexiflow.testing._check import (
@@ -13,6 +14,8 @@ from flexiflow.testing._check import (
     check_store,
     check_transport,
 )
+from flexiflow.testing._crashing.everywhere import crash_everywhere
+from flexiflow.testing._crashing.failures import Crashes, CrashFailure, HandledAgain, WorkerFailed
 from flexiflow.testing._examiner.violation import ContractViolation
 from flexiflow.testing._machine.report import CoveredTransition, LeadsTo, MachineReport
 from flexiflow.testing._record import Recorded, RecordedEvent, record
@@ -31,7 +34,10 @@ __all__ = [
     "CheckpointMissed",
     "ContractViolation",
     "CoveredTransition",
+    "CrashFailure",
+    "Crashes",
     "Exploration",
+    "HandledAgain",
     "LeadsTo",
     "MachineReport",
     "Recorded",
@@ -39,12 +45,14 @@ __all__ = [
     "ScenarioStuck",
     "ScheduleFailure",
     "TasksLeft",
+    "WorkerFailed",
     "cancel_everywhere",
     "check_bus",
     "check_component",
     "check_machine",
     "check_store",
     "check_transport",
+    "crash_everywhere",
     "explore",
     "record",
     "replay",

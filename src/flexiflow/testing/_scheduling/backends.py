@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flexiflow.testing._scheduling.run import Run
 from flexiflow.testing._scheduling.schedule import Decisions
@@ -47,3 +47,24 @@ def run_on(run: Run[_T], backend: str) -> _T | None:
     from flexiflow.testing._scheduling import on_trio  # noqa: PLC0415
 
     return on_trio.run(run)
+
+
+def run_counted(
+    main: Callable[[], Awaitable[object]], turn_over: Callable[[Any], object], backend: str
+) -> None:
+    """Run `await main()` to its end in real time, and report the turns of its tasks (P7).
+
+    Args:
+        main: takes no arguments.
+        turn_over: called with the coroutine of a task, each time that the task has given up its
+            turn and is to go on later.
+        backend: "asyncio" or "trio".
+    """
+    if backend == "asyncio":
+        from flexiflow.testing._scheduling import on_asyncio  # noqa: PLC0415  as above
+
+        on_asyncio.run_counted(main, turn_over)
+    else:
+        from flexiflow.testing._scheduling import on_trio  # noqa: PLC0415  as above
+
+        on_trio.run_counted(main, turn_over)

@@ -10,6 +10,7 @@ import asyncio
 import math
 import threading
 from collections import deque
+from functools import partial
 from inspect import CORO_SUSPENDED, getcoroutinestate
 from selectors import SelectSelector
 from signal import SIGINT, default_int_handler, getsignal, signal
@@ -20,7 +21,7 @@ import anyio
 from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from selectors import SelectorKey
     from types import FrameType
 
@@ -52,6 +53,18 @@ def run(run: Run[_T]) -> _T | None:
         return anyio.run(main, backend="asyncio", backend_options={"loop_factory": make_loop})
     finally:
         ctrl_c.restore()
+
+
+def run_counted(main: Callable[[], Awaitable[object]], turn_over: Callable[[Any], object]) -> None:
+    """Run a function in real time, on an ordinary event loop (P7).
+
+    Args:
+        main: takes no arguments.
+        turn_over: called with the coroutine of a task, each time that the task has given up its
+            turn and is to go on later.
+    """
+    options = {"loop_factory": partial(_CountedLoop, turn_over)}
+    anyio.run(main, backend="asyncio", backend_options=options)
 
 
 @final
@@ -196,6 +209,41 @@ class _Ready:
     def clear(self) -> None:
         self._places.clear()
         self._line.clear()
+
+
+@final
+class _CountedLoop(asyncio.SelectorEventLoop):
+    """An ordinary event loop that reports the turns of its tasks."""
+
+    def __init__(self, turn_over: Callable[[Any], object]) -> None:
+        super().__init__()
+        self._ready = _Counted(turn_over)
+
+
+@final
+class _Counted(deque[asyncio.Handle]):
+    """Stands in for the loop's queue, and reports each turn once it is over."""
+
+    def __init__(self, turn_over: Callable[[Any], object]) -> None:
+        super().__init__()
+        self._turn_over = turn_over
+        self._going: asyncio.Task[Any] | None = None
+
+    def __bool__(self) -> bool:
+        # The loop asks this before it waits, and takes the next handle before it goes on.
+        self._report()
+        return len(self) > 0
+
+    def popleft(self) -> asyncio.Handle:
+        self._report()
+        handle = super().popleft()
+        self._going = _task_of(handle)
+        return handle
+
+    def _report(self) -> None:
+        going, self._going = self._going, None
+        if going is not None and not going.done():
+            self._turn_over(going.get_coro())
 
 
 def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:

@@ -19,7 +19,7 @@ from trio._core._run import GLOBAL_RUN_CONTEXT
 from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from trio.lowlevel import Task
 
@@ -39,6 +39,51 @@ def run(run: Run[_T]) -> _T | None:
             host.end()
 
     return anyio.run(main, backend="trio", backend_options={"clock": host, "instruments": [host]})
+
+
+def run_counted(main: Callable[[], Awaitable[object]], turn_over: Callable[[Any], object]) -> None:
+    """Run a function in real time (P7).
+
+    Args:
+        main: takes no arguments.
+        turn_over: called with the coroutine of a task, each time that the task has given up its
+            turn and is to go on later.
+    """
+    counter = _Counter(turn_over)
+
+    async def counted() -> None:
+        counter.begin()
+        await main()
+
+    anyio.run(counted, backend="trio", backend_options={"instruments": [counter]})
+
+
+@final
+class _Counter(trio.abc.Instrument):
+    """Reports the turns of tasks, except trio's own."""
+
+    def __init__(self, turn_over: Callable[[Any], object]) -> None:
+        self._turn_over = turn_over
+        self._main: Task | None = None
+        self._system: set[Task | None] = set()
+        self._exited: Task | None = None
+
+    def begin(self) -> None:
+        """Report turns from now on; called in the main task."""
+        self._main = trio.lowlevel.current_task()
+        root = trio.lowlevel.current_root_task()
+        nurseries = [] if root is None else root.child_nurseries
+        self._system = {root, *(task for each in nurseries for task in each.child_tasks)}
+        self._system.discard(self._main)
+
+    def task_exited(self, task: Task) -> None:
+        """Note that a task has ended, whose turn is reported next."""
+        self._exited = task
+
+    def after_task_step(self, task: Task) -> None:
+        """Report that a turn is over."""
+        if self._main is not None and task is not self._exited and task not in self._system:
+            self._turn_over(task.coro)
 
 
 @final

@@ -18,6 +18,7 @@ from flexiflow.extras.durable._bridge.lifetime import Lifetime
 from flexiflow.extras.durable._bridge.place import Way, take_place
 from flexiflow.extras.durable._bridge.relaying import relaying
 from flexiflow.extras.durable._bridge.scheduling import Scheduler
+from flexiflow.extras.durable._bridge.watching import watching
 from flexiflow.extras.durable._bridge.worker import Worker
 from flexiflow.extras.durable._errors import TransportError
 from flexiflow.extras.durable._patterns import canonical
@@ -117,7 +118,9 @@ async def _run(
     link: Link, outbox_file: OutboxFile | None, lifetime: Lifetime
 ) -> AsyncGenerator[Bridge]:
     settings = link.settings
-    async with link.transport.connect() as connection, AsyncExitStack() as stack:
+    async with link.transport.connect() as opened, AsyncExitStack() as stack:
+        watch = watching.get()
+        connection = opened if watch is None else watch(link.bus, link.transport, opened)
         check_prefetch(settings.prefetch_bytes, connection.max_event_bytes)
         lifetime.address = connection.address
         way: Way | None = None

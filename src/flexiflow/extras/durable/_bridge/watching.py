@@ -1,0 +1,18 @@
+"""Who watches the bridges that are opened, and what they ask of their transport (P7)."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexiflow._bus import EventBus
+    from flexiflow.extras.durable._transport import Connection, Transport
+
+    Watch: TypeAlias = Callable[[EventBus, Transport, Connection], Connection]
+    """Returns the connection that a bridge is to use in place of the one that it has opened."""
+
+watching: Final[ContextVar[Watch | None]] = ContextVar("watching", default=None)
+"""What is called with each bridge that is opened; set while workers are crashed."""
