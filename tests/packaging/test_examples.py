@@ -185,9 +185,36 @@ def test_version_2_reads_what_version_1_has_stored(transport: tuple[str, ...]) -
     assert given_up.startswith("given up: the payload of 'order.placed' can't be read")
 
 
+@pytest.mark.once
+def test_orders_stand_each_crash(transport: tuple[str, ...]) -> None:
+    """P7: no crash loses an order, or has it packed twice; the report is that of the page."""
+    backend = "trio" if transport and find_spec("trio") else "asyncio"
+    program = [sys.executable, "examples/crashed_orders.py", "--most=6", "--backend", backend]
+    ran = subprocess.run(
+        [*program, *transport], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.match(r"killed at \d of 6 points\n", ran.stdout)
+
+
+@pytest.mark.once
+def test_a_careless_warehouse_is_found_by_a_crash() -> None:
+    """P7: a handler that does its work twice is found, and the message is that of the page."""
+    program = [sys.executable, "examples/crashed_orders.py", "--careless", "--most=20"]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    page = Path("docs/verifying_crashes.md").read_text(encoding="utf-8")
+    first, line, again, *_ = page.partition("--careless\nthe")[2].splitlines()
+    told = ran.stdout.splitlines()
+    assert told[0].startswith("the" + first.partition("[")[0])
+    assert told[1].endswith(line.strip().removeprefix("killed at "))
+    assert told[2].startswith(again.rpartition(":")[0].rpartition(":")[0])
+
+
 @pytest.mark.parametrize(
     ("program", "option", "status"),
     [
+        ("crashed_orders.py", "--transport", 2),
         ("durable_orders.py", "--transport", 2),
         ("durable_versions.py", "--transport", 2),
         ("lasting_orders.py", "--store", 1),
