@@ -32,7 +32,7 @@ from flexiflow.testing._component.script import (
     Row,
     Send,
 )
-from flexiflow.testing._component.subject import ComponentRecorder, recorded
+from flexiflow.testing._component.subject import HEAD, ComponentRecorder
 from flexiflow.testing._examiner.examine import Log
 from flexiflow.testing._examiner.program import defined
 from flexiflow.testing._examiner.steps import CleanUp, Hang, Mark, Meet, Raise, Together, Wait
@@ -305,7 +305,7 @@ def bus_scenario(clause: str, steps: tuple[Step, ...]) -> Scenario:
     async def scenario() -> None:
         trace = BusTrace(cancellation=get_cancelled_exc_class())
         with Log() as log:
-            await defined(lines, bus=log.enter(BusRecorder(EventBus(), trace)))()
+            await defined("bus", lines)(log.enter(BusRecorder(EventBus(), trace)))
         # Delivery is judged by all entries from a publish's beginning to its end.
         for each in apart(trace) if clause[0] == "D" else [trace]:
             assert_kept(clause, each)
@@ -320,7 +320,9 @@ def component_scenario(clause: str, rows: tuple[Row, ...], steps: tuple[Step, ..
     async def scenario() -> None:
         trace = ComponentTrace(cancellation=get_cancelled_exc_class())
         with Log() as log:
-            await recorded(script, log.enter(ComponentRecorder(Component, Engine, trace)))()
+            recorder = log.enter(ComponentRecorder(Component, Engine, trace))
+            names = recorder.factory, recorder.new_engine, recorder.print
+            await defined(HEAD, script.main())(*names)
         assert_kept(clause, trace)
 
     return scenario

@@ -154,7 +154,7 @@ async def nothing(bus: EventBus) -> None:
 
 def shown(script: Script, backend: str) -> str:
     """Return the program that is shown of a script for a bus."""
-    return BusSubject(EventBus, backend).show(script)
+    return BusSubject(EventBus, backend).show(script, "B4")
 
 
 def run_text(program: str) -> list[str]:
@@ -164,8 +164,16 @@ def run_text(program: str) -> list[str]:
     def note(*values: object) -> None:
         lines.append(" ".join(map(str, values)))
 
-    exec(program, {"print": note})  # noqa: S102  that it can be run is what is tested
+    exec(program, {"__name__": "__main__", "print": note})  # noqa: S102  that it can be run is what is tested
     return lines
+
+
+def failing(program: str, backend: str) -> str:
+    """Run a program that fails, and give the first line of what it says."""
+    assert f'backend="{backend}"' in program
+    with pytest.raises(AssertionError) as failed:
+        run_text(program)
+    return str(failed.value).partition("\n")[0]
 
 
 def test_each_clause_has_cases() -> None:
@@ -188,7 +196,7 @@ def test_a_clause_without_a_checker_is_seen(backend: str) -> None:
         ("I1", ("add_instrument", "remove_instrument")),
     ],
 )
-def test_what_a_bus_lacks_is_unchecked(backend: str, clause: str, lacks: tuple[str, ...]) -> None:
+def test_what_a_bus_lacks_is_not_offered(backend: str, clause: str, lacks: tuple[str, ...]) -> None:
     """P1: a clause that needs more than a bus has is tried with no program, and tells why."""
     verdict = check_one(clause, Older, backend)
     assert (verdict.examples, verdict.violation, verdict.lacks) == (0, None, lacks)
@@ -297,10 +305,12 @@ def test_the_same_seed_finds_the_same(backend: str) -> None:
 
 
 def test_a_counterexample_can_be_run(backend: str) -> None:
-    """P1: it is a program that shows what it was found for."""
+    """P1, P5: it is a program that shows what it was found for, and fails by an assertion."""
     program = broken("B4", Careless, backend).counterexample
     assert f"from {__name__} import Careless as factory" in program
-    assert run_text(program) == ["h0 starts", "h1 starts", "()"]
+    assert failing(program, backend) == "B4 does not hold: started h0, h1, not h1, h0"
+    repaired = program.replace(f"from {__name__} import Careless", "from flexiflow import EventBus")
+    assert run_text(repaired) == ["h1 starts", "h0 starts", "()"]
 
 
 PROGRAMS: dict[str, tuple[int, ...]] = {
@@ -352,7 +362,7 @@ def test_each_program_holds_and_can_be_run_as_it_is_shown(clause: Clause, backen
         assert clause.judge(subject.attempt(case)) is None
         if case.function not in shown:
             shown.add(case.function)
-            assert run_text(subject.show(case)) == []
+            assert run_text(subject.show(case, clause.identifier)) == []
 
 
 def test_a_handler_in_a_cycle_is_not_kept(backend: str) -> None:
@@ -413,8 +423,8 @@ def test_each_thing_that_happens_can_be_told(backend: str) -> None:
 def test_a_factory_may_be_async(factory: Callable[[], Any], backend: str) -> None:
     """P1: what it gives is awaited, in the counterexample too."""
     program = broken("B4", factory, backend).counterexample
-    assert "bus = await factory()" in program
-    assert run_text(program) == ["h0 starts", "h1 starts", "()"]
+    assert f"import {factory.__name__} as factory" in program
+    assert failing(program, backend) == "B4 does not hold: started h0, h1, not h1, h0"
     assert check_one("B1", factory, backend).violation is None
 
 
@@ -422,7 +432,7 @@ def test_a_factory_may_be_async(factory: Callable[[], Any], backend: str) -> Non
 def test_a_program_of_several_runs_can_be_run(factory: Callable[[], Any], backend: str) -> None:
     """P1, B1: also where an async factory, or one that returns an awaitable, makes the bus."""
     given = (("delivery", "sequential"), ("policy", "raise"))
-    program = BusSubject(factory, backend).show(Program(serves_several_runs, given, runs=2))
+    program = BusSubject(factory, backend).show(Program(serves_several_runs, given, runs=2), "B1")
     assert program.count("replay(") == 2 + (factory is not EventBus)
     assert run_text(program) == []
 
@@ -437,7 +447,8 @@ def test_a_program_under_a_schedule_replays_it(backend: str) -> None:
     """P1: where the order of turns matters, the program has it."""
     script = Script((Subscribe((Wait(),)), Publish("concurrent", "raise")), (0, 1))
     program = shown(script, backend)
-    assert program.endswith(f'replay(main, backend="{backend}", decisions=(0, 1))\n')
+    judged = f'judge(main, factory, clause="B4", backend="{backend}", decisions=(0, 1))'
+    assert f"\n\n\ndef test_b4():\n    {judged}\n" in program
     assert run_text(program) == ["h0 starts", "()"]
 
 

@@ -55,7 +55,7 @@ def trace(
         seats=SEATS[:seats],
         publications=[Publication(0, "a", None, "sequential", on_error)],
         cancellation=Cancelled,
-        subscriptions={seat: seat.number for seat in SEATS},
+        subscriptions=[(seat, seat.number) for seat in SEATS],
         tasks_left=tasks_left,
     )
 

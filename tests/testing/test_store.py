@@ -105,15 +105,15 @@ def test_a_violation_is_a_program(backend: str) -> None:
     assert violation.clause == "K2"
     assert "due(" in violation.history
     with pytest.raises(AssertionError, match=r"due\("):
-        exec(violation.counterexample, {})  # noqa: S102 - it is our own
+        exec(violation.counterexample, {"__name__": "__main__"})  # noqa: S102 - it is our own
 
 
 def test_a_program_with_an_infinite_time_runs_by_itself() -> None:
     """P1: an infinite time can't be written as it is shown."""
     script = Acts((Act("save", ("a", "new", None, math.inf)), Act("due", (math.inf, 1))))
-    program = StoreSubject(TakesNeverForATime, backend="asyncio").show(script)
+    program = StoreSubject(TakesNeverForATime, backend="asyncio").show(script, "K2")
     with pytest.raises(AssertionError, match=r"due\(inf"):
-        exec(program, {})  # noqa: S102 - it is our own
+        exec(program, {"__name__": "__main__"})  # noqa: S102 - it is our own
 
 
 @asynccontextmanager

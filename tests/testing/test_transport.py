@@ -212,7 +212,8 @@ class Stuck(Plain):
 
 def run_shown(violation: ContractViolation) -> None:
     """Run the program that a violation shows."""
-    exec(compile(violation.counterexample, "shown", "exec"), {})  # noqa: S102 - that is its point
+    program = compile(violation.counterexample, "shown", "exec")
+    exec(program, {"__name__": "__main__"})  # noqa: S102 - that is its point
 
 
 @pytest.mark.parametrize("lease", [None, 5.0])
@@ -232,7 +233,7 @@ def test_what_is_shown_of_a_script_can_be_run(backend: str, lease: float | None)
         f"async with open_desk(Means(factory, {lease or 10.0}, restart=restart, damage=damage)",
     ):
         assert line in violation.counterexample
-    with pytest.raises(Broken, match=r"p1\.0 was stored"):
+    with pytest.raises(AssertionError, match=r"X2 does not hold: .*p1\.0 was stored"):
         run_shown(violation)
 
 
@@ -244,9 +245,8 @@ def test_what_is_shown_of_a_scenario_can_be_run(backend: str) -> None:
     assert violation.complaint.startswith("sends_nothing_back: stored were {'n.")
     assert (violation.operations, violation.history) == (1, "")
     assert "import sends_nothing_back\n" in violation.counterexample
-    with pytest.raises(ExceptionGroup) as left:
+    with pytest.raises(AssertionError, match="X8 does not hold: stored were"):
         run_shown(violation)
-    assert left.group_contains(AssertionError, match="stored were")
 
 
 class Closed(Plain):

@@ -11,11 +11,13 @@ class CannotRun(Exception):
 
     Args:
         reason: one line that says what was given and what would be right.
+        traceback: of what a target raised, to be shown below; or "".
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, traceback: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.traceback = traceback
 
 
 @final

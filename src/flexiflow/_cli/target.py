@@ -84,12 +84,19 @@ async def build(target: str, found: object) -> Engine:
     return made
 
 
-def unusable(target: str, what: str, exception: BaseException) -> CannotRun:
+def unusable(target: str, what: str, exception: BaseException, traceback: str = "") -> CannotRun:
     """Return an exception that says that a target can't be used, what happened, and where."""
     return CannotRun(
         f"target {target!r} can't be loaded: {what} {show_exception(exception)}"
-        f"{show_origin(exception, _OURS)}"
+        f"{show_origin(exception, _OURS)}",
+        traceback,
     )
+
+
+def folder_of(target: str) -> Path:
+    """Return the folder from which a target is imported."""
+    place = target.rpartition(":")[0]
+    return Path(place).resolve().parent if _is_path(place) else Path.cwd()
 
 
 def _is_path(place: str) -> bool:

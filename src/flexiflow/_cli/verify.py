@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
 
 from flexiflow import Component
 from flexiflow._cli.display import open_display
+from flexiflow._cli.found import check_free, write_tests
 from flexiflow._cli.output import write
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import report_writing_failure
 from flexiflow._cli.target import load, unusable
+from flexiflow.testing._examiner.errors import traceback_of_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,14 +27,14 @@ if TYPE_CHECKING:
     from flexiflow._cli.display import Display
     from flexiflow.testing import ContractViolation
     from flexiflow.testing._examiner.clause import Clause
-    from flexiflow.testing._examiner.examine import Verdict
+    from flexiflow.testing._examiner.examine import Subject, Verdict
 
 _T = TypeVar("_T")
 BACKENDS: Final = ("asyncio", "trio")
 
 HOOKS: Final = ("restart", "damage", "insert", "empty")
 """The names of the hooks that `check_transport` takes."""
-_ROW: Final = "{:<8} {:<7} {:<9} {:>8}  {}"
+_ROW: Final = "{:<8} {:<7} {:<11} {:>8}  {}"
 _A: Final = {"bus": "a bus", "component": "a component", "transport": "a transport"}
 
 
@@ -50,6 +52,9 @@ class Options:
         backends: the backends to verify on; none for all that are installed.
         examples: how many programs each clause is tried with.
         seed: the seed that the programs are drawn from.
+        clauses: the names of the clauses to try; none for all of them.
+        strict: whether a clause that needs what is not offered has failed.
+        write: the file that the violations are written to, as tests, or None.
     """
 
     target: str
@@ -60,6 +65,9 @@ class Options:
     backends: tuple[str, ...]
     examples: int
     seed: int
+    clauses: tuple[str, ...] = ()
+    strict: bool = False
+    write: str | None = None
 
 
 def verify(options: Options) -> int:
@@ -94,6 +102,8 @@ class _Verification:
 
     def run(self) -> int:
         """Examine the object on each backend, show the results, and return the exit status."""
+        if self._options.write is not None:
+            check_free(self._options.write)
         examine, clauses = _prepare(self._options)
         backends = self._options.backends or tuple(filter(find_spec, BACKENDS))
         if not self._options.backends and len(backends) < len(BACKENDS):
@@ -120,10 +130,10 @@ class _Verification:
             raise
         except BaseException as exc:
             what = f"making {_A[self._options.contract]} raised"
-            raise unusable(self._options.target, what, exc) from exc
+            raise unusable(self._options.target, what, exc, traceback_of_user(exc)) from exc
 
     def _take(self, backend: str, verdict: Verdict) -> None:
-        clause, word = verdict.clause, _word(verdict)
+        clause, word = verdict.clause, verdict.word
         self._words[word] += 1
         if verdict.violation is not None:
             self._violations.append(verdict.violation)
@@ -146,6 +156,11 @@ class _Verification:
         for violation in self._violations:
             self._show(f"\n{violation}")
         self._display.make_way()
+        if self._options.write is not None:
+            targets = [self._options.target, self._options.engine, *self._options.hooks.values()]
+            given = [target for target in targets if target is not None]
+            told = write_tests(self._options.write, given, self._violations)
+            self._display.tell(f"flexiflow: {told}")
         self._display.tell(f"{self._counts()}, seed: {self._options.seed}")
         return 1 if self._violations else 0
 
@@ -160,17 +175,39 @@ class _Verification:
         write(self._output, text)
 
 
-def _word(verdict: Verdict) -> str:
-    if verdict.violation is not None:
-        return "violated"
-    return "held" if verdict.examples else "unchecked"
-
-
 def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequence[Clause]]:
-    """Load the target; return the function that examines it, and the clauses.
+    """Load the target; return the function that examines it, and the clauses that are tried.
 
     Raises:
-        CannotRun: the target can't be used, or Hypothesis is not installed.
+        CannotRun: the target can't be used, there is no such clause, or Hypothesis is not
+            installed.
+    """
+    subject, contract = _import_contract(options.contract)
+    # Imported only here, as above.
+    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
+    from flexiflow.testing._examiner.selection import select  # noqa: PLC0415
+
+    factory = _load_factory(options.target, _A[options.contract])
+    if options.contract == "bus":
+        _refuse_components(options.target, factory)
+    terms: dict[str, Any] = {**options.terms}
+    terms |= {name: load(target) for name, target in options.hooks.items()}
+    if options.contract == "component":
+        engine = options.engine and _load_factory(options.engine, "an engine")
+        terms["engine"] = engine or None
+    try:
+        clauses = select(contract, options.clauses or None)
+    except ValueError as exc:
+        raise CannotRun(f"--clause: {exc}") from None
+    terms["strict"] = options.strict or bool(options.clauses)
+    return partial(examine, subject, clauses, factory, **terms), clauses
+
+
+def _import_contract(kind: str) -> tuple[type[Subject[Any]], Sequence[Clause]]:
+    """Import what examines an object of some kind, and its contract.
+
+    Raises:
+        CannotRun: Hypothesis is not installed.
     """
     # Imported only here: the testing kit needs Hypothesis, which is an extra.
     try:
@@ -178,7 +215,6 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
         from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
         from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415
         from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
-        from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
         from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415
         from flexiflow.testing._transport.subject import TransportSubject  # noqa: PLC0415
     except ModuleNotFoundError as exc:
@@ -187,18 +223,12 @@ def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequen
         raise CannotRun(
             "verify needs Hypothesis, which is not installed: pip install flexiflow[testing]"
         ) from None
-    factory = _load_factory(options.target, _A[options.contract])
-    if options.contract == "bus":
-        _refuse_components(options.target, factory)
-        return partial(examine, BusSubject, CONTRACT, factory), CONTRACT
-    if options.contract == "transport":
-        terms: dict[str, Any] = {**options.terms}
-        terms |= {name: load(target) for name, target in options.hooks.items()}
-        clauses = TRANSPORT_CONTRACT
-        return partial(examine, TransportSubject, clauses, factory, **terms), clauses
-    engine = options.engine and _load_factory(options.engine, "an engine")
-    clauses = COMPONENT_CONTRACT
-    return partial(examine, ComponentSubject, clauses, factory, engine=engine or None), clauses
+    contracts: dict[str, tuple[type[Subject[Any]], Sequence[Clause]]] = {
+        "bus": (BusSubject, CONTRACT),
+        "component": (ComponentSubject, COMPONENT_CONTRACT),
+        "transport": (TransportSubject, TRANSPORT_CONTRACT),
+    }
+    return contracts[kind]
 
 
 def _load_factory(target: str, what: str) -> Callable[..., Any]:

@@ -2,11 +2,12 @@
 
 What is examined is a `Subject`, and a contract is a tuple of clauses (P1), or what a user claims
 about a machine (P6). Both are imported when they are first needed, since they need Hypothesis. The
-first violation is raised.
+first violation is raised. What is not offered is logged as a warning, once (P5).
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from flexiflow.testing._examiner.violation import EXAMPLES
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     Condition: TypeAlias = str | Collection[str] | Callable[[Any], object]
 
+_logger = logging.getLogger(__name__)
+
 
 def check_bus(
     factory: Callable[[], Any],
@@ -31,6 +34,8 @@ def check_bus(
     backend: str,
     examples: int = EXAMPLES,
     seed: int | None = None,
+    clauses: Iterable[str] | None = None,
+    strict: bool = False,
 ) -> None:
     """Try to break each clause of the bus, with small programs that are drawn at random (P1).
 
@@ -44,11 +49,14 @@ def check_bus(
             tried with all of them.
         seed: an int of 0 or more, which draws the same programs again; if None, one is drawn, which
             a violation shows.
+        clauses: the names of the clauses to try, as ("B4", "D1"); if None, all of them. What one of
+            these needs must be offered (P5).
+        strict: whether everything that a clause needs must be offered (P5).
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
         TypeError: `factory` is not callable, or makes something that is no bus.
-        ValueError: an unknown backend; `examples` or `seed` is no int, or too small.
+        ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """
@@ -58,6 +66,7 @@ def check_bus(
     from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
 
     how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    how |= {"only": clauses, "strict": strict}
     _check(BusSubject, CONTRACT, factory, **how)
 
 
@@ -68,6 +77,8 @@ def check_component(
     backend: str,
     examples: int = EXAMPLES,
     seed: int | None = None,
+    clauses: Iterable[str] | None = None,
+    strict: bool = False,
 ) -> None:
     """Try to break each clause of engines and components, with small programs (P1).
 
@@ -87,12 +98,15 @@ def check_component(
             tried with all of them.
         seed: an int of 0 or more, which draws the same programs again; if None, one is drawn, which
             a violation shows.
+        clauses: the names of the clauses to try, as ("C4",); if None, all of them. What one of
+            these needs must be offered (P5).
+        strict: whether everything that a clause needs must be offered (P5).
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
         TypeError: `factory` or `engine` is not callable, or what it makes lacks a method or
             attribute.
-        ValueError: an unknown backend; `examples` or `seed` is no int, or too small.
+        ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """
@@ -101,6 +115,7 @@ def check_component(
     from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
 
     how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    how |= {"only": clauses, "strict": strict}
     _check(ComponentSubject, COMPONENT_CONTRACT, factory, engine=engine, **how)
 
 
@@ -116,6 +131,8 @@ def check_transport(  # noqa: PLR0913  most of them are optional
     scale: float = 1.0,
     examples: int = EXAMPLES,
     seed: int | None = None,
+    clauses: Iterable[str] | None = None,
+    strict: bool = False,
 ) -> None:
     """Try to break each clause of durable delivery that a transport keeps (P1).
 
@@ -148,11 +165,15 @@ def check_transport(  # noqa: PLR0913  most of them are optional
         examples: how many scripts a clause is tried with, 1 or more.
         seed: an int of 0 or more, which draws the same scripts again; if None, one is drawn, which
             a violation shows.
+        clauses: the names of the clauses to try, as ("X2",); if None, all of them. What one of
+            these needs must be offered (P5).
+        strict: whether everything that a clause needs must be offered (P5).
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
         TypeError: `factory` is not callable, or makes something that is no transport.
-        ValueError: an unknown backend; an argument that should be a number is none, or too small.
+        ValueError: an unknown backend or clause; an argument that should be a number is none, or
+            too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """
@@ -161,6 +182,7 @@ def check_transport(  # noqa: PLR0913  most of them are optional
     from flexiflow.testing._transport.subject import TransportSubject  # noqa: PLC0415
 
     how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    how |= {"only": clauses, "strict": strict}
     how |= {"restart": restart, "damage": damage, "insert": insert, "empty": empty}
     _check(TransportSubject, TRANSPORT_CONTRACT, factory, lease=lease, scale=scale, **how)
 
@@ -171,6 +193,8 @@ def check_store(
     backend: str,
     examples: int = EXAMPLES,
     seed: int | None = None,
+    clauses: Iterable[str] | None = None,
+    strict: bool = False,
 ) -> None:
     """Try to break each part of clause K2, which a store keeps (P1).
 
@@ -188,11 +212,13 @@ def check_store(
         examples: how many scripts each part is tried with, 1 or more.
         seed: an int of 0 or more, which draws the same scripts again; if None, one is drawn, which
             a violation shows.
+        clauses: None, or ("K2",), which is the one clause of stores.
+        strict: whether everything that a part needs must be offered (P5).
 
     Raises:
         ContractViolation: a part doesn't hold: the first such one, in the contract's order.
         TypeError: `factory` is not callable, or makes something that is no store.
-        ValueError: an unknown backend; `examples` or `seed` is no int, or too small.
+        ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
     """
@@ -201,6 +227,7 @@ def check_store(
     from flexiflow.testing._store.subject import StoreSubject  # noqa: PLC0415
 
     how: dict[str, Any] = {"backend": backend, "examples": examples, "seed": seed}
+    how |= {"only": clauses, "strict": strict}
     _check(StoreSubject, STORE_CONTRACT, factory, **how)
 
 
@@ -276,9 +303,16 @@ def check_machine(
 
 
 def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, **how: Any) -> None:
-    """Make a subject, examine it, and raise the first violation."""
+    """Make a subject, examine it, and raise the first violation; tell what is not offered."""
     from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415  as above
 
-    for verdict in examine(new, contract, *given, **how):
-        if verdict.violation is not None:
-            raise verdict.violation
+    lacking: list[str] = []
+    try:
+        for verdict in examine(new, contract, *given, **how):
+            if verdict.violation is not None:
+                raise verdict.violation
+            if verdict.lacks:
+                lacking.append(f"{verdict.clause.identifier} (no {', no '.join(verdict.lacks)})")
+    finally:
+        if lacking:
+            _logger.warning("not offered, and so not checked: %s", ", ".join(lacking))

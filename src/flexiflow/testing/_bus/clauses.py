@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from flexiflow.testing._bus import programs as claims
+from flexiflow.testing._bus.offers import (
+    DELIVERY,
+    FILTER,
+    HASHABLE,
+    ON_ERROR,
+    ONCE,
+    PATTERNS,
+    PRIORITY,
+)
 from flexiflow.testing._bus.script import (
     Publish,
     Script,
@@ -278,6 +287,7 @@ B1 = Clause(
     "A bus needs no running loop to be made, holds nothing that is bound to one, and serves "
     "several runs one after another.",
     programs(claims.serves_several_runs, runs=2),
+    needs=(DELIVERY, ON_ERROR),
 )
 B2 = Clause(
     "B2",
@@ -286,6 +296,7 @@ B2 = Clause(
     "manager, and tells whether it is `active`; the same handler subscribed twice is two "
     "subscriptions, and a `subscribe` that is cancelled has subscribed nothing.",
     programs(*claims.SUBSCRIPTIONS),
+    needs=(HASHABLE,),
 )
 B3 = Clause(
     "B3",
@@ -306,6 +317,7 @@ B4 = Clause(
         _aging_scripts("a.b", st.sampled_from(["a.b", "a.*", "*.b", "a.**", "**"])),
     ),
     order,
+    needs=(PRIORITY,),
 )
 B5 = Clause(
     "B5",
@@ -368,6 +380,7 @@ B8 = Clause(
         publishes(),
     ),
     filters,
+    needs=(FILTER,),
 )
 B9 = Clause(
     "B9",
@@ -377,6 +390,7 @@ B9 = Clause(
     "leaves it subscribed.",
     _once_scripts(),
     at_most_once,
+    needs=(ONCE,),
 )
 _listening = scripts(
     st.builds(Subscribe, several(st.builds(Subscribe, event=_patterns), most=1), event=_patterns),
@@ -394,6 +408,7 @@ B10 = Clause(
         often(3, _listening), programs(claims.hears_failures, pattern=("**", "event.handler.*"))
     ),
     hears,
+    needs=(PATTERNS,),
 )
 B11 = Clause(
     "B11",

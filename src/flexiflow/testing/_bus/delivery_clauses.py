@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.clauses import order
+from flexiflow.testing._bus.offers import DELIVERY, ON_ERROR, PRIORITY
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, publishes, scripts
 from flexiflow.testing._bus.trace import each_publish, names
 from flexiflow.testing._examiner.clause import (
@@ -188,6 +189,7 @@ D1 = Clause(
     "sets in a context variable, later ones and the publisher see.",
     scripts(st.builds(Subscribe, _marks), publishes(("sequential",), POLICIES)),
     one_at_a_time,
+    needs=(DELIVERY,),
 )
 D2 = Clause(
     "D2",
@@ -196,6 +198,7 @@ D2 = Clause(
     "and nobody what another sets; handlers that wait for each other make progress.",
     st.one_of(often(3, _apart), often(2, _together("concurrent")), _many("concurrent")),
     all_at_once,
+    needs=(DELIVERY,),
 )
 D3 = Clause(
     "D3",
@@ -215,6 +218,7 @@ D3 = Clause(
         _many("tiered"),
     ),
     tier_by_tier,
+    needs=(DELIVERY, PRIORITY),
 )
 D4 = Clause(
     "D4",
@@ -244,6 +248,7 @@ D5 = Clause(
         ),
     ),
     defaults,
+    needs=(DELIVERY, ON_ERROR, PRIORITY),
 )
 D6 = Clause(
     "D6",
@@ -256,4 +261,5 @@ D6 = Clause(
         claims.counts_what_it_publishes,
         event=("a", "b"),
     ),
+    needs=(DELIVERY,),
 )

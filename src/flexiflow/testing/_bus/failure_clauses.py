@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flexiflow._errors import HandlerCancelled
 from flexiflow.events import HANDLER_FAILED
+from flexiflow.testing._bus.offers import DELIVERY, ON_ERROR
 from flexiflow.testing._bus.programs import keeps_strays_in_a_shield
 from flexiflow.testing._bus.script import (
     Publish,
@@ -190,6 +191,7 @@ E1 = Clause(
         scripts(_failing, _overlapping),
     ),
     continues,
+    needs=(DELIVERY, ON_ERROR),
 )
 E2 = Clause(
     "E2",
@@ -202,6 +204,7 @@ E2 = Clause(
         among_siblings(("tiered",), Raise()),
     ),
     raises_first,
+    needs=(DELIVERY, ON_ERROR),
 )
 E3 = Clause(
     "E3",
@@ -211,6 +214,7 @@ E3 = Clause(
     "raises in its cleanup is logged, published, and noted on what is raised.",
     among_siblings(("concurrent",), Raise()),
     raises_first,
+    needs=(DELIVERY, ON_ERROR),
 )
 E4 = Clause(
     "E4",
@@ -222,6 +226,7 @@ E4 = Clause(
         among_siblings(("concurrent", "tiered"), Raise()),
     ),
     raised_or_reported,
+    needs=(DELIVERY, ON_ERROR),
 )
 
 
@@ -379,6 +384,7 @@ E5 = Clause(
         ),
     ),
     cancellation_passes,
+    needs=(DELIVERY, ON_ERROR),
 )
 _strays_alone = scripts(
     st.builds(Subscribe, st.tuples(waiting, st.sampled_from([Raise("stray"), Wait(2)]))),
@@ -393,6 +399,7 @@ E6 = Clause(
     "under `continue` harms no sibling.",
     st.one_of(often(3, _strays_alone), programs(keeps_strays_in_a_shield)),
     strays_are_failures,
+    needs=(DELIVERY, ON_ERROR),
 )
 E7 = Clause(
     "E7",
@@ -417,6 +424,7 @@ E7 = Clause(
         scheduled=False,
     ),
     no_recursion,
+    needs=(DELIVERY, ON_ERROR),
 )
 E8 = Clause(
     "E8",
@@ -449,4 +457,5 @@ E8 = Clause(
         ),
     ),
     groups,
+    needs=(DELIVERY, ON_ERROR),
 )

@@ -8,15 +8,24 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow.events import HANDLER_FAILED
+from flexiflow.testing._bus.fitting import Guarded, fit
+from flexiflow.testing._bus.offers import METHODS, PRIORITY, USES
+from flexiflow.testing._bus.script import Script
 from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
 from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, out_of_factory
 from flexiflow.testing._examiner.kit import mark
-from flexiflow.testing._examiner.program import Program, defined, name_factory, show
+from flexiflow.testing._examiner.program import (
+    Program,
+    defined,
+    name_factory,
+    show_program,
+    show_script,
+)
 from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, observing
 from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Awaitable, Callable, Generator
 
     from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.trace import Handed
@@ -31,10 +40,14 @@ class BusRecorder(Recorder):
     Args:
         bus: any object with the methods of a bus.
         trace: where to note what happens.
+        offers: what the bus offers.
     """
 
-    def __init__(self, bus: Any, trace: BusTrace) -> None:
+    def __init__(
+        self, bus: Any, trace: BusTrace, offers: frozenset[str] = frozenset({*USES})
+    ) -> None:
         super().__init__(trace)
+        self._first = {"priority": 1} if PRIORITY in offers else {}
         self._bus = bus
         self._trace = trace
         self._observes = False
@@ -57,7 +70,7 @@ class BusRecorder(Recorder):
         """Subscribe the handler, wrapped so that its starts and ends are noted."""
         if not self._observes:
             self._observes = True
-            await self._bus.subscribe(HANDLER_FAILED, "recorder", self._observe, priority=1)
+            await self._bus.subscribe(HANDLER_FAILED, "recorder", self._observe, **self._first)
         seat = Seat(
             number=len(self._trace.seats),
             event=event,
@@ -71,14 +84,14 @@ class BusRecorder(Recorder):
             options["filter"] = disguise(options["filter"], self._asked(seat))
         disguised = disguise(handler, self._handled(seat))
         subscription = await self._bus.subscribe(event, component, disguised, **options)
-        self._trace.subscriptions[subscription] = seat.number
+        self._trace.subscriptions.append((subscription, seat.number))
         self.note("subscribed", seat=seat.number)
         return subscription
 
     def unsubscribe(self, subscription: object) -> object:
         """Unsubscribe, and note what that returned."""
         removed = self._bus.unsubscribe(subscription)
-        self.note("unsubscribed", removed, seat=self._trace.subscriptions[subscription])
+        self.note("unsubscribed", removed, seat=self._trace.number_of(subscription))
         return removed
 
     def unsubscribe_all(self, component: str) -> object:
@@ -149,19 +162,8 @@ def _opened(data: object) -> tuple[int, object]:
     return NOBODY, data
 
 
+_JUDGE: Final = "flexiflow.testing._bus.judging"
 _METHODS: Final = ("subscribe", "unsubscribe", "unsubscribe_all", "publish")
-_MORE_METHODS: Final = (
-    "stream",
-    "expect",
-    "wait_for",
-    "add_instrument",
-    "remove_instrument",
-    "subscriptions",
-    "answer",
-    "ask",
-    "background",
-)
-_OPTIONS: Final[Mapping[str, object]] = {"limit": 1, "time_limit": 1, "around": ()}
 
 
 @final
@@ -177,6 +179,8 @@ class BusSubject(Subject[BusTrace]):
             or is the same bus again.
     """
 
+    kind = "bus"
+
     def __init__(self, factory: Callable[[], Any], backend: str) -> None:
         super().__init__(backend, BusTrace)
         if not callable(factory):
@@ -184,10 +188,10 @@ class BusSubject(Subject[BusTrace]):
         self._factory = factory
         with Log():
             bus, self._is_async = run_scheduled(self._probe, backend=backend)
-            options = [name for name, value in _OPTIONS.items() if self._takes(name, value)]
-        taken = {f"subscribe({name}=)" for name in options}
-        methods = {name for name in _MORE_METHODS if callable(getattr(bus, name, None))}
-        self.offers = frozenset(methods | taken)
+            parts = {name for name, use in USES.items() if self._offers(use)}
+        methods = {name for name in METHODS if callable(getattr(bus, name, None))}
+        self.offers = frozenset(methods | parts)
+        self._lacks_parts = parts < USES.keys()
 
     async def _probe(self) -> tuple[Any, bool]:
         """Return a bus, and whether the factory's result has to be awaited."""
@@ -205,21 +209,27 @@ class BusSubject(Subject[BusTrace]):
             raise TypeError(f"factory must make a new bus each time, not {made!r} again")
         return made, is_async
 
-    def _takes(self, option: str, value: object) -> bool:
-        async def subscribe() -> None:
-            bus = await self._make()
-            await bus.subscribe("a", "c", print, **{option: value})
+    def _offers(self, use: Callable[[Any], Awaitable[bool]]) -> bool:
+        """Return whether a new bus has a part, which is used."""
+
+        async def main() -> bool:
+            return await use(await self._make())
 
         # A signature does not show it: a wrapper may take any option and hand it on in vain.
         try:
-            run_scheduled(subscribe, backend=self.backend)
+            return run_scheduled(main, backend=self.backend)
         except FactoryFailed as exc:
             raise exc.reason from None
         except TypeError:
             return False
         except Exception:  # noqa: BLE001  a failure that some clause will report
             return True
-        return True
+
+    def fit(self, case: Case) -> Case:
+        """Return a script without the options and patterns that the bus does not offer."""
+        if self._lacks_parts and isinstance(case, Script):
+            return fit(case, self.offers)
+        return case
 
     async def _make(self) -> Any:
         with out_of_factory():
@@ -231,13 +241,22 @@ class BusSubject(Subject[BusTrace]):
         if isinstance(case, Program):
             self._play_program(case, trace)
             return
-        lines = case.main()
+        self.play_main(defined("bus", case.main()), case.decisions, trace, log)
 
-        async def main() -> None:
-            bus = log.enter(BusRecorder(await self._make(), trace))
-            await defined(lines, bus=bus)()
+    def play_main(
+        self,
+        main: Callable[[Any], Awaitable[None]],
+        decisions: tuple[int, ...],
+        trace: BusTrace,
+        log: Log,
+    ) -> None:
+        """Call an async function with the recorder of a new bus."""
 
-        self.run(main, case, trace)
+        async def call() -> None:
+            made = await self._make()
+            await main(log.enter(BusRecorder(made, trace, self.offers)))
+
+        self.run(call, decisions, trace)
 
     def _play_program(self, program: Program, trace: BusTrace) -> None:
         buses: list[Any] = []
@@ -248,18 +267,25 @@ class BusSubject(Subject[BusTrace]):
 
         async def main(run: int) -> None:
             made = buses or [await self._make() for _ in range(program.takes)]
+            if self._lacks_parts:
+                made = [Guarded(each, self.offers) for each in made]
             await program.start(*made, run=run)
 
         for run in range(1, program.runs + 1):
-            self.run(partial(main, run), program, trace)
+            self.run(partial(main, run), program.decisions, trace)
 
-    def show(self, case: Case) -> str:
-        """Return a case as a program that anyone can run."""
+    def imports(self) -> list[str]:
+        """Return the line that imports the factory."""
+        return [name_factory(self._factory)]
+
+    def show(self, case: Case, clause: str) -> str:
+        """Return a case as a program that fails with an assertion if it breaks the clause."""
+        factory, backend = name_factory(self._factory), self.backend
+        if not isinstance(case, Program):
+            return show_script(case, clause, {"factory": factory}, backend, "bus", _JUDGE)
         new = "await factory()" if self._is_async else "factory()"
         made: list[str] = []
-        if not isinstance(case, Program):
-            mains = [[f"bus = {new}", *case.main()]]
-        elif case.runs == 1:
+        if case.runs == 1:
             mains = [[case.call(*[new] * case.takes)]]
         else:
             if self._is_async:
@@ -268,4 +294,4 @@ class BusSubject(Subject[BusTrace]):
                 new = f'replay(make, backend="{self.backend}", decisions=())'
             made.append(f"bus = {new}")
             mains = [[case.call("bus", run=run)] for run in range(1, case.runs + 1)]
-        return show(case, [name_factory(self._factory)], self.backend, *made, mains=mains)
+        return show_program(case, clause, [factory], backend, *made, mains=mains)

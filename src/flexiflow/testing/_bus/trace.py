@@ -63,12 +63,19 @@ class BusTrace(Trace):
     Attributes:
         seats: the subscriptions, by number.
         publications: the calls of `publish`, by number.
-        subscriptions: the number of each subscription object.
+        subscriptions: each subscription object with its number.
     """
 
     seats: list[Seat] = field(default_factory=list[Seat])
     publications: list[Publication] = field(default_factory=list[Publication])
-    subscriptions: dict[object, int] = field(default_factory=dict[object, int])
+    subscriptions: list[tuple[object, int]] = field(default_factory=list[tuple[object, int]])
+
+    def number_of(self, subscription: object) -> int:
+        """Return the number of a subscription object, or -1; it need not be hashable."""
+        known = [number for each, number in self.subscriptions if each is subscription]
+        # What is handed out later may be an equal object.
+        known += [number for each, number in self.subscriptions if each == subscription]
+        return next(iter(known), NOBODY)
 
     def after(self, first: Entry, what: str, publication: Publication) -> list[Entry]:
         """Return the entries of one kind, of one publish, after another entry."""
@@ -186,9 +193,7 @@ def returned_complaint(trace: BusTrace, publication: Publication) -> str | None:
         return f"publish returned {shown(end.value)}, not a tuple of failures"
     by_seat = {entry.seat: entry.value for entry in trace.failures(publication)}
     expected = [seat for seat in trace.audience(publication) if seat.number in by_seat]
-    places = [
-        trace.subscriptions.get(getattr(each, "subscription", None), NOBODY) for each in end.value
-    ]
+    places = [trace.number_of(getattr(each, "subscription", None)) for each in end.value]
     told = [trace.seats[place] for place in places if place >= 0]
     if places != [seat.number for seat in expected]:
         return f"publish returned failures of {names(told)}, not of {names(expected)}"

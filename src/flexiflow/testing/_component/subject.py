@@ -20,14 +20,20 @@ from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Mes
 from flexiflow.testing._component.parts import IDLE, Shelf
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import Factories
-from flexiflow.testing._examiner.program import Program, defined, name_factory, show
+from flexiflow.testing._examiner.program import (
+    Program,
+    defined,
+    name_factory,
+    show_program,
+    show_script,
+)
 from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise
 from flexiflow.testing._scheduling.backends import run_scheduled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Mapping
 
-    from flexiflow.testing._examiner.program import Case, Written
+    from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.trace import Handed
 
 NUMBER: Final = "number"
@@ -174,6 +180,9 @@ class ComponentRecorder(Recorder):
             self._within.reset(token)
 
 
+HEAD: Final = "factory, new_engine, print"
+"""The parameters of the function that does what a script does."""
+_JUDGE: Final = "flexiflow.testing._component.judging"
 _COMPONENT: Final = ("name", "machine", "state", "handle_message")
 _ENGINE: Final = ("bus", "components", "register", "unregister", "send")
 
@@ -190,6 +199,8 @@ class ComponentSubject(Subject[ComponentTrace]):
     Raises:
         TypeError: a factory isn't callable, is async, or what it makes lacks an attribute.
     """
+
+    kind = "component"
 
     def __init__(
         self, factory: Callable[..., Any], *, engine: Callable[..., Any] | None, backend: str
@@ -223,30 +234,61 @@ class ComponentSubject(Subject[ComponentTrace]):
 
     def play(self, case: Case, trace: ComponentTrace, log: Log) -> None:
         """Run a case to its end; a script has a recorder in place of engine and factory."""
-        factory, engine = unblamed(self._factory), unblamed(self._engine)
         if isinstance(case, Program):
-            self.run(lambda: case.start(Factories(factory, engine)), case, trace)
+            new = Factories(unblamed(self._factory), unblamed(self._engine))
+            self.run(lambda: case.start(new), case.decisions, trace)
             return
-        recorder = log.enter(ComponentRecorder(factory, engine, trace))
-        self.run(recorded(case, recorder), case, trace)
+        self.play_main(defined(HEAD, case.main()), case.decisions, trace, log)
 
-    def show(self, case: Case) -> str:
-        """Return a case as a program that anyone can run."""
-        factories = [
-            name_factory(self._factory, "factory", "your component"),
-            name_factory(self._engine, "new_engine", "your engine"),
-        ]
+    def play_main(
+        self,
+        main: Callable[..., Awaitable[None]],
+        decisions: tuple[int, ...],
+        trace: ComponentTrace,
+        log: Log,
+        *,
+        tells: bool = False,
+    ) -> None:
+        """Call an async function with a recorder in place of factory, engine and `print`.
+
+        Args:
+            main: the function.
+            decisions: the schedule.
+            trace: where to note what happens.
+            log: what is logged meanwhile.
+            tells: whether what it prints is printed, too.
+        """
+        recorder = ComponentRecorder(unblamed(self._factory), unblamed(self._engine), trace)
+        log.enter(recorder)
+
+        def show(*words: object) -> None:
+            if tells:
+                print(*words)  # noqa: T201  as its reader expects
+            recorder.print(*words)
+
+        self.run(lambda: main(recorder.factory, recorder.new_engine, show), decisions, trace)
+
+    def imports(self) -> list[str]:
+        """Return the lines that import the factories."""
+        return [*self._imports().values()]
+
+    def _imports(self) -> dict[str, str]:
+        return {
+            "factory": name_factory(self._factory, "factory", "your component"),
+            "new_engine": name_factory(self._engine, "new_engine", "your engine"),
+        }
+
+    def arguments(self) -> str:
+        """Return the factories, as arguments of `check_component`."""
+        return "factory, engine=new_engine"
+
+    def show(self, case: Case, clause: str) -> str:
+        """Return a case as a program that fails with an assertion if it breaks the clause."""
+        imports, backend = self._imports(), self.backend
         if isinstance(case, Program):
             lines = [case.call("Factories(factory, new_engine)")]
-        else:
-            lines = case.main()
-        return show(case, factories, self.backend, mains=[lines])
-
-
-def recorded(case: Written, recorder: ComponentRecorder) -> Callable[[], Any]:
-    """Return the async function that a script defines, run on a recorder."""
-    names = {each: getattr(recorder, each) for each in ("print", "factory", "new_engine")}
-    return defined(case.main(), **names)
+            return show_program(case, clause, self.imports(), backend, mains=[lines])
+        return show_script(case, clause, imports, backend, HEAD, _JUDGE)
 
 
 def _takes(factory: Callable[..., Any], *arguments: Any, **options: Any) -> bool:

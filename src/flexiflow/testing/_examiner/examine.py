@@ -25,18 +25,21 @@ import secrets
 import threading
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import wraps
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, final
 
 import anyio
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, Unsatisfiable
 
 from flexiflow._cancellation import leaves
-from flexiflow.testing._examiner.program import buses_yield, operations
+from flexiflow.testing._examiner.errors import show_error
+from flexiflow.testing._examiner.program import as_program, operations
+from flexiflow.testing._examiner.recurrence import recur
+from flexiflow.testing._examiner.selection import select
 from flexiflow.testing._examiner.trace import Trace
 from flexiflow.testing._examiner.violation import EXAMPLES, ContractViolation
 from flexiflow.testing._scheduling.backends import run_scheduled
@@ -66,6 +69,17 @@ class FactoryFailed(BaseException):
 
     def __init__(self, reason: BaseException) -> None:
         self.reason = reason
+
+
+class NotOffered(BaseException):
+    """A program uses what is not offered, so it can't be tried.
+
+    It is no `Exception`, so that no program takes it for an answer.
+    """
+
+    def __init__(self, lacks: Iterable[str]) -> None:
+        super().__init__(*lacks)
+        self.lacks = tuple(lacks)
 
 
 def unblamed(factory: Callable[..., _T]) -> Callable[..., _T]:
@@ -140,13 +154,22 @@ class Verdict:
         clause: the clause.
         examples: how many cases were tried, up to the one that broke it; 0 if it was not checked.
         violation: how it is broken, or None if it held.
-        lacks: what the subject would have to offer for the clause to be checked.
+        lacks: what the subject would have to offer for the clause to be checked, or for all of it.
     """
 
     clause: Clause
     examples: int
     violation: ContractViolation | None
     lacks: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """What is said of the clause, in a word or two."""
+        if self.violation is not None:
+            return self.violation.verdict
+        if self.examples:
+            return "held"
+        return "not offered" if self.lacks else "unchecked"
 
 
 class Subject(ABC, Generic[_Traced]):
@@ -157,9 +180,13 @@ class Subject(ABC, Generic[_Traced]):
         trace: the type of its traces.
 
     Attributes:
+        kind: what it is, in a word.
+        repeats: how often a case that breaks a clause is run again, to see whether it is flaky.
         offers: the optional parts that it has, which a clause may need.
     """
 
+    kind: ClassVar[str]
+    repeats: ClassVar[int] = 3
     offers: frozenset[str] = frozenset()
 
     def __init__(self, backend: str, trace: type[_Traced]) -> None:
@@ -168,19 +195,35 @@ class Subject(ABC, Generic[_Traced]):
         self._new_trace = trace
 
     @abstractmethod
-    def show(self, case: Case) -> str:
-        """Return a case as a program that anyone can run."""
+    def show(self, case: Case, clause: str) -> str:
+        """Return a case as a program that fails with an assertion if it breaks the clause."""
+
+    @abstractmethod
+    def imports(self) -> list[str]:
+        """Return the lines of Python that import what the user has given."""
+
+    def arguments(self) -> str:
+        """Return what the user has given, as the arguments of the check."""
+        return "factory"
 
     @abstractmethod
     def play(self, case: Case, trace: _Traced, log: Log) -> None:
         """Run a case to its end, and note in the trace what happens."""
 
+    def fit(self, case: Case) -> Case:
+        """Return a case without what is not offered, as far as it can do without."""
+        return case
+
     def attempt(self, case: Case) -> _Traced:
         """Run a case to its end, and return its trace."""
+        return self.watch(partial(self.play, case))
+
+    def watch(self, play: Callable[[_Traced, Log], None]) -> _Traced:
+        """Call a function that runs something to its end, and return the trace."""
         trace = self._new_trace()
         try:
             with Log() as log:
-                self.play(case, trace, log)
+                play(trace, log)
         except TasksLeft as exc:
             trace.tasks_left = exc.names
         except BaseException as exc:  # noqa: BLE001  whatever a faulty subject lets out
@@ -188,10 +231,10 @@ class Subject(ABC, Generic[_Traced]):
         return trace
 
     def note_left(self, exception: BaseException, trace: _Traced) -> None:
-        """Note what left a case; raise it if it is Ctrl-C, or comes from a factory."""
+        """Note what left a case; raise what says nothing of the clause."""
         found = [*leaves(exception)]
         for leaf in found:
-            if isinstance(leaf, KeyboardInterrupt | FactoryFailed):
+            if isinstance(leaf, KeyboardInterrupt | FactoryFailed | NotOffered):
                 raise leaf from None
         if self.is_left_by(found, trace):
             trace.left = exception
@@ -204,19 +247,19 @@ class Subject(ABC, Generic[_Traced]):
         """Examine a clause beyond its cases, and return the verdict."""
         return verdict
 
-    def run(self, main: Callable[[], Awaitable[None]], case: Case, trace: _Traced) -> None:
-        """Run an async function in an event loop of its own, under the schedule of a case."""
+    def run(
+        self, main: Callable[[], Awaitable[None]], decisions: tuple[int, ...], trace: _Traced
+    ) -> None:
+        """Run an async function in an event loop of its own, under a schedule.
+
+        Buses yield at every publish, except where there is no schedule.
+        """
 
         async def watch() -> None:
             trace.cancellation = anyio.get_cancelled_exc_class()
             await main()
 
-        run_scheduled(
-            watch,
-            backend=self.backend,
-            decisions=case.decisions,
-            buses_yield=buses_yield(case),
-        )
+        run_scheduled(watch, backend=self.backend, decisions=decisions, buses_yield=bool(decisions))
 
 
 def examine(
@@ -225,6 +268,8 @@ def examine(
     *given: Any,
     examples: int = EXAMPLES,
     seed: int | None = None,
+    only: Iterable[str] | None = None,
+    strict: bool = False,
     **options: Any,
 ) -> Iterator[Verdict]:
     """Try to break one clause after another, and yield its verdict.
@@ -235,6 +280,8 @@ def examine(
         given: what the subject is made from.
         examples: how many cases a clause is tried with.
         seed: draws the same cases again; if None, one is drawn.
+        only: the names of the clauses that are tried; if None, all of them.
+        strict: whether a clause that needs what is not offered has failed; one that is named has.
         options: what else the subject is made from, the backend among them.
 
     Raises:
@@ -245,18 +292,45 @@ def examine(
     if seed is None:
         seed = secrets.randbits(32)
     check_int("seed", seed, least=0)
-    return _examine(new_subject(*given, **options), clauses, examples, seed)
+    selected = select(clauses, only)
+    subject = new_subject(*given, **options)
+    return _examine(subject, selected, examples, seed, must_offer=strict or only is not None)
 
 
 def _examine(
-    subject: Subject[Any], clauses: Iterable[Clause], examples: int, seed: int
+    subject: Subject[Any],
+    clauses: Iterable[Clause],
+    examples: int,
+    seed: int,
+    *,
+    must_offer: bool,
 ) -> Iterator[Verdict]:
     for clause in clauses:
         try:
             verdict = subject.examine_further(_search(clause, subject, examples, seed), seed)
         except FactoryFailed as exc:
             raise exc.reason from None
+        if must_offer and verdict.lacks and verdict.violation is None:
+            verdict = replace(verdict, violation=_not_offered(verdict, subject, seed))
         yield verdict
+
+
+def _not_offered(verdict: Verdict, subject: Subject[Any], seed: int) -> ContractViolation:
+    clause, check = verdict.clause, f"check_{subject.kind}"
+    options = f'backend="{subject.backend}", clauses=("{clause.identifier}",), examples=1, seed=1'
+    imports = [f"from flexiflow.testing import {check}", *subject.imports()]
+    run = [f"{check}({subject.arguments()}, {options})"]
+    return ContractViolation(
+        clause=clause.identifier,
+        sentence=clause.sentence,
+        complaint=f"this {subject.kind} has no {', no '.join(verdict.lacks)}",
+        counterexample=as_program("\n".join(imports), clause.identifier, run),
+        history="",
+        operations=0,
+        backend=subject.backend,
+        seed=seed,
+        verdict="not offered",
+    )
 
 
 def _search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> Verdict:
@@ -281,6 +355,7 @@ class _Search:
         self._cases = cases
         self._subject = subject
         self._tried = 0
+        self._lacks: set[str] = set()
         self._found: list[tuple[Case, str, Trace]] = []
 
     def run(self, examples: int, seed: int) -> Verdict:
@@ -301,11 +376,19 @@ class _Search:
         except (_Broken, Flaky):
             # A flaky case, too, broke the clause once.
             return Verdict(self._clause, self._tried, self._violation(seed))
+        except Unsatisfiable:
+            return Verdict(self._clause, 0, None, tuple(sorted(self._lacks)))
         return Verdict(self._clause, self._tried, None)
 
     def _attempt(self, case: Case) -> None:
-        self._tried += not self._found
-        if self._breaks(case):
+        was_found = bool(self._found)
+        try:
+            breaks = self._breaks(case)
+        except NotOffered as exc:
+            self._lacks |= {*exc.lacks}
+            hypothesis.reject()
+        self._tried += not was_found
+        if breaks:
             self._break()
 
     def _break(self) -> NoReturn:
@@ -313,6 +396,7 @@ class _Search:
         raise _Broken
 
     def _breaks(self, case: Case) -> bool:
+        case = self._subject.fit(case)
         trace = self._subject.attempt(case)
         complaint = self._clause.judge(trace)
         if complaint is not None:
@@ -324,14 +408,18 @@ class _Search:
         # Of the smallest case that Hypothesis found, more can often be left out.
         while any(map(self._breaks, self._found[0][0].smaller())):
             pass
-        [(case, complaint, trace)] = self._found
+        [(case, complaint, trace)] = found = self._found
+        recurrence = recur(partial(self._breaks, case), self._subject.repeats)
+        self._found = found
         return ContractViolation(
             clause=self._clause.identifier,
             sentence=self._clause.sentence,
             complaint=complaint,
-            counterexample=self._subject.show(case),
+            counterexample=self._subject.show(case, self._clause.identifier),
             history=trace.story(),
             operations=operations(case),
             backend=self._subject.backend,
             seed=seed,
+            error=show_error(trace.left),
+            **recurrence,
         )

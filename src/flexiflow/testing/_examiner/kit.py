@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from flexiflow import StateMachine, Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Generator, Iterable
     from contextlib import AbstractContextManager
 
     from flexiflow import Component, Engine, Event, HandlerFailure, Subscription
@@ -59,6 +59,13 @@ class Mark:
     def __hash__(self) -> int:
         """Return the same for all."""
         return 0
+
+
+async def bounded(main: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Call an async function, which claims to end within so many seconds."""
+    with anyio.move_on_after(seconds) as scope:
+        await main()
+    claim(not scope.cancelled_caught, f"it had not ended after {seconds:g} seconds")
 
 
 def ignore(data: object) -> None:

@@ -21,12 +21,17 @@ from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.steps import block, without_one
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from types import CodeType
 
     from flexiflow.testing._examiner.steps import Lines
 
 _OURS = "flexiflow.testing._"
+_SHARED = ("mark",)
+"""What a program imports instead of defining it: what records its history uses that, too."""
+FUTURE = "from __future__ import annotations"
+ASSERTING = "flexiflow.testing._examiner.asserting"
+"""The module that makes an assertion of whatever leaves a program."""
 
 
 @final
@@ -47,18 +52,23 @@ class Listing:
                 self.use(name, origin)
                 continue
             self._seen.add(name)
-            if definition:
+            if name in _SHARED:
+                self.add(module, name)
+            elif definition:
                 self.use(definition, module)
                 self._definitions.append(definition)
             else:
                 self._imports.setdefault(origin, []).append(name)
 
-    def program(self, factories: Sequence[str], *parts: str, run: str) -> str:
-        """Return the program: imports, factories, definitions, parts, and the lines that run it."""
-        self._imports.setdefault("flexiflow.testing", []).append("replay")
-        future = "from __future__ import annotations\n\n" if self._definitions else ""
+    def add(self, module: str, *names: str) -> None:
+        """Import names from a module, whether they are used or not."""
+        self._imports.setdefault(module, []).extend(names)
+
+    def text(self, factories: Sequence[str], *parts: str) -> str:
+        """Return the text: imports, factories, definitions, and parts."""
+        future = f"{FUTURE}\n\n" if self._definitions else ""
         head = "\n".join([future + "\n".join(self._lines()), "", *factories])
-        return "\n\n\n".join([head, *self._definitions, *parts, f"{run}\n"])
+        return "\n\n\n".join([head, *self._definitions, *parts])
 
     def _lines(self) -> Iterator[str]:
         for origin, names in sorted(self._imports.items()):
@@ -119,6 +129,12 @@ def name_factory(
     place = place_of(factory)
     if place is not None:
         return f"from {place} import {getattr(factory, '__qualname__', '')} as {alias}"
+    # A partial or a lambda knows no name, but may have one.
+    for known, found in [*sys.modules.items()]:
+        names = () if known == "__main__" else getattr(found, "__dict__", {}).items()
+        for name, value in [*names]:
+            if value is factory:
+                return f"from {known} import {name} as {alias}"
     return f"{alias} = ...  # what makes {makes}"
 
 
@@ -213,12 +229,17 @@ Case: TypeAlias = Program | Written
 """What a clause is tried with."""
 
 
-def defined(lines: Lines, **names: object) -> Callable[[], Awaitable[None]]:
-    """Return an async function that does what some lines do, and prints nothing by itself."""
-    namespace: dict[str, Any] = {**vars(kit), "print": _be_silent, **names}
+def defined(head: str, lines: Lines) -> Callable[..., Awaitable[None]]:
+    """Return an async function that does what some lines do, and prints nothing by itself.
+
+    Args:
+        head: its parameters.
+        lines: what it does.
+    """
+    namespace: dict[str, Any] = {**vars(kit), "print": _be_silent}
     # The text is our own. It is run as it is shown, so that what is shown was run.
-    exec(_compiled("\n".join(block("async def main():", lines))), namespace)  # noqa: S102
-    main: Callable[[], Awaitable[None]] = namespace["main"]
+    exec(_compiled("\n".join(block(f"async def main({head}):", lines))), namespace)  # noqa: S102
+    main: Callable[..., Awaitable[None]] = namespace["main"]
     return main
 
 
@@ -230,18 +251,32 @@ def _compiled(source: str) -> CodeType:
     return compile(source, "<program>", "exec")
 
 
-def buses_yield(case: Case) -> bool:
-    """Return whether buses yield at every publish: they do unless the case has no schedule."""
-    return bool(case.decisions)
+def as_program(text: str, clause: str, run: Lines) -> str:
+    """Return a text, and a test that runs some lines; it also runs as a program by itself."""
+    name = f"test_{clause.lower()}"
+    test = "\n".join(block(f"def {name}():", run))
+    start = "\n".join(block('if __name__ == "__main__":', [f"{name}()"]))
+    return "\n\n\n".join([text, test, f"{start}\n"])
 
 
-def show(
-    case: Case, factories: Sequence[str], backend: str, *made: str, mains: Sequence[Lines]
+def asserted(clause: str, run: Lines) -> Lines:
+    """Return lines that run others, and assert that these raise nothing."""
+    return block(f'with asserting("{clause}"):', run)
+
+
+def show_program(
+    program: Program,
+    clause: str,
+    factories: Sequence[str],
+    backend: str,
+    *made: str,
+    mains: Sequence[Lines],
 ) -> str:
-    """Return a whole program, after what it uses and before the lines that run it.
+    """Return a program with what it uses, and a test that runs it.
 
     Args:
-        case: the program, or what was written.
+        program: the program.
+        clause: the number of the clause that it breaks.
         factories: the lines that import the factories.
         backend: the backend on which it runs.
         made: what is made before any loop runs.
@@ -253,14 +288,37 @@ def show(
         parts.append("\n".join(block(f"async def {name}():", lines)))
     listing = Listing()
     for part in parts:
-        if isinstance(case, Program):
-            listing.use(part, case.function.__module__)
+        listing.use(part, program.function.__module__)
         listing.use(part, kit.__name__)
-    options = f'backend="{backend}", decisions={case.decisions}'
-    if not buses_yield(case):
+    listing.add("flexiflow.testing", "replay")
+    listing.add(ASSERTING, "asserting")
+    options = f'backend="{backend}", decisions={program.decisions}'
+    if not program.decisions:
         options += ", buses_yield=False"
-    runs = "\n".join(f"replay({name}, {options})" for name in names)
-    return listing.program(factories, *parts, run=runs)
+    run = asserted(clause, [f"replay({name}, {options})" for name in names])
+    return as_program(listing.text(factories, *parts), clause, run)
+
+
+def show_script(
+    script: Written, clause: str, factories: Mapping[str, str], backend: str, head: str, judge: str
+) -> str:
+    """Return a script with what it uses, and a test that judges what it does.
+
+    Args:
+        script: the script.
+        clause: the number of the clause that it breaks.
+        factories: the lines that import the factories, each under its name.
+        backend: the backend on which it runs.
+        head: the parameters of the function that does what the script does.
+        judge: the module that judges it.
+    """
+    main = "\n".join(block(f"async def main({head}):", script.main()))
+    listing = Listing()
+    listing.use(main, kit.__name__)
+    listing.add(judge, "judge")
+    given = f'main, {", ".join(factories)}, clause="{clause}"'
+    run = [f'judge({given}, backend="{backend}", decisions={script.decisions})']
+    return as_program(listing.text([*factories.values()], main), clause, run)
 
 
 def operations(case: Case) -> int:

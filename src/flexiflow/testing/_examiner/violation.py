@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, Literal, TypeAlias, final
 
 from flexiflow._errors import FlexiFlowError
+
+Failing: TypeAlias = Literal["violated", "flaky", "not offered"]
 
 EXAMPLES: Final = 200
 """How many programs a clause is tried with by default."""
@@ -26,9 +28,14 @@ class ContractViolation(FlexiFlowError, AssertionError):
         operations: in how many places that program calls one of the examined methods.
         backend: the backend on which it ran.
         seed: the seed with which the same check finds it again.
+        verdict: "violated"; "flaky", if it did not happen each time that the program was run again;
+            "not offered", if the clause could not be tried, as what it needs is not there.
+        recurrence: how often it happened again, and in how many runs of the program.
+        error: the traceback of the exception that ended the program, from the caller's own code on;
+            empty if there was none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each of them is an attribute
         self,
         *,
         clause: str,
@@ -39,6 +46,9 @@ class ContractViolation(FlexiFlowError, AssertionError):
         operations: int,
         backend: str,
         seed: int,
+        verdict: Failing = "violated",
+        recurrence: tuple[int, int] = (0, 0),
+        error: str = "",
     ) -> None:
         super().__init__(clause, complaint)
         self.clause = clause
@@ -49,14 +59,31 @@ class ContractViolation(FlexiFlowError, AssertionError):
         self.operations = operations
         self.backend = backend
         self.seed = seed
+        self.verdict: Failing = verdict
+        self.recurrence = recurrence
+        self.error = error
 
     def __str__(self) -> str:
         """Return what is promised, what happened, the program, and the seed."""
+        says = {"violated": "does not hold", "flaky": "is flaky", "not offered": "is not offered"}
         history = f"what happened:\n{self.history}\n\n" if self.history else ""
+        error = f"what was raised:\n{self.error}\n\n" if self.error else ""
         return (
-            f"{self.clause} does not hold on {self.backend}: {self.complaint}\n\n"
+            f"{self.clause} {says[self.verdict]} on {self.backend}: {self.complaint}\n\n"
             f"{self.clause}: {self.sentence}\n\n"
+            f"{self._chance()}"
             f"{self.counterexample}\n"
             f"{history}"
+            f"{error}"
             f"found with seed={self.seed}"
+        )
+
+    def _chance(self) -> str:
+        if self.verdict != "flaky":
+            return ""
+        again, runs = self.recurrence
+        return (
+            f"flaky: of {runs} more runs of this program, {again} broke the clause, so what is "
+            "checked depends on something else too: on state of an earlier run, on time, on "
+            "randomness\n\n"
         )

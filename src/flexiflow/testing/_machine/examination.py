@@ -76,6 +76,9 @@ def _named(found: ContractViolation, claim: Claim) -> ContractViolation:
         operations=found.operations,
         backend=found.backend,
         seed=found.seed,
+        verdict=found.verdict,
+        recurrence=found.recurrence,
+        error=found.error,
     )
 
 

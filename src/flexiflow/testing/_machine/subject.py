@@ -19,7 +19,7 @@ from flexiflow._errors import UnknownComponent
 from flexiflow._text import show
 from flexiflow.testing._examiner.clause import describe
 from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, out_of_factory
-from flexiflow.testing._examiner.program import buses_yield, name_factory
+from flexiflow.testing._examiner.program import name_factory
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Trace
 from flexiflow.testing._machine.claims import END
@@ -71,6 +71,8 @@ class MachineSubject(Subject[MachineTrace]):
         ValueError: a component is not there, or has no machine; a claim names an unknown state.
         Exception: what `make` has raised.
     """
+
+    kind = "machine"
 
     def __init__(
         self, make: Callable[[], Any], *, names: tuple[str, ...], claims: Claims, backend: str
@@ -126,7 +128,7 @@ class MachineSubject(Subject[MachineTrace]):
         script = cast("Draft | Script", case)
         desk = Desk(self._make, self._places, self._claims, self._coverage, trace.entries)
         try:
-            self.run(partial(_play, script, desk), case, trace)
+            self.run(partial(_play, script, desk), case.decisions, trace)
         except ClaimBroken:
             trace.violation = desk.violation
         except Exception as exc:
@@ -165,7 +167,11 @@ class MachineSubject(Subject[MachineTrace]):
             ),
         )
 
-    def show(self, case: Case) -> str:
+    def imports(self) -> list[str]:
+        """Return the line that imports what makes the engine."""
+        return [name_factory(self._user_make, "make", "your engine")]
+
+    def show(self, case: Case, clause: str) -> str:  # noqa: ARG002  it is named by the claim
         """Return a program that anyone can run, and that fails by itself."""
         claim = self.claim or END
         pairs = zip(claim.conditions, ("condition", "later_condition"), strict=False)
@@ -176,12 +182,12 @@ class MachineSubject(Subject[MachineTrace]):
         if self._claims.fair:
             given.append(f"fair={[*self._claims.fair]!r}")
         options = f'backend="{self.backend}", decisions={case.decisions}'
-        if not buses_yield(case):
+        if not case.decisions:
             options += ", buses_yield=False"
         body = block(") as desk:", cast("Draft | Script", case).main())
         lines = [*block("async with open_desk(", [f"{each}," for each in given]), *body]
         replayed = ["", "", *block("async def main():", lines), "", "", f"replay(main, {options})"]
-        return "\n".join([*_head(self._user_make, shown), *replayed, ""])
+        return "\n".join([*_head(self.imports(), shown), *replayed, ""])
 
 
 def _together(expressions: list[str]) -> str:
@@ -189,11 +195,11 @@ def _together(expressions: list[str]) -> str:
     return f"({', '.join(expressions)})" if len(expressions) > 1 else expressions[0]
 
 
-def _head(make: Callable[[], Any], shown: list[Shown]) -> Iterator[str]:
+def _head(imports: list[str], shown: list[Shown]) -> Iterator[str]:
     """Yield the imports of a program, and what is to be filled in."""
     yield "from flexiflow.testing import replay"
     yield "from flexiflow.testing._machine.desk import open_desk"
-    needed = [name_factory(make, "make", "your engine"), *(each.definition for each in shown)]
+    needed = [*imports, *(each.definition for each in shown)]
     lines = [line for line in dict.fromkeys(needed) if line]
     yield from (line for line in lines if line.startswith("from "))
     placeholders = [line for line in lines if not line.startswith("from ")]

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import anyio
 
 from flexiflow._callables import check_callable
+from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
-from flexiflow.testing._examiner.kit import claim
-from flexiflow.testing._examiner.program import name_factory
+from flexiflow.testing._examiner.kit import bounded
+from flexiflow.testing._examiner.program import ASSERTING, as_program, asserted, name_factory
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Entry, Trace
 from flexiflow.testing._store.desk import open_desk
@@ -45,6 +46,9 @@ class StoreSubject(Subject[Trace]):
     Raises:
         TypeError: the factory can't be one, or what it makes is no store.
     """
+
+    kind = "store"
+    repeats = 1
 
     def __init__(self, factory: Callable[..., Any], *, backend: str) -> None:
         super().__init__(backend, Trace)
@@ -90,10 +94,14 @@ class StoreSubject(Subject[Trace]):
             trace.entries += map(Entry, history)
 
     def _run(self, main: Callable[[], Awaitable[None]]) -> None:
-        anyio.run(_bounded, main, backend=self.backend)
+        anyio.run(bounded, main, _PATIENCE, backend=self.backend)
 
-    def show(self, case: Case) -> str:
-        """Return a script as a program that anyone can run."""
+    def imports(self) -> list[str]:
+        """Return the line that imports the factory."""
+        return [name_factory(self._factory, makes="your store")]
+
+    def show(self, case: Case, clause: str) -> str:
+        """Return a script as a program that fails with an assertion if it breaks the clause."""
         script = cast("Acts", case)
         twice = ", twice=True" if self._twice else ""
         lines = [*script.main(), "await desk.finish()"]
@@ -102,18 +110,14 @@ class StoreSubject(Subject[Trace]):
         parts = [
             *(["from math import inf"] if has_infinity else []),
             "import anyio",
+            f"from {ASSERTING} import asserting",
+            f"from {kit.__name__} import bounded",
             "from flexiflow.testing._store.desk import open_desk",
-            name_factory(self._factory, makes="your store"),
-            *("", "", *block("async def main():", opened), "", ""),
-            f'anyio.run(main, backend="{self.backend}")',
+            *self.imports(),
+            *("", "", *block("async def main():", opened)),
         ]
-        return "\n".join([*parts, ""])
-
-
-async def _bounded(main: Callable[[], Awaitable[None]]) -> None:
-    with anyio.move_on_after(_PATIENCE) as scope:
-        await main()
-    claim(not scope.cancelled_caught, f"it had not ended after {_PATIENCE:g} seconds")
+        run = [f'anyio.run(bounded, main, {_PATIENCE}, backend="{self.backend}")']
+        return as_program("\n".join(parts), clause, asserted(clause, run))
 
 
 def _takes_beside(factory: Callable[..., Any]) -> bool:

@@ -28,10 +28,13 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import anyio
 
 from flexiflow._callables import check_callable, is_coroutine_callable
+from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.clause import describe
+from flexiflow.testing._examiner.errors import show_error
 from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
-from flexiflow.testing._examiner.kit import claim
-from flexiflow.testing._examiner.program import name_factory
+from flexiflow.testing._examiner.kit import bounded
+from flexiflow.testing._examiner.program import ASSERTING, as_program, asserted, name_factory
+from flexiflow.testing._examiner.recurrence import recur
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Entry, Trace
 from flexiflow.testing._examiner.violation import ContractViolation
@@ -50,6 +53,7 @@ from flexiflow.testing._transport.universal import Universal, play
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from flexiflow.testing._examiner.clause import Clause
     from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.steps import Lines
     from flexiflow.testing._transport.moves import TransportScript
@@ -92,6 +96,9 @@ class TransportSubject(Subject[Trace]):
         TypeError: the factory or a hook can't be one, or what the factory makes is no transport.
         ValueError: `lease` or `scale` is no number above 0.
     """
+
+    kind = "transport"
+    repeats = 1
 
     def __init__(
         self,
@@ -148,7 +155,7 @@ class TransportSubject(Subject[Trace]):
         if self._is_virtual:
             run_scheduled(main, backend=self.backend)
         else:
-            anyio.run(_bounded, main, _PATIENCE, backend=self.backend)
+            anyio.run(bounded, main, _PATIENCE, backend=self.backend)
 
     def is_left_by(self, found: list[BaseException], trace: Trace) -> bool:
         """Return whether anything but complaints left a script, and note those by their clause."""
@@ -179,18 +186,28 @@ class TransportSubject(Subject[Trace]):
                 played += times
                 left = self._left_by(each, times)
                 if left is not None:
-                    violation = ContractViolation(
-                        clause=verdict.clause.identifier,
-                        sentence=verdict.clause.sentence,
-                        complaint=f"{each.name}: {describe(left)}",
-                        counterexample=self._show_scenario(each, times),
-                        history="",
-                        operations=1,
-                        backend=self.backend,
-                        seed=seed,
-                    )
+                    violation = self._scenario_violation(verdict.clause, each, times, left, seed)
                     return Verdict(verdict.clause, played, violation)
         return Verdict(verdict.clause, played, None, tuple(dict.fromkeys(lacks)))
+
+    def _scenario_violation(
+        self, clause: Clause, each: Universal, times: int, left: BaseException, seed: int
+    ) -> ContractViolation:
+        def breaks() -> bool:
+            return self._left_by(each, times) is not None
+
+        return ContractViolation(
+            clause=clause.identifier,
+            sentence=clause.sentence,
+            complaint=f"{each.name}: {describe(left)}",
+            counterexample=self._show_scenario(each, times),
+            history="",
+            operations=1,
+            backend=self.backend,
+            seed=seed,
+            error=show_error(left),
+            **recur(breaks, self.repeats),
+        )
 
     def _left_by(self, each: Universal, times: int) -> BaseException | None:
         """Play a scenario so many times at once; return what it raises, or None."""
@@ -199,7 +216,7 @@ class TransportSubject(Subject[Trace]):
         trace = Trace()
         try:
             with Log():
-                anyio.run(_bounded, main, 30 + 600 * self._scale, backend=self.backend)
+                anyio.run(bounded, main, _longest(self._scale), backend=self.backend)
         except BaseException as exc:  # noqa: BLE001  whatever a faulty transport lets out
             self.note_left(exc, trace)
         return trace.left
@@ -208,16 +225,20 @@ class TransportSubject(Subject[Trace]):
         """Return the options that the factory takes, of those that are wanted."""
         return {name: value for name, value in options if name in self.offers}
 
-    def show(self, case: Case) -> str:
-        """Return a script as a program that anyone can run."""
+    def show(self, case: Case, clause: str) -> str:
+        """Return a script as a program that fails with an assertion if it breaks the clause."""
         script = cast("TransportScript", case)
         opened = f"open_desk({self._means_text()}{_text(self._taken(script.options))})"
         lines = block(f"async with {opened} as desk:", [*script.main(), "await desk.finish()"])
         imports = ["from flexiflow.testing._transport.desk import open_desk"]
         if self._is_virtual:
             imports.insert(0, "from flexiflow.testing import replay")
-            return self._program(imports, lines, "replay(main, {}, decisions=())")
-        return self._program(["import anyio", *imports], lines, "anyio.run(main, {})")
+            run = f'replay(main, backend="{self.backend}", decisions=())'
+            return self._program(clause, imports, lines, run)
+        return self._program(clause, ["import anyio", *imports], lines, self._run_for(_PATIENCE))
+
+    def _run_for(self, seconds: float) -> str:
+        return f'anyio.run(bounded, main, {seconds}, backend="{self.backend}")'
 
     def _show_scenario(self, each: Universal, times: int) -> str:
         imports = [
@@ -227,32 +248,42 @@ class TransportSubject(Subject[Trace]):
         ]
         given = f"{self._means_text()}, {self._scale / times}, {times}"
         line = f"await play({each.name}, {given}{_text(self._taken(each.takes))})"
-        return self._program(imports, [line], "anyio.run(main, {})")
+        run = self._run_for(_longest(self._scale))
+        return self._program(each.clause, imports, [line], run)
 
     def _means_text(self) -> str:
         given = "".join(f", {name}={name}" for name in self._hooks)
         return f"Means(factory, {self._means.lease}{given})"
 
-    def _program(self, imports: list[str], lines: Lines, run: str) -> str:
+    def _program(self, clause: str, imports: list[str], lines: Lines, run: str) -> str:
         parts = [
             *imports,
+            f"from {ASSERTING} import asserting",
+            *([f"from {kit.__name__} import bounded"] if "(bounded," in run else []),
             "from flexiflow.testing._transport.desk_calls import Means",
-            name_factory(self._factory, makes="your transport"),
-            *(
-                name_factory(hook, name, f"your hook {name!r}")
-                for name, hook in self._hooks.items()
-            ),
-            *("", "", *block("async def main():", lines), "", ""),
-            run.format(f'backend="{self.backend}"'),
+            *self.imports(),
+            *("", "", *block("async def main():", lines)),
         ]
-        return "\n".join([*parts, ""])
+        return as_program("\n".join(parts), clause, asserted(clause, [run]))
+
+    def imports(self) -> list[str]:
+        """Return the lines that import the factory and the hooks."""
+        hooks = self._hooks.items()
+        return [
+            name_factory(self._factory, makes="your transport"),
+            *(name_factory(hook, name, f"your hook {name!r}") for name, hook in hooks),
+        ]
+
+    def arguments(self) -> str:
+        """Return the factory, the hooks and the terms, as arguments of `check_transport`."""
+        hooks = "".join(f", {name}={name}" for name in self._hooks)
+        lease = None if self._is_virtual else self._means.lease
+        return f"factory{hooks}, lease={lease}, scale={self._scale}"
 
 
-async def _bounded(main: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Run it, for at most so many seconds."""
-    with anyio.move_on_after(seconds) as scope:
-        await main()
-    claim(not scope.cancelled_caught, f"it had not ended after {seconds:g} seconds")
+def _longest(scale: float) -> float:
+    """Return after how many seconds a scenario that still runs is stuck."""
+    return 30 + 600 * scale
 
 
 def _options_of(factory: Callable[..., Any]) -> set[str]:

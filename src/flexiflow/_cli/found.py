@@ -1,0 +1,99 @@
+"""Violations as a file of tests: `flexiflow verify --write` (P5)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from textwrap import indent
+from typing import TYPE_CHECKING, Final
+
+from flexiflow._cli.problems import CannotRun
+from flexiflow._cli.target import folder_of
+from flexiflow._text import counted, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flexiflow.testing import ContractViolation
+
+MARK: Final = "# Written by `flexiflow verify"
+"""How a file begins that may be replaced."""
+_FUTURE: Final = "from __future__ import annotations"
+_TEST: Final = "\n\n\ndef test_"
+_START: Final = '\n\n\nif __name__ == "__main__":\n'
+
+
+def check_free(path: str) -> None:
+    """Refuse a file that is not to be written.
+
+    Raises:
+        CannotRun: it exists, and was not written by `flexiflow verify`, or its folder is missing.
+    """
+    file = Path(path)
+    if not file.parent.is_dir():
+        raise CannotRun(f"--write {path!r}: there is no folder {str(file.parent)!r}")
+    if not file.exists():
+        return
+    try:
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            begins = opened.read(len(MARK))
+    except OSError as exc:
+        raise CannotRun(f"--write {path!r}: it can't be replaced: {exc}") from exc
+    if begins != MARK:
+        raise CannotRun(
+            f"--write {path!r}: the file exists, and was not written by `flexiflow verify`: "
+            "name another one, or remove it"
+        )
+
+
+def write_tests(path: str, targets: Sequence[str], violations: Sequence[ContractViolation]) -> str:
+    """Write a test for each violation to a file, if there are any, and return what was done.
+
+    Args:
+        path: the file.
+        targets: the targets that the tests import; the first one is what was verified.
+        violations: what was found.
+
+    Raises:
+        CannotRun: the file can't be written.
+    """
+    if not violations:
+        return f"nothing was found, so {path} was not written"
+    start = Path(path).resolve().parent
+    folders = dict.fromkeys(_relative(folder_of(target), start) for target in targets)
+    names = [f"test_{each.clause.lower()}_on_{each.backend}" for each in violations]
+    head = [
+        f"{MARK} {printable(targets[0])}`: each test fails as long as a violation is there.",
+        *(_FUTURE, "", "import sys", "from pathlib import Path", ""),
+        *(f"sys.path.insert(0, str(Path(__file__).resolve().parent / {at!r}))" for at in folders),
+    ]
+    parts = ["\n".join(head), *map(_as_test, names, violations)]
+    main = "\n".join(f"    {name}()" for name in names)
+    try:
+        Path(path).write_text("\n\n\n".join(parts) + f"{_START}{main}\n", encoding="utf-8")
+    except OSError as exc:
+        raise CannotRun(f"--write {path!r}: it can't be written: {exc}") from exc
+    return f"wrote {counted(len(violations), 'test')} to {path}"
+
+
+def _as_test(name: str, violation: ContractViolation) -> str:
+    """Return a counterexample as one function."""
+    text, _, test = violation.counterexample.rpartition(_TEST)
+    run = test.partition(_START)[0].partition("\n")[2]
+    setting = text.removeprefix(_FUTURE).strip()
+    told = f"# {violation.verdict}: {printable(violation.complaint)}"
+    says = printable(violation.sentence).replace("\\", "\\\\")
+    return "\n".join(
+        [
+            f"def {name}():",
+            f'    """{violation.clause}: {says}"""',
+            indent(f"{told}\n{setting}\n", "    "),
+            run,
+        ]
+    )
+
+
+def _relative(folder: Path, start: Path) -> str:
+    # On Windows there is no way from one drive to another.
+    same = folder.drive == start.drive
+    return Path(os.path.relpath(folder, start)).as_posix() if same else str(folder)

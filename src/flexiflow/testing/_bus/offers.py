@@ -1,0 +1,79 @@
+"""What a bus offers beyond its four methods, found by using each part by itself (P5)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from flexiflow.testing._examiner.kit import ignore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    Use: TypeAlias = Callable[[Any], Awaitable[bool]]
+
+PATTERNS: Final = "patterns"
+HASHABLE: Final = "hashable subscriptions"
+PRIORITY: Final = "subscribe(priority=)"
+FILTER: Final = "subscribe(filter=)"
+ONCE: Final = "subscribe(once=)"
+DELIVERY: Final = "publish(delivery=)"
+ON_ERROR: Final = "publish(on_error=)"
+METHODS: Final = (
+    "stream",
+    "expect",
+    "wait_for",
+    "add_instrument",
+    "remove_instrument",
+    "subscriptions",
+    "answer",
+    "ask",
+    "background",
+)
+
+
+async def _subscribe(bus: Any, **options: object) -> bool:
+    await bus.subscribe("a", "c", ignore, **options)
+    return True
+
+
+async def _publish(bus: Any, **options: object) -> bool:
+    await bus.publish("a", **options)
+    return True
+
+
+async def _hash(bus: Any) -> bool:
+    hash(await bus.subscribe("a", "c", ignore))
+    return True
+
+
+async def _hear(bus: Any) -> bool:
+    """Return whether any pattern hears what it matches: which of them do is for a clause to say."""
+    heard: list[object] = []
+    for pattern in ("*", "**", "a.*", "a.**", "*.b"):
+        try:
+            await bus.subscribe(pattern, "c", heard.append)
+        except ValueError:
+            continue
+    await bus.publish("a", 1)
+    await bus.publish("a.b", 1)
+    return bool(heard)
+
+
+def _accept(event: str, data: object) -> bool:  # noqa: ARG001  a filter
+    return True
+
+
+USES: Final[Mapping[str, Use]] = {
+    PATTERNS: _hear,
+    HASHABLE: _hash,
+    PRIORITY: partial(_subscribe, priority=1),
+    FILTER: partial(_subscribe, filter=_accept),
+    ONCE: partial(_subscribe, once=True),
+    "subscribe(limit=)": partial(_subscribe, limit=1),
+    "subscribe(time_limit=)": partial(_subscribe, time_limit=1),
+    "subscribe(around=)": partial(_subscribe, around=()),
+    DELIVERY: partial(_publish, delivery="sequential"),
+    ON_ERROR: partial(_publish, on_error="continue"),
+}
+"""Uses each part by itself; raises `TypeError`, or returns False, if it is not there."""

@@ -1,0 +1,351 @@
+"""What is chosen, not offered, flaky or raised by a bus that is checked (P5)."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any, Self
+
+import pytest
+from hypothesis import strategies as st
+
+from flexiflow import Component, EventBus
+from flexiflow.extras.durable import MemoryTransport
+from flexiflow.extras.stores import MemoryStateStore
+from flexiflow.testing import (
+    ContractViolation,
+    check_bus,
+    check_component,
+    check_store,
+    check_transport,
+)
+from flexiflow.testing._bus.contract import CONTRACT
+from flexiflow.testing._bus.fitting import fit
+from flexiflow.testing._bus.script import Publish, Script, Subscribe
+from flexiflow.testing._bus.subject import BusSubject
+from flexiflow.testing._examiner.clause import Clause
+from flexiflow.testing._examiner.errors import show_error, traceback_of_user
+from flexiflow.testing._examiner.examine import Verdict, examine
+from flexiflow.testing._examiner.program import Program, name_factory
+from flexiflow.testing._examiner.selection import select
+from flexiflow.testing._examiner.steps import Together, Wait
+from tests.testing.test_check import Careless, Thin, run_text
+
+NAMES = [clause.identifier for clause in CONTRACT]
+
+
+class Small(Thin):
+    """Takes no option, and knows no patterns."""
+
+    async def subscribe(self, event: Any, component: Any, handler: Any) -> Any:
+        if "*" in event:
+            raise ValueError("no patterns")
+        return await super().subscribe(event, component, handler)
+
+    async def publish(self, event: Any, data: Any = None) -> Any:
+        return await super().publish(event, data)
+
+
+class Lacking(Thin):
+    """Lacks one option."""
+
+    lacks = ("subscribe", "")
+
+    async def subscribe(self, *given: Any, **options: Any) -> Any:
+        self.refuse("subscribe", options)
+        return await super().subscribe(*given, **options)
+
+    async def publish(self, *given: Any, **options: Any) -> Any:
+        self.refuse("publish", options)
+        return await super().publish(*given, **options)
+
+    def refuse(self, method: str, options: dict[str, Any]) -> None:
+        if self.lacks[0] == method and self.lacks[1] in options:
+            raise TypeError(f"{method} takes no {self.lacks[1]}")
+
+
+class Plain(Thin):
+    """Takes a pattern for a name."""
+
+    async def subscribe(self, event: Any, *given: Any, **options: Any) -> Any:
+        made = await super().subscribe(event, *given, **options)
+        if "*" in str(event):
+            self.real.unsubscribe(made)
+        return made
+
+
+class Held:
+    """A subscription that has no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+
+    def __eq__(self, other: object) -> bool:
+        return getattr(other, "made", other) is self.made
+
+    def __getattribute__(self, name: str) -> Any:
+        return object.__getattribute__(self, name) if name == "made" else getattr(self.made, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "made":
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.made, name, value)
+
+    def __enter__(self) -> Self:
+        self.made.__enter__()
+        return self
+
+    def __exit__(self, *given: object) -> Any:
+        return self.made.__exit__(*given)
+
+
+class Unhashable(Thin):
+    """Its subscriptions have no hash; nothing else is wrong with it."""
+
+    async def subscribe(self, *given: Any, **options: Any) -> Any:
+        return Held(await super().subscribe(*given, **options))
+
+    def unsubscribe(self, subscription: Any) -> Any:
+        return super().unsubscribe(subscription.made)
+
+
+def lacking(method: str, option: str) -> type[Lacking]:
+    """Make a bus that lacks one option."""
+    return type("LacksIt", (Lacking,), {"lacks": (method, option)})
+
+
+BUSES: list[tuple[Callable[[], Any], str, str]] = [
+    (Plain, "patterns", "B10"),
+    (Unhashable, "hashable subscriptions", "B2"),
+    (lacking("subscribe", "priority"), "subscribe(priority=)", "B4 D3 D5"),
+    (lacking("subscribe", "filter"), "subscribe(filter=)", "B8"),
+    (lacking("subscribe", "once"), "subscribe(once=)", "B9"),
+    (
+        lacking("publish", "delivery"),
+        "publish(delivery=)",
+        "B1 B7 D1 D2 D3 D5 D6 E1 E2 E3 E4 E5 E6 E7 E8 V1 V2",
+    ),
+    (lacking("publish", "on_error"), "publish(on_error=)", "B1 D5 E1 E2 E3 E4 E5 E6 E7 E8 V1"),
+]
+
+
+def verdicts(factory: Callable[[], Any], backend: str, **how: Any) -> dict[str, Verdict]:
+    """Return the verdict of each clause."""
+    found = examine(BusSubject, CONTRACT, factory, backend=backend, seed=1, **how)
+    return {verdict.clause.identifier: verdict for verdict in found}
+
+
+@pytest.mark.parametrize("clauses", [("D1", "B4"), ["B4", "D1", "B4"], iter(["B4", "D1"])])
+def test_only_clauses_that_are_named_are_tried(clauses: Any) -> None:
+    """P5: they are tried in the order of the contract, each once."""
+    assert [clause.identifier for clause in select(CONTRACT, clauses)] == ["B4", "D1"]
+
+
+def test_what_is_not_named_breaks_nothing(backend: str) -> None:
+    """P5: a fault in another clause is not found."""
+    check_bus(Careless, backend=backend, examples=5, seed=1, clauses=("B7", "D1"))
+    with pytest.raises(ContractViolation, match="B4 does not hold"):
+        check_bus(Careless, backend=backend, seed=1, clauses=("B4",))
+
+
+@pytest.mark.parametrize(
+    ("check", "factory", "name", "message"),
+    [
+        (check_bus, EventBus, "b4", "not 'b4': did you mean B4.* the clauses are B1, B2, B3"),
+        (check_bus, EventBus, "nothing", "not 'nothing': the clauses are B1, B2, B3"),
+        (check_component, Component, "B4", "not 'B4': .*the clauses are C1, C2"),
+        (check_transport, MemoryTransport, "B4", "not 'B4': .*the clauses are X1, X2"),
+        (check_store, MemoryStateStore, "B4", "not 'B4': .*the clauses are K2$"),
+    ],
+)
+def test_a_clause_that_is_unknown_is_refused(
+    check: Callable[..., None], factory: Any, name: str, message: str
+) -> None:
+    """P5: the error names those that are most like it, and all there are."""
+    with pytest.raises(ValueError, match=f"of this contract, {message}"):
+        check(factory, backend="asyncio", clauses=(name,))
+
+
+@pytest.mark.parametrize(
+    ("clauses", "error"), [("B4", TypeError), ([4], TypeError), ((), ValueError)]
+)
+def test_clauses_that_name_none_are_refused(clauses: Any, error: type[Exception]) -> None:
+    """P5: a single str, something else than names, and no names at all."""
+    with pytest.raises(error, match=r"^clauses must"):
+        check_bus(EventBus, backend="asyncio", clauses=clauses)
+
+
+@pytest.mark.same_everywhere
+@pytest.mark.parametrize(("bus", "part", "clauses"), BUSES, ids=[each[1] for each in BUSES])
+def test_only_what_needs_a_part_is_not_offered(
+    bus: Callable[[], Any], part: str, clauses: str, backend: str
+) -> None:
+    """P5: a bus that lacks one part breaks no other clause for it, each of which is tried."""
+    found = verdicts(bus, backend, examples=2)
+    # Thin has none of the further methods.
+    missing = [name for name in NAMES if part in found[name].lacks]
+    assert missing == clauses.split()
+    assert [name for name in NAMES if found[name].violation is not None] == []
+    words = {found[name].word for name in missing}
+    assert words == {"not offered"}
+    assert all(found[name].examples or found[name].lacks for name in NAMES)
+
+
+def test_a_bus_of_four_methods_breaks_nothing(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: whatever can be left out is; what is not offered is told once."""
+    check_bus(Small, backend=backend, examples=10, seed=1)
+    [record] = caplog.records
+    assert (record.levelno, record.name) == (logging.WARNING, "flexiflow.testing._check")
+    assert "B2 (" not in record.getMessage()
+    assert "B10 (no patterns), " in record.getMessage()
+    assert "D3 (no publish(delivery=), no subscribe(priority=))" in record.getMessage()
+
+
+@pytest.mark.parametrize("how", [{"clauses": ("B10",)}, {"strict": True}])
+def test_what_is_asked_for_has_to_be_offered(how: Any, backend: str) -> None:
+    """P5: a named clause, and each one with `strict`, fails if it is not offered, as shown."""
+    with pytest.raises(ContractViolation) as found:
+        check_bus(Plain, backend=backend, examples=1, seed=1, **how)
+    violation = found.value
+    assert (violation.clause, violation.verdict) == ("B10", "not offered")
+    assert str(violation).startswith(f"B10 is not offered on {backend}: this bus has no patterns\n")
+    with pytest.raises(ContractViolation, match="B10 is not offered"):
+        run_text(violation.counterexample)
+
+
+def test_a_clause_whose_programs_all_need_a_part_is_not_offered(backend: str) -> None:
+    """P5: also where the clause does not say so itself."""
+
+    async def filters(bus: EventBus) -> None:
+        await bus.subscribe("a", "c", print, filter=lambda *_: True)
+
+    clause = Clause("B99", "", "", st.just(Program(filters)))
+    bus = lacking("subscribe", "filter")
+    [verdict] = examine(BusSubject, [clause], bus, backend=backend, seed=1)
+    assert (verdict.word, verdict.lacks) == ("not offered", ("subscribe(filter=)",))
+
+
+def test_scripts_do_without_what_is_not_offered() -> None:
+    """P5: options are left out at any depth; a name that is published takes a pattern's place."""
+    inner = Subscribe(event="*.b", once=True)
+    script = Script(
+        (
+            Subscribe((inner, Wait()), event="a.*", priority=1, filter="raises"),
+            Subscribe((Publish("tiered", event="b"),), event="**"),
+            Together(((Publish("concurrent", "raise", "a.b"),),)),
+        )
+    )
+    assert fit(script, frozenset()) == Script(
+        (
+            Subscribe((Subscribe(event="a.b"), Wait()), event="a.b"),
+            Subscribe((Publish(event="b"),), event="b"),
+            Together(((Publish(event="a.b"),),)),
+        )
+    )
+    assert fit(Script((Subscribe(event="*.x"),)), frozenset()) == Script((Subscribe(),))
+
+
+@pytest.mark.parametrize(("fails", "again"), [(range(1), 0), (range(0, 99, 2), 5)])
+def test_what_does_not_happen_again_is_flaky(fails: Any, again: int, backend: str) -> None:
+    """P5: a violation that comes and goes is called so, with how often it came."""
+    calls = count()
+
+    class Moody(Thin):
+        async def publish(self, *arguments: Any, **options: Any) -> Any:
+            if next(calls) in fails:
+                raise OSError("not today")
+            return await super().publish(*arguments, **options)
+
+    async def publishes(bus: EventBus) -> None:
+        await bus.publish("a")
+
+    clause = Clause("B99", "", "Something.", scenes=(Program(publishes),), cases=st.nothing())
+    made = BusSubject(Moody, backend)
+    calls = count()
+    [verdict] = examine(lambda: made, [clause], seed=1)
+    violation = verdict.violation
+    assert violation is not None
+    assert (verdict.word, violation.recurrence) == ("flaky", (again, 10))
+    assert str(violation).startswith(f"B99 is flaky on {backend}: the program was left by OSError")
+    assert f"\n\nflaky: of 10 more runs of this program, {again} broke the clause" in str(violation)
+
+
+def test_what_always_happens_is_not_flaky(backend: str) -> None:
+    """P5: it has happened each of three times more."""
+    violation = verdicts(Careless, backend, only=("B4",))["B4"].violation
+    assert violation is not None
+    assert (violation.verdict, violation.recurrence) == ("violated", (3, 3))
+    assert "flaky" not in str(violation)
+
+
+class Burning(Thin):
+    """Fails within a function of its own."""
+
+    def unsubscribe_all(self, component: str) -> Any:
+        return burn(component)
+
+
+def burn(component: str) -> int:
+    """Fail."""
+    raise OSError(f"no {component}")
+
+
+def test_an_error_is_shown_from_the_users_code_on(backend: str) -> None:
+    """P5: the traceback of what a bus raises begins in the bus."""
+    violation = verdicts(Burning, backend, only=("B6",))["B6"].violation
+    assert violation is not None
+    head, where, *_, last = violation.error.splitlines()
+    assert (head, last) == ("Traceback (most recent call last):", "OSError: no c")
+    assert where.endswith(", in unsubscribe_all")
+    assert f"\nwhat was raised:\n{violation.error}\n\nfound with" in str(violation)
+    with pytest.raises(AssertionError, match="B6 does not hold: the program was left by OSError"):
+        run_text(violation.counterexample)
+
+
+def test_an_error_of_the_kit_alone_is_shown_whole() -> None:
+    """P5: there is no code of the user's to begin with."""
+    error = OSError("there is no such thing")
+    assert traceback_of_user(error) == ""
+    assert show_error(error) == "OSError: there is no such thing"
+    assert show_error(None) == show_error(AssertionError()) == ""
+
+
+def test_ctrl_c_ends_a_counterexample_as_well() -> None:
+    """P5: it is no assertion about the bus."""
+    program = "from flexiflow.testing._examiner.asserting import asserting\n"
+    program += "with asserting('B1'):\n    raise KeyboardInterrupt"
+    with pytest.raises(KeyboardInterrupt):
+        run_text(program)
+
+
+def unable() -> EventBus:
+    """Make no bus."""
+    raise OSError("no bus today")
+
+
+def test_what_a_factory_raises_in_a_counterexample_is_raised(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: a factory that fails breaks no clause there either."""
+    program = BusSubject(Careless, backend).show(Script((Publish(),)), "B4")
+    made = count()
+
+    def make() -> Careless:
+        return Careless() if next(made) < 12 else unable()  # type: ignore[return-value]
+
+    monkeypatch.setattr("tests.testing.test_check.Careless", make)
+    with pytest.raises(OSError, match="no bus today"):
+        run_text(program)
+
+
+make_quick = partial(EventBus, yield_every=1)
+
+
+def test_a_factory_without_a_name_of_its_own_is_found_where_it_stands() -> None:
+    """P5: a partial that a module has under some name can be imported from there."""
+    assert name_factory(make_quick) == f"from {__name__} import make_quick as factory"
