@@ -286,7 +286,7 @@ def test_a_program_with_a_schedule_yields_at_every_publish(backend: str) -> None
     claims = make_claims(never={"lost"})
     subject = MachineSubject(make_orders, names=("order-1",), claims=claims, backend=backend)
     script = Script(((Pause(1.0),), (Send("order-1", {"type": "place"}),)), decisions=(1,))
-    program = subject.show(script)
+    program = subject.show(script, "P6")
     assert program.endswith(f'replay(main, backend="{backend}", decisions=(1,))\n')
     exec(program, {})  # noqa: S102  it is the kit's own
 
