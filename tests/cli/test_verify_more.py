@@ -80,7 +80,7 @@ def test_a_violation_that_does_not_happen_again(folder: Path) -> None:
     assert ran.status == 1
     assert ran.output.splitlines()[1].split()[:3] == ["asyncio", "B6", "flaky"]
     assert "\nB6 is flaky on asyncio: the program was left by OSError: not today\n" in ran.output
-    assert "what was raised:\nTraceback (most recent call last):\n" in ran.output
+    assert "what was raised:\n  Traceback (most recent call last):\n" in ran.output
     assert ran.told == "held: 0, violated: 0, flaky: 1, seed: 5\n"
 
 

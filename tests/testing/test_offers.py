@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from textwrap import indent
 from typing import Any, Self
 
 import pytest
@@ -302,7 +303,8 @@ def test_an_error_is_shown_from_the_users_code_on(backend: str) -> None:
     head, where, *_, last = violation.error.splitlines()
     assert (head, last) == ("Traceback (most recent call last):", "OSError: no c")
     assert where.endswith(", in unsubscribe_all")
-    assert f"\nwhat was raised:\n{violation.error}\n\nfound with" in str(violation)
+    shown = indent(violation.error, "  ")
+    assert f"\nwhat was raised:\n{shown}\n\nfound with" in str(violation)
     with pytest.raises(AssertionError, match="B6 does not hold: the program was left by OSError"):
         run_text(violation.counterexample)
 

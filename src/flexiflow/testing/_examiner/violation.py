@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Final, Literal, TypeAlias, final
 
 from flexiflow._errors import FlexiFlowError
@@ -67,7 +68,8 @@ class ContractViolation(FlexiFlowError, AssertionError):
         """Return what is promised, what happened, the program, and the seed."""
         says = {"violated": "does not hold", "flaky": "is flaky", "not offered": "is not offered"}
         history = f"what happened:\n{self.history}\n\n" if self.history else ""
-        error = f"what was raised:\n{self.error}\n\n" if self.error else ""
+        # Indented, since a message of several lines could forge one of these.
+        error = f"what was raised:\n{indent(self.error, '  ')}\n\n" if self.error else ""
         return (
             f"{self.clause} {says[self.verdict]} on {self.backend}: {self.complaint}\n\n"
             f"{self.clause}: {self.sentence}\n\n"
