@@ -290,3 +290,25 @@ def test_the_kit_needs_no_pytest(module: str) -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert finished.stdout.split() == ["False", str(module != "flexiflow")]
+
+
+@pytest.mark.parametrize("color", ["yes", "no"])
+def test_pytest_shows_the_story_in_its_colors(pytester: pytest.Pytester, color: str) -> None:
+    """P8: the plugin colors it where pytest colors its own output."""
+    pytester.makepyfile(
+        test_suite="""
+        from flexiflow.testing import explore
+
+        async def scenario():
+            raise LookupError
+
+        def test_it():
+            explore(scenario, backend="asyncio", seed=1)
+        """
+    )
+    options = ["-p", "flexiflow.testing.pytest_plugin", "-p", "no:cacheprovider"]
+    found = pytester.runpytest_inprocess(*options, f"--color={color}").stdout.str()
+    assert ("\x1b[0;36mscenario\x1b[0m" in found) is (color == "yes")
+    plain = re.sub(r"\x1b\[[\d;]*m", "", found)
+    assert re.search("E +1  scenario  begins, raises LookupError\n", plain)
+    assert "test_suite.py:4  raise LookupError" in plain

@@ -1,10 +1,11 @@
 """Testing tools: explore schedules, cancel at every checkpoint, check a contract, record events.
 
-`explore` and `replay` run a scenario under chosen task schedules (P2), `cancel_everywhere` cancels
-it at each checkpoint (P3), `check_bus`, `check_component`, `check_transport` and `check_store` try
-to break the clauses of the contract (P1), `check_machine` tries to break claims about a machine of
-one's own (P6), `crash_everywhere` kills the processes of a durable scenario at each checkpoint
-(P7), and `record` collects the events of a bus (P4).
+`explore` and `replay` run a scenario under chosen task schedules (P2), and tell the `Story` of one
+that fails (P8). `cancel_everywhere` cancels it at each checkpoint (P3). `crash_everywhere` kills
+the processes of a durable scenario at each checkpoint (P7). `check_bus`, `check_component`,
+`check_transport` and `check_store` try to break the clauses of the contract (P1), and
+`check_machine` claims about a machine of one's own (P6). `record` collects the events of a bus
+(P4).
 """
 
 from flexiflow.testing._check import (
@@ -27,6 +28,7 @@ from flexiflow.testing._scheduling.failures import (
     ScheduleFailure,
     TasksLeft,
 )
+from flexiflow.testing._scheduling.story import Place, Story, Turn
 from flexiflow.testing._scheduling.sweep import cancel_everywhere
 
 __all__ = [
@@ -40,11 +42,14 @@ __all__ = [
     "HandledAgain",
     "LeadsTo",
     "MachineReport",
+    "Place",
     "Recorded",
     "RecordedEvent",
     "ScenarioStuck",
     "ScheduleFailure",
+    "Story",
     "TasksLeft",
+    "Turn",
     "WorkerFailed",
     "cancel_everywhere",
     "check_bus",

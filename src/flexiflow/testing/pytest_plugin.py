@@ -1,4 +1,4 @@
-"""A pytest plugin: fixtures, and a check for what tests leave behind (P4).
+"""A pytest plugin: fixtures, a check for what tests leave behind (P4), stories in color (P8).
 
 It does not load by itself, since its fixtures have short names and it fails tests. A suite asks for
 it, with `pytest_plugins = ["flexiflow.testing.pytest_plugin"]` in its top `conftest.py`. AnyIO's
@@ -17,6 +17,7 @@ import pytest
 from flexiflow._bus import EventBus
 from flexiflow.testing._record import record_at_once
 from flexiflow.testing._scheduling.checks import BACKENDS
+from flexiflow.testing._scheduling.failures import ScheduleFailure
 from flexiflow.testing._scheduling.run import check_left, running_tasks
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ def _is_left_to_others(marks: set[str], config: pytest.Config) -> bool:
         config.getoption("asyncio_mode"),
         config.getini("asyncio_mode"),
     }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Let a schedule that failed tell its story in color where pytest's own output has colors."""
+    failure = None if call.excinfo is None else call.excinfo.value
+    if isinstance(failure, ScheduleFailure):
+        failure.color = item.config.get_terminal_writer().hasmarkup
 
 
 @pytest.fixture(params=[name for name in BACKENDS if find_spec(name) is not None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -92,3 +93,23 @@ def check_decisions(decisions: Iterable[int]) -> tuple[int, ...]:
     for decision in checked:
         check_int("a decision", decision, least=0)
     return checked
+
+
+def check_trace(trace: object) -> Path | None:
+    """Return where a story is to be drawn, as an absolute path: the scenario may go elsewhere.
+
+    Raises:
+        TypeError: it is neither a str nor a `Path`, nor None.
+        ValueError: it is a folder, or in no folder that exists.
+    """
+    if trace is None:
+        return None
+    given = reprlib.repr(trace)
+    if not isinstance(trace, (str, Path)):
+        raise TypeError(f"trace must be the path of a file to write, not {given}")
+    path = Path(trace).absolute()
+    if path.is_dir():
+        raise ValueError(f"trace must be the path of a file to write, but {given} is a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"trace must be in a folder that exists, which that of {given} does not")
+    return path

@@ -14,32 +14,39 @@ other schedule:
 
 A schedule that failed is run again. If it fails alike, that is with exceptions of the same types,
 `shrink` tries smaller schedules and keeps each that still fails alike; if not, the scenario depends
-on more than its schedule. Either way `ScheduleFailure` reports it. `replay` runs a scenario under
-one given schedule: the same steps 1 to 4, without a search.
+on more than its schedule. Then a `RecordedRun` of the smallest schedule notes each turn, for the
+story (P8). Either way `ScheduleFailure` reports it. `replay` runs a scenario under one given
+schedule, and notes its turns: the same steps 1 to 4, without a search.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
 from flexiflow._callables import describe
 from flexiflow._cancellation import leaves
-from flexiflow.testing._scheduling.backends import run_on, run_scheduled
+from flexiflow.testing._scheduling.backends import run_on
 from flexiflow.testing._scheduling.checks import (
     check_backend,
     check_decisions,
     check_int,
     check_scenario,
+    check_trace,
 )
-from flexiflow.testing._scheduling.failures import ScheduleFailure, ending_of
+from flexiflow.testing._scheduling.drawing import draw_for
+from flexiflow.testing._scheduling.failures import ScheduleFailure, ending_of, note_story, tell
+from flexiflow.testing._scheduling.recording import RecordedRun
 from flexiflow.testing._scheduling.run import Run
 from flexiflow.testing._scheduling.schedule import Decisions
 from flexiflow.testing._scheduling.search import Search, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
+
+    from flexiflow.testing._scheduling.story import Story
 
 _T = TypeVar("_T")
 
@@ -70,6 +77,7 @@ def explore(
     backend: str,
     schedules: int = 1000,
     seed: int | None = None,
+    trace: str | Path | None = None,
 ) -> Exploration:
     """Run a scenario under many schedules of its tasks, in virtual time (P2).
 
@@ -83,11 +91,14 @@ def explore(
         schedules: the most schedules to run, 1 or more.
         seed: chooses the schedules, 0 or more; the same ones in every process. Without one, a seed
             is drawn; it is part of what is returned or raised.
+        trace: where to draw the story of the schedule that fails, as an HTML file; one that is
+            there is replaced. Nothing is written if none fails (P8).
 
     Raises:
         ScheduleFailure: the scenario raised under a schedule, which was then shrunk.
-        TypeError: `scenario` is no async function without arguments.
-        ValueError: an unknown backend; `schedules` or `seed` is no int, or too small.
+        TypeError: `scenario` is no async function without arguments; `trace` is no path.
+        ValueError: an unknown backend; `schedules` or `seed` is no int, or too small; `trace` is a
+            folder, or in none that exists.
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
     """
@@ -97,12 +108,16 @@ def explore(
     if seed is None:
         seed = random.SystemRandom().randrange(_SEEDS)
     check_int("seed", seed, least=0)
+    drawing = check_trace(trace)
     search = Search(random.Random(seed))  # noqa: S311  not secret, but the same again
     for run in range(1, schedules + 1):
         exception = failure_of(Run(scenario, search), backend)
         if exception is not None:
             decisions = tuple(search.decisions)
-            _raise_shrunk(scenario, decisions, exception, backend=backend, seed=seed, run=run)
+            failure = _shrunk(scenario, decisions, exception, backend=backend, seed=seed, run=run)
+            if failure.story is not None:
+                draw_for(failure, failure.story, drawing, failure.summary)
+            raise failure from failure.exception
         search.next()
         if search.is_exhausted:
             return Exploration(run, exhausted=True, seed=seed)
@@ -115,8 +130,11 @@ def replay(
     backend: str,
     decisions: Iterable[int],
     buses_yield: bool = True,
+    trace: str | Path | None = None,
 ) -> _T:
     """Run a scenario under one schedule, as `explore` does; return or raise what it does (P2).
+
+    An exception has the story of the run as a note, which is shown below its traceback (P8).
 
     Args:
         scenario: as for `explore`.
@@ -124,23 +142,34 @@ def replay(
         decisions: the schedule, as a `ScheduleFailure` shows it; `()` is first come first served.
         buses_yield: whether buses that the scenario makes yield at every publish, as they do under
             `explore`, or once in `yield_every`.
+        trace: as for `explore`.
 
     Raises:
         ScenarioStuck: the scenario does not come to its end.
         TasksLeft: it left tasks behind.
-        TypeError: `scenario` is no async function without arguments; `decisions` is no sequence.
-        ValueError: an unknown backend; a decision is no int of 0 or more.
+        TypeError: `scenario` is no async function without arguments; `decisions` is no sequence;
+            `trace` is no path.
+        ValueError: an unknown backend; a decision is no int of 0 or more; `trace` is a folder, or
+            in none that exists.
         ImportError: the backend is not installed.
         RuntimeError: called from async code.
     """
     check_scenario(scenario, "replay")
     check_backend(backend)
-    return run_scheduled(
-        scenario,
-        backend=backend,
-        decisions=check_decisions(decisions),
-        buses_yield=buses_yield,
-    )
+    schedule = check_decisions(decisions)
+    drawing = check_trace(trace)
+    run = RecordedRun(scenario, Decisions(schedule), buses_yield=buses_yield)
+    try:
+        # Nothing cancels this run, so it has a result.
+        return cast("_T", run_on(run, backend))
+    except BaseException as exc:
+        if ending_of(exc) is None:
+            story = run.story()
+            note_story(exc, story)
+            name, failed = _name_of(scenario), tell(exc)
+            text = f"{name} fails on {backend}: {failed}\n  decisions: {schedule}"
+            draw_for(exc, story, drawing, text)
+        raise
 
 
 def failure_of(run: Run[Any], backend: str) -> BaseException | None:
@@ -156,7 +185,7 @@ def failure_of(run: Run[Any], backend: str) -> BaseException | None:
     return None
 
 
-def _raise_shrunk(
+def _shrunk(
     scenario: Callable[[], Awaitable[object]],
     decisions: tuple[int, ...],
     exception: BaseException,
@@ -164,20 +193,26 @@ def _raise_shrunk(
     backend: str,
     seed: int,
     run: int,
-) -> NoReturn:
+) -> ScheduleFailure:
     trials = _Trials(scenario, backend, exception)
-    replays = trials.fails(decisions)
-    if replays:
+    story: Story | None = None
+    if trials.fails(decisions):
         decisions = shrink(decisions, trials.fails)
-    raise ScheduleFailure(
-        scenario=describe(scenario).rpartition(".")[2],
+        story = trials.story(decisions)
+    return ScheduleFailure(
+        scenario=_name_of(scenario),
         backend=backend,
         seed=seed,
         run=run,
         decisions=decisions,
         exception=trials.exception,
-        replays=replays,
-    ) from trials.exception
+        replays=story is not None,
+        story=story,
+    )
+
+
+def _name_of(scenario: object) -> str:
+    return describe(scenario).rpartition(".")[2]
 
 
 @final
@@ -196,7 +231,14 @@ class _Trials:
         """Return whether a schedule fails alike, and keep the exception if so."""
         if self._turns > _MOST_TURNS:
             return False
-        run = Run(self._scenario, Decisions(decisions))
+        return self._fails_alike(Run(self._scenario, Decisions(decisions)))
+
+    def story(self, decisions: tuple[int, ...]) -> Story | None:
+        """Run a schedule once more, and return its story, or None if it does not fail alike."""
+        run = RecordedRun(self._scenario, Decisions(decisions))
+        return run.story() if self._fails_alike(run) else None
+
+    def _fails_alike(self, run: Run[object]) -> bool:
         exception = failure_of(run, self._backend)
         self._turns += run.line.turns
         if exception is None or _kinds(exception) != _kinds(self.exception):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from traceback import format_exception_only
-from typing import final
+from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._cancellation import leaves
 from flexiflow._errors import FlexiFlowError
+
+if TYPE_CHECKING:
+    from flexiflow.testing._scheduling.story import Story
+
+_HEADING: Final = "\nwhat happened, turn by turn:\n"
 
 
 @final
@@ -32,7 +37,8 @@ class ScenarioStuck(FlexiFlowError):
 class ScheduleFailure(FlexiFlowError):
     """A scenario failed under one of the schedules that were explored (P2).
 
-    `__cause__` is what the scenario raised under the shrunk schedule.
+    `__cause__` is what the scenario raised under the shrunk schedule. The message tells the
+    story of that schedule, turn by turn (P8).
 
     Args:
         scenario: its name.
@@ -42,6 +48,10 @@ class ScheduleFailure(FlexiFlowError):
         decisions: the shrunk schedule.
         exception: what the scenario raised.
         replays: whether it failed again when the same schedule was run again.
+        story: what happened under the shrunk schedule; None if it did not fail again.
+
+    Attributes:
+        color: whether the message has the story in color; the pytest plugin sets this on terminals.
     """
 
     def __init__(
@@ -54,6 +64,7 @@ class ScheduleFailure(FlexiFlowError):
         decisions: tuple[int, ...],
         exception: BaseException,
         replays: bool,
+        story: Story | None = None,
     ) -> None:
         super().__init__(scenario, backend, seed, run, decisions, exception, replays)
         self.scenario = scenario
@@ -63,9 +74,19 @@ class ScheduleFailure(FlexiFlowError):
         self.decisions = decisions
         self.exception = exception
         self.replays = replays
+        self.story = story
+        self.color = False
+
+    @property
+    def summary(self) -> str:
+        """The message without the story."""
+        return self._message("")
 
     def __str__(self) -> str:
-        """Return the exception, the seed, the shrunk decisions, and how to replay them."""
+        """Return the exception, the seed, the story, the shrunk decisions, and how to replay."""
+        return self._message("" if self.story is None else told(self.story, color=self.color))
+
+    def _message(self, story: str) -> str:
         arguments = f"{self.scenario}, backend={self.backend!r}, decisions={self.decisions}"
         how = (
             f"replay it: replay({arguments})"
@@ -75,7 +96,7 @@ class ScheduleFailure(FlexiFlowError):
         )
         return (
             f"schedule {self.run} of seed {self.seed} fails on {self.backend}: "
-            f"{tell(self.exception)}\n  decisions: {self.decisions}\n  {how}"
+            f"{tell(self.exception)}\n{story}  decisions: {self.decisions}\n  {how}"
         )
 
 
@@ -160,3 +181,15 @@ def ending_of(exception: BaseException) -> BaseException | None:
 def tell(exception: BaseException) -> str:
     """Return an exception as the last line of its traceback shows it; of a group, each leaf."""
     return ", ".join("".join(format_exception_only(leaf)).strip() for leaf in leaves(exception))
+
+
+def told(story: Story, *, color: bool = False) -> str:
+    """Return a story as a part of a message."""
+    return f"{_HEADING}{story.render(color=color)}\n\n"
+
+
+def note_story(exception: BaseException, story: Story) -> None:
+    """Add a story to an exception as a note, in place of an earlier one."""
+    notes: list[str] = getattr(exception, "__notes__", [])
+    notes[:] = [note for note in notes if not note.startswith(_HEADING)]
+    exception.add_note(told(story).rstrip())

@@ -1,7 +1,8 @@
 """Run scenarios on asyncio; the only module of the kit that imports it.
 
 AnyIO has no interface to an event loop's scheduler. The private names of `BaseEventLoop` that are
-used are `_ready`, `_scheduled` and `_clock_resolution`, the same in every CPython from 3.11 on.
+used are `_ready`, `_scheduled` and `_clock_resolution`, of tasks `_must_cancel` and `_fut_waiter`,
+the same in every CPython from 3.11 on.
 """
 
 from __future__ import annotations
@@ -108,6 +109,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the virtual time, in seconds since the run began."""
         return self._now
 
+    now = time
+
     def close(self) -> None:
         """Close it, and let go of the run: so the loop and its tasks are freed at once."""
         super().close()
@@ -133,6 +136,28 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             # A task of AnyIO's that has not begun would leave a coroutine that was never awaited.
             if getcoroutinestate(cast("Any", task.get_coro())) == CORO_SUSPENDED:
                 task.cancel()
+
+    def scenario_task(self) -> asyncio.Task[Any]:
+        """Return the scenario's task."""
+        return self._task
+
+    def name_of(self, task: asyncio.Task[Any]) -> str:
+        """Return the name of a task."""
+        return task.get_name()
+
+    def coroutine_of(self, task: asyncio.Task[Any]) -> object:
+        """Return the coroutine that a task runs."""
+        return task.get_coro()
+
+    def is_struck(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether a task goes on with a cancellation, its own or that of what it awaits."""
+        waiter: asyncio.Future[Any] | None = getattr(task, "_fut_waiter", None)
+        is_cancelled: bool = getattr(task, "_must_cancel", False)
+        return is_cancelled or (waiter is not None and waiter.cancelled())
+
+    def raised_by(self, task: asyncio.Task[Any], _frame: FrameType | None) -> BaseException | None:
+        """Return what a task has raised."""
+        return asyncio.CancelledError() if task.cancelled() else task.exception()
 
     def _wait(self) -> None:
         """Jump to the next timer, since nothing is ready."""

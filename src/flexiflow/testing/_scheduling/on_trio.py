@@ -20,6 +20,7 @@ from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from types import FrameType
 
     from trio.lowlevel import Task
 
@@ -148,6 +149,39 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
                 task._attempt_abort(_abort)
             elif getcoroutinestate(task.coro) == CORO_SUSPENDED:
                 task._next_send = capture(_abort)
+
+    def now(self) -> float:
+        """Return the virtual time."""
+        return self._now
+
+    def scenario_task(self) -> Task:
+        """Return the scenario's task."""
+        return self._task
+
+    def name_of(self, task: Task) -> str | None:
+        """Return the name of a task, or None if it is one of trio's own."""
+        return None if task in self._system else task.name
+
+    def coroutine_of(self, task: Task) -> object:
+        """Return the coroutine that a task runs."""
+        return task.coro
+
+    def is_struck(self, task: Task) -> bool:
+        """Return whether a task goes on with a cancellation, other than one that ends a sleep."""
+        is_cancelled = isinstance(getattr(task._next_send, "error", None), trio.Cancelled)
+        return is_cancelled and not any(
+            frame.f_code is trio.sleep_until.__code__ and frame.f_locals["deadline"] <= self._now
+            for frame, _ in task.iter_await_frames()
+        )
+
+    def raised_by(self, task: Task, frame: FrameType | None) -> BaseException | None:
+        """Return what a task has raised, which only its nursery keeps."""
+        pending: list[BaseException] = getattr(task.parent_nursery, "_pending_excs", [])
+        for exception in pending:
+            trace = exception.__traceback__
+            if trace is not None and trace.tb_frame is frame:
+                return exception
+        return None
 
     def _tasks(self) -> list[Task]:
         """Return the scenario's task and all tasks below it."""

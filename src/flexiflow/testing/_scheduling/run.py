@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio import CancelScope
@@ -23,6 +23,7 @@ from flexiflow.testing._scheduling.schedule import Line, first_come
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import FrameType
 
     from flexiflow.testing._scheduling.schedule import Decide
 
@@ -53,10 +54,34 @@ class Host(Protocol):
     def abort(self) -> None:
         """Make every waiting task go on, even in a shield."""
 
+    def now(self) -> float:
+        """Return the virtual time, in seconds since the run began."""
+        ...
 
-@final
+    def scenario_task(self) -> object:
+        """Return the scenario's task."""
+
+    def name_of(self, task: Any) -> str | None:
+        """Return the name of a task, or None if it is one of the backend's own."""
+
+    def coroutine_of(self, task: Any) -> object:
+        """Return the coroutine that a task runs."""
+
+    def is_struck(self, task: Any) -> bool:
+        """Return whether a task that is ready goes on with a cancellation."""
+        ...
+
+    def raised_by(self, task: Any, frame: FrameType | None, /) -> BaseException | None:
+        """Return what a task has raised that has just ended.
+
+        Args:
+            task: that task.
+            frame: the frame that its coroutine had.
+        """
+
+
 class Run(Generic[_T]):
-    """One run of a scenario.
+    """One run of a scenario; `RecordedRun` also notes what happens.
 
     Args:
         scenario: takes no arguments.

@@ -45,7 +45,6 @@ class Decisions:
         return next(self._left, 0) % len(ready)
 
 
-@final
 class Line(Generic[_T]):
     """The tasks that are ready to run, in the order in which they became ready.
 

@@ -1,0 +1,144 @@
+"""Find the line of source code at which a task waits, or raised (P8)."""
+
+from __future__ import annotations
+
+import gc
+import linecache
+import sys
+from functools import cache
+from pathlib import Path
+from traceback import walk_tb
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from flexiflow._text import printable, shorten
+from flexiflow.testing._scheduling.story import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Spot: TypeAlias = tuple[CodeType, int]
+"""A line in the code of a function; cheap to keep, unlike its frame."""
+
+_PYTHON: Final = Path(linecache.__file__).parent
+_LIBRARIES: Final = ("anyio", "outcome", "trio")
+_LOOPS, _OURS, _THEIRS = range(3)
+"""Whose code it is: that of event loops and of Python, of FlexiFlow, or of the user."""
+
+_PARTS: Final[dict[type, tuple[str, str]]] = {
+    AsyncGeneratorType: ("ag_frame", "ag_await"),
+    CoroutineType: ("cr_frame", "cr_await"),
+    GeneratorType: ("gi_frame", "gi_yieldfrom"),
+}
+"""Where each kind of them has its frame, and what it waits for."""
+
+_WRAPPERS: Final = frozenset(
+    {"anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
+)
+
+
+def waits_at(coroutine: object) -> Spot | None:
+    """Return the innermost line of the user's own code at which a coroutine is suspended.
+
+    If there is none, it is FlexiFlow's, or else the outermost one.
+    """
+    spots = list(_awaited(coroutine))
+    return _innermost(spots) or next(iter(spots), None)
+
+
+def raised_at(exception: BaseException) -> Spot | None:
+    """Return the innermost line of the user's own code, or FlexiFlow's, that an exception left."""
+    return _innermost([(frame.f_code, line) for frame, line in walk_tb(exception.__traceback__)])
+
+
+def begins_at(coroutine: object) -> Spot | None:
+    """Return the first line of a coroutine's function."""
+    code: CodeType | None = getattr(coroutine, "cr_code", None)
+    return None if code is None else (code, code.co_firstlineno)
+
+
+def inner(coroutine: object) -> object:
+    """Return the coroutine that AnyIO's task group was given, if it is in one of AnyIO's."""
+    frame = getattr(coroutine, "cr_frame", None)
+    if frame is None or _owner_of(frame.f_code.co_filename) != _LOOPS:
+        return coroutine
+    return getattr(frame.f_locals.get("self"), "coro", coroutine)
+
+
+def qualname_of(coroutine: object) -> str:
+    """Return the name of a coroutine's function."""
+    name = getattr(coroutine, "__qualname__", None)
+    if name is None:
+        # What closes an async generator has no name; the generator has.
+        name = getattr(_wrapped(coroutine), "__qualname__", type(coroutine).__name__)
+    return str(name)
+
+
+def place_of(spot: Spot | None) -> Place | None:
+    """Return what there is to be read about a line."""
+    if spot is None:
+        return None
+    code, line = spot
+    text = linecache.getline(code.co_filename, line).strip().partition("  # noqa")[0]
+    return Place(_shown(spot), line, printable(code.co_qualname), printable(shorten(text)))
+
+
+def _awaited(coroutine: object) -> Iterator[Spot]:
+    """Yield the line at which a coroutine waits, and those of what it waits for, in turn."""
+    awaited: object = coroutine
+    while awaited is not None:
+        parts = _PARTS.get(type(awaited))
+        if parts is None:
+            awaited = _wrapped(awaited)
+            continue
+        frame: Any = getattr(awaited, parts[0])
+        awaited = getattr(awaited, parts[1])
+        yield frame.f_code, frame.f_lineno
+
+
+def _wrapped(awaited: object) -> object:
+    """Return what is behind one of the objects that Python itself makes to await something."""
+    if type(awaited).__name__ not in _WRAPPERS:
+        return None
+    return next(filter(_is_awaited, gc.get_referents(awaited)), None)
+
+
+def _is_awaited(referent: object) -> bool:
+    return type(referent) in _PARTS or type(referent).__name__ in _WRAPPERS
+
+
+def _innermost(spots: Sequence[Spot]) -> Spot | None:
+    for owner in (_THEIRS, _OURS):
+        for spot in reversed(spots):
+            if _owner_of(spot[0].co_filename) == owner:
+                return spot
+    return None
+
+
+@cache
+def _owner_of(filename: str) -> int:
+    """Return whose a file is: `_LOOPS`, which includes Python's library, `_OURS` or `_THEIRS`."""
+    path = Path(filename)
+    if any(map(path.is_relative_to, _folders("flexiflow"))):
+        return _OURS
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    is_python = path.is_relative_to(_PYTHON) and not is_installed
+    is_loop = any(map(path.is_relative_to, _folders(*_LIBRARIES)))
+    return _LOOPS if is_python or is_loop or filename.startswith("<frozen ") else _THEIRS
+
+
+def _folders(*packages: str) -> list[Path]:
+    """Return the folders of packages, as far as they are imported."""
+    modules = map(sys.modules.get, packages)
+    return [Path(path) for module in modules for path in getattr(module, "__path__", ())]
+
+
+def _shown(spot: Spot) -> str:
+    filename = spot[0].co_filename
+    bases = [Path.cwd()]
+    if _owner_of(filename) != _THEIRS:
+        bases = [folder.parent for folder in _folders("flexiflow", *_LIBRARIES)]
+        bases.append(_PYTHON)
+    path = Path(filename)
+    base = next(filter(path.is_relative_to, bases), None)
+    return printable(filename if base is None else path.relative_to(base).as_posix())
