@@ -10,7 +10,7 @@ from typing import Any, Self
 import pytest
 from hypothesis import strategies as st
 
-from flexiflow import Component, EventBus
+from flexiflow import Component, Engine, EventBus
 from flexiflow.extras.durable import MemoryTransport
 from flexiflow.extras.stores import MemoryStateStore
 from flexiflow.testing import (
@@ -217,6 +217,51 @@ def test_what_is_asked_for_has_to_be_offered(how: Any, backend: str) -> None:
     assert str(violation).startswith(f"B10 is not offered on {backend}: this bus has no patterns\n")
     with pytest.raises(ContractViolation, match="B10 is not offered"):
         run_text(violation.counterexample)
+
+
+class Stopped(Engine):  # type: ignore[misc]
+    """Has no `running`."""
+
+    running = None  # type: ignore[assignment]
+
+
+def test_components_have_to_offer_what_is_asked_for(backend: str) -> None:
+    """P5: an engine without `running` has not what M2 needs, and the program shows that."""
+    with pytest.raises(ContractViolation) as found:
+        check_component(Component, engine=Stopped, backend=backend, clauses=("M2",))
+    assert found.value.verdict == "not offered"
+    assert "check_component(factory, engine=new_engine, " in found.value.counterexample
+    with pytest.raises(ContractViolation, match="M2 is not offered"):
+        run_text(found.value.counterexample)
+
+
+async def restart(_: MemoryTransport) -> None:
+    """Do nothing."""
+
+
+def test_transports_have_to_offer_what_is_asked_for() -> None:
+    """P5: X13 can't be tried without a hook, and the program shows that."""
+    how: dict[str, Any] = {"lease": None, "scale": 0.001, "restart": restart}
+    with pytest.raises(ContractViolation) as found:
+        check_transport(MemoryTransport, backend="asyncio", clauses=("X13",), **how)
+    assert found.value.complaint == "this transport has no empty"
+    given = "check_transport(factory, restart=restart, lease=None, scale=0.001, "
+    assert given in found.value.counterexample
+    with pytest.raises(ContractViolation, match="X13 is not offered"):
+        run_text(found.value.counterexample)
+
+
+def test_a_scheduled_program_keeps_its_schedule(backend: str) -> None:
+    """P5: buses yield at every publish there, as they did when it was tried."""
+    case = Program(publishes_once, decisions=(1, 0))
+    program = BusSubject(EventBus, backend).show(case, "B1")
+    assert f'        replay(main, backend="{backend}", decisions=(1, 0))\n' in program
+    assert run_text(program) == []
+
+
+async def publishes_once(bus: EventBus) -> None:
+    """Publish."""
+    await bus.publish("a")
 
 
 def test_a_clause_whose_programs_all_need_a_part_is_not_offered(backend: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from flexiflow.testing._examiner.kit import ignore
+from flexiflow.testing._examiner.kit import ignore, noting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -60,15 +60,11 @@ async def _hear(bus: Any) -> bool:
     return bool(heard)
 
 
-def _accept(event: str, data: object) -> bool:  # noqa: ARG001  a filter
-    return True
-
-
 USES: Final[Mapping[str, Use]] = {
     PATTERNS: _hear,
     HASHABLE: _hash,
     PRIORITY: partial(_subscribe, priority=1),
-    FILTER: partial(_subscribe, filter=_accept),
+    FILTER: partial(_subscribe, filter=noting([])),
     ONCE: partial(_subscribe, once=True),
     "subscribe(limit=)": partial(_subscribe, limit=1),
     "subscribe(time_limit=)": partial(_subscribe, time_limit=1),
