@@ -1,4 +1,4 @@
-"""Who watches the bridges that are opened, and what they ask of their transport (P7)."""
+"""The hook by which `crash_everywhere` sees the calls of a bridge to its transport (P7)."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ if TYPE_CHECKING:
     """Returns the connection that a bridge is to use in place of the one that it has opened."""
 
 watching: Final[ContextVar[Watch | None]] = ContextVar("watching", default=None)
-"""What is called with each bridge that is opened; set while workers are crashed."""
+"""Called with each bridge that is opened; set in processes that are to be crashed."""
