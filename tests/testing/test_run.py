@@ -376,6 +376,28 @@ def test_a_task_that_is_left_behind_is_an_error() -> None:
     assert caught.value.names[0].endswith("linger")
 
 
+@pytest.mark.measured
+def test_a_task_that_is_left_behind_need_not_end() -> None:
+    """P4: one that goes on though it is cancelled is given up soon."""
+    turns = 0
+
+    async def linger() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            with suppress(asyncio.CancelledError):
+                await checkpoint()
+
+    async def scenario() -> None:
+        task = asyncio.create_task(linger())
+        await checkpoint()
+        assert not task.done()
+
+    with pytest.raises(TasksLeft, match=r"tasks are left behind: '.*linger'"):
+        run_scheduled(scenario, backend="asyncio")
+    assert turns < 2_000
+
+
 def test_a_system_task_of_trio_is_left_behind_too() -> None:
     """P4: what trio itself would cancel, once the scenario is over, is a task of the scenario's."""
     trio = pytest.importorskip("trio")

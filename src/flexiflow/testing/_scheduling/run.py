@@ -32,6 +32,9 @@ Style: TypeAlias = Literal["scope", "native"]
 MOST_TURNS = 100_000
 """A scenario that takes more turns than this is taken to be endless."""
 
+LAST_TURNS = 1_000
+"""So many turns the tasks have that a failed run leaves behind, and that are cancelled."""
+
 _T = TypeVar("_T")
 
 current_run: ContextVar[Run[Any]] = ContextVar("current_run")
@@ -116,6 +119,7 @@ class Run(Generic[_T]):
         self._afterwards = afterwards
         self._is_on = False
         self._stuck: ScenarioStuck | None = None
+        self._failure: BaseException | None = None
         self._is_cancelled_natively = False
         self._is_aborted = False
         self._patience = MOST_TURNS
@@ -125,6 +129,14 @@ class Run(Generic[_T]):
 
     async def main(self, host: Host) -> _T | None:
         """Run the scenario; called by the backend, in its loop."""
+        try:
+            return await self._main(host)
+        except BaseException as exc:
+            self._failure = exc
+            self._patience = self.line.turns + LAST_TURNS
+            raise
+
+    async def _main(self, host: Host) -> _T | None:
         self._host = host
         self._scope = CancelScope()
         host.begin()
@@ -183,6 +195,9 @@ class Run(Generic[_T]):
         if self._awaited is not None and self.line.turns >= self._last_turn:
             self._awaited.set()
         if self.line.turns > self._patience:
+            if self._failure is not None:
+                # asyncio waits for tasks that it has cancelled, and one goes on all the same.
+                raise self._failure
             self._patience += MOST_TURNS
             self.stuck(f"it goes on after {MOST_TURNS:,} turns")
 
