@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow._cancellation import leaves
 from flexiflow._text import printable_lines
+from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -16,9 +17,9 @@ _LIBRARIES: Final = frozenset({"anyio", "asyncio", "contextlib", "functools", "h
 
 
 def show_error(left: BaseException | None) -> str:
-    """Return the traceback of what left a program; "" if that only asserts what is promised."""
+    """Return the traceback of what left a program; "" if the complaint says it all."""
     found = [] if left is None else [*leaves(left)]
-    if not found or any(isinstance(leaf, AssertionError) for leaf in found):
+    if not found or any(isinstance(leaf, AssertionError | ScenarioStuck) for leaf in found):
         return ""
     return show_traceback(found[0])
 
@@ -30,7 +31,18 @@ def show_traceback(exception: BaseException) -> str:
     """
     begin = _of_user(exception.__traceback__) or exception.__traceback__
     shown = TracebackException(type(exception), exception, begin)
+    _leave_out_ours(shown, exception)
     return printable_lines("".join(shown.format()).rstrip())
+
+
+def _leave_out_ours(shown: TracebackException, exception: BaseException) -> None:
+    """Cut off the chain of exceptions where the examiner was handling one of its own."""
+    context = exception.__context__
+    while context is not None and shown.__context__ is not None:
+        if _of_user(context.__traceback__) is None:
+            shown.__context__ = None
+            return
+        shown, context = shown.__context__, context.__context__
 
 
 def traceback_of_user(exception: BaseException) -> str:
