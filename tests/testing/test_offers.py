@@ -1,13 +1,16 @@
 """What is chosen, not offered, flaky or raised by a bus that is checked (P5)."""
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from textwrap import indent
 from typing import Any, Self
 
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import strategies as st
 
 from flexiflow import Component, Engine, EventBus
@@ -15,6 +18,7 @@ from flexiflow.extras.durable import MemoryTransport
 from flexiflow.extras.stores import MemoryStateStore
 from flexiflow.testing import (
     ContractViolation,
+    ScenarioStuck,
     check_bus,
     check_component,
     check_store,
@@ -113,6 +117,32 @@ class Unhashable(Thin):
         return super().unsubscribe(subscription.made)
 
 
+class OneWay(Thin):
+    """Has one way of delivery, and one policy."""
+
+    async def publish(
+        self, event: Any, data: Any = None, *, delivery: str = "sequential", on_error: str = "raise"
+    ) -> Any:
+        if (delivery, on_error) != ("sequential", "raise"):
+            raise ValueError("one after another, and raise")
+        return await self.real.publish(event, data, delivery="sequential", on_error="raise")
+
+
+async def linger() -> None:
+    """Go on, whatever comes."""
+    while True:
+        with suppress(asyncio.CancelledError):
+            await checkpoint()
+
+
+class Lingering(Small):
+    """Has a task in the background that nothing ends."""
+
+    async def publish(self, event: Any, data: Any = None) -> Any:
+        self.task = asyncio.create_task(linger())
+        return await super().publish(event, data)
+
+
 def lacking(method: str, option: str) -> type[Lacking]:
     """Make a bus that lacks one option."""
     return type("LacksIt", (Lacking,), {"lacks": (method, option)})
@@ -193,6 +223,24 @@ def test_only_what_needs_a_part_is_not_offered(
     words = {found[name].word for name in missing}
     assert words == {"not offered"}
     assert all(found[name].examples or found[name].lacks for name in NAMES)
+
+
+@pytest.mark.measured
+def test_a_bus_need_not_have_every_way_of_delivery(backend: str) -> None:
+    """P5: what needs another way, or another policy, is not offered; the rest is tried without."""
+    found = verdicts(OneWay, backend, examples=1)
+    assert [name for name in NAMES if found[name].violation is not None] == []
+    others = [name for name in NAMES if any("='" in lack for lack in found[name].lacks)]
+    assert others == ["D2", "D3", "E1", "E3", "E7"]
+    assert found["E2"].examples == found["B5"].examples == 1
+
+
+@pytest.mark.measured
+def test_a_bus_with_a_task_that_never_ends_leaves_a_task_behind() -> None:
+    """P5: only D4 is violated for it, and its parts are still told apart."""
+    found = verdicts(Lingering, "asyncio", examples=2)
+    assert [name for name in NAMES if found[name].violation is not None] == ["D4"]
+    assert found["B10"].lacks == ("patterns",)
 
 
 def test_a_bus_of_four_methods_breaks_nothing(
@@ -360,6 +408,25 @@ def test_an_error_of_the_kit_alone_is_shown_whole() -> None:
     assert traceback_of_user(error) == ""
     assert show_error(error) == "OSError: there is no such thing"
     assert show_error(None) == show_error(AssertionError()) == ""
+
+
+def test_what_the_kit_was_handling_is_not_shown() -> None:
+    """P5: a chain of exceptions is cut off where the kit's own begin."""
+    mine = LookupError("mine")
+    mine.__context__ = ValueError("the kit's")
+    try:
+        raise mine
+    except LookupError:
+        error = OSError("no such thing")
+        error.__context__ = mine
+    shown = show_error(error)
+    assert "mine" in shown
+    assert "the kit's" not in shown
+
+
+def test_a_deadlock_is_shown_without_a_traceback() -> None:
+    """P5: all that is to be said of it is in the complaint."""
+    assert show_error(ScenarioStuck("it goes on")) == ""
 
 
 def test_ctrl_c_ends_a_counterexample_as_well() -> None:

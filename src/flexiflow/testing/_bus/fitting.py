@@ -6,23 +6,35 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flexiflow.testing._bus.offers import DELIVERY, FILTER, ON_ERROR, ONCE, PATTERNS, PRIORITY, USES
+from flexiflow.testing._bus.offers import (
+    DELIVERY,
+    FILTER,
+    ON_ERROR,
+    ONCE,
+    PATTERNS,
+    PRIORITY,
+    USES,
+    with_value,
+)
 from flexiflow.testing._bus.script import Publish, Subscribe
 from flexiflow.testing._bus.trace import matches
 from flexiflow.testing._examiner.examine import NotOffered
 from flexiflow.testing._examiner.steps import Together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from flexiflow.testing._bus.script import Script
     from flexiflow.testing._examiner.steps import Step
 
 
-def fit(script: Script, offers: frozenset[str]) -> Script:
+def fit(script: Script, offers: frozenset[str], needs: tuple[str, ...] = ()) -> Script:
     """Return a script without the options and patterns that a bus does not offer.
 
     In place of a pattern there is the first name that the script publishes and the pattern matches.
+
+    Raises:
+        NotOffered: an option of `publish` is needed, but not offered with the value that it has.
     """
     published = [*dict.fromkeys(_published(script.steps))]
 
@@ -39,10 +51,15 @@ def fit(script: Script, offers: frozenset[str]) -> Script:
                     once=step.once and ONCE in offers,
                 )
             case Publish():
+                options = {"delivery": step.delivery, "on_error": step.on_error}
+                lacks = _lacking(options, offers)
+                needed = [part for option, part in lacks.items() if f"publish({option}=)" in needs]
+                if needed:
+                    raise NotOffered(needed)
                 return replace(
                     step,
-                    delivery=step.delivery if DELIVERY in offers else None,
-                    on_error=step.on_error if ON_ERROR in offers else None,
+                    delivery=None if "delivery" in lacks else step.delivery,
+                    on_error=None if "on_error" in lacks else step.on_error,
                 )
             case Together():
                 return Together(tuple(tuple(map(fit_step, task)) for task in step.tasks))
@@ -50,6 +67,13 @@ def fit(script: Script, offers: frozenset[str]) -> Script:
                 return step
 
     return replace(script, steps=tuple(map(fit_step, script.steps)))
+
+
+def _lacking(options: Mapping[str, object], offers: frozenset[str]) -> dict[str, str]:
+    """Return the options of `publish` that have values which are not offered, and those parts."""
+    parts = {option: with_value(option, value) for option, value in options.items()}
+    # Any other value is wrong for every bus.
+    return {option: part for option, part in parts.items() if part in USES.keys() - offers}
 
 
 def _published(steps: Iterable[Step]) -> Iterator[str]:
@@ -90,9 +114,12 @@ class Guarded:
         return partial(self._call, name, found) if callable(found) else found
 
     def _call(self, name: str, method: Any, *given: Any, **options: Any) -> Any:
-        used = {f"{name}({option}=)" for option in options} & USES.keys()
+        used = {f"{name}({option}=)" for option in options} & (USES.keys() | {DELIVERY, ON_ERROR})
         if given and isinstance(given[0], str) and "*" in given[0]:
             used.add(PATTERNS)
         if not used <= self._offers:
             raise NotOffered(sorted(used - self._offers))
+        lacks = _lacking(options, self._offers) if name == "publish" else {}
+        if lacks:
+            raise NotOffered(lacks.values())
         return method(*given, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from flexiflow.testing._examiner.clause import MODES, POLICIES
 from flexiflow.testing._examiner.kit import ignore, noting
 
 if TYPE_CHECKING:
@@ -38,8 +39,17 @@ async def _subscribe(bus: Any, **options: object) -> bool:
 
 
 async def _publish(bus: Any, **options: object) -> bool:
-    await bus.publish("a", **options)
+    """Return whether an option may have a value; a bus may know the option, but not the value."""
+    try:
+        await bus.publish("a", **options)
+    except ValueError:
+        return False
     return True
+
+
+def with_value(option: str, value: object) -> str:
+    """Return the name of the part that is an option of `publish` with a value."""
+    return f"publish({option}={value!r})"
 
 
 async def _hash(bus: Any) -> bool:
@@ -69,7 +79,16 @@ USES: Final[Mapping[str, Use]] = {
     "subscribe(limit=)": partial(_subscribe, limit=1),
     "subscribe(time_limit=)": partial(_subscribe, time_limit=1),
     "subscribe(around=)": partial(_subscribe, around=()),
-    DELIVERY: partial(_publish, delivery="sequential"),
-    ON_ERROR: partial(_publish, on_error="continue"),
+    **{with_value("delivery", each): partial(_publish, delivery=each) for each in MODES},
+    **{with_value("on_error", each): partial(_publish, on_error=each) for each in POLICIES},
 }
 """Uses each part by itself; raises `TypeError`, or returns False, if it is not there."""
+
+
+def options_of(parts: set[str]) -> set[str]:
+    """Return the options of `publish` that have at least one value."""
+    return {
+        option
+        for option in (DELIVERY, ON_ERROR)
+        if any(part.startswith(option.removesuffix(")")) for part in parts)
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._bus.fitting import Guarded, fit
-from flexiflow.testing._bus.offers import METHODS, PRIORITY, USES
+from flexiflow.testing._bus.offers import METHODS, PRIORITY, USES, options_of
 from flexiflow.testing._bus.script import Script
 from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
 from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, out_of_factory
@@ -23,6 +23,7 @@ from flexiflow.testing._examiner.program import (
 )
 from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, observing
 from flexiflow.testing._scheduling.backends import run_scheduled
+from flexiflow.testing._scheduling.failures import TasksLeft
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -190,7 +191,7 @@ class BusSubject(Subject[BusTrace]):
             bus, self._is_async = run_scheduled(self._probe, backend=backend)
             parts = {name for name, use in USES.items() if self._offers(use)}
         methods = {name for name in METHODS if callable(getattr(bus, name, None))}
-        self.offers = frozenset(methods | parts)
+        self.offers = frozenset(methods | parts | options_of(parts))
         self._lacks_parts = parts < USES.keys()
 
     async def _probe(self) -> tuple[Any, bool]:
@@ -211,24 +212,29 @@ class BusSubject(Subject[BusTrace]):
 
     def _offers(self, use: Callable[[Any], Awaitable[bool]]) -> bool:
         """Return whether a new bus has a part, which is used."""
+        answers: list[bool] = []
 
-        async def main() -> bool:
-            return await use(await self._make())
+        async def main() -> None:
+            answers.append(await use(await self._make()))
 
         # A signature does not show it: a wrapper may take any option and hand it on in vain.
         try:
-            return run_scheduled(main, backend=self.backend)
+            run_scheduled(main, backend=self.backend)
         except FactoryFailed as exc:
             raise exc.reason from None
         except TypeError:
             return False
+        except TasksLeft:
+            # A clause will report that. The bus has answered.
+            pass
         except Exception:  # noqa: BLE001  a failure that some clause will report
             return True
+        return all(answers)
 
-    def fit(self, case: Case) -> Case:
+    def fit(self, case: Case, needs: tuple[str, ...]) -> Case:
         """Return a script without the options and patterns that the bus does not offer."""
         if self._lacks_parts and isinstance(case, Script):
-            return fit(case, self.offers)
+            return fit(case, self.offers, needs)
         return case
 
     async def _make(self) -> Any:

@@ -210,8 +210,8 @@ class Subject(ABC, Generic[_Traced]):
     def play(self, case: Case, trace: _Traced, log: Log) -> None:
         """Run a case to its end, and note in the trace what happens."""
 
-    def fit(self, case: Case) -> Case:
-        """Return a case without what is not offered, as far as it can do without."""
+    def fit(self, case: Case, needs: tuple[str, ...]) -> Case:  # noqa: ARG002  others need them
+        """Return a case without what is not offered, as far as a clause with such needs allows."""
         return case
 
     def attempt(self, case: Case) -> _Traced:
@@ -396,7 +396,7 @@ class _Search:
         raise _Broken
 
     def _breaks(self, case: Case) -> bool:
-        case = self._subject.fit(case)
+        case = self._subject.fit(case, self._clause.needs)
         trace = self._subject.attempt(case)
         complaint = self._clause.judge(trace)
         if complaint is not None:
