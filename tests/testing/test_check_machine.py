@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from properties.faults.of_machines import (
 from properties.reference.shop import CLAIMS, MESSAGES, engine_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from pathlib import Path
 
     from flexiflow import EventBus
@@ -510,6 +511,32 @@ def freezes(order: Order) -> bool:
     raise Frozen
 
 
+def gives_up(order: Order) -> None:
+    """Fail as pytest does, whose failures are no `Exception`."""
+    pytest.fail("it is gone")
+
+
+def exits(order: Order) -> None:
+    """End the process, by mistake."""
+    sys.exit(3)
+
+
+async def unending() -> AsyncGenerator[int]:
+    """Yield, where an answer is wanted."""
+    yield 0
+
+
+class Later:
+    """Something that has to be awaited."""
+
+    def __await__(self) -> Any:
+        yield
+
+    def __repr__(self) -> str:
+        """Return what is awaited."""
+        return "<later>"
+
+
 @pytest.mark.parametrize(
     ("claims", "kind", "said"),
     [
@@ -527,10 +554,19 @@ def freezes(order: Order) -> bool:
         ),
         ({"invariants": [answers_late]}, TypeError, "answers_late must be sync"),
         ({"leads_to": [(freezes, "placed")]}, Frozen, None),
+        ({"invariants": [gives_up]}, pytest.fail.Exception, "it is gone"),
+        ({"never": [exits]}, SystemExit, "3"),
+        (
+            {"invariants": [lambda _: Later()]},
+            TypeError,
+            "lambda _: Later.. must return True or False, not <later>",
+        ),
+        ({"invariants": [lambda _: (each for each in [False])]}, TypeError, "not <generator"),
+        ({"never": [lambda _: unending()]}, TypeError, "not <async_gen"),
     ],
 )
 def test_what_a_function_of_a_claim_raises_is_raised(
-    backend: str, claims: Any, kind: type[Exception], said: str | None
+    backend: str, claims: Any, kind: type[BaseException], said: str | None
 ) -> None:
     """P6: it is no violation but a mistake in the claim, and shows where it comes from."""
     with pytest.raises(kind, match=said) as raised:
@@ -538,6 +574,45 @@ def test_what_a_function_of_a_claim_raises_is_raised(
     if kind is LookupError:
         assert raised.traceback[-1].name == "breaks_down"
         assert raised.value.__notes__ == ["raised as the claims about order-1 in 'new' were tried"]
+
+
+@dataclass
+class Limit:
+    """A condition with a number, which has no hash."""
+
+    number: int
+
+    def __call__(self, order: Order) -> bool:
+        """Tell whether an order has counted less."""
+        return order.count < self.number
+
+
+def test_a_condition_needs_no_hash(backend: str) -> None:
+    """P6: an object that can be called may be a condition, also if it has no hash."""
+    report = check(make_orders, backend, leads_to=[(Limit(1), Limit(2))], never=[Limit(0)])
+    assert [each.held for each in report.leads_to] == [report.examples]
+    assert found(make_orders, backend, invariants=[Limit(0)]).clause == "the invariant Limit"
+
+
+def test_a_component_may_change_what_it_is_sent(backend: str) -> None:
+    """P6: it gets a message of its own each time, so that programs don't depend on each other."""
+
+    def add(message: Any, order: Order) -> None:
+        for each in (message["items"], message["boxes"][0]["items"]):
+            each.append(1)
+            order.count = max(order.count, len(each))
+
+    rows = [Transition("new", "place", "placed", action=add), Transition("placed", "pay", "new")]
+    items: list[int] = []
+    placing = {"type": "place", "items": items, "boxes": ({"items": items},)}
+    check(
+        of(StateMachine("new", rows)),
+        backend,
+        messages={"order-1": st.sampled_from([placing, {"type": "pay"}])},
+        invariants=[lambda order: order.count <= 1],
+        fair=[placing],
+    )
+    assert not items
 
 
 def test_what_makes_no_new_engine_is_refused(backend: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from inspect import iscoroutine
+from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from flexiflow._actor import copy_message
@@ -38,7 +38,7 @@ SENTENCES: Final = {
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """Something that a component is in, or not.
 
@@ -68,7 +68,7 @@ class Condition:
         answer = self.function(component)
         if answer is None:
             raise TypeError(f"{self.name} must return True or False, not None")
-        return bool(_no_coroutine(answer, self.name))
+        return bool(_checked(answer, self.name))
 
     def complaint(self, component: Component) -> str | None:
         """Take it as an invariant: return what is wrong, "" if there are no words for it, or None.
@@ -78,7 +78,7 @@ class Condition:
         """
         function = cast("Callable[[Any], object]", self.function)
         try:
-            answer = _no_coroutine(function(component), self.name)
+            answer = _checked(function(component), self.name)
         except AssertionError as exc:
             # pytest adds lines that tell how an assertion came to fail.
             return str(exc).partition("\n")[0]
@@ -92,7 +92,7 @@ class Condition:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claim:
     """One claim.
 
@@ -233,11 +233,13 @@ def _message(given: object) -> dict[str, Any]:
     return copy_message(cast("Mapping[str, Any]", given))
 
 
-def _no_coroutine(answer: object, name: str) -> object:
-    """Return an answer, unless it would have to be awaited."""
+def _checked(answer: object, name: str) -> object:
+    """Return an answer, unless it is true only because it would have to be awaited or iterated."""
     if iscoroutine(answer):
         answer.close()
         raise TypeError(f"{name} must be sync, and returned a coroutine")
+    if isawaitable(answer) or isgenerator(answer) or isasyncgen(answer):
+        raise TypeError(f"{name} must return True or False, not {reprlib.repr(answer)}")
     return answer
 
 

@@ -49,6 +49,9 @@ Place: TypeAlias = tuple["StateMachine", str]
 _BUDGET: Final = 5_000
 """So many turns a program may take until it is ended as inconclusive."""
 
+_HOLDERS: Final = (list, tuple, set)
+"""What is copied with each message, apart from dicts."""
+
 _STILL: Final = 3
 """So many rounds of fair messages in a row must take no transition."""
 
@@ -174,7 +177,7 @@ class Desk:
             if cancelled_after is not None:
                 self._group.start_soon(cancel_after, scope, cancelled_after)
             try:
-                outcome = await self._engine.send(name, message)
+                outcome = await self._engine.send(name, _fresh(message))
             except ScenarioStuck:
                 # It ends a program that can't be cancelled.
                 raise
@@ -240,6 +243,14 @@ class Desk:
             machine, state = self.place_of(name)
             if machine.candidates(state, message["type"]):
                 await self.run(lambda: self.send(name, message))
+
+
+def _fresh(data: Any) -> Any:
+    """Copy what holds data, at all levels: a component may keep and change what it is sent."""
+    kind = type(data)
+    if kind is dict:
+        return {key: _fresh(each) for key, each in data.items()}
+    return kind(map(_fresh, data)) if kind in _HOLDERS else data
 
 
 async def make_engine(make: Callable[[], Any]) -> Engine:

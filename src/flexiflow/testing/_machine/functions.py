@@ -59,18 +59,22 @@ def show(function: Callable[..., object], alias: str) -> Shown:
     return Shown(f"{alias} = ...  # {name}", alias)
 
 
-# Parsing a file takes longer than a program, and each violation is told with names.
-@lru_cache(maxsize=64)
 def _find(function: object) -> ast.Lambda | None:
     """Return the syntax of a lambda, or None if its source is not there."""
     if not isinstance(function, FunctionType):
         return None
-    source = "".join(linecache.getlines(function.__code__.co_filename))
+    return _parse(function.__code__.co_filename, function.__code__)
+
+
+# Parsing a file takes longer than a program, and each violation is told with names.
+@lru_cache(maxsize=64)
+def _parse(file: str, code: CodeType) -> ast.Lambda | None:
+    source = "".join(linecache.getlines(file))
     try:
         tree = ast.parse(source)
     except SyntaxError:
         return None
-    spans = _spans(function.__code__)
+    spans = _spans(code)
     lambdas = (node for node in ast.walk(tree) if isinstance(node, ast.Lambda))
     return next((each for each in lambdas if _span(each.body) in spans), None)
 

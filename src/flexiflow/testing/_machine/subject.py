@@ -131,7 +131,7 @@ class MachineSubject(Subject[MachineTrace]):
             self.run(partial(_play, script, desk), case.decisions, trace)
         except ClaimBroken:
             trace.violation = desk.violation
-        except Exception as exc:
+        except BaseException as exc:
             if exc is desk.error:
                 raise FactoryFailed(exc) from None
             raise
