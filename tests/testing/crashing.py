@@ -1,6 +1,7 @@
 """Durable scenarios that are crashed everywhere, careful ones and some with a fault each."""
 
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -257,15 +258,29 @@ async def forget(folder: Path) -> None:
         pass
 
 
+async def branch(folder: Path) -> None:
+    """Leave a process behind, which goes on; its number is in the folder."""
+    number = os.fork()
+    if number == 0:
+        signal.alarm(600)
+        while True:
+            signal.pause()
+    (folder / str(number)).touch()
+    await checkpoint()
+
+
 class Unpicklable:
     """A worker that another process can't unpickle."""
 
+    def __init__(self, problem: type[BaseException] = LookupError) -> None:
+        self._problem = problem
+
     def __reduce__(self) -> Any:
-        return _refuse, ()
+        return _refuse, (self._problem,)
 
     async def __call__(self, folder: Path) -> None:
         """Do nothing."""
 
 
-def _refuse() -> None:
-    raise LookupError("not in this process")
+def _refuse(problem: type[BaseException]) -> None:
+    raise problem("not in this process")

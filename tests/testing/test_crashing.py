@@ -1,18 +1,21 @@
 """Crashing everywhere (P7): what is found, what is told, and what is refused."""
 
 import json
+import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import flexiflow
 from flexiflow.extras.durable import (
     Acknowledged,
     LeaseLost,
@@ -55,6 +58,7 @@ from tests.helpers import by_turns
 from tests.testing.crashing import (
     Trader,
     Unpicklable,
+    branch,
     check_keep,
     check_trade,
     fail,
@@ -137,6 +141,7 @@ def test_a_point_that_is_not_reached_is_reported() -> None:
     at, seen = f"idle:{NOWHERE}:4", list[Path]()
     crashes = sweep(idle, backend="asyncio", check=seen.append, at=at)
     assert (crashes.tried, dict(crashes.missed), len(seen)) == (1, {at: ""}, 1)
+    assert str(crashes) == f"killed at 0 of 1 points\n  not reached: 1 point at {at!r}"
     with pytest.raises(CrashFailure, match="did not come to") as caught:
         sweep(idle, backend="asyncio", check=lambda _: False, at=at)
     assert "returned False" in str(caught.value)
@@ -188,6 +193,34 @@ def test_an_async_check_is_awaited(backend: str) -> None:
 
     with pytest.raises(CrashFailure, match="LookupError: flexiflow-crash-"):
         sweep(idle, backend=backend, check=check)
+
+
+def test_what_check_raises_as_pytest_does_is_a_failure(backend: str) -> None:
+    """P7: a failure of pytest, which is no `Exception`, comes with its point, too."""
+    with pytest.raises(CrashFailure, match="Failed: an order is lost") as caught:
+        sweep(idle, backend=backend, check=lambda _: pytest.fail("an order is lost"))
+    assert isinstance(caught.value.__cause__, pytest.fail.Exception)
+
+
+def test_what_ends_the_program_is_no_failure() -> None:
+    """P7: `SystemExit` out of the check leaves as it is."""
+    with pytest.raises(SystemExit, match="3"):
+        sweep(idle, backend="asyncio", check=lambda _: sys.exit(3))
+
+
+def test_check_may_remove_what_it_has_seen() -> None:
+    """P7: a folder that the check has removed, or moved, is no failure."""
+    assert sweep(idle, backend="asyncio", check=Path.rmdir).tried == 3
+
+
+def test_a_process_that_outlives_its_worker_is_not_waited_for(backend: str) -> None:
+    """P7: a worker has ended, or was killed, also if a process that it has forked goes on."""
+
+    def check(folder: Path) -> None:
+        for each in folder.iterdir():
+            os.kill(int(each.name), signal.SIGKILL)
+
+    assert sweep(branch, backend=backend, check=check) == Crashes({"branch": 1}, 1, {})
 
 
 # What is refused.
@@ -249,10 +282,13 @@ def test_a_worker_of_a_notebook_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         crash_everywhere(local, backend="asyncio", check=nothing)
 
 
-def test_a_worker_that_another_process_does_not_find_is_refused() -> None:
+@pytest.mark.parametrize("problem", [LookupError, SystemExit])
+def test_a_worker_that_another_process_does_not_find_is_refused(
+    problem: type[BaseException],
+) -> None:
     """P7: the error shows why the other process can't import it."""
-    with pytest.raises(ImportError, match="LookupError: not in this process"):
-        crash_everywhere(Unpicklable(), backend="asyncio", check=nothing)
+    with pytest.raises(ImportError, match=f"{problem.__name__}: not in this process"):
+        crash_everywhere(Unpicklable(problem), backend="asyncio", check=nothing)
 
 
 def test_a_program_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
@@ -507,6 +543,59 @@ async def worker_like(entering: Any) -> None:
     await entering
 
 
+async def test_a_stop_within_a_generator_is_shown() -> None:
+    """P7: a place within a context manager, or another object that is awaited, is told apart."""
+    stops: list[Any] = []
+    own = Visiting().visit()
+    with suppress(StopIteration):
+        while True:
+            own.send(None)
+            stops.append(stop_of(own))
+    assert [stop.place.rpartition(" ")[2] for stop in stops] == ["room", "look", "room"]
+    assert len({stop.way for stop in stops}) == 3
+
+
+class Visiting:
+    """Waits within generators, and for itself."""
+
+    async def visit(self) -> None:
+        """Wait at three places."""
+        async with self.room():
+            await self
+
+    @asynccontextmanager
+    async def room(self) -> AsyncGenerator[None]:
+        """Wait at the beginning and in the end."""
+        await Turn()
+        yield
+        await Turn()
+
+    async def look(self) -> None:
+        """Wait."""
+        await Turn()
+
+    def __await__(self) -> Generator[None]:
+        return self.look().__await__()
+
+
+class Turn:
+    """Lets others run once."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter([None])
+
+
+async def test_a_package_with_a_similar_name_is_the_users() -> None:
+    """P7: whose a line is does not depend on how the name of a folder begins."""
+    file = f"{flexiflow.__path__[0]}_shop/orders.py"
+    names: dict[str, Any] = {"Turn": Turn}
+    exec(compile("async def order():\n    await Turn()", file, "exec"), names)  # noqa: S102
+    own = names["order"]()
+    own.send(None)
+    assert stop_of(own)[1:] == (f"{file}:2, in order", True)
+    own.close()
+
+
 def test_the_first_points_are_those_of_new_lines() -> None:
     """P7: of many points, first those of the user's own lines, passed for the first time."""
     points = [
@@ -577,6 +666,43 @@ def test_nothing_is_started_after_a_failure(tmp_path: Path) -> None:
     assert (len(starting.lives), each.processes) == (2, {})
     assert str(each.problem()) == "the worker 'one' failed: its process ended, with 1"
     assert each.output() == ""
+
+
+class Interrupted:
+    """A pipe at which Ctrl-C is pressed."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.close = pipe.close
+
+    def recv(self) -> Any:
+        """Wait for the scenario's import."""
+        raise KeyboardInterrupt
+
+
+def test_a_hatchery_that_is_interrupted_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P7: Ctrl-C while the other process imports the scenario leaves no process behind."""
+    before = set(multiprocessing.active_children())
+    hatchery = Hatchery(pickle.dumps([idle]), "asyncio")
+    monkeypatch.setattr(hatchery, "_pipe", Interrupted(vars(hatchery)["_pipe"]))
+    with pytest.raises(KeyboardInterrupt), hatchery:
+        pass
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_the_end_of_a_hatchery_is_told(tmp_path: Path) -> None:
+    """P7: if the process that starts the others was killed, that is said."""
+    before = set(multiprocessing.active_children())
+    with Hatchery(pickle.dumps([idle]), "asyncio") as hatchery:
+        (process,) = set(multiprocessing.active_children()) - before
+        process.kill()
+        process.join()
+        for ask in (
+            partial(hatchery.wait, 60),
+            partial(hatchery.start, make_life(tmp_path, "asyncio")),
+            partial(hatchery.kill, 0),
+        ):
+            with pytest.raises(RuntimeError, match="the process that starts the workers has ended"):
+                ask()
 
 
 def test_a_hatchery_ends_what_it_started(tmp_path: Path) -> None:

@@ -21,10 +21,12 @@ class Crashes:
     """What `crash_everywhere` has tried (P7).
 
     Attributes:
-        checkpoints: how many checkpoints each worker passed in the run without a crash.
+        checkpoints: how many checkpoints each worker passed in the run without a crash; empty if
+            there was none, since `at` was given.
         tried: how many runs there were in which a worker was to be killed.
         missed: the points that were not reached, since the worker did not come there again before
-            it ended; as `at` takes them, each with its line in the code.
+            it ended; as `at` takes them, each with its line in the code, or "" if it was given as
+            `at`.
     """
 
     checkpoints: Mapping[str, int]
@@ -34,7 +36,8 @@ class Crashes:
     def __str__(self) -> str:
         """Return how many points were tried, and where those are that were not reached."""
         lines = [f"killed at {self.tried - len(self.missed)} of {self.tried} points"]
-        for place, times in Counter(self.missed.values()).items():
+        places = Counter(place or repr(at) for at, place in self.missed.items())
+        for place, times in places.items():
             lines.append(f"  not reached: {counted(times, 'point')} at {place}")
         return "\n".join(lines)
 

@@ -11,7 +11,7 @@ import pickle
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
@@ -21,7 +21,7 @@ import anyio
 from flexiflow.testing._crashing.life import live
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
     from typing import Self
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _METHOD: Final = "spawn" if sys.platform in {"win32", "darwin"} else "fork"
 
 _READY: Final = "ready"
+
+_LONGEST_WAIT: Final = 0.5
+"""After so many seconds it is looked for ends that were not told."""
 
 
 @final
@@ -67,6 +70,11 @@ class Hatchery:
                 "the process that does that has ended; where this is a program of its own, call it "
                 "below `if __name__ == '__main__':`"
             )
+        except BaseException:
+            # Ctrl-C, while it still imports, which may take long.
+            self._process.kill()
+            self._end()
+            raise
         if problem != _READY:
             self._end()
             raise ImportError(f"the workers must be importable by another process: {problem}")
@@ -78,16 +86,19 @@ class Hatchery:
     def start(self, life: Life) -> int:
         """Start a process, and return its number."""
         number = next(self._numbers)
-        self._pipe.send((number, life))
+        with _reaching():
+            self._pipe.send((number, life))
         return number
 
     def kill(self, number: int) -> None:
         """Kill a process, which is reported as any that has ended."""
-        self._pipe.send((number, None))
+        with _reaching():
+            self._pipe.send((number, None))
 
     def wait(self, seconds: float) -> tuple[int, int | None] | None:
         """Wait until a process has ended, and return its number and status; None if none has."""
-        return self._pipe.recv() if self._pipe.poll(seconds) else None
+        with _reaching():
+            return self._pipe.recv() if self._pipe.poll(seconds) else None
 
     def _end(self) -> None:
         """Kill all processes."""
@@ -96,13 +107,25 @@ class Hatchery:
         self._process.close()
 
 
+@contextmanager
+def _reaching() -> Generator[None]:
+    """Tell what it means if the process can't be reached."""
+    try:
+        yield
+    except (EOFError, OSError) as exc:
+        raise RuntimeError(
+            "the process that starts the workers has ended: it was killed, or could start no more "
+            "processes"
+        ) from exc
+
+
 def serve(pipe: Pipe, pickled: bytes, backend: str) -> None:
     """Start processes as they are asked for, until nobody can ask any more."""
     # The process that asks gets Ctrl-C, too, and then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         workers: Sequence[Worker] = pickle.loads(pickled)  # noqa: S301  written by the caller
-    except Exception:  # noqa: BLE001  whatever it raises is told
+    except BaseException:  # noqa: BLE001  whatever it raises is told
         pipe.send(traceback.format_exc())
         return
     # Imports what each process needs.
@@ -131,11 +154,15 @@ class _Forking:
         try:
             while True:
                 ends = {each.sentinel: number for number, each in self._processes.items()}
-                for ready in wait([self._pipe, *ends]):
+                for ready in wait([self._pipe, *ends], _LONGEST_WAIT):
                     if isinstance(ready, int):
                         self._tell(ends[ready])
                     else:
                         self._do(*self._pipe.recv())
+                # The end of a process is not told while one that it has forked goes on.
+                for number, process in [*self._processes.items()]:
+                    if process.exitcode is not None:
+                        self._tell(number)
         except (EOFError, OSError):
             for process in self._processes.values():
                 process.kill()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
+from gc import get_referents
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LIBRARIES: Final = tuple(
-    str(Path(sysconfig.get_path(name))) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    f"{Path(sysconfig.get_path(name))}{os.sep}"
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-_OURS: Final = tuple(flexiflow.__path__)
+_OURS: Final = tuple(f"{path}{os.sep}" for path in flexiflow.__path__)
+_WRAPPERS: Final = {"async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
+"""Types of CPython that await something else, and do not tell what."""
 
 
 class Stop(NamedTuple):
@@ -49,14 +54,15 @@ def stop_of(coroutine: object) -> Stop:
 def _frames(awaited: Any) -> Iterator[FrameType]:
     """Yield the frames of a coroutine and of what it awaits, the outermost first."""
     while awaited is not None:
-        for prefix, inner in (("cr", "cr_await"), ("gi", "gi_yieldfrom")):
+        for prefix, inner in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
             frame = getattr(awaited, f"{prefix}_frame", None)
             if frame is not None:
                 yield frame
                 awaited = getattr(awaited, inner)
                 break
         else:
-            return
+            is_wrapper = type(awaited).__name__ in _WRAPPERS
+            awaited = next(iter(get_referents(awaited)), None) if is_wrapper else None
 
 
 def _owner(file: str) -> str:

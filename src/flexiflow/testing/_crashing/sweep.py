@@ -14,6 +14,7 @@ import anyio
 from flexiflow._callables import describe
 from flexiflow.testing._crashing.failures import Crashes, CrashFailure
 from flexiflow.testing._crashing.rounds import Round
+from flexiflow.testing._scheduling.failures import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -120,9 +121,10 @@ class Sweep:
                 output=over.output(),
             ) from problem
         over.clear()
-        shutil.rmtree(over.folder)
+        # The user may have removed it.
+        shutil.rmtree(over.folder, ignore_errors=True)
 
-    def _checked(self, over: Round) -> Exception | None:
+    def _checked(self, over: Round) -> BaseException | None:
         """Call the user's check, and return what it raises."""
         try:
             verdict = self._check(over.folder)
@@ -130,7 +132,10 @@ class Sweep:
                 verdict = anyio.run(_finish, verdict, backend=self._plan.backend)
             if verdict is False:
                 raise AssertionError(f"{describe(self._check)} returned False")  # noqa: TRY301
-        except Exception as problem:  # noqa: BLE001  the failure is raised with it
+        except BaseException as problem:
+            # Pytest's failures are no `Exception`.
+            if ending_of(problem) is not None:
+                raise
             return problem
         return None
 
