@@ -342,6 +342,18 @@ def test_the_report_tells_what_was_covered(backend: str, guard: Any) -> None:
     assert str(reminded) == "placed -- remind --> (stays)"
 
 
+def test_guards_without_names_are_told_apart(backend: str) -> None:
+    """P6: of two transitions that only their lambdas distinguish, one may not have been taken."""
+    rows = [
+        Transition("new", "place", "placed", guard=lambda message, _: message["amount"] < 9),
+        Transition("new", "place", "placed", guard=lambda message, _: message["amount"] > 8),
+    ]
+    placing = st.just({"type": "place", "amount": 3})
+    report = check(of(StateMachine("new", rows)), backend, messages={"order-1": placing})
+    assert len(report.transitions) == 2
+    assert [each.guard for each in report.not_taken] == ["lambda message, _: message['amount'] > 8"]
+
+
 def test_a_long_report_is_cut_short() -> None:
     """P6: of many transitions that were not taken, the first ones are shown."""
     rows = tuple(CoveredTransition("new", str(number), "done") for number in range(25))

@@ -7,7 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -581,7 +581,7 @@ class Visiting:
 class Turn:
     """Lets others run once."""
 
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Any:
         return iter([None])
 
 

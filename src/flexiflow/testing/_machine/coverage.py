@@ -10,9 +10,9 @@ from functools import partial, wraps
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
-from flexiflow._callables import describe
 from flexiflow._component import actor_of
 from flexiflow._machine import StateMachine, Transition
+from flexiflow.testing._machine.functions import name_of
 from flexiflow.testing._machine.report import CoveredTransition
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _then(result: object, note: Callable[[object], object], failed: Callable[[],
 
 
 def _arrow(state: str, row: Transition) -> Arrow:
-    guard = None if row.guard is None else describe(row.guard).rpartition(".")[2]
+    guard = None if row.guard is None else name_of(row.guard)
     return state, row.trigger, row.target, guard
 
 

@@ -34,7 +34,7 @@ from flexiflow.testing._scheduling.failures import ScenarioStuck
 from flexiflow.testing._scheduling.run import current_run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping
 
     from flexiflow._machine import StateMachine
     from flexiflow.testing._examiner.trace import Entry
@@ -247,7 +247,7 @@ class Desk:
 
 def _fresh(data: Any) -> Any:
     """Copy what holds data, at all levels: a component may keep and change what it is sent."""
-    kind = type(data)
+    kind: Callable[[Iterable[Any]], object] = type(data)
     if kind is dict:
         return {key: _fresh(each) for key, each in data.items()}
     return kind(map(_fresh, data)) if kind in _HOLDERS else data

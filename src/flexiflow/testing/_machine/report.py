@@ -22,7 +22,7 @@ class CoveredTransition(NamedTuple):
         source: the state that it leaves.
         trigger: the `type` of its messages.
         target: the state that it enters; None if it is internal.
-        guard: the name of its guard, or None if it has none.
+        guard: the name of its guard, or the text of a lambda; None if it has none.
         taken: how often it was taken.
         accepted: how often its guard has let a message through.
         refused: how often its guard has not.
