@@ -34,7 +34,7 @@ from flexiflow.testing._scheduling.failures import ScenarioStuck
 from flexiflow.testing._scheduling.run import current_run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from flexiflow._machine import StateMachine
     from flexiflow.testing._examiner.trace import Entry
@@ -245,12 +245,15 @@ class Desk:
                 await self.run(lambda: self.send(name, message))
 
 
-def _fresh(data: Any) -> Any:
+def _fresh(data: object) -> Any:
     """Copy what holds data, at all levels: a component may keep and change what it is sent."""
-    kind: Callable[[Iterable[Any]], object] = type(data)
-    if kind is dict:
-        return {key: _fresh(each) for key, each in data.items()}
-    return kind(map(_fresh, data)) if kind in _HOLDERS else data
+    if type(data) is dict:
+        items = cast("dict[object, object]", data).items()
+        return {key: _fresh(each) for key, each in items}
+    if type(data) in _HOLDERS:
+        held = cast("list[object]", data)
+        return type(held)(map(_fresh, held))
+    return data
 
 
 async def make_engine(make: Callable[[], Any]) -> Engine:
