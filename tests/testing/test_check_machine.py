@@ -691,6 +691,8 @@ async def is_async(order: Order) -> bool:
         ({"leads_to": ["ab"]}, TypeError, r"leads_to\[0\] must be a pair of conditions"),
         ({"leads_to": [("new", "lost", "paid")]}, TypeError, "must be a pair of conditions"),
         ({"leads_to": [("new", {"gone"})]}, ValueError, "leads_to names the state 'gone'"),
+        ({"leads_to": [{"new", "lost"}]}, TypeError, "must be a pair of conditions"),
+        ({"fair": ["pya"]}, ValueError, r"fair names the trigger 'pya', .*did you mean 'pay'\?"),
         ({"fair": {"type": "pay"}}, TypeError, "fair must be a list, or the like"),
         ({"fair": [{"kind": "pay"}]}, ValueError, "a message must have a str 'type'"),
     ],

@@ -281,7 +281,8 @@ def check_machine(
         TypeError: an argument is of a wrong type, `make` makes no engine, or a strategy draws what
             is no message.
         ValueError: an unknown backend; `examples` or `seed` is no int, or too small; a component
-            that is not there, or has no machine; a state that no machine has.
+            that is not there, or has no machine; a state, or a trigger in `fair`, that no machine
+            has.
         Exception: what `make` raises, or a function of a claim.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.

@@ -138,21 +138,28 @@ class Claims:
     leads_to: tuple[Claim, ...] = ()
     fair: tuple[dict[str, Any], ...] = ()
 
-    def check_states(self, known: Collection[str]) -> None:
-        """Refuse a claim about a state that no machine has.
+    def check_names(self, *, states: Collection[str], triggers: Collection[str]) -> None:
+        """Refuse a claim about a state, and a fair message for a trigger, that no machine has.
 
         Raises:
             ValueError: there is one.
         """
         for claim in (*self.never, *self.leads_to):
             for state in (state for each in claim.conditions for state in each.states):
-                if state not in known:
-                    near = closest(state, known)
-                    hint = f"; did you mean {' or '.join(map(quote, near))}?" if near else ""
-                    raise ValueError(
-                        f"{claim.kind} names the state {quote(state)}, which no machine has; their "
-                        f"states are {enumerate_names(known)}{hint}"
-                    )
+                _check_known(f"{claim.kind} names the state", state, "states", states)
+        for message in self.fair:
+            _check_known("fair names the trigger", message["type"], "triggers", triggers)
+
+
+def _check_known(said: str, name: str, kind: str, known: Collection[str]) -> None:
+    if name in known:
+        return
+    near = closest(name, known)
+    hint = f"; did you mean {' or '.join(map(quote, near))}?" if near else ""
+    raise ValueError(
+        f"{said} {quote(name)}, which no machine has; their {kind} are {enumerate_names(known)}"
+        f"{hint}"
+    )
 
 
 def make_claims(
@@ -211,7 +218,9 @@ def _condition(role: str, given: object) -> Condition:
 
 
 def _pair(role: str, given: object) -> tuple[Condition, Condition]:
-    conditions = [*cast("Iterable[object]", given)] if _is_list(given) else []
+    # A set has no first and second.
+    is_ordered = _is_list(given) and not isinstance(given, set | frozenset)
+    conditions = [*cast("Iterable[object]", given)] if is_ordered else []
     if len(conditions) != 2:  # noqa: PLR2004  a pair
         raise TypeError(
             f"{role} must be a pair of conditions, like ('placed', 'shipped'), not {_brief(given)}"

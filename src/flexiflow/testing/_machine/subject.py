@@ -91,7 +91,9 @@ class MachineSubject(Subject[MachineTrace]):
         with Log():
             self._places = run_scheduled(self._probe, backend=backend)
         machines = [machine for machine, _ in self._places.values()]
-        claims.check_states([*dict.fromkeys(state for each in machines for state in each.states)])
+        states = dict.fromkeys(state for each in machines for state in each.states)
+        triggers = dict.fromkeys(row.trigger for each in machines for row in each.transitions)
+        claims.check_names(states=[*states], triggers=[*triggers])
         timers = (each.after for machine in machines for each in machine.details.values())
         self.times = {timer[0] for timer in timers if timer is not None}
 
