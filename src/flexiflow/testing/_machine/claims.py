@@ -196,6 +196,10 @@ def _is_list(given: object) -> bool:
     return isinstance(given, Iterable) and not isinstance(given, str | Mapping)
 
 
+def _is_set(given: object) -> bool:
+    return isinstance(given, set | frozenset)
+
+
 def _invariant(role: str, given: object) -> Condition:
     if isinstance(given, str):
         raise TypeError(
@@ -219,8 +223,8 @@ def _condition(role: str, given: object) -> Condition:
 
 def _pair(role: str, given: object) -> tuple[Condition, Condition]:
     # A set has no first and second.
-    is_ordered = _is_list(given) and not isinstance(given, set | frozenset)
-    conditions = [*cast("Iterable[object]", given)] if is_ordered else []
+    is_pair = _is_list(given) and not _is_set(given)
+    conditions = [*cast("Iterable[object]", given)] if is_pair else []
     if len(conditions) != 2:  # noqa: PLR2004  a pair
         raise TypeError(
             f"{role} must be a pair of conditions, like ('placed', 'shipped'), not {_brief(given)}"
