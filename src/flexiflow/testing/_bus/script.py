@@ -53,7 +53,7 @@ class Subscribe(Step):
         given = f"{quote(self.event)}, {quote(self.component)}, h{name}{self._options(name)}"
         call = f"await bus.subscribe({given})"
         subscribed = [f"s{name} = {call}"] if place.handler is None else [call]
-        return [*self._filter(name), *handler, *subscribed]
+        return [*self.filter_code(name), *handler, *subscribed]
 
     def _body(self, place: Place) -> Lines:
         body = write(self.does, place)
@@ -70,7 +70,8 @@ class Subscribe(Step):
             options += f", filter=f{name}"
         return f"{options}, once=True" if self.once else options
 
-    def _filter(self, name: str) -> Lines:
+    def filter_code(self, name: str) -> Lines:
+        """Return the definition of the filter, if there is one."""
         decides = {
             "accepts": ["return True"],
             "refuses": ["return False"],

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from functools import partial
-from inspect import isawaitable
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial, wraps
+from inspect import isawaitable, iscoroutinefunction, unwrap
+from random import Random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, final
 
+from hypothesis import strategies as st
+
+from flexiflow._errors import PublishRefused
 from flexiflow.events import HANDLER_FAILED
+from flexiflow.testing._bus.crossed import blame, complaint_of
+from flexiflow.testing._bus.crossing import Crossing, cross
 from flexiflow.testing._bus.fitting import Guarded, fit
 from flexiflow.testing._bus.offers import METHODS, PRIORITY, USES, options_of
 from flexiflow.testing._bus.script import Script
-from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Publication, Seat
-from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, out_of_factory
-from flexiflow.testing._examiner.kit import mark
+from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Call, Publication, Seat, Watcher
+from flexiflow.testing._examiner.examine import (
+    FactoryFailed,
+    Log,
+    Subject,
+    out_of_factory,
+    search,
+)
+from flexiflow.testing._examiner.kit import awaitable, mark
 from flexiflow.testing._examiner.program import (
     Program,
     defined,
@@ -21,15 +36,21 @@ from flexiflow.testing._examiner.program import (
     show_program,
     show_script,
 )
-from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, observing
+from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, is_a, observing
 from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.failures import TasksLeft
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
+    from contextlib import AbstractContextManager
 
+    from flexiflow.testing._examiner.examine import Verdict
     from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.trace import Handed
+
+_within: ContextVar[tuple[Call, ...]] = ContextVar("within", default=())
+CROSSINGS: Final = 5
+"""How many crossings are tried for each example of a clause."""
 
 MOST_STARTS: Final = 30
 """Once so many handlers have started, later ones do nothing, so that a recursion ends."""
@@ -55,8 +76,10 @@ class BusRecorder(Recorder):
         self._starts = 0
 
     def who(self, seat: int, act: int, component: str) -> str:
-        """Return the name of a handler, and its publish."""
-        who = [self._trace.seats[seat].name] if seat >= 0 else []
+        """Return the name of an instrument, a handler, and its publish."""
+        who = [component] if component else []
+        if seat >= 0:
+            who.append(self._trace.seats[seat].name)
         if act >= 0:
             who.append(f"publish {act} of {self._trace.publications[act].event!r}")
         return " in ".join(who)
@@ -79,11 +102,16 @@ class BusRecorder(Recorder):
             name=handler.__name__,
             priority=options.get("priority", 3),
             once=options.get("once", False),
+            options=frozenset(options),
         )
         self._trace.seats.append(seat)
         if "filter" in options:
             options["filter"] = disguise(options["filter"], self._asked(seat))
-        disguised = disguise(handler, self._handled(seat))
+        if "around" in options:
+            options["around"] = [
+                disguise(each, self._surrounded(seat)) for each in options["around"]
+            ]
+        disguised = self._disguised(handler, seat)
         subscription = await self._bus.subscribe(event, component, disguised, **options)
         self._trace.subscriptions.append((subscription, seat.number))
         self.note("subscribed", seat=seat.number)
@@ -105,12 +133,60 @@ class BusRecorder(Recorder):
         """Publish, and note what that returned or raised."""
         number = len(self._trace.publications)
         delivery, on_error = options.get("delivery"), options.get("on_error")
-        publication = Publication(number, event, data, delivery, on_error)
+        publication = Publication(number, event, data, delivery, on_error, _within.get())
         self._trace.publications.append(publication)
         with self.noted("published", "returned", fails="raised", act=number) as answers:
             failures = await self._bus.publish(event, publication, **options)
             answers.append(failures)
         return failures
+
+    def add_instrument(self, instrument: Any) -> None:
+        """Add an instrument, wrapped so that what it sees is noted."""
+        methods = {each for each in ("publishing", "handling") if hasattr(instrument, each)}
+        name = f"instrument {len(self._trace.watchers)}"
+        watched = {each: self._watching(name, getattr(instrument, each)) for each in methods}
+        self._bus.add_instrument(SimpleNamespace(**watched))
+        self._trace.watchers.append(Watcher(name, frozenset(methods), len(self._trace.entries)))
+
+    def _watching(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def watch(event: Any, *handled: Any) -> AbstractContextManager[object]:
+            seat = self._trace.number_of(handled[0]) if handled else NOBODY
+            if handled and seat == NOBODY:
+                # The recorder's own handler is nobody's business.
+                return nullcontext()
+            act = _opened(event.data)[0]
+            note = partial(self.note, component=name, act=act, seat=seat)
+            with _breaking(note):
+                return _Manager(method(event, *handled), method.__name__, note)
+
+        def publishing(event: Any) -> AbstractContextManager[object]:
+            return watch(event)
+
+        def handling(event: Any, subscription: object) -> AbstractContextManager[object]:
+            return watch(event, subscription)
+
+        return publishing if method.__name__ == "publishing" else handling
+
+    def _disguised(self, handler: Callable[[Any], Any], seat: Seat) -> Callable[[Any], Any]:
+        returned = unwrap(handler)
+        if not iscoroutinefunction(returned) or returned is handler:
+            return disguise(handler, self._handled(seat))
+        disguised = awaitable(disguise(returned, self._handled(seat)))
+
+        @wraps(handler)
+        def call(data: object) -> Awaitable[object]:
+            self.note("called", seat=seat.number, act=_opened(data)[0])
+            return disguised(data)
+
+        return call
+
+    def _surrounded(self, seat: Seat) -> Callable[..., Any]:
+        @contextmanager
+        def around(event: Any, *given: object) -> Generator[Handed]:
+            self.note("surrounded", seat=seat.number, act=_opened(event.data)[0])
+            yield (event, *given), []
+
+        return around
 
     def _observe(self, payload: object) -> None:
         self.note("announced", payload)
@@ -119,12 +195,21 @@ class BusRecorder(Recorder):
         @contextmanager
         def around(data: object) -> Generator[Handed]:
             number, given = _opened(data)
-            with (
-                _observation(data),
-                self.noted("started", "ended", seat=seat.number, act=number) as answers,
-            ):
-                self._starts += 1
-                yield None if self._starts >= MOST_STARTS else (given,), answers
+            payload: Any = data
+            told: object = payload.get("exception") if is_a(data, dict) else None
+            where: dict[str, Any] = {"seat": seat.number, "act": number}
+            with _observation(data):
+                call = Call(seat.number, number, told)
+                try:
+                    with self.noted("started", "ended", told, **where) as answers:
+                        self._trace.calls.append(call)
+                        call.start = self._trace.entries[-1]
+                        self._starts += 1
+                        is_endless = self._starts >= MOST_STARTS
+                        with _inside(call):
+                            yield None if is_endless else (given,), answers
+                finally:
+                    call.end = self._trace.entries[-1]
 
         return around
 
@@ -157,6 +242,52 @@ def _observation(data: object) -> Generator[None]:
             observing.reset(token)
 
 
+@contextmanager
+def _inside(call: Call) -> Generator[None]:
+    """Mark what is done as within a call."""
+    token = _within.set((*_within.get(), call))
+    try:
+        yield
+    finally:
+        # Again what it was: a bus need not keep a context that was changed.
+        _within.reset(token)
+
+
+class _Manager:
+    """Stands in for the context manager of an instrument.
+
+    Args:
+        manager: the real one.
+        method: the method that has returned it.
+        note: notes what happens.
+    """
+
+    def __init__(self, manager: Any, method: str, note: Callable[..., None]) -> None:
+        self._manager = manager
+        self._method = method
+        self._note = note
+
+    def __enter__(self) -> None:
+        with _breaking(self._note):
+            self._manager.__enter__()
+        self._note(f"enters {self._method}")
+
+    def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
+        self._note(f"leaves {self._method}", exception)
+        with _breaking(self._note):
+            self._manager.__exit__(kind, exception, traceback)
+
+
+@contextmanager
+def _breaking(note: Callable[..., None]) -> Generator[None]:
+    """Note that an instrument fails, or refuses a publish."""
+    try:
+        yield
+    except Exception as exc:
+        note("refuses" if isinstance(exc, PublishRefused) else "breaks", exc)
+        raise
+
+
 def _opened(data: object) -> tuple[int, object]:
     if isinstance(data, Publication):
         return data.number, data.data
@@ -164,6 +295,10 @@ def _opened(data: object) -> tuple[int, object]:
 
 
 _JUDGE: Final = "flexiflow.testing._bus.judging"
+_JUDGE_OF_CROSSINGS: Final = "flexiflow.testing._bus.judging_crossings"
+_OPTIONAL: Final = {f"subscribe({each}=)" for each in ("limit", "time_limit", "around")}
+_CROSSED: Final = USES.keys() - _OPTIONAL
+"""What a bus must offer for crossings to be tried."""
 _METHODS: Final = ("subscribe", "unsubscribe", "unsubscribe_all", "publish")
 
 
@@ -187,6 +322,7 @@ class BusSubject(Subject[BusTrace]):
         if not callable(factory):
             raise TypeError(f"factory must be callable without arguments, not {factory!r}")
         self._factory = factory
+        self._blamed: tuple[str, Case] | None = None
         with Log():
             bus, self._is_async = run_scheduled(self._probe, backend=backend)
             parts = {name for name, use in USES.items() if self._offers(use)}
@@ -236,6 +372,36 @@ class BusSubject(Subject[BusTrace]):
         if self._lacks_parts and isinstance(case, Script):
             return fit(case, self.offers, needs)
         return case
+
+    def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:
+        """Look for a crossing that breaks the clause; all clauses have the same ones."""
+        if verdict.violation is not None or verdict.lacks:
+            return verdict
+        if self._blamed is None and self.offers >= _CROSSED:
+            self._blamed = self._cross(CROSSINGS * examples, seed)
+        identifier, case = self._blamed or ("", Crossing((), ()))
+        if identifier != verdict.clause.identifier:
+            return verdict
+        clause = replace(
+            verdict.clause,
+            cases=st.just(case),
+            complain=partial(complaint_of, identifier),
+            scenes=(case,),
+        )
+        return replace(verdict, violation=search(clause, self, 1, seed).violation)
+
+    def _cross(self, number: int, seed: int) -> tuple[str, Case]:
+        """Try so many crossings; return the clause that most of them break, with the first one."""
+        found: dict[str, list[Case]] = {}
+        for case in cross(Random(seed), self.offers, number):  # noqa: S311  to be drawn again
+            blamed = blame(self.attempt(case))
+            if blamed is not None:
+                found.setdefault(blamed[0], []).append(case)
+        if not found:
+            return "", Crossing((), ())
+        # Other clauses are mostly broken in consequence.
+        most = max(found, key=lambda identifier: len(found[identifier]))
+        return most, found[most][0]
 
     async def _make(self) -> Any:
         with out_of_factory():
@@ -288,7 +454,8 @@ class BusSubject(Subject[BusTrace]):
         """Return a case as a program that fails with an assertion if it breaks the clause."""
         factory, backend = name_factory(self._factory), self.backend
         if not isinstance(case, Program):
-            return show_script(case, clause, {"factory": factory}, backend, "bus", _JUDGE)
+            judge = _JUDGE_OF_CROSSINGS if isinstance(case, Crossing) else _JUDGE
+            return show_script(case, clause, {"factory": factory}, backend, "bus", judge)
         new = "await factory()" if self._is_async else "factory()"
         made: list[str] = []
         if case.runs == 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow.testing._examiner.trace import (
     NOBODY,
+    UNENDED,
     Trace,
     announced,
     exception_of,
@@ -43,17 +44,58 @@ class Seat:
     name: str
     priority: int
     once: bool
+    options: frozenset[str] = frozenset()
+    """The names of the options that were given."""
+
+
+@dataclass(eq=False)
+class Call:
+    """A call of a handler.
+
+    Attributes:
+        seat: the number of the subscription.
+        act: the number of the publish, or -1 if it is an event of the bus's own.
+        exception: of such an event, the failure that it tells of.
+        start: the entry in which it started.
+        end: the entry in which it ended or failed.
+    """
+
+    seat: int
+    act: int
+    exception: object
+    start: Entry = UNENDED
+    end: Entry = UNENDED
 
 
 @dataclass(frozen=True, eq=False)
 class Publication:
-    """A call of `publish`; it is also the payload, so that a handler's start shows its publish."""
+    """A call of `publish`; it is also the payload, so that a handler's start shows its publish.
+
+    Attributes:
+        within: the calls of handlers in whose context it was called.
+    """
 
     number: int
     event: str
     data: object
     delivery: str | None
     on_error: str | None
+    within: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Watcher:
+    """An instrument.
+
+    Attributes:
+        name: what it is called in the trace.
+        methods: the methods that it has.
+        added: how many entries there were when it was added.
+    """
+
+    name: str
+    methods: frozenset[str]
+    added: int
 
 
 @dataclass
@@ -64,11 +106,15 @@ class BusTrace(Trace):
         seats: the subscriptions, by number.
         publications: the calls of `publish`, by number.
         subscriptions: each subscription object with its number.
+        calls: the calls of handlers.
+        watchers: the instruments.
     """
 
     seats: list[Seat] = field(default_factory=list[Seat])
     publications: list[Publication] = field(default_factory=list[Publication])
     subscriptions: list[tuple[object, int]] = field(default_factory=list[tuple[object, int]])
+    calls: list[Call] = field(default_factory=list[Call])
+    watchers: list[Watcher] = field(default_factory=list[Watcher])
 
     def number_of(self, subscription: object) -> int:
         """Return the number of a subscription object, or -1; it need not be hashable."""

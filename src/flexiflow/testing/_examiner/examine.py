@@ -243,7 +243,7 @@ class Subject(ABC, Generic[_Traced]):
         """Return whether a case was left by any of these exceptions."""
         return True
 
-    def examine_further(self, verdict: Verdict, seed: int) -> Verdict:  # noqa: ARG002
+    def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:  # noqa: ARG002
         """Examine a clause beyond its cases, and return the verdict."""
         return verdict
 
@@ -307,7 +307,8 @@ def _examine(
 ) -> Iterator[Verdict]:
     for clause in clauses:
         try:
-            verdict = subject.examine_further(_search(clause, subject, examples, seed), seed)
+            verdict = search(clause, subject, examples, seed)
+            verdict = subject.examine_further(verdict, examples, seed)
         except FactoryFailed as exc:
             raise exc.reason from None
         if must_offer and verdict.lacks and verdict.violation is None:
@@ -333,7 +334,7 @@ def _not_offered(verdict: Verdict, subject: Subject[Any], seed: int) -> Contract
     )
 
 
-def _search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> Verdict:
+def search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> Verdict:
     """Search for a case that breaks a clause."""
     lacks = tuple(need for need in clause.needs if need not in subject.offers)
     if clause.cases is None or lacks:

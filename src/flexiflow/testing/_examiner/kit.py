@@ -6,18 +6,19 @@ import logging
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import StateMachine, Transition
+from flexiflow import PublishRefused, StateMachine, Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
     from contextlib import AbstractContextManager
 
-    from flexiflow import Component, Engine, Event, HandlerFailure, Subscription
+    from flexiflow import Component, Engine, Event, EventBus, HandlerFailure, Subscription
     from flexiflow._machine import Action
 
 mark: ContextVar[object] = ContextVar("mark", default=None)
@@ -47,6 +48,27 @@ class Later:
     def __await__(self) -> Generator[Any, Any, None]:
         """Let others run."""
         yield from checkpoint().__await__()
+
+
+class Awaited:
+    """An awaitable that is no coroutine: what it does begins when it is awaited."""
+
+    def __init__(self, handler: Callable[[Any], Coroutine[Any, Any, object]], data: object) -> None:
+        self.handler, self.data = handler, data
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        """Call the handler."""
+        return self.handler(self.data).__await__()
+
+
+def awaitable(handler: Callable[[Any], Coroutine[Any, Any, object]]) -> Callable[[Any], Awaited]:
+    """Return a handler that does the same, and returns an awaitable that is no coroutine."""
+
+    @wraps(handler)
+    def call(data: object) -> Awaited:
+        return Awaited(handler, data)
+
+    return call
 
 
 class Mark:
@@ -88,6 +110,12 @@ async def cancel_after(scope: anyio.CancelScope, turns: int) -> None:
     for _ in range(turns):
         await checkpoint()
     scope.cancel()
+
+
+async def publish_later(bus: EventBus, event: str) -> None:
+    """Publish an event after some turns."""
+    await settle()
+    await bus.publish(event, delivery="sequential", on_error="continue")
 
 
 async def kept_cancellation() -> BaseException:
@@ -181,6 +209,77 @@ class Watched:
     ) -> bool | None:
         """Note the end."""
         return self.watch.note(f"leaves {self.what}", exception)
+
+
+class Guard:
+    """The context manager of an instrument; it fails if it is told to.
+
+    Args:
+        fails: "entering", "leaving", or anything else if it does not fail.
+    """
+
+    def __init__(self, fails: str) -> None:
+        self.fails = fails
+
+    def __enter__(self) -> None:
+        """Fail, or do nothing."""
+        if self.fails == "entering":
+            raise Boom
+
+    def __exit__(self, *_: object) -> None:
+        """Fail, or do nothing."""
+        if self.fails == "leaving":
+            raise Boom
+
+
+class Publishing:
+    """An instrument that watches publishes.
+
+    Args:
+        fails: "entering", "leaving", "refusing", "refusing failures", or "never".
+    """
+
+    def __init__(self, fails: str = "never") -> None:
+        self.fails = fails
+
+    def publishing(self, event: Event[Any], /) -> Guard:
+        """Watch a publish, or refuse it."""
+        if self.fails == "refusing" or (
+            self.fails == "refusing failures" and event.name == "event.handler.failed"
+        ):
+            raise PublishRefused
+        return Guard(self.fails)
+
+
+class Handling:
+    """An instrument that watches handlers.
+
+    Args:
+        fails: "entering", "leaving", or "never".
+    """
+
+    def __init__(self, fails: str = "never") -> None:
+        self.fails = fails
+
+    def handling(self, event: Event[Any], subscription: Subscription, /) -> Guard:
+        """Watch a handler."""
+        return Guard(self.fails)
+
+
+class Both(Publishing, Handling):
+    """An instrument that watches publishes and handlers."""
+
+
+class Ending:
+    """An instrument that unsubscribes whoever is to be called."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self.bus = bus
+
+    def handling(self, event: Event[Any], subscription: Subscription, /) -> Guard:
+        """Unsubscribe the handler."""
+        self.bus.unsubscribe(subscription)
+        return Guard("never")
 
 
 def fail(_: object) -> None:

@@ -172,7 +172,7 @@ class TransportSubject(Subject[Trace]):
             trace.left = TasksLeft(trace.tasks_left)
         return trace
 
-    def examine_further(self, verdict: Verdict, seed: int) -> Verdict:
+    def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:  # noqa: ARG002
         """Play the scenarios of a clause, each once, and then several times at once."""
         if verdict.violation is not None:
             return verdict
