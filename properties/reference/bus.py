@@ -92,7 +92,8 @@ class Plain:
 
     def __init__(self) -> None:
         self.listed: list[PlainSubscription] = []
-        self.announcing: ContextVar[bool] = ContextVar("announcing", default=False)
+        self.announcing: ContextVar[object] = ContextVar("announcing", default=False)
+        self.announcements: list[object] = []
         self.since_yield = 0.0
         self.default_delivery, self.default_on_error = "sequential", "continue"
 
@@ -346,7 +347,8 @@ class Plain:
         )
 
     async def announce(self, failed: HandlerFailure) -> None:
-        if self.announcing.get():
+        # A task that a handler has started may outlive what it was started in.
+        if self.announcing.get() in self.announcements:
             return
         payload = {
             "event_name": failed.event_name,
@@ -357,8 +359,11 @@ class Plain:
 
     @contextlib.contextmanager
     def announcement(self) -> Any:
-        token = self.announcing.set(True)
+        announcement = object()
+        self.announcements.append(announcement)
+        token = self.announcing.set(announcement)
         try:
             yield
         finally:
             self.announcing.reset(token)
+            self.announcements.remove(announcement)

@@ -218,11 +218,16 @@ class Full(Plain):
         entered = self.enter("handling", watching.get(), event, subscription)
         try:
             is_receiver = subscription in self.receivers
-            await self.call_inside(event, subscription, is_receiver=is_receiver)
+            if self.is_still_to_start(subscription):
+                await self.call_inside(event, subscription, is_receiver=is_receiver)
         except BaseException as exc:
             self.leave(entered, self.classified(exc))
             raise
         self.leave(entered, None)
+
+    def is_still_to_start(self, subscription: PlainSubscription) -> bool:
+        """Return whether what is around a handler has not unsubscribed it; before, `once` was."""
+        return subscription.active or subscription.once
 
     def classified(self, exc: BaseException) -> BaseException | None:
         """Return the exception as an instrument is shown it."""
@@ -259,7 +264,8 @@ class Full(Plain):
 
     async def call_judged(self, subscription: PlainSubscription, data: Any) -> None:
         try:
-            await self.call(subscription, data)
+            if self.is_still_to_start(subscription):
+                await self.call(subscription, data)
         except BaseException as exc:
             failure, passing = self.judge(exc)
             leaving = failure or passing or exc
