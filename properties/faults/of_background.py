@@ -135,27 +135,16 @@ class StaysInItsAnnouncement(Full):
     background_type = _Announcing
 
 
-class _Lasting:
-    """Is true until it is over."""
-
-    is_over = False
-
-    def __bool__(self) -> bool:
-        return not self.is_over
-
-
-@breaks("B15")
-class StaysInItsAnnouncementWhileItLasts(StaysInItsAnnouncement):
-    """Does that only until the announcement is over."""
+@breaks("B15", "E7")
+class StaysInItsAnnouncementForEver(StaysInItsAnnouncement):
+    """Does that even when the announcement is over."""
 
     @contextlib.contextmanager
     def announcement(self) -> Any:
-        lasting: Any = _Lasting()
-        token = self.announcing.set(lasting)
+        token = self.announcing.set(True)
         try:
             yield
         finally:
-            lasting.is_over = True
             self.announcing.reset(token)
 
 

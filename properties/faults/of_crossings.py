@@ -77,7 +77,7 @@ class StaysWithinAFailure(Full):
     """Publishes no failure in a task that outlives the handling of another one."""
 
     async def announce(self, failed: Any) -> None:
-        if not self.announcing.get():
+        if self.announcing.get() is False:
             await super().announce(failed)
 
 

@@ -60,6 +60,15 @@ class Publishing:
     fatal: list[BaseException] = field(default_factory=list)
 
 
+class Lasting:
+    """Is true until it is over."""
+
+    is_over = False
+
+    def __bool__(self) -> bool:
+        return not self.is_over
+
+
 def is_cancelled() -> bool:
     """Return whether a scope around the caller is cancelled."""
     return anyio.current_effective_deadline() == -math.inf
@@ -93,7 +102,6 @@ class Plain:
     def __init__(self) -> None:
         self.listed: list[PlainSubscription] = []
         self.announcing: ContextVar[object] = ContextVar("announcing", default=False)
-        self.announcements: list[object] = []
         self.since_yield = 0.0
         self.default_delivery, self.default_on_error = "sequential", "continue"
 
@@ -348,7 +356,7 @@ class Plain:
 
     async def announce(self, failed: HandlerFailure) -> None:
         # A task that a handler has started may outlive what it was started in.
-        if self.announcing.get() in self.announcements:
+        if self.announcing.get():
             return
         payload = {
             "event_name": failed.event_name,
@@ -359,11 +367,10 @@ class Plain:
 
     @contextlib.contextmanager
     def announcement(self) -> Any:
-        announcement = object()
-        self.announcements.append(announcement)
-        token = self.announcing.set(announcement)
+        lasting = Lasting()
+        token = self.announcing.set(lasting)
         try:
             yield
         finally:
+            lasting.is_over = True
             self.announcing.reset(token)
-            self.announcements.remove(announcement)
