@@ -600,6 +600,28 @@ def test_the_middle_of_a_long_story_is_left_out() -> None:
     assert page(story, "").count("goes on</span>") == 1000
 
 
+def test_of_many_who_wait_some_are_told() -> None:
+    """P8: it is told how many more there are; a drawing has no lanes for those left out."""
+    turns = tuple(turn(number, f"t{number}") for number in range(1, 3001))
+    story = Story(turns, tuple((each.task, SHOP) for each in turns))
+    more = "2960 more tasks had not ended; `story.render(limit=None)` tells all"
+    assert str(story).splitlines()[-1].strip() == f"({more})"
+    assert len(str(story).splitlines()) == 40 + 1 + 2 * 40 + 1
+    assert len(story.render(limit=None).splitlines()) == 3000 + 2 * 3000
+    read = Reader(page(story, "it fails"))
+    assert more in read.texts
+    heads = [attributes["scope"] for tag, attributes in read.tags if tag == "th"]
+    assert heads.count("col") == 1 + 20 + 20 + 20
+    assert len(read.tags) < 10_000
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, "3"])
+def test_a_limit_that_is_none_is_refused(limit: Any) -> None:
+    """P8: a story of no steps is none."""
+    with pytest.raises(ValueError, match="limit must be an int, 1 or more, not"):
+        TOLD.render(limit=limit)
+
+
 class Terminal(io.StringIO):
     """Says that it is a terminal."""
 
@@ -723,3 +745,42 @@ def test_a_drawing_that_fails_hides_no_failure(backend: str, tmp_path: Path) -> 
 
     failure = failure_of(scenario, backend, trace=folder / "run.html")
     assert failure.__notes__[0].startswith("its story could not be drawn: ")
+
+
+class Refusing(Exception):
+    """Takes no notes, and has one of a strange kind."""
+
+    def __init__(self, *notes: object) -> None:
+        super().__init__()
+        self.__notes__: Any = list(notes) or "none"
+
+
+@pytest.mark.parametrize("notes", [(), (1, "mine")])
+def test_notes_that_are_refused_hide_no_failure(
+    notes: tuple[object, ...], backend: str, tmp_path: Path
+) -> None:
+    """P8: what the scenario raised is raised; a note of another kind stays as it is."""
+    raised = Refusing(*notes)
+
+    async def scenario() -> None:
+        raise raised
+
+    for _ in range(2):
+        with pytest.raises(Refusing) as found:
+            replay(scenario, backend=backend, decisions=(), trace=tmp_path / "run.html")
+        assert found.value is raised
+    assert list(raised.__notes__)[: len(notes)] == list(notes)
+    assert (tmp_path / "run.html").exists()
+
+
+def test_a_folder_that_is_gone_hides_no_failure(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P8: where there is no working directory, paths are told whole."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    failure = failure_of(lost_update, backend)
+    assert failure.story is not None
+    assert f"  {__file__}:" in str(failure.story)

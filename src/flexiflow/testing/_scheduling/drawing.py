@@ -9,7 +9,8 @@ from html import escape
 from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._text import printable_lines
-from flexiflow.testing._scheduling.story import abridged, left_out
+from flexiflow.testing._scheduling.failures import add_note
+from flexiflow.testing._scheduling.story import abridged, left_out, untold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from flexiflow.testing._scheduling.story import Place, Story, Turn
 
 _MOST_STEPS: Final = 2_000
+_LEAST_STEPS: Final = 40
+_MOST_CELLS: Final = 50_000
+"""Browsers are slow with larger tables, so many tasks make it shorter."""
 _HUES: Final = (205, 30, 145, 330, 265, 95, 180, 0, 235, 55)
 
 _STYLE: Final = """
@@ -77,9 +81,9 @@ def draw_for(exception: BaseException, story: Story, path: Path | None, text: st
     try:
         path.write_text(page(story, text), encoding="utf-8")
     except OSError as exc:
-        exception.add_note(f"its story could not be drawn: {exc}")
+        add_note(exception, f"its story could not be drawn: {exc}")
     else:
-        exception.add_note(f"its story is drawn in {path}")
+        add_note(exception, f"its story is drawn in {path}")
 
 
 def page(story: Story, text: str) -> str:
@@ -105,8 +109,13 @@ class _Lanes:
     """Lays out a story as a table: a column for each task, a row for each step."""
 
     def __init__(self, story: Story) -> None:
-        self._story = story
-        self._lanes = {name: lane for lane, name in enumerate(story.tasks())}
+        tasks = story.tasks()
+        limit = max(_LEAST_STEPS, min(_MOST_STEPS, _MOST_CELLS // max(1, len(tasks))))
+        self._head, self._gap, self._tail = abridged(story.steps(), limit)
+        self._waiting, self._more = story.waiting[:limit], len(story.waiting[limit:])
+        drawn = {step.task for step in (*self._head, *self._tail)}
+        drawn |= {name for name, _ in self._waiting}
+        self._lanes = {name: lane for lane, name in enumerate(tasks) if name in drawn}
         self._alive: set[str] = set()
         self._at = 0.0
 
@@ -117,15 +126,19 @@ class _Lanes:
         for name, lane in self._lanes.items():
             yield f'<th scope="col" style="{_hue(lane)}">{escape(name)}</th>'
         yield "</tr></thead>\n<tbody>\n"
-        head, gap, tail = abridged(self._story.steps(), _MOST_STEPS)
-        yield from self._rows(head)
-        if gap:
-            name = self._story.turns[0].task
-            yield self._row("...", {name: (f'<p class="gap">{left_out(gap)}</p>', "")})
-        yield from self._rows(tail)
-        if self._story.waiting:
-            yield self._waiting()
+        yield from self._rows(self._head)
+        if self._gap:
+            yield self._aside(left_out(self._gap))
+        yield from self._rows(self._tail)
+        if self._waiting:
+            yield self._still_there()
+        if self._more:
+            yield self._aside(untold(self._more))
         yield "</tbody></table></div>\n"
+
+    def _aside(self, text: str) -> str:
+        first = next(iter(self._lanes))
+        return self._row("...", {first: (f'<p class="gap">{text}</p>', "")})
 
     def _rows(self, steps: Sequence[Turn]) -> Iterator[str]:
         for step in steps:
@@ -139,9 +152,9 @@ class _Lanes:
             if step.end:
                 self._alive.remove(step.task)
 
-    def _waiting(self) -> str:
+    def _still_there(self) -> str:
         cards: dict[str, tuple[str, str]] = {}
-        for name, place in self._story.waiting:
+        for name, place in self._waiting:
             words = "has not begun" if place is None else "still waits here"
             cards[name] = _details(escape(words), place), "begins" * (name not in self._alive)
         return self._row("end", cards)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from traceback import format_exception_only
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from flexiflow._cancellation import leaves
 from flexiflow._errors import FlexiFlowError
@@ -190,6 +191,18 @@ def told(story: Story, *, color: bool = False) -> str:
 
 def note_story(exception: BaseException, story: Story) -> None:
     """Add a story to an exception as a note, in place of an earlier one."""
-    notes: list[str] = getattr(exception, "__notes__", [])
-    notes[:] = [note for note in notes if not note.startswith(_HEADING)]
-    exception.add_note(told(story).rstrip())
+    notes: object = getattr(exception, "__notes__", None)
+    # An exception may refuse notes, or have others than texts; that must not hide it.
+    if isinstance(notes, list):
+        notes[:] = [note for note in cast("list[object]", notes) if not _is_story(note)]
+    add_note(exception, told(story).rstrip())
+
+
+def _is_story(note: object) -> bool:
+    return isinstance(note, str) and note.startswith(_HEADING)
+
+
+def add_note(exception: BaseException, note: str) -> None:
+    """Add a note to an exception, unless that refuses notes."""
+    with suppress(Exception):
+        exception.add_note(note)

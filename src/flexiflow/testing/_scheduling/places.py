@@ -133,9 +133,17 @@ def _folders(*packages: str) -> list[Path]:
     return [Path(path) for module in modules for path in getattr(module, "__path__", ())]
 
 
+def _here() -> list[Path]:
+    """Return the working directory, if there is one: it may have been removed."""
+    try:
+        return [Path.cwd()]
+    except FileNotFoundError:
+        return []
+
+
 def _shown(spot: Spot) -> str:
     filename = spot[0].co_filename
-    bases = [Path.cwd()]
+    bases = _here()
     if _owner_of(filename) != _THEIRS:
         bases = [folder.parent for folder in _folders("flexiflow", *_LIBRARIES)]
         bases.append(_PYTHON)

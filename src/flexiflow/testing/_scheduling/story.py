@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TextIO, final
 
 from flexiflow._text import counted
+from flexiflow.testing._scheduling.checks import check_int
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MOST_STEPS: Final = 40
-"""A text tells so many steps; of a longer story the middle is left out."""
+"""A text tells so many steps, and so many tasks that wait; the others are left out."""
 
 CANCELLED: Final = "ends cancelled"
 
@@ -128,8 +129,14 @@ class Story:
 
         Args:
             color: whether to color it, for terminals.
-            limit: the most steps to tell; of a longer story the middle is left out. None: all.
+            limit: the most steps to tell, 1 or more; of a longer story the middle is left out. Of
+                the tasks that wait then, as many are told. None: all.
+
+        Raises:
+            ValueError: `limit` is no int, or too small.
         """
+        if limit is not None:
+            check_int("limit", limit, least=1)
         lines = _Lines(self, color=color)
         return "\n".join(lines.all(limit))
 
@@ -194,6 +201,11 @@ def left_out(turns: int) -> str:
     return f"{counted(turns, 'turn')} left out here; `story.render(limit=None)` tells all"
 
 
+def untold(waiting: int) -> str:
+    """Return the sentence that says that more tasks wait, and where they are shown."""
+    return f"{counted(waiting, 'more task')} had not ended; `story.render(limit=None)` tells all"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return some names as in a sentence; of many names only the first."""
     shown = list(names[:_MOST_NAMES])
@@ -227,9 +239,12 @@ class _Lines:
         for step in tail:
             yield from self._step(step, at)
             at = step.at
-        for name, place in self._story.waiting:
+        waiting = self._story.waiting
+        for name, place in waiting[:limit]:
             yield self._row("", name, "has not begun" if place is None else "still waits here", "")
             yield from self._where(place)
+        if more := len(waiting) - len(waiting[:limit]):
+            yield self._aside(f"({untold(more)})")
 
     def _step(self, step: Turn, at: float) -> Iterator[str]:
         if step.at != at:
