@@ -27,6 +27,11 @@ class Moody(Thin):
 HOW = ("--examples", "30", "--seed", "5")
 
 
+def fail(*_: object, **__: object) -> None:
+    """Fail, as a file does."""
+    raise OSError("no space left")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the current folder, which has a file with targets."""
@@ -130,19 +135,51 @@ def test_what_was_written_before_is_replaced(folder: Path) -> None:
 
 
 def test_a_file_that_can_not_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P5: one clear line, and status 2."""
+    """P5: one clear line, and status 2 if that is known before anything is tried."""
     arguments = ("p5_buses.py:Careless", "--backend", "asyncio", *HOW, "--clause", "B4", "--write")
     ran = run("verify", *arguments, "away/test_found.py")
     assert (ran.status, ran.output) == (2, "")
     assert "--write 'away/test_found.py': there is no folder 'away'\n" in ran.told
-    ran = run("verify", *arguments, str(folder))
-    assert (ran.status, ran.output) == (2, "")
-    assert "it can't be replaced: " in ran.told
+    os.mkfifo(folder / "pipe")
+    (folder / "nowhere").symlink_to("away/test_found.py")
+    (folder / "locked.py").write_text(MARK, encoding="utf-8")
+    mine = folder / "mine.py"
+    mine.write_text(MARK, encoding="utf-8")
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name in {"mine.py", folder.name})
+    monkeypatch.setattr(Path, "open", fail)
+    for path, reason in {
+        str(folder): "it exists, and is no file",
+        "pipe": "it exists, and is no file",
+        "nowhere": "it exists, and is no file",
+        "locked.py": "the file can't be written",
+        "/new.py": "nothing can be written to its folder",
+        str(mine): "it can't be replaced: no space left",
+        "-": "standard output gets the table: name a file",
+    }.items():
+        ran = run("verify", *arguments, path)
+        assert (ran.status, ran.output) == (2, "")
+        assert ran.told == f"flexiflow: --write {path!r}: {reason}\n"
 
-    def fail(*_: object, **__: object) -> None:
-        raise OSError("no space left")
 
+def test_a_file_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P5: what was found is shown all the same, and the seed; the status is that of a violation."""
     monkeypatch.setattr(Path, "write_text", fail)
-    ran = run("verify", *arguments, "test_found.py")
-    assert ran.status == 2
-    assert "--write 'test_found.py': it can't be written: no space left\n" in ran.told
+    how = ("--backend", "asyncio", *HOW, "--clause", "B4", "--write", "test_found.py")
+    ran = run("verify", "p5_buses.py:Careless", *how)
+    assert ran.status == 1
+    assert "B4 does not hold on asyncio" in ran.output
+    assert ran.told == (
+        "flexiflow: --write 'test_found.py': it can't be written: no space left\n"
+        "held: 0, violated: 1, seed: 5\n"
+    )
+
+
+def test_a_target_whose_name_is_none_in_python(folder: Path) -> None:
+    """P5: the tests import it all the same."""
+    (folder / "my-buses.py").write_text(BUSES, encoding="utf-8")
+    how = ("--backend", "asyncio", *HOW, "--clause", "B4", "--write", "test_found.py")
+    assert run("verify", "my-buses.py:Careless", *how).status == 1
+    tests = runpy.run_path("test_found.py")
+    with pytest.raises(AssertionError, match="B4 does not hold: started h0, h1, not h1, h0"):
+        tests["test_b4_on_asyncio"]()
+    del sys.modules["my-buses"]

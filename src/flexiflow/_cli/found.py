@@ -27,35 +27,47 @@ def check_free(path: str) -> None:
     """Refuse a file that is not to be written.
 
     Raises:
-        CannotRun: it exists, and was not written by `flexiflow verify`, or its folder is missing.
+        CannotRun: it is something that `flexiflow verify` has not written, or it can't be written.
     """
     file = Path(path)
-    if not file.parent.is_dir():
-        raise CannotRun(f"--write {path!r}: there is no folder {str(file.parent)!r}")
-    if not file.exists():
-        return
+    if path == "-":
+        reason = "standard output gets the table: name a file"
+    elif os.path.lexists(file):
+        reason = _why_kept(file)
+    elif not file.parent.is_dir():
+        reason = f"there is no folder {str(file.parent)!r}"
+    else:
+        reason = "" if os.access(file.parent, os.W_OK) else "nothing can be written to its folder"
+    if reason:
+        raise CannotRun(f"--write {path!r}: {reason}")
+
+
+def _why_kept(file: Path) -> str:
+    """Return why something that exists is not to be replaced, or ""."""
+    # To open a pipe would wait for somebody who writes to it.
+    if not file.is_file():
+        return "it exists, and is no file"
+    if not os.access(file, os.W_OK):
+        return "the file can't be written"
     try:
         with file.open(encoding="utf-8", errors="replace") as opened:
             begins = opened.read(len(MARK))
     except OSError as exc:
-        raise CannotRun(f"--write {path!r}: it can't be replaced: {exc}") from exc
-    if begins != MARK:
-        raise CannotRun(
-            f"--write {path!r}: the file exists, and was not written by `flexiflow verify`: "
-            "name another one, or remove it"
-        )
+        return f"it can't be replaced: {exc}"
+    if begins == MARK:
+        return ""
+    return (
+        "the file exists, and was not written by `flexiflow verify`: name another one, or remove it"
+    )
 
 
 def write_tests(path: str, targets: Sequence[str], violations: Sequence[ContractViolation]) -> str:
-    """Write a test for each violation to a file, if there are any, and return what was done.
+    """Write a test for each violation to a file, if there are any, and return what came of it.
 
     Args:
         path: the file.
         targets: the targets that the tests import; the first one is what was verified.
         violations: what was found.
-
-    Raises:
-        CannotRun: the file can't be written.
     """
     if not violations:
         return f"nothing was found, so {path} was not written"
@@ -72,7 +84,7 @@ def write_tests(path: str, targets: Sequence[str], violations: Sequence[Contract
     try:
         Path(path).write_text("\n\n\n".join(parts) + f"{_START}{main}\n", encoding="utf-8")
     except OSError as exc:
-        raise CannotRun(f"--write {path!r}: it can't be written: {exc}") from exc
+        return f"--write {path!r}: it can't be written: {exc}"
     return f"wrote {counted(len(violations), 'test')} to {path}"
 
 

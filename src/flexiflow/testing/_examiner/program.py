@@ -15,6 +15,7 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from inspect import Parameter, getsource, signature
 from itertools import accumulate
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from flexiflow.testing._examiner import kit
@@ -128,14 +129,21 @@ def name_factory(
     """Return the import of a factory, or a placeholder if it can't be imported."""
     place = place_of(factory)
     if place is not None:
-        return f"from {place} import {getattr(factory, '__qualname__', '')} as {alias}"
+        return _import(place, getattr(factory, "__qualname__", ""), alias)
     # A partial or a lambda knows no name, but may have one.
     for known, found in [*sys.modules.items()]:
         names = () if known == "__main__" else getattr(found, "__dict__", {}).items()
         for name, value in [*names]:
             if value is factory:
-                return f"from {known} import {name} as {alias}"
+                return _import(known, name, alias)
     return f"{alias} = ...  # what makes {makes}"
+
+
+def _import(module: str, name: str, alias: str) -> str:
+    """Return the line that imports a name; a file may have a name that is none in Python."""
+    if all(part.isidentifier() and not iskeyword(part) for part in module.split(".")):
+        return f"from {module} import {name} as {alias}"
+    return f"from importlib import import_module\n\n{alias} = import_module({module!r}).{name}"
 
 
 def place_of(function: object) -> str | None:
