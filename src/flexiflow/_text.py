@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 LONGEST: Final = 200
 """The most characters of a name that are shown; `closest` leaves longer names out."""
@@ -30,6 +30,14 @@ def shorten(name: str) -> str:
     # str.__str__, since a subclass, such as an enum, may format itself in another way.
     plain = str.__str__(name)
     return plain if len(plain) <= LONGEST else f"{plain[:_END]}{_GAP}{plain[-_END:]}"
+
+
+def safely(shows: Callable[[object], str], value: object) -> str:
+    """Return what `str` or `repr` makes of a user's value, or the value's type if that raises."""
+    try:
+        return shows(value)
+    except Exception:  # noqa: BLE001  a user's method may raise anything
+        return f"<a {type(value).__qualname__} that can't be shown>"
 
 
 def counted(number: int, noun: str) -> str:

@@ -79,6 +79,15 @@ class Plain(Thin):
         return made
 
 
+class Unfinished(Thin):
+    """Says that it has no patterns yet."""
+
+    async def subscribe(self, event: Any, *given: Any, **options: Any) -> Any:
+        if "*" in str(event):
+            raise NotImplementedError("no patterns yet")
+        return await super().subscribe(event, *given, **options)
+
+
 class Held:
     """A subscription that has no hash."""
 
@@ -148,8 +157,9 @@ def lacking(method: str, option: str) -> type[Lacking]:
     return type("LacksIt", (Lacking,), {"lacks": (method, option)})
 
 
-BUSES: list[tuple[Callable[[], Any], str, str]] = [
+BUSES: list[tuple[type[Thin], str, str]] = [
     (Plain, "patterns", "B10"),
+    (Unfinished, "patterns", "B10"),
     (Unhashable, "hashable subscriptions", "B2"),
     (lacking("subscribe", "priority"), "subscribe(priority=)", "B4 D3 D5"),
     (lacking("subscribe", "filter"), "subscribe(filter=)", "B8"),
@@ -161,6 +171,9 @@ BUSES: list[tuple[Callable[[], Any], str, str]] = [
     ),
     (lacking("publish", "on_error"), "publish(on_error=)", "B1 D5 E1 E2 E3 E4 E5 E6 E7 E8 V1"),
 ]
+
+
+IDS = [f"{bus.__name__} without {part}" for bus, part, _ in BUSES]
 
 
 def verdicts(factory: Callable[[], Any], backend: str, **how: Any) -> dict[str, Verdict]:
@@ -201,16 +214,17 @@ def test_a_clause_that_is_unknown_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("clauses", "error"), [("B4", TypeError), ([4], TypeError), ((), ValueError)]
+    ("clauses", "error"),
+    [("B4", TypeError), (4, TypeError), ([4], TypeError), ((), ValueError)],
 )
 def test_clauses_that_name_none_are_refused(clauses: Any, error: type[Exception]) -> None:
-    """P5: a single str, something else than names, and no names at all."""
+    """P5: a single str, something else than several names, and no names at all."""
     with pytest.raises(error, match=r"^clauses must"):
         check_bus(EventBus, backend="asyncio", clauses=clauses)
 
 
 @pytest.mark.same_everywhere
-@pytest.mark.parametrize(("bus", "part", "clauses"), BUSES, ids=[each[1] for each in BUSES])
+@pytest.mark.parametrize(("bus", "part", "clauses"), BUSES, ids=IDS)
 def test_only_what_needs_a_part_is_not_offered(
     bus: Callable[[], Any], part: str, clauses: str, backend: str
 ) -> None:
@@ -400,6 +414,54 @@ def test_an_error_is_shown_from_the_users_code_on(backend: str) -> None:
     assert f"\nwhat was raised:\n{shown}\n\nfound with" in str(violation)
     with pytest.raises(AssertionError, match="B6 does not hold: the program was left by OSError"):
         run_text(violation.counterexample)
+
+
+class Unspeakable(Exception):
+    """Can't be shown."""
+
+    def __str__(self) -> str:
+        return str(self)
+
+    __repr__ = __str__
+
+
+class Muttering(Thin):
+    """Raises what can't be shown."""
+
+    def unsubscribe_all(self, component: str) -> Any:
+        raise Unspeakable
+
+    async def publish(self, *arguments: Any, **options: Any) -> Any:
+        raise Unspeakable
+
+
+@pytest.mark.parametrize("clause", ["B6", "E1"])
+def test_what_can_not_be_shown_is_told_by_its_type(clause: str, backend: str) -> None:
+    """P5: by a program and by a script; an exception whose `str` and `repr` raise ends nothing."""
+    violation = verdicts(Muttering, backend, only=(clause,))[clause].violation
+    assert violation is not None
+    assert "<a Unspeakable that can't be shown>" in str(violation)
+    with pytest.raises(AssertionError, match=f"{clause} does not hold: "):
+        run_text(violation.counterexample)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [(SystemExit, ContractViolation), (KeyboardInterrupt, KeyboardInterrupt)],
+)
+def test_an_exit_is_no_sign_that_something_is_lacking(
+    raised: type[BaseException], expected: type[BaseException], backend: str
+) -> None:
+    """P5: some clause reports it; only Ctrl-C ends the check."""
+
+    class Exiting(Thin):
+        async def subscribe(self, *given: Any, **options: Any) -> Any:
+            if "filter" in options:
+                raise raised
+            return await super().subscribe(*given, **options)
+
+    with pytest.raises(expected):
+        check_bus(Exiting, backend=backend, examples=5, seed=1, clauses=("B8",))
 
 
 def test_an_error_of_the_kit_alone_is_shown_whole() -> None:

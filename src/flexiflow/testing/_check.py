@@ -55,7 +55,8 @@ def check_bus(
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
-        TypeError: `factory` is not callable, or makes something that is no bus.
+        TypeError: `factory` is not callable, or makes something that is no bus; `clauses` are
+            not several names.
         ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
@@ -105,7 +106,7 @@ def check_component(
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
         TypeError: `factory` or `engine` is not callable, or what it makes lacks a method or
-            attribute.
+            attribute; `clauses` are not several names.
         ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.
@@ -171,7 +172,8 @@ def check_transport(  # noqa: PLR0913  most of them are optional
 
     Raises:
         ContractViolation: a clause doesn't hold: the first such one, in the contract's order.
-        TypeError: `factory` is not callable, or makes something that is no transport.
+        TypeError: `factory` is not callable, or makes something that is no transport; `clauses` are
+            not several names.
         ValueError: an unknown backend or clause; an argument that should be a number is none, or
             too small.
         ImportError: the backend, or Hypothesis, is not installed.
@@ -217,7 +219,8 @@ def check_store(
 
     Raises:
         ContractViolation: a part doesn't hold: the first such one, in the contract's order.
-        TypeError: `factory` is not callable, or makes something that is no store.
+        TypeError: `factory` is not callable, or makes something that is no store; `clauses` are
+            not several names.
         ValueError: an unknown backend or clause; `examples` or `seed` is no int, or too small.
         ImportError: the backend, or Hypothesis, is not installed.
         RuntimeError: called from async code.

@@ -82,7 +82,8 @@ USES: Final[Mapping[str, Use]] = {
     **{with_value("delivery", each): partial(_publish, delivery=each) for each in MODES},
     **{with_value("on_error", each): partial(_publish, on_error=each) for each in POLICIES},
 }
-"""Uses each part by itself; raises `TypeError`, or returns False, if it is not there."""
+"""Uses each part by itself. If the part is not there, that raises `TypeError` or
+`NotImplementedError`, or returns False."""
 
 
 def options_of(parts: set[str]) -> set[str]:

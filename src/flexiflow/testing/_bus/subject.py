@@ -358,12 +358,14 @@ class BusSubject(Subject[BusTrace]):
             run_scheduled(main, backend=self.backend)
         except FactoryFailed as exc:
             raise exc.reason from None
-        except TypeError:
+        except (TypeError, NotImplementedError):
             return False
         except TasksLeft:
             # A clause will report that. The bus has answered.
             pass
-        except Exception:  # noqa: BLE001  a failure that some clause will report
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001  a failure, or an exit, that some clause will report
             return True
         return all(answers)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 from hypothesis import strategies as st
 
 from flexiflow._cancellation import leaves
-from flexiflow._text import printable
+from flexiflow._text import printable, safely
 from flexiflow.testing._examiner.program import Program
 from flexiflow.testing._scheduling.failures import ScenarioStuck
 
@@ -83,8 +83,8 @@ def describe(left: BaseException) -> str:
     found = [*leaves(left)]
     for leaf in found:
         if isinstance(leaf, AssertionError):
-            return str(leaf)
-    return printable(f"the program was left by {type(found[0]).__name__}: {found[0]}")
+            return safely(str, leaf)
+    return printable(f"the program was left by {type(found[0]).__name__}: {safely(str, found[0])}")
 
 
 # Numbers are sampled: Hypothesis' own integers also try constants of the modules that happen to be

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flexiflow._text import closest, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from flexiflow.testing._examiner.clause import Clause
 
 
@@ -16,13 +15,13 @@ def select(contract: Iterable[Clause], names: Iterable[str] | None) -> tuple[Cla
     """Return the clauses of a contract that are named, in its order; all of them if None.
 
     Raises:
-        TypeError: `names` is a single str, or holds something else than strs.
+        TypeError: `names` is a single str, or something else than several strs.
         ValueError: `names` is empty, or names a clause that is not in the contract.
     """
     clauses = tuple(contract)
     if names is None:
         return clauses
-    wanted = [] if isinstance(names, str) else [*names]
+    wanted = [*names] if isinstance(names, Iterable) else [names]
     if isinstance(names, str) or not all(isinstance(each, str) for each in wanted):
         raise TypeError(f'clauses must be several names, as in ("B4", "D1"), not {names!r}')
     known = dict.fromkeys(clause.identifier for clause in clauses)

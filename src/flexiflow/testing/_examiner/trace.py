@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import anyio
 
+from flexiflow._text import safely
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from contextlib import AbstractContextManager
@@ -139,7 +141,7 @@ def _show(value: Any) -> str:
         case None:
             text = ""
         case Exception():
-            text = repr(value)
+            text = safely(repr, value)
         case logging.LogRecord():
             text = repr(value.getMessage().partition("\n")[0])
         case Mapping():
