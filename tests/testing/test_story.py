@@ -213,16 +213,20 @@ def test_tasks_have_names_that_can_be_read(backend: str) -> None:
 
 
 def test_a_task_of_asyncio_is_named_after_its_function() -> None:
-    """P8: asyncio only counts its tasks, in each process anew."""
+    """P8: asyncio only counts its tasks, in each process anew, or calls each one "None"."""
 
     async def walk() -> None:
         await checkpoint()
 
+    async def run() -> None:
+        await checkpoint()
+
     async def scenario() -> None:
-        await asyncio.gather(asyncio.create_task(walk()), asyncio.create_task(walk(), name="till"))
+        walks = [asyncio.create_task(walk()), asyncio.create_task(walk(), name="till")]
+        await asyncio.gather(*walks, asyncio.create_task(run(), name="None"))
         raise LookupError
 
-    assert story_of(scenario, "asyncio").tasks() == ("scenario", "walk", "till")
+    assert story_of(scenario, "asyncio").tasks() == ("scenario", "walk", "till", "run")
 
 
 def test_a_native_cancel_is_told() -> None:
@@ -632,8 +636,9 @@ class Terminal(io.StringIO):
 def test_a_story_is_in_color_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """P8: elsewhere, and with `NO_COLOR`, it is plain."""
+    """P8: elsewhere, and with `NO_COLOR` or a dumb terminal, it is plain."""
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     TOLD.show(terminal)
     colored = terminal.getvalue()
@@ -642,10 +647,12 @@ def test_a_story_is_in_color_on_a_terminal(
     assert re.sub(r"\x1b\[[\d;]*m", "", colored) == f"{TOLD}\n"
     TOLD.show()
     assert capsys.readouterr().out == f"{TOLD}\n"
-    monkeypatch.setenv("NO_COLOR", "1")
-    terminal = Terminal()
-    TOLD.show(terminal)
-    assert terminal.getvalue() == f"{TOLD}\n"
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            terminal = Terminal()
+            TOLD.show(terminal)
+            assert terminal.getvalue() == f"{TOLD}\n"
 
 
 def test_a_story_that_nobody_can_see_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flexiflow._text import closest, show
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flexiflow.testing._examiner.clause import Clause
 
 
@@ -21,7 +22,8 @@ def select(contract: Iterable[Clause], names: Iterable[str] | None) -> tuple[Cla
     clauses = tuple(contract)
     if names is None:
         return clauses
-    wanted = [*names] if isinstance(names, Iterable) else [names]
+    given: Any = names
+    wanted: list[str] = [*given] if hasattr(given, "__iter__") else [given]
     if isinstance(names, str) or not all(isinstance(each, str) for each in wanted):
         raise TypeError(f'clauses must be several names, as in ("B4", "D1"), not {names!r}')
     known = dict.fromkeys(clause.identifier for clause in clauses)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_UNNAMED = re.compile(r"Task-\d+")
+_UNNAMED = re.compile(r"Task-\d+|None")
 
 
 @final
@@ -286,7 +286,8 @@ def _in_a_line(exception: BaseException) -> str:
 def _readable(name: str, function: str) -> str:
     """Return the name that a task was given, or that of its function, without modules."""
     if _UNNAMED.fullmatch(name) or name in sys.modules or not name:
-        # asyncio counts its tasks, and AnyIO names a partial after the module of `partial`.
+        # asyncio counts its tasks, or names each one "None" if it has a task factory. AnyIO names a
+        # partial after the module of `partial`.
         name = function
     parts = name.split(".")
     for place in range(len(parts) - 1, 0, -1):

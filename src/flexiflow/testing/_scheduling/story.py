@@ -141,14 +141,15 @@ class Story:
         return "\n".join(lines.all(limit))
 
     def show(self, file: TextIO | None = None) -> None:
-        """Write the whole story: in color on a terminal, unless `NO_COLOR` is set.
+        """Write the whole story: in color on a terminal, unless `NO_COLOR` is set or it is dumb.
 
         Args:
             file: where to; standard output by default.
         """
         stream: TextIO | None = sys.stdout if file is None else file
         if stream is not None:
-            color = stream.isatty() and not os.environ.get("NO_COLOR")
+            is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+            color = stream.isatty() and not is_plain
             stream.write(f"{self.render(color=color, limit=None)}\n")
 
     def tasks(self) -> tuple[str, ...]:
