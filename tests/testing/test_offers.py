@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import count
+from pathlib import Path
 from textwrap import indent
 from typing import Any, Self
 
@@ -186,6 +188,23 @@ def verdicts(factory: Callable[[], Any], backend: str, **how: Any) -> dict[str, 
 def test_only_clauses_that_are_named_are_tried(clauses: Any) -> None:
     """P5: they are tried in the order of the contract, each once."""
     assert [clause.identifier for clause in select(CONTRACT, clauses)] == ["B4", "D1"]
+
+
+def test_the_page_lists_what_each_clause_needs() -> None:
+    """P5: each clause that needs something has its row, with all of that and nothing else."""
+    text = Path("docs/verifying_bus.md").read_text(encoding="utf-8")
+    listed: dict[str, set[str]] = {}
+    for names, needs in re.findall(r"^\| ([A-Z]\d.*?) \| (.*) \|$", text, re.MULTILINE):
+        first, *_, last = re.findall(r"[A-Z]\d+", f"{names} {names}")
+        chosen = NAMES[NAMES.index(first) : NAMES.index(last) + 1]
+        for name in chosen if " to " in names else names.split(", "):
+            listed[name] = set(re.findall(r"\w+=|(?<=`)\w+(?=`)", needs)) or {needs}
+    del listed["T1"]
+    assert listed == {
+        clause.identifier: {re.sub(r".*\W(\w+=)\)$", r"\1", need) for need in clause.needs}
+        for clause in CONTRACT
+        if clause.needs
+    }
 
 
 def test_what_is_not_named_breaks_nothing(backend: str) -> None:

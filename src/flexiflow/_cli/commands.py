@@ -224,7 +224,7 @@ Exit status:
     default="bus",
     show_default=True,
     help=(
-        "Whose clauses to try: those of buses (B1 to I3), of components (C1 to M4), or of "
+        "Whose clauses to try: those of buses (B1 to A3), of components (C1 to M4), or of "
         "transports (X1 to X15)."
     ),
 )
