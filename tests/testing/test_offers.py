@@ -1,7 +1,9 @@
 """What is chosen, not offered, flaky or raised by a bus that is checked (P5)."""
 
 import asyncio
+import copy
 import logging
+import pickle
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -400,6 +402,15 @@ def test_what_does_not_happen_again_is_flaky(fails: Any, again: int, backend: st
     assert (verdict.word, violation.recurrence) == ("flaky", (again, 10))
     assert str(violation).startswith(f"B99 is flaky on {backend}: the program was left by OSError")
     assert f"\n\nflaky: of 10 more runs of this program, {again} broke the clause" in str(violation)
+
+
+def test_a_violation_survives_copying(backend: str) -> None:
+    """P5: and pickling, so that processes can check."""
+    violation = verdicts(Careless, backend, only=("B4",))["B4"].violation
+    assert violation is not None
+    pickled = pickle.loads(pickle.dumps(violation))  # noqa: S301  our own bytes
+    assert str(pickled) == str(copy.copy(violation)) == str(violation)
+    assert (pickled.args, vars(pickled)) == (violation.args, vars(violation))
 
 
 def test_what_always_happens_is_not_flaky(backend: str) -> None:

@@ -1,8 +1,10 @@
 """Stories: a schedule that fails tells whose turn each one was, and where it stopped."""
 
 import asyncio
+import copy
 import gc
 import io
+import pickle
 import re
 import runpy
 import sys
@@ -754,6 +756,12 @@ def test_a_drawing_that_fails_hides_no_failure(backend: str, tmp_path: Path) -> 
     assert failure.__notes__[0].startswith("its story could not be drawn: ")
 
 
+def pickled(failure: ScheduleFailure) -> ScheduleFailure:
+    """Make a copy as another process gets it."""
+    given: ScheduleFailure = pickle.loads(pickle.dumps(failure))  # noqa: S301  our own bytes
+    return given
+
+
 class Refusing(Exception):
     """Takes no notes, and has one of a strange kind."""
 
@@ -778,6 +786,21 @@ def test_notes_that_are_refused_hide_no_failure(
         assert found.value is raised
     assert list(raised.__notes__)[: len(notes)] == list(notes)
     assert (tmp_path / "run.html").exists()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_a_failure_survives_copying(
+    copied: Callable[[ScheduleFailure], ScheduleFailure], backend: str
+) -> None:
+    """P8: with its story, and through pickling, so that processes can explore."""
+    failure = failure_of(lost_update, backend)
+    other = copied(failure)
+    assert other is not failure
+    assert (str(other), other.story, other.args[:4]) == (
+        str(failure),
+        failure.story,
+        failure.args[:4],
+    )
 
 
 def test_a_folder_that_is_gone_hides_no_failure(

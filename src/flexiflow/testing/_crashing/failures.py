@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 
 from flexiflow._errors import FlexiFlowError
 from flexiflow._text import counted, show
-from flexiflow.testing._scheduling.failures import tell
+from flexiflow.testing._scheduling.failures import Finding, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class Crashes:
 
 
 @final
-class CrashFailure(FlexiFlowError):
+class CrashFailure(Finding):
     """A scenario failed, after one of its workers was killed or without that (P7).
 
     `__cause__` is `exception`.

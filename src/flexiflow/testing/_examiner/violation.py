@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import indent
 from typing import Final, Literal, TypeAlias, final
 
-from flexiflow._errors import FlexiFlowError
+from flexiflow.testing._scheduling.failures import Finding
 
 Failing: TypeAlias = Literal["violated", "flaky", "not offered"]
 
@@ -14,7 +14,7 @@ EXAMPLES: Final = 200
 
 
 @final
-class ContractViolation(FlexiFlowError, AssertionError):
+class ContractViolation(Finding, AssertionError):
     """A bus, an engine with its components, or a transport breaks a clause of the contract (P1).
 
     Or components of the user's break a claim about them (P6).

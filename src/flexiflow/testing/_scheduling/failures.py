@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from traceback import format_exception_only
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from flexiflow._cancellation import leaves
 from flexiflow._errors import FlexiFlowError
@@ -34,8 +34,20 @@ class ScenarioStuck(FlexiFlowError):
         return f"the scenario does not come to its end: {self.reason}"
 
 
+class Finding(FlexiFlowError):
+    """What the kit finds: it is made from options, and survives copying and pickling (B3)."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a copy is made: of the same arguments and attributes, without `__init__`."""
+        return _made_of, (type(self), *self.args), vars(self)
+
+
+def _made_of(kind: type[Finding], *arguments: object) -> Finding:
+    return kind.__new__(kind, *arguments)
+
+
 @final
-class ScheduleFailure(FlexiFlowError):
+class ScheduleFailure(Finding):
     """A scenario failed under one of the schedules that were explored (P2).
 
     `__cause__` is what the scenario raised under the shrunk schedule. The message tells the
@@ -102,7 +114,7 @@ class ScheduleFailure(FlexiFlowError):
 
 
 @final
-class CancellationFailure(FlexiFlowError):
+class CancellationFailure(Finding):
     """A scenario, or its check, failed after it was cancelled at a checkpoint (P3).
 
     `__cause__` is what was raised.
