@@ -149,8 +149,8 @@ class _Verification:
 
     def _why(self, verdict: Verdict) -> str:
         """Return why a clause was not checked, or only in part, as text."""
-        lacks = ", no ".join(verdict.lacks)
-        return f" (this {self._options.contract} has no {lacks})" if lacks else ""
+        missing = verdict.missing
+        return f" (this {self._options.contract} has {missing})" if missing else ""
 
     def _sum_up(self) -> int:
         for violation in self._violations:

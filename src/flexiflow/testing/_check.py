@@ -316,7 +316,7 @@ def _check(new: Callable[..., Any], contract: tuple[Clause, ...], *given: Any, *
             if verdict.violation is not None:
                 raise verdict.violation
             if verdict.lacks:
-                lacking.append(f"{verdict.clause.identifier} (no {', no '.join(verdict.lacks)})")
+                lacking.append(f"{verdict.clause.identifier} ({verdict.missing})")
     finally:
         if lacking:
             _logger.warning("not offered, and so not checked: %s", ", ".join(lacking))

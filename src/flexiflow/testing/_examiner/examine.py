@@ -171,6 +171,11 @@ class Verdict:
             return "held"
         return "not offered" if self.lacks else "unchecked"
 
+    @property
+    def missing(self) -> str:
+        """What the subject would have to offer, in words, as "no stream, no expect"; or ""."""
+        return ", ".join(f"no {part}" for part in self.lacks)
+
 
 class Subject(ABC, Generic[_Traced]):
     """A bus, an engine with its components, or a transport, as it is examined.
@@ -324,7 +329,7 @@ def _not_offered(verdict: Verdict, subject: Subject[Any], seed: int) -> Contract
     return ContractViolation(
         clause=clause.identifier,
         sentence=clause.sentence,
-        complaint=f"this {subject.kind} has no {', no '.join(verdict.lacks)}",
+        complaint=f"this {subject.kind} has {verdict.missing}",
         counterexample=as_program("\n".join(imports), clause.identifier, run),
         history="",
         operations=0,
