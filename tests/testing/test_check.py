@@ -99,7 +99,7 @@ class Unlimited(Older):
 
     async def subscribe(self, *arguments: Any, limit: Any = None, **options: Any) -> Any:
         if limit is not None:
-            raise NotImplementedError("limits come next year")
+            raise OSError("the limit is nowhere to be found")
         return await super().subscribe(*arguments, **options)
 
 
