@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-import flexiflow
 from flexiflow.extras.durable import (
     Acknowledged,
     LeaseLost,
@@ -33,6 +32,7 @@ from flexiflow.testing import (
     WorkerFailed,
     crash_everywhere,
 )
+from flexiflow.testing._crashing import places
 from flexiflow.testing._crashing.hatchery import Hatchery
 from flexiflow.testing._crashing.journal import (
     BEGAN,
@@ -585,9 +585,10 @@ class Turn:
         return iter([None])
 
 
-async def test_a_package_with_a_similar_name_is_the_users() -> None:
+async def test_a_package_with_a_similar_name_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """P7: whose a line is does not depend on how the name of a folder begins."""
-    file = f"{flexiflow.__path__[0]}_shop/orders.py"
+    monkeypatch.setattr(places, "_OURS", (f"{Path('/srv/flexiflow')}{os.sep}",))
+    file = f"{Path('/srv/flexiflow_shop/orders.py')}"
     names: dict[str, Any] = {"Turn": Turn}
     exec(compile("async def order():\n    await Turn()", file, "exec"), names)  # noqa: S102
     own = names["order"]()

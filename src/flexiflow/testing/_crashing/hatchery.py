@@ -86,19 +86,22 @@ class Hatchery:
     def start(self, life: Life) -> int:
         """Start a process, and return its number."""
         number = next(self._numbers)
-        with _reaching():
-            self._pipe.send((number, life))
+        self._ask(number, life)
         return number
 
     def kill(self, number: int) -> None:
         """Kill a process, which is reported as any that has ended."""
-        with _reaching():
-            self._pipe.send((number, None))
+        self._ask(number, None)
 
     def wait(self, seconds: float) -> tuple[int, int | None] | None:
         """Wait until a process has ended, and return its number and status; None if none has."""
         with _reaching():
             return self._pipe.recv() if self._pipe.poll(seconds) else None
+
+    def _ask(self, number: int, life: Life | None) -> None:
+        with _reaching():
+            # `send` that fails leaves a buffer, which the interpreter complains of later.
+            self._pipe.send_bytes(pickle.dumps((number, life)))
 
     def _end(self) -> None:
         """Kill all processes."""
