@@ -1,5 +1,6 @@
 """The chaos, in small: that nothing is lost, and that the judge would find it if it were."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Coroutine, Generator
@@ -12,7 +13,7 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from flexiflow.extras.durable import SqliteTransport
+from flexiflow.extras.durable import DeadLetter, Failure, SqliteTransport
 from tests.helpers import by_turns
 from tools.chaos import sqlite, workers
 from tools.chaos.blocked import block_handlers
@@ -151,7 +152,7 @@ def test_the_judge_finds_what_was_scheduled_and_went_wrong() -> None:
 
 
 def test_the_judge_compares_what_was_scheduled_with_the_log_and_the_clock() -> None:
-    """Y3: lost, early, revived, out of order, not handled, stored twice, or never stored."""
+    """Y3: lost, early, revived, out of order, not handled, dead, stored twice, or never stored."""
     timetable, result = Timetable(), Result("scheduled", "both", "SQLite")
     for number, due in {"a": 5.0, "b": 6.0, "c": 7.0, "d": 8.0, "e": 9.0, "late": 1.0}.items():
         timetable.note("scheduled", number, "key", due, due, f"ticket of {number}", 2.0)
@@ -166,8 +167,11 @@ def test_the_judge_compares_what_was_scheduled_with_the_log_and_the_clock() -> N
     timetable.note("cancelling", "e")
     entries = [Entry(each, (each, "key", 5.0)) for each in "aabc"]
     entries += [Entry("e", ("e", "key", 9.0)), Entry("late", ("late", "key", 1.0))]
-    timetable.judge(result, entries)
-    faults = {"lost": 1, "unhandled": 1, "doubled": 1, "wrong": 1}
+    entries += [Entry("dead", ("dead", None, 9.0))]
+    body = json.dumps({"id": "dead", "data": entries[-1].message}).encode()
+    timetable.judge(result, entries, [DeadLetter("1", body, Failure("", "", ""), 0, 5, 9.0)])
+    faults = {"lost": 1, "unhandled": 1, "doubled": 1, "wrong": 2}
+    assert result.dead == 1
     assert result.faults == faults | {"early": 2, "revived": 1, "disordered": 1}
     assert (result.twice, result.cancelled, result.mistimed) == (1, 1, 4)
     assert (timetable.awaited, timetable.asked) == ({"d"}, {"e": "ticket of e"})

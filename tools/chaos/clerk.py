@@ -15,7 +15,7 @@ import anyio
 from flexiflow.extras.durable import transport_from_url
 from tools.chaos.faults import FAULTS
 from tools.chaos.ledger import NAME
-from tools.chaos.processes import attend
+from tools.chaos.processes import BLAMELESS, attend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,8 @@ async def be_a_clerk(duty: Duty, said: Pipe, told: Pipe) -> None:
     random = Random(uuid4().int)
     transport = FAULTS[duty.fault](transport_from_url(duty.url))
     works = [partial(_schedule, random, say)] * (_TASKS if duty.is_scheduling else 0)
-    await attend(transport, GROUP, handle, told, works, lease=_LEASE, store_timeout=_PATIENCE)
+    options = {"lease": _LEASE, "store_timeout": _PATIENCE, "max_deliveries": BLAMELESS}
+    await attend(transport, GROUP, handle, told, works, **options)
 
 
 async def _schedule(random: Random, say: Callable[..., None], bridge: Bridge) -> None:

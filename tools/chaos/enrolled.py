@@ -19,7 +19,7 @@ import anyio
 from anyio import to_thread
 
 from flexiflow.extras.durable import transport_from_url
-from tools.chaos.ledger import BACKENDS, Result, all_settled, look
+from tools.chaos.ledger import BACKENDS, Result, all_settled, dead_letters, look
 from tools.chaos.processes import Victim, prepare
 from tools.chaos.shop import GROUP, Trade, be_a_shop, open_shop, read_shop
 from tools.redis_server import redis_server
@@ -58,6 +58,7 @@ async def kill_enrolled(backend: str, mode: str, plan: Plan, *, has_inbox: bool 
             result.stalled = True
         crowd.end()
         entries = await look(transport, result, [GROUP])
+        result.dead = len(await dead_letters(transport, GROUP))
         judge(result, entries, **read_shop(trade.path))
     result.seconds = time.monotonic() - begun
     return result

@@ -36,6 +36,9 @@ Job: TypeAlias = "Callable[[Any, Pipe, Pipe], Coroutine[Any, Any, None]]"
 closed when it must end."""
 
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
+BLAMELESS: Final = 1_000_000
+"""`max_deliveries` where processes are killed at random: no event is to blame, though five of them
+may be killed while they hold the same one."""
 _ENDING: Final = 20.0
 """After so many seconds a process that was told to end, or killed, should have ended."""
 

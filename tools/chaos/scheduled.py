@@ -21,7 +21,7 @@ from anyio import to_thread
 
 from flexiflow.extras.durable import TransportUnavailable, transport_from_url
 from tools.chaos.clerk import GROUP, Duty, be_a_clerk
-from tools.chaos.ledger import BACKENDS, Result, all_settled, entry_of, look
+from tools.chaos.ledger import BACKENDS, Result, all_settled, dead_letters, entry_of, look
 from tools.chaos.processes import Victim, prepare
 from tools.chaos.timetable import Timetable
 from tools.redis_server import redis_server
@@ -61,8 +61,9 @@ async def kill_scheduled(backend: str, mode: str, plan: Plan, fault: str = "") -
         prepare(be_a_clerk)
         timetable = Timetable()
         await _Office(Duty(url, fault), timetable, result, plan).run(server)
-        entries = await look(transport_from_url(url), result, [GROUP], partitions=_PARTITIONS)
-        timetable.judge(result, entries)
+        transport = transport_from_url(url)
+        entries = await look(transport, result, [GROUP], partitions=_PARTITIONS)
+        timetable.judge(result, entries, await dead_letters(transport, GROUP))
     result.seconds = time.monotonic() - begun
     return result
 

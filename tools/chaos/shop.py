@@ -11,7 +11,7 @@ import anyio
 
 from flexiflow.extras.durable import Outbox, first_time, transport_from_url
 from tools.chaos.ledger import NAME
-from tools.chaos.processes import attend
+from tools.chaos.processes import BLAMELESS, attend
 
 if TYPE_CHECKING:
     from flexiflow.extras.durable import Bridge
@@ -88,7 +88,8 @@ async def be_a_shop(trade: Trade, said: Pipe, told: Pipe) -> None:
             await anyio.sleep(random.random() * _LONGEST)
 
     transport, outbox = transport_from_url(trade.url), OUTBOX.at(trade.path, interval=0.005)
-    await attend(transport, GROUP, ship, told, [sell], lease=_LEASE, outbox=outbox)
+    options = {"lease": _LEASE, "max_deliveries": BLAMELESS}
+    await attend(transport, GROUP, ship, told, [sell], outbox=outbox, **options)
     connection.close()
 
 

@@ -8,11 +8,12 @@ from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from tools.chaos.ledger import Pulse
+from tools.chaos.ledger import Pulse, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from flexiflow.extras.durable import DeadLetter
     from tools.chaos.ledger import Entry, Result
 
 _EXACT: Final = 0.001
@@ -93,23 +94,28 @@ class Timetable:
         """Note that an event is in its log, where one watches that does not handle it."""
         self.seen.setdefault(number, now)
 
-    def judge(self, result: Result, entries: Sequence[Entry]) -> None:
+    def judge(
+        self, result: Result, entries: Sequence[Entry], dead: Sequence[DeadLetter] = ()
+    ) -> None:
         """Compare the record with the log.
 
         Args:
             result: the result to fill in.
             entries: the events of the log; each message is a number, a key, and the time before
                 which the event must not be handed out.
+            dead: the dead letters, of which there should be none.
         """
+        buried = {entry_of(each.body).message[0] for each in dead}
         stored = Counter(each.message[0] for each in entries)
         result.stored = len(entries)
         result.handled = len(self.handled)
         result.twice = sum(map(len, self.handled.values())) - len(self.handled)
         result.cancelled = len(self.cancelled)
         result.lost = len(self.booked.keys() - self.cancelled - stored.keys())
-        result.unhandled = len(stored.keys() - self.handled.keys())
+        result.dead = len(dead)
+        result.unhandled = len(stored.keys() - self.handled.keys() - buried)
         result.doubled = stored.total() - len(stored)
-        result.wrong = len(self.handled.keys() - stored.keys())
+        result.wrong = len(self.handled.keys() - stored.keys()) + len(dead)
         result.revived = len(self.cancelled & (stored.keys() | self.handled.keys()))
         due = {number: earliest for number, _, earliest in (each.message for each in entries)}
         result.early = sum(self._first(each) < due[each] - _EXACT for each in due)
