@@ -166,6 +166,11 @@ def _flexiflow() -> None:
 @click.option(
     "--unheard", is_flag=True, help="List the names of events that nobody heard, after the run."
 )
+@click.option(
+    "--report",
+    metavar="FILE",
+    help="Write a page about the run: states, rates, handlers, causes of failures.",
+)
 @click.option("--verbose", is_flag=True, help="Show the traceback of each failure.")
 def _run(*, patterns: tuple[str, ...], as_tree: bool, quiet: bool, **options: Any) -> int:
     """Run an engine on an input."""

@@ -17,15 +17,16 @@ from flexiflow._cli.hosting import beside_lines, find_store, finish, running
 from flexiflow._cli.observing import Unheard, logging_to, observe
 from flexiflow._cli.problems import CannotRun, InputBroken
 from flexiflow._cli.replay import Replay
+from flexiflow._cli.reporting import Report
 from flexiflow._cli.source import open_source
 from flexiflow._cli.tally import Tally
 from flexiflow._cli.target import build, load
-from flexiflow._cli.text import one_line
+from flexiflow._cli.text import one_line, show_exception
 from flexiflow._cli.tracing import trace
 from flexiflow._cli.writer import MOST_SECONDS, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
     from flexiflow import EventBus
@@ -58,6 +59,7 @@ class Options:
         shown: the built-in events that are written as JSON Lines.
         traced: patterns of the events that are written as a tree.
         unheard: whether the names that nobody hears are listed after the run.
+        report: the file for a page about the run, or None.
         verbose: whether tracebacks are shown.
     """
 
@@ -70,6 +72,7 @@ class Options:
     shown: tuple[str, ...]
     traced: tuple[str, ...]
     unheard: bool
+    report: str | None
     verbose: bool
 
 
@@ -80,10 +83,11 @@ def run(options: Options) -> int:
         CannotRun: the target, the store or the input can't be used.
     """
     store = None if options.store is None else find_store(options.store)
+    page = None if options.report is None else Report(options.report, options.target)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(options.input))
         display, output = stack.enter_context(open_streams())
-        session = _Session(options, store, display, output)
+        session = _Session(options, store, page, display, output)
         stack.enter_context(logging_to(session.report, session.tally))
         stack.enter_context(_rare_collections())
         found = load(options.target)
@@ -145,10 +149,16 @@ class _Session:
     """One run, from its start to its summary."""
 
     def __init__(
-        self, options: Options, store: StateStore | None, display: Display, output: int
+        self,
+        options: Options,
+        store: StateStore | None,
+        page: Report | None,
+        display: Display,
+        output: int,
     ) -> None:
         self._options = options
         self._store = store
+        self._page = page
         self._display = display
         self._output = output
         self._replay: Replay | None = None
@@ -164,6 +174,8 @@ class _Session:
         if self._options.unheard:
             self._unheard = Unheard(engine.bus)
             engine.bus.add_instrument(self._unheard)
+        if self._page is not None:
+            self._page.watch(engine, self._place)
         self.tally.start()
         self._replay = Replay(
             engine,
@@ -216,10 +228,23 @@ class _Session:
             raise self._problem
         status = self._status()
         if self._replay is not None:
-            self._display.tell(self.tally.summary())
+            counts = self.tally.counts()
+            if not self._write_page(counts):
+                status = status or 1
+            self._display.tell(", ".join(f"{name}: {count}" for name, count in counts.items()))
         for line in () if self._unheard is None else self._unheard.lines():
             self._display.tell(line)
         return status
+
+    def _write_page(self, counts: Mapping[str, str]) -> bool:
+        """Write the page about the run, if one is wanted; return whether all is well."""
+        try:
+            if self._page is not None:
+                self._page.write(counts)
+        except OSError as exc:
+            self._display.tell(f"flexiflow: the report can't be written: {show_exception(exc)}")
+            return False
+        return True
 
     def _status(self) -> int:
         if self._interrupted:

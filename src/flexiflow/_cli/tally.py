@@ -82,20 +82,19 @@ class Tally:
         count = self.messages + self.events + self.rejected
         return f"lines: {count}, lines per second: {count / self._seconds():.0f}"
 
-    def summary(self) -> str:
-        """Return all counts, as text."""
+    def counts(self) -> dict[str, str]:
+        """Return all counts as texts, by their names."""
         seconds = self._seconds()
-        counts = {
-            "messages": self.messages,
-            "events": self.events,
-            "transitions": self.transitions,
-            "ignored": self.ignored,
-            "failures": self.failures,
-            "rejected lines": self.rejected,
+        return {
+            "messages": str(self.messages),
+            "events": str(self.events),
+            "transitions": str(self.transitions),
+            "ignored": str(self.ignored),
+            "failures": str(self.failures),
+            "rejected lines": str(self.rejected),
             "seconds": f"{seconds:.2f}",
             "messages per second": f"{self.messages / seconds:.0f}",
         }
-        return ", ".join(f"{name}: {count}" for name, count in counts.items())
 
     def _seconds(self) -> float:
         # Not 0: two readings of a clock may be equal.

@@ -1,0 +1,90 @@
+"""Charts, drawn by pygal as SVG that takes its colours from the page around it.
+
+`pygal` draws without a browser and without a script, so that a page needs nothing but itself.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flexiflow.extras._pictures.tally import Rate
+
+_LABELS: Final = 5
+_DAY: Final = 86_400.0
+_DRAWING: Final = re.compile(r"<svg .*</svg>", re.DOTALL)
+_COLORS: Final = {
+    "background": "transparent",
+    "plot_background": "transparent",
+    "foreground": "var(--ink)",
+    "foreground_strong": "var(--ink)",
+    "foreground_subtle": "var(--line)",
+    "opacity": "0.85",
+    "opacity_hover": "1",
+    "transition": "0s",
+    "font_family": "inherit",
+    "tooltip_font_size": 12,
+    "label_font_size": 11,
+    "major_label_font_size": 11,
+    "value_font_size": 11,
+}
+
+
+def draw_rate(rate: Rate, *, what: str, is_of_log: bool, color: str) -> str:
+    """Draw how much happened when, as an `svg` element.
+
+    Args:
+        rate: what happened.
+        what: a word for it.
+        is_of_log: whether its times are seconds since 1970; else they are those of the run.
+        color: the colour of the bars, in CSS.
+
+    Raises:
+        ModuleNotFoundError: `pygal` is not installed.
+    """
+    periods = rate.periods()
+    labels = [_time(moment, rate.width, is_of_log=is_of_log) for moment, _ in periods]
+    every = max(len(periods) // _LABELS, 1)
+    return _bars(labels, [count for _, count in periods], what, color, labels[::every])
+
+
+def _bars(
+    labels: Sequence[str], values: Sequence[int], what: str, color: str, major: Sequence[str]
+) -> str:
+    style = import_module("pygal.style").Style(colors=(color,), **_COLORS)
+    chart: Any = import_module("pygal").Bar(
+        style=style,
+        width=900,
+        height=220,
+        margin=8,
+        js=(),
+        show_legend=False,
+        disable_xml_declaration=True,
+        show_minor_x_labels=False,
+        truncate_label=-1,
+        x_labels=labels,
+        x_labels_major=major,
+        x_label_rotation=0,
+        y_labels_major_count=3,
+        show_minor_y_labels=False,
+        min_scale=2,
+        max_scale=4,
+        include_x_axis=True,
+        spacing=2,
+    )
+    chart.add(what, values)
+    found = _DRAWING.search(chart.render(is_unicode=True))
+    assert found is not None
+    return found[0]
+
+
+def _time(moment: float, width: float, *, is_of_log: bool) -> str:
+    if not is_of_log:
+        return f"{moment:.3g} s"
+    time = datetime.fromtimestamp(moment, UTC)
+    return f"{time:%Y-%m-%d}" if width >= _DAY / 4 else f"{time:%Y-%m-%d %H:%M}"

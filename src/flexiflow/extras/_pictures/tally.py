@@ -1,0 +1,229 @@
+"""What happened, added up: bounded, however long it takes and whatever names come.
+
+All times are seconds of one clock, be it that of a log or that of the process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import inf
+from typing import Final, final
+
+OTHER: Final = "(others)"
+"""The name under which all is added up that comes after the limit was reached."""
+
+MOST_NAMED: Final = 3
+"""How many components with the same states are named."""
+
+_MOST_BARS: Final = 120
+_SHORTEST: Final = 0.001
+_DEEPEST: Final = 40
+"""An event that others caused, one within the other, counts as one of so many at most."""
+
+
+@final
+class Step:
+    """The transitions from one state to another one.
+
+    Attributes:
+        count: how many there were.
+        timed: for how many of them it is known how long the first state lasted.
+        seconds: how long it lasted before those, in sum.
+        longest: how long it lasted at most.
+    """
+
+    __slots__ = ("count", "longest", "seconds", "timed")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.timed = 0
+        self.seconds = 0.0
+        self.longest = 0.0
+
+    def add(self, lasted: float | None) -> None:
+        """Count a transition.
+
+        Args:
+            lasted: how many seconds the first state lasted; None if that is not known.
+        """
+        self.count += 1
+        if lasted is not None and lasted >= 0:
+            self.timed += 1
+            self.seconds += lasted
+            self.longest = max(self.longest, lasted)
+
+    @property
+    def mean(self) -> float | None:
+        """How many seconds the first state lasted on average; None if that is not known."""
+        return self.seconds / self.timed if self.timed else None
+
+
+@final
+class Life:
+    """The transitions of all components whose machines have the same states.
+
+    Args:
+        initial: the state in which they begin.
+        states: all states of theirs.
+
+    Attributes:
+        initial: see above.
+        states: see above.
+        components: the names of the first of them.
+        steps: the transitions by the states that they lead from and to.
+    """
+
+    __slots__ = ("components", "initial", "states", "steps")
+
+    def __init__(self, initial: str, states: tuple[str, ...]) -> None:
+        self.initial = initial
+        self.states = states
+        self.components: list[str] = []
+        self.steps: dict[tuple[str, str], Step] = {}
+
+    def name(self, component: str) -> None:
+        """Note the name of a component, unless there are enough."""
+        if len(self.components) <= MOST_NAMED and component not in self.components:
+            self.components.append(component)
+
+
+@final
+class Rate:
+    """How much happened when: numbers in periods of equal length, at most 120 of them.
+
+    The periods become longer as time goes on.
+    """
+
+    __slots__ = ("_counts", "_origin", "width")
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._origin = 0.0
+        self.width = _SHORTEST
+        """How many seconds a period lasts."""
+
+    def add(self, moment: float) -> None:
+        """Count something that happened at a moment; moments may come in any order."""
+        if not self._counts:
+            self._origin = moment
+        self._counts[int((moment - self._origin) // self.width)] += 1
+        if len(self._counts) > _MOST_BARS:
+            self._widen()
+
+    def _widen(self) -> None:
+        while self._span() > _MOST_BARS:
+            self.width *= 2
+            counts, self._counts = self._counts, Counter()
+            for number, count in counts.items():
+                self._counts[number // 2] += count
+
+    def _span(self) -> int:
+        return max(self._counts) - min(self._counts) + 1
+
+    def periods(self) -> list[tuple[float, int]]:
+        """Return when each period begins and how much happened in it, without gaps."""
+        if not self._counts:
+            return []
+        self._widen()
+        first, last = min(self._counts), max(self._counts)
+        return [
+            (self._origin + number * self.width, self._counts[number])
+            for number in range(first, last + 1)
+        ]
+
+
+@final
+class Chain:
+    """Events of one name that were all caused in the same way, and what they caused in turn.
+
+    Args:
+        name: their name.
+        room: how many more chains there may be.
+        depth: how many events the chain has up to these.
+
+    Attributes:
+        name: their name.
+        count: how many there were.
+        failures: how often which handler failed with what.
+        effects: the events that were published within these, by their names.
+    """
+
+    __slots__ = ("_depth", "_room", "count", "effects", "failures", "name")
+
+    def __init__(self, name: str, room: Room, depth: int = 0) -> None:
+        self.name = name
+        self.count = 0
+        self.failures: dict[tuple[str, str], Failures] = {}
+        self.effects: dict[str, Chain] = {}
+        self._room = room
+        self._depth = depth
+
+    def effect(self, name: str) -> Chain:
+        """Return the chain of the events of a name that are published within these."""
+        found = self.effects.get(name)
+        if found is None:
+            if self._depth == _DEEPEST:
+                return self
+            if not self._room.take():
+                name = OTHER
+            found = self.effects.get(name)
+            if found is None:
+                found = self.effects[name] = Chain(name, self._room, self._depth + 1)
+        return found
+
+    def fail(self, component: str, what: str, place: int) -> None:
+        """Count a failure of a handler.
+
+        Args:
+            component: the owner of the handler.
+            what: the exception, as text.
+            place: the number of the line that led to it; 0 if there is none.
+        """
+        key = component, what
+        if key not in self.failures and not self._room.take():
+            key = OTHER, OTHER
+        self.failures.setdefault(key, Failures(place)).count += 1
+
+    @property
+    def all_failures(self) -> int:
+        """How many failures there were of these events, and of all that they caused."""
+        own = sum(each.count for each in self.failures.values())
+        return own + sum(each.all_failures for each in self.effects.values())
+
+
+@final
+class Failures:
+    """Failures of one handler with the same exception.
+
+    Args:
+        place: the number of the line that led to the first of them; 0 if there is none.
+
+    Attributes:
+        count: how many there were.
+        place: see above.
+    """
+
+    __slots__ = ("count", "place")
+
+    def __init__(self, place: int) -> None:
+        self.count = 0
+        self.place = place
+
+
+@final
+class Room:
+    """How much more may be kept.
+
+    Args:
+        most: how much at first; infinite if there is no limit.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: float = inf) -> None:
+        self._left = most
+
+    def take(self) -> bool:
+        """Take a place if there is one left, and return whether there was."""
+        self._left -= 1
+        return self._left >= 0
