@@ -309,6 +309,11 @@ class Registry:
             self.remove(subscription)
         return len(owned)
 
+    @property
+    def owners(self) -> int:
+        """How many components have a subscription or answer a query."""
+        return len(self._owned)
+
     def has_any(self, component_name: str) -> bool:
         """Return whether a component has a subscription or answers a query."""
         return component_name in self._owned

@@ -49,15 +49,20 @@ class Report:
                 "would be right"
             )
 
-    def watch(self, engine: Engine, place: Callable[[], int]) -> None:
+    async def watch(self, engine: Engine, place: Callable[[], int]) -> None:
         """Watch an engine from now on.
 
         Args:
             engine: the engine.
             place: returns the number of the input's line in hand; 0 for none.
         """
-        self._recorder = Recorder(engine, ignored=OBSERVER, place=place)
-        engine.bus.add_instrument(self._recorder)
+        self._recorder = Recorder(engine, owner=OBSERVER, place=place)
+        await self._recorder.begin()
+
+    def fail(self, component: str, exception: Exception) -> None:
+        """Count a failure that was raised to the run itself."""
+        if self._recorder is not None:
+            self._recorder.fail(component, exception)
 
     def write(self, summary: Mapping[str, str]) -> None:
         """Write the page; does nothing if nothing was watched.

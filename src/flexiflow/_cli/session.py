@@ -175,7 +175,7 @@ class _Session:
             self._unheard = Unheard(engine.bus)
             engine.bus.add_instrument(self._unheard)
         if self._page is not None:
-            self._page.watch(engine, self._place)
+            await self._page.watch(engine, self._place)
         self.tally.start()
         self._replay = Replay(
             engine,

@@ -64,7 +64,6 @@ class _Branch(NamedTuple):
     """A chain of events at whose end something failed."""
 
     name: str
-    count: int
     all_failures: int
     failures: list[tuple[str, str, int, int]]
     branches: list[_Branch]
@@ -177,7 +176,6 @@ def _branches(chain: Chain) -> list[_Branch]:
     found = [
         _Branch(
             printable(shorten(each.name)),
-            each.count,
             each.all_failures,
             [
                 (printable(shorten(component)), what, failed.count, failed.place)

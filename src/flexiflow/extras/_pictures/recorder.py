@@ -1,4 +1,8 @@
-"""An instrument that adds up what happens on an engine's bus, for pictures of it."""
+"""Adds up what an engine does, for pictures of it.
+
+Built-in events are observed. What is published and handled beside them is watched by an instrument,
+but only once anybody else subscribes: to watch each message that way takes three times as long.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ from datetime import datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, final
 
+from flexiflow._bus import dispatcher_of
 from flexiflow._text import printable, safely, shorten
-from flexiflow.events import BUILT_IN, HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow._turns import live_turns
+from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.extras._measures import ByName, Timing
 from flexiflow.extras._pictures.causes import Causes
 from flexiflow.extras._pictures.tally import Chain, Life, Rate, Room, Step
@@ -29,132 +35,177 @@ _UNWATCHED: Final = nullcontext()
 
 @final
 class Recorder:
-    """An instrument that adds up transitions, handlers, rates and the causes of failures.
+    """Adds up transitions, handlers, rates and the causes of failures.
 
     Args:
-        engine: the engine whose bus it is added to.
-        ignored: the owner of subscriptions that don't count.
+        engine: the engine.
+        owner: the owner of its subscriptions; what this one owns is not counted.
         place: returns the number of the input's line in hand; 0 for none.
 
     Attributes:
         lives: the transitions, by the initial state and all states of the components.
         messages: how many messages were received when.
         failures: how many failures there were when.
-        events: the events that nothing caused, and what they caused.
+        events: the events that nothing caused, and what they caused, as far as it led to failures.
         handlers: how often handlers were called, how long that took, and how often they failed, by
             the event and the subscription's owner.
         is_of_log: whether times are those that messages have in the field "at"; else they are
-            seconds since the recorder was made.
+            seconds since the recorder was made. None before the first message.
     """
 
-    def __init__(
-        self, engine: Engine, *, ignored: str = "", place: Callable[[], int] = int
-    ) -> None:
+    def __init__(self, engine: Engine, *, owner: str, place: Callable[[], int] = int) -> None:
+        self._bus = engine.bus
+        self._registry = dispatcher_of(engine.bus).registry
         self._components = engine.components
-        self._ignored = ignored
+        self._owner = owner
         self._place = place
         self._started = perf_counter()
+        self._life_of: dict[StateMachine, Life] = {}
         # For each component, since when it is in its state, and when its last message was sent.
         self._since: dict[str, tuple[float | None, float | None]] = {}
-        self._failed: deque[BaseException] = deque(maxlen=_MOST_FAILURES)
+        # Failures that were counted, for those that are published as well.
+        self._failed: deque[Exception] = deque(maxlen=_MOST_FAILURES)
+        self._watch: _Watch | None = None
+        self._now = 0.0
         self.lives: dict[tuple[str, tuple[str, ...]], Life] = {}
-        self._life_of: dict[StateMachine, Life] = {}
         self.messages = Rate()
         self.failures = Rate()
         self.events = Chain("", Room(_MOST_CHAINS))
         self.handlers = ByName(_MOST_NAMES, ())
         self.is_of_log: bool | None = None
-        self._now = 0.0
-        self._causes = Causes(self.events)
 
-    def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
-        """Add up an event; return a context manager within which it is the cause of others."""
-        name = event.name
-        if name in BUILT_IN:
-            self._note(name, event.data)
-        chain = self._causes.known.effect(name)
-        chain.count += 1
-        return self._causes.causing(event, chain)
-
-    def handling(
-        self, event: Event[Any], subscription: Subscription, /
-    ) -> AbstractContextManager[object]:
-        """Return a context manager that measures a handler, and adds up its failure."""
-        component = subscription.component_name
-        if component == self._ignored:
-            return _UNWATCHED
-        return _Handling(self, Timing(self.handlers[event.name, component]), component)
+    async def begin(self) -> None:
+        """Observe the engine's bus from now on."""
+        for name, handler in (
+            (MESSAGE_RECEIVED, self._receive),
+            (STATE_CHANGED, self._change),
+            (HANDLER_FAILED, self._hear),
+        ):
+            await self._bus.subscribe(name, self._owner, handler, priority=1)
+        self._look()
 
     def fail(self, component: str, exception: Exception) -> None:
-        """Add up a failure, under the event that the current task works for."""
+        """Count a failure, under the event that the current task works for."""
         self._failed.append(exception)
         self.failures.add(self._moment())
         what = printable(shorten(safely(_describe, exception)))
-        self._causes.known.fail(component, what, self._place())
+        self._cause().fail(component, what, self._place())
 
-    def _note(self, name: str, payload: Any) -> None:
-        # Anybody may publish an event of such a name, with any payload.
+    def _cause(self) -> Chain:
+        if self._watch is not None:
+            return self._watch.causes.known
+        chain = self.events
+        for _ in live_turns():
+            chain = chain.effect(MESSAGE_RECEIVED)
+        return chain
+
+    def _look(self) -> None:
+        """Add the instrument as soon as there is something for it to see."""
+        if self._watch is None and any(
+            each.component_name != self._owner for each in self._registry
+        ):
+            self._watch = _Watch(self, self._owner)
+            self._bus.add_instrument(self._watch)
+
+    def _receive(self, payload: Any) -> None:
+        if self._watch is None and self._registry.owners > 1:
+            self._look()
+        # Anybody may publish an event of that name, with any payload; and so in what follows.
         if not isinstance(payload, dict):
             return
-        component = payload.get("component")
-        if name == MESSAGE_RECEIVED:
-            self._receive(component, payload.get("message"))
-        elif name == STATE_CHANGED:
-            self._change(component, payload.get("from_state"), payload.get("to_state"))
-        elif name == HANDLER_FAILED:
-            exception = payload.get("exception")
-            owner = payload.get("component_name")
-            is_known = any(each is exception for each in self._failed)
-            if isinstance(exception, Exception) and isinstance(owner, str) and not is_known:
-                self.fail(owner, exception)
-
-    def _receive(self, component: Any, message: Any) -> None:
+        component, message = payload.get("component"), payload.get("message")
         if not isinstance(component, str) or not isinstance(message, dict):
             return
-        sent = _moment_of(message.get("at"))
+        moment = _moment_of(message.get("at")) if self.is_of_log is not False else None
         if self.is_of_log is None:
-            self.is_of_log = sent is not None
-        moment = sent if self.is_of_log else self._moment()
+            self.is_of_log = moment is not None
+        if not self.is_of_log:
+            moment = perf_counter() - self._started
         if moment is not None:
             self._now = moment
             self.messages.add(moment)
-        since, _ = self._since.pop(component, (None, None))
-        self._since[component] = since, moment
-        if len(self._since) > _MOST_COMPONENTS:
-            del self._since[next(iter(self._since))]
+        since = self._since
+        since[component] = since.pop(component, _UNKNOWN)[0], moment
+        if len(since) > _MOST_COMPONENTS:
+            del since[next(iter(since))]
 
-    def _change(self, component: Any, source: Any, target: Any) -> None:
+    def _change(self, payload: Any) -> None:
+        component = payload.get("component") if isinstance(payload, dict) else None
         found = self._components.get(component) if isinstance(component, str) else None
         if found is None or found.machine is None:
             return
-        life = self._life(found.machine)
-        life.name(component)
-        step = life.steps.get((source, target))
+        life = self._life_of.get(found.machine)
+        if life is None:
+            life = self._new_life(found.machine)
+        states = payload.get("from_state"), payload.get("to_state")
+        step = life.steps.get(states)
         if step is None:
-            # Anybody may publish an event of that name, with any payload.
-            if not {source, target} <= {*life.states}:
+            if not {*states} <= {*life.states}:
                 return
-            step = life.steps[source, target] = Step()
-        since, now = self._since.get(component, (None, None))
+            step = life.steps[states] = Step()
+        life.name(component)
+        since, now = self._since.get(component, _UNKNOWN)
         step.add(None if since is None or now is None else now - since)
         self._since[component] = now, now
 
-    def _life(self, machine: StateMachine) -> Life:
-        life = self._life_of.get(machine)
-        if life is None:
-            if len(self._life_of) >= _MOST_COMPONENTS:
-                self._life_of.clear()
-            key = machine.initial, machine.states
-            life = self._life_of[machine] = self.lives.setdefault(key, Life(*key))
+    def _new_life(self, machine: StateMachine) -> Life:
+        if len(self._life_of) >= _MOST_COMPONENTS:
+            self._life_of.clear()
+        key = machine.initial, machine.states
+        life = self._life_of[machine] = self.lives.setdefault(key, Life(*key))
         return life
+
+    def _hear(self, payload: Any) -> None:
+        """Count a failure that was published, unless the instrument has seen it already."""
+        if not isinstance(payload, dict):
+            return
+        exception, component = payload.get("exception"), payload.get("component_name")
+        if isinstance(exception, Exception) and isinstance(component, str):
+            if not any(each is exception for each in self._failed):
+                self.fail(component, exception)
 
     def _moment(self) -> float:
         return self._now if self.is_of_log else perf_counter() - self._started
 
 
+_UNKNOWN: Final = (None, None)
+
+
+@final
+class _Watch:
+    """The instrument: finds out what causes what, and measures handlers.
+
+    Args:
+        recorder: adds up what this finds.
+        owner: the owner of subscriptions that are not counted.
+
+    Attributes:
+        causes: the chain of events that the current task works for.
+    """
+
+    def __init__(self, recorder: Recorder, owner: str) -> None:
+        self._recorder = recorder
+        self._owner = owner
+        self.causes = Causes(recorder.events)
+
+    def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
+        """Return a context manager within which an event is the cause of others."""
+        return self.causes.causing(event, self.causes.known.effect(event.name))
+
+    def handling(
+        self, event: Event[Any], subscription: Subscription, /
+    ) -> AbstractContextManager[object]:
+        """Return a context manager that measures a handler, and counts its failure."""
+        component = subscription.component_name
+        if component == self._owner:
+            return _UNWATCHED
+        timing = Timing(self._recorder.handlers[event.name, component])
+        return _Handling(self._recorder, timing, component)
+
+
 @final
 class _Handling:
-    """A context manager that measures a handler, and adds up its failure."""
+    """A context manager that measures a handler, and counts its failure."""
 
     __slots__ = ("_component", "_recorder", "_timing")
 

@@ -143,16 +143,14 @@ class Chain:
 
     Attributes:
         name: their name.
-        count: how many there were.
         failures: how often which handler failed with what.
         effects: the events that were published within these, by their names.
     """
 
-    __slots__ = ("_depth", "_room", "count", "effects", "failures", "name")
+    __slots__ = ("_depth", "_room", "effects", "failures", "name")
 
     def __init__(self, name: str, room: Room, depth: int = 0) -> None:
         self.name = name
-        self.count = 0
         self.failures: dict[tuple[str, str], Failures] = {}
         self.effects: dict[str, Chain] = {}
         self._room = room
