@@ -84,6 +84,11 @@ class Limiter:
             self.holders.add(call)
         return call
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a slot."""
+        return len(self._waiting)
+
     def withdraw(self, turn: Turn) -> None:
         """Give up a place in line, or the slot, which then passes to the next in line."""
         if turn not in self.holders:

@@ -176,6 +176,11 @@ class Subscription(Fixed):
         )
 
 
+def limiter_of(subscription: Subscription) -> Limiter | None:
+    """Return what limits the calls of a subscription's handler, or None."""
+    return None if subscription._terms is None else subscription._terms.limiter  # noqa: SLF001
+
+
 @final
 class Subscribing(Coroutine[Any, Any, "Subscription"]):
     """A subscription in the making (B14): a coroutine, and an async context manager.

@@ -1,0 +1,1 @@
+"""What `flexiflow.extras.monitor` is made of."""

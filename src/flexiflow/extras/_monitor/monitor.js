@@ -1,0 +1,130 @@
+// All texts go through textContent, which escapes them.
+"use strict";
+
+const MOST_ROWS = 200;
+const MOST_FAILURES = 100;
+const EVERY = 500;  // milliseconds
+const byId = (id) => document.getElementById(id);
+
+let isPaused = false;
+let last = null;
+
+function element(name, text, kind) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+function clock(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
+}
+
+function showEvents(events) {
+  const rows = byId("events");
+  const wanted = byId("filter").value;
+  const added = [];
+  for (const [, at, name, payload] of events) {
+    if (wanted && !name.includes(wanted)) continue;
+    const row = element("tr", undefined, name === "event.handler.failed" ? "bad" : "");
+    row.append(element("td", clock(at), "time"), element("td", name, "name"),
+      element("td", payload, "payload"));
+    added.unshift(row);
+  }
+  rows.prepend(...added);
+  while (rows.rows.length > MOST_ROWS) rows.deleteRow(-1);
+}
+
+function showFailures(failures) {
+  const list = byId("failures");
+  for (const [number, at, event, component, what, causes] of failures) {
+    const item = element("li");
+    item.value = number;
+    const way = [...causes, event].filter((name, place, all) => name !== all[place - 1]);
+    item.append(element("b", component), ` ${what} `,
+      element("div", `${clock(at)}  ${way.join(" → ")}`, "faint"));
+    list.prepend(item);
+  }
+  while (list.children.length > MOST_FAILURES) list.lastChild.remove();
+  byId("no-failures").hidden = list.children.length > 0;
+}
+
+function bar(label, value, most, text) {
+  const row = element("div", undefined, "bar");
+  const meter = element("meter");
+  meter.max = Math.max(most, 1);
+  meter.value = value;
+  row.append(element("span", label), meter, element("span", text, "number"));
+  return row;
+}
+
+function showStates(kinds) {
+  const made = [];
+  for (const [example, states] of kinds) {
+    const all = states.reduce((sum, [, count]) => sum + count, 0);
+    made.push(element("h3", all === 1 ? example : `${example} and ${all - 1} more`));
+    for (const [state, count] of states) made.push(bar(state, count, all, count.toLocaleString()));
+  }
+  byId("states").replaceChildren(...made);
+  byId("no-states").hidden = made.length > 0;
+}
+
+function showGauges(limits, watched) {
+  const made = [];
+  if (limits.length) made.push(element("h3", "Limits"));
+  for (const [event, owner, running, waiting, limit] of limits) {
+    const text = waiting ? `${running}/${limit} +${waiting}` : `${running}/${limit}`;
+    made.push(bar(`${owner}: ${event}`, running, limit, text));
+  }
+  for (const [kind, name, numbers] of watched) {
+    made.push(element("h3", `${kind} ${name}`));
+    const most = Math.max(...Object.values(numbers));
+    for (const [what, number] of Object.entries(numbers)) {
+      made.push(bar(what.replaceAll("_", " "), number, most, number.toLocaleString()));
+    }
+  }
+  byId("gauges").replaceChildren(...made);
+  byId("no-gauges").hidden = made.length > 0;
+}
+
+function show(news) {
+  byId("published").textContent = news.published.toLocaleString();
+  byId("failed").textContent = news.failed.toLocaleString();
+  if (last && news.look === last.look && news.time > last.time) {
+    const rate = (news.published - last.published) / (news.time - last.time);
+    byId("rate").textContent = Math.round(rate).toLocaleString();
+  }
+  last = news;
+  showFailures(news.failures);
+  if (isPaused) return;
+  byId("missed").textContent = news.missed ? `${news.missed.toLocaleString()} not shown` : "";
+  showEvents(news.events);
+  showStates(news.states);
+  showGauges(news.limits, news.watched);
+}
+
+byId("pause").addEventListener("click", (event) => {
+  isPaused = !isPaused;
+  event.target.setAttribute("aria-pressed", String(isPaused));
+  event.target.textContent = isPaused ? "Go on" : "Pause";
+});
+
+function tell(text, isBad) {
+  byId("link").textContent = text;
+  byId("link").className = isBad ? "bad" : "";
+}
+
+async function ask() {
+  const seen = last ? `?look=${last.look}&seen=${last.published}&failed=${last.failed}` : "";
+  try {
+    const answer = await fetch(`now${seen}`, { cache: "no-store" });
+    if (!answer.ok) throw new Error(await answer.text());
+    show(await answer.json());
+    tell("live", false);
+  } catch (error) {
+    tell(`not connected: ${error.message}`, true);
+  }
+  setTimeout(ask, EVERY);
+}
+
+ask();

@@ -1,0 +1,229 @@
+"""A page that shows what happens on an engine's bus: an ASGI application, to be mounted.
+
+Needs the extra `monitor`. The page only shows: it changes nothing. Mount it in any ASGI
+application, on asyncio or trio:
+
+```python
+app = Starlette(routes=[Mount("/flexiflow", Monitor(engine))])
+```
+"""
+
+from __future__ import annotations
+
+import reprlib
+from importlib.resources import files
+from time import time
+from typing import TYPE_CHECKING, Any, Final, final
+
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from flexiflow import Engine, EventBus
+from flexiflow._bus import dispatcher_of
+from flexiflow._subscription import limiter_of
+from flexiflow._text import printable, shorten
+from flexiflow.events import HANDLER_FAILED
+from flexiflow.extras._monitor.access import Access
+from flexiflow.extras._monitor.looking import Failures, Passing, states_of
+from flexiflow.extras._watches import Counted, Watch, Watches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+__all__ = ["Counted", "Monitor", "Watch"]
+
+OWNER: Final = "flexiflow monitor"
+"""The component name under which a monitor subscribes."""
+
+_MOST_EVENTS: Final = 200
+_MOST_NAMES: Final = 100
+_MOST_LIMITS: Final = 100
+_MOST_KINDS: Final = 10
+_PATIENCE: Final = 5.0
+"""After so many seconds without a request nobody looks any more."""
+_SHORTEST_TOKEN: Final = 16
+_MOST_DIGITS: Final = 16
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@final
+class Monitor:
+    """Shows what happens on a bus in a browser; an ASGI application.
+
+    The page shows the events as they pass, how many components are in which state, how full limits,
+    streams and backgrounds are, how bridges do, and the last failures with the events that led to
+    them. While nobody looks, only failures are kept, without what led to them.
+
+    Only browsers on this machine may look, and not through a proxy. With a `token`, anybody may
+    who has it; it is given once, in the address of the page (`?token=...`), over HTTPS.
+
+    What is kept is bounded: the last 200 events and 100 failures. The page asks for news twice a
+    second. What comes faster than it can show is left out, and the page tells how much that was.
+    Nothing stays open in between, so that a server which shuts down need not wait.
+
+    Args:
+        engine: the engine; or a bus, which has no components.
+        token: what others must give to look, 16 characters or more; None for this machine alone.
+
+    Raises:
+        TypeError: `engine` is neither an engine nor a bus, or `token` is no str.
+        ValueError: a token that is too short.
+    """
+
+    def __init__(self, engine: Engine | EventBus, *, token: str | None = None) -> None:
+        if not isinstance(engine, (Engine, EventBus)):
+            raise TypeError(
+                f"a monitor shows an Engine or an EventBus, not {reprlib.repr(engine)}"
+            )
+        _check_token(token)
+        self._bus = engine if isinstance(engine, EventBus) else engine.bus
+        self._components: Mapping[str, Any] = (
+            {} if isinstance(engine, EventBus) else engine.components
+        )
+        self._access = Access(token)
+        self._watches = Watches(_MOST_NAMES)
+        self._failures = Failures()
+        self._looks = 0
+        self._is_observing = False
+        self._app = Starlette(
+            routes=[
+                Route("/", self._page),
+                Route("/monitor.css", self._style),
+                Route("/monitor.js", self._script),
+                Route("/now", self._now),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI describes it."""
+        await self._observe()
+        await self._app(scope, receive, send)
+
+    async def watch_failures(self) -> None:
+        """Keep failures from now on; else that begins with the first request."""
+        await self._observe()
+
+    def watch(self, name: str, it: Counted, /) -> Watch:
+        """Show the statistics of a stream, a background or a bridge, until the watch is closed.
+
+        Args:
+            name: the name under which it is shown.
+            it: a stream, a background or a bridge.
+
+        Returns:
+            The watch, also a context manager.
+
+        Raises:
+            TypeError: it is none of these, or the name is no str.
+        """
+        if not isinstance(name, str):
+            raise TypeError(
+                "the name of a watch must be a str, as in watch('orders', bridge), not "
+                f"{type(name).__qualname__}"
+            )
+        return self._watches.add(name, it)
+
+    async def _observe(self) -> None:
+        if not self._is_observing:
+            self._is_observing = True
+            await self._bus.subscribe(HANDLER_FAILED, OWNER, self._failures.hear, priority=1)
+
+    async def _page(self, request: Request) -> Response:
+        return self._access.refusal(request) or _file("monitor.html", "text/html")
+
+    async def _style(self, request: Request) -> Response:
+        return self._access.refusal(request) or _file("monitor.css", "text/css")
+
+    async def _script(self, request: Request) -> Response:
+        return self._access.refusal(request) or _file("monitor.js", "text/javascript")
+
+    async def _now(self, request: Request) -> Response:
+        """Return what there is to be seen, and what has happened since the page asked last."""
+        refusal = self._access.refusal(request)
+        if refusal is not None:
+            return refusal
+        passing = self._look()
+        # What a page has seen of an earlier look means nothing to this one.
+        is_new = request.query_params.get("look") != str(passing.look)
+        seen = passing.count if is_new else _number(request, "seen")
+        events = list(passing.since(seen))
+        news = {
+            "time": time(),
+            "look": passing.look,
+            "published": passing.count,
+            "missed": max(passing.count - seen - len(events), 0),
+            "events": events,
+            "failed": self._failures.count,
+            "failures": self._failures.since(_number(request, "failed")),
+            "states": states_of(self._components, _MOST_KINDS),
+            "limits": self._limits(),
+            "watched": [
+                (each.kind.name, each.label, dict(each.numbers)) for each in self._watches.totals()
+            ],
+        }
+        return JSONResponse(news, headers=_HEADERS)
+
+    def _look(self) -> Passing:
+        """Return the instrument that keeps events; it is added if nobody has looked lately."""
+        passing = self._failures.passing
+        if passing is None:
+            self._looks += 1
+            passing = self._failures.passing = Passing(self._looks, _MOST_EVENTS, self._look_away)
+            self._bus.add_instrument(passing)
+        passing.look_on(_PATIENCE)
+        return passing
+
+    def _look_away(self) -> None:
+        """Keep no more events: nobody has looked for a while."""
+        passing, self._failures.passing = self._failures.passing, None
+        if passing is not None:
+            self._bus.remove_instrument(passing)
+
+    def _limits(self) -> list[tuple[str, str, int, int, int]]:
+        """Return event, owner, running calls, waiting calls and limit of limited handlers."""
+        found: list[tuple[str, str, int, int, int]] = []
+        for each in dispatcher_of(self._bus).registry:
+            limiter = limiter_of(each)
+            if limiter is None:
+                continue
+            event, owner = (printable(shorten(n)) for n in (each.event_name, each.component_name))
+            fill = len(limiter.holders), limiter.waiting, limiter.limit
+            found.append((event, owner, *fill))
+            if len(found) == _MOST_LIMITS:
+                break
+        return found
+
+
+def _file(name: str, kind: str) -> Response:
+    content = files("flexiflow.extras._monitor").joinpath(name).read_text(encoding="utf-8")
+    return HTMLResponse(content, headers={**_HEADERS, "Content-Type": f"{kind}; charset=utf-8"})
+
+
+def _number(request: Request, name: str) -> int:
+    given = request.query_params.get(name, "")
+    return int(given) if given.isdecimal() and len(given) < _MOST_DIGITS else 0
+
+
+def _check_token(token: str | None) -> None:
+    if token is None:
+        return
+    if not isinstance(token, str):
+        raise TypeError(f"token must be a str, not {type(token).__qualname__}")
+    if len(token) < _SHORTEST_TOKEN:
+        raise ValueError(
+            f"token must have {_SHORTEST_TOKEN} characters or more, not {len(token)}; "
+            "secrets.token_urlsafe() makes one"
+        )
