@@ -11,6 +11,7 @@ app = Starlette(routes=[Mount("/flexiflow", Monitor(engine))])
 from __future__ import annotations
 
 import reprlib
+from functools import partial
 from importlib.resources import files
 from time import time
 from typing import TYPE_CHECKING, Any, Final, final
@@ -29,7 +30,7 @@ from flexiflow.extras._monitor.looking import Failures, Passing, states_of
 from flexiflow.extras._watches import Counted, Watch, Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -64,8 +65,9 @@ class Monitor:
     """Shows what happens on a bus in a browser; an ASGI application.
 
     The page shows the events as they pass, how many components are in which state, how full limits,
-    streams and backgrounds are, how bridges do, and the last failures with the events that led to
-    them. While nobody looks, only failures are kept, without what led to them.
+    streams and backgrounds are, how bridges do, and the last failures. If the bus has a `Causality`
+    among its instruments, each failure has the events that led to it. While nobody looks, only
+    failures are kept.
 
     Only browsers on this machine may look, and not through a proxy. With a `token`, anybody may
     who has it; it is given once, in the address of the page (`?token=...`), over HTTPS.
@@ -97,6 +99,8 @@ class Monitor:
         self._watches = Watches(_MOST_NAMES)
         self._failures = Failures()
         self._looks = 0
+        self._passing: Passing | None = None
+        self._end_look: Callable[[], object] = bool
         self._is_observing = False
         self._app = Starlette(
             routes=[
@@ -155,7 +159,7 @@ class Monitor:
         refusal = self._access.refusal(request)
         if refusal is not None:
             return refusal
-        passing = self._look()
+        passing = await self._look()
         # What a page has seen of an earlier look means nothing to this one.
         is_new = request.query_params.get("look") != str(passing.look)
         seen = passing.count if is_new else _number(request, "seen")
@@ -176,21 +180,23 @@ class Monitor:
         }
         return JSONResponse(news, headers=_HEADERS)
 
-    def _look(self) -> Passing:
-        """Return the instrument that keeps events; it is added if nobody has looked lately."""
-        passing = self._failures.passing
+    async def _look(self) -> Passing:
+        """Return what keeps events; it is subscribed if nobody has looked lately."""
+        passing = self._passing
         if passing is None:
             self._looks += 1
-            passing = self._failures.passing = Passing(self._looks, _MOST_EVENTS, self._look_away)
-            self._bus.add_instrument(passing)
+            passing = self._passing = Passing(self._looks, _MOST_EVENTS, self._look_away)
+            subscription = await self._bus.subscribe(
+                "**", OWNER, _do_nothing, priority=1, filter=passing.see
+            )
+            self._end_look = partial(self._bus.unsubscribe, subscription)
         passing.look_on(_PATIENCE)
         return passing
 
     def _look_away(self) -> None:
         """Keep no more events: nobody has looked for a while."""
-        passing, self._failures.passing = self._failures.passing, None
-        if passing is not None:
-            self._bus.remove_instrument(passing)
+        self._passing = None
+        self._end_look()
 
     def _limits(self) -> list[tuple[str, str, int, int, int]]:
         """Return event, owner, running calls, waiting calls and limit of limited handlers."""
@@ -215,6 +221,10 @@ def _file(name: str, kind: str) -> Response:
 def _number(request: Request, name: str) -> int:
     given = request.query_params.get(name, "")
     return int(given) if given.isdecimal() and len(given) < _MOST_DIGITS else 0
+
+
+def _do_nothing(_payload: object) -> None:
+    """Handle an event; never called, since the filter says no."""
 
 
 def _check_token(token: str | None) -> None:

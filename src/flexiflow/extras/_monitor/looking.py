@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from itertools import islice
 from reprlib import Repr
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from flexiflow._text import printable, safely, shorten
 from flexiflow.events import HANDLER_FAILED
-from flexiflow.extras._pictures.causes import Causes, Causing
+from flexiflow.extras.causality import current_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flexiflow import Event
-
 _MOST_FAILURES: Final = 100
-_DEEPEST: Final = 20
+_EVERY: Final = 64
+"""After so many events it is asked whether anybody still looks."""
 _SHORT: Final = Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 _SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 8
@@ -34,7 +32,7 @@ class Failed(NamedTuple):
         event: the event whose handler failed.
         component: the owner of the handler.
         what: the exception, as text.
-        causes: the events that led to it, the first one first; empty if nobody looked.
+        causes: the events that led to it, the first one first; empty without a `Causality`.
     """
 
     number: int
@@ -52,7 +50,6 @@ class Failures:
     def __init__(self) -> None:
         self.count = 0
         self.last: deque[Failed] = deque(maxlen=_MOST_FAILURES)
-        self.passing: Passing | None = None
 
     def hear(self, payload: Any) -> None:
         """Keep a failure that was published."""
@@ -71,7 +68,7 @@ class Failures:
 
     def keep(self, event: str, component: str, exception: BaseException) -> None:
         """Keep a failure."""
-        causes = () if self.passing is None else self.passing.causes.known
+        causes = [each for each in current_chain() if each != HANDLER_FAILED]
         self.count += 1
         self.last.append(
             Failed(
@@ -87,24 +84,25 @@ class Failures:
 
 @final
 class Passing:
-    """An instrument that keeps the last events, while somebody looks.
+    """Keeps the last events while somebody looks, as the filter of a subscription.
+
+    A filter costs a publish less than a handler does, and an instrument several times as much.
 
     Args:
-        look: a number that tells this instrument from those before.
+        look: a number that tells this look from those before.
         most: how many events are kept.
         look_away: called once nobody has looked for a while.
 
     Attributes:
         look: see above.
         count: how many events were published.
-        causes: the names of the events that the current task works for, the first one first.
     """
 
     def __init__(self, look: int, most: int, look_away: Callable[[], object]) -> None:
         self.look = look
         self.count = 0
-        self.causes: Causes[tuple[str, ...]] = Causes(())
-        self._last: deque[tuple[int, float, str, Any]] = deque(maxlen=most)
+        self._last: deque[tuple[str, Any]] = deque(maxlen=most)
+        self._keep = self._last.append
         self._look_away = look_away
         self._until = 0.0
 
@@ -112,24 +110,21 @@ class Passing:
         """Go on for some seconds from now."""
         self._until = monotonic() + seconds
 
-    def publishing(self, event: Event[Any], /) -> Causing[tuple[str, ...]]:
-        """Keep an event; return a context manager within which it is the cause of others."""
-        if monotonic() > self._until:
-            self._look_away()
+    def see(self, name: str, payload: Any) -> bool:
+        """Keep an event, and return False: it is not to be handled."""
         self.count += 1
-        name = event.name
-        self._last.append((self.count, time(), name, event.data))
-        causes = self.causes
-        known = causes.known
-        if name != HANDLER_FAILED and len(known) < _DEEPEST:
-            known = (*known, name)
-        return causes.causing(event, known)
+        self._keep((name, payload))
+        if not self.count % _EVERY and monotonic() > self._until:
+            self._look_away()
+        return False
 
-    def since(self, number: int) -> Iterator[tuple[int, float, str, str]]:
-        """Yield the number, time, name and payload of the events after one, payloads as text."""
-        new = min(max(self.count - number, 0), len(self._last))
-        for count, at, name, payload in islice(self._last, len(self._last) - new, None):
-            yield count, at, printable(shorten(name)), printable(safely(_SHORT.repr, payload))
+    def since(self, number: int) -> Iterator[tuple[int, str, str]]:
+        """Yield the number, name and payload of the events after one, payloads as text."""
+        kept = list(self._last)
+        new = min(max(self.count - number, 0), len(kept))
+        first = self.count - new + 1
+        for count, (name, payload) in enumerate(kept[len(kept) - new :], first):
+            yield count, printable(shorten(name)), printable(safely(_SHORT.repr, payload))
 
 
 def states_of(components: Any, most: int) -> list[tuple[str, list[tuple[str, int]]]]:

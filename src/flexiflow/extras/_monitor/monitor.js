@@ -20,11 +20,11 @@ function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
 }
 
-function showEvents(events) {
+function showEvents(at, events) {
   const rows = byId("events");
   const wanted = byId("filter").value;
   const added = [];
-  for (const [, at, name, payload] of events) {
+  for (const [, name, payload] of events) {
     if (wanted && !name.includes(wanted)) continue;
     const row = element("tr", undefined, name === "event.handler.failed" ? "bad" : "");
     row.append(element("td", clock(at), "time"), element("td", name, "name"),
@@ -98,7 +98,7 @@ function show(news) {
   showFailures(news.failures);
   if (isPaused) return;
   byId("missed").textContent = news.missed ? `${news.missed.toLocaleString()} not shown` : "";
-  showEvents(news.events);
+  showEvents(news.time, news.events);
   showStates(news.states);
   showGauges(news.limits, news.watched);
 }
