@@ -171,6 +171,11 @@ def _flexiflow() -> None:
     metavar="FILE",
     help="Write a page about the run: states, rates, handlers, causes of failures.",
 )
+@click.option(
+    "--monitor",
+    metavar="PORT",
+    help="Show the run in a browser while it lasts; or HOST:PORT, which takes a token.",
+)
 @click.option("--verbose", is_flag=True, help="Show the traceback of each failure.")
 def _run(*, patterns: tuple[str, ...], as_tree: bool, quiet: bool, **options: Any) -> int:
     """Run an engine on an input."""

@@ -14,6 +14,7 @@ from flexiflow._cancellation import leaves
 from flexiflow._cli.descriptors import set_apart
 from flexiflow._cli.display import open_display
 from flexiflow._cli.hosting import beside_lines, find_store, finish, running
+from flexiflow._cli.monitoring import MonitorServer
 from flexiflow._cli.observing import Unheard, logging_to, observe
 from flexiflow._cli.problems import CannotRun, InputBroken
 from flexiflow._cli.replay import Replay
@@ -60,6 +61,7 @@ class Options:
         traced: patterns of the events that are written as a tree.
         unheard: whether the names that nobody hears are listed after the run.
         report: the file for a page about the run, or None.
+        monitor: where a page shows the run while it lasts, or None.
         verbose: whether tracebacks are shown.
     """
 
@@ -73,6 +75,7 @@ class Options:
     traced: tuple[str, ...]
     unheard: bool
     report: str | None
+    monitor: str | None
     verbose: bool
 
 
@@ -84,10 +87,11 @@ def run(options: Options) -> int:
     """
     store = None if options.store is None else find_store(options.store)
     page = None if options.report is None else Report(options.report, options.target)
+    server = None if options.monitor is None else MonitorServer(options.monitor)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(options.input))
         display, output = stack.enter_context(open_streams())
-        session = _Session(options, store, page, display, output)
+        session = _Session(options, store, page, server, display, output)
         stack.enter_context(logging_to(session.report, session.tally))
         stack.enter_context(_rare_collections())
         found = load(options.target)
@@ -153,12 +157,14 @@ class _Session:
         options: Options,
         store: StateStore | None,
         page: Report | None,
+        server: MonitorServer | None,
         display: Display,
         output: int,
     ) -> None:
         self._options = options
         self._store = store
         self._page = page
+        self._server = server
         self._display = display
         self._output = output
         self._replay: Replay | None = None
@@ -191,6 +197,8 @@ class _Session:
                 on_failure=tasks.cancel_scope.cancel,
             )
             tasks.start_soon(self._keep_up, writer)
+            if self._server is not None:
+                tasks.start_soon(self._server.serve, engine, self._display.tell)
             with (
                 await observe(engine.bus, self._options.shown, self.tally, writer.show),
                 await self._trace(engine.bus, writer),

@@ -1,0 +1,98 @@
+"""The page that shows a run while it lasts: `flexiflow run --monitor` (L8)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, final
+
+import anyio
+from sniffio import current_async_library
+
+from flexiflow._cli.problems import CannotRun
+from flexiflow._cli.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexiflow import Engine
+
+_NEEDED: Final = ("hypercorn", "starlette")
+_GRACE: Final = 1.0
+"""Seconds that a request may go on when the run has ended."""
+_ADDRESS: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>\d{1,5})")
+_HERE: Final = ("127.0.0.1", "localhost", "[::1]")
+
+
+@final
+class MonitorServer:
+    """Serves a monitor while a run lasts.
+
+    Args:
+        address: a port of this machine, or a host and a port, as in "0.0.0.0:8080".
+
+    Raises:
+        CannotRun: a library is missing, or it is no address, or one that can't be used.
+    """
+
+    def __init__(self, address: str) -> None:
+        missing = [each for each in _NEEDED if find_spec(each) is None]
+        if missing:
+            raise CannotRun(
+                f"--monitor needs {', '.join(missing)}: run pip install 'flexiflow[monitor]'"
+            )
+        found = _ADDRESS.fullmatch(address)
+        if found is None or int(found["port"]) > 65_535:
+            raise CannotRun(
+                f"--monitor takes a port, as in 8080, or a host and a port, as in 0.0.0.0:8080, not "
+                f"{one_line(address)}"
+            )
+        self._host: str = found["host"] or _HERE[0]
+        self._socket = _listening(self._host, int(found["port"]))
+        self._token = None if self._host in _HERE else secrets.token_urlsafe()
+
+    async def serve(self, engine: Engine, tell: Callable[[str], object]) -> None:
+        """Serve the page until cancelled.
+
+        Args:
+            engine: the engine to show.
+            tell: called with the address of the page, as text.
+        """
+        from flexiflow.extras.causality import Causality  # noqa: PLC0415  only this needs them
+        from flexiflow.extras.monitor import Monitor  # noqa: PLC0415
+
+        config: Any = import_module("hypercorn.config").Config()
+        config.bind = [f"fd://{self._socket.fileno()}"]
+        config.loglevel = "CRITICAL"
+        config.graceful_timeout = _GRACE
+        engine.bus.add_instrument(Causality())
+        monitor = Monitor(engine, token=self._token)
+        await monitor.watch_failures()
+        query = "" if self._token is None else f"?token={self._token}"
+        port = self._socket.getsockname()[1]
+        tell(f"monitor: http://{self._host}:{port}/{query}")
+        serve: Any = import_module(f"hypercorn.{current_async_library()}").serve
+        stopped = anyio.Event()
+
+        async def serve_until_stopped() -> None:
+            # Shielded: on asyncio it fails when it is cancelled.
+            with anyio.CancelScope(shield=True):
+                await serve(monitor, config, shutdown_trigger=stopped.wait)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve_until_stopped)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stopped.set()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family)
+    except OSError as exc:
+        raise CannotRun(f"--monitor can't use {host}:{port}: {exc.strerror or exc}") from exc
