@@ -282,8 +282,8 @@ def test_a_slow_reader_makes_publishers_wait(tmp_path: Path, backend: str) -> No
 
 def test_the_example_is_shown_as_a_tree() -> None:
     """L3: the orders of the example run as without `--trace`."""
-    plain = run("run", "examples/orders.py:engine", "examples/orders.jsonl", "--quiet")
-    ran = run("run", "examples/orders.py:engine", "examples/orders.jsonl", "--trace")
+    plain = run("run", "examples/orders.py:engine", "examples/rough_orders.jsonl", "--quiet")
+    ran = run("run", "examples/orders.py:engine", "examples/rough_orders.jsonl", "--trace")
     lines = ran.output.splitlines()
     assert ran.status == plain.status
     assert ran.reports == plain.reports

@@ -40,7 +40,7 @@ def last_states(events: Iterable[dict[str, Any]]) -> dict[str, str]:
 def test_orders_come_to_all_their_ends(backend_name: str) -> None:
     """L5: each order comes to its end, and what can't be used is told with line and reason."""
     ran = run(
-        "run", "examples/orders.py:engine", "examples/orders.jsonl", "--backend", backend_name
+        "run", "examples/orders.py:engine", "examples/rough_orders.jsonl", "--backend", backend_name
     )
     ends = last_states(ran.events)
     assert (ran.status, ends.pop("warehouse")) == (1, "open")
@@ -49,7 +49,7 @@ def test_orders_come_to_all_their_ends(backend_name: str) -> None:
 
 def test_the_log_of_orders_has_all_kinds_of_lines() -> None:
     """L5: the example shows each way in which a line can be rejected or fail."""
-    told = run("run", "examples/orders.py:engine", "examples/orders.jsonl").told
+    told = run("run", "examples/orders.py:engine", "examples/rough_orders.jsonl").told
     for part in (
         "not JSON",
         "must be a JSON object",
