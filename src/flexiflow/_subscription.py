@@ -178,7 +178,7 @@ class Subscription(Fixed):
 
 def limiter_of(subscription: Subscription) -> Limiter | None:
     """Return what limits the calls of a subscription's handler, or None."""
-    return None if subscription._terms is None else subscription._terms.limiter  # noqa: SLF001
+    return None if subscription._terms is None else subscription._terms.limiter
 
 
 @final

@@ -40,6 +40,16 @@ def safely(shows: Callable[[object], str], value: object) -> str:
         return f"<a {type(value).__qualname__} that can't be shown>"
 
 
+def show_failure(exception: BaseException) -> str:
+    """Return an exception's type and message on one line; a long one loses its middle."""
+    return printable(shorten(safely(_describe, exception)))
+
+
+def _describe(exception: object) -> str:
+    kind, message = type(exception).__qualname__, str(exception)
+    return f"{kind}: {message}" if message else kind
+
+
 def counted(number: int, noun: str) -> str:
     """Return how many things there are, as in "1 event" and "2 events"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+import sys
+from contextlib import contextmanager, redirect_stdout, suppress
 from stat import S_ISREG
 from typing import TYPE_CHECKING, final
+
+from flexiflow._cli.display import open_display
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+    from flexiflow._cli.display import Display
+
 
 @contextmanager
-def set_apart(fd: int, other: int) -> Generator[int]:
+def _set_apart(fd: int, other: int) -> Generator[int]:
     """Yield a new descriptor for the file of `fd`, and redirect `fd` to the file of `other`.
 
     What a target, or a process that it starts, then writes to standard output goes elsewhere (L3).
@@ -63,3 +68,19 @@ def _is_file(fd: int) -> bool:
         return S_ISREG(os.fstat(fd).st_mode)
     except OSError:  # not a descriptor; reading or writing it will raise this again
         return True
+
+
+@contextmanager
+def open_streams() -> Generator[tuple[Display, int]]:
+    """Yield a display, and a descriptor of the real standard output.
+
+    Meanwhile what the target prints goes to standard error: standard output is for events alone.
+    """
+    output = -1 if sys.stdout is None else sys.stdout.fileno()
+    told = -1 if sys.stderr is None else sys.stderr.fileno()
+    with (
+        open_display() as display,
+        redirect_stdout(sys.stderr),
+        _set_apart(output, told) as own,
+    ):
+        yield display, own

@@ -24,6 +24,7 @@ _NEEDED: Final = ("hypercorn", "starlette")
 _GRACE: Final = 1.0
 """Seconds that a request may go on when the run has ended."""
 _ADDRESS: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>\d{1,5})")
+_LAST_PORT: Final = 65_535
 _HERE: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -45,10 +46,10 @@ class MonitorServer:
                 f"--monitor needs {', '.join(missing)}: run pip install 'flexiflow[monitor]'"
             )
         found = _ADDRESS.fullmatch(address)
-        if found is None or int(found["port"]) > 65_535:
+        if found is None or int(found["port"]) > _LAST_PORT:
             raise CannotRun(
-                f"--monitor takes a port, as in 8080, or a host and a port, as in 0.0.0.0:8080, not "
-                f"{one_line(address)}"
+                "--monitor takes a port, as in 8080, or a host and a port, as in 0.0.0.0:8080, "
+                f"not {one_line(address)}"
             )
         self._host: str = found["host"] or _HERE[0]
         self._socket = _listening(self._host, int(found["port"]))

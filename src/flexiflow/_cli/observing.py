@@ -13,6 +13,7 @@ from flexiflow._cli.text import one_line, show_exception
 from flexiflow._names import REST, room
 from flexiflow._reporting import logger
 from flexiflow.events import BUILT_IN, HANDLER_FAILED
+from flexiflow.extras._monitor import OWNER as MONITOR
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
@@ -26,6 +27,9 @@ _MOST_UNHEARD: Final = 1_000
 
 OBSERVER: Final = "flexiflow run"
 """The component name under which a run's observers subscribe."""
+
+WATCHERS: Final = frozenset({OBSERVER, MONITOR})
+"""The component names of those who watch a run, and are no part of it."""
 
 
 def matching(patterns: Iterable[str]) -> list[str]:
@@ -89,7 +93,7 @@ class Unheard:
     def publishing(self, event: Event[Any]) -> AbstractContextManager[None]:
         """Count the event if nobody but the run itself hears it, unless it is a question."""
         subscriptions = self._dispatcher.registry.resolve(event.name).subscriptions
-        is_heard = any(each.component_name != OBSERVER for each in subscriptions)
+        is_heard = any(each.component_name not in WATCHERS for each in subscriptions)
         if is_heard or event.name in BUILT_IN:
             return nullcontext()
         return self._counting(event)
@@ -98,7 +102,7 @@ class Unheard:
         self, event: Event[Any], subscription: Subscription
     ) -> AbstractContextManager[None]:
         """Note that the event is heard: without a subscription it is a question (A2)."""
-        if subscription.component_name != OBSERVER:
+        if subscription.component_name not in WATCHERS:
             self._unheard.discard(id(event))
         return nullcontext()
 

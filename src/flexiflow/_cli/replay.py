@@ -32,6 +32,8 @@ class Replay:
         tally: counts them.
         report: called for each line that is rejected or fails, with a text, and the exception if
             the line failed.
+        fail_message: called for each message that failed, with the component's name and the
+            exception.
         delivery: how events are published (D5); None for the bus's own way.
         on_error: what their failures do (D5); None for the bus's own way.
 
@@ -44,6 +46,7 @@ class Replay:
         engine: Engine,
         tally: Tally,
         report: Callable[[str, BaseException | None], object],
+        fail_message: Callable[[str, Exception], object],
         *,
         delivery: DeliveryMode | None,
         on_error: ErrorPolicy | None,
@@ -51,6 +54,7 @@ class Replay:
         self._engine = engine
         self._tally = tally
         self._report = report
+        self._fail_message = fail_message
         self._delivery: DeliveryMode | None = delivery
         self._on_error: ErrorPolicy | None = on_error
         self.number = 0
@@ -110,6 +114,7 @@ class Replay:
                 self._reject(show_message(exception))
                 return
             self._tally.failed += 1
+            self._fail_message(order["component"], exception)
         self._tally.failures += 1
         self._report(f"failed: {show_exception(exception)}", exception)
 

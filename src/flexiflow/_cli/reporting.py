@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from flexiflow._cli.observing import OBSERVER
+from flexiflow._cli.observing import OBSERVER, WATCHERS
 from flexiflow._cli.problems import CannotRun
-from flexiflow._cli.text import one_line
+from flexiflow._cli.text import one_line, show_exception
 from flexiflow.extras._pictures.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
 
     from flexiflow import Engine
 
-_NEEDED: Final = ("jinja2", "pygal", "pygraphviz")
+_NEEDED: Final = ("pygal", "pygraphviz")
 
 
 @final
@@ -56,42 +53,30 @@ class Report:
             engine: the engine.
             place: returns the number of the input's line in hand; 0 for none.
         """
-        self._recorder = Recorder(engine, owner=OBSERVER, place=place)
+        self._recorder = Recorder(engine, owner=OBSERVER, watchers=WATCHERS, place=place)
         await self._recorder.begin()
 
-    def fail(self, component: str, exception: Exception) -> None:
-        """Count a failure that was raised to the run itself."""
+    def fail_message(self, component: str, exception: Exception) -> None:
+        """Count a failure of a message that a line has sent."""
         if self._recorder is not None:
-            self._recorder.fail(component, exception)
+            self._recorder.fail_message(component, exception)
 
-    def write(self, summary: Mapping[str, str]) -> None:
-        """Write the page; does nothing if nothing was watched.
+    def write(self, summary: Mapping[str, str], tell: Callable[[str], object]) -> bool:
+        """Write the page, if anything was watched; return whether all went well.
 
         Args:
             summary: the numbers at the top, by their names.
-
-        Raises:
-            OSError: it can't be written; a file that was there is still there.
+            tell: called with the reason, as text, if the page can't be written.
         """
         if self._recorder is None:
-            return
-        # Imported only here: it takes longer than all else.
+            return True
+        # Imported only here: most runs need no pictures.
         from flexiflow.extras._pictures.page import make_page  # noqa: PLC0415
 
         page = make_page(self._recorder, title=self._title, summary=summary)
-        descriptor, draft = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  of a descriptor
-                file.write(page)
-            Path(draft).chmod(0o666 & ~_umask())
-            Path(draft).replace(self._path)
-        except BaseException:
-            with suppress(OSError):
-                Path(draft).unlink()
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+            self._path.write_text(page, encoding="utf-8")
+        except OSError as exc:
+            tell(f"flexiflow: the report can't be written: {show_exception(exc)}")
+            return False
+        return True

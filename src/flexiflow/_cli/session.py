@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import gc
-import sys
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
 
 from flexiflow._cancellation import leaves
-from flexiflow._cli.descriptors import set_apart
-from flexiflow._cli.display import open_display
+from flexiflow._cli.descriptors import open_streams
 from flexiflow._cli.hosting import beside_lines, find_store, finish, running
 from flexiflow._cli.monitoring import MonitorServer
 from flexiflow._cli.observing import Unheard, logging_to, observe
@@ -22,12 +20,12 @@ from flexiflow._cli.reporting import Report
 from flexiflow._cli.source import open_source
 from flexiflow._cli.tally import Tally
 from flexiflow._cli.target import build, load
-from flexiflow._cli.text import one_line, show_exception
+from flexiflow._cli.text import one_line
 from flexiflow._cli.tracing import trace
 from flexiflow._cli.writer import MOST_SECONDS, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
 
     from flexiflow import EventBus
@@ -113,22 +111,6 @@ def report_writing_failure(failure: OSError, tell: Callable[[str], object]) -> i
     return 1
 
 
-@contextmanager
-def open_streams() -> Generator[tuple[Display, int]]:
-    """Yield a display, and a descriptor of the real standard output.
-
-    Meanwhile what the target prints goes to standard error: standard output is for events alone.
-    """
-    output = -1 if sys.stdout is None else sys.stdout.fileno()
-    told = -1 if sys.stderr is None else sys.stderr.fileno()
-    with (
-        open_display() as display,
-        redirect_stdout(sys.stderr),
-        set_apart(output, told) as own,
-    ):
-        yield display, own
-
-
 def check_interrupt(exception: BaseException) -> None:
     """Return if Ctrl-C ended a run, and raise anything else that ended it."""
     # A task group wraps what leaves it in an exception group; on trio, Ctrl-C too.
@@ -187,6 +169,7 @@ class _Session:
             engine,
             self.tally,
             self.report,
+            self._fail_message,
             delivery=self._options.delivery,
             on_error=self._options.on_error,
         )
@@ -221,6 +204,10 @@ class _Session:
         place = f"line {self._place()}: " if self._place() else ""
         self._display.tell(f"{place}{text}", exception if self._options.verbose else None)
 
+    def _fail_message(self, component: str, exception: Exception) -> None:
+        if self._page is not None:
+            self._page.fail_message(component, exception)
+
     def end(self) -> None:
         """Note that Ctrl-C ended the run."""
         self._interrupted = True
@@ -237,22 +224,12 @@ class _Session:
         status = self._status()
         if self._replay is not None:
             counts = self.tally.counts()
-            if not self._write_page(counts):
+            if self._page is not None and not self._page.write(counts, self._display.tell):
                 status = status or 1
             self._display.tell(", ".join(f"{name}: {count}" for name, count in counts.items()))
         for line in () if self._unheard is None else self._unheard.lines():
             self._display.tell(line)
         return status
-
-    def _write_page(self, counts: Mapping[str, str]) -> bool:
-        """Write the page about the run, if one is wanted; return whether all is well."""
-        try:
-            if self._page is not None:
-                self._page.write(counts)
-        except OSError as exc:
-            self._display.tell(f"flexiflow: the report can't be written: {show_exception(exc)}")
-            return False
-        return True
 
     def _status(self) -> int:
         if self._interrupted:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from flexiflow._cli.encoding import encode
-from flexiflow._cli.observing import OBSERVER, any_of
+from flexiflow._cli.observing import OBSERVER, WATCHERS, any_of
 from flexiflow._cli.text import one_line, show_exception
-from flexiflow._marks import restore
-from flexiflow._turns import current_turn
-from flexiflow.events import MESSAGE_RECEIVED
+from flexiflow.extras._causes import Causes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
-    from contextvars import Token
 
     from flexiflow import Event, EventBus, Subscription
     from flexiflow._cli.writer import Writer
-    from flexiflow._turns import Turn
 
 _INDENT: Final = "  "
 _DEEPEST: Final = 40
@@ -71,6 +66,7 @@ class _Tracer:
         self._is_shown = is_shown
         self._write = write
         self._place = place
+        self._causes = Causes(_Numbered(0, 0))
         self._count = 0
         self._headed: int | None = None
         # For each depth, the number of the last event written there, under which others can be
@@ -80,18 +76,17 @@ class _Tracer:
     def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
         """Write the event; return a context manager within which it is the cause of others."""
         self._count += 1
-        cause = _cause()
-        turn = current_turn.get() if event.name == MESSAGE_RECEIVED else None
-        here = _Cause(self._count, cause.depth + 1, turn, cause if turn else None)
+        cause = self._causes.known
+        here = _Numbered(self._count, cause.depth + 1)
         if self._is_shown(event.name):
             self._write_event(event, cause.number, here.number, here.depth)
-        return _Causing(here)
+        return self._causes.causing(event, here)
 
     def handling(
         self, event: Event[Any], subscription: Subscription, /
     ) -> AbstractContextManager[object]:
         """Return a context manager that writes the handler's failure, if it fails."""
-        if subscription.component_name == OBSERVER or not self._is_shown(event.name):
+        if subscription.component_name in WATCHERS or not self._is_shown(event.name):
             return _UNWATCHED
         return _Failing(self._write_failure, subscription.component_name)
 
@@ -114,7 +109,7 @@ class _Tracer:
             self._above.append(number)
 
     def _write_failure(self, component: str, failure: Exception) -> None:
-        here = _cause()
+        here = self._causes.known
         self._write(
             f"{_INDENT * min(here.depth + 1, _DEEPEST)}! {one_line(component)} failed on "
             f"#{here.number}: "
@@ -122,51 +117,16 @@ class _Tracer:
         )
 
 
-class _Cause(NamedTuple):
-    """What is kept of an event while it may cause others; the event itself would stay in memory.
+class _Numbered(NamedTuple):
+    """What is known of an event while it may cause others.
 
     Attributes:
-        number: the event's number, or 0 for no event.
-        depth: the event's depth, or 0 for no event.
-        turn: if the event is `component.message.received`, the handling of that message; else None.
-        outer: if there is a turn, the cause of this event, which is the cause again once the
-            handling has ended; else None.
+        number: its number, or 0 for no event.
+        depth: how many events the chain has up to this one, or 0 for no event.
     """
 
     number: int
     depth: int
-    turn: Turn | None = None
-    outer: _Cause | None = None
-
-
-_NOTHING: Final = _Cause(0, 0)
-_current: ContextVar[_Cause] = ContextVar("traced", default=_NOTHING)
-
-
-def _cause() -> _Cause:
-    cause = _current.get()
-    while cause.turn is not None and cause.turn.is_over and cause.outer is not None:
-        cause = cause.outer
-    return cause
-
-
-@final
-class _Causing:
-    """A context manager: events published inside are caused by this one.
-
-    `component.message.received` stays the cause after its publish, until its message has been
-    handled. Nothing reports that moment, so `_cause` looks whether it has come.
-    """
-
-    def __init__(self, here: _Cause) -> None:
-        self._here = here
-
-    def __enter__(self) -> None:
-        self._token: Token[_Cause] = _current.set(self._here)
-
-    def __exit__(self, *_: object) -> None:
-        if self._here.turn is None:
-            restore(_current, self._token)
 
 
 @final

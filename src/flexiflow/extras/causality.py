@@ -1,8 +1,8 @@
 """Which event caused which: ids, correlation, and a guard against endless chains (I4).
 
 Add a `Causality` to a bus; then `current_event` returns the ids of the event that is being handled,
-`current_chain` the names of those that led to it, `correlation` sets a correlation id from outside, and a `CausalityFilter` adds the ids to log
-records.
+`current_chain` the names of those that led to it, `correlation` sets a correlation id from outside,
+and a `CausalityFilter` adds the ids to log records.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final, final
 
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from flexiflow import Engine, EventBus
@@ -25,6 +25,7 @@ from flexiflow._bus import dispatcher_of
 from flexiflow._subscription import limiter_of
 from flexiflow._text import printable, shorten
 from flexiflow.events import HANDLER_FAILED
+from flexiflow.extras._monitor import OWNER
 from flexiflow.extras._monitor.access import Access
 from flexiflow.extras._monitor.looking import Failures, Passing, states_of
 from flexiflow.extras._watches import Counted, Watch, Watches
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
 __all__ = ["Counted", "Monitor", "Watch"]
-
-OWNER: Final = "flexiflow monitor"
-"""The component name under which a monitor subscribes."""
 
 _MOST_EVENTS: Final = 200
 _MOST_NAMES: Final = 100
@@ -87,9 +86,7 @@ class Monitor:
 
     def __init__(self, engine: Engine | EventBus, *, token: str | None = None) -> None:
         if not isinstance(engine, (Engine, EventBus)):
-            raise TypeError(
-                f"a monitor shows an Engine or an EventBus, not {reprlib.repr(engine)}"
-            )
+            raise TypeError(f"a monitor shows an Engine or an EventBus, not {reprlib.repr(engine)}")
         _check_token(token)
         self._bus = engine if isinstance(engine, EventBus) else engine.bus
         self._components: Mapping[str, Any] = (

@@ -7,7 +7,7 @@ from reprlib import Repr
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from flexiflow._text import printable, safely, shorten
+from flexiflow._text import printable, safely, shorten, show_failure
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.extras.causality import current_chain
 
@@ -76,7 +76,7 @@ class Failures:
                 time(),
                 printable(shorten(event)),
                 printable(shorten(component)),
-                printable(shorten(safely(_describe, exception))),
+                show_failure(exception),
                 tuple(printable(shorten(each)) for each in causes),
             )
         )
@@ -146,9 +146,3 @@ def states_of(components: Any, most: int) -> list[tuple[str, list[tuple[str, int
         (printable(shorten(examples[states])), [(each, counts[each]) for each in states])
         for states, counts in kinds.items()
     ]
-
-
-def _describe(exception: object) -> str:
-    text = str(exception)
-    name = type(exception).__qualname__
-    return f"{name}: {text}" if text else name

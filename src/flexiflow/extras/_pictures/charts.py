@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
 
 _LABELS: Final = 5
 _DAY: Final = 86_400.0
-_DRAWING: Final = re.compile(r"<svg .*</svg>", re.DOTALL)
+_MINUTE: Final = 60.0
+_EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC).timestamp()
+"""The first period may begin before the first message."""
 _COLORS: Final = {
     "background": "transparent",
     "plot_background": "transparent",
@@ -78,13 +79,17 @@ def _bars(
         spacing=2,
     )
     chart.add(what, values)
-    found = _DRAWING.search(chart.render(is_unicode=True))
-    assert found is not None
-    return found[0]
+    drawn: str = chart.render(is_unicode=True)
+    return drawn[drawn.index("<svg ") :]
 
 
 def _time(moment: float, width: float, *, is_of_log: bool) -> str:
+    """Return the label of a period, which no other one has: pygal tells labels by their texts."""
     if not is_of_log:
-        return f"{moment:.3g} s"
-    time = datetime.fromtimestamp(moment, UTC)
-    return f"{time:%Y-%m-%d}" if width >= _DAY / 4 else f"{time:%Y-%m-%d %H:%M}"
+        return f"{moment:.0f} s" if width >= 1 else f"{moment:.3f} s"
+    time = datetime.fromtimestamp(max(moment, _EARLIEST), UTC)
+    if width >= _DAY:
+        return f"{time:%Y-%m-%d}"
+    if width >= _MINUTE:
+        return f"{time:%Y-%m-%d %H:%M}"
+    return f"{time:%H:%M:%S}" if width >= 1 else f"{time:%H:%M:%S.%f}"[:-3]

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 _LONGEST_LINE: Final = 24
 _BREAKS: Final = re.compile(r"(?<=[ /._-])")
 
-# Nothing but the drawing, so that it can stand within a page.
-_DRAWING: Final = re.compile(r"<svg .*</svg>", re.DOTALL)
 _SIZE: Final = re.compile(r'<svg width="(\d+)pt" height="(\d+)pt"')
 
 
@@ -91,15 +89,13 @@ def draw_map(places: Iterable[Place], ways: Iterable[Way], *, title: str) -> str
             penwidth=f"{way.width:.1f}",
             weight=f"{way.width * 10:.0f}",
         )
-    drawn = graph.draw(format="svg", prog="dot").decode()
+    drawn: str = graph.draw(format="svg", prog="dot").decode()
     return _within_a_page(drawn, title)
 
 
 def _within_a_page(drawn: str, title: str) -> str:
     """Return the drawing alone: without the ids, which other drawings have too."""
-    found = _DRAWING.search(drawn)
-    assert found is not None, drawn
-    alone = re.sub(r' id="[^"]*"', "", found[0])
+    alone = re.sub(r' id="[^"]*"', "", drawn[drawn.index("<svg ") :])
     alone = re.sub(r"<title>[^<]*</title>\n", "", alone)
     return _SIZE.sub(
         rf'<svg role="img" aria-label="{escape(title)}" width="\1" height="\2"', alone, count=1

@@ -7,30 +7,50 @@ but only once anybody else subscribes: to watch each message that way takes thre
 from __future__ import annotations
 
 from collections import deque
-from contextlib import nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, final
 
 from flexiflow._bus import dispatcher_of
-from flexiflow._text import printable, safely, shorten
+from flexiflow._text import printable, shorten, show_failure
 from flexiflow._turns import live_turns
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
-from flexiflow.extras._measures import ByName, Timing
-from flexiflow.extras._pictures.causes import Causes
-from flexiflow.extras._pictures.tally import Chain, Life, Rate, Room, Step
+from flexiflow.extras._measures import ByName
+from flexiflow.extras._pictures.tally import Chain, Life, Rate, Room
+from flexiflow.extras._pictures.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Collection, Mapping
 
-    from flexiflow import Engine, Event, StateMachine, Subscription
+    from flexiflow import Engine, StateMachine
 
 _MOST_NAMES: Final = 1_000
 _MOST_CHAINS: Final = 2_000
 _MOST_COMPONENTS: Final = 100_000
+_MOST_LIVES: Final = 1_000
+_MOST_MACHINES: Final = 1_000
 _MOST_FAILURES: Final = 100
-_UNWATCHED: Final = nullcontext()
+_AT_ONCE: Final = 1_000
+_EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC).timestamp()
+_LATEST: Final = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
+
+
+@final
+class _Stay:
+    """Where a component is.
+
+    Attributes:
+        since: when it came into its state; None if that is not known.
+        sent: when its last message was sent; None if that is not known.
+        life: what its transitions are counted with; None before the first.
+    """
+
+    __slots__ = ("life", "sent", "since")
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.sent: float | None = None
+        self.life: Life | None = None
 
 
 @final
@@ -39,12 +59,12 @@ class Recorder:
 
     Args:
         engine: the engine.
-        owner: the owner of its subscriptions; what this one owns is not counted.
+        owner: the owner of its subscriptions.
+        watchers: the owners of subscriptions that are not counted; `owner` is one of them.
         place: returns the number of the input's line in hand; 0 for none.
 
     Attributes:
         lives: the transitions, by the initial state and all states of the components.
-        messages: how many messages were received when.
         failures: how many failures there were when.
         events: the events that nothing caused, and what they caused, as far as it led to failures.
         handlers: how often handlers were called, how long that took, and how often they failed, by
@@ -53,26 +73,42 @@ class Recorder:
             seconds since the recorder was made. None before the first message.
     """
 
-    def __init__(self, engine: Engine, *, owner: str, place: Callable[[], int] = int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        owner: str,
+        watchers: Collection[str],
+        place: Callable[[], int] = int,
+    ) -> None:
         self._bus = engine.bus
         self._registry = dispatcher_of(engine.bus).registry
         self._components = engine.components
         self._owner = owner
+        self._watchers = watchers
         self._place = place
         self._started = perf_counter()
         self._life_of: dict[StateMachine, Life] = {}
-        # For each component, since when it is in its state, and when its last message was sent.
-        self._since: dict[str, tuple[float | None, float | None]] = {}
-        # Failures that were counted, for those that are published as well.
+        self._stays: dict[str, _Stay] = {}
+        # Failures that were counted, for those that are published or raised as well.
         self._failed: deque[Exception] = deque(maxlen=_MOST_FAILURES)
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
         self._now = 0.0
+        self._messages = Rate()
+        # When messages were sent that are still to be counted: all at once takes half the time.
+        self._uncounted: list[float] = []
         self.lives: dict[tuple[str, tuple[str, ...]], Life] = {}
-        self.messages = Rate()
         self.failures = Rate()
         self.events = Chain("", Room(_MOST_CHAINS))
         self.handlers = ByName(_MOST_NAMES, ())
         self.is_of_log: bool | None = None
+
+    @property
+    def messages(self) -> Rate:
+        """How many messages were received when."""
+        self._messages.add(self._uncounted)
+        self._uncounted.clear()
+        return self._messages
 
     async def begin(self) -> None:
         """Observe the engine's bus from now on."""
@@ -85,11 +121,21 @@ class Recorder:
         self._look()
 
     def fail(self, component: str, exception: Exception) -> None:
-        """Count a failure, under the event that the current task works for."""
+        """Count a failure of a handler, under the event that the current task works for."""
+        self._fail(self._cause(), component, exception)
+
+    def fail_message(self, component: str, exception: Exception) -> None:
+        """Count a failure of a message that no event led to, unless it was counted already."""
+        if not self._is_counted(exception):
+            self._fail(self.events.effect(MESSAGE_RECEIVED), component, exception)
+
+    def _fail(self, cause: Chain, component: str, exception: Exception) -> None:
         self._failed.append(exception)
-        self.failures.add(self._moment())
-        what = printable(shorten(safely(_describe, exception)))
-        self._cause().fail(component, what, self._place())
+        self.failures.add([self._moment()])
+        cause.fail(printable(shorten(component)), show_failure(exception), self._place())
+
+    def _is_counted(self, exception: Exception) -> bool:
+        return any(each is exception for each in self._failed)
 
     def _cause(self) -> Chain:
         if self._watch is not None:
@@ -101,143 +147,106 @@ class Recorder:
 
     def _look(self) -> None:
         """Add the instrument as soon as there is something for it to see."""
-        if self._watch is None and any(
-            each.component_name != self._owner for each in self._registry
-        ):
-            self._watch = _Watch(self, self._owner)
+        if any(each.component_name not in self._watchers for each in self._registry):
+            self._watch = Watch(self.events, self.handlers, self.fail, self._watchers)
             self._bus.add_instrument(self._watch)
 
-    def _receive(self, payload: Any) -> None:
+    def _receive(self, payload: Mapping[str, Any]) -> None:
         if self._watch is None and self._registry.owners > 1:
             self._look()
         # Anybody may publish an event of that name, with any payload; and so in what follows.
         if not isinstance(payload, dict):
             return
         component, message = payload.get("component"), payload.get("message")
-        if not isinstance(component, str) or not isinstance(message, dict):
-            return
-        moment = _moment_of(message.get("at")) if self.is_of_log is not False else None
+        if isinstance(component, str) and isinstance(message, dict):
+            stay = self._stays.get(component)
+            if stay is None:
+                stay = self._new_stay(component)
+            stay.sent = self._count(message.get("at"))
+
+    def _count(self, at: object) -> float | None:
+        """Count a message, and return when it was sent."""
         if self.is_of_log is None:
-            self.is_of_log = moment is not None
-        if not self.is_of_log:
-            moment = perf_counter() - self._started
+            self.is_of_log = _moment_of(at) is not None
+        moment = _moment_of(at) if self.is_of_log else perf_counter() - self._started
         if moment is not None:
             self._now = moment
-            self.messages.add(moment)
-        since = self._since
-        since[component] = since.pop(component, _UNKNOWN)[0], moment
-        if len(since) > _MOST_COMPONENTS:
-            del since[next(iter(since))]
+            self._uncounted.append(moment)
+            if len(self._uncounted) == _AT_ONCE:
+                self._messages.add(self._uncounted)
+                self._uncounted.clear()
+        return moment
 
-    def _change(self, payload: Any) -> None:
+    def _new_stay(self, component: str) -> _Stay:
+        if len(self._stays) == _MOST_COMPONENTS:
+            del self._stays[next(iter(self._stays))]
+        stay = self._stays[component] = _Stay()
+        return stay
+
+    def _change(self, payload: Mapping[str, Any]) -> None:
         component = payload.get("component") if isinstance(payload, dict) else None
-        found = self._components.get(component) if isinstance(component, str) else None
-        if found is None or found.machine is None:
+        if not isinstance(component, str):
             return
-        life = self._life_of.get(found.machine)
+        found = self._components.get(component)
+        machine = None if found is None else found.machine
+        if machine is not None:
+            self._count_step(component, machine, payload)
+
+    def _count_step(
+        self, component: str, machine: StateMachine, payload: Mapping[str, Any]
+    ) -> None:
+        life = self._life_of.get(machine)
         if life is None:
-            life = self._new_life(found.machine)
-        states = payload.get("from_state"), payload.get("to_state")
-        step = life.steps.get(states)
+            life = self._new_life(machine)
+        step = life.step(payload.get("from_state"), payload.get("to_state"))
         if step is None:
-            if not {*states} <= {*life.states}:
-                return
-            step = life.steps[states] = Step()
-        life.name(component)
-        since, now = self._since.get(component, _UNKNOWN)
-        step.add(None if since is None or now is None else now - since)
-        self._since[component] = now, now
+            return
+        stay = self._stays.get(component)
+        if stay is None:
+            stay = self._new_stay(component)
+        if stay.life is not life:
+            stay.life = life
+            life.name(component)
+        sent = stay.sent
+        step.add(None if stay.since is None or sent is None else sent - stay.since)
+        stay.since = sent
 
     def _new_life(self, machine: StateMachine) -> Life:
-        if len(self._life_of) >= _MOST_COMPONENTS:
+        if len(self._life_of) == _MOST_MACHINES:
             self._life_of.clear()
         key = machine.initial, machine.states
-        life = self._life_of[machine] = self.lives.setdefault(key, Life(*key))
+        life = self.lives.get(key)
+        if life is None:
+            # One that has no states counts nothing.
+            life = Life("", ()) if len(self.lives) == _MOST_LIVES else Life(*key)
+            if life.states:
+                self.lives[key] = life
+        self._life_of[machine] = life
         return life
 
-    def _hear(self, payload: Any) -> None:
+    def _hear(self, payload: Mapping[str, Any]) -> None:
         """Count a failure that was published, unless the instrument has seen it already."""
         if not isinstance(payload, dict):
             return
         exception, component = payload.get("exception"), payload.get("component_name")
-        if isinstance(exception, Exception) and isinstance(component, str):
-            if not any(each is exception for each in self._failed):
-                self.fail(component, exception)
+        if not isinstance(exception, Exception) or self._is_counted(exception):
+            return
+        if isinstance(component, str):
+            self.fail(component, exception)
 
     def _moment(self) -> float:
         return self._now if self.is_of_log else perf_counter() - self._started
 
 
-_UNKNOWN: Final = (None, None)
-
-
-@final
-class _Watch:
-    """The instrument: finds out what causes what, and measures handlers.
-
-    Args:
-        recorder: adds up what this finds.
-        owner: the owner of subscriptions that are not counted.
-
-    Attributes:
-        causes: the chain of events that the current task works for.
-    """
-
-    def __init__(self, recorder: Recorder, owner: str) -> None:
-        self._recorder = recorder
-        self._owner = owner
-        self.causes = Causes(recorder.events)
-
-    def publishing(self, event: Event[Any], /) -> AbstractContextManager[object]:
-        """Return a context manager within which an event is the cause of others."""
-        return self.causes.causing(event, self.causes.known.effect(event.name))
-
-    def handling(
-        self, event: Event[Any], subscription: Subscription, /
-    ) -> AbstractContextManager[object]:
-        """Return a context manager that measures a handler, and counts its failure."""
-        component = subscription.component_name
-        if component == self._owner:
-            return _UNWATCHED
-        timing = Timing(self._recorder.handlers[event.name, component])
-        return _Handling(self._recorder, timing, component)
-
-
-@final
-class _Handling:
-    """A context manager that measures a handler, and counts its failure."""
-
-    __slots__ = ("_component", "_recorder", "_timing")
-
-    def __init__(self, recorder: Recorder, timing: Timing, component: str) -> None:
-        self._recorder = recorder
-        self._timing = timing
-        self._component = component
-
-    def __enter__(self) -> None:
-        """Do nothing: a bus enters it as soon as it was made."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: object
-    ) -> None:
-        self._timing.__exit__(kind, exception, traceback)
-        if isinstance(exception, Exception):
-            self._recorder.fail(self._component, exception)
-
-
-def _describe(exception: object) -> str:
-    text = str(exception)
-    name = type(exception).__qualname__
-    return f"{name}: {text}" if text else name
-
-
 def _moment_of(value: object) -> float | None:
     """Return the seconds since 1970 that a message's time tells; None if it tells none."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value).timestamp()
-        except (ValueError, OverflowError, OSError):
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value).timestamp()
+        elif isinstance(value, float | int) and not isinstance(value, bool):
+            moment = float(value)
+        else:
             return None
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        return float(value)
-    return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment if _EARLIEST <= moment <= _LATEST else None

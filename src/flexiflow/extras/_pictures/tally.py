@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from math import inf
-from typing import Final, final
+from typing import TYPE_CHECKING, Any, Final, final
+
+from flexiflow._text import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OTHER: Final = "(others)"
 """The name under which all is added up that comes after the limit was reached."""
@@ -73,13 +78,24 @@ class Life:
         steps: the transitions by the states that they lead from and to.
     """
 
-    __slots__ = ("components", "initial", "states", "steps")
+    __slots__ = ("_known", "components", "initial", "states", "steps")
 
     def __init__(self, initial: str, states: tuple[str, ...]) -> None:
         self.initial = initial
         self.states = states
         self.components: list[str] = []
-        self.steps: dict[tuple[str, str], Step] = {}
+        self.steps: dict[tuple[Any, Any], Step] = {}
+        self._known: frozenset[object] = frozenset(states)
+
+    def step(self, source: object, target: object) -> Step | None:
+        """Return the transitions from one state to another one; None if these are no states."""
+        try:
+            found = self.steps.get((source, target))
+            if found is None and source in self._known and target in self._known:
+                found = self.steps[source, target] = Step()
+        except TypeError:  # something that has no hash is no state
+            return None
+        return found
 
     def name(self, component: str) -> None:
         """Note the name of a component, unless there are enough."""
@@ -97,16 +113,19 @@ class Rate:
     __slots__ = ("_counts", "_origin", "width")
 
     def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
+        self._counts: Counter[float] = Counter()
         self._origin = 0.0
         self.width = _SHORTEST
         """How many seconds a period lasts."""
 
-    def add(self, moment: float) -> None:
-        """Count something that happened at a moment; moments may come in any order."""
+    def add(self, moments: Sequence[float]) -> None:
+        """Count what happened at some moments, which may come in any order."""
+        if not moments:
+            return
         if not self._counts:
-            self._origin = moment
-        self._counts[int((moment - self._origin) // self.width)] += 1
+            self._origin = moments[0]
+        origin, width = self._origin, self.width
+        self._counts.update([(moment - origin) // width for moment in moments])
         if len(self._counts) > _MOST_BARS:
             self._widen()
 
@@ -117,7 +136,7 @@ class Rate:
             for number, count in counts.items():
                 self._counts[number // 2] += count
 
-    def _span(self) -> int:
+    def _span(self) -> float:
         return max(self._counts) - min(self._counts) + 1
 
     def periods(self) -> list[tuple[float, int]]:
@@ -125,7 +144,7 @@ class Rate:
         if not self._counts:
             return []
         self._widen()
-        first, last = min(self._counts), max(self._counts)
+        first, last = int(min(self._counts)), int(max(self._counts))
         return [
             (self._origin + number * self.width, self._counts[number])
             for number in range(first, last + 1)
@@ -159,14 +178,16 @@ class Chain:
     def effect(self, name: str) -> Chain:
         """Return the chain of the events of a name that are published within these."""
         found = self.effects.get(name)
+        return self._new_effect(shorten(name)) if found is None else found
+
+    def _new_effect(self, name: str) -> Chain:
+        if self._depth == _DEEPEST:
+            return self
+        if name not in self.effects and not self._room.take():
+            name = OTHER
+        found = self.effects.get(name)
         if found is None:
-            if self._depth == _DEEPEST:
-                return self
-            if not self._room.take():
-                name = OTHER
-            found = self.effects.get(name)
-            if found is None:
-                found = self.effects[name] = Chain(name, self._room, self._depth + 1)
+            found = self.effects[name] = Chain(name, self._room, self._depth + 1)
         return found
 
     def fail(self, component: str, what: str, place: int) -> None:

@@ -1,4 +1,4 @@
-"""Which event the current task works for, with whatever is to be known of it."""
+"""Which event caused which: what is known of the event that the current task works for."""
 
 from __future__ import annotations
 
