@@ -47,6 +47,13 @@ def measures(backends: Sequence[str]) -> Iterator[Measure]:
             backend=backend,
             run=partial(_replay, backend, apart=True),
         )
+        yield Measure(
+            figure="flexiflow run --report over the incident log, a process of its own",
+            against="the same without a report",
+            backend=backend,
+            at_most=1.3,
+            run=partial(_report, backend),
+        )
     yield Measure(
         figure="import flexiflow",
         against="import anyio, .lowlevel, logging, dataclasses",
@@ -77,10 +84,30 @@ def _import(modules: str, cache: str) -> float:
     return float(done.stdout)
 
 
-def _replay(backend: str, effort: Effort, *, apart: bool = False) -> list[Round]:
+def _report(backend: str, effort: Effort) -> list[Round]:
+    _check_files()
+    for name in ("click", "pygal", "pygraphviz"):
+        load(name)
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        log = LOG
+        if effort.quick:
+            log = _excerpt(_lines(_QUICK_LINES), directory / "log.jsonl.gz")
+        without = partial(_run_apart, backend, directory, log)
+        with_it = partial(without, "--report", str(directory / "run.html"))
+        # The first run writes the bytecode of what it imports.
+        with_it()
+        return _alternate(effort.heavy_rounds, with_it, without)
+
+
+def _check_files() -> None:
     for needed in (LOG, TARGET):
         if not needed.is_file():
             raise LeftOut(f"there is no {os.path.relpath(needed, ROOT)}")
+
+
+def _replay(backend: str, effort: Effort, *, apart: bool = False) -> list[Round]:
+    _check_files()
     load("click")
     main = load("flexiflow.__main__").main
     lines = _lines(_QUICK_LINES if effort.quick else None)
@@ -109,12 +136,12 @@ def _run(main: Callable[[], None], backend: str, directory: Path, log: Path) -> 
     return _run_once(main, arguments, directory / "events.jsonl")
 
 
-def _run_apart(backend: str, directory: Path, log: Path) -> float:
-    arguments = ["-m", "flexiflow", "run", f"{TARGET}:engine", str(log), "--backend", backend]
+def _run_apart(backend: str, directory: Path, log: Path, *more: str) -> float:
+    command = ["-m", "flexiflow", "run", f"{TARGET}:engine", str(log), "--backend", backend]
     with (directory / "events.jsonl").open("wb") as output:
         begun = _children_now()
         subprocess.run(  # noqa: S603  this interpreter, and code of our own
-            [sys.executable, *arguments], check=True, stdout=output, stderr=subprocess.DEVNULL
+            [sys.executable, *command, *more], check=True, stdout=output, stderr=subprocess.DEVNULL
         )
         return _children_now() - begun
 

@@ -16,7 +16,19 @@ import pytest
 import flexiflow
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-OPTIONAL = {"asyncio", "trio", "tenacity", "click", "rich", "opentelemetry", "prometheus_client"}
+OPTIONAL = {
+    "asyncio",
+    "click",
+    "hypercorn",
+    "opentelemetry",
+    "prometheus_client",
+    "pygal",
+    "pygraphviz",
+    "rich",
+    "starlette",
+    "tenacity",
+    "trio",
+}
 CLASSES = [name for name in flexiflow.__all__ if inspect.isclass(getattr(flexiflow, name))]
 
 

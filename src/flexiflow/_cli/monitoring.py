@@ -55,6 +55,10 @@ class MonitorServer:
         self._socket = _listening(self._host, int(found["port"]))
         self._token = None if self._host in _HERE else secrets.token_urlsafe()
 
+    def close(self) -> None:
+        """Free the port, unless it was served."""
+        self._socket.close()
+
     async def serve(self, engine: Engine, tell: Callable[[str], object]) -> None:
         """Serve the page until cancelled.
 
@@ -62,18 +66,17 @@ class MonitorServer:
             engine: the engine to show.
             tell: called with the address of the page, as text.
         """
-        from flexiflow.extras.causality import Causality  # noqa: PLC0415  only this needs them
-        from flexiflow.extras.monitor import Monitor  # noqa: PLC0415
+        from flexiflow.extras.monitor import Monitor  # noqa: PLC0415  only this needs it
 
         config: Any = import_module("hypercorn.config").Config()
-        config.bind = [f"fd://{self._socket.fileno()}"]
         config.loglevel = "CRITICAL"
         config.graceful_timeout = _GRACE
-        engine.bus.add_instrument(Causality())
-        monitor = Monitor(engine, token=self._token)
+        monitor = Monitor(engine, token=self._token, causes=True)
         await monitor.watch_failures()
         query = "" if self._token is None else f"?token={self._token}"
         port = self._socket.getsockname()[1]
+        # From here on the server owns the socket, and closes it.
+        config.bind = [f"fd://{self._socket.detach()}"]
         tell(f"monitor: http://{self._host}:{port}/{query}")
         serve: Any = import_module(f"hypercorn.{current_async_library()}").serve
         stopped = anyio.Event()

@@ -21,7 +21,7 @@ _NEEDED: Final = ("pygal", "pygraphviz")
 
 @final
 class Report:
-    """A page to be written after a run.
+    """A page to be written after a run, once it was watched.
 
     Args:
         path: the file.
@@ -31,6 +31,8 @@ class Report:
         CannotRun: a library is missing, or there can be no such file.
     """
 
+    _recorder: Recorder
+
     def __init__(self, path: str, title: str) -> None:
         missing = [each for each in _NEEDED if find_spec(each) is None]
         if missing:
@@ -39,7 +41,6 @@ class Report:
             )
         self._path = Path(path)
         self._title = title
-        self._recorder: Recorder | None = None
         if self._path.is_dir() or not self._path.parent.is_dir():
             raise CannotRun(
                 f"the report can't be written to {one_line(path)}: a file in a folder that exists "
@@ -58,18 +59,15 @@ class Report:
 
     def fail_message(self, component: str, exception: Exception) -> None:
         """Count a failure of a message that a line has sent."""
-        if self._recorder is not None:
-            self._recorder.fail_message(component, exception)
+        self._recorder.fail_message(component, exception)
 
     def write(self, summary: Mapping[str, str], tell: Callable[[str], object]) -> bool:
-        """Write the page, if anything was watched; return whether all went well.
+        """Write the page, and return whether all went well.
 
         Args:
             summary: the numbers at the top, by their names.
             tell: called with the reason, as text, if the page can't be written.
         """
-        if self._recorder is None:
-            return True
         # Imported only here: most runs need no pictures.
         from flexiflow.extras._pictures.page import make_page  # noqa: PLC0415
 

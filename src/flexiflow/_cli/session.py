@@ -87,6 +87,8 @@ def run(options: Options) -> int:
     page = None if options.report is None else Report(options.report, options.target)
     server = None if options.monitor is None else MonitorServer(options.monitor)
     with ExitStack() as stack:
+        if server is not None:
+            stack.callback(server.close)
         source = stack.enter_context(open_source(options.input))
         display, output = stack.enter_context(open_streams())
         session = _Session(options, store, page, server, display, output)

@@ -1,8 +1,8 @@
 """Which event caused which: ids, correlation, and a guard against endless chains (I4).
 
 Add a `Causality` to a bus; then `current_event` returns the ids of the event that is being handled,
-`current_chain` the names of those that led to it, `correlation` sets a correlation id from outside,
-and a `CausalityFilter` adds the ids to log records.
+`correlation` sets a correlation id from outside, and a `CausalityFilter` adds the ids to log
+records.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ __all__ = [
     "CausalityFilter",
     "PublishLoop",
     "correlation",
-    "current_chain",
     "current_event",
 ]
 
@@ -166,16 +165,6 @@ def current_event() -> CausalEvent | None:
     """
     cause = _current.get()
     return None if cause is None else cause.show()
-
-
-def current_chain() -> tuple[str, ...]:
-    """Return the names of the events that led to the current one, which is the last (I4).
-
-    Empty outside of any event. Of a long chain only the last names are there, at most `max_depth`
-    of them and one.
-    """
-    cause = _current.get()
-    return () if cause is None else (*cause.lineage.names, cause.name)
 
 
 @final

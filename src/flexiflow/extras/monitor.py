@@ -10,11 +10,11 @@ app = Starlette(routes=[Mount("/flexiflow", Monitor(engine))])
 
 from __future__ import annotations
 
+import re
 import reprlib
-from functools import partial
 from importlib.resources import files
 from time import time
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse
@@ -27,15 +27,17 @@ from flexiflow._text import printable, shorten
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.extras._monitor import OWNER
 from flexiflow.extras._monitor.access import Access
-from flexiflow.extras._monitor.looking import Failures, Passing, states_of
+from flexiflow.extras._monitor.looking import Chains, Failures, Passing, states_of
 from flexiflow.extras._watches import Counted, Watch, Watches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
+
+    from flexiflow import Component
 
 __all__ = ["Counted", "Monitor", "Watch"]
 
@@ -45,7 +47,7 @@ _MOST_LIMITS: Final = 100
 _MOST_KINDS: Final = 10
 _PATIENCE: Final = 5.0
 """After so many seconds without a request nobody looks any more."""
-_SHORTEST_TOKEN: Final = 16
+_TOKEN: Final = re.compile(r"[\w.~-]{16,}", re.ASCII)
 _MOST_DIGITS: Final = 16
 
 _HEADERS: Final = {
@@ -64,12 +66,13 @@ class Monitor:
     """Shows what happens on a bus in a browser; an ASGI application.
 
     The page shows the events as they pass, how many components are in which state, how full limits,
-    streams and backgrounds are, how bridges do, and the last failures. If the bus has a `Causality`
-    among its instruments, each failure has the events that led to it. While nobody looks, only
+    streams and backgrounds are, how bridges do, and the last failures. While nobody looks, only
     failures are kept.
 
     Only browsers on this machine may look, and not through a proxy. With a `token`, anybody may
     who has it; it is given once, in the address of the page (`?token=...`), over HTTPS.
+
+    The monitor belongs to the event loop of the engine: serve it there.
 
     What is kept is bounded: the last 200 events and 100 failures. The page asks for news twice a
     second. What comes faster than it can show is left out, and the page tells how much that was.
@@ -77,28 +80,34 @@ class Monitor:
 
     Args:
         engine: the engine; or a bus, which has no components.
-        token: what others must give to look, 16 characters or more; None for this machine alone.
+        token: what others must give to look, 16 or more letters, digits, and `-._~`; None for this
+            machine alone.
+        causes: whether each failure is shown with the events that led to it, for which an
+            instrument watches every publish (I2).
 
     Raises:
         TypeError: `engine` is neither an engine nor a bus, or `token` is no str.
-        ValueError: a token that is too short.
+        ValueError: a token that is too short, or has other characters.
     """
 
-    def __init__(self, engine: Engine | EventBus, *, token: str | None = None) -> None:
+    def __init__(
+        self, engine: Engine | EventBus, *, token: str | None = None, causes: bool = False
+    ) -> None:
         if not isinstance(engine, (Engine, EventBus)):
             raise TypeError(f"a monitor shows an Engine or an EventBus, not {reprlib.repr(engine)}")
         _check_token(token)
         self._bus = engine if isinstance(engine, EventBus) else engine.bus
-        self._components: Mapping[str, Any] = (
+        self._components: Mapping[str, Component] = (
             {} if isinstance(engine, EventBus) else engine.components
         )
         self._access = Access(token)
         self._watches = Watches(_MOST_NAMES)
-        self._failures = Failures()
+        self._chains = Chains()
+        self._has_causes = causes
+        self._failures = Failures(self._chains)
+        self._is_observing = False
         self._looks = 0
         self._passing: Passing | None = None
-        self._end_look: Callable[[], object] = bool
-        self._is_observing = False
         self._app = Starlette(
             routes=[
                 Route("/", self._page),
@@ -140,6 +149,8 @@ class Monitor:
     async def _observe(self) -> None:
         if not self._is_observing:
             self._is_observing = True
+            if self._has_causes:
+                self._bus.add_instrument(self._chains)
             await self._bus.subscribe(HANDLER_FAILED, OWNER, self._failures.hear, priority=1)
 
     async def _page(self, request: Request) -> Response:
@@ -180,20 +191,12 @@ class Monitor:
     async def _look(self) -> Passing:
         """Return what keeps events; it is subscribed if nobody has looked lately."""
         passing = self._passing
-        if passing is None:
+        if passing is None or passing.has_ended:
             self._looks += 1
-            passing = self._passing = Passing(self._looks, _MOST_EVENTS, self._look_away)
-            subscription = await self._bus.subscribe(
-                "**", OWNER, _do_nothing, priority=1, filter=passing.see
-            )
-            self._end_look = partial(self._bus.unsubscribe, subscription)
+            passing = self._passing = Passing(self._looks, _MOST_EVENTS)
+            await passing.begin(self._bus)
         passing.look_on(_PATIENCE)
         return passing
-
-    def _look_away(self) -> None:
-        """Keep no more events: nobody has looked for a while."""
-        self._passing = None
-        self._end_look()
 
     def _limits(self) -> list[tuple[str, str, int, int, int]]:
         """Return event, owner, running calls, waiting calls and limit of limited handlers."""
@@ -220,17 +223,12 @@ def _number(request: Request, name: str) -> int:
     return int(given) if given.isdecimal() and len(given) < _MOST_DIGITS else 0
 
 
-def _do_nothing(_payload: object) -> None:
-    """Handle an event; never called, since the filter says no."""
-
-
 def _check_token(token: str | None) -> None:
     if token is None:
         return
     if not isinstance(token, str):
         raise TypeError(f"token must be a str, not {type(token).__qualname__}")
-    if len(token) < _SHORTEST_TOKEN:
+    if _TOKEN.fullmatch(token) is None:
         raise ValueError(
-            f"token must have {_SHORTEST_TOKEN} characters or more, not {len(token)}; "
-            "secrets.token_urlsafe() makes one"
+            "token must have 16 or more letters, digits, and -._~, as secrets.token_urlsafe() makes"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from http.cookies import CookieError, SimpleCookie
+from hashlib import sha256
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, final
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_COOKIE: Final = "flexiflow-monitor"
 _NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PROXIED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 _REFUSED: Final = (
@@ -31,10 +30,12 @@ class Access:
         token: what others must have; None if only this machine may look.
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ("_cookie", "_token")
 
     def __init__(self, token: str | None) -> None:
         self._token = token
+        # Cookies belong to a host, whatever the port; so each token has one of its own.
+        self._cookie = f"flexiflow-monitor-{sha256((token or '').encode()).hexdigest()[:8]}"
 
     def refusal(self, request: Request) -> Response | None:
         """Return the answer to somebody who may not look; None if they may.
@@ -45,17 +46,18 @@ class Access:
             return None if _is_local(request) else PlainTextResponse(_REFUSED, 403)
         given = request.query_params.get("token")
         if given is not None and self._fits(given):
-            answer = RedirectResponse(request.url.remove_query_params("token").path, 303)
+            answer = RedirectResponse("./", 303)
+            # No path: a browser takes that of the page, which a proxy may have changed.
             answer.set_cookie(
-                _COOKIE,
+                self._cookie,
                 given,
-                path=request.url.path,
+                path=None,
                 secure=request.url.scheme == "https",
                 httponly=True,
-                samesite="strict",
+                samesite="lax",
             )
             return answer
-        kept = _cookie(request)
+        kept = request.cookies.get(self._cookie)
         return None if kept is not None and self._fits(kept) else PlainTextResponse(_UNKNOWN, 401)
 
     def _fits(self, given: str) -> bool:
@@ -64,24 +66,18 @@ class Access:
         )
 
 
-def _cookie(request: Request) -> str | None:
-    try:
-        found = SimpleCookie(request.headers.get("cookie", "")).get(_COOKIE)
-    except CookieError:
-        return None
-    return None if found is None else found.value
-
-
 def _is_local(request: Request) -> bool:
     """Return whether a request comes from a browser of this machine, which no page has misled."""
     # A proxy on this machine passes on requests from anywhere.
     if request.client is None or any(each in request.headers for each in _PROXIED):
         return False
     try:
-        is_from_here = ip_address(request.client.host).is_loopback
+        address = ip_address(request.client.host)
     except ValueError:
         return False
+    # A server that listens on IPv6 and IPv4 at once writes one as the other.
+    address = getattr(address, "ipv4_mapped", None) or address
     # The name of another host may be made to lead here, so that its pages could read this one.
     host = request.headers.get("host", "")
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    return is_from_here and name in _NAMES
+    return address.is_loopback and name.lower() in _NAMES

@@ -1,0 +1,1 @@
+"""Tests of what shows an engine in a browser: reports and the monitor."""
