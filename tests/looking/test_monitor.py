@@ -113,7 +113,7 @@ async def test_nothing_is_kept_once_nobody_looks(clock: Clock) -> None:
     assert [name for _, name, _ in third["events"]] == ["tock"]
 
 
-@pytest.mark.parametrize("number", ["-1", "x", "", "9" * 5_000, "1e3", "٣"])
+@pytest.mark.parametrize("number", ["-1", "x", "", "9" * 5_000, "1e3", "%D9%A3"])
 async def test_a_number_that_is_none_counts_as_nothing_seen(number: str) -> None:
     """L8: whoever asks may send anything."""
     bus = EventBus()
@@ -121,7 +121,7 @@ async def test_a_number_that_is_none_counts_as_nothing_seen(number: str) -> None
     look = (await news(monitor))["look"]
     await bus.publish("tick")
     answer = await ask(monitor, "/now", f"look={look}&seen={number}&failed={number}")
-    assert len(answer.news["events"]) == (0 if number == "٣" else 1)
+    assert len(answer.news["events"]) == 1
 
 
 async def test_who_has_seen_more_than_there_is_sees_nothing() -> None:
@@ -218,7 +218,7 @@ class Long:
         ("x" * 10_000, r"'x+\.\.\.x+'"),
         ([[[["x"]]]], r"\[\[\[\[\.\.\.\]\]\]\]"),
         ([["x" * 100] * 8] * 8, r"\[\['x.*"),
-        (10**5_000, r"<a int that can't be shown>|.*"),
+        pytest.param(10**5_000, r"<a int that can't be shown>", id="huge"),
     ],
 )
 async def test_a_payload_is_cut(payload: Any, shown: str) -> None:

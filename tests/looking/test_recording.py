@@ -72,6 +72,7 @@ async def test_without_times_those_of_the_run_count() -> None:
 @pytest.mark.parametrize(
     "at",
     [None, "soon", "", True, [], {}, math.nan, math.inf, 1e300, 10**400, -1e18, NOON * 1_000],
+    ids=lambda at: repr(at)[:20],
 )
 async def test_what_is_no_time_is_unknown(at: Any) -> None:
     """L7: the message counts, and how long the state before it lasted is not known."""
@@ -160,14 +161,15 @@ async def test_a_failure_is_under_what_caused_it() -> None:
 
 
 async def test_a_subscription_that_comes_later_is_seen() -> None:
-    """L7: what a message makes others subscribe is watched from the next message on."""
+    """L7: at the next message; what led to its failures is known from the one after that on."""
     engine = lamps()
     recorder = await recording(engine)
     await switch(engine, "lamp", "on")
     await engine.bus.subscribe(STATE_CHANGED, "guard", fail)
-    await switch(engine, "lamp", "off")
-    [change] = recorder.events.effects[MESSAGE_RECEIVED].effects.values()
-    assert failures(change) == {("guard", "KeyError: 'missing'"): (1, 0)}
+    await switch(engine, "lamp", "off", "on")
+    failed = {("guard", "KeyError: 'missing'"): (1, 0)}
+    assert failures(recorder.events, STATE_CHANGED) == failed
+    assert failures(recorder.events, MESSAGE_RECEIVED, STATE_CHANGED) == failed
 
 
 async def test_a_failure_that_only_was_published_is_under_its_message() -> None:
@@ -288,7 +290,7 @@ def test_a_long_name_is_cut() -> None:
     """L7: names that strangers make up take little memory."""
     root = Chain("", Room())
     assert root.effect("x" * 10_000) is root.effect("x" * 10_000)
-    assert len(root.effect("x" * 10_000).name) == 200
+    assert len(root.effect("x" * 10_000).name) <= 200
 
 
 def test_what_has_no_states_counts_nothing() -> None:

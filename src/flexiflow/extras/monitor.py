@@ -220,7 +220,8 @@ def _file(name: str, kind: str) -> Response:
 
 def _number(request: Request, name: str) -> int:
     given = request.query_params.get(name, "")
-    return int(given) if given.isdecimal() and len(given) < _MOST_DIGITS else 0
+    is_number = given.isascii() and given.isdecimal() and len(given) < _MOST_DIGITS
+    return int(given) if is_number else 0
 
 
 def _check_token(token: str | None) -> None:

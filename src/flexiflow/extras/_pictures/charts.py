@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,8 @@ _DAY: Final = 86_400.0
 _MINUTE: Final = 60.0
 _EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC).timestamp()
 """The first period may begin before the first message."""
+_NEEDLESS: Final = re.compile(r"<script.*?</script>|<!--.*?-->", re.DOTALL)
+"""What pygal writes even for a chart without scripts: its own settings, and where it comes from."""
 _COLORS: Final = {
     "background": "transparent",
     "plot_background": "transparent",
@@ -80,7 +83,7 @@ def _bars(
     )
     chart.add(what, values)
     drawn: str = chart.render(is_unicode=True)
-    return drawn[drawn.index("<svg ") :]
+    return _NEEDLESS.sub("", drawn[drawn.index("<svg ") :])
 
 
 def _time(moment: float, width: float, *, is_of_log: bool) -> str:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LONGEST_LINE: Final = 24
+_SIZE: Final = re.compile(r'width="(\d+)pt" height="(\d+)pt"')
 _BREAKS: Final = re.compile(r"(?<=[ /._-])")
-
-_SIZE: Final = re.compile(r'<svg width="(\d+)pt" height="(\d+)pt"')
 
 
 class Place(NamedTuple):
@@ -96,10 +95,10 @@ def draw_map(places: Iterable[Place], ways: Iterable[Way], *, title: str) -> str
 def _within_a_page(drawn: str, title: str) -> str:
     """Return the drawing alone: without the ids, which other drawings have too."""
     alone = re.sub(r' id="[^"]*"', "", drawn[drawn.index("<svg ") :])
+    alone = _SIZE.sub(r'width="\1" height="\2"', alone, count=1)
     alone = re.sub(r"<title>[^<]*</title>\n", "", alone)
-    return _SIZE.sub(
-        rf'<svg role="img" aria-label="{escape(title)}" width="\1" height="\2"', alone, count=1
-    )
+    shown = f'<svg role="img" aria-label="{escape(printable(title))}" '
+    return shown + alone.removeprefix("<svg ")
 
 
 def _label(lines: Iterable[str]) -> str:
