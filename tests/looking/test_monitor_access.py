@@ -1,5 +1,7 @@
 """Who may look at a monitor: L8."""
 
+from typing import Any
+
 import pytest
 
 from flexiflow import EventBus
@@ -41,7 +43,8 @@ async def test_a_page_of_another_host_may_not_look(host: str) -> None:
 @pytest.mark.parametrize("header", ["forwarded", "x_forwarded_for", "x_real_ip", "via"])
 async def test_a_proxy_on_this_machine_is_not_this_machine(header: str) -> None:
     """L8: it passes on requests from anywhere."""
-    assert (await ask(Monitor(EventBus()), "/now", **{header: "10.0.0.7"})).status == 403
+    headers: Any = {header: "10.0.0.7"}
+    assert (await ask(Monitor(EventBus()), "/now", **headers)).status == 403
 
 
 async def test_a_token_is_moved_into_a_cookie() -> None:

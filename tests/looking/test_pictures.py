@@ -1,6 +1,7 @@
 """Maps, charts and the page of a report: L7."""
 
 import re
+import sys
 from html import unescape
 
 import pytest
@@ -81,6 +82,14 @@ def test_a_chart_may_begin_at_the_beginning_of_time() -> None:
     rate = Rate()
     rate.add([NOON * 100, -62_100_000_000.0])
     assert "<svg " in draw_rate(rate, what="Messages", is_of_log=True, color="red")
+
+
+def test_drawing_leaves_imports_as_they_are() -> None:
+    """L7: the library for charts would look for plug-ins of its own in each of them."""
+    rate = Rate()
+    rate.add([0.0])
+    draw_rate(rate, what="Messages", is_of_log=False, color="red")
+    assert [each for each in sys.meta_path if type(each).__module__ == "pygal"] == []
 
 
 async def test_a_page_shows_all_of_it() -> None:
@@ -165,7 +174,7 @@ async def test_the_rarest_transitions_are_only_in_the_table() -> None:
     recorder = await recording(engine)
     await switch(engine, "lamp", *["on", "off"] * 30)
     [life] = recorder.lives.values()
-    rare = life.step("on", "on")
+    rare = life.new_step("on", "on")
     assert rare is not None
     rare.add(None)
     page = make_page(recorder, title="shop.py", summary={})

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -60,9 +61,9 @@ def draw_rate(rate: Rate, *, what: str, is_of_log: bool, color: str) -> str:
 def _bars(
     labels: Sequence[str], values: Sequence[int], what: str, color: str, major: Sequence[str]
 ) -> str:
-    style = import_module("pygal.style").Style(colors=(color,), **_COLORS)
-    chart: Any = import_module("pygal").Bar(
-        style=style,
+    pygal = _import_pygal()
+    chart = pygal.Bar(
+        style=pygal.style.Style(colors=(color,), **_COLORS),
         width=900,
         height=220,
         margin=8,
@@ -84,6 +85,13 @@ def _bars(
     chart.add(what, values)
     drawn: str = chart.render(is_unicode=True)
     return _NEEDLESS.sub("", drawn[drawn.index("<svg ") :])
+
+
+def _import_pygal() -> Any:
+    """Return pygal, without its finder of plug-ins: each later import would ask that one too."""
+    pygal: Any = import_module("pygal")
+    sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != "pygal"]
+    return pygal
 
 
 def _time(moment: float, width: float, *, is_of_log: bool) -> str:

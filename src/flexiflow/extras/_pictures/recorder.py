@@ -198,7 +198,11 @@ class Recorder:
         life = self._life_of.get(machine)
         if life is None:
             life = self._new_life(machine)
-        step = life.step(payload.get("from_state"), payload.get("to_state"))
+        source, target = payload.get("from_state"), payload.get("to_state")
+        try:
+            step = life.steps.get((source, target)) or life.new_step(source, target)
+        except TypeError:  # something that has no hash is no state
+            return
         if step is None:
             return
         stay = self._stays.get(component)

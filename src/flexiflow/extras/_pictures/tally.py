@@ -87,15 +87,16 @@ class Life:
         self.steps: dict[tuple[Any, Any], Step] = {}
         self._known: frozenset[object] = frozenset(states)
 
-    def step(self, source: object, target: object) -> Step | None:
-        """Return the transitions from one state to another one; None if these are no states."""
-        try:
-            found = self.steps.get((source, target))
-            if found is None and source in self._known and target in self._known:
-                found = self.steps[source, target] = Step()
-        except TypeError:  # something that has no hash is no state
+    def new_step(self, source: object, target: object) -> Step | None:
+        """Begin to count the transitions from one state to another one.
+
+        Returns:
+            Where they are counted; None if these are no states.
+        """
+        if source not in self._known or target not in self._known:
             return None
-        return found
+        step = self.steps[source, target] = Step()
+        return step
 
     def name(self, component: str) -> None:
         """Note the name of a component, unless there are enough."""
