@@ -10,6 +10,9 @@ from flexiflow.extras.monitor import Monitor
 HERE = ("127.0.0.1", 50_000)
 TOKEN = "a-token_of.more~than-16-characters"  # noqa: S105  of these tests alone
 
+ASKED = {"monitor": "monitor", "look": "look", "seen": "published", "failed": "failed"}
+"""What the page asks with, and the fields of the last answer that it takes it from."""
+
 
 class Answer(NamedTuple):
     """What an application answers."""
@@ -71,5 +74,5 @@ async def news(monitor: Monitor, last: Any = None) -> Any:
     """Ask for what is new, as the page does."""
     query = ""
     if last is not None:
-        query = f"look={last['look']}&seen={last['published']}&failed={last['failed']}"
+        query = "&".join(f"{name}={last[field]}" for name, field in ASKED.items())
     return (await ask(monitor, "/now", query)).news

@@ -1,9 +1,12 @@
 """What the tests of reports and of the monitor share."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flexiflow import Component, Engine, StateMachine, Transition
+from flexiflow.extras._pictures.recorder import Recorder
 
+OBSERVER = "observer"
 NASTY = (
     "<b>bold</b>",
     "a \"quote\" and 'another'",
@@ -51,3 +54,11 @@ async def switch(engine: Engine, name: str, *kinds: str, **fields: Any) -> None:
     """Send messages to a lamp."""
     for kind in kinds:
         await engine.send(name, {"type": kind, **fields})
+
+
+async def recording(engine: Engine, place: Callable[[], int] = int) -> Recorder:
+    """Record an engine from now on."""
+    recorder = Recorder(engine, watchers={OBSERVER}, place=place)
+    for name, observer in recorder.begin():
+        await engine.bus.subscribe(name, OBSERVER, observer, priority=1)
+    return recorder

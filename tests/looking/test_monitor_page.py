@@ -10,10 +10,9 @@ import pytest
 
 from flexiflow import EventBus
 from flexiflow.extras._pictures.page import make_page
-from flexiflow.extras._pictures.recorder import Recorder
 from flexiflow.extras.monitor import Monitor
 from tests.looking.serving import serving
-from tests.looking.shops import NASTY, lamps, switch
+from tests.looking.shops import NASTY, lamps, recording, switch
 
 playwright: Any = pytest.importorskip(
     "playwright.async_api", reason="playwright is not installed: tox -e browser installs it"
@@ -80,14 +79,18 @@ def test_a_monitor_is_filtered_paused_and_goes_on() -> None:
             rows, published = page.locator("#events tr"), page.locator("#published")
             await page.goto(f"http://127.0.0.1:{port}/")
             await expect(page.locator("#link")).to_have_text("live")
-            await page.get_by_label("Only names with").fill("placed")
-            await bus.publish("order.paid")
             await bus.publish("order.placed")
-            await expect(published).to_have_text("2")
+            await bus.publish("order.paid")
+            await expect(rows).to_have_count(2)
+            await page.get_by_label("Only names with").fill("placed")
+            await expect(rows).to_have_count(1)
+            await bus.publish("order.paid")
+            await expect(published).to_have_text("3")
             await expect(rows).to_have_count(1)
             await page.get_by_role("button", name="Pause").click()
             await bus.publish("order.placed")
-            await expect(published).to_have_text("3")
+            await expect(published).to_have_text("4")
+            await expect(page.locator("#missed")).to_have_text("1 not shown")
             await expect(rows).to_have_count(1)
             await page.get_by_role("button", name="Go on").click()
             await bus.publish("order.placed")
@@ -101,8 +104,7 @@ def test_a_table_of_a_report_is_opened() -> None:
 
     async def main() -> None:
         engine = lamps()
-        recorder = Recorder(engine, owner="observer", watchers={"observer"})
-        await recorder.begin()
+        recorder = await recording(engine)
         await switch(engine, "lamp", "on", "off")
         async with opened_page() as page:
             await page.set_content(make_page(recorder, title="shop.py", summary={}))

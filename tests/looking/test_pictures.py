@@ -11,9 +11,8 @@ from flexiflow._text import printable
 from flexiflow.extras._pictures.charts import draw_rate
 from flexiflow.extras._pictures.maps import Place, Way, draw_map
 from flexiflow.extras._pictures.page import duration, make_page
-from flexiflow.extras._pictures.recorder import Recorder
 from flexiflow.extras._pictures.tally import Rate
-from tests.looking.shops import NASTY, Lamp, lamps, switch
+from tests.looking.shops import NASTY, Lamp, lamps, recording, switch
 
 NOON = 1_262_347_200.0
 
@@ -27,13 +26,6 @@ def labels(svg: str) -> list[str]:
     """Return the labels of a chart's axis of time."""
     axis = svg.partition('class="axis x')[2].partition('class="axis y')[0]
     return texts(axis)
-
-
-async def recording(engine: Engine) -> Recorder:
-    """Record an engine from now on."""
-    recorder = Recorder(engine, owner="observer", watchers={"observer"})
-    await recorder.begin()
-    return recorder
 
 
 def test_a_map_shows_any_name() -> None:
@@ -173,8 +165,8 @@ async def test_the_rarest_transitions_are_only_in_the_table() -> None:
     engine = lamps()
     recorder = await recording(engine)
     await switch(engine, "lamp", *["on", "off"] * 30)
-    [life] = recorder.lives.values()
-    rare = life.new_step("on", "on")
+    [life] = recorder.lives.kinds.values()
+    rare = life.step("on", "on")
     assert rare is not None
     rare.add(None)
     page = make_page(recorder, title="shop.py", summary={})

@@ -1,28 +1,20 @@
 """What is added up for a report: L7."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from flexiflow import Component, Engine, StateMachine, Transition
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow.extras._pictures import lives
 from flexiflow.extras._pictures import recorder as module
-from flexiflow.extras._pictures.recorder import Recorder
-from flexiflow.extras._pictures.tally import OTHER, Chain, Life, Rate, Room
-from tests.looking.shops import LAMP, Lamp, lamps, switch
+from flexiflow.extras._pictures.lives import Life
+from flexiflow.extras._pictures.tally import OTHER, Chain, Rate, Room
+from tests.looking.shops import LAMP, Lamp, lamps, recording, switch
 
-OWNER = "observer"
 NOON = 1_262_347_200.0
 """2010-01-01T12:00:00Z."""
-
-
-async def recording(engine: Engine, place: Callable[[], int] = int) -> Recorder:
-    """Record an engine from now on."""
-    made = Recorder(engine, owner=OWNER, watchers={OWNER}, place=place)
-    await made.begin()
-    return made
 
 
 def fail(_: object) -> None:
@@ -50,7 +42,7 @@ async def test_transitions_are_timed_by_the_log() -> None:
     await switch(engine, "lamp", "off", at=NOON + 4)
     await switch(engine, "lamp", "on", at="2010-01-01T13:00:10+01:00")
     await switch(engine, "lamp", "off", at=NOON + 20)
-    [life] = recorder.lives.values()
+    [life] = recorder.lives.kinds.values()
     assert steps(life) == {("off", "on"): (2, 6.0, 6.0), ("on", "off"): (2, 7.0, 10.0)}
     assert (life.components, recorder.is_of_log) == (["lamp"], True)
     assert sum(count for _, count in recorder.messages.periods()) == 4
@@ -63,7 +55,7 @@ async def test_without_times_those_of_the_run_count() -> None:
     await switch(engine, "lamp", "on")
     await switch(engine, "lamp", "off", at=NOON)
     await switch(engine, "lamp", "on")
-    [life] = recorder.lives.values()
+    [life] = recorder.lives.kinds.values()
     assert recorder.is_of_log is False
     assert life.steps["on", "off"].timed == life.steps["off", "on"].timed == 1
     assert recorder.messages.periods()[-1][0] < NOON
@@ -81,7 +73,7 @@ async def test_what_is_no_time_is_unknown(at: Any) -> None:
     await switch(engine, "lamp", "on", at=NOON)
     await switch(engine, "lamp", "off", at=at)
     await switch(engine, "lamp", "on", at=NOON + 1)
-    [life] = recorder.lives.values()
+    [life] = recorder.lives.kinds.values()
     assert [(it.count, it.timed) for it in life.steps.values()] == [(2, 0), (1, 0)]
 
 
@@ -91,7 +83,7 @@ async def test_time_may_go_backwards() -> None:
     recorder = await recording(engine)
     await switch(engine, "lamp", "on", at=NOON)
     await switch(engine, "lamp", "off", at=NOON - 10)
-    [life] = recorder.lives.values()
+    [life] = recorder.lives.kinds.values()
     assert life.steps["on", "off"].timed == 0
     assert [count for _, count in recorder.messages.periods() if count] == [1, 1]
 
@@ -103,22 +95,24 @@ async def test_components_with_the_same_states_stand_together() -> None:
     recorder = await recording(engine)
     for number in range(6):
         await switch(engine, str(number), "on")
-    [life] = recorder.lives.values()
+    [life] = recorder.lives.kinds.values()
     assert (steps(life)["off", "on"][0], life.components) == (6, ["0", "1", "2", "3"])
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """L7: of too many components, machines and kinds of machines some are left out."""
-    for name in ("_MOST_COMPONENTS", "_MOST_MACHINES", "_MOST_LIVES"):
-        monkeypatch.setattr(module, name, 2)
+    for name in ("_MOST_COMPONENTS", "_MOST_MACHINES", "_MOST_KINDS"):
+        monkeypatch.setattr(lives, name, 2)
     tables = [StateMachine("off", [Transition("off", "on", f"on{x}")]) for x in range(4)]
     engine = Engine(component_factory=lambda name: Lamp(name, tables[int(name)]))
     recorder = await recording(engine)
     for number in (0, 1, 2, 3, 3):
         await switch(engine, str(number), "on")
-    assert [steps(it)["off", f"on{x}"][0] for x, it in enumerate(recorder.lives.values())] == [1, 1]
-    assert [*recorder._stays] == ["2", "3"]
-    assert len(recorder._life_of) == 2
+    assert [
+        steps(it)["off", f"on{x}"][0] for x, it in enumerate(recorder.lives.kinds.values())
+    ] == [1, 1]
+    assert [*recorder.lives._stays] == ["2", "3"]
+    assert len(recorder.lives._life_of) == 2
 
 
 async def test_messages_are_counted_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +223,7 @@ async def test_odd_payloads_are_passed_over(name: str) -> None:
     await switch(engine, "lamp", "on")
     for payload in ODD:
         assert await engine.bus.publish(name, payload) == ()
-    [life] = recorder.lives.values()
+    [life] = recorder.lives.kinds.values()
     assert ([it.count for it in life.steps.values()], recorder.events.all_failures) == ([1], 0)
 
 
@@ -240,7 +234,7 @@ async def test_a_transition_that_no_message_led_to_counts() -> None:
     recorder = await recording(engine)
     payload = {"component": "lamp", "from_state": "off", "to_state": "on"}
     await engine.bus.publish(STATE_CHANGED, payload)
-    [life] = recorder.lives.values()
+    [life] = recorder.lives.kinds.values()
     assert steps(life) == {("off", "on"): (1, None, 0.0)}
 
 
@@ -295,5 +289,5 @@ def test_a_long_name_is_cut() -> None:
 
 def test_what_has_no_states_counts_nothing() -> None:
     """L7: this stands for what is left out."""
-    assert Life("", ()).new_step("off", "on") is None
-    assert Life(LAMP.initial, LAMP.states).new_step("off", "on") is not None
+    assert Life("", ()).step("off", "on") is None
+    assert Life(LAMP.initial, LAMP.states).step("off", "on") is not None

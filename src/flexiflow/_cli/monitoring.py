@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
-from sniffio import current_async_library
 
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _NEEDED: Final = ("hypercorn", "starlette")
 _GRACE: Final = 1.0
 """Seconds that a request may go on when the run has ended."""
-_ADDRESS: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>\d{1,5})")
+_ADDRESS: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>[0-9]{1,5})")
 _LAST_PORT: Final = 65_535
 _HERE: Final = ("127.0.0.1", "localhost", "[::1]")
 
@@ -34,12 +33,13 @@ class MonitorServer:
 
     Args:
         address: a port of this machine, or a host and a port, as in "0.0.0.0:8080".
+        backend: "asyncio" or "trio".
 
     Raises:
         CannotRun: a library is missing, or it is no address, or one that can't be used.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, backend: str) -> None:
         missing = [each for each in _NEEDED if find_spec(each) is None]
         if missing:
             raise CannotRun(
@@ -51,6 +51,7 @@ class MonitorServer:
                 "--monitor takes a port, as in 8080, or a host and a port, as in 0.0.0.0:8080, "
                 f"not {one_line(address)}"
             )
+        self._backend = backend
         self._host: str = found["host"] or _HERE[0]
         self._socket = _listening(self._host, int(found["port"]))
         self._token = None if self._host in _HERE else secrets.token_urlsafe()
@@ -78,7 +79,7 @@ class MonitorServer:
         # From here on the server owns the socket, and closes it.
         config.bind = [f"fd://{self._socket.detach()}"]
         tell(f"monitor: http://{self._host}:{port}/{query}")
-        serve: Any = import_module(f"hypercorn.{current_async_library()}").serve
+        serve: Any = import_module(f"hypercorn.{self._backend}").serve
         stopped = anyio.Event()
 
         async def serve_until_stopped() -> None:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from flexiflow._bus import dispatcher_of
 from flexiflow._cli.text import one_line, show_exception
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from flexiflow import Event, EventBus, Subscription
     from flexiflow._cli.tally import Tally
     from flexiflow.events import HandlerFailed
+
+    _Observer: TypeAlias = Callable[[Any], Awaitable[None] | None]
 
 _MOST_UNHEARD: Final = 1_000
 
@@ -48,6 +50,7 @@ async def observe(
     shown: Iterable[str],
     tally: Tally,
     show: Callable[[str], Callable[[Any], Awaitable[None] | None]],
+    noting: Iterable[tuple[str, Callable[[Any], None]]] = (),
 ) -> ExitStack:
     """Write the shown events as they happen, and count all failures, until the stack is closed.
 
@@ -59,16 +62,33 @@ async def observe(
         shown: the names of the events to write.
         tally: counts the failures.
         show: takes an event's name, and returns a handler for it.
+        noting: names of further events to observe, each with a function that is called with the
+            payload.
 
     Returns:
         A stack that unsubscribes the observers when it is closed.
     """
     observers = ExitStack()
-    handlers = [(HANDLER_FAILED, _counting(tally)), *((name, show(name)) for name in shown)]
-    for name, handler in handlers:
-        observer = await bus.subscribe(name, OBSERVER, handler, priority=1)
-        observers.enter_context(observer)
+    functions: dict[str, list[_Observer]] = {HANDLER_FAILED: [_counting(tally)]}
+    for name, note in noting:
+        functions.setdefault(name, []).append(note)
+    for name in shown:
+        functions.setdefault(name, []).append(show(name))
+    for name, (*notes, last) in functions.items():
+        observer = last
+        # One observer in place of several, each of which would cost each event a call more.
+        for note in reversed(notes):
+            observer = _then(note, observer)
+        observers.enter_context(await bus.subscribe(name, OBSERVER, observer, priority=1))
     return observers
+
+
+def _then(note: _Observer, handler: _Observer) -> _Observer:
+    def handle(payload: Any) -> Awaitable[None] | None:
+        note(payload)
+        return handler(payload)
+
+    return handle
 
 
 @final

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
-from flexiflow._cli.observing import OBSERVER, WATCHERS
+from flexiflow._cli.observing import WATCHERS
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception
 from flexiflow.extras._pictures.recorder import Recorder
@@ -47,15 +47,20 @@ class Report:
                 "would be right"
             )
 
-    async def watch(self, engine: Engine, place: Callable[[], int]) -> None:
+    def watch(
+        self, engine: Engine, place: Callable[[], int]
+    ) -> list[tuple[str, Callable[[Any], None]]]:
         """Watch an engine from now on.
 
         Args:
             engine: the engine.
             place: returns the number of the input's line in hand; 0 for none.
+
+        Returns:
+            What the engine's bus is to be observed by, by events.
         """
-        self._recorder = Recorder(engine, owner=OBSERVER, watchers=WATCHERS, place=place)
-        await self._recorder.begin()
+        self._recorder = Recorder(engine, watchers=WATCHERS, place=place)
+        return self._recorder.begin()
 
     def fail_message(self, component: str, exception: Exception) -> None:
         """Count a failure of a message that a line has sent."""

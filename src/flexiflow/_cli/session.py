@@ -85,7 +85,7 @@ def run(options: Options) -> int:
     """
     store = None if options.store is None else find_store(options.store)
     page = None if options.report is None else Report(options.report, options.target)
-    server = None if options.monitor is None else MonitorServer(options.monitor)
+    server = None if options.monitor is None else MonitorServer(options.monitor, options.backend)
     with ExitStack() as stack:
         if server is not None:
             stack.callback(server.close)
@@ -164,8 +164,7 @@ class _Session:
         if self._options.unheard:
             self._unheard = Unheard(engine.bus)
             engine.bus.add_instrument(self._unheard)
-        if self._page is not None:
-            await self._page.watch(engine, self._place)
+        noting = () if self._page is None else self._page.watch(engine, self._place)
         self.tally.start()
         self._replay = Replay(
             engine,
@@ -185,7 +184,7 @@ class _Session:
             if self._server is not None:
                 tasks.start_soon(self._server.serve, engine, self._display.tell)
             with (
-                await observe(engine.bus, self._options.shown, self.tally, writer.show),
+                await observe(engine.bus, self._options.shown, self.tally, writer.show, noting),
                 await self._trace(engine.bus, writer),
             ):
                 try:

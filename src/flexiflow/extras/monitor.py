@@ -1,17 +1,15 @@
-"""A page that shows what happens on an engine's bus: an ASGI application, to be mounted.
+"""A page that shows what happens on an engine's bus: an ASGI application (L8).
 
-Needs the extra `monitor`. The page only shows: it changes nothing. Mount it in any ASGI
-application, on asyncio or trio:
-
-```python
-app = Starlette(routes=[Mount("/flexiflow", Monitor(engine))])
-```
+Needs the extra `monitor`. Mount it in any ASGI application, on asyncio or trio, as in
+`Starlette(routes=[Mount("/flexiflow", Monitor(engine))])`. The page only shows, and changes
+nothing.
 """
 
 from __future__ import annotations
 
 import re
 import reprlib
+import secrets
 from importlib.resources import files
 from time import time
 from typing import TYPE_CHECKING, Final, final
@@ -106,6 +104,7 @@ class Monitor:
         self._has_causes = causes
         self._failures = Failures(self._chains)
         self._is_observing = False
+        self._id = secrets.token_hex(4)
         self._looks = 0
         self._passing: Passing | None = None
         self._app = Starlette(
@@ -168,18 +167,21 @@ class Monitor:
         if refusal is not None:
             return refusal
         passing = await self._look()
-        # What a page has seen of an earlier look means nothing to this one.
-        is_new = request.query_params.get("look") != str(passing.look)
-        seen = passing.count if is_new else _number(request, "seen")
+        # A page may have seen an earlier look, or be older than this process.
+        is_ours = request.query_params.get("monitor") == self._id
+        has_looked = is_ours and request.query_params.get("look") == str(passing.look)
+        seen = _number(request, "seen") if has_looked else passing.count
+        failed = _number(request, "failed") if is_ours else 0
         events = list(passing.since(seen))
         news = {
             "time": time(),
+            "monitor": self._id,
             "look": passing.look,
             "published": passing.count,
             "missed": max(passing.count - seen - len(events), 0),
             "events": events,
             "failed": self._failures.count,
-            "failures": self._failures.since(_number(request, "failed")),
+            "failures": self._failures.since(failed),
             "states": states_of(self._components, _MOST_KINDS),
             "limits": self._limits(),
             "watched": [

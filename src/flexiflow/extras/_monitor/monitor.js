@@ -8,6 +8,7 @@ const byId = (id) => document.getElementById(id);
 
 let isPaused = false;
 let last = null;
+let missed = 0;
 
 function element(name, text, kind) {
   const made = document.createElement(name);
@@ -20,12 +21,15 @@ function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
 }
 
+function isWanted(name) {
+  return name.includes(byId("filter").value);
+}
+
 function showEvents(at, events) {
   const rows = byId("events");
-  const wanted = byId("filter").value;
   const added = [];
   for (const [, name, payload] of events) {
-    if (wanted && !name.includes(wanted)) continue;
+    if (!isWanted(name)) continue;
     const row = element("tr", undefined, name === "event.handler.failed" ? "bad" : "");
     row.append(element("td", clock(at), "time"), element("td", name, "name"),
       element("td", payload, "payload"));
@@ -94,10 +98,12 @@ function show(news) {
     const rate = (news.published - last.published) / (news.time - last.time);
     byId("rate").textContent = Math.round(rate).toLocaleString();
   }
+  if (last && news.monitor !== last.monitor) byId("failures").replaceChildren();
   last = news;
   showFailures(news.failures);
+  missed += news.missed + (isPaused ? news.events.length : 0);
+  byId("missed").textContent = missed ? `${missed.toLocaleString()} not shown` : "";
   if (isPaused) return;
-  byId("missed").textContent = news.missed ? `${news.missed.toLocaleString()} not shown` : "";
   showEvents(news.time, news.events);
   showStates(news.states);
   showGauges(news.limits, news.watched);
@@ -109,13 +115,20 @@ byId("pause").addEventListener("click", (event) => {
   event.target.textContent = isPaused ? "Go on" : "Pause";
 });
 
+byId("filter").addEventListener("input", () => {
+  for (const row of [...byId("events").rows]) {
+    if (!isWanted(row.querySelector(".name").textContent)) row.remove();
+  }
+});
+
 function tell(text, isBad) {
   byId("link").textContent = text;
   byId("link").className = isBad ? "bad" : "";
 }
 
 async function ask() {
-  const seen = last ? `?look=${last.look}&seen=${last.published}&failed=${last.failed}` : "";
+  const seen = last ? `?monitor=${last.monitor}&look=${last.look}&seen=${last.published}`
+    + `&failed=${last.failed}` : "";
   try {
     const answer = await fetch(`now${seen}`, { cache: "no-store" });
     if (!answer.ok) throw new Error(await answer.text());

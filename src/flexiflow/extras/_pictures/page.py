@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow._text import printable, shorten
 from flexiflow.extras._pictures.charts import draw_rate
+from flexiflow.extras._pictures.lives import MOST_NAMED
 from flexiflow.extras._pictures.maps import Place, Way, draw_map
 from flexiflow.extras._pictures.style import STYLE
-from flexiflow.extras._pictures.tally import MOST_NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flexiflow.extras._measures import Measured
+    from flexiflow.extras._pictures.lives import Life, Step
     from flexiflow.extras._pictures.recorder import Recorder
-    from flexiflow.extras._pictures.tally import Chain, Life, Step
+    from flexiflow.extras._pictures.tally import Chain
 
 _MOST_LIVES: Final = 8
 _MOST_HANDLERS: Final = 100
@@ -53,7 +54,7 @@ def make_page(recorder: Recorder, *, title: str, summary: Mapping[str, str]) -> 
         ),
         "</dl>",
         *_rates(recorder),
-        *_lives(recorder.lives.values()),
+        *_lives(recorder.lives.kinds.values()),
         *_handlers(recorder.handlers.measured()),
         "<h2>Failures</h2>",
         *_failures(recorder.events),

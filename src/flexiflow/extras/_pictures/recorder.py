@@ -14,43 +14,28 @@ from typing import TYPE_CHECKING, Any, Final, final
 from flexiflow._bus import dispatcher_of
 from flexiflow._text import printable, shorten, show_failure
 from flexiflow._turns import live_turns
-from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow.events import (
+    COMPONENT_REGISTERED,
+    HANDLER_FAILED,
+    MESSAGE_RECEIVED,
+    STATE_CHANGED,
+)
 from flexiflow.extras._measures import ByName
-from flexiflow.extras._pictures.tally import Chain, Life, Rate, Room
+from flexiflow.extras._pictures.lives import Lives
+from flexiflow.extras._pictures.tally import Chain, Rate, Room
 from flexiflow.extras._pictures.watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from flexiflow import Engine, StateMachine
+    from flexiflow import Engine
 
 _MOST_NAMES: Final = 1_000
 _MOST_CHAINS: Final = 2_000
-_MOST_COMPONENTS: Final = 100_000
-_MOST_LIVES: Final = 1_000
-_MOST_MACHINES: Final = 1_000
 _MOST_FAILURES: Final = 100
 _AT_ONCE: Final = 1_000
 _EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC).timestamp()
 _LATEST: Final = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
-
-
-@final
-class _Stay:
-    """Where a component is.
-
-    Attributes:
-        since: when it came into its state; None if that is not known.
-        sent: when its last message was sent; None if that is not known.
-        life: what its transitions are counted with; None before the first.
-    """
-
-    __slots__ = ("life", "sent", "since")
-
-    def __init__(self) -> None:
-        self.since: float | None = None
-        self.sent: float | None = None
-        self.life: Life | None = None
 
 
 @final
@@ -59,12 +44,11 @@ class Recorder:
 
     Args:
         engine: the engine.
-        owner: the owner of its subscriptions.
-        watchers: the owners of subscriptions that are not counted; `owner` is one of them.
+        watchers: the owners of subscriptions that are not counted.
         place: returns the number of the input's line in hand; 0 for none.
 
     Attributes:
-        lives: the transitions, by the initial state and all states of the components.
+        lives: the transitions of all components.
         failures: how many failures there were when.
         events: the events that nothing caused, and what they caused, as far as it led to failures.
         handlers: how often handlers were called, how long that took, and how often they failed, by
@@ -77,19 +61,14 @@ class Recorder:
         self,
         engine: Engine,
         *,
-        owner: str,
         watchers: Collection[str],
         place: Callable[[], int] = int,
     ) -> None:
         self._bus = engine.bus
         self._registry = dispatcher_of(engine.bus).registry
-        self._components = engine.components
-        self._owner = owner
         self._watchers = watchers
         self._place = place
         self._started = perf_counter()
-        self._life_of: dict[StateMachine, Life] = {}
-        self._stays: dict[str, _Stay] = {}
         # Failures that were counted, for those that are published or raised as well.
         self._failed: deque[Exception] = deque(maxlen=_MOST_FAILURES)
         self._watch: Watch | None = None
@@ -97,7 +76,7 @@ class Recorder:
         self._messages = Rate()
         # When messages were sent that are still to be counted: all at once takes half the time.
         self._uncounted: list[float] = []
-        self.lives: dict[tuple[str, tuple[str, ...]], Life] = {}
+        self.lives = Lives(engine.components)
         self.failures = Rate()
         self.events = Chain("", Room(_MOST_CHAINS))
         self.handlers = ByName(_MOST_NAMES, ())
@@ -110,15 +89,15 @@ class Recorder:
         self._uncounted.clear()
         return self._messages
 
-    async def begin(self) -> None:
-        """Observe the engine's bus from now on."""
-        for name, handler in (
+    def begin(self) -> list[tuple[str, Callable[[Any], None]]]:
+        """Begin to record; return what the engine's bus is to be observed by, by events."""
+        self._look()
+        return [
+            (COMPONENT_REGISTERED, self._register),
             (MESSAGE_RECEIVED, self._receive),
             (STATE_CHANGED, self._change),
             (HANDLER_FAILED, self._hear),
-        ):
-            await self._bus.subscribe(name, self._owner, handler, priority=1)
-        self._look()
+        ]
 
     def fail(self, component: str, exception: Exception) -> None:
         """Count a failure of a handler, under the event that the current task works for."""
@@ -159,10 +138,7 @@ class Recorder:
             return
         component, message = payload.get("component"), payload.get("message")
         if isinstance(component, str) and isinstance(message, dict):
-            stay = self._stays.get(component)
-            if stay is None:
-                stay = self._new_stay(component)
-            stay.sent = self._count(message.get("at"))
+            self.lives.send(component, self._count(message.get("at")))
 
     def _count(self, at: object) -> float | None:
         """Count a message, and return when it was sent."""
@@ -177,56 +153,14 @@ class Recorder:
                 self._uncounted.clear()
         return moment
 
-    def _new_stay(self, component: str) -> _Stay:
-        if len(self._stays) == _MOST_COMPONENTS:
-            del self._stays[next(iter(self._stays))]
-        stay = self._stays[component] = _Stay()
-        return stay
-
     def _change(self, payload: Mapping[str, Any]) -> None:
-        component = payload.get("component") if isinstance(payload, dict) else None
-        if not isinstance(component, str):
-            return
-        found = self._components.get(component)
-        machine = None if found is None else found.machine
-        if machine is not None:
-            self._count_step(component, machine, payload)
+        if isinstance(payload, dict):
+            states = payload.get("from_state"), payload.get("to_state")
+            self.lives.count(payload.get("component"), states)
 
-    def _count_step(
-        self, component: str, machine: StateMachine, payload: Mapping[str, Any]
-    ) -> None:
-        life = self._life_of.get(machine)
-        if life is None:
-            life = self._new_life(machine)
-        source, target = payload.get("from_state"), payload.get("to_state")
-        try:
-            step = life.steps.get((source, target)) or life.new_step(source, target)
-        except TypeError:  # something that has no hash is no state
-            return
-        if step is None:
-            return
-        stay = self._stays.get(component)
-        if stay is None:
-            stay = self._new_stay(component)
-        if stay.life is not life:
-            stay.life = life
-            life.name(component)
-        sent = stay.sent
-        step.add(None if stay.since is None or sent is None else sent - stay.since)
-        stay.since = sent
-
-    def _new_life(self, machine: StateMachine) -> Life:
-        if len(self._life_of) == _MOST_MACHINES:
-            self._life_of.clear()
-        key = machine.initial, machine.states
-        life = self.lives.get(key)
-        if life is None:
-            # One that has no states counts nothing.
-            life = Life("", ()) if len(self.lives) == _MOST_LIVES else Life(*key)
-            if life.states:
-                self.lives[key] = life
-        self._life_of[machine] = life
-        return life
+    def _register(self, payload: Mapping[str, Any]) -> None:
+        if isinstance(payload, dict):
+            self.lives.forget_machine(payload.get("component"))
 
     def _hear(self, payload: Mapping[str, Any]) -> None:
         """Count a failure that was published, unless the instrument has seen it already."""

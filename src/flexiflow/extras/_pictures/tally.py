@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from flexiflow._text import shorten
 
@@ -17,91 +17,10 @@ if TYPE_CHECKING:
 OTHER: Final = "(others)"
 """The name under which all is added up that comes after the limit was reached."""
 
-MOST_NAMED: Final = 3
-"""How many components with the same states are named."""
-
 _MOST_BARS: Final = 120
 _SHORTEST: Final = 0.001
 _DEEPEST: Final = 40
 """An event that others caused, one within the other, counts as one of so many at most."""
-
-
-@final
-class Step:
-    """The transitions from one state to another one.
-
-    Attributes:
-        count: how many there were.
-        timed: for how many of them it is known how long the first state lasted.
-        seconds: how long it lasted before those, in sum.
-        longest: how long it lasted at most.
-    """
-
-    __slots__ = ("count", "longest", "seconds", "timed")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.timed = 0
-        self.seconds = 0.0
-        self.longest = 0.0
-
-    def add(self, lasted: float | None) -> None:
-        """Count a transition.
-
-        Args:
-            lasted: how many seconds the first state lasted; None if that is not known.
-        """
-        self.count += 1
-        if lasted is not None and lasted >= 0:
-            self.timed += 1
-            self.seconds += lasted
-            self.longest = max(self.longest, lasted)
-
-    @property
-    def mean(self) -> float | None:
-        """How many seconds the first state lasted on average; None if that is not known."""
-        return self.seconds / self.timed if self.timed else None
-
-
-@final
-class Life:
-    """The transitions of all components whose machines have the same states.
-
-    Args:
-        initial: the state in which they begin.
-        states: all states of theirs.
-
-    Attributes:
-        initial: see above.
-        states: see above.
-        components: the names of the first of them.
-        steps: the transitions by the states that they lead from and to.
-    """
-
-    __slots__ = ("_known", "components", "initial", "states", "steps")
-
-    def __init__(self, initial: str, states: tuple[str, ...]) -> None:
-        self.initial = initial
-        self.states = states
-        self.components: list[str] = []
-        self.steps: dict[tuple[Any, Any], Step] = {}
-        self._known: frozenset[object] = frozenset(states)
-
-    def new_step(self, source: object, target: object) -> Step | None:
-        """Begin to count the transitions from one state to another one.
-
-        Returns:
-            Where they are counted; None if these are no states.
-        """
-        if source not in self._known or target not in self._known:
-            return None
-        step = self.steps[source, target] = Step()
-        return step
-
-    def name(self, component: str) -> None:
-        """Note the name of a component, unless there are enough."""
-        if len(self.components) <= MOST_NAMED and component not in self.components:
-            self.components.append(component)
 
 
 @final
