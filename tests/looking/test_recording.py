@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flexiflow import Component, Engine, StateMachine, Transition
-from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow.events import BUILT_IN, HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.extras._pictures import lives
 from flexiflow.extras._pictures import recorder as module
 from flexiflow.extras._pictures.lives import Life
@@ -97,6 +97,18 @@ async def test_components_with_the_same_states_stand_together() -> None:
         await switch(engine, str(number), "on")
     [life] = recorder.lives.kinds.values()
     assert (steps(life)["off", "on"][0], life.components) == (6, ["0", "1", "2", "3"])
+
+
+async def test_another_component_may_take_a_name() -> None:
+    """L7: its transitions are those of its own machine."""
+    engine = lamps()
+    recorder = await recording(engine)
+    await switch(engine, "lamp", "on")
+    await engine.unregister("lamp")
+    other = StateMachine("off", [Transition("off", "on", "on"), Transition("on", "warn", "red")])
+    await engine.register(Lamp("lamp", other))
+    await switch(engine, "lamp", "on")
+    assert [steps(it)["off", "on"][0] for it in recorder.lives.kinds.values()] == [1, 1]
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +226,7 @@ ODD: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("name", [MESSAGE_RECEIVED, STATE_CHANGED, HANDLER_FAILED])
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
 async def test_odd_payloads_are_passed_over(name: str) -> None:
     """L7: anybody may publish anything under a built-in name."""
     engine = lamps()

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _NEEDED: Final = ("hypercorn", "starlette")
 _GRACE: Final = 1.0
 """Seconds that a request may go on when the run has ended."""
-_ADDRESS: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>[0-9]{1,5})")
+_ADDRESS: Final = re.compile(
+    r"(?:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?(?P<port>[0-9]{1,5})"
+)
 _LAST_PORT: Final = 65_535
 _HERE: Final = ("127.0.0.1", "localhost", "[::1]")
 
