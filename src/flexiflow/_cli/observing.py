@@ -77,8 +77,8 @@ async def observe(
     for name, (*notes, last) in functions.items():
         observer = last
         # One observer in place of several, each of which would cost each event a call more.
-        for note in reversed(notes):
-            observer = _then(note, observer)
+        for each in reversed(notes):
+            observer = _then(each, observer)
         observers.enter_context(await bus.subscribe(name, OBSERVER, observer, priority=1))
     return observers
 

@@ -136,7 +136,8 @@ class Recorder:
         # Anybody may publish an event of that name, with any payload; and so in what follows.
         if not isinstance(payload, dict):
             return
-        component, message = payload.get("component"), payload.get("message")
+        component = payload.get("component")
+        message: Mapping[str, Any] | None = payload.get("message")
         if isinstance(component, str) and isinstance(message, dict):
             self.lives.send(component, self._count(message.get("at")))
 
