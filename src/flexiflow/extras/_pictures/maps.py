@@ -82,7 +82,8 @@ def draw_map(places: Iterable[Place], ways: Iterable[Way], *, title: str) -> str
         graph.add_edge(
             ids[way.source],
             ids[way.target],
-            label=_label(way.text.split("\n")),
+            # Graphviz puts the text beside the middle of the line, however wide that is.
+            label=_label(" " * round(way.width) + line for line in way.text.split("\n")),
             tooltip=_label([way.hint]),
             labeltooltip=_label([way.hint]),
             penwidth=f"{way.width:.1f}",

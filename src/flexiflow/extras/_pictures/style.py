@@ -28,6 +28,7 @@ p { margin: 0 0 0.75rem; max-width: 45rem; }
 .map .node path { fill: var(--card); stroke: var(--faint); }
 .map .node:hover path { fill: var(--tint); }
 .map text { fill: var(--ink); font-family: system-ui, "Segoe UI", sans-serif; }
+.map .edge text { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
 .map .edge path { stroke: var(--blue); }
 .map .edge polygon { fill: var(--blue); stroke: var(--blue); }
 .map .edge:hover path { stroke: var(--ink); }
@@ -35,7 +36,8 @@ p { margin: 0 0 0.75rem; max-width: 45rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 0.3rem 0.6rem; border-bottom: 1px solid var(--line); }
 th { color: var(--faint); font-weight: 600; font-size: 0.8125rem; }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; overflow-wrap: anywhere; }
+th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; overflow-wrap: anywhere;
+  min-width: 8rem; }
 td.time { background: linear-gradient(var(--tint) 0 0) 0 50% / calc(var(--share) * 100%) 70%
   no-repeat; }
 .bad { color: var(--bad); font-weight: 600; }
