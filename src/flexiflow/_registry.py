@@ -27,7 +27,7 @@ from flexiflow._subscription import Subscription, deactivate
 from flexiflow.events import BUILT_IN, HANDLER_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Literal, TypeAlias
 
     from flexiflow._instruments import Installed
@@ -310,9 +310,9 @@ class Registry:
         return len(owned)
 
     @property
-    def owners(self) -> int:
-        """How many components have a subscription or answer a query."""
-        return len(self._owned)
+    def owners(self) -> Collection[str]:
+        """The components that have a subscription or answer a query; a view."""
+        return self._owned.keys()
 
     def has_any(self, component_name: str) -> bool:
         """Return whether a component has a subscription or answers a query."""

@@ -35,6 +35,7 @@ _MOST_CHAINS: Final = 2_000
 _MOST_FAILURES: Final = 100
 _AT_ONCE: Final = 1_000
 _EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC).timestamp()
+_parse: Final = datetime.fromisoformat
 _LATEST: Final = datetime(9998, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -66,6 +67,7 @@ class Recorder:
     ) -> None:
         self._bus = engine.bus
         self._registry = dispatcher_of(engine.bus).registry
+        self._owners = self._registry.owners
         self._watchers = watchers
         self._place = place
         self._started = perf_counter()
@@ -131,7 +133,7 @@ class Recorder:
             self._bus.add_instrument(self._watch)
 
     def _receive(self, payload: Mapping[str, Any]) -> None:
-        if self._watch is None and self._registry.owners > 1:
+        if self._watch is None and len(self._owners) > 1:
             self._look()
         # Anybody may publish an event of that name, with any payload; and so in what follows.
         if not isinstance(payload, dict):
@@ -181,7 +183,7 @@ def _moment_of(value: object) -> float | None:
     """Return the seconds since 1970 that a message's time tells; None if it tells none."""
     try:
         if isinstance(value, str):
-            moment = datetime.fromisoformat(value).timestamp()
+            moment = _parse(value).timestamp()
         elif isinstance(value, float | int) and not isinstance(value, bool):
             moment = float(value)
         else:
