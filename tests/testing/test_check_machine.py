@@ -165,14 +165,19 @@ def test_a_violation_is_found_again(backend: str) -> None:
     ) in first
 
 
+@pytest.fixture
+def _little_to_spend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program that never ends be given up sooner."""
+    monkeypatch.setattr(desk, "_BUDGET", 1_000)
+
+
+@pytest.mark.unmeasured
+@pytest.mark.usefixtures("_little_to_spend")
 @pytest.mark.parametrize(
     "shop", [PicksWithoutLooking, TakesTheMoneyFirst, StopsWithoutBooks, CannotBeStopped]
 )
-def test_a_program_fails_again_with_what_makes_the_engine(
-    shop: type[Shop], backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_fails_again_with_what_makes_the_engine(shop: type[Shop], backend: str) -> None:
     """P6: races, cancellations and what never ends replay; what can't be imported is filled in."""
-    monkeypatch.setattr(desk, "_BUDGET", 1_000)
     violation = found(lambda: engine_of(shop()), backend, messages=MESSAGES, **CLAIMS)
     placeholder = "make = ...  # what makes your engine"
     assert placeholder in violation.counterexample
@@ -379,6 +384,7 @@ def test_a_claim_that_holds_is_told_as_such(backend: str) -> None:
     assert f"'placed' leads to 'paid': held in {placed.held}, inconclusive in 0" in str(report)
 
 
+@pytest.mark.usefixtures("_little_to_spend")
 def test_a_machine_that_never_rests_is_inconclusive(backend: str) -> None:
     """P6: a claim is not called held where the budget was used up, nor violated."""
     rows = [
@@ -399,6 +405,7 @@ def test_a_machine_that_never_rests_is_inconclusive(backend: str) -> None:
     assert report.leads_to[0][1:] == (0, 3, 0)
 
 
+@pytest.mark.usefixtures("_little_to_spend")
 def test_a_store_keeps_an_engine_awake(backend: str) -> None:
     """P6, K5: components come and go, and are watched each time; what leads to what stays open."""
 
@@ -439,6 +446,7 @@ def test_fair_messages_are_sent_until_nothing_changes(backend: str) -> None:
     assert report.leads_to[0].inconclusive == 0
 
 
+@pytest.mark.usefixtures("_little_to_spend")
 def test_messages_that_go_round_in_circles_are_inconclusive(backend: str) -> None:
     """P6: fair messages that take transitions for ever may still come to something."""
     rows = [Transition("new", "place", "placed"), Transition("placed", "poll", None)]

@@ -366,7 +366,7 @@ def test_a_fault_where_two_features_meet_is_found(backend: str) -> None:
     [held] = examine(BusSubject, CONTRACT[:1], EventBus, backend=backend, examples=2, seed=1)
     assert held.violation is None
     clauses = [each for each in CONTRACT if each.identifier in {"B9", "B10"}]
-    b9, b10 = examine(BusSubject, clauses, Pruning, backend=backend, examples=80, seed=1)
+    b9, b10 = examine(BusSubject, clauses, Pruning, backend=backend, examples=40, seed=1)
     assert b9.violation is None
     assert b10.violation is not None
     assert b10.violation.operations <= 5

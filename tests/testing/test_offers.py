@@ -38,6 +38,7 @@ from flexiflow.testing._examiner.examine import Verdict, examine
 from flexiflow.testing._examiner.program import Program, name_factory
 from flexiflow.testing._examiner.selection import select
 from flexiflow.testing._examiner.steps import Together, Wait
+from tests.helpers import by_turns
 from tests.testing.test_check import Careless, Thin, run_text
 
 NAMES = [clause.identifier for clause in CONTRACT]
@@ -177,7 +178,7 @@ BUSES: list[tuple[type[Thin], str, str]] = [
 ]
 
 
-IDS = [f"{bus.__name__} without {part}" for bus, part, _ in BUSES]
+CASES = [pytest.param(*each, id=f"{each[0].__name__} without {each[1]}") for each in BUSES]
 
 
 def verdicts(factory: Callable[[], Any], backend: str, **how: Any) -> dict[str, Verdict]:
@@ -245,7 +246,7 @@ def test_clauses_that_name_none_are_refused(clauses: Any, error: type[Exception]
 
 
 @pytest.mark.same_everywhere
-@pytest.mark.parametrize(("bus", "part", "clauses"), BUSES, ids=IDS)
+@pytest.mark.parametrize(("bus", "part", "clauses", "backend"), by_turns(CASES))
 def test_only_what_needs_a_part_is_not_offered(
     bus: Callable[[], Any], part: str, clauses: str, backend: str
 ) -> None:
@@ -260,7 +261,6 @@ def test_only_what_needs_a_part_is_not_offered(
     assert all(found[name].examples or found[name].lacks for name in NAMES)
 
 
-@pytest.mark.measured
 def test_a_bus_need_not_have_every_way_of_delivery(backend: str) -> None:
     """P5: what needs another way, or another policy, is not offered; the rest is tried without."""
     found = verdicts(OneWay, backend, examples=1)

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("flexiflow")
 only_one: Final = threading.Lock()
+_MOST_REFUSED: Final = 100
+"""After so many cases that all need what is not offered, none is expected that does not."""
 _OPEN: Final = {"disabled": False, "filters": (), "propagate": False}
 _T = TypeVar("_T")
 _H = TypeVar("_H", bound=logging.Handler)
@@ -361,6 +363,7 @@ class _Search:
         self._cases = cases
         self._subject = subject
         self._tried = 0
+        self._refused = 0
         self._lacks: set[str] = set()
         self._found: list[tuple[Case, str, Trace]] = []
 
@@ -382,7 +385,7 @@ class _Search:
         except (_Broken, Flaky):
             # A flaky case, too, broke the clause once.
             return Verdict(self._clause, self._tried, self._violation(seed))
-        except Unsatisfiable:
+        except (NotOffered, Unsatisfiable):
             return Verdict(self._clause, 0, None, tuple(sorted(self._lacks)))
         return Verdict(self._clause, self._tried, None)
 
@@ -392,6 +395,9 @@ class _Search:
             breaks = self._breaks(case)
         except NotOffered as exc:
             self._lacks |= {*exc.lacks}
+            self._refused += 1
+            if not self._tried and self._refused == _MOST_REFUSED:
+                raise
             hypothesis.reject()
         self._tried += not was_found
         if breaks:
