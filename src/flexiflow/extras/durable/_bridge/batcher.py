@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from flexiflow.extras._process import Home
+from flexiflow.extras._woken import let_go_on
 from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable, left
 from flexiflow.extras.durable._records import Batch
@@ -24,12 +24,6 @@ MOST_AT_ONCE: Final = 500
 
 BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 """The most bytes in a batch of several records: more might not be transferred in time."""
-
-_TURNS: Final = 2
-"""Turns of the event loop in which publishers that were woken can publish again.
-
-One is not enough: trio runs the tasks of a turn in any order, and a publish may be a checkpoint.
-"""
 
 
 class _Parcel:
@@ -53,7 +47,7 @@ class Batcher:
     """Stores the records of publishers in batches, and wakes each publisher afterwards.
 
     Records that arrive while a batch is being stored form the next one, with those that its
-    publishers publish as soon as they are woken.
+    publishers publish as they go on.
 
     Args:
         link: what the parts of the bridge share.
@@ -135,10 +129,7 @@ class Batcher:
                 return
             self._parcels.popleft()
             parcel.done.set()
-            # What they publish now shares a batch with what waits already. Otherwise two groups of
-            # publishers would take turns for ever, with a commit for each.
-            for _ in range(_TURNS):
-                await checkpoint()
+            await let_go_on()
         if self._emptied is not None:
             self._emptied.set()
 
