@@ -252,19 +252,47 @@ def test_a_deadlock_that_is_swallowed_is_told_all_the_same(backend: str) -> None
     assert caught.value.__cause__ is None
 
 
-def test_a_run_that_cannot_be_ended_raises_out_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: who waits again and again, whatever comes, is given up."""
+async def swallow(step: Callable[[], Awaitable[object]] = anyio.sleep_forever) -> None:
+    """Go on whatever comes."""
+    while True:
+        try:
+            await step()
+        except BaseException:  # noqa: BLE001, S112  that is what is tried
+            continue
+
+
+async def swallow_below() -> None:
+    """Fail while a task goes on whatever comes."""
+    async with create_task_group() as group:
+        group.start_soon(swallow)
+        await checkpoint()
+        raise LookupError
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize(
+    "scenario",
+    [swallow, partial(swallow, checkpoint), swallow_below, partial(swallow, swallow_below)],
+)
+def test_a_run_that_cannot_be_ended_is_given_up(
+    backend: str, monkeypatch: pytest.MonkeyPatch, scenario: Callable[[], Awaitable[None]]
+) -> None:
+    """P2: tasks that go on again and again, whatever comes, do not keep the run from its end."""
     monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
+    with pytest.raises(ScenarioStuck):
+        replay(scenario, backend=backend, decisions=())
+
+
+def test_a_system_task_that_goes_on_is_given_up_after_the_scenario() -> None:
+    """P2: what a scenario raises leaves it, although a task that it left can't be ended."""
+    trio = pytest.importorskip("trio", reason="trio is not installed")
 
     async def scenario() -> None:
-        while True:
-            try:
-                await Event().wait()
-            except asyncio.CancelledError:
-                continue
+        trio.lowlevel.spawn_system_task(swallow)
+        await checkpoint()
 
-    with pytest.raises(ScenarioStuck):
-        run_scheduled(scenario, backend="asyncio")
+    with pytest.raises(TasksLeft, match="swallow"):
+        replay(scenario, backend="trio", decisions=())
 
 
 def test_who_waits_for_a_thread_is_stuck(backend: str) -> None:

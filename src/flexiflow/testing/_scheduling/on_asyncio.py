@@ -15,7 +15,7 @@ from functools import partial
 from inspect import CORO_SUSPENDED, getcoroutinestate
 from selectors import SelectSelector
 from signal import SIGINT, default_int_handler, getsignal, signal
-from typing import TYPE_CHECKING, Any, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, final
 
 import anyio
 
@@ -136,6 +136,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             # A task of AnyIO's that has not begun would leave a coroutine that was never awaited.
             if getcoroutinestate(cast("Any", task.get_coro())) == CORO_SUSPENDED:
                 task.cancel()
+
+    def give_up(self, exception: BaseException) -> NoReturn:
+        """Leave the tasks where they are: the exception ends the loop."""
+        raise exception
 
     def scenario_task(self) -> asyncio.Task[Any]:
         """Return the scenario's task."""
