@@ -386,11 +386,12 @@ def test_a_claim_that_holds_is_told_as_such(backend: str) -> None:
 
 @pytest.mark.usefixtures("_little_to_spend")
 def test_a_machine_that_never_rests_is_inconclusive(backend: str) -> None:
-    """P6: a claim is not called held where the budget was used up, nor violated."""
+    """P6: fair messages reach it, but a claim is called neither held nor violated."""
     rows = [
         Transition("new", "place", "placed"),
         Transition("placed", "expire", "late"),
         Transition("late", "expire", "placed"),
+        Transition("late", "pay", None),
     ]
     states = [State(name, after=(1.0, "expire")) for name in ("placed", "late")]
     machine = StateMachine("new", rows, states=states)
@@ -400,9 +401,10 @@ def test_a_machine_that_never_rests_is_inconclusive(backend: str) -> None:
         examples=3,
         messages={"order-1": triggers("place")},
         leads_to=[("placed", "late")],
-        fair=["place"],
+        fair=["pay"],
     )
     assert report.leads_to[0][1:] == (0, 3, 0)
+    assert report.not_taken == ()
 
 
 @pytest.mark.usefixtures("_little_to_spend")
@@ -472,6 +474,33 @@ def test_a_message_that_is_never_over_is_no_violation(backend: str) -> None:
 
     report = check(make, backend, messages={"order-1": triggers("place")}, fair=["place"])
     assert report.unfinished > 0
+
+
+class Unspeakable(Exception):
+    """Can't be shown."""
+
+    def __repr__(self) -> str:
+        raise LookupError
+
+    __str__ = __repr__
+
+
+def test_an_exception_that_cannot_be_shown_is_no_violation(backend: str) -> None:
+    """P6: a message that raises is none, whatever it raises; an invariant that fails is one."""
+
+    def act(_: object, order: Order) -> None:
+        raise Unspeakable
+
+    def holds(order: Order) -> None:
+        raise AssertionError(Unspeakable())
+
+    make = of(StateMachine("new", [Transition("new", "place", "placed", action=act)]))
+    report = check(make, backend, messages=PLAIN, examples=3)
+    assert report.failures["Unspeakable"] > 0
+    violation = found(make, backend, messages=PLAIN, invariants=[holds])
+    assert (
+        violation.complaint == "order-1 breaks it in 'new': <a AssertionError that can't be shown>"
+    )
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), None])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from hypothesis import strategies as st
 
 from flexiflow._errors import PublishRefused
+from flexiflow._text import safely
 from flexiflow.events import HANDLER_FAILED
 from flexiflow.testing._bus.crossed import blame, complaint_of
 from flexiflow.testing._bus.crossing import Crossing, cross
@@ -320,7 +321,9 @@ class BusSubject(Subject[BusTrace]):
     def __init__(self, factory: Callable[[], Any], backend: str) -> None:
         super().__init__(backend, BusTrace)
         if not callable(factory):
-            raise TypeError(f"factory must be callable without arguments, not {factory!r}")
+            raise TypeError(
+                f"factory must be callable without arguments, not {safely(repr, factory)}"
+            )
         self._factory = factory
         self._blamed: tuple[str, Case] | None = None
         with Log():
@@ -340,10 +343,12 @@ class BusSubject(Subject[BusTrace]):
         if missing:
             raise TypeError(
                 f"factory must make a bus, with the methods {', '.join(_METHODS)}, "
-                f"not {made!r}, which lacks {', '.join(missing)}"
+                f"not {safely(repr, made)}, which lacks {', '.join(missing)}"
             )
         if again is made:
-            raise TypeError(f"factory must make a new bus each time, not {made!r} again")
+            raise TypeError(
+                f"factory must make a new bus each time, not {safely(repr, made)} again"
+            )
         return made, is_async
 
     def _offers(self, use: Callable[[Any], Awaitable[bool]]) -> bool:

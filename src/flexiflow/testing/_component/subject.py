@@ -15,6 +15,7 @@ import anyio
 
 from flexiflow._engine import Engine
 from flexiflow._machine import StateMachine, Transition
+from flexiflow._text import safely
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
 from flexiflow.testing._component.parts import IDLE, Shelf
@@ -209,7 +210,7 @@ class ComponentSubject(Subject[ComponentTrace]):
         engine = Engine if engine is None else engine
         for role, each in (("factory", factory), ("engine", engine)):
             if not callable(each):
-                raise TypeError(f"{role} must be callable, not {each!r}")
+                raise TypeError(f"{role} must be callable, not {safely(repr, each)}")
         self._factory = factory
         self._engine = engine
         with Log():
@@ -317,9 +318,10 @@ async def _subscribes(component: Any, engine: Any) -> bool:
 def _check_parts(role: str, made: object, parts: tuple[str, ...]) -> None:
     if iscoroutine(made):
         made.close()
-        raise TypeError(f"{role} must be sync, not {made!r}")
+        raise TypeError(f"{role} must be sync, not {safely(repr, made)}")
     missing = [name for name in parts if not hasattr(made, name)]
     if missing:
         raise TypeError(
-            f"what {role} makes must have {', '.join(parts)}; {made!r} lacks {', '.join(missing)}"
+            f"what {role} makes must have {', '.join(parts)}; {safely(repr, made)} lacks "
+            f"{', '.join(missing)}"
         )

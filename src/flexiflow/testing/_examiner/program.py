@@ -18,6 +18,7 @@ from itertools import accumulate
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+from flexiflow._text import safely
 from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.steps import block, without_one
 
@@ -120,7 +121,7 @@ def literal(value: Any) -> str:
         return f"({', '.join(map(literal, given))}{',' * (len(given) == 1)})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name!r}: {literal(given[name])}' for name in given)}}}"
-    return getattr(given, "__name__", None) or repr(given)
+    return getattr(given, "__name__", None) or safely(repr, given)
 
 
 def name_factory(
