@@ -74,8 +74,8 @@ class Desk:
         claim(
             isinstance(problem, StateConflict)
             and (problem.name, problem.expected, problem.found) == (name, expected, found),
-            f"a save of {name!r} that expected version {expected} raised {safely(repr, problem)}, and "
-            f"version {found} is stored: StateConflict, with name, expected and found, was due",
+            f"a save of {name!r} that expected version {expected} raised "
+            f"{safely(repr, problem)}, and version {found} is stored: StateConflict, with name, expected and found, was due",
         )
         await self.load(name, by)
 
@@ -162,7 +162,8 @@ class Desk:
                 claim(
                     found is not None and is_same(made, found),
                     f"a save of {name!r} was cancelled, and load returned "
-                    f"{safely(repr, found)}; before it was version {expected}, and {made} was to be saved",
+                    f"{safely(repr, found)}; before it was version {expected}, and "
+                    f"{made} was to be saved",
                 )
                 self._model.save(name, made)
             else:
