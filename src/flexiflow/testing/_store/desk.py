@@ -75,7 +75,8 @@ class Desk:
             isinstance(problem, StateConflict)
             and (problem.name, problem.expected, problem.found) == (name, expected, found),
             f"a save of {name!r} that expected version {expected} raised "
-            f"{safely(repr, problem)}, and version {found} is stored: StateConflict, with name, expected and found, was due",
+            f"{safely(repr, problem)}, and version {found} is stored: StateConflict, with name, "
+            "expected and found, was due",
         )
         await self.load(name, by)
 
