@@ -354,7 +354,7 @@ class LastingComponent(PlainComponent):
 
     async def end(self) -> None:
         """Note that no engine has it any more; end its work."""
-        self.stop_timer()
+        self.new_stay()
         if self.is_within_work() and self.work is not None:
             self.work.scope.cancel()
         else:

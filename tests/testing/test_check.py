@@ -327,10 +327,16 @@ PROGRAMS: dict[str, tuple[int, ...]] = {
 @cache
 def drawn_programs(clause: Clause) -> list[Program]:
     """Return the programs of a clause, with the options that are drawn, each under one schedule."""
-    programs: dict[object, Program] = {}
     assert clause.cases is not None
+    scenes = [each for each in clause.scenes if isinstance(each, Program)]
+    programs: dict[object, Program] = {(each.function, repr(each.given)): each for each in scenes}
 
-    @settings(max_examples=100, database=None, deadline=None, suppress_health_check=_SLOW)
+    @settings(
+        max_examples=round(100 * clause.share),
+        database=None,
+        deadline=None,
+        suppress_health_check=_SLOW,
+    )
     @seed(1)
     @given(clause.cases)
     def draw(case: Case) -> None:
@@ -347,7 +353,7 @@ def drawn_programs(clause: Clause) -> list[Program]:
     "clause",
     [
         *(CLAUSES[f"{part}{number}"] for part in PROGRAMS for number in PROGRAMS[part]),
-        *COMPONENT_CONTRACT,
+        *(pytest.param(each, id=f"component-{each.identifier}") for each in COMPONENT_CONTRACT),
     ],
     ids=lambda clause: clause.identifier,
 )

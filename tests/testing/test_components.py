@@ -23,6 +23,7 @@ from flexiflow.testing._examiner.steps import Together, Wait
 
 SEED = 5
 CLAUSES = [f"C{n}" for n in range(1, 11)] + ["K1", "K3", "K4", "K5", "M1", "M2", "M3", "M4"]
+CLAUSES += ["B4", "B8", "B9", "B13", "D6", "E7", "V1", "V2", "A1", "A2", "A3"]
 
 
 class Delegating:

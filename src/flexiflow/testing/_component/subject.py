@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
+from flexiflow._component import Component
 from flexiflow._engine import Engine
 from flexiflow._machine import StateMachine, Transition
 from flexiflow._text import safely
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
-from flexiflow.testing._component.parts import IDLE, Shelf
+from flexiflow.testing._component.parts import IDLE, MARKED, Shelf
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import Factories
 from flexiflow.testing._examiner.program import (
@@ -230,6 +231,7 @@ class ComponentSubject(Subject[ComponentTrace]):
             "engine(max_components=)": _takes(self._engine, **few),
             "running": callable(getattr(host, "running", None)),
             IDLE: not await _subscribes(component, host),
+            MARKED: isinstance(component, Component) and isinstance(self._factory, type),
         }
         return component, host, [part for part, is_there in takes.items() if is_there]
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import State, StateMachine, Transition
+from flexiflow.testing._component import journeys
+from flexiflow.testing._component.journeys import SHARE
 from flexiflow.testing._component.parts import Shelf, engine_over
-from flexiflow.testing._examiner.clause import Clause, programs
+from flexiflow.testing._examiner.clause import Clause, each_of
 from flexiflow.testing._examiner.kit import claim, log_kept
 
 if TYPE_CHECKING:
@@ -237,7 +239,8 @@ M2 = Clause(
     '`{"type": trigger}`, once, in line like any message; if the state was left or entered again '
     "before its turn comes, it is dropped without a trace. With a store the due time is kept; one "
     "that is overdue is sent at once, once; `running()` loads components whose stored time comes.",
-    programs(
+    journeys.IN_TIME,
+    scenes=each_of(
         sends_in_time,
         drops_what_is_late,
         sends_once,
@@ -249,5 +252,6 @@ M2 = Clause(
         way=("left", "action", "guard", "again", "again, slowly"),
         pause=(1, 20),
     ),
+    share=SHARE,
     needs=("running",),
 )

@@ -370,16 +370,17 @@ class _Search:
     def run(self, examples: int, seed: int) -> Verdict:
         """Try at most so many cases; make the first that breaks the clause as small as possible.
 
-        At most as many scenes are tried before that.
+        At most as many scenes are tried before that, and then the clause's share of cases.
         """
         scenes = self._clause.scenes
         for case in Random(seed).sample(scenes, min(examples, len(scenes))):  # noqa: S311
             self._tried += 1
             if self._breaks(case):
                 return Verdict(self._clause, self._tried, self._violation(seed))
+        most = max(1, round(examples * self._clause.share))
         drawing = hypothesis.given(self._cases)(self._attempt)
         phases = _SETTINGS.phases if self._clause.is_shrunk else (Phase.generate,)
-        settings = hypothesis.settings(_SETTINGS, max_examples=examples, phases=phases)
+        settings = hypothesis.settings(_SETTINGS, max_examples=most, phases=phases)
         try:
             hypothesis.seed(seed)(settings(drawing))()
         except (_Broken, Flaky):
