@@ -16,10 +16,11 @@ class Altering(Engine):  # type: ignore[misc]
     async def register(self, component: Component) -> None:
         kind = type(component)
         marks: Any = kind._flexiflow_handlers
-        kind._flexiflow_handlers = tuple(
+        altered: Any = tuple(
             (name, {**mark, **(self.instead if "event" in mark else self.of_answerers)})
             for name, mark in marks
         )
+        kind._flexiflow_handlers = altered
         try:
             await super().register(component)
         finally:
@@ -27,49 +28,49 @@ class Altering(Engine):  # type: ignore[misc]
 
 
 @breaks("B4")
-class ForgetsPriorities(Altering):
+class ForgetsPriorities(Altering):  # type: ignore[misc]
     """Calls all marked methods in the order in which they stand."""
 
     instead: ClassVar[dict[str, Any]] = {"priority": 3}
 
 
 @breaks("B8")
-class ForgetsFilters(Altering):
+class ForgetsFilters(Altering):  # type: ignore[misc]
     """Asks no filter of a marked method."""
 
     instead: ClassVar[dict[str, Any]] = {"filter": None}
 
 
 @breaks("B9")
-class CallsAgain(Altering):
+class CallsAgain(Altering):  # type: ignore[misc]
     """Takes no notice of `once` in a mark."""
 
     instead: ClassVar[dict[str, Any]] = {"once": False}
 
 
 @breaks("V1")
-class ForgetsTimeLimits(Altering):
+class ForgetsTimeLimits(Altering):  # type: ignore[misc]
     """Lets a marked method take as much time as it wants."""
 
     instead: ClassVar[dict[str, Any]] = {"time_limit": None}
 
 
 @breaks("V2")
-class ForgetsLimits(Altering):
+class ForgetsLimits(Altering):  # type: ignore[misc]
     """Calls a marked method any number of times at once."""
 
     instead: ClassVar[dict[str, Any]] = {"limit": None}
 
 
 @breaks("A3")
-class CallsBare(Altering):
+class CallsBare(Altering):  # type: ignore[misc]
     """Puts nothing around a marked method."""
 
     instead: ClassVar[dict[str, Any]] = {"around": ()}
 
 
 @breaks("A1")
-class HurriesNoAnswerer(Altering):
+class HurriesNoAnswerer(Altering):  # type: ignore[misc]
     """Lets a marked answerer take as much time as it wants."""
 
     of_answerers: ClassVar[dict[str, Any]] = {"time_limit": None}

@@ -126,7 +126,7 @@ def tables(
         final: the states that are final.
         options: what else the program takes.
     """
-    pairs = st.tuples(_lines, final)
+    pairs: st.SearchStrategy[tuple[Any, Any]] = st.tuples(_lines, final)
     if sound:
         pairs = pairs.filter(lambda pair: table_of(*pair).is_sound())
     else:
