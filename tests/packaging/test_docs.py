@@ -15,7 +15,7 @@ from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
 from tools.clauses import find_clauses, read_index
-from tools.mutation.mutants import documented
+from tools.mutation.changes import documented
 
 pytestmark = [pytest.mark.unmeasured, pytest.mark.same_everywhere]
 
