@@ -92,7 +92,8 @@ class Trial:
         others = {name: each for name, each in every.items() if twin_of(name) in every}
         items = {name: each for name, each in every.items() if name not in others}
         changes = [str(each.change) for each in self._mutants]
-        new = [each for name, each in items.items() if name not in read_reach(self._reach, changes)]
+        known = read_reach(self._reach, changes)
+        new = [each for name, each in items.items() if name not in known]
         if new:
             in_a_fork(lambda: self._look(loaded, new))
         known = read_reach(self._reach, changes)
