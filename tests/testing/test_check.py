@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from itertools import count
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -20,7 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.vendor.pretty import pretty
 
 from flexiflow import Component, Engine, EventBus
-from flexiflow.testing import ContractViolation, check_bus, check_component, check_transport
+from flexiflow.testing import (
+    ContractViolation,
+    check_bus,
+    check_component,
+    check_store,
+    check_transport,
+)
 from flexiflow.testing._bus import programs as claims
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.programs import serves_several_runs
@@ -447,6 +454,15 @@ def test_a_factory_that_has_no_name_is_left_to_the_reader() -> None:
     assert name_factory(EventBus) == "from flexiflow import EventBus as factory"
 
 
+@pytest.mark.parametrize("program", ["__main__", "__mp_main__"])
+def test_a_program_can_not_be_imported(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """P5: a factory of the program itself is left to be filled in, under either of its names."""
+    made = ModuleType(program)
+    made.__dict__["make"] = make = partial(EventBus)
+    monkeypatch.setitem(sys.modules, program, made)
+    assert name_factory(make) == "factory = ...  # what makes your bus"
+
+
 def test_a_program_under_a_schedule_replays_it(backend: str) -> None:
     """P1: where the order of turns matters, the program has it."""
     script = Script((Subscribe((Wait(),)), Publish("concurrent", "raise")), (0, 1))
@@ -701,7 +717,7 @@ def test_bad_arguments_are_refused_before_anything_is_called(
     assert calls == 0
 
 
-@pytest.mark.parametrize("check", [check_bus, check_component, check_transport])
+@pytest.mark.parametrize("check", [check_bus, check_component, check_transport, check_store])
 async def test_async_code_can_not_check(check: Callable[..., None]) -> None:
     """P1: each program runs in a loop of its own, so this is refused, and the way out is told."""
     with pytest.raises(RuntimeError) as refused:

@@ -421,6 +421,22 @@ def test_what_always_happens_is_not_flaky(backend: str) -> None:
     assert "flaky" not in str(violation)
 
 
+class Full(Thin):
+    """Takes nobody."""
+
+    async def subscribe(self, *_: Any, **__: Any) -> Any:
+        raise OSError("no room")
+
+
+def test_an_error_is_shown_without_what_the_examiner_met(backend: str) -> None:
+    """P5: an earlier exception is the examiner's own, of a program that was larger."""
+    violation = verdicts(Full, backend, only=("D1",))["D1"].violation
+    assert violation is not None
+    head, where, *_, last = violation.error.splitlines()
+    assert (head, last) == ("Traceback (most recent call last):", "OSError: no room")
+    assert where.endswith(", in subscribe")
+
+
 class Burning(Thin):
     """Fails within a function of its own."""
 

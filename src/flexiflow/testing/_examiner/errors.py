@@ -12,7 +12,8 @@ from flexiflow.testing._scheduling.failures import ScenarioStuck
 if TYPE_CHECKING:
     from types import TracebackType
 
-_OURS: Final = ("flexiflow.testing", "flexiflow._cli")
+# Hypothesis wraps what it calls in functions of modules that it makes.
+_OURS: Final = ("flexiflow.testing", "flexiflow._cli", "hypothesis_temporary_module_")
 _LIBRARIES: Final = frozenset({"anyio", "asyncio", "contextlib", "functools", "hypothesis", "trio"})
 
 

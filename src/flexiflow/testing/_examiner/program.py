@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _OURS = "flexiflow.testing._"
 _SHARED = ("mark",)
 """What a program imports instead of defining it: what records its history uses that, too."""
+_PROGRAM = ("__main__", "__mp_main__")
+"""Names of the module that runs as a program; `multiprocessing` adds the second one."""
 FUTURE = "from __future__ import annotations"
 ASSERTING = "flexiflow.testing._examiner.asserting"
 """The module that makes an assertion of whatever leaves a program."""
@@ -133,7 +135,7 @@ def name_factory(
         return _import(place, getattr(factory, "__qualname__", ""), alias)
     # A partial or a lambda knows no name, but may have one.
     for known, found in [*sys.modules.items()]:
-        names = () if known == "__main__" else getattr(found, "__dict__", {}).items()
+        names = () if known in _PROGRAM else getattr(found, "__dict__", {}).items()
         for name, value in [*names]:
             if value is factory:
                 return _import(known, name, alias)
