@@ -15,7 +15,8 @@ from anyio import CancelScope, Event, create_task_group, current_time, fail_afte
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
-from flexiflow.testing import ScenarioStuck, TasksLeft, replay
+from flexiflow.testing import ScenarioStuck, TasksLeft, explore, replay
+from flexiflow.testing._examiner.kit import Boom, Exit
 from flexiflow.testing._scheduling.backends import run_on, run_scheduled
 from flexiflow.testing._scheduling.run import MOST_TURNS, Run, current_run
 from flexiflow.testing._scheduling.schedule import Decisions, Line, first_come
@@ -24,6 +25,41 @@ from tests.helpers import run_at_once
 from tests.testing import traces
 
 each_ending = pytest.mark.parametrize("shield", [False, True])
+
+
+def test_what_is_raised_on_purpose_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """P1: asyncio tells what a bus loses, but not the exceptions of the checkers' own programs."""
+
+    async def lose() -> None:
+        for exception in (Boom("h0"), BaseExceptionGroup("two", [Exit("h1")]), OSError("lost")):
+            asyncio.get_running_loop().create_future().set_exception(exception)
+
+    run_scheduled(lose, backend="asyncio")
+    assert [str(record.exc_info and record.exc_info[1]) for record in caplog.records] == ["lost"]
+
+
+@pytest.mark.parametrize("run", [explore, partial(replay, decisions=())])
+def test_a_callback_can_not_run_a_scenario(run: Callable[..., object]) -> None:
+    """P2: on asyncio a callback of a loop belongs to no task, and must not start a loop either."""
+
+    async def scenario() -> None:
+        """Do nothing."""
+
+    def call(result: asyncio.Future[object]) -> None:
+        try:
+            result.set_result(run(scenario, backend="asyncio"))
+        except Exception as exc:  # noqa: BLE001  it is raised below
+            result.set_exception(exc)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[object] = loop.create_future()
+        loop.call_soon(call, result)
+        with fail_after(60):
+            await result
+
+    with pytest.raises(RuntimeError, match="runs event loops of its own, and one is running here"):
+        asyncio.run(main())
 
 
 class Walker:
