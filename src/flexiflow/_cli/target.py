@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # An exception raised in these files does not show where a target failed.
 _OURS = (
-    __file__,
+    str(Path(__file__).parent),
     importlib.__file__,
     verdict.__file__,
     str(Path(__file__).parent.parent / "testing"),
@@ -87,7 +87,7 @@ async def build(target: str, found: object) -> Engine:
 def unusable(target: str, what: str, exception: BaseException, traceback: str = "") -> CannotRun:
     """Return an exception that says that a target can't be used, what happened, and where."""
     return CannotRun(
-        f"target {target!r} can't be loaded: {what} {show_exception(exception)}"
+        f"target {target!r} can't be used: {what} {show_exception(exception)}"
         f"{show_origin(exception, _OURS)}",
         traceback,
     )
