@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -63,6 +64,7 @@ from tests.testing.crashing import (
     check_trade,
     fail,
     forget,
+    forget_in_a_thread,
     forgetful,
     hang,
     hasty,
@@ -368,6 +370,15 @@ def test_a_life_over_memory_is_told(tmp_path: Path) -> None:
     run(forget, make_life(tmp_path, "asyncio"), int)
     in_memory, failed = read_journal(tmp_path / "journal")
     assert (in_memory.what, failed.what) == (IN_MEMORY, FAILED)
+
+
+def test_a_bridge_in_a_thread_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """P7: what a worker does in other threads is seen, too."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    run(forget_in_a_thread, make_life(tmp_path, backend), int)
+    assert [fact.what for fact in read_journal(tmp_path / "journal")] == [IN_MEMORY, ENDED]
 
 
 @contextmanager

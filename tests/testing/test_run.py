@@ -331,6 +331,28 @@ def test_a_system_task_that_goes_on_is_given_up_after_the_scenario() -> None:
         replay(scenario, backend="trio", decisions=())
 
 
+def test_what_is_given_up_is_quiet_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: a scenario that was given up may be closed, as it is when Python ends."""
+    on_trio = pytest.importorskip(
+        "flexiflow.testing._scheduling.on_trio", reason="trio is not installed"
+    )
+    kept: list[Coroutine[object, object, None]] = []
+    monkeypatch.setattr(on_trio, "_KEPT", kept)
+    monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
+    is_over = False
+
+    async def scenario() -> None:
+        while not is_over:
+            with suppress(BaseException):
+                await anyio.sleep_forever()
+
+    with pytest.raises(ScenarioStuck):
+        run_scheduled(scenario, backend="trio")
+    is_over = True
+    (coroutine,) = kept
+    coroutine.close()
+
+
 def test_who_waits_for_a_thread_is_stuck(backend: str) -> None:
     """P2: a thread that ends only with the scenario is waited for, or left to itself."""
     gate = threading.Event()

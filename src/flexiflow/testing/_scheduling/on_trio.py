@@ -39,6 +39,11 @@ def run(run: Run[_T]) -> _T | None:
     async def main() -> _T | None:
         try:
             return await run.main(host)
+        except BaseException:
+            if host.is_given_up:
+                # It is being closed, long after the run; nobody is there to be told.
+                return None
+            raise
         finally:
             host.end()
 
@@ -162,13 +167,18 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         tasks = self._tasks()
         chosen = tasks if self._abandoned else [task for task in tasks if not _has_children(task)]
         self._abandoned.update(chosen)
-        self._is_over |= self._task in chosen
+        self._is_over |= self.is_given_up
         for task in reversed(chosen):
             _KEPT.append(task.coro)
             # trio would complain of a nursery that was not left.
             task._child_nurseries.clear()
             outcome = Error(exception) if task is self._task else Value(None)
             self._runner.task_exited(task, outcome)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the scenario's task is given up."""
+        return self._task in self._abandoned
 
     def now(self) -> float:
         """Return the virtual time."""
