@@ -33,7 +33,6 @@ from flexiflow.testing import (
     WorkerFailed,
     crash_everywhere,
 )
-from flexiflow.testing._crashing import places
 from flexiflow.testing._crashing.hatchery import Hatchery
 from flexiflow.testing._crashing.journal import (
     BEGAN,
@@ -598,7 +597,7 @@ class Turn:
 
 async def test_a_package_with_a_similar_name_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """P7: whose a line is does not depend on how the name of a folder begins."""
-    monkeypatch.setattr(places, "_OURS", (f"{Path('/srv/flexiflow')}{os.sep}",))
+    monkeypatch.setattr("flexiflow.__path__", [str(Path("/srv/flexiflow"))])
     file = f"{Path('/srv/flexiflow_shop/orders.py')}"
     names: dict[str, Any] = {"Turn": Turn}
     exec(compile("async def order():\n    await Turn()", file, "exec"), names)  # noqa: S102

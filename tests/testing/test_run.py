@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -336,7 +337,7 @@ def test_what_is_given_up_is_quiet_in_the_end(monkeypatch: pytest.MonkeyPatch) -
     on_trio = pytest.importorskip(
         "flexiflow.testing._scheduling.on_trio", reason="trio is not installed"
     )
-    kept: list[Coroutine[object, object, None]] = []
+    kept: list[Any] = []
     monkeypatch.setattr(on_trio, "_KEPT", kept)
     monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
     is_over = False
