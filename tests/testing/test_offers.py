@@ -210,6 +210,39 @@ def test_the_page_lists_what_each_clause_needs() -> None:
     }
 
 
+class Four(Thin):
+    """Has the four methods, without any option, and subscriptions that show nothing."""
+
+    async def subscribe(self, event: str, component: str, handler: Any) -> Any:
+        return (await self.real.subscribe(event, component, handler),)
+
+    def unsubscribe(self, subscription: Any) -> Any:
+        return self.real.unsubscribe(*subscription)
+
+    async def publish(self, event: str, data: object = None) -> Any:
+        return await self.real.publish(event, data)
+
+
+def test_a_bus_with_four_methods_takes_topics(backend: str) -> None:
+    """T1: subscriptions need not show their event, and no option is needed."""
+    found = verdicts(Four, backend, only=("T1",))["T1"]
+    assert (found.word, found.lacks) == ("held", ())
+
+
+class Renaming(Four):
+    """Knows the exact str alone."""
+
+    async def publish(self, event: str, data: object = None) -> Any:
+        return await self.real.publish(event if type(event) is str else "other", data)
+
+
+def test_a_bus_with_four_methods_that_knows_no_topics_is_found(backend: str) -> None:
+    """T1: also if it offers nothing else."""
+    violation = verdicts(Renaming, backend, only=("T1",))["T1"].violation
+    assert violation is not None
+    assert violation.complaint == "the topic of 1 and 2 heard [1]"
+
+
 def test_what_is_not_named_breaks_nothing(backend: str) -> None:
     """P5: a fault in another clause is not found."""
     check_bus(Careless, backend=backend, examples=5, seed=1, clauses=("B7", "D1"))

@@ -388,6 +388,15 @@ async def takes_topics(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -
     claim(heard == [1, 1, 2, 2], f"a topic and a pattern, of 1 and 2 each, heard {heard}")
 
 
+async def takes_a_topic(bus: EventBus, *, heard: Heard) -> None:
+    """It is, too, for a bus that has no patterns and one delivery."""
+    topic: Topic[int] = Topic("a")
+    await bus.subscribe(topic, "c", heard.append)
+    await bus.publish("a", 1)
+    await bus.publish(topic, 2)
+    claim(heard == [1, 2], f"the topic of 1 and 2 heard {heard}")
+
+
 async def tells_filters_its_name(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """A filter is given the name of a topic."""
 
@@ -418,4 +427,10 @@ async def expects_a_topic(bus: EventBus, *, heard: Heard, delivery: DeliveryMode
         claim(heard == [("a", 1)], f"expecting a topic gave {heard}")
 
 
-TOPICS: Final = (takes_topics, tells_filters_its_name, streams_a_topic, expects_a_topic)
+TOPICS: Final = (
+    takes_a_topic,
+    takes_topics,
+    tells_filters_its_name,
+    streams_a_topic,
+    expects_a_topic,
+)
