@@ -171,6 +171,7 @@ def _little_to_spend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk, "_BUDGET", 1_000)
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.usefixtures("_little_to_spend")
 @pytest.mark.parametrize(

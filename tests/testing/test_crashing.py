@@ -95,6 +95,7 @@ def test_what_lasts_stands_each_crash(backend: str) -> None:
     assert str(crashes).startswith(f"killed at {crashes.tried - len(crashes.missed)} of ")
 
 
+@pytest.mark.same_everywhere
 def test_stored_events_stand_crashes(backend: str) -> None:
     """P7: stored events are handled once, or twice around a crash, and none is lost."""
     crashes = sweep(trade, backend=backend, check=check_trade, most=12)
@@ -102,6 +103,7 @@ def test_stored_events_stand_crashes(backend: str) -> None:
     assert crashes.checkpoints["Trader"] > 12
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("case", "backend"),

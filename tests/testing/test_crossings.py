@@ -361,6 +361,7 @@ class Pruning:
         return removed
 
 
+@pytest.mark.same_everywhere
 def test_a_fault_where_two_features_meet_is_found(backend: str) -> None:
     """P1, B10: The clause is named, and the program that is shown fails by itself."""
     [held] = examine(BusSubject, CONTRACT[:1], EventBus, backend=backend, examples=2, seed=1)
