@@ -24,7 +24,7 @@ class Moody(Thin):
             raise OSError("not today")
         return super().unsubscribe_all(component)
 """
-HOW = ("--examples", "30", "--seed", "5")
+HOW = ("--examples", "10", "--seed", "5")
 
 
 def fail(*_: object, **__: object) -> None:

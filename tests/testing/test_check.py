@@ -207,6 +207,7 @@ def test_what_a_bus_lacks_is_not_offered(backend: str, clause: str, lacks: tuple
     assert (verdict.examples, verdict.violation, verdict.lacks) == (0, None, lacks)
 
 
+@pytest.mark.unmeasured
 def test_a_bus_without_anything_new_holds(backend: str) -> None:
     """P1: what a bus does not have breaks nothing."""
     check_bus(Older, backend=backend, examples=1, seed=1)
@@ -252,6 +253,7 @@ def test_publishers_to_a_stream_may_give_up(backend: str) -> None:
     assert CLAUSES["S2"].judge(trace) is None
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("cancels", ["scope", "native"])
 @pytest.mark.parametrize("turns", range(8))
 def test_a_reader_of_a_stream_may_be_cancelled(turns: int, cancels: str, backend: str) -> None:
@@ -730,6 +732,7 @@ async def test_async_code_can_not_check(check: Callable[..., None]) -> None:
     )
 
 
+@pytest.mark.unmeasured
 async def test_from_async_code_one_can_check_in_a_thread(backend_name: str) -> None:
     """P1: what the refusal says is the way out does lead out, in a notebook, too."""
     with anyio.fail_after(600):

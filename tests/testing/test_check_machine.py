@@ -155,6 +155,7 @@ def test_a_broken_claim_is_found(
     assert (violation.operations, violation.backend, violation.seed) == (3, backend, SEED)
 
 
+@pytest.mark.unmeasured
 def test_a_violation_is_found_again(backend: str) -> None:
     """P6: the same seed finds the same program, and tells the same story of it."""
     first, second = (str(found(make_orders, backend, never={"lost"})) for _ in range(2))
@@ -348,6 +349,7 @@ def test_the_report_tells_what_was_covered(backend: str, guard: Any) -> None:
     assert str(reminded) == "placed -- remind --> (stays)"
 
 
+@pytest.mark.unmeasured
 def test_guards_without_names_are_told_apart(backend: str) -> None:
     """P6: of two transitions that only their lambdas distinguish, one may not have been taken."""
     rows = [
@@ -423,6 +425,7 @@ def test_a_store_keeps_an_engine_awake(backend: str) -> None:
     assert report.not_taken == (CoveredTransition("placed", "lose", "lost"),)
 
 
+@pytest.mark.unmeasured
 def test_fair_messages_are_sent_until_nothing_changes(backend: str) -> None:
     """P6: one that fails at first is sent again, and so is one that needs another one before."""
     tries: dict[Order, int] = {}
@@ -637,6 +640,7 @@ class Limit:
         return order.count < self.number
 
 
+@pytest.mark.unmeasured
 def test_a_condition_needs_no_hash(backend: str) -> None:
     """P6: an object that can be called may be a condition, also if it has no hash."""
     report = check(make_orders, backend, leads_to=[(Limit(1), Limit(2))], never=[Limit(0)])
