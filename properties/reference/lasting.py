@@ -433,7 +433,8 @@ class LastingEngine(PlainEngine):
         while True:
             for name in await self.store.due(anyio.current_time(), 100):
                 if name not in self.hosted and name not in self.pending:
-                    await self.fetch(name)
+                    with contextlib.suppress(Exception):
+                        await self.fetch(name)
             await anyio.sleep(1)
 
     async def fetch(self, name: str) -> None:

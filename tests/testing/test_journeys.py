@@ -4,7 +4,7 @@ import pytest
 
 from flexiflow import Component, Engine
 from flexiflow.testing._component.journey_model import Stop, planned
-from flexiflow.testing._component.journeys import goes_as_it_must
+from flexiflow.testing._component.journeys import goes_as_it_must, goes_on_with_its_store
 from flexiflow.testing._component.marked_clauses import hears_as_subscribed
 from flexiflow.testing._component.refusal_programs import keeps_nothing
 from flexiflow.testing._component.subject import ComponentSubject
@@ -14,6 +14,7 @@ from flexiflow.testing._examiner.program import Program
 from tests.testing.test_components import Running
 
 TIMED = {"s0": ("exit",), "s1": ("after",), "s2": ("entry",)}
+TIMELESS = {"s0": ("exit",), "s1": (), "s2": ("entry",)}
 WORKING = {"s0": (), "s1": ("during", "exit"), "s2": ("breaking",)}
 
 
@@ -30,6 +31,7 @@ def left(program: Program, backend: str, engine: type[Engine] = Engine) -> BaseE
         (TIMED, [Stop("again", 1.0, fails="exit"), Stop("again", 9.0, 4.0, cancelled=2.0)]),
         (TIMED, [Stop("go"), Stop("halt", 2.0, 1.0), Stop("go", fails="entry")]),
         (TIMED, [Stop("note", 1.0, 4.0), Stop("halt", 1.0, 1.0), Stop("go"), Stop("other")]),
+        (TIMED, [Stop("go", fails="refuse"), Stop("go", fails="guard"), Stop("back", defers="go")]),
         (TIMED, [Stop("note", 2.0, 4.0), Stop("go", 1.0), Stop("halt", 3.0, 1.0)]),
         (TIMED, [Stop("go"), Stop("leave", 1.0, 1.0), Stop("note", 1.0, 4.0), Stop("leave")]),
         (
@@ -50,6 +52,22 @@ def test_a_journey_is_what_its_model_says(
     assert "there did not happen" in str(
         left(Program(goes_as_it_must, (*given[:2], ("expected", ((1.0, "nothing"),)))), backend)
     )
+
+
+STORED = [
+    [Stop("go", fails="after"), Stop("go"), Stop("kill", 1.0, 1.0), Stop("note", fails="before")],
+    [Stop("go", 2.0, 1.0), Stop("kill", 1.0, 1.0), Stop("go", fails="before"), Stop("leave")],
+]
+
+
+@pytest.mark.parametrize("stops", STORED)
+def test_a_journey_goes_on_with_what_is_stored(stops: list[Stop], backend: str) -> None:
+    """P1: What is found in a store is known in advance, too, also where a save fails."""
+    made, expected = planned(TIMELESS, stops, is_stored=True)
+    plain = tuple(tuple(each) for each in made)
+    given = (("parts", TIMELESS), ("stops", plain), ("expected", tuple(expected)))
+
+    assert left(Program(goes_on_with_its_store, given), backend) is None
 
 
 @pytest.mark.parametrize("strict", [False, True])

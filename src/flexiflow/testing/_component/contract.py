@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component import handling_programs as handling
 from flexiflow.testing._component import hosting_programs as hosting
+from flexiflow.testing._component import making_programs as making
 from flexiflow.testing._component import (
     marked_clauses,
     publish_clauses,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.steps import Step
 
-_MOST: Final = 0.75
+_MOST: Final = 0.65
 _FEW: Final = 0.2
 """Which part of the examples is drawn, where programs that are all tried show much already."""
 
@@ -257,7 +258,7 @@ C9 = Clause(
     "Components that share a machine each keep their own state, and begin in its initial "
     "one; `name`, `machine` and `state` are read-only.",
     table_programs.DRAWN,
-    scenes=each_of(*handling.SHARED),
+    scenes=each_of(*handling.SHARED, making.is_immutable, making.draws_odd_names),
     share=_FEW,
 )
 C10 = Clause(

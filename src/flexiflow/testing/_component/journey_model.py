@@ -42,12 +42,14 @@ class Stop(NamedTuple):
     """A step of a journey.
 
     Attributes:
-        what: the trigger of a message that is sent; or "halt": `running()` is left meanwhile, or
-            "leave": the component is unregistered meanwhile.
+        what: the trigger of a message that is sent; or "halt": `running()` is left meanwhile;
+            "leave": the component is unregistered meanwhile; or "kill": another engine goes on
+            with what is stored.
         pause: the seconds until the next step.
         takes: the seconds that the message's action takes; or those for which nothing is done after
             the component is back.
-        fails: the part of the transition that fails, or "".
+        fails: the part of the transition that fails, or ""; "refuse" if its guard refuses it;
+            "before" or "after" if its save fails, before or after it has stored anything.
         defers: the trigger of a message that the action sends to its own component, or "".
         cancelled: after how many seconds the send is cancelled, or None.
     """
@@ -81,12 +83,14 @@ class Model:
 
     Attributes:
         parts: what each state has, of "entry", "exit", "after", "during", "breaking".
+        is_stored: whether the engine has a store; then states have no "after" or "during" here.
         now: the time.
         state: the component's state.
         notes: what has happened, and when.
     """
 
     parts: dict[str, tuple[str, ...]]
+    is_stored: bool = False
     now: float = 0.0
     state: str = "s0"
     notes: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
@@ -102,6 +106,8 @@ class Model:
     _has_worked: bool = False
     _has_ended_work: bool = False
     _is_running: bool = True
+    _stored: str | None = None
+    _is_stale: bool = False
 
     def __post_init__(self) -> None:
         self._enter_stay()
@@ -109,7 +115,7 @@ class Model:
 
     def go(self, number: int, stop: Stop) -> bool:
         """Make one stop; return False, and do nothing, if it can't be made here."""
-        if stop.what == "leave" and (self._is_busy or self._has("after")):
+        if stop.what in ("leave", "kill") and (self._is_busy or self._has("after")):
             return False
         if stop.what == "halt":
             self._halt()
@@ -118,8 +124,10 @@ class Model:
             if self._in_hand is None:
                 self._begin()
             self.wait(stop.takes)
-        elif stop.what == "leave":
+        elif stop.what in ("leave", "kill"):
             self._end_work()
+            self.state = self._stored or ("s0" if stop.what == "kill" else self.state)
+            self._is_stale = False
             self._stay += 1
             self._has_worked = False
             self.now += stop.pause
@@ -225,21 +233,30 @@ class Model:
         Otherwise its action goes on, and takes its time.
         """
         self._has_ended_work = False
+        if self._is_stale:
+            self._is_stale = False
+            self.state = self._stored or self.state
         target = ROWS.get((self.state, stop.what), "")
-        if target == "":
+        if target == "" or stop.fails == "refuse":
             return "IGNORED"
-        if target is not None:
-            takes_time = not {"after", "during", "breaking"}.isdisjoint(self.parts[target])
-            if takes_time and not self._is_running:
-                return "EngineNotRunning"
-            self._has_ended_work = self._end_work()
-            if self._has("exit"):
-                self._note(f"exit in {self.state}")
-                if stop.fails == "exit":
-                    return "Boom"
+        if stop.fails == "guard":
+            return "Boom"
+        result = None if target is None else self._leave(target, stop)
+        if result is not None:
+            return result
         self._note(f"{stop.what} in {self.state}")
         if stop.defers:
             self._deferred.append(stop.defers)
+        return None
+
+    def _leave(self, target: str, stop: Stop) -> str | None:
+        takes_time = not {"after", "during", "breaking"}.isdisjoint(self.parts[target])
+        if takes_time and not self._is_running:
+            return "EngineNotRunning"
+        self._has_ended_work = self._end_work()
+        if self._has("exit"):
+            self._note(f"exit in {self.state}")
+            return "Boom" if stop.fails == "exit" else None
         return None
 
     def _end_transition(self, stop: Stop) -> str:
@@ -247,15 +264,24 @@ class Model:
         if stop.fails == "action":
             return "Boom"
         target = ROWS[self.state, stop.what]
+        if target is not None and "entry" in self.parts[target]:
+            self._note(f"entry of {target} in {self.state}")
+            if stop.fails == "entry":
+                return "Boom"
+        if not self._save(target or self.state, stop.fails):
+            return "Boom"
         if target is not None:
-            if "entry" in self.parts[target]:
-                self._note(f"entry of {target} in {self.state}")
-                if stop.fails == "entry":
-                    return "Boom"
             self._note(f"from {self.state} to {target}")
             self.state = target
             self._enter_stay()
         return "TRANSITIONED"
+
+    def _save(self, state: str, fails: str) -> bool:
+        """Save a state, if there is a store; return whether that succeeds."""
+        if self.is_stored:
+            self._is_stale = fails in ("before", "after")
+            self._stored = self._stored if fails == "before" else state
+        return not self._is_stale
 
     def _settle(self) -> None:
         self._has_worked = self._has_worked and not self._has_ended_work
@@ -313,13 +339,13 @@ def shown(notes: Iterable[tuple[float, str]]) -> list[tuple[float, str]]:
 
 
 def planned(
-    parts: dict[str, tuple[str, ...]], stops: Iterable[Stop]
+    parts: dict[str, tuple[str, ...]], stops: Iterable[Stop], *, is_stored: bool = False
 ) -> tuple[tuple[Stop, ...], list[tuple[float, str]]]:
     """Return the stops of a journey that can be made, and what has to happen on it.
 
     Their times become such that no two things happen at the same time.
     """
-    model, made = Model(parts), list[Stop]()
+    model, made = Model(parts, is_stored), list[Stop]()
     for number, stop in enumerate(stops):
         apart = [1e-5 * 2 ** (number + each) for each in (0, 6, 12)]
         own = stop._replace(

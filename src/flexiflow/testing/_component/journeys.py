@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
@@ -17,6 +19,7 @@ from flexiflow.testing._component.journey_model import (
     planned,
     shown,
 )
+from flexiflow.testing._component.parts import Shelf, can_run
 from flexiflow.testing._examiner.kit import Boom, claim
 from flexiflow.testing._examiner.program import Program
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from flexiflow import Component, Engine
+    from flexiflow import Component
     from flexiflow.testing._examiner.kit import Factories
     from flexiflow.testing._examiner.program import Case
 
@@ -38,16 +41,19 @@ class Journey:
     """A component on its way, and what it does.
 
     Args:
+        new: what makes it, and its engines.
         parts: what each state has.
+        shelf: where it is stored, or None.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, new: Factories, parts: Parts, shelf: Shelf | None = None) -> None:
+        self.new, self.shelf = new, shelf
         self.begin = anyio.current_time()
         self.notes: list[tuple[float, str]] = []
         self.told: list[tuple[float, str]] = []
         self.engine: Any = None
         rows = [
-            Transition(source, trigger, target, action=self.act)
+            Transition(source, trigger, target, guard=self.guard, action=self.act)
             for (source, trigger), target in ROWS.items()
         ]
         states = [self.state(name, given) for name, given in parts.items()]
@@ -92,6 +98,11 @@ class Journey:
         """Note that something happens, and when."""
         self.notes.append((round(anyio.current_time() - self.begin, 5), what))
 
+    def guard(self, message: Mapping[str, Any], _: Component) -> object:
+        """Let a message pass, unless its stop says otherwise."""
+        fail_at("guard", message)
+        return stop_of(message).fails != "refuse"
+
     async def act(self, message: Mapping[str, Any], component: Component) -> None:
         """Do what the message's stop says."""
         stop = stop_of(message)
@@ -100,36 +111,48 @@ class Journey:
             await self.engine.send("a", {"type": stop.defers})
         if stop.takes:
             await anyio.sleep(stop.takes)
+        if self.shelf is not None and stop.fails in ("before", "after"):
+            self.shelf.fails = stop.fails
         fail_at("action", message)
 
-    async def go(self, engine: Engine, component: Component, stops: Iterator[Stop]) -> None:
+    async def set_out(self) -> None:
+        """Register a new component with a new engine."""
+        options: dict[str, Any] = {} if self.shelf is None else {"store": self.shelf}
+        self.engine = self.new.engine(**options)
+        self.component = self.new.component("a", machine=self.machine)
+        await self.engine.bus.subscribe("state.changed", "o", self.observe)
+        await self.engine.bus.subscribe("event.handler.failed", "o", self.observe)
+        await self.engine.register(self.component)
+
+    async def go(self, stops: Iterator[Stop]) -> None:
         """Make all stops."""
-        self.engine = engine
-        await engine.bus.subscribe("state.changed", "o", self.observe)
-        await engine.bus.subscribe("event.handler.failed", "o", self.observe)
-        await engine.register(component)
+        await self.set_out()
         self.begin = anyio.current_time()
         numbers = iter(range(99))
         halt: Stop | None = Stop("halt", 0.0)
         async with anyio.create_task_group() as group:
             while halt is not None:
                 await anyio.sleep(halt.pause)
-                async with engine.running():
+                if halt.what == "kill":
+                    await self.set_out()
+                async with AsyncExitStack() as stack:
+                    if can_run(self.engine):
+                        await stack.enter_async_context(self.engine.running())
                     await anyio.sleep(halt.takes)
-                    halt = await self.run(group, component, stops, numbers)
+                    halt = await self.run(group, stops, numbers)
 
     async def run(
-        self, group: TaskGroup, component: Component, stops: Iterator[Stop], numbers: Iterator[int]
+        self, group: TaskGroup, stops: Iterator[Stop], numbers: Iterator[int]
     ) -> Stop | None:
         """Make stops until the engine halts; return that stop, or None after the last one."""
         for stop in stops:
             number = next(numbers)
-            if stop.what == "halt":
+            if stop.what in ("halt", "kill"):
                 return stop
             if stop.what == "leave":
                 await self.engine.unregister("a")
                 await anyio.sleep(stop.pause)
-                await self.engine.register(component)
+                await self.engine.register(self.component)
                 await anyio.sleep(stop.takes)
             else:
                 group.start_soon(self.send, number, stop)
@@ -180,9 +203,28 @@ async def goes_as_it_must(
     expected: tuple[Plain, ...],
 ) -> None:
     """All that happens on a journey happens as it must, and when it must."""
-    journey = Journey(parts)
-    component = new.component("a", machine=journey.machine)
-    await journey.go(new.engine(), component, iter([Stop(*each) for each in stops]))
+    journey = Journey(new, parts)
+    await journey.go(iter([Stop(*each) for each in stops]))
+    check_journey(journey, parts, stops, expected)
+
+
+async def goes_on_with_its_store(
+    new: Factories,
+    *,
+    parts: Parts,
+    stops: tuple[Plain, ...],
+    expected: tuple[Plain, ...],
+) -> None:
+    """With a store, too, whether saves fail or engines end."""
+    journey = Journey(new, parts, Shelf())
+    await journey.go(iter([Stop(*each) for each in stops]))
+    check_journey(journey, parts, stops, expected)
+
+
+def check_journey(
+    journey: Journey, parts: Parts, stops: tuple[Plain, ...], expected: tuple[Plain, ...]
+) -> None:
+    """Check that all that must happen has happened, and nothing else."""
     happened = sorted(journey.told)
     missing = [each for each in expected if each not in happened]
     further = [each for each in happened if each not in expected]
@@ -195,15 +237,18 @@ _pauses = st.sampled_from([1.0, 2.0, 4.0, 7.0])
 _GO: Final = ("go", "go", "go", "back", "again", "note", "other")
 
 
-def _journey(parts: Parts, stops: list[Stop]) -> Case:
-    made, notes = planned(parts, stops)
+def _journey(parts: Parts, stops: list[Stop], *, is_stored: bool = False) -> Case:
+    made, notes = planned(parts, stops, is_stored=is_stored)
     plain = tuple(tuple(each) for each in made)
     given = (("parts", parts), ("stops", plain), ("expected", tuple(notes)))
-    return Program(goes_as_it_must, given)
+    return Program(goes_on_with_its_store if is_stored else goes_as_it_must, given)
 
 
 def journeys(
-    *parts: str, fails: tuple[str, ...] = (), others: tuple[str, ...] = ()
+    *parts: str,
+    fails: tuple[str, ...] = (),
+    others: tuple[str, ...] = (),
+    is_stored: bool = False,
 ) -> st.SearchStrategy[Case]:
     """Draw journeys through states that have some parts.
 
@@ -211,6 +256,7 @@ def journeys(
         parts: what states may have.
         fails: which parts of transitions may fail.
         others: what else there may be than messages.
+        is_stored: whether the engine has a store.
     """
     own = st.lists(st.sampled_from(parts), max_size=3, unique=True).map(_compatible)
     messages = st.builds(
@@ -232,7 +278,8 @@ def journeys(
         min_size=1,
         max_size=6,
     )
-    return st.builds(_journey, st.fixed_dictionaries(dict.fromkeys(AFTER, own)), steps)
+    journey = partial(_journey, is_stored=is_stored)
+    return st.builds(journey, st.fixed_dictionaries(dict.fromkeys(AFTER, own)), steps)
 
 
 def _compatible(parts: list[str]) -> tuple[str, ...]:
@@ -241,13 +288,20 @@ def _compatible(parts: list[str]) -> tuple[str, ...]:
 
 SHARE: Final = 0.2
 """Which part of a clause's examples is drawn as journeys."""
-FAILS: Final = ("exit", "action", "entry")
+FAILS: Final = ("exit", "action", "entry", "guard", "refuse")
+STORED: Final = journeys(
+    *("entry", "exit"),
+    fails=("before", "after", "before", "after", "action", "guard"),
+    others=("leave", "kill"),
+    is_stored=True,
+)
+"""Journeys of components that are stored (K3)."""
 IN_ORDER: Final = journeys("entry", "exit", fails=FAILS, others=("leave",))
 """Journeys through states that take no time (M1)."""
-IN_TIME: Final = journeys("entry", "after", "after", fails=("action",), others=("halt",))
+IN_TIME: Final = journeys("entry", "after", fails=("action", "refuse"), others=("halt",))
 """Journeys through states with timers (M2)."""
 AT_WORK: Final = journeys(
-    "during", "breaking", "after", "exit", fails=("action", "exit"), others=("leave",)
+    "during", "breaking", "after", "exit", fails=("action", "exit", "guard"), others=("leave",)
 )
 """Journeys through states with work (M3)."""
 ON_AND_OFF: Final = journeys(

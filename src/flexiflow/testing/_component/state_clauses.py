@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flexiflow import EngineNotRunning, HandlerCancelled, Outcome, State, StateMachine, Transition
 from flexiflow.testing._component import journeys, table_programs
+from flexiflow.testing._component import making_programs as making
 from flexiflow.testing._component.journeys import SHARE
 from flexiflow.testing._component.parts import failing_once, noted, tried, working
 from flexiflow.testing._examiner.clause import Clause, each_of, often
@@ -201,6 +202,7 @@ M1 = Clause(
         begins_what_is_committed,
         keeps_its_timer,
         judges_strays,
+        making.refuses_bad_states,
         role=("exit", "action", "entry"),
         hook=("exit", "entry"),
         end=("a failure", "a cancellation"),
@@ -312,6 +314,7 @@ M4 = Clause(
         asks_the_guard_first,
         runs_once_at_a_time,
         leaves_nothing_behind,
+        making.draws_its_parts,
         detail=("after", "during"),
         end=("its end", "a failure", "a cancellation"),
     ),

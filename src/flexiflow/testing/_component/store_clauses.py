@@ -18,6 +18,8 @@ from flexiflow import (
     UnknownComponent,
     UnknownState,
 )
+from flexiflow.testing._component import journeys
+from flexiflow.testing._component.making_programs import begins_only_where_it_can
 from flexiflow.testing._component.parts import (
     Shelf,
     can_run,
@@ -27,7 +29,7 @@ from flexiflow.testing._component.parts import (
     noted,
     working,
 )
-from flexiflow.testing._examiner.clause import Clause, programs
+from flexiflow.testing._examiner.clause import Clause, each_of, programs
 from flexiflow.testing._examiner.kit import Boom, cancel_after, claim, refused
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ K1 = Clause(
     "a component begins in a state that its machine has",
     "`state=` is the state to start in: one that the machine does not have is a `ValueError` that "
     "names those it has, and nothing is published for it.",
-    programs(begins_where_it_is_told, refuses_an_unknown_start),
+    programs(begins_where_it_is_told, refuses_an_unknown_start, begins_only_where_it_can),
     needs=("factory(state=)",),
 )
 
@@ -254,7 +256,8 @@ K3 = Clause(
     "the component load again before its next message, and so does a `StateConflict`, which the "
     "second of two engines to save gets. What it finds is taken without `state.changed`, `restore` "
     "replaces its attributes, and no work or timer begins before.",
-    programs(
+    journeys.STORED,
+    scenes=each_of(
         saves_before_it_commits,
         saves_what_it_counts,
         fails_with_its_store,
@@ -265,6 +268,7 @@ K3 = Clause(
         fails=("before", "after"),
         turns=range(12),
     ),
+    share=journeys.SHARE,
     needs=("engine(store=)",),
 )
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import State, StateMachine, Transition
-from flexiflow.testing._component import journeys
+from flexiflow.testing._component import journeys, timing_programs
 from flexiflow.testing._component.journeys import SHARE
+from flexiflow.testing._component.making_programs import refuses_bad_times
 from flexiflow.testing._component.parts import Shelf, engine_over
 from flexiflow.testing._examiner.clause import Clause, each_of
 from flexiflow.testing._examiner.kit import claim, log_kept
@@ -249,8 +250,12 @@ M2 = Clause(
         goes_on_in_the_next_block,
         loads_what_is_due,
         begins_at_the_start,
+        *timing_programs.MANY,
+        refuses_bad_times,
         way=("left", "action", "guard", "again", "again, slowly"),
         pause=(1, 20),
+        left=(3, 9),
+        fails=(False, True),
     ),
     share=SHARE,
     needs=("running",),

@@ -10,6 +10,7 @@ import anyio
 from flexiflow import LimitDeadlock, Outcome, State, StateMachine, Transition
 from flexiflow.testing._component import journeys
 from flexiflow.testing._component.journeys import SHARE
+from flexiflow.testing._component.making_programs import refuses_bad_work
 from flexiflow.testing._component.parts import Shelf, engine_over, loaded, noted, working
 from flexiflow.testing._examiner.clause import Clause, each_of
 from flexiflow.testing._examiner.kit import Boom, claim, log_kept, mark
@@ -417,6 +418,7 @@ M3 = Clause(
         begins_where_it_was,
         ends_as_it_leaves,
         unregisters_itself,
+        refuses_bad_work,
         ending=("a result", "a failure"),
         report=("a failure", "it is left"),
         late=("left", "entered again", "it swallows"),
