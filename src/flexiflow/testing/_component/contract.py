@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow.testing._component import asking_programs as asking
 from flexiflow.testing._component import handling_programs as handling
 from flexiflow.testing._component import hosting_programs as hosting
 from flexiflow.testing._component import making_programs as making
@@ -127,7 +128,14 @@ C2 = Clause(
     "`KeyError`, which names the closest name; what it raises is raised to all that wait; if the "
     "asker is cancelled, the next one asks again; asking for the same name from within it, or "
     "giving another name, is a `ComponentError`.",
-    programs(*hosting.MAKING, gives=hosting.GIVEN),
+    programs(
+        *hosting.MAKING,
+        asking.asks_in_turn,
+        gives=hosting.GIVEN,
+        first=asking.ENDS,
+        then=asking.ENDS[:3],
+        leaves=(False, True),
+    ),
 )
 C3 = Clause(
     "C3",

@@ -226,14 +226,17 @@ async def marks_one_class(new: Factories, *, heard: Heard) -> None:
     base: Any = type("Base", (kind_of(new),), {"heard": heard, "hear": both, "other": hear})
     more = type("More", (base,), {"other": on("tack")(base.other)})
     less = type("Less", (base,), {"hear": hear})
+    mixin = type("Mixin", (), {"hear": on("tack")(on("tuck")(hear))})
+    mixed = type("Mixed", (mixin, base), {})
     engine = new.engine()
-    for name, kind in (("base", base), ("more", more), ("less", less)):
+    kinds = (("base", base), ("more", more), ("less", less), ("mixed", mixed))
+    for name, kind in kinds:
         await engine.register(kind(name))
-    for event in ("tick", "tock", "tack"):
+    for event in ("tick", "tock", "tack", "tuck"):
         await engine.bus.publish(event, event, delivery="sequential", on_error="continue")
     expected = [("base", "tick"), ("more", "tick"), ("base", "tock"), ("more", "tock")]
-    expected += [("more", "tack")]
-    claim(heard == expected, f"marked in a class and two subclasses, methods heard {heard}")
+    expected += [("more", "tack"), ("mixed", "tack"), ("mixed", "tuck")]
+    claim(heard == expected, f"marked in classes of several kinds, methods heard {heard}")
 
 
 async def refuses_what_is_marked_late(new: Factories, *, heard: Heard) -> None:
