@@ -3,6 +3,7 @@
 import pytest
 
 from flexiflow import Component, Engine
+from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.journey_model import Stop, planned
 from flexiflow.testing._component.journeys import goes_as_it_must, goes_on_with_its_store
 from flexiflow.testing._component.marked_clauses import hears_as_subscribed
@@ -10,6 +11,7 @@ from flexiflow.testing._component.refusal_programs import keeps_nothing
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._component.table_programs import draws_what_it_has, takes_what_it_has
 from flexiflow.testing._component.tables import table_of
+from flexiflow.testing._examiner.examine import examine
 from flexiflow.testing._examiner.program import Program
 from tests.testing.test_components import Running
 
@@ -110,3 +112,21 @@ def test_what_a_bus_does_not_offer_is_not_asked_of_marks(backend: str) -> None:
 
     assert left(Program(hears_as_subscribed, limited), backend, Running) is None
     assert left(Program(keeps_nothing, refused), backend, Running) is None
+
+
+class Fixed(Component):
+    """A component whose state is what anybody sets."""
+
+    state = "s0"
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_the_shortest_program_is_shown(seed: int, backend: str) -> None:
+    """P1: Of the programs that are all tried, the shortest that breaks a clause is shown."""
+    [clause] = [each for each in COMPONENT_CONTRACT if each.identifier == "C9"]
+    [verdict] = examine(
+        ComponentSubject, [clause], Fixed, engine=Engine, backend=backend, seed=seed
+    )
+
+    assert verdict.violation is not None
+    assert verdict.violation.complaint == "state can be set"

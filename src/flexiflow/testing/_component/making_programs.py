@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy, deepcopy
+from functools import partial
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,7 @@ _IN_TIME: Final[dict[str, tuple[type[Exception], Callable[[], object]]]] = {
     **{
         f"after {seconds} seconds": (
             TypeError if isinstance(seconds, bool) else ValueError,
-            lambda seconds=seconds: State("s1", after=(seconds, "go")),
+            partial(_STATE, "s1", after=(seconds, "go")),
         )
         for seconds in (0, -1.0, float("inf"), float("nan"), True)
     },

@@ -37,7 +37,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.errors import show_error
-from flexiflow.testing._examiner.program import as_program, operations
+from flexiflow.testing._examiner.program import Program, as_program, operations
 from flexiflow.testing._examiner.recurrence import recur
 from flexiflow.testing._examiner.selection import select
 from flexiflow.testing._examiner.trace import Trace
@@ -376,6 +376,7 @@ class _Search:
         for case in Random(seed).sample(scenes, min(examples, len(scenes))):  # noqa: S311
             self._tried += 1
             if self._breaks(case):
+                self._find_shorter(scenes, case)
                 return Verdict(self._clause, self._tried, self._violation(seed))
         most = max(1, round(examples * self._clause.share))
         drawing = hypothesis.given(self._cases)(self._attempt)
@@ -389,6 +390,12 @@ class _Search:
         except (NotOffered, Unsatisfiable):
             return Verdict(self._clause, 0, None, tuple(sorted(self._lacks)))
         return Verdict(self._clause, self._tried, None)
+
+    def _find_shorter(self, scenes: tuple[Case, ...], found: Case) -> None:
+        """Try programs that are shorter than one that was found; the shortest is to be shown."""
+        shorter = [each for each in scenes if operations(each) < operations(found)]
+        if isinstance(found, Program):
+            any(map(self._breaks, sorted(shorter, key=operations)))
 
     def _attempt(self, case: Case) -> None:
         was_found = bool(self._found)
