@@ -28,8 +28,8 @@ extras.durable._memory extras.durable extras.stores extras.stores._redis extras.
 """
 DURABLE = ("extras.durable", "extras._sqlite", "extras._redis", "extras.stores")
 TESTS = {
-    True: "bus delivery errors components streams limits instruments stores",
-    False: "durable stores",
+    True: "bus delivery errors components streams limits instruments stores cli",
+    False: "durable stores cli",
 }
 """The folders of tests, by whether they are of the core."""
 
