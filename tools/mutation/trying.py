@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -102,6 +101,7 @@ class Trial:
             for number in reached.mutants if name in items else ():
                 reaching[number][name] = reached.seconds
         twins = {twin_of(name): each for name, each in others.items()}
+        self._check(items.values())
         for number, mutant in enumerate(self._mutants):
             seconds = reaching[number]
             tests = choose(seconds)
@@ -128,6 +128,26 @@ class Trial:
                 seconds = round(time.process_time() - began, 4)
                 wanted = [] if test.nodeid in self._failed else sorted(reached)
                 print(json.dumps([test.nodeid, seconds, wanted]), file=file, flush=True)
+
+    def _check(self, tests: Iterable[pytest.Item]) -> None:
+        """See that tests pass where mutants are tried, as long as there is no fault.
+
+        Raises:
+            RuntimeError: one fails; so it would for each mutant.
+        """
+        few = [*tests][:FEW]
+
+        def attempt(note: Callable[[str], None]) -> None:
+            for test, after in zip_longest(few, few[1:]):
+                note(test.nodeid)
+                run_item(test, after)
+                if self._failed:
+                    os._exit(1)
+
+        failed, by = tried(attempt, SPARE)
+        if failed:
+            message = f"{by} fails without a fault"
+            raise RuntimeError(message)
 
     def _try(
         self, loaded: Loaded, mutant: Mutant, tests: Sequence[pytest.Item], expected: float
@@ -241,8 +261,7 @@ def silence() -> None:
     empty = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(empty, number)
-    # pytest has a copy of what it writes to.
-    sys.stdout = sys.stderr = os.fdopen(empty, "w")
+    os.close(empty)
 
 
 def tried(work: Callable[[Callable[[str], None]], None], seconds: float) -> tuple[bool, str]:
