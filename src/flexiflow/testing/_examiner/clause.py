@@ -160,3 +160,19 @@ def scheduled(*functions: Callable[..., Any], **choices: Iterable[Any]) -> st.Se
 
 def _scheduled(program: Program, decisions: tuple[int, ...]) -> Program:
     return replace(program, decisions=decisions)
+
+
+def drawn(function: Callable[..., Any], **choices: Iterable[object]) -> st.SearchStrategy[Program]:
+    """Draw a program with values of its options, of which there are too many to try them all.
+
+    Args:
+        function: an async function, with any of the options `delivery`, `policy`, and those that
+            are in `choices`.
+        choices: the values of options.
+    """
+    values = {"delivery": MODES, "policy": POLICIES, **choices}
+    taken = [name for name in signature(function).parameters if name in values]
+    each = (st.sampled_from([*values[name]]) for name in taken)
+    return st.tuples(*each).map(
+        lambda chosen: Program(function, tuple(zip(taken, chosen, strict=True)))
+    )

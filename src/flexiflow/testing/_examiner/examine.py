@@ -250,6 +250,10 @@ class Subject(ABC, Generic[_Traced]):
         """Return whether a case was left by any of these exceptions."""
         return True
 
+    def cases_of(self, clause: Clause, cases: st.SearchStrategy[Case]) -> st.SearchStrategy[Case]:  # noqa: ARG002
+        """Draw what a clause is tried with, which has these cases."""
+        return cases
+
     def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:  # noqa: ARG002
         """Examine a clause beyond its cases, and return the verdict."""
         return verdict
@@ -346,7 +350,7 @@ def search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> V
     lacks = tuple(need for need in clause.needs if need not in subject.offers)
     if clause.cases is None or lacks:
         return Verdict(clause, 0, None, lacks)
-    return _Search(clause, clause.cases, subject).run(examples, seed)
+    return _Search(clause, subject.cases_of(clause, clause.cases), subject).run(examples, seed)
 
 
 class _Broken(Exception):
@@ -386,10 +390,13 @@ class _Search:
             hypothesis.seed(seed)(settings(drawing))()
         except (_Broken, Flaky):
             # A flaky case, too, broke the clause once.
-            return Verdict(self._clause, self._tried, self._violation(seed))
+            pass
         except (NotOffered, Unsatisfiable):
             return Verdict(self._clause, 0, None, tuple(sorted(self._lacks)))
-        return Verdict(self._clause, self._tried, None)
+        else:
+            return Verdict(self._clause, self._tried, None)
+        # Here, since what it runs again would else have the exception above as its context.
+        return Verdict(self._clause, self._tried, self._violation(seed))
 
     def _find_shorter(self, scenes: tuple[Case, ...], found: Case) -> None:
         """Try programs that are shorter than one that was found; the shortest is to be shown."""

@@ -311,7 +311,13 @@ def show_program(
 
 
 def show_script(
-    script: Written, clause: str, factories: Mapping[str, str], backend: str, head: str, judge: str
+    script: Written,
+    clause: str,
+    factories: Mapping[str, str],
+    backend: str,
+    head: str,
+    judge: str,
+    **options: object,
 ) -> str:
     """Return a script with what it uses, and a test that judges what it does.
 
@@ -322,13 +328,15 @@ def show_script(
         backend: the backend on which it runs.
         head: the parameters of the function that does what the script does.
         judge: the module that judges it.
+        options: what else it is judged with.
     """
     main = "\n".join(block(f"async def main({head}):", script.main()))
     listing = Listing()
     listing.use(main, kit.__name__)
     listing.add(judge, "judge")
     given = f'main, {", ".join(factories)}, clause="{clause}"'
-    run = [f'judge({given}, backend="{backend}", decisions={script.decisions})']
+    more = "".join(f", {name}={value!r}" for name, value in options.items())
+    run = [f'judge({given}, backend="{backend}", decisions={script.decisions}{more})']
     return as_program(listing.text([*factories.values()], main), clause, run)
 
 
