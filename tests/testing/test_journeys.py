@@ -32,6 +32,7 @@ def left(program: Program, backend: str, engine: type[Engine] = Engine) -> BaseE
         (TIMED, [Stop("note", 1.0, 7.0, defers="go"), Stop("halt", 9.0, 1.0)]),
         (TIMED, [Stop("again", 1.0, fails="exit"), Stop("again", 9.0, 4.0, cancelled=2.0)]),
         (TIMED, [Stop("go"), Stop("halt", 2.0, 1.0), Stop("go", fails="entry")]),
+        (TIMED, [Stop("note", 1.0, 4.0, cancelled=3.0), Stop("halt", 1.0, 1.0), Stop("go")]),
         (TIMED, [Stop("note", 1.0, 4.0), Stop("halt", 1.0, 1.0), Stop("go"), Stop("other")]),
         (TIMED, [Stop("go", fails="refuse"), Stop("go", fails="guard"), Stop("back", defers="go")]),
         (TIMED, [Stop("note", 2.0, 4.0), Stop("go", 1.0), Stop("halt", 3.0, 1.0)]),

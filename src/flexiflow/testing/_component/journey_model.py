@@ -117,6 +117,9 @@ class Model:
         """Make one stop; return False, and do nothing, if it can't be made here."""
         if stop.what in ("leave", "kill") and (self._is_busy or self._has("after")):
             return False
+        if stop.what == "halt" and any(time > self.now for time, _ in self._cancels):
+            # What a cancelled send has deferred may then be handled with the next block.
+            return False
         if stop.what == "halt":
             self._halt()
             self.wait(stop.pause)
