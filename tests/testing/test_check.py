@@ -341,7 +341,7 @@ def drawn_programs(clause: Clause) -> list[Program]:
     programs: dict[object, Program] = {(each.function, repr(each.given)): each for each in scenes}
 
     @settings(
-        max_examples=round(100 * clause.share),
+        max_examples=round(60 * clause.share),
         database=None,
         deadline=None,
         suppress_health_check=_SLOW,

@@ -256,7 +256,7 @@ def test_what_is_not_named_breaks_nothing(backend: str) -> None:
     [
         (check_bus, EventBus, "b4", "not 'b4': did you mean B4.* the clauses are B1, B2, B3"),
         (check_bus, EventBus, "nothing", "not 'nothing': the clauses are B1, B2, B3"),
-        (check_component, Component, "B4", "not 'B4': .*the clauses are C1, C2"),
+        (check_component, Component, "B1", "not 'B1': .*the clauses are C1, C2"),
         (check_transport, MemoryTransport, "B4", "not 'B4': .*the clauses are X1, X2"),
         (check_store, MemoryStateStore, "B4", "not 'B4': .*the clauses are K2$"),
     ],
