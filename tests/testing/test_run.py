@@ -354,6 +354,25 @@ def test_what_is_given_up_is_quiet_in_the_end(monkeypatch: pytest.MonkeyPatch) -
     coroutine.close()
 
 
+@pytest.mark.same_everywhere
+@pytest.mark.unmeasured
+def test_what_is_given_up_does_not_keep_python_from_its_end() -> None:
+    """P2: not even one that goes on where Python closes what is left of it."""
+    pytest.importorskip("trio", reason="trio is not installed")
+    code = """
+from flexiflow.testing import ScenarioStuck, replay
+from flexiflow.testing._scheduling import run
+from tests.testing.test_run import swallow
+run.MOST_TURNS = 100
+try:
+    replay(swallow, backend="trio", decisions=())
+except ScenarioStuck:
+    print("stuck")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=True)
+    assert (ran.stdout, ran.stderr) == (b"stuck\n", b"")
+
+
 def test_who_waits_for_a_thread_is_stuck(backend: str) -> None:
     """P2: a thread that ends only with the scenario is waited for, or left to itself."""
     gate = threading.Event()

@@ -7,6 +7,7 @@ runner's run queue and tasks, and what makes a task go on; the tests would notic
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import ctypes
 import math
 from inspect import CORO_SUSPENDED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, final
@@ -170,6 +171,8 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         self._is_over |= self.is_given_up
         for task in reversed(chosen):
             _KEPT.append(task.coro)
+            # As Python ends, the list is freed: closed then, a coroutine might go on for ever.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(task.coro))
             # trio would complain of a nursery that was not left.
             task._child_nurseries.clear()
             outcome = Error(exception) if task is self._task else Value(None)
