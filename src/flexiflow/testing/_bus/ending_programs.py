@@ -101,8 +101,8 @@ async def left_with(call: Callable[[], Awaitable[object]], ends: str) -> type | 
             await call()
         except LEAVING as error:
             left = type(error)
-        except anyio.get_cancelled_exc_class():
-            left = anyio.get_cancelled_exc_class()
+        except anyio.get_cancelled_exc_class() as error:
+            left = type(error)
             raise
     return left
 
