@@ -32,7 +32,8 @@ from flexiflow import Component, Engine, EventBus, StateMachine, Transition
 from flexiflow.extras.durable import MemoryTransport
 from flexiflow.extras.stores import MemoryStateStore
 from flexiflow.testing import (
-    check_bus, check_component, check_machine, check_store, check_transport, crash_everywhere
+    check_bus, check_component, check_machine, check_store, check_transport, crash_everywhere,
+    explore,
 )
 
 LIFE = StateMachine("off", [Transition("off", "on", "on"), Transition("on", "off", "off")])
@@ -83,6 +84,8 @@ no_factory = partial(check_bus)
 no_messages = partial(check_machine, make)
 misspelt = partial(check_bus, EventBus, backened="trio")
 two_names = partial(check_bus, EventBus, clauses="B4")
+explored = partial(explore, worker)
+no_invariant = claims(3)
 """
 
 
@@ -243,7 +246,12 @@ def test_what_a_partial_holds(file: str) -> None:
         ("misspelt", "is no usable partial of check_bus: got an unexpected keyword argument"),
         ("no_messages", "checking the machine raised TypeError: check_machine() missing 1 "),
         ("unknown", "checking the machine raised ValueError: never names the state 'broken', "),
-        ("two_names", "--clause: clauses must be several names"),
+        ("two_names", "flexiflow: clauses must be several names"),
+        ("explored", "is a partial of explore, which is for tests; that of a check is one of "),
+        (
+            "no_invariant",
+            "invariants[0] must be callable with 1 positional argument, not 3\n",
+        ),
         ("worker", "what makes no bus needs --contract, or is a partial of its check"),
         ("make", "what makes no bus needs --contract, or is a partial of its check"),
         ("LIFE", "or a functools.partial of a check; it is <StateMachine 'off': "),

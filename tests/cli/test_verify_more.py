@@ -57,7 +57,7 @@ def test_a_clause_that_is_unknown() -> None:
     ran = run("verify", "flexiflow:EventBus", "--clause", "b4")
     assert (ran.status, ran.output) == (2, "")
     assert ran.told.startswith(
-        "flexiflow: --clause: clauses must name clauses of this contract, not 'b4': did you mean B4"
+        "flexiflow: clauses must name clauses of this contract, not 'b4': did you mean B4"
     )
 
 

@@ -42,6 +42,8 @@ _DOES: Final = {
     "machine": "checking the machine",
     "crash": "crashing the workers",
 }
+_OTHERS: Final = (testing.explore, testing.replay, testing.cancel_everywhere)
+"""What has no command."""
 _CLAIMS: Final = ("invariants", "never", "leads_to", "fair")
 
 
@@ -104,6 +106,11 @@ def load_target(name: str, contract: str | None) -> Target:
     held = cast("Any", found)
     function = held.func if isinstance(found, partial) else None
     kind = next((kind for kind, check in _CHECKS.items() if check is function), None)
+    if function in _OTHERS:
+        raise CannotRun(
+            f"target {name!r} is a partial of {describe(function)}, which is for tests; that of a "
+            f"check is one of {', '.join(check.__name__ for check in _CHECKS.values())}"
+        )
     if kind is None:
         return _of_factory(name, contract, held)
     check = _CHECKS[kind].__name__
@@ -166,7 +173,7 @@ def try_contract(kind: str, given: Mapping[str, Any]) -> tuple[Callable[[str], I
     try:
         clauses = select(contract, names)
     except (TypeError, ValueError) as exc:
-        raise CannotRun(f"--clause: {exc}") from None
+        raise CannotRun(str(exc)) from None
     options["strict"] = bool(options.get("strict")) or names is not None
 
     def begin(backend: str) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anyio import get_cancelled_exc_class
 
-from flexiflow import Engine
+from flexiflow import Engine, _callables
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception, show_origin, show_value
 from flexiflow._delivery import verdict
@@ -26,6 +26,7 @@ _OURS = (
     str(Path(__file__).parent),
     importlib.__file__,
     verdict.__file__,
+    _callables.__file__,
     str(Path(__file__).parent.parent / "testing"),
 )
 

@@ -13,8 +13,12 @@ from flexiflow.testing._scheduling.owners import LIBRARIES, owner_of
 if TYPE_CHECKING:
     from types import TracebackType
 
-# Hypothesis wraps what it calls in functions of modules that it makes.
-_KIT: Final = ("flexiflow.testing", "flexiflow._cli", "hypothesis_temporary_module_")
+# Arguments of checks are refused in `_callables`; Hypothesis wraps what it calls in functions of
+# modules that it makes.
+_KIT: Final = (
+    *("flexiflow.testing", "flexiflow._cli", "flexiflow._callables"),
+    "hypothesis_temporary_module_",
+)
 
 
 def show_error(left: BaseException | None) -> str:
