@@ -106,7 +106,7 @@ def load_target(name: str, contract: str | None) -> Target:
     held = cast("Any", found)
     function = held.func if isinstance(found, partial) else None
     kind = next((kind for kind, check in _CHECKS.items() if check is function), None)
-    if function in _OTHERS:
+    if any(each is function for each in _OTHERS):
         raise CannotRun(
             f"target {name!r} is a partial of {describe(function)}, which is for tests; that of a "
             f"check is one of {', '.join(check.__name__ for check in _CHECKS.values())}"
