@@ -397,3 +397,17 @@ def test_a_factory_that_is_async_is_tried_and_closed() -> None:
 
     assert _takes(make, "probe", state="new")
     assert not _takes(make, "probe", engine="mine")
+
+
+class Busy(Component):
+    """A component with attributes of all kinds of names."""
+
+    def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
+        super().__init__(name, machine=machine)
+        self.heard = self.first = self.last = self.size = self.weight = self.other = None
+
+
+@pytest.mark.parametrize("clause", ["C1", "B13"])
+def test_attributes_are_not_taken_for_those_of_the_checker(clause: str) -> None:
+    """P1: what is added to a class for a program is not hidden by what the class has."""
+    check_component(Busy, backend="asyncio", examples=8, seed=1, clauses=[clause])

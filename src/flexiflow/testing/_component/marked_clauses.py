@@ -87,7 +87,9 @@ class Host:
         self.engine: Engine = new.engine()
         self.heard: Heard = []
         self.marks, self.options = marks, options
-        self.methods = {f"m{at}": hearing(self.heard, f"m{at}") for at in range(len(options))}
+        self.methods = {
+            f"checker_{at}": hearing(self.heard, f"m{at}") for at in range(len(options))
+        }
         marked = [on("tick", **each) for each in options]
         own = {
             name: mark(method)
@@ -223,10 +225,14 @@ A3 = marked_clause(
 async def marks_one_class(new: Factories, *, heard: Heard) -> None:
     """What a subclass marks, or marks no more, changes no other class."""
     both = on("tick")(on("tock")(hear))
-    base: Any = type("Base", (kind_of(new),), {"heard": heard, "hear": both, "other": hear})
-    more = type("More", (base,), {"other": on("tack")(base.other)})
-    less = type("Less", (base,), {"hear": hear})
-    mixin = type("Mixin", (), {"hear": on("tack")(on("tuck")(hear))})
+    base: Any = type(
+        "Base",
+        (kind_of(new),),
+        {"checker_heard": heard, "checker_hear": both, "checker_other": hear},
+    )
+    more = type("More", (base,), {"checker_other": on("tack")(base.checker_other)})
+    less = type("Less", (base,), {"checker_hear": hear})
+    mixin = type("Mixin", (), {"checker_hear": on("tack")(on("tuck")(hear))})
     mixed = type("Mixed", (mixin, base), {})
     engine = new.engine()
     kinds = (("base", base), ("more", more), ("less", less), ("mixed", mixed))
@@ -241,8 +247,10 @@ async def marks_one_class(new: Factories, *, heard: Heard) -> None:
 
 async def refuses_what_is_marked_late(new: Factories, *, heard: Heard) -> None:
     """A mark that is set on a class after it was made is a `TypeError` at `register`."""
-    late: Any = type("Late", (kind_of(new),), {"heard": heard, "hear": on("tick")(hear)})
-    late.other = on("tock")(hear)
+    late: Any = type(
+        "Late", (kind_of(new),), {"checker_heard": heard, "checker_hear": on("tick")(hear)}
+    )
+    late.checker_other = on("tock")(hear)
     engine = new.engine()
     with refused(TypeError, "a method that was marked too late is taken"):
         await engine.register(late("a"))
@@ -270,11 +278,11 @@ def answering(new: Factories, heard: Heard, **options: Any) -> Any:
 
     class Answering(kind_of(new)):  # type: ignore[misc]
         @on("tick")
-        def hear(self, data: object) -> None:
+        def checker_hear(self, data: object) -> None:
             heard.append((self.name, data))
 
         @answers("price", **options)
-        async def answer(self, data: object) -> object:
+        async def checker_answer(self, data: object) -> object:
             heard.append(("asked", data))
             await anyio.sleep(2)
             if data == "odd":
@@ -315,7 +323,7 @@ async def answers_one_after_another(new: Factories, *, heard: Heard, options: Op
 async def refuses_a_second_answerer(new: Factories, *, heard: Heard, way: str) -> None:
     """A second answerer is refused with `DuplicateAnswer`, and registers nothing."""
     kind = answering(new, heard)
-    two = type("Two", (kind,), {"again": answers("price")(answer)})
+    two = type("Two", (kind,), {"checker_again": answers("price")(answer)})
     engine = new.engine(component_factory=two if way == "two of its own, made" else kind)
     if way == "another one's":
         await engine.register(kind("other"))

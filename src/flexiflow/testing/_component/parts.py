@@ -107,9 +107,12 @@ class Shelf:
         self.stored.pop(name, None)
 
 
+# What a checker adds to a user's class has names that the user's own attributes don't have.
+
+
 def hear(component: Any, data: object) -> None:
-    """Note what is heard, as a method of a component with a list `heard`."""
-    component.heard.append((component.name, data))
+    """Note what is heard, as a method of a component with a list `checker_heard`."""
+    component.checker_heard.append((component.name, data))
 
 
 def answer(_: object, data: object) -> object:

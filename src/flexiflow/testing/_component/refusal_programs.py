@@ -31,24 +31,24 @@ def faulty_kind(new: Factories, heard: Heard, fault: str) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, Component)):
         return None
     faulty: dict[str, dict[str, Any]] = {
-        "two answerers": {"again": answers("size")(answer)},
-        "one that answers already": {"price": answers("price")(answer)},
-        "no handler": {"between": staticmethod(on("tack")(answer))},
+        "two answerers": {"checker_again": answers("size")(answer)},
+        "one that answers already": {"checker_price": answers("price")(answer)},
+        "no handler": {"checker_between": staticmethod(on("tack")(answer))},
     }
     made: Any = type(
         "Hearing",
         (kind,),
         {
-            "heard": heard,
-            "first": on("tick")(hear),
-            "size": answers("size")(answer),
+            "checker_heard": heard,
+            "checker_first": on("tick")(hear),
+            "checker_size": answers("size")(answer),
             **faulty.get(fault, {}),
-            "weight": answers("weight")(answer),
-            "last": on("tock")(hear),
+            "checker_weight": answers("weight")(answer),
+            "checker_last": on("tock")(hear),
         },
     )
     if fault == "a late mark":
-        made.late = on("tack")(hear)
+        made.checker_late = on("tack")(hear)
     return made
 
 
