@@ -1,7 +1,7 @@
 """How much is tried: a little every day, far more in the long run."""
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -11,7 +11,6 @@ from hypothesis import Phase, settings
 
 from flexiflow.testing._examiner import examine
 from flexiflow.testing._examiner.examine import Verdict, _Search
-from flexiflow.testing._examiner.program import Case, operations
 from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.checks import BACKENDS
 from flexiflow.testing._transport.subject import TransportSubject
@@ -79,9 +78,8 @@ def find_fault(
 ) -> None:
     """Assert that a search of one clause finds a fault, by a program of at most so many operations.
 
-    Every day a program that is small enough is left as it is, and Hypothesis shrinks one only if
-    leaving out parts is not enough: this takes most of the time. In the long run both are part of
-    every search.
+    Every day Hypothesis shrinks a program only if leaving out parts is not enough: its shrinking
+    takes most of the time. In the long run it is part of every search.
 
     Args:
         search: takes the number of its examples, as `examples`.
@@ -90,7 +88,7 @@ def find_fault(
     """
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in _COMPLAINING:
-            patch.setattr(owner, name, _measured(getattr(owner, name), 0 if IS_LONG else most))
+            patch.setattr(owner, name, _measured(getattr(owner, name)))
         if IS_LONG:
             [verdict] = search()
         else:
@@ -106,11 +104,11 @@ def find_fault(
     assert verdict.violation.operations <= most, verdict.violation
 
 
-def _measured(method: Callable[..., _T], enough: int) -> Callable[..., _T]:
+def _measured(method: Callable[..., _T]) -> Callable[..., _T]:
     """Measure the coverage of a method; of its test, `conftest` measures nothing else.
 
     Of a search, only the case that was found and the smallest one are measured: to leave out parts
-    takes most of the time. It is not tried where the case has no more operations than are enough.
+    takes most of the time.
     """
 
     def measured(search: Any, *arguments: Any) -> _T:
@@ -118,10 +116,7 @@ def _measured(method: Callable[..., _T], enough: int) -> Callable[..., _T]:
             with _coverage():
                 return method(search, *arguments)
         cases = [search._found[0][0]]
-        with pytest.MonkeyPatch.context() as patch:
-            if operations(cases[0]) <= enough:
-                patch.setattr(type(cases[0]), "smaller", _leave_all)
-            result = method(search, *arguments)
+        result = method(search, *arguments)
         cases.append(search._found[0][0])
         with _coverage():
             for case in cases:
@@ -129,11 +124,6 @@ def _measured(method: Callable[..., _T], enough: int) -> Callable[..., _T]:
         return result
 
     return measured
-
-
-def _leave_all(_: Case) -> Iterator[Case]:
-    """Leave out nothing."""
-    return iter(())
 
 
 @contextmanager

@@ -173,7 +173,6 @@ def _little_to_spend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.same_everywhere
-@pytest.mark.unmeasured
 @pytest.mark.usefixtures("_little_to_spend")
 @pytest.mark.parametrize(
     "shop", [PicksWithoutLooking, TakesTheMoneyFirst, StopsWithoutBooks, CannotBeStopped]

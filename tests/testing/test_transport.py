@@ -82,7 +82,7 @@ def test_a_task_that_is_left_behind_is_found() -> None:
 @pytest.mark.same_everywhere
 def test_a_factory_may_be_a_context_manager(backend: str) -> None:
     """P1: whoever has to clean up after a transport can, and what it lacks is unchecked."""
-    terms = {**QUICK, "examples": 2}
+    terms = {**QUICK, "examples": 10}
     verdicts = [
         *examine(TransportSubject, TRANSPORT_CONTRACT, opened_memory, backend=backend, **terms)
     ]
