@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, on
+from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, answers, on
 from flexiflow.events import COMPONENT_REGISTERED, STATE_CHANGED
 from flexiflow.testing import ContractViolation, check_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
@@ -411,3 +411,15 @@ class Busy(Component):
 def test_attributes_are_not_taken_for_those_of_the_checker(clause: str) -> None:
     """P1: what is added to a class for a program is not hidden by what the class has."""
     check_component(Busy, backend="asyncio", examples=8, seed=1, clauses=[clause])
+
+
+def test_components_that_answer_are_refused() -> None:
+    """P1: only one of them can be registered, which is no fault of theirs."""
+
+    class Prices(Component):
+        @answers("price.asked")
+        async def quote(self, item: object) -> object:
+            return item
+
+    with pytest.raises(TypeError, match=r"marked with @answers, .* 'price.asked'"):
+        check_component(Prices, backend="asyncio", examples=1, clauses=["C3"])

@@ -15,8 +15,10 @@ import anyio
 
 from flexiflow._component import Component
 from flexiflow._engine import Engine
+from flexiflow._errors import DuplicateAnswer
 from flexiflow._machine import StateMachine, Transition
 from flexiflow._text import safely
+from flexiflow._text import show as quote
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
 from flexiflow.testing._component.parts import IDLE, MARKED, Shelf
@@ -199,7 +201,8 @@ class ComponentSubject(Subject[ComponentTrace]):
         backend: the backend on which they run.
 
     Raises:
-        TypeError: a factory isn't callable, is async, or what it makes lacks an attribute.
+        TypeError: a factory isn't callable, is async, or what it makes lacks an attribute, or
+            answers a query.
     """
 
     kind = "component"
@@ -222,6 +225,8 @@ class ComponentSubject(Subject[ComponentTrace]):
 
     async def _probe(self) -> tuple[object, object, list[str]]:
         component, host = self._factory("probe", machine=None), self._engine()
+        if isinstance(component, Component):
+            await _check_company(self._factory)
         machine = StateMachine("s0", [Transition("s0", "go", "s1")])
         store: dict[str, Any] = {"store": Shelf()}
         few = {**store, "component_factory": self._factory, "max_components": 1}
@@ -306,6 +311,21 @@ def _takes(factory: Callable[..., Any], *arguments: Any, **options: Any) -> bool
     if iscoroutine(made):
         made.close()
     return True
+
+
+async def _check_company(factory: Callable[..., Any]) -> None:
+    """Refuse components of which there can be only one at a time."""
+    engine, problem = Engine(), None
+    try:
+        for name in ("one", "two"):
+            await engine.register(factory(name, machine=None))
+    except Exception as exc:  # noqa: BLE001  what raises anything else breaks a clause
+        problem = exc
+    if isinstance(problem, DuplicateAnswer):
+        raise TypeError(
+            "factory must make components without methods marked with @answers, since several of "
+            f"them are registered at a time, and these answer {quote(problem.query)}"
+        )
 
 
 async def _subscribes(component: Any, engine: Any) -> bool:
