@@ -97,7 +97,7 @@ def test_run_to_completion_is_judged_by_what_happened(
 
 @pytest.mark.measured
 def test_a_failure_that_was_raised_is_no_complaint(backend: str) -> None:
-    """P1: the judgement on what fails (C5) lets pass what was raised, and changed nothing."""
+    """P1: the judgement on what fails (C6) lets pass what was raised, and changed nothing."""
     script = ComponentScript((Row("t0", action=(Fail(),)),), (ONE,))
     trace = ComponentSubject(PlainComponent, engine=PlainEngine, backend=backend).attempt(script)
 
