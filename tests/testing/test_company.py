@@ -112,6 +112,27 @@ def test_a_bus_need_not_have_all_that_is_crossed(program: Program, backend: str)
     assert BusSubject(Bare, backend).attempt(program).left is None
 
 
+class Plain:
+    """Has patterns of one part alone."""
+
+    def __init__(self) -> None:
+        self.real = EventBus()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def subscribe(self, event: str, *given: Any, **options: Any) -> Any:
+        if "**" in event:
+            raise ValueError("only * stands for something")
+        return self.real.subscribe(event, *given, **options)
+
+
+@pytest.mark.parametrize("company", COMPANIES)
+def test_a_bus_need_not_have_all_patterns(company: str, backend: str) -> None:
+    """P5: Which ones there must be is for B10 to say; the company does without the others."""
+    assert BusSubject(Plain, backend).attempt(accompany(SCRIPT, company)).left is None
+
+
 class Keeping(Bare):
     """Keeps all that was published."""
 
