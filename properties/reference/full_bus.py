@@ -365,7 +365,7 @@ class Full(Plain):
         try:
             answer = await self.answered_by(answerer, event)
         except BaseException as exc:
-            leaving = self.classified(exc)
+            leaving = self.classified(exc) or exc
             self.leave(entered, leaving)
             raise leaving from leaving.__cause__
         self.leave(entered, None)

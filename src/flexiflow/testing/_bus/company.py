@@ -69,8 +69,9 @@ async def _have_asked(bus: Any) -> None:
 
 
 def _watching(instrument: Callable[[], object]) -> Callable[[Any], Awaitable[None]]:
-    async def install(bus: Any) -> None:
+    def install(bus: Any) -> Awaitable[None]:
         bus.add_instrument(instrument())
+        return _attend(None)
 
     return install
 
@@ -206,3 +207,8 @@ class Accompanied(Written):
 def accompany(case: Case, company: str) -> Accompanied:
     """Return a case in company."""
     return Accompanied(case, company, case.decisions)
+
+
+def alone(case: Case) -> tuple[Case, str | None]:
+    """Return a case without its company, and the name of that, if it has one."""
+    return (case.case, case.company) if isinstance(case, Accompanied) else (case, None)

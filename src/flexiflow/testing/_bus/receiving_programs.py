@@ -52,7 +52,7 @@ async def has_its_priority(
     """A stream has its event before the handlers that come after it, and not before others."""
     of_stream, of_handler = priorities
 
-    async with bus.stream("a", priority=of_stream) as events:  # type: ignore[arg-type]
+    async with bus.stream("a", priority=of_stream) as events:
 
         def handler(_: object) -> None:
             heard.append(events.statistics().received)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from hypothesis import strategies as st
 
 from flexiflow._text import safely
-from flexiflow.testing._bus.company import Accompanied, accompany, call_in_company, companies_of
+from flexiflow.testing._bus.company import accompany, alone, call_in_company, companies_of
 from flexiflow.testing._bus.crossed import blame, complaint_of
 from flexiflow.testing._bus.crossing import Crossing
 from flexiflow.testing._bus.drawing import cross
@@ -187,9 +187,7 @@ class BusSubject(Subject[BusTrace]):
 
     def play(self, case: Case, trace: BusTrace, log: Log) -> None:
         """Run a case to its end, on a new bus; a script has a recorder in its place."""
-        company = None
-        if isinstance(case, Accompanied):
-            case, company = case.case, case.company
+        case, company = alone(case)
         if isinstance(case, Program):
             self._play_program(case, trace, company)
             return
@@ -236,14 +234,12 @@ class BusSubject(Subject[BusTrace]):
     def show(self, case: Case, clause: str) -> str:
         """Return a case as a program that fails with an assertion if it breaks the clause."""
         factories, backend = [name_factory(self._factory)], self.backend
-        company = None
-        if isinstance(case, Accompanied):
-            case, company = case.case, case.company
+        case, company = alone(case)
         if not isinstance(case, Program):
             options = {"company": company, "is_crossing": isinstance(case, Crossing) or None}
-            given = {name: value for name, value in options.items() if value is not None}
+            known: dict[str, Any] = {key: each for key, each in options.items() if each is not None}
             return show_script(
-                case, clause, {"factory": factories[0]}, backend, "bus", _JUDGE, **given
+                case, clause, {"factory": factories[0]}, backend, "bus", _JUDGE, **known
             )
         new = "await factory()" if self._is_async else "factory()"
         made: list[str] = []

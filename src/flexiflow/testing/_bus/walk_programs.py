@@ -52,10 +52,11 @@ class Walk:
     Args:
         bus: the bus.
         clause: the clause for which it claims something.
+        blocks: what ends with the walk.
     """
 
-    def __init__(self, bus: EventBus, clause: str) -> None:
-        self.bus, self.clause = bus, clause
+    def __init__(self, bus: EventBus, clause: str, blocks: AsyncExitStack) -> None:
+        self.bus, self.clause, self.blocks = bus, clause, blocks
         self.rows: list[Row] = []
         self.heard: list[Row] = []
 
@@ -67,6 +68,7 @@ class Walk:
     async def subscribe(self, event: str, priority: int, component: str, kind: str) -> None:
         """Subscribe a handler, or begin a stream."""
         row = Row(event, priority, component, kind)
+        await self.blocks.enter_async_context(row.block)
 
         async def handler(data: object) -> None:
             row.is_there = row.is_there and row.kind != "once"
@@ -77,7 +79,7 @@ class Walk:
             if not hasattr(self.bus, "stream"):
                 return
             row.component = ""
-            events = self.bus.stream(event, priority=priority)  # type: ignore[arg-type]
+            events = self.bus.stream(event, priority=priority)
             row.stream = await row.block.enter_async_context(events)
         else:
             options: dict[str, Any] = {"once": True} if kind == "once" else {}
@@ -95,7 +97,7 @@ class Walk:
         if not hasattr(self.bus, "answer") or any(self.answering(query)):
             return
         row = Row(query, 3, component, "answerer")
-
+        await self.blocks.enter_async_context(row.block)
         number = len(self.rows)
 
         async def handler(data: object) -> int:
@@ -191,18 +193,17 @@ class Walk:
 
 async def walks(bus: EventBus, *, clause: str, moves: tuple[Move, ...]) -> None:
     """After each move, what is subscribed is what a model says."""
-    walk = Walk(bus, clause)
-    for what, *given in moves:
-        if what == "watch":
-            if hasattr(bus, "add_instrument"):
-                bus.add_instrument(Both())
-        elif what == "empty":
-            walk.empty(*given)
-        else:
-            await getattr(walk, what)(*given)
-        walk.look()
-    for each in walk.rows:
-        await each.block.aclose()
+    async with AsyncExitStack() as blocks:
+        walk = Walk(bus, clause, blocks)
+        for what, *given in moves:
+            if what == "watch":
+                if hasattr(bus, "add_instrument"):
+                    bus.add_instrument(Both())
+            elif what == "empty":
+                walk.empty(*given)
+            else:
+                await getattr(walk, what)(*given)
+            walk.look()
 
 
 @dataclass(frozen=True)
