@@ -9,7 +9,7 @@ from flexiflow import EventBus, Subscription
 from flexiflow.testing._bus.company import COMPANIES, Accompanied, accompany
 from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._bus.further_cases import FURTHER
-from flexiflow.testing._bus.receiving_programs import yields_whatever_is_done
+from flexiflow.testing._bus.receiving_programs import counts_as_it_is_left, yields_whatever_is_done
 from flexiflow.testing._bus.script import Publish, Script, Subscribe
 from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._bus.telling_programs import frees_what_failed
@@ -45,6 +45,20 @@ def test_programs_that_cross_features_hold_for_our_own_bus(name: str, backend: s
     """P1: What our own bus does is what they expect."""
     clause = Clause("X0", "", "", FURTHER[name])
     verdict = search(clause, BusSubject(EventBus, backend), 60, 2)
+    assert verdict.violation is None, str(verdict.violation)
+
+
+@pytest.mark.parametrize("left_by", ["its end", "an exception"])
+def test_what_a_stream_has_counted_adds_up(left_by: str, backend: str) -> None:
+    """S2: However its block is left."""
+    given = {"read": 1, "overflow": "block", "left_by": left_by, "delivery": "sequential"}
+    program = Program(counts_as_it_is_left, tuple(given.items()))
+    assert BusSubject(EventBus, backend).attempt(program).left is None
+
+
+def test_what_fails_at_once_is_noted(backend: str) -> None:
+    """E3: Of our own bus, in many programs in which several handlers fail."""
+    verdict = search(CLAUSES["E3"], BusSubject(EventBus, backend), 40, 3)
     assert verdict.violation is None, str(verdict.violation)
 
 

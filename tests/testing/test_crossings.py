@@ -306,6 +306,13 @@ def test_what_differs_is_blamed_on_its_clause(
     assert blamed[0] == clause
 
 
+def test_our_own_bus_is_blamed_for_nothing(backend: str) -> None:
+    """P1: What it does is what the model says, also where handlers are cancelled."""
+    subject = BusSubject(EventBus, backend)
+    for crossing in cross(Random(3), subject.offers, 120):
+        assert blame(subject.attempt(crossing)) is None
+
+
 def test_programs_are_drawn_again_by_a_seed() -> None:
     """P1: The same seed draws the same programs, and all of them can be made smaller."""
     offers = frozenset({"add_instrument"})
