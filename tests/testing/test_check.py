@@ -616,7 +616,7 @@ def test_what_a_factory_raises_later_is_raised(backend: str) -> None:
     made: list[EventBus] = []
 
     def make() -> EventBus:
-        if len(made) > 20:
+        if len(made) > 25:
             raise OSError("no more of them")
         made.append(EventBus())
         return made[-1]

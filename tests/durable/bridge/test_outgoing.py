@@ -131,6 +131,23 @@ class TestStoring:
                 hold.open.set()
         assert [len(batch.records) for batch in faulty.batches] == [1, 2, 3, 4, 3, 2, 1]
 
+    async def test_a_batch_whose_publishers_have_left_is_not_stored(self) -> None:
+        """X5: They were cancelled before it was taken; the next one is stored as if it was next."""
+        bus, faulty = EventBus(), Faulty(MemoryTransport())
+        hold = faulty.hold("store")
+        async with open_bridge(bus, faulty, outgoing=[NAME]), create_task_group() as group:
+            group.start_soon(bus.publish, NAME, "first")
+            await hold.reached.wait()
+            async with create_task_group() as leaving:
+                leaving.start_soon(bus.publish, NAME, "cancelled")
+                await settle()
+                leaving.cancel_scope.cancel()
+            hold.open.set()
+            await settle()
+            await bus.publish(NAME, "last")
+        assert [len(batch.records) for batch in faulty.batches] == [1, 1]
+        assert [batch.number for batch in faulty.batches] == [1, 2]
+
     async def test_a_batch_is_no_longer_than_gets_through(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
