@@ -11,6 +11,7 @@ from hypothesis import Phase, settings
 
 from flexiflow.testing._examiner import examine
 from flexiflow.testing._examiner.examine import Verdict, _Search
+from flexiflow.testing._examiner.violation import EXAMPLES
 from flexiflow.testing._scheduling.checks import BACKENDS
 from flexiflow.testing._transport.subject import TransportSubject
 
@@ -72,11 +73,18 @@ def each_broken(faults: Iterable[Faulty]) -> Callable[[Any], Any]:
     return pytest.mark.parametrize(("fault", "clause", "backend"), cases)
 
 
-def find_fault(search: Callable[[], Iterable[Verdict]], most: int) -> None:
+def find_fault(
+    search: Callable[..., Iterable[Verdict]], most: int, fewer: tuple[int, ...] = ()
+) -> None:
     """Assert that a search of one clause finds a fault, by a program of at most so many operations.
 
     Every day Hypothesis shrinks a program only if leaving out parts is not enough: its shrinking
     takes most of the time. In the long run it is part of every search.
+
+    Args:
+        search: takes the number of its examples, as `examples`.
+        most: how many operations the program may have.
+        fewer: numbers of examples that are tried before the usual one, every day.
     """
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in _COMPLAINING:
@@ -86,7 +94,10 @@ def find_fault(search: Callable[[], Iterable[Verdict]], most: int) -> None:
         else:
             with pytest.MonkeyPatch.context() as quickly:
                 quickly.setattr(examine, "_SETTINGS", _UNSHRUNK)
-                [verdict] = search()
+                for examples in (*fewer, EXAMPLES):
+                    [verdict] = search(examples=examples)
+                    if verdict.violation is not None:
+                        break
             if verdict.violation is not None and verdict.violation.operations > most:
                 [verdict] = search()
     assert verdict.violation is not None

@@ -8,7 +8,7 @@ import pytest
 from flexiflow import Component, Engine
 from flexiflow.testing import ContractViolation, check_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
-from flexiflow.testing._component.judgements import run_to_completion
+from flexiflow.testing._component.judgements import all_or_nothing, run_to_completion
 from flexiflow.testing._component.script import ComponentScript, Fail, Row, Send
 from flexiflow.testing._component.subject import ComponentSubject
 from flexiflow.testing._examiner.examine import examine
@@ -69,6 +69,12 @@ GIVEN_UP = Together(((ONE,), (Send("a", "t0", cancelled_after=1),)))
         (of_turns.DefersWhatIsNested, (SENDS_OVER, NEXT), (ONE,), "could be waited for"),
         (of_turns.ReturnsBeforeTheDeferred, (SENDS_ON, NEXT), (ONE, ONE), "had ended"),
         (of_turns.DropsWhenItIsBusy, (WAITS,), (THREE,), "was never handled"),
+        (
+            of_turns.LosesDeferredOnFailure,
+            (FAILS_AFTERWARDS, NEXT),
+            (ONE,),
+            "was deferred, and never handled",
+        ),
         (PlainComponent, (SENDS_ON, NEXT), (ONE,), None),
         (PlainComponent, (FAILS_AFTERWARDS, NEXT), (ONE,), None),
         (PlainComponent, (WAITS,), (GIVEN_UP,), None),
@@ -87,6 +93,16 @@ def test_run_to_completion_is_judged_by_what_happened(
 
     told = run_to_completion(trace)
     assert (told is None) if complaint is None else (told is not None and complaint in told)
+
+
+@pytest.mark.measured
+def test_a_failure_that_was_raised_is_no_complaint(backend: str) -> None:
+    """P1: the judgement on what fails (C6) lets pass what was raised, and changed nothing."""
+    script = ComponentScript((Row("t0", action=(Fail(),)),), (ONE,))
+    trace = ComponentSubject(PlainComponent, engine=PlainEngine, backend=backend).attempt(script)
+
+    assert [entry.what for entry in trace.all("failed")] == ["failed"]
+    assert all_or_nothing(trace) is None
 
 
 def test_plain_ones_keep_the_contract(backend: str) -> None:

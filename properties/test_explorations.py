@@ -19,8 +19,8 @@ from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.extras.retry import RetryConfig, retry_async
 from flexiflow.testing import explore
 from flexiflow.testing._bus.contract import CONTRACT
+from flexiflow.testing._bus.recorder import BusRecorder
 from flexiflow.testing._bus.script import Publish, Script, Subscribe, Unsubscribe, UnsubscribeAll
-from flexiflow.testing._bus.subject import BusRecorder
 from flexiflow.testing._bus.trace import BusTrace
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._component.judgements import ComponentTrace

@@ -116,9 +116,10 @@ def by_turns(cases: Iterable[Any]) -> list[Any]:
     """
     names = sorted({name for name, _ in BACKENDS.values()})
     given = (case if hasattr(case, "marks") else pytest.param(case) for case in cases)
+    turns = ((case, names[number % len(names)]) for number, case in enumerate(given))
     return [
-        pytest.param(*case.values, names[number % len(names)], marks=case.marks)
-        for number, case in enumerate(given)
+        pytest.param(*case.values, name, id=case.id and f"{case.id}-{name}", marks=case.marks)
+        for case, name in turns
     ]
 
 

@@ -75,6 +75,7 @@ ROOMS = {
         "extras._redis",
         "extras._sqlite",
         "extras._urls",
+        "extras._woken",
     ],
     "components": [
         "_engine",

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from flexiflow import Component, Engine
 from properties.reference.engine import PlainComponent, PlainEngine
 from properties.reference.lasting import LastingComponent, LastingEngine
 
-_F = TypeVar("_F", bound=type[PlainComponent] | type[PlainEngine])
+_F = TypeVar("_F", bound=type[PlainComponent] | type[PlainEngine] | type[Engine])
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ComponentFault:
         clauses: the clauses that it breaks, the one that it is there for first.
     """
 
-    faulty: type[PlainComponent] | type[PlainEngine]
+    faulty: type[PlainComponent] | type[PlainEngine] | type[Engine]
     clauses: tuple[str, ...]
 
     @property
@@ -26,14 +27,16 @@ class ComponentFault:
         return self.faulty.__name__
 
     @property
-    def component(self) -> type[PlainComponent]:
+    def component(self) -> type[PlainComponent] | type[Component]:
+        if issubclass(self.faulty, Engine):
+            return Component
         if issubclass(self.faulty, PlainComponent):
             return self.faulty
         return LastingComponent if issubclass(self.faulty, LastingEngine) else PlainComponent
 
     @property
-    def engine(self) -> type[PlainEngine]:
-        if issubclass(self.faulty, PlainEngine):
+    def engine(self) -> type[PlainEngine] | type[Engine]:
+        if issubclass(self.faulty, PlainEngine | Engine):
             return self.faulty
         return LastingEngine if issubclass(self.faulty, LastingComponent) else PlainEngine
 

@@ -8,7 +8,7 @@ import anyio
 from flexiflow import Outcome, State, StateConflict, StateMachine, Transition
 from flexiflow._stores import Stored
 from properties.faults._component_registry import breaks
-from properties.reference.engine import Handling, current
+from properties.reference.engine import Handling, call, current
 from properties.reference.lasting import LastingComponent, LastingEngine, Work
 
 # K1
@@ -454,7 +454,7 @@ class EntersAfterItsCommit(LastingComponent):
         await super().commit(target)
         detail = self.detail(target)
         if detail is not None and detail.entry is not None:
-            detail.entry({"type": "entered"}, self)
+            await call(detail.entry, {"type": "entered"}, self)
 
 
 @breaks("M1")

@@ -13,6 +13,7 @@ from properties.reference.engine import (
     Handling,
     PlainComponent,
     PlainEngine,
+    call,
     copied,
     live,
 )
@@ -38,6 +39,17 @@ class TellsBeforeTheAction(PlainComponent):
     async def act(self, row: Transition, message: dict[str, Any]) -> None:
         await super().finish(row)
         await super().act(row, message)
+
+
+@breaks("C5")
+class AsksForTrue(PlainComponent):
+    """Takes a transition only if its guard returns True itself."""
+
+    async def choose(self, message: dict[str, Any]) -> Transition | None:
+        for row in self.candidates(message):
+            if row.guard is None or await call(row.guard, message, self) is True:
+                return row
+        return None
 
 
 @breaks("C5")

@@ -1,5 +1,6 @@
 """Components with one planted fault each: C3 and C4."""
 
+import contextlib
 from typing import Any
 
 import anyio
@@ -355,3 +356,21 @@ class ReturnsBeforeTheDeferred(PlainComponent):
 
     async def handle_all(self, mine: Handling) -> Outcome:
         return await self.handle(mine)
+
+
+# D6, E7
+
+
+@breaks("D6")
+class NeverYields(PlainEngine):
+    """Lets no other task have a turn while messages come that wait for nothing."""
+
+    yields_after = 10**9
+
+
+@breaks("E7")
+class ReportsWithinReports(PlainComponent):
+    """Publishes the failure of a message that was deferred within the report of another one."""
+
+    def reporting(self, mine: Handling) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()

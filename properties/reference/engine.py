@@ -1,7 +1,7 @@
 """The reference implementation of an engine and its components, plain, each step a method.
 
-A fault overrides one method. They keep the contract, except for costs, native cancels, messages
-that are sent while a failure is announced (E7), and cycles of waiting that go through a factory.
+A fault overrides one method. They keep the contract, except for costs, native cancels, and cycles
+of waiting that go through a factory.
 Their tables of transitions are real ones.
 """
 
@@ -49,6 +49,7 @@ class Handling:
         stay: the number of the stay in a state that has sent it, or None.
         is_timed: whether the timer of that state has sent it.
         is_given_up: whether its sender waits no more, since that would be for ever.
+        is_reporting: whether it was sent from within the report of a failure (E7).
     """
 
     message: dict[str, Any]
@@ -57,6 +58,7 @@ class Handling:
     stay: int | None = None
     is_timed: bool = False
     is_given_up: bool = False
+    is_reporting: bool = False
     come: anyio.Event = field(default_factory=anyio.Event)
     refusal: Exception | None = None
     is_over: bool = False
@@ -110,7 +112,8 @@ class QuietBus(Plain):
 
     async def publish(self, event: Any, data: Any = None, **options: Any) -> Any:
         publishing = Publishing(event, data, options.get("on_error") == "raise")
-        await self.sequential(publishing, self.audience(event))
+        with self.announcement() if event == HANDLER_FAILED else contextlib.nullcontext():
+            await self.sequential(publishing, self.audience(event))
         return self.results(publishing, self.audience(event))
 
 
@@ -156,6 +159,8 @@ class PlainComponent:
         return self.in_hand is not None and waits_for(self.in_hand, mine.within)
 
     def defer(self, mine: Handling) -> None:
+        if self.engine is not None:
+            mine.is_reporting = bool(self.engine.bus.announcing.get())
         self.deferred.append(mine)
 
     def line_up(self, mine: Handling) -> None:
@@ -173,6 +178,8 @@ class PlainComponent:
             if self.deferred:  # a cancelled send left some
                 await self.handle_deferred()
                 self.in_hand = mine
+            if engine is not None and engine.published >= engine.yields_after:
+                await self.let_others_run()
             if self.engine is not engine:
                 raise UnknownComponent(self.name)
             return await self.handle_all(mine)
@@ -230,12 +237,27 @@ class PlainComponent:
 
     async def handle_deferred(self) -> None:
         while self.deferred:
-            await checkpoint_if_cancelled()
+            await self.let_others_run()
             self.in_hand = mine = self.deferred.pop(0)
-            try:
-                await self.handle(mine)
-            except Exception as exc:
-                await self.deferred_failure(mine, exc)
+            with self.reporting(mine):
+                try:
+                    await self.handle(mine)
+                except Exception as exc:
+                    await self.deferred_failure(mine, exc)
+
+    def reporting(self, mine: Handling) -> contextlib.AbstractContextManager[None]:
+        """Return what marks its inside as within the report of a failure, if a message is."""
+        if self.engine is None or not mine.is_reporting:
+            return contextlib.nullcontext()
+        announcement: contextlib.AbstractContextManager[None] = self.engine.bus.announcement()
+        return announcement
+
+    async def let_others_run(self) -> None:
+        """Yield now and then (D6)."""
+        await checkpoint_if_cancelled()
+        if self.engine is not None and self.engine.published >= self.engine.yields_after:
+            self.engine.published = 0
+            await checkpoint()
 
     async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
         if self.engine is not None:
@@ -313,9 +335,12 @@ class PlainComponent:
 class PlainEngine:
     """An engine."""
 
+    yields_after = 61
+
     def __init__(self, *, bus: Any = None, component_factory: Any = None) -> None:
         self.bus = QuietBus() if bus is None else bus
         self.component_factory = component_factory
+        self.published = 0
         self.hosted: dict[str, PlainComponent] = {}
         # The senders that wait for a component to be made or registered; the first one makes it.
         self.pending: dict[str, list[Handling]] = {}
@@ -325,12 +350,14 @@ class PlainEngine:
         return MappingProxyType(self.hosted)
 
     async def publish(self, event: str, data: dict[str, Any]) -> None:
+        self.published += 1
         await self.bus.publish(event, data, delivery="sequential", on_error="continue")
 
     async def report(self, name: str, mine: Handling, failure: Exception) -> None:
         self.log(name, mine, failure)
-        data = {"event_name": MESSAGE_RECEIVED, "component_name": name, "exception": failure}
-        await self.publish(HANDLER_FAILED, data)
+        if not self.bus.announcing.get():
+            data = {"event_name": MESSAGE_RECEIVED, "component_name": name, "exception": failure}
+            await self.publish(HANDLER_FAILED, data)
 
     def log(self, name: str, mine: Handling, failure: Exception) -> None:
         told = mine.message["type"], name, MESSAGE_RECEIVED

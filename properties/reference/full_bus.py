@@ -300,11 +300,17 @@ class Full(Plain):
         return await self.await_in_time(result, limit) if isawaitable(result) else result
 
     async def await_in_time(self, result: Any, limit: float) -> Any:
-        answer = None
-        with anyio.move_on_after(limit) as scope:
-            answer = await result
-        if scope.cancelled_caught:
-            raise HandlerTimeout("a handler", limit)
+        deadline = anyio.current_time() + limit
+        answer = cause = None
+        with anyio.CancelScope(deadline=deadline):
+            try:
+                answer = await result
+            except Exception as exc:
+                if anyio.current_time() < deadline:
+                    raise
+                cause = exc
+        if anyio.current_time() >= deadline:
+            raise HandlerTimeout("a handler", limit) from cause
         return answer
 
     # Seeing what is subscribed.
@@ -359,9 +365,8 @@ class Full(Plain):
         try:
             answer = await self.answered_by(answerer, event)
         except BaseException as exc:
-            failure, passing = self.judge(exc)
-            self.leave(entered, failure or passing)
-            leaving = failure or passing or exc
+            leaving = self.classified(exc) or exc
+            self.leave(entered, leaving)
             raise leaving from leaving.__cause__
         self.leave(entered, None)
         return answer
@@ -420,12 +425,12 @@ class Full(Plain):
                     manager = getattr(each, method)(event, *subscription)
                     manager.__enter__()
                     entered.append((each, manager))
-            except PublishRefused as refusal:
-                if event.name != HANDLER_FAILED:
-                    self.leave(entered, refusal)
-                    raise
             except Exception as exc:
-                self.take_out(each, exc)
+                if method != "publishing" or not isinstance(exc, PublishRefused):
+                    self.take_out(each, exc)
+                elif event.name != HANDLER_FAILED:
+                    self.leave(entered, exc)
+                    raise
         return entered
 
     def leave(self, entered: Entered, exc: BaseException | None) -> None:

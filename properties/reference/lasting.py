@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncGenerator, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -236,9 +237,8 @@ class LastingComponent(PlainComponent):
         if store is None:
             return
         try:
-            self.version = await store.save(
-                self.name, state, self.snapshot(), expected=self.version, due=due
-            )
+            given = self.name, state, self.snapshot()
+            self.version = await call(partial(store.save, *given, expected=self.version, due=due))
         except BaseException as exc:
             self.has_failed_to_save(exc)
             raise
@@ -354,7 +354,7 @@ class LastingComponent(PlainComponent):
 
     async def end(self) -> None:
         """Note that no engine has it any more; end its work."""
-        self.stop_timer()
+        self.new_stay()
         if self.is_within_work() and self.work is not None:
             self.work.scope.cancel()
         else:
@@ -433,7 +433,8 @@ class LastingEngine(PlainEngine):
         while True:
             for name in await self.store.due(anyio.current_time(), 100):
                 if name not in self.hosted and name not in self.pending:
-                    await self.fetch(name)
+                    with contextlib.suppress(Exception):
+                        await self.fetch(name)
             await anyio.sleep(1)
 
     async def fetch(self, name: str) -> None:
@@ -451,7 +452,7 @@ class LastingEngine(PlainEngine):
 
     async def introduce(self, component: Any) -> None:
         if self.store is not None:
-            component.adopt(await self.store.load(component.name))
+            component.adopt(await call(self.store.load, component.name))
         if getattr(component, "is_made", False):
             self.made_here[component.name] = component
         component.is_unloaded = False

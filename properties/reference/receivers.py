@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Self
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import BufferFull, Event, StreamDeadlock
+from flexiflow import BufferFull, Event, HandlerFailure, StreamDeadlock
+from properties.reference.bus import is_cancelled
 
 waiting_for_publishes: ContextVar[tuple[object, ...]] = ContextVar("waiting", default=())
 """The tasks that wait for the publishes around."""
@@ -158,6 +159,7 @@ class PlainExpectation:
     filter: Callable[[str, Any], bool] | None
     subscribe: Callable[[Callable[[Event[Any]], Any]], Any]
     failure: Exception | None = None
+    is_told: bool = False
 
     def __post_init__(self) -> None:
         """Do nothing; for a fault to override."""
@@ -168,7 +170,18 @@ class PlainExpectation:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.subscription.bus.unsubscribe(self.subscription)
+        bus = self.subscription.bus
+        bus.unsubscribe(self.subscription)
+        if self.failure is not None and not self.is_told:
+            failed = HandlerFailure(
+                self.subscription.event_name,
+                self.subscription.component_name,
+                self.failure,
+                self.subscription,
+            )
+            bus.log(failed)
+            if not is_cancelled():
+                await bus.announce(failed)
 
     def __await__(self) -> Generator[Any, None, Event[Any]]:
         return self.wait().__await__()
@@ -176,6 +189,7 @@ class PlainExpectation:
     async def wait(self) -> Event[Any]:
         await self.settled.wait()
         if self.failure is not None:
+            self.is_told = True
             raise self.failure
         return self.event
 

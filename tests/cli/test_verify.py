@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flexiflow._cli import verify
+from flexiflow._cli.choices import Options
 from flexiflow._cli.display import Display, Plain
 from flexiflow.testing._bus import contract
 from flexiflow.testing._bus.contract import CONTRACT
@@ -258,7 +259,11 @@ def test_a_transport_that_does_not(backend: str, buses: str) -> None:
 @pytest.mark.parametrize(
     ("name", "hook", "told"),
     [
-        ("seven", "restart", "class, that makes a transport; it is no callable, but of type int"),
+        (
+            "seven",
+            "restart",
+            "class, that makes a transport, or a functools.partial of a check; it is 7",
+        ),
         ("sometimes", "seven", "making a transport raised TypeError: damage must be callable with"),
         ("broken", "damage", "making a transport raised OSError: no bus today ("),
         ("Older", "damage", "making a transport raised TypeError: factory must make a transport"),
@@ -287,7 +292,10 @@ def test_what_is_only_for_transports(option: str) -> None:
     """P1: what would not be used is refused, with status 2."""
     ran = run("verify", "flexiflow:EventBus", option, "1")
     assert (ran.status, ran.output) == (2, "")
-    assert f"{option} is for transports: add --contract transport" in ran.told
+    assert ran.told == (
+        f"flexiflow: {option} is for transports, and 'flexiflow:EventBus' is verified as a bus: "
+        "add --contract transport\n"
+    )
 
 
 def test_progress_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +335,7 @@ def test_a_bus_that_does_not(buses: str, backend: str) -> None:
 def test_every_backend_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """P1: without --backend the bus is verified on all there are, and a seed is drawn."""
     # Always the same one, since a correct bus is not searched at random here.
-    monkeypatch.setattr("flexiflow._cli.commands.secrets.randbits", lambda bits: bits + 5)
+    monkeypatch.setattr("flexiflow._cli.choices.secrets.randbits", lambda bits: bits + 5)
     ran = run("verify", "flexiflow:EventBus", "--examples", "1")
     shown = dict.fromkeys(row.split()[0] for row in ran.output.splitlines()[1:])
     installed = [name for name in verify.BACKENDS if find_spec(name)]
@@ -372,8 +380,11 @@ def test_another_module_that_is_missing_is_not_hidden(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("seven", "must be a function, or a class, that makes a bus; it is no callable, but of "),
-        ("broken", "can't be loaded: making a bus raised OSError: no bus today"),
+        (
+            "seven",
+            "must be a function, or a class, that makes a bus, or a functools.partial of a check",
+        ),
+        ("broken", "can't be used: making a bus raised OSError: no bus today"),
         ("dict", "making a bus raised TypeError: factory must make a bus"),
         ("nothing", "has no 'nothing'"),
     ],
@@ -404,8 +415,12 @@ def test_wrong_usage(option: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "engine", "told"),
     [
-        ("seven", "Forgetful", "class, that makes a component; it is no callable, but of type"),
-        ("Kept", "seven", "class, that makes an engine; it is no callable, but of type int"),
+        (
+            "seven",
+            "Forgetful",
+            "class, that makes a component, or a functools.partial of a check; it is 7",
+        ),
+        ("Kept", "seven", "class, that makes an engine; it is 7"),
         (
             "Kept",
             "careless",
@@ -436,10 +451,7 @@ def test_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Plain, "tell", tell)
     monkeypatch.setattr(sys, "stdout", None)
-    options = verify.Options(
-        target="flexiflow:EventBus", contract="bus", backends=(), examples=1, seed=1
-    )
-    assert verify.verify(options) == 1
+    assert verify.verify(Options(target="flexiflow:EventBus")) == 1
     assert told == [
         "flexiflow: standard output can't be written: [Errno 9] standard output is closed"
     ]

@@ -91,6 +91,7 @@ async def publish_and_serve(bus: EventBus, desk: Desk, times: int) -> None:
             desk.let_go(data)
 
 
+@pytest.mark.unmeasured
 @each_mode
 @each_policy
 @each_style

@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from flexiflow._errors import HandlerTimeout
 from flexiflow._limits import await_within
+from flexiflow.testing import replay
 from tests.accounting import Boom, Fatal, leaves
 from tests.attacks import kept_cancellation, on_asyncio, stray
 from tests.helpers import PATIENCE, Later
@@ -95,6 +96,18 @@ async def test_failure_in_cleanup_is_the_cause() -> None:
     failure = await timed_out(fail_in_cleanup(boom))
     assert failure.__cause__ is boom
     assert failure.__context__ is None
+
+
+def test_failure_at_the_very_deadline_is_too_late(backend: str) -> None:
+    """V1: A handler that fails in the instant in which its time is over has not been in time."""
+    boom = Boom()
+
+    async def scenario() -> HandlerTimeout:
+        with pytest.raises(HandlerTimeout) as caught:
+            await await_within(fail_in_cleanup(boom), 1.0, "charge")
+        return caught.value
+
+    assert replay(scenario, backend=backend, decisions=()).__cause__ is boom
 
 
 async def test_failure_in_the_cleanup_of_a_child_task_is_the_cause() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -256,6 +257,13 @@ async def forget(folder: Path) -> None:
     """Open a bridge over a transport that keeps nothing."""
     async with open_bridge(EventBus(), MemoryTransport(), outgoing=["order"]):
         pass
+
+
+async def forget_in_a_thread(folder: Path) -> None:
+    """Do so in a thread, which has an event loop and a context of its own."""
+    thread = threading.Thread(target=anyio.run, args=(forget, folder))
+    thread.start()
+    await anyio.to_thread.run_sync(thread.join)
 
 
 async def branch(folder: Path) -> None:

@@ -47,6 +47,7 @@ def stock_is_kept(order: Any) -> bool:
     return bool(min(order.shop.warehouse.stock.values()) >= 0)
 
 
+@pytest.mark.same_everywhere
 def test_the_orders_keep_what_is_claimed_of_them(backend: str) -> None:
     """P6: two orders of the example, one item for both, and a warehouse that closes."""
     report = check_machine(

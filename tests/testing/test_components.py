@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, on
+from flexiflow import Component, Engine, EventBus, Outcome, StateMachine, answers, on
 from flexiflow.events import COMPONENT_REGISTERED, STATE_CHANGED
 from flexiflow.testing import ContractViolation, check_component
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
@@ -23,6 +23,7 @@ from flexiflow.testing._examiner.steps import Together, Wait
 
 SEED = 5
 CLAUSES = [f"C{n}" for n in range(1, 11)] + ["K1", "K3", "K4", "K5", "M1", "M2", "M3", "M4"]
+CLAUSES += ["B4", "B8", "B9", "B13", "D6", "E7", "V1", "V2", "A1", "A2", "A3"]
 
 
 class Delegating:
@@ -396,3 +397,29 @@ def test_a_factory_that_is_async_is_tried_and_closed() -> None:
 
     assert _takes(make, "probe", state="new")
     assert not _takes(make, "probe", engine="mine")
+
+
+class Busy(Component):
+    """A component with attributes of all kinds of names."""
+
+    def __init__(self, name: str, *, machine: StateMachine | None = None) -> None:
+        super().__init__(name, machine=machine)
+        self.heard = self.first = self.last = self.size = self.weight = self.other = None
+
+
+@pytest.mark.parametrize("clause", ["C1", "B13"])
+def test_attributes_are_not_taken_for_those_of_the_checker(clause: str) -> None:
+    """P1: what is added to a class for a program is not hidden by what the class has."""
+    check_component(Busy, backend="asyncio", examples=8, seed=1, clauses=[clause])
+
+
+def test_components_that_answer_are_refused() -> None:
+    """P1: only one of them can be registered, which is no fault of theirs."""
+
+    class Prices(Component):
+        @answers("price.asked")
+        async def quote(self, item: object) -> object:
+            return item
+
+    with pytest.raises(TypeError, match=r"marked with @answers, .* 'price.asked'"):
+        check_component(Prices, backend="asyncio", examples=1, clauses=["C3"])

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -32,7 +33,6 @@ from flexiflow.testing import (
     WorkerFailed,
     crash_everywhere,
 )
-from flexiflow.testing._crashing import places
 from flexiflow.testing._crashing.hatchery import Hatchery
 from flexiflow.testing._crashing.journal import (
     BEGAN,
@@ -63,6 +63,7 @@ from tests.testing.crashing import (
     check_trade,
     fail,
     forget,
+    forget_in_a_thread,
     forgetful,
     hang,
     hasty,
@@ -94,6 +95,7 @@ def test_what_lasts_stands_each_crash(backend: str) -> None:
     assert str(crashes).startswith(f"killed at {crashes.tried - len(crashes.missed)} of ")
 
 
+@pytest.mark.same_everywhere
 def test_stored_events_stand_crashes(backend: str) -> None:
     """P7: stored events are handled once, or twice around a crash, and none is lost."""
     crashes = sweep(trade, backend=backend, check=check_trade, most=12)
@@ -101,6 +103,7 @@ def test_stored_events_stand_crashes(backend: str) -> None:
     assert crashes.checkpoints["Trader"] > 12
 
 
+@pytest.mark.same_everywhere
 @pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("case", "backend"),
@@ -370,6 +373,15 @@ def test_a_life_over_memory_is_told(tmp_path: Path) -> None:
     assert (in_memory.what, failed.what) == (IN_MEMORY, FAILED)
 
 
+def test_a_bridge_in_a_thread_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """P7: what a worker does in other threads is seen, too."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    run(forget_in_a_thread, make_life(tmp_path, backend), int)
+    assert [fact.what for fact in read_journal(tmp_path / "journal")] == [IN_MEMORY, ENDED]
+
+
 @contextmanager
 def kept_output() -> Generator[None]:
     """Give this process back its output in the end."""
@@ -587,7 +599,7 @@ class Turn:
 
 async def test_a_package_with_a_similar_name_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """P7: whose a line is does not depend on how the name of a folder begins."""
-    monkeypatch.setattr(places, "_OURS", (f"{Path('/srv/flexiflow')}{os.sep}",))
+    monkeypatch.setattr("flexiflow.__path__", [str(Path("/srv/flexiflow"))])
     file = f"{Path('/srv/flexiflow_shop/orders.py')}"
     names: dict[str, Any] = {"Turn": Turn}
     exec(compile("async def order():\n    await Turn()", file, "exec"), names)  # noqa: S102

@@ -38,6 +38,7 @@ from flexiflow.testing._examiner.examine import Verdict, examine
 from flexiflow.testing._examiner.program import Program, name_factory
 from flexiflow.testing._examiner.selection import select
 from flexiflow.testing._examiner.steps import Together, Wait
+from tests.helpers import by_turns
 from tests.testing.test_check import Careless, Thin, run_text
 
 NAMES = [clause.identifier for clause in CONTRACT]
@@ -177,7 +178,7 @@ BUSES: list[tuple[type[Thin], str, str]] = [
 ]
 
 
-IDS = [f"{bus.__name__} without {part}" for bus, part, _ in BUSES]
+CASES = [pytest.param(*each, id=f"{each[0].__name__} without {each[1]}") for each in BUSES]
 
 
 def verdicts(factory: Callable[[], Any], backend: str, **how: Any) -> dict[str, Verdict]:
@@ -209,6 +210,40 @@ def test_the_page_lists_what_each_clause_needs() -> None:
     }
 
 
+class Four(Thin):
+    """Has the four methods, without any option, and subscriptions that show nothing."""
+
+    async def subscribe(self, event: str, component: str, handler: Any) -> Any:
+        return (await self.real.subscribe(event, component, handler),)
+
+    def unsubscribe(self, subscription: Any) -> Any:
+        return self.real.unsubscribe(*subscription)
+
+    async def publish(self, event: str, data: object = None) -> Any:
+        return await self.real.publish(event, data)
+
+
+def test_a_bus_with_four_methods_takes_topics(backend: str) -> None:
+    """T1: subscriptions need not show their event, and no option is needed."""
+    found = verdicts(Four, backend, only=("T1",))["T1"]
+    assert (found.word, found.lacks) == ("held", ())
+
+
+class Renaming(Four):
+    """Knows the exact str alone."""
+
+    async def publish(self, event: str, data: object = None) -> Any:
+        return await self.real.publish(event if type(event) is str else "other", data)
+
+
+def test_a_bus_with_four_methods_that_knows_no_topics_is_found(backend: str) -> None:
+    """T1: also if it offers nothing else."""
+    violation = verdicts(Renaming, backend, only=("T1",))["T1"].violation
+    assert violation is not None
+    assert violation.complaint == "the topic of 1 and 2 heard [1]"
+
+
+@pytest.mark.unmeasured
 def test_what_is_not_named_breaks_nothing(backend: str) -> None:
     """P5: a fault in another clause is not found."""
     check_bus(Careless, backend=backend, examples=5, seed=1, clauses=("B7", "D1"))
@@ -221,7 +256,7 @@ def test_what_is_not_named_breaks_nothing(backend: str) -> None:
     [
         (check_bus, EventBus, "b4", "not 'b4': did you mean B4.* the clauses are B1, B2, B3"),
         (check_bus, EventBus, "nothing", "not 'nothing': the clauses are B1, B2, B3"),
-        (check_component, Component, "B4", "not 'B4': .*the clauses are C1, C2"),
+        (check_component, Component, "B1", "not 'B1': .*the clauses are C1, C2"),
         (check_transport, MemoryTransport, "B4", "not 'B4': .*the clauses are X1, X2"),
         (check_store, MemoryStateStore, "B4", "not 'B4': .*the clauses are K2$"),
     ],
@@ -245,7 +280,7 @@ def test_clauses_that_name_none_are_refused(clauses: Any, error: type[Exception]
 
 
 @pytest.mark.same_everywhere
-@pytest.mark.parametrize(("bus", "part", "clauses"), BUSES, ids=IDS)
+@pytest.mark.parametrize(("bus", "part", "clauses", "backend"), by_turns(CASES))
 def test_only_what_needs_a_part_is_not_offered(
     bus: Callable[[], Any], part: str, clauses: str, backend: str
 ) -> None:
@@ -260,7 +295,6 @@ def test_only_what_needs_a_part_is_not_offered(
     assert all(found[name].examples or found[name].lacks for name in NAMES)
 
 
-@pytest.mark.measured
 def test_a_bus_need_not_have_every_way_of_delivery(backend: str) -> None:
     """P5: what needs another way, or another policy, is not offered; the rest is tried without."""
     found = verdicts(OneWay, backend, examples=1)
@@ -278,6 +312,7 @@ def test_a_bus_with_a_task_that_never_ends_leaves_a_task_behind() -> None:
     assert found["B10"].lacks == ("patterns",)
 
 
+@pytest.mark.unmeasured
 def test_a_bus_of_four_methods_breaks_nothing(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -419,6 +454,22 @@ def test_what_always_happens_is_not_flaky(backend: str) -> None:
     assert violation is not None
     assert (violation.verdict, violation.recurrence) == ("violated", (3, 3))
     assert "flaky" not in str(violation)
+
+
+class Full(Thin):
+    """Takes nobody."""
+
+    async def subscribe(self, *_: Any, **__: Any) -> Any:
+        raise OSError("no room")
+
+
+def test_an_error_is_shown_without_what_the_examiner_met(backend: str) -> None:
+    """P5: an earlier exception is the examiner's own, of a program that was larger."""
+    violation = verdicts(Full, backend, only=("D1",))["D1"].violation
+    assert violation is not None
+    head, where, *_, last = violation.error.splitlines()
+    assert (head, last) == ("Traceback (most recent call last):", "OSError: no room")
+    assert where.endswith(", in subscribe")
 
 
 class Burning(Thin):

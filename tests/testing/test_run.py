@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -15,7 +16,8 @@ from anyio import CancelScope, Event, create_task_group, current_time, fail_afte
 from anyio.lowlevel import checkpoint
 
 from flexiflow import EventBus
-from flexiflow.testing import ScenarioStuck, TasksLeft, replay
+from flexiflow.testing import ScenarioStuck, TasksLeft, explore, replay
+from flexiflow.testing._examiner.kit import Boom, Exit
 from flexiflow.testing._scheduling.backends import run_on, run_scheduled
 from flexiflow.testing._scheduling.run import MOST_TURNS, Run, current_run
 from flexiflow.testing._scheduling.schedule import Decisions, Line, first_come
@@ -24,6 +26,41 @@ from tests.helpers import run_at_once
 from tests.testing import traces
 
 each_ending = pytest.mark.parametrize("shield", [False, True])
+
+
+def test_what_is_raised_on_purpose_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """P1: asyncio tells what a bus loses, but not the exceptions of the checkers' own programs."""
+
+    async def lose() -> None:
+        for exception in (Boom("h0"), BaseExceptionGroup("two", [Exit("h1")]), OSError("lost")):
+            asyncio.get_running_loop().create_future().set_exception(exception)
+
+    run_scheduled(lose, backend="asyncio")
+    assert [str(record.exc_info and record.exc_info[1]) for record in caplog.records] == ["lost"]
+
+
+@pytest.mark.parametrize("run", [explore, partial(replay, decisions=())])
+def test_a_callback_can_not_run_a_scenario(run: Callable[..., object]) -> None:
+    """P2: on asyncio a callback of a loop belongs to no task, and must not start a loop either."""
+
+    async def scenario() -> None:
+        """Do nothing."""
+
+    def call(result: asyncio.Future[object]) -> None:
+        try:
+            result.set_result(run(scenario, backend="asyncio"))
+        except Exception as exc:  # noqa: BLE001  it is raised below
+            result.set_exception(exc)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[object] = loop.create_future()
+        loop.call_soon(call, result)
+        with fail_after(60):
+            await result
+
+    with pytest.raises(RuntimeError, match="runs event loops of its own, and one is running here"):
+        asyncio.run(main())
 
 
 class Walker:
@@ -252,19 +289,88 @@ def test_a_deadlock_that_is_swallowed_is_told_all_the_same(backend: str) -> None
     assert caught.value.__cause__ is None
 
 
-def test_a_run_that_cannot_be_ended_raises_out_of_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: who waits again and again, whatever comes, is given up."""
+async def swallow(step: Callable[[], Awaitable[object]] = anyio.sleep_forever) -> None:
+    """Go on whatever comes."""
+    while True:
+        try:
+            await step()
+        except BaseException:  # noqa: BLE001, S112  that is what is tried
+            continue
+
+
+async def swallow_below() -> None:
+    """Fail while a task goes on whatever comes."""
+    async with create_task_group() as group:
+        group.start_soon(swallow)
+        await checkpoint()
+        raise LookupError
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize(
+    "scenario",
+    [swallow, partial(swallow, checkpoint), swallow_below, partial(swallow, swallow_below)],
+)
+def test_a_run_that_cannot_be_ended_is_given_up(
+    backend: str, monkeypatch: pytest.MonkeyPatch, scenario: Callable[[], Awaitable[None]]
+) -> None:
+    """P2: tasks that go on again and again, whatever comes, do not keep the run from its end."""
     monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
+    with pytest.raises(ScenarioStuck):
+        replay(scenario, backend=backend, decisions=())
+
+
+def test_a_system_task_that_goes_on_is_given_up_after_the_scenario() -> None:
+    """P2: what a scenario raises leaves it, although a task that it left can't be ended."""
+    trio = pytest.importorskip("trio", reason="trio is not installed")
 
     async def scenario() -> None:
-        while True:
-            try:
-                await Event().wait()
-            except asyncio.CancelledError:
-                continue
+        trio.lowlevel.spawn_system_task(swallow)
+        await checkpoint()
+
+    with pytest.raises(TasksLeft, match="swallow"):
+        replay(scenario, backend="trio", decisions=())
+
+
+def test_what_is_given_up_is_quiet_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: a scenario that was given up may be closed, as it is when Python ends."""
+    on_trio = pytest.importorskip(
+        "flexiflow.testing._scheduling.on_trio", reason="trio is not installed"
+    )
+    kept: list[Any] = []
+    monkeypatch.setattr(on_trio, "_KEPT", kept)
+    monkeypatch.setattr("flexiflow.testing._scheduling.run.MOST_TURNS", 100)
+    is_over = False
+
+    async def scenario() -> None:
+        while not is_over:
+            with suppress(BaseException):
+                await anyio.sleep_forever()
 
     with pytest.raises(ScenarioStuck):
-        run_scheduled(scenario, backend="asyncio")
+        run_scheduled(scenario, backend="trio")
+    is_over = True
+    (coroutine,) = kept
+    coroutine.close()
+
+
+@pytest.mark.same_everywhere
+@pytest.mark.unmeasured
+def test_what_is_given_up_does_not_keep_python_from_its_end() -> None:
+    """P2: not even one that goes on where Python closes what is left of it."""
+    pytest.importorskip("trio", reason="trio is not installed")
+    code = """
+from flexiflow.testing import ScenarioStuck, replay
+from flexiflow.testing._scheduling import run
+from tests.testing.test_run import swallow
+run.MOST_TURNS = 100
+try:
+    replay(swallow, backend="trio", decisions=())
+except ScenarioStuck:
+    print("stuck")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=True)
+    assert (ran.stdout, ran.stderr) == (b"stuck\n", b"")
 
 
 def test_who_waits_for_a_thread_is_stuck(backend: str) -> None:

@@ -96,6 +96,7 @@ def test_what_a_factory_raises_is_no_violation() -> None:
         check_store(break_down, backend="asyncio", **QUICK)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.same_everywhere
 def test_a_violation_is_a_program(backend: str) -> None:
     """P1: it runs by itself, and fails in the same way."""

@@ -1,142 +1,145 @@
-"""Puts faults into a copy of the core, runs the tests on each, and tells which ones survive."""
+"""Puts small faults into the library, and tells which ones the tests and the kit leave alive."""
 
 import argparse
-import os
-import shutil
-import subprocess
+import json
+import math
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-from tools.mutation.mutants import (
-    Change,
-    Mutant,
-    concerns_types_alone,
-    documented,
-    read_change,
-    read_results,
-)
+from tools.mutation.changes import Change, documented, show_change
+from tools.mutation.kits import kits_of
+from tools.mutation.mutants import draw
+from tools.mutation.trying import run
 
-ROOT = Path(__file__).parents[2]
-PAGE = "docs/mutation.md"
-COPIED = ("src", "tests", "tools", "pyproject.toml", "README.md")
+PAGE = Path("docs/mutation.md")
 AT_LEAST = 95.0
-"""Per cent of all mutants that must be killed."""
-FEW = "120"
-"""How many tests are tried on a mutant at first; most mutants fall to them."""
+"""Per cent of the mutants that must be killed."""
 
-# Three tests go through three times as many names as are remembered, in half a minute; they take
-# the number from here, and show the same with a smaller one.
-SMALLER = ("src/flexiflow/_registry.py", "= 65_536", "= 1_024")
-
-
-def copy_project(folder: Path) -> None:
-    """Copy what the tests of the core need; nothing is done in the working tree."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, folder / name, ignore=ignored)
-        else:
-            shutil.copy(source, folder)
-    path, large, small = SMALLER
-    text = (folder / path).read_text(encoding="utf-8")
-    assert text.count(large) == 1, f"{path} must have {large!r} once"
-    (folder / path).write_text(text.replace(large, small), encoding="utf-8")
+PARTS = """
+_registry _dispatcher _delivery _bus _stream _background _limits _engine _actor _lifecycle
+_component _machine _subscription _arguments _callables _errors _expectation _instruments _receiver
+_names _turns _mailbox _states _stores _running _timers _tasks _reporting _mermaid _residents
+_cancellation _admission _contexts _hosting _objects _text _work _marks extras.retry
+extras.durable._bridge extras.durable._sqlite extras._sqlite extras.durable._redis extras._redis
+extras.durable._memory extras.durable extras.stores extras.stores._redis extras.durable._outbox
+"""
+DURABLE = ("extras.durable", "extras._sqlite", "extras._redis", "extras.stores")
+TESTS = {
+    True: "bus delivery errors components streams limits instruments stores cli",
+    False: "durable stores cli",
+}
+"""The folders of tests, by whether they are of the core."""
 
 
-def mutmut(folder: Path, *arguments: str, few: str = "", shown: bool = False) -> str:
-    """Run a command of mutmut in the copy."""
-    done = subprocess.run(
-        [sys.executable, folder / "tools/mutation/start_mutmut.py", *arguments],
-        cwd=folder,
-        env=os.environ | {"FEW_TESTS": few},
-        stdout=None if shown else subprocess.PIPE,
-        check=True,
-        encoding="utf-8",
-    )
-    return done.stdout or ""
+class Tried(NamedTuple):
+    """A mutant that was tried.
 
-
-def tried(folder: Path) -> list[Mutant]:
-    """Ask mutmut what came of the mutants."""
-    return [*read_results(mutmut(folder, "results", "--all", "true").splitlines())]
-
-
-def change_of(mutant: Mutant, folder: Path) -> Change:
-    """Ask mutmut what a mutant changes."""
-    return read_change(mutant.place, mutmut(folder, "show", mutant.key).splitlines())
-
-
-def try_mutants(
-    folder: Path, modules: Sequence[str], known: Container[Change], jobs: int
-) -> tuple[list[Mutant], list[Change]]:
-    """Try each mutant with few tests, then all tests that concern it if it survives unexplained.
-
-    Returns:
-        The mutants, without those that concern types alone, and what the survivors change.
+    Attributes:
+        part: what it is counted with.
+        change: what it changes.
+        is_killed: whether it was noticed.
+        by: what noticed it.
+        tests: how many tests reach what it changes.
+        seconds: how long it took.
     """
-    run = ("run", "--max-children", str(jobs))
-    mutmut(folder, *run, *(f"flexiflow.{each}.*" for each in modules), few=FEW, shown=True)
-    changes = {each: change_of(each, folder) for each in tried(folder) if not each.is_killed}
-    meant = {each: change for each, change in changes.items() if not concerns_types_alone(change)}
-    if unexplained := [each.key for each, change in meant.items() if change not in known]:
-        mutmut(folder, *run, *unexplained, shown=True)
-    left_out = {each.key for each in changes.keys() - meant.keys()}
-    mutants = [each for each in tried(folder) if each.key not in left_out]
-    return mutants, [meant[each] for each in mutants if not each.is_killed]
+
+    part: str
+    change: Change
+    is_killed: bool
+    by: str
+    tests: int
+    seconds: float
 
 
-def print_table(mutants: Sequence[Mutant]) -> float:
-    """Print the figures of each module, and return the per cent killed of all."""
-    print(f"{'module':<16}{'mutants':>8}{'killed':>8}{'survived':>10}{'killed, %':>11}")
-    percent = 0.0
-    for module in (*sorted({each.module for each in mutants}), "all"):
-        chosen = [each for each in mutants if module in (each.module, "all")]
-        killed = sum(each.is_killed for each in chosen)
-        percent = 100 * killed / len(chosen)
-        survived = len(chosen) - killed
-        print(f"{module:<16}{len(chosen):>8}{killed:>8}{survived:>10}{percent:>11.1f}")
-    return percent
+def read_results(path: Path) -> dict[Change, Tried]:
+    """Read what was tried; of what was tried again, the last."""
+    found: dict[Change, Tried] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            part, place, removed, added, *rest = json.loads(line)
+            change = Change(place, tuple(removed), tuple(added))
+            found[change] = Tried(part, change, *rest)
+    return found
 
 
-def print_changes(title: str, changes: Sequence[Change]) -> None:
-    """Print changes as the documentation is to hold them."""
-    print(f"\n{title}: {len(changes)}")
-    for change in changes:
-        removed, added = (
-            "\n".join(f"{sign}{line}" for line in lines)
-            for sign, lines in zip("-+", change[1:], strict=True)
-        )
-        print(f"\n### `{change.place}`\n\n```diff\n{removed}\n{added}\n```")
+def interval(killed: int, number: int) -> tuple[float, float]:
+    """Tell, in per cent, within which limits the share lies that a sample stands for.
 
-
-def main(modules: Sequence[str], jobs: int) -> int:
-    """Run it all; 0 where enough is killed, and each survivor has its reason in the documentation.
-
-    Args:
-        modules: the modules to mutate, such as "_bus"; all of the core if there are none.
-        jobs: how many mutants are tried at the same time.
+    It is Wilson's, at 95 %.
     """
-    reasons = set(documented((ROOT / PAGE).read_text(encoding="utf-8").splitlines()))
-    with TemporaryDirectory(prefix="flexiflow-mutants-") as name:
-        folder = Path(name)
-        copy_project(folder)
-        mutants, survivors = try_mutants(folder, modules, reasons, jobs)
-    percent = print_table(mutants)
-    unexplained = [each for each in survivors if each not in reasons]
-    print_changes(f"survivors without a reason in {PAGE}", unexplained)
-    places = {each.place for each in mutants}
-    killed = [each for each in reasons - {*survivors} if each.place in places]
-    print_changes(f"killed, though {PAGE} has them as survivors", sorted(killed))
-    too_few = not modules and percent < AT_LEAST
-    return int(bool(unexplained) or too_few)
+    z = 1.96
+    share, scale = killed / number, 1 + z * z / number
+    middle = (share + z * z / (2 * number)) / scale
+    half = z * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number)) / scale
+    return 100 * (middle - half), 100 * (middle + half)
+
+
+def row_of(name: str, possible: int, tried: Sequence[Tried]) -> str:
+    """Write a row of the table."""
+    number = len(tried)
+    killed = sum(each.is_killed for each in tried)
+    kit = sum(each.is_killed and each.by.startswith("check_") for each in tried)
+    low, high = interval(killed, number)
+    limits = "" if number >= possible else f"{low:.0f} to {high:.0f}"
+    cells = (possible, number, killed, kit, number - killed, f"{100 * killed / number:.1f}", limits)
+    return " | ".join(("| " + f"`{name}`", *map(str, cells))) + " |"
+
+
+def main(parts: Sequence[str], options: argparse.Namespace) -> int:
+    """Run it all; 0 where enough is killed, and the page has a reason for each survivor."""
+    reasons = set(documented(PAGE.read_text(encoding="utf-8").splitlines()))
+    drawn = {part: draw(part, options.sample, options.seed) for part in parts}
+    done = read_results(options.results)
+    for is_core, folders in TESTS.items():
+        lines = [
+            mutants
+            for part, (_, mutants) in drawn.items()
+            if part.startswith(DURABLE) is not is_core
+        ]
+        mutants = [each for turn in zip_longest(*lines) for each in turn if each is not None]
+        left = [
+            each
+            for each in mutants
+            if each.change not in done or (options.again and not done[each.change].is_killed)
+        ]
+        if left:
+            reach = options.results.with_suffix(".reach-core" if is_core else ".reach-durable")
+            tests = [f"tests/{folder}" for folder in folders.split()]
+            kits = kits_of(is_core=is_core)
+            run(tests, left, kits, results=options.results, reach=reach)
+    done = read_results(options.results)
+    tried: list[Tried] = []
+    print("| part | mutants | tried | killed | by the kit alone | survived | killed, % | limits |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    for part, (possible, mutants) in drawn.items():
+        of_part = [done[each.change] for each in mutants if each.change in done]
+        tried += of_part
+        if of_part:
+            print(row_of(part, possible, of_part))
+    print(row_of("all", sum(possible for possible, _ in drawn.values()), tried))
+    unexplained = [each for each in tried if not each.is_killed and each.change not in reasons]
+    print(f"\nsurvivors without a reason in {PAGE}: {len(unexplained)}")
+    for each in unexplained:
+        print(f"\n{show_change(each.change)}\n\n{each.tests} tests reach it.")
+    killed = [each for each in tried if each.is_killed and each.change in reasons]
+    print(f"\nkilled, though {PAGE} has them as survivors: {len(killed)}")
+    for each in killed:
+        print(f"\n{show_change(each.change)}\n\n{each.by} noticed it.")
+    share = 100 * sum(each.is_killed for each in tried) / len(tried)
+    return int(bool(unexplained) or share < AT_LEAST)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tools.mutation", description=__doc__)
-    parser.add_argument("modules", nargs="*", help="such as _bus or extras.retry; default: all")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at the same time; default: 1")
+    parser.add_argument("parts", nargs="*", help="such as _bus or extras.retry; default: all")
+    parser.add_argument("--sample", type=int, help="so many mutants of each part; default: all")
+    parser.add_argument("--seed", type=int, default=1, help="draws the sample; default: 1")
+    parser.add_argument(
+        "--results", type=Path, default=Path("mutants.jsonl"), help="holds what was tried already"
+    )
+    parser.add_argument("--again", action="store_true", help="try those that survived again")
     options = parser.parse_args()
-    sys.exit(main(options.modules, options.jobs))
+    sys.exit(main(options.parts or PARTS.split(), options))

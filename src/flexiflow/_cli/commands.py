@@ -1,11 +1,10 @@
-"""The commands of `flexiflow` and their arguments, without those of durable delivery.
+"""The commands `run` and `graph` with their arguments, and the group of all commands.
 
 `run_command_line` runs them, and turns every way in which one can end into an exit status (L5).
 """
 
 from __future__ import annotations
 
-import secrets
 import sys
 from contextlib import redirect_stdout
 from errno import EBADF
@@ -14,7 +13,7 @@ from typing import Any, Final
 import anyio
 import click
 
-from flexiflow._cli.arguments import FiniteRange, check_backend, check_patterns
+from flexiflow._cli.arguments import check_backend, check_patterns
 from flexiflow._cli.display import Plain
 from flexiflow._cli.durable_commands import DURABLE_COMMANDS
 from flexiflow._cli.graph import draw
@@ -25,8 +24,8 @@ from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import INTERRUPTED, Options, report_writing_failure, run
 from flexiflow._cli.target import build, load
 from flexiflow._cli.text import show_exception, show_message
-from flexiflow._cli.verify import BACKENDS, HOOKS, verify
-from flexiflow._cli.verify import Options as Verification
+from flexiflow._cli.verify import BACKENDS
+from flexiflow._cli.verify_command import verify_command
 
 CANNOT_RUN: Final = 2
 """The exit status if nothing could be run (L5)."""
@@ -203,135 +202,5 @@ def _graph(target: str) -> int:
     return 0
 
 
-_VERIFY_HELP = """\
-Try to break each clause of the contract with what TARGET makes.
-
-TARGET is package.module:name or path/to/file.py:name, a function or a class. It makes a bus, which
-is anything with the methods subscribe, unsubscribe, unsubscribe_all and publish, and may be async;
-with --contract component it is called as TARGET(name, machine=machine) to make a component; and
-with --contract transport it makes a transport, new and empty, or an async context manager that
-gives one, and is also called with partitions= and max_length= where it takes them.
-
-Standard output gets a table of the clauses, and for each one that is violated the smallest
-program that was found to show it. A clause that needs something that is not there is "not offered",
-which is a failure only if --clause names it, or with --strict. "flaky" is a violation that did not
-happen each time that its program was run again.
-
-\b
-Exit status:
-  0    every clause held that could be tried
-  1    a clause is violated, or output could not be written
-  2    the command or the target can't be used
-  130  Ctrl-C
-"""
-
-
-@_flexiflow.command("verify", help=_VERIFY_HELP)
-@click.argument("target")
-@click.option(
-    "--contract",
-    type=click.Choice(["bus", "component", "transport"]),
-    default="bus",
-    show_default=True,
-    help=(
-        "Whose clauses to try: those of buses (B1 to A3), of components (C1 to M4), or of "
-        "transports (X1 to X15)."
-    ),
-)
-@click.option(
-    "--engine",
-    metavar="TARGET",
-    help="What makes an engine to host the components, instead of flexiflow:Engine.",
-)
-@click.option(
-    "--restart",
-    metavar="TARGET",
-    help="An async function that restarts the server behind a transport, which it is given.",
-)
-@click.option(
-    "--damage",
-    metavar="TARGET",
-    help="One that deletes a record: it is given the transport, the partition and the position.",
-)
-@click.option(
-    "--insert",
-    metavar="TARGET",
-    help="One that stores a body of any size: it is given the transport, the partition and that.",
-)
-@click.option(
-    "--empty",
-    metavar="TARGET",
-    help="One that restarts the server behind a transport, which has lost all that was stored.",
-)
-@click.option(
-    "--lease",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Of how many seconds a worker's lease of a transport is in the scripts.  [default: 1]",
-)
-@click.option(
-    "--scale",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="FACTOR",
-    help="How much passes through a transport: 1 is thousands of events.  [default: 1]",
-)
-@click.option(
-    "--clause",
-    multiple=True,
-    metavar="NAME",
-    help="Try only this clause, as B4; several with commas, or by several options.",
-)
-@click.option("--strict", is_flag=True, help="Let a clause fail if what it needs is not offered.")
-@click.option(
-    "--write",
-    metavar="FILE",
-    help="Write each violation to this file of tests; it must be new, or written so before.",
-)
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    callback=check_backend,
-    help="What to verify it on, instead of all that are installed.",
-)
-@click.option(
-    "--examples",
-    type=click.IntRange(min=1),
-    default=200,
-    show_default=True,
-    help="How many programs each clause is tried with.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    help="Draws the same programs again; told at the end of each run.",
-)
-def _verify(
-    *, backend: str | None, seed: int | None, clause: tuple[str, ...], **options: Any
-) -> int:
-    """Verify what a target makes."""
-    if options["engine"] is not None and options["contract"] != "component":
-        raise click.UsageError("--engine is what hosts components: add --contract component")
-    hooks, terms = _given(options, *HOOKS), _given(options, "lease", "scale")
-    if (hooks or terms) and options["contract"] != "transport":
-        [name, *_] = (*hooks, *terms)
-        raise click.UsageError(f"--{name} is for transports: add --contract transport")
-    return verify(
-        Verification(
-            backends=(backend,) if backend else (),
-            clauses=tuple(name.strip() for each in clause for name in each.split(",")),
-            hooks=hooks,
-            terms=terms,
-            seed=secrets.randbits(32) if seed is None else seed,
-            **options,
-        )
-    )
-
-
-def _given(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Remove options by name, and return those that the user gave."""
-    taken = {name: options.pop(name) for name in names}
-    return {name: value for name, value in taken.items() if value is not None}
-
-
-for _command in (*DURABLE_COMMANDS, *LOOKING_COMMANDS):
+for _command in (*DURABLE_COMMANDS, *LOOKING_COMMANDS, verify_command):
     _flexiflow.add_command(_command)

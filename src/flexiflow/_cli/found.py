@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Final
@@ -20,6 +22,8 @@ MARK: Final = "# Written by `flexiflow verify"
 """How a file begins that may be replaced."""
 _FUTURE: Final = "from __future__ import annotations"
 _TEST: Final = "\n\n\ndef test_"
+_WORD: Final = re.compile("[a-z0-9]+")
+_LONGEST_NAME: Final = 60
 _START: Final = '\n\n\nif __name__ == "__main__":\n'
 
 
@@ -73,7 +77,7 @@ def write_tests(path: str, targets: Sequence[str], violations: Sequence[Contract
         return f"nothing was found, so {path} was not written"
     start = Path(path).resolve().parent
     folders = dict.fromkeys(_relative(folder_of(target), start) for target in targets)
-    names = [f"test_{each.clause.lower()}_on_{each.backend}" for each in violations]
+    names = _names_of(violations)
     head = [
         f"{MARK} {printable(targets[0])}`: each test fails as long as a violation is there.",
         *(_FUTURE, "", "import sys", "from pathlib import Path", ""),
@@ -88,19 +92,34 @@ def write_tests(path: str, targets: Sequence[str], violations: Sequence[Contract
     return f"wrote {counted(len(violations), 'test')} to {path}"
 
 
+def _names_of(violations: Sequence[ContractViolation]) -> list[str]:
+    """Return a name for the test of each violation, from its clause, or its claim in words."""
+    seen = Counter[str]()
+    names: list[str] = []
+    for each in violations:
+        words = "_".join(_WORD.findall(each.clause.lower()))[:_LONGEST_NAME]
+        name = f"test_{words}_on_{each.backend}"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names
+
+
 def _as_test(name: str, violation: ContractViolation) -> str:
     """Return a counterexample as one function."""
-    text, _, test = violation.counterexample.rpartition(_TEST)
+    # That of a claim is a program without a test.
+    program = violation.counterexample
+    text, _, test = program.rpartition(_TEST) if _TEST in program else (program, "", "")
     run = test.partition(_START)[0].partition("\n")[2]
     setting = text.removeprefix(_FUTURE).strip()
     told = f"# {violation.verdict}: {printable(violation.complaint)}"
-    says = printable(violation.sentence).replace("\\", "\\\\")
+    says = printable(f"{violation.clause}: {violation.sentence}")
+    says = says.replace("\\", "\\\\").replace('"', '\\"')
     return "\n".join(
         [
             f"def {name}():",
-            f'    """{violation.clause}: {says}"""',
+            f'    """{says}"""',
             indent(f"{told}\n{setting}\n", "    "),
-            run,
+            *([run] if run else []),
         ]
     )
 

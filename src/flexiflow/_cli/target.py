@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anyio import get_cancelled_exc_class
 
-from flexiflow import Engine
+from flexiflow import Engine, _callables
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.text import one_line, show_exception, show_origin, show_value
 from flexiflow._delivery import verdict
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 # An exception raised in these files does not show where a target failed.
 _OURS = (
-    __file__,
+    str(Path(__file__).parent),
     importlib.__file__,
     verdict.__file__,
+    _callables.__file__,
     str(Path(__file__).parent.parent / "testing"),
 )
 
@@ -87,7 +88,7 @@ async def build(target: str, found: object) -> Engine:
 def unusable(target: str, what: str, exception: BaseException, traceback: str = "") -> CannotRun:
     """Return an exception that says that a target can't be used, what happened, and where."""
     return CannotRun(
-        f"target {target!r} can't be loaded: {what} {show_exception(exception)}"
+        f"target {target!r} can't be used: {what} {show_exception(exception)}"
         f"{show_origin(exception, _OURS)}",
         traceback,
     )

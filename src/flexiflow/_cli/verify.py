@@ -1,77 +1,42 @@
-"""`flexiflow verify`: check a bus, a component or a transport against its contract (P1)."""
+"""`flexiflow verify`: check an object against its contract, or what is claimed of one (P1)."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
 from errno import EBADF
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
-from flexiflow import Component
+from flexiflow._cli.checks import load_target, try_contract, try_crashes, try_machine
+from flexiflow._cli.choices import HOOKS, arguments_of, check_fit
 from flexiflow._cli.display import open_display
 from flexiflow._cli.found import check_free, write_tests
 from flexiflow._cli.output import write
 from flexiflow._cli.problems import CannotRun
 from flexiflow._cli.session import report_writing_failure
-from flexiflow._cli.target import load, unusable
+from flexiflow._cli.target import unusable
+from flexiflow.testing import ContractViolation
 from flexiflow.testing._examiner.errors import traceback_of_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
+    from flexiflow._cli.checks import Row, Target
+    from flexiflow._cli.choices import Options
     from flexiflow._cli.display import Display
-    from flexiflow.testing import ContractViolation
-    from flexiflow.testing._examiner.clause import Clause
-    from flexiflow.testing._examiner.examine import Subject, Verdict
 
 _T = TypeVar("_T")
 BACKENDS: Final = ("asyncio", "trio")
 
-HOOKS: Final = ("restart", "damage", "insert", "empty")
-"""The names of the hooks that `check_transport` takes."""
-_ROW: Final = "{:<8} {:<7} {:<11} {:>8}  {}"
-_A: Final = {"bus": "a bus", "component": "a component", "transport": "a transport"}
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The arguments of `flexiflow verify`.
-
-    Attributes:
-        target: names a function or class that makes the object to verify.
-        contract: what kind of object that is; the clauses for that kind are tried.
-        engine: names a function or class that makes an engine for components; None for `Engine`.
-        hooks: the targets of the hooks for a transport, by their names in `HOOKS`.
-        terms: further arguments of `check_transport`, by name.
-        backends: the backends to verify on; none for all that are installed.
-        examples: how many programs each clause is tried with.
-        seed: the seed that the programs are drawn from.
-        clauses: the names of the clauses to try; none for all of them.
-        strict: whether a clause that needs what is not offered has failed.
-        write: the file that the violations are written to, as tests, or None.
-    """
-
-    target: str
-    contract: Literal["bus", "component", "transport"]
-    engine: str | None = None
-    hooks: Mapping[str, str] = field(default_factory=dict[str, str])
-    terms: Mapping[str, float] = field(default_factory=dict[str, float])
-    backends: tuple[str, ...]
-    examples: int
-    seed: int
-    clauses: tuple[str, ...] = ()
-    strict: bool = False
-    write: str | None = None
+_ROW: Final = "{:<8} {:<7} {:<12} {:>8}  {}"
 
 
 def verify(options: Options) -> int:
-    """Examine what the target makes, show a table and each violation, and return the exit status.
+    """Verify what a target names, show a table and what was found, and return the exit status.
 
     Raises:
         CannotRun: the target can't be used, or Hypothesis is not installed.
@@ -83,89 +48,119 @@ def verify(options: Options) -> int:
             closed = OSError(EBADF, "standard output is closed")
             return report_writing_failure(closed, display.tell)
         try:
-            return _Verification(options, display, output).run()
+            path = options.given.get("write")
+            if path is not None:
+                check_free(path)
+            target = load_target(options.target, options.contract)
+            check_fit(target, options)
+            verification = _Verification(target, display, output)
+            verification.run(arguments_of(target, options))
+            if path is not None:
+                targets = [
+                    options.given[each] for each in ("engine", *HOOKS) if each in options.given
+                ]
+                told = write_tests(path, [target.name, *targets], verification.violations)
+                display.tell(f"flexiflow: {told}")
+            return verification.sum_up()
         except OSError as exc:
             return report_writing_failure(exc, display.tell)
 
 
 @final
 class _Verification:
-    """One run of `flexiflow verify`."""
+    """One run of `flexiflow verify`.
 
-    def __init__(self, options: Options, display: Display, output: TextIO) -> None:
-        self._options = options
+    Attributes:
+        violations: the violations that were found.
+    """
+
+    def __init__(self, target: Target, display: Display, output: TextIO) -> None:
+        self._target = target
         self._display = display
         self._output = output
-        self._violations: list[ContractViolation] = []
         self._words = Counter(held=0, violated=0)
+        self._below: list[str] = []
         self._total = 0
+        self._seed: int | None = None
+        self._is_broken = False
+        self.violations: list[ContractViolation] = []
 
-    def run(self) -> int:
-        """Examine the object on each backend, show the results, and return the exit status."""
-        if self._options.write is not None:
-            check_free(self._options.write)
-        examine, clauses = _prepare(self._options)
-        backends = self._options.backends or tuple(filter(find_spec, BACKENDS))
-        if not self._options.backends and len(backends) < len(BACKENDS):
+    def run(self, given: dict[str, Any]) -> None:
+        """Run the check on each backend, and show the results.
+
+        Args:
+            given: its arguments.
+        """
+        self._seed = given.get("seed")
+        backends = self._choose(given.pop("backend", None))
+        begin, total = self._prepare(given)
+        self._total = total * len(backends)
+        begun = [(name, self._begin(begin, name)) for name in backends]
+        for backend, rows in begun:
+            self._display.update(self._progress(backend))
+            while (row := self._made(partial(next, rows, None))) is not None:
+                self._take(backend, row)
+                self._display.update(self._progress(backend))
+        for text in self._below:
+            self._show(f"\n{text}")
+        self._display.make_way()
+
+    def _choose(self, given: str | None) -> tuple[str, ...]:
+        if given is not None:
+            return (given,)
+        installed = tuple(filter(find_spec, BACKENDS))
+        if len(installed) < len(BACKENDS):
             self._display.tell("flexiflow: trio is not installed: verified on asyncio alone")
-        examinations = [(name, self._begin(examine, name)) for name in backends]
-        self._show(_ROW.format("backend", "clause", "verdict", "examples", "what is promised"))
-        self._total = len(clauses) * len(backends)
-        self._display.update(self._progress())
-        for backend, verdicts in examinations:
-            while (verdict := self._made(partial(next, verdicts, None))) is not None:
-                self._take(backend, verdict)
-        return self._sum_up()
+        return installed
 
-    def _begin(self, examine: Callable[..., Iterator[Verdict]], backend: str) -> Iterator[Verdict]:
-        self._display.update(f"{backend}: making {_A[self._options.contract]}")
-        how: dict[str, Any] = {"examples": self._options.examples, "seed": self._options.seed}
-        return self._made(partial(examine, backend=backend, **how))
+    def _prepare(self, given: dict[str, Any]) -> tuple[Callable[[str], Iterator[Row]], int]:
+        """Return what begins the check on a backend, and how many clauses it tries, if known."""
+        match self._target.kind:
+            case "machine":
+                return partial(try_machine, given), 0
+            case "crash":
+                return partial(try_crashes, given), 0
+            case kind:
+                return try_contract(kind, given)
+
+    def _begin(self, begin: Callable[[str], Iterator[Row]], backend: str) -> Iterator[Row]:
+        self._display.update(f"{backend}: {self._target.does}")
+        return self._made(partial(begin, backend))
 
     def _made(self, call: Callable[[], _T]) -> _T:
-        """Call a function that runs the factory; any exception that it raises is the factory's."""
+        """Call a function that runs the user's code; any exception that it raises is the user's."""
         try:
             return call()
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
-            what = f"making {_A[self._options.contract]} raised"
-            raise unusable(self._options.target, what, exc, traceback_of_user(exc)) from exc
+            what = f"{self._target.does} raised"
+            found = unusable(self._target.name, what, exc, traceback_of_user(exc))
+            if isinstance(exc, TypeError) and self._target.is_taken_for_bus:
+                hint = "; what makes no bus needs --contract, or is a partial of its check"
+                raise CannotRun(found.reason + hint, found.traceback) from exc
+            raise found from exc
 
-    def _take(self, backend: str, verdict: Verdict) -> None:
-        clause, word = verdict.clause, verdict.word
-        self._words[word] += 1
-        if verdict.violation is not None:
-            self._violations.append(verdict.violation)
-        row = (
-            backend,
-            clause.identifier,
-            word,
-            verdict.examples,
-            clause.title + self._why(verdict),
-        )
-        self._show(_ROW.format(*row))
-        self._display.update(self._progress())
+    def _take(self, backend: str, row: Row) -> None:
+        if not self._words.total():
+            self._show(_ROW.format("backend", "clause", "verdict", "examples", "what is promised"))
+        self._words[row.word] += 1
+        self._show(_ROW.format(backend, row.clause, row.word, row.tried, row.promise))
+        self._below += [str(each) for each in (row.found, row.report) if each]
+        self._is_broken |= row.found is not None
+        if isinstance(row.found, ContractViolation):
+            self.violations.append(row.found)
 
-    def _why(self, verdict: Verdict) -> str:
-        """Return why a clause was not checked, or only in part, as text."""
-        missing = verdict.missing
-        return f" (this {self._options.contract} has {missing})" if missing else ""
+    def sum_up(self) -> int:
+        """Tell how often there was which verdict, and the seed; return the exit status."""
+        seed = "" if self._seed is None else f", seed: {self._seed}"
+        self._display.tell(f"{self._counts()}{seed}")
+        return 1 if self._is_broken else 0
 
-    def _sum_up(self) -> int:
-        for violation in self._violations:
-            self._show(f"\n{violation}")
-        self._display.make_way()
-        if self._options.write is not None:
-            targets = [self._options.target, self._options.engine, *self._options.hooks.values()]
-            given = [target for target in targets if target is not None]
-            told = write_tests(self._options.write, given, self._violations)
-            self._display.tell(f"flexiflow: {told}")
-        self._display.tell(f"{self._counts()}, seed: {self._options.seed}")
-        return 1 if self._violations else 0
-
-    def _progress(self) -> str:
-        return f"{self._words.total()} of {self._total} clauses, {self._counts()}"
+    def _progress(self, backend: str) -> str:
+        done = f"{self._words.total()} of {self._total} clauses"
+        begun = done if self._total else f"{backend}: {self._target.does}"
+        return f"{begun}, {self._counts()}"
 
     def _counts(self) -> str:
         return ", ".join(f"{word}: {count}" for word, count in self._words.items())
@@ -173,76 +168,3 @@ class _Verification:
     def _show(self, text: str) -> None:
         self._display.make_way()
         write(self._output, text)
-
-
-def _prepare(options: Options) -> tuple[Callable[..., Iterator[Verdict]], Sequence[Clause]]:
-    """Load the target; return the function that examines it, and the clauses that are tried.
-
-    Raises:
-        CannotRun: the target can't be used, there is no such clause, or Hypothesis is not
-            installed.
-    """
-    subject, contract = _import_contract(options.contract)
-    # Imported only here, as above.
-    from flexiflow.testing._examiner.examine import examine  # noqa: PLC0415
-    from flexiflow.testing._examiner.selection import select  # noqa: PLC0415
-
-    factory = _load_factory(options.target, _A[options.contract])
-    if options.contract == "bus":
-        _refuse_components(options.target, factory)
-    terms: dict[str, Any] = {**options.terms}
-    terms |= {name: load(target) for name, target in options.hooks.items()}
-    if options.contract == "component":
-        engine = options.engine and _load_factory(options.engine, "an engine")
-        terms["engine"] = engine or None
-    try:
-        clauses = select(contract, options.clauses or None)
-    except ValueError as exc:
-        raise CannotRun(f"--clause: {exc}") from None
-    terms["strict"] = options.strict or bool(options.clauses)
-    return partial(examine, subject, clauses, factory, **terms), clauses
-
-
-def _import_contract(kind: str) -> tuple[type[Subject[Any]], Sequence[Clause]]:
-    """Import what examines an object of some kind, and its contract.
-
-    Raises:
-        CannotRun: Hypothesis is not installed.
-    """
-    # Imported only here: the testing kit needs Hypothesis, which is an extra.
-    try:
-        from flexiflow.testing._bus.contract import CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._bus.subject import BusSubject  # noqa: PLC0415
-        from flexiflow.testing._component.contract import COMPONENT_CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._component.subject import ComponentSubject  # noqa: PLC0415
-        from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT  # noqa: PLC0415
-        from flexiflow.testing._transport.subject import TransportSubject  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        if exc.name != "hypothesis":
-            raise
-        raise CannotRun(
-            "verify needs Hypothesis, which is not installed: pip install flexiflow[testing]"
-        ) from None
-    contracts: dict[str, tuple[type[Subject[Any]], Sequence[Clause]]] = {
-        "bus": (BusSubject, CONTRACT),
-        "component": (ComponentSubject, COMPONENT_CONTRACT),
-        "transport": (TransportSubject, TRANSPORT_CONTRACT),
-    }
-    return contracts[kind]
-
-
-def _load_factory(target: str, what: str) -> Callable[..., Any]:
-    factory = load(target)
-    if not callable(factory):
-        raise CannotRun(
-            f"target {target!r} must be a function, or a class, that makes {what}; it is no "
-            f"callable, but of type {type(factory).__qualname__}"
-        )
-    return factory
-
-
-def _refuse_components(target: str, factory: object) -> None:
-    if isinstance(factory, type) and issubclass(factory, Component):
-        raise CannotRun(
-            f"target {target!r} makes components, not buses; to verify those: --contract component"
-        )

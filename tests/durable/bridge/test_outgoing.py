@@ -115,6 +115,39 @@ class TestStoring:
         assert [len(batch.records) for batch in faulty.batches] == [1, 5, 5, 1]
         assert [batch.number for batch in faulty.batches] == [1, 2, 3, 4]
 
+    async def test_publishers_that_go_on_share_a_batch_with_those_that_wait(self) -> None:
+        """X5: Those that join in while a batch is stored do not take turns with its publishers."""
+        bus, faulty = EventBus(), Faulty(MemoryTransport())
+        holds = [faulty.hold("store") for _ in range(4)]
+
+        async def publish() -> None:
+            for number in range(4):
+                await bus.publish(NAME, number)
+
+        async with open_bridge(bus, faulty, outgoing=[NAME]), create_task_group() as group:
+            for hold in holds:
+                group.start_soon(publish)
+                await settle()
+                hold.open.set()
+        assert [len(batch.records) for batch in faulty.batches] == [1, 2, 3, 4, 3, 2, 1]
+
+    async def test_a_batch_whose_publishers_have_left_is_not_stored(self) -> None:
+        """X5: They were cancelled before it was taken; the next one is stored as if it was next."""
+        bus, faulty = EventBus(), Faulty(MemoryTransport())
+        hold = faulty.hold("store")
+        async with open_bridge(bus, faulty, outgoing=[NAME]), create_task_group() as group:
+            group.start_soon(bus.publish, NAME, "first")
+            await hold.reached.wait()
+            async with create_task_group() as leaving:
+                leaving.start_soon(bus.publish, NAME, "cancelled")
+                await settle()
+                leaving.cancel_scope.cancel()
+            hold.open.set()
+            await settle()
+            await bus.publish(NAME, "last")
+        assert [len(batch.records) for batch in faulty.batches] == [1, 1]
+        assert [batch.number for batch in faulty.batches] == [1, 2]
+
     async def test_a_batch_is_no_longer_than_gets_through(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

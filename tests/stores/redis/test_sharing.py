@@ -326,6 +326,22 @@ async def test_requests_that_come_meanwhile_form_the_next_batch() -> None:
     assert asked.answers == {1: "to 1", 2: "to 2", 3: "to 3"}
 
 
+async def test_tasks_that_go_on_share_a_batch_with_those_that_wait() -> None:
+    """K2: tasks that join in during a batch do not take turns with those that are in it."""
+    post = Post()
+    async with asking(post) as asked, create_task_group() as tasks:
+
+        async def ask(*requests: int) -> None:
+            for each in requests:
+                await asked.batches.ask(each, 1)
+
+        for requests in ((1, 3, 5), (2, 4)):
+            tasks.start_soon(ask, *requests)
+            await wait_all_tasks_blocked()
+        post.go.set()
+    assert [len(each) for each in post.sent] == [1, 2, 2]
+
+
 async def test_a_batch_has_so_many_requests_and_bytes_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

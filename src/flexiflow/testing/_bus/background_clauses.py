@@ -299,4 +299,5 @@ B15 = Clause(
         when=("before", "after"),
     ),
     needs=("background", "subscribe(limit=)", "add_instrument"),
+    share=0.6,
 )

@@ -299,6 +299,7 @@ B2 = Clause(
         often(4, programs(*claims.SUBSCRIPTIONS)), programs(claims.forgets, end=[claims.by_leaving])
     ),
     needs=(HASHABLE,),
+    share=0.6,
 )
 B3 = Clause(
     "B3",
@@ -360,6 +361,7 @@ B7 = Clause(
     "A handler may be any callable, sync or async; a sync one runs inline, and if a call "
     "returns an awaitable, it is awaited.",
     programs(claims.runs_inline, claims.calls, handler=claims.HANDLERS),
+    share=0.5,
 )
 B8 = Clause(
     "B8",

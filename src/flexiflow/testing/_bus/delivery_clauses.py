@@ -263,4 +263,5 @@ D6 = Clause(
         event=("a", "b"),
     ),
     needs=(DELIVERY,),
+    share=0.3,
 )

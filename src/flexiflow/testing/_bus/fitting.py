@@ -13,6 +13,7 @@ from flexiflow.testing._bus.offers import (
     ONCE,
     PATTERNS,
     PRIORITY,
+    REST,
     USES,
     with_value,
 )
@@ -32,16 +33,20 @@ def fit(script: Script, offers: frozenset[str], needs: tuple[str, ...] = ()) -> 
     """Return a script without the options and patterns that a bus does not offer.
 
     In place of a pattern there is the first name that the script publishes and the pattern matches.
+    Only where patterns are needed is it for the clause to say which ones there must be.
 
     Raises:
         NotOffered: an option of `publish` is needed, but not offered with the value that it has.
     """
     published = [*dict.fromkeys(_published(script.steps))]
+    lacking = "*" if PATTERNS not in offers else "**"
+    keeps_patterns = {PATTERNS, REST} <= offers or PATTERNS in needs
 
     def fit_step(step: Step) -> Step:
         match step:
             case Subscribe():
-                heard = step.event if PATTERNS in offers else _name(step.event, published)
+                is_kept = keeps_patterns or lacking not in step.event
+                heard = step.event if is_kept else _name(step.event, published)
                 return replace(
                     step,
                     does=tuple(map(fit_step, step.does)),
@@ -91,8 +96,6 @@ def _published(steps: Iterable[Step]) -> Iterator[str]:
 
 
 def _name(pattern: str, published: list[str]) -> str:
-    if "*" not in pattern:
-        return pattern
     return next((name for name in published if matches(pattern, name)), Subscribe.event)
 
 
@@ -117,6 +120,8 @@ class Guarded:
         used = {f"{name}({option}=)" for option in options} & (USES.keys() | {DELIVERY, ON_ERROR})
         if given and isinstance(given[0], str) and "*" in given[0]:
             used.add(PATTERNS)
+            if "**" in given[0]:
+                used.add(REST)
         if not used <= self._offers:
             raise NotOffered(sorted(used - self._offers))
         lacks = _lacking(options, self._offers) if name == "publish" else {}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Use: TypeAlias = Callable[[Any], Awaitable[bool]]
 
 PATTERNS: Final = "patterns"
+REST: Final = "patterns with **"
 HASHABLE: Final = "hashable subscriptions"
 PRIORITY: Final = "subscribe(priority=)"
 FILTER: Final = "subscribe(filter=)"
@@ -70,8 +71,18 @@ async def _hear(bus: Any) -> bool:
     return bool(heard)
 
 
+async def _hear_the_rest(bus: Any) -> bool:
+    try:
+        for pattern in ("**", "a.**"):
+            await bus.subscribe(pattern, "c", ignore)
+    except ValueError:
+        return False
+    return True
+
+
 USES: Final[Mapping[str, Use]] = {
     PATTERNS: _hear,
+    REST: _hear_the_rest,
     HASHABLE: _hash,
     PRIORITY: partial(_subscribe, priority=1),
     FILTER: partial(_subscribe, filter=noting([])),

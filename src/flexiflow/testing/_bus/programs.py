@@ -516,7 +516,7 @@ async def longest_row(bus: EventBus, event: str, **options: Any) -> int:
 
     async with anyio.create_task_group() as group:
         group.start_soon(clear)
-        for number in range(61 * 3):
+        for number in range(61 * 2):
             heard.append(number)
             await bus.publish(event, **options)
             longest = max(longest, len(heard))

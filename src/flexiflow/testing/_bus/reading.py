@@ -9,8 +9,14 @@ from flexiflow.testing._bus.trace import AWAITABLE, matches
 from flexiflow.testing._examiner.trace import NOBODY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TypeAlias
+
     from flexiflow.testing._bus.trace import BusTrace, Call, Publication, Seat, Watcher
     from flexiflow.testing._examiner.trace import Entry
+
+    Blames: TypeAlias = Iterator[tuple[str, str]]
+    """Clauses, each with a complaint."""
 
 _STARTING: Final = ("called", "surrounded", "enters handling", "breaks", "started")
 """What is done once a handler is to start."""

@@ -121,4 +121,5 @@ B12 = Clause(
         shows_no_pattern,
     ),
     needs=("subscriptions",),
+    share=0.8,
 )

@@ -143,6 +143,7 @@ S1 = Clause(
         end=claims.ENDS,
     ),
     needs=("stream", "expect"),
+    share=0.7,
 )
 _cancelled = scheduled(
     claims.survives_a_cancelled_reader,
@@ -168,6 +169,7 @@ S3 = Clause(
     "dropped, and no hang; the consumer is the task that entered it, until another reads.",
     programs(*claims.DEADLOCKS),
     needs=("stream",),
+    share=0.5,
 )
 S4 = Clause(
     "S4",

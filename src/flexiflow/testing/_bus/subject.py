@@ -1,26 +1,27 @@
-"""A bus as a subject: its recorder, what it offers, and how its cases run and are shown."""
+"""A bus as a subject: what it offers, and how its cases run and are shown."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial, wraps
-from inspect import isawaitable, iscoroutinefunction, unwrap
+from functools import partial
+from inspect import isawaitable
 from random import Random
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, final
 
 from hypothesis import strategies as st
 
-from flexiflow._errors import PublishRefused
-from flexiflow.events import HANDLER_FAILED
+from flexiflow._text import safely
+from flexiflow.testing._bus.company import accompany, alone, call_in_company, companies_of
 from flexiflow.testing._bus.crossed import blame, complaint_of
-from flexiflow.testing._bus.crossing import Crossing, cross
+from flexiflow.testing._bus.crossing import Crossing
+from flexiflow.testing._bus.drawing import cross
 from flexiflow.testing._bus.fitting import Guarded, fit
-from flexiflow.testing._bus.offers import METHODS, PRIORITY, USES, options_of
+from flexiflow.testing._bus.further_cases import FURTHER
+from flexiflow.testing._bus.offers import METHODS, USES, options_of
+from flexiflow.testing._bus.recorder import BusRecorder
 from flexiflow.testing._bus.script import Script
-from flexiflow.testing._bus.trace import AWAITABLE, BusTrace, Call, Publication, Seat, Watcher
+from flexiflow.testing._bus.trace import BusTrace
+from flexiflow.testing._examiner.clause import often
 from flexiflow.testing._examiner.examine import (
     FactoryFailed,
     Log,
@@ -28,7 +29,6 @@ from flexiflow.testing._examiner.examine import (
     out_of_factory,
     search,
 )
-from flexiflow.testing._examiner.kit import awaitable, mark
 from flexiflow.testing._examiner.program import (
     Program,
     defined,
@@ -36,266 +36,25 @@ from flexiflow.testing._examiner.program import (
     show_program,
     show_script,
 )
-from flexiflow.testing._examiner.trace import NOBODY, Recorder, disguise, is_a, observing
 from flexiflow.testing._scheduling.backends import run_scheduled
 from flexiflow.testing._scheduling.failures import TasksLeft
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
-    from contextlib import AbstractContextManager
+    from collections.abc import Awaitable, Callable
 
+    from flexiflow.testing._examiner.clause import Clause
     from flexiflow.testing._examiner.examine import Verdict
     from flexiflow.testing._examiner.program import Case
-    from flexiflow.testing._examiner.trace import Handed
 
-_within: ContextVar[tuple[Call, ...]] = ContextVar("within", default=())
-CROSSINGS: Final = 5
+CROSSINGS: Final = 3
 """How many crossings are tried for each example of a clause."""
 
-MOST_STARTS: Final = 30
-"""Once so many handlers have started, later ones do nothing, so that a recursion ends."""
-
-
-class BusRecorder(Recorder):
-    """Stands in for the bus.
-
-    Args:
-        bus: any object with the methods of a bus.
-        trace: where to note what happens.
-        offers: what the bus offers.
-    """
-
-    def __init__(
-        self, bus: Any, trace: BusTrace, offers: frozenset[str] = frozenset({*USES})
-    ) -> None:
-        super().__init__(trace)
-        self._first = {"priority": 1} if PRIORITY in offers else {}
-        self._bus = bus
-        self._trace = trace
-        self._observes = False
-        self._starts = 0
-
-    def who(self, seat: int, act: int, component: str) -> str:
-        """Return the name of an instrument, a handler, and its publish."""
-        who = [component] if component else []
-        if seat >= 0:
-            who.append(self._trace.seats[seat].name)
-        if act >= 0:
-            who.append(f"publish {act} of {self._trace.publications[act].event!r}")
-        return " in ".join(who)
-
-    def seen(self, component: str) -> object:
-        """Return the value of the context variable that scripts set."""
-        return mark.get()
-
-    async def subscribe(
-        self, event: str, component: str, handler: Callable[[Any], Any], **options: Any
-    ) -> object:
-        """Subscribe the handler, wrapped so that its starts and ends are noted."""
-        if not self._observes:
-            self._observes = True
-            await self._bus.subscribe(HANDLER_FAILED, "recorder", self._observe, **self._first)
-        seat = Seat(
-            number=len(self._trace.seats),
-            event=event,
-            component=component,
-            name=handler.__name__,
-            priority=options.get("priority", 3),
-            once=options.get("once", False),
-            options=frozenset(options),
-        )
-        self._trace.seats.append(seat)
-        if "filter" in options:
-            options["filter"] = disguise(options["filter"], self._asked(seat))
-        if "around" in options:
-            options["around"] = [
-                disguise(each, self._surrounded(seat)) for each in options["around"]
-            ]
-        disguised = self._disguised(handler, seat)
-        subscription = await self._bus.subscribe(event, component, disguised, **options)
-        self._trace.subscriptions.append((subscription, seat.number))
-        self.note("subscribed", seat=seat.number)
-        return subscription
-
-    def unsubscribe(self, subscription: object) -> object:
-        """Unsubscribe, and note what that returned."""
-        removed = self._bus.unsubscribe(subscription)
-        self.note("unsubscribed", removed, seat=self._trace.number_of(subscription))
-        return removed
-
-    def unsubscribe_all(self, component: str) -> object:
-        """Unsubscribe a component, and note what that returned."""
-        count = self._bus.unsubscribe_all(component)
-        self.note("emptied", (component, count))
-        return count
-
-    async def publish(self, event: str, data: object = None, **options: Any) -> object:
-        """Publish, and note what that returned or raised."""
-        number = len(self._trace.publications)
-        delivery, on_error = options.get("delivery"), options.get("on_error")
-        publication = Publication(number, event, data, delivery, on_error, _within.get())
-        self._trace.publications.append(publication)
-        with self.noted("published", "returned", fails="raised", act=number) as answers:
-            failures = await self._bus.publish(event, publication, **options)
-            answers.append(failures)
-        return failures
-
-    def add_instrument(self, instrument: Any) -> None:
-        """Add an instrument, wrapped so that what it sees is noted."""
-        methods = {each for each in ("publishing", "handling") if hasattr(instrument, each)}
-        name = f"instrument {len(self._trace.watchers)}"
-        watched = {each: self._watching(name, getattr(instrument, each)) for each in methods}
-        self._bus.add_instrument(SimpleNamespace(**watched))
-        self._trace.watchers.append(Watcher(name, frozenset(methods), len(self._trace.entries)))
-
-    def _watching(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def watch(event: Any, *handled: Any) -> AbstractContextManager[object]:
-            seat = self._trace.number_of(handled[0]) if handled else NOBODY
-            if handled and seat == NOBODY:
-                # The recorder's own handler is nobody's business.
-                return nullcontext()
-            act = _opened(event.data)[0]
-            note = partial(self.note, component=name, act=act, seat=seat)
-            with _breaking(note):
-                return _Manager(method(event, *handled), method.__name__, note)
-
-        def publishing(event: Any) -> AbstractContextManager[object]:
-            return watch(event)
-
-        def handling(event: Any, subscription: object) -> AbstractContextManager[object]:
-            return watch(event, subscription)
-
-        return publishing if method.__name__ == "publishing" else handling
-
-    def _disguised(self, handler: Callable[[Any], Any], seat: Seat) -> Callable[[Any], Any]:
-        returned = unwrap(handler)
-        if not iscoroutinefunction(returned) or returned is handler:
-            return disguise(handler, self._handled(seat))
-        disguised = awaitable(disguise(returned, self._handled(seat)))
-
-        @wraps(handler)
-        def call(data: object) -> Awaitable[object]:
-            self.note("called", seat=seat.number, act=_opened(data)[0])
-            return disguised(data)
-
-        return call
-
-    def _surrounded(self, seat: Seat) -> Callable[..., Any]:
-        @contextmanager
-        def around(event: Any, *given: object) -> Generator[Handed]:
-            self.note("surrounded", seat=seat.number, act=_opened(event.data)[0])
-            yield (event, *given), []
-
-        return around
-
-    def _observe(self, payload: object) -> None:
-        self.note("announced", payload)
-
-    def _handled(self, seat: Seat) -> Callable[..., Any]:
-        @contextmanager
-        def around(data: object) -> Generator[Handed]:
-            number, given = _opened(data)
-            payload: Any = data
-            told: object = payload.get("exception") if is_a(data, dict) else None
-            where: dict[str, Any] = {"seat": seat.number, "act": number}
-            with _observation(data):
-                call = Call(seat.number, number, told)
-                try:
-                    with self.noted("started", "ended", told, **where) as answers:
-                        self._trace.calls.append(call)
-                        call.start = self._trace.entries[-1]
-                        self._starts += 1
-                        is_endless = self._starts >= MOST_STARTS
-                        with _inside(call):
-                            yield None if is_endless else (given,), answers
-                finally:
-                    call.end = self._trace.entries[-1]
-
-        return around
-
-    def _asked(self, seat: Seat) -> Callable[..., Any]:
-        @contextmanager
-        def around(event: str, data: object) -> Generator[Handed]:
-            number, given = _opened(data)
-            with self.noted("asked", "answered", event, seat=seat.number, act=number) as answers:
-                yield (event, given), answers
-                answers[:] = [AWAITABLE if isawaitable(each) else each for each in answers]
-
-        return around
-
-
-@contextmanager
-def _observation(data: object) -> Generator[None]:
-    """Mark what a handler of `event.handler.failed` does, and whatever that calls (E7)."""
-    is_failure = (
-        data.event == HANDLER_FAILED
-        if isinstance(data, Publication)
-        # The bus's own event; a bus may publish others too, which handlers of `**` get.
-        else isinstance(data, dict) and "exception" in data
-    )
-    # Only then: a bus need not keep a context that was changed.
-    token = observing.set(True) if is_failure else None
-    try:
-        yield
-    finally:
-        if token is not None:
-            observing.reset(token)
-
-
-@contextmanager
-def _inside(call: Call) -> Generator[None]:
-    """Mark what is done as within a call."""
-    token = _within.set((*_within.get(), call))
-    try:
-        yield
-    finally:
-        # Again what it was: a bus need not keep a context that was changed.
-        _within.reset(token)
-
-
-class _Manager:
-    """Stands in for the context manager of an instrument.
-
-    Args:
-        manager: the real one.
-        method: the method that has returned it.
-        note: notes what happens.
-    """
-
-    def __init__(self, manager: Any, method: str, note: Callable[..., None]) -> None:
-        self._manager = manager
-        self._method = method
-        self._note = note
-
-    def __enter__(self) -> None:
-        with _breaking(self._note):
-            self._manager.__enter__()
-        self._note(f"enters {self._method}")
-
-    def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
-        self._note(f"leaves {self._method}", exception)
-        with _breaking(self._note):
-            self._manager.__exit__(kind, exception, traceback)
-
-
-@contextmanager
-def _breaking(note: Callable[..., None]) -> Generator[None]:
-    """Note that an instrument fails, or refuses a publish."""
-    try:
-        yield
-    except Exception as exc:
-        note("refuses" if isinstance(exc, PublishRefused) else "breaks", exc)
-        raise
-
-
-def _opened(data: object) -> tuple[int, object]:
-    if isinstance(data, Publication):
-        return data.number, data.data
-    return NOBODY, data
-
-
 _JUDGE: Final = "flexiflow.testing._bus.judging"
-_JUDGE_OF_CROSSINGS: Final = "flexiflow.testing._bus.judging_crossings"
+_COMPANY: Final = "from flexiflow.testing._bus.company import call_in_company"
+_PLAIN: Final = ("B1", "B3", "T1")
+"""The clauses that no company concerns, or whose programs are called in several runs."""
+_ALONE: Final = 3
+"""How many cases of a clause are alone, for each one that is in company."""
 _OPTIONAL: Final = {f"subscribe({each}=)" for each in ("limit", "time_limit", "around")}
 _CROSSED: Final = USES.keys() - _OPTIONAL
 """What a bus must offer for crossings to be tried."""
@@ -320,7 +79,9 @@ class BusSubject(Subject[BusTrace]):
     def __init__(self, factory: Callable[[], Any], backend: str) -> None:
         super().__init__(backend, BusTrace)
         if not callable(factory):
-            raise TypeError(f"factory must be callable without arguments, not {factory!r}")
+            raise TypeError(
+                f"factory must be callable without arguments, not {safely(repr, factory)}"
+            )
         self._factory = factory
         self._blamed: tuple[str, Case] | None = None
         with Log():
@@ -340,10 +101,12 @@ class BusSubject(Subject[BusTrace]):
         if missing:
             raise TypeError(
                 f"factory must make a bus, with the methods {', '.join(_METHODS)}, "
-                f"not {made!r}, which lacks {', '.join(missing)}"
+                f"not {safely(repr, made)}, which lacks {', '.join(missing)}"
             )
         if again is made:
-            raise TypeError(f"factory must make a new bus each time, not {made!r} again")
+            raise TypeError(
+                f"factory must make a new bus each time, not {safely(repr, made)} again"
+            )
         return made, is_async
 
     def _offers(self, use: Callable[[Any], Awaitable[bool]]) -> bool:
@@ -374,6 +137,18 @@ class BusSubject(Subject[BusTrace]):
         if self._lacks_parts and isinstance(case, Script):
             return fit(case, self.offers, needs)
         return case
+
+    def cases_of(self, clause: Clause, cases: st.SearchStrategy[Case]) -> st.SearchStrategy[Case]:
+        """Draw a clause's cases, and those that cross features; some of them in company.
+
+        A bus that lacks something gets the clause's own alone.
+        """
+        if self._lacks_parts or clause.identifier in _PLAIN:
+            return cases
+        if clause.identifier in FURTHER:
+            cases = st.one_of(often(2, cases), FURTHER[clause.identifier])
+        companies = st.sampled_from(companies_of(self.offers))
+        return st.one_of(often(_ALONE, cases), st.builds(accompany, cases, companies))
 
     def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:
         """Look for a crossing that breaks the clause; all clauses have the same ones."""
@@ -412,10 +187,11 @@ class BusSubject(Subject[BusTrace]):
 
     def play(self, case: Case, trace: BusTrace, log: Log) -> None:
         """Run a case to its end, on a new bus; a script has a recorder in its place."""
+        case, company = alone(case)
         if isinstance(case, Program):
-            self._play_program(case, trace)
+            self._play_program(case, trace, company)
             return
-        self.play_main(defined("bus", case.main()), case.decisions, trace, log)
+        self.play_main(defined("bus", case.main()), case.decisions, trace, log, company)
 
     def play_main(
         self,
@@ -423,16 +199,19 @@ class BusSubject(Subject[BusTrace]):
         decisions: tuple[int, ...],
         trace: BusTrace,
         log: Log,
+        company: str | None = None,
     ) -> None:
-        """Call an async function with the recorder of a new bus."""
+        """Call an async function with the recorder of a new bus, perhaps in company."""
+
+        async def record(bus: Any) -> None:
+            await main(log.enter(BusRecorder(bus, trace, self.offers)))
 
         async def call() -> None:
-            made = await self._make()
-            await main(log.enter(BusRecorder(made, trace, self.offers)))
+            await call_in_company(company, record, await self._make())
 
         self.run(call, decisions, trace)
 
-    def _play_program(self, program: Program, trace: BusTrace) -> None:
+    def _play_program(self, program: Program, trace: BusTrace, company: str | None) -> None:
         buses: list[Any] = []
         if program.runs > 1:
             # A sync factory is called outside of any loop. What it raises there breaks the clause.
@@ -443,7 +222,7 @@ class BusSubject(Subject[BusTrace]):
             made = buses or [await self._make() for _ in range(program.takes)]
             if self._lacks_parts:
                 made = [Guarded(each, self.offers) for each in made]
-            await program.start(*made, run=run)
+            await call_in_company(company, program.start, *made, run=run)
 
         for run in range(1, program.runs + 1):
             self.run(partial(main, run), program.decisions, trace)
@@ -454,13 +233,22 @@ class BusSubject(Subject[BusTrace]):
 
     def show(self, case: Case, clause: str) -> str:
         """Return a case as a program that fails with an assertion if it breaks the clause."""
-        factory, backend = name_factory(self._factory), self.backend
+        factories, backend = [name_factory(self._factory)], self.backend
+        case, company = alone(case)
         if not isinstance(case, Program):
-            judge = _JUDGE_OF_CROSSINGS if isinstance(case, Crossing) else _JUDGE
-            return show_script(case, clause, {"factory": factory}, backend, "bus", judge)
+            options = {"company": company, "is_crossing": isinstance(case, Crossing) or None}
+            known: dict[str, Any] = {key: each for key, each in options.items() if each is not None}
+            return show_script(
+                case, clause, {"factory": factories[0]}, backend, "bus", _JUDGE, **known
+            )
         new = "await factory()" if self._is_async else "factory()"
         made: list[str] = []
-        if case.runs == 1:
+        if company is not None:
+            factories.append(_COMPANY)
+            function, given = case.function.__name__, case.call(*[new] * case.takes)
+            call = f'await call_in_company("{company}", {function}, '
+            mains = [[given.replace(f"await {function}(", call, 1)]]
+        elif case.runs == 1:
             mains = [[case.call(*[new] * case.takes)]]
         else:
             if self._is_async:
@@ -469,4 +257,4 @@ class BusSubject(Subject[BusTrace]):
                 new = f'replay(make, backend="{self.backend}", decisions=())'
             made.append(f"bus = {new}")
             mains = [[case.call("bus", run=run)] for run in range(1, case.runs + 1)]
-        return show_program(case, clause, [factory], backend, *made, mains=mains)
+        return show_program(case, clause, factories, backend, *made, mains=mains)

@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 
 from flexiflow.events import MESSAGE_RECEIVED, STATE_CHANGED
+from flexiflow.testing._component import asking_programs as asking
 from flexiflow.testing._component import handling_programs as handling
 from flexiflow.testing._component import hosting_programs as hosting
+from flexiflow.testing._component import making_programs as making
 from flexiflow.testing._component import (
+    marked_clauses,
+    publish_clauses,
     residence_clauses,
     state_clauses,
     store_clauses,
+    table_programs,
     timer_clauses,
     work_clauses,
 )
+from flexiflow.testing._component import refusal_programs as refusals
 from flexiflow.testing._component import turn_programs as turns
 from flexiflow.testing._component.judgements import (
     all_or_nothing,
@@ -35,7 +41,9 @@ from flexiflow.testing._component.script import (
 from flexiflow.testing._examiner.clause import (
     Clause,
     clauses_of,
+    each_of,
     number,
+    often,
     programs,
     schedules,
     several,
@@ -45,6 +53,10 @@ from flexiflow.testing._examiner.steps import Together, Wait
 if TYPE_CHECKING:
     from flexiflow.testing._examiner.program import Case
     from flexiflow.testing._examiner.steps import Step
+
+_MOST: Final = 0.65
+_FEW: Final = 0.2
+"""Which part of the examples is drawn, where programs that are all tried show much already."""
 
 _NOTHING: st.SearchStrategy[tuple[Any, ...]] = st.just(())
 
@@ -99,7 +111,14 @@ C1 = Clause(
     "component and its subscriptions at once: the message in hand finishes, waiting senders "
     "get `UnknownComponent`, deferred messages are reported with it, and it may be "
     "registered again. `components` is read-only.",
-    programs(*hosting.REGISTERING, unregisters=(False, True)),
+    programs(
+        *hosting.REGISTERING,
+        *refusals.REFUSED,
+        unregisters=(False, True),
+        fault=tuple(refusals.FAULTS),
+        way=("register", "send"),
+        same=(False, True),
+    ),
 )
 C2 = Clause(
     "C2",
@@ -109,22 +128,28 @@ C2 = Clause(
     "`KeyError`, which names the closest name; what it raises is raised to all that wait; if the "
     "asker is cancelled, the next one asks again; asking for the same name from within it, or "
     "giving another name, is a `ComponentError`.",
-    programs(*hosting.MAKING, gives=hosting.GIVEN),
+    programs(
+        *hosting.MAKING,
+        asking.asks_in_turn,
+        gives=hosting.GIVEN,
+        first=asking.ENDS,
+        then=asking.ENDS[:3],
+        leaves=(False, True),
+    ),
 )
 C3 = Clause(
     "C3",
     "one message at a time",
     "A component handles one message at a time, in the order in which `send` was first run; "
     "different components run in parallel.",
-    st.one_of(
-        _scripts(
-            st.tuples(st.builds(Row, guard=st.one_of(_no_guard, _waits), action=_waits)).map(list),
-            st.builds(Send, _names, cancelled_after=_cancelled_after),
-            observers=several(st.builds(Observe, _observed, _waits), most=1),
-        ),
-        programs(*turns.TURNS),
+    _scripts(
+        st.tuples(st.builds(Row, guard=st.one_of(_no_guard, _waits), action=_waits)).map(list),
+        st.builds(Send, _names, cancelled_after=_cancelled_after),
+        observers=several(st.builds(Observe, _observed, _waits), most=1),
     ),
     in_turn,
+    scenes=each_of(*turns.TURNS),
+    share=_MOST,
 )
 C4 = Clause(
     "C4",
@@ -134,17 +159,31 @@ C4 = Clause(
     "one in hand, in order, before other senders' messages, in the task of the send in "
     "hand, which only then returns, or raises its own failure. If the deferred one fails, "
     "that is logged, and published as `event.handler.failed`.",
-    st.one_of(
-        _scripts(
-            st.tuples(_nested("t0", _to_others), _nested("t1", _last), _nested("t2")).map(list),
-            st.builds(
-                Send, _names, st.sampled_from(["t0", "t1"]), cancelled_after=_cancelled_after
-            ),
-            observers=several(st.builds(Observe, _observed, st.tuples(_last)), most=1),
-        ),
-        programs(*turns.COMPLETION, names=("ab", "abc")),
+    _scripts(
+        st.tuples(_nested("t0", _to_others), _nested("t1", _last), _nested("t2")).map(list),
+        st.builds(Send, _names, st.sampled_from(["t0", "t1"]), cancelled_after=_cancelled_after),
+        observers=several(st.builds(Observe, _observed, st.tuples(_last)), most=1),
     ),
     run_to_completion,
+    scenes=each_of(*turns.COMPLETION, names=("ab", "abc")),
+    share=_MOST,
+)
+_crossing = _scripts(
+    st.lists(
+        st.builds(
+            Row,
+            st.sampled_from(["t0", "t1"]),
+            st.sampled_from(["*", "s0", "s1", ("s0", "s1")]),
+            st.sampled_from(["s1", "s0", None]),
+            st.one_of(_no_guard, _waits),
+            st.sampled_from([True, False, 1, 0, "yes", "", None]),
+            st.one_of(_no_guard, _waits),
+        ),
+        min_size=1,
+        max_size=4,
+    ).filter(lambda rows: is_table(tuple(rows))),
+    st.builds(Send, st.just("a"), st.sampled_from(["t0", "t1"])),
+    observers=several(st.builds(Observe, _observed, st.just((Fail(),))), most=1),
 )
 C5 = Clause(
     "C5",
@@ -154,26 +193,12 @@ C5 = Clause(
     "it is sent; what is no mapping with a str `type` is refused before anything is "
     "published. Observers that fail change nothing.",
     st.one_of(
-        _scripts(
-            st.lists(
-                st.builds(
-                    Row,
-                    st.sampled_from(["t0", "t1"]),
-                    st.sampled_from(["*", "s0", "s1"]),
-                    st.sampled_from(["s1", "s0", None]),
-                    st.one_of(_no_guard, _waits),
-                    st.booleans(),
-                    st.one_of(_no_guard, _waits),
-                ),
-                min_size=1,
-                max_size=4,
-            ).filter(lambda rows: is_table(tuple(rows))),
-            st.builds(Send, st.just("a"), st.sampled_from(["t0", "t1"])),
-            observers=several(st.builds(Observe, _observed, st.just((Fail(),))), most=1),
-        ),
-        programs(*handling.STEPS, bad=handling.NO_MESSAGES, way=handling.WAYS),
+        often(3, _crossing),
+        table_programs.FIRST,
     ),
     steps_in_order,
+    scenes=each_of(*handling.STEPS, bad=handling.NO_MESSAGES, way=handling.WAYS),
+    share=_MOST,
 )
 _failing = several(st.builds(Wait, number(1, 3)), st.builds(Fail))
 C6 = Clause(
@@ -208,13 +233,14 @@ C6 = Clause(
             st.tuples(st.builds(Row, guard=st.one_of(_no_guard, _waits), action=_waits)).map(list),
             st.builds(Send, cancelled_after=number(0, 6)),
         ),
-        programs(
-            handling.fails_by_a_stray,
-            handling.fails_by_a_stray_factory,
-            role=("guard", "action"),
-        ),
     ),
     all_or_nothing,
+    scenes=each_of(
+        handling.fails_by_a_stray,
+        handling.fails_by_a_stray_factory,
+        role=("guard", "action"),
+    ),
+    share=_MOST,
 )
 C7 = Clause(
     "C7",
@@ -230,14 +256,18 @@ C8 = Clause(
     "The outcome is `IGNORED`, as it is without a machine; a strict machine raises "
     "`TransitionRefused`, which names the state, the trigger, and the triggers that would "
     "be taken.",
-    programs(*handling.UNMATCHED),
+    table_programs.MATCHED,
+    scenes=each_of(*handling.UNMATCHED),
+    share=_FEW,
 )
 C9 = Clause(
     "C9",
     "a machine is shared",
     "Components that share a machine each keep their own state, and begin in its initial "
     "one; `name`, `machine` and `state` are read-only.",
-    programs(*handling.SHARED),
+    table_programs.DRAWN,
+    scenes=each_of(*handling.SHARED, making.is_immutable, making.draws_odd_names),
+    share=_FEW,
 )
 C10 = Clause(
     "C10",
@@ -249,5 +279,14 @@ C10 = Clause(
 
 _LASTING: Final = (*clauses_of(vars(store_clauses)), residence_clauses.K5)
 _IN_TIME: Final = (state_clauses.M1, timer_clauses.M2, work_clauses.M3, state_clauses.M4)
-COMPONENT_CONTRACT: Final = (C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, *_LASTING, *_IN_TIME)
+_OF_BUSES: Final = (
+    *(marked_clauses.B4, marked_clauses.B8, marked_clauses.B9, marked_clauses.B13),
+    *(publish_clauses.D6, publish_clauses.E7),
+    *(marked_clauses.V1, marked_clauses.V2),
+    *(marked_clauses.A1, marked_clauses.A2, marked_clauses.A3),
+)
+COMPONENT_CONTRACT: Final = (
+    *(C1, C2, C3, C4, C5, C6, C7, C8, C9, C10),
+    *(*_LASTING, *_IN_TIME, *_OF_BUSES),
+)
 """Every clause of engines and components, in order."""

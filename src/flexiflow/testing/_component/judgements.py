@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from flexiflow._actor import Outcome
 from flexiflow.events import MESSAGE_RECEIVED
-from flexiflow.testing._component.script import INITIAL
+from flexiflow.testing._component.tables import INITIAL, named
 from flexiflow.testing._examiner.trace import ENDS, Trace, first, first_of, misreported, shown
 
 if TYPE_CHECKING:
@@ -267,13 +267,13 @@ def _expected(
     """Return which steps a message goes through, and which transition it takes, if any."""
     steps = ["received"]
     for at, row in enumerate(trace.rows):
-        if row.trigger != message.trigger or row.source not in ("*", state):
+        if row.trigger != message.trigger or not (row.source == "*" or state in named(row.source)):
             continue
         answers = [
             each.value for each in trace.all("answered", act=message.number) if each.seat == at
         ]
         steps += [] if row.guard is None else [f"asked g{at}", f"answered g{at}"]
-        if row.guard is None or answers == [True]:
+        if row.guard is None or any(answers):
             steps += [] if row.action is None else [f"acts a{at}", f"acted a{at}"]
             return [*steps, f"changed to {row.target}"], row
     return steps, None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 IDLE: Final = "name without subscriptions"
 """What a component must have to be unloaded: it subscribes to nothing itself."""
+MARKED: Final = "subclasses with marked methods"
+"""What `on` and `answers` are checked with: the factory is a subclass of `Component`."""
 
 
 class Saved(NamedTuple):
@@ -103,6 +105,19 @@ class Shelf:
         """Forget a component."""
         await checkpoint()
         self.stored.pop(name, None)
+
+
+# What a checker adds to a user's class has names that the user's own attributes don't have.
+
+
+def hear(component: Any, data: object) -> None:
+    """Note what is heard, as a method of a component with a list `checker_heard`."""
+    component.checker_heard.append((component.name, data))
+
+
+def answer(_: object, data: object) -> object:
+    """Return what is asked, as a method of a component."""
+    return data
 
 
 def engine_over(new: Factories, shelf: Shelf, **options: Any) -> Engine | None:

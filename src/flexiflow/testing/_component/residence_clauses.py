@@ -6,6 +6,7 @@ from inspect import unwrap
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
+from hypothesis import strategies as st
 
 from flexiflow import State, StateMachine, Transition, UnknownComponent
 from flexiflow.testing._component.parts import (
@@ -17,8 +18,9 @@ from flexiflow.testing._component.parts import (
     noted,
     working,
 )
-from flexiflow.testing._examiner.clause import Clause, programs
+from flexiflow.testing._examiner.clause import Clause, each_of, number
 from flexiflow.testing._examiner.kit import claim, ignore, refused
+from flexiflow.testing._examiner.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,6 +71,21 @@ async def keeps_a_few(new: Factories) -> None:
     expected = ["a", "ab", "ab", "ac", "cd", "bd"]
     told = "sent to a, b, a, c, d, b, with 2 in memory"
     claim(left == expected, f"{told}, it had {left}, not {expected}")
+
+
+async def keeps_those_used_last(new: Factories, *, names: tuple[str, ...], most: int) -> None:
+    """Whoever is sent to, or unregistered ("-a"), those used last stay."""
+    engine, used = few(new, table(), most=most), list[str]()
+    for name in names:
+        own = name.removeprefix("-")
+        if name == own:
+            await engine.send(name, {"type": "go"})
+        elif own in used:
+            await engine.unregister(own)
+        used = [*(each for each in used if each != own), *([own] if name == own else [])][-most:]
+        had = sorted(engine.components)
+        told = f"sent to {names}, with {most} in memory, after {name} it had {had}"
+        claim(had == sorted(used), f"{told}, not {sorted(used)}")
 
 
 async def comes_back_as_it_was(new: Factories, *, heard: Heard) -> None:
@@ -223,6 +240,15 @@ async def needs_both(new: Factories, *, lacks: str) -> None:
         unwrap(new.engine)(max_components=1, **options)
 
 
+def _program(names: tuple[str, ...], most: int) -> Program:
+    return Program(keeps_those_used_last, (("names", names), ("most", most)))
+
+
+_used = st.builds(
+    _program,
+    st.lists(st.sampled_from([*"abcdab", "-a", "-b"]), min_size=3, max_size=12).map(tuple),
+    number(1, 3),
+)
 K5 = Clause(
     "K5",
     "so many components in memory",
@@ -231,7 +257,8 @@ K5 = Clause(
     "subscription or answerer under their name; they are loaded again when they are sent a message "
     "or their stored time comes. Both publish nothing. `handle_message` of an unloaded object is "
     "`UnknownComponent`. Without a store or a factory: `ValueError`.",
-    programs(
+    _used,
+    scenes=each_of(
         keeps_a_few,
         comes_back_as_it_was,
         keeps_what_handles,
@@ -245,5 +272,6 @@ K5 = Clause(
         as_answerer=(False, True),
         lacks=("store", "component_factory"),
     ),
+    share=0.1,
     needs=("engine(max_components=)", IDLE),
 )

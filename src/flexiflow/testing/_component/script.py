@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flexiflow._machine import StateMachine, Transition
-from flexiflow.testing._examiner.program import Written
+from flexiflow.testing._component.tables import INITIAL, table_of
+from flexiflow.testing._examiner.program import Written, literal
 from flexiflow.testing._examiner.steps import (
     Place,
     Step,
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flexiflow.testing._examiner.steps import Lines
-
-INITIAL = "s0"
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,7 @@ class Row:
     """A transition.
 
     Attributes:
+        source: the state that it leaves, several, or "*" for every one.
         target: the state it leads to, or None for an internal transition.
         guard: what the guard does before it answers, or None if there is no guard.
         accepts: what the guard answers.
@@ -107,10 +106,10 @@ class Row:
     """
 
     trigger: str = "t0"
-    source: str = "*"
+    source: str | tuple[str, ...] = "*"
     target: str | None = "s1"
     guard: tuple[Step, ...] | None = None
-    accepts: bool = True
+    accepts: object = True
     action: tuple[Step, ...] | None = None
 
     def steps(self) -> Iterator[Step]:
@@ -123,7 +122,7 @@ class Row:
         place, given = Place(0), "message, component"
         lines: Lines = []
         if self.guard is not None:
-            answer = [f"return {self.accepts}"]
+            answer = [f"return {self.accepts!r}"]
             lines += _function(f"g{number}", given, self.guard, place, answer)
         if self.action is not None:
             lines += _function(f"a{number}", given, self.action, place)
@@ -134,7 +133,8 @@ class Row:
         guard = "" if self.guard is None else f", guard=g{number}"
         action = "" if self.action is None else f", action=a{number}"
         target = "None" if self.target is None else quote(self.target)
-        states = f"{quote(self.source)}, {quote(self.trigger)}, {target}"
+        source = quote(self.source) if isinstance(self.source, str) else literal(self.source)
+        states = f"{source}, {quote(self.trigger)}, {target}"
         return f"Transition({states}{guard}{action}),"
 
 
@@ -185,11 +185,7 @@ class ComponentScript(Written):
 
 def is_table(rows: tuple[Row, ...]) -> bool:
     """Return whether a machine can have these rows (C8)."""
-    try:
-        StateMachine(INITIAL, [Transition(row.source, row.trigger, row.target) for row in rows])
-    except ValueError:
-        return False
-    return True
+    return table_of((row.source, row.trigger, row.target) for row in rows).is_sound()
 
 
 def _lowered(decisions: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

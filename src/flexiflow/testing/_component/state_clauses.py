@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
+from hypothesis import strategies as st
 
 from flexiflow import EngineNotRunning, HandlerCancelled, Outcome, State, StateMachine, Transition
+from flexiflow.testing._component import journeys, table_programs
+from flexiflow.testing._component import making_programs as making
+from flexiflow.testing._component.journeys import SHARE
 from flexiflow.testing._component.parts import failing_once, noted, tried, working
-from flexiflow.testing._examiner.clause import Clause, programs
+from flexiflow.testing._examiner.clause import Clause, each_of, often
 from flexiflow.testing._examiner.kit import Boom, claim, kept_cancellation, refused
 
 if TYPE_CHECKING:
@@ -190,17 +194,20 @@ M1 = Clause(
     "state is not entered. What ran before a failure runs again next time, the source's work "
     "starts anew, and its timer runs on; once committed, work and timer begin whatever observers "
     "or a cancellation do.",
-    programs(
+    st.one_of(often(6, journeys.IN_ORDER), table_programs.FINAL),
+    scenes=each_of(
         goes_in_order,
         stays_within,
         undoes_nothing,
         begins_what_is_committed,
         keeps_its_timer,
         judges_strays,
+        making.refuses_bad_states,
         role=("exit", "action", "entry"),
         hook=("exit", "entry"),
         end=("a failure", "a cancellation"),
     ),
+    share=2 * SHARE,
     needs=("running",),
 )
 
@@ -301,13 +308,16 @@ M4 = Clause(
     "is refused with `EngineNotRunning`, after the guard and before anything else. Entering "
     "`running()` twice at once is a `RuntimeError`. Leaving it cancels all work, waits for its "
     "end, and sends nothing more; states stay.",
-    programs(
+    journeys.ON_AND_OFF,
+    scenes=each_of(
         refuses_to_enter,
         asks_the_guard_first,
         runs_once_at_a_time,
         leaves_nothing_behind,
+        making.draws_its_parts,
         detail=("after", "during"),
         end=("its end", "a failure", "a cancellation"),
     ),
+    share=SHARE,
     needs=("running",),
 )

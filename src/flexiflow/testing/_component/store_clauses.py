@@ -10,6 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow import (
+    HandlerCancelled,
     Outcome,
     State,
     StateConflict,
@@ -18,6 +19,8 @@ from flexiflow import (
     UnknownComponent,
     UnknownState,
 )
+from flexiflow.testing._component import journeys
+from flexiflow.testing._component.making_programs import begins_only_where_it_can
 from flexiflow.testing._component.parts import (
     Shelf,
     can_run,
@@ -27,8 +30,8 @@ from flexiflow.testing._component.parts import (
     noted,
     working,
 )
-from flexiflow.testing._examiner.clause import Clause, programs
-from flexiflow.testing._examiner.kit import Boom, cancel_after, claim, refused
+from flexiflow.testing._examiner.clause import Clause, each_of, programs
+from flexiflow.testing._examiner.kit import Boom, cancel_after, claim, kept_cancellation, refused
 
 if TYPE_CHECKING:
     from flexiflow import Component
@@ -77,7 +80,7 @@ K1 = Clause(
     "a component begins in a state that its machine has",
     "`state=` is the state to start in: one that the machine does not have is a `ValueError` that "
     "names those it has, and nothing is published for it.",
-    programs(begins_where_it_is_told, refuses_an_unknown_start),
+    programs(begins_where_it_is_told, refuses_an_unknown_start, begins_only_where_it_can),
     needs=("factory(state=)",),
 )
 
@@ -151,6 +154,28 @@ async def fails_with_its_store(new: Factories, *, heard: Heard, fails: str) -> N
     told = f"with {stored} stored, the next message led to {component.state}, and was saved as"
     states = component.state, shelf.state("a")
     claim(states == (target, target), f"{told} {shelf.state('a')}")
+
+
+async def fails_by_a_stray_save(new: Factories) -> None:
+    """A stray cancellation of a save is a failure (E6)."""
+
+    class Stray(Shelf):
+        strays = True
+
+        async def save(self, *arguments: Any, **options: Any) -> int:
+            if self.strays:
+                self.strays = False
+                raise await kept_cancellation()
+            return await super().save(*arguments, **options)
+
+    engine = new.engine(store=Stray())
+    component = new.component("a", machine=chain())
+    await engine.register(component)
+    with refused(HandlerCancelled, "a stray cancellation of a save is lost"):
+        await engine.send("a", {"type": "go"})
+    claim(component.state == "s0", f"after a save that was cancelled it is in {component.state}")
+    await engine.send("a", {"type": "go"})
+    claim(component.state == "s1", f"and after the next message in {component.state}")
 
 
 async def restores_what_is_stored(new: Factories) -> None:
@@ -254,10 +279,12 @@ K3 = Clause(
     "the component load again before its next message, and so does a `StateConflict`, which the "
     "second of two engines to save gets. What it finds is taken without `state.changed`, `restore` "
     "replaces its attributes, and no work or timer begins before.",
-    programs(
+    journeys.STORED,
+    scenes=each_of(
         saves_before_it_commits,
         saves_what_it_counts,
         fails_with_its_store,
+        fails_by_a_stray_save,
         restores_what_is_stored,
         survives_a_cancellation,
         meets_another_engine,
@@ -265,6 +292,7 @@ K3 = Clause(
         fails=("before", "after"),
         turns=range(12),
     ),
+    share=journeys.SHARE,
     needs=("engine(store=)",),
 )
 
@@ -342,20 +370,21 @@ async def refuses_an_unknown_state(new: Factories, *, heard: Heard, way: str) ->
     claim(shelf.state("a") == "s2", told)
 
 
-async def fails_to_load(new: Factories, *, heard: Heard, way: str) -> None:
+async def fails_to_load(new: Factories, *, heard: Heard, way: str, raises: str) -> None:
     """What a store raises is raised to the caller, and nothing is registered."""
 
     class Broken(Shelf):
         async def load(self, name: str) -> Any:
             await checkpoint()
-            raise Boom(name)
+            raise Boom(name) if raises == "a failure" else await kept_cancellation()
 
     def make(name: str) -> Component:
         return new.component(name, machine=chain())
 
     engine = new.engine(store=Broken(), component_factory=make)
     await engine.bus.subscribe("engine.component.registered", "o", heard.append)
-    with refused(Boom, "a store fails to load, and nothing was raised"):
+    expected = Boom if raises == "a failure" else HandlerCancelled
+    with refused(expected, f"a store fails to load by {raises}, and nothing was raised"):
         await loaded(engine, make, way)
     registered = [*engine.components, *heard]
     claim(not registered, f"what could not be loaded was registered: {registered}")
@@ -407,6 +436,7 @@ K4 = Clause(
         begins_where_nothing_is_stored,
         deletes_nothing,
         way=("register", "send"),
+        raises=("a failure", "a stray cancellation"),
     ),
     needs=("engine(store=)",),
 )

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
+from flexiflow._component import Component
 from flexiflow._engine import Engine
+from flexiflow._errors import DuplicateAnswer
 from flexiflow._machine import StateMachine, Transition
+from flexiflow._text import safely
+from flexiflow._text import show as quote
 from flexiflow.events import HANDLER_FAILED, MESSAGE_RECEIVED, STATE_CHANGED
 from flexiflow.testing._component.judgements import HANDLED, ComponentTrace, Message
-from flexiflow.testing._component.parts import IDLE, Shelf
+from flexiflow.testing._component.parts import IDLE, MARKED, Shelf
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import Factories
 from flexiflow.testing._examiner.program import (
@@ -197,7 +201,8 @@ class ComponentSubject(Subject[ComponentTrace]):
         backend: the backend on which they run.
 
     Raises:
-        TypeError: a factory isn't callable, is async, or what it makes lacks an attribute.
+        TypeError: a factory isn't callable, is async, or what it makes lacks an attribute, or
+            answers a query.
     """
 
     kind = "component"
@@ -209,7 +214,7 @@ class ComponentSubject(Subject[ComponentTrace]):
         engine = Engine if engine is None else engine
         for role, each in (("factory", factory), ("engine", engine)):
             if not callable(each):
-                raise TypeError(f"{role} must be callable, not {each!r}")
+                raise TypeError(f"{role} must be callable, not {safely(repr, each)}")
         self._factory = factory
         self._engine = engine
         with Log():
@@ -220,6 +225,8 @@ class ComponentSubject(Subject[ComponentTrace]):
 
     async def _probe(self) -> tuple[object, object, list[str]]:
         component, host = self._factory("probe", machine=None), self._engine()
+        if isinstance(component, Component):
+            await _check_company(self._factory)
         machine = StateMachine("s0", [Transition("s0", "go", "s1")])
         store: dict[str, Any] = {"store": Shelf()}
         few = {**store, "component_factory": self._factory, "max_components": 1}
@@ -229,6 +236,7 @@ class ComponentSubject(Subject[ComponentTrace]):
             "engine(max_components=)": _takes(self._engine, **few),
             "running": callable(getattr(host, "running", None)),
             IDLE: not await _subscribes(component, host),
+            MARKED: isinstance(component, Component) and isinstance(self._factory, type),
         }
         return component, host, [part for part, is_there in takes.items() if is_there]
 
@@ -305,6 +313,21 @@ def _takes(factory: Callable[..., Any], *arguments: Any, **options: Any) -> bool
     return True
 
 
+async def _check_company(factory: Callable[..., Any]) -> None:
+    """Refuse components of which there can be only one at a time."""
+    engine, problem = Engine(), None
+    try:
+        for name in ("one", "two"):
+            await engine.register(factory(name, machine=None))
+    except Exception as exc:  # noqa: BLE001  what raises anything else breaks a clause
+        problem = exc
+    if isinstance(problem, DuplicateAnswer):
+        raise TypeError(
+            "factory must make components without methods marked with @answers, since several of "
+            f"them are registered at a time, and these answer {quote(problem.query)}"
+        )
+
+
 async def _subscribes(component: Any, engine: Any) -> bool:
     """Return whether a component has subscriptions of its own when it is registered."""
     # What lacks a part is refused later, and what raises breaks a clause.
@@ -317,9 +340,10 @@ async def _subscribes(component: Any, engine: Any) -> bool:
 def _check_parts(role: str, made: object, parts: tuple[str, ...]) -> None:
     if iscoroutine(made):
         made.close()
-        raise TypeError(f"{role} must be sync, not {made!r}")
+        raise TypeError(f"{role} must be sync, not {safely(repr, made)}")
     missing = [name for name in parts if not hasattr(made, name)]
     if missing:
         raise TypeError(
-            f"what {role} makes must have {', '.join(parts)}; {made!r} lacks {', '.join(missing)}"
+            f"what {role} makes must have {', '.join(parts)}; {safely(repr, made)} lacks "
+            f"{', '.join(missing)}"
         )

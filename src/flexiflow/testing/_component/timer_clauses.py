@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import State, StateMachine, Transition
+from flexiflow.testing._component import journeys, timing_programs
+from flexiflow.testing._component.journeys import SHARE
+from flexiflow.testing._component.making_programs import refuses_bad_times
 from flexiflow.testing._component.parts import Shelf, engine_over
-from flexiflow.testing._examiner.clause import Clause, programs
+from flexiflow.testing._examiner.clause import Clause, each_of
 from flexiflow.testing._examiner.kit import claim, log_kept
 
 if TYPE_CHECKING:
@@ -237,7 +240,8 @@ M2 = Clause(
     '`{"type": trigger}`, once, in line like any message; if the state was left or entered again '
     "before its turn comes, it is dropped without a trace. With a store the due time is kept; one "
     "that is overdue is sent at once, once; `running()` loads components whose stored time comes.",
-    programs(
+    journeys.IN_TIME,
+    scenes=each_of(
         sends_in_time,
         drops_what_is_late,
         sends_once,
@@ -246,8 +250,13 @@ M2 = Clause(
         goes_on_in_the_next_block,
         loads_what_is_due,
         begins_at_the_start,
+        *timing_programs.MANY,
+        refuses_bad_times,
         way=("left", "action", "guard", "again", "again, slowly"),
         pause=(1, 20),
+        left=(3, 9),
+        fails=(False, True),
     ),
+    share=SHARE,
     needs=("running",),
 )

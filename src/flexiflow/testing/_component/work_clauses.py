@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from flexiflow import LimitDeadlock, Outcome, State, StateMachine, Transition
+from flexiflow.testing._component import journeys
+from flexiflow.testing._component.journeys import SHARE
+from flexiflow.testing._component.making_programs import refuses_bad_work
 from flexiflow.testing._component.parts import Shelf, engine_over, loaded, noted, working
-from flexiflow.testing._examiner.clause import Clause, programs
+from flexiflow.testing._examiner.clause import Clause, each_of
 from flexiflow.testing._examiner.kit import Boom, claim, log_kept, mark
 
 if TYPE_CHECKING:
@@ -400,7 +403,8 @@ M3 = Clause(
     "others, is `DEFERRED` at once, and takes its place in line; a ring of waits through its end "
     "is broken. It begins once, without entry, on registering or loading and with `running()`; "
     "unregistering ends it, and waits for that, unless called from within.",
-    programs(
+    journeys.AT_WORK,
+    scenes=each_of(
         sends_how_it_ended,
         reports_what_is_not_sent,
         drops_a_late_end,
@@ -414,6 +418,7 @@ M3 = Clause(
         begins_where_it_was,
         ends_as_it_leaves,
         unregisters_itself,
+        refuses_bad_work,
         ending=("a result", "a failure"),
         report=("a failure", "it is left"),
         late=("left", "entered again", "it swallows"),
@@ -422,5 +427,6 @@ M3 = Clause(
         loaded_by=("send", "register"),
         first=("the work", "the other"),
     ),
+    share=SHARE,
     needs=("running",),
 )

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from flexiflow.testing._crashing.witness import Witness
 from flexiflow.testing._scheduling.backends import run_counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from flexiflow.testing._crashing.places import Stop
     from flexiflow.testing._crashing.points import Worker
@@ -70,14 +71,12 @@ def run(worker: Worker, life: Life, leave: Callable[[int], object]) -> None:
         life: what to do.
         leave: ends the process at once, with a status.
     """
-    journal = Journal(life.journal, life.worker)
     passed: list[Stop] = []
     times = Counter[str]()
     failure = ""
 
     async def main() -> None:
         nonlocal failure
-        watching.set(Witness(journal).watch)
         try:
             await worker(Path(life.folder))
         except BaseException as exc:
@@ -94,11 +93,22 @@ def run(worker: Worker, life: Life, leave: Callable[[int], object]) -> None:
             journal.tell(KILLED, stop.place)
             leave(STATUS)
 
+    with _witnessed(life) as journal:
+        try:
+            run_counted(main, turn_over, life.backend)
+        except BaseException:  # noqa: BLE001  whatever ends a worker early is told
+            journal.tell(FAILED, (failure or traceback.format_exc()).rstrip())
+        else:
+            journal.tell(ENDED, passed)
+
+
+@contextmanager
+def _witnessed(life: Life) -> Generator[Journal]:
+    """Open the journal, and let the bridges of all threads tell it what they do."""
+    journal = Journal(life.journal, life.worker)
+    watching.watch = Witness(journal).watch
     try:
-        run_counted(main, turn_over, life.backend)
-    except BaseException:  # noqa: BLE001  whatever ends a worker early is told
-        journal.tell(FAILED, (failure or traceback.format_exc()).rstrip())
-    else:
-        journal.tell(ENDED, passed)
+        yield journal
     finally:
+        watching.watch = None
         journal.close()

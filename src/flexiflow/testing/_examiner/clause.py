@@ -35,7 +35,7 @@ def nothing(trace: Trace) -> None:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clause:
     """A numbered promise of the contract, and how it is checked.
 
@@ -48,6 +48,7 @@ class Clause:
         needs: the methods and options that a bus must have for it to be checked, as "stream" or
             "subscribe(limit=)".
         scenes: cases that are tried before any are drawn.
+        share: which part of the examples is drawn, where scenes show much already.
         is_shrunk: whether Hypothesis shrinks its cases, before parts of them are left out.
     """
 
@@ -58,6 +59,7 @@ class Clause:
     complain: Callable[[Any], str | None] = nothing
     needs: tuple[str, ...] = ()
     scenes: tuple[Case, ...] = ()
+    share: float = 1.0
     is_shrunk: bool = True
 
     def judge(self, trace: Trace) -> str | None:
@@ -124,13 +126,19 @@ def programs(
         runs: how many runs each is called in.
         choices: the values of options; each is combined with all others.
     """
+    return st.sampled_from(each_of(*functions, runs=runs, **choices))
+
+
+def each_of(
+    *functions: Callable[..., Any], runs: int = 1, **choices: Iterable[object]
+) -> tuple[Program, ...]:
+    """Return all the programs that `programs` draws from."""
     values = {"delivery": MODES, "policy": POLICIES, **choices}
-    variants = (
+    return tuple(
         Program(function, given, runs)
         for function in functions
         for given in _combined(function, values)
     )
-    return st.sampled_from(list(variants))
 
 
 def _combined(
@@ -152,3 +160,19 @@ def scheduled(*functions: Callable[..., Any], **choices: Iterable[Any]) -> st.Se
 
 def _scheduled(program: Program, decisions: tuple[int, ...]) -> Program:
     return replace(program, decisions=decisions)
+
+
+def drawn(function: Callable[..., Any], **choices: Iterable[object]) -> st.SearchStrategy[Program]:
+    """Draw a program with values of its options, of which there are too many to try them all.
+
+    Args:
+        function: an async function, with any of the options `delivery`, `policy`, and those that
+            are in `choices`.
+        choices: the values of options.
+    """
+    values = {"delivery": MODES, "policy": POLICIES, **choices}
+    taken = [name for name in signature(function).parameters if name in values]
+    each = (st.sampled_from([*values[name]]) for name in taken)
+    return st.tuples(*each).map(
+        lambda chosen: Program(function, tuple(zip(taken, chosen, strict=True)))
+    )

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Final
 from flexiflow._cancellation import leaves
 from flexiflow._text import printable_lines
 from flexiflow.testing._scheduling.failures import ScenarioStuck
+from flexiflow.testing._scheduling.owners import LIBRARIES, owner_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_OURS: Final = ("flexiflow.testing", "flexiflow._cli")
-_LIBRARIES: Final = frozenset({"anyio", "asyncio", "contextlib", "functools", "hypothesis", "trio"})
+# Arguments of checks are refused in `_callables`; Hypothesis wraps what it calls in functions of
+# modules that it makes.
+_KIT: Final = (
+    *("flexiflow.testing", "flexiflow._cli", "flexiflow._callables"),
+    "hypothesis_temporary_module_",
+)
 
 
 def show_error(left: BaseException | None) -> str:
@@ -58,5 +63,7 @@ def _of_user(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _is_ours(traceback: TracebackType) -> bool:
-    module = str(traceback.tb_frame.f_globals.get("__name__"))
-    return module.startswith(_OURS) or module.partition(".")[0] in _LIBRARIES
+    # The bus that is examined may be FlexiFlow's own; it is the user's here.
+    frame = traceback.tb_frame
+    is_kit = str(frame.f_globals.get("__name__")).startswith(_KIT)
+    return is_kit or owner_of(frame.f_code.co_filename) == LIBRARIES

@@ -37,7 +37,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from flexiflow._cancellation import leaves
 from flexiflow.testing._examiner.errors import show_error
-from flexiflow.testing._examiner.program import as_program, operations
+from flexiflow.testing._examiner.program import Program, as_program, operations
 from flexiflow.testing._examiner.recurrence import recur
 from flexiflow.testing._examiner.selection import select
 from flexiflow.testing._examiner.trace import Trace
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("flexiflow")
 only_one: Final = threading.Lock()
+_MOST_REFUSED: Final = 100
+"""After so many cases that all need what is not offered, none is expected that does not."""
 _OPEN: Final = {"disabled": False, "filters": (), "propagate": False}
 _T = TypeVar("_T")
 _H = TypeVar("_H", bound=logging.Handler)
@@ -248,6 +250,10 @@ class Subject(ABC, Generic[_Traced]):
         """Return whether a case was left by any of these exceptions."""
         return True
 
+    def cases_of(self, clause: Clause, cases: st.SearchStrategy[Case]) -> st.SearchStrategy[Case]:  # noqa: ARG002
+        """Draw what a clause is tried with, which has these cases."""
+        return cases
+
     def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:  # noqa: ARG002
         """Examine a clause beyond its cases, and return the verdict."""
         return verdict
@@ -344,7 +350,7 @@ def search(clause: Clause, subject: Subject[Any], examples: int, seed: int) -> V
     lacks = tuple(need for need in clause.needs if need not in subject.offers)
     if clause.cases is None or lacks:
         return Verdict(clause, 0, None, lacks)
-    return _Search(clause, clause.cases, subject).run(examples, seed)
+    return _Search(clause, subject.cases_of(clause, clause.cases), subject).run(examples, seed)
 
 
 class _Broken(Exception):
@@ -361,30 +367,42 @@ class _Search:
         self._cases = cases
         self._subject = subject
         self._tried = 0
+        self._refused = 0
         self._lacks: set[str] = set()
         self._found: list[tuple[Case, str, Trace]] = []
 
     def run(self, examples: int, seed: int) -> Verdict:
         """Try at most so many cases; make the first that breaks the clause as small as possible.
 
-        At most as many scenes are tried before that.
+        At most as many scenes are tried before that, and then the clause's share of cases.
         """
         scenes = self._clause.scenes
         for case in Random(seed).sample(scenes, min(examples, len(scenes))):  # noqa: S311
             self._tried += 1
             if self._breaks(case):
+                self._find_shorter(scenes, case)
                 return Verdict(self._clause, self._tried, self._violation(seed))
+        most = max(1, round(examples * self._clause.share))
         drawing = hypothesis.given(self._cases)(self._attempt)
         phases = _SETTINGS.phases if self._clause.is_shrunk else (Phase.generate,)
-        settings = hypothesis.settings(_SETTINGS, max_examples=examples, phases=phases)
+        settings = hypothesis.settings(_SETTINGS, max_examples=most, phases=phases)
         try:
             hypothesis.seed(seed)(settings(drawing))()
         except (_Broken, Flaky):
             # A flaky case, too, broke the clause once.
-            return Verdict(self._clause, self._tried, self._violation(seed))
-        except Unsatisfiable:
+            pass
+        except (NotOffered, Unsatisfiable):
             return Verdict(self._clause, 0, None, tuple(sorted(self._lacks)))
-        return Verdict(self._clause, self._tried, None)
+        else:
+            return Verdict(self._clause, self._tried, None)
+        # Here, since what it runs again would else have the exception above as its context.
+        return Verdict(self._clause, self._tried, self._violation(seed))
+
+    def _find_shorter(self, scenes: tuple[Case, ...], found: Case) -> None:
+        """Try programs that are shorter than one that was found; the shortest is to be shown."""
+        shorter = [each for each in scenes if operations(each) < operations(found)]
+        if isinstance(found, Program):
+            any(map(self._breaks, sorted(shorter, key=operations)))
 
     def _attempt(self, case: Case) -> None:
         was_found = bool(self._found)
@@ -392,6 +410,9 @@ class _Search:
             breaks = self._breaks(case)
         except NotOffered as exc:
             self._lacks |= {*exc.lacks}
+            self._refused += 1
+            if not self._tried and self._refused == _MOST_REFUSED:
+                raise
             hypothesis.reject()
         self._tried += not was_found
         if breaks:

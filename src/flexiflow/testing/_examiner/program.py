@@ -18,6 +18,7 @@ from itertools import accumulate
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+from flexiflow._text import safely
 from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.steps import block, without_one
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _OURS = "flexiflow.testing._"
 _SHARED = ("mark",)
 """What a program imports instead of defining it: what records its history uses that, too."""
+_PROGRAM = ("__main__", "__mp_main__")
+"""Names of the module that runs as a program; `multiprocessing` adds the second one."""
 FUTURE = "from __future__ import annotations"
 ASSERTING = "flexiflow.testing._examiner.asserting"
 """The module that makes an assertion of whatever leaves a program."""
@@ -120,7 +123,7 @@ def literal(value: Any) -> str:
         return f"({', '.join(map(literal, given))}{',' * (len(given) == 1)})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name!r}: {literal(given[name])}' for name in given)}}}"
-    return getattr(given, "__name__", None) or repr(given)
+    return getattr(given, "__name__", None) or safely(repr, given)
 
 
 def name_factory(
@@ -132,7 +135,7 @@ def name_factory(
         return _import(place, getattr(factory, "__qualname__", ""), alias)
     # A partial or a lambda knows no name, but may have one.
     for known, found in [*sys.modules.items()]:
-        names = () if known == "__main__" else getattr(found, "__dict__", {}).items()
+        names = () if known in _PROGRAM else getattr(found, "__dict__", {}).items()
         for name, value in [*names]:
             if value is factory:
                 return _import(known, name, alias)
@@ -308,7 +311,13 @@ def show_program(
 
 
 def show_script(
-    script: Written, clause: str, factories: Mapping[str, str], backend: str, head: str, judge: str
+    script: Written,
+    clause: str,
+    factories: Mapping[str, str],
+    backend: str,
+    head: str,
+    judge: str,
+    **options: object,
 ) -> str:
     """Return a script with what it uses, and a test that judges what it does.
 
@@ -319,13 +328,15 @@ def show_script(
         backend: the backend on which it runs.
         head: the parameters of the function that does what the script does.
         judge: the module that judges it.
+        options: what else it is judged with.
     """
     main = "\n".join(block(f"async def main({head}):", script.main()))
     listing = Listing()
     listing.use(main, kit.__name__)
     listing.add(judge, "judge")
     given = f'main, {", ".join(factories)}, clause="{clause}"'
-    run = [f'judge({given}, backend="{backend}", decisions={script.decisions})']
+    more = "".join(f", {name}={value!r}" for name, value in options.items())
+    run = [f'judge({given}, backend="{backend}", decisions={script.decisions}{more})']
     return as_program(listing.text([*factories.values()], main), clause, run)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 from flexiflow._actor import copy_message
 from flexiflow._callables import check_callable, describe, is_coroutine_callable
 from flexiflow._states import enumerate_names
-from flexiflow._text import closest
+from flexiflow._text import closest, safely
 from flexiflow._text import show as quote
 from flexiflow.testing._machine.functions import Shown, name_of, show
 
@@ -81,7 +81,7 @@ class Condition:
             answer = _checked(function(component), self.name)
         except AssertionError as exc:
             # pytest adds lines that tell how an assertion came to fail.
-            return str(exc).partition("\n")[0]
+            return safely(str, exc).partition("\n")[0]
         return None if answer is None or answer else ""
 
     def shown(self, alias: str) -> Shown:

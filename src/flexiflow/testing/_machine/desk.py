@@ -3,7 +3,9 @@
 `Desk.open` makes the engine, watches it, and enters its `running()`. In the block, senders send
 messages. When the block ends, the program is brought to its end:
 
-1. Timers and work run out, in virtual time, until nothing can happen any more.
+1. Timers and work run out, in virtual time, until nothing can happen any more. If there are fair
+   messages, at most half of the turns that are left is spent on that: a timer that starts itself
+   again and again does not keep them from being sent.
 2. The fair messages are sent to each component, one after another, and timers and work run out
    again. That is a round. Rounds go on until three in a row have taken no transition: a message
    that has failed may succeed when it is sent again.
@@ -26,6 +28,7 @@ import anyio
 
 from flexiflow._component import actor_of
 from flexiflow._engine import Engine
+from flexiflow._text import safely
 from flexiflow.testing._examiner.kit import cancel_after
 from flexiflow.testing._machine.claims import make_claims
 from flexiflow.testing._machine.coverage import Coverage
@@ -48,6 +51,9 @@ Place: TypeAlias = tuple["StateMachine", str]
 
 _BUDGET: Final = 5_000
 """So many turns a program may take until it is ended as inconclusive."""
+
+_LEAST: Final = 100
+"""So many turns timers and work have at least to run out, as far as the budget allows."""
 
 _HOLDERS: Final = (list, tuple, set)
 """What is copied with each message, apart from dicts."""
@@ -159,7 +165,7 @@ class Desk:
 
         for sender in senders:
             self._group.start_soon(begin, sender)
-        await self._run.wait_until(over, _BUDGET)
+        await self._run.wait_until(over, self._last_turn())
 
     async def send(
         self, name: str, message: Mapping[str, Any], *, cancelled_after: int | None = None
@@ -172,7 +178,7 @@ class Desk:
             cancelled_after: after how many turns of another task it is cancelled; None for never.
         """
         self.messages += 1
-        self._watch.note(f"{message!r} is sent to {name}")
+        self._watch.note(f"{safely(repr, message)} is sent to {name}")
         with anyio.CancelScope() as scope:
             if cancelled_after is not None:
                 self._group.start_soon(cancel_after, scope, cancelled_after)
@@ -183,7 +189,7 @@ class Desk:
                 raise
             except Exception as exc:  # noqa: BLE001  it is no fault of a machine to raise
                 self.failures[type(exc).__name__] += 1
-                self._watch.note(f"{message['type']!r} raises {exc!r}")
+                self._watch.note(f"{message['type']!r} raises {safely(repr, exc)}")
             else:
                 self._watch.note(f"{message['type']!r} returns {outcome.name}")
         if scope.cancelled_caught:
@@ -205,23 +211,23 @@ class Desk:
     async def _end(self) -> None:
         """Let timers and work run out, and send the fair messages again, until nothing changes."""
         self._watch.note("the senders are done; timers and work run out")
-        goes_on, still = await self._come_to_rest(), 0 if self._claims.fair else _STILL
-        while goes_on and still < _STILL:
+        rests, still = await self._come_to_rest(), 0 if self._claims.fair else _STILL
+        while still < _STILL and self._run.line.turns < _BUDGET:
             states, changes = self._states(), self._changes
             self._watch.note("the fair messages are sent")
             for name in self._places:
                 for message in self._claims.fair:
                     await self._send_fair(name, message)
-            goes_on = await self._come_to_rest()
-            if states == self._states() and not self._watch.is_open:
+            rests = await self._come_to_rest()
+            if rests and states == self._states() and not self._watch.is_open:
                 break
-            still = still + 1 if changes == self._changes else 0
+            still = still + 1 if rests and changes == self._changes else 0
         for name in self._places:
             self._watch.look_if_at_rest(name)
         components = self._engine.components.values()
         self.is_unfinished = not all(actor_of(each).mailbox.is_idle for each in components)
-        self.is_exhausted = not goes_on
-        if goes_on:
+        self.is_exhausted = not rests
+        if rests:
             self._watch.conclude()
         self._watch.is_over = True
 
@@ -234,8 +240,14 @@ class Desk:
         return {name: each.state for name, each in self._engine.components.items()}
 
     async def _come_to_rest(self) -> bool:
-        """Wait until nothing can happen any more; return False if the budget is used up."""
-        return await self._run.wait_until(anyio.Event(), _BUDGET)
+        """Wait until nothing can happen any more; return False if too much happens for that."""
+        return await self._run.wait_until(anyio.Event(), self._last_turn())
+
+    def _last_turn(self) -> int:
+        """Return until which turn to wait, so that some are left for the fair messages."""
+        turns = self._run.line.turns
+        half = (_BUDGET - turns) // 2 if self._claims.fair else _BUDGET
+        return min(turns + max(half, _LEAST), _BUDGET)
 
     async def _send_fair(self, name: str, message: dict[str, Any]) -> None:
         """Send a message to a component, if it is there and its state has a transition for it."""
@@ -267,7 +279,7 @@ async def make_engine(make: Callable[[], Any]) -> Engine:
     if isawaitable(made):
         made = await made
     if not isinstance(made, Engine):
-        raise TypeError(f"make must make an Engine, not {made!r}")
+        raise TypeError(f"make must make an Engine, not {safely(repr, made)}")
     return made
 
 

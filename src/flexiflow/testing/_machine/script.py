@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
+from flexiflow._text import safely
 from flexiflow.testing._examiner.program import Written
 from flexiflow.testing._examiner.steps import block, less
 
@@ -45,7 +46,7 @@ class Send:
         """Return it as a line of Python."""
         late = self.cancelled_after
         options = "" if late is None else f", cancelled_after={late}"
-        return f"await desk.send({self.name!r}, {self.message!r}{options})"
+        return f"await desk.send({self.name!r}, {safely(repr, self.message)}{options})"
 
     def shorter(self, pools: Mapping[str, Pool]) -> Iterator[Send]:
         """Yield the same with each shorter message of the same type, the shortest first."""
@@ -154,7 +155,7 @@ def _lower(decisions: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 def _size(message: Message) -> tuple[int, str]:
     """Return what messages are compared by: a shorter text, or one with smaller numbers."""
-    text = repr(message)
+    text = safely(repr, message)
     return len(text), text
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 import anyio
 
 from flexiflow._component import actor_of
-from flexiflow._text import show
+from flexiflow._text import safely, show
 from flexiflow.events import (
     COMPONENT_REGISTERED,
     HANDLER_FAILED,
@@ -219,4 +219,4 @@ class Watch:
         self.look(name)
 
     def _fail(self, data: Any) -> None:
-        self.note(f"{data['component_name']} fails: {data['exception']!r}")
+        self.note(f"{data['component_name']} fails: {safely(repr, data['exception'])}")

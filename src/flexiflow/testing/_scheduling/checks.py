@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -43,15 +45,25 @@ def check_no_loop(caller: str) -> None:
     Raises:
         RuntimeError: an event loop is running here already.
     """
-    try:
-        anyio.get_cancelled_exc_class()
-    except RuntimeError:
+    if not _runs_loop():
         return
     raise RuntimeError(
         f"{caller} runs event loops of its own, and one is running here already: call this from a "
         "plain function, not from async code; in a notebook, or where it has to be async code, "
         f"give it a thread: `await anyio.to_thread.run_sync(lambda: {caller}(...))`"
     )
+
+
+def _runs_loop() -> bool:
+    """Return whether an event loop is running in this thread."""
+    with suppress(RuntimeError):
+        anyio.get_cancelled_exc_class()
+        return True
+    # AnyIO asks for the task, and a callback of asyncio, such as that of a widget, has none.
+    with suppress(KeyError, RuntimeError):
+        sys.modules["asyncio"].get_running_loop()
+        return True
+    return False
 
 
 def check_backend(backend: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final, final
 
-from flexiflow._text import printable_lines
+from flexiflow._text import printable_lines, safely
 from flexiflow.testing._scheduling.failures import add_note
 from flexiflow.testing._scheduling.story import abridged, left_out, untold
 
@@ -81,7 +81,7 @@ def draw_for(exception: BaseException, story: Story, path: Path | None, text: st
     try:
         path.write_text(page(story, text), encoding="utf-8")
     except OSError as exc:
-        add_note(exception, f"its story could not be drawn: {exc}")
+        add_note(exception, f"its story could not be drawn: {safely(str, exc)}")
     else:
         add_note(exception, f"its story is drawn in {path}")
 

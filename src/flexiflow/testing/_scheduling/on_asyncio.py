@@ -15,10 +15,11 @@ from functools import partial
 from inspect import CORO_SUSPENDED, getcoroutinestate
 from selectors import SelectSelector
 from signal import SIGINT, default_int_handler, getsignal, signal
-from typing import TYPE_CHECKING, Any, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, final
 
 import anyio
 
+from flexiflow._cancellation import leaves
 from flexiflow.testing._scheduling.failures import ScenarioStuck
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from flexiflow.testing._scheduling.run import Run
 
 _T = TypeVar("_T")
+_KIT: Final = "flexiflow.testing._examiner.kit"
+"""The module of what the programs of checkers raise; it is a layer above this one."""
 
 
 def run(run: Run[_T]) -> _T | None:
@@ -137,6 +140,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if getcoroutinestate(cast("Any", task.get_coro())) == CORO_SUSPENDED:
                 task.cancel()
 
+    def give_up(self, exception: BaseException) -> NoReturn:
+        """Leave the tasks where they are: the exception ends the loop."""
+        raise exception
+
     def scenario_task(self) -> asyncio.Task[Any]:
         """Return the scenario's task."""
         return self._task
@@ -172,8 +179,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report an exception, unless it only ended a run that was stuck."""
-    if not isinstance(context.get("exception"), ScenarioStuck):
+    """Report an exception, unless it only ended a run that was stuck, or was raised on purpose."""
+    exception = context.get("exception")
+    found = () if exception is None else leaves(exception)
+    if not any(isinstance(leaf, ScenarioStuck) or type(leaf).__module__ == _KIT for leaf in found):
         loop.default_exception_handler(context)
 
 

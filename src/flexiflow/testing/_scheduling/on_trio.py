@@ -7,13 +7,14 @@ runner's run queue and tasks, and what makes a task go on; the tests would notic
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import ctypes
 import math
 from inspect import CORO_SUSPENDED, getcoroutinestate
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, final
 
 import anyio
 import trio
-from outcome import capture
+from outcome import Error, Value, capture
 from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from flexiflow.testing._scheduling.failures import ScenarioStuck
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_KEPT: Final[list[object]] = []
+"""The coroutines of tasks that could not be ended."""
+
 
 def run(run: Run[_T]) -> _T | None:
     """Run it in an event loop of its own."""
@@ -36,6 +40,11 @@ def run(run: Run[_T]) -> _T | None:
     async def main() -> _T | None:
         try:
             return await run.main(host)
+        except BaseException:
+            if host.is_given_up:
+                # It is being closed, long after the run; nobody is there to be told.
+                return None
+            raise
         finally:
             host.end()
 
@@ -97,6 +106,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         self._is_over = False
         self._is_aborted = False
         self._system: set[Task] = set()
+        self._abandoned: set[Task] = set()
 
     def start_clock(self) -> None:
         """Find the runner, which exists only from here on."""
@@ -128,7 +138,7 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         self._task = trio.lowlevel.current_task()
         self._system.update(self._runner.tasks - {self._task})
         # trio's own queue is empty: only this task is in the first batch.
-        self._runner.runq = cast("Any", _Ready(self._run))
+        self._runner.runq = cast("Any", _Ready(self._run, self._abandoned))
 
     def end(self) -> None:
         """End virtual waiting: without a deadline, trio now really waits for its own tasks."""
@@ -149,6 +159,29 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
                 task._attempt_abort(_abort)
             elif getcoroutinestate(task.coro) == CORO_SUSPENDED:
                 task._next_send = capture(_abort)
+
+    def give_up(self, exception: BaseException) -> None:
+        """Let trio take for ended the tasks that wait for no other ones; if called again, all.
+
+        What is given up never runs again, not even to be closed: it swallows whatever it is sent.
+        """
+        tasks = self._tasks()
+        chosen = tasks if self._abandoned else [task for task in tasks if not _has_children(task)]
+        self._abandoned.update(chosen)
+        self._is_over |= self.is_given_up
+        for task in reversed(chosen):
+            _KEPT.append(task.coro)
+            # As Python ends, the list is freed: closed then, a coroutine might go on for ever.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(task.coro))
+            # trio would complain of a nursery that was not left.
+            task._child_nurseries.clear()
+            outcome = Error(exception) if task is self._task else Value(None)
+            self._runner.task_exited(task, outcome)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the scenario's task is given up."""
+        return self._task in self._abandoned
 
     def now(self) -> float:
         """Return the virtual time."""
@@ -184,17 +217,25 @@ class Host(trio.abc.Clock, trio.abc.Instrument):
         return None
 
     def _tasks(self) -> list[Task]:
-        """Return the scenario's task and all tasks below it."""
-        tasks = [self._task]
+        """Return the scenario's tasks, each before those below it."""
+        tasks = [task for task in self._runner.tasks - self._system if self._is_root(task)]
+        tasks.sort(key=lambda task: task._counter)
         for task in tasks:
             tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
         return tasks
 
+    def _is_root(self, task: Task) -> bool:
+        nursery = task.parent_nursery
+        return nursery is not None and nursery.parent_task in self._system
+
 
 def _refuses(task: Task) -> bool:
     """Return whether a waiting task can't be aborted, as when it waits for a thread."""
-    has_children = any(nursery.child_tasks for nursery in task.child_nurseries)
-    return task._abort_func is None and not has_children
+    return task._abort_func is None and not _has_children(task)
+
+
+def _has_children(task: Task) -> bool:
+    return any(nursery.child_tasks for nursery in task.child_nurseries)
 
 
 def _abort() -> NoReturn:
@@ -206,15 +247,16 @@ def _abort() -> NoReturn:
 class _Ready:
     """Stands in for the runner's queue: each batch is one task, which the run chooses."""
 
-    def __init__(self, run: Run[Any]) -> None:
+    def __init__(self, run: Run[Any], abandoned: set[Task]) -> None:
         self._line = run.line
+        self._abandoned = abandoned
 
     def __len__(self) -> int:
         return len(self._line)
 
     def __iter__(self) -> Iterator[Task]:
-        if self._line:
-            yield self._line.leave()
+        if self._line and (task := self._line.leave()) not in self._abandoned:
+            yield task
 
     def append(self, task: Task) -> None:
         self._line.join(task, task)

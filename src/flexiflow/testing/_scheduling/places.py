@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import linecache
-import sys
-from functools import cache
 from pathlib import Path
 from traceback import walk_tb
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from flexiflow._text import printable, shorten
+from flexiflow.testing._scheduling.owners import LIBRARIES, OURS, USERS, bases_of_others, owner_of
 from flexiflow.testing._scheduling.story import Place
 
 if TYPE_CHECKING:
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
 
 Spot: TypeAlias = tuple[CodeType, int]
 """A line in the code of a function; cheap to keep, unlike its frame."""
-
-_PYTHON: Final = Path(linecache.__file__).parent
-_LIBRARIES: Final = ("anyio", "outcome", "trio")
-_LOOPS, _OURS, _THEIRS = range(3)
-"""Whose code it is: that of event loops and of Python, of FlexiFlow, or of the user."""
 
 _PARTS: Final[dict[type, tuple[str, str]]] = {
     AsyncGeneratorType: ("ag_frame", "ag_await"),
@@ -42,13 +36,13 @@ def waits_at(coroutine: object) -> Spot | None:
 
     If there is none, it is FlexiFlow's, or else the outermost one.
     """
-    spots = list(_awaited(coroutine))
-    return _innermost(spots) or next(iter(spots), None)
+    spots = list(awaited_at(coroutine))
+    return innermost(spots) or next(iter(spots), None)
 
 
 def raised_at(exception: BaseException) -> Spot | None:
     """Return the innermost line of the user's own code, or FlexiFlow's, that an exception left."""
-    return _innermost([(frame.f_code, line) for frame, line in walk_tb(exception.__traceback__)])
+    return innermost([(frame.f_code, line) for frame, line in walk_tb(exception.__traceback__)])
 
 
 def begins_at(coroutine: object) -> Spot | None:
@@ -60,7 +54,7 @@ def begins_at(coroutine: object) -> Spot | None:
 def inner(coroutine: object) -> object:
     """Return the coroutine that AnyIO's task group was given, if it is in one of AnyIO's."""
     frame = getattr(coroutine, "cr_frame", None)
-    if frame is None or _owner_of(frame.f_code.co_filename) != _LOOPS:
+    if frame is None or owner_of(frame.f_code.co_filename) != LIBRARIES:
         return coroutine
     return getattr(frame.f_locals.get("self"), "coro", coroutine)
 
@@ -83,7 +77,7 @@ def place_of(spot: Spot | None) -> Place | None:
     return Place(_shown(spot), line, printable(code.co_qualname), printable(shorten(text)))
 
 
-def _awaited(coroutine: object) -> Iterator[Spot]:
+def awaited_at(coroutine: object) -> Iterator[Spot]:
     """Yield the line at which a coroutine waits, and those of what it waits for, in turn."""
     awaited: object = coroutine
     while awaited is not None:
@@ -107,30 +101,13 @@ def _is_awaited(referent: object) -> bool:
     return type(referent) in _PARTS or type(referent).__name__ in _WRAPPERS
 
 
-def _innermost(spots: Sequence[Spot]) -> Spot | None:
-    for owner in (_THEIRS, _OURS):
+def innermost(spots: Sequence[Spot]) -> Spot | None:
+    """Return the innermost line of the user's own code, or else of FlexiFlow's, or None."""
+    for owner in (USERS, OURS):
         for spot in reversed(spots):
-            if _owner_of(spot[0].co_filename) == owner:
+            if owner_of(spot[0].co_filename) == owner:
                 return spot
     return None
-
-
-@cache
-def _owner_of(filename: str) -> int:
-    """Return whose a file is: `_LOOPS`, which includes Python's library, `_OURS` or `_THEIRS`."""
-    path = Path(filename)
-    if any(map(path.is_relative_to, _folders("flexiflow"))):
-        return _OURS
-    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
-    is_python = path.is_relative_to(_PYTHON) and not is_installed
-    is_loop = any(map(path.is_relative_to, _folders(*_LIBRARIES)))
-    return _LOOPS if is_python or is_loop or filename.startswith("<frozen ") else _THEIRS
-
-
-def _folders(*packages: str) -> list[Path]:
-    """Return the folders of packages, as far as they are imported."""
-    modules = map(sys.modules.get, packages)
-    return [Path(path) for module in modules for path in getattr(module, "__path__", ())]
 
 
 def _here() -> list[Path]:
@@ -144,9 +121,8 @@ def _here() -> list[Path]:
 def _shown(spot: Spot) -> str:
     filename = spot[0].co_filename
     bases = _here()
-    if _owner_of(filename) != _THEIRS:
-        bases = [folder.parent for folder in _folders("flexiflow", *_LIBRARIES)]
-        bases.append(_PYTHON)
+    if owner_of(filename) != USERS:
+        bases = bases_of_others()
     path = Path(filename)
     base = next(filter(path.is_relative_to, bases), None)
     return printable(filename if base is None else path.relative_to(base).as_posix())

@@ -57,6 +57,9 @@ class Host(Protocol):
     def abort(self) -> None:
         """Make every waiting task go on, even in a shield."""
 
+    def give_up(self, exception: BaseException) -> None:
+        """End the run with this exception; the tasks that are left never go on."""
+
     def now(self) -> float:
         """Return the virtual time, in seconds since the run began."""
         ...
@@ -195,11 +198,12 @@ class Run(Generic[_T]):
         if self._awaited is not None and self.line.turns >= self._last_turn:
             self._awaited.set()
         if self.line.turns > self._patience:
-            if self._failure is not None:
-                # asyncio waits for tasks that it has cancelled, and one goes on all the same.
-                raise self._failure
-            self._patience += MOST_TURNS
-            self.stuck(f"it goes on after {MOST_TURNS:,} turns")
+            if self._failure is None:
+                self._patience += MOST_TURNS
+                self.stuck(f"it goes on after {MOST_TURNS:,} turns")
+            else:
+                # A backend waits for tasks that it has cancelled, and one goes on all the same.
+                self._host.give_up(self._failure)
 
     def idle(self) -> None:
         """Note that nothing is ready and no timer is set; called by the backend."""
@@ -235,7 +239,7 @@ class Run(Generic[_T]):
         """End a run that does not end by itself.
 
         Tasks may be shielded, so each call does more: it cancels the scope, then aborts all tasks,
-        then raises into the backend's loop.
+        then gives up.
         """
         if self._stuck is None:
             self._stuck = ScenarioStuck(reason)
@@ -244,7 +248,7 @@ class Run(Generic[_T]):
             self._is_aborted = True
             self._host.abort()
         else:
-            raise self._stuck
+            self._host.give_up(self._stuck)
 
     def _cancel(self) -> None:
         if self._style == "scope":

@@ -10,6 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from flexiflow._errors import StateConflict
+from flexiflow._text import safely
 from flexiflow.testing._examiner.kit import claim
 from flexiflow.testing._store.model import REFUSED, Held, Model, is_same
 
@@ -73,8 +74,9 @@ class Desk:
         claim(
             isinstance(problem, StateConflict)
             and (problem.name, problem.expected, problem.found) == (name, expected, found),
-            f"a save of {name!r} that expected version {expected} raised {problem!r}, and version "
-            f"{found} is stored: StateConflict, with name, expected and found, was due",
+            f"a save of {name!r} that expected version {expected} raised "
+            f"{safely(repr, problem)}, and version {found} is stored: StateConflict, with name, "
+            "expected and found, was due",
         )
         await self.load(name, by)
 
@@ -88,7 +90,7 @@ class Desk:
         )
         claim(
             isinstance(problem, kind),
-            f"saving {what} raised {problem!r}; {kind.__name__} was due",
+            f"saving {what} raised {safely(repr, problem)}; {kind.__name__} was due",
         )
         await self.load(name)
 
@@ -160,8 +162,9 @@ class Desk:
                 made = Held(version, "cancelled", given, 1.5)
                 claim(
                     found is not None and is_same(made, found),
-                    f"a save of {name!r} was cancelled, and load returned {found!r}; before it was "
-                    f"version {expected}, and {made} was to be saved",
+                    f"a save of {name!r} was cancelled, and load returned "
+                    f"{safely(repr, found)}; before it was version {expected}, and "
+                    f"{made} was to be saved",
                 )
                 self._model.save(name, made)
             else:
@@ -190,7 +193,8 @@ class Desk:
             (len(found) > 0) == (len(former) > 0)
             and len(found) <= len(former)
             and all(map(is_same, former, found)),
-            f"versions({name!r}) returned {found!r}; the newest first, it has had {former}",
+            f"versions({name!r}) returned {safely(repr, found)}; the newest first, it "
+            f"has had {former}",
         )
 
     async def finish(self) -> None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, final
 
+from flexiflow._text import safely
 from flexiflow.testing._examiner.kit import claim
 
 if TYPE_CHECKING:
@@ -107,11 +108,14 @@ class Model:
         """
         held = self.held.get(name)
         if held is None:
-            claim(found is None, f"load({name!r}) returned {found!r}, and nothing is stored of it")
+            claim(
+                found is None,
+                f"load({name!r}) returned {safely(repr, found)}, and nothing is stored of it",
+            )
             return
         claim(
             found is not None and is_same(held, found),
-            f"load({name!r}) returned {found!r}, and what was saved is {held}",
+            f"load({name!r}) returned {safely(repr, found)}, and what was saved is {held}",
         )
 
     def check_due(self, names: Sequence[str], until: float, limit: int) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import anyio
 
 from flexiflow._callables import check_callable
+from flexiflow._text import safely
 from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import bounded
@@ -65,7 +66,7 @@ class StoreSubject(Subject[Trace]):
             if not hasattr(made, "__aenter__"):
                 raise TypeError(
                     "factory must make a store, which has `load`, or an async context manager "
-                    f"that gives one, not {made!r}"
+                    f"that gives one, not {safely(repr, made)}"
                 )
             async with made as store:
                 self._look_at(store)
@@ -75,7 +76,8 @@ class StoreSubject(Subject[Trace]):
     def _look_at(self, store: object) -> None:
         missing = [name for name in _METHODS if not callable(getattr(store, name, None))]
         if missing:
-            raise TypeError(f"a store has {', '.join(_METHODS)}; {store!r} lacks {missing[0]}")
+            given = f"{safely(repr, store)} lacks {missing[0]}"
+            raise TypeError(f"a store has {', '.join(_METHODS)}; {given}")
         if callable(getattr(store, "versions", None)):
             self.offers = frozenset(["versions"])
 

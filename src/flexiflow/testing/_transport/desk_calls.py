@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 import anyio
 
+from flexiflow._text import safely
 from flexiflow.extras.durable import Member
 from flexiflow.testing._transport.holds import Span
 
@@ -173,7 +174,7 @@ class Calls:
         try:
             result = await call()
         except Exception as exc:
-            self.history.append(f"{text}: raises {exc!r}")
+            self.history.append(f"{text}: raises {safely(repr, exc)}")
             self._check_time()
             raise
         self.history.append(f"{text}: {_show(result)}")
@@ -240,4 +241,4 @@ def _show(result: object) -> str:
     if isinstance(result, list):
         return f"[{', '.join(map(_show, cast('list[object]', result)))}]"
     token: object = getattr(result, "token", None)
-    return repr(result) if token is None else f"lease {token}"
+    return safely(repr, result) if token is None else f"lease {token}"

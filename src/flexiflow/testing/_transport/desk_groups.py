@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+from flexiflow._text import safely
 from flexiflow.extras.durable import Standing, StartTrimmed
 from flexiflow.testing._transport.desk_calls import Broken
 from flexiflow.testing._transport.desk_judgements import check_standing
@@ -181,7 +182,7 @@ class Caring(Scheduling):
                 try:
                     await self._create(worker, places, is_moved=True)
                 except (StartTrimmed, ValueError) as exc:
-                    told = f"{name} can't begin at {self._calls.start!r}: {exc!r}"
+                    told = f"{name} can't begin at {self._calls.start!r}: {safely(repr, exc)}"
                     raise Broken("Y5", told) from exc
             else:
                 error, member = StartTrimmed if places else ValueError, self._calls.member(worker)

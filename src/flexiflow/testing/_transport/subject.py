@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import anyio
 
 from flexiflow._callables import check_callable, is_coroutine_callable
+from flexiflow._text import safely
 from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.clause import describe
 from flexiflow.testing._examiner.errors import show_error
@@ -132,7 +133,7 @@ class TransportSubject(Subject[Trace]):
         if not callable(getattr(made, "connect", None)) and not hasattr(made, "__aenter__"):
             raise TypeError(
                 "factory must make a transport, which has `connect`, or an async context "
-                f"manager that gives one, not {made!r}"
+                f"manager that gives one, not {safely(repr, made)}"
             )
         async with open_desk(Means(self._factory)):
             pass

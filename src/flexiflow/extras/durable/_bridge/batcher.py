@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 import anyio
 
 from flexiflow.extras._process import Home
+from flexiflow.extras._woken import let_go_on
 from flexiflow.extras.durable._bridge.link import Signal
 from flexiflow.extras.durable._errors import EventTooLarge, TransportUnusable, left
 from flexiflow.extras.durable._records import Batch
@@ -45,7 +46,8 @@ class _Parcel:
 class Batcher:
     """Stores the records of publishers in batches, and wakes each publisher afterwards.
 
-    Records that arrive while a batch is being stored form the next one.
+    Records that arrive while a batch is being stored form the next one, with those that its
+    publishers publish as they go on.
 
     Args:
         link: what the parts of the bridge share.
@@ -127,6 +129,7 @@ class Batcher:
                 return
             self._parcels.popleft()
             parcel.done.set()
+            await let_go_on()
         if self._emptied is not None:
             self._emptied.set()
 

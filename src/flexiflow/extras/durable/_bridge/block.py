@@ -119,7 +119,7 @@ async def _run(
 ) -> AsyncGenerator[Bridge]:
     settings = link.settings
     async with link.transport.connect() as opened, AsyncExitStack() as stack:
-        watch = watching.get()
+        watch = watching.watch
         connection = opened if watch is None else watch(link.bus, link.transport, opened)
         check_prefetch(settings.prefetch_bytes, connection.max_event_bytes)
         lifetime.address = connection.address

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,5 +13,16 @@ if TYPE_CHECKING:
     Watch: TypeAlias = Callable[[EventBus, Transport, Connection], Connection]
     """Returns the connection that a bridge is to use in place of the one that it has opened."""
 
-watching: Final[ContextVar[Watch | None]] = ContextVar("watching", default=None)
-"""Called with each bridge that is opened; set in processes that are to be crashed."""
+
+@final
+class Watching:
+    """Whether the bridges of this process are watched, in whatever thread they are opened.
+
+    Attributes:
+        watch: called with each bridge that is opened; set in processes that are to be crashed.
+    """
+
+    watch: Watch | None = None
+
+
+watching: Final = Watching()

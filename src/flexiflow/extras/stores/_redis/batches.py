@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar, final
 import anyio
 
 from flexiflow.extras._redis.replies import Broken, Refused
+from flexiflow.extras._woken import let_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -48,7 +49,8 @@ class _Batch(Generic[_Request, _Answer]):
 class Batches(Generic[_Request, _Answer]):
     """Sends the requests of tasks in batches, one at a time, and wakes the tasks afterwards.
 
-    Requests that come while a batch is under way form the next one.
+    Requests that come while a batch is under way form the next one, with those that its tasks make
+    as they go on.
 
     Args:
         send: sends requests, and returns the answers in their order.
@@ -102,6 +104,7 @@ class Batches(Generic[_Request, _Answer]):
                 self._wanted = anyio.Event()
                 while self._waiting:
                     await self._send_next()
+                    await let_go_on()
 
     def close(self, problem: Problem) -> None:
         """Stop sending; all tasks that wait, or ask later, get the problem."""
