@@ -66,7 +66,7 @@ class Report:
         """Count a failure of a message that a line has sent."""
         self._recorder.fail_message(component, exception)
 
-    def write(self, summary: Mapping[str, str], tell: Callable[[str], object]) -> bool:
+    def save(self, summary: Mapping[str, str], tell: Callable[[str], object]) -> bool:
         """Write the page, and return whether all went well.
 
         Args:

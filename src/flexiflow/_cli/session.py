@@ -225,7 +225,7 @@ class _Session:
         status = self._status()
         if self._replay is not None:
             counts = self.tally.counts()
-            if self._page is not None and not self._page.write(counts, self._display.tell):
+            if self._page is not None and not self._page.save(counts, self._display.tell):
                 status = status or 1
             self._display.tell(", ".join(f"{name}: {count}" for name, count in counts.items()))
         for line in () if self._unheard is None else self._unheard.lines():
