@@ -1,5 +1,7 @@
 """FlexiFlow: an event bus for structured concurrency, the same on asyncio and on trio."""
 
+from typing import TYPE_CHECKING
+
 from flexiflow import events
 from flexiflow._actor import Outcome
 from flexiflow._background import Background, BackgroundStatistics
@@ -71,3 +73,15 @@ __all__ = [
     "events",
     "on",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Return `__version__`, which is looked up only here: importing FlexiFlow stays quick."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version(__name__)

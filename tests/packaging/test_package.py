@@ -14,6 +14,7 @@ from typing import get_overloads, is_typeddict
 import pytest
 
 import flexiflow
+from tests.cli.command_line import run
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL = {
@@ -65,6 +66,19 @@ def test_importing_the_package_loads_no_backend_and_no_extra() -> None:
 def test_importing_retry_loads_no_backend() -> None:
     """R2: what is built on tenacity runs on any backend, and brings none."""
     assert imported_by("flexiflow.extras.retry") & OPTIONAL <= {"tenacity"}
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    """Packaging: the module and the command line tell the version that is installed."""
+    assert flexiflow.__version__ == PROJECT["version"]
+    assert run("--version") == (0, f"flexiflow {PROJECT['version']}\n", "")
+
+
+def test_a_module_has_no_other_name_than_its_own() -> None:
+    """Packaging: what is not there is told as Python tells it."""
+    missing = "versoin"
+    with pytest.raises(AttributeError, match=r"^module 'flexiflow' has no attribute 'versoin'$"):
+        getattr(flexiflow, missing)
 
 
 def test_the_core_depends_on_anyio_and_tenacity_only() -> None:

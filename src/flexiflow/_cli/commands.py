@@ -113,6 +113,7 @@ Exit status:
 
 
 @click.group(no_args_is_help=False)
+@click.version_option(package_name="flexiflow", message="%(prog)s %(version)s")
 def _flexiflow() -> None:
     """Run the components of a FlexiFlow engine on a log of messages, or as a worker; or draw them.
 
