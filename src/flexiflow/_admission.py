@@ -17,7 +17,6 @@ from flexiflow._mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal
 
     from flexiflow._turns import Turn
 
@@ -31,14 +30,14 @@ class Admission(Mailbox):
         pending: the engine's admissions by name. This one is in it until it is over.
 
     Attributes:
-        state: what has become of it.
+        is_making: whether it is in the state *making*.
     """
 
-    __slots__ = ("_name", "_pending", "state")
+    __slots__ = ("_name", "_pending", "is_making")
 
     def __init__(self, name: str, pending: dict[str, Admission]) -> None:
         super().__init__()
-        self.state: Literal["making", "adopted", "refused"] = "making"
+        self.is_making = True
         self._name = name
         self._pending = pending
         pending[name] = self
@@ -69,14 +68,14 @@ class Admission(Mailbox):
         if mailbox is None:
             self.pass_on()
         else:
-            self.state = "adopted"
+            self.is_making = False
             mailbox.adopt(self)
         if self.holder is None:
             self._close()
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Make all waiting turns fail, each with an exception that `refusal` returns."""
-        self.state = "refused"
+        self.is_making = False
         super().refuse(refusal)
         self._close()
 

@@ -267,7 +267,7 @@ class Engine:
     async def _wait_for(self, name: str, admission: Admission) -> tuple[Component, Turn]:
         turn = admission.join()
         has_come = await admission.wait(turn)
-        if has_come and admission.state == "making":
+        if has_come and admission.is_making:
             return await self._admit(name, admission, turn)
         component = self._components.get(name)
         if not has_come:
