@@ -1095,7 +1095,7 @@ async def test_it_is_left_only_if_it_was_entered() -> None:
     """B15: `ReceiverClosed`, and it may be entered afterwards."""
     bus, desk = await make_bus()
     background = bus.background()
-    with pytest.raises(ReceiverClosed, match="was not entered"):
+    with pytest.raises(ReceiverClosed, match="the block of the background was not entered"):
         await background.__aexit__(None, None, None)
     async with background:
         await background.publish("a")

@@ -60,6 +60,27 @@ class TestTheOpener:
             await bus.publish("a", 1)
         assert (seen, failures) == ([1], [LimitDeadlock])
 
+    async def test_in_a_limited_handler_for_another_publisher(self) -> None:
+        """B15, V2: Also if the publisher runs outside of that handler."""
+        bus, blocks = EventBus(), list[Background]()
+        failures = await noted_failures(bus)
+        is_open, is_published = anyio.Event(), anyio.Event()
+
+        async def handle(_: object) -> None:
+            async with bus.background() as background:
+                blocks.append(background)
+                is_open.set()
+                await is_published.wait()
+
+        await bus.subscribe("a", "c", handle, limit=1)
+        with fail_after(PATIENCE):
+            async with create_task_group() as tasks:
+                tasks.start_soon(bus.publish, "a")
+                await is_open.wait()
+                await blocks[0].publish("a")
+                is_published.set()
+        assert failures == [LimitDeadlock]
+
     async def test_in_an_action_of_a_component(self) -> None:
         """B15, C4: A message to the component that opened the block is deferred."""
         bus, outcomes = EventBus(), list[Outcome]()

@@ -288,6 +288,33 @@ class TestFactory:
             assert seen == [1, 2, 3, 4]
             assert is_idle(engine)
 
+    async def test_one_in_line_that_is_cancelled(self, anyio_backend: Backend) -> None:
+        """C2: The component is made once, also for who asks afterwards."""
+        for style in styles(anyio_backend):
+            calls, results = list[str](), list[object]()
+            victim, gate = Victim(style), Gate()
+
+            async def make(name: str, calls: list[str] = calls, gate: Gate = gate) -> Component:
+                calls.append(name)
+                await gate()
+                return Lamp(name)
+
+            engine = Engine(component_factory=make)
+            with fail_after(PATIENCE):
+                async with create_task_group() as group:
+                    group.start_soon(sender(engine, "a", results))
+                    await gate.reached.wait()
+                    group.start_soon(victim.run, partial(engine.send, "a", GO))
+                    await others_run()
+                    victim.cancel()
+                    await others_run()
+                    group.start_soon(sender(engine, "a", results))
+                    await others_run()
+                    gate.open.set()
+            assert victim.was_cancelled
+            assert (calls, results) == (["a"], [Outcome.TRANSITIONED] * 2)
+            assert is_idle(engine)
+
     async def test_all_askers_cancelled_leave_the_name_free(self, anyio_backend: Backend) -> None:
         """C1, C2: Where asker and next in line are cancelled in one step, the name is free."""
         for style in styles(anyio_backend):

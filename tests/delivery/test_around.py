@@ -312,8 +312,9 @@ async def test_a_timeout_of_asyncio_in_a_function(mode: DeliveryMode) -> None:
     assert type(failure.exception) is TimeoutError
 
 
+@pytest.mark.parametrize("functions", [1, 2])
 async def test_a_failure_beside_a_cancellation_does_not_hide_it(
-    caplog: pytest.LogCaptureFixture,
+    functions: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A3, E5: A function that swallows failures can't swallow the cancellation with it."""
 
@@ -330,7 +331,7 @@ async def test_a_failure_beside_a_cancellation_does_not_hide_it(
             raise BaseExceptionGroup("both", [exc, Boom()]) from None
 
     bus = EventBus()
-    await bus.subscribe("a", "c", fail_and_wait, around=[swallow])
+    await bus.subscribe("a", "c", fail_and_wait, around=[swallow] * functions)
     with fail_after(PATIENCE), CancelScope() as scope:
         async with create_task_group() as tasks:
             tasks.start_soon(bus.publish, "a")

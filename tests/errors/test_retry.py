@@ -1614,7 +1614,7 @@ async def test_a_predicate_that_returns_an_awaitable(make: Callable[..., Any]) -
     async def fail() -> None:
         raise Held
 
-    with pytest.raises(TypeError, match=r"retry_on must answer at once, and .* an awaitable"):
+    with pytest.raises(TypeError, match=r"must answer at once, and .*answer_later returned"):
         await fail()
 
 

@@ -50,7 +50,8 @@ class Span:
 
     def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> bool:
         self._notes.append(f"-{self._what}")
-        self._shown.append(exception)
+        shows_all = exception is None or traceback is exception.__traceback__
+        self._shown.append(exception if shows_all else traceback)
         # What would swallow it in a `with` statement.
         return True
 
@@ -207,8 +208,8 @@ class TestAdding:
     @pytest.mark.parametrize(
         ("instrument", "message"),
         [
-            (object(), "has neither"),
-            (None, "has neither"),
+            (object(), "an instrument must have a method publishing.* has neither"),
+            (None, "None has neither"),
             (Watch(publishing=3), "publishing must be callable with 1"),
             (Watch(handling="no"), "handling must be callable with 2"),
             (Watch(publishing=no_event), "publishing is called with 1"),
@@ -713,7 +714,7 @@ class TestFailing:
                 (failed,) = await bus.publish("a")
                 assert failed.exception is failure
             assert not bus.remove_instrument(bad)
-        assert len(errors(caplog)) == 2
+        assert errors(caplog) == [f"instrument Watch failed in {method} and was taken out"] * 2
 
     @pytest.mark.parametrize("moment", ["call", "enter", "exit"])
     async def test_a_lone_one_that_fails_is_taken_out(
@@ -808,15 +809,15 @@ class TestFailing:
         notes: list[Any] = []
         outer, inner = Both(notes, "outer "), Both(notes, "inner ")
         interrupt = KeyboardInterrupt()
-        bad = failing(method, moment, interrupt)
-        bus = EventBus(delivery=mode, instruments=[outer, bad, inner])
+        bad, outermost = failing(method, moment, interrupt), failing(method, "exit", OSError())
+        bus = EventBus(delivery=mode, instruments=[outermost, outer, bad, inner])
         await follow(bus, "x")
         with pytest.raises(KeyboardInterrupt) as caught:
             await bus.publish("a")
         assert caught.value is interrupt
         entered = sorted(each[1:] for each in notes if each[0] == "+")
         assert entered == sorted(each[1:] for each in notes if each[0] == "-")
-        assert errors(caplog) == []
+        assert errors(caplog) == [f"instrument Watch failed in {method} and was taken out"]
 
     @pytest.mark.parametrize("moment", ["call", "enter", "exit"])
     async def test_an_interrupt_out_of_a_lone_one_leaves(self, moment: str) -> None:

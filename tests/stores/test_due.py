@@ -493,6 +493,7 @@ class TestFailing:
 
         run_clocked(scenario, backend)
         assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [Boom] * 2
+        assert all("loading" in record.getMessage() for record in caplog.records)
 
     def test_one_that_comes_right_is_loaded(self, backend: str) -> None:
         """M2: What could not be loaded is loaded at the next try, and sent its trigger once."""

@@ -101,7 +101,9 @@ async def test_what_are_no_names_is_logged(names: Any, caplog: pytest.LogCapture
     assert [*engine.components] == ["t"]
     [record] = caplog.records
     assert record.exc_info is not None
-    assert "must return a list of names; it returned" in str(record.exc_info[1])
+    told = str(record.exc_info[1])
+    assert told.startswith("due of ")
+    assert "must return a list of names; it returned" in told
 
 
 class Leaky(Liar):
