@@ -324,7 +324,7 @@ def test_a_bus_that_does_not(buses: str, backend: str) -> None:
     told = ran.output.partition(f"\nB4 does not hold on {backend}: ")[2]
     assert "\nB4: Handlers come in ascending order of the priority's number" in told
     assert "\nfrom buses import careless as factory\n" in told
-    assert f'\n    judge(main, factory, clause="B4", backend="{backend}", decisions=())\n' in told
+    assert f'    judge_bus(main, factory, clause="B4", backend="{backend}", decisions=())\n' in told
     assert "\nwhat happened:\ntask 0: h0 subscribed\n" in told
     assert "\nfound with seed=5\n" in told
     assert ran.told.startswith("making one\n")

@@ -15,9 +15,9 @@ from typing import Any
 from hypothesis import Phase, settings
 
 from flexiflow.testing._bus.contract import CONTRACT
-from flexiflow.testing._bus.judging import judge
 from flexiflow.testing._bus.subject import BusSubject
 from flexiflow.testing._examiner import examine, kit
+from flexiflow.testing.programs import judge_bus
 
 ADAPTERS = "examples/verify_others"
 
@@ -48,7 +48,7 @@ def breaks(factory: Callable[[], Any], clauses: list[str], program: str) -> bool
     exec(program, namespace)  # noqa: S102  the page's own
     for clause in clauses * 50:
         try:
-            judge(namespace["main"], factory, clause=clause, backend="asyncio", decisions=())
+            judge_bus(namespace["main"], factory, clause=clause, backend="asyncio", decisions=())
         except AssertionError:
             return True
     return False

@@ -164,6 +164,7 @@ def shown(script: Script, backend: str) -> str:
 
 def run_text(program: str) -> list[str]:
     """Run a program as its reader would, and give the lines that it prints."""
+    assert "flexiflow.testing._" not in program
     lines: list[str] = []
 
     def note(*values: object) -> None:
@@ -469,7 +470,7 @@ def test_a_program_under_a_schedule_replays_it(backend: str) -> None:
     """P1: where the order of turns matters, the program has it."""
     script = Script((Subscribe((Wait(),)), Publish("concurrent", "raise")), (0, 1))
     program = shown(script, backend)
-    judged = f'judge(main, factory, clause="B4", backend="{backend}", decisions=(0, 1))'
+    judged = f'judge_bus(main, factory, clause="B4", backend="{backend}", decisions=(0, 1))'
     assert f"\n\n\ndef test_b4():\n    {judged}\n" in program
     assert run_text(program) == ["h0 starts", "()"]
 

@@ -126,6 +126,7 @@ def make_less(name: str, *, machine: StateMachine | None) -> SimpleNamespace:
 
 def replayed(program: str) -> BaseException | None:
     """Run a program as it is shown."""
+    assert "flexiflow.testing._" not in program
     try:
         exec(program, {"__name__": "__main__"})  # noqa: S102  it is the kit's own
     except AssertionError as exc:

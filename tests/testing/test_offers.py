@@ -574,7 +574,7 @@ def test_a_deadlock_is_shown_without_a_traceback() -> None:
 
 def test_ctrl_c_ends_a_counterexample_as_well() -> None:
     """P5: it is no assertion about the bus."""
-    program = "from flexiflow.testing._examiner.asserting import asserting\n"
+    program = "from flexiflow.testing.programs import asserting\n"
     program += "with asserting('B1'):\n    raise KeyboardInterrupt"
     with pytest.raises(KeyboardInterrupt):
         run_text(program)

@@ -188,8 +188,13 @@ class Watches:
         """Watch something from now on; two watches of it under one name count once.
 
         Raises:
-            TypeError: it has no statistics of a known kind.
+            TypeError: it has no statistics of a known kind, or the name is no str.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                "the name of a watch must be a str, as in watch('orders', bridge), not "
+                f"{type(name).__qualname__}"
+            )
         kind = _kind_of(it)
         label = label_of(name)
         with self._lock:

@@ -138,11 +138,6 @@ class Monitor:
         Raises:
             TypeError: it is none of these, or the name is no str.
         """
-        if not isinstance(name, str):
-            raise TypeError(
-                "the name of a watch must be a str, as in watch('orders', bridge), not "
-                f"{type(name).__qualname__}"
-            )
         return self._watches.add(name, it)
 
     async def _observe(self) -> None:

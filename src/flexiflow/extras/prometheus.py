@@ -125,11 +125,6 @@ class Prometheus:
         Raises:
             TypeError: it is none of these, or the name is no str.
         """
-        if not isinstance(name, str):
-            raise TypeError(
-                "the name of a watch must be a str, as in watch('orders', bridge), not "
-                f"{type(name).__qualname__}"
-            )
         return self._watches.add(name, it)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-def judge(
+def judge_bus(
     main: Callable[[Any], Awaitable[None]],
     factory: Callable[[], Any],
     *,

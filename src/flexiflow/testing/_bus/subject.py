@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 CROSSINGS: Final = 3
 """How many crossings are tried for each example of a clause."""
 
-_JUDGE: Final = "flexiflow.testing._bus.judging"
-_COMPANY: Final = "from flexiflow.testing._bus.company import call_in_company"
 _PLAIN: Final = ("B1", "B3", "T1")
 """The clauses that no company concerns, or whose programs are called in several runs."""
 _ALONE: Final = 3
@@ -239,12 +237,13 @@ class BusSubject(Subject[BusTrace]):
             options = {"company": company, "is_crossing": isinstance(case, Crossing) or None}
             known: dict[str, Any] = {key: each for key, each in options.items() if each is not None}
             return show_script(
-                case, clause, {"factory": factories[0]}, backend, "bus", _JUDGE, **known
+                case, clause, {"factory": factories[0]}, backend, "bus", "judge_bus", **known
             )
         new = "await factory()" if self._is_async else "factory()"
         made: list[str] = []
+        uses: list[str] = []
         if company is not None:
-            factories.append(_COMPANY)
+            uses.append("call_in_company")
             function, given = case.function.__name__, case.call(*[new] * case.takes)
             call = f'await call_in_company("{company}", {function}, '
             mains = [[given.replace(f"await {function}(", call, 1)]]
@@ -257,4 +256,4 @@ class BusSubject(Subject[BusTrace]):
                 new = f'replay(make, backend="{self.backend}", decisions=())'
             made.append(f"bus = {new}")
             mains = [[case.call("bus", run=run)] for run in range(1, case.runs + 1)]
-        return show_program(case, clause, factories, backend, *made, mains=mains)
+        return show_program(case, clause, factories, backend, *made, mains=mains, uses=uses)

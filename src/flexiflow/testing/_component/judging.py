@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-def judge(
+def judge_component(
     main: Callable[..., Awaitable[None]],
     factory: Callable[..., Any],
     new_engine: Callable[..., Any],

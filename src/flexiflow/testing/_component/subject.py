@@ -186,7 +186,6 @@ class ComponentRecorder(Recorder):
 
 HEAD: Final = "factory, new_engine, print"
 """The parameters of the function that does what a script does."""
-_JUDGE: Final = "flexiflow.testing._component.judging"
 _COMPONENT: Final = ("name", "machine", "state", "handle_message")
 _ENGINE: Final = ("bus", "components", "register", "unregister", "send")
 
@@ -296,7 +295,7 @@ class ComponentSubject(Subject[ComponentTrace]):
         if isinstance(case, Program):
             lines = [case.call("Factories(factory, new_engine)")]
             return show_program(case, clause, self.imports(), backend, mains=[lines])
-        return show_script(case, clause, imports, backend, HEAD, _JUDGE)
+        return show_script(case, clause, imports, backend, HEAD, "judge_component")
 
 
 def _takes(factory: Callable[..., Any], *arguments: Any, **options: Any) -> bool:

@@ -34,8 +34,8 @@ _SHARED = ("mark",)
 _PROGRAM = ("__main__", "__mp_main__")
 """Names of the module that runs as a program; `multiprocessing` adds the second one."""
 FUTURE = "from __future__ import annotations"
-ASSERTING = "flexiflow.testing._examiner.asserting"
-"""The module that makes an assertion of whatever leaves a program."""
+PROGRAMS = "flexiflow.testing.programs"
+"""The module that has what programs import and do not define."""
 
 
 @final
@@ -57,7 +57,7 @@ class Listing:
                 continue
             self._seen.add(name)
             if name in _SHARED:
-                self.add(module, name)
+                self.add(PROGRAMS, name)
             elif definition:
                 self.use(definition, module)
                 self._definitions.append(definition)
@@ -282,6 +282,7 @@ def show_program(
     backend: str,
     *made: str,
     mains: Sequence[Lines],
+    uses: Sequence[str] = (),
 ) -> str:
     """Return a program with what it uses, and a test that runs it.
 
@@ -292,6 +293,7 @@ def show_program(
         backend: the backend on which it runs.
         made: what is made before any loop runs.
         mains: the lines that are run, one after another.
+        uses: what else of `PROGRAMS` these lines use.
     """
     names = ["main", "again"][: len(mains)]
     parts = [*made]
@@ -302,7 +304,7 @@ def show_program(
         listing.use(part, program.function.__module__)
         listing.use(part, kit.__name__)
     listing.add("flexiflow.testing", "replay")
-    listing.add(ASSERTING, "asserting")
+    listing.add(PROGRAMS, "asserting", *uses)
     options = f'backend="{backend}", decisions={program.decisions}'
     if not program.decisions:
         options += ", buses_yield=False"
@@ -327,16 +329,16 @@ def show_script(
         factories: the lines that import the factories, each under its name.
         backend: the backend on which it runs.
         head: the parameters of the function that does what the script does.
-        judge: the module that judges it.
+        judge: the function that judges it.
         options: what else it is judged with.
     """
     main = "\n".join(block(f"async def main({head}):", script.main()))
     listing = Listing()
     listing.use(main, kit.__name__)
-    listing.add(judge, "judge")
+    listing.add(PROGRAMS, judge)
     given = f'main, {", ".join(factories)}, clause="{clause}"'
     more = "".join(f", {name}={value!r}" for name, value in options.items())
-    run = [f'judge({given}, backend="{backend}", decisions={script.decisions}{more})']
+    run = [f'{judge}({given}, backend="{backend}", decisions={script.decisions}{more})']
     return as_program(listing.text([*factories.values()], main), clause, run)
 
 

@@ -19,7 +19,7 @@ from flexiflow._errors import UnknownComponent
 from flexiflow._text import show
 from flexiflow.testing._examiner.clause import describe
 from flexiflow.testing._examiner.examine import FactoryFailed, Log, Subject, out_of_factory
-from flexiflow.testing._examiner.program import name_factory
+from flexiflow.testing._examiner.program import PROGRAMS, name_factory
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Trace
 from flexiflow.testing._machine.claims import END
@@ -187,7 +187,7 @@ class MachineSubject(Subject[MachineTrace]):
         if not case.decisions:
             options += ", buses_yield=False"
         body = block(") as desk:", cast("Draft | Script", case).main())
-        lines = [*block("async with open_desk(", [f"{each}," for each in given]), *body]
+        lines = [*block("async with open_machine(", [f"{each}," for each in given]), *body]
         replayed = ["", "", *block("async def main():", lines), "", "", f"replay(main, {options})"]
         return "\n".join([*_head(self.imports(), shown), *replayed, ""])
 
@@ -200,7 +200,7 @@ def _together(expressions: list[str]) -> str:
 def _head(imports: list[str], shown: list[Shown]) -> Iterator[str]:
     """Yield the imports of a program, and what is to be filled in."""
     yield "from flexiflow.testing import replay"
-    yield "from flexiflow.testing._machine.desk import open_desk"
+    yield f"from {PROGRAMS} import open_machine"
     needed = [*imports, *(each.definition for each in shown)]
     lines = [line for line in dict.fromkeys(needed) if line]
     yield from (line for line in lines if line.startswith("from "))

@@ -17,10 +17,9 @@ import anyio
 
 from flexiflow._callables import check_callable
 from flexiflow._text import safely
-from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.examine import Log, Subject, unblamed
 from flexiflow.testing._examiner.kit import bounded
-from flexiflow.testing._examiner.program import ASSERTING, as_program, asserted, name_factory
+from flexiflow.testing._examiner.program import PROGRAMS, as_program, asserted, name_factory
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Entry, Trace
 from flexiflow.testing._store.desk import open_desk
@@ -107,14 +106,12 @@ class StoreSubject(Subject[Trace]):
         script = cast("Acts", case)
         twice = ", twice=True" if self._twice else ""
         lines = [*script.main(), "await desk.finish()"]
-        opened = block(f"async with open_desk(factory{twice}) as desk:", lines)
+        opened = block(f"async with open_store(factory{twice}) as desk:", lines)
         has_infinity = any(math.inf in each.given for each in script.acts)
         parts = [
             *(["from math import inf"] if has_infinity else []),
             "import anyio",
-            f"from {ASSERTING} import asserting",
-            f"from {kit.__name__} import bounded",
-            "from flexiflow.testing._store.desk import open_desk",
+            f"from {PROGRAMS} import asserting, bounded, open_store",
             *self.imports(),
             *("", "", *block("async def main():", opened)),
         ]

@@ -29,12 +29,11 @@ import anyio
 
 from flexiflow._callables import check_callable, is_coroutine_callable
 from flexiflow._text import safely
-from flexiflow.testing._examiner import kit
 from flexiflow.testing._examiner.clause import describe
 from flexiflow.testing._examiner.errors import show_error
 from flexiflow.testing._examiner.examine import Log, Subject, Verdict, unblamed
 from flexiflow.testing._examiner.kit import bounded
-from flexiflow.testing._examiner.program import ASSERTING, as_program, asserted, name_factory
+from flexiflow.testing._examiner.program import PROGRAMS, as_program, asserted, name_factory
 from flexiflow.testing._examiner.recurrence import recur
 from flexiflow.testing._examiner.steps import block
 from flexiflow.testing._examiner.trace import Entry, Trace
@@ -229,39 +228,32 @@ class TransportSubject(Subject[Trace]):
     def show(self, case: Case, clause: str) -> str:
         """Return a script as a program that fails with an assertion if it breaks the clause."""
         script = cast("TransportScript", case)
-        opened = f"open_desk({self._means_text()}{_text(self._taken(script.options))})"
+        opened = f"open_transport({self._means_text()}{_text(self._taken(script.options))})"
         lines = block(f"async with {opened} as desk:", [*script.main(), "await desk.finish()"])
-        imports = ["from flexiflow.testing._transport.desk import open_desk"]
+        run = self._run_for(_PATIENCE)
         if self._is_virtual:
-            imports.insert(0, "from flexiflow.testing import replay")
             run = f'replay(main, backend="{self.backend}", decisions=())'
-            return self._program(clause, imports, lines, run)
-        return self._program(clause, ["import anyio", *imports], lines, self._run_for(_PATIENCE))
+        return self._program(clause, "open_transport", lines, run)
 
     def _run_for(self, seconds: float) -> str:
         return f'anyio.run(bounded, main, {seconds}, backend="{self.backend}")'
 
     def _show_scenario(self, each: Universal, times: int) -> str:
-        imports = [
-            "import anyio",
-            "from flexiflow.testing._transport.universal import play",
-            f"from {each.scenario.__module__} import {each.name}",
-        ]
         given = f"{self._means_text()}, {self._scale / times}, {times}"
-        line = f"await play({each.name}, {given}{_text(self._taken(each.takes))})"
+        line = f'await play_scenario("{each.name}", {given}{_text(self._taken(each.takes))})'
         run = self._run_for(_longest(self._scale))
-        return self._program(each.clause, imports, [line], run)
+        return self._program(each.clause, "play_scenario", [line], run)
 
     def _means_text(self) -> str:
         given = "".join(f", {name}={name}" for name in self._hooks)
         return f"Means(factory, {self._means.lease}{given})"
 
-    def _program(self, clause: str, imports: list[str], lines: Lines, run: str) -> str:
+    def _program(self, clause: str, function: str, lines: Lines, run: str) -> str:
+        is_replay = run.startswith("replay(")
+        names = ["Means", "asserting", *([] if is_replay else ["bounded"]), function]
         parts = [
-            *imports,
-            f"from {ASSERTING} import asserting",
-            *([f"from {kit.__name__} import bounded"] if "(bounded," in run else []),
-            "from flexiflow.testing._transport.desk_calls import Means",
+            "from flexiflow.testing import replay" if is_replay else "import anyio",
+            f"from {PROGRAMS} import {', '.join(names)}",
             *self.imports(),
             *("", "", *block("async def main():", lines)),
         ]
@@ -280,6 +272,12 @@ class TransportSubject(Subject[Trace]):
         hooks = "".join(f", {name}={name}" for name in self._hooks)
         lease = None if self._is_virtual else self._means.lease
         return f"factory{hooks}, lease={lease}, scale={self._scale}"
+
+
+async def play_scenario(name: str, means: Means, scale: float, times: int, **options: int) -> None:
+    """Play the scenario of a name several times at once, as a program that is shown does."""
+    each = next(each for each in _UNIVERSALS if each.name == name)
+    await play(each, means, scale, times, **options)
 
 
 def _longest(scale: float) -> float:
