@@ -190,6 +190,35 @@ TABLE.append(Transition("*", "wait", "on", action=wait_for_live_line))
 
 
 @pytest.mark.measured
+@pytest.mark.parametrize(
+    ("line", "variable", "color"),
+    [
+        (send("lamp"), "SOME_COLOR", b"\x1b[32m"),
+        ("{", "SOME_COLOR", b"\x1b[31m"),
+        ("{", "NO_COLOR", b""),
+    ],
+    ids=["green", "red", "NO_COLOR"],
+)
+def test_on_a_terminal_the_last_words_have_a_color(
+    target: str,
+    line: str,
+    variable: str,
+    color: bytes,
+    terminal: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """L4: the summary is green if all went well, else red; without colors where none are wanted."""
+    pytest.importorskip("rich", reason="rich is not installed")
+    person, program = terminal
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(variable, "1")
+    with os.fdopen(os.dup(program), "w") as errors:
+        run("run", target, lines=[line], errors=errors)
+    last = await_output(person, b"messages per second: ").splitlines()[-1]
+    assert last.startswith(color + b"messages: ")
+
+
+@pytest.mark.measured
 def test_without_rich_a_terminal_is_told_the_rest(
     target: str, terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import anyio
 
 from flexiflow._cli.connecting import find_transport
+from flexiflow._cli.display import INTERRUPTED
 from flexiflow._cli.problems import CannotRun
-from flexiflow._cli.session import INTERRUPTED
 from flexiflow._cli.text import show_message
 from flexiflow.extras.durable import SqliteTransport, TransportError
 

@@ -14,14 +14,14 @@ import anyio
 import click
 
 from flexiflow._cli.arguments import check_backend, check_patterns
-from flexiflow._cli.display import Plain
+from flexiflow._cli.display import INTERRUPTED, Plain
 from flexiflow._cli.durable_commands import DURABLE_COMMANDS
 from flexiflow._cli.graph import draw
 from flexiflow._cli.looking_commands import LOOKING_COMMANDS
 from flexiflow._cli.observing import matching
 from flexiflow._cli.output import write
 from flexiflow._cli.problems import CannotRun
-from flexiflow._cli.session import INTERRUPTED, Options, report_writing_failure, run
+from flexiflow._cli.session import Options, report_writing_failure, run
 from flexiflow._cli.target import build, load
 from flexiflow._cli.text import show_exception, show_message
 from flexiflow._cli.verify import BACKENDS

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
-from flexiflow._cli.display import Plain
+from flexiflow._cli.display import INTERRUPTED, Plain
 from flexiflow._cli.problems import CannotRun
-from flexiflow._cli.session import INTERRUPTED, report_writing_failure
+from flexiflow._cli.session import report_writing_failure
 from flexiflow._cli.text import show_exception, show_message, show_text
 from flexiflow._cli.writer import Writer
 from flexiflow._text import closest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol, TextIO, final
+from typing import TYPE_CHECKING, Final, Protocol, TextIO, final
 
 from flexiflow._cli.output import report, write
 
@@ -13,12 +13,26 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as in shells (L5)."""
+
+_STYLES: Final = {0: "green", INTERRUPTED: "yellow"}
+
 
 class Display(Protocol):
     """Shows on standard error what does not belong to the output."""
 
     def tell(self, text: str, exception: BaseException | None = None) -> None:
         """Show a text on one line, and the traceback of an exception below it."""
+        ...
+
+    def sum_up(self, text: str, status: int, /) -> None:
+        """Show the last words on one line, green or red by the exit status where there are colors.
+
+        Args:
+            text: the counts.
+            status: green if 0; red otherwise, but yellow after Ctrl-C.
+        """
         ...
 
     def update(self, progress: str) -> None:
@@ -62,6 +76,10 @@ class Plain:
             with suppress(OSError):
                 write(self._stream, report(text, exception))
 
+    def sum_up(self, text: str, _status: int, /) -> None:
+        """Write a text on one line; a plain stream has no colors."""
+        self.tell(text)
+
     def update(self, progress: str) -> None:
         """Do nothing: a plain stream can't replace a line."""
 
@@ -77,13 +95,16 @@ class _OnTerminal:
         self._live = live
 
     def tell(self, text: str, exception: BaseException | None = None) -> None:
+        self._print(report(text, exception))
+
+    def sum_up(self, text: str, status: int, /) -> None:
+        self._print(report(text), _STYLES.get(status, "red"))
+
+    def _print(self, shown: str, style: str = "") -> None:
         with suppress(OSError):
+            # Without colors where TERM or NO_COLOR says so: rich looks at both.
             self._live.console.print(
-                report(text, exception),
-                markup=False,
-                emoji=False,
-                highlight=False,
-                soft_wrap=True,
+                shown, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True
             )
 
     def update(self, progress: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import anyio
 
 from flexiflow._cancellation import leaves
 from flexiflow._cli.descriptors import open_streams
+from flexiflow._cli.display import INTERRUPTED
 from flexiflow._cli.hosting import beside_lines, find_store, finish, running
 from flexiflow._cli.monitoring import MonitorServer
 from flexiflow._cli.observing import Unheard, logging_to, observe
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from flexiflow._cli.display import Display
     from flexiflow._cli.source import Source
     from flexiflow._stores import StateStore
-
-INTERRUPTED: Final = 130
-"""The exit status after Ctrl-C, as in shells (L5)."""
 
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
@@ -227,7 +225,8 @@ class _Session:
             counts = self.tally.counts()
             if self._page is not None and not self._page.save(counts, self._display.tell):
                 status = status or 1
-            self._display.tell(", ".join(f"{name}: {count}" for name, count in counts.items()))
+            told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+            self._display.sum_up(told, status)
         for line in () if self._unheard is None else self._unheard.lines():
             self._display.tell(line)
         return status

@@ -154,8 +154,9 @@ class _Verification:
     def sum_up(self) -> int:
         """Tell how often there was which verdict, and the seed; return the exit status."""
         seed = "" if self._seed is None else f", seed: {self._seed}"
-        self._display.tell(f"{self._counts()}{seed}")
-        return 1 if self._is_broken else 0
+        status = 1 if self._is_broken else 0
+        self._display.sum_up(f"{self._counts()}{seed}", status)
+        return status
 
     def _progress(self, backend: str) -> str:
         done = f"{self._words.total()} of {self._total} clauses"

@@ -11,10 +11,11 @@ import anyio
 
 from flexiflow._cli.connecting import find_transport
 from flexiflow._cli.descriptors import open_streams
+from flexiflow._cli.display import INTERRUPTED
 from flexiflow._cli.hosting import running
 from flexiflow._cli.observing import logging_to, observe
 from flexiflow._cli.problems import CannotRun
-from flexiflow._cli.session import INTERRUPTED, check_interrupt, report_writing_failure
+from flexiflow._cli.session import check_interrupt, report_writing_failure
 from flexiflow._cli.tally import Tally
 from flexiflow._cli.target import build, load
 from flexiflow._cli.text import show_message
