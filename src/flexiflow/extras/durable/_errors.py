@@ -53,6 +53,7 @@ class NotReplicated(TransportUnavailable):
 
     def __init__(self, address: str, confirmed: int, replicas: int) -> None:
         super().__init__(address, f"{confirmed} of {replicas} replicas confirmed a write in time")
+        self.args: tuple[str | int, ...] = (address, confirmed, replicas)
 
 
 @final
@@ -69,6 +70,7 @@ class LogFull(TransportUnavailable):
             address,
             f"its log is full: of {max_length} events the oldest is not yet settled by every group",
         )
+        self.args: tuple[str | int, ...] = (address, max_length)
 
 
 @final
@@ -86,6 +88,7 @@ class ScheduleFull(TransportUnavailable):
             f"{max_scheduled} events are scheduled, as many as may be; wait until one is due, or "
             "give the transport a higher max_scheduled",
         )
+        self.args: tuple[str | int, ...] = (address, max_scheduled)
 
 
 @final
