@@ -21,7 +21,19 @@ from flexiflow import (
     UnknownComponent,
     on,
 )
-from flexiflow._errors import HandlerTimeout, LimitDeadlock
+from flexiflow._errors import (
+    BufferFull,
+    DuplicateAnswer,
+    EngineNotRunning,
+    HandlerTimeout,
+    LimitDeadlock,
+    NoAnswer,
+    ReceiverClosed,
+    StateConflict,
+    StreamDeadlock,
+    UnknownState,
+)
+from flexiflow.extras.around import CircuitOpen
 from flexiflow.extras.retry import RetryConfig, retry_async
 from tests.helpers import noting
 
@@ -389,6 +401,76 @@ each_exception = pytest.mark.parametrize(
             (
                 "a call of f, limited to 1 at once, would wait for itself: it came from within "
                 "such a call, or all of these wait for what it came from"
+            ),
+        ),
+        (
+            BufferFull("a.*", 2),
+            ("a.*", 2),
+            "the stream of 'a.*' is full with 2 events; this one is lost",
+        ),
+        (
+            StreamDeadlock("a", 1),
+            ("a", 1),
+            (
+                "the stream of 'a' is full with 1 event, and its only consumer publishes to it and "
+                "would wait for itself; read it in another task, or give it a larger buffer or "
+                "another overflow policy"
+            ),
+        ),
+        (
+            StreamDeadlock(None, 0),
+            (None, 0),
+            (
+                "the background's buffer is full with 0 events, and a handler that it calls "
+                "publishes to it and would wait for itself; give it a larger buffer or another "
+                "overflow policy"
+            ),
+        ),
+        (
+            ReceiverClosed("the stream", "has ended"),
+            ("the stream", "has ended"),
+            "the block of the stream has ended; use it inside its 'async with'",
+        ),
+        (
+            NoAnswer("price", ["prices"]),
+            ("price",),
+            "nobody answers 'price'; did you mean 'prices'?",
+        ),
+        (
+            DuplicateAnswer("a", "c", "C.one", "C.two"),
+            ("a", "c", "C.one", "C.two"),
+            "C.one and C.two of 'c' both answer 'a'; mark only one of them with @answers",
+        ),
+        (
+            UnknownState("a", "x", ["new", "old"]),
+            ("a", "x"),
+            (
+                "component 'a' is stored in state 'x', which its machine does not have; "
+                "it has 'new', 'old'"
+            ),
+        ),
+        (
+            StateConflict("a", 1, 0),
+            ("a", 1, 0),
+            (
+                "version 1 of component 'a' was to be replaced, and nothing is stored: another "
+                "engine has changed it meanwhile"
+            ),
+        ),
+        (
+            EngineNotRunning("a", "timed"),
+            ("a", "timed"),
+            (
+                "component 'a' can't enter state 'timed', which has a timer or work, while its "
+                "engine is not running; send within `async with engine.running():`"
+            ),
+        ),
+        (
+            CircuitOpen("f", 2.5),
+            ("f", 2.5),
+            (
+                "f was not called, since its circuit breaker is open after too many failures; "
+                "a trial call comes in 2.5 s"
             ),
         ),
         (

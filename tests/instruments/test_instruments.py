@@ -733,6 +733,21 @@ class TestFailing:
         assert seen == [1, 2]
         assert len(errors(caplog)) == 1
 
+    async def test_a_lone_one_that_fails_as_a_failure_leaves(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """I3: so it is where the handler's failure leaves publish, which it still does."""
+        bad = failing("publishing", "exit", OSError("bad"))
+        bus = EventBus(on_error="raise", instruments=[bad])
+
+        async def fail(data: object) -> None:
+            raise LookupError
+
+        await bus.subscribe("a", "c", fail)
+        with pytest.raises(LookupError):
+            await bus.publish("a")
+        assert errors(caplog) == ["instrument Watch failed in publishing and was taken out"]
+
     @each_mode
     async def test_overlapping_publishes_log_it_once(
         self, mode: DeliveryMode, caplog: pytest.LogCaptureFixture
