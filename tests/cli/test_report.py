@@ -73,9 +73,29 @@ NO_SPACE = f"[Errno 28] {os.strerror(28)}"
 def test_a_page_that_was_there_is_replaced(target: str, tmp_path: Path) -> None:
     """L7: as any output."""
     page = tmp_path / "run.html"
-    page.write_text("x" * 1_000_000, encoding="utf-8")
+    page.write_text("<!DOCTYPE html>\n" + "x" * 1_000_000, encoding="utf-8")
     assert run("run", target, "--report", str(page), "--quiet", lines=[send("lamp")]).status == 0
     assert page.read_text(encoding="utf-8").endswith("</html>\n")
+
+
+def test_a_file_that_is_no_page_is_kept(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L7: the input, say, or a store; also one that can't be read."""
+    page = tmp_path / "log.jsonl"
+    page.write_text(send("lamp"), encoding="utf-8")
+    ran = run("run", target, str(page), "--report", str(page))
+    assert (ran.status, ran.output) == (2, "")
+    assert ran.told.endswith("log.jsonl, which is not a report: another name would be right\n")
+    assert page.read_text(encoding="utf-8") == send("lamp")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        ran = run("run", target, "--report", str(page), lines=[])
+    assert ran.status == 2
 
 
 @pytest.mark.parametrize("name", ["pygal", "pygraphviz"])

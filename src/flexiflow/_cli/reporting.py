@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from flexiflow import Engine
 
 _NEEDED: Final = ("pygal", "pygraphviz")
+_START: Final = b"<!DOCTYPE html>"
+"""What each page begins with."""
 
 
 @final
@@ -28,7 +30,7 @@ class Report:
         title: what is run.
 
     Raises:
-        CannotRun: a library is missing, or there can be no such file.
+        CannotRun: a library is missing, there can be no such file, or something else is in it.
     """
 
     _recorder: Recorder
@@ -44,6 +46,11 @@ class Report:
         if self._path.is_dir() or not self._path.parent.is_dir():
             raise CannotRun(
                 f"the report can't be written to {one_line(path)}: a file in a folder that exists "
+                "would be right"
+            )
+        if self._path.is_file() and not _is_replaceable(self._path):
+            raise CannotRun(
+                f"the report would replace {one_line(path)}, which is not a report: another name "
                 "would be right"
             )
 
@@ -83,3 +90,12 @@ class Report:
             tell(f"flexiflow: the report can't be written: {show_exception(exc)}")
             return False
         return True
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Return whether a file is empty or a page; by a slip, the input or a store may be named."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_START)) in (b"", _START)
+    except OSError:
+        return False
