@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_extensions")]
 
 from tools.clauses import make_list  # noqa: E402  it is found from here on
 
@@ -28,6 +28,7 @@ except metadata.PackageNotFoundError:  # built from the source tree, without ins
     release = ""
 
 extensions = [
+    "clause_links",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",

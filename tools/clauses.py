@@ -12,7 +12,7 @@ the same list. Both fail if the rule is broken:
 import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -24,6 +24,7 @@ OTHER_SUBJECTS = ("Benchmarks", "Documentation", "Packaging")
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _HEADING = re.compile(r"### ([A-Z]\d+): (.+)")
+_MENTION = re.compile(r"\b([A-Z])[1-9]\d?\b")
 _SUBJECT = re.compile(r"[A-Z]\d+( to [A-Z]\d+)?(, [A-Z]\d+( to [A-Z]\d+)?)*")
 
 
@@ -125,6 +126,14 @@ def find_clauses(semantics: str) -> Iterator[Clause]:
             section = line.removeprefix("## ")
         elif found := _HEADING.fullmatch(line):
             yield Clause(found[1], found[2], section)
+
+
+def find_mentions(text: str, identifiers: Collection[str]) -> Iterator[tuple[str, int, int]]:
+    """Yield what looks like the number of a clause in a text, known or not, with its place there."""
+    letters = {identifier[0] for identifier in identifiers}
+    for found in _MENTION.finditer(text):
+        if found[1] in letters:
+            yield found[0], found.start(), found.end()
 
 
 def find_tests(path: str, body: Sequence[ast.stmt], prefix: str = "") -> Iterator[Mention]:

@@ -9,6 +9,7 @@ from tools.clauses import (
     expand,
     find_clauses,
     find_faults,
+    find_mentions,
     find_tests,
     make_list,
     read_index,
@@ -90,6 +91,14 @@ def test_a_link_leads_to_the_heading_as_the_pages_name_it() -> None:
     """Documentation: a heading's anchor has its letters, digits and hyphens, in lower case."""
     _, once, _ = find_clauses(SEMANTICS)
     assert once.link == "semantics.md#b2-once-is-at-most-once-and-e2"
+
+
+def test_numbers_in_a_text_are_what_looks_like_a_clause() -> None:
+    """Documentation: pages link them; one that no clause has is found too, and ends the build."""
+    text = "as C0 is no number (B1, E2 to E9); UTF8, B1x and S3 are of something else"
+    found = [*find_mentions(text, IDENTIFIERS)]
+    assert [identifier for identifier, _, _ in found] == ["B1", "E2", "E9"]
+    assert [text[start:stop] for _, start, stop in found] == ["B1", "E2", "E9"]
 
 
 def test_tests_are_what_pytest_collects() -> None:
