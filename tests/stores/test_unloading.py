@@ -22,6 +22,9 @@ from flexiflow import (
     answers,
     on,
 )
+from flexiflow._actor import Actor
+from flexiflow._component import actor_of
+from flexiflow._residents import Residents
 from flexiflow._stores import Stored
 from flexiflow._subscription import Filter
 from flexiflow.events import COMPONENT_REGISTERED, MESSAGE_RECEIVED, STATE_CHANGED
@@ -711,6 +714,22 @@ async def test_unloading_looks_at_few(kind: str) -> None:
         lines = [await lines_of(0, busy=number, most=1) for number in (40, 200)]
     few, many = lines
     assert many < few * 1.1
+
+
+def test_those_that_could_not_be_unloaded_are_each_asked_again() -> None:
+    """K5: Where there are too many, also the last of them, however long it was busy."""
+    asked = list[str]()
+
+    def unload(actor: Actor) -> bool:
+        asked.append(actor.name)
+        return len(asked) > 3
+
+    residents = Residents(1, unload)
+    first, second, other = (actor_of(Component(name)) for name in "abc")
+    for each in (first, second):
+        residents.add(each)
+    residents.rest(other)
+    assert asked == ["a", "b", "a", "b"]
 
 
 async def test_cancelled_while_it_loads() -> None:

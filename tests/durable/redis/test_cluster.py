@@ -119,7 +119,11 @@ async def test_nodes_that_do_not_agree_are_given_up() -> None:
     [
         (slots(1, 16383), TransportUnavailable, "no node of its cluster keeps slot 1660"),
         ("-ERR This instance has cluster support disabled", TransportUnusable, "disabled"),
-        (slots(1), TransportUnavailable, "127.0.0.1:1/0 is not available"),
+        (
+            slots(1, host="$9\r\nlocalhost"),
+            TransportUnavailable,
+            "//localhost:1/0 is not available",
+        ),
     ],
 )
 async def test_a_cluster_that_is_none_or_not_whole(
