@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 import click
+from click.shell_completion import CompletionItem
 
 from flexiflow._names import check_subscribed_name
 
@@ -53,6 +54,13 @@ class FiniteRange(click.FloatRange):
         if not (math.isfinite(number) or is_endless):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+
+def complete_file(
+    _context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Tell the shell to complete the name of a file, as a path to a target begins with one."""
+    return [CompletionItem(typed, type="file")]
 
 
 def check_backend(

@@ -13,7 +13,7 @@ from typing import Any, Final
 import anyio
 import click
 
-from flexiflow._cli.arguments import check_backend, check_patterns
+from flexiflow._cli.arguments import check_backend, check_patterns, complete_file
 from flexiflow._cli.display import INTERRUPTED, Plain
 from flexiflow._cli.durable_commands import DURABLE_COMMANDS
 from flexiflow._cli.graph import draw
@@ -123,8 +123,8 @@ def _flexiflow() -> None:
 
 
 @_flexiflow.command("run", help=_RUN_HELP)
-@click.argument("target")
-@click.argument("input", default="-")
+@click.argument("target", shell_complete=complete_file)
+@click.argument("input", default="-", shell_complete=complete_file)
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
@@ -169,6 +169,7 @@ def _flexiflow() -> None:
 @click.option(
     "--report",
     metavar="FILE",
+    shell_complete=complete_file,
     help="Write a page about the run: states, rates, handlers, causes of failures.",
 )
 @click.option(
@@ -185,7 +186,7 @@ def _run(*, patterns: tuple[str, ...], as_tree: bool, quiet: bool, **options: An
 
 
 @_flexiflow.command("graph")
-@click.argument("target")
+@click.argument("target", shell_complete=complete_file)
 def _graph(target: str) -> int:
     """Draw the engine that TARGET names, in Markdown with Mermaid diagrams.
 

@@ -11,6 +11,7 @@ from flexiflow._cli.arguments import (
     check_backend,
     check_patterns,
     check_place,
+    complete_file,
     transport_option,
 )
 from flexiflow._cli.observing import matching
@@ -52,7 +53,7 @@ Exit status:
 
 
 @click.command("bridge", help=_BRIDGE_HELP)
-@click.argument("target")
+@click.argument("target", shell_complete=complete_file)
 @transport_option
 @click.option("--group", metavar="NAME", help="The group of the worker; --incoming needs one.")
 @click.option(
@@ -226,7 +227,7 @@ def _tail(*, url: str, patterns: tuple[str, ...], from_start: bool, positions: b
 
 
 @click.command("backup")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_file)
 @transport_option
 def _backup(*, url: str, file: str) -> int:
     """Copy the events, groups and dead letters of a SQLite transport to FILE.

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from flexiflow._cli.arguments import FiniteRange, check_backend
+from flexiflow._cli.arguments import FiniteRange, check_backend, complete_file
 from flexiflow._cli.checks import CONTRACTS
 from flexiflow._cli.choices import Options
 from flexiflow._cli.verify import BACKENDS, verify
@@ -52,7 +52,7 @@ Exit status:
 
 
 @click.command("verify", help=_HELP)
-@click.argument("target")
+@click.argument("target", shell_complete=complete_file)
 @click.option(
     "--contract",
     type=click.Choice(CONTRACTS),
@@ -64,26 +64,31 @@ Exit status:
 @click.option(
     "--engine",
     metavar="TARGET",
+    shell_complete=complete_file,
     help="What makes an engine to host the components, instead of flexiflow:Engine.",
 )
 @click.option(
     "--restart",
     metavar="TARGET",
+    shell_complete=complete_file,
     help="An async function that restarts the server behind a transport, which it is given.",
 )
 @click.option(
     "--damage",
     metavar="TARGET",
+    shell_complete=complete_file,
     help="One that deletes a record: it is given the transport, the partition and the position.",
 )
 @click.option(
     "--insert",
     metavar="TARGET",
+    shell_complete=complete_file,
     help="One that stores a body of any size: it is given the transport, the partition and that.",
 )
 @click.option(
     "--empty",
     metavar="TARGET",
+    shell_complete=complete_file,
     help="One that restarts the server behind a transport, which has lost all that was stored.",
 )
 @click.option(
@@ -108,6 +113,7 @@ Exit status:
 @click.option(
     "--write",
     metavar="FILE",
+    shell_complete=complete_file,
     help="Write each violation to this file of tests; it must be new, or written so before.",
 )
 @click.option(
