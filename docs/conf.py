@@ -6,12 +6,14 @@ import gc
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from docutils import nodes
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_extensions")]
 
-from tools.clauses import make_list  # noqa: E402  it is found from here on
+from tools import clauses, command_line, drawings  # noqa: E402  they are found from here on
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -33,6 +35,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
 # In docstrings single backticks are enough, as in the code's own messages.
@@ -59,19 +62,50 @@ gc.enable()
 logging.getLogger("flexiflow").addHandler(logging.NullHandler())
 """
 
+# What is copied runs: prompts and what a command prints are left out, and what is only printed has
+# no button.
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_selector = (
+    "div.highlight-python pre, div.highlight-console pre, div.highlight-toml pre, "
+    "div.highlight-sh pre, div.highlight-default pre, div.doctest pre"
+)
+
 html_theme = "furo"
 html_title = "FlexiFlow"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 
 
+MADE: Final = {
+    "clauses": lambda: clauses.make_list(ROOT),
+    "command_line": command_line.make_list,
+}
+"""What is added to a page in every build, so that it is never out of date."""
+
+
 def setup(app: Sphinx) -> None:
-    """Add the tests of each clause to their page, in every build."""
-    app.connect("env-get-outdated", lambda *_: ["clauses"])
-    app.connect("source-read", add_tests_of_clauses)
+    """Make some pages anew in every build."""
+    app.connect("env-get-outdated", lambda *_: [*MADE])
+    app.connect("source-read", add_what_is_made)
+    app.connect("doctree-read", draw_diagrams)
 
 
-def add_tests_of_clauses(_app: Sphinx, page: str, source: list[str]) -> None:
-    """Append the list to its page, or end the build if a clause has no test."""
-    if page == "clauses":
-        source[0] += f"\n{make_list(ROOT)}"
+def add_what_is_made(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Append to a page what is made for it; the build ends if a clause has no test."""
+    if page in MADE:
+        source[0] += f"\n{MADE[page]()}"
+
+
+def draw_diagrams(_app: Sphinx, page: nodes.document) -> None:
+    """Put a picture below each diagram that a program prints, and in place of any other diagram."""
+    for block in [*page.findall(nodes.literal_block)]:
+        text = block.astext()
+        if not drawings.is_diagram(text):
+            continue
+        picture = drawings.draw(text, f"Diagram: {block.parent.next_node(nodes.title).astext()}")
+        figure = nodes.raw("", f'<div class="drawing">{picture}</div>', format="html")
+        if "testnodetype" in block:
+            block.parent.insert(block.parent.index(block) + 1, figure)
+        else:
+            block.replace_self(figure)
