@@ -67,7 +67,7 @@ logging.getLogger("flexiflow").addHandler(logging.NullHandler())
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_selector = (
     "div.highlight-python pre, div.highlight-console pre, div.highlight-toml pre, "
-    "div.highlight-sh pre, div.highlight-default pre, div.doctest pre"
+    "div.highlight-sh pre, div.doctest pre"
 )
 
 html_theme = "furo"
