@@ -1,0 +1,1 @@
+"""Tests of the examples that run FlexiFlow beside other tools."""
