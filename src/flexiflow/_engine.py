@@ -453,6 +453,16 @@ async def ask_for(engine: Engine, name: str) -> Component:
     return engine._components[name]
 
 
+async def sample(engine: Engine, name: str) -> Component:
+    """Return a component to look at: as `ask_for`, but the engine has no store from then on.
+
+    Raises:
+        Exception: as `ask_for`, except for what a store raises.
+    """
+    engine._hosting.use(None)
+    return await ask_for(engine, name)
+
+
 async def keep_in(engine: Engine, store: StateStore) -> None:
     """Give a store to an engine that has none; its components get what is stored of them.
 

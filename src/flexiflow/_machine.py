@@ -171,7 +171,7 @@ class StateMachine(Fixed):
         A state whose name is an ASCII identifier is written under that name. All others get an
         alias, and so do the few identifiers that Mermaid does not accept for a state, such as
         `state` or `default`. The label of an arrow is the trigger. An internal transition is drawn
-        from its state to itself. Guards and actions are not drawn.
+        from its state to itself. Guards and actions are not drawn; `flexiflow graph` draws them.
 
         Below its name a state shows entry, exit, after, during, done and failed (M4), functions by
         their names. An arrow leads from each final state to the end, `[*]`.
@@ -180,9 +180,9 @@ class StateMachine(Fixed):
             The diagram's source text.
         """
         # Imported by the first diagram: compiling its patterns is 6 % of importing FlexiFlow.
-        from flexiflow._mermaid import draw  # noqa: PLC0415
+        from flexiflow._mermaid import draw, escape  # noqa: PLC0415
 
-        arrows = _arrows(open_states(self.states, self.details), self.transitions)
+        arrows = ((source, escape(row.trigger), target) for source, row, target in arrows_of(self))
         return draw(self.initial, self.states, self.details, arrows)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -280,7 +280,9 @@ def _check_reachable(initial: str, states: tuple[str, ...], index: _Index) -> No
         )
 
 
-def _arrows(states: tuple[str, ...], rows: Iterable[Transition]) -> Iterator[tuple[str, str, str]]:
-    for row in rows:
+def arrows_of(machine: StateMachine) -> Iterator[tuple[str, Transition, str]]:
+    """Yield each arrow of a drawing: the state that it leaves, its row, and the state it enters."""
+    states = open_states(machine.states, machine.details)
+    for row in machine.transitions:
         for source in _sources(row, states):
-            yield source, row.trigger, source if row.target is None else row.target
+            yield source, row, source if row.target is None else row.target

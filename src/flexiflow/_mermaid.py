@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flexiflow._callables import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flexiflow._states import State
 
@@ -51,7 +51,7 @@ def draw(
         initial: the initial state.
         states: all states.
         details: what the machine has to say of some of them.
-        arrows: the source, the trigger and the target of each arrow; repeats are drawn once.
+        arrows: the source of each arrow, its text, escaped, and its target; repeats are drawn once.
 
     Returns:
         The diagram's source text.
@@ -59,32 +59,35 @@ def draw(
     ids = identify(states)
     lines: list[str] = []
     for state, short in ids.items():
-        below = [*_below(details[state])] if state in details else []
+        below = [*parts_of(details[state], escape)] if state in details else []
         # Mermaid takes the first text for the title, so the name must come before the others.
         if state != short or below:
             lines.append(f'state "{escape(state)}" as {short}')
         lines += [f"{short}: {text}" for text in below]
     lines.append(f"[*] --> {ids[initial]}")
-    lines += [
-        f"{ids[source]} --> {ids[target]}: {escape(trigger)}" for source, trigger, target in arrows
-    ]
+    lines += [f"{ids[source]} --> {ids[target]}: {text}" for source, text, target in arrows]
     lines += [f"{ids[name]} --> [*]" for name, state in details.items() if state.final]
     return "\n    ".join(["stateDiagram-v2", *dict.fromkeys(lines)])
 
 
-def _below(state: State) -> Iterator[str]:
-    """Yield what stands below a state's name: when something happens, and what (M4)."""
+def parts_of(state: State, shown: Callable[[str], str]) -> Iterator[str]:
+    """Yield what stands below a state's name: when something happens, and what (M4).
+
+    Args:
+        state: what the machine has to say of the state.
+        shown: escapes each text of a user.
+    """
     for role, fn in (("entry", state.entry), ("exit", state.exit)):
         if fn is not None:
-            yield f"{role} / {escape(describe(fn))}"
+            yield f"{role} / {shown(describe(fn))}"
     if state.after is not None:
         seconds, trigger = state.after
-        yield f"after {escape(repr(seconds).removesuffix('.0'))} s / {escape(trigger)}"
+        yield f"after {shown(repr(seconds).removesuffix('.0'))} s / {shown(trigger)}"
     if state.during is not None:
-        yield f"during / {escape(describe(state.during))}"
+        yield f"during / {shown(describe(state.during))}"
     for role, sent in (("done", state.done), ("failed", state.failed)):
         if sent is not None:
-            yield f"{role} / {escape(sent)}"
+            yield f"{role} / {shown(sent)}"
 
 
 def identify(states: tuple[str, ...]) -> dict[str, str]:

@@ -18,7 +18,7 @@ import pytest
 import flexiflow._cli
 from flexiflow import Engine
 from flexiflow._cli.display import Plain, open_display
-from flexiflow._cli.graph import draw
+from flexiflow._cli.graph import as_mermaid, look_at
 from flexiflow._cli.output import write
 from flexiflow._cli.tail import parse_event
 from flexiflow.extras.durable import Failure
@@ -411,7 +411,7 @@ async def test_graph_shows_no_name_as_it_is(capsys: pytest.CaptureFixture[str]) 
     await engine.register(Billing("<script>[a](b)_c_\\ ~~d~~ | $e$ &lt;"))
     await engine.register(Billing(HOSTILE))
     await engine.bus.subscribe(named(HOSTILE), HOSTILE, id)
-    write(sys.stdout, draw(engine))
+    write(sys.stdout, as_mermaid(await look_at(engine, (), "the target")))
     drawn = capsys.readouterr().out
     (heading,) = [line for line in drawn.splitlines() if line.startswith("State machine of ")]
     assert is_harmless(drawn)

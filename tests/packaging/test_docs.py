@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from flexiflow.testing._bus.contract import CONTRACT
 from flexiflow.testing._component.contract import COMPONENT_CONTRACT
 from flexiflow.testing._examiner.clause import Clause
 from flexiflow.testing._transport.contract import TRANSPORT_CONTRACT
+from tests.cli.command_line import run
+from tests.cli.test_graph import texts
 from tools.clauses import find_clauses, read_index
 from tools.mutation.changes import documented
 
@@ -114,13 +115,11 @@ def test_each_name_in_the_reference_is_public() -> None:
     assert shown - known == set()
 
 
-def test_the_picture_of_the_example_shows_its_states_and_transitions() -> None:
-    """C9: the drawing of the orders' machine has each state, and an arrow for each transition."""
+def test_the_picture_of_the_example_is_what_the_command_draws() -> None:
+    """L6: it has the texts of `flexiflow graph`; where they stand depends on Graphviz."""
     picture = (DOCS / "_static" / "orders.svg").read_text(encoding="utf-8")
-    machine = runpy.run_path("examples/orders.py")["LIFE"]
-    arrows = re.findall(r"--> \w+: (\w+)", machine.mermaid())
-    shown = re.findall(r"<text[^>]*>(.*?)</text>", picture)
-    assert sorted(shown) == sorted([*machine.states, *arrows])
+    drawn = run("graph", "examples/orders.py:engine", "order-*", "--format", "svg").output
+    assert sorted(texts(picture)) == sorted(texts(drawn))
 
 
 def test_each_survivor_is_a_line_of_the_core() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from errno import EBADF
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import click
@@ -16,7 +16,7 @@ import click
 from flexiflow._cli.arguments import check_backend, check_patterns, complete_file
 from flexiflow._cli.display import INTERRUPTED, Plain
 from flexiflow._cli.durable_commands import DURABLE_COMMANDS
-from flexiflow._cli.graph import draw
+from flexiflow._cli.graph import as_mermaid, as_svg, look_at
 from flexiflow._cli.looking_commands import LOOKING_COMMANDS
 from flexiflow._cli.observing import matching
 from flexiflow._cli.output import write
@@ -26,6 +26,9 @@ from flexiflow._cli.target import build, load
 from flexiflow._cli.text import show_exception, show_message
 from flexiflow._cli.verify import BACKENDS
 from flexiflow._cli.verify_command import verify_command
+
+if TYPE_CHECKING:
+    from flexiflow._cli.graph import Graph
 
 CANNOT_RUN: Final = 2
 """The exit status if nothing could be run (L5)."""
@@ -187,21 +190,36 @@ def _run(*, patterns: tuple[str, ...], as_tree: bool, quiet: bool, **options: An
 
 @_flexiflow.command("graph")
 @click.argument("target", shell_complete=complete_file)
-def _graph(target: str) -> int:
-    """Draw the engine that TARGET names, in Markdown with Mermaid diagrams.
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "svg"]),
+    default="mermaid",
+    show_default=True,
+    help="Markdown with Mermaid diagrams, or one SVG, which needs the extra report.",
+)
+def _graph(target: str, names: tuple[str, ...], form: str) -> int:
+    """Draw the engine that TARGET names, or only the components with these NAMEs.
 
-    First its components, with the events and queries that reach them, then each state machine.
+    First the components, with the events and queries that reach them, then each state machine; its
+    arrows say trigger [guard] / action. In a NAME, * stands for any text. What is not registered is
+    made by the engine's factory, from 'order-*' the component order-1.
     """
     with redirect_stdout(sys.stderr):
-        engine = anyio.run(build, target, load(target))
+        graph = anyio.run(_look_at, target, load(target), names)
     tell = Plain(sys.stderr).tell
     if sys.stdout is None:
         return report_writing_failure(OSError(EBADF, "standard output is closed"), tell)
     try:
-        write(sys.stdout, draw(engine))
+        write(sys.stdout, as_svg(graph) if form == "svg" else as_mermaid(graph))
     except OSError as exc:
         return report_writing_failure(exc, tell)
     return 0
+
+
+async def _look_at(target: str, found: object, names: tuple[str, ...]) -> Graph:
+    return await look_at(await build(target, found), names, target)
 
 
 for _command in (*DURABLE_COMMANDS, *LOOKING_COMMANDS, verify_command):

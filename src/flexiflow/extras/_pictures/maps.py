@@ -1,4 +1,6 @@
-"""Maps of states: drawn by Graphviz, as SVG that takes its colours from the page around it.
+"""Maps of states, and of what reaches components: drawn by Graphviz, as SVG.
+
+A map takes its colours from the page around it, or stands with others on a sheet of its own.
 
 `pygraphviz` brings Graphviz along. No other library lays out a graph with loops and labels as well.
 """
@@ -8,28 +10,47 @@ from __future__ import annotations
 import re
 from html import escape
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from flexiflow._text import printable, shorten
+from flexiflow.extras._pictures.style import SHEET_STYLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _LONGEST_LINE: Final = 24
 _SIZE: Final = re.compile(r'width="(\d+)pt" height="(\d+)pt"')
+_SIZE_ON_PAGE: Final = re.compile(r'width="(\d+)" height="(\d+)"')
 _BREAKS: Final = re.compile(r"(?<=[ /._-])")
+_MARGIN: Final = 12
+_HEADING: Final = 24
+_WIDTH_OF_LETTER: Final = 8.5
+
+_SHAPES: Final[dict[str, dict[str, str]]] = {
+    "box": {},
+    "ellipse": {"shape": "ellipse", "style": "filled", "margin": "0,0"},
+    "hexagon": {"shape": "hexagon", "style": "filled", "margin": "0,0"},
+    "start": {"shape": "circle", "style": "filled", "width": "0.13", "class": "start"},
+    "end": {"shape": "doublecircle", "style": "filled", "width": "0.1", "class": "end"},
+}
+"""What Graphviz is told of each shape; the ends of a map have no text."""
+_ENDS: Final = ("start", "end")
 
 
 class Place(NamedTuple):
-    """A state on a map.
+    """A state on a map, or whatever else arrows lead to.
 
     Attributes:
         name: its name.
         text: what stands below the name.
+        key: what ways call it, if not by its name.
+        shape: what it looks like; a "start" and an "end" have no text.
     """
 
     name: str
     text: str = ""
+    key: str = ""
+    shape: Literal["box", "ellipse", "hexagon", "start", "end"] = "box"
 
 
 class Way(NamedTuple):
@@ -50,13 +71,20 @@ class Way(NamedTuple):
     width: float = 1.0
 
 
-def draw_map(places: Iterable[Place], ways: Iterable[Way], *, title: str) -> str:
-    """Draw a map of states.
+def draw_map(
+    places: Iterable[Place],
+    ways: Iterable[Way],
+    *,
+    title: str,
+    direction: Literal["TB", "LR"] = "TB",
+) -> str:
+    """Draw a map.
 
     Args:
         places: the states; the first one is at the top.
         ways: the transitions, between these states.
         title: what the map shows, for those who can't see it.
+        direction: where the arrows lead: from top to bottom, or from left to right.
 
     Returns:
         An `svg` element, in which all names are escaped.
@@ -65,18 +93,24 @@ def draw_map(places: Iterable[Place], ways: Iterable[Way], *, title: str) -> str
         ModuleNotFoundError: `pygraphviz` is not installed.
     """
     graph: Any = import_module("pygraphviz").AGraph(
-        directed=True, strict=False, bgcolor="transparent", nodesep="0.35", ranksep="0.45"
+        directed=True,
+        strict=False,
+        bgcolor="transparent",
+        nodesep="0.35",
+        ranksep="0.45",
+        rankdir=direction,
     )
     graph.node_attr.update(shape="box", style="rounded,filled", fontname="Helvetica", fontsize="12")
     graph.edge_attr.update(fontname="Helvetica", fontsize="10", arrowsize="0.7")
     places = list(places)
-    ids = {place.name: f"s{number}" for number, place in enumerate(places)}
+    ids = {place.key or place.name: f"s{number}" for number, place in enumerate(places)}
     for place in places:
-        lines = [*_lines(place.name), *([place.text] if place.text else [])]
+        lines = [*_lines(place.name), *(place.text.split("\n") if place.text else [])]
         graph.add_node(
-            ids[place.name],
-            label=_label(lines),
+            ids[place.key or place.name],
+            label="" if place.shape in _ENDS else _label(lines),
             tooltip=_label([place.name]),
+            **_SHAPES[place.shape],
         )
     for way in ways:
         graph.add_edge(
@@ -91,6 +125,36 @@ def draw_map(places: Iterable[Place], ways: Iterable[Way], *, title: str) -> str
         )
     drawn: str = graph.draw(format="svg", prog="dot").decode()
     return _within_a_page(drawn, title)
+
+
+def on_a_sheet(maps: Mapping[str, str], *, title: str) -> str:
+    """Put maps below each other, as one SVG that stands alone: light or dark as the reader wants.
+
+    Args:
+        maps: the drawings by their headings.
+        title: what all of it shows, for those who can't see it.
+
+    Returns:
+        An `svg` element, in which all names are escaped.
+    """
+    width, below, parts = 0.0, _MARGIN, list[str]()
+    for heading, drawing in maps.items():
+        shown = printable(shorten(heading))
+        parts.append(f'<text class="heading" x="{_MARGIN}" y="{below + 14}">{escape(shown)}</text>')
+        below += _HEADING
+        parts.append(f'<svg x="{_MARGIN}" y="{below}" {drawing.removeprefix("<svg ")}')
+        wide, high = map(int, _SIZE_ON_PAGE.findall(drawing)[0])
+        width = max(width, wide, len(shown) * _WIDTH_OF_LETTER)
+        below += high + _MARGIN
+    size = f"{width + 2 * _MARGIN:.0f}", f"{below}"
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" class="map" role="img" '
+        f'aria-label="{escape(printable(title))}" width="{size[0]}" height="{size[1]}" '
+        f'viewBox="0 0 {size[0]} {size[1]}" style="max-width: 100%; height: auto">\n'
+        f'<style>{SHEET_STYLE}</style>\n<rect class="paper" width="100%" height="100%" rx="6"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>"
+    )
 
 
 def _within_a_page(drawn: str, title: str) -> str:

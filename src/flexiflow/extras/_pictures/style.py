@@ -1,15 +1,27 @@
-"""The style sheet of a report: light or dark, as the browser asks for."""
+"""The style sheets of pages and of single drawings: light or dark, as the browser asks for."""
 
 from __future__ import annotations
 
 from typing import Final
 
-STYLE: Final = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1c1e21; --faint: #5c646d; --line: #d5d9de;
-  --card: #f4f6f8; --blue: #2f6fab; --tint: #e6eff8; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #15181c; --ink: #e4e7eb; --faint: #9aa3ad;
-  --line: #353b43; --card: #1e2329; --blue: #7fb2e5; --tint: #1f3247; --bad: #ff8a80; } }
-* { box-sizing: border-box; }
+_LIGHT: Final = """color-scheme: light dark; --paper: #fff; --ink: #1c1e21; --faint: #5c646d;
+  --line: #d5d9de; --card: #f4f6f8; --blue: #2f6fab; --tint: #e6eff8; --bad: #b3261e;"""
+_DARK: Final = """--paper: #15181c; --ink: #e4e7eb; --faint: #9aa3ad; --line: #353b43;
+  --card: #1e2329; --blue: #7fb2e5; --tint: #1f3247; --bad: #ff8a80;"""
+
+_MAP: Final = """
+.map .node path, .map .node ellipse, .map .node polygon { fill: var(--card); stroke: var(--faint); }
+.map .node:hover path { fill: var(--tint); }
+.map .start ellipse, .map .end ellipse { fill: var(--ink); stroke: var(--ink); }
+.map .end ellipse + ellipse { fill: none; }
+.map text { fill: var(--ink); font-family: system-ui, "Segoe UI", sans-serif; }
+.map .edge text { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
+.map .edge path { stroke: var(--blue); }
+.map .edge polygon { fill: var(--blue); stroke: var(--blue); }
+.map .edge:hover path { stroke: var(--ink); }
+"""
+
+_PAGE: Final = """* { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 75rem; padding: 1.25rem; background: var(--paper);
   color: var(--ink); font: 0.9375rem/1.5 system-ui, "Segoe UI", sans-serif; }
 h1 { font-size: 1.375rem; margin: 0 0 1rem; overflow-wrap: anywhere; }
@@ -25,13 +37,6 @@ p { margin: 0 0 0.75rem; max-width: 45rem; }
 .wide:focus-visible, summary:focus-visible { outline: 2px solid var(--blue); }
 .chart svg { display: block; width: 100%; min-width: 34rem; height: auto; }
 .map svg { display: block; margin: 0 auto; }
-.map .node path { fill: var(--card); stroke: var(--faint); }
-.map .node:hover path { fill: var(--tint); }
-.map text { fill: var(--ink); font-family: system-ui, "Segoe UI", sans-serif; }
-.map .edge text { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
-.map .edge path { stroke: var(--blue); }
-.map .edge polygon { fill: var(--blue); stroke: var(--blue); }
-.map .edge:hover path { stroke: var(--ink); }
 .all { margin: 0.5rem 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 0.3rem 0.6rem; border-bottom: 1px solid var(--line); }
@@ -46,3 +51,15 @@ ul { list-style: none; margin: 0; padding: 0 0 0 1.1rem; border-left: 1px solid 
 summary { cursor: pointer; overflow-wrap: anywhere; }
 .failure { padding: 0.1rem 0; overflow-wrap: anywhere; }
 """
+
+STYLE: Final = f"""
+:root {{ {_LIGHT} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}{_MAP}{_PAGE}"""
+"""The style sheet of a report."""
+
+SHEET_STYLE: Final = f"""
+.map {{ {_LIGHT} }}
+@media (prefers-color-scheme: dark) {{ .map {{ {_DARK} }} }}{_MAP}.paper {{ fill: var(--paper); }}
+.map .heading {{ font-weight: 600; font-size: 13px; }}
+"""
+"""The style sheet of a drawing that stands alone; it changes nothing around it."""
