@@ -1,24 +1,30 @@
-"""The chart for the documentation."""
+"""The chart for the documentation: HTML, so that its texts wrap on a phone, and stay readable.
+
+Its colours and its layout are in `docs/_static/site.css`.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from html import escape
+from itertools import groupby
+from math import ceil, floor, log10
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
-from benchmarks.timing import load
+from benchmarks.report import amount, target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from benchmarks.measuring import Result
 
-# Readable on white and on the dark theme's near-black, since the picture has no background.
-INK: Final = "#7b8087"
-MARKS: Final = {"asyncio": ("#3f88cf", "o"), "trio": ("#d2701f", "D"), "": ("#8a6fc0", "s")}
-
-_ROW_INCHES: Final = 0.27
-_MARGIN_INCHES: Final = 1.4
+_KEY: Final = (
+    '<p class="key">Our time, divided by the time of what is named on the left: '
+    '<i class="asyncio"></i> on asyncio, <i class="trio"></i> on trio, <i class="either"></i> '
+    "without a backend. A mark is the median; its line leads from the lowest ratio to the highest. "
+    '<i class="target"></i> is the target, which a mark to the left of it meets. The numbers are '
+    "the median and the target; a median is <strong>bold</strong> if the target is missed.</p>"
+)
 
 
 def shown(results: Iterable[Result]) -> list[Result]:
@@ -26,70 +32,69 @@ def shown(results: Iterable[Result]) -> list[Result]:
     return [result for result in results if result.unit == "times" and result.at_most is not None]
 
 
-def rows(results: Iterable[Result]) -> list[str]:
-    """Return the labels of the chart's rows, each for one figure on all backends."""
-    return list(dict.fromkeys(map(_label, results)))
+def draw(results: Sequence[Result], title: str) -> str:
+    """Draw a chart: a heading for each figure, and a row for each thing that it is held against.
 
-
-def _label(result: Result) -> str:
-    return f"{result.figure} / {result.against}"
-
-
-def draw(results: Sequence[Result], path: Path, title: str) -> None:
-    """Draw the chart as SVG, with text as text.
-
-    Raises:
-        LeftOut: matplotlib can't be imported.
+    Args:
+        results: what is shown; at least one result.
+        title: what stands above the chart.
     """
-    matplotlib, figure_module = load("matplotlib"), load("matplotlib.figure")
-    labels = rows(results)
-    with ExitStack() as stack:
-        settings = {"svg.fonttype": "none", "svg.hashsalt": "flexiflow", "font.size": 9}
-        stack.enter_context(matplotlib.rc_context(settings))
-        height = _MARGIN_INCHES + _ROW_INCHES * len(labels)
-        figure = figure_module.Figure(figsize=(10, height), layout="constrained")
-        axes = figure.subplots()
-        _plot(axes, results, labels)
-        _dress(axes, labels, title)
-        figure.savefig(
-            path, format="svg", transparent=True, metadata={"Date": None, "Title": title}
-        )
+    return "\n".join(_lines(results, title))
 
 
-def _plot(axes: Any, results: Sequence[Result], labels: list[str]) -> None:
-    named: set[str] = set()
-    for result in results:
-        colour, mark = MARKS[result.backend]
-        # The backends side by side within the row.
-        place = labels.index(_label(result)) + {"asyncio": -0.14, "trio": 0.14}.get(
-            result.backend, 0
-        )
+def _lines(results: Sequence[Result], title: str) -> Iterator[str]:
+    first = floor(log10(min(result.lowest for result in results)))
+    last = ceil(log10(max(result.highest for result in results)))
+    scale = Scale(first, max(last, first + 1))
+    yield f'<figure class="chart" style="--decades: {scale.last - scale.first}">'
+    yield f"<figcaption>{escape(title)}</figcaption>"
+    yield _KEY
+    yield f'<div class="scale" aria-hidden="true">{scale.draw()}</div>'
+    for figure, of_figure in groupby(results, attrgetter("figure")):
+        yield f'<p class="figure">{escape(figure)}</p>'
+        against: dict[str, list[Result]] = {}
+        for result in of_figure:
+            against.setdefault(result.against, []).append(result)
+        for other, row in against.items():
+            said = ", ".join(map(_said, row))
+            marks = "".join(scale.place(result) for result in row)
+            yield f'<div class="row"><span>{escape(other)}</span><span>{said}</span>'
+            yield f'<div class="track" aria-hidden="true">{marks}</div></div>'
+    yield "</figure>\n"
+
+
+def _said(result: Result) -> str:
+    median = amount(result.median, result.unit)
+    stressed = f"<strong>{median}</strong>" if result.verdict == "over" else median
+    return f"{stressed} of {target(result)}"
+
+
+class Scale:
+    """A logarithmic scale.
+
+    Args:
+        first: the power of ten on the left.
+        last: the power of ten on the right.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+
+    def draw(self) -> str:
+        """Return the labels of the scale."""
+        powers = range(self.first, self.last + 1)
+        return "".join(f'<b style="left: {self._at(10.0**n)}%">{10.0**n:g}</b>' for n in powers)
+
+    def place(self, result: Result) -> str:
+        """Return the marks of one result."""
+        start, end = self._at(result.lowest), self._at(result.highest)
         name = result.backend or "either"
-        axes.plot([result.lowest, result.highest], [place, place], color=colour, alpha=0.6)
-        axes.plot(
-            result.median,
-            place,
-            mark,
-            color=colour,
-            markersize=5,
-            label="" if name in named else f"{name}: median, lowest to highest",
+        width = f"{end - start:.2f}".rstrip("0").rstrip(".")
+        return (
+            f'<s class="{name}" style="left: {start}%; width: {width}%"></s>'
+            f'<b class="target" style="left: {self._at(result.at_most or 1.0)}%"></b>'
+            f'<i class="{name}" style="left: {self._at(result.median)}%"></i>'
         )
-        named.add(name)
-    for result in results:
-        place = labels.index(_label(result))
-        axes.plot([result.at_most] * 2, [place - 0.38, place + 0.38], color=INK, linewidth=2)
 
-
-def _dress(axes: Any, labels: list[str], title: str) -> None:
-    axes.set_xscale("log")
-    axes.axvline(1, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(labels)), labels, color=INK)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.tick_params(colors=INK, which="both")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("times what it is held against; a grey bar is the target", color=INK)
-    axes.set_title(title, color=INK)
-    axes.figure.legend(labelcolor=INK, frameon=False, loc="outside lower center", ncols=3)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.grid(visible=True, color=INK, alpha=0.25, axis="x")
+    def _at(self, value: float) -> float:
+        return round(100 * (log10(value) - self.first) / (self.last - self.first), 2)

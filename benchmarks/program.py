@@ -76,8 +76,8 @@ def _parser() -> ArgumentParser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="where benchmarks.json, benchmarks.inc, which is Markdown, and _static/benchmarks.svg"
-        f" go ({_OUTPUT}, or nowhere if only some figures are measured); in the first two, what"
+        help="where benchmarks.json, benchmarks.inc, which is Markdown, and chart.inc, which is"
+        f" HTML, go ({_OUTPUT}, or nowhere if only some figures are measured); in the first two, what"
         " other interpreters measured stays",
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
@@ -137,7 +137,7 @@ def _versions() -> Iterable[tuple[str, str]]:
 
 def write(session: Session, directory: Path) -> None:
     """Write JSON, the table and the chart; keep the results of other interpreters."""
-    (directory / "_static").mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     stored = directory / "benchmarks.json"
     sessions = report.from_json(stored.read_text("utf-8")) if stored.exists() else {}
     sessions[f"{sys.version_info.major}.{sys.version_info.minor}"] = session
@@ -145,18 +145,15 @@ def write(session: Session, directory: Path) -> None:
     stored.write_text(f"{report.to_json(sessions)}\n", "utf-8")
     (directory / "benchmarks.inc").write_text(report.markdown(sessions), "utf-8")
     say(f"written: {stored}, {directory / 'benchmarks.inc'}")
-    _draw(session, directory / "_static" / "benchmarks.svg")
+    if shown := chart.shown(session.results):
+        drawn = directory / "chart.inc"
+        drawn.write_text(chart.draw(shown, title(session)), "utf-8")
+        say(f"drawn: {drawn}")
 
 
-def _draw(session: Session, path: Path) -> None:
-    if not (shown := chart.shown(session.results)):
-        return
-    try:
-        chart.draw(shown, path, f"What FlexiFlow costs, {session.python}")
-    except LeftOut as exc:
-        say(f"no chart: {exc.reason}")
-    else:
-        say(f"drawn: {path}")
+def title(session: Session) -> str:
+    """Return what stands above the chart of a session."""
+    return f"What FlexiFlow costs, {session.python}"
 
 
 def _is_any_over(results: Iterable[Result]) -> bool:

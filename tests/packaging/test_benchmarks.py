@@ -274,10 +274,24 @@ def test_the_table_has_interpreters_side_by_side() -> None:
 
 def test_the_chart_shows_ratios_with_a_target() -> None:
     """Benchmarks: backends share a row, and what has no target has none."""
-    both = [result(at_most=3.0), result(at_most=3.0, backend="trio")]
+    both = [result(at_most=3.0), result(at_most=1.0, backend="trio")]
     found = chart.shown([*both, result("free"), result("memory", at_most=300.0, unit="bytes")])
     assert found == both
-    assert chart.rows(found) == ["publish / a loop"]
+    drawn = chart.draw(found, "a <title>")
+    assert "<figcaption>a &lt;title&gt;</figcaption>" in drawn
+    assert drawn.count('class="row"') == drawn.count('class="figure"') == 1
+    assert "<span>3.00 of 3, <strong>3.00</strong> of 1</span>" in drawn
+    # From 1 to 10: the median of 3, and the targets of 3 and 1.
+    assert drawn.count('<i class="trio" style="left: 47.71%"></i>') == 1
+    for place in ("47.71", "0.0"):
+        assert f'<b class="target" style="left: {place}%"></b>' in drawn
+
+
+def test_the_chart_is_that_of_the_stored_figures() -> None:
+    """Benchmarks: the documentation's chart shows the figures of `docs/benchmarks.json`."""
+    sessions = report.from_json(Path("docs/benchmarks.json").read_text("utf-8")).values()
+    drawn = [chart.draw(chart.shown(each.results), program.title(each)) for each in sessions]
+    assert Path("docs/chart.inc").read_text("utf-8") in drawn
 
 
 @pytest.mark.parametrize("quick", [True, False])
