@@ -76,9 +76,9 @@ def _parser() -> ArgumentParser:
         "--output",
         type=Path,
         metavar="DIR",
-        help="where benchmarks.json, benchmarks.inc, which is Markdown, and chart.inc, which is"
-        f" HTML, go ({_OUTPUT}, or nowhere if only some figures are measured); in the first two, what"
-        " other interpreters measured stays",
+        help=f"where benchmarks.json, benchmarks.inc (Markdown) and chart.inc (HTML) go ({_OUTPUT},"
+        " or nowhere if only some figures are measured); in the first two, what other interpreters"
+        " measured stays",
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--list", action="store_true", help="show the figures' titles, no more")
