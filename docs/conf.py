@@ -71,6 +71,8 @@ copybutton_selector = (
 )
 
 html_theme = "furo"
+# The theme's own style for dark pages underlines names in code, as if they were links.
+pygments_dark_style = "github-dark"
 html_title = "FlexiFlow"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

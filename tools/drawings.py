@@ -87,9 +87,11 @@ def draw(text: str, title: str) -> str:
     """
     diagram = read(text)
     graph: Any = import_module("pygraphviz").AGraph(
-        directed=True, strict=False, bgcolor="transparent", nodesep="0.3", ranksep="0.4"
+        directed=True, strict=False, bgcolor="transparent", nodesep="0.2", ranksep="0.35"
     )
-    graph.node_attr.update(shape="box", style="rounded", fontname="Helvetica", fontsize="13")
+    graph.node_attr.update(
+        shape="box", style="rounded", margin="0.1,0.05", fontname="Helvetica", fontsize="13"
+    )
     graph.edge_attr.update(fontname="Helvetica", fontsize="12", arrowsize="0.7")
     for box, lines in diagram.boxes.items():
         if box != _END:
