@@ -54,10 +54,9 @@ def nested(depth: int) -> Any:
 @pytest.fixture(params=["in C", "in Python"])
 def encoded_everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return `encode`, also as it is where json has no encoder in C."""
-    if request.param == "in C":
-        return module.encode
-    encoder: Any = json.encoder
-    monkeypatch.setattr(encoder, "c_make_encoder", None)
+    if request.param != "in C":
+        encoder: Any = json.encoder
+        monkeypatch.setattr(encoder, "c_make_encoder", None)
     monkeypatch.setattr(module, "_encode", module._make_encoder())
     return module.encode
 

@@ -202,7 +202,7 @@ async def test_a_closed_connection_says_so(path: Path) -> None:
     """X6: a call after the block has ended is refused."""
     async with SqliteTransport(path).connect() as connection:
         pass
-    with pytest.raises(TransportUnavailable, match="this connection was closed"):
+    with pytest.raises(TransportUnavailable, match=r"\.db is not available: this connection was closed"):
         await connection.groups()
 
 
