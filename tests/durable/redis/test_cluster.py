@@ -92,7 +92,7 @@ async def test_finds_the_node_of_each_partition(nodes: list[RedisServer]) -> Non
         survey = await connection.survey()
         assert sorted(each.scheduled for each in survey.logs) == [0, 1]
         assert await connection.groups() == ["billing"]
-    with pytest.raises(TransportUnusable, match="give cluster=True"):
+    with pytest.raises(TransportUnusable, match=r"/0 can't be used: .*give cluster=True"):
         async with RedisTransport(nodes[1].url).connect():
             pytest.fail("opened")
     for node in nodes:
@@ -109,7 +109,7 @@ async def test_nodes_that_do_not_agree_are_given_up() -> None:
     """X6: a slot that each node sends on to the other is not looked for without end."""
     async with fake_server(EVALSHA="-MOVED 1660 127.0.0.1:1") as server:
         server.answers["CLUSTER"] = slots(server.port, host="$-1")
-        with pytest.raises(TransportUnavailable, match="do not agree"):
+        with pytest.raises(TransportUnavailable, match=r"/0 is not available: .*do not agree"):
             async with RedisTransport(f"redis://127.0.0.1:{server.port}", cluster=True).connect():
                 pytest.fail("opened")
 
@@ -140,7 +140,7 @@ async def test_slots_that_are_on_the_move_pass() -> None:
     """X6: a later try may find them."""
     async with fake_server(EVALSHA="-TRYAGAIN Multiple keys request during rehashing") as server:
         server.answers["CLUSTER"] = slots(server.port)
-        with pytest.raises(TransportUnavailable, match="TRYAGAIN"):
+        with pytest.raises(TransportUnavailable, match=r"/0 is not available: .*TRYAGAIN"):
             async with RedisTransport(f"redis://127.0.0.1:{server.port}", cluster=True).connect():
                 pytest.fail("opened")
 
@@ -155,7 +155,7 @@ async def test_another_node_is_asked_where_one_is_gone() -> None:
         await first.stop()
         node.answers["CLUSTER"] = slots(node.port)
         node.answers["EVALSHA"] = "-CLUSTERDOWN Hash slot not served"
-        with pytest.raises(TransportUnavailable, match="CLUSTERDOWN"):
+        with pytest.raises(TransportUnavailable, match=r"/0 is not available: .*CLUSTERDOWN"):
             await connection.groups()
         node.answers["EVALSHA"] = "*2\r\n+OK\r\n*0"
         assert await connection.groups() == []

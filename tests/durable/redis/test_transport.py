@@ -73,7 +73,9 @@ async def test_says_where_it_is_and_how_it_is_laid_out(keys: Keys) -> None:
         assert connection.max_length == 7
         assert connection.address == f"{keys.server.url}/0"
         assert (connection.partitions, connection.is_exclusive) == (1, False)
-    with pytest.raises(TransportUnusable, match="laid out with partitions=None, not 2"):
+    with pytest.raises(
+        TransportUnusable, match=r"/0 can't be used: .*laid out with partitions=None, not 2"
+    ):
         async with transport(keys, partitions=2).connect():
             pytest.fail("opened")
 
