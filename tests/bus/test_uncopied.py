@@ -38,9 +38,12 @@ async def things() -> list[Any]:
 @pytest.mark.parametrize("how", COPIES)
 async def test_what_others_hold_on_to_is_not_copied(how: str) -> None:
     """C1: A copy would share state, handlers and turns with the first one; nothing changes."""
+    message = (
+        " can't be copied or pickled, since a copy would share its inside with the first one; make "
+        "a new one, or define __reduce__ to say how that is made"
+    )
     for each in await things():
-        kind = type(each).__name__
-        with pytest.raises(TypeError, match=f"^{kind} can't be copied or pickled, since a copy"):
+        with pytest.raises(TypeError, match=f"^{type(each).__name__}{message}$"):
             COPIES[how](each)
         assert repr(each)
 

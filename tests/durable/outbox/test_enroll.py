@@ -1,5 +1,6 @@
 """What an outbox stores in the user's transaction, and what it refuses (Y4)."""
 
+import json
 import os
 import re
 import sqlite3
@@ -324,6 +325,8 @@ def test_a_database_may_have_several_outboxes() -> None:
     other.prepare(connection)
     with transaction(connection):
         other.enroll(connection, NAME, 1)
+    (body,) = connection.execute("SELECT body FROM mail_events").fetchone()
+    assert json.loads(body)["source"] == "mail"
     assert enrolled(connection) == []
     assert repr(other) == "<Outbox 'mail_'>"
 
