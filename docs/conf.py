@@ -62,9 +62,12 @@ gc.enable()
 logging.getLogger("flexiflow").addHandler(logging.NullHandler())
 """
 
-# What is copied runs: prompts and what a command prints are left out, and what is only printed has
-# no button.
-copybutton_exclude = ".linenos, .gp, .go"
+# What is copied runs: of lines with a prompt these alone, without the prompt. What is only printed
+# has no button.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
+copybutton_copy_empty_lines = False
 copybutton_selector = (
     "div.highlight-python pre, div.highlight-console pre, div.highlight-toml pre, "
     "div.highlight-sh pre, div.doctest pre"
