@@ -203,8 +203,8 @@ def _graph(target: str, names: tuple[str, ...], form: str) -> int:
     """Draw the engine that TARGET names, or only the components with these NAMEs.
 
     First the components, with the events and queries that reach them, then each state machine; its
-    arrows say trigger [guard] / action. In a NAME, * stands for any text. If no registered component
-    has the name, the engine's factory makes one: for 'order-*' it makes order-1.
+    arrows say trigger [guard] / action. In a NAME, * stands for any text. If no component that is
+    registered has the name, the engine's factory makes one: for 'order-*' it makes order-1.
     """
     with redirect_stdout(sys.stderr):
         graph = anyio.run(_look_at, target, load(target), names)
