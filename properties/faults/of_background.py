@@ -215,7 +215,7 @@ class DropsWhereItShouldRefuse(Full):
 
 
 class _Narrow(PlainBackground):
-    def has_room(self) -> bool:
+    def has_room(self, place: object) -> bool:
         return len(self.waiting) < self.buffer or (self.running < self.limit and not self.waiting)
 
 

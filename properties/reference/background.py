@@ -9,6 +9,7 @@ import anyio
 
 from flexiflow import BufferFull, EventBus, PublishRefused, ReceiverClosed, StreamDeadlock
 from properties.reference.bus import is_cancelled, logger
+from properties.reference.receivers import current_task
 
 
 class PlainBackground:
@@ -24,13 +25,21 @@ class PlainBackground:
         self.waiting: list[tuple[Context, str, Any]] = []
         self.running = 0
         self.counts: Counter[str] = Counter()
-        self.is_open = False
+        self.is_open = self.is_entered = False
+        # The task that waits for all to end, at the end of the block.
+        self.waits: object = None
         self.is_starting = False
         # Set, and replaced, when something has ended.
         self.freed = anyio.Event()
         self.contexts: list[Context] = []
+        self.exits: list[BaseException] = []
+        # Those that wait for room, in order.
+        self.line: list[object] = []
 
     async def __aenter__(self) -> Self:
+        if self.is_entered:
+            raise ReceiverClosed("the background", "was entered before")
+        self.is_entered = True
         self.opened_in = copy_context()
         self.group = anyio.create_task_group()
         await self.group.__aenter__()
@@ -38,7 +47,7 @@ class PlainBackground:
         return self
 
     async def __aexit__(self, kind: object, exception: object, traceback: object) -> bool:
-        passing = None
+        passing, self.waits = None, current_task()
         try:
             await self.finish(exception)
         except BaseException as exc:
@@ -46,6 +55,8 @@ class PlainBackground:
             passing = exc
         self.is_open = False
         await self.group.__aexit__(None, None, None)
+        if self.exits:
+            raise self.exits[0]
         if passing is not None:
             raise passing
         return False
@@ -55,7 +66,7 @@ class PlainBackground:
         if exception is not None:
             self.give_up()
             return
-        while self.waiting or self.running:
+        while self.waiting or self.running or self.line:
             await self.freed.wait()
 
     def give_up(self) -> None:
@@ -63,17 +74,19 @@ class PlainBackground:
         self.counts["abandoned"] += len(self.waiting)
         self.waiting.clear()
         self.is_open = False
+        self.tell()
         self.group.cancel_scope.cancel()
 
     async def publish(self, event: Any, data: Any = None) -> None:
         if not self.is_open:
             raise ReceiverClosed("the background", "is closed")
         await EventBus().publish(event)
-        item = (self.context(), event, data)
-        while not self.has_room():
+        item, place = (self.context(), event, data), object()
+        while not self.has_room(place):
             if self.overflow == "block":
-                await self.wait_for_room()
-            elif self.overflow == "drop_oldest":
+                await self.wait_for_room(place)
+                break
+            if self.overflow == "drop_oldest":
                 self.waiting.pop(0)
             else:
                 if self.overflow == "error":
@@ -82,13 +95,22 @@ class PlainBackground:
         self.waiting.append(item)
         self.start()
 
-    def has_room(self) -> bool:
-        return len(self.waiting) + self.running < self.buffer + self.limit
+    def has_room(self, place: object) -> bool:
+        is_first = not self.line or self.line[0] is place
+        return is_first and len(self.waiting) + self.running < self.buffer + self.limit
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_room(self, place: object) -> None:
         if self.is_within():
             raise StreamDeadlock(None, self.buffer)
-        await self.freed.wait()
+        self.line.append(place)
+        try:
+            while self.is_open and not self.has_room(place):
+                await self.freed.wait()
+        finally:
+            self.line.remove(place)
+            self.tell()
+        if not self.is_open:
+            raise ReceiverClosed("the background", "is closed")
 
     def is_within(self) -> bool:
         """Return whether the caller runs in one of the handlers that this calls."""
@@ -117,6 +139,11 @@ class PlainBackground:
             await self.bus.publish(event, data, on_error="continue")
         except PublishRefused as refusal:
             self.log(refusal)
+        except BaseException as exc:
+            if isinstance(exc, (Exception, anyio.get_cancelled_exc_class())):
+                raise
+            self.exits.append(exc)
+            self.give_up()
         finally:
             self.running -= 1
             if not is_cancelled():

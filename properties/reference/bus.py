@@ -230,16 +230,18 @@ class Plain:
     ) -> None:
         """Run one handler in a task of its own."""
         task_status.started()
-        if group.cancel_scope.cancel_called:
+        if group.cancel_scope.cancel_called or is_cancelled():
             return
         try:
             failed, passing = await self.attempt(publishing, subscription)
+            if failed is not None:
+                await self.concurrent_failure(group, publishing, failed)
+        except anyio.get_cancelled_exc_class():
+            raise
         except BaseException as exc:
             publishing.fatal.append(exc)
             group.cancel_scope.cancel()
             return
-        if failed is not None:
-            await self.concurrent_failure(group, publishing, failed)
         if passing is not None:
             raise passing
 

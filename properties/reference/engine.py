@@ -229,11 +229,19 @@ class PlainComponent:
         """Handle a message, and those deferred meanwhile."""
         try:
             outcome = await self.handle(mine)
-        except Exception:
-            await self.handle_deferred()
+        except Exception as exc:
+            try:
+                await self.handle_deferred()
+            except BaseException:
+                self.log_unraised(exc)
+                raise
             raise
         await self.handle_deferred()
         return outcome
+
+    def log_unraised(self, failure: Exception) -> None:
+        """Log a failure that does not reach its sender, since it is cancelled."""
+        logger.error("a message failed", exc_info=failure)
 
     async def handle_deferred(self) -> None:
         while self.deferred:

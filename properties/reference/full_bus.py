@@ -400,20 +400,20 @@ class Full(Plain):
         """Leave what is around for what is around a background, in a copied context."""
         outside = background.opened_in
         turns.set(outside.get(turns, ()))
-        waiting_for_publishes.set(outside.get(waiting_for_publishes, ()))
+        waiting_for_publishes.set((*outside.get(waiting_for_publishes, ()), background))
         self.announcing.set(outside.get(self.announcing, False))
         self.within.set((*outside.get(self.within, ()), background))
 
     # Instruments.
 
     def add_instrument(self, instrument: Any) -> None:
-        self.instruments.append(instrument)
+        if not any(each is instrument for each in self.instruments):
+            self.instruments.append(instrument)
 
     def remove_instrument(self, instrument: Any) -> bool:
-        if instrument not in self.instruments:
-            return False
-        self.instruments.remove(instrument)
-        return True
+        before = len(self.instruments)
+        self.instruments = [each for each in self.instruments if each is not instrument]
+        return len(self.instruments) < before
 
     def enter(
         self, method: str, instruments: Iterable[Any], event: Event[Any], *subscription: Any
@@ -425,7 +425,7 @@ class Full(Plain):
                     manager = getattr(each, method)(event, *subscription)
                     manager.__enter__()
                     entered.append((each, manager))
-            except Exception as exc:
+            except (Exception, anyio.get_cancelled_exc_class()) as exc:
                 if method != "publishing" or not isinstance(exc, PublishRefused):
                     self.take_out(each, exc)
                 elif event.name != HANDLER_FAILED:
@@ -437,12 +437,12 @@ class Full(Plain):
         for each, manager in reversed(entered):
             try:
                 self.answered(manager.__exit__(type(exc) if exc else None, exc, None))
-            except Exception as failure:
+            except (Exception, anyio.get_cancelled_exc_class()) as failure:
                 self.take_out(each, failure)
 
     def answered(self, answer: object) -> None:
         """Ignore what an instrument's context manager answers; for a fault to override."""
 
-    def take_out(self, instrument: Any, failure: Exception) -> None:
+    def take_out(self, instrument: Any, failure: BaseException) -> None:
         if self.remove_instrument(instrument):
             logger.error("an instrument failed", exc_info=failure)

@@ -36,6 +36,10 @@ from properties.reference.engine import (
 )
 
 
+class Entangled(Exception):
+    """The transition would wait for a work that waits for it."""
+
+
 class GivenUp(Exception):
     """The sender waits no more for its turn, since that would be for ever."""
 
@@ -97,6 +101,9 @@ class LastingComponent(PlainComponent):
                 return await super().take(message, engine)
             self.defer(Handling(message, live()))
             return Outcome.DEFERRED
+        except Entangled:
+            self.post(Handling(message, ()))
+            return Outcome.DEFERRED
 
     def check_loaded(self) -> None:
         if self.is_unloaded:
@@ -123,6 +130,14 @@ class LastingComponent(PlainComponent):
         except Exception as exc:
             if mine.stay is None or mine.is_over:
                 await engine.report(self.name, mine, exc)
+        except anyio.get_cancelled_exc_class():
+            self.keep_posted(mine)
+            raise
+
+    def keep_posted(self, mine: Handling) -> None:
+        """Keep what work has sent, if its turn has not come as `running()` is left."""
+        if mine.stay is None and not mine.come.is_set():
+            self.defer(mine)
 
     async def turn_of(self, mine: Handling) -> None:
         await super().turn_of(mine)
@@ -139,8 +154,16 @@ class LastingComponent(PlainComponent):
     async def handle(self, mine: Handling) -> Outcome:
         try:
             return await super().handle(mine)
+        except anyio.get_cancelled_exc_class():
+            self.send_again(mine)
+            raise
         finally:
             self.begin()
+
+    def send_again(self, mine: Handling) -> None:
+        """Let a timer send again what was cancelled."""
+        if mine.is_timed and self.counts(mine):
+            self.due = anyio.current_time()
 
     async def is_wanted(self, mine: Handling) -> bool:
         if self.is_stale:
@@ -198,7 +221,9 @@ class LastingComponent(PlainComponent):
     def break_ring(self, work: Work) -> None:
         for each in [*waiting]:
             in_ring = work.in_hand in each.within and waits_for(each.component.in_hand, live())
-            if in_ring and not isinstance(each.component, Work):
+            if in_ring and isinstance(each.component, Work):
+                raise Entangled
+            if in_ring:
                 each.component.withdraw(each)
                 each.is_given_up = True
                 each.come.set()

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Self
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import BufferFull, Event, HandlerFailure, StreamDeadlock
+from flexiflow import BufferFull, Event, HandlerFailure, ReceiverClosed, StreamDeadlock
 from properties.reference.bus import is_cancelled
 
 waiting_for_publishes: ContextVar[tuple[object, ...]] = ContextVar("waiting", default=())
-"""The tasks that wait for the publishes around."""
+"""The tasks that wait for the publishes around, or backgrounds, for which a task `waits`."""
 
 
 def current_task() -> object:
@@ -67,6 +67,8 @@ class PlainStream:
     def end(self) -> None:
         self.subscription.bus.unsubscribe(self.subscription)
         self.is_open = False
+        self.dropped += len(self.buffered)
+        self.buffered.clear()
         self.wake()
 
     def __aiter__(self) -> Self:
@@ -77,7 +79,12 @@ class PlainStream:
         await checkpoint()
         while not (self.buffered or self.blocked):
             await self.change.wait()
+            self.check_open()
         return self.take()
+
+    def check_open(self) -> None:
+        if not self.is_open:
+            raise ReceiverClosed("the stream", "is closed")
 
     def statistics(self) -> Counted:
         return Counted(self.received, self.delivered, self.dropped, len(self.buffered))
@@ -112,9 +119,8 @@ class PlainStream:
             await self.change.wait()
 
     def waits_for_itself(self) -> bool:
-        return len(self.consumers) == 1 and not self.consumers.isdisjoint(
-            waiting_for_publishes.get()
-        )
+        tasks = [getattr(each, "waits", each) for each in waiting_for_publishes.get()]
+        return len(self.consumers) == 1 and not self.consumers.isdisjoint(tasks)
 
     async def drop_oldest(self, event: Event[Any]) -> None:
         self.buffered.pop(0)
@@ -160,6 +166,7 @@ class PlainExpectation:
     subscribe: Callable[[Callable[[Event[Any]], Any]], Any]
     failure: Exception | None = None
     is_told: bool = False
+    is_settled: bool = False
 
     def __post_init__(self) -> None:
         """Do nothing; for a fault to override."""
@@ -172,6 +179,7 @@ class PlainExpectation:
     async def __aexit__(self, *_: object) -> None:
         bus = self.subscription.bus
         bus.unsubscribe(self.subscription)
+        self.settled.set()
         if self.failure is not None and not self.is_told:
             failed = HandlerFailure(
                 self.subscription.event_name,
@@ -188,6 +196,8 @@ class PlainExpectation:
 
     async def wait(self) -> Event[Any]:
         await self.settled.wait()
+        if not self.is_settled:
+            raise ReceiverClosed("the expectation", "is closed")
         if self.failure is not None:
             self.is_told = True
             raise self.failure
@@ -198,11 +208,13 @@ class PlainExpectation:
         try:
             if self.filter is not None and not self.filter(*event):
                 return
-            self.event = event
+            if not self.is_settled:
+                self.event = event
         except Exception as exc:
             self.failure = exc
         self.settle()
 
     def settle(self) -> None:
+        self.is_settled = True
         self.subscription.bus.unsubscribe(self.subscription)
         self.settled.set()

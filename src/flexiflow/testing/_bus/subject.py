@@ -19,6 +19,7 @@ from flexiflow.testing._bus.fitting import Guarded, fit
 from flexiflow.testing._bus.further_cases import FURTHER
 from flexiflow.testing._bus.offers import METHODS, USES, options_of
 from flexiflow.testing._bus.recorder import BusRecorder
+from flexiflow.testing._bus.scenes import SCENES
 from flexiflow.testing._bus.script import Script
 from flexiflow.testing._bus.trace import BusTrace
 from flexiflow.testing._examiner.clause import often
@@ -147,6 +148,12 @@ class BusSubject(Subject[BusTrace]):
             cases = st.one_of(often(2, cases), FURTHER[clause.identifier])
         companies = st.sampled_from(companies_of(self.offers))
         return st.one_of(often(_ALONE, cases), st.builds(accompany, cases, companies))
+
+    def scenes_of(self, clause: Clause) -> tuple[Case, ...]:
+        """Return what a clause is tried with first; nothing if the bus lacks something."""
+        if clause.scenes or self._lacks_parts:
+            return clause.scenes
+        return SCENES.get(clause.identifier, ())
 
     def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:
         """Look for a crossing that breaks the clause; all clauses have the same ones."""

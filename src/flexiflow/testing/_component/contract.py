@@ -22,6 +22,7 @@ from flexiflow.testing._component import (
     work_clauses,
 )
 from flexiflow.testing._component import refusal_programs as refusals
+from flexiflow.testing._component import sending_programs as sending
 from flexiflow.testing._component import turn_programs as turns
 from flexiflow.testing._component.judgements import (
     all_or_nothing,
@@ -119,6 +120,9 @@ C1 = Clause(
         way=("register", "send"),
         same=(False, True),
     ),
+    scenes=each_of(
+        sending.is_gone_in_one_step, by=("its handling", "its sender"), again=(False, True)
+    ),
 )
 C2 = Clause(
     "C2",
@@ -165,7 +169,14 @@ C4 = Clause(
         observers=several(st.builds(Observe, _observed, st.tuples(_last)), most=1),
     ),
     run_to_completion,
-    scenes=each_of(*turns.COMPLETION, names=("ab", "abc")),
+    scenes=each_of(
+        *turns.COMPLETION,
+        *sending.DEFERRING,
+        names=("ab", "abc"),
+        way=("send", "hand over"),
+        fails=(False, True),
+        deferred=(1, 2),
+    ),
     share=_MOST,
 )
 _crossing = _scripts(

@@ -8,6 +8,7 @@ import anyio
 
 from flexiflow import State, StateMachine, Transition
 from flexiflow.testing._component import journeys, timing_programs
+from flexiflow.testing._component import leaving_programs as leaving
 from flexiflow.testing._component.journeys import SHARE
 from flexiflow.testing._component.making_programs import refuses_bad_times
 from flexiflow.testing._component.parts import Shelf, engine_over
@@ -252,6 +253,14 @@ M2 = Clause(
         begins_at_the_start,
         *timing_programs.MANY,
         refuses_bad_times,
+        leaving.sends_again_what_was_cancelled,
+        leaving.ends_with_its_component,
+        leaving.reports_what_its_state_sent,
+        leaving.drops_what_waits_as_it_leaves,
+        when=("in line", "in hand"),
+        left_by=("its end", "an exception"),
+        detail=("after",),
+        again=(False, True),
         way=("left", "action", "guard", "again", "again, slowly"),
         pause=(1, 20),
         left=(3, 9),

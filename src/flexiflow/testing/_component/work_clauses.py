@@ -9,6 +9,7 @@ import anyio
 
 from flexiflow import LimitDeadlock, Outcome, State, StateMachine, Transition
 from flexiflow.testing._component import journeys
+from flexiflow.testing._component import leaving_programs as leaving
 from flexiflow.testing._component.journeys import SHARE
 from flexiflow.testing._component.making_programs import refuses_bad_work
 from flexiflow.testing._component.parts import Shelf, engine_over, loaded, noted, working
@@ -404,7 +405,8 @@ M3 = Clause(
     "is broken. It begins once, without entry, on registering or loading and with `running()`; "
     "unregistering ends it, and waits for that, unless called from within.",
     journeys.AT_WORK,
-    scenes=each_of(
+    scenes=each_of(leaving.ends_two_works, first=("a", "b", "both"))
+    + each_of(
         sends_how_it_ended,
         reports_what_is_not_sent,
         drops_a_late_end,
@@ -419,6 +421,15 @@ M3 = Clause(
         ends_as_it_leaves,
         unregisters_itself,
         refuses_bad_work,
+        leaving.keeps_what_its_work_sent,
+        leaving.ends_with_its_component,
+        leaving.reports_what_its_state_sent,
+        leaving.drops_what_waits_as_it_leaves,
+        before=(0, 1),
+        after=(0, 1),
+        left_by=("its end", "an exception"),
+        detail=("during",),
+        again=(False, True),
         ending=("a result", "a failure"),
         report=("a failure", "it is left"),
         late=("left", "entered again", "it swallows"),

@@ -254,6 +254,10 @@ class Subject(ABC, Generic[_Traced]):
         """Draw what a clause is tried with, which has these cases."""
         return cases
 
+    def scenes_of(self, clause: Clause) -> tuple[Case, ...]:
+        """Return the cases that a clause is tried with before any are drawn."""
+        return clause.scenes
+
     def examine_further(self, verdict: Verdict, examples: int, seed: int) -> Verdict:  # noqa: ARG002
         """Examine a clause beyond its cases, and return the verdict."""
         return verdict
@@ -376,7 +380,7 @@ class _Search:
 
         At most as many scenes are tried before that, and then the clause's share of cases.
         """
-        scenes = self._clause.scenes
+        scenes = self._subject.scenes_of(self._clause)
         for case in Random(seed).sample(scenes, min(examples, len(scenes))):  # noqa: S311
             self._tried += 1
             if self._breaks(case):

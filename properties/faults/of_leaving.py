@@ -1,0 +1,90 @@
+"""Faults of components that are left, or whose messages are cancelled: C1, C4, M2, M3."""
+
+from contextlib import suppress
+from typing import Any
+
+from flexiflow import Outcome
+from properties.faults._component_registry import breaks
+from properties.reference.engine import Handling, PlainComponent
+from properties.reference.lasting import LastingComponent
+
+
+@breaks("C1")
+class HandlesThoughItIsGone(PlainComponent):
+    """Handles a message whose turn comes in the step in which the component leaves."""
+
+    async def handle_in_turn(self, mine: Handling, engine: Any) -> Outcome:
+        await self.turn_of(mine)
+        try:
+            return await self.handle_all(mine)
+        finally:
+            self.go_on()
+
+
+@breaks("C4")
+class ReportsOutsideItsTurn(PlainComponent):
+    """Reports a deferred message's failure as if no message were in hand."""
+
+    async def deferred_failure(self, mine: Handling, failure: Exception) -> None:
+        if self.engine is not None:
+            await self.engine.report(self.name, mine, failure)
+
+
+@breaks("C4")
+class GoesOnThoughItIsCancelled(PlainComponent):
+    """Handles deferred messages in a send that is cancelled."""
+
+    async def let_others_run(self) -> None: ...
+
+
+@breaks("M3")
+class LosesWhatItsWorkSent(LastingComponent):
+    """Forgets what its work has sent, and what stands in line, as `running()` is left."""
+
+    def keep_posted(self, mine: Handling) -> None: ...
+
+
+@breaks("M2")
+class LosesWhatATimerSent(LastingComponent):
+    """Forgets what a timer has sent if its handling is cancelled."""
+
+    def send_again(self, mine: Handling) -> None: ...
+
+
+@breaks("M3")
+class WorksOnlyOnce(LastingComponent):
+    """Begins no work when it is registered again."""
+
+    async def end(self) -> None:
+        await super().end()
+        self.has_begun = True
+
+
+@breaks("M3")
+class WaitsForTwoWorks(LastingComponent):
+    """Breaks no ring of two works."""
+
+    def break_ring(self, work: Any) -> None: ...
+
+
+@breaks("M2")
+class ReportsNothingOfItsState(LastingComponent):
+    """Reports no failure of what its state has sent."""
+
+    async def handle_posted(self, mine: Handling, engine: Any) -> None:
+        with suppress(Exception):
+            await self.handle_in_turn(mine, engine)
+
+
+@breaks("M3")
+class TellsOfWhatItNeverHandled(LastingComponent):
+    """Reports what its state has sent if the component leaves before its turn."""
+
+    async def handle_posted(self, mine: Handling, engine: Any) -> None:
+        try:
+            await self.handle_in_turn(mine, engine)
+        except Exception as exc:
+            await engine.report(self.name, mine, exc)
+        except BaseException:
+            self.keep_posted(mine)
+            raise

@@ -1,0 +1,222 @@
+"""Programs that try an option of a subscription in each plan that a bus may call handlers by (P1).
+
+A bus may call handlers in one loop or in another, depending on the instruments that watch, on the
+functions around, and on which of its handlers are async. An option must hold in all of them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from flexiflow import HandlerTimeout, LimitDeadlock
+from flexiflow.testing._bus.ending_programs import pass_on
+from flexiflow.testing._examiner.kit import (
+    Boom,
+    Both,
+    Exit,
+    Handling,
+    Publishing,
+    claim,
+    fail,
+    ignore,
+    noting,
+    types_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flexiflow import EventBus
+    from flexiflow._bus import DeliveryMode, ErrorPolicy
+
+    Heard: TypeAlias = list[Any]
+    Plan: TypeAlias = tuple[str, int, str]
+
+_INSTRUMENTS: Final[dict[str, Callable[[], object]]] = {
+    "publishes": Publishing,
+    "handlers": Handling,
+    "both": Both,
+}
+PLANS: Final[tuple[Plan, ...]] = tuple(
+    (watched, around, beside)
+    for watched in ("", *_INSTRUMENTS)
+    for around in range(3)
+    for beside in ("async", "sync")
+)
+"""What an instrument watches, how many functions are around, and what handler is beside."""
+
+
+async def attend(_: object) -> None:
+    """Do nothing, as an async handler."""
+
+
+async def subscribe_in(
+    bus: EventBus, plan: Plan, handler: Callable[[Any], Any], event: str = "a", **options: Any
+) -> Any:
+    """Subscribe a handler, and another one before it, in a plan."""
+    watched, around, beside = plan
+    await bus.subscribe("a", "beside", attend if beside == "async" else ignore, priority=1)
+    # Without functions, too: a bus need not have them.
+    given = {"around": [pass_on] * around} if around else {}
+    made = await bus.subscribe(event, "c", handler, **given, **options)
+    if watched and hasattr(bus, "add_instrument"):
+        bus.add_instrument(_INSTRUMENTS[watched]())
+    return made
+
+
+async def asks_in_each_plan(
+    bus: EventBus, *, plan: Plan, accepts: bool | None, delivery: DeliveryMode
+) -> None:
+    """A filter is asked, and decides, whatever else is subscribed."""
+    heard: Heard = []
+    asked: Heard = []
+
+    async def handler(data: object) -> None:
+        heard.append(data)
+
+    def raise_or_note(event: str, data: object) -> bool:
+        if accepts is None:
+            fail(data)
+        return noting(asked, accepts=bool(accepts))(event, data)
+
+    await subscribe_in(bus, plan, handler, filter=raise_or_note)
+    for number in range(2):
+        failures = await bus.publish("a", number, delivery=delivery, on_error="continue")
+        expected = [Boom] * (accepts is None)
+        claim(types_of(failures) == expected, f"of a filter that gives {accepts} came {failures}")
+    claim(heard == [0, 1] * bool(accepts), f"a filter gives {accepts}, and its handler had {heard}")
+    claim(asked == [0, 1] * (accepts is not None), f"of two publishes, a filter was asked {asked}")
+
+
+async def is_called_once_in_each_plan(
+    bus: EventBus, *, heard: Heard, plan: Plan, overlap: bool, delivery: DeliveryMode
+) -> None:
+    """A `once` handler is called once, whatever else is subscribed."""
+
+    async def handler(data: object) -> None:
+        heard.append(data)
+        await checkpoint()
+
+    made = await subscribe_in(bus, plan, handler, once=True)
+    async with anyio.create_task_group() as group:
+        for number in range(2):
+            group.start_soon(partial(bus.publish, "a", number, delivery=delivery))
+            if not overlap:
+                await anyio.sleep(1)
+    claim(len(heard) == 1, f"of two publishes, a handler for one time heard {heard}")
+    claim(not made.active, "a handler for one time was called, and is subscribed")
+
+
+async def fails_in_each_plan(
+    bus: EventBus, *, plan: Plan, pattern: str, delivery: DeliveryMode
+) -> None:
+    """A failure is told as it is, with the event's name, whatever else is subscribed."""
+    told: Heard = []
+    boom = Boom()
+
+    async def handler(_: object) -> None:
+        await checkpoint()
+        raise boom
+
+    made = await subscribe_in(bus, plan, handler, pattern)
+    await bus.subscribe("event.handler.failed", "o", told.append)
+    failures = await bus.publish("a", delivery=delivery, on_error="continue")
+    given = [(each.event_name, each.component_name, each.exception) for each in failures]
+    expected = [("a", "c", boom)]
+    claim(given == expected, f"of a failure came {given}, not {expected}")
+    claim(failures[0].subscription is made, f"a failure is of {failures[0].subscription}")
+    shown = [(each["event_name"], each["component_name"], each["exception"]) for each in told]
+    claim(shown == expected, f"of a failure was told {shown}")
+
+
+async def ends_in_each_plan(
+    bus: EventBus, *, heard: Heard, plan: Plan, how: str, delivery: DeliveryMode
+) -> None:
+    """Who is unsubscribed before its turn is not called, nor who is subscribed meanwhile."""
+
+    async def first(_: object) -> None:
+        await checkpoint()
+        if how == "ends":
+            bus.unsubscribe(made)
+        elif not joined:
+            joined.append(await bus.subscribe("a", "c", heard.append, priority=5))
+
+    joined: Heard = []
+    await bus.subscribe("a", "first", first, priority=1)
+    made = await subscribe_in(bus, plan, heard.append, priority=2)
+    await bus.publish("a", 0, delivery=delivery)
+    claim(heard == [0] * (how != "ends"), f"somebody {how} in a publish, and it went to {heard}")
+    await bus.publish("a", 1, delivery=delivery)
+    expected = [] if how == "ends" else [0, 1, 1]
+    claim(heard == expected, f"somebody {how} in the first of two publishes, which went to {heard}")
+
+
+async def is_late_in_each_plan(
+    bus: EventBus, *, plan: Plan, delivery: DeliveryMode, policy: ErrorPolicy
+) -> None:
+    """A time limit holds, whatever else is subscribed."""
+
+    async def sleep(_: object) -> None:
+        await anyio.sleep(9)
+
+    await subscribe_in(bus, plan, sleep, time_limit=2)
+    begin = anyio.current_time()
+    try:
+        failed = types_of(await bus.publish("a", delivery=delivery, on_error=policy))
+    except HandlerTimeout:
+        failed = [HandlerTimeout]
+    took = anyio.current_time() - begin
+    told = f"of a handler that takes 9 s and may take 2, failed {failed}, after {took:g} s"
+    claim((failed, took) == ([HandlerTimeout], 2), told)
+
+
+async def is_limited_in_each_plan(
+    bus: EventBus, *, heard: Heard, plan: Plan, limit: int, within: bool, delivery: DeliveryMode
+) -> None:
+    """At most so many calls run at once, and none waits for itself, in each plan."""
+
+    async def handler(data: int) -> None:
+        heard.append(f"{data} begins")
+        await anyio.sleep(1)
+        if within and data < 2:
+            failures = await bus.publish("a", data + 2, delivery=delivery, on_error="continue")
+            heard.extend(types_of(failures))
+        heard.append(f"{data} ends")
+
+    await subscribe_in(bus, plan, handler, limit=limit)
+    async with anyio.create_task_group() as group:
+        for number in range(1 if within else 2):
+            group.start_soon(partial(bus.publish, "a", number, delivery=delivery))
+            await anyio.sleep(0.1)
+    if within:
+        expected = ["0 begins", LimitDeadlock, "0 ends"]
+    elif limit == 1:
+        expected = ["0 begins", "0 ends", "1 begins", "1 ends"]
+    else:
+        expected = ["0 begins", "1 begins", "0 ends", "1 ends"]
+    claim(heard == expected, f"limited to {limit}, it went {heard}, not {expected}")
+
+
+async def exits_in_each_plan(
+    bus: EventBus, *, heard: Heard, plan: Plan, delivery: DeliveryMode, policy: ErrorPolicy
+) -> None:
+    """What is no `Exception` leaves a publish bare, and later handlers don't start."""
+    leaving = Exit()
+
+    async def handler(_: object) -> None:
+        await checkpoint()
+        raise leaving
+
+    await subscribe_in(bus, plan, handler)
+    await bus.subscribe("a", "later", heard.append, priority=5)
+    left: list[BaseException] = []
+    try:
+        await bus.publish("a", delivery=delivery, on_error=policy)
+    except Exit as error:
+        left.append(error)
+    claim(left == [leaving], f"a handler exits, and publish was left by {left}")
+    claim(not heard or delivery == "concurrent", "a handler exits, and a later one was called")

@@ -1,0 +1,158 @@
+"""Programs with which clauses are tried in every examination, before any are drawn (P1).
+
+What is rare among what is drawn, and what a bus does in one step out of many, is tried for sure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from flexiflow.testing._bus import exit_programs as exits
+from flexiflow.testing._bus import expecting_programs as expecting
+from flexiflow.testing._bus import line_programs as lines
+from flexiflow.testing._bus import plan_programs as plans
+from flexiflow.testing._bus import room_programs as room
+from flexiflow.testing._bus import waiting_programs as waiting
+from flexiflow.testing._bus.programs import by_unsubscribing, by_unsubscribing_all
+from flexiflow.testing._bus.stream_clauses import stream_script
+from flexiflow.testing._examiner.clause import each_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flexiflow.testing._examiner.program import Case
+
+_PLAIN: Final = ("sequential",)
+_PLANS: Final = tuple(each for each in plans.PLANS if "async" in each)
+_AT_ONCE: Final[dict[str, Any]] = {"delivery": ("concurrent", "tiered"), "policy": ("raise",)}
+_WAYS: Final = ("publish", "ask")
+_HOW: Final = (by_unsubscribing, by_unsubscribing_all)
+_ended: Final = each_of(lines.ends_a_line, way=_WAYS, how=_HOW, delivery=_PLAIN)
+_cleanups: Final = each_of(
+    lines.announces_each_cleanup,
+    first=("exits", "fails", "is cancelled"),
+    cleanups=(("fails",), ("fails", "no", "fails")),
+    delivery=("concurrent", "tiered"),
+)
+_scripts: Final = tuple(
+    stream_script(
+        buffer,
+        "block",
+        "sequential",
+        ("publish",) * (buffer + more) + then + ("publish", "read", "read", "read"),
+    )
+    for buffer in range(3)
+    for more, then in (
+        (1, ("publishers give up", "read")),
+        (2, ("read", "publishers give up", "read")),
+        (0, ("read", "read", "readers give up")),
+        (3, ("publishers give up",)),
+    )
+)
+
+SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
+    "A1": _ended,
+    "B5": each_of(plans.ends_in_each_plan, plan=_PLANS, how=("ends", "joins"), delivery=_PLAIN),
+    "B8": each_of(
+        plans.asks_in_each_plan, plan=_PLANS, accepts=(True, False, None), delivery=_PLAIN
+    ),
+    "B9": each_of(
+        plans.is_called_once_in_each_plan, plan=_PLANS, overlap=(False, True), delivery=_PLAIN
+    ),
+    "B15": (
+        *each_of(
+            room.waits_for_all,
+            limit=(1, 2),
+            buffer=(0, 1),
+            publishers=(2, 4),
+            left_by=("its end", "an exception"),
+            gives_up=(False, True),
+        ),
+        *each_of(
+            room.lets_exits_out,
+            room.refuses_to_wait_for_its_opener,
+            room.is_entered_once,
+            waits=(False, True),
+            limit=(1, 2),
+            when=("within", "later"),
+            delivery=_PLAIN,
+        ),
+    ),
+    "E1": (
+        *each_of(exits.fails_many_times, number=(12,)),
+        *each_of(plans.fails_in_each_plan, plan=_PLANS, pattern=("a", "*"), delivery=_PLAIN),
+    ),
+    "E4": (*_cleanups, *each_of(exits.exits_in_a_cleanup, **_AT_ONCE)),
+    "E5": (
+        *each_of(plans.exits_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue",)),
+        *each_of(exits.starts_nobody_when_cancelled),
+        *each_of(exits.exits_as_it_is_told, waits=(False, True)),
+    ),
+    "E8": each_of(exits.splits_what_a_cancelled_one_raises, plan=_PLANS, delivery=_PLAIN),
+    "I1": each_of(expecting.knows_each_instrument, removed=(0, 1), delivery=_PLAIN),
+    "I3": each_of(
+        expecting.survives_a_stray_instrument,
+        where=tuple(f"{verb} {what}" for verb in ("enters", "leaves") for what in "ah"),
+    ),
+    "S1": each_of(
+        expecting.tells_its_waiters,
+        waiting.lets_publishers_go,
+        waiting.tells_its_readers,
+        buffer=(0, 1),
+        publishers=(1, 3),
+        comes=(False, True),
+        left_by=("its end", "an exception", "a cancellation"),
+        delivery=_PLAIN,
+    ),
+    "S2": (
+        *each_of(
+            waiting.wakes_another,
+            acts=(
+                ("0", "publish"),
+                ("publish", "0"),
+                ("publish", "1"),
+                ("0", "publish", "1"),
+                ("publish", "0", "publish"),
+                ("publish", "publish", "0"),
+            ),
+            readers=(2, 3),
+            delivery=_PLAIN,
+        ),
+        *_scripts,
+    ),
+    "S3": each_of(
+        waiting.knows_its_consumer,
+        readers=((), (0,), (1,), (1, 1), (0, 1), (1, 0), (1, 2)),
+        publisher=(0, 1, 2),
+        way=("itself", "a handler"),
+        delivery=_PLAIN,
+    ),
+    "S4": each_of(
+        expecting.gives_all_the_same,
+        expecting.takes_the_first_of_a_filter,
+        waiters=(2, 3),
+        late=(False, True),
+        fails=(False, True),
+        delivery=_PLAIN,
+    ),
+    "V1": each_of(plans.is_late_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue",)),
+    "V2": (
+        *each_of(
+            plans.is_limited_in_each_plan,
+            plan=_PLANS,
+            limit=(1, 2),
+            within=(False, True),
+            delivery=_PLAIN,
+        ),
+        *each_of(
+            lines.passes_the_slot_on,
+            limit=(1, 2),
+            leaving=((2,), (3,), (2, 3)),
+            moment=("in line", "as a call ends", "after a call"),
+            way=_WAYS,
+            delivery=_PLAIN,
+        ),
+        *_ended,
+    ),
+}
+"""The programs by clause."""
