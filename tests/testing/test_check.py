@@ -218,7 +218,8 @@ def test_a_bus_without_anything_new_holds(backend: str) -> None:
 def test_what_a_bus_hands_on_is_checked(backend: str) -> None:
     """P1: not what a signature says counts, but what is taken."""
     verdict = check_one("V1", Thin, backend, examples=2)
-    assert (verdict.examples, verdict.lacks) == (2, ())
+    assert verdict.examples > 0
+    assert verdict.lacks == ()
 
 
 @pytest.mark.parametrize("bus", [Thin, Surrounding])

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Heard: TypeAlias = list[Any]
     Plan: TypeAlias = tuple[str, int, str]
 
-_INSTRUMENTS: Final[dict[str, Callable[[], object]]] = {
+_INSTRUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "publishes": Publishing,
     "handlers": Handling,
     "both": Both,

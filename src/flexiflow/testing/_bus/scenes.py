@@ -20,6 +20,7 @@ from flexiflow.testing._examiner.clause import each_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flexiflow.testing._bus.stream_clauses import StreamStep
     from flexiflow.testing._examiner.program import Case
 
 _PLAIN: Final = ("sequential",)
@@ -34,20 +35,21 @@ _cleanups: Final = each_of(
     cleanups=(("fails",), ("fails", "no", "fails")),
     delivery=("concurrent", "tiered"),
 )
+_STEPS: Final[tuple[tuple[int, tuple[StreamStep, ...]], ...]] = (
+    (1, ("publishers give up", "read")),
+    (2, ("read", "publishers give up", "read")),
+    (0, ("read", "read", "readers give up")),
+    (3, ("publishers give up",)),
+)
 _scripts: Final = tuple(
     stream_script(
         buffer,
         "block",
         "sequential",
-        ("publish",) * (buffer + more) + then + ("publish", "read", "read", "read"),
+        [*["publish"] * (buffer + more), *then, "publish", "read", "read", "read"],
     )
     for buffer in range(3)
-    for more, then in (
-        (1, ("publishers give up", "read")),
-        (2, ("read", "publishers give up", "read")),
-        (0, ("read", "read", "readers give up")),
-        (3, ("publishers give up",)),
-    )
+    for more, then in _STEPS
 )
 
 SCENES: Final[Mapping[str, tuple[Case, ...]]] = {

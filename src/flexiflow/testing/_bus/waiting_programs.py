@@ -34,7 +34,7 @@ async def knows_its_consumer(
     Task 0 has entered it.
     """
     turns = [anyio.Event() for _ in range(len(readers) + 2)]
-    counts = stream = bus.stream("a", buffer=1)
+    stream = bus.stream("a", buffer=1)
 
     async def publish(_: object = None) -> None:
         heard.extend(await bus.publish("a", delivery=delivery, on_error="continue"))
@@ -60,13 +60,13 @@ async def knows_its_consumer(
         with anyio.move_on_after(5):
             await take_turns(0)
             await turns[-1].wait()
-        counts = stream.statistics()
+        dropped = stream.statistics().dropped
         group.cancel_scope.cancel()
     consumers = {*readers} or {0}
     expected = [StreamDeadlock] * (consumers == {publisher})
     told = f"entered by task 0, read by {readers}, and published to by {publisher} in the end"
     claim(types_of(heard) == expected, f"{told}, of a full stream came {types_of(heard)}")
-    claim(counts.dropped == len(expected), f"{told}, a full stream has dropped {counts.dropped}")
+    claim(dropped == len(expected), f"{told}, a full stream has dropped {dropped}")
 
 
 # S1
@@ -147,6 +147,7 @@ async def wakes_another(
     The acts are publishes, and the numbers of the readers that are cancelled.
     """
     scopes = [anyio.CancelScope() for _ in range(readers)]
+    told = f"of {readers} readers, in one step {acts};"
 
     async def read(number: int) -> None:
         with scopes[number]:
@@ -165,7 +166,6 @@ async def wakes_another(
         it = events.statistics()
         left = [number for number in range(readers) if str(number) not in acts]
         least = min(len(left), acts.count("publish"))
-        told = f"of {readers} readers, in one step {acts};"
         claim(len(heard) >= least, f"{told} it was read {len(heard)} times")
         claim(it.received == it.delivered + it.buffered, f"{told} it counts {it}")
         while events.statistics().buffered:
