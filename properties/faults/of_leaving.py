@@ -1,4 +1,4 @@
-"""Faults of components that are left, or whose messages are cancelled: C1, C4, M2, M3."""
+"""Faults of components that are left, or whose messages are cancelled: C1, C4, K3, K5, M2, M3."""
 
 from contextlib import suppress
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from flexiflow import Outcome
 from properties.faults._component_registry import breaks
 from properties.reference.engine import Handling, PlainComponent
-from properties.reference.lasting import LastingComponent
+from properties.reference.lasting import LastingComponent, LastingEngine
 
 
 @breaks("C1")
@@ -88,3 +88,20 @@ class TellsOfWhatItNeverHandled(LastingComponent):
         except BaseException:
             self.keep_posted(mine)
             raise
+
+
+@breaks("K3", "M2")
+class LoadsForMessagesAlone(LastingComponent):
+    """Neither loads again before its next message, nor saves the time when a state began."""
+
+    def must_be_kept_up(self) -> bool:
+        return False
+
+
+@breaks("K5")
+class KeepsWhoHasWorked(LastingEngine):
+    """Unloads nobody at the end of work."""
+
+    def rest(self, component: Any) -> None:
+        if not component.has_begun:
+            super().rest(component)

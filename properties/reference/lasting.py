@@ -73,7 +73,8 @@ class LastingComponent(PlainComponent):
         self.work: Work | None = None
         self.has_begun = False
         self.version = 0
-        self.is_stale = self.is_unloaded = False
+        self.stored_due: float | None = None
+        self.is_stale = self.is_unloaded = self.is_kept_up = False
 
     def check_start(self, state: str) -> None:
         if self.machine is None or state not in self.machine.states:
@@ -157,13 +158,17 @@ class LastingComponent(PlainComponent):
         except anyio.get_cancelled_exc_class():
             self.send_again(mine)
             raise
+        except Exception:
+            if self.is_stale:
+                self.send_again(mine)
+            raise
         finally:
             self.begin()
 
     def send_again(self, mine: Handling) -> None:
         """Let a timer send again what was cancelled."""
         if mine.is_timed and self.counts(mine):
-            self.due = anyio.current_time()
+            self.due, self.timer = anyio.current_time(), None
 
     async def is_wanted(self, mine: Handling) -> bool:
         if self.is_stale:
@@ -264,6 +269,7 @@ class LastingComponent(PlainComponent):
         try:
             given = self.name, state, self.snapshot()
             self.version = await call(partial(store.save, *given, expected=self.version, due=due))
+            self.stored_due = due
         except BaseException as exc:
             self.has_failed_to_save(exc)
             raise
@@ -288,6 +294,7 @@ class LastingComponent(PlainComponent):
         if stored is not None:
             self.check_stored(stored.state)
             state, self.version, self.due = stored.state, stored.version, stored.due
+            self.stored_due = stored.due
             if stored.data is not None:
                 self.restore(stored.data)
         self._state = state
@@ -311,8 +318,43 @@ class LastingComponent(PlainComponent):
 
     def begin(self) -> None:
         """Begin the work and the timer that have not begun."""
-        if self.engine is None or self.engine.tasks is None or self.is_stale:
+        if self.engine is None or self.engine.tasks is None:
             return
+        if not self.is_stale:
+            self.begin_stay()
+        if self.must_be_kept_up() and not self.is_kept_up:
+            self.is_kept_up = True
+            self.engine.start(self.keep_up)
+
+    def must_be_kept_up(self) -> bool:
+        is_unsaved = self.engine.store is not None and self.due != self.stored_due
+        return self.is_stale or is_unsaved
+
+    async def keep_up(self) -> None:
+        """Load again, or save the due time, until that has succeeded."""
+        try:
+            while self.engine is not None and self.must_be_kept_up():
+                mine = Handling({}, ())
+                self.line_up(mine)
+                with contextlib.suppress(Exception):
+                    await self.turn_of(mine)
+                    try:
+                        await self.load_or_save()
+                    finally:
+                        self.go_on()
+                if self.engine is not None and self.must_be_kept_up():
+                    await anyio.sleep(1)
+        finally:
+            self.is_kept_up = False
+        self.begin()
+
+    async def load_or_save(self) -> None:
+        if self.is_stale:
+            await self.reload()
+        elif self.must_be_kept_up():
+            await self.save(str(self.state), self.due)
+
+    def begin_stay(self) -> None:
         state = self.detail(self.state)
         if state is None:
             return

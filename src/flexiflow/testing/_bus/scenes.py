@@ -41,16 +41,16 @@ _STEPS: Final[tuple[tuple[int, tuple[StreamStep, ...]], ...]] = (
     (0, ("read", "read", "readers give up")),
     (3, ("publishers give up",)),
 )
-_scripts: Final = tuple(
-    stream_script(
-        buffer,
-        "block",
-        "sequential",
-        [*["publish"] * (buffer + more), *then, "publish", "read", "read", "read"],
-    )
-    for buffer in range(3)
-    for more, then in _STEPS
-)
+
+
+def _script(buffer: int, more: int, then: tuple[StreamStep, ...]) -> Case:
+    """Fill a stream that blocks, and let some publishers wait; do something, publish, and read."""
+    first: list[StreamStep] = ["publish"] * (buffer + more)
+    last: list[StreamStep] = ["publish", "read", "read", "read"]
+    return stream_script(buffer, "block", "sequential", [*first, *then, *last])
+
+
+_scripts: Final = tuple(_script(buffer, more, then) for buffer in range(3) for more, then in _STEPS)
 
 SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
     "A1": _ended,

@@ -35,6 +35,7 @@ async def knows_its_consumer(
     """
     turns = [anyio.Event() for _ in range(len(readers) + 2)]
     stream = bus.stream("a", buffer=1)
+    dropped = 0
 
     async def publish(_: object = None) -> None:
         heard.extend(await bus.publish("a", delivery=delivery, on_error="continue"))

@@ -9,6 +9,7 @@ import anyio
 from hypothesis import strategies as st
 
 from flexiflow import State, StateMachine, Transition, UnknownComponent
+from flexiflow.testing._component import storing_programs as storing
 from flexiflow.testing._component.parts import (
     IDLE,
     Shelf,
@@ -268,6 +269,7 @@ K5 = Clause(
         handles_no_more,
         leaves_the_others,
         comes_back_in_time,
+        storing.unloads_when_work_is_over,
         needs_both,
         as_answerer=(False, True),
         lacks=("store", "component_factory"),

@@ -20,6 +20,7 @@ from flexiflow import (
     UnknownState,
 )
 from flexiflow.testing._component import journeys
+from flexiflow.testing._component import storing_programs as storing
 from flexiflow.testing._component.making_programs import begins_only_where_it_can
 from flexiflow.testing._component.parts import (
     Shelf,
@@ -289,6 +290,9 @@ K3 = Clause(
         survives_a_cancellation,
         meets_another_engine,
         waits_until_it_has_loaded,
+        storing.finds_another_state,
+        found=("s0", "s1", "s2", "nothing"),
+        failures=(0, 2),
         fails=("before", "after"),
         turns=range(12),
     ),

@@ -9,6 +9,7 @@ import anyio
 from flexiflow import State, StateMachine, Transition
 from flexiflow.testing._component import journeys, timing_programs
 from flexiflow.testing._component import leaving_programs as leaving
+from flexiflow.testing._component import storing_programs as storing
 from flexiflow.testing._component.journeys import SHARE
 from flexiflow.testing._component.making_programs import refuses_bad_times
 from flexiflow.testing._component.parts import Shelf, engine_over
@@ -243,6 +244,12 @@ M2 = Clause(
     "that is overdue is sent at once, once; `running()` loads components whose stored time comes.",
     journeys.IN_TIME,
     scenes=each_of(
+        storing.stores_that_it_was_sent,
+        storing.sends_again_what_was_not_saved,
+        takes=(False, True),
+        fails=("before", "after"),
+    )
+    + each_of(
         sends_in_time,
         drops_what_is_late,
         sends_once,
