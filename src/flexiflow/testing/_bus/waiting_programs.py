@@ -35,7 +35,9 @@ async def knows_its_consumer(
     """
     turns = [anyio.Event() for _ in range(len(readers) + 2)]
     stream = bus.stream("a", buffer=1)
-    dropped = 0
+    consumers = {*readers} or {0}
+    expected = [StreamDeadlock] * (consumers == {publisher})
+    told = f"entered by task 0, read by {readers}, and published to by {publisher} in the end"
 
     async def publish(_: object = None) -> None:
         heard.extend(await bus.publish("a", delivery=delivery, on_error="continue"))
@@ -61,13 +63,10 @@ async def knows_its_consumer(
         with anyio.move_on_after(5):
             await take_turns(0)
             await turns[-1].wait()
-        dropped = stream.statistics().dropped
+        it = stream.statistics()
+        claim(types_of(heard) == expected, f"{told}, of a full stream came {types_of(heard)}")
+        claim(it.dropped == len(expected), f"{told}, a full stream counts {it}")
         group.cancel_scope.cancel()
-    consumers = {*readers} or {0}
-    expected = [StreamDeadlock] * (consumers == {publisher})
-    told = f"entered by task 0, read by {readers}, and published to by {publisher} in the end"
-    claim(types_of(heard) == expected, f"{told}, of a full stream came {types_of(heard)}")
-    claim(dropped == len(expected), f"{told}, a full stream has dropped {dropped}")
 
 
 # S1
