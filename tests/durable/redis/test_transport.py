@@ -1,6 +1,8 @@
 """The transport on Redis: what it keeps, gives and settles."""
 
 import json
+import re
+import reprlib
 
 import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after, sleep_forever
@@ -305,7 +307,8 @@ async def test_dead_letters_are_listed_by_age_and_redriven_once(keys: Keys) -> N
         ids = [letters[0].id, letters[3].id]
         assert await connection.redrive("billing", [*ids, *NO_IDS, "1-1-0"]) == 2
         for nonsense in NO_IDS:
-            with pytest.raises(ValueError, match="after must be the id of a dead letter, not "):
+            told = f"after must be the id of a dead letter, not {reprlib.repr(nonsense)}"
+            with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
                 await connection.dead_letters("billing", after=nonsense)
         assert await connection.redrive("billing", ids) == 0
         found, _ = await connection.tail(["0-0", "0-0"], 9, 0)

@@ -1,5 +1,7 @@
 """The SQLite transport: what it keeps, and whom it gives it."""
 
+import re
+import reprlib
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -252,7 +254,8 @@ async def test_dead_letters_are_listed_and_redriven_once(path: Path, clock: Cloc
         redriven = await connection.redrive("g", ["2", "2", "99", *NO_IDS])
         given = await lease.receive(Room(10))
         for nonsense in NO_IDS:
-            with pytest.raises(ValueError, match="after must be the id of a dead letter, not "):
+            told = f"after must be the id of a dead letter, not {reprlib.repr(nonsense)}"
+            with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
                 await connection.dead_letters("g", after=nonsense)
         assert letters == [
             DeadLetter("1", b"a", FAILURE, 5, 1, clock.now),
