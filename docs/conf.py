@@ -31,10 +31,15 @@ except metadata.PackageNotFoundError:  # built from the source tree, without ins
 
 extensions = [
     "clause_links",
+    "docstring_examples",
     "myst_parser",
+    "name_links",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
@@ -46,10 +51,22 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+# These are explained on a page of their own, under these names.
+_TYPES = ("DeliveryMode", "ErrorPolicy", "Overflow", "Subscribing")
+autodoc_type_aliases = {name: name for name in _TYPES}
+maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 # Else each attribute is described twice: by the class's docstring and as a member.
 napoleon_use_ivar = True
+
+# The names of others that are used here, as a list that is read without a network: a build depends
+# on no other host, and links don't change from one build to the next.
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", "_inventories/python.inv"),
+    "anyio": ("https://anyio.readthedocs.io/en/stable", "_inventories/anyio.inv"),
+    "trio": ("https://trio.readthedocs.io/en/stable", "_inventories/trio.inv"),
+}
 
 doctest_path = [str(ROOT / "examples")]
 # What a logger without handlers prints to standard error would only clutter the build. Examples

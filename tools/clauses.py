@@ -129,7 +129,7 @@ def find_clauses(semantics: str) -> Iterator[Clause]:
 
 
 def find_mentions(text: str, identifiers: Collection[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield what looks like the number of a clause in a text, known or not, with its place there."""
+    """Yield what looks like the number of a clause, known or not, and where it begins and ends."""
     letters = {identifier[0] for identifier in identifiers}
     for found in _MENTION.finditer(text):
         if found[1] in letters:

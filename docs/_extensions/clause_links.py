@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SEMANTICS_PAGE, TESTS_PAGE = "semantics", "clauses"
 _KEPT_AS_IT_IS = (
-    nodes.comment,
     nodes.FixedTextElement,
     nodes.literal,
     nodes.raw,

@@ -56,7 +56,7 @@ class EventBus:
 
     A bus needs no running event loop, is bound to none, and can serve several runs one after
     another (B1). It is not thread-safe: use it in one event loop at a time, and from other threads
-    through `anyio.from_thread`.
+    through `anyio.from_thread.run`.
 
     Args:
         delivery: how handlers are called unless a publish says otherwise (D5): "sequential" (D1),
