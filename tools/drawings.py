@@ -2,19 +2,18 @@
 
 A page shows what `StateMachine.mermaid()` prints; below it, its picture is drawn from the same
 text, so that both are always the same. Mermaid itself would be a script of three megabytes on each
-such page, or a browser on the machine of whoever builds the pages. `pygraphviz` brings Graphviz
-along, and `flexiflow run --report` needs it anyway.
+such page, or a browser to build the pages with. The maps of `flexiflow run --report` are drawn in
+the same way.
 
 What is read is the part of Mermaid that `flexiflow` and `tools/house.py` write, and no more.
 """
 
 import re
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from html import escape, unescape
-from importlib import import_module
-from typing import Any
+from html import unescape
+
+from flexiflow.extras._pictures.maps import Place, Way, draw_map
 
 _END = "[*]"
 _ROOM = re.compile(r'(\w+)\["<b>(.*?)</b>(?:<br>(.*))?"\]')
@@ -83,50 +82,20 @@ def draw(text: str, title: str) -> str:
         title: what it shows, for those who can't see it.
 
     Returns:
-        An `svg` element that takes its colours from the page around it.
+        An `svg` element, to which the page gives its colours.
     """
     diagram = read(text)
-    graph: Any = import_module("pygraphviz").AGraph(
-        directed=True, strict=False, bgcolor="transparent", nodesep="0.2", ranksep="0.35"
-    )
-    graph.node_attr.update(
-        shape="box", style="rounded", margin="0.1,0.05", fontname="Helvetica", fontsize="13"
-    )
-    graph.edge_attr.update(fontname="Helvetica", fontsize="12", arrowsize="0.7")
-    for box, lines in diagram.boxes.items():
-        if box != _END:
-            graph.add_node(box, label=_label(lines))
+    boxes = {box: lines for box, lines in diagram.boxes.items() if box != _END}
+    places = [Place(lines[0], "\n".join(lines[1:]), box) for box, lines in boxes.items()]
+    ways = list[Way]()
     for number, (source, target, beside) in enumerate(diagram.arrows):
-        graph.add_edge(
-            *_dot(graph, number, source, target), label=_label([f" {beside} "] if beside else [])
-        )
-    drawn: str = graph.draw(format="svg", prog="dot").decode()
-    return "".join(_within_a_page(drawn, title))
-
-
-def _dot(graph: Any, number: int, source: str, target: str) -> tuple[str, str]:
-    """Return the ends of an arrow; a start is a dot, and an end is a dot in a circle."""
-    dot, full = f"dot {number}", {"style": "filled", "fillcolor": "black"}
-    if source == _END:
-        graph.add_node(dot, shape="circle", label="", width="0.16", **full)
-        return dot, target
-    if target == _END:
-        graph.add_node(dot, shape="doublecircle", label="", width="0.11", height="0.11", **full)
-        return source, dot
-    return source, target
-
-
-def _label(lines: list[str]) -> str:
-    """Return a label that Graphviz shows as it is."""
-    return "\\n".join(escape(line).replace("\\", "\\\\") for line in lines)
-
-
-def _within_a_page(drawn: str, title: str) -> Iterator[str]:
-    """Yield the drawing alone: without ids, which other drawings have too, and without colours."""
-    alone = re.sub(r' id="[^"]*"', "", drawn[drawn.index("<svg ") :])
-    alone = re.sub(r"<title>[^<]*</title>\n", "", alone)
-    alone = re.sub(r'width="(\d+)pt" height="(\d+)pt"', r'width="\1" height="\2"', alone, count=1)
-    alone = re.sub(r'(fill|stroke)="black"', r'\1="currentColor"', alone)
-    # Texts have no colour of their own.
-    yield f'<svg role="img" aria-label="{escape(title)}" fill="currentColor" '
-    yield alone.removeprefix("<svg ")
+        dot = f"dot {number}"
+        if source == _END:
+            places.append(Place("the beginning", key=dot, shape="start"))
+            ways.append(Way(dot, target, beside))
+        elif target == _END:
+            places.append(Place("the end", key=dot, shape="end"))
+            ways.append(Way(source, dot, beside))
+        else:
+            ways.append(Way(source, target, beside))
+    return draw_map(places, ways, title=title)

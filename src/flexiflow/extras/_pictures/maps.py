@@ -113,11 +113,12 @@ def draw_map(
             **_SHAPES[place.shape],
         )
     for way in ways:
+        # Graphviz puts the text beside the middle of the line, however wide that is.
+        beside = [" " * round(way.width) + line for line in way.text.split("\n") if line]
         graph.add_edge(
             ids[way.source],
             ids[way.target],
-            # Graphviz puts the text beside the middle of the line, however wide that is.
-            label=_label(" " * round(way.width) + line for line in way.text.split("\n")),
+            label=_label(beside),
             tooltip=_label([way.hint]),
             labeltooltip=_label([way.hint]),
             penwidth=f"{way.width:.1f}",
