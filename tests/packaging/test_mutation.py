@@ -11,6 +11,7 @@ from tools.mutation.__main__ import interval
 from tools.mutation.changes import (
     Change,
     change_of,
+    concerns_letters_of_sql,
     concerns_types_alone,
     documented,
     edits_of,
@@ -110,6 +111,20 @@ def test_what_only_type_checkers_read_is_no_fault() -> None:
     """Documentation: the type that `cast` is told is nothing that a test could notice."""
     assert concerns_types_alone(Change("x", ('cast("str", y)',), ("cast(None, y)",)))
     assert not concerns_types_alone(CHANGE)
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "is_same"),
+    [
+        ('"SELECT n FROM logs"', '"select n from logs"', True),
+        ('"SELECT n FROM logs"', '"XXSELECT n FROM logsXX"', False),
+        ("\"SELECT 'a' FROM logs\"", "\"SELECT 'A' FROM LOGS\"", False),
+        ('"n must be 1"', '"N MUST BE 1"', False),
+    ],
+)
+def test_sql_in_other_letters_is_left_out(removed: str, added: str, *, is_same: bool) -> None:
+    """Documentation: it is the same for the database, but for texts in quotes."""
+    assert concerns_letters_of_sql(Change("x", (removed,), (added,))) is is_same
 
 
 def test_the_fastest_tests_of_each_file_come_first() -> None:

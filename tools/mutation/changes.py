@@ -6,6 +6,10 @@ from difflib import SequenceMatcher
 from typing import NamedTuple
 
 _CAST = re.compile(r'\bcast\((?:None|"[^"]*"), ')
+_SQL = re.compile(
+    r"\b(?:SELECT|FROM|WHERE|INSERT|VALUES|UPDATE|DELETE|PRAGMA|BEGIN|COMMIT|ROLLBACK)\b"
+)
+_QUOTED = re.compile(r"'[^']*'")
 _HEADING = re.compile(r"###+ `(?P<place>[\w.]+)`")
 
 
@@ -74,6 +78,19 @@ def concerns_types_alone(change: Change) -> bool:
     """Tell whether it changes only what `typing.cast` is told, which nothing reads at run time."""
     removed, added = ([_CAST.sub("cast(", line) for line in lines] for lines in change[1:])
     return removed == added
+
+
+def concerns_letters_of_sql(change: Change) -> bool:
+    """Tell whether it writes words of SQL in capital letters, or in small ones, which are the same.
+
+    What SQL has in quotes is another text then.
+    """
+    removed, added = ("\n".join(lines) for lines in change[1:])
+    return (
+        _SQL.search(removed) is not None
+        and removed.lower() == added.lower()
+        and _QUOTED.findall(removed) == _QUOTED.findall(added)
+    )
 
 
 def documented(lines: Iterable[str]) -> Iterator[Change]:

@@ -7,7 +7,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from tools.mutation.changes import Change, change_of, concerns_types_alone, edits_of
+from tools.mutation.changes import (
+    Change,
+    change_of,
+    concerns_letters_of_sql,
+    concerns_types_alone,
+    edits_of,
+)
 
 SOURCE = Path("src/flexiflow")
 
@@ -131,14 +137,15 @@ def possible(part: str) -> list[tuple[Function, Any]]:
 def make(part: str, function: Function, mutation: Any) -> Mutant | None:
     """Make a mutant; None if it changes nothing that a test could notice.
 
-    That is what is read by type checkers alone, and what runs once, as the module is loaded.
+    That is what is read by type checkers alone, what SQL takes for the same, and what runs once, as
+    the module is loaded.
     """
     bare = function.node.with_changes(leading_lines=[])
     mutated = mutmut().deep_replace(bare, mutation.original_node, mutation.mutated_node)
     before, after = (function.module.code_for_node(each).splitlines() for each in (bare, mutated))
     edits = edits_of(before, after)
     change = change_of(function.place, before, edits)
-    if not edits or concerns_types_alone(change):
+    if not edits or concerns_types_alone(change) or concerns_letters_of_sql(change):
         return None
     first = function.start + edits[0].start
     if first < function.body:
