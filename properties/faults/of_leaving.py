@@ -5,7 +5,7 @@ from typing import Any
 
 from flexiflow import Outcome
 from properties.faults._component_registry import breaks
-from properties.reference.engine import Handling, PlainComponent
+from properties.reference.engine import Handling, PlainComponent, PlainEngine
 from properties.reference.lasting import LastingComponent, LastingEngine
 
 
@@ -19,6 +19,16 @@ class HandlesThoughItIsGone(PlainComponent):
             return await self.handle_all(mine)
         finally:
             self.go_on()
+
+
+@breaks("C1")
+class HandlesWhoWasAnnouncedGone(PlainEngine):
+    """Handles the message that a component was made for, though an observer unregisters it."""
+
+    async def introduce(self, component: Any) -> None:
+        await super().introduce(component)
+        if component.name not in self.hosted:
+            component.engine, self.hosted[component.name] = self, component
 
 
 @breaks("C4")

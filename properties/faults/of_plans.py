@@ -5,12 +5,12 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from flexiflow import HandlerFailure
+from flexiflow import HandlerFailure, StreamDeadlock
 from properties.faults._registry import breaks
 from properties.reference.background import PlainBackground
 from properties.reference.bus import PlainSubscription, Publishing
 from properties.reference.full_bus import Full, Turn
-from properties.reference.receivers import PlainStream, current_task
+from properties.reference.receivers import Place, PlainStream, current_task
 
 
 class Planned(Full):
@@ -116,6 +116,17 @@ class AnswersForWhoIsGone(Full):
         return await super().call_answerer(answerer, event) if answerer.active else None
 
 
+@breaks("A1")
+class LooksForAnAnswererTooEarly(Full):
+    """Looks whether a query has an answerer before it yields, and not again."""
+
+    async def answer(self, query: Any, *given: Any, **options: Any) -> PlainSubscription:
+        super().check_unanswered(query)
+        return await super().answer(query, *given, **options)
+
+    def check_unanswered(self, query: str) -> None: ...
+
+
 @breaks("E4")
 class TellsNobodyBesideAnExit(Full):
     """Only logs what a sibling raises in its cleanup after an exit under `continue`."""
@@ -184,6 +195,27 @@ class KnowsNoReader(Full):
             self.consumers.add(current_task())
 
     stream_type = Stream
+
+
+@breaks("S3")
+class GivesNobodyItsTurn(Full):
+    """Refuses a publisher beside a reader that was just started."""
+
+    class Stream(PlainStream):
+        async def wait_for_room(self, place: Place) -> None:
+            if self.waits_for_itself():
+                self.drop()
+                raise StreamDeadlock("a", self.size)
+            await super().wait_for_room(place)
+
+    stream_type = Stream
+
+
+@breaks("S3")
+class LooksForItselfOnce(Full):
+    """Lets a publisher wait on for a reader that has begun to wait for it."""
+
+    def wake_streams(self) -> None: ...
 
 
 class _Leaves(PlainBackground):

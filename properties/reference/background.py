@@ -48,6 +48,7 @@ class PlainBackground:
 
     async def __aexit__(self, kind: object, exception: object, traceback: object) -> bool:
         passing, self.waits = None, current_task()
+        self.bus.wake_streams()
         try:
             await self.finish(exception)
         except BaseException as exc:

@@ -478,6 +478,8 @@ class PlainEngine:
             raise
         finally:
             making.reset(token)
+        if self.hosted.get(name) is not component:
+            raise UnknownComponent(name)
         component.line_up(mine)
         self.made(name)
 

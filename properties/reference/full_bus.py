@@ -137,6 +137,13 @@ class Full(Plain):
         self.receivers.add(made)
         return made
 
+    def wake_streams(self) -> None:
+        """Let publishers that wait for room find out again whether they wait for themselves."""
+        for each in self.listed:
+            stream = getattr(each.handler, "__self__", None)
+            if isinstance(stream, PlainStream):
+                stream.wake()
+
     # Limits.
 
     async def take_turn(self, subscription: PlainSubscription, publishing: Publishing) -> None:

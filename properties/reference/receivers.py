@@ -112,11 +112,16 @@ class PlainStream:
                 self.blocked.remove(place)
 
     async def wait_for_room(self, place: Place) -> None:
-        if self.waits_for_itself():
-            self.drop()
-            raise StreamDeadlock("a", self.size)
         while place in self.blocked and self.is_open:
-            await self.change.wait()
+            if self.waits_for_itself():
+                # A reader that was just started may begin.
+                await checkpoint()
+                await checkpoint()
+                if self.waits_for_itself() and place in self.blocked:
+                    self.drop()
+                    raise StreamDeadlock("a", self.size)
+            else:
+                await self.change.wait()
 
     def waits_for_itself(self) -> bool:
         tasks = [getattr(each, "waits", each) for each in waiting_for_publishes.get()]

@@ -146,3 +146,24 @@ async def splits_what_a_cancelled_one_raises(
     times = logged.count(boom)
     claim(times == 1, f"a cancelled handler fails, too, which was logged {times} times")
     claim(scope.cancelled_caught, "a cancelled handler fails, too, and the publish went on")
+
+
+async def exits_in_each_plan(
+    bus: EventBus, *, heard: Heard, plan: Plan, delivery: DeliveryMode, policy: ErrorPolicy
+) -> None:
+    """What is no `Exception` leaves a publish bare, and later handlers don't start."""
+    leaving = Exit()
+
+    async def handler(_: object) -> None:
+        await checkpoint()
+        raise leaving
+
+    await subscribe_in(bus, plan, handler)
+    await bus.subscribe("a", "later", heard.append, priority=5)
+    left: list[BaseException] = []
+    try:
+        await bus.publish("a", delivery=delivery, on_error=policy)
+    except Exit as error:
+        left.append(error)
+    claim(left == [leaving], f"a handler exits, and publish was left by {left}")
+    claim(not heard or delivery == "concurrent", "a handler exits, and a later one was called")

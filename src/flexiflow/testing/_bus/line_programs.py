@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import NoAnswer
+from flexiflow import DuplicateAnswer, NoAnswer
 from flexiflow.testing._bus.ending_programs import LEAVING, ending, failures_in
 from flexiflow.testing._bus.telling_programs import cleaning
 from flexiflow.testing._examiner.kit import claim, log_kept, settle
@@ -146,6 +146,29 @@ async def ends_a_line(
     claim(heard == [0], f"0 runs, 1 and 2 wait, and it is unsubscribed: called were {heard}")
     others = [1, 2] if way == "publish" else ["no answer to 1", "no answer to 2"]
     claim(sorted(left, key=str) == sorted([0, *others], key=str), f"after that came {left}")
+
+
+async def answers_at_once(bus: EventBus, *, heard: Heard, number: int) -> None:
+    """Of several that begin to answer a query at once, one does."""
+    refused: Heard = []
+
+    async def answer(which: int) -> None:
+        async def handler(_: object) -> int:
+            return which
+
+        try:
+            await bus.answer("q", f"c{which}", handler)
+            heard.append(which)
+        except DuplicateAnswer:
+            refused.append(which)
+
+    async with anyio.create_task_group() as group:
+        for each in range(number):
+            group.start_soon(answer, each)
+    claim(len(heard) == 1, f"of {number} that answer one query, {len(heard)} could")
+    claim(len(refused) == number - 1, f"of {number} that answer one query, refused were {refused}")
+    given = await bus.ask("q")
+    claim([given] == heard, f"{heard} answers a query, and it was answered by {given}")
 
 
 async def announces_each_cleanup(

@@ -17,7 +17,6 @@ from flexiflow.testing._bus.ending_programs import pass_on
 from flexiflow.testing._examiner.kit import (
     Boom,
     Both,
-    Exit,
     Handling,
     Publishing,
     claim,
@@ -134,25 +133,76 @@ async def fails_in_each_plan(
 
 
 async def ends_in_each_plan(
-    bus: EventBus, *, heard: Heard, plan: Plan, how: str, delivery: DeliveryMode
+    bus: EventBus, *, heard: Heard, plan: Plan, by: str, delivery: DeliveryMode
 ) -> None:
-    """Who is unsubscribed before its turn is not called, nor who is subscribed meanwhile."""
+    """Whoever ends a subscription before its turn, its handler is not called."""
+    made: Heard = []
+
+    def end(*_: object) -> bool:
+        bus.unsubscribe(made[0])
+        return True
 
     async def first(_: object) -> None:
         await checkpoint()
-        if how == "ends":
-            bus.unsubscribe(made)
-        elif not joined:
-            joined.append(await bus.subscribe("a", "c", heard.append, priority=5))
+        if by == "a handler":
+            end()
+        if by == "an observer":
+            raise Boom
+
+    async def note(data: object) -> None:
+        heard.append(data)
+
+    async def observe(_: object) -> None:
+        end()
+
+    asks: dict[str, Any] = {"filter": end}
+    await bus.subscribe("a", "first", first, priority=1, **asks if by == "another's filter" else {})
+    await bus.subscribe("event.handler.failed", "o", observe)
+    asked = asks if by == "its filter" else {}
+    made.append(await subscribe_in(bus, plan, note, priority=2, **asked))
+    for number in range(2):
+        await bus.publish("a", number, delivery=delivery, on_error="continue")
+    claim(not heard, f"{by} ended a subscription before its turn, and its handler had {heard}")
+
+
+async def joins_in_each_plan(
+    bus: EventBus, *, heard: Heard, plan: Plan, event: str, delivery: DeliveryMode
+) -> None:
+    """Who is subscribed in a publish hears the next one first."""
+
+    async def note(data: object) -> None:
+        heard.append(data)
+
+    async def first(_: object) -> None:
+        await checkpoint()
+        if not joined:
+            joined.append(await bus.subscribe(event, "c", note, priority=5))
 
     joined: Heard = []
     await bus.subscribe("a", "first", first, priority=1)
-    made = await subscribe_in(bus, plan, heard.append, priority=2)
+    await subscribe_in(bus, plan, note, priority=2)
+    for number in range(2):
+        await bus.publish("a", number, delivery=delivery)
+    claim(heard == [0, 1, 1], f"two were published, and one has joined in the first: {heard}")
+
+
+async def asks_nobody_that_has_ended(
+    bus: EventBus, *, plan: Plan, how: str, delivery: DeliveryMode
+) -> None:
+    """The filter of who was unsubscribed before its turn is not asked."""
+    asked: Heard = []
+
+    async def first(_: object) -> None:
+        await checkpoint()
+        if how == "all":
+            bus.unsubscribe_all("c")
+        else:
+            bus.unsubscribe(made)
+
+    await bus.subscribe("a", "first", first, priority=1)
+    made = await subscribe_in(bus, plan, attend, priority=2, filter=noting(asked))
     await bus.publish("a", 0, delivery=delivery)
-    claim(heard == [0] * (how != "ends"), f"somebody {how} in a publish, and it went to {heard}")
-    await bus.publish("a", 1, delivery=delivery)
-    expected = [] if how == "ends" else [0, 1, 1]
-    claim(heard == expected, f"somebody {how} in the first of two publishes, which went to {heard}")
+    claim(not asked, f"one of two handlers ends the other one, whose filter was asked {asked}")
 
 
 async def is_late_in_each_plan(
@@ -199,24 +249,3 @@ async def is_limited_in_each_plan(
     else:
         expected = ["0 begins", "1 begins", "0 ends", "1 ends"]
     claim(heard == expected, f"limited to {limit}, it went {heard}, not {expected}")
-
-
-async def exits_in_each_plan(
-    bus: EventBus, *, heard: Heard, plan: Plan, delivery: DeliveryMode, policy: ErrorPolicy
-) -> None:
-    """What is no `Exception` leaves a publish bare, and later handlers don't start."""
-    leaving = Exit()
-
-    async def handler(_: object) -> None:
-        await checkpoint()
-        raise leaving
-
-    await subscribe_in(bus, plan, handler)
-    await bus.subscribe("a", "later", heard.append, priority=5)
-    left: list[BaseException] = []
-    try:
-        await bus.publish("a", delivery=delivery, on_error=policy)
-    except Exit as error:
-        left.append(error)
-    claim(left == [leaving], f"a handler exits, and publish was left by {left}")
-    claim(not heard or delivery == "concurrent", "a handler exits, and a later one was called")

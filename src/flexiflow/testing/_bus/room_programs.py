@@ -121,12 +121,15 @@ async def lets_exits_out(bus: EventBus, *, heard: Heard, waits: bool, limit: int
 
 
 async def refuses_to_wait_for_its_opener(
-    bus: EventBus, *, heard: Heard, limit: int, delivery: DeliveryMode
+    bus: EventBus, *, heard: Heard, limit: int, late: bool, delivery: DeliveryMode
 ) -> None:
-    """A stream whose only reader waits for a background does not let that wait for room."""
+    """A stream whose only reader waits for a background does not let that wait for room.
+
+    The background waits for room after that, or before.
+    """
 
     async def handler(_: object) -> None:
-        await anyio.sleep(1)
+        await anyio.sleep(int(late))
         for number in range(2):
             failures = await bus.publish("b", number, delivery=delivery, on_error="continue")
             heard.extend(types_of(failures))
@@ -135,6 +138,7 @@ async def refuses_to_wait_for_its_opener(
     with anyio.move_on_after(9) as scope:
         async with bus.stream("b", buffer=1), bus.background(limit=limit) as background:
             await background.publish("a")
+            await anyio.sleep(0.5)
     claim(not scope.cancelled_caught, "a reader waits for a background, which waits for it")
     told = "the reader of a full stream waits for a background that publishes to it:"
     claim(heard == [StreamDeadlock], f"{told} {heard}")

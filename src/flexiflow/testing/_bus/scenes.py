@@ -12,6 +12,7 @@ from flexiflow.testing._bus import expecting_programs as expecting
 from flexiflow.testing._bus import line_programs as lines
 from flexiflow.testing._bus import plan_programs as plans
 from flexiflow.testing._bus import room_programs as room
+from flexiflow.testing._bus import term_programs as terms
 from flexiflow.testing._bus import waiting_programs as waiting
 from flexiflow.testing._bus.programs import by_unsubscribing, by_unsubscribing_all
 from flexiflow.testing._bus.stream_clauses import stream_script
@@ -53,10 +54,22 @@ def _script(buffer: int, more: int, then: tuple[StreamStep, ...]) -> Case:
 _scripts: Final = tuple(_script(buffer, more, then) for buffer in range(3) for more, then in _STEPS)
 
 SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
-    "A1": _ended,
-    "B5": each_of(plans.ends_in_each_plan, plan=_PLANS, how=("ends", "joins"), delivery=_PLAIN),
+    "A1": (*_ended, *each_of(lines.answers_at_once, number=(2, 3))),
+    "B5": each_of(
+        plans.ends_in_each_plan,
+        plans.joins_in_each_plan,
+        plan=_PLANS,
+        by=terms.ENDERS,
+        event=("a", "*"),
+        delivery=_PLAIN,
+    ),
     "B8": each_of(
-        plans.asks_in_each_plan, plan=_PLANS, accepts=(True, False, None), delivery=_PLAIN
+        plans.asks_in_each_plan,
+        plans.asks_nobody_that_has_ended,
+        plan=_PLANS,
+        accepts=(True, False, None),
+        how=("one", "all"),
+        delivery=_PLAIN,
     ),
     "B9": each_of(
         plans.is_called_once_in_each_plan, plan=_PLANS, overlap=(False, True), delivery=_PLAIN
@@ -76,6 +89,7 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
             room.is_entered_once,
             waits=(False, True),
             limit=(1, 2),
+            late=(True,),
             when=("within", "later"),
             delivery=_PLAIN,
         ),
@@ -86,7 +100,7 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
     ),
     "E4": (*_cleanups, *each_of(exits.exits_in_a_cleanup, **_AT_ONCE)),
     "E5": (
-        *each_of(plans.exits_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue",)),
+        *each_of(exits.exits_in_each_plan, plan=_PLANS, delivery=_PLAIN, policy=("continue",)),
         *each_of(exits.starts_nobody_when_cancelled),
         *each_of(exits.exits_as_it_is_told, waits=(False, True)),
     ),
@@ -127,6 +141,13 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
         readers=((), (0,), (1,), (1, 1), (0, 1), (1, 0), (1, 2)),
         publisher=(0, 1, 2),
         way=("itself", "a handler"),
+        delivery=_PLAIN,
+    )
+    + each_of(
+        waiting.gives_a_reader_its_turn,
+        room.refuses_to_wait_for_its_opener,
+        limit=(1, 2),
+        late=(False, True),
         delivery=_PLAIN,
     ),
     "S4": each_of(

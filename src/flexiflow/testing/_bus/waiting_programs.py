@@ -69,6 +69,22 @@ async def knows_its_consumer(
         group.cancel_scope.cancel()
 
 
+async def gives_a_reader_its_turn(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
+    """Who has entered a stream may publish all it wants, with a reader that was just started."""
+
+    async def read() -> None:
+        async for event in stream:
+            heard.append(event.data)
+
+    async with bus.stream("a", buffer=1) as stream, anyio.create_task_group() as group:
+        group.start_soon(read)
+        for number in range(4):
+            await bus.publish("a", number, delivery=delivery, on_error="raise")
+        await settle()
+        group.cancel_scope.cancel()
+    claim(heard == [*range(4)], f"of 0 to 3, published beside a new reader, came {heard}")
+
+
 # S1
 
 

@@ -121,7 +121,12 @@ C1 = Clause(
         same=(False, True),
     ),
     scenes=each_of(
-        sending.is_gone_in_one_step, by=("its handling", "its sender"), again=(False, True)
+        sending.is_gone_in_one_step,
+        sending.is_gone_as_it_is_announced,
+        sending.hears_from_its_observer,
+        by=("its handling", "its sender"),
+        again=(False, True),
+        way=("registered", "made"),
     ),
 )
 C2 = Clause(

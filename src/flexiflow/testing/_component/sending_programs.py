@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flexiflow import Outcome, UnknownComponent
-from flexiflow.testing._examiner.kit import Boom, claim, log_kept, settle
+from flexiflow.testing._examiner.kit import Boom, claim, log_kept, machine_of, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,68 @@ async def is_gone_in_one_step(new: Factories, *, heard: Heard, by: str, again: b
     told = f"0 is in hand, 1 and 2 wait, and the component is unregistered by {by}"
     claim(heard == [0], f"{told}; it handled {heard}")
     claim(outcomes == [Outcome.TRANSITIONED], f"{told}; the sends came to {outcomes}")
+
+
+async def is_gone_as_it_is_announced(new: Factories, *, heard: Heard, way: str) -> None:
+    """Who waits for a component that an observer of its registration unregisters is refused."""
+    outcomes: Heard = []
+
+    async def act(message: Message, _: Component) -> None:
+        heard.append(message["number"])
+
+    async def observe(_: object) -> None:
+        await settle()
+        await engine.unregister("a")
+
+    def make(name: str) -> Component:
+        return new.component(name, machine=machine_of([], act))
+
+    async def send(number: int) -> None:
+        try:
+            outcomes.append(await engine.send("a", {"type": "go", "number": number}))
+        except UnknownComponent:
+            outcomes.append("unknown")
+
+    engine = new.engine(component_factory=make)
+    await engine.bus.subscribe("engine.component.registered", "o", observe)
+    with anyio.move_on_after(9):
+        async with anyio.create_task_group() as group:
+            if way == "registered":
+                group.start_soon(engine.register, make("a"))
+                await checkpoint()
+            for number in range(3):
+                group.start_soon(send, number)
+    told = f"{way}, and unregistered by an observer of that, it handled {heard}"
+    claim(heard == [], told)
+    claim(outcomes == ["unknown"] * 3, f"{told}; sends came to {outcomes}")
+
+
+async def hears_from_its_observer(new: Factories, *, heard: Heard, way: str) -> None:
+    """What an observer of its registration sends is handled at once, before what others sent."""
+
+    async def act(message: Message, _: Component) -> None:
+        heard.append(message["number"])
+
+    async def observe(_: object) -> None:
+        await settle()
+        await engine.send("a", {"type": "go", "number": 9})
+        heard.append("sent")
+
+    def make(name: str) -> Component:
+        return new.component(name, machine=machine_of([], act))
+
+    engine = new.engine(component_factory=make)
+    await engine.bus.subscribe("engine.component.registered", "o", observe)
+    with anyio.move_on_after(9):
+        async with anyio.create_task_group() as group:
+            if way == "registered":
+                group.start_soon(engine.register, make("a"))
+                await checkpoint()
+            for number in range(2):
+                group.start_soon(engine.send, "a", {"type": "go", "number": number})
+                await checkpoint()
+    told = f"{way}, and sent 9 by an observer of that, then 0 and 1, it went"
+    claim(heard == [9, "sent", 0, 1], f"{told} {heard}")
 
 
 async def logs_what_is_not_raised(new: Factories, *, heard: Heard) -> None:
