@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from flexiflow import Outcome
+from flexiflow import Outcome, Transition
 from properties.faults._component_registry import breaks
 from properties.reference.engine import Handling, PlainComponent, PlainEngine
 from properties.reference.lasting import LastingComponent, LastingEngine
@@ -29,6 +29,14 @@ class HandlesWhoWasAnnouncedGone(PlainEngine):
         await super().introduce(component)
         if component.name not in self.hosted:
             component.engine, self.hosted[component.name] = self, component
+
+
+@breaks("C1")
+class GivesUpWhatIsInHand(PlainComponent):
+    """Takes no transition for the message in hand if the component is gone by then."""
+
+    async def choose(self, message: dict[str, Any]) -> Transition | None:
+        return None if self.engine is None else await super().choose(message)
 
 
 @breaks("C4")

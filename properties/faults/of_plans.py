@@ -161,6 +161,20 @@ class LeavesItsReadersWaiting(Full):
     stream_type = Stream
 
 
+@breaks("S1")
+class ReadsWithoutAPause(Full):
+    """Lets nobody else run while a reader finds events."""
+
+    class Stream(PlainStream):
+        async def __anext__(self) -> Any:
+            if not (self.buffered or self.blocked):
+                return await super().__anext__()
+            self.note_reader()
+            return self.take()
+
+    stream_type = Stream
+
+
 @breaks("S2")
 class WakesWhoIsCancelled(Full):
     """Wakes the first reader alone, also if it is cancelled in that step."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flexiflow import ReceiverClosed, StreamDeadlock
 from flexiflow.testing._examiner.kit import Boom, claim, settle, types_of
@@ -150,6 +151,28 @@ async def tells_its_readers(bus: EventBus, *, heard: Heard, buffer: int, left_by
                     await settle()
                     await leave(left_by, scope)
     claim(heard == ["closed"] * 2, f"left by {left_by}, a stream told two readers {heard}")
+
+
+async def yields_as_it_is_read(bus: EventBus, *, heard: Heard, readers: int) -> None:
+    """At least one in 61 reads lets others run, though there are events enough."""
+    longest = 0
+
+    async def clear() -> None:
+        while True:
+            heard.clear()
+            await checkpoint()
+
+    async with bus.stream("a", buffer=70 * readers) as events:
+        for number in range(70 * readers):
+            await bus.publish("a", number)
+        async with anyio.create_task_group() as group:
+            group.start_soon(clear)
+            await checkpoint()
+            for _ in range(70 * readers):
+                heard.append((await anext(events)).data)
+                longest = max(longest, len(heard))
+            group.cancel_scope.cancel()
+    claim(longest <= 61, f"{longest} events were read in a row, and another task had no turn")
 
 
 # S2

@@ -127,7 +127,8 @@ C1 = Clause(
         by=("its handling", "its sender"),
         again=(False, True),
         way=("registered", "made"),
-    ),
+    )
+    + each_of(sending.finishes_what_is_in_hand, by=("an observer", "the guard", "the action")),
 )
 C2 = Clause(
     "C2",

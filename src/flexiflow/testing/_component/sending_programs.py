@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flexiflow import Outcome, UnknownComponent
+from flexiflow import Outcome, StateMachine, Transition, UnknownComponent
 from flexiflow.testing._examiner.kit import Boom, claim, log_kept, machine_of, settle
 
 if TYPE_CHECKING:
@@ -52,6 +52,34 @@ async def is_gone_in_one_step(new: Factories, *, heard: Heard, by: str, again: b
     told = f"0 is in hand, 1 and 2 wait, and the component is unregistered by {by}"
     claim(heard == [0], f"{told}; it handled {heard}")
     claim(outcomes == [Outcome.TRANSITIONED], f"{told}; the sends came to {outcomes}")
+
+
+async def finishes_what_is_in_hand(new: Factories, *, heard: Heard, by: str) -> None:
+    """The message in hand comes to its end, wherever its component is unregistered meanwhile."""
+
+    async def leave(who: str) -> bool:
+        heard.append(who)
+        if who == by:
+            await engine.unregister("a")
+        return True
+
+    async def observe(_: object) -> None:
+        await leave("an observer")
+
+    async def guard(_: Message, __: Component) -> bool:
+        return await leave("the guard")
+
+    async def act(_: Message, __: Component) -> None:
+        await leave("the action")
+
+    machine = StateMachine("s0", [Transition("s0", "go", "s1", guard=guard, action=act)])
+    engine, component = await new.host([], machine=machine)
+    await engine.bus.subscribe("component.message.received", "o", observe)
+    outcome = await engine.send("a", {"type": "go"})
+    told = f"{by} unregistered the component of the message in hand, which"
+    claim(outcome is Outcome.TRANSITIONED, f"{told} came to {outcome}")
+    claim(heard == ["an observer", "the guard", "the action"], f"{told} went {heard}")
+    claim(component.state == "s1", f"{told} led to {component.state}")
 
 
 async def is_gone_as_it_is_announced(new: Factories, *, heard: Heard, way: str) -> None:
