@@ -19,6 +19,7 @@ from properties.faults import (
     of_limits,
     of_plans,
     of_reports,
+    of_steps,
     of_streams,
     of_subscriptions,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "of_limits",
     "of_plans",
     "of_reports",
+    "of_steps",
     "of_streams",
     "of_subscriptions",
 ]
