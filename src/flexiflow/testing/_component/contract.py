@@ -103,6 +103,25 @@ def _nested(trigger: str, *kinds: st.SearchStrategy[Step]) -> st.SearchStrategy[
     return st.builds(Row, st.just(trigger), guard=st.one_of(_no_guard, does), action=does)
 
 
+_REGISTERING: Final = (
+    *each_of(
+        *hosting.REGISTERING,
+        *refusals.REFUSED,
+        unregisters=(False, True),
+        fault=tuple(refusals.FAULTS),
+        way=("register", "send"),
+        same=(False, True),
+    ),
+    *each_of(
+        sending.is_gone_in_one_step,
+        sending.is_gone_as_it_is_announced,
+        sending.hears_from_its_observer,
+        by=("its handling", "its sender"),
+        again=(False, True),
+        way=("registered", "made"),
+    ),
+    *each_of(sending.finishes_what_is_in_hand, by=("an observer", "the guard", "the action")),
+)
 C1 = Clause(
     "C1",
     "registering",
@@ -112,23 +131,9 @@ C1 = Clause(
     "component and its subscriptions at once: the message in hand finishes, waiting senders "
     "get `UnknownComponent`, deferred messages are reported with it, and it may be "
     "registered again. `components` is read-only.",
-    programs(
-        *hosting.REGISTERING,
-        *refusals.REFUSED,
-        unregisters=(False, True),
-        fault=tuple(refusals.FAULTS),
-        way=("register", "send"),
-        same=(False, True),
-    ),
-    scenes=each_of(
-        sending.is_gone_in_one_step,
-        sending.is_gone_as_it_is_announced,
-        sending.hears_from_its_observer,
-        by=("its handling", "its sender"),
-        again=(False, True),
-        way=("registered", "made"),
-    )
-    + each_of(sending.finishes_what_is_in_hand, by=("an observer", "the guard", "the action")),
+    st.sampled_from(_REGISTERING),
+    scenes=_REGISTERING,
+    share=_FEW,
 )
 C2 = Clause(
     "C2",
