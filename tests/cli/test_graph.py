@@ -246,7 +246,7 @@ def test_a_drawing_as_svg_shows_the_same(tmp_path: Path) -> None:
     assert set(texts(ran.output)) == {
         *("What reaches the components", "van.left", "parcel-1"),
         *("The states of parcel-1", "new", "sent", "entry / stamp", "refused"),
-        *("send", "[is_light]", "/ weigh", "ask / stamp", ""),
+        *("send", "[is_light]", "/ weigh", "ask / stamp"),
     }
     assert ran.output.count('class="node start"') == ran.output.count('class="node end"') == 1
     assert not re.findall(r"<script|<link|<image|@import|url\(| href=", ran.output)
@@ -264,6 +264,20 @@ async def test_a_drawing_as_svg_shows_queries_and_any_name() -> None:
     assert {"price", "answered by", "prices", '<b>"&\\x1b'} <= set(texts(svg))
     alone = as_svg(await look_at(engine, ["*"], "the target"))
     assert texts(alone)[0] == 'The states of <b>"&\\x1b'
+
+
+async def test_machines_of_names_that_look_the_same_are_both_drawn() -> None:
+    """L6: each machine has its drawing, although their headings are the same."""
+    pytest.importorskip("pygraphviz", reason="pygraphviz is not installed")
+    engine = Engine()
+    for name, state in (("a b", "early"), ("a  b", "late")):
+        loop = Transition(state, "wait", state)
+        await engine.register(Component(name, machine=StateMachine(state, [loop])))
+    drawn = texts(as_svg(await look_at(engine, ["a*"], "the target")))
+    assert [each for each in drawn if each != "wait"] == [
+        *("The states of a b", "early"),
+        *("The states of a b", "late"),
+    ]
 
 
 def test_svg_needs_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,14 +24,14 @@ def draw_sheet(graph: Graph) -> str:
     Raises:
         ModuleNotFoundError: `pygraphviz` is not installed.
     """
-    maps: dict[str, str] = {}
+    maps: list[tuple[str, str]] = []
     if graph.has_chart:
         title = "What reaches the components"
-        maps[title] = _chart(graph, title)
+        maps.append((title, _chart(graph, title)))
     for machine, names in graph.machines.items():
         title = f"The states of {enumerate_names(names, one_line)}"
-        maps[title] = _states(machine, title)
-    return on_a_sheet(maps, title=", ".join(maps))
+        maps.append((title, _states(machine, title)))
+    return on_a_sheet(maps, title=", ".join(title for title, _ in maps))
 
 
 def _chart(graph: Graph, title: str) -> str:

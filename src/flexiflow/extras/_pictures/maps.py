@@ -16,7 +16,7 @@ from flexiflow._text import printable, shorten
 from flexiflow.extras._pictures.style import SHEET_STYLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 _LONGEST_LINE: Final = 24
 _SIZE: Final = re.compile(r'width="(\d+)pt" height="(\d+)pt"')
@@ -128,18 +128,18 @@ def draw_map(
     return _within_a_page(drawn, title)
 
 
-def on_a_sheet(maps: Mapping[str, str], *, title: str) -> str:
+def on_a_sheet(maps: Iterable[tuple[str, str]], *, title: str) -> str:
     """Put maps below each other, as one SVG that stands alone: light or dark as the reader wants.
 
     Args:
-        maps: the drawings by their headings.
+        maps: the heading of each drawing, and the drawing.
         title: what all of it shows, for those who can't see it.
 
     Returns:
         An `svg` element, in which all names are escaped.
     """
     width, below, parts = 0.0, _MARGIN, list[str]()
-    for heading, drawing in maps.items():
+    for heading, drawing in maps:
         shown = printable(shorten(heading))
         parts.append(f'<text class="heading" x="{_MARGIN}" y="{below + 14}">{escape(shown)}</text>')
         below += _HEADING
