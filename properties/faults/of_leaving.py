@@ -62,6 +62,15 @@ class LosesWhatItsWorkSent(LastingComponent):
     def keep_posted(self, mine: Handling) -> None: ...
 
 
+@breaks("M3")
+class TurnsWhatItsWorkSentRound(LastingComponent):
+    """Keeps what its work has sent in the wrong order, as `running()` is left."""
+
+    def keep_posted(self, mine: Handling) -> None:
+        if mine.stay is None and not mine.come.is_set():
+            self.deferred.insert(0, mine)
+
+
 @breaks("M2")
 class LosesWhatATimerSent(LastingComponent):
     """Forgets what a timer has sent if its handling is cancelled."""

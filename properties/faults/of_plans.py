@@ -5,10 +5,10 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from flexiflow import HandlerFailure
+from flexiflow import Event, HandlerFailure
 from properties.faults._registry import breaks
 from properties.reference.bus import PlainSubscription, Publishing
-from properties.reference.full_bus import Full, Turn
+from properties.reference.full_bus import Full, Turn, watching
 
 
 class Planned(Full):
@@ -76,6 +76,18 @@ class SwallowsExitsWhereOneWatches(Planned):
             if not self.is_watched() or isinstance(exc, anyio.get_cancelled_exc_class()):
                 raise
             return None, None
+
+
+@breaks("I2")
+class WatchesWhomItSkips(Full):
+    """Lets instruments watch a handler that does not start."""
+
+    async def start(self, subscription: PlainSubscription, publishing: Publishing) -> None:
+        event: Event[Any] = Event(publishing.event, publishing.data)
+        if self.admits(subscription, publishing):
+            await self.call_watched(event, subscription)
+        else:
+            self.leave(self.enter("handling", watching.get(), event, subscription), None)
 
 
 @breaks("V1")

@@ -103,6 +103,32 @@ class LooksForItselfOnce(Full):
     def wake_streams(self) -> None: ...
 
 
+@breaks("S3")
+class RefusesOneOfSeveral(Full):
+    """Lets several handlers of its only reader wait for it."""
+
+    class Stream(PlainStream):
+        def waits_for_itself(self) -> bool:
+            return len(self.blocked) < 2 and super().waits_for_itself()
+
+    stream_type = Stream
+
+
+class _Late(PlainBackground):
+    async def publish(self, event: Any, data: Any = None) -> None:
+        must_wait = not self.has_room(None)
+        await super().publish(event, data)
+        if must_wait:
+            await anyio.sleep(0.5)
+
+
+@breaks("B15")
+class KeepsItsPublishersWaiting(Full):
+    """Lets those that have waited for room wait on when their events have it."""
+
+    background_type = _Late
+
+
 class _Leaves(PlainBackground):
     async def finish(self, exception: object) -> None:
         self.tell()

@@ -19,6 +19,7 @@ from flexiflow.testing._examiner.kit import (
     Both,
     Handling,
     Publishing,
+    Watch,
     claim,
     fail,
     ignore,
@@ -249,3 +250,24 @@ async def is_limited_in_each_plan(
     else:
         expected = ["0 begins", "1 begins", "0 ends", "1 ends"]
     claim(heard == expected, f"limited to {limit}, it went {heard}, not {expected}")
+
+
+async def watches_whom_it_calls(
+    bus: EventBus, *, heard: Heard, plan: Plan, skips: str, delivery: DeliveryMode
+) -> None:
+    """A handler that is not to start is not watched."""
+
+    async def first(_: object) -> None:
+        if skips == "end":
+            bus.unsubscribe(made)
+
+    await bus.subscribe("a", "first", first, priority=1)
+    asks: dict[str, Any] = {"filter": noting([], accepts=False)} if skips == "filter" else {}
+    made = await subscribe_in(bus, plan, attend, priority=2, **asks)
+    bus.add_instrument(Watch("x", heard))
+    await bus.publish("a", delivery=delivery)
+    seen = [each for each in heard if each.endswith(" c")]
+    claim(not seen, f"a handler that is not called ({skips}) was watched: {seen}")
+    expected = ["x enters first", "x leaves first"]
+    given = [each for each in heard if each.endswith(" first")]
+    claim(given == expected, f"beside a handler that is not called ({skips}) was seen {given}")

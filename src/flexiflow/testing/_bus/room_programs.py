@@ -32,12 +32,15 @@ class Publishers:
         self.background = background
         self.scopes = [anyio.CancelScope() for _ in range(number)]
         self.refused: list[int] = []
+        self.begin = anyio.current_time()
+        self.placed: list[float] = []
 
     async def publish(self, number: int) -> None:
         """Publish an event; note if that is refused."""
         try:
             with self.scopes[number]:
                 await self.background.publish("a", number)
+                self.placed.append(anyio.current_time() - self.begin)
         except ReceiverClosed:
             self.refused.append(number)
 
@@ -85,6 +88,10 @@ async def waits_for_all(
     abandoned = background.statistics().abandoned
     rest = len(everybody) - len(begun) - len(expected)
     claim(abandoned == rest, f"{told} {abandoned} were abandoned, not {rest}")
+    # Each second so many end as may run at once, and as many of those that wait get their place.
+    times = [max(0, -(-(each - limit - buffer + 1) // limit)) for each in everybody]
+    is_right = left_by != "its end" or tasks.placed == times
+    claim(is_right, f"{told} their events had places after {tasks.placed}, not {times} s")
 
 
 async def lets_exits_out(bus: EventBus, *, heard: Heard, waits: bool, limit: int) -> None:

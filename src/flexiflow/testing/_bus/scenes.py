@@ -106,6 +106,9 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
     ),
     "E8": each_of(exits.splits_what_a_cancelled_one_raises, plan=_PLANS, delivery=_PLAIN),
     "I1": each_of(expecting.knows_each_instrument, removed=(0, 1), delivery=_PLAIN),
+    "I2": each_of(
+        plans.watches_whom_it_calls, plan=_PLANS, skips=("filter", "end"), delivery=_PLAIN
+    ),
     "I3": each_of(
         expecting.survives_a_stray_instrument,
         where=tuple(f"{verb} {what}" for verb in ("enters", "leaves") for what in "ah"),
@@ -145,6 +148,7 @@ SCENES: Final[Mapping[str, tuple[Case, ...]]] = {
         way=("itself", "a handler"),
         delivery=_PLAIN,
     )
+    + each_of(waiting.refuses_each_handler, handlers=(1, 2, 3))
     + each_of(
         waiting.gives_a_reader_its_turn,
         room.refuses_to_wait_for_its_opener,

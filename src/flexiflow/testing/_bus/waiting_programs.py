@@ -70,6 +70,26 @@ async def knows_its_consumer(
         group.cancel_scope.cancel()
 
 
+async def refuses_each_handler(
+    bus: EventBus, *, heard: Heard, handlers: int, delivery: DeliveryMode
+) -> None:
+    """However many handlers that its only reader waits for publish to a stream, all are refused."""
+
+    async def publish(_: object) -> None:
+        heard.extend(await bus.publish("a", 1, on_error="continue"))
+
+    for _ in range(handlers):
+        await bus.subscribe("b", "c", publish)
+    with anyio.move_on_after(9) as scope:
+        async with bus.stream("a", buffer=1):
+            await bus.publish("a", 0)
+            await bus.publish("b", delivery=delivery)
+    claim(not scope.cancelled_caught, "the reader of a full stream waits for its publishers")
+    failed = types_of(heard)
+    told = f"{handlers} handlers, which its reader waits for, publish to a full stream:"
+    claim(failed == [StreamDeadlock] * handlers, f"{told} {failed}")
+
+
 async def gives_a_reader_its_turn(bus: EventBus, *, heard: Heard, delivery: DeliveryMode) -> None:
     """Who has entered a stream may publish all it wants, with a reader that was just started."""
 

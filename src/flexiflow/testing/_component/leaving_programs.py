@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flexiflow import State, StateMachine, Transition
 from flexiflow.testing._examiner.kit import Boom, claim, log_kept
@@ -37,12 +38,12 @@ async def keeps_what_its_work_sent(
 
     async def act(message: Message, _: Component) -> None:
         heard.append(message["sent"])
-        if message["sent"] == "slow":
-            await go.wait()
+        await (go.wait() if message["sent"] == "slow" else checkpoint())
 
     async def work(_: Component) -> None:
         await sent.wait()
         await send("work's")
+        await send("its last")
         await anyio.sleep_forever()
 
     async def send(what: object) -> None:
@@ -67,7 +68,7 @@ async def keeps_what_its_work_sent(
             go.set()
         await send("last")
     # As a deferred message it is first in line.
-    expected = ["slow", "work's", *range(before + after), "last"]
+    expected = ["slow", "work's", "its last", *range(before + after), "last"]
     claim(heard == expected, f"left by {left_by}, it handled {heard}, not {expected}")
 
 
