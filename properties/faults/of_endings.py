@@ -26,7 +26,7 @@ class SurroundsWhatIsBuiltIn(Full):
 class IsRefusedAHandler(Full):
     """Lets an instrument refuse a handler, as it may refuse a publish."""
 
-    def take_out(self, instrument: Any, failure: Exception) -> None:
+    def take_out(self, instrument: Any, failure: BaseException) -> None:
         super().take_out(instrument, failure)
         if isinstance(failure, PublishRefused):
             raise failure

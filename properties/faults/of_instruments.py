@@ -91,7 +91,7 @@ class LetsAnInstrumentSwallow(Full):
 class LogsItEachTime(Full):
     """Keeps an instrument that has failed."""
 
-    def take_out(self, instrument: Any, failure: Exception) -> None:
+    def take_out(self, instrument: Any, failure: BaseException) -> None:
         logger.error("an instrument failed", exc_info=failure)
 
 
@@ -99,7 +99,7 @@ class LogsItEachTime(Full):
 class AFailingInstrumentEndsThePublish(Full):
     """Raises an instrument's exception out of `publish`."""
 
-    def take_out(self, instrument: Any, failure: Exception) -> None:
+    def take_out(self, instrument: Any, failure: BaseException) -> None:
         super().take_out(instrument, failure)
         raise failure
 

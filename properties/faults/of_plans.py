@@ -60,7 +60,10 @@ class NamesThePattern(Full):
         failed, passing = await super().attempt(publishing, subscription)
         if failed is not None:
             failed = HandlerFailure(
-                subscription.event_name, failed.component_name, failed.exception, subscription
+                subscription.event_name,
+                failed.component_name,
+                failed.exception,
+                failed.subscription,
             )
         return failed, passing
 

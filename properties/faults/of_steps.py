@@ -19,8 +19,9 @@ class LeavesItsReadersWaiting(Full):
         def check_open(self) -> None: ...
 
         async def __anext__(self) -> Any:
-            event = await super().__anext__() if self.is_open else None
-            return event or await anyio.sleep_forever()
+            if not self.is_open:
+                await anyio.sleep_forever()
+            return await super().__anext__()
 
         def end(self) -> None:
             self.subscription.bus.unsubscribe(self.subscription)

@@ -478,7 +478,7 @@ class PlainEngine:
             raise
         finally:
             making.reset(token)
-        if self.hosted.get(name) is not component:
+        if name not in self.hosted:
             raise UnknownComponent(name)
         component.line_up(mine)
         self.made(name)

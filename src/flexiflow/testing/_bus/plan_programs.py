@@ -61,7 +61,7 @@ async def subscribe_in(
     watched, around, beside = plan
     await bus.subscribe("a", "beside", attend if beside == "async" else ignore, priority=1)
     # Without functions, too: a bus need not have them.
-    given = {"around": [pass_on] * around} if around else {}
+    given: dict[str, Any] = {"around": [pass_on] * around} if around else {}
     made = await bus.subscribe(event, "c", handler, **given, **options)
     if watched and hasattr(bus, "add_instrument"):
         bus.add_instrument(_INSTRUMENTS[watched]())

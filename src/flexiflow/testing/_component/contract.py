@@ -187,6 +187,7 @@ C4 = Clause(
         way=("send", "hand over"),
         fails=(False, True),
         deferred=(1, 2),
+        ends=("ends", "is given up"),
     ),
     share=_MOST,
 )

@@ -124,12 +124,12 @@ async def ends_with_its_component(
     def note(message: Message, _: Component) -> None:
         heard.append((message["type"], anyio.current_time() - begin))
 
-    details: dict[str, Any] = {
+    details: dict[str, dict[str, Any]] = {
         "after": {"after": (5.0, "late")},
         "during": {"during": work, "done": "late"},
-    }[detail]
+    }
     rows = [Transition("s0", "go", "s1"), Transition("s1", "late", "s0", action=note)]
-    machine = StateMachine("s0", rows, states=[State("s1", **details)])
+    machine = StateMachine("s0", rows, states=[State("s1", **details[detail])])
     engine, component = await new.host([], machine=machine)
     failures: Heard = []
     await engine.bus.subscribe("event.handler.failed", "o", failures.append)
@@ -162,12 +162,12 @@ async def reports_what_its_state_sent(new: Factories, *, heard: Heard, detail: s
         heard.append(message["type"])
         raise boom
 
-    details: dict[str, Any] = {
+    details: dict[str, dict[str, Any]] = {
         "after": {"after": (5.0, "late")},
         "during": {"during": work, "done": "late"},
-    }[detail]
+    }
     rows = [Transition("s0", "go", "s1"), Transition("s1", "late", "s0", action=act)]
-    machine = StateMachine("s0", rows, states=[State("s1", **details)])
+    machine = StateMachine("s0", rows, states=[State("s1", **details[detail])])
     engine, component = await new.host([], machine=machine)
     told: Heard = []
     await engine.bus.subscribe("event.handler.failed", "o", told.append)
@@ -195,16 +195,16 @@ async def drops_what_waits_as_it_leaves(new: Factories, *, heard: Heard, detail:
         heard.append(message["type"])
         await go.wait()
 
-    details: dict[str, Any] = {
+    details: dict[str, dict[str, Any]] = {
         "after": {"after": (5.0, "late")},
         "during": {"during": work, "done": "late"},
-    }[detail]
+    }
     rows = [
         Transition("s0", "go", "s1"),
         Transition("s1", "busy", None, action=act),
         Transition("s1", "late", "s0", action=act),
     ]
-    machine = StateMachine("s0", rows, states=[State("s1", **details)])
+    machine = StateMachine("s0", rows, states=[State("s1", **details[detail])])
     engine, _ = await new.host([], machine=machine)
     told: Heard = []
     await engine.bus.subscribe("event.handler.failed", "o", told.append)

@@ -216,8 +216,33 @@ async def leaves_what_it_has_not_begun(
     claim(heard == expected, f"{deferred} were deferred by a send that is cancelled: {heard}")
 
 
+async def waits_for_what_waits_no_more(new: Factories, *, heard: Heard, ends: str) -> None:
+    """A component that has waited for another one, and does so no more, can be waited for."""
+
+    async def act(message: Message, component: Component) -> None:
+        if component.name == "a":
+            with anyio.move_on_after(1 if ends == "is given up" else 9):
+                await engine.send("b", {"type": "note"})
+            await anyio.sleep(9)
+        elif message.get("sends"):
+            heard.append(await engine.send("a", {"type": "note"}))
+        else:
+            await anyio.sleep(2)
+
+    engine, component = await new.host([], act)
+    await engine.register(new.component("b", machine=component.machine))
+    async with anyio.create_task_group() as group:
+        # While b is busy, a waits for it; then b sends to a, which is still busy.
+        for name, message in (("b", {}), ("a", {}), ("b", {"sends": True})):
+            group.start_soon(engine.send, name, {"type": "go", **message})
+            await anyio.sleep(0.5 if name == "b" else 4)
+    told = f"a wait for b {ends}, and b sends to a, which is busy"
+    claim(heard == [Outcome.TRANSITIONED], f"{told}: {heard}")
+
+
 DEFERRING: Final = (
     logs_what_is_not_raised,
     hears_of_a_deferred_failure,
     leaves_what_it_has_not_begun,
+    waits_for_what_waits_no_more,
 )
