@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from anyio import CancelScope, create_task_group, fail_after, wait_all_tasks_blocked
 from anyio import Event as Flag
-from anyio import create_task_group, fail_after, wait_all_tasks_blocked
 
 from flexiflow import Component, Engine, EventBus, StateMachine, Transition
 from flexiflow._bus import dispatcher_of
@@ -230,6 +230,9 @@ class Long:
         ("x" * 10_000, r"'x+\.\.\.x+'"),
         ([[[["x"]]]], r"\[\[\[\[\.\.\.\]\]\]\]"),
         ([["x" * 100] * 8] * 8, r"\[\['x.*"),
+        (dict.fromkeys(range(99, 0, -1)), r"\{91: None, .*98: None, \.\.\.\}"),
+        (set(range(100)), r"\{0, 1, .*7, \.\.\.\}"),
+        (frozenset(range(100)), r"frozenset\(\{0, 1, .*5, \.\.\.\}\)"),
         pytest.param(10**5_000, r"<a int that can't be shown>", id="huge"),
     ],
 )
@@ -374,6 +377,21 @@ async def test_a_server_that_starts_begins_to_keep_failures() -> None:
     await Monitor(bus)({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert observed(bus) == [HANDLER_FAILED]
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_request_that_is_cancelled_leaves_no_gap(has_begun: bool) -> None:
+    """L8: its browser has gone; the next one sees failures and events all the same."""
+    bus = EventBus()
+    monitor = Monitor(bus, causes=True)
+    if has_begun:
+        await monitor.watch_failures()
+    with CancelScope() as scope:
+        scope.cancel()
+        await news(monitor)
+    assert observed(bus) == ([HANDLER_FAILED] if has_begun else [])
+    await news(monitor)
+    assert observed(bus) == ["**", HANDLER_FAILED]
 
 
 def test_the_names_of_the_module_are_public() -> None:

@@ -40,7 +40,10 @@ async def test_a_page_of_another_host_may_not_look(host: str) -> None:
     assert (await ask(Monitor(EventBus()), "/now", host=host)).status == 403
 
 
-@pytest.mark.parametrize("header", ["forwarded", "x_forwarded_for", "x_real_ip", "via"])
+@pytest.mark.parametrize(
+    "header",
+    ["forwarded", "via", "x_forwarded_for", "x_forwarded_host", "x_forwarded_proto", "x_real_ip"],
+)
 async def test_a_proxy_on_this_machine_is_not_this_machine(header: str) -> None:
     """L8: it passes on requests from anywhere."""
     headers: Any = {header: "10.0.0.7"}

@@ -143,9 +143,14 @@ class Monitor:
     async def _observe(self) -> None:
         if not self._is_observing:
             self._is_observing = True
+            try:
+                await self._bus.subscribe(HANDLER_FAILED, OWNER, self._failures.hear, priority=1)
+            except BaseException:
+                # The browser has gone, and its request was cancelled; the next one begins again.
+                self._is_observing = False
+                raise
             if self._has_causes:
                 self._bus.add_instrument(self._chains)
-            await self._bus.subscribe(HANDLER_FAILED, OWNER, self._failures.hear, priority=1)
 
     async def _page(self, request: Request) -> Response:
         return self._access.refusal(request) or _file("monitor.html", "text/html")
@@ -191,7 +196,11 @@ class Monitor:
         if passing is None or passing.has_ended:
             self._looks += 1
             passing = self._passing = Passing(self._looks, _MOST_EVENTS)
-            await passing.begin(self._bus)
+            try:
+                await passing.begin(self._bus)
+            except BaseException:
+                self._passing = None
+                raise
         passing.look_on(_PATIENCE)
         return passing
 

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_PROXIED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_PROXIED: Final = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+)
 _REFUSED: Final = (
     "This monitor shows itself to this machine alone. To look from elsewhere, or through a proxy, "
     "give it a token, as in Monitor(engine, token=...), and open its address with ?token=...\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from contextlib import ExitStack
+from itertools import islice
 from math import inf
 from reprlib import Repr
 from time import monotonic, time
@@ -37,6 +38,19 @@ class _Short(Repr):
         self.maxstring = self.maxother = 120
         self.maxdict = self.maxlist = self.maxtuple = self.maxset = 8
         self.maxlevel = 3
+
+    # The base class sorts what it shows, so it gets no more than that.
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """Show the first items of a dict."""
+        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+
+    def repr_set(self, x: set[Any], level: int) -> str:
+        """Show some elements of a set."""
+        return super().repr_set(set(islice(x, self.maxset + 1)), level)
+
+    def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
+        """Show some elements of a frozenset."""
+        return super().repr_frozenset(frozenset(islice(x, self.maxfrozenset + 1)), level)
 
     def repr_bytes(self, it: bytes, _level: int) -> str:
         """Show the beginning of bytes."""
