@@ -48,6 +48,17 @@ def test_a_long_name_is_on_several_lines() -> None:
     assert [each.strip() for each in texts(svg)] == ["waiting for a customer", "who has to answer"]
 
 
+@pytest.mark.parametrize(("count", "is_straight"), [(100, False), (101, True)])
+def test_a_map_with_many_ways_has_straight_lines(count: int, is_straight: bool) -> None:
+    """L7: bent ones among hundreds of states would take Graphviz minutes."""
+    names = [f"s{number}" for number in range(count)]
+    ways = [Way(name, names[number - 1], "") for number, name in enumerate(names)]
+    svg = draw_map(map(Place, names), iter(ways), title="x")
+    points = [each.count(",") for each in re.findall(r'<path fill="none"[^>]* d="([^"]*)"', svg)]
+    assert len(points) == count
+    assert (max(points) == 4) is is_straight
+
+
 @pytest.mark.parametrize(
     ("seconds", "is_of_log", "first"),
     [

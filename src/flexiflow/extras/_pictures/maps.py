@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LONGEST_LINE: Final = 24
+_MANY: Final = 100
+_QUICKLY: Final = {"splines": "line", "nslimit": "0.1", "nslimit1": "0.1", "mclimit": "0.1"}
+"""What Graphviz is told of maps with many ways; a beautiful one of 600 would take minutes."""
 _SIZE: Final = re.compile(r'width="(\d+)pt" height="(\d+)pt"')
 _SIZE_ON_PAGE: Final = re.compile(r'width="(\d+)" height="(\d+)"')
 _BREAKS: Final = re.compile(r"(?<=[ /._-])")
@@ -100,9 +103,11 @@ def draw_map(
         ranksep="0.45",
         rankdir=direction,
     )
+    places, ways = list(places), list(ways)
+    if len(ways) > _MANY:
+        graph.graph_attr.update(_QUICKLY)
     graph.node_attr.update(shape="box", style="rounded,filled", fontname="Helvetica", fontsize="12")
     graph.edge_attr.update(fontname="Helvetica", fontsize="10", arrowsize="0.7")
-    places = list(places)
     ids = {place.key or place.name: f"s{number}" for number, place in enumerate(places)}
     for place in places:
         lines = [*_lines(place.name), *(place.text.split("\n") if place.text else [])]
