@@ -42,7 +42,10 @@ async def lifespan(_app: Starlette) -> AsyncGenerator[dict[str, Any]]:
 
 async def place(request: Request) -> Response:
     """Place an order, which is stored before this returns."""
-    order = await request.json()
+    try:
+        order = await request.json()
+    except (ValueError, RecursionError):
+        return JSONResponse({"detail": "an order must be JSON"}, 400)
     await bus.publish("order.placed", order)
     return JSONResponse(order, 201)
 
